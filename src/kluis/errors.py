@@ -1,0 +1,147 @@
+"""Every error that Kluis raises on purpose, in one tree, by whose fault it is.
+
+    KluisError
+    |- UsageError            the caller asked for something that cannot be meant        exit 2
+    |- FormatError           the bytes are not what they should be                      exit 3
+    |  `- UnsupportedError   well formed, of a kind or version that is not handled
+    |- AuthenticityError     nobody we trust vouches for it                             exit 4
+    |- FreshnessError        it was true once: expired, replayed, not yet valid         exit 5
+    |- PolicyError           authentic, and not what the policy wants                   exit 6
+    |- UnavailableError      this machine, or a service, cannot do it now               exit 7
+    |- EnclaveError          a call into an enclave did not come back                   exit 7
+    |  |- EnclaveDied        the enclave ended, or was ended
+    |  |- CallTimeout        no answer within the time the caller gave
+    |  |- CallCancelled      the caller, or the host, took the call back
+    |  `- RemoteError        the code inside raised; carries the type's name
+    `- InternalError         our bug                                                    exit 70
+
+A foreign exception that leaves a parser or a verifier is a bug (DESIGN, rule 5).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KluisError(Exception):
+    """The root of the tree: a sentence, a stable code, and how to mend it.
+
+    Args:
+        message: what was wrong, want and got; lower case, no period, no secret.
+        hint: the command or change that mends it, if one is known.
+        code: a finer snake_case code than the class's own.
+    """
+
+    code: str = "error"
+    exit_code: ClassVar[int] = 70
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class UsageError(KluisError):
+    """The caller asked for something that cannot be meant."""
+
+    code = "usage"
+    exit_code = 2
+    http_status = 400
+
+
+class FormatError(KluisError):
+    """The bytes are not what they should be."""
+
+    code = "malformed"
+    exit_code = 3
+    http_status = 400
+
+
+class UnsupportedError(FormatError):
+    """Well formed, of a kind or version that is not handled."""
+
+    code = "unsupported"
+
+
+class AuthenticityError(KluisError):
+    """Nobody we trust vouches for it."""
+
+    code = "not_authentic"
+    exit_code = 4
+    http_status = 403
+
+
+class FreshnessError(KluisError):
+    """It was true once: expired, replayed, or not yet valid."""
+
+    code = "stale"
+    exit_code = 5
+    http_status = 403
+
+
+class PolicyError(KluisError):
+    """Authentic, and not what the policy wants."""
+
+    code = "policy"
+    exit_code = 6
+    http_status = 403
+
+
+class UnavailableError(KluisError):
+    """This machine, or a service, cannot do it now."""
+
+    code = "unavailable"
+    exit_code = 7
+    http_status = 503
+
+
+class EnclaveError(KluisError):
+    """A call into an enclave did not come back."""
+
+    code = "enclave"
+    exit_code = 7
+    http_status = 502
+
+
+class EnclaveDied(EnclaveError):
+    """The enclave ended, or was ended, before it answered."""
+
+    code = "enclave_died"
+
+
+class CallTimeout(EnclaveError):
+    """No answer within the time the caller gave."""
+
+    code = "call_timeout"
+    http_status = 504
+
+
+class CallCancelled(EnclaveError):
+    """The caller, or the host, took the call back."""
+
+    code = "call_cancelled"
+
+
+class RemoteError(EnclaveError):
+    """The code inside raised.
+
+    Attributes:
+        type_name: the exception's class name, as the code inside raised it.
+        traceback: the traceback inside, from a debug enclave alone; else None.
+    """
+
+    code = "remote_error"
+
+    def __init__(self, type_name: str, message: str, traceback: str | None = None) -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.traceback = traceback
+
+
+class InternalError(KluisError):
+    """Our bug."""
+
+    code = "internal"

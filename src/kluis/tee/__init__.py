@@ -1,0 +1,1 @@
+"""The attester: who measures, isolates and vouches."""

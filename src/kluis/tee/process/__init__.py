@@ -1,0 +1,1 @@
+"""Isolation by Linux: launcher, sandbox, secret memory, guardian."""
