@@ -1,0 +1,248 @@
+"""The sealed channel between an enclave and its platform: messages, and the keys they travel under.
+
+A descriptor is only a pipe: whoever may trace a process can duplicate it. So the runtime makes an
+X25519 key before any application code runs, does one handshake, and every later frame is sealed
+under the session's keys, numbered, one key a direction. A frame that was changed, repeated,
+reordered or made by somebody else does not open, and the session ends there.
+
+Nothing here reads or writes a socket: :mod:`kluis.enclave.platform` and
+:mod:`kluis.tee.platform.session` do.
+
+Handshake: enclave sends ``HELLO || public key (32)``, platform answers ``HELLO || public key (32)``.
+Keys: HKDF-SHA-256 over the X25519 secret, salt = both public keys, info = ``kluis channel 1``:
+32 bytes for each direction. Frames: AES-256-GCM, nonce = 4 zero bytes and the frame's number (64 bits,
+big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from kluis.errors import AuthenticityError, FormatError
+
+HELLO = b"KLUIS-CHANNEL-1\n"
+HELLO_SIZE = len(HELLO) + 32
+MAX_FRAME = 128 * 1024
+INFO = b"kluis channel 1"
+
+
+class Report(msgspec.Struct, tag="report", frozen=True, forbid_unknown_fields=True):
+    """Ask for a 432-byte REPORT for ``target_info`` (512 bytes) over ``report_data`` (64 bytes)."""
+
+    target_info: bytes
+    report_data: bytes
+
+
+class VerifyReport(msgspec.Struct, tag="verify_report", frozen=True, forbid_unknown_fields=True):
+    """Ask whether ``report`` (432 bytes) was made for this enclave on this platform."""
+
+    report: bytes
+
+
+class TargetInfo(msgspec.Struct, tag="target_info", frozen=True, forbid_unknown_fields=True):
+    """Ask for this enclave's own TARGETINFO (512 bytes)."""
+
+
+class Quote(msgspec.Struct, tag="quote", frozen=True, forbid_unknown_fields=True):
+    """Ask for a DCAP v3 quote over ``report_data`` (64 bytes)."""
+
+    report_data: bytes
+
+
+class SealKey(msgspec.Struct, tag="seal_key", frozen=True, forbid_unknown_fields=True):
+    """Ask for a 32-byte sealing key.
+
+    Attributes:
+        policy: ``measurement`` or ``signer``.
+        svn: 0..65535, the security version the key belongs to; above the caller's own is refused.
+        key_id: 32 bytes, chosen by the caller and kept beside what the key seals.
+    """
+
+    policy: str
+    svn: int
+    key_id: bytes
+
+
+class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=True):
+    """Read or increment the monotonic counter ``id`` (32 bytes) of this enclave's signer and product."""
+
+    id: bytes
+    op: str
+
+
+class Info(msgspec.Struct, tag="info", frozen=True, forbid_unknown_fields=True):
+    """Ask what the platform is."""
+
+
+class Bytes(msgspec.Struct, tag="bytes", frozen=True, forbid_unknown_fields=True):
+    """An answer that is bytes."""
+
+    value: bytes
+
+
+class Truth(msgspec.Struct, tag="truth", frozen=True, forbid_unknown_fields=True):
+    """An answer that is yes or no."""
+
+    value: bool
+
+
+class Count(msgspec.Struct, tag="count", frozen=True, forbid_unknown_fields=True):
+    """A counter's value, and who would notice if it were set back: ``unwitnessed`` where nobody would."""
+
+    value: int
+    witness: str
+
+
+class Platform(msgspec.Struct, tag="platform", frozen=True, forbid_unknown_fields=True):
+    """What the platform is: its level, root (PEM), collateral (JSON) and version (32 bytes)."""
+
+    level: str
+    root: bytes
+    collateral: bytes
+    version: bytes
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True, forbid_unknown_fields=True):
+    """The request was understood and not granted."""
+
+    code: str
+    message: str
+
+
+Request = Report | VerifyReport | TargetInfo | Quote | SealKey | Counter | Info
+Reply = Bytes | Truth | Count | Platform | Refused
+
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _parse_hello(data: bytes, who: str) -> X25519PublicKey:
+    if len(data) != HELLO_SIZE or not data.startswith(HELLO):
+        raise FormatError(f"channel handshake: want {HELLO_SIZE} bytes of {who}'s hello, got {len(data)} others")
+    return X25519PublicKey.from_public_bytes(data[len(HELLO) :])
+
+
+class Channel:
+    """One end of an established channel. Not thread-safe: a frame's number is its order.
+
+    Use :class:`Offer` or :func:`answer` to make one.
+    """
+
+    __slots__ = ("_opener", "_received", "_sealer", "_sent")
+
+    def __init__(self, send_key: bytes, receive_key: bytes) -> None:
+        self._sealer = AESGCM(send_key)
+        self._opener = AESGCM(receive_key)
+        self._sent = 0
+        self._received = 0
+
+    def __repr__(self) -> str:
+        return f"<Channel sent={self._sent} received={self._received}>"
+
+    def _seal(self, message: Request | Reply) -> bytes:
+        frame = self._sealer.encrypt(self._sent.to_bytes(12, "big"), _encode(message), None)
+        if len(frame) > MAX_FRAME:
+            raise FormatError(f"channel frame: want at most {MAX_FRAME} bytes, got {len(frame)}")
+        self._sent += 1
+        return frame
+
+    def _open(self, frame: bytes) -> bytes:
+        if len(frame) > MAX_FRAME:
+            raise FormatError(f"channel frame: want at most {MAX_FRAME} bytes, got {len(frame)}")
+        try:
+            plain = self._opener.decrypt(self._received.to_bytes(12, "big"), frame, None)
+        except InvalidTag:
+            raise AuthenticityError(
+                "channel frame: not the next frame of this session", code="channel_frame"
+            ) from None
+        self._received += 1
+        return plain
+
+    def seal_request(self, message: Request) -> bytes:
+        """Seal the next request."""
+        return self._seal(message)
+
+    def seal_reply(self, message: Reply) -> bytes:
+        """Seal the next reply."""
+        return self._seal(message)
+
+    def open_request(self, frame: bytes) -> Request:
+        """Open the peer's next frame as a request.
+
+        Raises:
+            AuthenticityError: it is not the next frame of this session; the session must end.
+            FormatError: it is, and does not parse.
+        """
+        try:
+            return _requests.decode(self._open(frame))
+        except msgspec.MsgspecError as error:
+            raise FormatError(f"channel request: {error}") from None
+
+    def open_reply(self, frame: bytes) -> Reply:
+        """Open the peer's next frame as a reply; errors as :meth:`open_request`."""
+        try:
+            return _replies.decode(self._open(frame))
+        except msgspec.MsgspecError as error:
+            raise FormatError(f"channel reply: {error}") from None
+
+
+def _keys(private: X25519PrivateKey, peer: X25519PublicKey, transcript: bytes) -> tuple[bytes, bytes]:
+    okm = HKDF(SHA256(), 64, salt=transcript, info=INFO).derive(private.exchange(peer))
+    return okm[:32], okm[32:]
+
+
+class Offer:
+    """The enclave's side of the handshake: send :attr:`hello`, then :meth:`accept` the answer."""
+
+    __slots__ = ("_private", "hello")
+
+    def __init__(self) -> None:
+        self._private = X25519PrivateKey.generate()
+        self.hello = HELLO + self._private.public_key().public_bytes_raw()
+
+    def accept(self, answer: bytes) -> Channel:
+        """Make the channel from the platform's answer.
+
+        Raises:
+            FormatError: the answer is no handshake.
+        """
+        peer = _parse_hello(answer, "the platform")
+        try:
+            outward, inward = _keys(self._private, peer, self.hello + answer)
+        except ValueError:
+            raise FormatError("channel handshake: the platform's key has a small order") from None
+        return Channel(outward, inward)
+
+
+class Answer:
+    """The platform's side of the handshake: :attr:`hello` to send, :attr:`channel` to use."""
+
+    __slots__ = ("channel", "hello")
+
+    def __init__(self, hello: bytes, channel: Channel) -> None:
+        self.hello = hello
+        self.channel = channel
+
+    @classmethod
+    def to(cls, hello: bytes) -> Self:
+        """Answer an enclave's hello.
+
+        Raises:
+            FormatError: it is no hello.
+        """
+        peer = _parse_hello(hello, "the enclave")
+        private = X25519PrivateKey.generate()
+        mine = HELLO + private.public_key().public_bytes_raw()
+        try:
+            inward, outward = _keys(private, peer, hello + mine)
+        except ValueError:
+            raise FormatError("channel handshake: the enclave's key has a small order") from None
+        return cls(mine, Channel(outward, inward))
