@@ -1,0 +1,1 @@
+"""Bytes to values and back: no trust, no clock, no input or output."""

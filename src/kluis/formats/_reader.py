@@ -1,0 +1,96 @@
+"""A cursor for variable-length bytes: every read is bounded and named."""
+
+from __future__ import annotations
+
+from kluis.errors import FormatError
+
+
+class Reader:
+    """Reads ``data`` from front to end; each failure says what, where and how much.
+
+    Args:
+        data: the bytes to read.
+        what: what they claim to be, for messages.
+        base: offset of ``data`` in what the caller reads, for messages.
+    """
+
+    __slots__ = ("_base", "_data", "_position", "what")
+
+    def __init__(self, data: bytes, what: str, base: int = 0) -> None:
+        self._data = data
+        self._position = 0
+        self._base = base
+        self.what = what
+
+    @property
+    def position(self) -> int:
+        """How many bytes have been read."""
+        return self._position
+
+    @property
+    def left(self) -> int:
+        """How many bytes are still unread."""
+        return len(self._data) - self._position
+
+    def take(self, size: int, field: str) -> bytes:
+        """Read exactly ``size`` bytes of ``field``.
+
+        Raises:
+            FormatError: fewer are left (code ``truncated``).
+        """
+        if size > self.left:
+            raise FormatError(
+                f"{self.what}.{field} at {self._base + self._position:#x}: "
+                f"needs {size} bytes, {self.left} left",
+                code="truncated",
+            )
+        start = self._position
+        self._position += size
+        return self._data[start : self._position]
+
+    def u8(self, field: str) -> int:
+        """Read an unsigned byte."""
+        return self.take(1, field)[0]
+
+    def u16(self, field: str) -> int:
+        """Read a little-endian unsigned integer of 2 bytes."""
+        return int.from_bytes(self.take(2, field), "little")
+
+    def u32(self, field: str) -> int:
+        """Read a little-endian unsigned integer of 4 bytes."""
+        return int.from_bytes(self.take(4, field), "little")
+
+    def u64(self, field: str) -> int:
+        """Read a little-endian unsigned integer of 8 bytes."""
+        return int.from_bytes(self.take(8, field), "little")
+
+    def zeros(self, size: int, field: str) -> None:
+        """Read ``size`` bytes that must all be zero.
+
+        Raises:
+            FormatError: one is not, or fewer are left.
+        """
+        start = self._base + self._position
+        for index, value in enumerate(self.take(size, field)):
+            if value:
+                raise FormatError(
+                    f"{self.what}.{field} at {start + index:#x}: must be zero, found {value:#04x}",
+                    code="trailing_data" if field == "padding" else "bad_encoding",
+                )
+
+    def sub(self, size: int, field: str) -> Reader:
+        """Read ``size`` bytes as a cursor of their own, named after ``field``."""
+        start = self._base + self._position
+        return Reader(self.take(size, field), f"{self.what}.{field}", start)
+
+    def end(self) -> None:
+        """Refuse what is left over.
+
+        Raises:
+            FormatError: bytes are left (code ``trailing_data``).
+        """
+        if self.left:
+            raise FormatError(
+                f"{self.what} at {self._base + self._position:#x}: {self.left} bytes after the end",
+                code="trailing_data",
+            )

@@ -1,0 +1,1 @@
+"""Intel SGX structures, as the processor and the quoting enclave write them."""
