@@ -1,0 +1,159 @@
+"""The command line's front door: names every command, loads the one that was asked for.
+
+Help is answered from the table below without importing a room; ``tests/meta`` holds it equal to what the rooms say.
+Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Annotated, Any, NamedTuple
+
+import typer
+import typer.core
+import typer.main
+
+import kluis
+from kluis.cli import render
+from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
+
+# Typer carries its parser inside or beside it, by version; its exceptions are found through a public one.
+_parser_errors: Any = importlib.import_module(typer.BadParameter.__module__)
+
+
+class Entry(NamedTuple):
+    """One command: the module that registers it, the extra that module needs, and its line in the help."""
+
+    module: str
+    extra: str | None
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("demo", "demo", "Run a clean room on real patients, then attack it."),
+    "doctor": Entry("doctor", None, "Say what this machine protects, and how to mend what it lacks."),
+    "build": Entry("images", "enclave", "Build a folder into a signed image."),
+    "sign": Entry("images", "enclave", "Sign an image with a key kept elsewhere."),
+    "measure": Entry("images", "enclave", "Print what an image measures to."),
+    "diff": Entry("images", "enclave", "Say what changed a measurement."),
+    "run": Entry("run", "enclave", "Start an image and make one call."),
+    "attest": Entry("run", "enclave", "Start an image and save its evidence."),
+    "inspect": Entry("evidence", None, "Print what evidence says, unverified."),
+    "verify": Entry("evidence", None, "Check that evidence is authentic."),
+    "appraise": Entry("evidence", None, "Check that evidence is what a policy wants."),
+    "platform": Entry("platform", "enclave", "The local root of trust."),
+    "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
+}
+
+
+def load(name: str) -> Any:
+    """Import the room that has a command, and return the command.
+
+    Raises:
+        UnavailableError: a package that its extra installs is missing.
+    """
+    entry = COMMANDS[name]
+    try:
+        module = importlib.import_module(f"kluis.cli.{entry.module}")
+    except ModuleNotFoundError as missing:
+        if entry.extra is None or not missing.name or missing.name.startswith("kluis"):
+            raise
+        raise UnavailableError(
+            f"{name}: want the package {missing.name}, got none",
+            hint=f"pip install 'kluis[{entry.extra}]'",
+        ) from missing
+    room = typer.Typer(rich_markup_mode=None, add_completion=False)
+    module.register(room)
+    return typer.main.get_group(room).commands[name]
+
+
+class _Rooms(typer.core.TyperGroup):
+    """Lists every command from the table; imports one only to run it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return typer.core.TyperCommand(cmd_name, help=COMMANDS[cmd_name].help, rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, stub, rest = super().resolve_command(ctx, args)
+        return (name, load(name) if name in COMMANDS else stub, rest)
+
+
+app = typer.Typer(
+    cls=_Rooms,
+    name="kluis",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        render.out({"version": kluis.__version__}, f"kluis {kluis.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kluis(
+    json: render.Json = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Confidential computing in Python, from the enclave to the clean room."""
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line.
+
+    Returns:
+        The exit code.
+    """
+    render.reset()
+    command = typer.main.get_group(app)
+    try:
+        result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except KluisError as fault:
+        return render.error(fault)
+    except _parser_errors.NoArgsIsHelpError as asked:
+        render.note(asked.ctx.get_help())
+        return 2
+    except _parser_errors.ClickException as fault:
+        where = getattr(getattr(fault, "ctx", None), "command_path", "kluis")
+        message = fault.format_message().rstrip(".")
+        return render.error(
+            UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=f"{where} --help")
+        )
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        render.note("kluis: stopped")
+        return 130
+    except BrokenPipeError:
+        # The reader went away: stdout leads nowhere from here, so that the interpreter's own flush stays quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as bug:  # noqa: BLE001 - the last line of defence: whatever is left is our bug, and says so
+        if os.environ.get("KLUIS_TRACEBACK"):
+            traceback.print_exc()
+        return render.error(
+            InternalError(
+                f"{type(bug).__name__}: {bug}",
+                hint="this is a bug in Kluis; run again with KLUIS_TRACEBACK=1 and report what it prints",
+            )
+        )
+
+
+def main() -> None:
+    """Run the command line of this process, and end it."""
+    sys.exit(run(sys.argv[1:]))

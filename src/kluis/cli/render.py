@@ -1,0 +1,93 @@
+"""How the command line speaks: data to stdout, everything else to stderr, an exit code by the kind of error.
+
+A command takes ``json: Json = False`` and calls ``out(value, text)`` once; whoever asked for JSON gets the value,
+whoever did not gets the text. Meaning is never carried by colour.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from kluis.errors import KluisError
+
+
+@dataclass
+class _Mode:
+    json: bool = False
+
+
+_mode = _Mode()
+
+
+def _ask_json(value: bool) -> bool:
+    if value:
+        _mode.json = True
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", callback=_ask_json, is_eager=True, help="Print JSON.")]
+"""The type of every command's ``--json`` option."""
+
+
+def wants_json() -> bool:
+    """Tell whether ``--json`` was given anywhere on the command line."""
+    return _mode.json
+
+
+def reset(*, json: bool = False) -> None:
+    """Start a command line anew: text unless ``json``."""
+    _mode.json = json
+
+
+def out(value: Any, text: str) -> None:
+    """Print the result to stdout.
+
+    Args:
+        value: what ``--json`` prints; anything msgspec can write.
+        text: what a person reads, without the last newline.
+    """
+    if _mode.json:
+        line = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    else:
+        line = text
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Say something to the person, on stderr, which is never part of the result."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...] | None = None) -> str:
+    """Lay out rows in columns, each as wide as its widest cell, two spaces apart."""
+    lines = [head, *rows] if head else list(rows)
+    if not lines:
+        return ""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def error(fault: KluisError) -> int:
+    """Print an error, and its hint, to stderr.
+
+    Returns:
+        The exit code of its kind.
+    """
+    if _mode.json:
+        value = {"error": fault.message, "code": fault.code, "hint": fault.hint, "exit_code": fault.exit_code}
+        note(msgspec.json.encode(value).decode())
+    else:
+        note(f"kluis: error: {fault.message}")
+        if fault.hint:
+            note(f"kluis: hint: {fault.hint}")
+    return fault.exit_code
