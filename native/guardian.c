@@ -1,0 +1,118 @@
+/* The guardian: parent and tracer of an enclave, for all of its life.
+ *
+ *   kluis-guardian UID GID GUARD_UID HEAP REGION WITHOUT PROGRAM ARGUMENTS...
+ *
+ * A process has one tracer, so no other debugger gets in; the tracer's end is the enclave's end
+ * (EXITKILL). Whoever takes the guardian over finds a process that may continue its tracee and
+ * nothing else: its own filter ends it, and the enclave with it, at the first other call.
+ *
+ * UID 0 keeps the ids it has (an ordinary user's enclave). HEAP and REGION are bytes; the region is
+ * secret memory made here, under the enclave's own id, and handed over as descriptor 7.
+ * WITHOUT names what the machine lacks, for example "secret-memory": a plain memory file then.
+ */
+#define _GNU_SOURCE
+#include "filter.h"
+#include "memory.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+#define CAP_IPC_LOCK_BIT (1u << CAP_IPC_LOCK)
+
+static void refuse(const char *what) {
+    dprintf(2, "kluis-guardian: %s: %s\n", what, strerror(errno));
+    _exit(70);
+}
+
+/* Become uid, and keep the right to lock memory where keep says so. */
+static void become(uid_t uid, gid_t gid, int keep) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct caps[2] = {{0}};
+    if (!uid) return;
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)) refuse("keep capabilities");
+    if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)) refuse("change ids");
+    if (keep) caps[0].permitted = caps[0].effective = caps[0].inheritable = CAP_IPC_LOCK_BIT;
+    if (syscall(SYS_capset, &header, caps)) refuse("drop capabilities");
+    if (keep && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_IPC_LOCK, 0, 0)) refuse("keep CAP_IPC_LOCK");
+}
+
+static void make_region(size_t size, const char *without) {
+    int fd = (int)syscall(SYS_memfd_secret, 0);
+    if (fd < 0 && strstr(without, "secret-memory")) fd = (int)syscall(SYS_memfd_create, "heap", 0);
+    if (fd < 0) refuse("memfd_secret");
+    if (ftruncate(fd, (off_t)size)) refuse("size the heap");
+    if (fd != SECRET_HEAP_FD) {
+        if (dup2(fd, SECRET_HEAP_FD) < 0) refuse("hand over the heap");
+        close(fd);
+    }
+}
+
+static void only_guard(void) {
+    static struct filter f;
+    const uint32_t requests[] = {PTRACE_CONT, PTRACE_LISTEN};
+    filter_begin(&f);
+    allow(&f, SYS_wait4);
+    allow(&f, SYS_rt_sigreturn);
+    allow(&f, SYS_restart_syscall);
+    allow(&f, SYS_exit_group);
+    allow_values(&f, SYS_ptrace, 0, requests, 2, SECCOMP_RET_KILL_PROCESS);
+    if (filter_install(&f, SECCOMP_RET_KILL_PROCESS)) refuse("the guardian's filter");
+}
+
+int main(int argc, char **argv) {
+    if (argc < 8) { errno = EINVAL; refuse("arguments"); }
+    uid_t uid = (uid_t)strtoul(argv[1], NULL, 10), guard = (uid_t)strtoul(argv[3], NULL, 10);
+    gid_t gid = (gid_t)strtoul(argv[2], NULL, 10);
+    size_t region = strtoull(argv[5], NULL, 10);
+    int gate[2], status;
+
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("harden");
+    if (pipe2(gate, O_CLOEXEC)) refuse("pipe");
+    pid_t child = fork();
+    if (child < 0) refuse("fork");
+    if (child == 0) {
+        char go;
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        close(gate[1]);
+        if (read(gate[0], &go, 1) != 1) _exit(70);
+        become(uid, gid, 1);
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        make_region(region, argv[6]);
+        execv(argv[7], argv + 7);
+        refuse(argv[7]);
+    }
+    close(gate[0]);
+    if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) refuse("guard");
+    become(guard, gid, 0);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (write(gate[1], "g", 1) != 1) refuse("gate");
+    syscall(SYS_close_range, 0, ~0U, 0);
+    only_guard();
+
+    for (;;) {
+        pid_t who = waitpid(-1, &status, __WALL);
+        if (who < 0) { if (errno == EINTR) continue; _exit(0); }
+        if (WIFEXITED(status) || WIFSIGNALED(status)) {
+            if (who == child) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+            continue;
+        }
+        int signal = WSTOPSIG(status), event = status >> 16;
+        if (event == PTRACE_EVENT_STOP) {
+            int group = signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
+            ptrace(group ? PTRACE_LISTEN : PTRACE_CONT, who, 0, 0);
+        } else {
+            ptrace(PTRACE_CONT, who, 0, event ? 0 : (long)signal);
+        }
+    }
+}

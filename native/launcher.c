@@ -1,0 +1,240 @@
+/* The launcher: the first measured code of an enclave. It shuts every door, then starts CPython.
+ *
+ *   kluis-launcher PYTHON HEAP THREADS WITHOUT OPTIONS ENTRY PATH...
+ *
+ *   PYTHON   home of the interpreter's library, for example /k/python
+ *   HEAP     bytes that may be asked for        THREADS  most threads at once
+ *   WITHOUT  comma list of what this machine lacks and the operator has granted to lack:
+ *            secret-memory landlock mdwe
+ *   OPTIONS  letters: j code may be generated (grant insecure_jit), d debug enclave,
+ *            p the platform itself, which also writes its state
+ *   ENTRY    module whose main() is called      PATH...  sys.path, in order
+ *
+ * Order matters: not dumpable first (exec reset it), the heap taken before capabilities go, the
+ * filter last. All of it before the first line of Python.
+ */
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "filter.h"
+#include "memory.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#endif
+
+static struct {
+    const char *python, *without, *options, *entry;
+    char **path;
+    int paths;
+} self;
+
+static void refuse(const char *what) {
+    dprintf(2, "kluis-launcher: %s: %s\n", what, errno ? strerror(errno) : "refused");
+    _exit(70);
+}
+
+static int lacks(const char *name) {
+    const char *at = self.without;
+    size_t n = strlen(name);
+    while ((at = strstr(at, name))) {
+        if ((at == self.without || at[-1] == ',') && (at[n] == 0 || at[n] == ',')) return 1;
+        at += n;
+    }
+    return 0;
+}
+
+static int has(char option) { return strchr(self.options, option) != NULL; }
+
+static void drop_capabilities(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {{0}};
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_capset, &header, none)) refuse("drop capabilities");
+}
+
+/* Files: read and execute below PATH and the interpreter's home, write below the directory the
+ * platform keeps its state in (its working directory), nothing else. */
+static void beneath(int ruleset, const char *path, uint64_t access) {
+    struct landlock_path_beneath_attr rule = {access, open(path, O_PATH | O_CLOEXEC)};
+    if (rule.parent_fd < 0) return;
+    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0)) refuse("landlock rule");
+    close(rule.parent_fd);
+}
+
+static void close_files(void) {
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (abi < 1) {
+        if (lacks("landlock")) return;
+        refuse("landlock");
+    }
+    uint64_t all = (1ULL << (abi >= 5 ? 16 : abi >= 3 ? 15 : abi >= 2 ? 14 : 13)) - 1;
+    uint64_t readable = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+    struct { uint64_t fs, net, scoped; } attr = {all, abi >= 4 ? 3 : 0, abi >= 6 ? 3 : 0};
+    size_t size = abi >= 6 ? 24 : abi >= 4 ? 16 : 8;
+    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+    if (ruleset < 0) refuse("landlock ruleset");
+    beneath(ruleset, self.python, readable);
+    for (int i = 0; i < self.paths; i++) beneath(ruleset, self.path[i], readable);
+    if (has('p')) {
+        beneath(ruleset, "/", readable);
+        beneath(ruleset, ".", all);
+    }
+    if (syscall(SYS_landlock_restrict_self, ruleset, 0)) refuse("landlock restrict");
+    close(ruleset);
+}
+
+static void close_calls(void) {
+    static struct filter f;
+    static const uint32_t free_calls[] = {
+        SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_lseek, SYS_close,
+        SYS_fstat, SYS_stat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_open, SYS_openat, SYS_access,
+        SYS_faccessat, SYS_faccessat2, SYS_getdents64, SYS_getcwd, SYS_readlink, SYS_readlinkat,
+        SYS_munmap, SYS_madvise, SYS_mincore, SYS_mprotect, SYS_ftruncate, SYS_memfd_create,
+        SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack,
+        SYS_futex, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam,
+        SYS_sched_getscheduler, SYS_sched_get_priority_min, SYS_sched_get_priority_max, SYS_getpriority,
+        SYS_set_robust_list, SYS_get_robust_list, SYS_rseq, SYS_membarrier, SYS_restart_syscall,
+        SYS_nanosleep, SYS_clock_nanosleep, SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_time,
+        SYS_getpid, SYS_gettid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getgroups,
+        SYS_getresuid, SYS_getresgid, SYS_uname, SYS_sysinfo, SYS_getrusage, SYS_times, SYS_getcpu,
+        SYS_getrlimit, SYS_getrandom, SYS_poll, SYS_ppoll, SYS_select, SYS_pselect6, SYS_epoll_create1,
+        SYS_epoll_ctl, SYS_epoll_wait, SYS_epoll_pwait, SYS_eventfd2, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3,
+        SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown, SYS_accept4, SYS_getsockname,
+        SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_exit, SYS_exit_group, SYS_set_tid_address,
+    };
+    static const uint32_t platform_calls[] = {
+        SYS_rename, SYS_renameat, SYS_renameat2, SYS_unlink, SYS_unlinkat, SYS_mkdir, SYS_mkdirat, SYS_fsync,
+        SYS_fdatasync, SYS_flock, SYS_fchmod, SYS_fchmodat, SYS_chmod, SYS_umask, SYS_pidfd_open, SYS_sendfile,
+        SYS_copy_file_range,
+    };
+    const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
+    const uint32_t me[] = {(uint32_t)getpid()}, zero[] = {0};
+    const uint32_t families[] = {1 /* AF_UNIX */};
+    const uint32_t names[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE};
+    const uint32_t controls[] = {0x5401, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451};
+    const uint32_t descriptors[] = {0, 1, 2, 3, 4, 5, 6, 7, 1030, 1033, 1034};
+
+    filter_begin(&f);
+    for (unsigned i = 0; i < sizeof free_calls / sizeof *free_calls; i++) allow(&f, free_calls[i]);
+    if (has('p')) for (unsigned i = 0; i < sizeof platform_calls / sizeof *platform_calls; i++) allow(&f, platform_calls[i]);
+    /* Threads, never processes. clone3 hides its flags in memory, so callers must fall back. */
+    answer(&f, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
+    allow_bits(&f, SYS_clone, 0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, denied);
+    /* Anonymous memory that can be written comes from the region; only the loader maps some, fixed. */
+    emit(&f, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 8);
+    load(&f, ARG_LOW(3));
+    emit(&f, BPF_ALU | BPF_AND | BPF_K, MAP_ANONYMOUS | MAP_FIXED, 0, 0);
+    emit(&f, BPF_JMP | BPF_JEQ | BPF_K, MAP_ANONYMOUS, 1, 0);
+    verdict(&f, SECCOMP_RET_ALLOW);
+    load(&f, ARG_LOW(2));
+    emit(&f, BPF_JMP | BPF_JSET | BPF_K, has('j') ? 0 : PROT_WRITE, 0, 1);
+    verdict(&f, SECCOMP_RET_ERRNO | ENOMEM);
+    verdict(&f, SECCOMP_RET_ALLOW);
+    answer(&f, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
+    allow_values(&f, SYS_tgkill, 0, me, 1, denied);
+    allow_values(&f, SYS_socketpair, 0, families, 1, denied);
+    allow_values(&f, SYS_prctl, 0, names, 3, denied);
+    allow_values(&f, SYS_ioctl, 1, controls, 6, SECCOMP_RET_ERRNO | ENOTTY);
+    allow_values(&f, SYS_fcntl, 1, descriptors, 11, SECCOMP_RET_ERRNO | EINVAL);
+    /* A limit may be read (the third argument is no new one), of this process alone. */
+    allow_values(&f, SYS_prlimit64, 2, zero, 1, denied);
+    if (filter_install(&f, denied)) refuse("system-call filter");
+}
+
+static void die_of(PyStatus status) {
+    dprintf(2, "kluis-launcher: python: %s\n", status.err_msg ? status.err_msg : "cannot start");
+    _exit(70);
+}
+
+static void *python(void *unused) {
+    PyPreConfig pre;
+    PyConfig config;
+    PyStatus status;
+    (void)unused;
+    PyPreConfig_InitIsolatedConfig(&pre);
+    pre.utf8_mode = 1;
+    status = Py_PreInitialize(&pre);
+    if (PyStatus_Exception(status)) die_of(status);
+    PyConfig_InitIsolatedConfig(&config);
+    config.site_import = 0;
+    config.write_bytecode = 0;
+    config.install_signal_handlers = 0;
+    config.buffered_stdio = 1;
+    config.pathconfig_warnings = 0;
+    config.module_search_paths_set = 1;
+    PyConfig_SetBytesString(&config, &config.home, self.python);
+    PyConfig_SetBytesString(&config, &config.program_name, "kluis-enclave");
+    PyConfig_SetBytesString(&config, &config.executable, "");
+    for (int i = 0; i < self.paths; i++) {
+        wchar_t *entry = Py_DecodeLocale(self.path[i], NULL);
+        if (!entry) refuse("path");
+        status = PyWideStringList_Append(&config.module_search_paths, entry);
+        if (PyStatus_Exception(status)) die_of(status);
+        PyMem_RawFree(entry);
+    }
+    status = Py_InitializeFromConfig(&config);
+    if (PyStatus_Exception(status)) die_of(status);
+    PyConfig_Clear(&config);
+    memory_warm();
+
+    PyObject *module = PyImport_ImportModule(self.entry), *result = NULL;
+    if (module) {
+        if (!has('d') && !has('p')) {
+            int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+            if (null >= 0) { dup2(null, 1); dup2(null, 2); }
+            else { close(1); close(2); }
+        }
+        result = PyObject_CallMethod(module, "main", NULL);
+    }
+    if (!result) {
+        PyErr_Print();
+        _exit(70);
+    }
+    /* Threads of libraries may still run: nothing is finalised, the process ends. */
+    _exit(PyLong_Check(result) ? (int)PyLong_AsLong(result) : 0);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 8) { errno = EINVAL; refuse("arguments"); }
+    self.python = argv[1];
+    self.without = argv[4];
+    self.options = argv[5];
+    self.entry = argv[6];
+    self.path = argv + 7;
+    self.paths = argc - 7;
+
+    errno = 0;
+    if (prctl(PR_SET_DUMPABLE, has('d') ? 1 : 0, 0, 0, 0)) refuse("not dumpable");
+    struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none)) refuse("no core");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("no new privileges");
+    if (!memory_region().base) refuse("the heap could not be reserved");
+    memory_limits(strtoull(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10));
+    drop_capabilities();
+    if (!has('j') && prctl(PR_SET_MDWE, 1, 0, 0, 0) && !lacks("mdwe")) refuse("deny writable code (PR_SET_MDWE)");
+    close_files();
+    close_calls();
+
+    /* The interpreter's own stack is secret too, so it is not this one. */
+    pthread_t thread;
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 16 << 20);
+    int error = pthread_create(&thread, &attr, python, NULL);
+    if (error) { errno = error; refuse("the interpreter's thread"); }
+    for (;;) pause();
+}
