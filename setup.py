@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class BuildWithNative(build_py):
         sys.path.insert(0, str(ROOT / "src"))
         try:
             spec = importlib.util.spec_from_file_location("kluis_native_build", BUILDER)
-            assert spec is not None and spec.loader is not None  # noqa: S101 - the file exists
+            assert spec is not None  # noqa: S101 - the file exists
+            assert spec.loader is not None  # noqa: S101
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             module.build(dest)
@@ -43,4 +45,7 @@ class BuildWithNative(build_py):
             sys.path.remove(str(ROOT / "src"))
 
 
-setup(cmdclass={"build_py": BuildWithNative})
+# Where there is no compiler, one comes from PyPI into the build's own environment, and goes with it.
+COMPILER = [] if shutil.which("gcc") or shutil.which("cc") else ["ziglang"]
+
+setup(cmdclass={"build_py": BuildWithNative}, setup_requires=COMPILER)

@@ -1,6 +1,6 @@
 """The command line's front door: names every command, loads the one that was asked for.
 
-Help is answered from the table below without importing a room; ``tests/meta`` holds it equal to what the rooms say.
+Help is answered from the table below without importing a room; ``tests/meta`` holds the two equal.
 Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug.
 """
 
@@ -140,7 +140,7 @@ def run(argv: list[str]) -> int:
         render.note("kluis: stopped")
         return 130
     except BrokenPipeError:
-        # The reader went away: stdout leads nowhere from here, so that the interpreter's own flush stays quiet.
+        # The reader went away: stdout leads nowhere from here, so that the interpreter's last flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as bug:  # noqa: BLE001 - the last line of defence: whatever is left is our bug, and says so

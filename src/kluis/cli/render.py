@@ -1,7 +1,7 @@
 """How the command line speaks: data to stdout, everything else to stderr, an exit code by the kind of error.
 
-A command takes ``json: Json = False`` and calls ``out(value, text)`` once; whoever asked for JSON gets the value,
-whoever did not gets the text. Meaning is never carried by colour.
+A command takes ``json: Json = False`` and calls ``out(value, text)`` once; whoever asked for JSON gets the
+value, whoever did not gets the text. Meaning is never carried by colour.
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ def out(value: Any, text: str) -> None:
         value: what ``--json`` prints; anything msgspec can write.
         text: what a person reads, without the last newline.
     """
-    if _mode.json:
-        line = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    else:
-        line = text
+    line = msgspec.json.format(msgspec.json.encode(value), indent=2).decode() if _mode.json else text
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

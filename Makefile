@@ -1,0 +1,45 @@
+# Kluis. `make demo` shows what it does; `make test` shows that it does it. Each target does its own set-up.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+VENV := $(or $(KLUIS_VENV),.venv)
+PY := $(VENV)/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: demo test test-slow check bench docs format clean
+
+demo:  ## a clean room on real patients, and everyone who is kept out of it
+	@scripts/setup.sh demo
+	@$(VENV)/bin/kluis demo
+
+test: check  ## what every change must pass
+	@scripts/setup.sh test
+	@$(PY) -m pytest
+
+test-slow:  ## what takes too long for every change
+	@scripts/setup.sh test
+	@$(PY) -m pytest -m slow
+
+check:  ## style, types, layers
+	@scripts/setup.sh check
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-logo
+
+bench:  ## ours against theirs, as ratios; rows go to bench/results/
+	@scripts/setup.sh bench
+	@$(PY) bench/run.py
+
+docs:  ## the documentation, into site/
+	@scripts/setup.sh docs
+	@$(PY) -m mkdocs build --strict --quiet
+
+format:
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+clean:  ## everything that make made
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf src/kluis/tee/process/bin $(VENV)
+	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|bench|docs`.
+# As root it installs the system packages that are missing and says which; as anyone else it installs none, and
+# prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+what="${1:?usage: scripts/setup.sh demo|check|test|bench|docs}"
+venv="${KLUIS_VENV:-.venv}"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+stop() {
+    say "error: $1"
+    say "hint: $2"
+    exit 7
+}
+
+case "$what" in
+    demo) extras="rooms,demo" tools="gdb strace perf" ;;
+    check | docs) extras="rooms,demo,dev" tools="" ;;
+    test | bench) extras="rooms,demo,dev" tools="gdb strace perf" ;;
+    *) stop "target: want demo, check, test, bench or docs, got $what" "scripts/setup.sh test" ;;
+esac
+
+# ---- what the machine lacks ----------------------------------------------------------------------------------------
+
+packages=()
+python="${PYTHON:-python3}"
+has() { command -v "$1" >/dev/null 2>&1; }
+
+if ! has "$python"; then
+    packages+=(python3 python3-venv python3-dev)
+else
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        stop "python: want 3.11 or newer, got $("$python" -V 2>&1)" "put a newer python3 first on the PATH, or PYTHON=/path/to/python3 make $what"
+    [ -x "$venv/bin/python" ] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+    "$python" - <<'PY' || packages+=(python3-dev)
+import pathlib, sys, sysconfig
+sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())
+PY
+fi
+has gcc || packages+=(gcc)
+[ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
+has bwrap || packages+=(bubblewrap)
+for tool in $tools; do
+    if ! has "$tool"; then
+        if [ "$tool" = perf ]; then packages+=(linux-perf); else packages+=("$tool"); fi
+    fi
+done
+
+if [ "${#packages[@]}" -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && has apt-get; then
+        say "installing system packages: ${packages[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq >&2
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+    else
+        say "missing system packages: ${packages[*]}"
+        say "hint: sudo apt-get install ${packages[*]}"
+    fi
+fi
+has "$python" || stop "python3: want 3.11 or newer, got none" "sudo apt-get install ${packages[*]}"
+
+# ---- a user of its own for the root of trust -------------------------------------------------------------------------
+
+if [ "$(id -u)" = 0 ]; then
+    if ! id kluis >/dev/null 2>&1; then
+        say "making the system user kluis, who runs the root of trust"
+        useradd --system --user-group --home-dir /var/lib/kluis --no-create-home --shell /usr/sbin/nologin kluis
+    fi
+elif [ "$(id -u)" != 0 ] && ! id kluis >/dev/null 2>&1; then
+    say "no system user kluis: enclaves of this user get protection level process-user, and their evidence says so"
+    say "hint: sudo make $what, once, gives level process"
+fi
+
+# ---- the Python environment --------------------------------------------------------------------------------------------
+
+[ -w . ] || [ -x "$venv/bin/kluis" ] ||
+    stop "$(pwd): want a checkout that $(id -un) may write, got one that it may not" "git clone $(pwd) ~/kluis && make -C ~/kluis $what"
+
+want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(cat pyproject.toml setup.py native/* src/kluis/tee/process/native.py 2>/dev/null | sha256sum)"
+stamp="$venv/.kluis-$extras"
+if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+    if [ ! -x "$venv/bin/python" ]; then
+        say "making a Python environment in $venv ($("$python" -V 2>&1))"
+        "$python" -m venv "$venv"
+    fi
+    say "installing kluis[$extras] into $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check -e ".[$extras]" >&2
+    if ! "$venv/bin/python" -c 'from kluis.tee.process import native; native.launcher(); native.guardian()' 2>/dev/null; then
+        say "building the launcher and the guardian"
+        "$venv/bin/python" -m kluis.tee.process.native >&2 || stop "the process TEE could not be built" "read the words above"
+    fi
+    printf '%s' "$want" >"$stamp"
+fi
