@@ -10,7 +10,7 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U16, U32, Struct, at, layout
+from kluis.formats._layout import U16, Struct, at, layout
 from kluis.formats._reader import Reader
 from kluis.formats.sgx.report import BODY_SIZE, ReportBody
 

@@ -1,0 +1,164 @@
+"""JSON, strictly: a reader that refuses what readers disagree on, and the canonical writer.
+
+Spec: RFC 8259, RFC 8785 (JSON Canonicalization Scheme). Numbers are integers that every reader
+holds exactly, -(2^53)+1 to 2^53-1; there are no floats.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn, TypeAlias, Union, cast
+
+from kluis.errors import FormatError
+
+Json: TypeAlias = Union[bool, int, str, "list[Json]", "dict[str, Json]", None]
+Writable: TypeAlias = Union[bool, int, str, "Sequence[Writable]", "Mapping[str, Writable]", None]
+
+MAX_INTEGER: Final = (1 << 53) - 1
+MAX_SIZE: Final = 1 << 20
+MAX_DEPTH: Final = 32
+
+_ESCAPED: Final = re.compile(r'["\\\x00-\x1f]')
+_SHORT: Final = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def dumps(value: Writable) -> bytes:
+    """Write ``value`` in the one canonical form.
+
+    Raises:
+        FormatError: a value that JSON, or this subset of it, cannot hold.
+    """
+    out: list[str] = []
+    _write(value, out, 0)
+    try:
+        return "".join(out).encode()
+    except UnicodeEncodeError:
+        raise FormatError("JSON: a string holds half a character", code="bad_encoding") from None
+
+
+def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = MAX_DEPTH) -> Json:
+    """Read one JSON value, in any spacing and key order.
+
+    Args:
+        data: UTF-8, without a byte order mark.
+        what: what they claim to be, for messages.
+        max_size: bytes.
+        max_depth: of nested lists and objects.
+
+    Raises:
+        FormatError: not JSON, a key twice in one object, a float, an integer past 2^53-1,
+            half a character, or too large or deep.
+    """
+    if len(data) > max_size:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
+
+    def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise FormatError(f"{what}: key {twice!a} stands twice", code="duplicate_key")
+        return found
+
+    def refuse(number: str) -> NoReturn:
+        raise FormatError(f"{what}: {number[:32]} is not an integer", code="bad_type")
+
+    def integer(digits: str) -> int:
+        if len(digits) > 17 or abs(value := int(digits)) > MAX_INTEGER:
+            raise FormatError(f"{what}: integer {digits[:32]} is past 2^53-1", code="bad_encoding")
+        return -value if digits[0] == "-" else value
+
+    try:
+        value = json.loads(
+            data.decode(),
+            object_pairs_hook=unique,
+            parse_float=refuse,
+            parse_constant=refuse,
+            parse_int=integer,
+        )
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{what} at {error.start:#x}: is not UTF-8", code="bad_encoding") from None
+    except json.JSONDecodeError as error:
+        raise FormatError(
+            f"{what} at {error.pos:#x}: is not JSON: {error.msg}", code="bad_encoding"
+        ) from None
+    except RecursionError:
+        raise FormatError(f"{what}: nested more than {max_depth} deep", code="too_deep") from None
+    _check(value, what, max_depth)
+    return cast("Json", value)
+
+
+def loads_canonical(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = MAX_DEPTH) -> Json:
+    """Read one JSON value in canonical form, and in no other.
+
+    Raises:
+        FormatError: as ``loads``, or the bytes are not the canonical ones.
+    """
+    value = loads(data, what, max_size=max_size, max_depth=max_depth)
+    if dumps(value) != data:
+        raise FormatError(f"{what}: is not in canonical form (RFC 8785)", code="bad_encoding")
+    return value
+
+
+def _write(value: Writable, out: list[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise FormatError(f"JSON: nested more than {MAX_DEPTH} deep", code="too_deep")
+    match value:
+        case None:
+            out.append("null")
+        case bool():
+            out.append("true" if value else "false")
+        case int():
+            if abs(value) > MAX_INTEGER:
+                raise FormatError(f"JSON: integer {value} is past 2^53-1", code="bad_encoding")
+            out.append(str(int(value)))
+        case str():
+            out.append(_string(value))
+        case Mapping():
+            for index, key in enumerate(sorted(value, key=_utf16)):
+                out.append(("," if index else "{") + _string(key) + ":")
+                _write(value[key], out, depth + 1)
+            out.append("}" if value else "{}")
+        case Sequence() if not isinstance(value, bytes | bytearray):
+            for index, item in enumerate(value):
+                out.append("," if index else "[")
+                _write(item, out, depth + 1)
+            out.append("]" if value else "[]")
+        case _:
+            raise FormatError(f"JSON: cannot hold a {type(value).__name__}", code="bad_type")
+
+
+def _string(text: str) -> str:
+    return '"' + _ESCAPED.sub(lambda m: _SHORT.get(m[0]) or f"\\u{ord(m[0]):04x}", text) + '"'
+
+
+def _utf16(key: object) -> bytes:
+    if not isinstance(key, str):
+        raise FormatError(f"JSON: key must be a string, got {type(key).__name__}", code="bad_type")
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _check(value: Json, what: str, max_depth: int) -> None:
+    level: list[Json] = [value]
+    for _ in range(max_depth + 1):
+        deeper: list[Json] = []
+        for item in level:
+            if isinstance(item, str):
+                _whole(item, what)
+            elif isinstance(item, list):
+                deeper.extend(item)
+            elif isinstance(item, dict):
+                for key in item:
+                    _whole(key, what)
+                deeper.extend(item.values())
+        if not deeper:
+            return
+        level = deeper
+    raise FormatError(f"{what}: nested more than {max_depth} deep", code="too_deep")
+
+
+def _whole(text: str, what: str) -> None:
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise FormatError(f"{what}: a string holds half a character", code="bad_encoding")

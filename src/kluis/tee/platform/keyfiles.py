@@ -1,0 +1,89 @@
+"""Small secret files: written whole or not at all, readable by their owner alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from kluis.errors import FormatError, UnavailableError
+
+MAX_SIZE: Final = 1 << 20
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``, mode 0600; a crash leaves the old file or the new, never a part."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read(path: Path) -> bytes:
+    """Read the file at ``path``, at most 1 MiB.
+
+    Raises:
+        UnavailableError: it is missing, not this user's, or open to others.
+        FormatError: it is larger.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnavailableError(f"{path}: cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise UnavailableError(f"{path}: want a regular file")
+        if state.st_uid != os.geteuid():
+            raise UnavailableError(f"{path}: want owner {os.geteuid()}, got {state.st_uid}")
+        if state.st_mode & 0o077:
+            raise UnavailableError(
+                f"{path}: want mode 0600, got {stat.S_IMODE(state.st_mode):04o}", hint=f"chmod 600 {path}"
+            )
+        data = file.read(MAX_SIZE + 1)
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{path}: is more than {MAX_SIZE} bytes", code="too_large")
+    return data
+
+
+def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Put a private key at ``path``, PKCS#8 DER in the clear: the file's mode is its protection."""
+    write(path, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read a P-256 private key that ``save_key`` wrote.
+
+    Raises:
+        UnavailableError: as ``read``.
+        FormatError: it is not such a key.
+    """
+    try:
+        key = load_der_private_key(read(path), None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise FormatError(f"{path}: want a P-256 private key in PKCS#8 DER", code="bad_encoding")
+    return key
