@@ -1,0 +1,190 @@
+"""Enclave, ``@ecall`` and ``@ocall``: what an application declares, and nothing more may cross.
+
+Outside a running enclave a decorated function is the function it was, so a unit test calls it as it
+stands; inside, an ocall goes to the host. Spec: DESIGN.md section 8.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+from msgspec import UNSET
+
+from kluis.enclave import interface
+from kluis.enclave.interface import Signature
+from kluis.errors import UsageError
+
+__all__ = ["Enclave", "Router"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Decorator: TypeAlias = Callable[[Callable[P, R]], Callable[P, R]]
+
+MAX_MESSAGE_BYTES = 256 << 20
+MAX_TABLE_BYTES = 16 << 30
+
+
+class Router(Protocol):
+    """What carries an ocall to the host: the runtime, once the enclave runs."""
+
+    def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
+        """Make the ocall declared as number ``index`` and return its result."""
+
+
+class Enclave:
+    """An enclave: its identity, and the functions that cross its boundary.
+
+    Args:
+        name: 1 to 64 characters; people see it.
+        product_id: 0..65535, ISVPRODID; which product of the signer this is.
+        svn: 0..65535, ISVSVN; raised when an older version must not be trusted any more.
+        max_message_bytes: the largest encoded call or result, tables apart.
+        max_table_bytes: the largest table.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        product_id: int = 0,
+        svn: int = 0,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_table_bytes: int = MAX_TABLE_BYTES,
+    ) -> None:
+        if not 1 <= len(name) <= 64:
+            raise UsageError(f"enclave name: want 1 to 64 characters, got {len(name)}")
+        for what, value in (("product_id", product_id), ("svn", svn)):
+            if not 0 <= value <= 0xFFFF:
+                raise UsageError(f"{what}: want 0..65535, got {value}")
+        self.name = name
+        self.product_id = product_id
+        self.svn = svn
+        self.max_message_bytes = max_message_bytes
+        self.max_table_bytes = max_table_bytes
+        self.ecalls: dict[str, Callable[..., Any]] = {}
+        self.ocalls: dict[str, Callable[..., Any]] = {}
+        self.ecall_signatures: list[Signature] = []
+        self.ocall_signatures: list[Signature] = []
+        self._router: Router | None = None
+
+    @overload
+    def ecall(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def ecall(self, /, *, raises: tuple[type[Exception], ...] = ...) -> Decorator[P, R]: ...
+    def ecall(self, function: Any = None, /, *, raises: tuple[type[Exception], ...] = ()) -> Any:
+        """Declare a function that the host may call.
+
+        Args:
+            function: named parameters, each with a type hint, and a hinted result.
+            raises: exceptions whose messages are fit for the host to read. Of any other (KluisError
+                and MemoryError apart) only the class's name leaves: ``int("secret")`` says the secret.
+
+        Raises:
+            UsageError: a hint is missing, or a type cannot cross the boundary.
+        """
+        if function is None:
+            return functools.partial(self._ecall, raises=raises)
+        return self._ecall(function, raises=raises)
+
+    def _ecall(self, function: Callable[P, R], raises: tuple[type[Exception], ...]) -> Callable[P, R]:
+        signature = interface.parse_signature(function, raises=raises)
+        self._declare(signature)
+        self.ecalls[signature.name] = function
+        self.ecall_signatures.append(signature)
+        return function
+
+    @overload
+    def ocall(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def ocall(self, /, *, timeout_seconds: float | None = ...) -> Decorator[P, R]: ...
+    def ocall(self, function: Any = None, /, *, timeout_seconds: float | None = None) -> Any:
+        """Declare a function that the host runs for the enclave; what it answers is not trusted.
+
+        Args:
+            function: named parameters, each with a type hint, and a hinted result. The body is what
+                a host runs that loads the image with ``ocalls=app``; other hosts give their own.
+            timeout_seconds: how long the host may take; None is for ever.
+
+        Raises:
+            UsageError: a hint is missing, or a type cannot cross the boundary.
+        """
+        if function is None:
+            return functools.partial(self._ocall, timeout_seconds=timeout_seconds)
+        return self._ocall(function, timeout_seconds=timeout_seconds)
+
+    def _ocall(self, function: Callable[P, R], timeout_seconds: float | None) -> Callable[P, R]:
+        signature = interface.parse_signature(function, timeout_seconds=timeout_seconds)
+        self._declare(signature)
+        index = len(self.ocall_signatures)
+        self.ocalls[signature.name] = function
+        self.ocall_signatures.append(signature)
+        bind = binder(signature)
+
+        @functools.wraps(function)
+        def outward(*args: P.args, **kwargs: P.kwargs) -> R:
+            if self._router is None:
+                return function(*args, **kwargs)
+            result: R = self._router.ocall(index, bind(args, kwargs))
+            return result
+
+        return outward
+
+    def _declare(self, signature: Signature) -> None:
+        if signature.name in self.ecalls or signature.name in self.ocalls:
+            raise UsageError(f"{signature.name}: is declared twice", hint="rename one", code="interface_name")
+        interface.check(signature)
+
+    def interface(self) -> dict[str, Any]:
+        """The interface document, as values that JSON can hold."""
+        return interface.describe(
+            name=self.name,
+            product_id=self.product_id,
+            svn=self.svn,
+            max_message_bytes=self.max_message_bytes,
+            max_table_bytes=self.max_table_bytes,
+            ecalls=self.ecall_signatures,
+            ocalls=self.ocall_signatures,
+        )
+
+    def interface_json(self) -> bytes:
+        """The interface document's bytes, as the image holds and measures them."""
+        return interface.encode(self.interface())
+
+    def route(self, router: Router) -> None:
+        """Send ocalls through ``router`` from now on; the runtime does this once."""
+        self._router = router
+
+    def __repr__(self) -> str:
+        return f"Enclave({self.name!r}, product_id={self.product_id}, svn={self.svn})"
+
+
+def binder(signature: Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]:
+    """Make the function that lays arguments out in the signature's order, defaults filled in."""
+    names = [one.name for one in signature.parameters]
+    defaults = {one.name: one.default for one in signature.parameters}
+    count = len(names)
+
+    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if len(args) == count and not kwargs:
+            return args
+        if len(args) > count:
+            raise TypeError(f"{signature.name}: want at most {count} arguments, got {len(args)}")
+        given = dict(zip(names, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in defaults:
+                raise TypeError(f"{signature.name}: has no parameter {name}")
+            if name in given:
+                raise TypeError(f"{signature.name}: {name} is given twice")
+            given[name] = value
+        laid = tuple(given.get(name, defaults[name]) for name in names)
+        missing = [name for name, value in zip(names, laid, strict=True) if value is UNSET]
+        if missing:
+            raise TypeError(f"{signature.name}: wants {', '.join(missing)}")
+        return laid
+
+    return bind

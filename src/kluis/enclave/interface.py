@@ -1,0 +1,182 @@
+"""The interface: every function that crosses the boundary, with its types and bounds, as one document.
+
+``interface.json`` is generated from the type hints, kept in the image and measured. The runtime makes
+it again from the code it loaded and refuses to start on a difference, so what was reviewed is what
+runs; the host builds its side from the document alone. Spec: DESIGN.md sections 7 and 8.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from kluis.enclave.schema import Node, Schemas, json_default
+from kluis.errors import KluisError, UsageError
+
+__all__ = ["FORMAT", "RESERVED", "Parameter", "Signature", "check", "describe", "encode", "parse_signature"]
+
+FORMAT = "kluis-interface/1"
+
+RESERVED = frozenset({
+    "attest", "call", "close", "debug", "evidence", "identity", "image_id", "interface", "kill",
+    "launch_configuration", "level", "ocall", "pid", "submit", "within",
+})  # fmt: skip
+"""Names that the host's proxy has for itself."""
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter: its name, resolved hint, and default (``msgspec.UNSET`` if it has none)."""
+
+    name: str
+    hint: Any
+    default: Any = msgspec.UNSET
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What crosses for one function.
+
+    Attributes:
+        name: the function's own name.
+        parameters: in order.
+        returns: the resolved hint of the result.
+        raises: exception classes whose messages may leave the enclave.
+        doc: the first line of the docstring.
+        timeout_seconds: how long an ocall may take; None is for ever.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    returns: Any
+    raises: tuple[type[Exception], ...] = ()
+    doc: str = ""
+    timeout_seconds: float | None = None
+
+
+def parse_signature(
+    function: Callable[..., Any],
+    *,
+    raises: tuple[type[Exception], ...] = (),
+    timeout_seconds: float | None = None,
+) -> Signature:
+    """Read a function's signature.
+
+    Raises:
+        UsageError: a hint is missing, or something about the function cannot cross the boundary.
+    """
+    name = function.__name__
+    if name.startswith("_") or name in RESERVED:
+        raise UsageError(f"{name}: this name is not free", hint="rename the function", code="interface_name")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise UsageError(
+            f"{name}: want a plain function, got a coroutine or generator", code="interface_type"
+        )
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"{name}: {error}", hint="define the type above it", code="interface_type") from None
+    parameters = tuple(
+        _parameter(name, one, hints) for one in inspect.signature(function).parameters.values()
+    )
+    if "return" not in hints:
+        raise UsageError(
+            f"{name}: the result has no type hint", hint="write -> None if it has none", code="interface_type"
+        )
+    doc = (inspect.getdoc(function) or "").partition("\n")[0]
+    return Signature(name, parameters, hints["return"], raises, doc, timeout_seconds)
+
+
+def describe(
+    *,
+    name: str,
+    product_id: int,
+    svn: int,
+    max_message_bytes: int,
+    max_table_bytes: int,
+    ecalls: typing.Iterable[Signature],
+    ocalls: typing.Iterable[Signature],
+) -> dict[str, Any]:
+    """Make the interface document of an enclave.
+
+    Raises:
+        UsageError: a type cannot cross the boundary.
+    """
+    schemas = Schemas()
+    calls = {
+        "ecalls": [_call(one, schemas) for one in ecalls],
+        "ocalls": [_call(one, schemas) for one in ocalls],
+    }
+    return {
+        "format": FORMAT,
+        "name": name,
+        "product_id": product_id,
+        "svn": svn,
+        "max_message_bytes": max_message_bytes,
+        "max_table_bytes": max_table_bytes,
+        **calls,
+        "types": schemas.types,
+    }
+
+
+def check(signature: Signature) -> None:
+    """Refuse a signature with a type that cannot cross the boundary.
+
+    Raises:
+        UsageError: which type, and where.
+    """
+    _call(signature, Schemas())
+
+
+def encode(interface: dict[str, Any]) -> bytes:
+    """Write the document: sorted keys, two spaces, one line feed at the end; one form for one value."""
+    return msgspec.json.format(msgspec.json.encode(interface, order="sorted"), indent=2) + b"\n"
+
+
+def _parameter(function: str, parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
+    where = f"{function}.{parameter.name}"
+    if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+        raise UsageError(
+            f"{where}: want a named parameter, got {parameter.kind.description}", code="interface_type"
+        )
+    if parameter.name not in hints:
+        raise UsageError(
+            f"{where}: has no type hint",
+            hint=f"write {parameter.name}: int, or what it is",
+            code="interface_type",
+        )
+    if parameter.default is parameter.empty:
+        return Parameter(parameter.name, hints[parameter.name])
+    if not json_default(parameter.default):
+        raise UsageError(
+            f"{where}: default: want None, bool, int, float or str, got {type(parameter.default).__name__}",
+            code="interface_type",
+        )
+    return Parameter(parameter.name, hints[parameter.name], parameter.default)
+
+
+def _call(signature: Signature, schemas: Schemas) -> Node:
+    parameters = []
+    for one in signature.parameters:
+        node: Node = {"name": one.name, "type": schemas.node(one.hint, f"{signature.name}.{one.name}")}
+        parameters.append(node if one.default is msgspec.UNSET else node | {"default": one.default})
+    node = {
+        "name": signature.name,
+        "parameters": parameters,
+        "returns": schemas.node(signature.returns, f"{signature.name} result"),
+        "raises": sorted(_raised(signature)),
+    }
+    if signature.doc:
+        node["doc"] = signature.doc
+    if signature.timeout_seconds is not None:
+        node["timeout_seconds"] = signature.timeout_seconds
+    return node
+
+
+def _raised(signature: Signature) -> set[str]:
+    for one in signature.raises:
+        if not issubclass(one, Exception):
+            raise UsageError(f"{signature.name}: raises: want exception classes, got {one!r}")
+    return {one.__name__ for one in signature.raises if not issubclass(one, KluisError)}
