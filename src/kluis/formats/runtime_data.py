@@ -1,0 +1,200 @@
+"""Runtime data: the document an enclave's report data is the hash of. Nothing here is verified.
+
+The report data of evidence is never free, or a host could have a genuine enclave quote a relay's
+key. The runtime inside writes this document and sets its purpose; the report data is its SHA-256
+and 32 zero bytes, as Azure Attestation expects.
+
+    {"image_id": hex, "keys": [JWK], "nonce": hex, "payload": base64url, "purpose": text, "version": 1}
+
+Canonical JSON (RFC 8785); keys are public JWKs (RFC 7517) whose members are all text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Final, Self, cast
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import jcs
+from kluis.hashes import sha256
+
+MAX_SIZE: Final = 256 * 1024
+MAX_PAYLOAD: Final = 128 * 1024
+MAX_NONCE: Final = 64
+MAX_KEYS: Final = 8
+_MEMBERS: Final = ["image_id", "keys", "nonce", "payload", "purpose", "version"]
+_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+_WHAT: Final = "runtime data"
+
+
+class Purpose(enum.StrEnum):
+    """What the evidence is for; a verifier accepts exactly one."""
+
+    APP = "app"
+    CLI = "cli"
+    CHANNEL = "channel"
+    RELEASE_KEY = "release-key"
+    RECEIPT = "receipt"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeData:
+    """The document's fields.
+
+    Attributes:
+        purpose: set by the runtime, never by the application or the host.
+        image_id: 32 bytes.
+        nonce: the verifier's, at most 64 bytes; empty where there is none.
+        keys: public JWKs made inside, at most 8.
+        payload: at most 128 KiB.
+    """
+
+    purpose: Purpose
+    image_id: bytes
+    nonce: bytes
+    keys: tuple[Mapping[str, str], ...] = ()
+    payload: bytes = b""
+
+    def encode(self) -> bytes:
+        """Write the document.
+
+        Raises:
+            FormatError: a field is out of bounds, or a key is private.
+        """
+        _bounds(self)
+        return jcs.dumps(
+            {
+                "version": 1,
+                "purpose": self.purpose.value,
+                "image_id": self.image_id.hex(),
+                "nonce": self.nonce.hex(),
+                "keys": [dict(key) for key in self.keys],
+                "payload": base64url(self.payload),
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a document in its one canonical form.
+
+        Raises:
+            UnsupportedError: another version.
+            FormatError: not canonical, a member missing or unknown, out of bounds, a private key.
+        """
+        value = jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE)
+        if not isinstance(value, dict) or sorted(value) != _MEMBERS:
+            got = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise FormatError(f"{_WHAT}: want members {_MEMBERS}, got {got}", code="bad_type")
+        if value["version"] != 1:
+            raise UnsupportedError(f"{_WHAT}.version: want 1, got {value['version']!a}", code="bad_version")
+        purpose = _text(value["purpose"], "purpose")
+        if purpose not in set(Purpose):
+            raise UnsupportedError(
+                f"{_WHAT}.purpose: want one of {[*Purpose]}, got {purpose!a}", code="bad_type"
+            )
+        found = cls(
+            purpose=Purpose(purpose),
+            image_id=_hex(value["image_id"], "image_id"),
+            nonce=_hex(value["nonce"], "nonce"),
+            keys=_keys(value["keys"]),
+            payload=from_base64url(_text(value["payload"], "payload"), f"{_WHAT}.payload"),
+        )
+        _bounds(found)
+        return found
+
+
+def report_data(document: bytes) -> bytes:
+    """The 64 bytes of report data that ``document`` stands for: its SHA-256 and 32 zero bytes."""
+    return sha256(document) + bytes(32)
+
+
+def okp_key(curve: str, public: bytes) -> dict[str, str]:
+    """Write a public key as a JWK. Spec: RFC 8037.
+
+    Args:
+        curve: ``X25519`` or ``Ed25519``.
+        public: 32 bytes.
+    """
+    return {"kty": "OKP", "crv": curve, "x": base64url(public)}
+
+
+def okp_public(key: Mapping[str, str], curve: str) -> bytes:
+    """Read a public key of ``curve`` from a JWK: 32 bytes.
+
+    Raises:
+        FormatError: it is another kind of key.
+    """
+    what = f"{_WHAT}.keys"
+    if key.get("kty") != "OKP" or key.get("crv") != curve:
+        got = f"{key.get('kty')!a} {key.get('crv')!a}"
+        raise FormatError(f"{what}: want an OKP key on {curve}, got {got}", code="bad_type")
+    public = from_base64url(key.get("x", ""), what)
+    if len(public) != 32:
+        raise FormatError(f"{what}: want 32 bytes, got {len(public)}", code="bad_length")
+    return public
+
+
+def base64url(data: bytes) -> str:
+    """Write base64url without padding. Spec: RFC 4648 section 5."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def from_base64url(text: str, what: str) -> bytes:
+    """Read base64url without padding, in the one form that ``base64url`` writes.
+
+    Raises:
+        FormatError: any other form.
+    """
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (ValueError, binascii.Error):
+        data = b""
+    if base64url(data) != text:
+        raise FormatError(f"{what}: is not base64url without padding", code="bad_encoding")
+    return data
+
+
+def _bounds(value: RuntimeData) -> None:
+    for name, size, least, most in (
+        ("image_id", len(value.image_id), 32, 32),
+        ("nonce", len(value.nonce), 0, MAX_NONCE),
+        ("payload", len(value.payload), 0, MAX_PAYLOAD),
+        ("keys", len(value.keys), 0, MAX_KEYS),
+    ):
+        if not least <= size <= most:
+            raise FormatError(f"{_WHAT}.{name}: want size {least}..{most}, got {size}", code="bad_length")
+    for key in value.keys:
+        if private := sorted(_PRIVATE & set(key)):
+            raise FormatError(f"{_WHAT}.keys: a public key has no member {private[0]!a}", code="bad_type")
+
+
+def _text(value: jcs.Json, name: str) -> str:
+    if not isinstance(value, str):
+        raise FormatError(f"{_WHAT}.{name}: want text, got {type(value).__name__}", code="bad_type")
+    return value
+
+
+def _hex(value: jcs.Json, name: str) -> bytes:
+    text = _text(value, name)
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if data.hex() != text:
+        raise FormatError(f"{_WHAT}.{name}: is not lower-case hex", code="bad_encoding")
+    return data
+
+
+def _keys(value: jcs.Json) -> tuple[Mapping[str, str], ...]:
+    if not isinstance(value, list):
+        raise FormatError(f"{_WHAT}.keys: want a list, got {type(value).__name__}", code="bad_type")
+    for key in value:
+        if not isinstance(key, dict) or not all(isinstance(member, str) for member in key.values()):
+            raise FormatError(f"{_WHAT}.keys: want objects of text", code="bad_type")
+        if "kty" not in key:
+            raise FormatError(f"{_WHAT}.keys: want member 'kty'", code="bad_type")
+    return tuple(cast("dict[str, str]", key) for key in value)
