@@ -1,0 +1,71 @@
+"""Which TEEs and security chips the hardware shows: device nodes and processor flags, opened by nobody here.
+
+Spec: Documentation/arch/x86/{sgx,tdx,amd-memory-encryption}.rst; ABI/testing/configfs-tsm-report.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kluis.tee.doctor.finding import Finding, Part, State, setting
+
+YES = ("1", "Y")
+
+
+def probe() -> list[Finding]:
+    """Look for each TEE and for a TPM."""
+    return [
+        _device(
+            "SGX", ("/dev/sgx_enclave",), cpu="sgx", driver="the processor has SGX: enable it in the firmware"
+        ),
+        _device("TDX guest", ("/dev/tdx_guest",)),
+        _device("SEV-SNP guest", ("/dev/sev-guest",)),
+        _parameter("TDX host", "/sys/module/kvm_intel/parameters/tdx"),
+        _parameter("SEV-SNP host", "/sys/module/kvm_amd/parameters/sev_snp"),
+        _device("Nitro enclave", ("/dev/nsm",)),
+        _device("Nitro parent", ("/dev/nitro_enclaves",)),
+        tpm(),
+    ]
+
+
+def flags() -> frozenset[str]:
+    """The processor's flags, as the kernel shows them."""
+    for line in (setting("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def tpm() -> Finding:
+    """Look for a TPM and its version."""
+    for path in ("/dev/tpmrm0", "/dev/tpm0"):
+        if Path(path).exists():
+            major = setting("/sys/class/tpm/tpm0/tpm_version_major") or "of unknown version"
+            return Finding(part=Part.HARDWARE, name="TPM", state=State.OK, seen=f"{path}, TPM {major}")
+    return Finding(
+        part=Part.HARDWARE,
+        name="TPM",
+        state=State.ABSENT,
+        seen="no /dev/tpmrm0: the platform secret is a file, counters have no witness",
+    )
+
+
+def _device(name: str, paths: tuple[str, ...], cpu: str | None = None, driver: str | None = None) -> Finding:
+    for path in paths:
+        if Path(path).exists():
+            return Finding(part=Part.HARDWARE, name=name, state=State.OK, seen=path)
+    if cpu is not None and cpu in flags():
+        return Finding(part=Part.HARDWARE, name=name, state=State.PARTIAL, seen=f"no {paths[0]}", fix=driver)
+    return Finding(part=Part.HARDWARE, name=name, state=State.ABSENT, seen=f"no {paths[0]}")
+
+
+def _parameter(name: str, path: str) -> Finding:
+    value = setting(path)
+    if value in YES:
+        return Finding(part=Part.HARDWARE, name=name, state=State.OK, seen=f"{path} = {value}")
+    return Finding(
+        part=Part.HARDWARE,
+        name=name,
+        state=State.ABSENT,
+        seen=f"no {path}" if value is None else f"{path} = {value}",
+    )

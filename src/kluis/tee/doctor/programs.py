@@ -1,0 +1,80 @@
+"""The programs that isolation uses: our own two, bubblewrap, and a virtual machine's."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+from kluis.errors import UnavailableError
+from kluis.tee.doctor.finding import Finding, Part, State
+from kluis.tee.process import native
+
+TRY_SECONDS = 10
+
+
+def probe() -> list[Finding]:
+    """Look for each program; run the ones that process enclaves need."""
+    return [
+        built(),
+        bubblewrap(),
+        _version("QEMU", "qemu-system-x86_64", "apt-get install qemu-system-x86"),
+        _version("swtpm", "swtpm", "apt-get install swtpm"),
+    ]
+
+
+def built() -> Finding:
+    """Look for the launcher of this interpreter and for the guardian."""
+    try:
+        native.launcher()
+        native.guardian()
+    except UnavailableError as lack:
+        return Finding(
+            part=Part.PROCESS,
+            name="launcher, guardian",
+            state=State.MISSING,
+            seen=lack.message,
+            fix=lack.hint,
+        )
+    return Finding(
+        part=Part.PROCESS, name="launcher, guardian", state=State.OK, seen=f"built for {native.TAG}"
+    )
+
+
+def bubblewrap() -> Finding:
+    """Run a program in fresh namespaces."""
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        return Finding(
+            part=Part.PROCESS,
+            name="bubblewrap",
+            state=State.MISSING,
+            seen="not installed",
+            fix="apt-get install bubblewrap",
+        )
+    command = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true"]
+    tried = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
+    if tried.returncode:
+        return Finding(
+            part=Part.PROCESS,
+            name="bubblewrap",
+            state=State.MISSING,
+            seen=tried.stderr.strip(),
+            fix="see user namespaces",
+        )
+    seen = f"{_first_number(bwrap)}; ran a program in fresh namespaces"
+    return Finding(part=Part.PROCESS, name="bubblewrap", state=State.OK, seen=seen)
+
+
+def _version(name: str, program: str, fix: str) -> Finding:
+    if shutil.which(program) is None:
+        return Finding(part=Part.VM, name=name, state=State.ABSENT, seen="not installed", fix=fix)
+    return Finding(part=Part.VM, name=name, state=State.OK, seen=_first_number(program))
+
+
+def _first_number(program: str) -> str:
+    said = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, timeout=TRY_SECONDS, check=False
+    )
+    number = re.search(r"\d+(?:\.\d+)+", said.stdout + said.stderr)
+    return number.group() if number else "of an unknown version"
