@@ -1,0 +1,214 @@
+r"""The ``.kluis`` file: read it without trust, write it without a choice.
+
+    magic       b"KLUIS\x00\x01\n"
+    manifest    u32 length, canonical JSON
+    sigstruct   1808 bytes
+    interface   u32 length, canonical JSON
+    each layer  u64 length, index; u64 length, data      (in the manifest's order)
+
+Integers are little-endian. Every length is bounded before anything of that length is read; data
+is hashed as a stream. One image has one file: a reader that accepts it accepts no other spelling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, Final
+
+from kluis.errors import AuthenticityError, FormatError
+from kluis.hashes import sha256
+from kluis.tee import sigstruct
+from kluis.tee.image import layers, manifest
+from kluis.tee.image.layers import Entry, Layer
+from kluis.tee.image.manifest import Manifest
+from kluis.tee.image.sources import Source
+
+MAGIC: Final = b"KLUIS\x00\x01\n"
+MAX_INTERFACE_BYTES: Final = 4 << 20
+CHUNK: Final = 1 << 20
+_ZEROS: Final = bytes(layers.ALIGNMENT)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Image:
+    """An image as read: its layers' data stays in the file. Read, which is not yet verified.
+
+    Attributes:
+        manifest_bytes: canonical JSON, whose SHA-256 is the image id.
+        sigstruct: 1808 bytes; ``launchable`` verifies them.
+        sigstruct_offset: where they lie in the file.
+        interface: canonical JSON; its SHA-256 stands in the manifest.
+    """
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    sigstruct: bytes
+    sigstruct_offset: int
+    interface: bytes
+    layers: tuple[Layer, ...]
+
+    @property
+    def image_id(self) -> bytes:
+        """SHA-256 of the manifest, 32 bytes: for the process TEE this is MRENCLAVE."""
+        return sha256(self.manifest_bytes)
+
+    def layer(self, name: str) -> Layer | None:
+        """The layer called ``name``, or None."""
+        return next((layer for layer in self.layers if layer.name == name), None)
+
+
+def read_image(f: BinaryIO) -> Image:
+    """Read everything but the layers' data. The file may be hostile.
+
+    Args:
+        f: seekable; read from its start to its end.
+
+    Raises:
+        FormatError: any byte is not what the format says.
+    """
+    size = f.seek(0, 2)
+    f.seek(0)
+    if (magic := f.read(len(MAGIC))) != MAGIC:
+        raise FormatError(
+            f"image.magic at 0x0: want {MAGIC!r}, got {magic!r}",
+            hint="a .kluis file is made by: kluis build DIR -o FILE",
+        )
+    manifest_bytes = _block(f, size, 4, manifest.MAX_MANIFEST_BYTES, "manifest")
+    parsed = manifest.parse(manifest_bytes)
+    at = f.tell()
+    signature = _take(f, size, sigstruct.SIZE, "sigstruct")
+    sigstruct.parse(signature)
+    interface = _block(f, size, 4, MAX_INTERFACE_BYTES, "interface")
+    if (got := sha256(interface).hex()) != parsed.interface:
+        raise FormatError(f"image.interface: want SHA-256 {parsed.interface}, got {got}")
+    found, files = [], 0
+    for reference in parsed.layers:
+        layer = _layer(f, size, reference)
+        files += len(layer.files)
+        found.append(layer)
+    if files > layers.MAX_FILES:
+        raise FormatError(f"image: want at most {layers.MAX_FILES} files, got {files}")
+    if f.tell() != size:
+        raise FormatError(f"image at {f.tell():#x}: {size - f.tell()} bytes after the end")
+    return Image(parsed, manifest_bytes, signature, at, interface, tuple(found))
+
+
+def _layer(f: BinaryIO, size: int, reference: manifest.LayerReference) -> Layer:
+    what = f"layer {reference.name}"
+    index = _block(f, size, 8, layers.MAX_INDEX_BYTES, f"{what}.index")
+    if len(index) != reference.index_size:
+        raise FormatError(f"{what}.index: want {reference.index_size} bytes, got {len(index)}")
+    digest = layers.digest(index)
+    if digest.hex() != reference.digest:
+        raise FormatError(f"{what}.index: want SHA-256 {reference.digest}, got {digest.hex()}")
+    data_size = int.from_bytes(_take(f, size, 8, f"{what}.data"), "little")
+    if data_size != reference.data_size:
+        raise FormatError(f"{what}.data: want {reference.data_size} bytes, got {data_size}")
+    at = f.tell()
+    if data_size > size - at:
+        raise FormatError(f"{what}.data at {at:#x}: needs {data_size} bytes, {size - at} left")
+    files = layers.parse_index(index, data_size, what)
+    f.seek(at + data_size)
+    return Layer(reference.name, reference.mount, digest, files, at, data_size)
+
+
+def _block(f: BinaryIO, size: int, width: int, limit: int, what: str) -> bytes:
+    length = int.from_bytes(_take(f, size, width, what), "little")
+    if length > limit:
+        raise FormatError(f"image.{what}: want at most {limit} bytes, got {length}")
+    return _take(f, size, length, what)
+
+
+def _take(f: BinaryIO, size: int, length: int, what: str) -> bytes:
+    at = f.tell()
+    if length > size - at:
+        raise FormatError(f"image.{what} at {at:#x}: needs {length} bytes, {size - at} left")
+    data = f.read(length)
+    if len(data) != length:
+        raise FormatError(f"image.{what} at {at:#x}: needs {length} bytes, got {len(data)}")
+    return data
+
+
+def verify_layers(f: BinaryIO, image: Image) -> None:
+    """Hash every file of every layer, in file order, in bounded memory.
+
+    Raises:
+        AuthenticityError: a file is not what its index says, or bytes lie between files.
+        FormatError: the file ends early.
+    """
+    for layer in image.layers:
+        f.seek(layer.data_offset)
+        end = 0
+        for entry in layer.files:
+            padding = f.read(entry.offset - end)
+            if padding.strip(b"\0"):
+                raise AuthenticityError(f"layer {layer.name}: {entry.path!r}: bytes before it are not zero")
+            got = hashlib.sha256()
+            _stream(f, entry.size, got.update, f"layer {layer.name}: {entry.path!r}")
+            if got.hexdigest() != entry.sha256:
+                raise AuthenticityError(
+                    f"layer {layer.name}: {entry.path!r}: want SHA-256 {entry.sha256}, got {got.hexdigest()}",
+                    hint="the file changed after it was built; get it again, or build it again",
+                )
+            end = entry.offset + entry.size
+
+
+def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
+    """Read one file of a layer and check its hash.
+
+    Raises:
+        AuthenticityError: it is not what the index says.
+    """
+    f.seek(layer.data_offset + entry.offset)
+    data = f.read(entry.size)
+    if sha256(data).hex() != entry.sha256:
+        raise AuthenticityError(f"layer {layer.name}: {entry.path!r}: is not what the index says")
+    return data
+
+
+def _stream(f: BinaryIO, size: int, sink: Callable[[bytes], object], what: str) -> None:
+    left = size
+    while left:
+        chunk = f.read(min(left, CHUNK))
+        if not chunk:
+            raise FormatError(f"{what}: {left} bytes are missing", code="truncated")
+        sink(chunk)
+        left -= len(chunk)
+
+
+def write_image(
+    out: BinaryIO,
+    manifest_bytes: bytes,
+    signature: bytes,
+    interface: bytes,
+    contents: Iterable[tuple[bytes, int, list[Source]]],
+) -> None:
+    """Write an image, streaming each layer's data.
+
+    Args:
+        out: where to write, from its position.
+        manifest_bytes: canonical JSON.
+        signature: 1808 bytes of SIGSTRUCT.
+        interface: canonical JSON.
+        contents: index, data size and files of each layer, in the manifest's order.
+
+    Raises:
+        AuthenticityError: a file changed after its layer's index was made.
+    """
+    out.write(MAGIC)
+    for block in (manifest_bytes, signature, interface):
+        if block is not signature:
+            out.write(len(block).to_bytes(4, "little"))
+        out.write(block)
+    for index, size, sources in contents:
+        out.write(len(index).to_bytes(8, "little"))
+        out.write(index)
+        out.write(size.to_bytes(8, "little"))
+        end = 0
+        for source in sorted(sources, key=lambda source: source.path):
+            start = layers.aligned(end)
+            out.write(_ZEROS[: start - end])
+            source.copy(out.write)
+            end = start + source.size

@@ -1,0 +1,121 @@
+"""Reproducible bytecode for every module of a layer.
+
+Spec: PEP 552, unchecked hash-based pycs. Marshal version 2 is written: from version 3 on the bytes
+depend on how often an object happens to be referenced in the process that writes them. The code's
+file name is the path inside the enclave, so that no path of this machine is in an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import marshal
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import KluisError
+from kluis.tee.image import layers, sources
+from kluis.tee.image.sources import Source
+
+MARSHAL_VERSION: Final = 2
+_UNCHECKED_HASH: Final = (1).to_bytes(4, "little")
+_FORMAT: Final = b"kluis-bytecode/1"
+_KEPT_PACKS: Final = 64
+
+
+def compile_source(data: bytes, inside: str) -> bytes | None:
+    """Compile one module.
+
+    Args:
+        data: its source.
+        inside: its absolute path in the enclave.
+
+    Returns:
+        The ``.pyc``: 16 bytes of header, then the code. None if this interpreter cannot compile
+        it, as with templates and modules for other versions.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = compile(data, inside, "exec", dont_inherit=True, optimize=0)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(data)
+    return header + marshal.dumps(code, MARSHAL_VERSION)
+
+
+def pyc_path(path: str) -> str:
+    """Where the interpreter looks for the bytecode of ``path``."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}__pycache__/{name[:-3]}.{sys.implementation.cache_tag}.pyc"
+
+
+def layer(files: Iterable[Source], mount: str, cache: Path) -> list[Source]:
+    """Compile every module of a layer, or take the pack that an earlier build of the same files left.
+
+    Args:
+        files: the layer's files; those that end in ``.py`` are compiled.
+        mount: the layer's mount point, in the names of the code.
+        cache: the folder of packs. A pack is named by all that goes into it, and its bytes are
+            checked before they are used: a stale or damaged one is made again.
+    """
+    modules = sorted((file for file in files if file.path.endswith(".py")), key=lambda file: file.path)
+    key = hashlib.sha256(_FORMAT + f"{sys.version}\0{MARSHAL_VERSION}\0{mount}\0".encode())
+    for file in modules:
+        key.update(f"{file.path}\0{file.sha256}\0".encode())
+    pack = cache / f"{key.hexdigest()}.pack"
+    if (found := _read_pack(pack)) is not None:
+        return found
+    made = [
+        sources.of_bytes(pyc_path(file.path), data)
+        for file in modules
+        if (data := compile_source(file.read(), f"{mount}/{file.path}")) is not None
+    ]
+    _write_pack(pack, made)
+    return made
+
+
+def _read_pack(pack: Path) -> list[Source] | None:
+    """Digest (32 bytes) of all that follows; u64 index size, index; data as in a layer."""
+    try:
+        data = pack.read_bytes()
+        os.utime(pack)
+    except OSError:
+        return None
+    size = int.from_bytes(data[32:40], "little")
+    start = 40 + size
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    try:
+        entries = layers.parse_index(data[40:start], len(data) - start, "bytecode")
+    except KluisError:
+        return None
+    return [
+        Source(e.path, e.mode, e.size, e.sha256, data[start + e.offset : start + e.offset + e.size])
+        for e in entries
+    ]
+
+
+def _write_pack(pack: Path, files: list[Source]) -> None:
+    """Leave a pack for the next build; a cache that cannot be written is no reason to stop this one."""
+    index, size = layers.encode_index((file.path, file.mode, file.size, file.sha256) for file in files)
+    data = bytearray(size)
+    end = 0
+    for file in sorted(files, key=lambda file: file.path):
+        start = layers.aligned(end)
+        end = start + file.size
+        data[start:end] = file.read()
+    body = len(index).to_bytes(8, "little") + index + data
+    with contextlib.suppress(OSError):
+        with tempfile.NamedTemporaryFile(dir=pack.parent, suffix=".part", delete=False) as f:
+            f.write(hashlib.sha256(body).digest() + body)
+        os.replace(f.name, pack)
+        packs = sorted(pack.parent.glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
+        for old in packs[:-_KEPT_PACKS]:
+            old.unlink(missing_ok=True)

@@ -1,0 +1,135 @@
+"""``kluis.toml``: what an application's folder says about its image. Without one, defaults.
+
+::
+
+    entry = "app:app"                # module:attribute of the Enclave
+    requirements = ["polars==2.1.0"] # or the name of a requirements file
+    heap = "512MiB"
+    threads = 8
+    grants = ["table"]
+    date = "20260101"                # the signature's date; fixed, so that builds repeat
+    exclude = ["tests/*"]
+    argv = []
+    [env]
+    TZ = "UTC"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from kluis.errors import FormatError, UsageError
+from kluis.tee import sigstruct
+from kluis.tee.image import manifest
+
+NAME: Final = "kluis.toml"
+# The loader's and the interpreter's own variables decide what code runs: the launcher sets those.
+_REFUSED_ENV: Final = ("LD_", "PYTHON", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "KLUIS_", "OPENSSL_")
+_UNITS: Final = {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    entry: str = "app:app"
+    requirements: list[str] | str = []
+    heap: str | int = "512MiB"
+    threads: int = 8
+    grants: list[str] = []
+    date: str | int = "20260101"
+    exclude: list[str] = []
+    argv: list[str] = []
+    env: dict[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """What goes into an image, bounds checked.
+
+    Attributes:
+        requirements: lines for pip; or the name of a file of them, relative to the folder.
+        exclude: shell patterns of paths that the app layer leaves out.
+    """
+
+    entry: str
+    requirements: tuple[str, ...] | str
+    heap_bytes: int
+    threads: int
+    grants: tuple[str, ...]
+    date: str
+    exclude: tuple[str, ...]
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+def load(directory: Path) -> Config:
+    """Read ``kluis.toml`` of a folder, or take the defaults.
+
+    Raises:
+        UsageError: not TOML, an unknown key, or a value out of bounds; names the key.
+    """
+    path = directory / NAME
+    text: dict[str, Any] = {}
+    if path.exists():
+        try:
+            text = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise UsageError(f"{NAME}: {error}") from error
+    known = [field.name for field in msgspec.structs.fields(_File)]
+    for key in text:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise UsageError(
+                f"{NAME}: {key}: want one of {', '.join(known)}",
+                hint=f"did you mean {near[0]}" if near else None,
+            )
+    try:
+        file = msgspec.convert(text, _File)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        raise UsageError(f"{NAME}: {message[:1].lower()}{message[1:]}") from error
+    return _checked(file)
+
+
+def _checked(file: _File) -> Config:
+    date = str(file.date)
+    sigstruct.bcd(date)
+    heap = _bytes(file.heap)
+    if not manifest.MIN_HEAP_BYTES <= heap <= manifest.MAX_HEAP_BYTES or heap % 4096:
+        raise UsageError(f"{NAME}: heap: want 16MiB or more in whole pages, got {file.heap}")
+    if not 1 <= file.threads <= manifest.MAX_THREADS:
+        raise UsageError(f"{NAME}: threads: want 1..{manifest.MAX_THREADS}, got {file.threads}")
+    for grant in file.grants:
+        try:
+            manifest.check_grant(grant)
+        except FormatError as error:
+            raise UsageError(error.message.replace("manifest.", f"{NAME}: ")) from error
+    for name in file.env:
+        if name.upper().startswith(_REFUSED_ENV):
+            raise UsageError(f"{NAME}: env.{name}: want a variable of the application's, got the launcher's")
+    requirements = file.requirements
+    return Config(
+        entry=file.entry,
+        requirements=requirements if isinstance(requirements, str) else tuple(requirements),
+        heap_bytes=heap,
+        threads=file.threads,
+        grants=tuple(sorted(set(file.grants))),
+        date=date,
+        exclude=tuple(file.exclude),
+        argv=tuple(file.argv),
+        env=dict(sorted(file.env.items())),
+    )
+
+
+def _bytes(text: str | int) -> int:
+    if isinstance(text, int):
+        return text
+    found = re.fullmatch(r"([0-9]{1,9})\s*([KMG]iB)", text, re.IGNORECASE)
+    if found is None:
+        raise UsageError(f'{NAME}: heap: want a size such as "512MiB", got {text!r}')
+    return int(found[1]) * _UNITS[found[2].upper()]

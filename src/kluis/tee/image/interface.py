@@ -1,0 +1,119 @@
+"""Ask an application for its interface, outside, with the image's own files and nothing else on its path."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import UsageError
+from kluis.formats import jcs
+from kluis.tee.image import archive
+from kluis.tee.image.sources import Source
+
+TIMEOUT_SECONDS: Final = 300
+_ASK: Final = """
+import importlib, json, os, sys
+module, attribute, out, *folders = sys.argv[1:]
+sys.path.extend(folders)
+app = getattr(importlib.import_module(module), attribute)
+answer = {"interface": app.interface(), "name": app.name, "product_id": app.product_id, "svn": app.svn}
+with open(int(out), "w", encoding="utf-8") as f:
+    json.dump(answer, f)
+os._exit(0)
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What the application says of itself; ``interface`` is canonical JSON."""
+
+    name: str
+    product_id: int
+    svn: int
+    interface: bytes
+
+
+def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]) -> Answer:
+    """Import ``entry`` in a fresh interpreter and take its interface.
+
+    The interpreter is isolated, sees the layers as the enclave will, and inherits no environment.
+
+    Args:
+        entry: ``module:attribute``.
+        contents: files of each layer by layer name; ``python`` is the running interpreter's own.
+        env: the image's environment.
+
+    Raises:
+        UsageError: the application cannot be imported, or has no such interface; says why.
+    """
+    module, _, attribute = entry.partition(":")
+    with tempfile.TemporaryDirectory(prefix="kluis-interface-") as folder:
+        stage = Path(folder)
+        paths = []
+        for name in ("kluis", "site", "app"):
+            if name in contents:
+                _lay(stage / name, contents[name])
+                paths.append(str(stage / name))
+        out = stage / "answer.json"
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-B", "-c", _ASK, module, attribute, str(descriptor), *paths],
+                cwd=stage,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8", **env},
+                pass_fds=[descriptor],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UsageError(f"{entry}: want an import that ends, got none in {TIMEOUT_SECONDS} s") from error
+        finally:
+            os.close(descriptor)
+        if done.returncode:
+            raise UsageError(
+                f"{entry}: cannot be imported: {_last(done.stdout, stage)}", hint=_hint(done.stdout)
+            )
+        return _answer(entry, out.read_bytes())
+
+
+def _answer(entry: str, data: bytes) -> Answer:
+    value = jcs.loads(data, f"{entry}.interface()", max_size=archive.MAX_INTERFACE_BYTES)
+    match value:
+        case {"interface": dict() as found, "name": str(name), "product_id": int(product), "svn": int(svn)}:
+            return Answer(name, product, svn, jcs.dumps(found))
+        case _:
+            raise UsageError(f"{entry}: want an Enclave with a name, product_id and svn, got something else")
+
+
+def _lay(folder: Path, files: list[Source]) -> None:
+    """Put the files of a layer where an interpreter can import them: by link, or by writing them."""
+    made: set[Path] = set()
+    for file in files:
+        path = folder / file.path
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        if isinstance(file.origin, Path) and file.offset == 0:
+            path.symlink_to(file.origin.resolve())
+        else:
+            path.write_bytes(file.read())
+
+
+def _last(output: bytes, stage: Path) -> str:
+    lines = output.decode("utf-8", "replace").replace(f"{stage}/", "/k/").strip().splitlines()
+    return lines[-1].strip() if lines else "the interpreter said nothing"
+
+
+def _hint(output: bytes) -> str:
+    if b"ModuleNotFoundError" in output:
+        return "name what it imports under requirements in kluis.toml, and put its own modules in the folder"
+    return "python -c 'import app' in the folder shows the whole error"

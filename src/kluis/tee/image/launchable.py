@@ -1,0 +1,81 @@
+"""May an image be launched as what it says it is? Its signature, and what its layers must hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kluis.errors import AuthenticityError, FormatError
+from kluis.tee import sigstruct
+from kluis.tee.image import interpreter, sources
+from kluis.tee.image.archive import Image
+from kluis.tee.image.layers import PROGRAM_MODE, Layer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signed:
+    """Who vouches for an image: MRSIGNER (32 bytes), and what they vouch for."""
+
+    mrenclave: bytes
+    mrsigner: bytes
+    product_id: int
+    svn: int
+    debug: bool
+    flags: int
+    xfrm: int
+
+
+def launchable(image: Image) -> Signed:
+    """Check that an image is signed, and whole enough to start. Its layers' bytes are for ``verify_layers``.
+
+    1. The signature structure verifies under its own key.
+    2. It names this manifest: MRENCLAVE, product id, SVN and date.
+    3. Its attributes are INIT, MODE64 and KSS, with or without DEBUG, and its mask enforces them.
+    4. The layers hold the launcher, the loader, Kluis and the application.
+    5. No file is one that an interpreter runs unasked, and no bytecode is without its source.
+
+    Raises:
+        AuthenticityError: 1 to 3.
+        FormatError: 4 and 5.
+    """
+    struct = sigstruct.parse(image.sigstruct)
+    mrsigner = sigstruct.verify(struct)  # 1
+    manifest = image.manifest
+    for field, want, got in (  # 2
+        ("mrenclave", image.image_id.hex(), struct.enclavehash.hex()),
+        ("product_id", manifest.product_id, struct.isvprodid),
+        ("svn", manifest.svn, struct.isvsvn),
+        ("date", manifest.date, f"{struct.date:08x}"),
+    ):
+        if want != got:
+            raise AuthenticityError(f"SIGSTRUCT {field}: want {want}, as the manifest says, got {got}")
+    sigstruct.check_attributes(struct)  # 3
+    for name in ("python", "kluis", "app"):  # 4
+        if image.layer(name) is None:
+            raise FormatError(f"image: want a layer {name}, got none")
+    for layer in image.layers:
+        _check_files(layer)
+    return Signed(
+        struct.enclavehash, mrsigner, struct.isvprodid, struct.isvsvn, struct.debug, struct.flags, struct.xfrm
+    )
+
+
+def _check_files(layer: Layer) -> None:
+    modes = {entry.path: entry.mode for entry in layer.files}
+    if layer.name == "python":
+        for path in (interpreter.LAUNCHER, interpreter.LOADER):
+            if modes.get(path) != PROGRAM_MODE:
+                raise FormatError(f"layer python: want the program {path}, got none")
+    for path in modes:  # 5
+        folder, _, name = path.rpartition("/")
+        if "__pycache__" not in path:
+            try:
+                sources.refuse_hooks(path, f"layer {layer.name}")
+            except sources.HookError as error:
+                raise FormatError(error.message) from error
+            continue
+        parent, _, last = folder.rpartition("/")
+        source = f"{parent}/{name.split('.', 1)[0]}.py" if parent else f"{name.split('.', 1)[0]}.py"
+        if not (folder == "__pycache__" or last == "__pycache__") or source not in modes:
+            raise FormatError(
+                f"layer {layer.name}: {path}: want bytecode beside its source, found no {source}"
+            )

@@ -1,0 +1,146 @@
+"""Where a layer's files come from: a path inside, and bytes outside that were hashed once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
+from kluis.hashes import sha256
+from kluis.tee.image import layers
+
+CHUNK: Final = 1 << 20
+# These would run code that nobody asked for, if an interpreter with its site module ever met them.
+HOOKS: Final = frozenset({"sitecustomize", "usercustomize"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """One file to be: ``path`` inside its layer, and its bytes, in memory or in part of a file.
+
+    Attributes:
+        sha256: hex, taken when the source was made; ``copy`` holds the bytes to it.
+        offset: where the bytes start in ``origin``, if that is a file.
+    """
+
+    path: str
+    mode: int
+    size: int
+    sha256: str
+    origin: Path | bytes
+    offset: int = 0
+
+    def copy(self, sink: Callable[[bytes], object]) -> None:
+        """Hand the bytes to ``sink`` in pieces.
+
+        Raises:
+            AuthenticityError: they are no longer what was hashed.
+            UnavailableError: they cannot be read.
+        """
+        if isinstance(self.origin, bytes):
+            sink(self.origin)
+            return
+        got, left = hashlib.sha256(), self.size
+        try:
+            with self.origin.open("rb") as f:
+                f.seek(self.offset)
+                while left and (chunk := f.read(min(left, CHUNK))):
+                    got.update(chunk)
+                    sink(chunk)
+                    left -= len(chunk)
+        except OSError as error:
+            raise UnavailableError(f"{self.origin}: cannot be read: {error.strerror}") from error
+        if left or got.hexdigest() != self.sha256:
+            raise AuthenticityError(f"{self.origin}: changed while the image was built")
+
+    def read(self) -> bytes:
+        """Read it whole, and check it as ``copy`` does."""
+        parts: list[bytes] = []
+        self.copy(parts.append)
+        return b"".join(parts)
+
+
+def of_bytes(path: str, data: bytes, mode: int = layers.FILE_MODE) -> Source:
+    """A file whose bytes are at hand."""
+    layers.check_path(path, path)
+    return Source(path, mode, len(data), sha256(data).hex(), data)
+
+
+def of_file(path: str, origin: Path, mode: int = layers.FILE_MODE) -> Source:
+    """A file on disk; it is read and hashed here.
+
+    Raises:
+        UsageError: not a regular file, or its name cannot stand in an index.
+        UnavailableError: it cannot be read.
+    """
+    try:
+        layers.check_path(path, str(origin))
+    except (FormatError, UnicodeEncodeError) as error:
+        raise UsageError(f"{str(origin)!r}: its name cannot stand in an image") from error
+    try:
+        if not stat.S_ISREG(origin.stat().st_mode):
+            raise UsageError(f"{origin}: want a regular file, got something else")
+        with origin.open("rb") as f:
+            size = os.fstat(f.fileno()).st_size
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as error:
+        raise UnavailableError(f"{origin}: cannot be read: {error.strerror}") from error
+    return Source(path, mode, size, digest, origin)
+
+
+def walk(root: Path, keep: Callable[[str, bool], bool]) -> Iterator[tuple[str, Path]]:
+    """Every file below ``root`` in order of path, as path inside and path outside.
+
+    Links to files are followed, for their bytes are what is measured; links to directories are
+    refused, for they could lead anywhere and round in circles.
+
+    Args:
+        root: where to look.
+        keep: given a path relative to ``root`` and whether it is a directory, says whether to take it.
+
+    Raises:
+        UsageError: a kept directory is a link.
+        UnavailableError: a directory cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UnavailableError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for folder, folders, files in os.walk(root, onerror=fail):
+        base = os.path.relpath(folder, root)
+        prefix = "" if base == "." else base.replace(os.sep, "/") + "/"
+        folders[:] = sorted(name for name in folders if keep(prefix + name, True))
+        for name in folders:
+            if os.path.islink(os.path.join(folder, name)):
+                raise UsageError(
+                    f"{os.path.join(folder, name)}: is a link to a directory", hint="copy it, or exclude it"
+                )
+        for name in sorted(files):
+            if keep(prefix + name, False):
+                yield prefix + name, Path(folder) / name
+
+
+class HookError(UsageError):
+    """A file that an interpreter would run unasked, or bytecode that came with no source."""
+
+    code = "unmeasured_code"
+
+
+def refuse_hooks(path: str, where: str) -> None:
+    """Refuse what makes an interpreter run code on its own, and bytecode that came with no source.
+
+    Raises:
+        HookError: a ``.pth`` file, sitecustomize, usercustomize, or bytecode.
+    """
+    top, name = path.partition("/")[0], path.rpartition("/")[2]
+    if name.endswith(".pth"):
+        raise HookError(f"{where}: {path}: want no .pth file, which would run code at start")
+    if (stem := top.split(".", 1)[0]) in HOOKS:
+        raise HookError(f"{where}: {path}: want no {stem}, which would run code at start")
+    if name.endswith((".pyc", ".pyo")):
+        raise HookError(f"{where}: {path}: want source, got bytecode that nobody can review")
