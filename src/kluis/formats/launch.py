@@ -13,14 +13,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Self
 
-from kluis.errors import FormatError, UnsupportedError
+from kluis.errors import FormatError
 from kluis.formats import jcs
+from kluis.formats._members import Members
 from kluis.hashes import sha512
 
 MAX_SIZE: Final = 64 * 1024
 MAX_NAMES: Final = 256
 UNWITNESSED: Final = "unwitnessed"
-_MEMBERS: Final = ["counter", "grants", "heap_bytes", "level", "missing", "threads", "version"]
+_MEMBERS: Final = ("counter", "grants", "heap_bytes", "level", "missing", "threads", "version")
 _WHAT: Final = "launch configuration"
 
 
@@ -56,19 +57,16 @@ class LaunchConfiguration:
             UnsupportedError: another version.
             FormatError: not canonical, a member missing, unknown or of the wrong kind.
         """
-        value = jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE)
-        if not isinstance(value, dict) or sorted(value) != _MEMBERS:
-            got = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise FormatError(f"{_WHAT}: want members {_MEMBERS}, got {got}", code="bad_type")
-        if value["version"] != 1:
-            raise UnsupportedError(f"{_WHAT}.version: want 1, got {value['version']!a}", code="bad_version")
+        value = Members(jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        value.only(_MEMBERS)
+        value.version(1)
         return cls(
-            heap_bytes=_count(value["heap_bytes"], "heap_bytes"),
-            threads=_count(value["threads"], "threads"),
-            grants=_names(value["grants"], "grants"),
-            missing=_names(value["missing"], "missing"),
-            counter=_text(value["counter"], "counter"),
-            level=_text(value["level"], "level"),
+            heap_bytes=value.integer("heap_bytes", least=1),
+            threads=value.integer("threads", least=1),
+            grants=_names(value, "grants"),
+            missing=_names(value, "missing"),
+            counter=value.text("counter"),
+            level=value.text("level"),
         )
 
 
@@ -77,22 +75,8 @@ def config_id(document: bytes) -> bytes:
     return sha512(document)
 
 
-def _count(value: jcs.Json, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise FormatError(f"{_WHAT}.{name}: want a positive integer, got {value!a}", code="bad_type")
-    return value
-
-
-def _text(value: jcs.Json, name: str) -> str:
-    if not isinstance(value, str):
-        raise FormatError(f"{_WHAT}.{name}: want text, got {type(value).__name__}", code="bad_type")
-    return value
-
-
-def _names(value: jcs.Json, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_NAMES:
-        raise FormatError(f"{_WHAT}.{name}: want a list of at most {MAX_NAMES}", code="bad_type")
-    names = tuple(_text(item, name) for item in value)
+def _names(value: Members, name: str) -> tuple[str, ...]:
+    names = value.texts(name, most=MAX_NAMES)
     if list(names) != sorted(set(names)):
         raise FormatError(f"{_WHAT}.{name}: want sorted names, none twice", code="bad_encoding")
     return names

@@ -20,13 +20,14 @@ from typing import Final, Self, cast
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import jcs
+from kluis.formats._members import Members
 from kluis.hashes import sha256
 
 MAX_SIZE: Final = 256 * 1024
 MAX_PAYLOAD: Final = 128 * 1024
 MAX_NONCE: Final = 64
 MAX_KEYS: Final = 8
-_MEMBERS: Final = ["image_id", "keys", "nonce", "payload", "purpose", "version"]
+_MEMBERS: Final = ("image_id", "keys", "nonce", "payload", "purpose", "version")
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _WHAT: Final = "runtime data"
 
@@ -85,23 +86,20 @@ class RuntimeData:
             UnsupportedError: another version.
             FormatError: not canonical, a member missing or unknown, out of bounds, a private key.
         """
-        value = jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE)
-        if not isinstance(value, dict) or sorted(value) != _MEMBERS:
-            got = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise FormatError(f"{_WHAT}: want members {_MEMBERS}, got {got}", code="bad_type")
-        if value["version"] != 1:
-            raise UnsupportedError(f"{_WHAT}.version: want 1, got {value['version']!a}", code="bad_version")
-        purpose = _text(value["purpose"], "purpose")
+        value = Members(jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        value.only(_MEMBERS)
+        value.version(1)
+        purpose = value.text("purpose")
         if purpose not in set(Purpose):
             raise UnsupportedError(
-                f"{_WHAT}.purpose: want one of {[*Purpose]}, got {purpose!a}", code="bad_type"
+                f"{_WHAT}.purpose: want one of {[*map(str, Purpose)]}, got {purpose!a}", code="bad_type"
             )
         found = cls(
             purpose=Purpose(purpose),
-            image_id=_hex(value["image_id"], "image_id"),
-            nonce=_hex(value["nonce"], "nonce"),
-            keys=_keys(value["keys"]),
-            payload=from_base64url(_text(value["payload"], "payload"), f"{_WHAT}.payload"),
+            image_id=_lower_hex(value, "image_id"),
+            nonce=_lower_hex(value, "nonce"),
+            keys=_keys(value.array("keys", most=MAX_KEYS)),
+            payload=from_base64url(value.text("payload"), f"{_WHAT}.payload"),
         )
         _bounds(found)
         return found
@@ -172,29 +170,17 @@ def _bounds(value: RuntimeData) -> None:
             raise FormatError(f"{_WHAT}.keys: a public key has no member {private[0]!a}", code="bad_type")
 
 
-def _text(value: jcs.Json, name: str) -> str:
-    if not isinstance(value, str):
-        raise FormatError(f"{_WHAT}.{name}: want text, got {type(value).__name__}", code="bad_type")
-    return value
-
-
-def _hex(value: jcs.Json, name: str) -> bytes:
-    text = _text(value, name)
-    try:
-        data = bytes.fromhex(text)
-    except ValueError:
-        data = b""
-    if data.hex() != text:
+def _lower_hex(value: Members, name: str) -> bytes:
+    data = value.hex(name)
+    if data.hex() != value.text(name):
         raise FormatError(f"{_WHAT}.{name}: is not lower-case hex", code="bad_encoding")
     return data
 
 
-def _keys(value: jcs.Json) -> tuple[Mapping[str, str], ...]:
-    if not isinstance(value, list):
-        raise FormatError(f"{_WHAT}.keys: want a list, got {type(value).__name__}", code="bad_type")
-    for key in value:
+def _keys(items: list[jcs.Json]) -> tuple[Mapping[str, str], ...]:
+    for key in items:
         if not isinstance(key, dict) or not all(isinstance(member, str) for member in key.values()):
             raise FormatError(f"{_WHAT}.keys: want objects of text", code="bad_type")
         if "kty" not in key:
             raise FormatError(f"{_WHAT}.keys: want member 'kty'", code="bad_type")
-    return tuple(cast("dict[str, str]", key) for key in value)
+    return tuple(cast("dict[str, str]", key) for key in items)

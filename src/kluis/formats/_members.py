@@ -1,0 +1,149 @@
+"""A JSON object read member by member: each is typed, bounded and named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats.jcs import MAX_INTEGER, Json
+
+_ZULU: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
+
+
+class Members:
+    """Reads ``value``, which must be an object; each failure names the member.
+
+    Args:
+        value: what a JSON reader gave.
+        what: what it claims to be, for messages.
+
+    Raises:
+        FormatError: it is not an object.
+    """
+
+    __slots__ = ("_value", "what")
+
+    def __init__(self, value: Json, what: str) -> None:
+        if not isinstance(value, dict):
+            raise FormatError(f"{what}: want an object, got {_kind(value)}", code="bad_type")
+        self._value = value
+        self.what = what
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._value
+
+    def only(self, names: Iterable[str]) -> None:
+        """Refuse members missing from ``names`` or beyond them."""
+        want, got = sorted(names), sorted(self._value)
+        if want != got:
+            raise FormatError(f"{self.what}: want members {want}, got {got}", code="bad_type")
+
+    def version(self, *supported: int) -> int:
+        """Read ``version``.
+
+        Raises:
+            UnsupportedError: it is none of ``supported``.
+        """
+        value = self._get("version")
+        if isinstance(value, bool) or value not in supported:
+            raise UnsupportedError(
+                f"{self.what}.version: want one of {list(supported)}, got {_shown(value)}", code="bad_version"
+            )
+        return int(value)
+
+    def text(self, name: str, *, limit: int = 256 * 1024) -> str:
+        """Read text of at most ``limit`` characters."""
+        value = self._get(name)
+        if not isinstance(value, str):
+            raise FormatError(f"{self.what}.{name}: want text, got {_kind(value)}", code="bad_type")
+        if len(value) > limit:
+            raise FormatError(
+                f"{self.what}.{name}: is {len(value)} long, must be at most {limit}", code="too_large"
+            )
+        return value
+
+    def integer(self, name: str, *, least: int = 0, most: int = MAX_INTEGER) -> int:
+        """Read an integer in ``least``..``most``."""
+        value = self._get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise FormatError(f"{self.what}.{name}: want an integer, got {_kind(value)}", code="bad_type")
+        if not least <= value <= most:
+            raise FormatError(f"{self.what}.{name}: want {least}..{most}, got {value}", code="bad_encoding")
+        return value
+
+    def hex(self, name: str, size: int | None = None) -> bytes:
+        """Read hex, in either case, of ``size`` bytes where one is given."""
+        text = self.text(name)
+        if not _HEX.fullmatch(text):
+            raise FormatError(f"{self.what}.{name}: is not hex", code="bad_encoding")
+        data = bytes.fromhex(text)
+        if size is not None and len(data) != size:
+            raise FormatError(f"{self.what}.{name}: want {size} bytes, got {len(data)}", code="bad_length")
+        return data
+
+    def time(self, name: str) -> datetime:
+        """Read ``2026-01-31T00:00:00Z``, and no other form, as an aware time."""
+        text = self.text(name)
+        try:
+            if _ZULU.fullmatch(text):
+                return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+        except ValueError:
+            pass
+        raise FormatError(f"{self.what}.{name}: is not a time like 2026-01-31T00:00:00Z", code="bad_encoding")
+
+    def array(self, name: str, *, most: int) -> list[Json]:
+        """Read a list of at most ``most`` items."""
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise FormatError(f"{self.what}.{name}: want a list, got {_kind(value)}", code="bad_type")
+        if len(value) > most:
+            raise FormatError(
+                f"{self.what}.{name}: has {len(value)} items, must be at most {most}", code="too_large"
+            )
+        return value
+
+    def texts(self, name: str, *, most: int) -> tuple[str, ...]:
+        """Read a list of text, at most ``most`` items."""
+        found = []
+        for item in self.array(name, most=most):
+            if not isinstance(item, str):
+                raise FormatError(f"{self.what}.{name}: want text, got {_kind(item)}", code="bad_type")
+            found.append(item)
+        return tuple(found)
+
+    def objects(self, name: str, *, most: int) -> list[Members]:
+        """Read a list of objects, at most ``most``."""
+        return [Members(item, f"{self.what}.{name}") for item in self.array(name, most=most)]
+
+    def object(self, name: str) -> Members:
+        """Read an object."""
+        return Members(self._get(name), f"{self.what}.{name}")
+
+    def _get(self, name: str) -> Json:
+        if name not in self._value:
+            raise FormatError(f"{self.what}: member {name!a} is missing", code="bad_type")
+        return self._value[name]
+
+
+def _shown(value: Json) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _kind(value)
+
+
+def _kind(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"

@@ -1,0 +1,86 @@
+"""What a quote's verifier needs beside it, as bytes. Nothing here is verified.
+
+Spec: Intel PCS API v4: "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List"; the
+JSON shape that bundles their answers is that of the ``dcap-qvl`` packages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final, Self
+
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+
+MAX_SIZE: Final = 4 << 20
+_PEM_MEMBERS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
+_HEX_MEMBERS: Final = ("root_ca_crl", "pck_crl", "tcb_info_signature", "qe_identity_signature")
+_TEXT_MEMBERS: Final = ("tcb_info", "qe_identity")
+_WHAT: Final = "collateral"
+_SIGNATURE_END: Final = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}\s*\Z')
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Collateral:
+    """TCB info, QE identity, both CRLs, and the chains of who signed them.
+
+    Attributes:
+        pck_crl_issuer_chain: PEM: platform or processor CA, root.
+        root_ca_crl: DER.
+        pck_crl: DER.
+        tcb_info_issuer_chain: PEM: TCB signing, root.
+        tcb_info: the JSON bytes that were signed.
+        tcb_info_signature: 64 bytes r and s.
+        qe_identity_issuer_chain: PEM: TCB signing, root.
+        qe_identity: the JSON bytes that were signed.
+        qe_identity_signature: 64 bytes r and s.
+    """
+
+    pck_crl_issuer_chain: bytes
+    root_ca_crl: bytes
+    pck_crl: bytes
+    tcb_info_issuer_chain: bytes
+    tcb_info: bytes
+    tcb_info_signature: bytes
+    qe_identity_issuer_chain: bytes
+    qe_identity: bytes
+    qe_identity_signature: bytes
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read the bundle: chains and documents as text, CRLs and signatures as hex.
+
+        Raises:
+            FormatError: not JSON, a member missing or of the wrong kind, more than 4 MiB.
+        """
+        value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        parts = {name: value.text(name).encode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
+        parts |= {name: value.hex(name) for name in _HEX_MEMBERS}
+        return cls(**parts)
+
+    def to_json(self) -> bytes:
+        """Write the bundle in canonical JSON."""
+        texts = {name: getattr(self, name).decode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
+        return jcs.dumps({**texts, **{name: getattr(self, name).hex() for name in _HEX_MEMBERS}})
+
+
+def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:
+    """Cut the signed document out of Intel's answer, byte for byte.
+
+    Args:
+        body: ``{"<member>":{...},"signature":"<128 hex>"}``.
+        member: ``tcbInfo`` or ``enclaveIdentity``.
+
+    Returns:
+        The bytes that were signed, and the 64 bytes of signature.
+
+    Raises:
+        FormatError: the answer has another shape.
+    """
+    start = b'{"' + member.encode() + b'":'
+    end = _SIGNATURE_END.search(body)
+    if not body.startswith(start) or end is None:
+        raise FormatError(f"{member}: is not a signed document of Intel's service", code="bad_encoding")
+    return body[len(start) : end.start()], bytes.fromhex(end[1].decode())
