@@ -1,0 +1,117 @@
+"""Writes the two pages of the reference that the program itself knows: every command's help, every error.
+
+python scripts/reference.py          write them
+python scripts/reference.py --check  say which differ, and exit with 1 if any does
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import kluis
+from kluis.cli import main as cli
+from kluis.errors import KluisError
+
+REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+
+CLI_HEAD = """# The command line
+
+Data goes to stdout, everything else to stderr; `--json` works everywhere. Exit codes: 0 yes, 2 usage,
+3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug. This page is what `--help`
+prints (`python scripts/reference.py` writes it, `tests/meta/test_docs.py` compares it).
+"""
+
+ERRORS_HEAD = """# Errors
+
+One tree, by whose fault it is. A command prints `kluis: error: ...` and, where something mends it,
+`kluis: hint: ...`; with `--json` it prints an object of `error`, `code`, `hint` and `exit_code`. The code is
+stable; the sentence is not.
+
+| class | code | exit code | HTTP status | what it means |
+|---|---|---|---|---|
+"""
+
+
+def help_pages() -> dict[str, str]:
+    """What ``--help`` prints, for the program and each command and subcommand, by its words."""
+    pages = {"kluis": _help(["--help"])}
+    for name in cli.COMMANDS:
+        command = cli.load(name)
+        pages[f"kluis {name}"] = _help([name, "--help"])
+        for sub in getattr(command, "commands", {}):
+            pages[f"kluis {name} {sub}"] = _help([name, sub, "--help"])
+    return pages
+
+
+def _help(argv: list[str]) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        cli.run(argv)
+    return "\n".join(line.rstrip() for line in said.getvalue().strip().splitlines())
+
+
+def command_line() -> str:
+    """The page of commands."""
+    parts = [CLI_HEAD]
+    for words, said in help_pages().items():
+        parts.append(f"## `{words}`\n\n```text\n{said}\n```\n")
+    return "\n".join(parts)
+
+
+def error_classes() -> list[type[KluisError]]:
+    """Every error class of the package, a kind before its finer ones."""
+    for module in pkgutil.walk_packages(kluis.__path__, "kluis."):
+        if module.name.endswith("__main__"):
+            continue
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").startswith("kluis"):
+                raise
+    return _below(KluisError)
+
+
+def _below(kind: type[KluisError]) -> list[type[KluisError]]:
+    found = [kind]
+    for one in sorted(kind.__subclasses__(), key=lambda each: (each.exit_code, each.__name__)):
+        found += _below(one)
+    return found
+
+
+def errors() -> str:
+    """The page of errors."""
+    rows = []
+    for one in error_classes():
+        meaning = (one.__doc__ or "").strip().splitlines()[0]
+        rows.append(
+            f"| `{one.__name__}` | `{one.code}` | {one.exit_code} | {one.http_status} | {meaning} |\n"
+        )
+    return ERRORS_HEAD + "".join(rows)
+
+
+PAGES: dict[str, Any] = {"cli.md": command_line, "errors.md": errors}
+
+
+def differing() -> list[str]:
+    """The pages that are not what the program says."""
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (REFERENCE / name).exists() or (REFERENCE / name).read_text() != page()
+    ]
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        stale = differing()
+        sys.exit(f"docs/reference: want what the program says, got stale {', '.join(stale)}" if stale else 0)
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (REFERENCE / name).write_text(page())
+        print(f"docs/reference/{name}")

@@ -1,0 +1,112 @@
+"""The front door: exit codes by the kind of error, words on stderr, data on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kluis import errors
+from kluis.cli import main, render
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`kluis --help` prints every command's name and line on stdout and exits with 0."""
+    assert main.run(["--help"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for name, entry in main.COMMANDS.items():
+        assert f"  {name} " in said.out
+        assert entry.help in said.out
+
+
+def test_no_words_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """`kluis` alone prints the help on stderr and exits with 2."""
+    assert main.run([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Usage: kluis ")
+
+
+def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is not one is named, with where to look."""
+    assert main.run(["frobnicate"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "kluis: error: kluis: no such command 'frobnicate'\nkluis: hint: kluis --help\n"
+    )
+
+
+def test_an_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that is not one is named, with the help of the command that lacks it."""
+    assert main.run(["doctor", "--frobnicate"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "kluis: error: kluis doctor: no such option: --frobnicate\nkluis: hint: kluis doctor --help\n"
+    )
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints it, as JSON when asked, in either order."""
+    assert main.run(["--json", "--version"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"version": main.kluis.__version__}
+
+
+def test_errors_are_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json an error is one object on stderr, and stdout stays empty."""
+    assert main.run(["--json", "frobnicate"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert json.loads(said.err) == {
+        "error": "kluis: no such command 'frobnicate'",
+        "code": "usage",
+        "hint": "kluis --help",
+        "exit_code": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (errors.UsageError("x"), 2),
+        (errors.FormatError("x"), 3),
+        (errors.AuthenticityError("x"), 4),
+        (errors.FreshnessError("x"), 5),
+        (errors.PolicyError("x"), 6),
+        (errors.UnavailableError("x"), 7),
+        (errors.CallTimeout("x"), 7),
+        (errors.InternalError("x"), 70),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_exit_code_is_the_kinds(fault: errors.KluisError, code: int) -> None:
+    """Each kind of error has the exit code that the reference gives it."""
+    render.reset()
+    assert render.error(fault) == code
+
+
+def test_a_missing_extra_names_itself() -> None:
+    """A room whose packages are not installed says which extra brings them."""
+    program = (
+        "import sys\n"
+        "for name in ('sqlglot', 'polars', 'duckdb', 'pyarrow'): sys.modules[name] = None\n"
+        "from kluis.cli.main import run\nsys.exit(run(['room', 'init', '--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 7)
+    if done.returncode == 7:
+        assert done.stderr.endswith("kluis: hint: pip install 'kluis[rooms]'\n")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """Output cut short by `head` ends quietly."""
+    command = f"{sys.executable} -c 'from kluis.cli.main import main; main()' --help | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_table_lines_its_columns_up() -> None:
+    """Columns are as wide as their widest cell, and no line ends in spaces."""
+    assert render.table([("a", "bb"), ("ccc", "d")], ("x", "y")) == "x    y\na    bb\nccc  d"

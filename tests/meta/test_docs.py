@@ -1,0 +1,81 @@
+"""What the documents say is what the program does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from kluis.cli import main as cli
+from scripts import reference
+from tests.meta.tree import DOCS, ROOT, TESTS
+
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"])
+
+
+def test_the_commands_page_is_what_help_prints() -> None:
+    """docs/reference/cli.md is every command's --help, to the letter."""
+    assert (reference.REFERENCE / "cli.md").read_text() == reference.command_line()
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_line_in_the_table_is_the_commands_own(name: str) -> None:
+    """The line that `kluis --help` shows without loading a room is the room's own first sentence."""
+    said = (cli.load(name).help or "").strip().split("\n\n")[0].replace("\n", " ")
+    assert said == cli.COMMANDS[name].help
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: object) -> None:
+    """A link inside the project leads to a file that exists."""
+    assert hasattr(page, "read_text")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_test_that_is_named_exists(page: object) -> None:
+    """A document that names a test, as proof of what it says, names one that is there."""
+    assert hasattr(page, "read_text")
+    for path, name in re.findall(r"`tests/([\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+        assert (TESTS / path).exists(), path
+        if name:
+            assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_in_a_page_is_one(page: object) -> None:
+    """A `kluis ...` line in a console block names a command, and options that the command has."""
+    assert hasattr(page, "read_text")
+    for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in re.findall(r"^\$ (kluis .*)$", block, re.MULTILINE):
+            _known(shlex.split(line, comments=True)[1:])
+
+
+def _known(words: list[str]) -> None:
+    if words[0].startswith("-"):
+        return
+    command = cli.load(words[0])
+    rest = words[1:]
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        command, rest = command.commands[rest[0]], rest[1:]
+    options = {opt for param in command.params for opt in [*param.opts, *param.secondary_opts]} | {"--help"}
+    for word in rest:
+        if word.startswith("-") and word != "-":
+            assert word.partition("=")[0] in options, f"{command.name}: no option {word}"
+
+
+def test_the_two_commands_of_the_readme_are_targets() -> None:
+    """README says `make demo` and `make test`, and the Makefile has both."""
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in ("demo", "test"):
+        assert f"make {target}" in readme
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_changelog_has_verdicts() -> None:
+    """The newest entry of the changelog says which inputs are judged differently now."""
+    newest = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
+    assert "### Verdicts" in newest

@@ -1,0 +1,33 @@
+"""Every error class: whose fault, which exit code, which HTTP status, and a row in the reference."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import KluisError
+from scripts import reference
+
+CODES = {2, 3, 4, 5, 6, 7, 70}
+STATUSES = {400, 401, 403, 404, 409, 422, 500, 502, 503, 504}
+CLASSES = reference.error_classes()
+
+
+@pytest.mark.parametrize("one", CLASSES, ids=lambda one: one.__name__)
+def test_has_a_code_an_exit_code_and_a_status(one: type[KluisError]) -> None:
+    """Every class has a snake_case code, an exit code of the eight, and a status."""
+    assert one.code == one.code.lower().replace("-", "_").replace(" ", "_")
+    assert one.exit_code in CODES
+    assert one.http_status in STATUSES
+
+
+def test_no_subclass_ends_otherwise_than_its_kind() -> None:
+    """A finer class keeps the exit code of the kind it refines."""
+    for one in CLASSES:
+        if one is not KluisError and one.__base__ is not KluisError:
+            assert one.__base__ is not None
+            assert one.exit_code == one.__base__.exit_code, one.__name__
+
+
+def test_the_reference_is_what_the_program_says() -> None:
+    """docs/reference/errors.md has a row for every class, with its code, exit code and status."""
+    assert (reference.REFERENCE / "errors.md").read_text() == reference.errors()

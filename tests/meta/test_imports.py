@@ -1,0 +1,48 @@
+"""What importing costs, and what it must not load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.meta.tree import SRC
+
+LISTS_MODULES = """
+import json, sys
+before = set(sys.modules)
+import {name}
+tops = {{module.partition('.')[0] for module in set(sys.modules) - before}}
+print(json.dumps(sorted(top for top in tops if top not in sys.stdlib_module_names)))
+"""
+
+
+def loads(name: str) -> set[str]:
+    """The packages outside the standard library that importing a module loads, in a fresh interpreter."""
+    program = LISTS_MODULES.format(name=name)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.skipif(not (SRC / "evidence" / "__init__.py").exists(), reason="no verifier yet")
+def test_the_verifier_needs_only_cryptography() -> None:
+    """Importing kluis.evidence loads the standard library, cryptography and what cryptography is made of."""
+    assert loads("kluis.evidence") <= {"kluis", "cryptography", "_cffi_backend"}
+
+
+@pytest.mark.parametrize("name", ["kluis", "kluis.errors", "kluis.hashes"])
+def test_the_ground_needs_nothing(name: str) -> None:
+    """The package, its errors and its digests load the standard library alone."""
+    assert loads(name) == {"kluis"}
+
+
+def test_help_loads_no_room() -> None:
+    """Asking for help imports the command line and not one room, so it is quick."""
+    program = (
+        "import sys\nfrom kluis.cli.main import run\nrun(['--help'])\n"
+        "rooms = sorted(m for m in sys.modules if m.startswith('kluis.'))\nprint(rooms, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert eval(done.stderr) == ["kluis.cli", "kluis.cli.main", "kluis.cli.render", "kluis.errors"]

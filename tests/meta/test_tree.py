@@ -1,0 +1,110 @@
+"""The shape of the tree: small modules, named by noun, each with a sentence and a test."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.meta.tree import ROOT, SRC, TESTS, modules, parse
+
+MOST_LINES = 400
+NOT_NOUNS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_no_module_is_too_long(module: Path) -> None:
+    """No module passes 400 lines."""
+    assert len((SRC / module).read_text().splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_says_what_it_is(module: Path) -> None:
+    """Every module with code in it opens with a docstring whose first line is a sentence."""
+    tree = parse(module)
+    if not tree.body:
+        return
+    said = ast.get_docstring(tree)
+    assert said
+    assert len(said.split("\n\n")[0]) > 15
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_named_by_noun(module: Path) -> None:
+    """No module or folder is called by a word that means nothing."""
+    assert not NOT_NOUNS & set(module.with_suffix("").parts)
+
+
+def test_every_folder_of_tests_is_a_folder_of_the_source() -> None:
+    """The tree of tests mirrors the source, with three rooms of its own."""
+    own = {"meta", "clients", "adversary"}
+    for path in TESTS.rglob("test_*.py"):
+        folder = path.parent.relative_to(TESTS)
+        if folder.parts and folder.parts[0] not in own:
+            assert (SRC / folder).is_dir(), f"{path.relative_to(ROOT)}: no folder {folder} in src/kluis"
+
+
+def test_every_room_has_tests() -> None:
+    """Every package of the source that has code has a folder of tests, or one named after it."""
+    rooms = sorted({module.parts[0] for module in modules() if len(module.parts) > 1})
+    assert [room for room in rooms if not list((TESTS / room).rglob("test_*.py"))] == []
+
+
+FORBIDDEN = re.compile(
+    r"\b(?:TODO|FIXME|XXX|HACK)\b|NotImplementedError|secure enclave|/work/(?:main|shared)|/tmp/contract",
+    re.IGNORECASE,
+)
+SPEAKS_OF_THEM = {"tests/meta/test_tree.py", "docs/glossary.md"}
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / line for line in listed.splitlines()]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_word_that_means_unfinished() -> None:
+    """No file carries a promise to finish it, a path of somebody's machine, or a name for what it is not."""
+    found = []
+    for path in _tracked():
+        if str(path.relative_to(ROOT)) in SPEAKS_OF_THEM or not path.is_file():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {hit.group()}" for hit in FORBIDDEN.finditer(text)]
+    assert found == []
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_struct_is_used_in_two_places() -> None:
+    """Bytes are claimed by the layout compiler and the cursor, nowhere else."""
+    users = {str(module) for module in modules() if "struct" in _imports(parse(module))}
+    assert users <= {"formats/_layout.py", "formats/_reader.py"}
+
+
+CLOCK = re.compile(r"\bdatetime\.now\(|\btime\.time\(|\bdatetime\.utcnow\(|\bdate\.today\(")
+
+
+def test_nothing_below_collateral_and_tee_reads_the_clock() -> None:
+    """Time is an argument in formats, evidence, appraisal and ledger, and inside an enclave."""
+    readers = [
+        str(module)
+        for module in modules()
+        if module.parts[0] in {"errors.py", "hashes.py", "formats", "evidence", "appraisal", "ledger"}
+        and CLOCK.search((SRC / module).read_text())
+    ]
+    assert readers == []

@@ -1,0 +1,121 @@
+"""The doctor's trials, each against the machine that runs this test."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kluis.tee.doctor import State, examine, guest, hardware, kernel, kvm, openness, programs
+
+WANTED = {
+    *(
+        "memfd_secret",
+        "RLIMIT_MEMLOCK",
+        "user namespaces",
+        "Landlock",
+        "seccomp",
+        "PR_SET_MDWE",
+        "bubblewrap",
+    ),
+    *("launcher, guardian", "KVM", "QEMU", "swtpm", "SGX", "TDX guest", "TDX host", "SEV-SNP guest"),
+    *("SEV-SNP host", "Nitro enclave", "Nitro parent", "TPM", "perf_event_paranoid", "unprivileged BPF"),
+    *("lockdown", "Yama", "kernel modules", "kexec", "core dumps", "swap"),
+}
+
+
+def test_examines_everything_once() -> None:
+    """Every thing that the table promises is looked for, once."""
+    names = [finding.name for finding in examine(boot_seconds=5)]
+    assert sorted(names) == sorted(WANTED)
+
+
+def test_whatever_is_not_well_says_how_to_mend_it() -> None:
+    """A thing that is missing or left open has a fix beside it."""
+    for finding in examine(boot_seconds=5):
+        if finding.state in {State.MISSING, State.OPEN}:
+            assert finding.fix, finding.name
+
+
+def test_nothing_stays_behind() -> None:
+    """An examination leaves no child and no descriptor."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    examine(boot_seconds=5)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    assert children == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run as somebody else")
+def test_a_small_memlock_limit_is_found() -> None:
+    """An ordinary user with Debian's default of 8 MiB is told so, with the line for limits.d."""
+    program = (
+        "import os, resource, sys\n"
+        f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
+        "from kluis.tee.doctor import kernel\n"
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "found = kernel.memlock()\n"
+        "print(found.state, found.seen, found.fix, sep='|')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"USER": "nobody"}
+    )
+    assert done.stdout == (
+        "missing|8 MiB, want 512 MiB for a default heap|echo 'nobody - memlock 1048576' | sudo tee "
+        "/etc/security/limits.d/kluis.conf, and log in again (a service: LimitMEMLOCK=1G)\n"
+    )
+
+
+@pytest.mark.skipif(not os.access(kvm.DEVICE, os.R_OK | os.W_OK), reason="no /dev/kvm that may be opened")
+def test_the_guest_writes_its_letter_and_halts() -> None:
+    """Eleven bytes of real-mode code run under KVM: one letter on the serial port, then a halt."""
+    assert guest.run() == b"K"
+    assert kvm.halts() is None
+
+
+def test_a_kernel_that_does_not_speak_is_found(tmp_path: Path) -> None:
+    """A program in QEMU's place that says nothing, and one that complains, are told apart."""
+    silent, complaining = tmp_path / "silent", tmp_path / "complaining"
+    silent.write_text("#!/bin/sh\nexec sleep 30\n")
+    complaining.write_text("#!/bin/sh\necho 'could not access KVM' >&2\nexit 1\n")
+    for program in (silent, complaining):
+        program.chmod(0o755)
+    assert kvm.boots(str(silent), tmp_path, 1) == "silent for 1 s"
+    assert kvm.boots(str(complaining), tmp_path, 1) == "could not access KVM"
+
+
+def test_settings_are_read_as_they_are() -> None:
+    """perf_event_paranoid is judged by the number that the kernel shows."""
+    path = Path("/proc/sys/kernel/perf_event_paranoid")
+    if not path.exists():
+        pytest.skip("the kernel has no perf events")
+    found = openness.perf()
+    assert found.state is (State.OK if int(path.read_text()) >= 3 else State.OPEN)
+
+
+def test_devices_are_found_where_they_are() -> None:
+    """A TEE is there exactly when its device is."""
+    by_name = {finding.name: finding for finding in hardware.probe()}
+    assert (by_name["SGX"].state is State.OK) == Path("/dev/sgx_enclave").exists()
+    assert (by_name["TPM"].state is State.OK) == (Path("/dev/tpmrm0").exists() or Path("/dev/tpm0").exists())
+
+
+def test_bubblewrap_is_run_not_looked_up() -> None:
+    """Where bubblewrap is, the line says that it ran a program."""
+    if shutil.which("bwrap") is None:
+        assert programs.bubblewrap().fix == "apt-get install bubblewrap"
+    else:
+        assert programs.bubblewrap().seen.endswith("ran a program in fresh namespaces")
+
+
+def test_limits_are_left_alone() -> None:
+    """Looking at limits changes none."""
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    kernel.probe()
+    assert resource.getrlimit(resource.RLIMIT_MEMLOCK) == before
