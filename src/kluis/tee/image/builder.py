@@ -26,6 +26,7 @@ from kluis.tee.image import (
     interface,
     interpreter,
     layers,
+    lock,
     manifest,
     requirements,
     sources,
@@ -36,7 +37,7 @@ from kluis.tee.process import native
 # The loader passes over a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
 LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
 # Never code: keys and images, what editors and version control keep, and what says how to build.
-_LEFT_OUT: Final = (".*", "__pycache__", "*.kluis", "*.pem", "*.key", "*.sig", config.NAME, requirements.LOCK)
+_LEFT_OUT: Final = (".*", "__pycache__", "*.kluis", "*.pem", "*.key", "*.sig", config.NAME, lock.PATTERN)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ file name is the path inside the enclave, so that no path of this machine is in 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import marshal
@@ -19,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import KluisError
+from kluis.errors import KluisError, UnavailableError
 from kluis.tee.image import layers, sources
 from kluis.tee.image.sources import Source
 
@@ -27,6 +26,7 @@ MARSHAL_VERSION: Final = 2
 _UNCHECKED_HASH: Final = (1).to_bytes(4, "little")
 _FORMAT: Final = b"kluis-bytecode/1"
 _KEPT_PACKS: Final = 64
+_PACK_HEADER: Final = 40
 
 
 def compile_source(data: bytes, inside: str) -> bytes | None:
@@ -65,57 +65,80 @@ def layer(files: Iterable[Source], mount: str, cache: Path) -> list[Source]:
         cache: the folder of packs. A pack is named by all that goes into it, and its bytes are
             checked before they are used: a stale or damaged one is made again.
     """
-    modules = sorted((file for file in files if file.path.endswith(".py")), key=lambda file: file.path)
+    modules = sorted(
+        (file for file in files if file.path.endswith(".py")), key=lambda file: pyc_path(file.path)
+    )
     key = hashlib.sha256(_FORMAT + f"{sys.version}\0{MARSHAL_VERSION}\0{mount}\0".encode())
     for file in modules:
         key.update(f"{file.path}\0{file.sha256}\0".encode())
     pack = cache / f"{key.hexdigest()}.pack"
     if (found := _read_pack(pack)) is not None:
         return found
-    made = [
+    made = (
         sources.of_bytes(pyc_path(file.path), data)
         for file in modules
         if (data := compile_source(file.read(), f"{mount}/{file.path}")) is not None
-    ]
-    _write_pack(pack, made)
-    return made
+    )
+    try:
+        _write_pack(pack, made)
+    except OSError as error:
+        raise UnavailableError(f"{pack.parent}: cannot be written: {error.strerror}") from error
+    if (found := _read_pack(pack)) is None:
+        raise UnavailableError(f"{pack}: another build changes it; build again")
+    return found
 
 
 def _read_pack(pack: Path) -> list[Source] | None:
-    """Digest (32 bytes) of all that follows; u64 index size, index; data as in a layer."""
+    """A pack: SHA-256 of all that follows; u64 size of the data, data, index, both as in a layer."""
     try:
-        data = pack.read_bytes()
+        with pack.open("rb") as f:
+            digest, sized = f.read(32), f.read(8)
+            size = int.from_bytes(sized, "little")
+            got = hashlib.sha256(sized)
+            left = size
+            while left and (chunk := f.read(min(left, 1 << 20))):
+                got.update(chunk)
+                left -= len(chunk)
+            index = f.read(layers.MAX_INDEX_BYTES)
+            got.update(index)
         os.utime(pack)
-    except OSError:
+        if left or got.digest() != digest:
+            return None
+        entries = layers.parse_index(index, size, "bytecode")
+    except (OSError, KluisError):
         return None
-    size = int.from_bytes(data[32:40], "little")
-    start = 40 + size
-    if hashlib.sha256(data[32:]).digest() != data[:32]:
-        return None
-    try:
-        entries = layers.parse_index(data[40:start], len(data) - start, "bytecode")
-    except KluisError:
-        return None
-    return [
-        Source(e.path, e.mode, e.size, e.sha256, data[start + e.offset : start + e.offset + e.size])
-        for e in entries
-    ]
+    return [Source(e.path, e.mode, e.size, e.sha256, pack, _PACK_HEADER + e.offset) for e in entries]
 
 
-def _write_pack(pack: Path, files: list[Source]) -> None:
-    """Leave a pack for the next build; a cache that cannot be written is no reason to stop this one."""
-    index, size = layers.encode_index((file.path, file.mode, file.size, file.sha256) for file in files)
-    data = bytearray(size)
-    end = 0
-    for file in sorted(files, key=lambda file: file.path):
-        start = layers.aligned(end)
-        end = start + file.size
-        data[start:end] = file.read()
-    body = len(index).to_bytes(8, "little") + index + data
-    with contextlib.suppress(OSError):
-        with tempfile.NamedTemporaryFile(dir=pack.parent, suffix=".part", delete=False) as f:
-            f.write(hashlib.sha256(body).digest() + body)
-        os.replace(f.name, pack)
-        packs = sorted(pack.parent.glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
-        for old in packs[:-_KEPT_PACKS]:
-            old.unlink(missing_ok=True)
+def _write_pack(pack: Path, files: Iterable[Source]) -> None:
+    """Write a pack beside its place and move it there; the oldest packs make room."""
+    with tempfile.NamedTemporaryFile(dir=pack.parent, suffix=".part") as data:
+        made, end = [], 0
+        for file in files:
+            start = layers.aligned(end)
+            data.write(bytes(start - end))
+            file.copy(data.write)
+            end = start + file.size
+            made.append((file.path, file.mode, file.size, file.sha256))
+        index, size = layers.encode_index(made)
+        sized = size.to_bytes(8, "little")
+        got = hashlib.sha256(sized)
+        with tempfile.NamedTemporaryFile(dir=pack.parent, suffix=".part", delete=False) as out:
+            try:
+                out.write(bytes(32) + sized)
+                data.seek(0)
+                while chunk := data.read(1 << 20):
+                    got.update(chunk)
+                    out.write(chunk)
+                out.write(index)
+                got.update(index)
+                out.seek(0)
+                out.write(got.digest())
+                out.close()
+                os.replace(out.name, pack)
+            except OSError:
+                Path(out.name).unlink(missing_ok=True)
+                raise
+    packs = sorted(pack.parent.glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
+    for old in packs[:-_KEPT_PACKS]:
+        old.unlink(missing_ok=True)

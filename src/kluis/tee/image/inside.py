@@ -14,10 +14,9 @@ from kluis.tee.image.sources import Source
 # What an enclave may import. The host, the platform and the command line stay outside.
 PACKAGES: Final = ("formats", "evidence", "appraisal", "ledger", "enclave", "cleanroom")
 MODULES: Final = ("__init__.py", "errors.py", "hashes.py", "py.typed")
-DISTRIBUTIONS: Final = ("cffi", "cryptography", "msgspec")
+DISTRIBUTIONS: Final = ("cffi", "cryptography", "msgspec", "pycparser")
 # Who installed a package, from where and when, is this machine's business and differs on the next.
-_RECORDS: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
-_KEPT_METADATA: Final = frozenset({"METADATA", "entry_points.txt", "top_level.txt"})
+_KEPT_METADATA: Final = frozenset({"METADATA", "entry_points.txt", "top_level.txt", "licenses", "sboms"})
 
 
 def layer() -> list[Source]:
@@ -27,11 +26,11 @@ def layer() -> list[Source]:
         UnavailableError: a distribution is not installed, or does not say what its files are.
     """
     root = Path(kluis.__file__).resolve().parent
-    found = [sources.of_file(f"kluis/{name}", root / name) for name in MODULES]
+    found = [sources.held(f"kluis/{name}", root / name) for name in MODULES]
     for package in PACKAGES:
         if (root / package).is_dir():
             found += [
-                sources.of_file(f"kluis/{package}/{path}", origin)
+                sources.held(f"kluis/{package}/{path}", origin)
                 for path, origin in sources.walk(root / package, _keep)
             ]
     for name in DISTRIBUTIONS:
@@ -68,10 +67,8 @@ def _find(name: str) -> importlib.metadata.Distribution:
 
 def kept_metadata(path: str) -> bool:
     """Whether a file of a ``dist-info`` folder goes into an image; true of every other file."""
-    folder, _, name = path.partition("/")
-    if not folder.endswith(".dist-info"):
-        return True
-    return name not in _RECORDS and name in _KEPT_METADATA
+    folder, _, rest = path.partition("/")
+    return not folder.endswith(".dist-info") or rest.partition("/")[0] in _KEPT_METADATA
 
 
 def _keep(path: str, folder: bool) -> bool:

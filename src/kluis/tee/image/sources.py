@@ -93,6 +93,18 @@ def of_file(path: str, origin: Path, mode: int = layers.FILE_MODE) -> Source:
     return Source(path, mode, size, digest, origin)
 
 
+def held(path: str, origin: Path) -> Source:
+    """A small file on disk, read once and kept: an edit during the build cannot tear it.
+
+    Raises:
+        UnavailableError: it cannot be read.
+    """
+    try:
+        return of_bytes(path, origin.read_bytes())
+    except OSError as error:
+        raise UnavailableError(f"{origin}: cannot be read: {error.strerror}") from error
+
+
 def walk(root: Path, keep: Callable[[str, bool], bool]) -> Iterator[tuple[str, Path]]:
     """Every file below ``root`` in order of path, as path inside and path outside.
 

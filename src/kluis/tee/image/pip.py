@@ -1,0 +1,73 @@
+"""pip, run as a program of its own: the one way wheels come in."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Final
+
+from kluis.errors import UnavailableError
+
+TIMEOUT_SECONDS: Final = 3600
+_ALWAYS: Final = (
+    "--only-binary",
+    ":all:",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--no-color",
+    "--progress-bar",
+    "off",
+)
+
+
+def run(arguments: list[str], what: str) -> None:
+    """Run one command of pip's with wheels alone: no code of a package runs.
+
+    Args:
+        arguments: the command and its options.
+        what: what it is for, for messages.
+
+    Raises:
+        UnavailableError: there is no pip, or it did not succeed; carries its last words.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise UnavailableError(
+            f"{what}: want pip, found none for {sys.executable}",
+            hint="python -m ensurepip, or apt-get install python3-pip",
+        )
+    command, *rest = arguments
+    # From an empty folder: a module called pip beside the user's files is not pip.
+    with tempfile.TemporaryDirectory(prefix="kluis-pip-") as folder:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "pip", command, *_ALWAYS, *rest],
+                cwd=folder,
+                env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(f"{what}: pip gave no answer in {TIMEOUT_SECONDS} s") from error
+    if done.returncode:
+        raise UnavailableError(
+            f"{what}: pip: {_last_words(done.stderr or done.stdout)}", hint=_hint(done.stderr)
+        )
+
+
+def _last_words(text: str) -> str:
+    words = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in words if line.startswith("ERROR: ")]
+    return " / ".join(errors[-3:] or words[-1:] or ["no reason given"])[:1000]
+
+
+def _hint(text: str) -> str:
+    if "DO NOT MATCH THE HASHES" in text:
+        return "a wheel is not the one that was locked; if the lock is old, remove it and build again"
+    return "pip config debug shows which index it asks"
