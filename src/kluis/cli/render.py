@@ -7,6 +7,7 @@ value, whoever did not gets the text. Meaning is never carried by colour.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -62,7 +63,7 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def table(rows: list[tuple[str, ...]], head: tuple[str, ...] | None = None) -> str:
+def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) -> str:
     """Lay out rows in columns, each as wide as its widest cell, two spaces apart."""
     lines = [head, *rows] if head else list(rows)
     if not lines:

@@ -9,18 +9,15 @@ import ctypes
 import errno
 import mmap
 import os
-import resource
 import shutil
 import subprocess
 
 from kluis.tee.doctor.finding import Finding, Part, State, is_root, setting
+from kluis.tee.process import linux
 
 SYS_MEMFD_SECRET = 447
-SYS_LANDLOCK_CREATE_RULESET = 444
-LANDLOCK_CREATE_RULESET_VERSION = 1
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
-PR_GET_MDWE = 66
 DEFAULT_HEAP_BYTES = 512 << 20
 TRY_SECONDS = 10
 
@@ -32,15 +29,11 @@ def probe() -> list[Finding]:
     return [memfd_secret(), memlock(), user_namespaces(), landlock(), seccomp(), mdwe()]
 
 
-def _syscall(number: int, *args: int | None) -> tuple[int, int]:
-    result = _libc.syscall(number, *args)
-    return result, ctypes.get_errno() if result < 0 else 0
-
-
 def memfd_secret() -> Finding:
     """Make one page of secret memory, write to it and let it go."""
-    fd, why = _syscall(SYS_MEMFD_SECRET, os.O_CLOEXEC)
+    fd: int = _libc.syscall(SYS_MEMFD_SECRET, os.O_CLOEXEC)
     if fd < 0:
+        why = ctypes.get_errno()
         fix = "boot with secretmem.enable=1" if why == errno.ENOSYS else None
         return _process("memfd_secret", State.MISSING, os.strerror(why).lower(), fix)
     try:
@@ -55,24 +48,14 @@ def memfd_secret() -> Finding:
 
 
 def memlock() -> Finding:
-    """Compare RLIMIT_MEMLOCK with the heap of an image that does not say how much it wants."""
-    if is_root():
-        return _process(
-            "RLIMIT_MEMLOCK", State.OK, "root locks what it likes; an enclave gets its heap and no more"
-        )
-    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if hard == resource.RLIM_INFINITY:
-        return _process("RLIMIT_MEMLOCK", State.OK, "unlimited")
-    if hard >= DEFAULT_HEAP_BYTES:
-        return _process(
-            "RLIMIT_MEMLOCK", State.OK, f"{hard >> 20} MiB (default heap {DEFAULT_HEAP_BYTES >> 20} MiB)"
-        )
-    return _process(
-        "RLIMIT_MEMLOCK",
-        State.MISSING,
-        f"{soft >> 20} MiB, want {DEFAULT_HEAP_BYTES >> 20} MiB for a default heap",
-        _memlock_fix(),
-    )
+    """Compare what may be locked with the heap of an image that does not say how much it wants."""
+    limit = linux.lockable_bytes()
+    if limit is None:
+        return _process("RLIMIT_MEMLOCK", State.OK, "unlimited" + (", for root" if is_root() else ""))
+    want = f"{DEFAULT_HEAP_BYTES >> 20} MiB for a default heap"
+    if limit >= DEFAULT_HEAP_BYTES:
+        return _process("RLIMIT_MEMLOCK", State.OK, f"{limit >> 20} MiB, want {want}")
+    return _process("RLIMIT_MEMLOCK", State.MISSING, f"{limit >> 20} MiB, want {want}", _memlock_fix())
 
 
 def _memlock_fix() -> str:
@@ -114,15 +97,9 @@ def user_namespaces() -> Finding:
 
 def landlock() -> Finding:
     """Ask for Landlock's ABI version."""
-    abi, why = _syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
-    if abi < 0:
-        return _process(
-            "Landlock",
-            State.MISSING,
-            os.strerror(why).lower(),
-            "boot with lsm=landlock,... in the kernel line",
-        )
-    return _process("Landlock", State.OK, f"ABI {abi}")
+    if abi := linux.landlock_abi():
+        return _process("Landlock", State.OK, f"ABI {abi}")
+    return _process("Landlock", State.MISSING, "the kernel has none", linux.FIXES["landlock"])
 
 
 def seccomp() -> Finding:
@@ -140,11 +117,9 @@ def seccomp() -> Finding:
 
 def mdwe() -> Finding:
     """Ask whether memory can be kept from turning into code."""
-    if _libc.prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0:
-        return _process(
-            "PR_SET_MDWE", State.MISSING, os.strerror(ctypes.get_errno()).lower(), "Linux 6.3 or newer"
-        )
-    return _process("PR_SET_MDWE", State.OK, "memory cannot turn into code")
+    if linux.has_mdwe():
+        return _process("PR_SET_MDWE", State.OK, "memory cannot turn into code")
+    return _process("PR_SET_MDWE", State.MISSING, "the kernel has none", linux.FIXES["mdwe"])
 
 
 def _process(name: str, state: State, seen: str, fix: str | None = None) -> Finding:
