@@ -42,6 +42,8 @@ static struct {
     int paths;
 } self;
 
+#define STATE "/state"
+
 static void refuse(const char *what) {
     dprintf(2, "kluis-launcher: %s: %s\n", what, errno ? strerror(errno) : "refused");
     _exit(70);
@@ -66,8 +68,8 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &header, none)) refuse("drop capabilities");
 }
 
-/* Files: read and execute below PATH and the interpreter's home, write below the directory the
- * platform keeps its state in (its working directory), nothing else. */
+/* Files: read and execute below PATH and the interpreter's home; the platform also reads the rest of
+ * its root file system and writes its state. Nothing else. */
 static void beneath(int ruleset, const char *path, uint64_t access) {
     struct landlock_path_beneath_attr rule = {access, open(path, O_PATH | O_CLOEXEC)};
     if (rule.parent_fd < 0) return;
@@ -91,7 +93,7 @@ static void close_files(void) {
     for (int i = 0; i < self.paths; i++) beneath(ruleset, self.path[i], readable);
     if (has('p')) {
         beneath(ruleset, "/", readable);
-        beneath(ruleset, ".", all);
+        beneath(ruleset, STATE, all);
     }
     if (syscall(SYS_landlock_restrict_self, ruleset, 0)) refuse("landlock restrict");
     close(ruleset);
@@ -225,6 +227,7 @@ int main(int argc, char **argv) {
     if (!memory_region().base) refuse("the heap could not be reserved");
     memory_limits(strtoull(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10));
     drop_capabilities();
+    if (has('p') && chdir(STATE)) refuse(STATE);
     if (!has('j') && prctl(PR_SET_MDWE, 1, 0, 0, 0) && !lacks("mdwe")) refuse("deny writable code (PR_SET_MDWE)");
     close_files();
     close_calls();

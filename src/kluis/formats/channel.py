@@ -63,11 +63,14 @@ class SealKey(msgspec.Struct, tag="seal_key", frozen=True, forbid_unknown_fields
         policy: ``measurement`` or ``signer``.
         svn: 0..65535, the security version the key belongs to; above the caller's own is refused.
         key_id: 32 bytes, chosen by the caller and kept beside what the key seals.
+        cpusvn: 16 bytes, the platform version the key belongs to, as :class:`Platform` gives it and
+            as kept beside what the key seals; above the platform's own is refused.
     """
 
     policy: str
     svn: int
     key_id: bytes
+    cpusvn: bytes
 
 
 class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=True):
@@ -101,12 +104,13 @@ class Count(msgspec.Struct, tag="count", frozen=True, forbid_unknown_fields=True
 
 
 class Platform(msgspec.Struct, tag="platform", frozen=True, forbid_unknown_fields=True):
-    """What the platform is: its level, root (PEM), collateral (JSON) and version (32 bytes)."""
+    """What the platform is: its level, root (PEM), collateral (JSON), version (32 bytes), CPUSVN (16)."""
 
     level: str
     root: bytes
     collateral: bytes
     version: bytes
+    cpusvn: bytes
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True, forbid_unknown_fields=True):
@@ -126,7 +130,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def _parse_hello(data: bytes, who: str) -> X25519PublicKey:
     if len(data) != HELLO_SIZE or not data.startswith(HELLO):
-        raise FormatError(f"channel handshake: want {HELLO_SIZE} bytes of {who}'s hello, got {len(data)} others")
+        raise FormatError(
+            f"channel handshake: want {HELLO_SIZE} bytes of {who}'s hello, got {len(data)} others"
+        )
     return X25519PublicKey.from_public_bytes(data[len(HELLO) :])
 
 

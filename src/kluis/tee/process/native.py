@@ -41,12 +41,15 @@ def guardian() -> Path:
     return _built("kluis-guardian")
 
 
+def launcher_digests() -> list[str]:
+    """SHA-256, hex, of every launcher built here: one for each interpreter."""
+    return sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in BIN.glob("kluis-launcher-*"))
+
+
 def version() -> bytes:
-    """SHA-256 over the launcher's and the guardian's bytes: the version of what isolates, 32 bytes."""
-    digest = hashlib.sha256()
-    for part in (launcher(), guardian()):
-        digest.update(hashlib.sha256(part.read_bytes()).digest())
-    return digest.digest()
+    """SHA-256 over the launchers' and the guardian's digests: the version of what isolates, 32 bytes."""
+    guardian_digest = hashlib.sha256(guardian().read_bytes()).hexdigest()
+    return hashlib.sha256("\n".join([*launcher_digests(), guardian_digest]).encode()).digest()
 
 
 def _built(name: str) -> Path:

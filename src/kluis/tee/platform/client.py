@@ -1,0 +1,188 @@
+"""The host's view of the platform: launch an image, get the root, the collateral, the state."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import queue
+import socket
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from kluis import errors
+from kluis.errors import UnavailableError
+from kluis.tee.platform import places as where
+from kluis.tee.platform import start as starting
+from kluis.tee.platform.places import Places
+
+MAX_ANSWER = 256 * 1024
+_ERRORS: dict[str, type[errors.KluisError]] = {
+    kind.__name__: kind
+    for kind in (
+        errors.UsageError,
+        errors.FormatError,
+        errors.UnsupportedError,
+        errors.AuthenticityError,
+        errors.FreshnessError,
+        errors.PolicyError,
+        errors.UnavailableError,
+    )
+}
+
+
+@dataclass(slots=True)
+class Launched:
+    """An enclave that this process started, and whose life hangs on this object.
+
+    Attributes:
+        calls, control: SEQPACKET sockets to the enclave.
+        pid: the enclave's, on this machine; ``guardian`` is its tracer's.
+        image_id: 32 bytes.
+        level: protection level of this launch.
+        launch_configuration: canonical JSON; its SHA-512 is CONFIGID in evidence.
+    """
+
+    calls: socket.socket
+    control: socket.socket
+    pid: int
+    guardian: int
+    uid: int
+    image_id: bytes
+    level: str
+    launch_configuration: bytes
+    debug: bool
+    _connection: socket.socket
+    _ends: queue.SimpleQueue[tuple[int, str]] = field(default_factory=queue.SimpleQueue)
+
+    def kill(self) -> None:
+        """End the enclave now."""
+        for end in (self._connection, self.calls, self.control):
+            end.close()
+
+    def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
+        """Wait for the enclave's end.
+
+        Returns:
+            Its exit status and the launcher's last words, or None after ``timeout`` seconds. A negative
+            status is the signal that ended it.
+        """
+        try:
+            end = self._ends.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self._ends.put(end)
+        return end
+
+    def _listen(self) -> None:
+        try:
+            data = self._connection.recv(MAX_ANSWER)
+        except OSError:
+            data = b""
+        if data:
+            event: dict[str, Any] = json.loads(data)
+            self._ends.put((int(event["status"]), str(event["words"])))
+        else:
+            self._ends.put((-9, "ended by the host, or with the platform"))
+
+
+class Platform:
+    """A platform on this machine."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+
+    @classmethod
+    def connect(cls, *, start: bool = True) -> Self:
+        """Find the system's platform, else this user's; start one where there is none.
+
+        Raises:
+            UnavailableError: none runs, and none could be started.
+        """
+        for candidate in where.candidates():
+            if starting.answers(candidate):
+                return cls(candidate)
+        if not start:
+            raise UnavailableError("platform: none runs", code="no_platform", hint="kluis platform start")
+        return cls(starting.start(idle_seconds=starting.IDLE_SECONDS))
+
+    def launch(self, path: Path | str, *, allow_missing: frozenset[str] = frozenset()) -> Launched:
+        """Start the image at ``path``.
+
+        Raises:
+            KluisError: as :meth:`kluis.tee.platform.launch.Launcher.launch`; UsageError where there is no file.
+        """
+        try:
+            image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise errors.UsageError(f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one") from None
+        connection = self._connect()
+        try:
+            request = {"op": "launch", "allow_missing": sorted(allow_missing)}
+            socket.send_fds(connection, [json.dumps(request).encode()], [image])
+            data, descriptors, _, _ = socket.recv_fds(connection, MAX_ANSWER, 2)
+            answer = self._checked(data)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            os.close(image)
+        calls, control = (socket.socket(fileno=fd) for fd in descriptors)
+        launched = Launched(
+            calls=calls,
+            control=control,
+            pid=answer["pid"],
+            guardian=answer["guardian"],
+            uid=answer["uid"],
+            image_id=bytes.fromhex(answer["image_id"]),
+            level=answer["level"],
+            launch_configuration=base64.b64decode(answer["launch_configuration"]),
+            debug=answer["debug"],
+            _connection=connection,
+        )
+        threading.Thread(target=launched._listen, name="launched", daemon=True).start()
+        return launched
+
+    def root_pem(self) -> bytes:
+        """The root certificate of this platform's authority, PEM."""
+        return str(self._ask("root")["root"]).encode()
+
+    def collateral(self) -> bytes:
+        """Fresh collateral, JSON in the shape that ``dcap-qvl`` reads."""
+        return str(self._ask("collateral")["collateral"]).encode()
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself: level, version, missing, enclaves."""
+        answer = self._ask("status")
+        answer.pop("event", None)
+        return {**answer, "socket": str(self.places.socket), "state": str(self.places.state)}
+
+    def stop(self) -> None:
+        """Stop the platform and every enclave it runs."""
+        starting.stop(self.places)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.connect(str(self.places.socket))
+        except OSError as error:
+            connection.close()
+            raise UnavailableError(
+                f"platform {self.places.socket}: {error.strerror}", code="no_platform", hint="kluis platform start"
+            ) from None
+        return connection
+
+    def _ask(self, op: str) -> dict[str, Any]:
+        with self._connect() as connection:
+            connection.send(json.dumps({"op": op}).encode())
+            return self._checked(connection.recv(MAX_ANSWER))
+
+    def _checked(self, data: bytes) -> dict[str, Any]:
+        if not data:
+            raise UnavailableError("platform: hung up", code="platform_gone", hint="kluis platform start")
+        answer: dict[str, Any] = json.loads(data)
+        if kind := answer.get("error"):
+            raise _ERRORS.get(kind, UnavailableError)(answer["message"], hint=answer["hint"], code=answer["code"])
+        return answer

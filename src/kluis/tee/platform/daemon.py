@@ -1,0 +1,204 @@
+"""``kluis-platformd``: the root of trust, as a process of its own.
+
+It runs under the launcher and the guardian like an enclave: secret memory, not dumpable, filtered,
+in a network namespace with nothing in it, its state directory the only place it can write. It finds
+descriptor 3 listening for hosts and descriptor 4 leading to the spawner.
+
+A host's requests are JSON datagrams; a launch brings the image as a descriptor and takes the host's
+ends of the enclave's channels away. The connection that launched an enclave is its life line.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import select
+import socket
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kluis.errors import KluisError, UsageError
+from kluis.tee.platform import policy
+from kluis.tee.platform.authority import Authority
+from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.keys import CPUSVN, Secret
+from kluis.tee.platform.launch import Launcher, Running
+from kluis.tee.platform.orders import Orders
+from kluis.tee.platform.quoting import PlatformKeys
+from kluis.tee.platform.session import Root
+
+LISTEN_FD, ORDERS_FD = 3, 4
+MAX_REQUEST = 16 * 1024
+CREDENTIALS = 12
+
+
+def load_root(state: Path, level: str, version: bytes) -> Root:
+    """Read the platform's state, or make it at first use.
+
+    Raises:
+        UnavailableError: a file of it is another user's, or open to others; names it.
+    """
+    now = datetime.now(UTC)
+    secret = Secret.load_or_create(state / "platform.secret")
+    ca_at, keys_at = state / "authority", state / "platform"
+    if not (ca_at / "authority.json").exists():
+        Authority.create(level, now, cpusvn=CPUSVN).save(ca_at)
+    authority = Authority.load(ca_at)
+    if not (keys_at / "platform.json").exists():
+        PlatformKeys.create(authority, now, cpusvn=CPUSVN).save(keys_at)
+    keys = PlatformKeys.load(keys_at)
+    return Root(level, secret, authority, keys, Counters(state / "counters.json"), version)
+
+
+class Daemon:
+    """Serves hosts until told to stop, or, for one user, until idle."""
+
+    def __init__(self, listener: socket.socket, launcher: Launcher, root: Root, lacks: frozenset[str]) -> None:
+        self._listener = listener
+        self._launcher = launcher
+        self._root = root
+        self._lacks = lacks
+        self._connections = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._started = datetime.now(UTC)
+
+    def serve(self, idle_seconds: float | None) -> None:
+        """Accept hosts; return when told to stop, or after ``idle_seconds`` without any."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        quiet = 0.0
+        while not self._stop.is_set():
+            if poll.poll(500):
+                quiet = 0.0
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._host, args=(connection,), daemon=True).start()
+            elif self._connections == 0:
+                quiet += 0.5
+                if idle_seconds is not None and quiet >= idle_seconds:
+                    return
+
+    def _host(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections += 1
+        mine: list[Running] = []
+        try:
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS)
+            user = int.from_bytes(raw[4:8], "little")
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
+                if not data:
+                    return
+                try:
+                    self._one(connection, json.loads(data), descriptors, user, mine)
+                finally:
+                    for fd in descriptors:
+                        os.close(fd)
+        except (OSError, ValueError):
+            return
+        finally:
+            for running in mine:
+                self._launcher.kill(running.name)
+            connection.close()
+            with self._lock:
+                self._connections -= 1
+
+    def _one(
+        self, connection: socket.socket, request: dict[str, Any], descriptors: list[int], user: int, mine: list[Running]
+    ) -> None:
+        ends: list[socket.socket] = []
+        try:
+            answer = self._answer(connection, request, descriptors, user, mine, ends)
+        except KluisError as error:
+            kind = next(c.__name__ for c in type(error).__mro__ if c.__module__ == "kluis.errors")
+            answer = {"error": kind, "code": error.code, "message": error.message, "hint": error.hint}
+        socket.send_fds(connection, [json.dumps({"event": "answer", **answer}).encode()], [end.fileno() for end in ends])
+        for end in ends:
+            end.close()
+
+    def _answer(
+        self,
+        connection: socket.socket,
+        request: dict[str, Any],
+        descriptors: list[int],
+        user: int,
+        mine: list[Running],
+        ends: list[socket.socket],
+    ) -> dict[str, Any]:
+        match request.get("op"):
+            case "launch":
+                return self._launch(connection, request, descriptors, user, mine, ends)
+            case "root":
+                return {"root": self._root.authority.root_pem().decode()}
+            case "collateral":
+                return {"collateral": self._root.collateral().decode()}
+            case "status":
+                return self._status()
+            case "stop" if user in (0, os.geteuid()):
+                self._stop.set()
+                return {}
+            case other:
+                raise UsageError(f"platform request: want launch, root, collateral, status or stop, got {str(other)[:40]!r}")
+
+    def _launch(
+        self,
+        connection: socket.socket,
+        request: dict[str, Any],
+        descriptors: list[int],
+        user: int,
+        mine: list[Running],
+        ends: list[socket.socket],
+    ) -> dict[str, Any]:
+        if len(descriptors) != 1:
+            raise UsageError(f"launch: want one descriptor, the image's, got {len(descriptors)}")
+        allowed = request.get("allow_missing", [])
+        if not isinstance(allowed, list) or not all(isinstance(name, str) for name in allowed):
+            raise UsageError("launch: allow_missing: want a list of names")
+
+        def ended(status: int, words: str) -> None:
+            with contextlib.suppress(OSError):
+                connection.send(json.dumps({"event": "exited", "status": status, "words": words}).encode())
+
+        running = self._launcher.launch(descriptors[0], user=user, allow_missing=frozenset(allowed), ended=ended)
+        mine.append(running)
+        ends += [running.calls, running.control]
+        configuration = running.who.configuration
+        return {
+            "pid": running.enclave,
+            "guardian": running.guardian,
+            "uid": running.uid,
+            "image_id": running.who.mrenclave.hex(),
+            "level": "none" if running.debug else configuration.level,
+            "launch_configuration": base64.b64encode(configuration.encode()).decode(),
+            "debug": running.debug,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "level": self._root.level,
+            "version": self._root.version.hex(),
+            "cpusvn": CPUSVN.hex(),
+            "missing": sorted(self._lacks),
+            "enclaves": len(self._launcher.running),
+            "started": self._started.isoformat(timespec="seconds"),
+            "counter": "unwitnessed",
+            "pid": os.getpid(),
+        }
+
+
+def main() -> int:
+    """Entry of the daemon, called by the launcher."""
+    os.umask(0o077)
+    settings = json.loads(os.environ["KLUIS_PLATFORM_SETTINGS"])
+    lacks = frozenset(settings["lacks"])
+    root = load_root(Path.cwd(), settings["level"], bytes.fromhex(settings["version"]))
+    listener = socket.socket(fileno=LISTEN_FD)
+    orders = Orders(socket.socket(fileno=ORDERS_FD), lost=lambda: os._exit(1))
+    launcher = Launcher(root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"])
+    Daemon(listener, launcher, root, lacks).serve(settings["idle_seconds"])
+    return 0
+

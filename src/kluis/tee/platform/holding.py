@@ -1,0 +1,103 @@
+"""Layers held: read once into sealed memory files, measured there, unpacked from there.
+
+What is measured is what is used: nothing is read a second time from a file that others can change.
+A layer is held by its digest for the platform's lifetime, so the next launch reads only the manifest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from kluis.errors import AuthenticityError, FormatError
+from kluis.tee.image import canonical
+from kluis.tee.image.layers import Entry, Layer
+
+SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+CHUNK: Final = 64 << 20
+
+
+class Holding:
+    """The layers of this platform.
+
+    Args:
+        unpack: gives a measured layer to the spawner: digest, descriptor, index offset and size, data offset.
+    """
+
+    def __init__(self, unpack: Callable[[bytes, int, int, int, int], None]) -> None:
+        self._unpack = unpack
+        self._held: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def hold(self, image: int, layer: Layer) -> None:
+        """Make sure that ``layer`` of the open file ``image`` is held.
+
+        Raises:
+            AuthenticityError: a file of it is not what its index says.
+            FormatError: the file is shorter than it said.
+        """
+        with self._lock:
+            if layer.digest in self._held:
+                return
+            blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                index = canonical.encode(list(layer.files))
+                _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
+                os.lseek(blob, 0, os.SEEK_END)
+                os.write(blob, index)
+                seal(blob)
+                if hashlib.sha256(index).digest() != layer.digest:
+                    raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
+                if layer.data_size:
+                    with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
+                        _measure(memoryview(view), layer)
+                self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
+            finally:
+                os.close(blob)
+            self._held.add(layer.digest)
+
+
+def seal(memory_file: int) -> None:
+    """Make a memory file unchangeable for good, for everybody."""
+    fcntl.fcntl(memory_file, fcntl.F_ADD_SEALS, SEALS)
+
+
+def _copy(source: int, target: int, offset: int, size: int, name: str) -> None:
+    at = offset
+    while at < offset + size:
+        sent = os.sendfile(target, source, at, min(CHUNK, offset + size - at))
+        if not sent:
+            raise FormatError(f"layer {name}: {offset + size - at} bytes are missing", code="truncated")
+        at += sent
+
+
+def _measure(data: memoryview, layer: Layer) -> None:
+    """Hash every file; two threads, since hashing holds no lock of the interpreter."""
+    halves: tuple[list[Entry], list[Entry]] = ([], [])
+    sizes = [0, 0]
+    for entry in layer.files:
+        lighter = sizes.index(min(sizes))
+        halves[lighter].append(entry)
+        sizes[lighter] += entry.size
+
+    def check(entries: list[Entry]) -> None:
+        for entry in entries:
+            got = hashlib.sha256(data[entry.offset : entry.offset + entry.size]).hexdigest()
+            if got != entry.sha256:
+                raise AuthenticityError(
+                    f"layer {layer.name}: {entry.path!r}: want SHA-256 {entry.sha256}, got {got}",
+                    code="layer_changed",
+                    hint="the image changed after it was built: get it again, or build it again",
+                )
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(check, halves))
+    finally:
+        data.release()

@@ -1,0 +1,232 @@
+"""A launch: from an open image file to a running enclave with a session.
+
+1. The image is read and its signature checked; the operator's launch policy is asked.
+2. Every layer is held: copied into sealed memory, measured there.
+3. What this machine lacks is refused, or written into the launch configuration where granted.
+4. The spawner starts it; the first hello on the channel must come from that very process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kluis.errors import KluisError, UnavailableError
+from kluis.formats import jcs
+from kluis.tee import image as images
+from kluis.tee import sigstruct
+from kluis.tee.platform import holding, session
+from kluis.tee.platform.identity import Identity, LaunchConfiguration
+from kluis.tee.platform.keys import CPUSVN
+from kluis.tee.platform.orders import Orders
+from kluis.tee.platform.policy import LaunchPolicy
+from kluis.tee.process import linux, native, sandbox
+
+HANDSHAKE_SECONDS = 20.0
+KNOWN_LACKS = frozenset(linux.FIXES)
+
+
+@dataclasses.dataclass(slots=True)
+class Running:
+    """An enclave that runs.
+
+    Attributes:
+        calls, control: the host's ends, to be handed over.
+        enclave, guardian: pids on this machine.
+    """
+
+    name: str
+    who: Identity
+    debug: bool
+    calls: socket.socket
+    control: socket.socket
+    enclave: int
+    guardian: int
+    uid: int
+
+
+class Launcher:
+    """Launches enclaves on this platform.
+
+    Args:
+        root: what the platform holds.
+        lacks: what this machine lacks whatever the heap, by name.
+        lockable: bytes of secret memory one enclave may have; None: any.
+    """
+
+    def __init__(
+        self, root: session.Root, orders: Orders, policy: LaunchPolicy, lacks: frozenset[str], lockable: int | None
+    ) -> None:
+        self._root = root
+        self._orders = orders
+        self._policy = policy
+        self._lacks = lacks
+        self._lockable = lockable
+        self._holding = holding.Holding(self._unpack)
+        self.running: dict[str, Running] = {}
+        self._lock = threading.Lock()
+
+    def _unpack(self, digest: bytes, blob: int, index_at: int, index_size: int, data_at: int) -> None:
+        order = {"op": "hold", "digest": digest.hex(), "index_at": index_at, "index_size": index_size, "data_at": data_at}
+        self._orders.send(order, [blob])
+
+    def launch(
+        self, image: int, *, user: int, allow_missing: frozenset[str], ended: Callable[[int, str], None]
+    ) -> Running:
+        """Start the image in the open file ``image``.
+
+        Args:
+            image: a descriptor; read here, and not kept.
+            user: who asks, as the kernel says.
+            allow_missing: names of protections that may be missing.
+            ended: called with exit status and the launcher's last words.
+
+        Raises:
+            FormatError, AuthenticityError: it is no image, or not what was signed.
+            PolicyError: the operator does not let it run.
+            UnavailableError: this machine lacks something that was not granted to lack.
+        """
+        with open(os.dup(image), "rb") as file:
+            read = images.read_image(file)
+        images.launchable(read)
+        signed = sigstruct.parse(read.sigstruct)
+        manifest = read.manifest
+        self._policy.check(
+            signer=signed.mrsigner, debug=signed.debug, heap_bytes=manifest.heap_bytes, user=user, running=len(self.running)
+        )
+        self._check_launcher(read)
+        missing = self._missing(manifest.heap_bytes, allow_missing)
+        for layer in read.layers:
+            self._holding.hold(image, layer)
+        configuration = LaunchConfiguration(
+            heap_bytes=manifest.heap_bytes,
+            threads=manifest.threads,
+            grants=tuple(manifest.grants),
+            missing=tuple(sorted(missing)),
+            level=self._root.level,
+            platform=self._root.version.hex(),
+        )
+        who = Identity(
+            mrenclave=read.image_id,
+            mrsigner=signed.mrsigner,
+            product_id=signed.isvprodid,
+            svn=signed.isvsvn,
+            flags=signed.flags,
+            cpusvn=CPUSVN,
+            configuration=configuration,
+        )
+        return self._start(read, who, signed.debug, ended)
+
+    def _check_launcher(self, read: images.Image) -> None:
+        """The launcher in the image must be this platform's own: it shuts the doors that the platform vouches for."""
+        own = native.launcher_digests()
+        layer = read.layer("python")
+        found = next((e.sha256 for e in layer.files if e.path == "bin/kluis-launcher"), "") if layer else ""
+        if found not in own:
+            raise UnavailableError(
+                f"image {read.manifest.name}: launcher: want one of this platform's {', '.join(d[:16] for d in own)},"
+                f" got {found[:16] or 'none'}",
+                code="launcher_unknown",
+                hint="build the image again with the Kluis that runs this platform: kluis build DIR -o FILE",
+            )
+
+    def _missing(self, heap_bytes: int, allowed: frozenset[str]) -> frozenset[str]:
+        lacks = set(self._lacks)
+        if self._lockable is not None and self._lockable < heap_bytes:
+            lacks.add("secret-memory")
+        refused = sorted(lacks - allowed)
+        if refused:
+            name = refused[0]
+            raise UnavailableError(
+                f"launch: {', '.join(refused)}: this machine does not give it",
+                code="missing_protection",
+                hint=f"{name} {linux.FIXES[name]}; or accept the lack: --insecure-allow-missing={','.join(refused)}",
+            )
+        return frozenset(lacks)
+
+    def _start(self, read: images.Image, who: Identity, debug: bool, ended: Callable[[int, str], None]) -> Running:
+        manifest, name = read.manifest, secrets.token_hex(8)
+        stdlib = f"/k/python/lib/python{'.'.join(manifest.python.split('.')[:2])}"
+        mounts = [[layer.digest.hex(), layer.mount] for layer in read.layers]
+        region = 2 * manifest.heap_bytes + sandbox.RESERVE
+        if self._lockable is not None and "secret-memory" not in who.configuration.missing:
+            region = min(region, self._lockable)
+        without = list(who.configuration.missing) + (["secret-memory", "guardian"] if debug else [])
+        order: dict[str, Any] = {
+            "op": "launch",
+            "id": name,
+            "layers": mounts,
+            "paths": [stdlib, f"{stdlib}/lib-dynload", *(f"{m}" for _, m in mounts if m != "/k/python")],
+            "heap": manifest.heap_bytes,
+            "region": region,
+            "threads": manifest.threads,
+            "without": ",".join(without),
+            "options": ("j" if "insecure_jit" in manifest.grants else "") + ("d" if debug else ""),
+            "environment": sorted((sandbox.environment(manifest.threads) | manifest.env).items()),
+        }
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+        session.expect_credentials(pairs[2][0])
+        document = self._document(read, who, debug)
+        inside = [pair[1] for pair in pairs]
+        try:
+            self._orders.on_end(name, lambda status, words: self._ended(name, status, words, ended))
+            answer = self._orders.send(order, [*(end.fileno() for end in inside), document])
+        except KluisError:
+            for pair in pairs:
+                pair[0].close()
+            raise
+        finally:
+            os.close(document)
+            for end in inside:
+                end.close()
+        running = Running(
+            name, who, debug, pairs[0][0], pairs[1][0], int(answer["enclave"]), int(answer["guardian"]), int(answer["uid"])
+        )
+        with self._lock:
+            self.running[name] = running
+        threading.Thread(target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True).start()
+        return running
+
+    def _document(self, read: images.Image, who: Identity, debug: bool) -> int:
+        """The launch document, public, in a sealed memory file."""
+        text = jcs.dumps(
+            {
+                "manifest": jcs.loads(read.manifest_bytes, "manifest"),
+                "image_id": who.mrenclave.hex(),
+                "launch_configuration": who.configuration.document(),
+                "level": "none" if debug else who.configuration.level,
+                "debug": debug,
+            }
+        )
+        document = os.memfd_create("launch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(document, text)
+        holding.seal(document)
+        return document
+
+    def _serve(self, running: Running, end: socket.socket) -> None:
+        try:
+            end.settimeout(HANDSHAKE_SECONDS)
+            sealed = session.accept(end, lambda: running.enclave)
+            end.settimeout(None)
+            session.serve(end, sealed, running.who, self._root)
+        except (KluisError, OSError):
+            self.kill(running.name)
+        finally:
+            end.close()
+
+    def _ended(self, name: str, status: int, words: str, tell: Callable[[int, str], None]) -> None:
+        with self._lock:
+            self.running.pop(name, None)
+        tell(status, words)
+
+    def kill(self, name: str) -> None:
+        """End an enclave; one that is gone is no error."""
+        try:
+            self._orders.send({"op": "kill", "id": name})
+        except UnavailableError:
+            return

@@ -1,0 +1,58 @@
+"""The platform's side of the spawner: orders go out, answers and ends of enclaves come back."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kluis.errors import UnavailableError
+
+MAX_REPORT = 128 * 1024
+
+
+class Orders:
+    """Sends one order at a time and tells whoever waits that an enclave ended.
+
+    Args:
+        spawner: the platform's end of the order socket.
+        lost: called when the spawner hangs up.
+    """
+
+    def __init__(self, spawner: socket.socket, lost: Callable[[], None]) -> None:
+        self._socket = spawner
+        self._lost = lost
+        self._turn = threading.Lock()
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._ended: dict[str, Callable[[int, str], None]] = {}
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+
+    def _listen(self) -> None:
+        while data := self._socket.recv(MAX_REPORT):
+            report = json.loads(data)
+            if report.pop("event") == "answer":
+                self._answers.put(report)
+            elif ended := self._ended.pop(report["id"], None):
+                ended(int(report["status"]), str(report["words"]))
+        self._answers.put({"error": "the spawner ended"})
+        self._lost()
+
+    def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
+        """Give one order and wait for its answer.
+
+        Raises:
+            UnavailableError: the spawner could not carry it out; says why.
+        """
+        with self._turn:
+            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors or [])
+            answer = self._answers.get()
+        if "error" in answer:
+            raise UnavailableError(f"launch: {answer['error']}", code="launch_failed", hint="kluis doctor")
+        return answer
+
+    def on_end(self, name: str, ended: Callable[[int, str], None]) -> None:
+        """Have ``ended(status, words)`` called when the enclave ``name`` is gone."""
+        self._ended[name] = ended

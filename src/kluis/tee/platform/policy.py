@@ -1,0 +1,82 @@
+"""The launch policy: what the operator lets run here. A control for the operator, no claim to anyone else.
+
+``launch.toml`` in the platform's state directory:
+
+    max_heap = "8GiB"        # for one enclave
+    max_enclaves = 32        # at once
+    debug = true             # may debug enclaves be launched?
+    signers = []             # hex MRSIGNERs; empty: any
+    users = []               # user ids that may launch; empty: any
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from kluis.errors import FormatError, PolicyError
+
+_UNITS = {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+
+
+class LaunchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be launched on this platform; see the module."""
+
+    max_heap: str = "16GiB"
+    max_enclaves: int = 32
+    debug: bool = True
+    signers: list[str] = []
+    users: list[int] = []
+
+    def check(self, *, signer: bytes, debug: bool, heap_bytes: int, user: int, running: int) -> None:
+        """Refuse a launch that the operator does not want.
+
+        Raises:
+            PolicyError: naming the rule, what it wants and what it got.
+        """
+        if running >= self.max_enclaves:
+            raise PolicyError(f"launch policy: max_enclaves: want at most {self.max_enclaves}, got one more",
+                              hint="end one, or raise max_enclaves in launch.toml")
+        if debug and not self.debug:
+            raise PolicyError("launch policy: debug: want off, got on", hint="build without --debug")
+        if heap_bytes > size(self.max_heap):
+            raise PolicyError(f"launch policy: max_heap: want at most {self.max_heap}, got {heap_bytes} bytes",
+                              hint="lower heap in kluis.toml, or raise max_heap in launch.toml")
+        if self.signers and signer.hex() not in self.signers:
+            raise PolicyError(f"launch policy: signers: want one of {len(self.signers)}, got {signer.hex()}",
+                              hint="add the signer to launch.toml, or sign with an accepted key")
+        if self.users and user not in self.users:
+            raise PolicyError(f"launch policy: users: want one of {self.users}, got {user}")
+
+
+def size(text: str) -> int:
+    """Read a size such as ``512MiB``: bytes.
+
+    Raises:
+        FormatError: it is none.
+    """
+    found = re.fullmatch(r"(\d{1,9})(B|KiB|MiB|GiB|TiB)", text)
+    if not found:
+        raise FormatError(f"size: want a whole number and one of {', '.join(_UNITS)}, got {text[:40]!r}")
+    return int(found[1]) << _UNITS[found[2]]
+
+
+def load(path: Path) -> LaunchPolicy:
+    """Read ``launch.toml``; where there is none, the defaults.
+
+    Raises:
+        FormatError: an unknown field, or a wrong type, named.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return LaunchPolicy()
+    try:
+        policy = msgspec.convert(tomllib.loads(text), LaunchPolicy)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise FormatError(f"{path.name}: {error}") from None
+    size(policy.max_heap)
+    return policy

@@ -1,0 +1,136 @@
+"""One enclave's session with its platform: one handshake, then a sealed answer for each request.
+
+The kernel says which process sent the hello (SCM_CREDENTIALS): a process of the same user that
+stole the descriptor cannot speak first, because it cannot speak as another pid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from kluis.errors import AuthenticityError, KluisError, UsageError
+from kluis.formats import channel
+from kluis.formats.sgx.report import Flag
+from kluis.formats.sgx.targetinfo import TargetInfo, target_of
+from kluis.tee.platform import quoting
+from kluis.tee.platform.authority import Authority
+from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.identity import Identity
+from kluis.tee.platform.keys import Secret
+from kluis.tee.platform.quoting import PlatformKeys
+
+CREDENTIALS_SIZE = 12
+
+
+@dataclasses.dataclass(slots=True)
+class Root:
+    """What the platform holds: everything an answer is made from.
+
+    Attributes:
+        version: SHA-256 over launcher and guardian, 32 bytes.
+    """
+
+    level: str
+    secret: Secret
+    authority: Authority
+    keys: PlatformKeys
+    counters: Counters
+    version: bytes
+
+    def collateral(self) -> bytes:
+        """Fresh signed collateral, JSON in the shape that ``dcap-qvl`` reads."""
+        return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
+
+
+def expect_credentials(end: socket.socket) -> None:
+    """Have the kernel name the sender of every datagram; set before the enclave can write."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+
+def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
+    """Answer the one hello of a launch.
+
+    Args:
+        end: the platform's end; ``expect_credentials`` was called on it.
+        enclave: gives the enclave's pid on this machine.
+
+    Raises:
+        AuthenticityError: another process spoke.
+        FormatError: it was no hello.
+    """
+    data, ancillary, _, _ = end.recvmsg(channel.MAX_FRAME, socket.CMSG_SPACE(CREDENTIALS_SIZE))
+    sender = next((int.from_bytes(value[:4], "little") for level, kind, value in ancillary
+                   if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS), 0)
+    if not data:
+        raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
+    wanted = enclave()
+    if not wanted or sender != wanted:
+        raise AuthenticityError(f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender")
+    answer = channel.Answer.to(data)
+    end.send(answer.hello)
+    return answer.channel
+
+
+def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root) -> None:
+    """Answer requests until the enclave hangs up.
+
+    Raises:
+        AuthenticityError: a frame that is not the session's next: the enclave must end.
+    """
+    while frame := end.recv(channel.MAX_FRAME + 1):
+        request = sealed.open_request(frame)
+        try:
+            reply = _answer(request, who, root)
+        except KluisError as error:
+            reply = channel.Refused(error.code, error.message)
+        end.send(sealed.seal_reply(reply))
+
+
+def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Reply:
+    match request:
+        case channel.TargetInfo():
+            return channel.Bytes(target_of(who.body(bytes(64))).encode())
+        case channel.Report():
+            body = who.body(_sized(request.report_data))
+            target = TargetInfo.parse(request.target_info)
+            return channel.Bytes(quoting.make_report(body, target, root.secret.report_root))
+        case channel.VerifyReport():
+            try:
+                quoting.verify_report(request.report, who.body(bytes(64)), root.secret.report_root)
+            except AuthenticityError:
+                return channel.Truth(False)
+            return channel.Truth(True)
+        case channel.Quote():
+            return channel.Bytes(quoting.make_quote(who.body(_sized(request.report_data)), root.keys))
+        case channel.SealKey():
+            key = root.secret.seal_key(
+                who, policy=request.policy, svn=request.svn, key_id=request.key_id, cpusvn=request.cpusvn
+            )
+            return channel.Bytes(key)
+        case channel.Counter():
+            return _count(request, who, root)
+        case channel.Info():
+            return channel.Platform(root.level, root.authority.root_pem(), root.collateral(), root.version, who.cpusvn)
+
+
+def _sized(report_data: bytes) -> bytes:
+    if len(report_data) != 64:
+        raise UsageError(f"report_data: want 64 bytes, got {len(report_data)}")
+    return report_data
+
+
+def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count:
+    if len(request.id) != 32:
+        raise UsageError(f"counter.id: want 32 bytes, got {len(request.id)}")
+    debug = "debug" if who.flags & Flag.DEBUG else "release"
+    owner = f"{who.mrsigner.hex()}/{who.product_id}/{debug}"
+    if request.op == "read":
+        return channel.Count(*root.counters.read(owner, request.id))
+    if request.op == "increment":
+        return channel.Count(*root.counters.increment(owner, request.id))
+    raise UsageError(f"counter.op: want read or increment, got {request.op[:40]!r}")
+

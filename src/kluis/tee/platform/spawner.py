@@ -1,0 +1,275 @@
+"""The spawner: the one part of the platform that may make namespaces and change user ids.
+
+It is the parent of ``kluis-platformd``, takes its orders over one socket and knows no secret. It
+runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
+enclaves get these read-only. When the platform ends, it ends every enclave and itself.
+
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``launch``, ``kill``. Reports go back the
+same way: the answer to each order, and ``exited`` for each enclave that ended. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from kluis.tee.process import linux, native, sandbox
+
+MAX_ORDER = 64 * 1024
+ORDER_DESCRIPTORS = 4
+INSIDE_DESCRIPTORS = (3, 4, 5, 6)
+STDERR_BOUND = 16 * 1024
+
+
+class Child:
+    """An enclave: bubblewrap's process, its guardian and the words it left before Python ran."""
+
+    def __init__(self, pid: int, stderr: int, uid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.stderr = stderr
+        self.uid = uid
+        self.words = b""
+
+    def read_words(self) -> None:
+        """Take what the launcher said, bounded; the descriptor is closed at its end."""
+        if self.stderr < 0:
+            return
+        data = os.read(self.stderr, 4096)
+        if data:
+            self.words = (self.words + data)[-STDERR_BOUND:]
+        else:
+            os.close(self.stderr)
+            self.stderr = -1
+
+
+class Spawner:
+    """Carries out the platform's orders until it hangs up.
+
+    Args:
+        platform: the platform's end of the order socket.
+        layers: directory of a private tmpfs.
+        own_uids: give each enclave a user id of its own (root's platform).
+    """
+
+    def __init__(self, platform: socket.socket, layers: Path, *, own_uids: bool) -> None:
+        self.platform = platform
+        self.layers = layers
+        self.own_uids = own_uids
+        self.bwrap = shutil.which("bwrap") or "bwrap"
+        self.children: dict[str, Child] = {}
+        self._uids: set[int] = set()
+
+    def serve(self) -> None:
+        """Serve until the platform hangs up; leaves no process behind."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            for child in self.children.values():
+                _kill(child)
+
+    def _turn(self) -> bool:
+        poll = select.poll()
+        poll.register(self.platform, select.POLLIN)
+        by_fd: dict[int, str] = {}
+        for name, child in self.children.items():
+            for fd in (child.pidfd, child.stderr):
+                if fd >= 0:
+                    poll.register(fd, select.POLLIN)
+                    by_fd[fd] = name
+        for fd, _ in poll.poll():
+            name = by_fd.get(fd, "")
+            if fd == self.platform.fileno():
+                if not self._order():
+                    return False
+            elif name in self.children and fd == self.children[name].stderr:
+                self.children[name].read_words()
+            elif name in self.children:
+                self._buried(name)
+        return True
+
+    def _buried(self, name: str) -> None:
+        child = self.children.pop(name)
+        _, status = os.waitpid(child.pid, 0)
+        while child.stderr >= 0:
+            child.read_words()
+        os.close(child.pidfd)
+        self._uids.discard(child.uid)
+        self._say({"event": "exited", "id": name, "status": os.waitstatus_to_exitcode(status),
+                   "words": child.words.decode("utf-8", "replace")})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self.platform.send(json.dumps(message).encode())
+
+    def _order(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self.platform, MAX_ORDER, ORDER_DESCRIPTORS)
+        if not data:
+            return False
+        try:
+            order = json.loads(data)
+            handler = {"hold": self._hold, "launch": self._launch, "kill": self._kill}[order["op"]]
+            answer = handler(order, descriptors)
+        except (OSError, ValueError, KeyError) as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        self._say({"event": "answer", **answer})
+        return True
+
+    def _hold(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Unpack a measured layer from the platform's sealed memory file."""
+        digest, index_size = bytes.fromhex(order["digest"]).hex(), int(order["index_size"])
+        final, partial = self.layers / digest, self.layers / f"{digest}.new"
+        if final.is_dir():
+            return {}
+        shutil.rmtree(partial, ignore_errors=True)
+        blob = descriptors[0]
+        start = int(order["index_at"])
+        made = set()
+        for entry in json.loads(os.pread(blob, index_size, start)):
+            target = partial / entry["path"]
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
+            try:
+                at, left = int(order["data_at"]) + int(entry["offset"]), int(entry["size"])
+                while left:
+                    sent = os.sendfile(out, blob, at, left)
+                    if not sent:
+                        raise OSError("layer: the memory file is shorter than its index says")
+                    at, left = at + sent, left - sent
+            finally:
+                os.close(out)
+        partial.mkdir(exist_ok=True)
+        partial.rename(final)
+        return {}
+
+    def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        uid = self._free_uid() if self.own_uids else 0
+        walls = sandbox.Walls(
+            mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),
+            paths=tuple(order["paths"]),
+            heap_bytes=int(order["heap"]),
+            region_bytes=int(order["region"]),
+            threads=int(order["threads"]),
+            without=order["without"],
+            options=order["options"],
+            environment=tuple((name, value) for name, value in order["environment"]),
+            uid=uid,
+        )
+        info_read, info_write = os.pipe()
+        err_read, err_write = os.pipe()
+        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=8)
+        # Sources first move above every target, or one dup2 would overwrite the next one's source.
+        sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
+        targets = (*INSIDE_DESCRIPTORS, 2, 8)
+        null = os.open("/dev/null", os.O_RDWR)
+        try:
+            actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in zip(sources, targets, strict=True)]
+            actions += [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
+            pid = os.posix_spawn(self.bwrap, line, {}, file_actions=actions)
+        finally:
+            for fd in (*sources, null, err_write, info_write):
+                os.close(fd)
+        self._uids.add(uid)
+        child = self.children[order["id"]] = Child(pid, err_read, uid)
+        guardian = _guardian_pid(info_read)
+        return {"guardian": guardian, "enclave": _only_child(guardian), "uid": uid} if guardian else _lost(child)
+
+    def _kill(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        if child := self.children.get(order["id"]):
+            _kill(child)
+        return {}
+
+    def _free_uid(self) -> int:
+        uid = sandbox.ENCLAVE_UIDS
+        while uid in self._uids:
+            uid += 2
+        return uid
+
+
+def _high(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
+
+
+def _kill(child: Child) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+
+
+def _lost(child: Child) -> dict[str, Any]:
+    while child.stderr >= 0:
+        child.read_words()
+    return {"error": child.words.decode("utf-8", "replace").strip() or "the sandbox did not start"}
+
+
+def _guardian_pid(info: int) -> int:
+    """The guardian's pid on this machine, from bubblewrap's information pipe; 0 where it failed."""
+    with open(info, "rb") as pipe:
+        text = pipe.read(4096)
+    return int(json.loads(text)["child-pid"]) if text.strip() else 0
+
+
+def _only_child(pid: int) -> int:
+    """The pid of the one child of ``pid``; 0 where it has none yet or is gone."""
+    poll = select.poll()
+    for _ in range(2000):
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return 0
+        if children:
+            return int(children[0])
+        poll.poll(1)
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of the spawner process: settings as JSON, and the listening descriptor in them."""
+    settings = json.loads(arguments[0])
+    layers = Path(settings["layers"])
+    linux.mount_tmpfs(str(layers), 0o755)
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    walls = sandbox.PlatformWalls(
+        state=Path(settings["state"]),
+        uid=settings["uid"],
+        gid=settings["gid"],
+        without=settings["without"],
+        region_bytes=settings["region"],
+        settings=json.dumps(settings["daemon"]),
+    )
+    line = sandbox.platform_command(
+        walls, bwrap=shutil.which("bwrap") or "bwrap", guardian=native.guardian(), launcher=native.launcher()
+    )
+    listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in ((listen, 3), (orders, 4), (null, 0), (2, 1))]
+    pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
+    for fd in (listen, orders, null, settings["listen"]):
+        os.close(fd)
+    theirs.close()
+    try:
+        Spawner(mine, layers, own_uids=settings["own_uids"]).serve()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(settings["socket"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""Start and stop a platform: the machine's as root, one user's otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from kluis.errors import UnavailableError
+from kluis.tee.platform import places as where
+from kluis.tee.platform.places import Places
+from kluis.tee.process import linux, native, sandbox
+
+USER: Final = "kluis"
+IDLE_SECONDS: Final = 30.0
+BACKLOG: Final = 64
+ANSWER_SECONDS: Final = 30.0
+
+
+def start(*, idle_seconds: float | None = None) -> Places:
+    """Start a platform, unless it runs: the machine's where this is root, else this user's.
+
+    Args:
+        idle_seconds: end after so long without hosts; None: stay.
+
+    Raises:
+        UnavailableError: something is missing; says what brings it.
+    """
+    root = os.geteuid() == 0 and not os.environ.get("KLUIS_HOME")
+    places = where.system() if root else where.user()
+    uid, gid = _ids() if root else (os.geteuid(), os.getegid())
+    if not shutil.which("bwrap"):
+        raise UnavailableError("bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap")
+    native.launcher(), native.guardian()
+    where.prepare(places, uid, gid)
+    with _only_one(places):
+        if not answers(places):
+            _spawn(places, uid, gid, idle_seconds)
+    return places
+
+
+def _ids() -> tuple[int, int]:
+    try:
+        found = pwd.getpwnam(USER)
+    except KeyError:
+        subprocess.run(
+            ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", USER],
+            check=True,
+        )
+        found = pwd.getpwnam(USER)
+    return found.pw_uid, found.pw_gid
+
+
+@contextlib.contextmanager
+def _only_one(places: Places) -> Iterator[None]:
+    with open(places.runtime / "start.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def answers(places: Places) -> bool:
+    """Whether a platform answers there."""
+    try:
+        return bool(ask(places, {"op": "status"}))
+    except (OSError, UnavailableError):
+        return False
+
+
+def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
+    """Send one request without descriptors and read its answer.
+
+    Raises:
+        OSError: nobody listens there.
+        UnavailableError: it hung up.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.connect(str(places.socket))
+        connection.send(json.dumps(request).encode())
+        data = connection.recv(256 * 1024)
+    if not data:
+        raise UnavailableError("platform: hung up", code="platform_gone")
+    answer: dict[str, Any] = json.loads(data)
+    return answer
+
+
+def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> None:
+    own_uids = places.system
+    lockable = linux.lockable_bytes()
+    lacks = linux.missing(0)
+    secret = "secret-memory" not in lacks and (lockable is None or lockable >= sandbox.PLATFORM_HEAP)
+    region = 2 * sandbox.PLATFORM_HEAP + sandbox.RESERVE
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(places.socket)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    old = os.umask(0o177)
+    try:
+        listener.bind(str(places.socket))
+    finally:
+        os.umask(old)
+    os.chmod(places.socket, 0o666 if places.system else 0o600)
+    listener.listen(BACKLOG)
+    settings = {
+        "layers": str(places.layers),
+        "state": str(places.state),
+        "socket": str(places.socket),
+        "listen": listener.fileno(),
+        "uid": uid if own_uids else 0,
+        "gid": gid if own_uids else 0,
+        "own_uids": own_uids,
+        "without": ",".join(sorted(lacks | (set() if secret else {"secret-memory"}))),
+        "region": region if lockable is None or not secret else min(region, lockable),
+        "daemon": {
+            "level": "process" if own_uids else "process-user",
+            "lacks": sorted(lacks),
+            "lockable": lockable,
+            "version": native.version().hex(),
+            "idle_seconds": idle_seconds,
+        },
+    }
+    namespaces = ["unshare", "--mount", "--propagation", "private"]
+    if os.geteuid() != 0:
+        namespaces += ["--user", "--map-root-user"]
+    line = [*namespaces, sys.executable, "-I", "-m", "kluis.tee.platform.spawner", json.dumps(settings)]
+    with open(places.runtime / "platform.log", "ab") as log:
+        subprocess.Popen(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+            cwd="/",
+        )
+    listener.close()
+    if not answers(places):
+        raise UnavailableError(
+            f"platform: did not start: {_last_words(places.runtime / 'platform.log')}",
+            code="platform_start",
+            hint=f"kluis doctor; the whole log is {places.runtime / 'platform.log'}",
+        )
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return lines[-1][:500] if lines else "no word in its log"
+
+
+def stop(places: Places) -> None:
+    """Stop a platform, and with it every enclave it runs; one that does not run is no error."""
+    with contextlib.suppress(OSError, UnavailableError):
+        ask(places, {"op": "stop"})

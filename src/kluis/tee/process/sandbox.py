@@ -1,0 +1,136 @@
+"""The walls around a process enclave: what bubblewrap builds before the guardian starts.
+
+Fresh mount, pid, net, ipc, uts and cgroup namespaces; a root file system that holds the measured
+layers, read-only, and ``/dev/null``; no ``/proc``, no ``/sys``, no network but an unconfigured
+loopback; only the environment given here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+MEBIBYTE = 1 << 20
+RESERVE = 256 * MEBIBYTE
+"""Address space beside the heap, bytes: libraries reserve much that they never touch."""
+
+ENCLAVE_UIDS = 0x4B4C0000
+"""Base of the user ids that enclaves run under: two for each, its own and its guardian's."""
+
+CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
+LOADER = "/k/python/lib/ld-linux-x86-64.so.2"
+MAX_THREADS_BESIDE = 48
+"""Threads beyond the manifest's: the pools of numerical libraries, the router, the warmer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """One launch, as the spawner is asked for it.
+
+    Attributes:
+        mounts: (directory on this machine, mount point inside) of each layer.
+        python: ``python3.11``: the name of the standard library's directory.
+        paths: ``sys.path`` inside, in order.
+        heap_bytes, region_bytes: what may be asked for; what is reserved.
+        threads: the manifest's.
+        without: names of what this machine lacks and the operator granted to lack.
+        options: the launcher's letters: ``j`` generated code, ``d`` debug.
+        environment: the whole environment inside.
+        uid: the enclave's user id, its guardian's is the next; 0 keeps the caller's.
+    """
+
+    mounts: tuple[tuple[Path, str], ...]
+    paths: tuple[str, ...]
+    heap_bytes: int
+    region_bytes: int
+    threads: int
+    without: str
+    options: str
+    environment: tuple[tuple[str, str], ...]
+    uid: int
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What every enclave finds in its environment beside what its manifest names.
+
+    The pools of numerical libraries get as many threads as the manifest allows and the machine has;
+    mimalloc keeps what it has, since the kernel's first touch of a secret page is dear.
+    """
+    pool = str(min(threads, len(os.sched_getaffinity(0))))
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+    fixed = {"HOME": "/", "LANG": "C.UTF-8", "TZ": "UTC", "POLARS_SKIP_CPU_CHECK": "1", "JOBLIB_MULTIPROCESSING": "0"}
+    allocator = {"MIMALLOC_ARENA_RESERVE": "65536", "MIMALLOC_PURGE_DELAY": "-1"}
+    return {**fixed, **allocator, **dict.fromkeys(pools, pool)}
+
+
+def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[str]:
+    """The command line that builds ``walls`` and starts the enclave inside."""
+    line = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]
+    line += ["--as-pid-1", "--die-with-parent", "--new-session", "--hostname", "enclave", "--clearenv"]
+    line += ["--info-fd", str(info_fd), "--cap-drop", "ALL"]
+    for capability in CAPABILITIES:
+        line += ["--cap-add", capability]
+    for name, value in walls.environment:
+        line += ["--setenv", name, value]
+    line += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--dir", "/k"]
+    line += ["--ro-bind", str(guardian), "/k/guardian"]
+    for directory, mount in walls.mounts:
+        line += ["--ro-bind", str(directory), mount]
+    line += ["--chdir", "/", "--remount-ro", "/", "--"]
+    line += ["/k/guardian", str(walls.uid), str(walls.uid), str(walls.uid and walls.uid + 1)]
+    line += [str(walls.heap_bytes), str(walls.region_bytes), walls.without, "/k/python/bin/kluis-launcher"]
+    line += ["/k/python", str(walls.heap_bytes), str(walls.threads + MAX_THREADS_BESIDE)]
+    return [*line, walls.without, walls.options, "kluis.enclave.runtime", *walls.paths]
+
+
+PLATFORM_HEAP = 256 * MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformWalls:
+    """The platform's own start.
+
+    Attributes:
+        state: its state directory, writable, its working directory inside.
+        uid, gid: the ids it runs under; 0 keeps the caller's.
+        without: names of what this machine lacks.
+        settings: JSON for the daemon.
+    """
+
+    state: Path
+    uid: int
+    gid: int
+    without: str
+    region_bytes: int
+    settings: str
+
+
+def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, launcher: Path) -> list[str]:
+    """The command line that starts ``kluis-platformd``: this installation, read-only, and its state.
+
+    The pid namespace stays the machine's, because the kernel names enclaves by pid to the daemon.
+    """
+    paths = [entry for entry in dict.fromkeys(sys.path) if entry and Path(entry).is_dir()]
+    libpython = Path(sysconfig.get_config_var("LIBDIR"))
+    line = [bwrap, "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--die-with-parent"]
+    line += ["--new-session", "--hostname", "platform", "--clearenv", "--cap-drop", "ALL"]
+    for capability in CAPABILITIES:
+        line += ["--cap-add", capability]
+    line += ["--setenv", "LANG", "C.UTF-8", "--setenv", "KLUIS_PLATFORM_SETTINGS", walls.settings]
+    line += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null"]
+    binds = [entry for entry in ("/usr", "/lib", "/lib64", *paths, str(libpython)) if Path(entry).exists()]
+    # bubblewrap's own directories on the way to a mount are root's alone; made by name they are open.
+    for directory in sorted({str(parent) for entry in (*binds, "/k/x") for parent in Path(entry).parents} - {"/"}):
+        line += ["--dir", directory]
+    for directory in binds:
+        line += ["--ro-bind", directory, directory]
+    line += ["--ro-bind", str(guardian), "/k/guardian", "--ro-bind", str(launcher), "/k/launcher"]
+    line += ["--bind", str(walls.state), "/state", "--chdir", "/", "--remount-ro", "/", "--"]
+    line += ["/k/guardian", str(walls.uid), str(walls.gid), str(walls.uid)]
+    line += [str(PLATFORM_HEAP), str(walls.region_bytes), walls.without]
+    line += ["/lib64/ld-linux-x86-64.so.2", "--library-path", str(libpython), "/k/launcher"]
+    line += [sys.base_prefix, str(PLATFORM_HEAP), "0", walls.without, "p", "kluis.tee.platform.daemon"]
+    return [*line, *paths]
