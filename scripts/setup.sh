@@ -52,8 +52,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && has apt-get; then
         say "installing system packages: ${packages[*]}"
         export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq >&2
-        apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+        apt-get update -qq >/dev/null
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
     else
         say "missing system packages: ${packages[*]}"
         say "hint: sudo apt-get install ${packages[*]}"
