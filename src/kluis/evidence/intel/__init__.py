@@ -1,0 +1,1 @@
+"""Intel's evidence: DCAP quotes, their certificates and collateral."""

@@ -1,0 +1,186 @@
+"""Collateral, verified once and held: signatures now, time and revocation at every use.
+
+Step 7 (CRLs) and step 9 (documents) of the verification of a quote, as far as they need no quote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError
+from kluis.evidence import signatures
+from kluis.evidence.anchors import Anchor, TrustAnchors
+from kluis.evidence.intel import pck, tcb
+from kluis.formats import x509
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.sgx.tcb_info import Identity, TcbInfo, parse_identity, parse_tcb_info
+from kluis.formats.x509 import Certificate, Crl
+
+SIGNING: Final = ("SGX TCB Signing",)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """When a part of the collateral may be used; ``kind`` begins its error codes."""
+
+    what: str
+    kind: str
+    start: datetime
+    end: datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class HeldCollateral:
+    """Collateral whose signatures have been checked, for as many quotes as one likes.
+
+    Made by :func:`verify` alone. It says nothing of time: :meth:`check` does, at each use.
+
+    Attributes:
+        anchor: that it chains to.
+        root: the root certificate that it carries.
+        pck_ca: the CA that issues PCK certificates and their CRL.
+        signers: of TCB info and QE identity.
+        root_crl: of the root.
+        pck_crl: of ``pck_ca``.
+        tcb_info: of one kind of platform.
+        identity: of the quoting enclave.
+        windows: of every part.
+        start: the latest start of them.
+        end: the earliest end.
+        issued: the oldest issue date of documents and CRLs.
+    """
+
+    anchor: Anchor
+    root: Certificate
+    pck_ca: Certificate
+    signers: tuple[Certificate, ...]
+    root_crl: Crl
+    pck_crl: Crl
+    tcb_info: TcbInfo
+    identity: Identity
+    windows: tuple[Window, ...]
+    start: datetime
+    end: datetime
+    issued: datetime
+
+    def check(self, now: datetime) -> None:
+        """Step 7 and 9, at ``now``: every part is in its time, and no CA or signer is revoked.
+
+        Raises:
+            FreshnessError: a part is not yet, or no longer, valid.
+            AuthenticityError: a certificate is on the root's CRL.
+        """
+        if not self.start <= now <= self.end:
+            for window in self.windows:
+                pck.in_time(window.what, window.start, window.end, now, kind=window.kind)
+        check_revoked(self.pck_ca, self.root_crl, "PCK CA certificate", code="cert_revoked")
+        for signer in self.signers:
+            check_revoked(signer, self.root_crl, "TCB signing certificate", code="signing_cert_revoked")
+
+
+def verify(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
+    """Verify everything in ``collateral`` that does not depend on time or on a quote.
+
+    1. Each issuer chain is one signer (or CA) and one root, whose key is an anchor's.
+    2. CA and signers have their profile, and the root's signature.
+    3. The root's CRL is the root's, the PCK CRL is the CA's.
+    4. TCB info and QE identity are signed, over the bytes received, and are documents we know.
+
+    Raises:
+        FormatError: a part is not what it should be.
+        AuthenticityError: a check fails.
+    """
+    chain = x509.parse_pem(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain")
+    pck_ca, root = pck.by_role(chain, pck.CA, pck.ROOT, what="PCK CRL issuer chain")
+    anchor = pck.match_root(root, anchors, "PCK CRL issuer chain")  # 1
+    pck.check_ca(pck_ca, root, anchor, "PCK CA certificate")  # 2
+    tcb_signer = _signer(collateral.tcb_info_issuer_chain, root, anchor, "TCB info issuer chain")  # 1 and 2
+    same = collateral.qe_identity_issuer_chain == collateral.tcb_info_issuer_chain
+    qe_signer = (
+        tcb_signer
+        if same
+        else _signer(collateral.qe_identity_issuer_chain, root, anchor, "QE identity issuer chain")
+    )
+    root_crl = _crl(collateral.root_ca_crl, root, "root CA CRL")  # 3
+    pck_crl = _crl(collateral.pck_crl, pck_ca, "PCK CRL")
+    signatures.check_raw(  # 4
+        _size(collateral.tcb_info_signature, "TCB info"),
+        collateral.tcb_info,
+        tcb_signer.key,
+        "TCB info",
+        code="tcb_info_sig",
+    )
+    signatures.check_raw(
+        _size(collateral.qe_identity_signature, "QE identity"),
+        collateral.qe_identity,
+        qe_signer.key,
+        "QE identity",
+        code="qe_identity_sig",
+    )
+    info, identity = parse_tcb_info(collateral.tcb_info), parse_identity(collateral.qe_identity)
+    tcb.check_statuses(info.levels, "TCB info")
+    tcb.check_statuses(identity.levels, "QE identity")
+    signers = (tcb_signer,) if same else (tcb_signer, qe_signer)
+    certificates = (
+        ("root certificate", root),
+        ("PCK CA certificate", pck_ca),
+        *(("TCB signing certificate", signer) for signer in signers),
+    )
+    windows = (
+        Window("TCB info", "tcb_info", info.issued, info.next_update),
+        Window("QE identity", "qe_identity", identity.issued, identity.next_update),
+        Window("root CA CRL", "crl", root_crl.this_update, root_crl.next_update),
+        Window("PCK CRL", "crl", pck_crl.this_update, pck_crl.next_update),
+        *(Window(what, "cert", c.not_before, c.not_after) for what, c in certificates),
+    )
+    return HeldCollateral(
+        anchor=anchor,
+        root=root,
+        pck_ca=pck_ca,
+        signers=signers,
+        root_crl=root_crl,
+        pck_crl=pck_crl,
+        tcb_info=info,
+        identity=identity,
+        windows=windows,
+        start=max(window.start for window in windows),
+        end=min(window.end for window in windows),
+        issued=min(window.start for window in windows[:4]),
+    )
+
+
+def check_revoked(certificate: Certificate, crl: Crl, what: str, *, code: str) -> None:
+    """Refuse a certificate that ``crl``, its issuer's, lists.
+
+    Raises:
+        AuthenticityError: it is listed.
+    """
+    if certificate.serial in crl.revoked:
+        raise AuthenticityError(f"{what}: serial {certificate.serial:#x} is revoked", code=code)
+
+
+def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str) -> Certificate:
+    signer, own_root = pck.by_role(x509.parse_pem(pem, what), SIGNING, pck.ROOT, what=what)
+    if own_root.point != root.point:
+        raise AuthenticityError(f"{what}: its root is not that of the PCK CRL", code="root_untrusted")
+    pck.check_leaf(signer, root, anchor, "TCB signing certificate")
+    return signer
+
+
+def _crl(der: bytes, issuer: Certificate, what: str) -> Crl:
+    crl = x509.parse_crl(der, what)
+    if crl.issuer != issuer.subject:
+        raise AuthenticityError(f"{what}: its issuer is not {issuer.common_name!a}", code="crl_issuer")
+    signatures.check(crl, issuer.key, what, code="crl_sig")
+    return crl
+
+
+def _size(signature: bytes, what: str) -> bytes:
+    if len(signature) != 64:
+        raise AuthenticityError(
+            f"{what}: want a signature of 64 bytes, got {len(signature)}",
+            code="tcb_info_sig" if what == "TCB info" else "qe_identity_sig",
+        )
+    return signature

@@ -1,0 +1,101 @@
+"""Protection levels: what each keeps out, and what it does not.
+
+A level follows from the trust anchor that matched, never from what evidence says of itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+
+class ProtectionLevel(enum.StrEnum):
+    """Who made the keys, worst first."""
+
+    NONE = "none"
+    PROCESS_USER = "process-user"
+    PROCESS = "process"
+    VM = "vm"
+    VTPM = "vtpm"
+    HARDWARE_CCA = "hardware-cca"
+    HARDWARE_NITRO = "hardware-nitro"
+    HARDWARE_SNP = "hardware-snp"
+    HARDWARE_TDX = "hardware-tdx"
+    HARDWARE_SGX = "hardware-sgx"
+
+    @property
+    def hardware(self) -> bool:
+        """Whether a processor's maker vouches, and not this machine's operator."""
+        return self.value.startswith("hardware-")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a level is worth, in words for the person who relies on it.
+
+    Attributes:
+        keys: who made the keys.
+        keeps_out: whom it keeps out.
+        lets_in: each thing that it does not keep out.
+    """
+
+    keys: str
+    keeps_out: str
+    lets_in: tuple[str, ...]
+
+
+_HARDWARE: Final = (
+    "side channels, as docs/threats.md names them",
+    "physical attacks on the processor and its memory",
+    "flaws that the maker has not yet told of, or this platform has not yet been mended for",
+)
+
+MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
+    {
+        ProtectionLevel.NONE: Meaning(
+            "the local root of trust",
+            "nobody: a debug enclave, open to its host",
+            ("everybody who may start, trace or read a process of its user",),
+        ),
+        ProtectionLevel.PROCESS_USER: Meaning(
+            "a root of trust of the same user",
+            "mistakes, and other users of the machine",
+            (
+                "every process of the same user: it can read the keys that sign this evidence",
+                "root, and every program that root runs",
+                "the kernel, its modules, and whoever owns the machine",
+            ),
+        ),
+        ProtectionLevel.PROCESS: Meaning(
+            "the local root of trust, under a user id of its own",
+            "other users, the host application, and root's ordinary tools",
+            (
+                "an active root: it can read the key files that sign this evidence",
+                "an active root: perf stack dumps, uprobes, eBPF, patched code pages, kernel modules",
+                "the kernel, and whoever owns the machine",
+            ),
+        ),
+        ProtectionLevel.VM: Meaning(
+            "the local root of trust",
+            "every process on the host outside the virtual machine monitor",
+            ("the host's root", "the host's kernel, and whoever owns the machine"),
+        ),
+        ProtectionLevel.VTPM: Meaning(
+            "a TPM's maker, or the cloud",
+            "a boot that its PCRs did not measure",
+            ("whoever can read the machine's memory: its host, and its own root",),
+        ),
+        ProtectionLevel.HARDWARE_CCA: Meaning("the maker", "the host and its administrators", _HARDWARE),
+        ProtectionLevel.HARDWARE_NITRO: Meaning(
+            "the cloud that owns the machine", "the instance that started it", _HARDWARE
+        ),
+        ProtectionLevel.HARDWARE_SNP: Meaning("the maker", "the host and its administrators", _HARDWARE),
+        ProtectionLevel.HARDWARE_TDX: Meaning("the maker", "the host and its administrators", _HARDWARE),
+        ProtectionLevel.HARDWARE_SGX: Meaning(
+            "the maker", "the host, its kernel and its administrators", _HARDWARE
+        ),
+    }
+)
