@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from kluis.tee.image.archive import Image, read_file, read_image, verify_layers
 from kluis.tee.image.builder import Built, build
-from kluis.tee.image.launchable import Signed, launchable
+from kluis.tee.image.changes import Change, diff
+from kluis.tee.image.launchable import Signed, check_manifest, launchable
 from kluis.tee.image.layers import Entry, Layer
 from kluis.tee.image.manifest import LayerReference, Manifest
 
 __all__ = [
     "Built",
+    "Change",
     "Entry",
     "Image",
     "Layer",
@@ -17,6 +19,8 @@ __all__ = [
     "Manifest",
     "Signed",
     "build",
+    "check_manifest",
+    "diff",
     "launchable",
     "read_file",
     "read_image",

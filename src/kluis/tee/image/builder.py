@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import os
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 
@@ -31,6 +30,7 @@ from kluis.tee.image import (
     requirements,
     sources,
 )
+from kluis.tee.image import files as userfiles
 from kluis.tee.image.sources import Source
 from kluis.tee.process import native
 
@@ -66,6 +66,7 @@ def build(
     *,
     launcher: Path | None = None,
     cache_folder: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Built:
     """Build the application in ``directory`` into the image ``out``.
 
@@ -76,6 +77,7 @@ def build(
         debug: sign a debug enclave, whose memory its host may read.
         launcher: the launcher program; by default the one installed with Kluis.
         cache_folder: where to keep what is dear to make; by default the user's.
+        say: told, a line at a time, of what may take more than a second.
 
     Raises:
         UsageError: the folder's content cannot be an image; says which file or setting, and why.
@@ -85,7 +87,7 @@ def build(
         raise UsageError(f"{directory}: want a folder, got {'a file' if directory.exists() else 'nothing'}")
     settings = config.load(directory)
     store = cache.made(cache_folder) if cache_folder else cache.folder()
-    contents, notes = _contents(directory, settings, launcher or native.launcher(), store)
+    contents, notes = _contents(directory, settings, launcher or native.launcher(), store, say)
     answer = interface.ask(settings.entry, contents, settings.env)
     indexes = {}
     for name, files in contents.items():
@@ -122,8 +124,8 @@ def build(
     key_made = False
     if key_path is not None:
         key_made = ensure_key(key_path)
-        struct = sigstruct.sign(struct, sigstruct.load_key(read_file(key_path), str(key_path)))
-    with replacing(out) as f:
+        struct = sigstruct.sign(struct, sigstruct.load_key(userfiles.read(key_path), str(key_path)))
+    with userfiles.replacing(out) as f:
         archive.write_image(
             f,
             manifest_bytes,
@@ -136,13 +138,13 @@ def build(
 
 
 def _contents(
-    directory: Path, settings: config.Config, launcher: Path, store: Path
+    directory: Path, settings: config.Config, launcher: Path, store: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, list[Source]], list[str]]:
     """Every layer's files but the bytecode, in the order of the manifest."""
     own = inside.layer()
     app = application(directory, settings)
-    site = requirements.site(directory, settings.requirements, inside.versions(), store / "wheels")
-    _refuse_shadows(own, site)
+    site = requirements.site(directory, settings.requirements, inside.versions(), store / "wheels", say)
+    _refuse_shadows(own, site, app)
     contents = {"python": interpreter.standard_library(), "kluis": own, "site": site, "app": app}
     objects = {
         f"{name}/{file.path}": file.origin
@@ -185,14 +187,28 @@ def application(directory: Path, settings: config.Config) -> list[Source]:
     return found
 
 
-def _refuse_shadows(own: list[Source], site: list[Source]) -> None:
-    taken = {file.path.partition("/")[0] for file in own} - {""}
-    for file in site:
-        top = file.path.partition("/")[0]
-        if top in taken and not top.endswith(".dist-info"):
-            raise UsageError(
-                f"requirements: {file.path}: {top} is Kluis's own part of the image", hint="leave it out"
-            )
+def _refuse_shadows(own: list[Source], site: list[Source], app: list[Source]) -> None:
+    """The order of search is the standard library, Kluis, the requirements, the application.
+
+    Raises:
+        UsageError: a module that an earlier layer hides.
+    """
+    taken = dict.fromkeys(sys.stdlib_module_names, "the standard library")
+    taken |= dict.fromkeys(_modules(own), "Kluis's own part of the image")
+    for name in sorted(_modules(site) & taken.keys()):
+        raise UsageError(f"requirements: {name}: is hidden by {taken[name]}", hint="leave it out")
+    taken |= dict.fromkeys(_modules(site), "a requirement")
+    for name in sorted(_modules(app) & taken.keys()):
+        raise UsageError(f"{name}: is hidden by {taken[name]}", hint="give the module another name")
+
+
+def _modules(files: list[Source]) -> set[str]:
+    found = set()
+    for file in files:
+        top, slash, rest = file.path.partition("/")
+        if rest == "__init__.py" or (not slash and top.endswith((".py", ".so"))):
+            found.add(top.split(".", 1)[0])
+    return found
 
 
 def ensure_key(path: Path) -> bool:
@@ -216,38 +232,3 @@ def ensure_key(path: Path) -> bool:
             )
         )
     return True
-
-
-def read_file(path: Path) -> bytes:
-    """Read a small file that the user named.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside ``path``, and put it in its place once it is complete; on failure nothing is left.
-
-    Raises:
-        UnavailableError: it cannot be written.
-    """
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".kluis-", delete=False) as f:
-            temporary = f.name
-            yield cast("BinaryIO", f)
-            f.flush()
-            os.fchmod(f.fileno(), 0o644)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -25,8 +25,21 @@ DEFAULT_FOLDERS: Final = (
     "/usr/lib",
 )
 CACHE: Final = Path("/etc/ld.so.cache")
-# The loader reads these by name while a program runs, or wheels count on them being anywhere.
-ALWAYS: Final = ("libgcc_s.so.1", "libstdc++.so.6", "ld-linux-x86-64.so.2")
+# What wheels count on finding anywhere, or the loader reads by name while a program runs. They are
+# taken whether or not this image needs them, so that images of one interpreter share its layer.
+ALWAYS: Final = (
+    "ld-linux-x86-64.so.2",
+    "libc.so.6",
+    "libdl.so.2",
+    "libgcc_s.so.1",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libresolv.so.2",
+    "librt.so.1",
+    "libstdc++.so.6",
+    "libutil.so.1",
+    "libz.so.1",
+)
 _CACHE_MAGIC: Final = b"glibc-ld.so.cache1.1"
 _CACHE_X86_64: Final = 0x0303
 
@@ -75,7 +88,7 @@ def find(objects: Mapping[str, Path], folders: Iterable[Path] = ()) -> Closure:
         here = _expand(dynamic.rpath, real) if not dynamic.runpath else ()
         look = _expand(dynamic.runpath, real) or (*here, *inherited)
         for name in dynamic.needed:
-            if name in libraries or _inside(name, look, own):
+            if name in libraries or name in own:
                 continue
             if (found := search.find(name, look)) is None:
                 missing.setdefault(name, []).append(inside)
@@ -83,10 +96,6 @@ def find(objects: Mapping[str, Path], folders: Iterable[Path] = ()) -> Closure:
             libraries[name] = found
             queue.append((name, found, here))
     return Closure(dict(sorted(libraries.items())), dict(sorted(missing.items())))
-
-
-def _inside(name: str, look: tuple[str, ...], own: set[str]) -> bool:
-    return name in own
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -95,17 +95,27 @@ def _answer(entry: str, data: bytes) -> Answer:
 
 
 def _lay(folder: Path, files: list[Source]) -> None:
-    """Put the files of a layer where an interpreter can import them: by link, or by writing them."""
-    made: set[Path] = set()
+    """Put the files of a layer where an interpreter can import them: by link, or by writing them.
+
+    A top-level package whose files all come from one tree is linked whole: thousands of links cost seconds.
+    """
+    folder.mkdir()
+    tops: dict[str, list[Source]] = {}
     for file in files:
-        path = folder / file.path
-        if path.parent not in made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.add(path.parent)
-        if isinstance(file.origin, Path) and file.offset == 0:
-            path.symlink_to(file.origin.resolve())
-        else:
-            path.write_bytes(file.read())
+        tops.setdefault(file.path.partition("/")[0], []).append(file)
+    for top, members in tops.items():
+        trees = {member.tree for member in members}
+        if len(trees) == 1 and (tree := trees.pop()) is not None:
+            (folder / top).symlink_to(tree.resolve() / top)
+            continue
+        for parent in {folder / member.path.rpartition("/")[0] for member in members}:
+            parent.mkdir(parents=True, exist_ok=True)
+        for member in members:
+            path = folder / member.path
+            if isinstance(member.origin, Path) and member.offset == 0:
+                path.symlink_to(member.origin.resolve())
+            else:
+                path.write_bytes(member.read())
 
 
 def _last(output: bytes, stage: Path) -> str:

@@ -9,6 +9,7 @@ from kluis.tee import sigstruct
 from kluis.tee.image import interpreter, sources
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import PROGRAM_MODE, Layer
+from kluis.tee.sigstruct import SigStruct
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,15 +40,7 @@ def launchable(image: Image) -> Signed:
     """
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct)  # 1
-    manifest = image.manifest
-    for field, want, got in (  # 2
-        ("mrenclave", image.image_id.hex(), struct.enclavehash.hex()),
-        ("product_id", manifest.product_id, struct.isvprodid),
-        ("svn", manifest.svn, struct.isvsvn),
-        ("date", manifest.date, f"{struct.date:08x}"),
-    ):
-        if want != got:
-            raise AuthenticityError(f"SIGSTRUCT {field}: want {want}, as the manifest says, got {got}")
+    check_manifest(image, struct)  # 2
     sigstruct.check_attributes(struct)  # 3
     for name in ("python", "kluis", "app"):  # 4
         if image.layer(name) is None:
@@ -57,6 +50,23 @@ def launchable(image: Image) -> Signed:
     return Signed(
         struct.enclavehash, mrsigner, struct.isvprodid, struct.isvsvn, struct.debug, struct.flags, struct.xfrm
     )
+
+
+def check_manifest(image: Image, struct: SigStruct) -> None:
+    """Check that a SIGSTRUCT, signed or not, describes this image.
+
+    Raises:
+        AuthenticityError: it describes another.
+    """
+    manifest = image.manifest
+    for field, want, got in (
+        ("mrenclave", image.image_id.hex(), struct.enclavehash.hex()),
+        ("product_id", manifest.product_id, struct.isvprodid),
+        ("svn", manifest.svn, struct.isvsvn),
+        ("date", manifest.date, f"{struct.date:08x}"),
+    ):
+        if want != got:
+            raise AuthenticityError(f"SIGSTRUCT {field}: want {want}, as the manifest says, got {got}")
 
 
 def _check_files(layer: Layer) -> None:

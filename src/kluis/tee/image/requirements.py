@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
@@ -16,7 +16,13 @@ from kluis.tee.image.lock import Pin
 from kluis.tee.image.sources import Source
 
 
-def site(directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, str], cache: Path) -> list[Source]:
+def site(
+    directory: Path,
+    wanted: tuple[str, ...] | str,
+    own: Mapping[str, str],
+    cache: Path,
+    say: Callable[[str], None],
+) -> list[Source]:
     """Every file of the layer; empty without requirements.
 
     Args:
@@ -24,14 +30,15 @@ def site(directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, str],
         wanted: requirements, or the name of a file of them in ``directory``.
         own: distributions of the ``kluis`` layer, and their versions.
         cache: where wheels are kept.
+        say: told of what may take more than a second.
 
     Raises:
         UsageError: a requirement or a wheel that an image does not take; says which.
         UnavailableError: pip cannot get a wheel.
     """
-    locked = _without_own(_locked(directory, wanted, own), own)
+    locked = _without_own(_locked(directory, wanted, own, say), own)
     found: dict[str, Source] = {}
-    for wheel in _fetch(locked, cache) if locked else []:
+    for wheel in _fetch(locked, cache, say) if locked else []:
         for file in wheels.unpack(wheel, wheel.parent / "files"):
             other = found.setdefault(file.path, file)
             if other.sha256 != file.sha256:
@@ -39,7 +46,9 @@ def site(directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, str],
     return [found[path] for path in sorted(found)]
 
 
-def _locked(directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, str]) -> list[Pin]:
+def _locked(
+    directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, str], say: Callable[[str], None]
+) -> list[Pin]:
     if isinstance(wanted, str):
         try:
             listed = lock.lines((directory / wanted).read_text("utf-8"), wanted)
@@ -53,7 +62,10 @@ def _locked(directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, st
     if lock.hashed(listed):
         return lock.pins(listed, what)
     path = directory / lock.name()
-    return lock.load(path, listed, own) if path.exists() else lock.make(path, listed, own)
+    if path.exists():
+        return lock.load(path, listed, own)
+    say(f"locking requirements by hash in {path}")
+    return lock.make(path, listed, own)
 
 
 def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
@@ -66,12 +78,13 @@ def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
     return [pin for pin in pins if pin.name not in own]
 
 
-def _fetch(pins: list[Pin], cache: Path) -> list[Path]:
+def _fetch(pins: list[Pin], cache: Path, say: Callable[[str], None]) -> list[Path]:
     """Every pin's wheel, by its hash: from the cache, or by pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
     choice = cache / f"{sha256((lock.name() + text).encode()).hex()}.json"
     if (held := _held(choice, pins, cache)) is not None:
         return held
+    say(f"fetching {len(pins)} wheels")
     with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
         listed, target = Path(folder) / "requirements.txt", Path(folder) / "wheels"
         listed.write_text(text, "utf-8")

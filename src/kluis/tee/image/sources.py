@@ -26,6 +26,7 @@ class Source:
     Attributes:
         sha256: hex, taken when the source was made; ``copy`` holds the bytes to it.
         offset: where the bytes start in ``origin``, if that is a file.
+        tree: a folder that holds ``origin`` at ``path``, and beside it only files of the same layer.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Source:
     sha256: str
     origin: Path | bytes
     offset: int = 0
+    tree: Path | None = None
 
     def copy(self, sink: Callable[[bytes], object]) -> None:
         """Hand the bytes to ``sink`` in pieces.

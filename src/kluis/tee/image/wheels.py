@@ -53,7 +53,9 @@ def unpack(wheel: Path, folder: Path) -> list[Source]:
     what = wheel.name
     try:
         with zipfile.ZipFile(wheel) as archive:
-            return list(_files(archive, what, folder))
+            found = list(_files(archive, what, folder))
+        _prune(folder, {folder / file.path for file in found})
+        return found
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise FormatError(f"{what}: is not a wheel that can be read: {error}") from error
     except OSError as error:
@@ -78,7 +80,7 @@ def _files(archive: zipfile.ZipFile, what: str, folder: Path) -> Iterator[Source
         origin = folder / target
         if not _holds(origin, member.file_size, digest):
             _extract(archive, member, origin, digest, what)
-        yield Source(target, layers.FILE_MODE, member.file_size, digest, origin)
+        yield Source(target, layers.FILE_MODE, member.file_size, digest, origin, tree=folder)
 
 
 def _members(archive: zipfile.ZipFile, what: str) -> dict[str, zipfile.ZipInfo]:
@@ -150,6 +152,15 @@ def _target(path: str, stem: str, what: str) -> str | None:
     if kind == "scripts":
         return None  # Nothing starts a program inside.
     raise UsageError(f"{what}: {path}: want files in packages alone, got one that lies outside")
+
+
+def _prune(folder: Path, kept: set[Path]) -> None:
+    """Remove from ``folder`` whatever this wheel did not put there."""
+    for place, folders, names in os.walk(folder):
+        for name in [*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))]:
+            path = Path(place) / name
+            if path not in kept:
+                path.unlink()
 
 
 def _holds(path: Path, size: int, digest: str) -> bool:

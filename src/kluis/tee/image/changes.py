@@ -1,0 +1,197 @@
+"""What changed between two images: every setting, interface line and file that moved a measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from kluis.errors import UsageError
+from kluis.tee import sigstruct
+from kluis.tee.image import archive
+from kluis.tee.image.archive import Image
+from kluis.tee.image.layers import Entry
+
+_SETTINGS: Final = {
+    "kluis": "kluis release",
+    "python": "python",
+    "name": "name",
+    "product_id": "product_id",
+    "svn": "svn",
+    "entry": "entry",
+    "date": "date",
+    "heap_bytes": "heap_bytes",
+    "threads": "threads",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that differs.
+
+    Attributes:
+        kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but
+            the last move the measurement.
+        what: the setting, the line of the interface, or the file's path in the image.
+        before: its value in the first image, or None where it is new; likewise ``after``.
+    """
+
+    kind: str
+    what: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.what}: added{_value(self)}"
+        if self.after is None:
+            return f"{self.what}: removed{_value(self)}"
+        if self.kind in ("file", "bytecode"):
+            return f"{self.what}: changed"
+        return f"{self.what} {self.before} -> {self.after}"
+
+
+def _value(change: Change) -> str:
+    value = change.after if change.before is None else change.before
+    return "" if change.kind in ("file", "bytecode") or not value else f" {value}"
+
+
+def diff(a: Path, b: Path) -> list[Change]:
+    """Say what changed from image ``a`` to image ``b``; nothing, if they are one.
+
+    Layers' data is not read: an index names each file's hash.
+
+    Raises:
+        FormatError: one of them is not an image.
+        UsageError: one of them cannot be read.
+    """
+    return compare(_read(a), _read(b))
+
+
+def compare(before: Image, after: Image) -> list[Change]:
+    """Say what changed between two images that were read."""
+    return [
+        *_settings(before, after),
+        *_interface(before, after),
+        *_packages(before, after),
+        *_files(before, after),
+        *_signature(before, after),
+    ]
+
+
+def _read(path: Path) -> Image:
+    try:
+        with path.open("rb") as f:
+            return archive.read_image(f)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _settings(before: Image, after: Image) -> Iterator[Change]:
+    for field, what in _SETTINGS.items():
+        old, new = getattr(before.manifest, field), getattr(after.manifest, field)
+        if old != new:
+            yield Change("setting", what, str(old), str(new))
+    if before.manifest.argv != after.manifest.argv:
+        yield Change("setting", "argv", json.dumps(before.manifest.argv), json.dumps(after.manifest.argv))
+    old_grants, new_grants = set(before.manifest.grants), set(after.manifest.grants)
+    for grant in sorted(old_grants ^ new_grants):
+        there = grant in old_grants
+        yield Change("setting", "grant", grant if there else None, None if there else grant)
+    old_env, new_env = before.manifest.env, after.manifest.env
+    for name in sorted({*old_env, *new_env}):
+        if old_env.get(name) != new_env.get(name):
+            yield Change("setting", f"env.{name}", old_env.get(name), new_env.get(name))
+
+
+def _interface(before: Image, after: Image) -> Iterator[Change]:
+    if before.interface == after.interface:
+        return
+    old, new = dict(_lines(_json(before), "interface")), dict(_lines(_json(after), "interface"))
+    for path in [*old, *(path for path in new if path not in old)]:
+        if old.get(path) != new.get(path):
+            yield Change("interface", path, old.get(path), new.get(path))
+
+
+def _json(image: Image) -> Any:
+    try:
+        return json.loads(image.interface)
+    except (ValueError, RecursionError):
+        return image.interface.hex()
+
+
+def _lines(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every leaf of a JSON value, by a path that names list items by their name where they have one."""
+    match value:
+        case dict() if value:
+            for key, item in value.items():
+                yield from _lines(item, f"{path}.{key}")
+        case list() if value:
+            for index, item in enumerate(value):
+                name = item.get("name") if isinstance(item, dict) else None
+                yield from _lines(item, f"{path}.{name}" if isinstance(name, str) else f"{path}[{index}]")
+        case _:
+            yield path, json.dumps(value)
+
+
+def _packages(before: Image, after: Image) -> Iterator[Change]:
+    for layer in ("kluis", "site"):
+        old, new = _versions(before, layer), _versions(after, layer)
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                yield Change("package", f"{layer}: {name}", old.get(name), new.get(name))
+
+
+def _versions(image: Image, layer: str) -> dict[str, str]:
+    found = {}
+    for path in _entries(image, layer):
+        folder, _, rest = path.partition("/")
+        if rest == "METADATA" and folder.endswith(".dist-info"):
+            name, _, version = folder.removesuffix(".dist-info").partition("-")
+            found[name] = version
+    return found
+
+
+def _entries(image: Image, layer: str) -> dict[str, Entry]:
+    found = image.layer(layer)
+    return {entry.path: entry for entry in found.files} if found else {}
+
+
+def _files(before: Image, after: Image) -> Iterator[Change]:
+    for layer in ("python", "kluis", "site", "app"):
+        old, new = _entries(before, layer), _entries(after, layer)
+        changed = {
+            path
+            for path in {*old, *new}
+            if (o := old.get(path)) is None
+            or (n := new.get(path)) is None
+            or (o.sha256, o.mode) != (n.sha256, n.mode)
+        }
+        for path in sorted(changed):
+            if (source := _source(path)) in changed:
+                continue
+            yield Change(
+                "file" if source is None else "bytecode",
+                f"{layer}/{path}",
+                old[path].sha256 if path in old else None,
+                new[path].sha256 if path in new else None,
+            )
+
+
+def _source(path: str) -> str | None:
+    """The module that a bytecode file was made from; None of any other file."""
+    parts = path.split("/")
+    if len(parts) < 2 or parts[-2] != "__pycache__":
+        return None
+    return "/".join([*parts[:-2], parts[-1].split(".", 1)[0] + ".py"])
+
+
+def _signature(before: Image, after: Image) -> Iterator[Change]:
+    old, new = sigstruct.parse(before.sigstruct), sigstruct.parse(after.sigstruct)
+    signers = [struct.mrsigner.hex() if struct.signed else "none" for struct in (old, new)]
+    if signers[0] != signers[1]:
+        yield Change("signature", "signer", *signers)
+    if old.debug != new.debug:
+        yield Change("signature", "debug", *("on" if struct.debug else "off" for struct in (old, new)))
