@@ -1,15 +1,46 @@
 """What runs inside an enclave, all of it measured: declare an app, seal, attest, count.
 
-from kluis.enclave import Enclave, Table
-app = Enclave("cohort", product_id=7, svn=3)
-
-@app.ecall
-def mean_age(sealed: bytes, cohort: str) -> float: ...
+An application is a module with an :class:`Enclave` named ``app`` and functions marked ``@app.ecall``
+(the host may call them) or ``@app.ocall`` (the host runs them).
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from kluis.enclave.app import Enclave
 from kluis.enclave.table import Table
 
-__all__ = ["Enclave", "Table"]
+if TYPE_CHECKING:
+    from kluis.enclave.attestation import (
+        Evidence,
+        LocalReport,
+        Peer,
+        open_sealed,
+        quote,
+        receipt_offer,
+        release_offer,
+        report,
+        sign_receipt,
+        target_info,
+        verify_report,
+    )
+    from kluis.enclave.counter import Counter, counter
+    from kluis.enclave.sealing import seal, unseal
+
+__all__ = [
+    "Counter", "Enclave", "Evidence", "LocalReport", "Peer", "Table", "counter", "open_sealed", "quote",
+    "receipt_offer", "release_offer", "report", "seal", "sign_receipt", "target_info", "unseal", "verify_report",
+]  # fmt: skip
+
+_HOMES = {"Counter": "counter", "counter": "counter", "seal": "sealing", "unseal": "sealing"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs cryptography when it is first named: an interface is read without it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'attestation')}"), name)
+    globals()[name] = value
+    return value

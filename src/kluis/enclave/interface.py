@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from kluis.enclave.schema import Node, Schemas, json_default
+from kluis.enclave.schema import Node, Schemas, json_default, write_value
 from kluis.errors import KluisError, UsageError
+from kluis.formats import jcs
 
 __all__ = ["FORMAT", "RESERVED", "Parameter", "Signature", "check", "describe", "encode", "parse_signature"]
 
@@ -131,8 +132,8 @@ def check(signature: Signature) -> None:
 
 
 def encode(interface: dict[str, Any]) -> bytes:
-    """Write the document: sorted keys, two spaces, one line feed at the end; one form for one value."""
-    return msgspec.json.format(msgspec.json.encode(interface, order="sorted"), indent=2) + b"\n"
+    """Write the document as the image holds and measures it: canonical JSON (RFC 8785)."""
+    return jcs.dumps(interface)
 
 
 def _parameter(function: str, parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
@@ -161,7 +162,9 @@ def _call(signature: Signature, schemas: Schemas) -> Node:
     parameters = []
     for one in signature.parameters:
         node: Node = {"name": one.name, "type": schemas.node(one.hint, f"{signature.name}.{one.name}")}
-        parameters.append(node if one.default is msgspec.UNSET else node | {"default": one.default})
+        parameters.append(
+            node if one.default is msgspec.UNSET else node | {"default": write_value(one.default)}
+        )
     node = {
         "name": signature.name,
         "parameters": parameters,
@@ -171,7 +174,7 @@ def _call(signature: Signature, schemas: Schemas) -> Node:
     if signature.doc:
         node["doc"] = signature.doc
     if signature.timeout_seconds is not None:
-        node["timeout_seconds"] = signature.timeout_seconds
+        node["timeout_seconds"] = write_value(float(signature.timeout_seconds))
     return node
 
 

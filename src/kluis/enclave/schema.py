@@ -13,10 +13,11 @@ import msgspec.inspect as mi
 
 from kluis.enclave.table import Table
 from kluis.errors import UsageError
+from kluis.formats.jcs import MAX_INTEGER
 
 Node = dict[str, Any]
 
-__all__ = ["Node", "Schemas", "is_table", "json_default"]
+__all__ = ["Node", "Schemas", "is_table", "json_default", "read_value", "write_value"]
 
 
 def is_table(hint: object) -> bool:
@@ -71,7 +72,10 @@ class Schemas:
             case mi.UnionType():
                 return {"kind": "union", "of": [self._describe(one, where) for one in tree.types]}
             case mi.LiteralType():
-                return {"kind": "literal", "values": sorted(tree.values, key=str)}
+                return {
+                    "kind": "literal",
+                    "values": [write_value(one) for one in sorted(tree.values, key=str)],
+                }
             case mi.EnumType():
                 return self._named(tree.cls, lambda: _enum(tree.cls), where)
             case mi.StructType() | mi.DataclassType() | mi.NamedTupleType() | mi.TypedDictType():
@@ -112,7 +116,7 @@ class Schemas:
         if field.required:
             return node
         if json_default(field.default):
-            return node | {"default": field.default}
+            return node | {"default": write_value(field.default)}
         return node | {"optional": True}
 
 
@@ -121,13 +125,31 @@ def json_default(value: object) -> bool:
     return value is None or type(value) in {bool, int, float, str}
 
 
+def write_value(value: Any) -> Any:
+    """Write a default or bound for canonical JSON, which has no floats and no long integers."""
+    if type(value) is float or (type(value) is int and abs(value) > MAX_INTEGER):
+        return {type(value).__name__: repr(value)}
+    return value
+
+
+def read_value(value: Any) -> Any:
+    """Read what :func:`write_value` wrote."""
+    match value:
+        case {"float": str(text)}:
+            return float(text)
+        case {"int": str(text)}:
+            return int(text)
+        case _:
+            return value
+
+
 def _bounds(tree: mi.Type) -> Node:
     values = {name: getattr(tree, name, None) for name in BOUNDS}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: write_value(value) for name, value in values.items() if value is not None}
 
 
 def _enum(cls: Any) -> Node:
-    return {"kind": "enum", "members": {member.name: member.value for member in cls}}
+    return {"kind": "enum", "members": {member.name: write_value(member.value) for member in cls}}
 
 
 BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")

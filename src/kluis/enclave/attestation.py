@@ -1,0 +1,241 @@
+"""Attestation from inside: reports for a neighbour, quotes for anyone, and the keys they speak for.
+
+report_data is never free. Each piece of evidence carries the hash of *runtime data*, whose purpose
+the runtime sets: what an application asks for says ``app``, what its host asks for says ``cli``, and
+the purposes ``release-key`` and ``receipt`` name a key that was made here and never leaves. So nobody
+gets a genuine enclave to vouch for a key of theirs. Spec: DESIGN.md section 5; RFC 9180 (HPKE).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import msgspec
+
+from kluis.enclave.inside import Inside, inside
+from kluis.errors import AuthenticityError, FreshnessError
+from kluis.formats import channel
+from kluis.formats.runtime_data import Purpose, RuntimeData, okp_key, report_data
+from kluis.formats.sgx.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+__all__ = [
+    "Evidence", "LocalReport", "Peer", "host_evidence", "open_sealed", "quote", "receipt_offer",
+    "release_offer", "report", "sign_receipt", "target_info", "verify_report",
+]  # fmt: skip
+
+K = TypeVar("K")
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """A quote and the two documents whose hashes stand in it; may be an ecall's result.
+
+    Attributes:
+        quote: DCAP v3.
+        runtime_data: canonical JSON; report_data is its SHA-256 and 32 zero bytes.
+        launch_configuration: canonical JSON; CONFIGID is its SHA-512.
+    """
+
+    quote: bytes
+    runtime_data: bytes
+    launch_configuration: bytes
+
+
+class LocalReport(msgspec.Struct, frozen=True):
+    """A report for one neighbour on this platform; may be an ecall's argument or result.
+
+    Attributes:
+        report: 432 bytes.
+        runtime_data: canonical JSON, as for :class:`Evidence`.
+    """
+
+    report: bytes
+    runtime_data: bytes
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The enclave that made a report which held.
+
+    Attributes:
+        measurement: MRENCLAVE, 32 bytes.
+        signer: MRSIGNER, 32 bytes.
+        product_id: 0..65535.
+        svn: 0..65535.
+        debug: whether its memory is open to its host.
+        payload: what it said.
+    """
+
+    measurement: bytes
+    signer: bytes
+    product_id: int
+    svn: int
+    debug: bool
+    payload: bytes
+
+
+def target_info() -> bytes:
+    """This enclave's TARGETINFO (512 bytes): give it to the neighbour who shall make a report."""
+    return inside("target_info").session.request(channel.TargetInfo(), channel.Bytes).value
+
+
+def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalReport:
+    """Make a report that the enclave behind ``target`` can check, and no other.
+
+    Args:
+        target: its TARGETINFO, 512 bytes.
+        payload: what to say, at most 128 KiB.
+        nonce: the neighbour's, at most 64 bytes.
+
+    Raises:
+        FormatError: an argument is out of bounds.
+    """
+    here = inside("report")
+    document = _document(here, Purpose.APP, nonce, payload)
+    made = here.session.request(channel.Report(target, report_data(document)), channel.Bytes)
+    return LocalReport(made.value, document)
+
+
+def verify_report(made: LocalReport, *, nonce: bytes = b"") -> Peer:
+    """Check a report that was made for this enclave.
+
+    1. The platform finds its MAC made here, for this enclave.
+    2. The runtime data is what the report's data is the hash of, purpose ``app``.
+    3. It names the measurement that the report does, and carries ``nonce``.
+
+    Raises:
+        AuthenticityError: made on another platform, for another enclave, or changed; or without
+            runtime data, or of another purpose.
+        FreshnessError: another nonce.
+        FormatError: not a report, or not runtime data.
+    """
+    here = inside("verify_report")
+    body = Report.parse(made.report).body
+    if not here.session.request(channel.VerifyReport(made.report), channel.Truth).value:  # 1
+        raise AuthenticityError("report: not made on this platform for this enclave", code="report_mac")
+    if body.report_data != report_data(made.runtime_data):  # 2
+        raise AuthenticityError("report: is not over this runtime data", code="runtime_data")
+    said = RuntimeData.parse(made.runtime_data)
+    if said.purpose is not Purpose.APP:
+        raise AuthenticityError(f"report purpose: want app, got {said.purpose}", code="purpose")
+    if said.image_id != body.mrenclave:  # 3
+        raise AuthenticityError(
+            f"runtime data image_id: want {body.mrenclave.hex()}, got {said.image_id.hex()}",
+            code="runtime_data",
+        )
+    if said.nonce != nonce:
+        raise FreshnessError(f"report nonce: want {nonce.hex()}, got {said.nonce.hex()}", code="nonce")
+    return Peer(body.mrenclave, body.mrsigner, body.isvprodid, body.isvsvn, body.debug, said.payload)
+
+
+def quote(payload: bytes = b"", *, nonce: bytes = b"") -> Evidence:
+    """Make evidence that anyone with the platform's root can verify, of purpose ``app``.
+
+    Args:
+        payload: what to say, at most 128 KiB.
+        nonce: the verifier's, at most 64 bytes.
+
+    Raises:
+        FormatError: an argument is out of bounds.
+    """
+    return _quote(inside("quote"), Purpose.APP, nonce, payload)
+
+
+def release_offer(nonce: bytes, payload: bytes = b"") -> Evidence:
+    """Offer this run's X25519 key, to which secrets are sealed for :func:`open_sealed`.
+
+    Args:
+        nonce: the owner's, at most 64 bytes; a fresh one is asked for every release.
+        payload: at most 128 KiB.
+    """
+    here = inside("release_offer")
+    key = okp_key("X25519", _release_key.get().public_key().public_bytes_raw())
+    return _quote(here, Purpose.RELEASE_KEY, nonce, payload, key)
+
+
+def open_sealed(sealed: bytes, *, info: bytes = b"") -> bytes:
+    """Open what was sealed to this run's key.
+
+    Args:
+        sealed: HPKE base mode: 32 bytes of encapsulated key, ciphertext, tag. DHKEM(X25519,
+            HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+        info: what sender and opener agree on, as an agreement's hash.
+
+    Raises:
+        AuthenticityError: not sealed to this run's key with this ``info``, or changed.
+    """
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+    inside("open_sealed")
+    suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+    try:
+        return suite.decrypt(sealed, _release_key.get(), info)
+    except (InvalidTag, ValueError):
+        raise AuthenticityError("sealed message: cannot be opened by this enclave", code="sealed") from None
+
+
+def receipt_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
+    """Offer this run's Ed25519 key, which signs receipts."""
+    here = inside("receipt_offer")
+    key = okp_key("Ed25519", _receipt_key.get().public_key().public_bytes_raw())
+    return _quote(here, Purpose.RECEIPT, nonce, payload, key)
+
+
+def sign_receipt(receipt: bytes) -> bytes:
+    """Sign a receipt with this run's Ed25519 key: 64 bytes (RFC 8032)."""
+    inside("sign_receipt")
+    return _receipt_key.get().sign(receipt)
+
+
+def host_evidence(nonce: bytes, app_data: bytes) -> Evidence:
+    """Answer the host's own request for evidence, of purpose ``cli``; the runtime alone calls this."""
+    return _quote(inside("attest"), Purpose.CLI, nonce, app_data)
+
+
+def _quote(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: dict[str, str]) -> Evidence:
+    document = _document(here, purpose, nonce, payload, *keys)
+    made = here.session.request(channel.Quote(report_data(document)), channel.Bytes)
+    return Evidence(made.value, document, here.launch.launch_configuration)
+
+
+def _document(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: dict[str, str]) -> bytes:
+    return RuntimeData(
+        purpose=purpose, image_id=here.launch.image_id, nonce=nonce, keys=keys, payload=payload
+    ).encode()
+
+
+class _MadeOnce(Generic[K]):
+    """A key of this run, made when it is first needed."""
+
+    def __init__(self, make: Callable[[], K]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._key: K | None = None
+
+    def get(self) -> K:
+        with self._lock:
+            if self._key is None:
+                self._key = self._make()
+            return self._key
+
+
+def _x25519() -> X25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    return X25519PrivateKey.generate()
+
+
+def _ed25519() -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.generate()
+
+
+_release_key: Final = _MadeOnce(_x25519)
+_receipt_key: Final = _MadeOnce(_ed25519)

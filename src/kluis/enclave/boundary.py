@@ -1,0 +1,252 @@
+"""One function's side of the boundary: its calls and results, to frames and back, typed and bounded.
+
+Both sides use this: inside it is made from the application's hints, outside from ``interface.json``.
+What arrives is decoded straight into the hinted types; nothing of another type, with an item more or
+less, or past a bound gets through. Spec: DESIGN.md section 8.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from kluis.enclave import frames, memfile
+from kluis.enclave.interface import Signature
+from kluis.enclave.schema import is_table
+from kluis.enclave.table import Table
+from kluis.errors import FormatError, UsageError
+
+astuple = msgspec.structs.astuple
+
+__all__ = ["CallId", "Codec", "Limits", "explain"]
+
+CallId = Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=frames.MAX_FILES)]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The bounds of an enclave: bytes of an encoded message, and of a table."""
+
+    message_bytes: int
+    table_bytes: int
+
+
+class Codec:
+    """Frames of one function.
+
+    Args:
+        signature: with resolved hints.
+        kind: the first item of its call frames.
+        result_kind: the first item of its result frames.
+        limits: the enclave's bounds.
+
+    Raises:
+        UsageError: msgspec cannot tell the types of a union apart on the wire.
+    """
+
+    def __init__(self, signature: Signature, kind: int, result_kind: int, limits: Limits) -> None:
+        self.name = signature.name
+        self.parameters = tuple(one.name for one in signature.parameters)
+        self.count = len(self.parameters)
+        self.timeout_seconds = signature.timeout_seconds
+        self._kind = kind
+        self._result_kind = result_kind
+        self._result_none = signature.returns in {None, type(None)}
+        self._limits = limits
+        self._tables = tuple(i for i, one in enumerate(signature.parameters) if is_table(one.hint))
+        self._result_table = is_table(signature.returns)
+        hints = [one.hint for one in signature.parameters]
+        self._call = _decoder(self.name, kind, hints)
+        self._call_check = _decoder(self.name, kind, [_by_reference(hint) for hint in hints])
+        self._result = _decoder(self.name, result_kind, [signature.returns])
+        self._result_check = _decoder(self.name, result_kind, [_by_reference(signature.returns)])
+
+    def encode_call(self, call: int, arguments: tuple[Any, ...]) -> tuple[bytes, tuple[int, ...]]:
+        """Write a call.
+
+        Returns:
+            The frame, and descriptors of its tables, which the caller closes.
+
+        Raises:
+            UsageError: an argument is of another type, or too large.
+        """
+        files: tuple[int, ...] = ()
+        if self._tables:
+            arguments, files = self._pack(arguments)
+        try:
+            return self._encode((self._kind, call, *arguments), self.name), files
+        except BaseException:
+            close(files)
+            raise
+
+    def check_call(self, frame: bytes) -> None:
+        """Hold a call that was just written against the types, before it is sent.
+
+        Raises:
+            UsageError: names the argument, want and got.
+        """
+        if not self.count:
+            return
+        try:
+            self._call_check.decode(frame)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise UsageError(self._explain_call(error), code="argument") from None
+
+    def decode_call(self, parcel: frames.Parcel) -> tuple[Any, ...]:
+        """Read a call's arguments. The parcel's descriptors are closed, whatever happens.
+
+        Raises:
+            FormatError: names the argument, want and got.
+        """
+        try:
+            arguments: tuple[Any, ...] = astuple(self._call.decode(parcel.frame))[1:]
+            if self._tables or parcel.files:
+                return self._unpack(arguments, parcel.files)
+            return arguments
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise FormatError(self._explain_call(error), code="argument") from None
+        finally:
+            parcel.close()
+
+    def encode_result(self, call: int, value: Any) -> tuple[bytes, tuple[int, ...]]:
+        """Write a result, and hold it against its type: what was not declared does not leave.
+
+        Returns and errors are those of :meth:`encode_call`.
+        """
+        if self._result_none and value is None:
+            return frames.encode((self._result_kind, call, None)), ()
+        what = f"{self.name} result"
+        files: tuple[int, ...] = ()
+        if self._result_table:
+            files = (self._table_file(value, what),)
+            value = 0
+        try:
+            frame = self._encode((self._result_kind, call, value), what)
+            self._result_check.decode(frame)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            close(files)
+            raise UsageError(explain(error, what, RESULT_ITEMS), code="result") from None
+        except BaseException:
+            close(files)
+            raise
+        return frame, files
+
+    def decode_result(self, parcel: frames.Parcel) -> Any:
+        """Read a result. The parcel's descriptors are closed, whatever happens.
+
+        Raises:
+            FormatError: want and got.
+        """
+        what = f"{self.name} result"
+        try:
+            value = self._result.decode(parcel.frame).p0
+            if len(parcel.files) != self._result_table:
+                raise FormatError(f"{what}: want {int(self._result_table)} files, got {len(parcel.files)}")
+            if self._result_table:
+                return memfile.map_table(parcel.files[0], self._limits.table_bytes, what)
+            return value
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise FormatError(explain(error, what, RESULT_ITEMS), code="result") from None
+        finally:
+            parcel.close()
+
+    def _encode(self, items: tuple[Any, ...], what: str) -> bytes:
+        try:
+            frame = frames.encode(items)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise UsageError(f"{what}: {error}", code="argument") from None
+        if len(frame) > self._limits.message_bytes:
+            raise UsageError(
+                f"{what}: want at most {self._limits.message_bytes} bytes, got {len(frame)}",
+                hint="raise max_message_bytes where the Enclave is declared, or pass a Table",
+                code="too_large",
+            )
+        return frame
+
+    def _pack(self, arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+        laid = list(arguments)
+        files: list[int] = []
+        try:
+            for number, index in enumerate(self._tables):
+                files.append(self._table_file(laid[index], f"{self.name}.{self.parameters[index]}"))
+                laid[index] = number
+        except BaseException:
+            close(files)
+            raise
+        return tuple(laid), tuple(files)
+
+    def _table_file(self, value: Any, what: str) -> int:
+        table = Table(value)
+        if table.num_bytes > self._limits.table_bytes:
+            raise UsageError(
+                f"{what}: want at most {self._limits.table_bytes} bytes, got {table.num_bytes}",
+                code="too_large",
+            )
+        return memfile.of_table(table)
+
+    def _unpack(self, arguments: tuple[Any, ...], files: Sequence[int]) -> tuple[Any, ...]:
+        if len(files) != len(self._tables):
+            raise FormatError(
+                f"{self.name}: want {len(self._tables)} tables, got {len(files)}", code="argument"
+            )
+        laid = list(arguments)
+        for number, index in enumerate(self._tables):
+            what = f"{self.name}.{self.parameters[index]}"
+            if laid[index] != number:
+                raise FormatError(f"{what}: want file {number}, got {laid[index]}", code="argument")
+            laid[index] = memfile.map_table(files[number], self._limits.table_bytes, what)
+        return tuple(laid)
+
+    def _explain_call(self, error: Exception) -> str:
+        return explain(error, self.name, ("kind", "call", *self.parameters))
+
+
+def explain(error: Exception, what: str, items: Sequence[str]) -> str:
+    """Say what msgspec found, as ``what.item: want X, got Y``.
+
+    Args:
+        error: msgspec's.
+        what: the function.
+        items: the names of the frame's items, in order.
+    """
+    if isinstance(error, RecursionError):
+        return f"{what}: is nested too deeply"
+    text, _, path = str(error).partition(" - at `")
+    where = what
+    if found := _PATH.match(path):
+        index = int(found[1])
+        where += f".{items[index]}{found[2]}" if index < len(items) else f"[{index}]"
+    if got := _EXPECTED.fullmatch(text):
+        text = f"want {got[1]}, got {got[2]}"
+    return f"{where}: {text[:1].lower()}{text[1:]}".replace("`", "")
+
+
+def close(files: Sequence[int]) -> None:
+    """Close descriptors."""
+    for descriptor in files:
+        os.close(descriptor)
+
+
+def _by_reference(hint: Any) -> Any:
+    """Stand-in for a hint where values are only looked at: long bytes are not copied."""
+    return memoryview if hint is bytes else hint
+
+
+def _decoder(name: str, kind: int, hints: Sequence[Any]) -> msgspec.msgpack.Decoder[Any]:
+    fields = [(f"p{i}", FileIndex if is_table(hint) else hint) for i, hint in enumerate(hints)]
+    try:
+        frame = msgspec.defstruct(
+            name, [("call", CallId), *fields], tag=kind, array_like=True, forbid_unknown_fields=True
+        )
+        return msgspec.msgpack.Decoder(frame)
+    except TypeError as error:
+        raise UsageError(f"{name}: {error}", code="interface_type") from None
+
+
+RESULT_ITEMS = ("kind", "call", "value")
+_PATH = re.compile(r"\$\[(\d+)\]([^`]*)`")
+_EXPECTED = re.compile(r"Expected (.*), got (.*)")

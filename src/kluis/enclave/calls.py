@@ -1,0 +1,246 @@
+"""Calls inside: the calls socket answered by one thread, workers for those beside it, and ocalls out.
+
+Whatever a host sends ends in an answer or is dropped; nothing that it sends stops the enclave, but
+hanging up does. Spec: :mod:`kluis.enclave.frames`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kluis.enclave import attestation, boundary, frames
+from kluis.enclave.app import Enclave
+from kluis.enclave.boundary import Codec, Limits
+from kluis.enclave.cancelling import Running
+from kluis.enclave.frames import Parcel
+from kluis.enclave.inside import Launch
+from kluis.enclave.outward import CANCELLED, CancelInterrupt, Failure, failure
+from kluis.enclave.waiting import Slot, Slots
+from kluis.enclave.workers import Workers
+from kluis.errors import FormatError, KluisError, RemoteError
+
+__all__ = ["Calls"]
+
+MAX_QUEUED = 256
+
+
+class Ecall(NamedTuple):
+    """One function that the host may call."""
+
+    codec: Codec
+    function: Callable[..., Any]
+    raises: tuple[type[Exception], ...]
+
+
+class Calls:
+    """Serves an application's ecalls and carries its ocalls.
+
+    Args:
+        app: the application; its ocalls go through here from now on.
+        launch: how many calls may run at once, and whether the enclave is a debug one.
+        calls: the calls socket.
+        control: the control socket.
+
+    Raises:
+        UsageError: a declared type has no wire form.
+    """
+
+    def __init__(self, app: Enclave, launch: Launch, calls: socket.socket, control: socket.socket) -> None:
+        limits = Limits(app.max_message_bytes, app.max_table_bytes)
+        self._ecalls = tuple(
+            Ecall(Codec(one, kind, frames.RETURN, limits), app.ecalls[one.name], one.raises)
+            for kind, one in enumerate(app.ecall_signatures)
+        )
+        self._ocalls = tuple(
+            Codec(one, frames.FIRST_OCALL + kind, frames.OCALL_RETURN, limits)
+            for kind, one in enumerate(app.ocall_signatures)
+        )
+        self._calls = calls
+        self._control = control
+        self._debug = launch.debug
+        self._max_bytes = limits.message_bytes
+        self._running = Running()
+        self._slots = Slots()
+        self._ocall_ids = itertools.count(1)
+        self._workers = Workers(max(1, launch.threads - 2), MAX_QUEUED)
+        self._queued: dict[int, Parcel] = {}
+        self._parcels = threading.Lock()
+        app.route(self)
+
+    def start(self) -> None:
+        """Start the thread that reads the control socket."""
+        threading.Thread(target=self._route, name="kluis-control", daemon=True).start()
+
+    def serve(self) -> None:
+        """Answer the calls socket in this thread, until the host hangs up."""
+        receive, answer = self._calls.recv, self._answer
+        while True:
+            try:
+                frame = receive(frames.INLINE)
+            except OSError:
+                return
+            if not frame:
+                return
+            answer(Parcel(frame))
+
+    def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
+        """Make ocall number ``index`` and wait for the host's answer, which is not trusted.
+
+        Raises:
+            UsageError: an argument is of another type.
+            RemoteError: the host's function raised.
+            CallTimeout: the host did not answer in the time that the declaration gives it.
+            FormatError: the host's answer is of another type.
+        """
+        codec = self._ocalls[index]
+        slot = Slot(next(self._ocall_ids))
+        frame, files = codec.encode_call(slot.id, arguments)
+        try:
+            codec.check_call(frame)
+            self._slots.add(slot)
+            self._send(frame, files)
+        finally:
+            boundary.close(files)
+        try:
+            answer = slot.wait(codec.timeout_seconds, codec.name)
+        finally:
+            self._slots.drop(slot)
+        return self._ocall_result(codec, answer)
+
+    def _ocall_result(self, codec: Codec, answer: Parcel) -> Any:
+        if frames.head(answer.frame).kind == frames.OCALL_RETURN:
+            return codec.decode_result(answer)
+        answer.close()
+        try:
+            raised = _ocall_raised(answer.frame)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise FormatError(boundary.explain(error, f"ocall {codec.name}", ("kind", "id"))) from None
+        raise RemoteError(raised.type, raised.message)
+
+    def _route(self) -> None:
+        """Read the control socket: answers to their ocalls, cancellations, calls to the workers."""
+        while True:
+            try:
+                parcel = frames.receive_parcel(self._control, self._max_bytes)
+            except (FormatError, MemoryError) as error:
+                self._refuse(0, error)
+                continue
+            except OSError:
+                os._exit(0)
+            if parcel is None:
+                os._exit(0)
+            try:
+                self._dispatch(parcel)
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
+                parcel.close()
+                self._refuse(0, FormatError(boundary.explain(error, "frame", ("kind", "id"))))
+
+    def _dispatch(self, parcel: Parcel) -> None:
+        head = frames.head(parcel.frame)
+        if head.kind in {frames.OCALL_RETURN, frames.OCALL_RAISED}:
+            self._slots.fill(head.id, parcel)
+        elif head.kind == frames.CANCEL:
+            parcel.close()
+            self._cancel(_cancel(parcel.frame).id)
+        elif head.id in self._queued:
+            parcel.close()
+            self._refuse(0, FormatError(f"call {head.id}: is already queued"))
+        else:
+            self._queued[head.id] = parcel
+            if not self._workers.put(functools.partial(self._take, head.id)):
+                self._queued.pop(head.id).close()
+                self._send(BUSY.frame(head.id), ())
+
+    def _take(self, call: int) -> None:
+        parcel = self._queued.pop(call, None)
+        if parcel is not None:
+            self._answer(parcel)
+
+    def _cancel(self, call: int) -> None:
+        parcel = self._queued.pop(call, None)
+        if parcel is not None:
+            parcel.close()
+            self._send(CANCELLED.frame(call), ())
+            return
+        thread = self._running.cancel(call)
+        if thread is not None:
+            self._slots.interrupt(thread)
+
+    def _answer(self, parcel: Parcel) -> None:
+        """Make the call in ``parcel`` and send its answer; raises nothing."""
+        call = 0
+        files: tuple[int, ...] = ()
+        try:
+            kind, call = (head := frames.head(parcel.frame)).kind, head.id
+            if call < 1 or call in self._running:
+                raise FormatError(f"call: want an id that no call has, got {call}")
+            if 0 <= kind < len(self._ecalls):
+                frame, files = self._call(call, self._ecalls[kind], parcel)
+            elif kind == frames.EVIDENCE:
+                frame = self._evidence(parcel)
+            else:
+                raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+        except (KluisError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
+            parcel.close()
+            self._refuse(call, error)
+            return
+        try:
+            self._send(frame, files)
+        finally:
+            boundary.close(files)
+
+    def _call(self, call: int, ecall: Ecall, parcel: Parcel) -> tuple[bytes, tuple[int, ...]]:
+        frame = b""
+        files: tuple[int, ...] = ()
+        try:
+            self._running.begin(call)
+            try:
+                value = ecall.function(*ecall.codec.decode_call(parcel))
+                frame, files = ecall.codec.encode_result(call, value)
+            except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
+                frame = failure(error, ecall.raises, self._debug).frame(call)
+            if self._running.end(call):
+                return frame, files
+        except CancelInterrupt:  # it came between the application's code and the end
+            self._running.end(call)
+        boundary.close(files)
+        return CANCELLED.frame(call), ()
+
+    def _evidence(self, parcel: Parcel) -> bytes:
+        parcel.close()
+        request = _evidence_request(parcel.frame)
+        made = attestation.host_evidence(request.nonce, request.app_data)
+        return frames.encode((frames.RETURN, request.id, made))
+
+    def _refuse(self, call: int, error: Exception) -> None:
+        told = (
+            error
+            if isinstance(error, KluisError | MemoryError)
+            else FormatError(boundary.explain(error, "call", ("kind", "id")))
+        )
+        self._send(failure(told, (), self._debug).frame(call), ())
+
+    def _send(self, frame: bytes, files: tuple[int, ...]) -> None:
+        try:
+            if len(frame) <= frames.INLINE and not files:
+                self._calls.send(frame)
+                return
+            with self._parcels:
+                frames.send_parcel(self._control, frame, files)
+                self._calls.send(frames.LARGE)
+        except OSError:
+            os._exit(0)  # nobody is there to answer to
+
+
+BUSY = Failure("UnavailableError", "too many calls wait", None, "busy", "make fewer calls at once")
+_ocall_raised = msgspec.msgpack.Decoder(frames.OcallRaised).decode
+_cancel = msgspec.msgpack.Decoder(frames.Cancel).decode
+_evidence_request = msgspec.msgpack.Decoder(frames.EvidenceRequest).decode

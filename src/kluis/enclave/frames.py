@@ -1,0 +1,200 @@
+"""Frames: how calls travel between host and enclave, on two SOCK_SEQPACKET sockets.
+
+A frame is one MessagePack array. Its first item says what it is, its second whose it is:
+
+| to the enclave                     | to the host                                           |
+|------------------------------------|-------------------------------------------------------|
+| ``[n >= 0, call, arguments...]``   | ``[0, call, result]`` return                          |
+| ``[-1, ocall, result]`` return     | ``[1, call, type, message, traceback, code, hint]``   |
+| ``[-2, ocall, type, message]``     | ``[16 + n, ocall, arguments...]`` ocall number n      |
+| ``[-3, call]`` cancel              | ``[2, 0, interface digest]`` ready                    |
+| ``[-4, call, nonce, app_data]``    | ``[3, 0, type, message, traceback]`` will not start   |
+
+The *calls* socket carries one call at a time to one waiting thread, and every answer; it never
+carries descriptors. The *control* socket carries whatever else the host sends: calls beside a running
+one, answers to ocalls, cancellations, and frames with descriptors. A frame of more than ``INLINE``
+bytes is put into a sealed memory file and the byte ``LARGE`` sent in its place; the file comes first
+among the descriptors, tables after it. To the host such a frame goes on the control socket, and the
+byte ``LARGE`` on the calls socket says that it is there.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from kluis.enclave import memfile
+from kluis.errors import FormatError
+
+__all__ = [
+    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Head", "OcallRaised", "Parcel",
+    "Raised", "Ready", "encode", "head", "receive_parcel", "send_parcel",
+]  # fmt: skip
+
+INLINE = 64 * 1024
+LARGE = b"\xc1"
+MAX_FILES = 16
+FIRST_OCALL = 16
+
+RETURN = 0
+RAISED = 1
+READY = 2
+FAILED = 3
+OCALL_RETURN = -1
+OCALL_RAISED = -2
+CANCEL = -3
+EVIDENCE = -4
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """The first two items of any frame; the rest is not looked at."""
+
+    kind: int
+    id: int
+
+
+head = msgspec.msgpack.Decoder(Head).decode
+
+
+class Raised(msgspec.Struct, array_like=True, tag=RAISED, forbid_unknown_fields=True):
+    """A call ended in an exception, of which the boundary lets this much out."""
+
+    id: int
+    type: str
+    message: str
+    traceback: str | None
+    code: str | None
+    hint: str | None
+
+
+class Ready(msgspec.Struct, array_like=True, tag=READY, forbid_unknown_fields=True):
+    """The application is loaded, and its interface is the measured one (SHA-256, 32 bytes)."""
+
+    id: int
+    interface: bytes
+
+
+class Failed(msgspec.Struct, array_like=True, tag=FAILED, forbid_unknown_fields=True):
+    """The application cannot be started."""
+
+    id: int
+    type: str
+    message: str
+    traceback: str | None
+
+
+class OcallRaised(msgspec.Struct, array_like=True, tag=OCALL_RAISED, forbid_unknown_fields=True):
+    """The host's function raised."""
+
+    id: int
+    type: str
+    message: str
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, forbid_unknown_fields=True):
+    """The host takes a call back."""
+
+    id: int
+
+
+class EvidenceRequest(msgspec.Struct, array_like=True, tag=EVIDENCE, forbid_unknown_fields=True):
+    """The host asks for evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 64 KiB."""
+
+    id: int
+    nonce: bytes
+    app_data: bytes
+
+
+class Parcel:
+    """A frame and the descriptors that came with it, which the receiver must close."""
+
+    __slots__ = ("files", "frame")
+
+    def __init__(self, frame: bytes | memoryview, files: tuple[int, ...] = ()) -> None:
+        self.frame = frame
+        self.files = files
+
+    def close(self) -> None:
+        """Close the descriptors; once is enough."""
+        files, self.files = self.files, ()
+        for descriptor in files:
+            os.close(descriptor)
+
+
+def send_parcel(sock: socket.socket, frame: bytes, files: Sequence[int] = ()) -> None:
+    """Send a frame of any size, with descriptors that stay the caller's.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    if len(frame) <= INLINE:
+        _send(sock, frame, files)
+        return
+    body = memfile.of_bytes(frame)
+    try:
+        _send(sock, LARGE, (body, *files))
+    finally:
+        os.close(body)
+
+
+def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parcel | None:
+    """Receive a frame of any size and its descriptors.
+
+    Args:
+        sock: a control socket.
+        max_bytes: the largest frame that is accepted.
+        flags: MSG_DONTWAIT, or 0.
+
+    Returns:
+        None when the other side has closed.
+
+    Raises:
+        FormatError: too large, cut short, or its memory file is not sealed; the descriptors are closed.
+        OSError: the other side is gone.
+    """
+    data, ancillary, message_flags, _ = sock.recvmsg(INLINE, ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+    if not data and not ancillary:
+        return None
+    parcel = Parcel(data, tuple(_descriptors(ancillary)))
+    try:
+        if message_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise FormatError(f"frame: is more than {INLINE} bytes or {MAX_FILES} files", code="too_large")
+        if len(parcel.files) > MAX_FILES:
+            raise FormatError(
+                f"frame: want at most {MAX_FILES} files, got {len(parcel.files)}", code="too_large"
+            )
+        if data != LARGE:
+            return parcel
+        if not parcel.files:
+            raise FormatError("frame: its memory file is missing", code="truncated")
+        body = memfile.map_bytes(parcel.files[0], max_bytes, "frame")
+    except BaseException:
+        parcel.close()
+        raise
+    os.close(parcel.files[0])
+    return Parcel(body, parcel.files[1:])
+
+
+def _send(sock: socket.socket, data: bytes, files: Sequence[int]) -> None:
+    if not files:
+        sock.send(data)
+        return
+    sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    found: array.array[int] = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
+
+
+ANCILLARY: Any = socket.CMSG_SPACE(4 * (MAX_FILES + 1))

@@ -1,0 +1,139 @@
+"""Where this code runs: the launch document and the platform's session, once the runtime has both."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from kluis.enclave import memfile
+from kluis.enclave.platform import Session
+from kluis.errors import FormatError, UsageError
+from kluis.formats import jcs
+from kluis.formats.channel import Info, Platform
+
+__all__ = ["Inside", "Launch", "enter", "inside"]
+
+MAX_LAUNCH_BYTES = 1 << 20
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What was launched, and how; the platform vouches for the hashes of both.
+
+    Attributes:
+        entry: ``module:attribute`` of the Enclave.
+        argv: measured arguments, without the program's name.
+        interface: SHA-256 of the interface document, 32 bytes.
+        threads: calls that may run at once.
+        svn: ISVSVN, 0..65535.
+        grants: what the manifest grants beyond nothing.
+        image_id: 32 bytes.
+        launch_configuration: canonical JSON, whose SHA-512 is CONFIGID.
+        level: the protection level of this launch.
+        debug: whether host and people may look in.
+    """
+
+    entry: str
+    argv: tuple[str, ...]
+    interface: bytes
+    threads: int
+    svn: int
+    grants: frozenset[str]
+    image_id: bytes
+    launch_configuration: bytes
+    level: str
+    debug: bool
+
+    @classmethod
+    def read(cls, descriptor: int) -> Launch:
+        """Read the launch document from its sealed memory file, and close it.
+
+        Raises:
+            FormatError: not the document.
+        """
+        try:
+            document = jcs.loads(bytes(memfile.map_bytes(descriptor, MAX_LAUNCH_BYTES, WHAT)), WHAT)
+        finally:
+            os.close(descriptor)
+        try:
+            found = msgspec.convert(document, _Document)
+            return cls(
+                entry=found.manifest.entry,
+                argv=tuple(found.manifest.argv),
+                interface=bytes.fromhex(found.manifest.interface),
+                threads=found.manifest.threads,
+                svn=found.manifest.svn,
+                grants=frozenset(found.manifest.grants),
+                image_id=bytes.fromhex(found.image_id),
+                launch_configuration=jcs.dumps(found.launch_configuration),
+                level=found.level,
+                debug=found.debug,
+            )
+        except (msgspec.ValidationError, ValueError) as error:
+            raise FormatError(f"{WHAT}: {error}") from None
+
+
+class Inside:
+    """This enclave, seen from inside.
+
+    Attributes:
+        launch: what was launched.
+        session: the platform's.
+    """
+
+    def __init__(self, launch: Launch, session: Session) -> None:
+        self.launch = launch
+        self.session = session
+        self._platform: Platform | None = None
+
+    def platform(self) -> Platform:
+        """What the platform says it is; asked once."""
+        if self._platform is None:
+            self._platform = self.session.request(Info(), Platform)
+        return self._platform
+
+
+def enter(here: Inside | None) -> None:
+    """Say that this process is the enclave ``here``; the runtime's first act."""
+    global _here  # noqa: PLW0603 - a process is one enclave
+    _here = here
+
+
+def inside(what: str) -> Inside:
+    """This enclave.
+
+    Args:
+        what: the function that needs one, for the error.
+
+    Raises:
+        UsageError: this process is not an enclave.
+    """
+    if _here is None:
+        raise UsageError(
+            f"{what}: works only inside an enclave",
+            hint="call it from an @ecall of a running image: kluis run FILE ECALL",
+            code="outside",
+        )
+    return _here
+
+
+class _Manifest(msgspec.Struct):
+    entry: str
+    argv: list[str]
+    interface: str
+    threads: int
+    svn: int
+    grants: list[str]
+
+
+class _Document(msgspec.Struct):
+    manifest: _Manifest
+    image_id: str
+    launch_configuration: dict[str, Any]
+    level: str
+    debug: bool
+
+
+WHAT = "launch document"
+_here: Inside | None = None

@@ -1,0 +1,83 @@
+"""What an exception inside may say outside: as a rule its class's name, and nothing it carries.
+
+A message is data: ``int("Jansen")`` says the name. So it leaves only where the author meant it to: for
+a KluisError, for a class that the ecall declares in ``raises``, and from a debug enclave, which adds
+the traceback. Running out of memory has one fixed message.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kluis.enclave import frames
+from kluis.errors import KluisError
+
+__all__ = ["CancelInterrupt", "Failure", "failure"]
+
+MAX_NAME = 128
+MAX_MESSAGE = 4096
+MAX_TRACEBACK = 32 * 1024
+
+
+class CancelInterrupt(BaseException):
+    """The host took the running call back; raised in the call's own thread."""
+
+
+class Failure(NamedTuple):
+    """The part of an exception that leaves."""
+
+    type: str
+    message: str = ""
+    traceback: str | None = None
+    code: str | None = None
+    hint: str | None = None
+
+    def frame(self, call: int) -> bytes:
+        """Write it as the answer to ``call``."""
+        return frames.encode((frames.RAISED, call, *self))
+
+
+def failure(error: BaseException, raises: tuple[type[Exception], ...], debug: bool) -> Failure:
+    """Let out of an exception what may leave.
+
+    Args:
+        error: what the application raised.
+        raises: classes whose messages the ecall declares fit to leave.
+        debug: whether the enclave is a debug one.
+    """
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
+    if isinstance(error, CancelInterrupt):
+        return CANCELLED
+    try:
+        return _failure(error, raises, debug)
+    except MemoryError:
+        return OUT_OF_MEMORY
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises still ends the call
+        return Failure(_clean(type(error).__name__, MAX_NAME))
+
+
+def _failure(error: BaseException, raises: tuple[type[Exception], ...], debug: bool) -> Failure:
+    name = _clean(type(error).__name__, MAX_NAME)
+    told = debug or isinstance(error, (KluisError, *raises))
+    code = hint = trace = None
+    if isinstance(error, KluisError):
+        code, hint = _clean(error.code, MAX_NAME), error.hint and _clean(error.hint, MAX_MESSAGE)
+    elif not told:
+        code, hint = "undeclared", UNDECLARED.format(name=name)
+    if debug:
+        import traceback
+
+        trace = _clean("".join(traceback.format_exception(error)), MAX_TRACEBACK)
+    return Failure(name, _clean(str(error), MAX_MESSAGE) if told else "", trace, code, hint)
+
+
+def _clean(text: str, size: int) -> str:
+    return text[:size].encode("utf-8", "replace").decode()
+
+
+OUT_OF_MEMORY = Failure(
+    "MemoryError", "the enclave's heap is full", None, "out_of_memory", "give it more: heap in kluis.toml"
+)
+CANCELLED = Failure("CallCancelled", "the host took the call back", None, "call_cancelled")
+UNDECLARED = "its message stays inside: declare it with @app.ecall(raises=({name},)), or build with --debug"

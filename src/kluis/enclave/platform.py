@@ -1,0 +1,105 @@
+"""The inside view of the platform: one handshake before any application code, then sealed requests.
+
+Spec: DESIGN.md section 5, "Channel key"; :mod:`kluis.formats.channel` has the frames.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Self, TypeVar
+
+from kluis.errors import (
+    AuthenticityError,
+    EnclaveError,
+    FormatError,
+    KluisError,
+    PolicyError,
+    UnavailableError,
+    UsageError,
+)
+from kluis.formats import channel
+
+__all__ = ["PlatformGone", "Session"]
+
+T = TypeVar("T", channel.Bytes, channel.Truth, channel.Count, channel.Platform)
+
+
+class PlatformGone(EnclaveError):
+    """The platform hung up, or what came was not its next frame: this enclave can prove nothing more."""
+
+    code = "platform_gone"
+
+
+class Session:
+    """This enclave's session with its platform; safe to use from several threads.
+
+    Args:
+        sock: SOCK_SEQPACKET, to the platform; becomes the session's.
+        sealed: the channel that the handshake made.
+    """
+
+    def __init__(self, sock: socket.socket, sealed: channel.Channel) -> None:
+        self._sock = sock
+        self._channel = sealed
+        self._turn = threading.Lock()
+        self._lost = False
+
+    @classmethod
+    def initiate(cls, sock: socket.socket) -> Self:
+        """Do the handshake; the platform accepts one a launch.
+
+        Raises:
+            PlatformGone: the platform hung up.
+            FormatError: its answer is no handshake.
+        """
+        offer = channel.Offer()
+        try:
+            sock.send(offer.hello)
+            answer = sock.recv(channel.MAX_FRAME)
+        except OSError:
+            answer = b""
+        if not answer:
+            raise PlatformGone("platform: hung up before the handshake")
+        return cls(sock, offer.accept(answer))
+
+    def request(self, message: channel.Request, want: type[T]) -> T:
+        """Ask the platform one thing.
+
+        Args:
+            message: the request.
+            want: the kind of answer that belongs to it.
+
+        Raises:
+            PlatformGone: the session is over; the enclave must end.
+            KluisError: the platform refuses; the class says why.
+        """
+        with self._turn:
+            reply = self._exchange(message)
+        if isinstance(reply, channel.Refused):
+            raise REFUSALS.get(reply.code, PolicyError)(reply.message, code=reply.code)
+        if not isinstance(reply, want):
+            raise PlatformGone(f"platform: want {want.__name__.lower()}, got {type(reply).__name__.lower()}")
+        return reply
+
+    def _exchange(self, message: channel.Request) -> channel.Reply:
+        if self._lost:
+            raise PlatformGone("platform: the session is over")
+        try:
+            self._sock.send(self._channel.seal_request(message))
+            frame = self._sock.recv(channel.MAX_FRAME + 1)
+            if frame:
+                return self._channel.open_reply(frame)
+        except (OSError, AuthenticityError, FormatError) as error:
+            self._lost = True
+            raise PlatformGone(f"platform: {error}") from None
+        self._lost = True
+        raise PlatformGone("platform: hung up")
+
+
+REFUSALS: dict[str, type[KluisError]] = {
+    "usage": UsageError,
+    "malformed": FormatError,
+    "unavailable": UnavailableError,
+    "not_authentic": AuthenticityError,
+}

@@ -1,0 +1,84 @@
+"""The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
+
+Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document. The thread
+that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
+come beside a running one arrive on the control socket and go to workers. When either side hangs up
+the process ends at once. Spec: DESIGN.md section 8; :mod:`kluis.enclave.frames` has the frames.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import socket
+import sys
+import threading
+from typing import NoReturn
+
+from kluis.enclave import frames
+from kluis.enclave.app import Enclave
+from kluis.enclave.calls import Calls
+from kluis.enclave.inside import Inside, Launch, enter
+from kluis.enclave.outward import failure
+from kluis.enclave.platform import PlatformGone, Session
+from kluis.errors import AuthenticityError, UsageError
+from kluis.hashes import sha256
+
+__all__ = ["main"]
+
+CALLS, CONTROL, PLATFORM, LAUNCH = 3, 4, 5, 6
+EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
+
+
+def main() -> NoReturn:
+    """Run the enclave that the launch document names, until the host hangs up."""
+    calls, control = socket.socket(fileno=CALLS), socket.socket(fileno=CONTROL)
+    threading.excepthook = _tell_nothing
+    launch = Launch.read(LAUNCH)
+    try:
+        session = Session.initiate(socket.socket(fileno=PLATFORM))
+    except PlatformGone:
+        os._exit(EXIT_NO_PLATFORM)
+    enter(Inside(launch, session))
+    try:
+        app = _load(launch)
+        served = Calls(app, launch, calls, control)
+        served.start()
+    except BaseException as error:  # noqa: BLE001 - whatever stops the application is told to its host
+        _refuse(control, error, launch)
+    gc.freeze()
+    frames.send_parcel(control, frames.encode(frames.Ready(0, launch.interface)))
+    served.serve()
+    os._exit(EXIT_OK)
+
+
+def _load(launch: Launch) -> Enclave:
+    """Import the application and hold its interface against the measured one."""
+    module, _, attribute = launch.entry.partition(":")
+    sys.argv = [module, *launch.argv]
+    app = getattr(importlib.import_module(module), attribute or "app", None)
+    if not isinstance(app, Enclave):
+        raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
+    found = sha256(app.interface_json())
+    if found != launch.interface:
+        raise AuthenticityError(
+            f"interface: want {launch.interface.hex()}, got {found.hex()}",
+            hint="the application declares other functions here than where it was built",
+            code="interface",
+        )
+    return app
+
+
+def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:
+    """Tell why there is no application. No secret has entered yet, so the message may leave."""
+    told = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
+    frame = frames.encode(frames.Failed(0, told.type, told.message, told.traceback))
+    try:
+        frames.send_parcel(control, frame)
+    finally:
+        os._exit(EXIT_NO_APP)
+
+
+def _tell_nothing(arguments: threading.ExceptHookArgs) -> None:
+    """A thread's last exception is not for the host's eyes."""

@@ -1,0 +1,62 @@
+"""Worker threads, started when there is work that no idle one can take, and never more than allowed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+__all__ = ["STACK_BYTES", "Workers"]
+
+STACK_BYTES = 4 << 20
+"""Deep enough for the deepest message that the interpreter's recursion limit lets a decoder follow."""
+
+
+class Workers:
+    """A few threads and a bounded queue.
+
+    Args:
+        most: threads at once, at least 1.
+        queued: jobs that may wait for one.
+    """
+
+    def __init__(self, most: int, queued: int) -> None:
+        self._most = most
+        self._queued = queued
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = 0
+        self._open = 0
+
+    def put(self, job: Callable[[], None]) -> bool:
+        """Have ``job`` run in a worker.
+
+        Returns:
+            False if as many jobs wait as may, or no thread can be started.
+        """
+        with self._lock:
+            if self._open >= self._most + self._queued:
+                return False
+            if self._open >= self._started and self._started < self._most and self._start():
+                self._started += 1
+            if not self._started:
+                return False
+            self._open += 1
+        self._jobs.put(job)
+        return True
+
+    def _start(self) -> bool:
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            threading.Thread(target=self._work, name="kluis-worker", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            return False
+        finally:
+            threading.stack_size(before)
+        return True
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+            with self._lock:
+                self._open -= 1
