@@ -1,0 +1,276 @@
+"""The agreement: what the parties of a room sign, all of them, before anything runs.
+
+It names everything that a run depends on, and nothing else is allowed: a missing rule means deny, the most
+restrictive party wins, any owner may stop it. Its SHA-256 is the room's name. Times, sizes and persons
+are whole numbers, so that its canonical form has no rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from kluis.cleanroom.documents import Document, decode, encode, hash_of
+from kluis.cleanroom.keys import SEALING_SIZE, SIGNATURE_SIZE, SIGNING_SIZE, SigningKey, check_signature
+from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Terms, Time
+from kluis.errors import AuthenticityError, PolicyError
+
+Role = Literal["analyst", "auditor", "operator", "owner", "recipient"]
+Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+Sql = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+SIGNED_AS = "agreement/1"
+
+
+class Party(Document, frozen=True):
+    """One party: who it is, what it may do, and its two public keys."""
+
+    id: Identifier
+    name: Text
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)]
+    signing_key: Annotated[bytes, msgspec.Meta(min_length=SIGNING_SIZE, max_length=SIGNING_SIZE)]
+    sealing_key: Annotated[bytes, msgspec.Meta(min_length=SEALING_SIZE, max_length=SEALING_SIZE)]
+
+
+class Measurement(Document, frozen=True):
+    """What one kind of TEE reports of the agreed code."""
+
+    tee: Literal["process"]
+    mrenclave: Hex32
+    mrsigner: Hex32
+
+
+class Code(Document, frozen=True):
+    """The only code that may open the data, and what its platform must be.
+
+    Attributes:
+        protection: the levels accepted, by name; nothing else is.
+        roots: PEM root certificates; evidence that chains to none of them is refused.
+        lacks: protections the machine may lack, by the launcher's names; normally empty.
+        counter: what the platform must say of rollback.
+        fresh_seconds: the oldest collateral accepted.
+    """
+
+    image_id: Hex32
+    measurements: Annotated[tuple[Measurement, ...], msgspec.Meta(min_length=1)]
+    product_id: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    svn_min: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    debug: Literal[False]
+    protection: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    roots: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    lacks: tuple[str, ...]
+    counter: tuple[Literal["unwitnessed", "witnessed"], ...]
+    fresh_seconds: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Part(Document, frozen=True):
+    """One sealed file of a data set."""
+
+    sha256: Hex32
+    size_bytes: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Dataset(Document, frozen=True):
+    """One version of one owner's data set: its terms, and the exact sealed files."""
+
+    id: ColumnName
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    owner: Identifier
+    terms: Terms
+    parts: Annotated[tuple[Part, ...], msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class SqlAnalysis(Document, frozen=True, tag="sql", tag_field="kind"):
+    """A query whose every output row rests on at least k persons."""
+
+    id: Identifier
+    question: Text
+    inputs: Annotated[tuple[ColumnName, ...], msgspec.Meta(min_length=1)]
+    recipients: Annotated[tuple[Identifier, ...], msgspec.Meta(min_length=1)]
+    query: Sql
+    max_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+
+class Arm(Document, frozen=True):
+    """One set of predictors whose model is scored."""
+
+    name: Text
+    predictors: Annotated[tuple[ColumnName, ...], msgspec.Meta(min_length=1, max_length=200)]
+
+
+class ModelAnalysis(Document, frozen=True, tag="logistic", tag_field="kind"):
+    """A logistic model scored by cross-validation, for each arm on the same persons and folds.
+
+    ``table`` makes one row a person; it stays inside. What leaves is each arm's AUC, the paired
+    differences from the first arm of ``compare``, and the two counts of outcome, each at least k.
+    """
+
+    id: Identifier
+    question: Text
+    inputs: Annotated[tuple[ColumnName, ...], msgspec.Meta(min_length=1)]
+    recipients: Annotated[tuple[Identifier, ...], msgspec.Meta(min_length=1)]
+    table: Sql
+    person: ColumnName
+    outcome: ColumnName
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1, max_length=8)]
+    compare: tuple[tuple[Text, Text], ...]
+    folds: Annotated[int, msgspec.Meta(ge=2, le=20)]
+    resamples: Annotated[int, msgspec.Meta(ge=100, le=10_000)]
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+
+
+Analysis = SqlAnalysis | ModelAnalysis
+_Named = TypeVar("_Named", Party, Dataset)
+
+
+class Agreement(Document, frozen=True):
+    """What every party signs.
+
+    Attributes:
+        room: 32 random bytes in hex from the room's making; every data set is sealed under it.
+        parent: the hash of the agreement this one amends, or "".
+        k_min: the fewest persons a published number may rest on; a data set's terms may ask for more.
+        max_runs: how often the analyses may run; each owner's client counts its own releases.
+    """
+
+    kind: Literal["kluis-agreement/1"]
+    room: Hex32
+    parent: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+    title: Text
+    purpose: Text
+    created: Time
+    expires: Time
+    parties: Annotated[tuple[Party, ...], msgspec.Meta(min_length=1, max_length=100)]
+    code: Code
+    datasets: Annotated[tuple[Dataset, ...], msgspec.Meta(min_length=1, max_length=100)]
+    analyses: Annotated[tuple[Analysis, ...], msgspec.Meta(min_length=1, max_length=100)]
+    k_min: Annotated[int, msgspec.Meta(ge=3)]
+    max_runs: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    any_owner_may_stop: Literal[True]
+
+    @property
+    def hash(self) -> str:
+        """The room's name: SHA-256 of the canonical agreement, 64 hex digits."""
+        return hash_of(self)
+
+    def party(self, name: str) -> Party:
+        """Find a party.
+
+        Raises:
+            PolicyError: the agreement does not name it.
+        """
+        return _one(self.parties, name, "party")
+
+    def dataset(self, name: str) -> Dataset:
+        """Find a data set.
+
+        Raises:
+            PolicyError: the agreement does not name it.
+        """
+        return _one(self.datasets, name, "data set")
+
+    def owned_by(self, party: str) -> tuple[Dataset, ...]:
+        """The data sets of one owner, in the agreement's order."""
+        return tuple(each for each in self.datasets if each.owner == party)
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The parties whose data is used, in the agreement's order."""
+        return tuple(each.id for each in self.parties if self.owned_by(each.id))
+
+    def check(self) -> None:
+        """Refuse an agreement that contradicts itself, before anyone signs it.
+
+        Raises:
+            PolicyError: names what refers to what is not there, or appears twice.
+        """
+        for what, names in (
+            ("party", [each.id for each in self.parties]),
+            ("data set", [each.id.lower() for each in self.datasets]),
+            ("analysis", [each.id for each in self.analyses]),
+        ):
+            if len(set(names)) != len(names):
+                raise PolicyError(f"agreement: want each {what} once, got {sorted(names)}", code="agreement")
+        if self.expires <= self.created:
+            raise PolicyError(
+                f"agreement: want expires after {self.created}, got {self.expires}", code="agreement"
+            )
+        for dataset in self.datasets:
+            _want_role(self.party(dataset.owner), "owner", f"data set {dataset.id}")
+            dataset.terms.check(f"data set {dataset.id}")
+        for analysis in self.analyses:
+            for name in analysis.inputs:
+                self.dataset(name)
+            for name in analysis.recipients:
+                _want_role(self.party(name), "recipient", f"analysis {analysis.id}")
+
+
+class Signature(Document, frozen=True):
+    """One party's signature on an agreement."""
+
+    party: Identifier
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_SIZE, max_length=SIGNATURE_SIZE)]
+
+
+class SignedAgreement(Document, frozen=True):
+    """An agreement's canonical bytes with the signatures on them."""
+
+    agreement: bytes
+    signatures: tuple[Signature, ...]
+
+
+def sign(agreement: Agreement, party: str, key: SigningKey) -> Signature:
+    """Sign an agreement as one of its parties.
+
+    Raises:
+        PolicyError: it contradicts itself, or does not name this party with this key.
+    """
+    agreement.check()
+    if agreement.party(party).signing_key != key.public:
+        raise PolicyError(f"agreement: names another signing key for {party}", code="agreement")
+    return Signature(party=party, signature=key.sign(SIGNED_AS, encode(agreement)))
+
+
+def check_signed(signed: SignedAgreement) -> Agreement:
+    """Read an agreement that every party signed.
+
+    1. The bytes are a canonical agreement that does not contradict itself.
+    2. Every party signed, once, and nobody else did.
+    3. Each signature is by the key the agreement gives that party.
+
+    Raises:
+        FormatError: step 1, the form.
+        PolicyError: step 1, the sense; step 2.
+        AuthenticityError: step 3.
+    """
+    agreement = decode(signed.agreement, Agreement, "agreement")  # 1
+    agreement.check()
+    given = [each.party for each in signed.signatures]
+    missing = [each.id for each in agreement.parties if each.id not in given]
+    if missing:
+        raise PolicyError(
+            f"agreement {agreement.hash[:16]}: want a signature of every party, missing {missing}",
+            hint="each of them runs: kluis room approve ROOM --as PARTY",
+            code="agreement_unsigned",
+        )  # 2
+    if len(given) != len(agreement.parties):
+        raise AuthenticityError(f"agreement: want one signature a party, got {given}", code="signature")
+    for each in signed.signatures:
+        key = agreement.party(each.party).signing_key
+        check_signature(key, each.signature, SIGNED_AS, signed.agreement, f"agreement, {each.party}")  # 3
+    return agreement
+
+
+def _one(among: tuple[_Named, ...], name: str, what: str) -> _Named:
+    for each in among:
+        if each.id == name:
+            return each
+    raise PolicyError(f"agreement: names no {what} {name!r}", code="agreement")
+
+
+def _want_role(party: Party, role: Role, what: str) -> None:
+    if role not in party.roles:
+        raise PolicyError(
+            f"{what}: want {party.id} to have role {role}, got {sorted(party.roles)}", code="agreement"
+        )

@@ -1,0 +1,181 @@
+"""A data set at rest: Parquet with modular encryption, bound to its room, its version and its owner's terms.
+
+AES-256-GCM with one data key a version and a uniform footer key; the AAD prefix is not stored in the file,
+so a file opened as another data set, version, part, room, or under other terms, does not open at all.
+The agreement pins the hash of every sealed file; that is why the prefix names the room and not the
+agreement, which would have to contain its own hash. What ties a key to one agreement is ``release``.
+
+Spec: Apache Parquet, "Parquet Modular Encryption", AES_GCM_V1. Polars calls its side of it unstable: only
+this module touches it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Sequence
+
+import polars as pl
+
+from kluis.cleanroom.agreement import Dataset, Part
+from kluis.cleanroom.documents import hash_of
+from kluis.cleanroom.terms import Column, ColumnType, Terms, Use
+from kluis.errors import AuthenticityError, FormatError, PolicyError, UnsupportedError
+from kluis.hashes import sha256
+
+KEY_SIZE = 32
+
+
+def new_key() -> bytes:
+    """Make a data key, 32 bytes."""
+    return os.urandom(KEY_SIZE)
+
+
+def aad_prefix(room: str, dataset: str, version: int, part: int, terms: Terms) -> bytes:
+    """What one file is bound to, beside its key; never stored in it."""
+    return "|".join(("kluis-dataset/1", room, dataset, str(version), str(part), hash_of(terms))).encode()
+
+
+def columns_of(table: pl.DataFrame, allow: dict[str, Sequence[Use]]) -> tuple[Column, ...]:
+    """Describe a table's columns and the uses its owner allows.
+
+    Args:
+        table: as it will be sealed.
+        allow: uses by column; a column not named may be put to none.
+
+    Raises:
+        PolicyError: ``allow`` names a column the table lacks.
+        UnsupportedError: a column's type has no place in an agreement.
+    """
+    unknown = sorted(set(allow) - set(table.columns))
+    if unknown:
+        raise PolicyError(f"terms: want columns of {table.columns}, got {unknown}", code="terms")
+    return tuple(
+        Column(name=name, type=_type_of(name, kind), allow=tuple(sorted(set(allow.get(name, ())))))
+        for name, kind in table.schema.items()
+    )
+
+
+def seal(table: pl.DataFrame, key: bytes, room: str, dataset: str, version: int, terms: Terms) -> bytes:
+    """Seal a table as one encrypted Parquet file.
+
+    Args:
+        table: its columns and types are those of ``terms``, in that order.
+        key: 32 bytes, used for this version of this data set alone.
+        room: 64 hex digits.
+        dataset: its name in the agreement.
+        version: from 1; every version has a key of its own.
+        terms: the owner's; part of what the file is bound to.
+
+    Raises:
+        PolicyError: the table is not what the terms describe, or lacks a privacy unit in some row.
+    """
+    terms.check(f"data set {dataset}")
+    _check_columns(table, terms, dataset)
+    if table[terms.privacy_unit].null_count():
+        raise PolicyError(
+            f"data set {dataset}: want a {terms.privacy_unit} in every row, got rows without", code="terms"
+        )
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # polars warns that the interface is unstable; pinned by the image
+        encryption = pl.ParquetEncryptionProperties(
+            footer_key=key, aad_prefix=aad_prefix(room, dataset, version, 0, terms), store_aad_prefix=False
+        )
+        table.write_parquet(out, compression="zstd", encryption=encryption)
+    return out.getvalue()
+
+
+def describe(files: Sequence[bytes]) -> tuple[Part, ...]:
+    """The parts of a data set as an agreement pins them."""
+    return tuple(Part(sha256=sha256(data).hex(), size_bytes=len(data)) for data in files)
+
+
+def check_files(files: Sequence[bytes], dataset: Dataset) -> None:
+    """Refuse files that are not the ones the agreement pins.
+
+    Raises:
+        AuthenticityError: another number of files, or another file.
+    """
+    if len(files) != len(dataset.parts):
+        raise AuthenticityError(
+            f"data set {dataset.id}: want {len(dataset.parts)} files, got {len(files)}", code="dataset"
+        )
+    for number, (data, part) in enumerate(zip(files, dataset.parts, strict=True)):
+        got = sha256(data).hex()
+        if got != part.sha256:
+            raise AuthenticityError(
+                f"data set {dataset.id} part {number}: want sha256 {part.sha256[:16]}.., got {got[:16]}..",
+                code="dataset",
+            )
+
+
+def open_sealed(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset) -> pl.DataFrame:
+    """Open a data set, inside.
+
+    1. The files are the ones the agreement pins.
+    2. Each opens with the key, as this part of this version of this data set of this room under these terms.
+    3. Its columns and types are those of the terms, and every row has its privacy unit.
+
+    Raises:
+        AuthenticityError: step 1 or 2; one message, whatever was wrong in step 2.
+        PolicyError: step 3.
+    """
+    check_files(files, dataset)  # 1
+    tables = [_open_part(data, key, room, dataset, number) for number, data in enumerate(files)]  # 2
+    table = pl.concat(tables)
+    _check_columns(table, dataset.terms, dataset.id)  # 3
+    if table[dataset.terms.privacy_unit].null_count():
+        raise PolicyError(f"data set {dataset.id}: rows without {dataset.terms.privacy_unit}", code="terms")
+    return table
+
+
+def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int) -> pl.DataFrame:
+    prefix = aad_prefix(room, dataset.id, dataset.version, number, dataset.terms)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in seal
+            decryption = pl.ParquetDecryptionProperties(footer_key=key, aad_prefix=prefix)
+            return pl.read_parquet(io.BytesIO(data), decryption=decryption)
+    except (pl.exceptions.PolarsError, OSError, ValueError, pl.exceptions.PanicException) as error:
+        raise AuthenticityError(
+            f"data set {dataset.id}: cannot be opened as the agreement has it", code="dataset"
+        ) from error
+
+
+def _check_columns(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
+    want = [(column.name, column.type) for column in terms.columns]
+    got = [(name, _type_of(name, kind)) for name, kind in table.schema.items()]
+    if got != want:
+        raise PolicyError(f"data set {dataset}: want columns {want}, got {got}", code="terms")
+
+
+def _type_of(name: str, kind: pl.DataType) -> ColumnType:
+    if kind.is_integer():
+        return "integer"
+    if kind.is_float() or kind.is_decimal():
+        return "number"
+    found: ColumnType | None = {
+        pl.String: "string",
+        pl.Boolean: "boolean",
+        pl.Date: "date",
+        pl.Datetime: "timestamp",
+    }.get(kind.base_type())  # type: ignore[assignment]
+    if found is None:
+        raise UnsupportedError(
+            f"column {name}: want a number, string, boolean, date or timestamp, got {kind}"
+        )
+    return found
+
+
+def read_plain(data: bytes, what: str) -> pl.DataFrame:
+    """Read an owner's own Parquet file before it is sealed.
+
+    Raises:
+        FormatError: it is not Parquet.
+    """
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise FormatError(f"{what}: want a Parquet file") from error

@@ -1,0 +1,77 @@
+"""DuckDB, shut in: it computes over tables it is given, and reads, writes, loads and tells nothing else.
+
+Its errors carry cell values ("Could not convert string 'Alice Smith'"), so none leaves: a caller learns the
+class of failure as a code. It has no directory to spill to; out of memory is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+import polars as pl
+
+from kluis.errors import KluisError
+
+THREADS = 4
+MEMORY = "768MB"
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_unsigned_extensions": False,
+    "python_enable_replacements": False,
+    "temp_directory": "",
+    "max_temp_directory_size": "0KB",
+    "memory_limit": MEMORY,
+    "threads": THREADS,
+    "preserve_insertion_order": True,
+}
+
+
+class AnalysisFailed(KluisError):
+    """An analysis failed inside; the code says how, and nothing says on what."""
+
+    code = "analysis_failed"
+    exit_code = 7
+    http_status = 500
+
+
+class Engine:
+    """A locked database over some tables, for one run.
+
+    Args:
+        tables: by the names that queries use.
+    """
+
+    def __init__(self, tables: Mapping[str, pl.DataFrame]) -> None:
+        self._connection = duckdb.connect(":memory:", config=_CONFIG)
+        for name, table in tables.items():
+            self._connection.register(name, table.to_arrow())
+        self._connection.execute("SET lock_configuration = true")
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Run one checked statement.
+
+        Raises:
+            AnalysisFailed: with a code; never with the engine's own words.
+        """
+        try:
+            table = self._connection.sql(sql).to_arrow_table()
+        except duckdb.OutOfMemoryException:
+            code = "analysis_memory"
+        except duckdb.Error as error:
+            code = "analysis_" + type(error).__name__.removesuffix("Exception").removesuffix("Error").lower()
+        else:
+            return pl.DataFrame(table)
+        # Raised here, outside the handler, so that no traceback or cause carries the engine's message.
+        raise AnalysisFailed(f"analysis: the engine stopped ({code})", code=code)
+
+    def count(self, sql: str) -> int:
+        """Run one checked statement that yields one whole number."""
+        return int(self.query(sql).item())
+
+    def close(self) -> None:
+        """Let go of the tables."""
+        self._connection.close()

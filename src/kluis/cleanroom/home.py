@@ -1,0 +1,218 @@
+"""A party's own folder: its keys, its data keys, what it signed, what it released; nobody else reads it.
+
+Every file is written whole or not at all and is readable by its user alone. A record that must exist once
+(a nonce, a release) is made with O_EXCL, so that two clients at once cannot both make it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+import msgspec
+
+from kluis.cleanroom.agreement import Agreement, Party, Role
+from kluis.cleanroom.documents import Document, decode, encode
+from kluis.cleanroom.exchange import NONCE_SIZE, ReleaseStatement
+from kluis.cleanroom.keys import SEALING_SECRET_SIZE, SIGNING_SIZE, SealingKey, SigningKey
+from kluis.cleanroom.terms import ColumnName, Hex32, Identifier
+from kluis.errors import PolicyError, UnavailableError, UsageError
+
+T = TypeVar("T", bound=Document)
+
+
+class Secrets(Document, frozen=True):
+    """A party's private keys."""
+
+    party: Identifier
+    signing: Annotated[bytes, msgspec.Meta(min_length=SIGNING_SIZE, max_length=SIGNING_SIZE)]
+    sealing: Annotated[bytes, msgspec.Meta(min_length=SEALING_SECRET_SIZE, max_length=SEALING_SECRET_SIZE)]
+
+
+class DataKey(Document, frozen=True):
+    """The key of one version of one data set, and the terms it was sealed under."""
+
+    room: Hex32
+    dataset: ColumnName
+    version: int
+    terms: Hex32
+    parts: tuple[Hex32, ...]
+    key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Home:
+    """One party's folder.
+
+    Args:
+        path: the folder itself.
+
+    Raises:
+        UnavailableError: there is none, or others can read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / "keys.json").is_file():
+            raise UnavailableError(
+                f"party {path.name}: no keys in {path.parent}", hint=f"kluis room init ROOM --as {path.name}"
+            )
+        self._secrets = self._read("keys.json", Secrets)
+        self.party = self._secrets.party
+        self.signing = SigningKey(self._secrets.signing)
+        self.sealing = SealingKey(self._secrets.sealing)
+
+    @classmethod
+    def create(cls, path: Path, party: str) -> Self:
+        """Make a party's folder and keys.
+
+        Raises:
+            UsageError: it is there already.
+        """
+        if (path / "keys.json").exists():
+            raise UsageError(f"party {party}: has keys in {path}")
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        secrets = Secrets(
+            party=party, signing=SigningKey.generate().secret, sealing=SealingKey.generate().secret
+        )
+        write_once(path / "keys.json", encode(secrets))
+        return cls(path)
+
+    def public(self, name: str, roles: tuple[Role, ...]) -> Party:
+        """This party as an agreement names it."""
+        return Party(
+            id=self.party,
+            name=name,
+            roles=tuple(sorted(roles)),
+            signing_key=self.signing.public,
+            sealing_key=self.sealing.public,
+        )
+
+    def keep_key(self, key: DataKey) -> None:
+        """Remember a data key.
+
+        Raises:
+            UsageError: this version of this data set is sealed already.
+        """
+        try:
+            write_once(self._key_path(key.room, key.dataset, key.version), encode(key))
+        except FileExistsError as error:
+            raise UsageError(
+                f"data set {key.dataset}: version {key.version} is sealed already",
+                hint=f"--version {key.version + 1}",
+            ) from error
+
+    def key(self, room: str, dataset: str, version: int) -> DataKey:
+        """Find a data key.
+
+        Raises:
+            UnavailableError: this party did not seal it.
+        """
+        path = self._key_path(room, dataset, version)
+        if not path.is_file():
+            raise UnavailableError(f"data set {dataset} version {version}: {self.party} has no key for it")
+        return self._read(str(path.relative_to(self.path)), DataKey)
+
+    def next_version(self, room: str, dataset: str) -> int:
+        """The first version of a data set that this party has not sealed."""
+        version = 1
+        while self._key_path(room, dataset, version).exists():
+            version += 1
+        return version
+
+    def agree(self, agreement: Agreement) -> None:
+        """Remember that this party signed an agreement."""
+        path = self.path / "agreed" / agreement.hash
+        if not path.exists():
+            write_once(path, encode(agreement))
+
+    def agreed(self, agreement_hash: str) -> bool:
+        """Tell whether this party signed an agreement, by its own record."""
+        return (self.path / "agreed" / agreement_hash).is_file()
+
+    def stop(self, agreement_hash: str) -> None:
+        """Remember that this party withdrew; whatever the room's folder says, it releases nothing more."""
+        path = self.path / "stopped" / agreement_hash
+        if not path.exists():
+            write_once(path, b"")
+
+    def stopped(self, agreement_hash: str) -> bool:
+        """Tell whether this party withdrew from an agreement, by its own record."""
+        return (self.path / "stopped" / agreement_hash).exists()
+
+    def new_nonce(self) -> bytes:
+        """Make a nonce, good for one release."""
+        nonce = os.urandom(NONCE_SIZE)
+        write_once(self.path / "nonces" / nonce.hex(), b"")
+        return nonce
+
+    def spend_nonce(self, nonce: bytes) -> bool:
+        """Use a nonce up; false if it is not one of this party's, or was used."""
+        try:
+            (self.path / "nonces" / nonce.hex()).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def record_release(self, statement: ReleaseStatement, most: int) -> None:
+        """Record a release, before its keys leave this machine.
+
+        Raises:
+            PolicyError: this run has its keys, or the agreement's runs are used up.
+        """
+        folder = self.path / "releases" / statement.agreement
+        for number in range(1, most + 1):
+            path = folder / f"{number:04}.json"
+            if path.exists():
+                if self._read(str(path.relative_to(self.path)), ReleaseStatement).run == statement.run:
+                    raise PolicyError(f"release: run {statement.run[:16]} has its keys", code="release_again")
+                continue
+            try:
+                write_once(path, encode(statement))
+            except FileExistsError:
+                continue
+            return
+        raise PolicyError(
+            f"release: want at most {most} runs under this agreement, {self.party} released {most}",
+            code="release_runs",
+        )
+
+    def releases(self, agreement_hash: str) -> tuple[ReleaseStatement, ...]:
+        """What this party released under an agreement, oldest first."""
+        folder = self.path / "releases" / agreement_hash
+        names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+        return tuple(self._read(f"releases/{agreement_hash}/{name}", ReleaseStatement) for name in names)
+
+    def _key_path(self, room: str, dataset: str, version: int) -> Path:
+        return self.path / "data" / room / f"{dataset}.v{version}.json"
+
+    def _read(self, name: str, kind: type[T]) -> T:
+        path = self.path / name
+        status = path.stat()
+        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise UnavailableError(
+                f"{path}: want it readable by its owner alone, got mode {stat.S_IMODE(status.st_mode):04o}",
+                hint=f"chmod 600 {path}",
+            )
+        return decode(path.read_bytes(), kind, path.name)
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Write a new file, whole, readable by its user alone.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # link, unlike rename, refuses to replace what is there
+    finally:
+        temporary.unlink()

@@ -1,0 +1,142 @@
+"""``plan.toml``: what one party proposes that a room does, before there is an agreement.
+
+::
+
+    expires_days = 30
+    k_min = 10
+    max_runs = 3
+
+    [code]
+    protection = ["process"]          # levels by name; nothing else is accepted
+
+    [[analysis]]
+    kind = "sql"                      # or "logistic"
+    id = "cells"
+    question = "Who dies within five years, by sex and age?"
+    inputs = ["people", "values"]
+    recipients = ["clinic"]
+    max_rows = 100
+    query = "SELECT ..."
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from kluis.cleanroom import query
+from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
+from kluis.cleanroom.room import RoomFile
+from kluis.cleanroom.terms import strictest_k
+from kluis.errors import FormatError
+
+
+class CodeRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the platform must be. No default accepts debug, a lack, or software protection by silence."""
+
+    protection: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+    counter: tuple[Literal["unwitnessed", "witnessed"], ...] = ("unwitnessed", "witnessed")
+    svn_min: int = 0
+    fresh_days: int = 31
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plan file."""
+
+    expires_days: int
+    k_min: int
+    max_runs: int
+    code: CodeRules
+    analysis: tuple[Analysis, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """The identity of the code, as measured from its file."""
+
+    image_id: str
+    mrsigner: str
+    product_id: int
+
+
+def read_plan(text: str) -> Plan:
+    """Read a plan.
+
+    Raises:
+        FormatError: not TOML, or not a plan; names the place.
+    """
+    try:
+        value: dict[str, Any] = tomllib.loads(text)
+        return msgspec.convert(value, Plan)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        message = str(error)
+        raise FormatError(f"plan: {message[:1].lower()}{message[1:]}") from error
+
+
+def draft(
+    room: RoomFile,
+    plan: Plan,
+    parties: tuple[Party, ...],
+    datasets: tuple[Dataset, ...],
+    image: Image,
+    roots: tuple[str, ...],
+    now: datetime.datetime,
+) -> Agreement:
+    """Write the agreement that a plan stands for.
+
+    Raises:
+        PolicyError: it contradicts itself, or an analysis asks for what a data set's terms do not allow.
+    """
+    created = now.replace(microsecond=0)
+    agreement = Agreement(
+        kind="kluis-agreement/1",
+        room=room.room,
+        parent="",
+        title=room.title,
+        purpose=room.purpose,
+        created=created,
+        expires=created + datetime.timedelta(days=plan.expires_days),
+        parties=parties,
+        code=Code(
+            image_id=image.image_id,
+            measurements=(Measurement(tee="process", mrenclave=image.image_id, mrsigner=image.mrsigner),),
+            product_id=image.product_id,
+            svn_min=plan.code.svn_min,
+            debug=False,
+            protection=plan.code.protection,
+            roots=roots,
+            lacks=plan.code.lacks,
+            counter=plan.code.counter,
+            fresh_seconds=plan.code.fresh_days * 86_400,
+        ),
+        datasets=datasets,
+        analyses=plan.analysis,
+        k_min=plan.k_min,
+        max_runs=plan.max_runs,
+        any_owner_may_stop=True,
+    )
+    check_analyses(agreement)
+    return agreement
+
+
+def check_analyses(agreement: Agreement) -> None:
+    """Check, without data, that every analysis asks only for what its inputs allow.
+
+    Raises:
+        PolicyError: the agreement contradicts itself.
+        QueryError: names the analysis' first offence; the enclave would refuse it likewise.
+    """
+    agreement.check()
+    for analysis in agreement.analyses:
+        inputs = tuple(agreement.dataset(name) for name in analysis.inputs)
+        if isinstance(analysis, SqlAnalysis):
+            k = strictest_k(agreement.k_min, tuple(each.terms for each in inputs))
+            query.guard(analysis.query, inputs, k)
+        else:
+            features = {analysis.outcome, *(name for arm in analysis.arms for name in arm.predictors)}
+            query.person_table(analysis.table, inputs, analysis.person, frozenset(features))

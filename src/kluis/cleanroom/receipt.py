@@ -1,0 +1,199 @@
+"""The receipt of a run: what went in, what ran, who consented; checked offline, as of its time.
+
+Its key was made inside the enclave and attested under purpose ``receipt``, over a nonce that is the hash
+of the owners' signed releases; so the receipt, the evidence and the consents belong together.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import msgspec
+
+from kluis.cleanroom import exchange
+from kluis.cleanroom.agreement import Agreement, Dataset, SignedAgreement, check_signed
+from kluis.cleanroom.documents import Document, decode, hash_of
+from kluis.cleanroom.exchange import Evidence, Release, ReleaseStatement, SignatureBytes
+from kluis.cleanroom.keys import check_signature
+from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Time, earliest
+from kluis.cleanroom.verdict import Verdict, check_evidence
+from kluis.errors import AuthenticityError, FreshnessError, PolicyError
+from kluis.hashes import sha256
+
+
+class Input(Document, frozen=True):
+    """One data set as it was opened."""
+
+    dataset: ColumnName
+    version: int
+    terms: Hex32
+    parts: tuple[Hex32, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The input that an agreement's data set is."""
+        return cls(
+            dataset=dataset.id,
+            version=dataset.version,
+            terms=hash_of(dataset.terms),
+            parts=tuple(part.sha256 for part in dataset.parts),
+        )
+
+
+class Done(Document, frozen=True):
+    """One analysis.
+
+    Attributes:
+        asked: hash of the analysis as agreed.
+        executed: SHA-256 of the SQL that ran, rules included; "" if none did.
+        k: the minimum group size that held.
+        hidden: how many groups the rules hid, as a range.
+        code: "ok", or why there is no result.
+        result: SHA-256 of the sealed result; "" if there is none.
+    """
+
+    id: Identifier
+    asked: Hex32
+    executed: str
+    k: int
+    hidden: str
+    code: str
+    result: str
+
+
+class ReceiptStatement(Document, frozen=True):
+    """What the enclave signs of a run. ``time`` is the latest that an owner signed, not the host's."""
+
+    kind: Literal["kluis-receipt/1"]
+    agreement: Hex32
+    run: Hex32
+    image_id: Hex32
+    time: Time
+    inputs: tuple[Input, ...]
+    analyses: tuple[Done, ...]
+    releases: tuple[Hex32, ...]
+
+
+class Receipt(Document, frozen=True):
+    """A receipt as the enclave gives it."""
+
+    statement: Annotated[bytes, msgspec.Meta(max_length=1024 * 1024)]
+    signature: SignatureBytes
+    evidence: Evidence
+    releases: tuple[Release, ...]
+
+
+class ReceiptFile(Document, frozen=True):
+    """A receipt with what is needed to check it offline: the agreement, and the platform's collateral."""
+
+    kind: Literal["kluis-receipt-file/1"]
+    receipt: Receipt
+    agreement: SignedAgreement
+    collateral: Annotated[bytes, msgspec.Meta(max_length=1024 * 1024)]
+
+
+@dataclass(frozen=True)
+class CheckedReceipt:
+    """A receipt whose every step held."""
+
+    statement: ReceiptStatement
+    agreement: Agreement
+    consents: tuple[ReleaseStatement, ...]
+    verdict: Verdict
+
+
+def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
+    """Check a receipt, with no network and no clock.
+
+    1. The agreement is the one asked for, and every party signed it.
+    2. Each owner signed a release for this run, in the time the agreement and its terms allow.
+    3. The receipt's evidence, as of the latest of those times, is what the agreement wants, and its
+       nonce is the hash of the releases.
+    4. The key that evidence attests under purpose ``receipt`` signed the statement.
+    5. The statement is of this agreement, run and image, and its inputs are those that were agreed.
+
+    Args:
+        file: the receipt.
+        agreement_hash: the room's name, 64 hex digits, from one's own records.
+
+    Raises:
+        KluisError: the first step that does not hold.
+    """
+    agreement = check_signed(file.agreement)
+    if agreement.hash != agreement_hash:
+        raise AuthenticityError(
+            f"receipt: want agreement {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="receipt"
+        )  # 1
+    receipt = file.receipt
+    statement = decode(receipt.statement, ReceiptStatement, "receipt")
+    consents = tuple(_consent(each, agreement, statement.run) for each in receipt.releases)  # 2
+    if tuple(each.party for each in consents) != agreement.owners:
+        raise PolicyError(f"receipt: want a release of each of {list(agreement.owners)}", code="receipt")
+    time = max(each.time for each in consents)
+    verdict = check_evidence(
+        receipt.evidence,
+        agreement.code,
+        purpose="receipt",
+        nonce=exchange.receipt_nonce(receipt.releases),
+        payload=exchange.receipt_payload(agreement.hash, statement.run),
+        collateral=file.collateral,
+        now=time,
+    )  # 3
+    if verdict.signing_key is None:
+        raise AuthenticityError("receipt: its evidence holds no Ed25519 key", code="receipt")
+    check_signature(
+        verdict.signing_key, receipt.signature, exchange.RECEIPT, receipt.statement, "receipt"
+    )  # 4
+    want = ReceiptStatement(
+        kind="kluis-receipt/1",
+        agreement=agreement.hash,
+        run=statement.run,
+        image_id=agreement.code.image_id,
+        time=time,
+        inputs=tuple(Input.of(each) for each in agreement.datasets),
+        analyses=statement.analyses,
+        releases=tuple(sha256(each.statement).hex() for each in receipt.releases),
+    )
+    if statement != want or [each.asked for each in statement.analyses] != [
+        hash_of(each) for each in agreement.analyses
+    ]:
+        raise PolicyError(
+            "receipt: says something else than the agreement and the releases beside it", code="receipt"
+        )  # 5
+    return CheckedReceipt(statement, agreement, consents, verdict)
+
+
+def check_result(checked: CheckedReceipt, sealed: bytes, analysis: str) -> None:
+    """Check that a sealed result is the one the receipt speaks of.
+
+    Raises:
+        AuthenticityError: it is another.
+    """
+    got = sha256(sealed).hex()
+    for done in checked.statement.analyses:
+        if done.id == analysis and done.result == got:
+            return
+    raise AuthenticityError(
+        f"result {analysis}: is not the one in the receipt, sha256 {got[:16]}..", code="result"
+    )
+
+
+def _consent(release: Release, agreement: Agreement, run: str) -> ReleaseStatement:
+    statement = decode(release.statement, ReleaseStatement, "release")
+    key = agreement.party(statement.party).signing_key
+    check_signature(
+        key, release.signature, exchange.RELEASE, release.statement, f"release, {statement.party}"
+    )
+    if statement.agreement != agreement.hash or statement.run != run:
+        raise PolicyError(f"release, {statement.party}: is for another run", code="receipt")
+    expires: datetime.datetime = earliest(
+        agreement.expires, tuple(each.terms for each in agreement.owned_by(statement.party))
+    )
+    if not agreement.created <= statement.time < expires:
+        window = f"{agreement.created} to {expires}"
+        raise FreshnessError(
+            f"release, {statement.party}: want a time from {window}, got {statement.time}", code="receipt"
+        )
+    return statement

@@ -1,0 +1,169 @@
+"""The owner's client: it runs on the owner's machine, verifies the enclave, and only then lets a key go.
+
+Nothing it is sent is believed. The host can at most keep it from releasing.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from kluis.cleanroom import exchange
+from kluis.cleanroom.agreement import Agreement, SignedAgreement, check_signed
+from kluis.cleanroom.documents import decode, encode, hash_of
+from kluis.cleanroom.exchange import (
+    Challenge,
+    KeyFor,
+    Offer,
+    OfferPayload,
+    Release,
+    ReleaseStatement,
+    SignedStop,
+    Stop,
+)
+from kluis.cleanroom.home import Home
+from kluis.cleanroom.keys import check_signature, seal
+from kluis.cleanroom.terms import earliest
+from kluis.cleanroom.verdict import check_evidence
+from kluis.errors import FreshnessError, PolicyError
+from kluis.formats.runtime_data import RuntimeData
+from kluis.hashes import sha256
+
+
+class Owner:
+    """One owner under one agreement.
+
+    Args:
+        home: the owner's own folder.
+        signed: the agreement; every party must have signed it, this one by its own record too.
+        stops: what the room's folder holds of withdrawals.
+
+    Raises:
+        PolicyError: not signed by this party, or an owner stopped it.
+        KluisError: the agreement is not whole.
+    """
+
+    def __init__(self, home: Home, signed: SignedAgreement, stops: Sequence[SignedStop] = ()) -> None:
+        self._home = home
+        self.agreement: Agreement = check_signed(signed)
+        if not home.agreed(self.agreement.hash):
+            raise PolicyError(
+                f"agreement {self.agreement.hash[:16]}: {home.party} did not sign it, by its own record",
+                hint=f"kluis room approve ROOM --as {home.party}",
+                code="agreement_unsigned",
+            )
+        if home.stopped(self.agreement.hash):
+            raise PolicyError(
+                f"agreement {self.agreement.hash[:16]}: {home.party} stopped it", code="stopped"
+            )
+        for each in stops:
+            check_stop(each, self.agreement)
+
+    def challenge(self) -> Challenge:
+        """Ask for evidence, over a nonce made here that is good for one release."""
+        return Challenge(agreement=self.agreement.hash, party=self._home.party, nonce=self._home.new_nonce())
+
+    def release(self, offer: Offer, collateral: bytes, now: datetime.datetime) -> Release:
+        """Verify an offer, and seal this owner's data keys to the enclave that made it.
+
+        1. The agreement and this owner's terms have not ended, by this machine's clock.
+        2. The evidence is over a nonce of this owner's that was not used before.
+        3. It is what the agreement wants of the code and its platform, under the roots the agreement
+           pins, purpose release-key; its payload is this agreement, this party, a run and its key.
+        4. The run has not had its keys, and the agreement's runs are not used up; recorded.
+
+        Args:
+            offer: as the host brought it.
+            collateral: TCB info, QE identity and CRLs as the host brought them; they are signed.
+            now: this machine's time, aware.
+
+        Raises:
+            KluisError: the first step that does not hold; no key has left.
+        """
+        agreement, party = self.agreement, self._home.party
+        owned = agreement.owned_by(party)
+        expires = earliest(agreement.expires, tuple(each.terms for each in owned))
+        if not agreement.created <= now < expires:  # 1
+            raise FreshnessError(
+                f"agreement: want a time from {agreement.created} to {expires}, got {now}",
+                code="agreement_expired",
+            )
+        document = RuntimeData.parse(offer.evidence.runtime_data)
+        if not self._home.spend_nonce(document.nonce):  # 2
+            raise FreshnessError(
+                f"offer: want a nonce that {party} made and has not used, got {document.nonce.hex()[:16]}..",
+                code="nonce",
+            )
+        payload = decode(document.payload, OfferPayload, "offer")
+        verdict = check_evidence(
+            offer.evidence,
+            agreement.code,
+            purpose="release-key",
+            nonce=document.nonce,
+            payload=exchange.offer_payload(agreement.hash, payload.run, party, payload.sealing_key),
+            collateral=collateral,
+            now=now,
+        )  # 3
+        keys = []
+        for dataset in owned:
+            kept = self._home.key(agreement.room, dataset.id, dataset.version)
+            if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(
+                each.sha256 for each in dataset.parts
+            ):
+                raise PolicyError(
+                    f"data set {dataset.id}: the agreement has other terms or files", code="terms"
+                )
+            info = exchange.release_info(agreement.hash, payload.run, party, dataset.id, dataset.version)
+            keys.append(
+                KeyFor(
+                    dataset=dataset.id,
+                    version=dataset.version,
+                    sealed=seal(payload.sealing_key, kept.key, info),
+                )
+            )
+        statement = ReleaseStatement(
+            kind="kluis-release/1",
+            agreement=agreement.hash,
+            run=payload.run,
+            party=party,
+            time=now.replace(microsecond=0),
+            evidence=sha256(offer.evidence.quote).hex(),
+            level=verdict.level,
+            rules=verdict.rules,
+            keys=tuple(keys),
+        )
+        self._home.record_release(statement, agreement.max_runs)  # 4
+        raw = encode(statement)
+        return Release(statement=raw, signature=self._home.signing.sign(exchange.RELEASE, raw))
+
+
+def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop:
+    """Withdraw from an agreement, for good; from here on this party's client releases nothing under it.
+
+    Raises:
+        PolicyError: this party owns no data under it.
+    """
+    if home.party not in agreement.owners:
+        raise PolicyError(f"agreement: {home.party} owns no data under it", code="agreement")
+    home.stop(agreement.hash)
+    raw = encode(
+        Stop(kind="kluis-stop/1", agreement=agreement.hash, party=home.party, time=now.replace(microsecond=0))
+    )
+    return SignedStop(statement=raw, signature=home.signing.sign(exchange.STOP, raw))
+
+
+def check_stop(signed: SignedStop, agreement: Agreement) -> None:
+    """Refuse to go on under an agreement that any owner stopped.
+
+    Raises:
+        PolicyError: it is a valid stop of this agreement.
+        AuthenticityError: nobody who may stop it signed this.
+    """
+    statement = decode(signed.statement, Stop, "stop")
+    key = agreement.party(statement.party).signing_key
+    check_signature(key, signed.signature, exchange.STOP, signed.statement, f"stop, {statement.party}")
+    if statement.agreement == agreement.hash and statement.party in agreement.owners:
+        raise PolicyError(
+            f"agreement {agreement.hash[:16]}: {statement.party} stopped it on {statement.time:%Y-%m-%d}",
+            code="stopped",
+        )

@@ -1,0 +1,258 @@
+"""One run, inside the enclave: offers, keys, data, analyses, results, in that order and once.
+
+Nothing here trusts its caller. It opens data that the signed agreement pins with keys that the owners
+released for this run, runs the analyses that the agreement holds, and lets out sealed results, one
+receipt, and codes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from kluis.cleanroom import datasets, exchange, model, query, results
+from kluis.cleanroom.agreement import Agreement, Analysis, Dataset, SignedAgreement, SqlAnalysis, check_signed
+from kluis.cleanroom.documents import decode, encode, hash_of
+from kluis.cleanroom.engine import AnalysisFailed, Engine
+from kluis.cleanroom.exchange import Attester, Challenge, Offer, Release, ReleaseStatement
+from kluis.cleanroom.keys import SealingKey, check_signature
+from kluis.cleanroom.receipt import Done, Input, Receipt, ReceiptStatement
+from kluis.cleanroom.terms import earliest, strictest_k
+from kluis.errors import FreshnessError, KluisError, PolicyError, UsageError
+from kluis.hashes import sha256
+
+HIDDEN = ((0, "0"), (5, "1-5"), (20, "6-20"))
+
+
+class Session:
+    """One run of one agreement.
+
+    Args:
+        attester: the runtime, which sets the purpose of every piece of evidence.
+        image_id: this enclave's own, 64 hex digits.
+        signed: the agreement, signed by every party; checked here.
+
+    Raises:
+        KluisError: the agreement is not whole, or is for other code.
+    """
+
+    def __init__(self, attester: Attester, image_id: str, signed: SignedAgreement) -> None:
+        self._attester = attester
+        self._agreement: Agreement = check_signed(signed)
+        if self._agreement.code.image_id != image_id:
+            raise PolicyError(
+                f"agreement: want image {self._agreement.code.image_id[:16]}.., this is {image_id[:16]}..",
+                code="image",
+            )
+        self._key = SealingKey.generate()
+        self._offers: dict[str, Offer] = {}
+        self._releases: dict[str, tuple[Release, ReleaseStatement]] = {}
+        self._keys: dict[str, bytes] = {}
+        self._files: dict[str, list[bytes]] = {}
+        self._ended = False
+        self.run_id = os.urandom(32).hex()
+
+    def offer(self, challenge: Challenge) -> Offer:
+        """Answer an owner's challenge: evidence over its nonce and the key made for this run.
+
+        Raises:
+            PolicyError: not an owner of this agreement, or it has its offer.
+        """
+        party = challenge.party
+        if challenge.agreement != self._agreement.hash or party not in self._agreement.owners:
+            raise PolicyError(
+                f"challenge: {party} owns no data under agreement {challenge.agreement[:16]}",
+                code="challenge",
+            )
+        if party in self._offers:
+            raise PolicyError(f"challenge: {party} has its offer for this run", code="challenge")
+        payload = exchange.offer_payload(self._agreement.hash, self.run_id, party, self._key.public)
+        self._offers[party] = Offer(
+            party=party, evidence=self._attester.release_offer(challenge.nonce, payload)
+        )
+        return self._offers[party]
+
+    def accept(self, release: Release) -> None:
+        """Take an owner's keys.
+
+        1. Its owner signed it.
+        2. It is for this agreement, this run, and the evidence that this owner was offered; and the first.
+        3. It holds a key for every data set of that owner, sealed to this run's key.
+
+        Raises:
+            AuthenticityError: step 1 or 3.
+            PolicyError: step 2.
+        """
+        statement = decode(release.statement, ReleaseStatement, "release")
+        owner = self._agreement.party(statement.party)
+        check_signature(
+            owner.signing_key, release.signature, exchange.RELEASE, release.statement, f"release, {owner.id}"
+        )  # 1
+        offer = self._offers.get(owner.id)
+        if (
+            statement.agreement != self._agreement.hash
+            or statement.run != self.run_id
+            or offer is None
+            or statement.evidence != sha256(offer.evidence.quote).hex()
+            or owner.id in self._releases
+        ):
+            raise PolicyError(f"release, {owner.id}: is not for this run", code="release")  # 2
+        owned = self._agreement.owned_by(owner.id)
+        if [(key.dataset, key.version) for key in statement.keys] != [
+            (each.id, each.version) for each in owned
+        ]:
+            raise PolicyError(
+                f"release, {owner.id}: want a key for each of {[each.id for each in owned]}", code="release"
+            )
+        opened = {}
+        for key in statement.keys:  # 3
+            info = exchange.release_info(
+                self._agreement.hash, self.run_id, owner.id, key.dataset, key.version
+            )
+            opened[key.dataset] = self._key.open(key.sealed, info)
+        self._keys.update(opened)
+        self._releases[owner.id] = (release, statement)
+
+    def add_file(self, dataset: str, data: bytes) -> None:
+        """Take the next sealed file of a data set; nothing is believed of it until it is opened.
+
+        Raises:
+            PolicyError: the agreement has no such data set, or no further file of it.
+        """
+        wanted = self._agreement.dataset(dataset)
+        files = self._files.setdefault(dataset, [])
+        if len(files) >= len(wanted.parts) or len(data) != wanted.parts[len(files)].size_bytes:
+            raise PolicyError(
+                f"data set {dataset}: part {len(files)} is not in the agreement", code="dataset"
+            )
+        files.append(data)
+
+    def run(self) -> tuple[dict[str, bytes], Receipt]:
+        """Open the data, run every analysis, seal the results, sign the receipt; once.
+
+        An analysis that fails has a code in the receipt and no result; the others run.
+
+        Returns:
+            Sealed results by analysis, and the receipt, to which the host adds the collateral.
+
+        Raises:
+            UsageError: it ran already, or an owner has not released its keys.
+            FreshnessError: an owner's clock says that the agreement or its terms have ended.
+            AuthenticityError: a file is not the one that was agreed, or a key does not open it.
+        """
+        if self._ended:
+            raise UsageError("run: this run has ended; start another", code="run_ended")
+        missing = [each for each in self._agreement.owners if each not in self._releases]
+        if missing:
+            raise UsageError(f"run: want the keys of every owner, missing {missing}", code="run_unreleased")
+        # The host could set this machine's clock: the time of a run is what the owners signed.
+        now = max(statement.time for _, statement in self._releases.values())
+        expires = earliest(self._agreement.expires, tuple(each.terms for each in self._agreement.datasets))
+        if now >= expires:
+            raise FreshnessError(
+                f"agreement: want a run before {expires}, owners say {now}", code="agreement_expired"
+            )
+        self._ended = True
+        tables = {each.id: self._open(each) for each in self._agreement.datasets}
+        sealed: dict[str, bytes] = {}
+        done = []
+        for analysis in self._agreement.analyses:
+            record, result = self._analyse(analysis, tables)
+            done.append(record)
+            if result is not None:
+                sealed[analysis.id] = result
+        return sealed, self._receipt(tuple(done), now)
+
+    def _open(self, dataset: Dataset) -> pl.DataFrame:
+        return datasets.open_sealed(
+            self._files.pop(dataset.id, []), self._keys.pop(dataset.id), self._agreement.room, dataset
+        )
+
+    def _analyse(self, analysis: Analysis, tables: Mapping[str, pl.DataFrame]) -> tuple[Done, bytes | None]:
+        inputs = tuple(self._agreement.dataset(name) for name in analysis.inputs)
+        k = strictest_k(self._agreement.k_min, tuple(each.terms for each in inputs))
+        asked = hash_of(analysis)
+        try:
+            plain, kind, executed, hidden = compute(
+                analysis, inputs, {name: tables[name] for name in analysis.inputs}, k
+            )
+        except KluisError as error:
+            return Done(
+                id=analysis.id, asked=asked, executed="", k=k, hidden="", code=error.code, result=""
+            ), None
+        recipients = tuple(self._agreement.party(name) for name in analysis.recipients)
+        sealed = results.seal_result(plain, self._agreement.hash, self.run_id, analysis.id, kind, recipients)
+        record = Done(
+            id=analysis.id,
+            asked=asked,
+            executed=sha256(executed.encode()).hex(),
+            k=k,
+            hidden=hidden,
+            code="ok",
+            result=sha256(sealed).hex(),
+        )
+        return record, sealed
+
+    def _receipt(self, done: tuple[Done, ...], time: datetime.datetime) -> Receipt:
+        releases = tuple(self._releases[owner][0] for owner in self._agreement.owners)
+        evidence = self._attester.receipt_offer(
+            exchange.receipt_nonce(releases), exchange.receipt_payload(self._agreement.hash, self.run_id)
+        )
+        statement = encode(
+            ReceiptStatement(
+                kind="kluis-receipt/1",
+                agreement=self._agreement.hash,
+                run=self.run_id,
+                image_id=self._agreement.code.image_id,
+                time=time,
+                inputs=tuple(Input.of(each) for each in self._agreement.datasets),
+                analyses=done,
+                releases=tuple(sha256(each.statement).hex() for each in releases),
+            )
+        )
+        return Receipt(
+            statement=statement,
+            signature=self._attester.sign_receipt(statement),
+            evidence=evidence,
+            releases=releases,
+        )
+
+
+def compute(
+    analysis: Analysis, inputs: Sequence[Dataset], tables: Mapping[str, pl.DataFrame], k: int
+) -> tuple[bytes, results.Format, str, str]:
+    """Run one analysis on opened tables.
+
+    Returns:
+        The plain result, its format, the SQL that ran, and how many groups were hidden, as a range.
+
+    Raises:
+        QueryError: it asks for what is not allowed.
+        AnalysisFailed: it cannot be computed; a code says how.
+    """
+    engine = Engine(tables)
+    try:
+        if isinstance(analysis, SqlAnalysis):
+            guarded = query.guard(analysis.query, tuple(inputs), k)
+            table = engine.query(guarded.sql)
+            if len(table) > analysis.max_rows:
+                raise AnalysisFailed(f"analysis: want at most {analysis.max_rows} rows", code="analysis_rows")
+            out = io.BytesIO()
+            table.write_parquet(out)
+            return out.getvalue(), "parquet", guarded.sql, _range(engine.count(guarded.hidden_sql))
+        features = frozenset((analysis.outcome, *(name for arm in analysis.arms for name in arm.predictors)))
+        checked = query.person_table(analysis.table, tuple(inputs), analysis.person, features)
+        return encode(model.run(analysis, engine.query(checked.sql), k)), "json", checked.sql, "0"
+    finally:
+        engine.close()
+
+
+def _range(hidden: int) -> str:
+    for most, text in HIDDEN:
+        if hidden <= most:
+            return text
+    return "more than 20"
