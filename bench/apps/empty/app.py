@@ -1,0 +1,10 @@
+"""The least that can be called."""
+
+from kluis.enclave import Enclave
+
+app = Enclave("bench-empty", product_id=101, svn=1)
+
+
+@app.ecall
+def nothing() -> None:
+    """Do nothing, as quickly as the boundary allows."""

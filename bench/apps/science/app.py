@@ -1,0 +1,27 @@
+"""What people bring: numpy, polars, DuckDB and scikit-learn, imported at start."""
+
+import json
+
+import workload
+
+from kluis.enclave import Enclave
+
+app = Enclave("bench-science", product_id=103, svn=1, max_message_bytes=1 << 30)
+
+
+@app.ecall
+def group_by(rows: int, threads: int) -> list[float]:
+    """Seconds of each of several runs of one group-by over a table made here."""
+    return workload.group_by(rows, threads)
+
+
+@app.ecall
+def sealed_query(sealed: bytes, key: bytes) -> bytes:
+    """Decrypt a Parquet file, query it, and seal the answer under the same key."""
+    return workload.sealed_query(sealed, key)
+
+
+@app.ecall
+def versions() -> str:
+    """The versions of what was imported."""
+    return json.dumps(workload.versions())

@@ -1,0 +1,101 @@
+"""The work itself, the same file inside and outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import warnings
+
+import duckdb
+import numpy
+import polars
+import sklearn
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+RUNS = 5
+GROUP_BY = "SELECT g, count(*) AS n, sum(v) AS s, avg(v) AS a FROM t GROUP BY g ORDER BY g"
+QUERY = (
+    "SELECT g, count(*) AS n, sum(a) AS a, sum(b) AS b, max(c) AS c, min(d) AS d FROM t GROUP BY g ORDER BY g"
+)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what was imported."""
+    return {one.__name__: one.__version__ for one in (duckdb, numpy, polars, sklearn)}
+
+
+def connect(threads: int) -> duckdb.DuckDBPyConnection:
+    """A database in memory that spills nowhere."""
+    connection = duckdb.connect(":memory:")
+    connection.execute(f"SET threads = {int(threads)}")
+    connection.execute("SET temp_directory = ''")
+    return connection
+
+
+def group_by(rows: int, threads: int) -> list[float]:
+    """Seconds of each of RUNS runs of one group-by, over a table made first."""
+    connection = connect(threads)
+    connection.execute(
+        "CREATE TABLE t AS SELECT (i * 2654435761) % 1000 AS g, (i * 40503) % 65536 / 7.0 AS v "
+        f"FROM range({int(rows)}) r(i)"
+    )
+    seconds = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        connection.execute(GROUP_BY).fetchall()
+        seconds.append(time.perf_counter() - start)
+    connection.close()
+    return seconds
+
+
+def table(rows: int) -> polars.DataFrame:
+    """A table of ``rows`` by six columns."""
+    at = numpy.arange(rows, dtype=numpy.int64)
+    spread = numpy.random.default_rng(7)
+    return polars.DataFrame(
+        {
+            "g": (at * 2654435761 % 1000).astype(numpy.int32),
+            "a": spread.normal(size=rows),
+            "b": spread.normal(size=rows),
+            "c": spread.integers(0, 1 << 40, rows),
+            "d": spread.integers(0, 1 << 20, rows).astype(numpy.int32),
+            "e": spread.integers(0, 2, rows).astype(numpy.bool_),
+        }
+    )
+
+
+def sealed(frame: polars.DataFrame, key: bytes) -> bytes:
+    """The table as Parquet with modular encryption (AES-256-GCM)."""
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # polars says that the interface may change
+        frame.write_parquet(out, encryption=polars.ParquetEncryptionProperties(footer_key=key))
+    return out.getvalue()
+
+
+def sealed_query(data: bytes, key: bytes) -> bytes:
+    """Decrypt, query, seal the answer: what a room does, without its rules."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # polars says that the interface may change
+        t = polars.read_parquet(
+            io.BytesIO(data),
+            columns=["g", "a", "b", "c", "d"],
+            decryption=polars.ParquetDecryptionProperties(footer_key=key),
+        )
+    connection = connect(2)
+    connection.register("t", t)
+    answer = polars.DataFrame(connection.sql(QUERY).to_arrow_table())
+    connection.close()
+    out = io.BytesIO()
+    answer.write_parquet(out)
+    nonce = os.urandom(12)
+    return nonce + AESGCM(key).encrypt(nonce, out.getvalue(), None)
+
+
+def plain_query(path: str) -> int:
+    """The same query by DuckDB over the plain Parquet file."""
+    connection = connect(2)
+    answer = connection.execute(QUERY.replace("FROM t", f"FROM read_parquet('{path}')")).fetchall()
+    connection.close()
+    return len(answer)

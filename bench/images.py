@@ -1,0 +1,36 @@
+"""The benchmark's own images, built from bench/apps when they are needed, into build/bench."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build" / "bench"
+SCIENCE = ("duckdb", "numpy", "polars", "pyarrow", "scikit-learn")
+SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    # heap, requirements, more lines
+    "empty": ("128MiB", (), ""),
+    "table": ("1GiB", ("pyarrow",), 'grants = ["table"]\n'),
+    "science": ("4GiB", SCIENCE, 'threads = 32\n[env]\nOMP_NUM_THREADS = "2"\nPOLARS_MAX_THREADS = "2"\n'),
+}
+
+
+@functools.cache
+def image(name: str) -> Path:
+    """Build an image once a run, from a copy of its folder with the versions that are installed here."""
+    heap, requirements, more = SETTINGS[name]
+    folder = BUILD / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE / "apps" / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    pinned = ", ".join(f'"{one}=={metadata.version(one)}"' for one in requirements)
+    (folder / "kluis.toml").write_text(f'requirements = [{pinned}]\nheap = "{heap}"\n{more}')
+    target = BUILD / f"{name}.kluis"
+    kluis = str(Path(sys.executable).with_name("kluis"))
+    command = [kluis, "build", str(folder), "-o", str(target), "--key", str(BUILD / "author.pem")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return target

@@ -1,0 +1,61 @@
+"""An empty ecall against the same bytes echoed over a unix socket by two plain Pythons."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from bench.harness import Harness, Row
+from bench.images import image
+from kluis.host import load
+
+CALLS = 2000
+FRAME_BYTES = 64
+
+ECHO = """
+import socket, sys
+peer = socket.socket(fileno=int(sys.argv[1]))
+while data := peer.recv(131072):
+    peer.send(data)
+"""
+
+
+def rows(take: Harness) -> list[Row]:
+    """One row: the median of many calls, in rounds."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-I", "-S", "-c", ECHO, str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as echo, load(image("empty")) as enclave, ours:
+        theirs.close()
+        frame = bytes(FRAME_BYTES)
+
+        def echoed() -> None:
+            ours.send(frame)
+            ours.recv(131072)
+
+        row = take.compare(
+            "empty ecall, median",
+            "the same bytes echoed over a unix socket by two plain Pythons",
+            1.5,
+            ours=lambda: median_of(enclave.nothing),
+            theirs=lambda: median_of(echoed),
+        )
+        ours.shutdown(socket.SHUT_RDWR)
+        echo.wait(10)
+    return [row]
+
+
+def median_of(call: Callable[[], object]) -> float:
+    """The median seconds of one call, over CALLS of them after a few that warm up."""
+    clock = time.perf_counter_ns
+    for _ in range(50):
+        call()
+    seconds = []
+    for _ in range(CALLS):
+        start = clock()
+        call()
+        seconds.append(clock() - start)
+    return statistics.median(seconds) / 1e9

@@ -1,0 +1,50 @@
+"""A sealed Parquet file in, a query, a sealed answer out, against DuckDB over the plain file."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from bench.harness import Harness, Row, duration, timed
+from bench.images import image
+from kluis.host import load
+
+ROWS = 10_000_000
+APP = Path(__file__).resolve().parents[1] / "apps" / "science"
+
+
+def rows(take: Harness) -> list[Row]:
+    """One row: the whole call with a warm heap; the first, cold, is reported beside it."""
+    workload = _workload()
+    key = os.urandom(32)
+    frame = workload.table(ROWS)
+    sealed = workload.sealed(frame, key)
+    with tempfile.TemporaryDirectory() as folder, load(image("science")) as enclave:
+        plain = Path(folder) / "plain.parquet"
+        frame.write_parquet(plain)
+        del frame
+        workload.plain_query(str(plain))
+        cold = timed(lambda: enclave.sealed_query(sealed, key))
+        row = take.compare(
+            "sealed Parquet in, query, sealed result out (1e7 x 6), warm heap",
+            "DuckDB on plain Parquet",
+            1.35,
+            ours=lambda: timed(lambda: enclave.sealed_query(sealed, key)),
+            theirs=lambda: timed(lambda: workload.plain_query(str(plain))),
+            beside=lambda: {"cold": duration(cold), "sealed file": f"{len(sealed) / 1e6:.0f} MB"},
+        )
+    return [row]
+
+
+def _workload() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("workload", APP / "workload.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["workload"] = module
+    spec.loader.exec_module(module)
+    return module
