@@ -91,6 +91,10 @@ class TrustAnchors:
         name = f"{root.common_name} sha256:{sha256(root.point).hex()[:16]}"
         return cls((Anchor(name=name, maker=EMULATED, point=root.point, level=ProtectionLevel(root.unit)),))
 
+    def __or__(self, other: TrustAnchors) -> TrustAnchors:
+        """Believe the anchors of both."""
+        return TrustAnchors((*self.anchors, *other.anchors))
+
     def match(self, point: bytes) -> Anchor | None:
         """The anchor whose key is ``point`` (65 bytes), or None."""
         for anchor in self.anchors:

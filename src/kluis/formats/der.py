@@ -6,8 +6,7 @@ minimal integers, booleans 0x00 or 0xff. Certificates and CRLs are read by ``cry
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Final
+from typing import Final, NamedTuple
 
 from kluis.errors import FormatError
 
@@ -17,87 +16,69 @@ OCTET_STRING: Final = 0x04
 OID: Final = 0x06
 ENUMERATED: Final = 0x0A
 SEQUENCE: Final = 0x30
-MAX_ELEMENTS: Final = 64
+MAX_PAIRS: Final = 64
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Element:
-    """One tag and its contents."""
+class Element(NamedTuple):
+    """One element: its tag and its contents."""
 
     tag: int
     content: bytes
-    what: str
 
-    def expect(self, tag: int) -> bytes:
-        """Give the contents, if the tag is ``tag``.
-
-        Raises:
-            FormatError: it is another.
-        """
-        if self.tag != tag:
-            raise FormatError(f"{self.what}: want tag {tag:#04x}, got {self.tag:#04x}", code="bad_type")
+    def octets(self, size: int, what: str) -> bytes:
+        """Read an OCTET STRING of exactly ``size`` bytes."""
+        self._expect(OCTET_STRING, what)
+        if len(self.content) != size:
+            raise FormatError(f"{what}: want {size} bytes, got {len(self.content)}", code="bad_length")
         return self.content
 
-    def children(self) -> list[Element]:
-        """Read a SEQUENCE into its elements, at most 64."""
-        data, position = self.expect(SEQUENCE), 0
-        found: list[Element] = []
-        while position < len(data):
-            if len(found) == MAX_ELEMENTS:
-                raise FormatError(f"{self.what}: more than {MAX_ELEMENTS} elements", code="too_large")
-            element, position = _element(data, position, self.what)
-            found.append(element)
-        return found
-
-    def pair(self) -> tuple[str, Element]:
-        """Read a SEQUENCE of an object identifier and one value."""
-        children = self.children()
-        if len(children) != 2:
-            raise FormatError(f"{self.what}: want 2 elements, got {len(children)}", code="bad_length")
-        return children[0].oid(), children[1]
-
-    def oid(self) -> str:
-        """Read an OBJECT IDENTIFIER as dotted numbers."""
-        data = self.expect(OID)
-        if not data or data[-1] & 0x80:
-            raise FormatError(f"{self.what}: object identifier is cut short", code="bad_encoding")
-        arcs, value, fresh = [], 0, True
-        for byte in data:
-            if fresh and byte == 0x80:
-                raise FormatError(f"{self.what}: object identifier is not minimal", code="bad_encoding")
-            value = value << 7 | byte & 0x7F
-            fresh = not byte & 0x80
-            if fresh:
-                arcs.append(value)
-                value = 0
-        first = min(arcs[0] // 40, 2)
-        return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
-
-    def octets(self, size: int) -> bytes:
-        """Read an OCTET STRING of exactly ``size`` bytes."""
-        data = self.expect(OCTET_STRING)
-        if len(data) != size:
-            raise FormatError(f"{self.what}: want {size} bytes, got {len(data)}", code="bad_length")
-        return data
-
-    def integer(self, limit: int, tag: int = INTEGER) -> int:
-        """Read an INTEGER (or ENUMERATED) in 0..limit."""
-        data = self.expect(tag)
-        if not data or (len(data) > 1 and data[0] == 0 and not data[1] & 0x80):
-            raise FormatError(f"{self.what}: integer is not minimal", code="bad_encoding")
-        value = int.from_bytes(data, "big", signed=True)
-        if not 0 <= value <= limit:
-            raise FormatError(f"{self.what}: want 0..{limit}, got {value}", code="bad_encoding")
+    def integer(self, limit: int, what: str, tag: int = INTEGER) -> int:
+        """Read an INTEGER, or ENUMERATED, in 0..limit."""
+        self._expect(tag, what)
+        data = self.content
+        if not data or (len(data) > 1 and data[0] == 0 and data[1] < 0x80):
+            raise FormatError(f"{what}: integer is not minimal", code="bad_encoding")
+        value = int.from_bytes(data, "big")
+        if data[0] >= 0x80 or value > limit:
+            raise FormatError(f"{what}: want 0..{limit}, got {data[:8].hex()}", code="bad_encoding")
         return value
 
-    def boolean(self) -> bool:
+    def boolean(self, what: str) -> bool:
         """Read a BOOLEAN."""
-        data = self.expect(BOOLEAN)
-        if data not in (b"\x00", b"\xff"):
+        self._expect(BOOLEAN, what)
+        if self.content not in (b"\x00", b"\xff"):
             raise FormatError(
-                f"{self.what}: boolean must be 00 or ff, found {data.hex()}", code="bad_encoding"
+                f"{what}: boolean must be 00 or ff, found {self.content[:8].hex()}", code="bad_encoding"
             )
-        return data == b"\xff"
+        return self.content == b"\xff"
+
+    def pairs(self, what: str) -> list[tuple[bytes, Element]]:
+        """Read a SEQUENCE of SEQUENCEs of an object identifier and one value, at most 64.
+
+        Returns:
+            Each identifier, encoded as :func:`oid` does, and its value.
+        """
+        self._expect(SEQUENCE, what)
+        data, position = self.content, 0
+        found: list[tuple[bytes, Element]] = []
+        while position < len(data):
+            if len(found) == MAX_PAIRS:
+                raise FormatError(f"{what}: more than {MAX_PAIRS} entries", code="too_large")
+            tag, start, end = _bounds(data, position, len(data), what)
+            name_tag, _, name_end = _bounds(data, start, end, what)
+            value_tag, value_start, value_end = _bounds(data, name_end, end, what)
+            if tag != SEQUENCE or name_tag != OID or value_end != end:
+                raise FormatError(
+                    f"{what} at {position:#x}: want a sequence of an identifier and one value",
+                    code="bad_type",
+                )
+            found.append((data[start:name_end], Element(value_tag, data[value_start:value_end])))
+            position = end
+        return found
+
+    def _expect(self, tag: int, what: str) -> None:
+        if self.tag != tag:
+            raise FormatError(f"{what}: want tag {tag:#04x}, got {self.tag:#04x}", code="bad_type")
 
 
 def parse(data: bytes, what: str) -> Element:
@@ -106,10 +87,10 @@ def parse(data: bytes, what: str) -> Element:
     Raises:
         FormatError: the encoding is not DER, or bytes follow it.
     """
-    element, end = _element(data, 0, what)
+    tag, start, end = _bounds(data, 0, len(data), what)
     if end != len(data):
         raise FormatError(f"{what} at {end:#x}: {len(data) - end} bytes after the end", code="trailing_data")
-    return element
+    return Element(tag, data[start:end])
 
 
 def element(tag: int, *contents: bytes) -> bytes:
@@ -135,7 +116,7 @@ def oid(dotted: str) -> bytes:
 
 
 def integer(value: int, tag: int = INTEGER) -> bytes:
-    """Write a non-negative INTEGER (or ENUMERATED)."""
+    """Write a non-negative INTEGER, or ENUMERATED."""
     return element(tag, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
@@ -144,21 +125,22 @@ def boolean(value: bool) -> bytes:
     return element(BOOLEAN, b"\xff" if value else b"\x00")
 
 
-def _element(data: bytes, position: int, what: str) -> tuple[Element, int]:
-    if len(data) - position < 2:
+def _bounds(data: bytes, position: int, limit: int, what: str) -> tuple[int, int, int]:
+    """The tag of the element at ``position``, and where its contents start and end."""
+    start = position + 2
+    if start > limit:
         raise FormatError(f"{what} at {position:#x}: element is cut short", code="truncated")
     tag, size = data[position], data[position + 1]
-    start = position + 2
     if tag & 0x1F == 0x1F:
         raise FormatError(f"{what} at {position:#x}: long tags are not used here", code="bad_encoding")
-    if size & 0x80:
+    if size >= 0x80:
         count = size & 0x7F
-        raw = data[start : start + count]
+        raw = data[start : min(start + count, limit)]
         size, start = int.from_bytes(raw, "big"), start + count
         if not 1 <= count <= 4 or len(raw) != count or size < 0x80 or raw[0] == 0:
             raise FormatError(f"{what} at {position:#x}: length is not minimal", code="bad_encoding")
-    if start + size > len(data):
+    if start + size > limit:
         raise FormatError(
-            f"{what} at {position:#x}: needs {size} bytes, {len(data) - start} left", code="truncated"
+            f"{what} at {position:#x}: needs {size} bytes, {limit - start} left", code="truncated"
         )
-    return Element(tag, data[start : start + size], what), start + size
+    return tag, start, start + size

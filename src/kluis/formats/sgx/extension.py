@@ -84,31 +84,43 @@ def parse(data: bytes) -> SgxExtension:
     Raises:
         FormatError: not DER, an entry missing, repeated, unknown or out of range.
     """
-    top = _entries(der.parse(data, _WHAT), "", {1, 2, 3, 4, 5}, {6, 7})
-    tcb = _entries(top[2], "2.", set(_TCB_ORDER), set())
-    configuration = None
-    if 7 in top:
-        flags = _entries(top[7], "7.", {1, 2, 3}, set())
-        if tuple(flags) != (1, 2, 3):
-            raise FormatError(f"{_WHAT}.7: entries are out of order", code="bad_encoding")
-        configuration = Configuration(
-            dynamic_platform=flags[1].boolean(),
-            cached_keys=flags[2].boolean(),
-            smt_enabled=flags[3].boolean(),
-        )
+    top = _entries(der.parse(data, _WHAT), _WHAT, _TOP, required=5)
+    tcb = _entries(top[2], f"{_WHAT}.2", _TCB, required=18)
     return SgxExtension(
-        ppid=top[1].octets(16),
-        components=tuple(tcb[i].integer(255) for i in range(1, COMPONENTS + 1)),
-        pcesvn=tcb[17].integer(0xFFFF),
-        cpusvn=tcb[18].octets(16),
-        pceid=top[3].octets(2),
-        fmspc=top[4].octets(6),
-        sgx_type=top[5].integer(2, der.ENUMERATED),
-        platform_instance_id=top[6].octets(16) if 6 in top else None,
-        configuration=configuration,
+        ppid=top[1].octets(16, f"{_WHAT}.1"),
+        components=tuple([tcb[i].integer(255, f"{_WHAT}.2") for i in _COMPONENT_RANGE]),
+        pcesvn=tcb[17].integer(0xFFFF, f"{_WHAT}.2.17"),
+        cpusvn=tcb[18].octets(16, f"{_WHAT}.2.18"),
+        pceid=top[3].octets(2, f"{_WHAT}.3"),
+        fmspc=top[4].octets(6, f"{_WHAT}.4"),
+        sgx_type=top[5].integer(2, f"{_WHAT}.5", der.ENUMERATED),
+        platform_instance_id=top[6].octets(16, f"{_WHAT}.6") if 6 in top else None,
+        configuration=_configuration(top[7]) if 7 in top else None,
         order=tuple(top),
         tcb_order=tuple(tcb),
     )
+
+
+def _configuration(value: der.Element) -> Configuration:
+    what = f"{_WHAT}.7"
+    flags = _entries(value, what, _FLAGS, required=3)
+    if tuple(flags) != (1, 2, 3):
+        raise FormatError(f"{what}: entries are out of order", code="bad_encoding")
+    return Configuration(
+        dynamic_platform=flags[1].boolean(what),
+        cached_keys=flags[2].boolean(what),
+        smt_enabled=flags[3].boolean(what),
+    )
+
+
+def _names(under: str, count: int) -> dict[bytes, int]:
+    return {der.oid(f"{OID}.{under}{index}"): index for index in range(1, count + 1)}
+
+
+_TOP: Final = _names("", 7)
+_TCB: Final = _names("2.", 18)
+_FLAGS: Final = _names("7.", 3)
+_COMPONENT_RANGE: Final = range(1, COMPONENTS + 1)
 
 
 def _pair(suffix: str, value: bytes) -> bytes:
@@ -116,18 +128,18 @@ def _pair(suffix: str, value: bytes) -> bytes:
 
 
 def _entries(
-    sequence: der.Element, under: str, required: set[int], optional: set[int]
+    sequence: der.Element, what: str, names: dict[bytes, int], *, required: int
 ) -> dict[int, der.Element]:
-    names = {f"{OID}.{under}{index}": index for index in required | optional}
+    pairs = sequence.pairs(what)
     found: dict[int, der.Element] = {}
-    for child in sequence.children():
-        oid, value = child.pair()
+    for oid, value in pairs:
         index = names.get(oid)
         if index is None:
-            raise FormatError(f"{_WHAT}: unknown entry {oid}", code="bad_type")
-        if index in found:
-            raise FormatError(f"{_WHAT}: entry {oid} stands twice", code="duplicate_key")
-        found[index] = dataclasses.replace(value, what=f"{_WHAT}.{under}{index}")
-    if missing := required - set(found):
-        raise FormatError(f"{_WHAT}: entry {under}{min(missing)} is missing", code="truncated")
+            raise FormatError(f"{what}: entry {oid.hex()} is not known", code="bad_type")
+        found[index] = value
+    if len(found) != len(pairs):
+        raise FormatError(f"{what}: an entry stands twice", code="duplicate_key")
+    for index in range(1, required + 1):
+        if index not in found:
+            raise FormatError(f"{what}: entry {index} is missing", code="truncated")
     return found

@@ -1,0 +1,106 @@
+"""Attestation results: what appraisal found, rule by rule.
+
+Tiers are those of EAR and AR4SI (IETF RATS), worst first. A result has no truth value: it is read,
+or required.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from datetime import datetime
+from typing import Never
+
+from kluis.errors import FreshnessError, PolicyError
+from kluis.evidence.levels import MEANINGS
+from kluis.evidence.model import Claims
+from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.runtime_data import RuntimeData
+
+
+class Verdict(enum.StrEnum):
+    """What the result comes to, worst first."""
+
+    CONTRAINDICATED = "contraindicated"
+    WARNING = "warning"
+    AFFIRMING = "affirming"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of the policy, and what it found.
+
+    Attributes:
+        name: stable, snake_case.
+        ok: whether the evidence meets it.
+        want: what the policy asks.
+        got: what the evidence has.
+        fix: what would mend it; None where it is met.
+        stale: whether failing it means old rather than wrong.
+    """
+
+    name: str
+    ok: bool
+    want: str
+    got: str
+    fix: str | None
+    stale: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """The judgement of one piece of evidence under one policy.
+
+    Attributes:
+        verdict: ``affirming`` if every rule is met and nothing needs telling.
+        rules: all of them, in the policy's order.
+        warnings: what the policy accepts and a reader should know.
+        claims: verified.
+        runtime_data: proven by the report data, or None.
+        launch: proven by CONFIGID, or None.
+        appraised_at: the time that appraisal was given.
+    """
+
+    verdict: Verdict
+    rules: tuple[Rule, ...]
+    warnings: tuple[str, ...]
+    claims: Claims
+    runtime_data: RuntimeData | None
+    launch: LaunchConfiguration | None
+    appraised_at: datetime
+
+    def __bool__(self) -> Never:
+        raise TypeError("AttestationResult has no truth value: read .verdict, or call .require()")
+
+    @property
+    def failed(self) -> tuple[Rule, ...]:
+        """The rules that the evidence does not meet."""
+        return tuple(rule for rule in self.rules if not rule.ok)
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        if failed := self.failed:
+            return f"{self.verdict} ({len(failed)} of {len(self.rules)} rules failed)"
+        return f"{self.verdict} ({len(self.rules)} rules met)"
+
+    @property
+    def not_kept_out(self) -> tuple[str, ...]:
+        """What this protection level does not keep out."""
+        return MEANINGS[self.claims.level].lets_in
+
+    def require(self) -> None:
+        """Go on only if every rule is met.
+
+        Raises:
+            FreshnessError: all that fails is stale.
+            PolicyError: anything else fails; the message names each rule, want and got.
+        """
+        failed = self.failed
+        if not failed:
+            return
+        message = f"{self.verdict}: " + "; ".join(
+            f"{rule.name}: want {rule.want}, got {rule.got}" for rule in failed
+        )
+        error = FreshnessError if all(rule.stale for rule in failed) else PolicyError
+        raise error(message, hint=failed[0].fix, code=failed[0].name)
