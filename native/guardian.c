@@ -49,9 +49,9 @@ static void become(uid_t uid, gid_t gid, int keep) {
 }
 
 static void make_region(size_t size, const char *without) {
-    int fd = (int)syscall(SYS_memfd_secret, 0);
-    if (fd < 0 && strstr(without, "secret-memory")) fd = (int)syscall(SYS_memfd_create, "heap", 0);
-    if (fd < 0) refuse("memfd_secret");
+    int plain = strstr(without, "secret-memory") != NULL;
+    int fd = (int)(plain ? syscall(SYS_memfd_create, "heap", 0) : syscall(SYS_memfd_secret, 0));
+    if (fd < 0) refuse("memory for the heap");
     if (ftruncate(fd, (off_t)size)) refuse("size the heap");
     if (fd != SECRET_HEAP_FD) {
         if (dup2(fd, SECRET_HEAP_FD) < 0) refuse("hand over the heap");

@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ from kluis.tee.platform.policy import LaunchPolicy
 from kluis.tee.process import linux, native, sandbox
 
 HANDSHAKE_SECONDS = 20.0
+DYING_SECONDS = 0.05
+"""How long an enclave whose session broke may take to leave its own exit status; then it is ended."""
 KNOWN_LACKS = frozenset(linux.FIXES)
 
 
@@ -215,9 +218,10 @@ class Launcher:
             end.settimeout(None)
             session.serve(end, sealed, running.who, self._root)
         except (KluisError, OSError):
-            self.kill(running.name)
+            time.sleep(DYING_SECONDS)
         finally:
             end.close()
+            self.kill(running.name)
 
     def _ended(self, name: str, status: int, words: str, tell: Callable[[int, str], None]) -> None:
         with self._lock:
