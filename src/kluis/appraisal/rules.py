@@ -109,7 +109,7 @@ def _platform_rules(claims: Claims, policy: Policy, now: datetime) -> Iterator[R
         "advisories",
         not unaccepted,
         want=f"only {_either(policy.advisories)}" if policy.advisories else "none",
-        got=", ".join(sorted(unaccepted)) or "none beyond",
+        got=", ".join(sorted(unaccepted)) or ABSENT,
         fix="update the platform, or accept the advisories in the policy",
     )
     yield _rule(
@@ -259,7 +259,7 @@ def _launch_rules(
         "missing",
         launched is not None and not lacks,
         want=f"only {_either(binding.missing)}" if binding.missing else "none",
-        got=(", ".join(sorted(lacks)) or "none beyond") if launched else why,
+        got=(", ".join(sorted(lacks)) or ABSENT) if launched else why,
         fix="kluis doctor says how this machine gets them",
     )
     yield _rule(
@@ -274,7 +274,7 @@ def _launch_rules(
         "insecure",
         launched is not None and grants <= binding.insecure,
         want=f"only {_either(binding.insecure)}" if binding.insecure else "none",
-        got=(", ".join(sorted(grants - binding.insecure)) or "none beyond") if launched else why,
+        got=(", ".join(sorted(grants - binding.insecure)) or ABSENT) if launched else why,
         fix="build the image without the grant, or accept it in the policy",
     )
     if not claims.debug:

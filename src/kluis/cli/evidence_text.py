@@ -1,0 +1,171 @@
+"""Evidence, claims and results as lines for people and as values for ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from kluis.appraisal import AttestationResult
+from kluis.appraisal.rules import short
+from kluis.evidence import Claims
+from kluis.evidence.levels import MEANINGS
+from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.sgx.quote import Quote
+from kluis.formats.sgx.report import Flag
+
+
+def quote(
+    parsed: Quote, runtime: RuntimeData | None, launch: LaunchConfiguration | None
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """A quote's fields, unverified: for JSON, and as rows."""
+    body = parsed.body
+    value: dict[str, Any] = {
+        "verified": False,
+        "kind": "SGX quote v3",
+        "user_data": parsed.header.user_data.hex(),
+        "mrenclave": body.mrenclave.hex(),
+        "mrsigner": body.mrsigner.hex(),
+        "product_id": body.isvprodid,
+        "svn": body.isvsvn,
+        "debug": body.debug,
+        "flags": [flag.name for flag in Flag if flag & body.flags],
+        "cpusvn": body.cpusvn.hex(),
+        "config_id": body.configid.hex(),
+        "family_id": body.isvfamilyid.hex(),
+        "report_data": body.report_data.hex(),
+        "certification_type": parsed.certification_type,
+    }
+    if runtime is not None:
+        value["runtime_data"] = _runtime(runtime)
+    if launch is not None:
+        value["launch"] = _launch(launch)
+    rows = [(name, _shown(item)) for name, item in value.items() if name not in ("runtime_data", "launch")]
+    for name in ("runtime_data", "launch"):
+        rows += [(f"{name}.{key}", _shown(item)) for key, item in value.get(name, {}).items()]
+    ascii_marks = [parsed.header.user_data, body.isvfamilyid]
+    if any(mark.startswith(b"KLUIS-NO-HARDWAR") for mark in ascii_marks):
+        rows.append(("note", "says of itself that no hardware made it"))
+    return value, rows
+
+
+def claims(value: Claims) -> dict[str, Any]:
+    """Claims, for JSON."""
+    return {
+        "kind": value.kind,
+        "protection": value.level,
+        "anchor": value.anchor,
+        "debug": value.debug,
+        "measurement": str(value.measurement),
+        "signer": str(value.signer),
+        "product_id": value.product_id,
+        "svn": value.svn,
+        "config_id": value.config_id.hex() if value.config_id is not None else None,
+        "report_data": value.report_data.hex(),
+        "tcb": {
+            "status": value.tcb.status,
+            "platform": value.tcb.platform,
+            "quoting_enclave": value.tcb.quoting_enclave,
+            "date": _zulu(value.tcb.date) if value.tcb.date else None,
+            "advisories": list(value.tcb.advisories),
+            "evaluation": value.tcb.evaluation,
+        },
+        "platform": {"id": value.platform.id.hex(), "kind": value.platform.kind.hex()},
+        "collateral_issued": _zulu(value.collateral_issued),
+        "valid_until": _zulu(value.valid_until),
+        "verified_at": _zulu(value.verified_at),
+    }
+
+
+def authentic(value: Claims) -> list[str]:
+    """What verification proved, one line a claim."""
+    tcb = value.tcb
+    rows = (
+        ("authentic", f"{value.kind}, PCK chain to {value.anchor}"),
+        ("collateral", f"issued {_zulu(value.collateral_issued)}, valid until {_zulu(value.valid_until)}"),
+        ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
+        ("measurement", str(value.measurement)),
+        ("signer", f"{value.signer} product {value.product_id} svn {value.svn}"),
+        ("debug", "on: open to its host" if value.debug else "off"),
+    )
+    return [f"ok    {name:<21} {shown}" for name, shown in rows]
+
+
+def level(value: Claims) -> Iterator[str]:
+    """What the protection level is worth, and what it does not keep out."""
+    meaning = MEANINGS[value.level]
+    yield f"protection {value.level}: keys made by {meaning.keys}; keeps out {meaning.keeps_out}"
+    yield "not kept out:"
+    for item in meaning.lets_in:
+        yield f"  - {item}"
+
+
+def result(value: AttestationResult) -> dict[str, Any]:
+    """An attestation result, for JSON."""
+    return {
+        "verdict": value.verdict,
+        "rules": [
+            {"name": rule.name, "ok": rule.ok, "want": rule.want, "got": rule.got, "fix": rule.fix}
+            for rule in value.rules
+        ],
+        "warnings": list(value.warnings),
+        "not_kept_out": list(value.not_kept_out),
+        "claims": claims(value.claims),
+        "runtime_data": _runtime(value.runtime_data) if value.runtime_data else None,
+        "launch": _launch(value.launch) if value.launch else None,
+        "appraised_at": _zulu(value.appraised_at),
+    }
+
+
+def result_lines(value: AttestationResult) -> Iterator[str]:
+    """An attestation result: one check a line, the verdict, and what the level does not keep out."""
+    yield f"ok    {'authentic':<21} {value.claims.kind}, PCK chain to {value.claims.anchor}"
+    for rule in value.rules:
+        if rule.ok:
+            yield f"ok    {rule.name:<21} {rule.got if rule.got != 'it' else rule.want}"
+        else:
+            yield f"FAIL  {rule.name:<21} want {rule.want}, got {rule.got}"
+            yield f"      {'':<21} fix: {rule.fix}"
+    for warning in value.warnings:
+        yield f"note  {warning}"
+    yield f"tier  {value.summary}"
+    yield from level(value.claims)
+
+
+def _runtime(value: RuntimeData) -> dict[str, Any]:
+    return {
+        "purpose": value.purpose,
+        "image_id": value.image_id.hex(),
+        "nonce": value.nonce.hex(),
+        "keys": [dict(key) for key in value.keys],
+        "payload_bytes": len(value.payload),
+        "payload": short(value.payload),
+    }
+
+
+def _launch(value: LaunchConfiguration) -> dict[str, Any]:
+    return {
+        "level": value.level,
+        "heap_bytes": value.heap_bytes,
+        "threads": value.threads,
+        "grants": list(value.grants),
+        "missing": list(value.missing),
+        "counter": value.counter,
+    }
+
+
+def _zulu(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(str, value)) or "none"
+        case "":
+            return "none"
+        case _:
+            return str(value)
