@@ -75,7 +75,8 @@ class _Object:
                     raise FormatError(f"{self.what}: dynamic section: want at most {_MAX_DYNAMIC} bytes")
                 dynamic = self.take(offset, length, "dynamic section")
             elif kind == _PT_INTERP:
-                interpreter = self.take(offset, min(length, 4096), "interpreter").split(b"\0")[0].decode()
+                raw = self.take(offset, min(length, 4096), "interpreter")
+                interpreter = os.fsdecode(raw.split(b"\0")[0])
         return self.entries(dynamic, loads, interpreter)
 
     def entries(self, table: bytes, loads: list[tuple[int, int, int]], interpreter: str | None) -> Dynamic:

@@ -1,7 +1,7 @@
 """Requirements, and the lock that pins each of them to the hash of one wheel.
 
 A lock is a requirements file of pip's, in hash-checking mode, with a first line that says what it was
-made from: ``# kluis lock for cpython-311: sha256:...`` over the requirements and Kluis's own pins.
+made from: ``# kluis lock for cpython-311: sha256:...`` over the requirements.
 
 Spec: PEP 508, and pip's "Secure installs" (hash-checking mode) and "Installation report", version 1.
 """
@@ -63,7 +63,7 @@ def lines(text: str, what: str) -> list[str]:
         if not line:
             continue
         bare = _HASH.sub("", line).strip()
-        if not _REQUIREMENT.fullmatch(bare):
+        if not _REQUIREMENT.fullmatch(bare) or "--" in bare:
             raise UsageError(f"{what}: want a line such as polars==2.1.0, got {line[:120]!r}")
         found.append(" ".join(line.split()))
     return found
@@ -98,13 +98,12 @@ def hashed(requirements: Iterable[str]) -> bool:
     return any("--hash" in line for line in requirements)
 
 
-def digest(requirements: Iterable[str], own: Mapping[str, str]) -> str:
+def digest(requirements: Iterable[str]) -> str:
     """What a lock was made from, in 64 hex digits."""
-    parts = [*sorted(requirements), *(f"{key}=={value}" for key, value in sorted(own.items()))]
-    return sha256("\n".join(parts).encode()).hex()
+    return sha256("\n".join(sorted(requirements)).encode()).hex()
 
 
-def load(path: Path, requirements: list[str], own: Mapping[str, str]) -> list[Pin]:
+def load(path: Path, requirements: list[str]) -> list[Pin]:
     """Read the lock at ``path``, made from these requirements.
 
     Raises:
@@ -117,9 +116,9 @@ def load(path: Path, requirements: list[str], own: Mapping[str, str]) -> list[Pi
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     first = text.partition("\n")[0]
-    if first != _first_line(requirements, own):
+    if first != _first_line(requirements):
         raise UsageError(
-            f"{path.name}: was made from other requirements, or for another release of Kluis",
+            f"{path.name}: was made from other requirements",
             hint=f"remove {path} and build again; it is then locked anew",
         )
     return pins(lines(text, path.name), path.name)
@@ -141,7 +140,7 @@ def make(path: Path, requirements: list[str], own: Mapping[str, str]) -> list[Pi
         options = ["--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
         pip.run(["install", *options, "-r", str(wanted), "-c", str(held)], "requirements")
         chosen = _chosen(report)
-    text = _first_line(requirements, own) + "\n"
+    text = _first_line(requirements) + "\n"
     text += "".join(
         f"{key}=={version} --hash=sha256:{digest}\n"
         for key, version, digest in sorted(chosen)
@@ -154,8 +153,8 @@ def make(path: Path, requirements: list[str], own: Mapping[str, str]) -> list[Pi
     return pins(lines(text, path.name), path.name)
 
 
-def _first_line(requirements: Iterable[str], own: Mapping[str, str]) -> str:
-    return f"# kluis lock for {sys.implementation.cache_tag}: sha256:{digest(requirements, own)}"
+def _first_line(requirements: Iterable[str]) -> str:
+    return f"# kluis lock for {sys.implementation.cache_tag}: sha256:{digest(requirements)}"
 
 
 def _chosen(report: Path) -> list[tuple[str, str, str]]:

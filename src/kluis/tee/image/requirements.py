@@ -63,7 +63,7 @@ def _locked(
         return lock.pins(listed, what)
     path = directory / lock.name()
     if path.exists():
-        return lock.load(path, listed, own)
+        return lock.load(path, listed)
     say(f"locking requirements by hash in {path}")
     return lock.make(path, listed, own)
 

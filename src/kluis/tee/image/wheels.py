@@ -56,7 +56,7 @@ def unpack(wheel: Path, folder: Path) -> list[Source]:
             found = list(_files(archive, what, folder))
         _prune(folder, {folder / file.path for file in found})
         return found
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise FormatError(f"{what}: is not a wheel that can be read: {error}") from error
     except OSError as error:
         raise UnavailableError(f"{what}: cannot be unpacked: {error}") from error

@@ -1,0 +1,64 @@
+"""ELF files: what a real one needs is read, and a damaged one is a format error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kluis.errors import FormatError
+from kluis.tee.image import elf
+
+REAL = Path("/bin/true").resolve()
+DATA = REAL.read_bytes()
+
+
+def test_a_real_program() -> None:
+    """A program names its loader and the libraries it needs."""
+    found = elf.read(REAL)
+    assert found is not None
+    assert found.interpreter == "/lib64/ld-linux-x86-64.so.2"
+    assert "libc.so.6" in found.needed
+    assert found.soname is None
+
+
+def test_a_real_library() -> None:
+    """A library names itself."""
+    found = elf.read(Path("/lib/x86_64-linux-gnu/libc.so.6"))
+    assert found is not None
+    assert found.soname == "libc.so.6"
+    assert found.needed == ("ld-linux-x86-64.so.2",)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"#!/bin/sh\n", b"\x7fELF", DATA[:4] + b"\x01" + DATA[5:], b"\x7fELF" * 30]
+)
+def test_not_for_this_loader(tmp_path: Path, data: bytes) -> None:
+    """Scripts, stubs and objects for other machines are told apart, not understood."""
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    assert elf.read(path) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 1024), st.integers(0, 255)), max_size=4), st.integers(64, len(DATA)))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_only_our_errors_escape(tmp_path: Path, edits: list[tuple[int, int]], size: int) -> None:
+    """A damaged header or table is refused or passed over; nothing else happens."""
+    data = bytearray(DATA[:size])
+    for at, value in edits:
+        if at < len(data):
+            data[at] = value
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    try:
+        elf.read(path)
+    except FormatError:
+        return
+
+
+def test_the_running_interpreter_is_readable() -> None:
+    """The interpreter itself is an object that the loader could load."""
+    assert elf.read(Path(sys.executable).resolve()) is not None
