@@ -103,14 +103,14 @@ def test_result_is_for_its_recipient(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": "33" * 32}, "evidence image id: want 1111111111111111.., got 3333333333333333.."),
-        ({"mrsigner": "33" * 32}, "enclave: signer: want 2222222222222222.., got 3333333333333333.."),
-        ({"product_id": 1}, "enclave: product_id: want 31, got 1"),
-        ({"svn": 0}, "enclave: svn: want 1 or more, got 0"),
-        ({"missing": ("memory",)}, "enclave: lacks: want nothing, got memory"),
+        ({"image_id": "33" * 32}, "contraindicated: measurement: want 11111111..1111, got 33333333..3333"),
+        ({"mrsigner": "33" * 32}, "contraindicated: signer: want 2222222222222222.., got 3333333333333333.."),
+        ({"product_id": 1}, "contraindicated: product_id: want 31, got 1"),
+        ({"svn": 0}, "contraindicated: svn: want at least 1, got 0"),
+        ({"missing": ("memory",)}, "contraindicated: missing: want none, got memory"),
         (
             {"debug": True},
-            "enclave: debug: want off, got on; protection: want process, got none",
+            "contraindicated: protection: want process, got none; debug: want off, got on",
         ),
     ],
     ids=["image", "signer", "product", "svn", "lack", "debug"],
@@ -146,9 +146,9 @@ def test_relay(stage: Stage) -> None:
     relayed = exchange.Offer(
         party="clinic", evidence=stage.attester.quote(Purpose.CLI, challenge.nonce, payload)
     )
-    with pytest.raises(AuthenticityError) as caught:
+    with pytest.raises(PolicyError) as caught:
         owner.release(relayed, stage.platform.collateral(), NOW)
-    assert caught.value.message == "evidence purpose: want release-key, got cli"
+    assert caught.value.message == "contraindicated: purpose: want release-key, got cli"
 
 
 def test_replayed_offer(stage: Stage) -> None:
@@ -165,16 +165,23 @@ def test_runtime_data_swapped(stage: Stage) -> None:
     """Runtime data that the quote is not over is refused: the key in it is not the enclave's."""
     session, owner = stage.session(), stage.owner("clinic")
     offer = session.offer(owner.challenge())
-    changed = offer.evidence.runtime_data.replace(b'"version":1', b'"version":1', 1)[:-1] + b"}"
-    other = stage.attester.release_offer(b"n" * 32, b"x").runtime_data
-    assert changed == offer.evidence.runtime_data
     forged = msgspec.structs.replace(
         offer.evidence, quote=stage.attester.release_offer(b"n" * 32, b"x").quote
     )
-    with pytest.raises(AuthenticityError) as caught:
+    with pytest.raises(PolicyError) as caught:
         owner.release(msgspec.structs.replace(offer, evidence=forged), stage.platform.collateral(), NOW)
-    assert caught.value.message == "evidence: is not over this runtime data"
-    assert other != changed
+    assert caught.value.code == "runtime_data"
+
+
+def test_payload_of_another_party(stage: Stage) -> None:
+    """An offer made for one owner is no offer to another: what it is for stands under the quote."""
+    session, owner = stage.session(), stage.owner("clinic")
+    challenge = owner.challenge()
+    payload = exchange.offer_payload(challenge.agreement, session.run_id, "laboratory", bytes(1216))
+    forged = exchange.Offer(party="clinic", evidence=stage.attester.release_offer(challenge.nonce, payload))
+    with pytest.raises(AuthenticityError) as caught:
+        owner.release(forged, stage.platform.collateral(), NOW)
+    assert caught.value.message == "evidence: its payload is not of this agreement, run and party"
 
 
 def test_runs_are_counted(stage: Stage) -> None:
@@ -300,9 +307,9 @@ def test_receipt_of_an_app_quote(stage: Stage) -> None:
     nonce = exchange.receipt_nonce(file.receipt.releases)
     other = stage.attester.quote(Purpose.APP, nonce, payload)
     forged = msgspec.structs.replace(file, receipt=msgspec.structs.replace(file.receipt, evidence=other))
-    with pytest.raises(AuthenticityError) as caught:
+    with pytest.raises(PolicyError) as caught:
         checked(stage, forged)
-    assert caught.value.message == "evidence purpose: want receipt, got app"
+    assert caught.value.message == "contraindicated: purpose: want receipt, got app"
 
 
 def test_receipt_without_a_consent(stage: Stage) -> None:

@@ -20,6 +20,7 @@ from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Time, earliest
 from kluis.cleanroom.verdict import Verdict, check_evidence
 from kluis.errors import AuthenticityError, FreshnessError, PolicyError
+from kluis.formats.runtime_data import Purpose
 from kluis.hashes import sha256
 
 
@@ -135,7 +136,7 @@ def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
     verdict = check_evidence(
         receipt.evidence,
         agreement.code,
-        purpose="receipt",
+        purpose=Purpose.RECEIPT,
         nonce=exchange.receipt_nonce(receipt.releases),
         payload=exchange.receipt_payload(agreement.hash, statement.run),
         collateral=file.collateral,

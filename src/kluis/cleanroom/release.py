@@ -26,7 +26,7 @@ from kluis.cleanroom.keys import check_signature, seal
 from kluis.cleanroom.terms import earliest
 from kluis.cleanroom.verdict import check_evidence
 from kluis.errors import FreshnessError, PolicyError
-from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.hashes import sha256
 
 
@@ -98,7 +98,7 @@ class Owner:
         verdict = check_evidence(
             offer.evidence,
             agreement.code,
-            purpose="release-key",
+            purpose=Purpose.RELEASE_KEY,
             nonce=document.nonce,
             payload=exchange.offer_payload(agreement.hash, payload.run, party, payload.sealing_key),
             collateral=collateral,
