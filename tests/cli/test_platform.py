@@ -1,0 +1,82 @@
+"""`kluis platform`: started, asked and stopped, with a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from kluis.cli import main
+from kluis.errors import UnavailableError
+from kluis.tee.process import native
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for a platform of its own, which is stopped at the end."""
+    try:
+        native.launcher()
+    except UnavailableError as lack:
+        pytest.skip(lack.message)
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path))
+    yield tmp_path
+    main.run(["platform", "stop"])
+
+
+def test_started_asked_and_stopped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A platform starts once however often it is asked to, says what it is, and is gone when stopped."""
+    assert main.run(["platform", "start", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main.run(["platform", "start", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pid"] == first["pid"]
+    assert first["level"] == "process-user"
+    assert first["counter"] == "unwitnessed"
+
+    assert main.run(["platform", "stop"]) == 0
+    assert capsys.readouterr().out == "stopped\n"
+    assert main.run(["platform", "status"]) == 7
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "kluis: error: platform: none runs\nkluis: hint: kluis platform start\n"
+
+
+def test_the_root_says_that_it_is_no_hardware(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The root certificate's name says what it is, and -o writes the same bytes."""
+    assert main.run(["platform", "root"]) == 0
+    pem = capsys.readouterr().out.encode()
+    names = x509.load_pem_x509_certificate(pem).subject.rfc4514_string()
+    assert "(no hardware)" in names
+    assert main.run(["platform", "root", "-o", str(home / "root.pem")]) == 0
+    assert (home / "root.pem").read_bytes() == pem
+
+
+def test_collateral_has_the_shape_that_others_read(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The collateral has the members that the PyPI package dcap-qvl reads."""
+    assert main.run(["platform", "collateral"]) == 0
+    collateral = json.loads(capsys.readouterr().out)
+    assert {"tcb_info", "tcb_info_signature", "qe_identity", "qe_identity_signature"} <= set(collateral)
+
+
+def test_its_state_is_closed_to_others(home: Path) -> None:
+    """State is a directory of mode 0700 with files of mode 0600, owned by the platform's user."""
+    assert main.run(["platform", "start"]) == 0
+    state = home / "state"
+    for path in [state, *state.rglob("*")]:
+        found = path.stat()
+        assert found.st_mode & 0o077 == 0, path
+        assert found.st_uid == os.geteuid()
+
+
+def test_state_that_others_could_read_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A platform does not start over a state directory that is open to others, and says what closes it."""
+    (home / "state").mkdir(mode=0o755)
+    (home / "state").chmod(0o755)
+    assert main.run(["platform", "start"]) == 7
+    state = home / "state"
+    assert capsys.readouterr().err == (
+        f"kluis: error: {state}: mode: want 0700, got 0755\nkluis: hint: chmod 0700 {state}\n"
+    )
