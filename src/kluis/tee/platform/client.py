@@ -112,12 +112,14 @@ class Platform:
         """Start the image at ``path``.
 
         Raises:
-            KluisError: as :meth:`kluis.tee.platform.launch.Launcher.launch`; UsageError where there is no file.
+            KluisError: as ``kluis.tee.platform.launch.Launcher.launch``; UsageError where no file is.
         """
         try:
             image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise errors.UsageError(f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one") from None
+            raise errors.UsageError(
+                f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
+            ) from None
         connection = self._connect()
         try:
             request = {"op": "launch", "allow_missing": sorted(allow_missing)}
@@ -170,7 +172,9 @@ class Platform:
         except OSError as error:
             connection.close()
             raise UnavailableError(
-                f"platform {self.places.socket}: {error.strerror}", code="no_platform", hint="kluis platform start"
+                f"platform {self.places.socket}: {error.strerror}",
+                code="no_platform",
+                hint="kluis platform start",
             ) from None
         return connection
 
@@ -184,5 +188,7 @@ class Platform:
             raise UnavailableError("platform: hung up", code="platform_gone", hint="kluis platform start")
         answer: dict[str, Any] = json.loads(data)
         if kind := answer.get("error"):
-            raise _ERRORS.get(kind, UnavailableError)(answer["message"], hint=answer["hint"], code=answer["code"])
+            raise _ERRORS.get(kind, UnavailableError)(
+                answer["message"], hint=answer["hint"], code=answer["code"]
+            )
         return answer

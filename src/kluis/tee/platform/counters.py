@@ -49,7 +49,9 @@ class Counters:
             if name not in self._values:
                 mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
                 if mine >= MOST_EACH or len(self._values) >= MOST:
-                    raise PolicyError(f"counter: want at most {MOST_EACH} for one product, got one more", code="counters")
+                    raise PolicyError(
+                        f"counter: want at most {MOST_EACH} for one product, got one more", code="counters"
+                    )
             value = self._values.get(name, 0) + 1
             if value > LARGEST:
                 raise PolicyError("counter: is at its end", code="counter_end")

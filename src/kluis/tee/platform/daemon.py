@@ -57,7 +57,9 @@ def load_root(state: Path, level: str, version: bytes) -> Root:
 class Daemon:
     """Serves hosts until told to stop, or, for one user, until idle."""
 
-    def __init__(self, listener: socket.socket, launcher: Launcher, root: Root, lacks: frozenset[str]) -> None:
+    def __init__(
+        self, listener: socket.socket, launcher: Launcher, root: Root, lacks: frozenset[str]
+    ) -> None:
         self._listener = listener
         self._launcher = launcher
         self._root = root
@@ -108,7 +110,12 @@ class Daemon:
                 self._connections -= 1
 
     def _one(
-        self, connection: socket.socket, request: dict[str, Any], descriptors: list[int], user: int, mine: list[Running]
+        self,
+        connection: socket.socket,
+        request: dict[str, Any],
+        descriptors: list[int],
+        user: int,
+        mine: list[Running],
     ) -> None:
         ends: list[socket.socket] = []
         try:
@@ -116,7 +123,9 @@ class Daemon:
         except KluisError as error:
             kind = next(c.__name__ for c in type(error).__mro__ if c.__module__ == "kluis.errors")
             answer = {"error": kind, "code": error.code, "message": error.message, "hint": error.hint}
-        socket.send_fds(connection, [json.dumps({"event": "answer", **answer}).encode()], [end.fileno() for end in ends])
+        socket.send_fds(
+            connection, [json.dumps({"event": "answer", **answer}).encode()], [end.fileno() for end in ends]
+        )
         for end in ends:
             end.close()
 
@@ -142,7 +151,9 @@ class Daemon:
                 self._stop.set()
                 return {}
             case other:
-                raise UsageError(f"platform request: want launch, root, collateral, status or stop, got {str(other)[:40]!r}")
+                raise UsageError(
+                    f"platform request: want launch, root, collateral, status, stop; got {str(other)[:30]!r}"
+                )
 
     def _launch(
         self,
@@ -163,7 +174,9 @@ class Daemon:
             with contextlib.suppress(OSError):
                 connection.send(json.dumps({"event": "exited", "status": status, "words": words}).encode())
 
-        running = self._launcher.launch(descriptors[0], user=user, allow_missing=frozenset(allowed), ended=ended)
+        running = self._launcher.launch(
+            descriptors[0], user=user, allow_missing=frozenset(allowed), ended=ended
+        )
         mine.append(running)
         ends += [running.calls, running.control]
         configuration = running.who.configuration
@@ -201,4 +214,3 @@ def main() -> int:
     launcher = Launcher(root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"])
     Daemon(listener, launcher, root, lacks).serve(settings["idle_seconds"])
     return 0
-

@@ -76,10 +76,13 @@ class Secret:
         if len(key_id) != 32 or len(cpusvn) != 16 or not 0 <= svn <= 0xFFFF:
             raise UsageError("seal key: want svn 0..65535, 32 bytes of key id, 16 of cpusvn")
         if svn > caller.svn:
-            raise PolicyError(f"seal key: svn: want at most the caller's {caller.svn}, got {svn}", code="seal_svn")
+            raise PolicyError(
+                f"seal key: svn: want at most the caller's {caller.svn}, got {svn}", code="seal_svn"
+            )
         if any(asked > own for asked, own in zip(cpusvn, caller.cpusvn, strict=True)):
             raise PolicyError(
-                f"seal key: cpusvn: want at most {caller.cpusvn.hex()}, got {cpusvn.hex()}", code="seal_cpusvn"
+                f"seal key: cpusvn: want at most {caller.cpusvn.hex()}, got {cpusvn.hex()}",
+                code="seal_cpusvn",
             )
         who: dict[str, jcs.Writable]
         if policy == "measurement":

@@ -63,7 +63,12 @@ class Launcher:
     """
 
     def __init__(
-        self, root: session.Root, orders: Orders, policy: LaunchPolicy, lacks: frozenset[str], lockable: int | None
+        self,
+        root: session.Root,
+        orders: Orders,
+        policy: LaunchPolicy,
+        lacks: frozenset[str],
+        lockable: int | None,
     ) -> None:
         self._root = root
         self._orders = orders
@@ -75,7 +80,13 @@ class Launcher:
         self._lock = threading.Lock()
 
     def _unpack(self, digest: bytes, blob: int, index_at: int, index_size: int, data_at: int) -> None:
-        order = {"op": "hold", "digest": digest.hex(), "index_at": index_at, "index_size": index_size, "data_at": data_at}
+        order = {
+            "op": "hold",
+            "digest": digest.hex(),
+            "index_at": index_at,
+            "index_size": index_size,
+            "data_at": data_at,
+        }
         self._orders.send(order, [blob])
 
     def launch(
@@ -100,7 +111,11 @@ class Launcher:
         signed = sigstruct.parse(read.sigstruct)
         manifest = read.manifest
         self._policy.check(
-            signer=signed.mrsigner, debug=signed.debug, heap_bytes=manifest.heap_bytes, user=user, running=len(self.running)
+            signer=signed.mrsigner,
+            debug=signed.debug,
+            heap_bytes=manifest.heap_bytes,
+            user=user,
+            running=len(self.running),
         )
         self._check_launcher(read)
         missing = self._missing(manifest.heap_bytes, allow_missing)
@@ -126,14 +141,14 @@ class Launcher:
         return self._start(read, who, signed.debug, ended)
 
     def _check_launcher(self, read: images.Image) -> None:
-        """The launcher in the image must be this platform's own: it shuts the doors that the platform vouches for."""
+        """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
         own = native.launcher_digests()
         layer = read.layer("python")
         found = next((e.sha256 for e in layer.files if e.path == "bin/kluis-launcher"), "") if layer else ""
         if found not in own:
             raise UnavailableError(
-                f"image {read.manifest.name}: launcher: want one of this platform's {', '.join(d[:16] for d in own)},"
-                f" got {found[:16] or 'none'}",
+                f"image {read.manifest.name}: launcher: want one of this platform's"
+                f" {', '.join(digest[:16] for digest in own)}, got {found[:16] or 'none'}",
                 code="launcher_unknown",
                 hint="build the image again with the Kluis that runs this platform: kluis build DIR -o FILE",
             )
@@ -144,15 +159,18 @@ class Launcher:
             lacks.add("secret-memory")
         refused = sorted(lacks - allowed)
         if refused:
-            name = refused[0]
+            names = ",".join(refused)
             raise UnavailableError(
                 f"launch: {', '.join(refused)}: this machine does not give it",
                 code="missing_protection",
-                hint=f"{name} {linux.FIXES[name]}; or accept the lack: --insecure-allow-missing={','.join(refused)}",
+                hint=f"{refused[0]} {linux.FIXES[refused[0]]};"
+                f" or accept the lack: --insecure-allow-missing={names}",
             )
         return frozenset(lacks)
 
-    def _start(self, read: images.Image, who: Identity, debug: bool, ended: Callable[[int, str], None]) -> Running:
+    def _start(
+        self, read: images.Image, who: Identity, debug: bool, ended: Callable[[int, str], None]
+    ) -> Running:
         manifest, name = read.manifest, secrets.token_hex(8)
         stdlib = f"/k/python/lib/python{'.'.join(manifest.python.split('.')[:2])}"
         mounts = [[layer.digest.hex(), layer.mount] for layer in read.layers]
@@ -188,11 +206,20 @@ class Launcher:
             for end in inside:
                 end.close()
         running = Running(
-            name, who, debug, pairs[0][0], pairs[1][0], int(answer["enclave"]), int(answer["guardian"]), int(answer["uid"])
+            name,
+            who,
+            debug,
+            pairs[0][0],
+            pairs[1][0],
+            int(answer["enclave"]),
+            int(answer["guardian"]),
+            int(answer["uid"]),
         )
         with self._lock:
             self.running[name] = running
-        threading.Thread(target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True).start()
+        threading.Thread(
+            target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True
+        ).start()
         return running
 
     def _document(self, read: images.Image, who: Identity, debug: bool) -> int:

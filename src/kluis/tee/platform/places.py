@@ -42,7 +42,11 @@ def system() -> Places:
 def user() -> Places:
     """This user's own platform; ``KLUIS_HOME`` moves it."""
     home = os.environ.get("KLUIS_HOME")
-    data = Path(home) if home else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kluis"
+    data = (
+        Path(home)
+        if home
+        else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kluis"
+    )
     return Places(False, data / "state", data / "run")
 
 
@@ -57,7 +61,10 @@ def prepare(places: Places, uid: int, gid: int) -> None:
     Raises:
         UnavailableError: a directory is another's, or open to others; says the command that mends it.
     """
-    for directory, mode, owner, group in ((places.state, 0o700, uid, gid), (places.runtime, 0o755, os.geteuid(), os.getegid())):
+    for directory, mode, owner, group in (
+        (places.state, 0o700, uid, gid),
+        (places.runtime, 0o755, os.geteuid(), os.getegid()),
+    ):
         if not directory.exists():
             directory.mkdir(mode=mode, parents=True)
             os.chmod(directory, mode)
@@ -65,7 +72,9 @@ def prepare(places: Places, uid: int, gid: int) -> None:
         found = directory.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
             raise UnavailableError(
-                f"{directory}: owner: want {owner}, got {found.st_uid}", hint=f"chown {owner} {directory}", code="state_owner"
+                f"{directory}: owner: want {owner}, got {found.st_uid}",
+                hint=f"chown {owner} {directory}",
+                code="state_owner",
             )
         if found.st_mode & 0o777 & ~mode:
             raise UnavailableError(

@@ -38,16 +38,22 @@ class LaunchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             PolicyError: naming the rule, what it wants and what it got.
         """
         if running >= self.max_enclaves:
-            raise PolicyError(f"launch policy: max_enclaves: want at most {self.max_enclaves}, got one more",
-                              hint="end one, or raise max_enclaves in launch.toml")
+            raise PolicyError(
+                f"launch policy: max_enclaves: want at most {self.max_enclaves}, got one more",
+                hint="end one, or raise max_enclaves in launch.toml",
+            )
         if debug and not self.debug:
             raise PolicyError("launch policy: debug: want off, got on", hint="build without --debug")
         if heap_bytes > size(self.max_heap):
-            raise PolicyError(f"launch policy: max_heap: want at most {self.max_heap}, got {heap_bytes} bytes",
-                              hint="lower heap in kluis.toml, or raise max_heap in launch.toml")
+            raise PolicyError(
+                f"launch policy: max_heap: want at most {self.max_heap}, got {heap_bytes} bytes",
+                hint="lower heap in kluis.toml, or raise max_heap in launch.toml",
+            )
         if self.signers and signer.hex() not in self.signers:
-            raise PolicyError(f"launch policy: signers: want one of {len(self.signers)}, got {signer.hex()}",
-                              hint="add the signer to launch.toml, or sign with an accepted key")
+            raise PolicyError(
+                f"launch policy: signers: want one of {len(self.signers)}, got {signer.hex()}",
+                hint="add the signer to launch.toml, or sign with an accepted key",
+            )
         if self.users and user not in self.users:
             raise PolicyError(f"launch policy: users: want one of {self.users}, got {user}")
 

@@ -63,13 +63,21 @@ def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
         FormatError: it was no hello.
     """
     data, ancillary, _, _ = end.recvmsg(channel.MAX_FRAME, socket.CMSG_SPACE(CREDENTIALS_SIZE))
-    sender = next((int.from_bytes(value[:4], "little") for level, kind, value in ancillary
-                   if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS), 0)
+    sender = next(
+        (
+            int.from_bytes(value[:4], "little")
+            for level, kind, value in ancillary
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS
+        ),
+        0,
+    )
     if not data:
         raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
     wanted = enclave()
     if not wanted or sender != wanted:
-        raise AuthenticityError(f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender")
+        raise AuthenticityError(
+            f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender"
+        )
     answer = channel.Answer.to(data)
     end.send(answer.hello)
     return answer.channel
@@ -114,7 +122,9 @@ def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Repl
         case channel.Counter():
             return _count(request, who, root)
         case channel.Info():
-            return channel.Platform(root.level, root.authority.root_pem(), root.collateral(), root.version, who.cpusvn)
+            return channel.Platform(
+                root.level, root.authority.root_pem(), root.collateral(), root.version, who.cpusvn
+            )
 
 
 def _sized(report_data: bytes) -> bytes:
@@ -133,4 +143,3 @@ def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count
     if request.op == "increment":
         return channel.Count(*root.counters.increment(owner, request.id))
     raise UsageError(f"counter.op: want read or increment, got {request.op[:40]!r}")
-

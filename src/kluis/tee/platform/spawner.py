@@ -105,8 +105,14 @@ class Spawner:
             child.read_words()
         os.close(child.pidfd)
         self._uids.discard(child.uid)
-        self._say({"event": "exited", "id": name, "status": os.waitstatus_to_exitcode(status),
-                   "words": child.words.decode("utf-8", "replace")})
+        self._say(
+            {
+                "event": "exited",
+                "id": name,
+                "status": os.waitstatus_to_exitcode(status),
+                "words": child.words.decode("utf-8", "replace"),
+            }
+        )
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
@@ -178,7 +184,9 @@ class Spawner:
         targets = (*INSIDE_DESCRIPTORS, 2, 8)
         null = os.open("/dev/null", os.O_RDWR)
         try:
-            actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in zip(sources, targets, strict=True)]
+            actions: list[Any] = [
+                (os.POSIX_SPAWN_DUP2, fd, at) for fd, at in zip(sources, targets, strict=True)
+            ]
             actions += [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
             pid = os.posix_spawn(self.bwrap, line, {}, file_actions=actions)
         finally:
@@ -187,7 +195,9 @@ class Spawner:
         self._uids.add(uid)
         child = self.children[order["id"]] = Child(pid, err_read, uid)
         guardian = _guardian_pid(info_read)
-        return {"guardian": guardian, "enclave": _only_child(guardian), "uid": uid} if guardian else _lost(child)
+        return (
+            {"guardian": guardian, "enclave": _only_child(guardian), "uid": uid} if guardian else _lost(child)
+        )
 
     def _kill(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         if child := self.children.get(order["id"]):
@@ -255,7 +265,9 @@ def main(arguments: list[str]) -> int:
         walls, bwrap=shutil.which("bwrap") or "bwrap", guardian=native.guardian(), launcher=native.launcher()
     )
     listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
-    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in ((listen, 3), (orders, 4), (null, 0), (2, 1))]
+    actions: list[Any] = [
+        (os.POSIX_SPAWN_DUP2, fd, at) for fd, at in ((listen, 3), (orders, 4), (null, 0), (2, 1))
+    ]
     pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
     for fd in (listen, orders, null, settings["listen"]):
         os.close(fd)

@@ -39,7 +39,9 @@ def start(*, idle_seconds: float | None = None) -> Places:
     places = where.system() if root else where.user()
     uid, gid = _ids() if root else (os.geteuid(), os.getegid())
     if not shutil.which("bwrap"):
-        raise UnavailableError("bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap")
+        raise UnavailableError(
+            "bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap"
+        )
     native.launcher(), native.guardian()
     where.prepare(places, uid, gid)
     with _only_one(places):
@@ -53,7 +55,16 @@ def _ids() -> tuple[int, int]:
         found = pwd.getpwnam(USER)
     except KeyError:
         subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", USER],
+            [
+                "useradd",
+                "--system",
+                "--no-create-home",
+                "--home-dir",
+                "/nonexistent",
+                "--shell",
+                "/usr/sbin/nologin",
+                USER,
+            ],
             check=True,
         )
         found = pwd.getpwnam(USER)

@@ -58,7 +58,7 @@ def _built(name: str) -> Path:
         raise UnavailableError(
             f"{name}: not built on this machine",
             code="native_missing",
-            hint=f"install gcc (apt-get install gcc libc6-dev) or ziglang (pip install ziglang), then: {REBUILD}",
+            hint=f"apt-get install gcc libc6-dev (or pip install ziglang), then: {REBUILD}",
         )
     return path
 
@@ -92,11 +92,13 @@ def compiler() -> list[str]:
 
 
 def _mimalloc() -> Path:
-    """mimalloc's overriding object, from the PyPI package ``cmeel-mimalloc``."""
+    """Find mimalloc's overriding object, from the PyPI package ``cmeel-mimalloc``."""
     for entry in [*sys.path, sysconfig.get_path("platlib")]:
         for found in sorted(Path(entry or ".").glob("cmeel.prefix/lib/mimalloc-*/mimalloc.o")):
             return found
-    raise UnavailableError("mimalloc: the package cmeel-mimalloc is not installed", hint="pip install cmeel-mimalloc")
+    raise UnavailableError(
+        "mimalloc: the package cmeel-mimalloc is not installed", hint="pip install cmeel-mimalloc"
+    )
 
 
 def _libpython() -> list[str]:
@@ -110,7 +112,11 @@ def _libpython() -> list[str]:
                 return [str(directory / shared)]
     for directory in directories:
         if (directory / static).is_file():
-            return [str(directory / static), *config.get("LIBS", "").split(), *config.get("SYSLIBS", "").split()]
+            return [
+                str(directory / static),
+                *config.get("LIBS", "").split(),
+                *config.get("SYSLIBS", "").split(),
+            ]
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     raise UnavailableError(
         f"libpython{version}: neither {shared} nor {static} in {' or '.join(map(str, directories))}",
@@ -140,7 +146,16 @@ def build(dest: Path = BIN) -> list[Path]:
     _run(
         [
             *[*cc, *WARNINGS, "-fPIE", "-pie", f"-I{include}", "-o", str(launcher_at)],
-            *["launcher.c", "memory.c", str(_mimalloc()), "-rdynamic", *_libpython(), "-lpthread", "-ldl", "-lm"],
+            *[
+                "launcher.c",
+                "memory.c",
+                str(_mimalloc()),
+                "-rdynamic",
+                *_libpython(),
+                "-lpthread",
+                "-ldl",
+                "-lm",
+            ],
             f"-Wl,-rpath,{INSIDE}",
             "-Wl,--disable-new-dtags",
             f"-Wl,--dynamic-linker={INSIDE}/ld-linux-x86-64.so.2",
@@ -153,7 +168,9 @@ def build(dest: Path = BIN) -> list[Path]:
 def _run(command: list[str], directory: Path) -> None:
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UnavailableError(f"{Path(command[0]).name}: {done.stderr.strip()[-2000:]}", hint="read the compiler's words above")
+        raise UnavailableError(
+            f"{Path(command[0]).name}: {done.stderr.strip()[-2000:]}", hint="read the compiler's words above"
+        )
 
 
 if __name__ == "__main__":

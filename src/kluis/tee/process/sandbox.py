@@ -60,8 +60,20 @@ def environment(threads: int) -> dict[str, str]:
     mimalloc keeps what it has, since the kernel's first touch of a secret page is dear.
     """
     pool = str(min(threads, len(os.sched_getaffinity(0))))
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
-    fixed = {"HOME": "/", "LANG": "C.UTF-8", "TZ": "UTC", "POLARS_SKIP_CPU_CHECK": "1", "JOBLIB_MULTIPROCESSING": "0"}
+    pools = (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "POLARS_MAX_THREADS",
+        "RAYON_NUM_THREADS",
+    )
+    fixed = {
+        "HOME": "/",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "POLARS_SKIP_CPU_CHECK": "1",
+        "JOBLIB_MULTIPROCESSING": "0",
+    }
     allocator = {"MIMALLOC_ARENA_RESERVE": "65536", "MIMALLOC_PURGE_DELAY": "-1"}
     return {**fixed, **allocator, **dict.fromkeys(pools, pool)}
 
@@ -123,7 +135,9 @@ def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, launch
     line += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null"]
     binds = [entry for entry in ("/usr", "/lib", "/lib64", *paths, str(libpython)) if Path(entry).exists()]
     # bubblewrap's own directories on the way to a mount are root's alone; made by name they are open.
-    for directory in sorted({str(parent) for entry in (*binds, "/k/x") for parent in Path(entry).parents} - {"/"}):
+    for directory in sorted(
+        {str(parent) for entry in (*binds, "/k/x") for parent in Path(entry).parents} - {"/"}
+    ):
         line += ["--dir", directory]
     for directory in binds:
         line += ["--ro-bind", directory, directory]
