@@ -34,25 +34,27 @@ class Places:
         return self.runtime / "layers"
 
 
-def system() -> Places:
-    """The machine's platform, set up by root."""
-    return Places(True, Path("/var/lib/kluis"), Path("/run/kluis"))
+SYSTEM = Places(True, Path("/var/lib/kluis"), Path("/run/kluis"))
+"""The machine's platform, set up by root."""
 
 
-def user() -> Places:
-    """This user's own platform; ``KLUIS_HOME`` moves it."""
-    home = os.environ.get("KLUIS_HOME")
-    data = (
-        Path(home)
-        if home
-        else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kluis"
-    )
+def mine() -> Places:
+    """The platform that this process would start: the machine's as root, else this user's.
+
+    The environment variable ``KLUIS_HOME`` names another directory for it.
+    """
+    root, home = os.geteuid() == 0, os.environ.get("KLUIS_HOME")
+    if home:
+        return Places(root, Path(home) / "state", Path(home) / "run")
+    if root:
+        return SYSTEM
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kluis"
     return Places(False, data / "state", data / "run")
 
 
 def candidates() -> list[Places]:
-    """The platforms a host may talk to, the system's first; ``KLUIS_HOME`` names one alone."""
-    return [user()] if os.environ.get("KLUIS_HOME") else [system(), user()]
+    """The platforms a host may talk to, the machine's first; ``KLUIS_HOME`` names one alone."""
+    return [mine()] if os.environ.get("KLUIS_HOME") else list(dict.fromkeys((SYSTEM, mine())))
 
 
 def prepare(places: Places, uid: int, gid: int) -> None:

@@ -35,9 +35,8 @@ def start(*, idle_seconds: float | None = None) -> Places:
     Raises:
         UnavailableError: something is missing; says what brings it.
     """
-    root = os.geteuid() == 0 and not os.environ.get("KLUIS_HOME")
-    places = where.system() if root else where.user()
-    uid, gid = _ids() if root else (os.geteuid(), os.getegid())
+    places = where.mine()
+    uid, gid = _ids() if places.system else (os.geteuid(), os.getegid())
     if not shutil.which("bwrap"):
         raise UnavailableError(
             "bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap"
