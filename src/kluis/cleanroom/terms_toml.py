@@ -1,0 +1,62 @@
+"""``terms.toml``: an owner's terms for one data set, as a person writes them.
+
+::
+
+    privacy_unit = "id"        # the column whose distinct values are persons
+    k_min = 10                 # the fewest persons a published number may rest on
+    expires_days = 365
+
+    [allow]                    # uses by column; a column that is not named may be put to none
+    id = ["join"]
+    age = ["group", "filter", "model"]
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+
+import msgspec
+import polars as pl
+
+from kluis.cleanroom.datasets import columns_of
+from kluis.cleanroom.terms import Terms, Use
+from kluis.errors import FormatError
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    privacy_unit: str
+    k_min: int
+    expires_days: int
+    allow: dict[str, list[Use]]
+
+
+def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime) -> Terms:
+    """Read terms for a table.
+
+    Args:
+        text: TOML.
+        table: whose columns the terms list, all of them.
+        now: aware; the terms end ``expires_days`` later.
+
+    Raises:
+        FormatError: not TOML, or not terms; names the place.
+        PolicyError: a column that the table lacks, or terms that contradict themselves.
+    """
+    try:
+        file = msgspec.convert(tomllib.loads(text), _File)
+        terms = msgspec.convert(
+            {
+                "privacy_unit": file.privacy_unit,
+                "k_min": file.k_min,
+                "columns": columns_of(table, dict(file.allow)),
+                "expires": now.replace(microsecond=0) + datetime.timedelta(days=file.expires_days),
+            },
+            Terms,
+            from_attributes=True,
+        )
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        message = str(error)
+        raise FormatError(f"terms: {message[:1].lower()}{message[1:]}") from error
+    terms.check("terms")
+    return terms

@@ -1,0 +1,54 @@
+"""How results and receipts of a room read."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, cast
+
+import msgspec
+import polars as pl
+
+from kluis.cleanroom import results
+from kluis.cleanroom.receipt import CheckedReceipt
+from kluis.cli import render
+
+
+def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
+    """A result for ``--json`` and for people."""
+    if kind == "parquet":
+        table = pl.read_parquet(io.BytesIO(plain))
+        rows = [
+            tuple(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
+            for row in table.rows()
+        ]
+        return table.to_dicts(), render.table(rows, tuple(table.columns))
+    value = cast("dict[str, Any]", msgspec.json.decode(plain))
+    rows = [
+        (
+            each["name"],
+            f"{float(each['value']):.3f}",
+            f"{float(each['low']):.3f} to {float(each['high']):.3f}",
+        )
+        for each in (*value["arms"], *value["differences"])
+    ]
+    return value, render.table(rows, ("", "AUC", "95 % interval"))
+
+
+def told(checked: CheckedReceipt) -> str:
+    """What a receipt proves, a line each."""
+    statement, verdict = checked.statement, checked.verdict
+    rows = [
+        ("ok", "agreement", f"{statement.agreement[:32]}.., signed by all {len(checked.agreement.parties)}"),
+        ("ok", "code", f"image {statement.image_id[:32]}.."),
+        ("ok", "evidence", f"{len(verdict.rules)} rules met, as of {statement.time:%Y-%m-%d %H:%M:%S} UTC"),
+    ]
+    for consent in checked.consents:
+        what = ", ".join(key.dataset for key in consent.keys)
+        rows.append(("ok", "consent", f"{consent.party} released {what} at {consent.time:%H:%M:%S}"))
+    for used in statement.inputs:
+        rows.append(("ok", "input", f"{used.dataset} version {used.version}, sha256 {used.parts[0][:16]}.."))
+    for done in statement.analyses:
+        said = f"{done.id}: at least {done.k} persons a number; hidden groups: {done.hidden}"
+        rows.append(("ok", "result", said) if done.result else ("none", "result", f"{done.id}: {done.code}"))
+    lines = [render.table(rows), f"level {verdict.level}, which does not keep out"]
+    return "\n".join([*lines, *(f"      {each}" for each in verdict.result.not_kept_out)])
