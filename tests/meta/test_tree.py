@@ -108,3 +108,10 @@ def test_nothing_below_collateral_and_tee_reads_the_clock() -> None:
         and CLOCK.search((SRC / module).read_text())
     ]
     assert readers == []
+
+
+def test_only_makers_mint() -> None:
+    """Verified values are made by the checks by maker, and by nobody else."""
+    minters = {str(m) for m in modules() if "kluis.evidence.verified.mint" in _imports(parse(m))}
+    assert {Path(minter).parts[0] for minter in minters} == {"evidence"}
+    assert all(len(Path(minter).parts) == 3 for minter in minters)
