@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Counter", "Enclave", "Evidence", "LocalReport", "Peer", "Table", "counter", "open_sealed", "quote",
-    "receipt_offer", "release_offer", "report", "seal", "sign_receipt", "target_info", "unseal", "verify_report",
+    "receipt_offer", "release_offer", "report", "seal", "sign_receipt", "target_info", "unseal",
+    "verify_report",
 ]  # fmt: skip
 
 _HOMES = {"Counter": "counter", "counter": "counter", "seal": "sealing", "unseal": "sealing"}

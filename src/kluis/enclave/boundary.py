@@ -24,7 +24,7 @@ astuple = msgspec.structs.astuple
 
 __all__ = ["CallId", "Codec", "Limits", "explain"]
 
-CallId = Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+CallId = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=frames.MAX_FILES)]
 
 
@@ -240,10 +240,15 @@ def _decoder(name: str, kind: int, hints: Sequence[Any]) -> msgspec.msgpack.Deco
     fields = [(f"p{i}", FileIndex if is_table(hint) else hint) for i, hint in enumerate(hints)]
     try:
         frame = msgspec.defstruct(
-            name, [("call", CallId), *fields], tag=kind, array_like=True, forbid_unknown_fields=True
+            name,
+            [("call", CallId), *fields],
+            tag=kind,
+            tag_field="kind",
+            array_like=True,
+            forbid_unknown_fields=True,
         )
         return msgspec.msgpack.Decoder(frame)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}", code="interface_type") from None
 
 

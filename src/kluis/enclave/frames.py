@@ -63,7 +63,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
 head = msgspec.msgpack.Decoder(Head).decode
 
 
-class Raised(msgspec.Struct, array_like=True, tag=RAISED, forbid_unknown_fields=True):
+class Raised(msgspec.Struct, array_like=True, tag=RAISED, tag_field="kind", forbid_unknown_fields=True):
     """A call ended in an exception, of which the boundary lets this much out."""
 
     id: int
@@ -74,14 +74,14 @@ class Raised(msgspec.Struct, array_like=True, tag=RAISED, forbid_unknown_fields=
     hint: str | None
 
 
-class Ready(msgspec.Struct, array_like=True, tag=READY, forbid_unknown_fields=True):
+class Ready(msgspec.Struct, array_like=True, tag=READY, tag_field="kind", forbid_unknown_fields=True):
     """The application is loaded, and its interface is the measured one (SHA-256, 32 bytes)."""
 
     id: int
     interface: bytes
 
 
-class Failed(msgspec.Struct, array_like=True, tag=FAILED, forbid_unknown_fields=True):
+class Failed(msgspec.Struct, array_like=True, tag=FAILED, tag_field="kind", forbid_unknown_fields=True):
     """The application cannot be started."""
 
     id: int
@@ -90,7 +90,9 @@ class Failed(msgspec.Struct, array_like=True, tag=FAILED, forbid_unknown_fields=
     traceback: str | None
 
 
-class OcallRaised(msgspec.Struct, array_like=True, tag=OCALL_RAISED, forbid_unknown_fields=True):
+class OcallRaised(
+    msgspec.Struct, array_like=True, tag=OCALL_RAISED, tag_field="kind", forbid_unknown_fields=True
+):
     """The host's function raised."""
 
     id: int
@@ -98,13 +100,15 @@ class OcallRaised(msgspec.Struct, array_like=True, tag=OCALL_RAISED, forbid_unkn
     message: str
 
 
-class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, forbid_unknown_fields=True):
+class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, tag_field="kind", forbid_unknown_fields=True):
     """The host takes a call back."""
 
     id: int
 
 
-class EvidenceRequest(msgspec.Struct, array_like=True, tag=EVIDENCE, forbid_unknown_fields=True):
+class EvidenceRequest(
+    msgspec.Struct, array_like=True, tag=EVIDENCE, tag_field="kind", forbid_unknown_fields=True
+):
     """The host asks for evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 64 KiB."""
 
     id: int

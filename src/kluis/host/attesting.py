@@ -1,0 +1,72 @@
+"""``attest``: from evidence that the enclave makes now to a judgement under the caller's policy."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kluis import appraisal, evidence
+from kluis.appraisal import AttestationResult, Policy
+from kluis.enclave.attestation import Evidence
+from kluis.evidence import Collateral, TrustAnchors
+from kluis.tee.platform.client import Platform
+
+__all__ = ["judge", "read_policy"]
+
+NONCE_BYTES = 32
+
+
+def judge(
+    made: Evidence,
+    policy: Policy,
+    *,
+    nonce: bytes,
+    root: bytes | None,
+    collateral: bytes | None,
+) -> AttestationResult:
+    """Verify evidence and appraise it, or raise what the first failed rule stands for.
+
+    Args:
+        made: the evidence.
+        policy: what is wanted of it.
+        nonce: that this caller made for it.
+        root: PEM of the root to trust; None trusts this machine's platform, which proves no more than
+            that this machine's operator runs it.
+        collateral: JSON in the shape that ``dcap-qvl`` reads; None asks this machine's platform.
+
+    Raises:
+        AuthenticityError, FreshnessError, FormatError: it is not authentic.
+        PolicyError: authentic, and not what the policy wants; names each claim.
+    """
+    platform = None if root is not None and collateral is not None else Platform.connect()
+    if platform is not None:
+        root = platform.root_pem() if root is None else root
+        collateral = platform.collateral() if collateral is None else collateral
+    now = datetime.now(UTC)
+    verified = evidence.verify(
+        made.quote,
+        anchors=TrustAnchors.from_pem(root or b""),
+        collateral=Collateral.from_json(collateral or b""),
+        now=now,
+    )
+    result = appraisal.appraise(
+        verified,
+        policy,
+        nonce=nonce,
+        runtime_data=made.runtime_data,
+        launch_configuration=made.launch_configuration,
+        now=now,
+    )
+    result.require()
+    return result
+
+
+def read_policy(policy: Policy | Path | str) -> Policy:
+    """Take a policy, or read the TOML file that holds one."""
+    return policy if isinstance(policy, Policy) else appraisal.loads(Path(policy).read_bytes())
+
+
+def fresh_nonce() -> bytes:
+    """A nonce of this caller's: 32 bytes."""
+    return os.urandom(NONCE_BYTES)

@@ -1,0 +1,255 @@
+"""The host's end of a running enclave: calls out, answers in, from any number of threads.
+
+There is no reader thread. Whoever waits for an answer and finds the calls socket free reads it, keeps
+its own answer and hands the others theirs; on leaving, it wakes one of them to read on. A call that
+finds the enclave's waiting thread free goes to it directly, any other by the control socket.
+Spec: :mod:`kluis.enclave.frames`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+
+from kluis.enclave import frames
+from kluis.enclave.frames import Parcel
+from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
+
+__all__ = ["Link"]
+
+
+class _Waiter:
+    """One call that waits: filled with its answer, or woken to read for everybody."""
+
+    __slots__ = ("parcel", "turn")
+
+    def __init__(self) -> None:
+        self.parcel: Parcel | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+    def wake(self) -> None:
+        if self.turn.locked():
+            try:
+                self.turn.release()
+            except RuntimeError:  # two woke it at once
+                return
+
+
+class Link:
+    """Both sockets of one enclave.
+
+    Args:
+        calls: SOCK_SEQPACKET.
+        control: SOCK_SEQPACKET.
+        max_bytes: the largest frame that is accepted from the enclave.
+        on_ocall: given each ocall, in whatever thread reads; must not block.
+        last_words: says why the enclave ended.
+    """
+
+    def __init__(
+        self,
+        calls: socket.socket,
+        control: socket.socket,
+        max_bytes: int,
+        on_ocall: Callable[[Parcel], None],
+        last_words: Callable[[], str],
+    ) -> None:
+        self.ids = itertools.count(1)
+        self._calls = calls
+        self._control = control
+        self._max_bytes = max_bytes
+        self._on_ocall = on_ocall
+        self._last_words = last_words
+        self._waiters: dict[int, _Waiter] = {}
+        self._given_up: set[int] = set()
+        self._reading = threading.Lock()
+        self._direct = threading.Lock()
+        self._direct_call = 0
+        self._end: EnclaveError | None = None
+
+    def exchange(
+        self, call: int, frame: bytes, files: tuple[int, ...], timeout_seconds: float | None, what: str
+    ) -> Parcel:
+        """Send a call and wait for its answer.
+
+        Args:
+            call: from ``ids``.
+            frame: its encoding.
+            files: descriptors that go with it, and stay the caller's.
+            timeout_seconds: None waits for ever.
+            what: the ecall's name, for errors.
+
+        Raises:
+            CallTimeout: no answer in time; the enclave is told to stop.
+            EnclaveDied: the enclave ended first.
+            EnclaveError: it broke the protocol, and was cut off.
+        """
+        if self._end is not None:
+            self._fail()
+        waiter = self._waiters[call] = _Waiter()
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        try:
+            self._send(call, frame, files)
+            parcel = self._wait(call, waiter, deadline)
+        except _TooLate:
+            self._give_up(call)
+            raise CallTimeout(f"{what}: no answer in {timeout_seconds:g} s") from None
+        except BaseException:
+            self._give_up(call)
+            raise
+        self._waiters.pop(call, None)
+        if self._waiters:
+            self._pass_on()
+        return parcel
+
+    def cancel(self, call: int) -> None:
+        """Ask the enclave to stop a call; it answers that call all the same."""
+        try:
+            frames.send_parcel(self._control, frames.encode(frames.Cancel(call)))
+        except OSError:
+            return
+
+    def answer_ocall(self, frame: bytes, files: tuple[int, ...]) -> None:
+        """Send the answer to an ocall; an enclave that is gone wants none."""
+        try:
+            frames.send_parcel(self._control, frame, files)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Hang up, which ends the enclave; calls that wait raise EnclaveDied."""
+        if self._end is None:
+            self._end = EnclaveDied("the enclave was closed")
+        for sock in (self._calls, self._control):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        self._wake_all()
+
+    def _send(self, call: int, frame: bytes, files: tuple[int, ...]) -> None:
+        try:
+            if len(frame) <= frames.INLINE and not files and self._direct.acquire(blocking=False):
+                self._direct_call = call
+                self._calls.send(frame)
+            else:
+                frames.send_parcel(self._control, frame, files)
+        except OSError:
+            self._died()
+
+    def _wait(self, call: int, waiter: _Waiter, deadline: float | None) -> Parcel:
+        while True:
+            if waiter.parcel is not None:
+                return waiter.parcel
+            if self._end is not None:
+                self._fail()
+            if self._reading.acquire(blocking=False):
+                try:
+                    return self._read(call, waiter, deadline)
+                finally:
+                    self._reading.release()
+            if not waiter.turn.acquire(timeout=-1 if deadline is None else _left(deadline)):
+                raise _TooLate
+
+    def _read(self, call: int, waiter: _Waiter, deadline: float | None) -> Parcel:
+        """Read for everybody until the answer to ``call`` is there."""
+        while waiter.parcel is None:
+            if deadline is not None and not _readable(self._calls, _left(deadline)):
+                raise _TooLate
+            try:
+                data = self._calls.recv(frames.INLINE)
+            except OSError:
+                data = b""
+            if not data:
+                self._died()
+            try:
+                parcel = Parcel(data) if data != frames.LARGE else self._large()
+                head = frames.head(parcel.frame)
+            except (FormatError, msgspec.MsgspecError, RecursionError, OSError) as error:
+                self._broke(str(error))
+            if head.kind >= frames.FIRST_OCALL:
+                self._on_ocall(parcel)
+                continue
+            if head.id == self._direct_call:
+                self._direct_call = 0
+                self._direct.release()
+            if head.id == call:
+                return parcel
+            self._hand_over(head.id, parcel)
+        return waiter.parcel
+
+    def _large(self) -> Parcel:
+        parcel = frames.receive_parcel(self._control, self._max_bytes, socket.MSG_DONTWAIT)
+        if parcel is None:
+            raise FormatError("frame: announced and not sent", code="truncated")
+        return parcel
+
+    def _hand_over(self, call: int, parcel: Parcel) -> None:
+        other = self._waiters.get(call)
+        if other is not None and other.parcel is None:
+            other.parcel = parcel
+            other.wake()
+            return
+        parcel.close()
+        if call in self._given_up:
+            self._given_up.discard(call)
+        elif call:
+            self._broke(f"answered call {call}, which waits for nothing")
+
+    def _give_up(self, call: int) -> None:
+        if self._end is None:
+            self._given_up.add(call)
+            self.cancel(call)
+        waiter = self._waiters.pop(call, None)
+        if waiter is not None and waiter.parcel is not None:
+            self._given_up.discard(call)
+            waiter.parcel.close()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Wake one of those who wait, to read for everybody, unless somebody reads already."""
+        if not self._reading.locked():
+            for waiter in list(self._waiters.values())[:1]:
+                waiter.wake()
+
+    def _wake_all(self) -> None:
+        for waiter in list(self._waiters.values()):
+            waiter.wake()
+
+    def _broke(self, how: str) -> NoReturn:
+        self._end = EnclaveError(f"the enclave broke the protocol: {how}", code="protocol")
+        self.close()
+        raise self._end
+
+    def _died(self) -> NoReturn:
+        if self._end is None:
+            words = self._last_words()
+            self._end = EnclaveDied(f"the enclave ended{': ' if words else ''}{words}")
+        self._wake_all()
+        self._fail()
+
+    def _fail(self) -> NoReturn:
+        end = self._end or EnclaveDied("the enclave ended")
+        raise type(end)(end.message, hint=end.hint, code=end.code)
+
+
+class _TooLate(Exception):
+    """The deadline has passed."""
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _readable(sock: socket.socket, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

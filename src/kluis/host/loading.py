@@ -1,0 +1,101 @@
+"""``load``: start an image on this machine's platform and hand back the running enclave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from kluis.errors import AuthenticityError, FormatError, UsageError
+from kluis.formats._reader import Reader
+from kluis.hashes import sha256
+from kluis.host import interface
+from kluis.host.ocalls import functions_of
+from kluis.host.proxy import EnclaveProxy
+from kluis.host.starting import await_ready
+from kluis.tee.platform.client import Platform
+
+__all__ = ["load"]
+
+START_SECONDS: Final = 120.0
+
+
+def load(
+    path: Path | str,
+    *,
+    ocalls: object = None,
+    timeout_seconds: float | None = None,
+    start_seconds: float = START_SECONDS,
+    insecure_allow_missing: frozenset[str] = frozenset(),
+    platform: Platform | None = None,
+) -> EnclaveProxy:
+    """Start an image, and wait until its application is loaded.
+
+    Args:
+        path: a ``.kluis`` file, as ``kluis build`` makes it.
+        ocalls: what this host serves: a mapping from names to functions, an object with methods of
+            those names, or the application's own Enclave (its bodies then run here, outside).
+        timeout_seconds: of each call; None is for ever. ``enclave.name.within(s)`` is for one call.
+        start_seconds: how long the start may take.
+        insecure_allow_missing: protections that this machine may lack; written into the evidence.
+        platform: whose enclave it becomes; by default this machine's, started if none runs.
+
+    Returns:
+        The enclave; close it, or use it in a ``with``.
+
+    Raises:
+        UsageError: there is no such file, or an ocall has a name that the image does not declare.
+        FormatError, AuthenticityError: it is no image, or not what was signed.
+        PolicyError: the operator of the platform does not let it run.
+        UnavailableError: no platform, or it lacks a protection.
+        RemoteError: the application cannot be imported; says why.
+    """
+    manifest, document = _read(Path(path))
+    declared = interface.parse(document)
+    functions = functions_of(ocalls)
+    process = (platform or Platform.connect()).launch(path, allow_missing=insecure_allow_missing)
+    try:
+        if process.image_id != sha256(manifest):
+            raise AuthenticityError(
+                f"image {path}: want image id {sha256(manifest).hex()}, got {process.image_id.hex()}",
+                hint="the file changed while it was started; start it again",
+            )
+        await_ready(process, sha256(document), start_seconds)
+        return EnclaveProxy(process, declared, functions, timeout_seconds)
+    except BaseException:
+        process.kill()
+        process.wait(5)
+        raise
+
+
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """The manifest and interface of an image: its head alone, since the platform measures the whole."""
+    try:
+        with path.open("rb") as file:
+            head = Reader(file.read(HEAD_BYTES), f"image {path}")
+    except OSError as error:
+        raise UsageError(
+            f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
+        ) from None
+    if head.left < len(MAGIC) or head.take(len(MAGIC), "magic") != MAGIC:
+        raise FormatError(f"image {path}: is no image", hint="kluis build DIR -o FILE makes one")
+    manifest = head.take(head.u32("manifest size"), "manifest")
+    head.take(SIGSTRUCT_BYTES, "sigstruct")
+    document = head.take(head.u32("interface size"), "interface")
+    try:
+        want = msgspec.json.decode(manifest, type=_Manifest).interface
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"image {path}: manifest: {error}") from None
+    if want != sha256(document).hex():
+        raise FormatError(f"image {path}: interface: want {want}, got {sha256(document).hex()}")
+    return manifest, document
+
+
+class _Manifest(msgspec.Struct):
+    interface: str
+
+
+MAGIC: Final = b"KLUIS\x00\x01\n"
+SIGSTRUCT_BYTES: Final = 1808
+HEAD_BYTES: Final = 8 << 20

@@ -1,0 +1,120 @@
+"""Ocalls on the host: functions that this host gives, run in threads of their own, for the enclave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kluis.enclave import boundary, frames
+from kluis.enclave.boundary import Codec
+from kluis.enclave.frames import Parcel
+from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.host.interface import Interface
+
+__all__ = ["Functions", "Ocalls", "functions_of"]
+
+Functions = Mapping[str, Callable[..., Any]]
+MAX_THREADS = 16
+
+
+def functions_of(given: object) -> Functions:
+    """Take the functions out of what ``load`` was given.
+
+    Args:
+        given: a mapping of names, an Enclave (its own bodies), None, or any object with methods.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return given
+    declared = getattr(given, "ocalls", None)
+    if isinstance(declared, Mapping):
+        return declared
+    return {
+        name: value
+        for name in dir(given)
+        if not name.startswith("_") and callable(value := getattr(given, name))
+    }
+
+
+class Ocalls:
+    """The ocalls of one enclave.
+
+    Args:
+        interface: which there are.
+        functions: which of them this host serves.
+
+    Raises:
+        UsageError: a function has the name of no ocall.
+    """
+
+    def __init__(self, interface: Interface, functions: Functions) -> None:
+        self._codecs = tuple(
+            Codec(one, frames.FIRST_OCALL + kind, frames.OCALL_RETURN, interface.limits)
+            for kind, one in enumerate(interface.ocalls)
+        )
+        names = {codec.name for codec in self._codecs}
+        self._functions = {name: one for name, one in functions.items() if name in names}
+        if isinstance(functions, dict) and (unknown := sorted(set(functions) - names)):
+            raise UsageError(f"ocalls: {unknown[0]}: the image declares {sorted(names)}")
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._answer: Callable[[bytes, tuple[int, ...]], None] = lambda *_: None
+
+    def connect(self, answer: Callable[[bytes, tuple[int, ...]], None]) -> None:
+        """Say where answers go."""
+        self._answer = answer
+
+    def give(self, name: str, function: Callable[..., Any]) -> None:
+        """Serve ``name`` with ``function`` from now on.
+
+        Raises:
+            UsageError: the image declares no such ocall.
+        """
+        if name not in {codec.name for codec in self._codecs}:
+            raise UsageError(f"ocalls: {name}: the image declares {sorted(c.name for c in self._codecs)}")
+        self._functions[name] = function
+
+    def take(self, parcel: Parcel) -> None:
+        """Run the ocall in ``parcel`` in a thread of its own, and answer it."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="kluis-ocall")
+            threads = self._threads
+        try:
+            threads.submit(self._run, parcel)
+        except RuntimeError:  # closed
+            parcel.close()
+
+    def close(self) -> None:
+        """Start no more; those that run are left to end."""
+        with self._lock:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, parcel: Parcel) -> None:
+        head = frames.head(parcel.frame)
+        files: tuple[int, ...] = ()
+        try:
+            frame, files = self._call(head, parcel)
+        except Exception as error:  # noqa: BLE001 - what the host's function raises is told inside
+            frame = frames.encode(frames.OcallRaised(head.id, type(error).__name__, str(error)))
+        finally:
+            parcel.close()
+        try:
+            self._answer(frame, files)
+        finally:
+            boundary.close(files)
+
+    def _call(self, head: frames.Head, parcel: Parcel) -> tuple[bytes, tuple[int, ...]]:
+        index = head.kind - frames.FIRST_OCALL
+        if index >= len(self._codecs):
+            raise FormatError(f"ocall: want 0..{len(self._codecs) - 1}, got {index}")
+        codec = self._codecs[index]
+        arguments = codec.decode_call(parcel)
+        function = self._functions.get(codec.name)
+        if function is None:
+            raise UnavailableError(f"ocall {codec.name}: this host does not serve it")
+        return codec.encode_result(head.id, function(*arguments))

@@ -1,0 +1,354 @@
+"""A running enclave as the host sees it: its ecalls as methods, its evidence, its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import msgspec
+
+from kluis.enclave import boundary, frames
+from kluis.enclave.app import binder
+from kluis.enclave.attestation import Evidence
+from kluis.enclave.boundary import Codec, explain
+from kluis.enclave.frames import Parcel
+from kluis.enclave.interface import Signature
+from kluis.errors import CallCancelled, EnclaveError, FormatError, RemoteError, UsageError
+from kluis.host.interface import Interface
+from kluis.host.link import Link
+from kluis.host.ocalls import Functions, Ocalls
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kluis.appraisal import AttestationResult, Policy
+
+__all__ = ["Call", "Ecall", "EnclaveProcess", "EnclaveProxy"]
+
+T = TypeVar("T")
+
+
+class EnclaveProcess(Protocol):
+    """The process behind a proxy."""
+
+    image_id: bytes
+    level: str
+    launch_configuration: bytes
+    debug: bool
+    pid: int
+    calls: Any
+    control: Any
+
+    def kill(self) -> None:
+        """End it now."""
+
+    def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
+        """Wait for its end: exit status and last words, or None after ``timeout`` seconds."""
+
+
+class Call(Future[Any]):
+    """A call that runs: a future whose ``cancel`` reaches into the enclave.
+
+    Attributes:
+        number: the call's id on the link.
+    """
+
+    def __init__(self, link: Link, number: int) -> None:
+        super().__init__()
+        self._link = link
+        self.number = number
+
+    def cancel(self) -> bool:
+        """Take the call back: waiting for it raises CallCancelled at once, and the code inside is stopped.
+
+        Returns:
+            False if it had ended already.
+        """
+        try:
+            self.set_exception(CallCancelled("the call was taken back"))
+        except InvalidStateError:
+            return False
+        self._link.cancel(self.number)
+        return True
+
+
+class Ecall:
+    """One function inside, called from outside.
+
+    Args:
+        link: the enclave's.
+        signature: from the interface.
+        codec: of that signature.
+        timeout_seconds: of each call; None is for ever.
+    """
+
+    def __init__(self, link: Link, signature: Signature, codec: Codec, timeout_seconds: float | None) -> None:
+        self._link = link
+        self._signature = signature
+        self._codec = codec
+        self._bind = binder(signature)
+        self._timeout_seconds = timeout_seconds
+        self.__name__ = signature.name
+        self.__doc__ = signature.doc
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it.
+
+        Raises:
+            TypeError: an argument too many, too few or unknown.
+            UsageError: an argument is of another type, or too large.
+            RemoteError: the code inside raised.
+            CallTimeout, CallCancelled, EnclaveDied: no answer came.
+        """
+        return self._exchange(next(self._link.ids), self._bind(args, kwargs))
+
+    def submit(self, *args: Any, **kwargs: Any) -> Call:
+        """Start a call in a thread of its own; errors of its arguments are raised here."""
+        call = Call(self._link, next(self._link.ids))
+        arguments = self._bind(args, kwargs)
+
+        def run() -> None:
+            try:
+                result = self._exchange(call.number, arguments)
+            except BaseException as error:  # noqa: BLE001 - it is the future's
+                _settle(call.set_exception, error)
+            else:
+                _settle(call.set_result, result)
+
+        threading.Thread(target=run, name=f"kluis-{self.__name__}", daemon=True).start()
+        return call
+
+    def within(self, seconds: float) -> Ecall:
+        """The same function, each call of which must answer within ``seconds``."""
+        return Ecall(self._link, self._signature, self._codec, seconds)
+
+    def _exchange(self, number: int, arguments: tuple[Any, ...]) -> Any:
+        codec = self._codec
+        frame, files = codec.encode_call(number, arguments)
+        try:
+            codec.check_call(frame)
+            parcel = self._link.exchange(number, frame, files, self._timeout_seconds, codec.name)
+        finally:
+            if files:
+                boundary.close(files)
+        if frames.head(parcel.frame).kind == frames.RETURN:
+            return codec.decode_result(parcel)
+        raise raised(parcel)
+
+    def __repr__(self) -> str:
+        return f"<ecall {self.__name__}({', '.join(self._codec.parameters)})>"
+
+
+class EnclaveProxy:
+    """A running enclave: its ecalls are its methods. Close it, or use it in a ``with``.
+
+    Attributes:
+        interface: what crosses its boundary.
+
+    Args:
+        process: the enclave's.
+        interface: what crosses its boundary.
+        functions: ocalls that this host serves.
+        timeout_seconds: of each call, unless ``within`` says otherwise; None is for ever.
+    """
+
+    def __init__(
+        self,
+        process: EnclaveProcess,
+        interface: Interface,
+        functions: Functions,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        self.interface = interface
+        self._process = process
+        self._ocalls = Ocalls(interface, functions)
+        self._link = Link(
+            process.calls,
+            process.control,
+            interface.limits.message_bytes,
+            self._ocalls.take,
+            self._last_words,
+        )
+        self._ocalls.connect(self._link.answer_ocall)
+        self._timeout_seconds = timeout_seconds
+        self._ecalls = {
+            one.name: Ecall(
+                self._link, one, Codec(one, kind, frames.RETURN, interface.limits), timeout_seconds
+            )
+            for kind, one in enumerate(interface.ecalls)
+        }
+
+    @property
+    def image_id(self) -> bytes:
+        """Which code it is: 32 bytes."""
+        return self._process.image_id
+
+    @property
+    def level(self) -> str:
+        """The protection level that the platform states; :meth:`attest` proves one."""
+        return self._process.level
+
+    @property
+    def launch_configuration(self) -> bytes:
+        """How it was started: canonical JSON, whose SHA-512 is CONFIGID."""
+        return self._process.launch_configuration
+
+    @property
+    def debug(self) -> bool:
+        """Whether it is open to its host."""
+        return self._process.debug
+
+    @property
+    def pid(self) -> int:
+        """Its process id on this machine."""
+        return self._process.pid
+
+    def __getattr__(self, name: str) -> Ecall:
+        try:
+            return self._ecalls[name]
+        except KeyError:
+            raise AttributeError(f"enclave {self.interface.name}: has no ecall {name}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._ecalls]
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call the ecall ``name``; errors as for :class:`Ecall`.
+
+        Raises:
+            UsageError: there is no such ecall.
+        """
+        if name not in self._ecalls:
+            raise UsageError(
+                f"enclave {self.interface.name}: ecall {name}: want one of {sorted(self._ecalls)}"
+            )
+        return self._ecalls[name](*args, **kwargs)
+
+    def submit(self, name: str, *args: Any, **kwargs: Any) -> Call:
+        """Start the ecall ``name`` in a thread of its own."""
+        if name not in self._ecalls:
+            raise UsageError(
+                f"enclave {self.interface.name}: ecall {name}: want one of {sorted(self._ecalls)}"
+            )
+        return self._ecalls[name].submit(*args, **kwargs)
+
+    def ocall(self, function: Callable[..., T]) -> Callable[..., T]:
+        """Serve the ocall of the function's name with it; a decorator.
+
+        Raises:
+            UsageError: the image declares no such ocall.
+        """
+        self._ocalls.give(function.__name__, function)
+        return function
+
+    def evidence(self, nonce: bytes, app_data: bytes = b"") -> Evidence:
+        """Ask the runtime for evidence of purpose ``cli``.
+
+        Args:
+            nonce: the verifier's, at most 64 bytes.
+            app_data: becomes the payload; at most 48 KiB.
+
+        Raises:
+            RemoteError: an argument is out of bounds.
+        """
+        number = next(self._link.ids)
+        frame = frames.encode(frames.EvidenceRequest(number, nonce, app_data))
+        parcel = self._link.exchange(number, frame, (), self._timeout_seconds, "evidence")
+        if frames.head(parcel.frame).kind != frames.RETURN:
+            raise raised(parcel)
+        parcel.close()
+        try:
+            return _evidence(parcel.frame).value
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise FormatError(explain(error, "evidence", ("kind", "call", "value"))) from None
+
+    def attest(
+        self, policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
+    ) -> AttestationResult:
+        """Have the enclave prove, over a nonce made here, that it is what ``policy`` wants.
+
+        Args:
+            policy: or the path of its TOML file; its binding takes purpose ``cli``.
+            root: PEM of the root to trust. None trusts this machine's platform, which is its
+                operator's word; an owner elsewhere gives the root that the owner has.
+            collateral: JSON, as ``kluis platform collateral`` prints it; None asks this machine's platform.
+
+        Returns:
+            The result, every rule of it met.
+
+        Raises:
+            AuthenticityError, FreshnessError, FormatError: the evidence is not authentic.
+            PolicyError: it is, and not what the policy wants; names each claim that failed.
+        """
+        from kluis.host import attesting
+
+        nonce = attesting.fresh_nonce()
+        return attesting.judge(
+            self.evidence(nonce), attesting.read_policy(policy), nonce=nonce, root=root, collateral=collateral
+        )
+
+    def kill(self) -> None:
+        """End the enclave now, whatever it does."""
+        self._link.close()
+        self._process.kill()
+
+    def close(self) -> None:
+        """Hang up and see the enclave end; calls that still wait raise EnclaveDied."""
+        self._link.close()
+        self._ocalls.close()
+        self._process.kill()
+        self._process.wait(CLOSE_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<enclave {self.interface.name} {self.image_id.hex()[:16]} {self.level}>"
+
+    def _last_words(self) -> str:
+        end = self._process.wait(LAST_WORDS_SECONDS)
+        if end is None:
+            return ""
+        status, words = end
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        return f"{how}, {words}" if words else how
+
+
+def raised(parcel: Parcel) -> EnclaveError:
+    """The error that an answer stands for."""
+    parcel.close()
+    try:
+        told = _raised(parcel.frame)
+    except (msgspec.MsgspecError, RecursionError) as problem:
+        return EnclaveError(explain(problem, "answer", ("kind", "call")), code="protocol")
+    if told.code == "call_cancelled":
+        return CallCancelled(told.message)
+    error = RemoteError(told.type, told.message, told.traceback)
+    error.hint = told.hint
+    return error
+
+
+class _EvidenceReturn(msgspec.Struct, array_like=True, tag=frames.RETURN, tag_field="kind"):
+    id: int
+    value: Evidence
+
+
+def _settle(how: Callable[[Any], None], what: Any) -> None:
+    try:
+        how(what)
+    except InvalidStateError:  # it was cancelled
+        return
+
+
+_evidence = msgspec.msgpack.Decoder(_EvidenceReturn).decode
+_raised = msgspec.msgpack.Decoder(frames.Raised).decode
+CLOSE_SECONDS = 5.0
+LAST_WORDS_SECONDS = 1.0

@@ -1,0 +1,61 @@
+"""From a process that was just started to an enclave that is ready: wait, and check what it says it is."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kluis.enclave import frames
+from kluis.errors import AuthenticityError, CallTimeout, EnclaveDied, EnclaveError, FormatError, RemoteError
+
+if TYPE_CHECKING:
+    from kluis.host.proxy import EnclaveProcess
+
+__all__ = ["await_ready"]
+
+MAX_BYTES = 1 << 20
+
+
+def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: float) -> None:
+    """Wait for the runtime's first word.
+
+    Args:
+        process: the enclave's.
+        interface: SHA-256 of the interface document that the host reads, 32 bytes.
+        timeout_seconds: how long the application's import may take.
+
+    Raises:
+        RemoteError: the application cannot be started; says why.
+        EnclaveDied: it ended first.
+        CallTimeout: it did not say anything in time.
+        AuthenticityError: it runs another interface.
+        EnclaveError: it broke the protocol.
+    """
+    poll = select.poll()
+    poll.register(process.control, select.POLLIN)
+    if not poll.poll(timeout_seconds * 1000):
+        raise CallTimeout(f"enclave: not ready in {timeout_seconds:g} s")
+    try:
+        parcel = frames.receive_parcel(process.control, MAX_BYTES)
+    except (FormatError, OSError) as error:
+        raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
+    if parcel is None:
+        end = process.wait(5)
+        words = f": {end[1] or f'status {end[0]}'}" if end else ""
+        raise EnclaveDied(f"the enclave ended before it was ready{words}", hint="kluis doctor")
+    parcel.close()
+    try:
+        first = _first(parcel.frame)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
+    if isinstance(first, frames.Failed):
+        raise RemoteError(first.type, first.message, first.traceback)
+    if first.interface != interface:
+        raise AuthenticityError(
+            f"enclave interface: want {interface.hex()}, got {first.interface.hex()}", code="interface"
+        )
+
+
+_first = msgspec.msgpack.Decoder(frames.Ready | frames.Failed).decode

@@ -1,0 +1,241 @@
+"""A rehearsal: an application run by the real runtime in a plain process, for tests that start at once.
+
+No image, no isolation, nothing kept out: the identity it is given has the debug attribute, so evidence
+from it says level ``none``. Calls, ocalls, bounds, sealing, reports and quotes are the real ones, with
+a platform of its own whose keys live in a folder of the test's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from kluis.errors import KluisError
+from kluis.formats import jcs
+from kluis.formats.sgx.report import Flag
+from kluis.hashes import sha256
+from kluis.host.interface import Interface, parse
+from kluis.host.ocalls import functions_of
+from kluis.host.proxy import EnclaveProxy
+from kluis.host.starting import await_ready
+from kluis.tee.platform import session
+from kluis.tee.platform.authority import Authority
+from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.identity import Identity, LaunchConfiguration
+from kluis.tee.platform.keys import CPUSVN, Secret
+from kluis.tee.platform.quoting import PlatformKeys
+
+__all__ = ["Process", "RehearsalPlatform"]
+
+START_SECONDS = 60.0
+
+
+class Process:
+    """A plain process in an enclave's place.
+
+    Attributes:
+        calls, control: the host's ends.
+    """
+
+    debug = False
+    level = "none"
+
+    def __init__(
+        self, child: subprocess.Popen[bytes], calls: socket.socket, control: socket.socket, who: Identity
+    ) -> None:
+        self._child = child
+        self.calls = calls
+        self.control = control
+        self.pid = child.pid
+        self.image_id = who.mrenclave
+        self.launch_configuration = who.configuration.encode()
+
+    def kill(self) -> None:
+        """End it now."""
+        for end in (self.calls, self.control):
+            end.close()
+        self._child.kill()
+
+    def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
+        """Wait for its end: exit status and no last words, or None after ``timeout`` seconds."""
+        try:
+            return self._child.wait(timeout), ""
+        except subprocess.TimeoutExpired:
+            return None
+
+
+class RehearsalPlatform:
+    """A platform in this process, with keys and counters under ``state``.
+
+    Args:
+        state: a folder of the test's own.
+        now: when its certificates are made.
+    """
+
+    def __init__(self, state: Path, now: datetime) -> None:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.authority = Authority.create("process-user", now, cpusvn=CPUSVN)
+        self.root = session.Root(
+            "process-user",
+            Secret.load_or_create(state / "platform.secret"),
+            self.authority,
+            PlatformKeys.create(self.authority, now, cpusvn=CPUSVN),
+            Counters(state / "counters.json"),
+            bytes(32),
+        )
+
+    def launch(
+        self,
+        app: Path,
+        *,
+        ocalls: object = None,
+        debug: bool = False,
+        threads: int = 8,
+        signer: bytes = bytes(32),
+        timeout_seconds: float | None = None,
+    ) -> EnclaveProxy:
+        """Run the ``app.py`` at ``app``, and see it ready.
+
+        Args:
+            app: the file; its folder is on the path inside.
+            ocalls: as for ``kluis.host.load``.
+            debug: whether messages and tracebacks leave.
+            threads: as in a manifest.
+            signer: MRSIGNER, 32 bytes.
+            timeout_seconds: of each call.
+
+        Raises:
+            EnclaveError: it did not start.
+        """
+        interface = interface_of(app)
+        process = self.start(app, interface, debug=debug, threads=threads, signer=signer)
+        try:
+            await_ready(process, interface[1], START_SECONDS)
+            return EnclaveProxy(process, interface[0], functions_of(ocalls), timeout_seconds)
+        except BaseException:
+            process.kill()
+            process.wait(5)
+            raise
+
+    def start(
+        self,
+        app: Path,
+        interface: tuple[Interface, bytes],
+        *,
+        debug: bool = False,
+        threads: int = 8,
+        signer: bytes = bytes(32),
+    ) -> Process:
+        """Start the process, and no more: nobody has waited for it, and its sockets are free to abuse."""
+        manifest: dict[str, Any] = {
+            "entry": f"{app.stem}:app",
+            "argv": [],
+            "interface": interface[1].hex(),
+            "threads": threads,
+            "svn": interface[0].document["svn"],
+            "product_id": interface[0].document["product_id"],
+            "grants": [],
+        }
+        who = Identity(
+            mrenclave=sha256(jcs.dumps(manifest) + app.read_bytes()),
+            mrsigner=signer,
+            product_id=manifest["product_id"],
+            svn=manifest["svn"],
+            flags=Flag.INIT | Flag.MODE64 | Flag.KSS | Flag.DEBUG,
+            cpusvn=CPUSVN,
+            configuration=LaunchConfiguration(
+                heap_bytes=1 << 29,
+                threads=threads,
+                grants=(),
+                missing=("everything",),
+                level="none",
+                platform="",
+            ),
+        )
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+        session.expect_credentials(pairs[2][0])
+        document = _document(manifest, who, debug)
+        inside = [*(pair[1].detach() for pair in pairs), document]
+        paths = [str(app.parent), *(one for one in sys.path if one)]
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", CHILD, ",".join(map(str, inside)), *paths], pass_fds=inside
+            )
+        finally:
+            for descriptor in inside:
+                os.close(descriptor)
+        threading.Thread(target=self._serve, args=(pairs[2][0], child.pid, who), daemon=True).start()
+        return Process(child, pairs[0][0], pairs[1][0], who)
+
+    def _serve(self, end: socket.socket, pid: int, who: Identity) -> None:
+        try:
+            session.serve(end, session.accept(end, lambda: pid), who, self.root)
+        except (KluisError, OSError):
+            return
+        finally:
+            end.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of it outlives its enclaves."""
+
+
+def interface_of(app: Path) -> tuple[Interface, bytes]:
+    """Ask an application for its interface, in a process of its own.
+
+    Returns:
+        The interface, and its document's SHA-256.
+
+    Raises:
+        KluisError: it cannot be imported, or its interface cannot be read.
+    """
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK, str(app.parent), app.stem], capture_output=True, check=False
+    )
+    if asked.returncode:
+        raise KluisError(f"{app}: {asked.stderr.decode(errors='replace').strip().splitlines()[-1]}")
+    return parse(asked.stdout), sha256(asked.stdout)
+
+
+def forget(state: Path) -> None:
+    """Remove a platform's folder."""
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _document(manifest: dict[str, Any], who: Identity, debug: bool) -> int:
+    from kluis.enclave import memfile
+
+    return memfile.of_bytes(
+        jcs.dumps({
+            "manifest": manifest,
+            "image_id": who.mrenclave.hex(),
+            "launch_configuration": who.configuration.document(),
+            "level": "none",
+            "debug": debug,
+        })
+    )  # fmt: skip
+
+
+ASK = (
+    "import sys, importlib; sys.path.insert(0, sys.argv[1]); "
+    "sys.stdout.buffer.write(importlib.import_module(sys.argv[2]).app.interface_json())"
+)
+
+CHILD = """
+import fcntl, os, sys
+given = [fcntl.fcntl(int(n), fcntl.F_DUPFD_CLOEXEC, 64) for n in sys.argv[1].split(",")]
+for number, descriptor in enumerate(given, 3):
+    os.dup2(descriptor, number, inheritable=False)
+sys.path[:0] = sys.argv[2:]
+from kluis.enclave.runtime import main
+main()
+"""
