@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
@@ -24,8 +25,17 @@ from kluis.errors import FormatError, UnsupportedError
 MAX_CERTIFICATE: Final = 16 * 1024
 MAX_CHAIN: Final = 4
 MAX_CRL: Final = 1 << 20
-# pyca raises these for odd bytes; a Warning where warnings are errors.
-_FOREIGN: Final = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, Warning)
+# What pyca raises for odd bytes; a Warning where warnings are errors.
+_FOREIGN: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    Warning,
+)
 _PEM: Final = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----(?:\r?\n)*"
 )
