@@ -239,7 +239,9 @@ def run(
             for each in elsewhere.values():
                 each.begin(run_id)
 
-        enclave = after.enter_context(load(image, allow_missing=frozenset(insecure_allow_missing or ())))
+        enclave = after.enter_context(
+            load(image, insecure_allow_missing=frozenset(insecure_allow_missing or ()))
+        )
         ended = conduct.conduct(
             cast("conduct.Enclave", enclave), opened, {**at_hand, **elsewhere}, collateral, begun
         )
