@@ -128,8 +128,7 @@ STEPS: dict[str, Case] = {
         _quote(lambda f: OTHER.quote()),
         AuthenticityError,
         "root_untrusted",
-        f"{CHAIN}: want root {{anchor}}, got another key named "
-        "'Kluis emulated SGX Root CA (no hardware)'",
+        f"{CHAIN}: want root {{anchor}}, got another key named 'Kluis emulated SGX Root CA (no hardware)'",
     ),
     "5 collateral of somebody's own": Case(
         _collateral(lambda f: OTHER.collateral()),

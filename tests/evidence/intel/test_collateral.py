@@ -1,0 +1,169 @@
+"""Collateral: what needs no quote is refused when it is verified, each for its own reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+
+import pytest
+
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
+from kluis.evidence import Collateral
+from kluis.evidence.intel import collateral as holding
+from kluis.tee.platform import issuing
+from tests.evidence.forge import NOW, Forge, key, pem
+
+
+class Case(NamedTuple):
+    """What is forged, and what must be said of it."""
+
+    make: Callable[[Forge], Collateral]
+    error: type[KluisError]
+    code: str
+    message: str
+
+
+OTHER = Forge()
+UNSIGNED = "is not signed by the key it should be"
+SIGNER = "TCB signing certificate"
+
+CASES: dict[str, Case] = {
+    "1 a chain without its root": Case(
+        lambda f: f.collateral(pck_crl_issuer_chain=pem(f.ca)),
+        AuthenticityError,
+        "chain_missing",
+        "PCK CRL issuer chain: want 2 certificates, got 1",
+    ),
+    "1 a chain of the wrong role": Case(
+        lambda f: f.collateral(tcb_info_issuer_chain=pem(f.leaf(), f.root)),
+        AuthenticityError,
+        "chain_missing",
+        "TCB info issuer chain: want 1 certificate named SGX TCB Signing, got 0",
+    ),
+    "1 a signer's chain of another root": Case(
+        lambda f: f.collateral(tcb_info_issuer_chain=pem(OTHER.signer(), OTHER.root)),
+        AuthenticityError,
+        "root_untrusted",
+        "TCB info issuer chain: its root is not that of the PCK CRL",
+    ),
+    "2 a signer of somebody's own": Case(
+        lambda f: f.collateral(tcb_info_issuer_chain=pem(f.signer(issuer_key=key()), f.root)),
+        AuthenticityError,
+        "pck_chain",
+        f"{SIGNER}: {UNSIGNED}",
+    ),
+    "2 a signer that is a CA": Case(
+        lambda f: f.collateral(qe_identity_issuer_chain=pem(f.signer(path_length=0), f.root)),
+        AuthenticityError,
+        "cert_profile",
+        f"{SIGNER}: want an end entity that signs data",
+    ),
+    "2 a CA that signs no CRLs": Case(
+        lambda f: f.collateral(pck_crl_issuer_chain=pem(f.pck_ca(path_length=None), f.root)),
+        AuthenticityError,
+        "cert_profile",
+        "PCK CA certificate: want a CA that signs certificates and CRLs",
+    ),
+    "3 the root's CRL as the PCK CRL": Case(
+        lambda f: f.collateral(pck_crl=f.crl("root")),
+        AuthenticityError,
+        "crl_issuer",
+        "PCK CRL: its issuer is not 'Kluis emulated SGX PCK Platform CA (no hardware)'",
+    ),
+    "3 a CRL in the CA's name": Case(
+        lambda f: f.collateral(pck_crl=issuing.crl(f.ca, key(), NOW, life=timedelta(days=30), revoked=())),
+        AuthenticityError,
+        "crl_sig",
+        f"PCK CRL: {UNSIGNED}",
+    ),
+    "3 a root CRL in the root's name": Case(
+        lambda f: f.collateral(
+            root_ca_crl=issuing.crl(f.root, key(), NOW, life=timedelta(days=30), revoked=())
+        ),
+        AuthenticityError,
+        "crl_sig",
+        f"root CA CRL: {UNSIGNED}",
+    ),
+    "4 TCB info written anew": Case(
+        lambda f: f.collateral(tcb_info=f.collateral().tcb_info.replace(b",", b", ", 1)),
+        AuthenticityError,
+        "tcb_info_sig",
+        f"TCB info: {UNSIGNED}",
+    ),
+    "4 an identity that is changed": Case(
+        lambda f: f.collateral(qe_identity=f.collateral().qe_identity.replace(b"OutOf", b"UpTo")[:-1]),
+        AuthenticityError,
+        "qe_identity_sig",
+        f"QE identity: {UNSIGNED}",
+    ),
+    "4 a signature cut short": Case(
+        lambda f: f.collateral(tcb_info_signature=bytes(63)),
+        AuthenticityError,
+        "tcb_info_sig",
+        "TCB info: want a signature of 64 bytes, got 63",
+    ),
+    "4 an identity's signature that goes on": Case(
+        lambda f: f.collateral(qe_identity_signature=bytes(65)),
+        AuthenticityError,
+        "qe_identity_sig",
+        "QE identity: want a signature of 64 bytes, got 65",
+    ),
+    "4 a status that nobody knows": Case(
+        lambda f: f.with_tcb_info(lambda d: d["tcbLevels"][0].update(tcbStatus="Fine")),
+        UnsupportedError,
+        "bad_type",
+        "TCB info: status 'Fine' is not known",
+    ),
+    "4 the verifier's own status": Case(
+        lambda f: f.with_identity(lambda d: d["tcbLevels"][0].update(tcbStatus="NotSupported")),
+        UnsupportedError,
+        "bad_type",
+        "QE identity: status 'NotSupported' is not known",
+    ),
+    "4 a signed document without levels": Case(
+        lambda f: f.with_tcb_info(lambda d: d.update(tcbLevels=[])),
+        FormatError,
+        "bad_length",
+        "TCB info.tcbLevels: want at least 1, got 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case(name: str, forge: Forge) -> None:
+    """Each step refuses the collateral in which it alone fails."""
+    case = CASES[name]
+    with pytest.raises(KluisError) as caught:
+        holding.verify(case.make(forge), forge.anchors)
+    assert (type(caught.value), caught.value.code, str(caught.value)) == (
+        case.error,
+        case.code,
+        case.message,
+    )
+
+
+def test_two_signers(forge: Forge) -> None:
+    """TCB info and identity may have signers of their own, and both are held."""
+    second = forge.signer()
+    collateral = forge.collateral(qe_identity_issuer_chain=pem(second, forge.root))
+    held = holding.verify(collateral, forge.anchors)
+    assert [signer.serial for signer in held.signers][1:] == [second.serial_number]
+    assert len(held.signers) == 2
+    held.check(NOW)
+
+
+def test_every_part_has_its_window(forge: Forge) -> None:
+    """The window of the whole is the intersection of its parts'."""
+    held = forge.held()
+    assert [window.what for window in held.windows] == [
+        "TCB info",
+        "QE identity",
+        "root CA CRL",
+        "PCK CRL",
+        "root certificate",
+        "PCK CA certificate",
+        "TCB signing certificate",
+    ]
+    assert held.start == NOW - timedelta(minutes=5)
+    assert held.end == NOW + timedelta(days=30, minutes=-5)

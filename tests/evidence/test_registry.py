@@ -1,0 +1,32 @@
+"""The registry recognises evidence by its first bytes, and refuses what it does not know."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import UnsupportedError
+from kluis.evidence import registry, verify
+from tests.evidence.forge import NOW, Forge
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\3\0", bytes(48), b"\4\0\2\0\x81\0\0\0" + bytes(600), b"PNG" * 100], ids=len
+)
+def test_unknown(data: bytes, forge: Forge) -> None:
+    """What is no evidence of a known kind is unsupported, and the message says what is."""
+    with pytest.raises(UnsupportedError) as caught:
+        verify(data, anchors=forge.anchors, collateral=forge.collateral(), now=NOW)
+    assert str(caught.value) == "evidence: is of no known kind; supported: ['SGX quote v3']"
+
+
+def test_newer_versions_are_named(forge: Forge) -> None:
+    """A quote of another version is told apart from noise."""
+    with pytest.raises(UnsupportedError) as caught:
+        forge.verify(b"\4\0\2\0" + forge.quote()[4:])
+    assert str(caught.value) == "SGX quote version 4; supported: [3]"
+
+
+def test_one_kind_a_name() -> None:
+    """No two kinds of evidence share a name."""
+    names = [kind.name for kind in registry.KINDS]
+    assert len(names) == len(set(names))
