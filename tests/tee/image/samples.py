@@ -32,9 +32,13 @@ PROGRAM = Path("/bin/true")
 """A real program with a real closure, where a test needs any launcher."""
 
 
-@functools.cache
 def key(index: int = 0) -> rsa.RSAPrivateKey:
     """An author's key; one for each index in a run of the tests."""
+    return _key(index)
+
+
+@functools.cache
+def _key(index: int) -> rsa.RSAPrivateKey:
     return sigstruct.generate_key()
 
 
@@ -117,12 +121,12 @@ def wheel(
     version: str = "1.0",
     unrecorded: Mapping[str, bytes] | None = None,
     record: str | None = None,
-    requires: str = "",
+    requires: tuple[str, ...] = (),
 ) -> Path:
     """A pure wheel with a true RECORD, unless ``unrecorded`` files or another ``record`` say otherwise."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    metadata += "".join(f"Requires-Dist: {other}\n" for other in requires)
     members = {
         **files,
         f"{info}/METADATA": metadata.encode(),

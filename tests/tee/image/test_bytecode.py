@@ -79,7 +79,13 @@ def test_warnings_of_others_stay_quiet() -> None:
 
 
 def layer(cache: Path, text: bytes = b"x = 1\n") -> list[tuple[str, bytes]]:
-    found = bytecode.layer([sources.of_bytes("m.py", text), sources.of_bytes("t.txt", b"")], "/k/app", cache)
+    found = bytecode.layer(
+        [sources.of_bytes("m.py", text), sources.of_bytes("t.txt", b"")],
+        "/k/app",
+        cache,
+        cache.parent,
+        lambda line: None,
+    )
     return [(file.path, file.read()) for file in found]
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +56,9 @@ def pyc_path(path: str) -> str:
     return f"{folder}{slash}__pycache__/{name[:-3]}.{sys.implementation.cache_tag}.pyc"
 
 
-def layer(files: Iterable[Source], mount: str, cache: Path) -> list[Source]:
+def layer(
+    files: Iterable[Source], mount: str, cache: Path, work: Path, say: Callable[[str], None]
+) -> list[Source]:
     """Compile every module of a layer, or take the pack that an earlier build of the same files left.
 
     Args:
@@ -64,6 +66,8 @@ def layer(files: Iterable[Source], mount: str, cache: Path) -> list[Source]:
         mount: the layer's mount point, in the names of the code.
         cache: the folder of packs. A pack is named by all that goes into it, and its bytes are
             checked before they are used: a stale or damaged one is made again.
+        work: a folder for the length of the build, on the cache's file system.
+        say: told of what may take more than a second.
     """
     modules = sorted(
         (file for file in files if file.path.endswith(".py")), key=lambda file: pyc_path(file.path)
@@ -74,13 +78,14 @@ def layer(files: Iterable[Source], mount: str, cache: Path) -> list[Source]:
     pack = cache / f"{key.hexdigest()}.pack"
     if (found := _read_pack(pack)) is not None:
         return found
+    say(f"compiling {len(modules)} modules of {mount}")
     made = (
         sources.of_bytes(pyc_path(file.path), data)
         for file in modules
         if (data := compile_source(file.read(), f"{mount}/{file.path}")) is not None
     )
     try:
-        _write_pack(pack, made)
+        _write_pack(pack, made, work)
     except OSError as error:
         raise UnavailableError(f"{pack.parent}: cannot be written: {error.strerror}") from error
     if (found := _read_pack(pack)) is None:
@@ -110,9 +115,9 @@ def _read_pack(pack: Path) -> list[Source] | None:
     return [Source(e.path, e.mode, e.size, e.sha256, pack, _PACK_HEADER + e.offset) for e in entries]
 
 
-def _write_pack(pack: Path, files: Iterable[Source]) -> None:
+def _write_pack(pack: Path, files: Iterable[Source], work: Path) -> None:
     """Write a pack beside its place and move it there; the oldest packs make room."""
-    with tempfile.NamedTemporaryFile(dir=pack.parent, suffix=".part") as data:
+    with tempfile.TemporaryFile(dir=work) as data:
         made, end = [], 0
         for file in files:
             start = layers.aligned(end)
@@ -123,7 +128,7 @@ def _write_pack(pack: Path, files: Iterable[Source]) -> None:
         index, size = layers.encode_index(made)
         sized = size.to_bytes(8, "little")
         got = hashlib.sha256(sized)
-        with tempfile.NamedTemporaryFile(dir=pack.parent, suffix=".part", delete=False) as out:
+        with tempfile.NamedTemporaryFile(dir=work, delete=False) as out:
             try:
                 out.write(bytes(32) + sized)
                 data.seek(0)

@@ -1,16 +1,69 @@
-"""Where builds keep what is dear to make again: wheels, and bytecode. Nothing in it is trusted."""
+"""Where builds keep what is dear to make again: wheels, and bytecode.
+
+The folder is the user's alone. Wheels and their files are checked against the lock each time they are
+used; bytecode is found by the hash of its sources, and checked for damage.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from kluis.errors import UnavailableError
 
 
-def folder() -> Path:
-    """The user's cache folder, mode 0700; made if absent.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of the user's own, mode 0700, and its three parts."""
+
+    path: Path
+
+    @property
+    def bytecode(self) -> Path:
+        """Packs of compiled modules, by the hash of their sources."""
+        return self.path / "bytecode"
+
+    @property
+    def wheels(self) -> Path:
+        """Wheels, by their hash."""
+        return self.path / "wheels"
+
+    @property
+    def scratch(self) -> Path:
+        """Folders of builds that run now."""
+        return self.path / "scratch"
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[Path]:
+        """A folder for the length of one build; those of builds that were killed are removed on the way."""
+        self._sweep()
+        with tempfile.TemporaryDirectory(dir=self.scratch, ignore_cleanup_errors=True) as name:
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                yield Path(name)
+            finally:
+                os.close(descriptor)
+
+    def _sweep(self) -> None:
+        for path in self.scratch.iterdir():
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+
+
+def of_user() -> Cache:
+    """The user's cache, below ``XDG_CACHE_HOME`` or ``~/.cache``; made if absent.
 
     Raises:
         UnavailableError: it belongs to someone else, or cannot be made.
@@ -18,27 +71,26 @@ def folder() -> Path:
     root = os.environ.get("XDG_CACHE_HOME", "")
     home = os.environ.get("HOME", "")
     if os.path.isabs(root):
-        path = Path(root) / "kluis"
-    elif os.path.isabs(home):
-        path = Path(home) / ".cache" / "kluis"
-    else:
-        path = Path(tempfile.gettempdir()) / f"kluis-cache-{os.geteuid()}"
-    return made(path)
+        return at(Path(root) / "kluis")
+    if os.path.isabs(home):
+        return at(Path(home) / ".cache" / "kluis")
+    return at(Path(tempfile.gettempdir()) / f"kluis-cache-{os.geteuid()}")
 
 
-def made(path: Path) -> Path:
-    """Make ``path``, mode 0700, and its parts ``bytecode`` and ``wheels``.
+def at(path: Path) -> Cache:
+    """The cache at ``path``; made if absent.
 
     Raises:
-        UnavailableError: as ``folder``.
+        UnavailableError: as ``of_user``.
     """
     hint = "set XDG_CACHE_HOME to a folder of your own"
+    cache = Cache(path)
     try:
-        for part in (path, path / "bytecode", path / "wheels"):
+        for part in (path, cache.bytecode, cache.wheels, cache.scratch):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be made: {error.strerror}", hint=hint) from error
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UnavailableError(f"{path}: want it writable by you alone", hint=hint)
-    return path
+    return cache

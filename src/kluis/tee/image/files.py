@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -36,22 +36,39 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside ``path``, and put it in its place once it is complete; on failure nothing is left.
+    """Write a file without a name, and give it ``path`` once it is complete.
+
+    Whatever happens before, a kill too, leaves what was at ``path`` and nothing beside it. (Where the
+    file system has no nameless files, a kill leaves a hidden one.)
 
     Raises:
         UnavailableError: it cannot be written.
     """
-    temporary = None
+    beside = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".kluis-", delete=False) as f:
-            temporary = f.name
-            yield cast("BinaryIO", f)
+        if path.is_dir():
+            raise UsageError(f"{path}: want a file, got a folder")
+        with _nameless(path.parent, beside) as f:
+            yield f
             f.flush()
             os.fchmod(f.fileno(), 0o644)
-        os.replace(temporary, path)
-        temporary = None
+            if not beside.exists():
+                folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    # With a folder's descriptor Python calls linkat, which follows the link in /proc.
+                    os.link(f"/proc/self/fd/{f.fileno()}", beside.name, dst_dir_fd=folder)
+                finally:
+                    os.close(folder)
+        os.replace(beside, path)
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path, beside: Path) -> BinaryIO:
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return cast("BinaryIO", os.fdopen(descriptor, "r+b"))

@@ -18,7 +18,8 @@ from kluis.tee.image.sources import Source
 
 TIMEOUT_SECONDS: Final = 300
 _ASK: Final = """
-import importlib, json, os, sys
+import ctypes, importlib, json, os, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: if the build is killed, so is this
 module, attribute, out, *folders = sys.argv[1:]
 sys.path.extend(folders)
 app = getattr(importlib.import_module(module), attribute)
@@ -39,7 +40,7 @@ class Answer:
     interface: bytes
 
 
-def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]) -> Answer:
+def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str], work: Path) -> Answer:
     """Import ``entry`` in a fresh interpreter and take its interface.
 
     The interpreter is isolated, sees the layers as the enclave will, and inherits no environment.
@@ -48,12 +49,13 @@ def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]
         entry: ``module:attribute``.
         contents: files of each layer by layer name; ``python`` is the running interpreter's own.
         env: the image's environment.
+        work: a folder for the length of the build.
 
     Raises:
         UsageError: the application cannot be imported, or has no such interface; says why.
     """
     module, _, attribute = entry.partition(":")
-    with tempfile.TemporaryDirectory(prefix="kluis-interface-") as folder:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         stage = Path(folder)
         paths = []
         for name in ("kluis", "site", "app"):

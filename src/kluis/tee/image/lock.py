@@ -124,7 +124,7 @@ def load(path: Path, requirements: list[str]) -> list[Pin]:
     return pins(lines(text, path.name), path.name)
 
 
-def make(path: Path, requirements: list[str], own: Mapping[str, str]) -> list[Pin]:
+def make(path: Path, requirements: list[str], own: Mapping[str, str], work: Path) -> list[Pin]:
     """Let pip choose versions and wheels, and write the lock.
 
     Distributions of Kluis's own layer are held at the versions there, and left out.
@@ -132,13 +132,13 @@ def make(path: Path, requirements: list[str], own: Mapping[str, str]) -> list[Pi
     Raises:
         UnavailableError: pip found no wheels that fit together, or no index.
     """
-    with tempfile.TemporaryDirectory(prefix="kluis-lock-") as folder:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         wanted, held = Path(folder) / "requirements.txt", Path(folder) / "constraints.txt"
         report = Path(folder) / "report.json"
         wanted.write_text("\n".join(requirements) + "\n", "utf-8")
         held.write_text("".join(f"{key}=={value}\n" for key, value in sorted(own.items())), "utf-8")
-        options = ["--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
-        pip.run(["install", *options, "-r", str(wanted), "-c", str(held)], "requirements")
+        options = ["--dry-run", "--ignore-installed", "--report", str(report)]
+        pip.run(["install", *options, "-r", str(wanted), "-c", str(held)], "requirements", Path(folder))
         chosen = _chosen(report)
     text = _first_line(requirements) + "\n"
     text += "".join(

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-import tempfile
+from pathlib import Path
 from typing import Final
 
 from kluis.errors import UnavailableError
@@ -18,17 +18,18 @@ _ALWAYS: Final = (
     "--no-input",
     "--disable-pip-version-check",
     "--no-color",
-    "--progress-bar",
-    "off",
 )
+# A person at a terminal sees pip's own progress; a log does not.
+_SILENT: Final = ("--quiet", "--progress-bar", "off")
 
 
-def run(arguments: list[str], what: str) -> None:
+def run(arguments: list[str], what: str, folder: Path) -> None:
     """Run one command of pip's with wheels alone: no code of a package runs.
 
     Args:
         arguments: the command and its options.
         what: what it is for, for messages.
+        folder: where it runs; a module called pip beside the user's files is not pip.
 
     Raises:
         UnavailableError: there is no pip, or it did not succeed; carries its last words.
@@ -39,26 +40,24 @@ def run(arguments: list[str], what: str) -> None:
             hint="python -m ensurepip, or apt-get install python3-pip",
         )
     command, *rest = arguments
-    # From an empty folder: a module called pip beside the user's files is not pip.
-    with tempfile.TemporaryDirectory(prefix="kluis-pip-") as folder:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "pip", command, *_ALWAYS, *rest],
-                cwd=folder,
-                env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UnavailableError(f"{what}: pip gave no answer in {TIMEOUT_SECONDS} s") from error
-    if done.returncode:
-        raise UnavailableError(
-            f"{what}: pip: {_last_words(done.stderr or done.stdout)}", hint=_hint(done.stderr)
+    shown = sys.stderr.isatty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", command, *_ALWAYS, *(() if shown else _SILENT), *rest],
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr if shown else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"{what}: pip gave no answer in {TIMEOUT_SECONDS} s") from error
+    if done.returncode:
+        raise UnavailableError(f"{what}: pip: {_last_words(done.stderr)}", hint=_hint(done.stderr))
 
 
 def _last_words(text: str) -> str:

@@ -21,6 +21,7 @@ def site(
     wanted: tuple[str, ...] | str,
     own: Mapping[str, str],
     cache: Path,
+    work: Path,
     say: Callable[[str], None],
 ) -> list[Source]:
     """Every file of the layer; empty without requirements.
@@ -30,15 +31,16 @@ def site(
         wanted: requirements, or the name of a file of them in ``directory``.
         own: distributions of the ``kluis`` layer, and their versions.
         cache: where wheels are kept.
+        work: a folder for the length of the build, on the cache's file system.
         say: told of what may take more than a second.
 
     Raises:
         UsageError: a requirement or a wheel that an image does not take; says which.
         UnavailableError: pip cannot get a wheel.
     """
-    locked = _without_own(_locked(directory, wanted, own, say), own)
+    locked = _without_own(_locked(directory, wanted, own, work, say), own)
     found: dict[str, Source] = {}
-    for wheel in _fetch(locked, cache, say) if locked else []:
+    for wheel in _fetch(locked, cache, work, say) if locked else []:
         for file in wheels.unpack(wheel, wheel.parent / "files"):
             other = found.setdefault(file.path, file)
             if other.sha256 != file.sha256:
@@ -47,7 +49,11 @@ def site(
 
 
 def _locked(
-    directory: Path, wanted: tuple[str, ...] | str, own: Mapping[str, str], say: Callable[[str], None]
+    directory: Path,
+    wanted: tuple[str, ...] | str,
+    own: Mapping[str, str],
+    work: Path,
+    say: Callable[[str], None],
 ) -> list[Pin]:
     if isinstance(wanted, str):
         try:
@@ -65,7 +71,7 @@ def _locked(
     if path.exists():
         return lock.load(path, listed)
     say(f"locking requirements by hash in {path}")
-    return lock.make(path, listed, own)
+    return lock.make(path, listed, own, work)
 
 
 def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
@@ -78,19 +84,20 @@ def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
     return [pin for pin in pins if pin.name not in own]
 
 
-def _fetch(pins: list[Pin], cache: Path, say: Callable[[str], None]) -> list[Path]:
+def _fetch(pins: list[Pin], cache: Path, work: Path, say: Callable[[str], None]) -> list[Path]:
     """Every pin's wheel, by its hash: from the cache, or by pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
     choice = cache / f"{sha256((lock.name() + text).encode()).hex()}.json"
     if (held := _held(choice, pins, cache)) is not None:
         return held
     say(f"fetching {len(pins)} wheels")
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         listed, target = Path(folder) / "requirements.txt", Path(folder) / "wheels"
         listed.write_text(text, "utf-8")
         pip.run(
-            ["download", "--quiet", "--require-hashes", "--no-deps", "-d", str(target), "-r", str(listed)],
+            ["download", "--require-hashes", "--no-deps", "-d", str(target), "-r", str(listed)],
             "requirements",
+            Path(folder),
         )
         chosen = {}
         for wheel in sorted(target.iterdir()):

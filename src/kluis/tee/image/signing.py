@@ -6,16 +6,17 @@ v1.5 over that digest, which every HSM, smart card and key service can make.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from kluis.errors import UsageError
+from kluis.errors import UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
-from kluis.tee.image import archive
-from kluis.tee.image.files import replacing
+from kluis.tee.image import archive, files
 from kluis.tee.image.launchable import check_manifest
 from kluis.tee.sigstruct import SigStruct
 
@@ -46,6 +47,37 @@ def insert(path: Path, public: rsa.RSAPublicKey, signature: bytes, out: Path) ->
     return _write(path, image, sigstruct.with_signature(struct, public, signature), out)
 
 
+def author_key(path: Path) -> rsa.RSAPrivateKey:
+    """Read an author's key.
+
+    Raises:
+        UsageError: it cannot be read, or is not a key that SGX takes.
+    """
+    return sigstruct.load_key(files.read(path), str(path))
+
+
+def ensure_key(path: Path) -> bool:
+    """Make an author's key at ``path``, mode 0600, if there is none; tell whether it was made.
+
+    Raises:
+        UnavailableError: it cannot be written.
+    """
+    if path.exists():
+        return False
+    pem = sigstruct.generate_key().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as f:
+        f.write(pem)
+    return True
+
+
 def _read(path: Path) -> tuple[archive.Image, SigStruct]:
     try:
         with path.open("rb") as f:
@@ -58,7 +90,7 @@ def _read(path: Path) -> tuple[archive.Image, SigStruct]:
 
 
 def _write(path: Path, image: archive.Image, struct: SigStruct, out: Path) -> bytes:
-    with replacing(out) as target, path.open("rb") as source:
+    with files.replacing(out) as target, path.open("rb") as source:
         shutil.copyfileobj(source, target, archive.CHUNK)
         target.seek(image.sigstruct_offset)
         target.write(struct.encode())

@@ -1,0 +1,77 @@
+"""The ``app`` layer: the author's own folder, and the check that nothing in it is hidden by another layer."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import UsageError
+from kluis.tee.image import config, lock, sources
+from kluis.tee.image.sources import Source
+
+# Never code: keys and images, what editors and version control keep, and what says how to build.
+LEFT_OUT: Final = (".*", "__pycache__", "*.kluis", "*.pem", "*.key", "*.sig", config.NAME, lock.PATTERN)
+
+
+def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()) -> list[Source]:
+    """The folder's files, less those that are never code and those excluded.
+
+    Args:
+        directory: the application's.
+        settings: says the entry point, and what to exclude.
+        apart: files that are not the application's wherever they lie: the key, the image.
+
+    Raises:
+        UsageError: nothing to run, or a file that an interpreter would run unasked.
+    """
+    patterns = (*LEFT_OUT, *settings.exclude)
+    listed = settings.requirements if isinstance(settings.requirements, str) else None
+    never = {path.resolve() for path in apart}
+
+    def keep(path: str, folder: bool) -> bool:
+        name = path.rpartition("/")[2]
+        return path != listed and not any(
+            fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern) for pattern in patterns
+        )
+
+    found = []
+    for path, origin in sources.walk(directory, keep):
+        if origin.resolve() not in never:
+            sources.refuse_hooks(path, str(directory))
+            found.append(sources.of_file(path, origin))
+    module = settings.entry.partition(":")[0].replace(".", "/")
+    if not {f"{module}.py", f"{module}/__init__.py"} & {file.path for file in found}:
+        raise UsageError(
+            f"{directory}: want {module}.py, found none",
+            hint=f'{config.NAME} names another entry point: entry = "module:attribute"',
+        )
+    return found
+
+
+def refuse_shadows(own: list[Source], site: list[Source], app: list[Source]) -> None:
+    """Refuse a module that can never be imported, since one of its name comes before it.
+
+    Modules are looked for in the standard library, Kluis, the requirements, the application.
+
+    Raises:
+        UsageError: a module that an earlier layer hides.
+    """
+    taken = dict.fromkeys(sys.stdlib_module_names, "the standard library")
+    taken |= dict.fromkeys(_modules(own), "Kluis's own part of the image")
+    for name in sorted(_modules(site) & taken.keys()):
+        raise UsageError(f"requirements: {name}: is hidden by {taken[name]}", hint="leave it out")
+    taken |= dict.fromkeys(_modules(site), "a requirement")
+    for name in sorted(_modules(app) & taken.keys()):
+        raise UsageError(f"{name}: is hidden by {taken[name]}", hint="give the module another name")
+
+
+def _modules(files: list[Source]) -> set[str]:
+    found = set()
+    for file in files:
+        top, slash, rest = file.path.partition("/")
+        if rest == "__init__.py" or (not slash and top.endswith((".py", ".so"))):
+            found.add(top.split(".", 1)[0])
+    return found
