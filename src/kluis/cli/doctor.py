@@ -22,6 +22,7 @@ def doctor(
     boot_seconds: Annotated[
         int, typer.Option(min=1, max=600, help="How long a kernel may take to speak under KVM.")
     ] = 20,
+    self_test: Annotated[bool, typer.Option(help="Start an enclave and try to read it.")] = True,
     json: Json = False,
 ) -> None:
     """Say what this machine protects, and how to mend what it lacks.
@@ -29,6 +30,12 @@ def doctor(
     Every line is tried, not looked up. Exits with 7 if a process enclave cannot be had here.
     """
     found = examine(boot_seconds=boot_seconds)
+    if self_test and not any(finding.state is State.MISSING for finding in found):
+        from kluis.cli import (
+            selftest,
+        )  # the enclave's packages are an extra, and the table needs none of them
+
+        found += selftest.run()
     render.out([_value(finding) for finding in found], text(found))
     if any(finding.state is State.MISSING for finding in found):
         raise typer.Exit(UNAVAILABLE)

@@ -1,0 +1,47 @@
+"""The doctor's self-test, against a platform of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kluis.cli import main, selftest
+from kluis.errors import UnavailableError
+from kluis.tee.doctor import State
+from kluis.tee.process import native
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for a platform of its own, which is stopped at the end."""
+    try:
+        native.launcher()
+    except UnavailableError as lack:
+        pytest.skip(lack.message)
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path))
+    yield tmp_path
+    main.run(["platform", "stop"])
+
+
+def test_whoever_runs_it_reads_nothing(home: Path) -> None:
+    """An enclave starts, and neither its memory file, the memory calls, nor a debugger give a copy."""
+    found = selftest.run()
+    assert [finding.name for finding in found] == [
+        "an enclave",
+        "its memory file",
+        "memory calls",
+        "a debugger",
+    ]
+    assert {finding.state for finding in found} == {State.OK}
+
+
+def test_what_keeps_an_enclave_from_starting_is_said(home: Path) -> None:
+    """Where no enclave can start, the one line says why and how to mend it."""
+    (home / "state").mkdir(mode=0o755)
+    (home / "state").chmod(0o755)
+    found = selftest.run()
+    assert [(finding.name, finding.state) for finding in found] == [("an enclave", State.MISSING)]
+    assert found[0].fix is not None
+    assert str(home / "state") in found[0].fix
