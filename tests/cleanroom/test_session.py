@@ -256,17 +256,19 @@ def test_release_by_somebody_else(stage: Stage) -> None:
 
 
 def test_swapped_dataset(stage: Stage) -> None:
-    """Another file in a data set's place is found out inside, and nothing runs."""
+    """Another file in a data set's place is refused inside, and nothing runs without the right one."""
     session = stage.session()
     for name in stage.setting.homes:
         session.accept(stage.release(session, name))
-    session.add_file("people", stage.setting.files["people"])
     changed = bytearray(stage.setting.files["labs"])
     changed[len(changed) // 2] ^= 1
-    session.add_file("labs", bytes(changed))
-    with pytest.raises(AuthenticityError) as caught:
+    for other in (bytes(changed), stage.setting.files["people"], b""):
+        with pytest.raises(AuthenticityError) as caught:
+            session.add_file("labs", other)
+        assert caught.value.code == "dataset"
+    with pytest.raises(UsageError) as missing:
         session.run()
-    assert caught.value.code == "dataset"
+    assert missing.value.message == "data set people: want 1 files, got 0"
 
 
 def test_runs_once(stage: Stage) -> None:

@@ -8,24 +8,21 @@ receipt, and codes.
 from __future__ import annotations
 
 import datetime
-import io
 import os
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import polars as pl
-
-from kluis.cleanroom import datasets, exchange, model, query, results
-from kluis.cleanroom.agreement import Agreement, Analysis, Dataset, SignedAgreement, SqlAnalysis, check_signed
+from kluis.cleanroom import exchange, results
+from kluis.cleanroom.agreement import Agreement, Analysis, SignedAgreement, check_signed
 from kluis.cleanroom.documents import decode, encode, hash_of
-from kluis.cleanroom.engine import AnalysisFailed, Engine
 from kluis.cleanroom.exchange import Attester, Challenge, Offer, Release, ReleaseStatement
 from kluis.cleanroom.keys import SealingKey, check_signature
 from kluis.cleanroom.receipt import Done, Input, Receipt, ReceiptStatement
 from kluis.cleanroom.terms import earliest, strictest_k
-from kluis.errors import FreshnessError, KluisError, PolicyError, UsageError
+from kluis.errors import AuthenticityError, FreshnessError, KluisError, PolicyError, UsageError
 from kluis.hashes import sha256
 
-HIDDEN = ((0, "0"), (5, "1-5"), (20, "6-20"))
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Session:
@@ -53,6 +50,7 @@ class Session:
         self._releases: dict[str, tuple[Release, ReleaseStatement]] = {}
         self._keys: dict[str, bytes] = {}
         self._files: dict[str, list[bytes]] = {}
+        self._tables: dict[str, pl.DataFrame] = {}
         self._ended = False
         self.run_id = os.urandom(32).hex()
 
@@ -118,16 +116,24 @@ class Session:
         self._releases[owner.id] = (release, statement)
 
     def add_file(self, dataset: str, data: bytes) -> None:
-        """Take the next sealed file of a data set; nothing is believed of it until it is opened.
+        """Take the next sealed file of a data set, if it is the one that was agreed.
 
         Raises:
             PolicyError: the agreement has no such data set, or no further file of it.
+            AuthenticityError: it is another file.
         """
         wanted = self._agreement.dataset(dataset)
         files = self._files.setdefault(dataset, [])
-        if len(files) >= len(wanted.parts) or len(data) != wanted.parts[len(files)].size_bytes:
+        number, got = len(files), sha256(data).hex()
+        if number >= len(wanted.parts):
             raise PolicyError(
-                f"data set {dataset}: part {len(files)} is not in the agreement", code="dataset"
+                f"data set {dataset}: want {len(wanted.parts)} files, got another", code="dataset"
+            )
+        if got != wanted.parts[number].sha256:
+            want = wanted.parts[number].sha256
+            raise AuthenticityError(
+                f"data set {dataset} part {number}: want sha256 {want[:16]}.., got {got[:16]}..",
+                code="dataset",
             )
         files.append(data)
 
@@ -140,9 +146,9 @@ class Session:
             Sealed results by analysis, and the receipt, to which the host adds the collateral.
 
         Raises:
-            UsageError: it ran already, or an owner has not released its keys.
+            UsageError: it ran already, an owner has not released its keys, or a file is missing.
             FreshnessError: an owner's clock says that the agreement or its terms have ended.
-            AuthenticityError: a file is not the one that was agreed, or a key does not open it.
+            AuthenticityError: a key does not open a file.
         """
         if self._ended:
             raise UsageError("run: this run has ended; start another", code="run_ended")
@@ -156,39 +162,45 @@ class Session:
             raise FreshnessError(
                 f"agreement: want a run before {expires}, owners say {now}", code="agreement_expired"
             )
+        for dataset in self._agreement.datasets:
+            given = len(self._files.get(dataset.id, ()))
+            if given != len(dataset.parts):
+                raise UsageError(
+                    f"data set {dataset.id}: want {len(dataset.parts)} files, got {given}", code="dataset"
+                )
         self._ended = True
-        tables = {each.id: self._open(each) for each in self._agreement.datasets}
+        from kluis.cleanroom import analysis
+
+        # Kept until the enclave ends: what is freed lies about as well, and its host ends it after the run.
+        self._tables = analysis.open_all(self._agreement, self._files, self._keys)
+        self._keys.clear()
         sealed: dict[str, bytes] = {}
         done = []
-        for analysis in self._agreement.analyses:
-            record, result = self._analyse(analysis, tables)
+        for each in self._agreement.analyses:
+            record, result = self._analyse(each)
             done.append(record)
             if result is not None:
-                sealed[analysis.id] = result
+                sealed[each.id] = result
         return sealed, self._receipt(tuple(done), now)
 
-    def _open(self, dataset: Dataset) -> pl.DataFrame:
-        return datasets.open_sealed(
-            self._files.pop(dataset.id, []), self._keys.pop(dataset.id), self._agreement.room, dataset
-        )
+    def _analyse(self, asked: Analysis) -> tuple[Done, bytes | None]:
+        from kluis.cleanroom import analysis
 
-    def _analyse(self, analysis: Analysis, tables: Mapping[str, pl.DataFrame]) -> tuple[Done, bytes | None]:
-        inputs = tuple(self._agreement.dataset(name) for name in analysis.inputs)
+        inputs = tuple(self._agreement.dataset(name) for name in asked.inputs)
         k = strictest_k(self._agreement.k_min, tuple(each.terms for each in inputs))
-        asked = hash_of(analysis)
+        name = hash_of(asked)
         try:
-            plain, kind, executed, hidden = compute(
-                analysis, inputs, {name: tables[name] for name in analysis.inputs}, k
-            )
+            tables = {each.id: self._tables[each.id] for each in inputs}
+            plain, kind, executed, hidden = analysis.compute(asked, inputs, tables, k)
         except KluisError as error:
             return Done(
-                id=analysis.id, asked=asked, executed="", k=k, hidden="", code=error.code, result=""
+                id=asked.id, asked=name, executed="", k=k, hidden="", code=error.code, result=""
             ), None
-        recipients = tuple(self._agreement.party(name) for name in analysis.recipients)
-        sealed = results.seal_result(plain, self._agreement.hash, self.run_id, analysis.id, kind, recipients)
+        recipients = tuple(self._agreement.party(each) for each in asked.recipients)
+        sealed = results.seal_result(plain, self._agreement.hash, self.run_id, asked.id, kind, recipients)
         record = Done(
-            id=analysis.id,
-            asked=asked,
+            id=asked.id,
+            asked=name,
             executed=sha256(executed.encode()).hex(),
             k=k,
             hidden=hidden,
@@ -220,39 +232,3 @@ class Session:
             evidence=evidence,
             releases=releases,
         )
-
-
-def compute(
-    analysis: Analysis, inputs: Sequence[Dataset], tables: Mapping[str, pl.DataFrame], k: int
-) -> tuple[bytes, results.Format, str, str]:
-    """Run one analysis on opened tables.
-
-    Returns:
-        The plain result, its format, the SQL that ran, and how many groups were hidden, as a range.
-
-    Raises:
-        QueryError: it asks for what is not allowed.
-        AnalysisFailed: it cannot be computed; a code says how.
-    """
-    engine = Engine(tables)
-    try:
-        if isinstance(analysis, SqlAnalysis):
-            guarded = query.guard(analysis.query, tuple(inputs), k)
-            table = engine.query(guarded.sql)
-            if len(table) > analysis.max_rows:
-                raise AnalysisFailed(f"analysis: want at most {analysis.max_rows} rows", code="analysis_rows")
-            out = io.BytesIO()
-            table.write_parquet(out)
-            return out.getvalue(), "parquet", guarded.sql, _range(engine.count(guarded.hidden_sql))
-        features = frozenset((analysis.outcome, *(name for arm in analysis.arms for name in arm.predictors)))
-        checked = query.person_table(analysis.table, tuple(inputs), analysis.person, features)
-        return encode(model.run(analysis, engine.query(checked.sql), k)), "json", checked.sql, "0"
-    finally:
-        engine.close()
-
-
-def _range(hidden: int) -> str:
-    for most, text in HIDDEN:
-        if hidden <= most:
-            return text
-    return "more than 20"
