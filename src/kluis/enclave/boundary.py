@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -38,6 +38,11 @@ class Limits(msgspec.Struct, frozen=True):
 class Codec:
     """Frames of one function.
 
+    Attributes:
+        frame: the type of its call frames, ``(call, arguments...)``; None if they carry tables.
+        read_result: reads a result frame, ``(call, p0)``; None if it is a table.
+        returns_none: whether it has no result.
+
     Args:
         signature: with resolved hints.
         kind: the first item of its call frames.
@@ -55,15 +60,31 @@ class Codec:
         self.timeout_seconds = signature.timeout_seconds
         self._kind = kind
         self._result_kind = result_kind
-        self._result_none = signature.returns in {None, type(None)}
+        self.returns_none = signature.returns in {None, type(None)}
         self._limits = limits
+        self.read_result: Callable[[bytes], Any] | None = None
+        self.frame: type[msgspec.Struct] | None = None
         self._tables = tuple(i for i, one in enumerate(signature.parameters) if is_table(one.hint))
         self._result_table = is_table(signature.returns)
         hints = [one.hint for one in signature.parameters]
-        self._call = _decoder(self.name, kind, hints)
-        self._call_check = _decoder(self.name, kind, [_by_reference(hint) for hint in hints])
-        self._result = _decoder(self.name, result_kind, [signature.returns])
-        self._result_check = _decoder(self.name, result_kind, [_by_reference(signature.returns)])
+        self._frame = _frame(self.name, kind, hints)
+        self._call = _decoder(self.name, self._frame)
+        self._call_check = _decoder(self.name, _frame(self.name, kind, map(_by_reference, hints)))
+        returns = signature.returns
+        self._result = _decoder(self.name, _frame(self.name, result_kind, [returns]))
+        if not self._result_table:
+            self.read_result = self._result.decode
+        if not self._tables:
+            self.frame = self._frame
+        self._result_check = _decoder(self.name, _frame(self.name, result_kind, [_by_reference(returns)]))
+
+    def encode_plain(self, call: int, arguments: tuple[Any, ...]) -> bytes:
+        """Write a call without tables and hold it against its types; errors as :meth:`check_call`'s."""
+        if not arguments:
+            return frames.encode((self._kind, call))
+        frame = self._encode((self._kind, call, *arguments), self.name)
+        self.check_call(frame)
+        return frame
 
     def encode_call(self, call: int, arguments: tuple[Any, ...]) -> tuple[bytes, tuple[int, ...]]:
         """Write a call.
@@ -89,8 +110,6 @@ class Codec:
         Raises:
             UsageError: names the argument, want and got.
         """
-        if not self.count:
-            return
         try:
             self._call_check.decode(frame)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -117,7 +136,7 @@ class Codec:
 
         Returns and errors are those of :meth:`encode_call`.
         """
-        if self._result_none and value is None:
+        if self.returns_none and value is None:
             return frames.encode((self._result_kind, call, None)), ()
         what = f"{self.name} result"
         files: tuple[int, ...] = ()
@@ -236,17 +255,21 @@ def _by_reference(hint: Any) -> Any:
     return memoryview if hint is bytes else hint
 
 
-def _decoder(name: str, kind: int, hints: Sequence[Any]) -> msgspec.msgpack.Decoder[Any]:
+def _frame(name: str, kind: int, hints: Iterable[Any]) -> type[msgspec.Struct]:
     fields = [(f"p{i}", FileIndex if is_table(hint) else hint) for i, hint in enumerate(hints)]
+    return msgspec.defstruct(
+        name,
+        [("call", CallId), *fields],
+        tag=kind,
+        tag_field="kind",
+        array_like=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
+def _decoder(name: str, frame: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
     try:
-        frame = msgspec.defstruct(
-            name,
-            [("call", CallId), *fields],
-            tag=kind,
-            tag_field="kind",
-            array_like=True,
-            forbid_unknown_fields=True,
-        )
         return msgspec.msgpack.Decoder(frame)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}", code="interface_type") from None

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Union
 
 import msgspec
 
@@ -29,15 +29,24 @@ from kluis.errors import FormatError, KluisError, RemoteError
 
 __all__ = ["Calls"]
 
+astuple = msgspec.structs.astuple
+encode = frames.encode
+get_ident = threading.get_ident
+
 MAX_QUEUED = 256
 
 
-class Ecall(NamedTuple):
-    """One function that the host may call."""
+class Ecall:
+    """One function that the host may call, and the exceptions whose messages may leave it."""
 
-    codec: Codec
-    function: Callable[..., Any]
-    raises: tuple[type[Exception], ...]
+    __slots__ = ("codec", "function", "raises")
+
+    def __init__(
+        self, codec: Codec, function: Callable[..., Any], raises: tuple[type[Exception], ...]
+    ) -> None:
+        self.codec = codec
+        self.function = function
+        self.raises = raises
 
 
 class Calls:
@@ -63,6 +72,8 @@ class Calls:
             Codec(one, frames.FIRST_OCALL + kind, frames.OCALL_RETURN, limits)
             for kind, one in enumerate(app.ocall_signatures)
         )
+        self._by_frame = {one.codec.frame: one for one in self._ecalls if one.codec.frame is not None}
+        self._decode = msgspec.msgpack.Decoder(Union[tuple(self._by_frame) or None]).decode  # noqa: UP007
         self._calls = calls
         self._control = control
         self._debug = launch.debug
@@ -81,7 +92,7 @@ class Calls:
 
     def serve(self) -> None:
         """Answer the calls socket in this thread, until the host hangs up."""
-        receive, answer = self._calls.recv, self._answer
+        receive, quick = self._calls.recv, self._quick
         while True:
             try:
                 frame = receive(frames.INLINE)
@@ -89,7 +100,28 @@ class Calls:
                 return
             if not frame:
                 return
-            answer(Parcel(frame))
+            quick(frame)
+
+    def _quick(self, frame: bytes) -> None:
+        """Answer a frame that is most often a plain call: one decode says which, and holds its arguments."""
+        try:
+            read = self._decode(frame)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError):
+            self._answer(Parcel(frame))
+            return
+        call = read.call
+        if call in self._running.threads:
+            self._answer(Parcel(frame))
+            return
+        answer, files = self._call(call, self._by_frame[type(read)], read)
+        if files or len(answer) > frames.INLINE:
+            self._send(answer, files)
+            boundary.close(files)
+            return
+        try:
+            self._calls.send(answer)
+        except OSError:
+            os._exit(0)
 
     def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
         """Make ocall number ``index`` and wait for the host's answer, which is not trusted.
@@ -180,7 +212,7 @@ class Calls:
         files: tuple[int, ...] = ()
         try:
             kind, call = (head := frames.head(parcel.frame)).kind, head.id
-            if call < 1 or call in self._running:
+            if call < 1 or call in self._running.threads:
                 raise FormatError(f"call: want an id that no call has, got {call}")
             if 0 <= kind < len(self._ecalls):
                 frame, files = self._call(call, self._ecalls[kind], parcel)
@@ -197,20 +229,32 @@ class Calls:
         finally:
             boundary.close(files)
 
-    def _call(self, call: int, ecall: Ecall, parcel: Parcel) -> tuple[bytes, tuple[int, ...]]:
+    def _call(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> tuple[bytes, tuple[int, ...]]:
+        """Make one call and write its answer, whatever the application does."""
+        running, codec = self._running, ecall.codec
         frame = b""
         files: tuple[int, ...] = ()
         try:
-            self._running.begin(call)
+            running.threads[call] = get_ident()
+            if running.early:
+                running.recall(call)
             try:
-                value = ecall.function(*ecall.codec.decode_call(parcel))
-                frame, files = ecall.codec.encode_result(call, value)
+                if isinstance(given, Parcel):
+                    result = ecall.function(*codec.decode_call(given))
+                else:
+                    result = ecall.function(*astuple(given)[1:])
+                if result is None and codec.returns_none:
+                    frame = encode((frames.RETURN, call, None))
+                else:
+                    frame, files = codec.encode_result(call, result)
             except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
                 frame = failure(error, ecall.raises, self._debug).frame(call)
-            if self._running.end(call):
+            if running.threads.pop(call, None) is not None:
                 return frame, files
-        except CancelInterrupt:  # it came between the application's code and the end
-            self._running.end(call)
+            running.absorb(call)
+        except CancelInterrupt:  # it came before the application's code, or after
+            if running.threads.pop(call, None) is None:
+                running.absorb(call)
         boundary.close(files)
         return CANCELLED.frame(call), ()
 

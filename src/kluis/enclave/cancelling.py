@@ -15,28 +15,35 @@ __all__ = ["Running"]
 
 
 class Running:
-    """The calls that run now, and the threads they run in."""
+    """The calls that run now, and the threads they run in.
+
+    A call begins by putting its thread under ``threads``, and then calls ``recall`` if ``early`` holds
+    anything. It ends by taking its entry away; where that is gone, it calls ``absorb``.
+
+    Attributes:
+        threads: thread by call.
+        early: calls that were cancelled before they began.
+    """
 
     def __init__(self) -> None:
-        self._threads: dict[int, int] = {}
+        self.threads: dict[int, int] = {}
+        self.early: dict[int, None] = {}
         self._handed: dict[int, threading.Lock] = {}
 
-    def __contains__(self, call: int) -> bool:
-        return call in self._threads or call in self._handed
+    def recall(self, call: int) -> None:
+        """Stop a call that was cancelled before it began.
 
-    def begin(self, call: int) -> None:
-        """Say that ``call`` runs in this thread; from here on CancelInterrupt may be raised."""
-        self._threads[call] = threading.get_ident()
-
-    def end(self, call: int) -> bool:
-        """Say that ``call`` has ended; once this returns, CancelInterrupt is not raised for it any more.
-
-        Returns:
-            Whether it ran to its end; False if it was cancelled.
+        Raises:
+            CancelInterrupt: it was.
         """
-        if self._threads.pop(call, None) is not None:
-            return True
-        handed = self._handed[call]
+        if self.early.pop(call, self) is None:
+            raise CancelInterrupt
+
+    def absorb(self, call: int) -> None:
+        """Take the interrupt of a call that found its entry gone; after this, none comes for it."""
+        handed = self._handed.get(call)
+        if handed is None:
+            return
         try:
             handed.acquire()
             for _ in range(64):  # a backward jump is where the interpreter raises what was set
@@ -44,20 +51,21 @@ class Running:
         except CancelInterrupt:
             pass
         self._handed.pop(call, None)
-        return False
 
     def cancel(self, call: int) -> int | None:
-        """Raise CancelInterrupt in the thread of ``call``; one thread alone calls this.
+        """Raise CancelInterrupt in the thread of ``call``, now or when it begins; for one thread's use.
 
         Returns:
             The thread, or None if no such call runs.
         """
-        handed = threading.Lock()
-        handed.acquire()
         if call in self._handed:
             return None
-        self._handed[call] = handed
-        thread = self._threads.pop(call, None)
+        handed = self._handed[call] = threading.Lock()
+        handed.acquire()
+        thread = self.threads.pop(call, None)
+        if thread is None:
+            self._remember(call)
+            thread = self.threads.pop(call, None)
         if thread is None:
             self._handed.pop(call, None)
             return None
@@ -67,6 +75,11 @@ class Running:
             handed.release()
         return thread
 
+    def _remember(self, call: int) -> None:
+        self.early[call] = None
+        if len(self.early) > MAX_EARLY:
+            self.early.pop(next(iter(self.early)), None)
+
 
 def _raise_in(thread: int) -> None:
     try:
@@ -74,3 +87,6 @@ def _raise_in(thread: int) -> None:
     except ImportError:  # without it a cancelled call runs to its end, and its answer is dropped
         return
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(CancelInterrupt))
+
+
+MAX_EARLY = 1024

@@ -14,11 +14,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
 from kluis.enclave import frames
+from kluis.enclave.boundary import Codec
 from kluis.enclave.frames import Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
 
@@ -74,6 +75,51 @@ class Link:
         self._direct = threading.Lock()
         self._direct_call = 0
         self._end: EnclaveError | None = None
+
+    def quick(self, call: int, frame: bytes, codec: Codec) -> Any:
+        """Make a call without files and without a timeout, in the fewest steps if nobody else calls.
+
+        Args:
+            call: from ``ids``.
+            frame: its encoding.
+            codec: the ecall's.
+
+        Returns:
+            The result; or, where it took more than those steps, the answer as a :class:`Parcel`.
+
+        Raises:
+            EnclaveDied, EnclaveError: as for :meth:`exchange`.
+        """
+        if self._end is not None or len(frame) > frames.INLINE or not self._direct.acquire(False):
+            return self.exchange(call, frame, (), None, codec.name)
+        if not self._reading.acquire(False):
+            self._direct.release()
+            return self.exchange(call, frame, (), None, codec.name)
+        self._direct_call = call
+        data, read = b"", None
+        try:
+            try:
+                self._calls.send(frame)
+                data = self._calls.recv(frames.INLINE)
+                read = codec.read_result(data) if codec.read_result is not None else None
+            except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+                read = None
+            if read is not None and read.call == call:
+                self._direct_call = 0
+                self._direct.release()
+                result = read.p0
+            else:
+                waiter = self._waiters[call] = _Waiter()
+                result = self._take(call, data) or self._read(call, waiter, None)
+                self._waiters.pop(call, None)
+        except BaseException:
+            self._reading.release()
+            self._give_up(call)
+            raise
+        self._reading.release()
+        if self._waiters:
+            self._pass_on()
+        return result
 
     def exchange(
         self, call: int, frame: bytes, files: tuple[int, ...], timeout_seconds: float | None, what: str
@@ -137,7 +183,7 @@ class Link:
 
     def _send(self, call: int, frame: bytes, files: tuple[int, ...]) -> None:
         try:
-            if len(frame) <= frames.INLINE and not files and self._direct.acquire(blocking=False):
+            if len(frame) <= frames.INLINE and not files and self._direct.acquire(False):
                 self._direct_call = call
                 self._calls.send(frame)
             else:
@@ -151,7 +197,7 @@ class Link:
                 return waiter.parcel
             if self._end is not None:
                 self._fail()
-            if self._reading.acquire(blocking=False):
+            if self._reading.acquire(False):
                 try:
                     return self._read(call, waiter, deadline)
                 finally:
@@ -168,23 +214,29 @@ class Link:
                 data = self._calls.recv(frames.INLINE)
             except OSError:
                 data = b""
-            if not data:
-                self._died()
-            try:
-                parcel = Parcel(data) if data != frames.LARGE else self._large()
-                head = frames.head(parcel.frame)
-            except (FormatError, msgspec.MsgspecError, RecursionError, OSError) as error:
-                self._broke(str(error))
-            if head.kind >= frames.FIRST_OCALL:
-                self._on_ocall(parcel)
-                continue
-            if head.id == self._direct_call:
-                self._direct_call = 0
-                self._direct.release()
-            if head.id == call:
+            if (parcel := self._take(call, data)) is not None:
                 return parcel
-            self._hand_over(head.id, parcel)
         return waiter.parcel
+
+    def _take(self, call: int, data: bytes) -> Parcel | None:
+        """Take what was read: the answer to ``call``, or somebody else's, who gets it."""
+        if not data:
+            self._died()
+        try:
+            parcel = Parcel(data) if data != frames.LARGE else self._large()
+            head = frames.head(parcel.frame)
+        except (FormatError, msgspec.MsgspecError, RecursionError, OSError) as error:
+            self._broke(str(error))
+        if head.kind >= frames.FIRST_OCALL:
+            self._on_ocall(parcel)
+            return None
+        if head.id == self._direct_call:
+            self._direct_call = 0
+            self._direct.release()
+        if head.id == call:
+            return parcel
+        self._hand_over(head.id, parcel)
+        return None
 
     def _large(self) -> Parcel:
         parcel = frames.receive_parcel(self._control, self._max_bytes, socket.MSG_DONTWAIT)

@@ -103,7 +103,14 @@ class Ecall:
             RemoteError: the code inside raised.
             CallTimeout, CallCancelled, EnclaveDied: no answer came.
         """
-        return self._exchange(next(self._link.ids), self._bind(args, kwargs))
+        codec = self._codec
+        if kwargs or len(args) != codec.count:
+            args = self._bind(args, kwargs)
+        if codec.frame is None or self._timeout_seconds is not None:
+            return self._exchange(next(self._link.ids), args)
+        call = next(self._link.ids)
+        answer = self._link.quick(call, codec.encode_plain(call, args), codec)
+        return self._read(answer) if type(answer) is Parcel else answer
 
     def submit(self, *args: Any, **kwargs: Any) -> Call:
         """Start a call in a thread of its own; errors of its arguments are raised here."""
@@ -130,13 +137,15 @@ class Ecall:
         frame, files = codec.encode_call(number, arguments)
         try:
             codec.check_call(frame)
-            parcel = self._link.exchange(number, frame, files, self._timeout_seconds, codec.name)
+            answer = self._link.exchange(number, frame, files, self._timeout_seconds, codec.name)
         finally:
-            if files:
-                boundary.close(files)
-        if frames.head(parcel.frame).kind == frames.RETURN:
-            return codec.decode_result(parcel)
-        raise raised(parcel)
+            boundary.close(files)
+        return self._read(answer)
+
+    def _read(self, answer: Parcel) -> Any:
+        if frames.head(answer.frame).kind == frames.RETURN:
+            return self._codec.decode_result(answer)
+        raise raised(answer)
 
     def __repr__(self) -> str:
         return f"<ecall {self.__name__}({', '.join(self._codec.parameters)})>"
