@@ -19,7 +19,7 @@ FRAME_BYTES = 64
 ECHO = """
 import socket, sys
 peer = socket.socket(fileno=int(sys.argv[1]))
-while data := peer.recv(131072):
+while data := peer.recv(4096):
     peer.send(data)
 """
 
@@ -34,7 +34,7 @@ def rows(take: Harness) -> list[Row]:
 
         def echoed() -> None:
             ours.send(frame)
-            ours.recv(131072)
+            ours.recv(4096)
 
         row = take.compare(
             "empty ecall, median",
