@@ -146,7 +146,7 @@ def _compile(name: str, size: int, fields: dict[str, _Field]) -> _Table:
     for key in [*order, None]:
         start = size if key is None else fields[key].offset
         if start < position or start > size:
-            raise TypeError(f"{name}.{key}: overlaps the field before it, or passes the end")
+            raise TypeError(f"{name}.{key or 'end'}: overlaps the field before it, or passes the end")
         if start > position:
             code += f"{start - position}s"
             spans.append((slot, position))
@@ -194,14 +194,15 @@ def _getter(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
 
 
 def _not_zero(name: str, table: _Table, data: bytes, base: int) -> FormatError:
-    for (_, start), zeros in zip(table.spans, table.zeros, strict=True):
-        for offset in range(start, start + len(zeros)):
-            if data[offset]:
-                return FormatError(
-                    f"{name}.reserved at {base + offset:#x}: must be zero, found {data[offset]:#04x}",
-                    code="bad_encoding",
-                )
-    return FormatError(f"{name}.reserved: must be zero", code="bad_encoding")
+    reserved = (
+        offset
+        for (_, start), zeros in zip(table.spans, table.zeros, strict=True)
+        for offset in range(start, start + len(zeros))
+    )
+    offset = next(offset for offset in reserved if data[offset])
+    return FormatError(
+        f"{name}.reserved at {base + offset:#x}: must be zero, found {data[offset]:#04x}", code="bad_encoding"
+    )
 
 
 def _raw(name: str, key: str, field: _Field, value: Any) -> bytes:

@@ -68,7 +68,7 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = 
     def integer(digits: str) -> int:
         if len(digits) > 17 or abs(value := int(digits)) > MAX_INTEGER:
             raise FormatError(f"{what}: integer {digits[:32]} is past 2^53-1", code="bad_encoding")
-        return -value if digits[0] == "-" else value
+        return value
 
     try:
         value = json.loads(

@@ -49,11 +49,11 @@ def read(path: Path) -> bytes:
         FormatError: it is larger.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
+    try:
+        state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise UnavailableError(f"{path}: want a regular file")
         if state.st_uid != os.geteuid():
@@ -62,7 +62,10 @@ def read(path: Path) -> bytes:
             raise UnavailableError(
                 f"{path}: want mode 0600, got {stat.S_IMODE(state.st_mode):04o}", hint=f"chmod 600 {path}"
             )
-        data = file.read(MAX_SIZE + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_SIZE + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_SIZE:
         raise FormatError(f"{path}: is more than {MAX_SIZE} bytes", code="too_large")
     return data

@@ -1,0 +1,59 @@
+"""Collateral as a bundle of bytes: the signed parts stay byte for byte what they were."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from kluis.errors import FormatError, KluisError
+from kluis.formats.sgx import collateral
+from kluis.formats.sgx.collateral import Collateral, split_signed
+from tests.evidence.forge import Forge
+from tests.strategies import PROPERTY, mutations
+
+GOOD = Forge().collateral()
+TEXT = GOOD.to_json()
+
+
+def test_round_trip() -> None:
+    """A bundle reads back with the same parts."""
+    assert Collateral.from_json(TEXT) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"[]", "collateral: want an object, got a list"),
+        (b"{}", "collateral: member 'pck_crl_issuer_chain' is missing"),
+        (TEXT.replace(b'"root_ca_crl":"30', b'"root_ca_crl":"3x'), "collateral.root_ca_crl: is not hex"),
+        (bytes((4 << 20) + 1), "collateral: is 4194305 bytes, must be at most 4194304"),
+    ],
+    ids=["list", "empty", "hex", "large"],
+)
+def test_refuses(data: bytes, message: str) -> None:
+    """A bundle without a part, or with one of another kind, is refused."""
+    with pytest.raises(FormatError) as caught:
+        Collateral.from_json(data)
+    assert str(caught.value) == message
+
+
+def test_split_signed() -> None:
+    """The signed document is cut out byte for byte."""
+    inner, signature = b'{"a": 1 ,"signature":"x"}', b"\xab" * 64
+    body = b'{"tcbInfo":' + inner + b',"signature":"' + signature.hex().encode() + b'"}\n'
+    assert split_signed(body, "tcbInfo") == (inner, signature)
+    for bad in (body[1:], body.replace(b"abab", b"zzzz"), body + b"x", body.replace(b"tcbInfo", b"other")):
+        with pytest.raises(FormatError) as caught:
+            split_signed(bad, "tcbInfo")
+        assert str(caught.value) == "tcbInfo: is not a signed document of Intel's service"
+
+
+@PROPERTY
+@given(mutations(TEXT))
+def test_only_our_errors(data: bytes) -> None:
+    """No foreign exception leaves the reader."""
+    try:
+        read = collateral.Collateral.from_json(data)
+    except KluisError:
+        return
+    assert Collateral.from_json(read.to_json()) == read

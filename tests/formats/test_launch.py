@@ -1,0 +1,83 @@
+"""Launch configuration: the document behind CONFIGID, in one form only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+
+from kluis.errors import FormatError, KluisError
+from kluis.formats import jcs, launch
+from kluis.formats.launch import LaunchConfiguration
+from kluis.hashes import sha512
+from tests.strategies import PROPERTY, mutations
+
+GOOD = LaunchConfiguration(
+    heap_bytes=1 << 29,
+    threads=8,
+    grants=("connect:db", "insecure_jit"),
+    missing=("memfd_secret",),
+    counter="unwitnessed",
+    level="process",
+)
+TEXT = GOOD.encode()
+
+
+def test_document() -> None:
+    """The document is canonical JSON, reads back, and stands in CONFIGID by its SHA-512."""
+    assert LaunchConfiguration.parse(TEXT) == GOOD
+    assert json.loads(TEXT) == {
+        "version": 1,
+        "heap_bytes": 1 << 29,
+        "threads": 8,
+        "grants": ["connect:db", "insecure_jit"],
+        "missing": ["memfd_secret"],
+        "counter": "unwitnessed",
+        "level": "process",
+    }
+    assert launch.config_id(TEXT) == sha512(TEXT)
+
+
+def _changed(**changes: object) -> bytes:
+    return jcs.dumps({**json.loads(TEXT), **changes})
+
+
+REFUSED = {
+    "version": (_changed(version=2), "launch configuration.version: want one of [1], got 2"),
+    "heap": (_changed(heap_bytes=0), "launch configuration.heap_bytes: want 1..9007199254740991, got 0"),
+    "threads": (_changed(threads="8"), "launch configuration.threads: want an integer, got text"),
+    "threads that are true": (
+        _changed(threads=True),
+        "launch configuration.threads: want an integer, got a boolean",
+    ),
+    "unsorted": (_changed(grants=["b", "a"]), "launch configuration.grants: want sorted names, none twice"),
+    "twice": (_changed(missing=["a", "a"]), "launch configuration.missing: want sorted names, none twice"),
+    "names": (_changed(missing=[None]), "launch configuration.missing: want text, got null"),
+    "too many": (
+        _changed(missing=[f"{i:03}" for i in range(257)]),
+        "launch configuration.missing: has 257 items, must be at most 256",
+    ),
+    "counter": (_changed(counter=None), "launch configuration.counter: want text, got null"),
+    "level": (_changed(level=["a"]), "launch configuration.level: want text, got a list"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str) -> None:
+    """A document with other members, kinds or order is refused."""
+    data, message = REFUSED[name]
+    with pytest.raises(FormatError) as caught:
+        LaunchConfiguration.parse(data)
+    assert str(caught.value) == message
+
+
+@PROPERTY
+@given(mutations(TEXT))
+def test_same_bytes_or_refused(data: bytes) -> None:
+    """Whatever parses writes back to the same bytes; only our errors escape."""
+    try:
+        parsed = LaunchConfiguration.parse(data)
+    except KluisError:
+        return
+    assert parsed.encode() == data

@@ -1,0 +1,34 @@
+"""The cursor: every read is bounded and named."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import FormatError
+from kluis.formats._reader import Reader
+
+
+def test_reads() -> None:
+    """Integers are little-endian, a part is a cursor of its own, and the end is the end."""
+    r = Reader(bytes(range(1, 20)), "thing")
+    assert (r.u8("a"), r.u16("b"), r.u32("c"), r.u64("d")) == (1, 0x0302, 0x07060504, 0x0F0E0D0C0B0A0908)
+    part = r.sub(2, "part")
+    assert (part.take(2, "all"), part.left, r.position, r.left) == (b"\x10\x11", 0, 17, 2)
+    part.end()
+    assert r.take(2, "rest") == b"\x12\x13"
+    r.end()
+
+
+def test_refusals() -> None:
+    """Each failure says what, where and how much."""
+    r = Reader(b"\0\1\2", "thing", base=16)
+    with pytest.raises(FormatError, match=r"^thing\.word at 0x10: needs 4 bytes, 3 left$") as short:
+        r.u32("word")
+    with pytest.raises(FormatError, match=r"^thing\.reserved at 0x11: must be zero, found 0x01$") as full:
+        r.zeros(2, "reserved")
+    with pytest.raises(FormatError, match=r"^thing at 0x12: 1 bytes after the end$") as long:
+        r.end()
+    with pytest.raises(FormatError, match=r"^thing\.padding at 0x12: must be zero, found 0x02$") as padded:
+        r.zeros(1, "padding")
+    codes = [caught.value.code for caught in (short, full, long, padded)]
+    assert codes == ["truncated", "bad_encoding", "trailing_data", "trailing_data"]

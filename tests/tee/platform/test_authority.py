@@ -1,0 +1,132 @@
+"""The emulated authority: it survives its files, and its files are its owner's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from kluis.errors import FormatError, KluisError, UnavailableError, UsageError
+from kluis.tee.platform import keyfiles
+from kluis.tee.platform.authority import Authority
+from kluis.tee.platform.quoting import PlatformKeys
+
+NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    """An authority at level process."""
+    return Authority.create("process", NOW)
+
+
+def test_names_say_what_they_are(authority: Authority) -> None:
+    """Every certificate's name says that no hardware is behind it, and the root's says its level."""
+    chain = x509.load_pem_x509_certificates(PlatformKeys.create(authority, NOW).chain)
+    names = [certificate.subject.rfc4514_string() for certificate in chain]
+    assert all("Kluis emulated" in name and "no hardware" in name for name in names)
+    (unit,) = chain[2].subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
+    assert unit.value == "process"
+    assert not any(certificate.subject == chain[2].subject for certificate in chain[:2])
+
+
+@pytest.mark.parametrize("level", ["hardware-sgx", "none", ""])
+def test_no_other_level(level: str) -> None:
+    """An emulated authority cannot be made at a level that it does not give."""
+    with pytest.raises(UsageError) as caught:
+        Authority.create(level, NOW)
+    assert str(caught.value) == f"authority.level: want one of process, process-user, got {level}"
+
+
+def test_saved_and_loaded(authority: Authority, tmp_path: Path) -> None:
+    """What is loaded is what was saved, recoveries and revocations included."""
+    platform = PlatformKeys.create(authority, NOW)
+    authority.save(tmp_path / "ca")
+    loaded = Authority.load(tmp_path / "ca")
+    assert loaded.state == authority.state
+    loaded.recover(cpusvn=bytes([2] * 16), pcesvn=3, advisories=("KLUIS-SA-1",), now=NOW)
+    loaded.revoke(platform.chain, NOW)
+    loaded.save(tmp_path / "ca")
+    again = Authority.load(tmp_path / "ca")
+    assert again.state == loaded.state
+    assert [level.status for level in again.state.levels] == ["UpToDate", "OutOfDate"]
+    assert again.root_pem() == authority.root_pem()
+    platform.save(tmp_path / "platform")
+    assert PlatformKeys.load(tmp_path / "platform").chain == platform.chain
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_recovery_to_the_same_level(authority: Authority, tmp_path: Path) -> None:
+    """Raising the TCB to what it is keeps one level, and counts as an evaluation."""
+    authority.save(tmp_path)
+    same = Authority.load(tmp_path)
+    level = same.state.levels[0]
+    same.recover(cpusvn=level.cpusvn, pcesvn=level.pcesvn, advisories=(), now=NOW)
+    assert (len(same.state.levels), same.state.evaluation) == (1, 2)
+
+
+def test_platform_of_another_version(authority: Authority, tmp_path: Path) -> None:
+    """A state file of another version is refused."""
+    PlatformKeys.create(authority, NOW).save(tmp_path)
+    keyfiles.write(tmp_path / "platform.json", b'{"version":2}')
+    with pytest.raises(FormatError) as caught:
+        PlatformKeys.load(tmp_path)
+    assert str(caught.value) == "platform.json: want version 1"
+
+
+def _refused(path: Path) -> tuple[type[KluisError], str]:
+    with pytest.raises(KluisError) as caught:
+        keyfiles.read(path)
+    return type(caught.value), str(caught.value)
+
+
+def test_files_are_their_owners(tmp_path: Path) -> None:
+    """A secret file that others may read, that is a link, missing or large, is not read."""
+    path = tmp_path / "secret"
+    assert _refused(path) == (UnavailableError, f"{path}: cannot be read: No such file or directory")
+    keyfiles.write(path, b"secret")
+    assert keyfiles.read(path) == b"secret"
+    path.chmod(0o640)
+    assert _refused(path) == (UnavailableError, f"{path}: want mode 0600, got 0640")
+    path.chmod(0o600)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    assert _refused(link) == (UnavailableError, f"{link}: cannot be read: Too many levels of symbolic links")
+    assert _refused(tmp_path) == (UnavailableError, f"{tmp_path}: want a regular file")
+    keyfiles.write(path, bytes((1 << 20) + 1))
+    assert _refused(path) == (FormatError, f"{path}: is more than 1048576 bytes")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_files_of_others(tmp_path: Path) -> None:
+    """A file that another user owns is not read: it may have put its own keys there."""
+    path = tmp_path / "secret"
+    keyfiles.write(path, b"secret")
+    os.chown(path, 12345, -1)
+    assert _refused(path) == (UnavailableError, f"{path}: want owner 0, got 12345")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """A write that fails leaves what was there, and nothing beside it."""
+    path = tmp_path / "secret"
+    keyfiles.write(path, b"old")
+    with pytest.raises(TypeError):
+        keyfiles.write(path, "not bytes")  # type: ignore[arg-type]
+    assert keyfiles.read(path) == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_file_holds_a_p256_key(tmp_path: Path) -> None:
+    """Another kind of key, or noise, is refused by name alone."""
+    path = tmp_path / "pck.key"
+    for data in (b"noise", b"\x30\x00"):
+        keyfiles.write(path, data)
+        with pytest.raises(FormatError) as caught:
+            keyfiles.load_key(path)
+        assert str(caught.value) == f"{path}: want a P-256 private key in PKCS#8 DER"
