@@ -16,7 +16,7 @@ from typing import Any, Union
 
 import msgspec
 
-from kluis.enclave import attestation, boundary, frames
+from kluis.enclave import boundary, frames
 from kluis.enclave.app import Enclave
 from kluis.enclave.boundary import Codec, Limits
 from kluis.enclave.cancelling import Running
@@ -259,6 +259,8 @@ class Calls:
         return CANCELLED.frame(call), ()
 
     def _evidence(self, parcel: Parcel) -> bytes:
+        from kluis.enclave import attestation
+
         parcel.close()
         request = _evidence_request(parcel.frame)
         made = attestation.host_evidence(request.nonce, request.app_data)

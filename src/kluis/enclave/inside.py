@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import msgspec
 
 from kluis.enclave import memfile
 from kluis.enclave.platform import Session
 from kluis.errors import FormatError, UsageError
-from kluis.formats import jcs
 from kluis.formats.channel import Info, Platform
 
 __all__ = ["Inside", "Launch", "enter", "inside"]
@@ -53,11 +51,11 @@ class Launch(msgspec.Struct, frozen=True):
             FormatError: not the document.
         """
         try:
-            document = jcs.loads(bytes(memfile.map_bytes(descriptor, MAX_LAUNCH_BYTES, WHAT)), WHAT)
+            document = bytes(memfile.map_bytes(descriptor, MAX_LAUNCH_BYTES, WHAT))
         finally:
             os.close(descriptor)
         try:
-            found = msgspec.convert(document, _Document)
+            found = msgspec.json.decode(document, type=_Document)
             return cls(
                 entry=found.manifest.entry,
                 argv=tuple(found.manifest.argv),
@@ -66,11 +64,11 @@ class Launch(msgspec.Struct, frozen=True):
                 svn=found.manifest.svn,
                 grants=frozenset(found.manifest.grants),
                 image_id=bytes.fromhex(found.image_id),
-                launch_configuration=jcs.dumps(found.launch_configuration),
+                launch_configuration=bytes(found.launch_configuration),
                 level=found.level,
                 debug=found.debug,
             )
-        except (msgspec.ValidationError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise FormatError(f"{WHAT}: {error}") from None
 
 
@@ -128,9 +126,11 @@ class _Manifest(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
+    """The launch document; being canonical JSON, each part of it is too, as it stands."""
+
     manifest: _Manifest
     image_id: str
-    launch_configuration: dict[str, Any]
+    launch_configuration: msgspec.Raw
     level: str
     debug: bool
 

@@ -16,6 +16,8 @@ import sys
 import threading
 from typing import NoReturn
 
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
 from kluis.enclave import frames
 from kluis.enclave.app import Enclave
 from kluis.enclave.calls import Calls
@@ -23,7 +25,6 @@ from kluis.enclave.inside import Inside, Launch, enter
 from kluis.enclave.outward import failure
 from kluis.enclave.platform import PlatformGone, Session
 from kluis.errors import AuthenticityError, UsageError
-from kluis.hashes import sha256
 
 __all__ = ["main"]
 
@@ -60,7 +61,9 @@ def _load(launch: Launch) -> Enclave:
     app = getattr(importlib.import_module(module), attribute or "app", None)
     if not isinstance(app, Enclave):
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
-    found = sha256(app.interface_json())
+    digest = Hash(SHA256())  # kluis.hashes would load a second OpenSSL, which most applications never need
+    digest.update(app.interface_json())
+    found = digest.finalize()
     if found != launch.interface:
         raise AuthenticityError(
             f"interface: want {launch.interface.hex()}, got {found.hex()}",
