@@ -1,13 +1,13 @@
 /* The guardian: parent and tracer of an enclave, for all of its life.
  *
- *   kluis-guardian UID GID GUARD_UID HEAP REGION WITHOUT PROGRAM ARGUMENTS...
+ *   kluis-guardian UID GID REGION WITHOUT PROGRAM ARGUMENTS...
  *
  * A process has one tracer, so no other debugger gets in; the tracer's end is the enclave's end
  * (EXITKILL). Whoever takes the guardian over finds a process that may continue its tracee and
  * nothing else: its own filter ends it, and the enclave with it, at the first other call.
  *
- * UID 0 keeps the ids it has (an ordinary user's enclave). HEAP and REGION are bytes; the region is
- * secret memory made here, under the enclave's own id, and handed over as descriptor 7.
+ * UID 0 keeps the ids it has (an ordinary user's enclave). REGION is bytes of secret memory, made here
+ * under the enclave's own id and handed over as descriptor 7.
  * WITHOUT names what the machine lacks, for example "secret-memory": a plain memory file then; with
  * "guardian" (a debug enclave) nobody is kept out.
  */
@@ -36,16 +36,20 @@ static void refuse(const char *what) {
     _exit(70);
 }
 
-/* Become uid, and keep the right to lock memory where keep says so. */
-static void become(uid_t uid, gid_t gid, int keep) {
+/* Drop every capability but the right to lock memory, and that one too unless keep says so. */
+static void only_lock(int keep) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct caps[2] = {{0}};
-    if (!uid) return;
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)) refuse("keep capabilities");
-    if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)) refuse("change ids");
     if (keep) caps[0].permitted = caps[0].effective = caps[0].inheritable = CAP_IPC_LOCK_BIT;
     if (syscall(SYS_capset, &header, caps)) refuse("drop capabilities");
     if (keep && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_IPC_LOCK, 0, 0)) refuse("keep CAP_IPC_LOCK");
+}
+
+static void become(uid_t uid, gid_t gid) {
+    if (!uid) return;
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)) refuse("keep capabilities");
+    if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)) refuse("change ids");
+    only_lock(1);
 }
 
 static void make_region(size_t size, const char *without) {
@@ -72,10 +76,10 @@ static void only_guard(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 8) { errno = EINVAL; refuse("arguments"); }
-    uid_t uid = (uid_t)strtoul(argv[1], NULL, 10), guard = (uid_t)strtoul(argv[3], NULL, 10);
+    if (argc < 6) { errno = EINVAL; refuse("arguments"); }
+    uid_t uid = (uid_t)strtoul(argv[1], NULL, 10);
     gid_t gid = (gid_t)strtoul(argv[2], NULL, 10);
-    size_t region = strtoull(argv[5], NULL, 10);
+    size_t region = strtoull(argv[3], NULL, 10);
     int gate[2], status;
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("harden");
@@ -84,21 +88,21 @@ int main(int argc, char **argv) {
     if (child < 0) refuse("fork");
     if (child == 0) {
         char go;
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         close(gate[1]);
         if (read(gate[0], &go, 1) != 1) _exit(70);
-        become(uid, gid, 1);
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-        make_region(region, argv[6]);
-        execv(argv[7], argv + 7);
-        refuse(argv[7]);
+        become(uid, gid);
+        make_region(region, argv[4]);
+        execv(argv[5], argv + 5);
+        refuse(argv[5]);
     }
     close(gate[0]);
-    if (!strstr(argv[6], "guardian") && ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) {
+    if (!strstr(argv[4], "guardian") && ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) {
         refuse("guard");
     }
-    become(guard, gid, 0);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    only_lock(0);
+    /* A change of rights undid what bubblewrap had set: the sandbox's end is the guardian's. It keeps
+     * bubblewrap's user id, because the kernel asks whether the dying parent may signal its child. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) refuse("harden");
     if (write(gate[1], "g", 1) != 1) refuse("gate");
     syscall(SYS_close_range, 0, ~0U, 0);
     only_guard();

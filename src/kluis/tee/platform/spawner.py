@@ -38,6 +38,7 @@ class Child:
         self.pidfd = os.pidfd_open(pid)
         self.stderr = stderr
         self.uid = uid
+        self.guardian = 0
         self.words = b""
 
     def read_words(self) -> None:
@@ -194,7 +195,7 @@ class Spawner:
                 os.close(fd)
         self._uids.add(uid)
         child = self.children[order["id"]] = Child(pid, err_read, uid)
-        guardian = _guardian_pid(info_read)
+        guardian = child.guardian = _guardian_pid(info_read)
         return (
             {"guardian": guardian, "enclave": _only_child(guardian), "uid": uid} if guardian else _lost(child)
         )
@@ -207,7 +208,7 @@ class Spawner:
     def _free_uid(self) -> int:
         uid = sandbox.ENCLAVE_UIDS
         while uid in self._uids:
-            uid += 2
+            uid += 1
         return uid
 
 

@@ -18,7 +18,7 @@ RESERVE = 256 * MEBIBYTE
 """Address space beside the heap, bytes: libraries reserve much that they never touch."""
 
 ENCLAVE_UIDS = 0x4B4C0000
-"""Base of the user ids that enclaves run under: two for each, its own and its guardian's."""
+"""Least of the user ids that enclaves run under."""
 
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
 LOADER = "/k/python/lib/ld-linux-x86-64.so.2"
@@ -39,7 +39,7 @@ class Walls:
         without: names of what this machine lacks and the operator granted to lack.
         options: the launcher's letters: ``j`` generated code, ``d`` debug.
         environment: the whole environment inside.
-        uid: the enclave's user id, its guardian's is the next; 0 keeps the caller's.
+        uid: the enclave's user id; 0 keeps the caller's.
     """
 
     mounts: tuple[tuple[Path, str], ...]
@@ -92,8 +92,8 @@ def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[s
     for directory, mount in walls.mounts:
         line += ["--ro-bind", str(directory), mount]
     line += ["--chdir", "/", "--remount-ro", "/", "--"]
-    line += ["/k/guardian", str(walls.uid), str(walls.uid), str(walls.uid and walls.uid + 1)]
-    line += [str(walls.heap_bytes), str(walls.region_bytes), walls.without, "/k/python/bin/kluis-launcher"]
+    line += ["/k/guardian", str(walls.uid), str(walls.uid), str(walls.region_bytes), walls.without]
+    line += ["/k/python/bin/kluis-launcher"]
     line += ["/k/python", str(walls.heap_bytes), str(walls.threads + MAX_THREADS_BESIDE)]
     return [*line, walls.without, walls.options, "kluis.enclave.runtime", *walls.paths]
 
@@ -143,8 +143,7 @@ def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, launch
         line += ["--ro-bind", directory, directory]
     line += ["--ro-bind", str(guardian), "/k/guardian", "--ro-bind", str(launcher), "/k/launcher"]
     line += ["--bind", str(walls.state), "/state", "--chdir", "/", "--remount-ro", "/", "--"]
-    line += ["/k/guardian", str(walls.uid), str(walls.gid), str(walls.uid)]
-    line += [str(PLATFORM_HEAP), str(walls.region_bytes), walls.without]
+    line += ["/k/guardian", str(walls.uid), str(walls.gid), str(walls.region_bytes), walls.without]
     line += ["/lib64/ld-linux-x86-64.so.2", "--library-path", str(libpython), "/k/launcher"]
     line += [sys.base_prefix, str(PLATFORM_HEAP), "0", walls.without, "p", "kluis.tee.platform.daemon"]
     return [*line, *paths]

@@ -1,0 +1,89 @@
+"""What attackers do: tools of this machine, and the calls that those tools make."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kluis.tee.doctor import attempts
+from tests.adversary.victim_secret import secret_of
+
+NOBODY = 65534
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def copies(pid: int, seed: str) -> tuple[int, int]:
+    """Scan everything /proc/PID/mem gives: bytes read, copies of the secret found."""
+    reading = attempts.by_memory_file(pid, secret_of(seed))
+    return reading.read_bytes, reading.copies
+
+
+def tool(*line: str, timeout: float = 60) -> tuple[int, str]:
+    """Run a tool; its exit code and all it said."""
+    if shutil.which(line[0]) is None:
+        pytest.skip(f"{line[0]} is not installed")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False, errors="replace")
+    return done.returncode, done.stdout + done.stderr
+
+
+def as_user(uid: int, code: str, *arguments: str) -> str:
+    """Run Python code as another user; what it printed."""
+    line = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-I", "-c", code]
+    done = subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr
+
+
+def status(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def guardian_of(pid: int) -> int:
+    """The pid of the tracer."""
+    return int(status(pid)["TracerPid"])
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    """Wait for a process to be gone, or a zombie."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if status(pid)["State"].startswith(("Z", "X")):
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def steal(pid: int, descriptor: int) -> int:
+    """Duplicate another process's descriptor; a descriptor of ours."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        stolen = _libc.syscall(438, pidfd, descriptor, 0)
+        if stolen < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return int(stolen)
+    finally:
+        os.close(pidfd)
+
+
+def writable_anonymous(pid: int) -> list[str]:
+    """Lines of the map that are private, writable and of no file."""
+    found = []
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if re.match(r"\S+ .w.p \S+ 00:00 0", line):
+            found.append(line)
+    return found
+
+
+PYTHON = sys.executable

@@ -1,0 +1,126 @@
+"""Code that was not measured: changed layers, other signers, paths and hooks of the interpreter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import AuthenticityError, FormatError, KluisError
+from kluis.host import load
+from kluis.host.proxy import EnclaveProxy
+from kluis.tee.image import read_image
+from kluis.tee.platform.client import Platform
+from tests.adversary import attacks
+
+
+def changed(image: Path, into: Path, offset: Callable[[Path], int]) -> Path:
+    """A copy of ``image`` with one bit of one byte flipped."""
+    shutil.copy(image, into)
+    at = offset(into)
+    with open(into, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    return into
+
+
+def in_manifest(image: Path) -> int:
+    """A byte of the manifest: a digit of its svn."""
+    return image.read_bytes()[: 1 << 16].index(b'"svn":') + 6
+
+
+def in_signature(image: Path) -> int:
+    """A byte of the RSA signature."""
+    with open(image, "rb") as file:
+        return read_image(file).sigstruct_offset + 516 + 100
+
+
+def in_debug_attribute(image: Path) -> int:
+    """The byte of SIGSTRUCT's attributes; its lowest bit is INIT."""
+    with open(image, "rb") as file:
+        return read_image(file).sigstruct_offset + 928
+
+
+def in_application(image: Path) -> int:
+    """A byte of app.py in the application's layer."""
+    with open(image, "rb") as file:
+        layer = read_image(file).layer("app")
+    assert layer is not None
+    entry = next(entry for entry in layer.files if entry.path == "app.py")
+    return layer.data_offset + entry.offset + 10
+
+
+@pytest.mark.parametrize("where", [in_manifest, in_signature, in_debug_attribute, in_application])
+def test_one_changed_bit_is_refused(
+    platform: Platform, victim_image: Path, tmp_path: Path, where: Callable[[Path], int]
+) -> None:
+    """One flipped bit in manifest, signature, attributes or code: the platform does not launch it."""
+    with pytest.raises((AuthenticityError, FormatError)):
+        platform.launch(changed(victim_image, tmp_path / "changed.kluis", where))
+
+
+def test_image_changed_during_launch(
+    platform: Platform, victim_image: Path, tmp_path: Path, allowed: frozenset[str]
+) -> None:
+    """What runs is what was measured: writing into the file afterwards changes nothing inside."""
+    copy = tmp_path / "copy.kluis"
+    shutil.copy(victim_image, copy)
+    at = in_application(copy)
+    with load(copy, insecure_allow_missing=allowed) as enclave:
+        with open(copy, "r+b") as file:
+            file.seek(at)
+            file.write(b"import os; os._exit(1)\n")
+        assert enclave.alive() == "alive"
+        with pytest.raises(KluisError):
+            load(changed(copy, tmp_path / "again.kluis", in_manifest), insecure_allow_missing=allowed)
+
+
+def test_layers_are_read_only_inside(victim: EnclaveProxy) -> None:
+    """The measured files cannot be written from inside."""
+    assert victim.escape("write-code") in {"OSError 30", "PermissionError 13", "PermissionError 1"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_another_user_does_not_reach_the_layers(platform: Platform, victim: EnclaveProxy, home: Path) -> None:
+    """The unpacked layers are in a mount namespace of the platform's own: others find an empty directory."""
+    code = "import os,sys;print(os.listdir(sys.argv[1]))"
+    said = attacks.as_user(attacks.NOBODY, code, str(home / "run" / "layers"))
+
+    assert "PermissionError" in said or said.strip() == "[]"
+    assert list((home / "run" / "layers").iterdir()) == []
+
+
+def test_interpreter_is_isolated(victim: EnclaveProxy) -> None:
+    """Isolated mode, no site, and modules from the measured layers alone."""
+    isolated, no_site, *paths = victim.interpreter()
+
+    assert isolated == "isolated=1"
+    assert no_site == "no_site=1"
+    assert paths
+    assert all(path.startswith("/k/") for path in paths)
+
+
+@pytest.mark.parametrize("name", ["site", "sitecustomize", "usercustomize"])
+def test_hooks_are_not_loaded(victim: EnclaveProxy, name: str) -> None:
+    """Neither sitecustomize nor usercustomize can be found inside; site is not loaded."""
+    if name == "site":
+        assert "site" not in {path.rsplit("/", 1)[-1] for path in victim.interpreter()}
+    else:
+        assert victim.loaded(name) is False
+
+
+def test_host_environment_injects_nothing(
+    victim_image: Path, allowed: frozenset[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """PYTHONPATH, PYTHONSTARTUP and LD_PRELOAD of the host do not reach the enclave."""
+    (tmp_path / "injected.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("LD_PRELOAD", "")
+    with load(victim_image, insecure_allow_missing=allowed) as enclave:
+        assert enclave.loaded("injected") is False
+        assert str(tmp_path) not in enclave.interpreter()

@@ -1,0 +1,40 @@
+"""Code inside tries to get out: sockets, processes, files, devices, calls that are not on the list."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import EnclaveDied, RemoteError
+from kluis.host.proxy import EnclaveProxy
+from tests.adversary.victim.app import ESCAPES
+
+
+@pytest.mark.parametrize("how", sorted(ESCAPES))
+def test_escape(victim: EnclaveProxy, how: str) -> None:
+    """Every way out is closed, and the enclave lives on."""
+    outcome = victim.escape(how)
+
+    assert not outcome.startswith("got out"), outcome
+    assert victim.alive() == "alive"
+
+
+def test_exhausting_the_heap(victim: EnclaveProxy) -> None:
+    """No memory left is a MemoryError: an error outside, no hang, and the enclave lives on."""
+    with pytest.raises(RemoteError, match="MemoryError"):
+        victim.exhaust()
+
+    assert victim.alive() == "alive"
+
+
+def test_a_crash_inside_is_an_error_outside(victim: EnclaveProxy) -> None:
+    """A bad pointer inside ends the enclave, and the call says so."""
+    with pytest.raises(EnclaveDied):
+        victim.crash()
+
+
+def test_environment(victim: EnclaveProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the host's environment comes in."""
+    inside = victim.environment()
+
+    assert not {"PATH", "PYTHONPATH", "LD_PRELOAD", "KLUIS_HOME", "USER", "HOSTNAME"} & set(inside)
+    assert inside["HOME"] == "/"

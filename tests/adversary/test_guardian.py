@@ -1,0 +1,65 @@
+"""The guardian: its end is the enclave's end, and whoever takes it over gains nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from kluis.errors import EnclaveDied
+from kluis.host.proxy import EnclaveProxy
+from tests.adversary import attacks
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
+
+
+def test_killed_guardian_ends_the_enclave_within_100_ms(victim: EnclaveProxy) -> None:
+    """SIGKILL to the guardian: the enclave is gone within 100 ms, and a call says so."""
+    pid = victim.pid
+    os.kill(attacks.guardian_of(pid), signal.SIGKILL)
+
+    assert attacks.gone_within(pid, 0.1)
+    with pytest.raises(EnclaveDied):
+        victim.alive()
+
+
+def test_debugged_guardian_ends_both(victim: EnclaveProxy) -> None:
+    """gdb takes the guardian over and has it peek at the enclave: the filter ends guardian and enclave."""
+    pid = victim.pid
+    guardian = attacks.guardian_of(pid)
+    # The guardian sits in wait4; its next system call becomes ptrace(PTRACE_PEEKTEXT, enclave, ...).
+    script = [
+        *["-ex", "set confirm off", "-ex", "set $rax=101", "-ex", "set $rdi=1", "-ex", f"set $rsi={pid}"],
+        *["-ex", "set $rdx=0x400000", "-ex", "set $r10=0", "-ex", "set $orig_rax=-1"],
+        *["-ex", "set {unsigned short}$rip=0x050f", "-ex", "stepi", "-ex", "detach"],
+    ]
+    _, said = attacks.tool("gdb", "-batch", "-nx", "-p", str(guardian), *script)
+
+    assert attacks.gone_within(pid, 2), said
+    with pytest.raises(EnclaveDied):
+        victim.alive()
+
+
+def test_other_calls_through_the_guardian_end_both(victim: EnclaveProxy) -> None:
+    """gdb has the guardian make another call, process_vm_readv: the same end."""
+    pid = victim.pid
+    script = ["-ex", "set confirm off", "-ex", "set $rax=310", "-ex", f"set $rdi={pid}", "-ex", "set $orig_rax=-1"]
+    script += ["-ex", "set {unsigned short}$rip=0x050f", "-ex", "stepi", "-ex", "detach"]
+    attacks.tool("gdb", "-batch", "-nx", "-p", str(attacks.guardian_of(pid)), *script)
+
+    assert attacks.gone_within(pid, 2)
+
+
+def test_the_guardian_holds_no_descriptor(victim: EnclaveProxy) -> None:
+    """Nothing to steal: the guardian closed every descriptor, the heap's above all."""
+    assert os.listdir(f"/proc/{attacks.guardian_of(victim.pid)}/fd") == []
+
+
+def test_another_user_cannot_end_it(victim: EnclaveProxy) -> None:
+    """Another user may not signal guardian or enclave."""
+    code = "import os,sys\nfor p in sys.argv[1:]:\n try: os.kill(int(p),9)\n except PermissionError: print('refused')"
+    said = attacks.as_user(attacks.NOBODY, code, str(victim.pid), str(attacks.guardian_of(victim.pid)))
+
+    assert said.split() == ["refused", "refused"]
+    assert victim.alive() == "alive"

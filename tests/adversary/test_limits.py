@@ -1,0 +1,46 @@
+"""What this level does not keep out: an active root, seen to succeed. Where a kernel closes one, the test says so."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+
+import pytest
+
+from kluis.host.proxy import EnclaveProxy
+from tests.adversary import limits
+from tests.adversary.victim_secret import secret_of
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
+RETURN_42 = bytes.fromhex("b82a000000c3")  # mov eax, 42; ret
+
+
+def test_perf_dumps_stacks(victim: EnclaveProxy) -> None:
+    """perf copies user stacks from inside the kernel, secret pages or not."""
+    if shutil.which("perf") is None:
+        pytest.skip("perf is not installed: apt-get install linux-perf")
+    seed = secrets.token_hex(8)
+    running = victim.submit("spin", seed, 3.0)
+    found = limits.perf_stacks(victim.pid, secret_of(seed))
+    running.result()
+
+    assert found > 0, "this kernel no longer lets root's perf read the stacks: threats.md says more than is true"
+
+
+def test_uprobe_reads_arguments(victim: EnclaveProxy) -> None:
+    """A uprobe on a C function reads what is passed to it."""
+    seed = secrets.token_hex(8)
+    running = victim.submit("spin", seed, 3.0)
+    said = limits.uprobe(victim.pid, "usleep")
+    running.result()
+
+    assert secret_of(seed).decode() in said, "this kernel no longer lets root's uprobes read: say so in threats.md"
+
+
+def test_patched_code_page(victim: EnclaveProxy) -> None:
+    """Root overwrites a function of the running enclave through the platform's own tmpfs."""
+    assert victim.absolute(-5) == 5
+    limits.patched_page(victim.pid, "labs", RETURN_42)
+
+    assert victim.absolute(-5) == 42, "this kernel no longer lets root patch the layers: say so in threats.md"

@@ -1,0 +1,206 @@
+"""The enclave that the adversary tests attack: it holds a secret in three places, and tries to get out."""
+
+import ctypes
+import hashlib
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from kluis.enclave import Enclave, counter, quote, seal, unseal
+
+app = Enclave("victim", product_id=66, svn=2)
+held: list[bytes] = []
+
+
+class _Passed(ctypes.Structure):
+    """Passed by value: the callee's frame holds a copy of it."""
+
+    _fields_ = (("text", ctypes.c_char * 128),)
+
+
+def secret_of(seed: str) -> bytes:
+    """The needle that the attacker looks for: never sent, made on both sides."""
+    return b"PLANTED-" + hashlib.sha256(seed.encode()).hexdigest().encode()
+
+
+def _python_local(seed: str, ready: threading.Event) -> None:
+    local = secret_of(seed)
+    ready.set()
+    time.sleep(3600)
+    held.append(local)
+
+
+def _c_local(seed: str, ready: threading.Event) -> None:
+    passed = _Passed(secret_of(seed))
+    usleep = ctypes.CDLL(None).usleep
+    usleep.argtypes = (ctypes.c_uint, _Passed)
+    ready.set()
+    while True:
+        usleep(500_000, passed)
+
+
+@app.ecall
+def plant(seed: str, copies: int) -> int:
+    """Keep the secret on the heap, in a local of Python and in a local of a C thread."""
+    held.extend(secret_of(seed) + str(number).encode() for number in range(copies))
+    for run in (_python_local, _c_local):
+        ready = threading.Event()
+        threading.Thread(target=run, args=(seed, ready), daemon=True).start()
+        ready.wait(5)
+    time.sleep(0.05)
+    return len(held)
+
+
+@app.ecall
+def escape(how: str) -> str:
+    """Try one way out; say what stopped it."""
+    try:
+        return f"got out: {ESCAPES[how]()!r}"
+    except OSError as error:
+        return f"{type(error).__name__} {error.errno}"
+    except Exception as error:
+        return type(error).__name__
+
+
+def _raw(number: int, *arguments: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    got = libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) for a in arguments))
+    if got < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return got
+
+
+def _writable_code() -> object:
+    return mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+
+
+ESCAPES = {
+    "socket": lambda: socket.socket(),
+    "socket-unix": lambda: socket.socket(socket.AF_UNIX),
+    "socket-netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "fork": lambda: os.fork(),
+    "vfork": lambda: _raw(58),
+    "clone3": lambda: _raw(435, 0, 0),
+    "exec": lambda: os.execv("/k/python/bin/kluis-launcher", ["x"]),
+    "subprocess": lambda: subprocess.run(["/bin/true"], check=False),
+    "ptrace": lambda: _raw(101, 0, 0, 0, 0),
+    "ptrace-guardian": lambda: _raw(101, 0x4206, 1, 0, 0),
+    "kill-guardian": lambda: os.kill(1, 9),
+    "process_vm_readv": lambda: _raw(310, 1, 0, 0, 0, 0, 0),
+    "pidfd_open": lambda: _raw(434, 1, 0),
+    "host-passwd": lambda: open("/etc/passwd").read(),
+    "host-root": lambda: os.listdir("/root"),
+    "proc": lambda: os.listdir("/proc/self"),
+    "sys": lambda: os.listdir("/sys"),
+    "dev-mem": lambda: open("/dev/mem", "rb"),
+    "dev-kvm": lambda: open("/dev/kvm", "rb"),
+    "write-code": lambda: open("/k/app/app.py", "w"),
+    "write-tmp": lambda: open("/tmp/x", "w"),
+    "write-root": lambda: open("/x", "w"),
+    "chmod": lambda: os.chmod("/k/app/app.py", 0o777),
+    "mount": lambda: _raw(165, 0, 0, 0, 0, 0),
+    "unshare": lambda: _raw(272, 0x10000000),
+    "setns": lambda: _raw(308, 3, 0),
+    "setuid": lambda: os.setuid(0),
+    "bpf": lambda: _raw(321, 0, 0, 0),
+    "perf_event_open": lambda: _raw(298, 0, 0, -1, -1, 0),
+    "io_uring": lambda: _raw(425, 1, 0),
+    "keyctl": lambda: _raw(250, 0, 0, 0, 0, 0),
+    "userfaultfd": lambda: _raw(323, 0),
+    "reboot": lambda: _raw(169, 0, 0, 0, 0),
+    "unknown-call": lambda: _raw(999),
+    "plain-memory": lambda: _raw(9, 0, 4096, 3, 0x22, -1, 0),
+    "brk": lambda: _raw(12, 0),
+    "writable-code": _writable_code,
+    "dumpable": lambda: _raw(157, 4, 1, 0, 0, 0),
+    "raise-core-limit": lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_CORE, (1, 1)),
+}
+
+
+@app.ecall
+def exhaust() -> int:
+    """Ask for memory until there is none: MemoryError, not death."""
+    hoard = []
+    while True:
+        hoard.append(bytearray(8 << 20))
+
+
+@app.ecall
+def alive() -> str:
+    """Say that all is well."""
+    return "alive"
+
+
+@app.ecall
+def crash() -> None:
+    """Die of a bad pointer, as a bug in C would."""
+    ctypes.string_at(8)
+
+
+@app.ecall
+def environment() -> dict[str, str]:
+    """What the enclave finds in its environment."""
+    return dict(os.environ)
+
+
+@app.ecall
+def interpreter() -> list[str]:
+    """How the interpreter was started, and where modules come from."""
+    flags = sys.flags
+    return [f"isolated={flags.isolated}", f"no_site={flags.no_site}", *sys.path]
+
+
+@app.ecall
+def loaded(name: str) -> bool:
+    """Whether a module is loaded or could be found."""
+    import importlib.util
+
+    return name in sys.modules or importlib.util.find_spec(name) is not None
+
+
+@app.ecall
+def keep(secret: bytes, policy: str) -> bytes:
+    """Seal to this code or to its signer."""
+    return seal(secret, policy=policy)  # type: ignore[arg-type]
+
+
+@app.ecall
+def give(sealed: bytes) -> bytes:
+    """Unseal."""
+    return unseal(sealed)
+
+
+@app.ecall
+def count(name: str, up: bool) -> list[str]:
+    """Read or raise a counter: its value, and who would notice a rollback."""
+    reading = counter(name).increment() if up else counter(name).read()
+    return [str(reading.value), reading.witness]
+
+
+@app.ecall
+def vouch(nonce: bytes, payload: bytes) -> bytes:
+    """A quote of purpose ``app``."""
+    return quote(payload, nonce=nonce).quote
+
+
+@app.ecall
+def spin(seed: str, seconds: float) -> int:
+    """Work on the secret in a C function, so that its stack is full of it."""
+    passed = _Passed(secret_of(seed))
+    usleep = ctypes.CDLL(None).usleep
+    usleep.argtypes = (ctypes.c_uint, _Passed)
+    end, turns = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        usleep(0, passed)
+        turns += 1
+    return turns
+
+
+@app.ecall
+def absolute(number: int) -> int:
+    """labs(3) of the C library in the measured image."""
+    return int(ctypes.CDLL(None).labs(ctypes.c_long(number)))
