@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("evidence", None, "Print what evidence says, unverified."),
     "verify": Entry("evidence", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
+    "policy": Entry("evidence", None, "Write a policy to begin with."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
     "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
 }
