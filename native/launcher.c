@@ -110,7 +110,7 @@ static void close_calls(void) {
         SYS_futex, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam,
         SYS_sched_getscheduler, SYS_sched_get_priority_min, SYS_sched_get_priority_max, SYS_getpriority,
         SYS_set_robust_list, SYS_get_robust_list, SYS_rseq, SYS_membarrier, SYS_restart_syscall,
-        SYS_nanosleep, SYS_clock_nanosleep, SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_time,
+        SYS_nanosleep, SYS_clock_nanosleep, SYS_pause, SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_time,
         SYS_getpid, SYS_gettid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getgroups,
         SYS_getresuid, SYS_getresgid, SYS_uname, SYS_sysinfo, SYS_getrusage, SYS_times, SYS_getcpu,
         SYS_getrlimit, SYS_getrandom, SYS_poll, SYS_ppoll, SYS_select, SYS_pselect6, SYS_epoll_create1,
