@@ -1,0 +1,71 @@
+"""The guides are run: their files are written, their commands are typed, and each ends as the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import UnavailableError
+from kluis.tee.process import native
+from tests.meta.tree import DOCS, ROOT
+
+FILE = re.compile(r"```(?:python|toml) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+EXITS = re.compile(r"\s+# exits (\d+)$")
+
+
+def _run(line: str, folder: Path) -> None:
+    """Type one line into a shell, and hold its exit code to what the page says, else 0."""
+    says = EXITS.search(line)
+    want = int(says.group(1)) if says else 0
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", EXITS.sub("", line)],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == want, f"$ {line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to follow a guide in, and a platform of its own, which is stopped at the end."""
+    try:
+        native.launcher()
+    except UnavailableError as lack:
+        pytest.skip(lack.message)
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path / "home"))
+    yield tmp_path
+    _run("kluis platform stop", tmp_path)
+
+
+def _follow(name: str, folder: Path) -> None:
+    page = (DOCS / "guides" / name).read_text()
+    for title, text in FILE.findall(page):
+        (folder / title).parent.mkdir(parents=True, exist_ok=True)
+        (folder / title).write_text(text)
+    for block in CONSOLE.findall(page):
+        for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+            _run(line.replace("KLUIS/", f"{ROOT}/"), folder)
+
+
+def test_the_first_two_guides_do_what_they_say(folder: Path) -> None:
+    """Following the first two guides, one after the other in one folder, works to the letter."""
+    _follow("first-enclave.md", folder)
+    _follow("verify-a-quote.md", folder)
+
+
+@pytest.mark.slow
+def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
+    """Following the guide of the clean room works to the letter, with libraries that pip fetches."""
+    _follow("clean-room.md", folder)
