@@ -33,7 +33,7 @@ bench:  ## ours against theirs, as ratios; rows go to bench/results/
 
 docs:  ## the documentation, into site/
 	@scripts/setup.sh docs
-	@$(PY) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 format:
 	@$(PY) -m ruff format .
