@@ -59,7 +59,7 @@ def test_accepts() -> None:
 def test_refuses_a_flipped_bit(region: str) -> None:
     """One bit flipped anywhere that means something is refused."""
     at = REGIONS[region]
-    with pytest.raises(ValueError, match="Verification failed|parse|decode"):
+    with pytest.raises(ValueError, match=r"Verification failed|parse|decode"):
         _verify(QUOTE[:at] + bytes([QUOTE[at] ^ 1]) + QUOTE[at + 1 :])
 
 

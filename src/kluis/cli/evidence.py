@@ -149,9 +149,10 @@ def policy_init(
             min_svn=min_svn,
         )
     levels = protection or [ProtectionLevel.HARDWARE_SGX.value]
+    known = [level.value for level in ProtectionLevel if level is not ProtectionLevel.NONE]
     for level in levels:
-        if level not in set(ProtectionLevel) - {ProtectionLevel.NONE}:
-            raise UsageError(f"--protection: want one of {', '.join(ProtectionLevel)} but none, got {level}")
+        if level not in known:
+            raise UsageError(f"--protection: want one of {', '.join(known)}, got {level}")
     if purpose not in set(Purpose):
         raise UsageError(f"--purpose: want one of {', '.join(Purpose)}, got {purpose}")
     made = appraisal.strict(

@@ -1,0 +1,305 @@
+"""Policies as TOML: what a policy does not say, it does not load with."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kluis.appraisal import ByImage, BySigner, Policy, ReportDataBinding, RuntimeBinding, dumps, loads, strict
+from kluis.errors import FormatError, KluisError, UnsupportedError, UsageError
+from kluis.evidence import ProtectionLevel, TcbStatus
+from kluis.formats.runtime_data import Purpose
+from tests.strategies import PROPERTY, mutations
+
+GOOD = """
+version = 1
+[accept]
+protection = ["process", "hardware-sgx"]
+debug = false
+emulated_roots = ["root.pem"]
+[freshness]
+nonce = true
+max_collateral_age_days = 30
+max_evidence_age_seconds = 300
+[identity]
+image_ids = ["{image}"]
+[tcb]
+statuses = ["UpToDate", "SWHardeningNeeded"]
+advisories = ["INTEL-SA-00615"]
+min_evaluation = 17
+[binding]
+purpose = "release-key"
+[launch]
+missing = ["landlock"]
+counters = ["unwitnessed"]
+insecure = []
+""".replace("{image}", "ab" * 32)
+
+
+def test_loads() -> None:
+    """Every key is in the policy."""
+    assert loads(GOOD.encode()) == Policy(
+        protection=frozenset({ProtectionLevel.PROCESS, ProtectionLevel.HARDWARE_SGX}),
+        debug=False,
+        identity=ByImage(image_ids=frozenset({b"\xab" * 32})),
+        tcb_statuses=frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}),
+        advisories=frozenset({"INTEL-SA-00615"}),
+        min_evaluation=17,
+        max_collateral_age=timedelta(days=30),
+        max_evidence_age=timedelta(minutes=5),
+        binding=RuntimeBinding(
+            purpose=Purpose.RELEASE_KEY,
+            nonce=True,
+            missing=frozenset({"landlock"}),
+            counters=frozenset({"unwitnessed"}),
+            insecure=frozenset(),
+        ),
+        emulated_roots=("root.pem",),
+    )
+
+
+KEYS = [line.split(" = ")[0] for line in GOOD.splitlines() if " = " in line]
+TABLES = [line.strip("[]") for line in GOOD.splitlines() if line.startswith("[")]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_must_stand_there(key: str) -> None:
+    """A policy that leaves one thing unsaid does not load, and says which."""
+    text = "\n".join(line for line in GOOD.splitlines() if not line.startswith(f"{key} = "))
+    with pytest.raises(FormatError) as caught:
+        loads(text.encode())
+    assert caught.value.code == "policy_incomplete"
+    assert key in str(caught.value)
+    assert caught.value.hint == "kluis policy init writes a policy that says everything"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_must_stand_there(table: str) -> None:
+    """The same for whole tables."""
+    value = tomllib.loads(GOOD)
+    lines = GOOD.splitlines()
+    start = lines.index(f"[{table}]")
+    kept = lines[:start] + lines[start + 1 + len(value[table]) :]
+    with pytest.raises(FormatError) as caught:
+        loads("\n".join(kept).encode())
+    assert (str(caught.value), caught.value.code) == (f"policy.{table}: is not stated", "policy_incomplete")
+
+
+def _swap(old: str, new: str) -> bytes:
+    assert old in GOOD
+    return GOOD.replace(old, new).encode()
+
+
+LEVELS = ", ".join(ProtectionLevel)
+PURPOSES = ", ".join(Purpose)
+REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
+    "version": (_swap("version = 1", "version = 2"), UnsupportedError, "policy.version: want 1, got 2"),
+    "no TOML": (b"[", FormatError, None),  # type: ignore[dict-item]
+    "no UTF-8": (b"\xff", FormatError, None),  # type: ignore[dict-item]
+    "large": (b"#" * 262145, FormatError, "policy: is 262145 bytes, must be at most 262144"),
+    "level": (
+        _swap('"process"', '"safe"'),
+        FormatError,
+        f"policy.accept.protection: want some of {LEVELS}, got 'safe'",
+    ),
+    "no level": (
+        _swap('["process", "hardware-sgx"]', "[]"),
+        UsageError,
+        "policy.accept.protection: want at least 1, got 0",
+    ),
+    "debug that is text": (
+        _swap("debug = false", 'debug = "false"'),
+        FormatError,
+        "policy.accept.debug: want true or false, got text",
+    ),
+    "debug without its level": (
+        _swap("debug = false", "debug = true"),
+        UsageError,
+        'policy.accept: want debug = true with protection "none", and neither without the other',
+    ),
+    "level none without debug": (
+        _swap('"process"', '"none"'),
+        UsageError,
+        'policy.accept: want debug = true with protection "none", and neither without the other',
+    ),
+    "nonce that is a number": (
+        _swap("nonce = true", "nonce = 1"),
+        FormatError,
+        "policy.freshness.nonce: want true or false, got an integer",
+    ),
+    "age below zero": (
+        _swap("days = 30", "days = -1"),
+        FormatError,
+        "policy.freshness.max_collateral_age_days: want 0..36500, got -1",
+    ),
+    "age that is a date": (
+        _swap("days = 30", "days = 2026-01-01"),
+        FormatError,
+        "policy.freshness.max_collateral_age_days: want an integer, got another kind",
+    ),
+    "no image": (
+        _swap(f'["{"ab" * 32}"]', "[]"),
+        UsageError,
+        "policy.identity.image_ids: want at least 1, got 0",
+    ),
+    "short image": (_swap("ab" * 32, "ab"), UsageError, "policy.identity.image_ids: want 32 bytes, got 1"),
+    "image that is no hex": (_swap("ab" * 32, "xy"), FormatError, "policy.identity.image_ids: is not hex"),
+    "image and signer": (
+        _swap("[tcb]", "signers = []\n[tcb]"),
+        FormatError,
+        "policy.identity.signers: is not a key of a policy",
+    ),
+    "no signer": (
+        _swap(f'image_ids = ["{"ab" * 32}"]', "signers = []\nproduct_id = 1\nmin_svn = 1"),
+        UsageError,
+        "policy.identity.signers: want at least 1, got 0",
+    ),
+    "status": (
+        _swap('"UpToDate"', '"Fine"'),
+        FormatError,
+        f"policy.tcb.statuses: want some of {', '.join(TcbStatus)}, got 'Fine'",
+    ),
+    "no status": (
+        _swap('["UpToDate", "SWHardeningNeeded"]', "[]"),
+        UsageError,
+        "policy.tcb.statuses: want at least 1, got 0",
+    ),
+    "advisories": (
+        _swap('["INTEL-SA-00615"]', "[1]"),
+        FormatError,
+        "policy.tcb.advisories: want a list of text",
+    ),
+    "purpose": (
+        _swap('"release-key"', '"any"'),
+        FormatError,
+        f"policy.binding.purpose: want one of {PURPOSES}, got 'any'",
+    ),
+    "two purposes": (
+        _swap('"release-key"', '["cli", "app"]'),
+        FormatError,
+        "policy.binding.purpose: want text, got a list",
+    ),
+    "no counter": (
+        _swap('["unwitnessed"]', "[]"),
+        UsageError,
+        "policy.launch.counters: want at least 1, got 0",
+    ),
+    "another key": (
+        _swap("[tcb]", "[tcb]\nall = true"),
+        FormatError,
+        "policy.tcb.all: is not a key of a policy",
+    ),
+    "another table": (
+        (GOOD + "[other]\n").encode(),
+        FormatError,
+        "policy.other: is not a key of a policy",
+    ),
+    "a table that is none": (
+        _swap("version = 1", "version = 1\nlaunch = 1").replace(b"[launch]", b"[other]"),
+        FormatError,
+        "policy.launch: want a table, got an integer",
+    ),
+    "a nonce of a foreign enclave": (
+        _swap('purpose = "release-key"', f'report_data = "{"00" * 64}"'),
+        UsageError,
+        "policy.freshness.nonce: a foreign enclave's report data is its freshness; want false",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str) -> None:
+    """A policy that accepts nothing, contradicts itself or says what nobody knows does not load."""
+    data, error, message = REFUSED[name]
+    with pytest.raises(KluisError) as caught:
+        loads(data)
+    assert type(caught.value) is error
+    assert message is None or str(caught.value) == message
+
+
+def _foreign(report_data: str) -> bytes:
+    text = GOOD[: GOOD.index("[launch]")].replace("nonce = true", "nonce = false")
+    return text.replace('purpose = "release-key"', f'report_data = "{report_data}"').encode()
+
+
+def test_foreign_enclave() -> None:
+    """A policy for another maker's enclave states its report data, and nothing of a launch."""
+    assert loads(_foreign("ab" * 64)).binding == ReportDataBinding(report_data=b"\xab" * 64)
+    with pytest.raises(UsageError) as caught:
+        loads(_foreign("ab"))
+    assert str(caught.value) == "policy.binding.report_data: want 64 bytes, got 1"
+    with pytest.raises(FormatError) as wrong:
+        loads(_foreign("ab" * 64) + b"[launch]\nmissing = []\n")
+    assert str(wrong.value) == "policy.launch: is not a key of a policy"
+
+
+POLICIES = st.builds(
+    Policy,
+    protection=st.sets(st.sampled_from(sorted(set(ProtectionLevel) - {"none"})), min_size=1).map(frozenset),
+    debug=st.just(False),
+    identity=st.builds(ByImage, image_ids=st.frozensets(st.binary(min_size=32, max_size=32), min_size=1))
+    | st.builds(
+        BySigner,
+        signers=st.frozensets(st.binary(min_size=32, max_size=32), min_size=1),
+        product_id=st.integers(0, 0xFFFF),
+        min_svn=st.integers(0, 0xFFFF),
+    ),
+    tcb_statuses=st.frozensets(st.sampled_from(TcbStatus), min_size=1),
+    advisories=st.frozensets(st.text(st.characters(codec="utf-8", exclude_characters="\x7f"))),
+    min_evaluation=st.integers(0, 100),
+    max_collateral_age=st.integers(0, 1000).map(lambda days: timedelta(days=days)),
+    max_evidence_age=st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
+    binding=st.builds(
+        RuntimeBinding,
+        purpose=st.sampled_from(Purpose),
+        nonce=st.booleans(),
+        missing=st.frozensets(st.text("ab_", min_size=1)),
+        counters=st.frozensets(st.text("ab_", min_size=1), min_size=1),
+        insecure=st.frozensets(st.text("ab_", min_size=1)),
+    )
+    | st.builds(ReportDataBinding, report_data=st.binary(min_size=64, max_size=64)),
+    emulated_roots=st.sets(st.text("a/é \"\\'.", min_size=1)).map(lambda names: tuple(sorted(names))),
+)
+
+
+@PROPERTY
+@given(POLICIES)
+def test_round_trip(policy: Policy) -> None:
+    """A policy that is written loads as itself."""
+    assert loads(dumps(policy).encode()) == policy
+
+
+@PROPERTY
+@given(st.permutations(GOOD.split("\n[")[1:]))
+def test_order_does_not_matter(tables: list[str]) -> None:
+    """The same tables in another order are the same policy."""
+    text = "version = 1\n" + "\n".join(f"[{table}" for table in tables)
+    assert loads(text.encode()) == loads(GOOD.encode())
+
+
+@PROPERTY
+@given(mutations(GOOD.encode()))
+def test_only_our_errors(data: bytes) -> None:
+    """No foreign exception leaves the reader."""
+    try:
+        loads(data)
+    except KluisError:
+        return
+
+
+def test_strict() -> None:
+    """The strict policy accepts no debug, no lack, no insecure grant and no stale platform."""
+    made: Any = strict(
+        ByImage(image_ids=frozenset({bytes(32)})),
+        protection=frozenset({ProtectionLevel.HARDWARE_SGX}),
+        purpose=Purpose.CLI,
+        counters=frozenset({"tpm"}),
+        missing=frozenset(),
+    )
+    assert (made.debug, made.tcb_statuses, made.advisories) == (False, {TcbStatus.UP_TO_DATE}, frozenset())
+    assert (made.binding.nonce, made.binding.insecure, made.emulated_roots) == (True, frozenset(), ())

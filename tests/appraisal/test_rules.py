@@ -1,0 +1,486 @@
+"""Appraisal: one piece of evidence a rule, in which only that rule fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kluis.appraisal import (
+    AttestationResult,
+    ByImage,
+    BySigner,
+    Policy,
+    ReportDataBinding,
+    RuntimeBinding,
+    Verdict,
+    appraise,
+    strict,
+)
+from kluis.appraisal.rules import short
+from kluis.errors import FreshnessError, PolicyError
+from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Verified, verify
+from kluis.formats import launch, runtime_data
+from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.runtime_data import Purpose, RuntimeData
+from tests.evidence.forge import DEBUG, IMAGE, NONCE, NOW, SIGNER, Forge
+
+FORGE = Forge()
+POLICY = strict(
+    ByImage(image_ids=frozenset({IMAGE})),
+    protection=frozenset({ProtectionLevel.PROCESS}),
+    purpose=Purpose.CLI,
+    counters=frozenset({"unwitnessed"}),
+    missing=frozenset(),
+)
+
+
+def _binding(**changes: Any) -> Policy:
+    assert isinstance(POLICY.binding, RuntimeBinding)
+    return dataclasses.replace(POLICY, binding=dataclasses.replace(POLICY.binding, **changes))
+
+
+def _evidence(collateral: Collateral | None = None, forge: Forge = FORGE, **body: Any) -> Verified[Claims]:
+    return verify(
+        forge.quote(forge.body(**body)),
+        anchors=forge.anchors,
+        collateral=collateral or forge.collateral(),
+        now=NOW,
+    )
+
+
+def _judge(
+    evidence: Verified[Claims] | None = None, policy: Policy = POLICY, **given: Any
+) -> AttestationResult:
+    fields: dict[str, Any] = {
+        "nonce": NONCE,
+        "runtime_data": FORGE.runtime,
+        "launch_configuration": FORGE.launch,
+        "now": NOW,
+    }
+    return appraise(evidence or _evidence(), policy, **{**fields, **given})
+
+
+def _runtime(**changes: Any) -> AttestationResult:
+    """Judge evidence whose runtime data are changed and bound."""
+    document = dataclasses.replace(RuntimeData.parse(FORGE.runtime), **changes).encode()
+    bound = _evidence(report_data=runtime_data.report_data(document))
+    return _judge(bound, runtime_data=document)
+
+
+def _launched(policy: Policy = POLICY, **changes: Any) -> AttestationResult:
+    """Judge evidence whose launch configuration is changed and bound."""
+    document = dataclasses.replace(LaunchConfiguration.parse(FORGE.launch), **changes).encode()
+    return _judge(_evidence(configid=launch.config_id(document)), policy, launch_configuration=document)
+
+
+def test_everything_met() -> None:
+    """Good evidence meets every rule, and every rule is told."""
+    result = _judge()
+    assert result.verdict is Verdict.AFFIRMING
+    assert result.summary == "affirming (17 rules met)"
+    assert [rule.name for rule in result.rules] == [
+        "protection",
+        "debug",
+        "tcb_status",
+        "advisories",
+        "tcb_evaluation",
+        "collateral_age",
+        "evidence_age",
+        "measurement",
+        "runtime_data",
+        "purpose",
+        "runtime_image",
+        "nonce",
+        "launch_configuration",
+        "missing",
+        "counter",
+        "insecure",
+        "launch_level",
+    ]
+    assert all(rule.fix is None for rule in result.rules)
+    assert (result.failed, result.warnings) == ((), ())
+    assert result.runtime_data == RuntimeData.parse(FORGE.runtime)
+    assert result.launch == LaunchConfiguration.parse(FORGE.launch)
+    assert result.claims == _evidence().value
+    assert result.appraised_at == NOW
+    assert any("root" in item for item in result.not_kept_out)
+    result.require()
+
+
+def test_no_truth_value() -> None:
+    """A result cannot be used as a condition: a forgotten look at it would pass."""
+    with pytest.raises(TypeError) as caught:
+        bool(_judge())
+    assert str(caught.value) == "AttestationResult has no truth value: read .verdict, or call .require()"
+
+
+def test_worst_first() -> None:
+    """The verdict enum starts at its worst member."""
+    assert list(Verdict) == [Verdict.CONTRAINDICATED, Verdict.WARNING, Verdict.AFFIRMING]
+
+
+OUT_OF_DATE = {"tcbStatus": "OutOfDate", "advisoryIDs": ["KLUIS-1", "KLUIS-2"]}
+
+
+def _status(**level: Any) -> Verified[Claims]:
+    return _evidence(FORGE.with_tcb_info(lambda d: d["tcbLevels"][0].update(level)))
+
+
+def _policy(**changes: Any) -> Policy:
+    return dataclasses.replace(POLICY, **changes)
+
+
+OUT_OF_DATE_ALLOWED = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
+BY_SIGNER = BySigner(signers=frozenset({SIGNER}), product_id=7, min_svn=3)
+UNPROVEN = "a document that the evidence does not prove"
+
+# name: (how it is judged, the rules that fail and what each wants and got)
+FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, str]]]] = {
+    "another level": (
+        lambda: _judge(policy=_policy(protection=frozenset({ProtectionLevel.HARDWARE_SGX}))),
+        {"protection": ("hardware-sgx", "process")},
+    ),
+    "debug": (
+        lambda: _judge(_evidence(flags=DEBUG)),
+        {"protection": ("process", "none"), "debug": ("off", "on")},
+    ),
+    "tcb status": (
+        lambda: _judge(_status(tcbStatus="OutOfDate")),
+        {"tcb_status": ("UpToDate", "OutOfDate")},
+    ),
+    "revoked": (lambda: _judge(_status(tcbStatus="Revoked")), {"tcb_status": ("UpToDate", "Revoked")}),
+    "advisories": (
+        lambda: _judge(_status(**OUT_OF_DATE), _policy(tcb_statuses=OUT_OF_DATE_ALLOWED)),
+        {"advisories": ("none", "KLUIS-1, KLUIS-2")},
+    ),
+    "one advisory more": (
+        lambda: _judge(
+            _status(**OUT_OF_DATE),
+            _policy(tcb_statuses=OUT_OF_DATE_ALLOWED, advisories=frozenset({"KLUIS-1"})),
+        ),
+        {"advisories": ("only KLUIS-1", "KLUIS-2")},
+    ),
+    "tcb evaluation": (
+        lambda: _judge(policy=_policy(min_evaluation=2)),
+        {"tcb_evaluation": ("at least 2", "1")},
+    ),
+    "old collateral": (
+        lambda: _judge(policy=_policy(max_collateral_age=timedelta(seconds=299))),
+        {"collateral_age": ("at most 4 min", "5 min")},
+    ),
+    "verified long ago": (
+        lambda: _judge(now=NOW + timedelta(seconds=301)),
+        {
+            "evidence_age": (
+                "at most 5 min since verified, valid at 2026-06-01T12:05Z",
+                "5 min, valid until 2026-07-01T11:55Z",
+            )
+        },
+    ),
+    "verified in the future": (
+        lambda: _judge(now=NOW - timedelta(seconds=1)),
+        {
+            "evidence_age": (
+                "at most 5 min since verified, valid at 2026-06-01T11:59Z",
+                "-1 s, valid until 2026-07-01T11:55Z",
+            )
+        },
+    ),
+    "run out since": (
+        lambda: _judge(
+            now=NOW + timedelta(days=30),
+            policy=_policy(max_evidence_age=timedelta(days=90), max_collateral_age=timedelta(days=90)),
+        ),
+        {
+            "evidence_age": (
+                "at most 90 days since verified, valid at 2026-07-01T12:00Z",
+                "30 days, valid until 2026-07-01T11:55Z",
+            )
+        },
+    ),
+    "another image": (
+        lambda: _judge(policy=_policy(identity=ByImage(image_ids=frozenset({bytes(32), b"\1" * 32})))),
+        {"measurement": ("00000000..0000 or 01010101..0101", "00010203..1e1f")},
+    ),
+    "another signer": (
+        lambda: _judge(
+            policy=_policy(identity=dataclasses.replace(BY_SIGNER, signers=frozenset({bytes(32)})))
+        ),
+        {"signer": ("00000000..0000", "64656667..8283")},
+    ),
+    "another product": (
+        lambda: _judge(policy=_policy(identity=dataclasses.replace(BY_SIGNER, product_id=8))),
+        {"product_id": ("8", "7")},
+    ),
+    "an older version": (
+        lambda: _judge(policy=_policy(identity=dataclasses.replace(BY_SIGNER, min_svn=4))),
+        {"svn": ("at least 4", "3")},
+    ),
+    "another purpose": (lambda: _runtime(purpose=Purpose.APP), {"purpose": ("cli", "app")}),
+    "another image in the runtime data": (
+        lambda: _runtime(image_id=bytes(32)),
+        {"runtime_image": ("00010203..1e1f", "00000000..0000")},
+    ),
+    "another nonce": (
+        lambda: _judge(nonce=b"\1" * 16),
+        {"nonce": ("01010101..0101", "9f02aa77..aa77")},
+    ),
+    "a nonce that begins the same": (
+        lambda: _judge(nonce=NONCE[:8]),
+        {"nonce": ("9f02aa779f02aa77", "9f02aa77..aa77")},
+    ),
+    "no nonce inside": (lambda: _runtime(nonce=b""), {"nonce": ("9f02aa77..aa77", "none")}),
+    "no nonce of the relying party's": (
+        lambda: _judge(nonce=None),
+        {"nonce": ("one, and the relying party gave none", "9f02aa77..aa77")},
+    ),
+    "an empty nonce on both sides": (
+        lambda: _empty_nonce(),
+        {"nonce": ("one, and the relying party gave none", "none")},
+    ),
+    "no runtime data": (
+        lambda: _judge(runtime_data=None),
+        {
+            "runtime_data": (f"the document of report data {short(_evidence().value.report_data)}", "none"),
+            "purpose": ("cli", "none"),
+            "runtime_image": ("00010203..1e1f", "none"),
+            "nonce": ("9f02aa77..aa77", "none"),
+        },
+    ),
+    "runtime data of somebody's own": (
+        lambda: _judge(runtime_data=FORGE.runtime.replace(b"cli", b"app")),
+        {
+            "runtime_data": (f"the document of report data {short(_evidence().value.report_data)}", UNPROVEN),
+            "purpose": ("cli", UNPROVEN),
+            "runtime_image": ("00010203..1e1f", UNPROVEN),
+            "nonce": ("9f02aa77..aa77", UNPROVEN),
+        },
+    ),
+    "report data that end in something": (
+        lambda: _judge(_evidence(report_data=runtime_data.report_data(FORGE.runtime)[:63] + b"\1")),
+        {
+            "runtime_data": (
+                f"the document of report data {FORGE.body().report_data[:4].hex()}..0001",
+                UNPROVEN,
+            ),
+            "purpose": ("cli", UNPROVEN),
+            "runtime_image": ("00010203..1e1f", UNPROVEN),
+            "nonce": ("9f02aa77..aa77", UNPROVEN),
+        },
+    ),
+    "runtime data that are bound and malformed": (
+        lambda: _judge(_evidence(report_data=runtime_data.report_data(b"[]")), runtime_data=b"[]"),
+        {
+            "runtime_data": (
+                f"the document of report data {short(runtime_data.report_data(b'[]'))}",
+                "runtime data: want an object, got a list",
+            ),
+            "purpose": ("cli", "runtime data: want an object, got a list"),
+            "runtime_image": ("00010203..1e1f", "runtime data: want an object, got a list"),
+            "nonce": ("9f02aa77..aa77", "runtime data: want an object, got a list"),
+        },
+    ),
+    "no launch configuration": (
+        lambda: _judge(launch_configuration=None),
+        _no_launch := {
+            "launch_configuration": (f"the document of CONFIGID {short(FORGE.body().configid)}", "none"),
+            "missing": ("none", "none"),
+            "counter": ("unwitnessed", "none"),
+            "insecure": ("none", "none"),
+            "launch_level": ("process", "none"),
+        },
+    ),
+    "a launch configuration of somebody's own": (
+        lambda: _judge(launch_configuration=FORGE.launch.replace(b"8", b"9")),
+        {name: (want, UNPROVEN) for name, (want, _) in _no_launch.items()},
+    ),
+    "a launch configuration without KSS": (
+        lambda: _judge(_evidence(flags=0x05)),
+        {
+            name: (
+                "the document of CONFIGID (none: KSS is off)" if name == "launch_configuration" else want,
+                UNPROVEN,
+            )
+            for name, (want, _) in _no_launch.items()
+        },
+    ),
+    "a launch configuration that is bound and malformed": (
+        lambda: _judge(_evidence(configid=launch.config_id(b"[]")), launch_configuration=b"[]"),
+        {
+            name: (
+                f"the document of CONFIGID {short(launch.config_id(b'[]'))}"
+                if name == "launch_configuration"
+                else want,
+                "launch configuration: want an object, got a list",
+            )
+            for name, (want, _) in _no_launch.items()
+        },
+    ),
+    "a lack": (
+        lambda: _launched(missing=("landlock", "memfd_secret")),
+        {"missing": ("none", "landlock, memfd_secret")},
+    ),
+    "another lack": (
+        lambda: _launched(_binding(missing=frozenset({"landlock"})), missing=("landlock", "memfd_secret")),
+        {"missing": ("only landlock", "memfd_secret")},
+    ),
+    "a counter without witness": (
+        lambda: _launched(_binding(counters=frozenset({"tpm"}))),
+        {"counter": ("tpm", "unwitnessed")},
+    ),
+    "an insecure grant": (
+        lambda: _launched(grants=("connect:db", "insecure_jit")),
+        {"insecure": ("none", "insecure_jit")},
+    ),
+    "another insecure grant": (
+        lambda: _launched(
+            _binding(insecure=frozenset({"insecure_jit"})), grants=("insecure_raw_report_data",)
+        ),
+        {"insecure": ("only insecure_jit", "insecure_raw_report_data")},
+    ),
+    "a level of its own": (
+        lambda: _launched(level="process-user"),
+        {"launch_level": ("process", "process-user")},
+    ),
+    "other report data of a foreign enclave": (
+        lambda: _judge(policy=_policy(binding=ReportDataBinding(report_data=bytes(64)))),
+        {"report_data": ("00000000..0000", short(FORGE.body().report_data))},
+    ),
+}
+
+
+def _empty_nonce() -> AttestationResult:
+    document = dataclasses.replace(RuntimeData.parse(FORGE.runtime), nonce=b"").encode()
+    bound = _evidence(report_data=runtime_data.report_data(document))
+    return _judge(bound, runtime_data=document, nonce=b"")
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_rule(name: str) -> None:
+    """Each rule fails for its own evidence, says want, got and fix, and lets the others run."""
+    judge, want = FAILURES[name]
+    result = judge()
+    assert {rule.name: (rule.want, rule.got) for rule in result.failed} == want
+    assert all(rule.fix for rule in result.failed)
+    assert result.verdict is Verdict.CONTRAINDICATED
+
+
+STALE = {"tcb_evaluation", "collateral_age", "evidence_age", "nonce"}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_require(name: str) -> None:
+    """What only is old is stale, everything else is refused by policy; each failed rule is named."""
+    judge, want = FAILURES[name]
+    result = judge()
+    error = FreshnessError if set(want) <= STALE else PolicyError
+    with pytest.raises(error) as caught:
+        result.require()
+    assert str(caught.value) == "contraindicated: " + "; ".join(
+        f"{rule.name}: want {rule.want}, got {rule.got}" for rule in result.failed
+    )
+    assert type(caught.value) is error
+    assert caught.value.code == result.failed[0].name
+    assert caught.value.hint == result.failed[0].fix
+
+
+def test_every_rule_has_a_case() -> None:
+    """No rule is without evidence in which it fails."""
+    failing = {name for _, want in FAILURES.values() for name in want}
+    by_signer = _judge(policy=_policy(identity=BY_SIGNER))
+    foreign = _judge(policy=_policy(binding=ReportDataBinding(report_data=FORGE.body().report_data)))
+    every = {rule.name for result in (_judge(), by_signer, foreign) for rule in result.rules}
+    assert failing == every
+    assert by_signer.verdict is foreign.verdict is Verdict.AFFIRMING
+
+
+WARNED: dict[str, tuple[Callable[[], AttestationResult], tuple[str, ...]]] = {
+    "debug": (
+        lambda: _judge(
+            _evidence(flags=DEBUG), _policy(debug=True, protection=frozenset({ProtectionLevel.NONE}))
+        ),
+        ("a debug enclave keeps nothing from its host",),
+    ),
+    "status": (
+        lambda: _judge(_status(tcbStatus="OutOfDate"), _policy(tcb_statuses=OUT_OF_DATE_ALLOWED)),
+        ("the platform is OutOfDate: no advisory named",),
+    ),
+    "status with advisories": (
+        lambda: _judge(
+            _status(**OUT_OF_DATE),
+            _policy(tcb_statuses=OUT_OF_DATE_ALLOWED, advisories=frozenset({"KLUIS-1", "KLUIS-2"})),
+        ),
+        ("the platform is OutOfDate: KLUIS-1, KLUIS-2",),
+    ),
+    "lack": (
+        lambda: _launched(_binding(missing=frozenset({"landlock"})), missing=("landlock",)),
+        ("launched without landlock",),
+    ),
+    "grant": (
+        lambda: _launched(
+            _binding(insecure=frozenset({"insecure_jit"})), grants=("connect:db", "insecure_jit")
+        ),
+        ("granted insecure_jit",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_warnings(name: str) -> None:
+    """What a policy accepts and a reader should know makes the verdict a warning."""
+    judge, want = WARNED[name]
+    result = judge()
+    assert result.verdict is Verdict.WARNING
+    assert result.warnings == want
+    result.require()
+
+
+def test_up_to_date_advisories_are_no_matter() -> None:
+    """Advisories of an UpToDate platform are mended ones."""
+    assert _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"])).verdict is Verdict.AFFIRMING
+
+
+def test_nonce_not_asked_for() -> None:
+    """A policy that asks for no nonce has no rule of it."""
+    result = _judge(policy=_binding(nonce=False), nonce=None)
+    assert "nonce" not in {rule.name for rule in result.rules}
+    assert result.verdict is Verdict.AFFIRMING
+
+
+def test_hardware_measures_pages() -> None:
+    """Under a maker's root the measurement is of pages, and the runtime data's image id is another number."""
+    claims = dataclasses.replace(_evidence().value, anchor="Intel SGX Root CA")
+    from kluis.evidence.verified import mint
+
+    result = _judge(mint(claims))
+    assert "runtime_image" not in {rule.name for rule in result.rules}
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report data, CONFIGID, image id and nonce go through compare_digest, whole."""
+    seen: list[int] = []
+    real = hmac.compare_digest
+
+    def watch(a: bytes, b: bytes) -> bool:
+        seen.append(len(a))
+        return real(a, b)
+
+    evidence = _evidence()
+    monkeypatch.setattr(hmac, "compare_digest", watch)
+    _judge(evidence)
+    assert seen == [64, 32, 16, 64]
+
+
+@pytest.mark.parametrize(
+    ("age", "shown"),
+    [(timedelta(seconds=119), "119 s"), (timedelta(hours=3), "3 h"), (timedelta(hours=95), "95 h")],
+)
+def test_ages_are_readable(age: timedelta, shown: str) -> None:
+    """Ages are told in the unit that fits."""
+    result = _judge(now=NOW + age)
+    assert result.rules[6].got == f"{shown}, valid until 2026-07-01T11:55Z"

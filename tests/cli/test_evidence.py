@@ -1,0 +1,342 @@
+"""``kluis inspect``, ``verify``, ``appraise``, ``policy``: one check a line, the verdict, the exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from kluis.appraisal import ByImage, Policy, dumps, loads, strict
+from kluis.cli.main import run
+from kluis.evidence import ProtectionLevel
+from kluis.evidence.levels import MEANINGS
+from kluis.formats.runtime_data import Purpose
+from tests.evidence.forge import DEBUG, IMAGE, NONCE, Forge
+
+FORGE = Forge()
+NOW = "2026-06-01T12:00:00Z"
+ANCHOR = next(iter(FORGE.anchors)).name
+
+
+class Said(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Kluis = Callable[..., Said]
+
+
+@pytest.fixture
+def kluis(capsys: pytest.CaptureFixture[str]) -> Kluis:
+    """Run a command line."""
+
+    def said(*argv: object) -> Said:
+        code = run([str(each) for each in argv])
+        return Said(code, *capsys.readouterr())
+
+    return said
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A quote, what stands beside it, the root and a policy."""
+    (tmp_path / "quote.bin").write_bytes(FORGE.quote())
+    (tmp_path / "quote.bin.runtime.json").write_bytes(FORGE.runtime)
+    (tmp_path / "quote.bin.launch.json").write_bytes(FORGE.launch)
+    (tmp_path / "quote.bin.collateral.json").write_bytes(FORGE.collateral().to_json())
+    (tmp_path / "root.pem").write_bytes(FORGE.authority.root_pem())
+    _write(tmp_path / "policy.toml")
+    return tmp_path
+
+
+def _write(path: Path, roots: tuple[str, ...] = ("root.pem",)) -> None:
+    policy: Policy = strict(
+        ByImage(image_ids=frozenset({IMAGE})),
+        protection=frozenset({ProtectionLevel.PROCESS}),
+        purpose=Purpose.CLI,
+        counters=frozenset({"unwitnessed"}),
+        missing=frozenset(),
+        emulated_roots=roots,
+    )
+    path.write_text(dumps(policy), encoding="utf-8")
+
+
+def test_inspect(kluis: Kluis, folder: Path) -> None:
+    """Inspection prints fields, says that nothing is verified, and that the quote says so of itself."""
+    said = kluis("inspect", folder / "quote.bin")
+    rows = dict(line.split(None, 1) for line in said.out.splitlines() if line and line[0] != "n")
+    assert said.code == 0
+    assert rows["mrenclave"] == IMAGE.hex()
+    assert rows["flags"] == "INIT, MODE64, KSS"
+    assert (rows["runtime_data.nonce"], rows["runtime_data.payload"]) == (NONCE.hex(), b"payload".hex())
+    assert (rows["launch.threads"], rows["launch.missing"]) == ("8", "none")
+    assert "note                        says of itself that no hardware made it\n" in said.out
+    assert said.out.endswith("\nnothing above is verified: kluis verify checks it\n")
+
+
+def test_inspect_alone(kluis: Kluis, folder: Path) -> None:
+    """A quote without documents beside it is inspected alone, and as JSON says that it is not verified."""
+    for name in ("runtime", "launch"):
+        (folder / f"quote.bin.{name}.json").unlink()
+    value = json.loads(kluis("inspect", folder / "quote.bin", "--json").out)
+    assert (value["verified"], value["product_id"], value["debug"]) == (False, 7, False)
+    assert "runtime_data" not in value
+
+
+def test_inspect_of_noise(kluis: Kluis, tmp_path: Path) -> None:
+    """Noise is a format error, exit 3."""
+    (tmp_path / "noise").write_bytes(b"\3\0noise")
+    said = kluis("inspect", tmp_path / "noise")
+    assert said == Said(3, "", "kluis: error: SGX quote v3.signed part at 0x0: needs 432 bytes, 7 left\n")
+
+
+def test_verify(kluis: Kluis, folder: Path) -> None:
+    """Verification under a named root says what is authentic, that nothing was appraised, and the level."""
+    said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", NOW)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0] == f"ok    authentic             SGX quote v3, PCK chain to {ANCHOR}"
+    assert lines[2] == "ok    tcb                   UpToDate"
+    assert "authentic, and not appraised" in lines
+    meaning = MEANINGS[ProtectionLevel.PROCESS]
+    assert lines[-1 - len(meaning.lets_in) :] == [
+        "not kept out:",
+        *(f"  - {item}" for item in meaning.lets_in),
+    ]
+
+
+def test_verify_json(kluis: Kluis, folder: Path) -> None:
+    """The same as JSON, for machines."""
+    said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", NOW, "--json")
+    value = json.loads(said.out)
+    assert (value["authentic"], value["appraised"]) == (True, False)
+    assert value["claims"]["measurement"] == f"sha256:{IMAGE.hex()}"
+    assert value["claims"]["tcb"]["status"] == "UpToDate"
+
+
+def test_verify_trusts_no_emulated_root_by_default(kluis: Kluis, folder: Path) -> None:
+    """Without a named root, an emulated quote is not authentic, even with its root beside it."""
+    said = kluis("verify", folder / "quote.bin", "--now", NOW)
+    assert said == Said(
+        4,
+        "",
+        "kluis: error: PCK CRL issuer chain: want root Intel SGX Root CA, got another key named "
+        "'Kluis emulated SGX Root CA (no hardware)'\n"
+        "kluis: hint: name the root you trust with --root; an emulated root is never trusted by default\n",
+    )
+
+
+def test_verify_debug_and_out_of_date(kluis: Kluis, tmp_path: Path) -> None:
+    """A debug quote of an old platform is authentic, and is shown as what it is."""
+    (tmp_path / "q").write_bytes(FORGE.quote(FORGE.body(flags=DEBUG)))
+    (tmp_path / "root.pem").write_bytes(FORGE.authority.root_pem())
+    old = FORGE.with_tcb_info(
+        lambda d: d["tcbLevels"][0].update(tcbStatus="OutOfDate", advisoryIDs=["KLUIS-1"])
+    )
+    (tmp_path / "c.json").write_bytes(old.to_json())
+    said = kluis(
+        "verify",
+        tmp_path / "q",
+        "--root",
+        tmp_path / "root.pem",
+        "--collateral",
+        tmp_path / "c.json",
+        "--now",
+        NOW,
+    )
+    assert said.code == 0
+    assert "ok    tcb                   OutOfDate: KLUIS-1\n" in said.out
+    assert "ok    debug                 on: open to its host\n" in said.out
+    assert "protection none: " in said.out
+
+
+def test_verify_without_collateral(kluis: Kluis, folder: Path) -> None:
+    """Without collateral nothing can be decided: exit 7, and the hint says how to get it."""
+    (folder / "quote.bin.collateral.json").unlink()
+    said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem")
+    quote = folder / "quote.bin"
+    assert said == Said(
+        7,
+        "",
+        f"kluis: error: {quote}: no collateral given, and none beside it\n"
+        f"kluis: hint: kluis platform collateral -o {quote}.collateral.json, where the enclave ran\n",
+    )
+
+
+def test_verify_later(kluis: Kluis, folder: Path) -> None:
+    """Collateral that has run out is stale: exit 5."""
+    said = kluis(
+        "verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", "2027-01-01T00:00:00Z"
+    )
+    assert (said.code, said.out) == (5, "")
+    assert said.err.startswith(
+        "kluis: error: TCB info: want a time until 2026-07-01T11:55:00Z, got 2027-01-01"
+    )
+
+
+def _appraise(folder: Path, *more: object) -> tuple[object, ...]:
+    quote, policy = folder / "quote.bin", folder / "policy.toml"
+    return ("appraise", quote, "--policy", policy, "--now", NOW, *more)
+
+
+def test_appraise(kluis: Kluis, folder: Path) -> None:
+    """Evidence that meets its policy: every check a line, the tier, the level, exit 0."""
+    said = kluis(*_appraise(folder, "--nonce", NONCE.hex()))
+    lines = said.out.splitlines()
+    assert said.code == 0
+    assert lines[0] == f"ok    authentic             SGX quote v3, PCK chain to {ANCHOR}"
+    assert "ok    debug                 off" in lines
+    assert "ok    nonce                 9f02aa77..aa77" in lines
+    assert "ok    runtime_data          " in said.out
+    assert "tier  affirming (17 rules met)" in lines
+    assert lines[-4] == "not kept out:"
+    assert not any(line.startswith("FAIL") for line in lines)
+
+
+def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
+    """Evidence over another nonce is stale: exit 5, with want, got and fix."""
+    said = kluis(*_appraise(folder, "--nonce", "0102"))
+    assert said.code == 5
+    assert "FAIL  nonce                 want 0102, got 9f02aa77..aa77\n" in said.out
+    assert "                            fix: ask for new evidence over your own nonce\n" in said.out
+    assert "tier  contraindicated (1 of 17 rules failed)\n" in said.out
+
+
+def test_appraise_what_policy_refuses(kluis: Kluis, folder: Path) -> None:
+    """Evidence of a debug enclave is refused by policy: exit 6, and as JSON each rule is told."""
+    (folder / "quote.bin").write_bytes(FORGE.quote(FORGE.body(flags=DEBUG)))
+    said = kluis(*_appraise(folder, "--nonce", NONCE.hex(), "--json"))
+    value = json.loads(said.out)
+    failed = {rule["name"]: (rule["want"], rule["got"]) for rule in value["rules"] if not rule["ok"]}
+    assert said.code == 6
+    assert value["verdict"] == "contraindicated"
+    assert failed == {"protection": ("process", "none"), "debug": ("off", "on")}
+    assert value["warnings"] == ["a debug enclave keeps nothing from its host"]
+    assert value["not_kept_out"] == list(MEANINGS[ProtectionLevel.NONE].lets_in)
+
+
+def test_appraise_with_warnings(kluis: Kluis, folder: Path) -> None:
+    """What the policy accepts and a reader should know stands as a note."""
+    policy = folder / "policy.toml"
+    text = policy.read_text(encoding="utf-8").replace('["UpToDate"]', '["UpToDate", "OutOfDate"]')
+    policy.write_text(text, encoding="utf-8")
+    old = FORGE.with_tcb_info(lambda d: d["tcbLevels"][0].update(tcbStatus="OutOfDate"))
+    (folder / "quote.bin.collateral.json").write_bytes(old.to_json())
+    said = kluis(*_appraise(folder, "--nonce", NONCE.hex()))
+    assert said.code == 0
+    assert "note  the platform is OutOfDate: no advisory named\ntier  warning (17 rules met)\n" in said.out
+
+
+def test_appraise_without_documents(kluis: Kluis, folder: Path) -> None:
+    """Without the documents beside it, the quote proves nothing of purpose, nonce or launch."""
+    for name in ("runtime", "launch"):
+        (folder / f"quote.bin.{name}.json").rename(folder / f"{name}.json")
+    said = kluis(*_appraise(folder, "--json"))
+    value = json.loads(said.out)
+    assert said.code == 6
+    assert (value["runtime_data"], value["launch"]) == (None, None)
+    given = ("--runtime", folder / "runtime.json", "--launch", folder / "launch.json", "--nonce", NONCE.hex())
+    assert kluis(*_appraise(folder, *given)).code == 0
+
+
+def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> None:
+    """A root that neither the policy nor --root names is not trusted."""
+    _write(folder / "policy.toml", roots=())
+    assert kluis(*_appraise(folder, "--nonce", NONCE.hex())).code == 4
+    assert kluis(*_appraise(folder, "--nonce", NONCE.hex(), "--root", folder / "root.pem")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--nonce", "xy"), "--nonce: want hex, got 'xy'"),
+        (("--now", "today"), "--now: want a time like 2026-01-31T00:00:00Z, got 'today'"),
+        (("--now", "2026-01-01"), "--now: want a time like 2026-01-31T00:00:00Z, got '2026-01-01'"),
+    ],
+)
+def test_bad_arguments(kluis: Kluis, folder: Path, argv: tuple[str, ...], message: str) -> None:
+    """Arguments that mean nothing are a usage error: exit 2."""
+    assert kluis(*_appraise(folder, *argv)) == Said(2, "", f"kluis: error: {message}\n")
+
+
+def test_missing_file(kluis: Kluis, folder: Path) -> None:
+    """A file that is not there is a usage error that names it."""
+    said = kluis("inspect", folder / "gone")
+    assert said == Said(
+        2, "", f"kluis: error: {folder / 'gone'}: cannot be read: No such file or directory\n"
+    )
+
+
+def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
+    """A file without end is not read without end."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate((8 << 20) + 1)
+    assert kluis("inspect", path) == Said(3, "", f"kluis: error: {path}: is more than 8388608 bytes\n")
+
+
+def test_policy_init(kluis: Kluis, tmp_path: Path) -> None:
+    """A policy that is begun is strict, loads, and is not written over another."""
+    path = tmp_path / "p.toml"
+    init = (
+        "policy",
+        "init",
+        "-o",
+        path,
+        "--image-id",
+        IMAGE.hex(),
+        "--protection",
+        "process",
+        "--root",
+        "root.pem",
+    )
+    assert kluis(*init) == Said(0, f"written: {path}\n", "")
+    made = loads(path.read_bytes())
+    assert made.identity == ByImage(image_ids=frozenset({IMAGE}))
+    assert (made.protection, made.emulated_roots) == ({ProtectionLevel.PROCESS}, ("root.pem",))
+    again = kluis(*init)
+    assert again == Said(
+        2, "", f"kluis: error: {path}: exists already\nkluis: hint: name another file, or remove it first\n"
+    )
+
+
+def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
+    """By signer, the policy names hardware unless told otherwise."""
+    path = tmp_path / "p.toml"
+    said = kluis("policy", "init", "-o", path, "--signer", "ab" * 32, "--product-id", 7, "--min-svn", 3)
+    assert said.code == 0
+    text = path.read_text(encoding="utf-8")
+    assert 'protection = ["hardware-sgx"]' in text
+    assert "product_id = 7\nmin_svn = 3\n" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "policy init: want --image-id or --signer, and not both"),
+        (
+            ("--image-id", "ab" * 32, "--signer", "ab" * 32),
+            "policy init: want --image-id or --signer, and not both",
+        ),
+        (("--image-id", "ab"), "policy.identity.image_ids: want 32 bytes, got 1"),
+        (
+            ("--image-id", "ab" * 32, "--protection", "none"),
+            f"--protection: want one of {', '.join(list(ProtectionLevel)[1:])}, got none",
+        ),
+        (
+            ("--image-id", "ab" * 32, "--purpose", "all"),
+            f"--purpose: want one of {', '.join(Purpose)}, got all",
+        ),
+    ],
+)
+def test_policy_init_refuses(kluis: Kluis, tmp_path: Path, argv: tuple[str, ...], message: str) -> None:
+    """A policy that would accept nothing, or everything, is not begun."""
+    said = kluis("policy", "init", "-o", tmp_path / "p.toml", *argv)
+    assert (said.code, said.err) == (2, f"kluis: error: {message}\n")
+    assert not list(tmp_path.iterdir())
