@@ -127,6 +127,13 @@ def test_genuine_evidence_of_the_wrong_anchor() -> None:
     assert caught.value.code == "root_untrusted"
 
 
+def test_intels_own_root_file_is_hardware() -> None:
+    """Naming the file of Intel's root is naming the shipped anchor, in either of its encodings."""
+    found = {vector.part("tcb_info_issuer_chain") for vector in map(Vector, FOUND)}
+    roots = {chain[chain.rindex(b"-----BEGIN") :] for chain in found}
+    assert [TrustAnchors.from_pem(root) for root in roots] == [SHIPPED] * len(roots)
+
+
 def test_non_zero_bytes_after_a_quote() -> None:
     """A buffer that goes on after the quote with anything but zeros is refused."""
     vector = Vector(VECTORS / "sgx/libsignal-3f0db0ac-202207-tcbv2-UpToDate/meta.json")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from kluis.appraisal.policy import ByImage, BySigner, Policy, ReportDataBinding, RuntimeBinding
+from kluis.appraisal.policy import ByImage, Policy, ReportDataBinding, RuntimeBinding
 from kluis.appraisal.result import AttestationResult, Rule, Verdict
 from kluis.errors import FormatError
 from kluis.evidence.model import Claims, TcbStatus
@@ -51,14 +51,13 @@ def appraise(
     rules = [*_platform_rules(claims, policy, now), *_identity_rules(claims, policy)]
     runtime: RuntimeData | None = None
     launched: LaunchConfiguration | None = None
-    match policy.binding:
-        case ReportDataBinding(report_data=want):
-            rules.append(_report_data_rule(claims, want))
-        case RuntimeBinding() as binding:
-            runtime, why = _runtime(claims, runtime_data)
-            rules += _runtime_rules(claims, binding, runtime, why, nonce)
-            launched, why = _launch(claims, launch_configuration)
-            rules += _launch_rules(claims, binding, launched, why)
+    if isinstance(policy.binding, ReportDataBinding):
+        rules.append(_report_data_rule(claims, policy.binding.report_data))
+    else:
+        runtime, why = _runtime(claims, runtime_data)
+        rules += _runtime_rules(claims, policy.binding, runtime, why, nonce)
+        launched, why = _launch(claims, launch_configuration)
+        rules += _launch_rules(claims, policy.binding, launched, why)
     warnings = tuple(_warnings(claims, launched))
     if not all(rule.ok for rule in rules):
         verdict = Verdict.CONTRAINDICATED
@@ -141,37 +140,37 @@ def _platform_rules(claims: Claims, policy: Policy, now: datetime) -> Iterator[R
 
 
 def _identity_rules(claims: Claims, policy: Policy) -> Iterator[Rule]:
-    match policy.identity:
-        case ByImage(image_ids=accepted):
-            yield _rule(
-                "measurement",
-                claims.measurement.value in accepted,
-                want=_either(map(short, accepted)),
-                got=short(claims.measurement.value),
-                fix="kluis diff says what changed between two images",
-            )
-        case BySigner(signers=accepted, product_id=product, min_svn=least):
-            yield _rule(
-                "signer",
-                claims.signer.value in accepted,
-                want=_either(map(short, accepted)),
-                got=short(claims.signer.value),
-                fix="sign the image with the key that the policy names",
-            )
-            yield _rule(
-                "product_id",
-                claims.product_id == product,
-                want=str(product),
-                got=str(claims.product_id),
-                fix="this is another product of the same signer",
-            )
-            yield _rule(
-                "svn",
-                claims.svn >= least,
-                want=f"at least {least}",
-                got=str(claims.svn),
-                fix="run a newer version of the image",
-            )
+    identity = policy.identity
+    if isinstance(identity, ByImage):
+        yield _rule(
+            "measurement",
+            claims.measurement.value in identity.image_ids,
+            want=_either(map(short, identity.image_ids)),
+            got=short(claims.measurement.value),
+            fix="kluis diff says what changed between two images",
+        )
+        return
+    yield _rule(
+        "signer",
+        claims.signer.value in identity.signers,
+        want=_either(map(short, identity.signers)),
+        got=short(claims.signer.value),
+        fix="sign the image with the key that the policy names",
+    )
+    yield _rule(
+        "product_id",
+        claims.product_id == identity.product_id,
+        want=str(identity.product_id),
+        got=str(claims.product_id),
+        fix="this is another product of the same signer",
+    )
+    yield _rule(
+        "svn",
+        claims.svn >= identity.min_svn,
+        want=f"at least {identity.min_svn}",
+        got=str(claims.svn),
+        fix="run a newer version of the image",
+    )
 
 
 def _report_data_rule(claims: Claims, want: bytes) -> Rule:

@@ -145,5 +145,5 @@ def _kind(value: Json) -> str:
             return "text"
         case list():
             return "a list"
-        case dict():
+        case _:
             return "an object"
