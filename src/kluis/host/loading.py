@@ -16,7 +16,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import await_ready
 from kluis.tee.platform.client import Platform
 
-__all__ = ["load"]
+__all__ = ["interface_of", "load"]
 
 START_SECONDS: Final = 120.0
 
@@ -67,6 +67,16 @@ def load(
         process.kill()
         process.wait(5)
         raise
+
+
+def interface_of(path: Path | str) -> interface.Interface:
+    """Read what crosses the boundary of an image, without starting it; its signature is not checked.
+
+    Raises:
+        UsageError: there is no such file.
+        FormatError: it is no image.
+    """
+    return interface.parse(_read(Path(path))[1])
 
 
 def _read(path: Path) -> tuple[bytes, bytes]:

@@ -258,7 +258,7 @@ class EnclaveProxy:
 
         Args:
             nonce: the verifier's, at most 64 bytes.
-            app_data: becomes the payload; at most 48 KiB.
+            app_data: becomes the payload; at most 128 KiB.
 
         Raises:
             RemoteError: an argument is out of bounds.
