@@ -47,7 +47,13 @@ class Forge:
             purpose=Purpose.CLI, image_id=IMAGE, nonce=NONCE, payload=b"payload"
         ).encode()
         self.launch = LaunchConfiguration(
-            heap_bytes=1 << 29, threads=8, grants=(), missing=(), counter="unwitnessed", level=level
+            heap_bytes=1 << 29,
+            threads=8,
+            grants=(),
+            missing=(),
+            counter="unwitnessed",
+            level=level,
+            platform=bytes(32),
         ).encode()
 
     def body(self, **changes: Any) -> ReportBody:

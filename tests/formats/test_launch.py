@@ -20,6 +20,7 @@ GOOD = LaunchConfiguration(
     missing=("memfd_secret",),
     counter="unwitnessed",
     level="process",
+    platform=b"\xab" * 32,
 )
 TEXT = GOOD.encode()
 
@@ -35,6 +36,7 @@ def test_document() -> None:
         "missing": ["memfd_secret"],
         "counter": "unwitnessed",
         "level": "process",
+        "platform": "ab" * 32,
     }
     assert launch.config_id(TEXT) == sha512(TEXT)
 
@@ -59,6 +61,11 @@ REFUSED = {
         "launch configuration.missing: has 257 items, must be at most 256",
     ),
     "counter": (_changed(counter=None), "launch configuration.counter: want text, got null"),
+    "platform": (_changed(platform="ab"), "launch configuration.platform: want 32 bytes, got 1"),
+    "platform in capitals": (
+        _changed(platform="AB" * 32),
+        "launch configuration.platform: is not lower-case hex",
+    ),
     "level": (_changed(level=["a"]), "launch configuration.level: want text, got a list"),
 }
 

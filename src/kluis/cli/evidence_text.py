@@ -152,6 +152,7 @@ def _launch(value: LaunchConfiguration) -> dict[str, Any]:
         "grants": list(value.grants),
         "missing": list(value.missing),
         "counter": value.counter,
+        "platform": value.platform.hex(),
     }
 
 

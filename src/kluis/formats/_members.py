@@ -75,11 +75,13 @@ class Members:
             raise FormatError(f"{self.what}.{name}: want {least}..{most}, got {value}", code="bad_encoding")
         return value
 
-    def hex(self, name: str, size: int | None = None) -> bytes:
-        """Read hex, in either case, of ``size`` bytes where one is given."""
+    def hex(self, name: str, size: int | None = None, *, lower: bool = False) -> bytes:
+        """Read hex, in either case or in lower case alone, of ``size`` bytes where one is given."""
         text = self.text(name)
         if not _HEX.fullmatch(text):
             raise FormatError(f"{self.what}.{name}: is not hex", code="bad_encoding")
+        if lower and text != text.lower():
+            raise FormatError(f"{self.what}.{name}: is not lower-case hex", code="bad_encoding")
         data = bytes.fromhex(text)
         if size is not None and len(data) != size:
             raise FormatError(f"{self.what}.{name}: want {size} bytes, got {len(data)}", code="bad_length")

@@ -3,7 +3,7 @@
 The document's SHA-512 stands in CONFIGID; it travels beside the evidence.
 
     {"counter": text, "grants": [text], "heap_bytes": n, "level": text, "missing": [text],
-     "threads": n, "version": 1}
+     "platform": hex, "threads": n, "version": 1}
 
 Canonical JSON (RFC 8785); both lists are sorted and hold no name twice.
 """
@@ -21,7 +21,7 @@ from kluis.hashes import sha512
 MAX_SIZE: Final = 64 * 1024
 MAX_NAMES: Final = 256
 UNWITNESSED: Final = "unwitnessed"
-_MEMBERS: Final = ("counter", "grants", "heap_bytes", "level", "missing", "threads", "version")
+_MEMBERS: Final = ("counter", "grants", "heap_bytes", "level", "missing", "platform", "threads", "version")
 _WHAT: Final = "launch configuration"
 
 
@@ -36,6 +36,8 @@ class LaunchConfiguration:
         missing: protections that this machine lacks and the launch did without, sorted.
         counter: who witnesses the monotonic counters; ``unwitnessed`` if nobody.
         level: the protection level that the platform states; evidence is judged by its anchor.
+        platform: 32 bytes, SHA-256 over the launcher and the guardian that isolate the enclave;
+            zeros where nothing isolates it.
     """
 
     heap_bytes: int
@@ -44,10 +46,11 @@ class LaunchConfiguration:
     missing: tuple[str, ...]
     counter: str
     level: str
+    platform: bytes = bytes(32)
 
     def encode(self) -> bytes:
         """Write the document."""
-        return jcs.dumps({"version": 1, **dataclasses.asdict(self)})
+        return jcs.dumps({"version": 1, **dataclasses.asdict(self), "platform": self.platform.hex()})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -67,6 +70,7 @@ class LaunchConfiguration:
             missing=_names(value, "missing"),
             counter=value.text("counter"),
             level=value.text("level"),
+            platform=value.hex("platform", 32, lower=True),
         )
 
 

@@ -96,8 +96,8 @@ class RuntimeData:
             )
         found = cls(
             purpose=Purpose(purpose),
-            image_id=_lower_hex(value, "image_id"),
-            nonce=_lower_hex(value, "nonce"),
+            image_id=value.hex("image_id", lower=True),
+            nonce=value.hex("nonce", lower=True),
             keys=_keys(value.array("keys", most=MAX_KEYS)),
             payload=from_base64url(value.text("payload"), f"{_WHAT}.payload"),
         )
@@ -168,13 +168,6 @@ def _bounds(value: RuntimeData) -> None:
     for key in value.keys:
         if private := sorted(_PRIVATE & set(key)):
             raise FormatError(f"{_WHAT}.keys: a public key has no member {private[0]!a}", code="bad_type")
-
-
-def _lower_hex(value: Members, name: str) -> bytes:
-    data = value.hex(name)
-    if data.hex() != value.text(name):
-        raise FormatError(f"{_WHAT}.{name}: is not lower-case hex", code="bad_encoding")
-    return data
 
 
 def _keys(items: list[jcs.Json]) -> tuple[Mapping[str, str], ...]:
