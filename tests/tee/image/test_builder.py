@@ -255,3 +255,14 @@ def test_a_flipped_byte_in_each_part(tmp_path: Path, shared: Path) -> None:
             f.write(byte)
             f.flush()
     measure.measure(path)
+
+
+def test_a_table_needs_arrow(tmp_path: Path, shared: Path) -> None:
+    """An interface with a Table and no pyarrow is refused at build, not at the first call."""
+    folder = samples.application(tmp_path / "hello")
+    text = samples.APP.replace("import Enclave", "import Enclave, Table")
+    (folder / "app.py").write_text(text + "\n\n@app.ecall\ndef count(rows: Table) -> int:\n    return 1\n")
+    with pytest.raises(UsageError) as caught:
+        made(folder, shared)
+    assert caught.value.message == "requirements: want pyarrow, for the interface has a Table, got none"
+    assert caught.value.hint == 'add it in kluis.toml: requirements = ["pyarrow"]'

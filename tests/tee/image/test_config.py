@@ -25,6 +25,7 @@ def test_defaults(tmp_path: Path) -> None:
         grants=(),
         date="20260101",
         exclude=(),
+        requirements_exclude=("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi"),
         argv=(),
         env={},
     )
@@ -36,6 +37,7 @@ def test_everything(tmp_path: Path) -> None:
         tmp_path,
         'entry = "cohort.main:room"\nrequirements = ["polars==2.1.0"]\nheap = "2GiB"\nthreads = 16\n'
         'grants = ["table", "insecure_jit", "table"]\ndate = 20270228\nexclude = ["tests/*"]\n'
+        'requirements_exclude = ["*/benchmarks/*"]\n'
         'argv = ["--fast"]\n[env]\nTZ = "UTC"\n',
     )
     assert made == config.Config(
@@ -46,6 +48,7 @@ def test_everything(tmp_path: Path) -> None:
         grants=("insecure_jit", "table"),
         date="20270228",
         exclude=("tests/*",),
+        requirements_exclude=("*/benchmarks/*",),
         argv=("--fast",),
         env={"TZ": "UTC"},
     )
@@ -89,6 +92,7 @@ def test_a_misspelt_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, "thread = 8")
     assert caught.value.message == (
-        "kluis.toml: thread: want one of entry, requirements, heap, threads, grants, date, exclude, argv, env"
+        "kluis.toml: thread: want one of entry, requirements, heap, threads, grants, date, exclude, "
+        "requirements_exclude, argv, env"
     )
     assert caught.value.hint == "did you mean threads"

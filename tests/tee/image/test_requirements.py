@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from kluis.errors import UnavailableError, UsageError
-from kluis.tee.image import lock, requirements, wheels
+from kluis.tee.image import config, lock, requirements, wheels
 from tests.tee.image import samples
 
 OWN = {"msgspec": "0.22.0"}
@@ -24,8 +25,9 @@ class Project:
             folder.mkdir()
         self.said: list[str] = []
 
-    def site(self, *wanted: str) -> dict[str, bytes]:
-        found = requirements.site(self.app, wanted, OWN, self.cache, self.work, self.said.append)
+    def site(self, *wanted: str, **settings: object) -> dict[str, bytes]:
+        made = dataclasses.replace(config.load(self.app), requirements=wanted, **settings)  # type: ignore[arg-type]
+        found = requirements.site(self.app, made, OWN, self.cache, self.work, self.said.append)
         return {file.path: file.read() for file in found}
 
     @property
@@ -115,8 +117,22 @@ def test_a_list_of_the_authors_own_with_hashes(project: Project) -> None:
 def test_a_file_of_requirements(project: Project) -> None:
     """``requirements`` may name a file in the folder."""
     (project.app / "r.txt").write_text("inner  # the one we need\n")
-    found = requirements.site(project.app, "r.txt", OWN, project.cache, project.work, project.said.append)
+    (project.app / "kluis.toml").write_text('requirements = "r.txt"\n')
+    settings = config.load(project.app)
+    found = requirements.site(project.app, settings, OWN, project.cache, project.work, project.said.append)
     assert "inner/__init__.py" in {file.path for file in found}
+
+
+def test_what_no_program_runs_is_left_out(project: Project) -> None:
+    """Tests, headers and stubs of wheels stay out, unless the application wants them."""
+    samples.wheel(
+        project.index,
+        "big",
+        {"big/__init__.py": b"", "big/tests/test_a.py": b"", "big/a.pyi": b"", "tests.py": b""},
+    )
+    assert set(project.site("big")) == {"big/__init__.py", "tests.py", "big-1.0.dist-info/METADATA"}
+    assert "big/tests/test_a.py" in project.site("big", requirements_exclude=())
+    assert "big/tests/test_a.py" not in project.site("big")
 
 
 def test_another_version_of_kluis_own_part(project: Project) -> None:

@@ -90,6 +90,7 @@ def build(
             contents, notes = _gather(directory, settings, launcher, store, work, apart, say)
             say(f"asking {settings.entry} for its interface")
             answer = interface.ask(settings.entry, contents, settings.env, work)
+            _check_tables(settings, contents, answer)
             for name, found in contents.items():
                 found.extend(bytecode.layer(found, manifest.MOUNTS[name], store.bytecode, work, say))
             say(f"writing {out}")
@@ -110,7 +111,7 @@ def _gather(
     """Every layer's files but the bytecode, in the order of the manifest, and notes for the author."""
     own = inside.layer()
     app = application.layer(directory, settings, apart)
-    site = requirements.site(directory, settings.requirements, inside.versions(), store.wheels, work, say)
+    site = requirements.site(directory, settings, inside.versions(), store.wheels, work, say)
     application.refuse_shadows(own, site, app)
     contents = {"python": interpreter.standard_library(), "kluis": own, "site": site, "app": app}
     objects = {
@@ -123,6 +124,16 @@ def _gather(
     contents["python"].extend(libraries)
     notes = [f"{name}: not found here; {users[0]} will not load" for name, users in missing.items()]
     return {name: found for name, found in contents.items() if found}, notes
+
+
+def _check_tables(settings: config.Config, contents: dict[str, list[Source]], answer: Answer) -> None:
+    """A Table is Arrow's: an application that takes one carries pyarrow."""
+    wants = "table" in settings.grants or b'{"kind":"table"}' in answer.interface
+    if wants and not any(file.path == "pyarrow/__init__.py" for file in contents.get("site", [])):
+        raise UsageError(
+            "requirements: want pyarrow, for the interface has a Table, got none",
+            hint=f'add it in {config.NAME}: requirements = ["pyarrow"]',
+        )
 
 
 def _write(

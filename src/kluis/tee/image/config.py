@@ -9,6 +9,7 @@
     grants = ["table"]
     date = "20260101"                # the signature's date; fixed, so that builds repeat
     exclude = ["tests/*"]
+    requirements_exclude = ["*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi"]  # this is the default
     argv = []
     [env]
     TZ = "UTC"
@@ -32,6 +33,8 @@ from kluis.tee.image import manifest
 NAME: Final = "kluis.toml"
 # The loader's and the interpreter's own variables decide what code runs: the launcher sets those.
 _REFUSED_ENV: Final = ("LD_", "PYTHON", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "KLUIS_", "OPENSSL_")
+# Half of the files of a scientific wheel, and nothing that a running program opens.
+NOT_RUN: Final = ("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi")
 _UNITS: Final = {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -43,6 +46,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] = []
     date: str | int = "20260101"
     exclude: list[str] = []
+    requirements_exclude: list[str] = msgspec.field(default_factory=lambda: list(NOT_RUN))
     argv: list[str] = []
     env: dict[str, str] = {}
 
@@ -54,6 +58,7 @@ class Config:
     Attributes:
         requirements: lines for pip; or the name of a file of them, relative to the folder.
         exclude: shell patterns of paths that the app layer leaves out.
+        requirements_exclude: the same for the site layer; by default tests, headers and stubs.
     """
 
     entry: str
@@ -63,6 +68,7 @@ class Config:
     grants: tuple[str, ...]
     date: str
     exclude: tuple[str, ...]
+    requirements_exclude: tuple[str, ...]
     argv: tuple[str, ...]
     env: dict[str, str]
 
@@ -121,6 +127,7 @@ def _checked(file: _File) -> Config:
         grants=tuple(sorted(set(file.grants))),
         date=date,
         exclude=tuple(file.exclude),
+        requirements_exclude=tuple(file.requirements_exclude),
         argv=tuple(file.argv),
         env=dict(sorted(file.env.items())),
     )

@@ -11,10 +11,9 @@ from typing import Final
 
 from kluis.errors import UnavailableError
 from kluis.tee.image import closure, layers, sources
+from kluis.tee.image.manifest import LAUNCHER, LOADER
 from kluis.tee.image.sources import Source
 
-LAUNCHER: Final = "bin/kluis-launcher"
-LOADER: Final = "lib/ld-linux-x86-64.so.2"
 # What tests, drives a screen or a terminal, installs packages, or belongs to the machine it came from.
 _FOLDERS: Final = frozenset(
     {

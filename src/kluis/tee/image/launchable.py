@@ -6,7 +6,7 @@ import dataclasses
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.tee import sigstruct
-from kluis.tee.image import interpreter, sources
+from kluis.tee.image import manifest, sources
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import PROGRAM_MODE, Layer
 from kluis.tee.sigstruct import SigStruct
@@ -72,7 +72,7 @@ def check_manifest(image: Image, struct: SigStruct) -> None:
 def _check_files(layer: Layer) -> None:
     modes = {entry.path: entry.mode for entry in layer.files}
     if layer.name == "python":
-        for path in (interpreter.LAUNCHER, interpreter.LOADER):
+        for path in (manifest.LAUNCHER, manifest.LOADER):
             if modes.get(path) != PROGRAM_MODE:
                 raise FormatError(f"layer python: want the program {path}, got none")
     for path in modes:  # 5

@@ -15,6 +15,9 @@ from kluis.tee.image import canonical
 
 FORMAT: Final = "kluis-image/1"
 MOUNTS: Final = {"python": "/k/python", "kluis": "/k/kluis", "site": "/k/site", "app": "/k/app"}
+# Two programs of the python layer: what the platform starts, and what loads it.
+LAUNCHER: Final = "bin/kluis-launcher"
+LOADER: Final = "lib/ld-linux-x86-64.so.2"
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MIN_HEAP_BYTES: Final = 16 << 20
 MAX_HEAP_BYTES: Final = 1 << 44

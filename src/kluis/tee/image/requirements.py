@@ -12,13 +12,14 @@ from pathlib import Path
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image import lock, pip, wheels
+from kluis.tee.image.config import Config
 from kluis.tee.image.lock import Pin
 from kluis.tee.image.sources import Source
 
 
 def site(
     directory: Path,
-    wanted: tuple[str, ...] | str,
+    settings: Config,
     own: Mapping[str, str],
     cache: Path,
     work: Path,
@@ -28,7 +29,7 @@ def site(
 
     Args:
         directory: the application's; a lock is read from here, or made and left here.
-        wanted: requirements, or the name of a file of them in ``directory``.
+        settings: names the requirements, or a file of them in ``directory``, and what to leave out of them.
         own: distributions of the ``kluis`` layer, and their versions.
         cache: where wheels are kept.
         work: a folder for the length of the build, on the cache's file system.
@@ -38,10 +39,12 @@ def site(
         UsageError: a requirement or a wheel that an image does not take; says which.
         UnavailableError: pip cannot get a wheel.
     """
-    locked = _without_own(_locked(directory, wanted, own, work, say), own)
+    locked = _without_own(_locked(directory, settings.requirements, own, work, say), own)
+    # What is left out differs from application to application; what lies in one tree does not.
+    tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
     found: dict[str, Source] = {}
     for wheel in _fetch(locked, cache, work, say) if locked else []:
-        for file in wheels.unpack(wheel, wheel.parent / "files"):
+        for file in wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude):
             other = found.setdefault(file.path, file)
             if other.sha256 != file.sha256:
                 raise UsageError(f"{wheel.name}: {file.path}: another wheel has a file of that name")

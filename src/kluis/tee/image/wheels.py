@@ -9,6 +9,7 @@ import base64
 import binascii
 import contextlib
 import csv
+import fnmatch
 import hashlib
 import io
 import os
@@ -40,9 +41,10 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def unpack(wheel: Path, folder: Path) -> list[Source]:
+def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> list[Source]:
     """Unpack a wheel whose hash was checked into ``folder``, and list what goes into an image.
 
+    Files whose path matches one of ``left_out`` (shell patterns) are checked and not taken.
     Files that an earlier build left there are used only if they still have RECORD's hash.
 
     Raises:
@@ -53,7 +55,7 @@ def unpack(wheel: Path, folder: Path) -> list[Source]:
     what = wheel.name
     try:
         with zipfile.ZipFile(wheel) as archive:
-            found = list(_files(archive, what, folder))
+            found = list(_files(archive, what, folder, left_out))
         _prune(folder, {folder / file.path for file in found})
         return found
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
@@ -62,7 +64,7 @@ def unpack(wheel: Path, folder: Path) -> list[Source]:
         raise UnavailableError(f"{what}: cannot be unpacked: {error}") from error
 
 
-def _files(archive: zipfile.ZipFile, what: str, folder: Path) -> Iterator[Source]:
+def _files(archive: zipfile.ZipFile, what: str, folder: Path, left_out: tuple[str, ...]) -> Iterator[Source]:
     members = _members(archive, what)
     info = _dist_info(members, what)
     record = _record(archive, members, f"{info}/RECORD", what)
@@ -76,6 +78,8 @@ def _files(archive: zipfile.ZipFile, what: str, folder: Path) -> Iterator[Source
         if target is None or not inside.kept_metadata(target):
             continue
         sources.refuse_hooks(target, what)
+        if any(fnmatch.fnmatchcase(target, pattern) for pattern in left_out):
+            continue
         member = members[path]
         origin = folder / target
         if not _holds(origin, member.file_size, digest):
