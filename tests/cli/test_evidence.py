@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from kluis.cli.main import run
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.runtime_data import Purpose
+from kluis.tee.image.archive import read_image
 from tests.evidence.forge import DEBUG, IMAGE, NONCE, Forge
+from tests.tee.image import samples
 
 FORGE = Forge()
 NOW = "2026-06-01T12:00:00Z"
@@ -319,10 +322,10 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "policy init: want --image-id or --signer, and not both"),
+        ((), "policy init: want --image, --image-id or --signer, and not both kinds"),
         (
             ("--image-id", "ab" * 32, "--signer", "ab" * 32),
-            "policy init: want --image-id or --signer, and not both",
+            "policy init: want --image, --image-id or --signer, and not both kinds",
         ),
         (("--image-id", "ab"), "policy.identity.image_ids: want 32 bytes, got 1"),
         (
@@ -340,3 +343,16 @@ def test_policy_init_refuses(kluis: Kluis, tmp_path: Path, argv: tuple[str, ...]
     said = kluis("policy", "init", "-o", tmp_path / "p.toml", *argv)
     assert (said.code, said.err) == (2, f"kluis: error: {message}\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:
+    """An image's file is as good as its id."""
+    data = samples.image()
+    (tmp_path / "a.kluis").write_bytes(data)
+    said = kluis("policy", "init", "-o", tmp_path / "p.toml", "--image", tmp_path / "a.kluis")
+    assert said.code == 0
+    identity = loads((tmp_path / "p.toml").read_bytes()).identity
+    assert identity == ByImage(image_ids=frozenset({read_image(io.BytesIO(data)).image_id}))
+    gone = kluis("policy", "init", "-o", tmp_path / "q.toml", "--image", tmp_path / "gone")
+    message = f"kluis: error: {tmp_path / 'gone'}: cannot be read: No such file or directory\n"
+    assert gone == Said(2, "", message)

@@ -115,8 +115,11 @@ def _policy() -> None:
 
 def policy_init(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the policy.")],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="An image to accept; may be repeated.")
+    ] = None,
     image_id: Annotated[
-        list[str] | None, typer.Option("--image-id", help="A measurement to accept (hex); may be repeated.")
+        list[str] | None, typer.Option("--image-id", help="Or a measurement (hex); may be repeated.")
     ] = None,
     signer: Annotated[
         list[str] | None, typer.Option("--signer", help="Or a signer to accept (hex); may be repeated.")
@@ -137,14 +140,17 @@ def policy_init(
     json: Json = False,
 ) -> None:
     """Write a strict policy that says everything a policy must."""
-    if bool(image_id) == bool(signer):
-        raise UsageError("policy init: want --image-id or --signer, and not both")
+    if bool(image or image_id) == bool(signer):
+        raise UsageError("policy init: want --image, --image-id or --signer, and not both kinds")
     identity: appraisal.ByImage | appraisal.BySigner
-    if image_id:
-        identity = appraisal.ByImage(image_ids=frozenset(_hex(text, "--image-id") for text in image_id))
+    if not signer:
+        measured = {_hex(text, "--image-id") for text in image_id or ()} | {
+            _measure(path) for path in image or ()
+        }
+        identity = appraisal.ByImage(image_ids=frozenset(measured))
     else:
         identity = appraisal.BySigner(
-            signers=frozenset(_hex(text, "--signer") for text in signer or ()),
+            signers=frozenset(_hex(text, "--signer") for text in signer),
             product_id=product_id,
             min_svn=min_svn,
         )
@@ -179,6 +185,16 @@ def _verify(quote: Path, anchors: TrustAnchors, collateral: Path | None, now: da
             code="collateral_missing",
         )
     return evidence.verify(data, anchors=anchors, collateral=Collateral.from_json(_read(path)), now=now)
+
+
+def _measure(image: Path) -> bytes:
+    from kluis.tee.image.archive import read_image  # the verifier's commands load no part of the attester
+
+    try:
+        with image.open("rb") as file:
+            return read_image(file).image_id
+    except OSError as error:
+        raise UsageError(f"{image}: cannot be read: {error.strerror}") from None
 
 
 def _anchors(root: Path | None) -> TrustAnchors:
