@@ -30,13 +30,24 @@ def tool(*line: str, timeout: float = 60) -> tuple[int, str]:
     """Run a tool; its exit code and all it said."""
     if shutil.which(line[0]) is None:
         pytest.skip(f"{line[0]} is not installed")
-    done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False, errors="replace")
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=timeout, check=False, errors="replace"
+    )
     return done.returncode, done.stdout + done.stderr
 
 
 def as_user(uid: int, code: str, *arguments: str) -> str:
     """Run Python code as another user; what it printed."""
-    line = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-I", "-c", code]
+    line = [
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-I",
+        "-c",
+        code,
+    ]
     done = subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 

@@ -32,8 +32,7 @@ def uprobe(pid: int, function: str, seconds: float = 2.0) -> str:
         subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACEFS)], check=True)
     event = f"kluis{pid}"
     try:
-        with open(TRACEFS / "uprobe_events", "a") as events:
-            events.write(f"p:{event}/at {library}:0x{offset:x} text=+8(%sp):string\n")
+        _event(f"p:{event}/at {library}:0x{offset:x} text=+8(%sp):string\n")
         enable = TRACEFS / "events" / event / "at" / "enable"
         enable.write_text("1")
         try:
@@ -41,12 +40,20 @@ def uprobe(pid: int, function: str, seconds: float = 2.0) -> str:
             return (TRACEFS / "trace").read_text(errors="replace")
         finally:
             enable.write_text("0")
-            with open(TRACEFS / "uprobe_events", "a") as events:
-                events.write(f"-:{event}/at\n")
+            _event(f"-:{event}/at\n")
             (TRACEFS / "trace").write_text("")
     finally:
         if mounted:
             subprocess.run(["umount", str(TRACEFS)], check=False)
+
+
+def _event(line: str) -> None:
+    """Add or remove one event; the file takes whole lines and cannot seek."""
+    events = os.open(TRACEFS / "uprobe_events", os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(events, line.encode())
+    finally:
+        os.close(events)
 
 
 def patched_page(pid: int, function: str, code: bytes) -> None:
@@ -61,7 +68,9 @@ def patched_page(pid: int, function: str, code: bytes) -> None:
 def _symbol(pid: int, function: str) -> tuple[str, int, int]:
     """The enclave's C library as root sees it, and where in its file the function lies."""
     library = f"/proc/{pid}/root/k/python/lib/libc.so.6"
-    table = subprocess.run(["readelf", "-W", "--dyn-syms", library], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(
+        ["readelf", "-W", "--dyn-syms", library], capture_output=True, text=True, check=True
+    ).stdout
     found = re.search(rf"^\s*\d+: ([0-9a-f]+)\s+\d+ (?:FUNC|IFUNC)\s.*\s{function}@@", table, re.MULTILINE)
     if found is None:
         raise LookupError(function)
@@ -93,4 +102,3 @@ def _line(process: Path) -> bytes:
         return (process / "cmdline").read_bytes()
     except OSError:
         return b""
-

@@ -13,7 +13,9 @@ from kluis.formats import channel
 from kluis.host.proxy import EnclaveProxy
 from tests.adversary import attacks
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is root who may duplicate descriptors")
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: it is root who may duplicate descriptors"
+)
 
 PLATFORM_FD = 5
 ASKED = [

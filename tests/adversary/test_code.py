@@ -12,9 +12,11 @@ import pytest
 from kluis.errors import AuthenticityError, FormatError, KluisError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import read_image
+from kluis.tee.image import build, read_image
 from kluis.tee.platform.client import Platform
 from tests.adversary import attacks
+
+HERE = Path(__file__).parent
 
 
 def changed(image: Path, into: Path, offset: Callable[[Path], int]) -> Path:
@@ -55,11 +57,32 @@ def in_application(image: Path) -> int:
     return layer.data_offset + entry.offset + 10
 
 
-@pytest.mark.parametrize("where", [in_manifest, in_signature, in_debug_attribute, in_application])
+def test_changed_code_is_refused(platform: Platform, tmp_path: Path) -> None:
+    """One flipped bit in the code of an image that this platform has not held yet: it says which file changed."""
+    shutil.copytree(HERE / "victim", tmp_path / "victim", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "victim" / "fresh.py").write_text(f"WHEN = {os.getpid()}\n")
+    image = build(tmp_path / "victim", tmp_path / "fresh.kluis", tmp_path / "author.pem", debug=False).path
+
+    with pytest.raises(AuthenticityError, match=r"layer app: 'app\.py': want SHA-256"):
+        platform.launch(changed(image, tmp_path / "changed.kluis", in_application))
+
+
+def test_held_code_is_what_runs(
+    platform: Platform, victim_image: Path, tmp_path: Path, allowed: frozenset[str]
+) -> None:
+    """Of an image that is held, the file's code is not read again: the measured code runs, whatever the file says."""
+    with load(victim_image, insecure_allow_missing=allowed):
+        pass
+    bad = changed(victim_image, tmp_path / "changed.kluis", in_application)
+    with load(bad, insecure_allow_missing=allowed) as enclave:
+        assert enclave.alive() == "alive"
+
+
+@pytest.mark.parametrize("where", [in_manifest, in_signature, in_debug_attribute])
 def test_one_changed_bit_is_refused(
     platform: Platform, victim_image: Path, tmp_path: Path, where: Callable[[Path], int]
 ) -> None:
-    """One flipped bit in manifest, signature, attributes or code: the platform does not launch it."""
+    """One flipped bit in manifest, signature or attributes: the platform does not launch it."""
     with pytest.raises((AuthenticityError, FormatError)):
         platform.launch(changed(victim_image, tmp_path / "changed.kluis", where))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from kluis.errors import EnclaveDied
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee.platform import start
+from kluis.tee.platform.client import Platform
 from tests.adversary import attacks
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
@@ -44,7 +47,16 @@ def test_debugged_guardian_ends_both(victim: EnclaveProxy) -> None:
 def test_other_calls_through_the_guardian_end_both(victim: EnclaveProxy) -> None:
     """gdb has the guardian make another call, process_vm_readv: the same end."""
     pid = victim.pid
-    script = ["-ex", "set confirm off", "-ex", "set $rax=310", "-ex", f"set $rdi={pid}", "-ex", "set $orig_rax=-1"]
+    script = [
+        "-ex",
+        "set confirm off",
+        "-ex",
+        "set $rax=310",
+        "-ex",
+        f"set $rdi={pid}",
+        "-ex",
+        "set $orig_rax=-1",
+    ]
     script += ["-ex", "set {unsigned short}$rip=0x050f", "-ex", "stepi", "-ex", "detach"]
     attacks.tool("gdb", "-batch", "-nx", "-p", str(attacks.guardian_of(pid)), *script)
 
@@ -63,3 +75,24 @@ def test_another_user_cannot_end_it(victim: EnclaveProxy) -> None:
 
     assert said.split() == ["refused", "refused"]
     assert victim.alive() == "alive"
+
+
+def test_killed_spawner_ends_every_enclave(victim: EnclaveProxy, platform: Platform, home: Path) -> None:
+    """SIGKILL to the spawner: platform and enclaves end with it, and a new platform starts."""
+    pid, daemon = victim.pid, int(platform.status()["pid"])
+    sandbox = int(attacks.status(attacks.guardian_of(pid))["PPid"])
+    os.kill(int(attacks.status(sandbox)["PPid"]), signal.SIGKILL)
+
+    assert attacks.gone_within(pid, 1)
+    assert attacks.gone_within(daemon, 1)
+    start.start()
+    assert platform.status()["enclaves"] == 0
+
+
+def test_killed_platform_ends_every_enclave(victim: EnclaveProxy, platform: Platform) -> None:
+    """SIGKILL to the platform itself: nothing it vouched for runs on."""
+    pid = victim.pid
+    os.kill(int(platform.status()["pid"]), signal.SIGKILL)
+
+    assert attacks.gone_within(pid, 1)
+    start.start()

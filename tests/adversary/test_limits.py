@@ -25,7 +25,9 @@ def test_perf_dumps_stacks(victim: EnclaveProxy) -> None:
     found = limits.perf_stacks(victim.pid, secret_of(seed))
     running.result()
 
-    assert found > 0, "this kernel no longer lets root's perf read the stacks: threats.md says more than is true"
+    assert found > 0, (
+        "this kernel no longer lets root's perf read the stacks: threats.md says more than is true"
+    )
 
 
 def test_uprobe_reads_arguments(victim: EnclaveProxy) -> None:
@@ -35,7 +37,9 @@ def test_uprobe_reads_arguments(victim: EnclaveProxy) -> None:
     said = limits.uprobe(victim.pid, "usleep")
     running.result()
 
-    assert secret_of(seed).decode() in said, "this kernel no longer lets root's uprobes read: say so in threats.md"
+    assert secret_of(seed).decode() in said, (
+        "this kernel no longer lets root's uprobes read: say so in threats.md"
+    )
 
 
 def test_patched_code_page(victim: EnclaveProxy) -> None:

@@ -149,7 +149,13 @@ def test_its_file_system_holds_no_secret(victim: EnclaveProxy, seed: str) -> Non
     inside = Path(f"/proc/{victim.pid}/root")
 
     assert {entry.name for entry in inside.iterdir()} <= {"k", "dev", "proc"}
-    assert {entry.name for entry in (inside / "k").iterdir()} <= {"python", "kluis", "site", "app", "guardian"}
+    assert {entry.name for entry in (inside / "k").iterdir()} <= {
+        "python",
+        "kluis",
+        "site",
+        "app",
+        "guardian",
+    }
 
 
 @root

@@ -37,7 +37,9 @@ def stop() -> None:
         assert attacks.gone_within(pid, 5)
 
 
-def test_restored_state_is_labelled(own: Path, victim_image: Path, allowed: frozenset[str], tmp_path: Path) -> None:
+def test_restored_state_is_labelled(
+    own: Path, victim_image: Path, allowed: frozenset[str], tmp_path: Path
+) -> None:
     """A restored state directory sets a counter back: it is seen to work, and the label said so all along."""
     Platform(start.start())
     with load(victim_image, insecure_allow_missing=allowed) as enclave:
