@@ -234,14 +234,15 @@ def explain(error: Exception, what: str, items: Sequence[str]) -> str:
     """
     if isinstance(error, RecursionError):
         return f"{what}: is nested too deeply"
-    text, _, path = str(error).partition(" - at `")
+    text, _, path = str(error).replace("`", "").partition(" - at ")
     where = what
     if found := _PATH.match(path):
         index = int(found[1])
-        where += f".{items[index]}{found[2]}" if index < len(items) else f"[{index}]"
-    if got := _EXPECTED.fullmatch(text):
-        text = f"want {got[1]}, got {got[2]}"
-    return f"{where}: {text[:1].lower()}{text[1:]}".replace("`", "")
+        name = f".{items[index]}" if index < len(items) else f"[{index}]"
+        where += name.rstrip(".") + found[2]
+    if text.startswith("Expected "):
+        return f"{where}: want {text.removeprefix('Expected ')}"
+    return f"{where}: {text[:1].lower()}{text[1:]}"
 
 
 def close(files: Sequence[int]) -> None:
@@ -275,6 +276,5 @@ def _decoder(name: str, frame: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[
         raise UsageError(f"{name}: {error}", code="interface_type") from None
 
 
-RESULT_ITEMS = ("kind", "call", "value")
-_PATH = re.compile(r"\$\[(\d+)\]([^`]*)`")
-_EXPECTED = re.compile(r"Expected (.*), got (.*)")
+RESULT_ITEMS = ("kind", "call", "")
+_PATH = re.compile(r"\$\[(\d+)\](.*)")

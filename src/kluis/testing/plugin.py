@@ -1,0 +1,69 @@
+"""The pytest plug-in: enclaves for tests, honest hosts and others.
+
+In a ``conftest.py``: ``from kluis.testing.plugin import *`` or ``pytest_plugins = ["kluis.testing.plugin"]``.
+The enclaves are rehearsals: they start in a tenth of a second, and protect nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.host.proxy import EnclaveProxy
+from kluis.host.starting import await_ready
+from kluis.testing.evil_host import EvilHost
+from kluis.testing.rehearsal import START_SECONDS, RehearsalPlatform, interface_of
+
+__all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
+
+Launch = Callable[..., EnclaveProxy]
+Attack = Callable[..., EvilHost]
+
+
+@pytest.fixture(scope="session")
+def rehearsal_platform(tmp_path_factory: pytest.TempPathFactory) -> RehearsalPlatform:
+    """One platform for the whole session."""
+    return RehearsalPlatform(tmp_path_factory.mktemp("platform"), datetime.now(UTC))  # noqa: TID251 - its certificates begin now
+
+
+@pytest.fixture(scope="session")
+def other_platform(tmp_path_factory: pytest.TempPathFactory) -> RehearsalPlatform:
+    """Another platform, with keys of its own."""
+    return RehearsalPlatform(tmp_path_factory.mktemp("other-platform"), datetime.now(UTC))  # noqa: TID251 - its certificates begin now
+
+
+@pytest.fixture
+def enclave(rehearsal_platform: RehearsalPlatform) -> Iterator[Launch]:
+    """Starts an application: ``enclave(path, ocalls=...)``, as :meth:`RehearsalPlatform.launch` does."""
+    started: list[EnclaveProxy] = []
+
+    def launch(
+        app: Path, *, platform: RehearsalPlatform = rehearsal_platform, **options: Any
+    ) -> EnclaveProxy:
+        started.append(platform.launch(app, **options))
+        return started[-1]
+
+    yield launch
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
+    """Starts an application under a host that says anything: ``evil_host(path)``."""
+    started: list[EvilHost] = []
+
+    def attack(app: Path, **options: Any) -> EvilHost:
+        interface = interface_of(app)
+        process = rehearsal_platform.start(app, interface, **options)
+        await_ready(process, interface[1], START_SECONDS)
+        started.append(EvilHost(process, interface[0]))
+        return started[-1]
+
+    yield attack
+    for one in started:
+        one.close()

@@ -1,0 +1,121 @@
+"""Declaring an enclave: what is accepted, and what is refused at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kluis.enclave import Enclave
+from kluis.enclave.app import binder
+from kluis.enclave.interface import parse_signature
+from kluis.errors import UsageError
+
+
+def unhinted(a) -> int:  # type: ignore[no-untyped-def]
+    return 1
+
+
+def without_result(a: int):  # type: ignore[no-untyped-def]
+    return 1
+
+
+def anything(a: Any) -> int:
+    return 1
+
+
+def gather(*rest: int) -> int:
+    return 1
+
+
+def listed(a: list[int] = [1]) -> int:  # noqa: B006
+    return 1
+
+
+def attest() -> None: ...
+
+
+async def waits() -> None: ...
+
+
+def unclear(a: bytes | bytearray) -> None: ...
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "a parameter without a hint": (unhinted, "unhinted.a: has no type hint"),
+    "no hint for the result": (without_result, "without_result: the result has no type hint"),
+    "a parameter of any type": (anything, "anything.a: Any cannot cross the boundary"),
+    "a variable number of arguments": (
+        gather,
+        "gather.rest: want a named parameter, got variadic positional",
+    ),
+    "a default that is no scalar": (
+        listed,
+        "listed.a: default: want None, bool, int, float or str, got list",
+    ),
+    "a name that the host's proxy has": (attest, "attest: this name is not free"),
+    "a coroutine": (waits, "waits: want a plain function, got a coroutine or generator"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses(case: str) -> None:
+    """What cannot cross is refused where it is declared, by name."""
+    function, message = REFUSED[case]
+    with pytest.raises(UsageError) as refused:
+        Enclave("subject").ecall(function)
+    assert refused.value.message == message
+
+
+def test_declared_twice() -> None:
+    """One name is one function, ecall or ocall."""
+    app = Enclave("subject")
+
+    @app.ecall
+    def one() -> None: ...
+
+    with pytest.raises(UsageError, match=r"^one: is declared twice$"):
+        app.ocall(one)
+
+
+@pytest.mark.parametrize(("name", "value"), [("product_id", 65536), ("svn", -1)])
+def test_ranges(name: str, value: int) -> None:
+    """Product id and svn are 16 bits."""
+    with pytest.raises(UsageError) as refused:
+        Enclave("subject", **{name: value})
+    assert refused.value.message == f"{name}: want 0..65535, got {value}"
+
+
+def test_plain_functions_outside() -> None:
+    """Outside an enclave a declared function is the function it was, ocalls included."""
+    app = Enclave("subject")
+
+    @app.ocall
+    def twice(x: int) -> int:
+        return 2 * x
+
+    @app.ecall
+    def through(x: int) -> int:
+        return twice(x=x) + 1
+
+    assert through(3) == 7
+
+
+def test_binds_like_python() -> None:
+    """Arguments are laid out as Python would, defaults filled in."""
+
+    def f(a: int, b: int = 2, c: str = "x") -> None: ...
+
+    bind = binder(parse_signature(f))
+    assert bind((1,), {}) == (1, 2, "x")
+    assert bind((), {"c": "y", "a": 5}) == (5, 2, "y")
+    for args, kwargs, message in (
+        ((), {}, "f: wants a"),
+        ((1,), {"a": 1}, "f: a is given twice"),
+        ((1,), {"d": 1}, "f: has no parameter d"),
+        ((1, 2, 3, 4), {}, "f: want at most 3 arguments, got 4"),
+    ):
+        with pytest.raises(TypeError) as refused:
+            bind(args, kwargs)
+        assert str(refused.value) == message

@@ -1,0 +1,78 @@
+"""What of an exception leaves: its name, unless its author or Kluis meant the message to be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.enclave.outward import CancelInterrupt, Failure, failure
+from kluis.errors import PolicyError
+
+SECRET = "Jansen"
+
+
+class Told(Exception):
+    pass
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+
+def test_message_stays_inside() -> None:
+    """A message that nobody declared fit to leave does not."""
+    told = failure(ValueError(SECRET), (), debug=False)
+    assert SECRET not in repr(told)
+    assert told[:4] == ("ValueError", "", None, "undeclared")
+
+
+@pytest.mark.parametrize("error", [KeyError(SECRET), SystemExit(SECRET), KeyboardInterrupt(SECRET)])
+def test_every_kind(error: BaseException) -> None:
+    """So it is for every exception, those that end programs included."""
+    told = failure(error, (Told,), debug=False)
+    assert SECRET not in repr(told)
+    assert told.type == type(error).__name__
+
+
+def test_declared() -> None:
+    """A declared class, and those below it, say their message."""
+
+    class Lower(Told): ...
+
+    assert failure(Told("yes"), (Told,), debug=False) == Failure("Told", "yes")
+    assert failure(Lower("yes"), (Told,), debug=False) == Failure("Lower", "yes")
+
+
+def test_our_own() -> None:
+    """A KluisError says its message, code and hint."""
+    told = failure(PolicyError("a: want 1, got 2", hint="do b", code="c"), (), debug=False)
+    assert told == Failure("PolicyError", "a: want 1, got 2", None, "c", "do b")
+
+
+def test_memory_and_cancellation() -> None:
+    """These two have one fixed form."""
+    assert failure(MemoryError(SECRET), (), debug=False).message == "the enclave's heap is full"
+    assert failure(CancelInterrupt(), (), debug=False).type == "CallCancelled"
+
+
+def test_debug_says_all() -> None:
+    """A debug enclave says message and traceback."""
+    try:
+        int(SECRET)
+    except ValueError as error:
+        told = failure(error, (), debug=True)
+    assert SECRET in told.message
+    assert "test_debug_says_all" in str(told.traceback)
+
+
+def test_bounded_and_clean() -> None:
+    """Names and messages have a bound, and are text that can be sent."""
+    told = failure(Told("\ud800" + "x" * 10_000), (Told,), debug=False)
+    assert len(told.message) == 4096
+    assert told.frame(1)
+    assert len(failure(type("N" * 1000, (Exception,), {})(), (), debug=False).type) == 128
+
+
+def test_its_str_raises() -> None:
+    """An exception that cannot say itself is told by name."""
+    assert failure(Broken(), (Broken,), debug=False) == Failure("Broken")
