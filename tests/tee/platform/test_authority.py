@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import pytest
 from cryptography import x509
 
 from kluis.errors import FormatError, KluisError, UnavailableError, UsageError
+from kluis.formats import jcs
 from kluis.tee.platform import keyfiles
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.quoting import PlatformKeys
@@ -77,7 +79,23 @@ def test_platform_of_another_version(authority: Authority, tmp_path: Path) -> No
     keyfiles.write(tmp_path / "platform.json", b'{"version":2}')
     with pytest.raises(FormatError) as caught:
         PlatformKeys.load(tmp_path)
-    assert str(caught.value) == "platform.json: want version 1"
+    assert str(caught.value) == "platform.json.version: want one of [1], got 2"
+
+
+def test_a_damaged_state_file(authority: Authority, tmp_path: Path) -> None:
+    """A state file with a part missing is refused by name, and nothing is made up for it."""
+    authority.save(tmp_path)
+    state = json.loads(keyfiles.read(tmp_path / "authority.json"))
+    for name in state:
+        kept = {key: value for key, value in state.items() if key != name}
+        keyfiles.write(tmp_path / "authority.json", jcs.dumps(kept))
+        with pytest.raises(FormatError) as caught:
+            Authority.load(tmp_path)
+        assert str(caught.value) == f"authority.json: member {name!r} is missing"
+    keyfiles.write(tmp_path / "authority.json", jcs.dumps({**state, "certificates": ["one"]}))
+    with pytest.raises(FormatError) as caught:
+        Authority.load(tmp_path)
+    assert str(caught.value) == "authority.json.certificates: want 3, got 1"
 
 
 def _refused(path: Path) -> tuple[type[KluisError], str]:

@@ -14,13 +14,14 @@ import dataclasses
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from kluis.errors import UsageError
+from kluis.errors import FormatError, UsageError
 from kluis.formats import jcs
+from kluis.formats._members import Members
 from kluis.formats.sgx import extension
 from kluis.hashes import sha256
 from kluis.tee.platform import issuing, keyfiles
@@ -35,6 +36,7 @@ QE_PRODUCT_ID: Final = 1
 QE_SVN: Final = 1
 COLLATERAL_LIFE: Final = timedelta(days=30)
 ROOT_CRL_LIFE: Final = timedelta(days=365)
+MAX_REMEMBERED: Final = 4096
 
 ROOT_CN: Final = "Kluis emulated SGX Root CA (no hardware)"
 PLATFORM_CA_CN: Final = "Kluis emulated SGX PCK Platform CA (no hardware)"
@@ -140,7 +142,7 @@ class Authority:
         names = [field.name for field in dataclasses.fields(Keys)]
         keys = {name: keyfiles.load_key(directory / f"{name}.key") for name in names}
         state = jcs.loads_canonical(keyfiles.read(directory / "authority.json"), "authority.json")
-        return cls(Keys(**keys), _state(cast("dict[str, Any]", state)))
+        return cls(Keys(**keys), _state(Members(state, "authority.json")))
 
     def save(self, directory: Path) -> None:
         """Write keys and state into ``directory``, each file 0600, whole or not at all."""
@@ -303,28 +305,35 @@ def _state_json(state: State) -> dict[str, jcs.Writable]:
         "fmspc": state.fmspc.hex(),
         "evaluation": state.evaluation,
         "levels": [{**dataclasses.asdict(level), "cpusvn": level.cpusvn.hex()} for level in state.levels],
-        "revoked": [[f"{serial:x}", when] for serial, when in state.revoked],
+        "revoked": [{"serial": f"{serial:040x}", "date": when} for serial, when in state.revoked],
         "certificates": [state.root, state.platform_ca, state.tcb_signing],
     }
 
 
-def _state(value: dict[str, Any]) -> State:
-    root, platform_ca, tcb_signing = value["certificates"]
+def _state(value: Members) -> State:
+    value.version(1)
+    certificates = value.texts("certificates", most=3)
+    if len(certificates) != 3:
+        raise FormatError(f"{value.what}.certificates: want 3, got {len(certificates)}", code="bad_length")
+    root, platform_ca, tcb_signing = certificates
     return State(
-        level=value["level"],
-        fmspc=bytes.fromhex(value["fmspc"]),
-        evaluation=value["evaluation"],
+        level=value.text("level"),
+        fmspc=value.hex("fmspc", 6),
+        evaluation=value.integer("evaluation", least=1),
         levels=tuple(
             TcbLevel(
-                cpusvn=bytes.fromhex(level["cpusvn"]),
-                pcesvn=level["pcesvn"],
-                status=level["status"],
-                date=level["date"],
-                advisories=tuple(level["advisories"]),
+                cpusvn=level.hex("cpusvn", 16),
+                pcesvn=level.integer("pcesvn", most=0xFFFF),
+                status=level.text("status"),
+                date=level.text("date"),
+                advisories=level.texts("advisories", most=MAX_REMEMBERED),
             )
-            for level in value["levels"]
+            for level in value.objects("levels", most=MAX_REMEMBERED)
         ),
-        revoked=tuple((int(serial, 16), when) for serial, when in value["revoked"]),
+        revoked=tuple(
+            (int.from_bytes(entry.hex("serial", 20), "big"), entry.text("date"))
+            for entry in value.objects("revoked", most=MAX_REMEMBERED)
+        ),
         root=root,
         platform_ca=platform_ca,
         tcb_signing=tcb_signing,

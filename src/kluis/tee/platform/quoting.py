@@ -14,7 +14,7 @@ import hmac
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import AuthenticityError
 from kluis.formats import jcs
+from kluis.formats._members import Members
 from kluis.formats.sgx.quote import ECDSA_P256, PCK_CHAIN, QE_VENDOR_INTEL, Header, Quote
 from kluis.formats.sgx.report import Flag, Report, ReportBody
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
@@ -143,27 +144,26 @@ class PlatformKeys:
             FormatError: a file is not what ``save`` writes.
         """
         value = jcs.loads_canonical(keyfiles.read(directory / "platform.json"), "platform.json")
-        if not isinstance(value, dict) or value.get("version") != 1:
-            raise FormatError("platform.json: want version 1", code="bad_version")
-        stored = cast("dict[str, str]", value)
+        stored = Members(value, "platform.json")
+        stored.version(1)
         return cls(
             pck=keyfiles.load_key(directory / "pck.key"),
             attestation=keyfiles.load_key(directory / "attestation.key"),
-            chain=stored["chain"].encode(),
-            pcesvn=int(value["pcesvn"]),  # type: ignore[arg-type]
-            **{name: bytes.fromhex(stored[name]) for name in _HEX},
+            chain=stored.text("chain").encode(),
+            pcesvn=stored.integer("pcesvn", most=0xFFFF),
+            **{name: stored.hex(name, size) for name, size in _STORED.items()},
         )
 
     def save(self, directory: Path) -> None:
         """Write the keys into ``directory``, each file 0600, whole or not at all."""
         keyfiles.save_key(directory / "pck.key", self.pck)
         keyfiles.save_key(directory / "attestation.key", self.attestation)
-        stored = {name: getattr(self, name).hex() for name in _HEX}
+        stored = {name: getattr(self, name).hex() for name in _STORED}
         document = {"version": 1, "chain": self.chain.decode(), "pcesvn": self.pcesvn, **stored}
         keyfiles.write(directory / "platform.json", jcs.dumps(document))
 
 
-_HEX: Final = ("ppid", "cpusvn", "qe_report", "qe_signature", "auth_data")
+_STORED: Final = {"ppid": 16, "cpusvn": 16, "qe_report": 384, "qe_signature": 64, "auth_data": 32}
 
 
 def make_report_body(
