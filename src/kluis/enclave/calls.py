@@ -143,8 +143,9 @@ class Calls:
             boundary.close(files)
         try:
             answer = slot.wait(codec.timeout_seconds, codec.name)
-        finally:
+        except BaseException:
             self._slots.drop(slot)
+            raise
         return self._ocall_result(codec, answer)
 
     def _ocall_result(self, codec: Codec, answer: Parcel) -> Any:

@@ -47,6 +47,12 @@ class Slot:
             raise CancelInterrupt
         return self._parcel
 
+    def discard(self) -> None:
+        """Throw away an answer that was put in, or is being put in, after the waiting ended."""
+        self._filled.acquire(timeout=FILLING_SECONDS)
+        if self._parcel is not None:
+            self._parcel.close()
+
 
 class Slots:
     """All ocalls that wait, by id."""
@@ -59,10 +65,9 @@ class Slots:
         self._slots[slot.id] = slot
 
     def drop(self, slot: Slot) -> None:
-        """Expect it no more; an answer that comes later is thrown away."""
-        late = self._slots.pop(slot.id, None) is None and slot._parcel
-        if late:
-            late.close()
+        """Expect it no more; an answer that comes later, or came just now, is thrown away."""
+        if self._slots.pop(slot.id, None) is None:
+            slot.discard()
 
     def fill(self, id: int, parcel: Parcel) -> None:  # noqa: A002 - the frame's own word
         """Give an answer to whoever waits for it; one that nobody waits for is thrown away."""
@@ -77,3 +82,6 @@ class Slots:
         for id, slot in list(self._slots.items()):  # noqa: A001 - the frame's own word
             if slot.thread == thread and self._slots.pop(id, None) is not None:
                 slot.interrupt()
+
+
+FILLING_SECONDS = 0.1

@@ -41,10 +41,8 @@ def enclave(rehearsal_platform: RehearsalPlatform) -> Iterator[Launch]:
     """Starts an application: ``enclave(path, ocalls=...)``, as :meth:`RehearsalPlatform.launch` does."""
     started: list[EnclaveProxy] = []
 
-    def launch(
-        app: Path, *, platform: RehearsalPlatform = rehearsal_platform, **options: Any
-    ) -> EnclaveProxy:
-        started.append(platform.launch(app, **options))
+    def launch(app: Path, *, on: RehearsalPlatform = rehearsal_platform, **options: Any) -> EnclaveProxy:
+        started.append(on.launch(app, **options))
         return started[-1]
 
     yield launch

@@ -1,0 +1,31 @@
+"""Counters go up, and say that nobody witnesses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kluis.enclave import Counter
+from kluis.errors import UsageError
+from kluis.host.proxy import EnclaveProxy
+
+
+def test_goes_up_and_stays(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
+    """A counter outlives the run that raised it; another name, and another signer's, are others."""
+    first = enclave(subject)
+    assert first.count("visits", False) == (0, "unwitnessed")
+    assert first.count("visits", True) == (1, "unwitnessed")
+    again = enclave(subject)
+    assert again.count("visits", True) == (2, "unwitnessed")
+    assert again.count("others", False) == (0, "unwitnessed")
+    assert enclave(subject, signer=b"\2" * 32).count("visits", False) == (0, "unwitnessed")
+
+
+@pytest.mark.parametrize("size", [0, 257])
+def test_name(size: int) -> None:
+    """A name has 1 to 256 characters."""
+    with pytest.raises(UsageError) as refused:
+        Counter("n" * size)
+    assert refused.value.message == f"counter name: want 1 to 256 characters, got {size}"
