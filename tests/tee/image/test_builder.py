@@ -188,6 +188,10 @@ def test_nothing_to_run(tmp_path: Path, shared: Path) -> None:
     with pytest.raises(UsageError) as caught:
         made(tmp_path / "nowhere", shared)
     assert caught.value.message == f"{tmp_path}/nowhere: want a folder, got nothing"
+    with pytest.raises(UsageError) as caught:
+        build(tmp_path / "empty", tmp_path / "no" / "out.kluis", None)
+    assert caught.value.message == f"{tmp_path}/no/out.kluis: want a folder to write it to, got none"
+    assert caught.value.hint == f"mkdir -p {tmp_path}/no"
 
 
 def test_a_failed_build_leaves_what_was_there(tmp_path: Path, shared: Path) -> None:

@@ -79,6 +79,11 @@ def build(
     """
     if not directory.is_dir():
         raise UsageError(f"{directory}: want a folder, got {'a file' if directory.exists() else 'nothing'}")
+    for path in (out, key_path):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(
+                f"{path}: want a folder to write it to, got none", hint=f"mkdir -p {path.parent}"
+            )
     settings = config.load(directory)
     if key_path is not None and key_path.exists():
         signing.author_key(key_path)  # A key that does not fit is said before the work, not after it.

@@ -43,12 +43,22 @@ class Cache:
     def work(self) -> Iterator[Path]:
         """A folder for the length of one build; those of builds that were killed are removed on the way."""
         self._sweep()
-        with tempfile.TemporaryDirectory(dir=self.scratch, ignore_cleanup_errors=True) as name:
-            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
+        path, descriptor = self._locked()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(descriptor)
+
+    def _locked(self) -> tuple[Path, int]:
+        while True:
+            path = Path(tempfile.mkdtemp(dir=self.scratch))
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
-                yield Path(name)
-            finally:
+                if path.exists():
+                    return path, descriptor
+                # Another build took it for a dead one's, between its making and its lock.
                 os.close(descriptor)
 
     def _sweep(self) -> None:

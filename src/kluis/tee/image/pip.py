@@ -12,6 +12,11 @@ from typing import Final
 from kluis.errors import UnavailableError
 
 TIMEOUT_SECONDS: Final = 3600
+# If the build is killed, so is pip: PR_SET_PDEATHSIG, SIGKILL.
+_RUN: Final = (
+    "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "sys.argv[0] = 'pip'; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
 _ALWAYS: Final = (
     "--only-binary",
     ":all:",
@@ -43,7 +48,7 @@ def run(arguments: list[str], what: str, folder: Path) -> None:
     shown = sys.stderr.isatty()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pip", command, *_ALWAYS, *(() if shown else _SILENT), *rest],
+            [sys.executable, "-c", _RUN, command, *_ALWAYS, *(() if shown else _SILENT), *rest],
             cwd=folder,
             env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
             stdin=subprocess.DEVNULL,
