@@ -44,8 +44,8 @@ WRONG: dict[str, tuple[list[Any], str]] = {
     "another type": ([5, 7, "3", [], b""], "pay.amount: want int, got str"),
     "inside a list": ([5, 7, 3, ["a", 1], b""], "pay.who[1]: want str, got int"),
     "out of bounds": ([5, 7, -1, [], b""], "pay.amount: want int >= 0"),
-    "an argument less": ([5, 7, 3, []], "pay: want array of at least length 5, got 4"),
-    "an argument more": ([5, 7, 3, [], b"", 1], "pay: want array of at most length 4, got 5"),
+    "an argument less": ([5, 7, 3, []], "pay: want 3 values, got fewer"),
+    "an argument more": ([5, 7, 3, [], b"", 1], "pay: want 3 values, got more"),
     "no call id": ([5, 0, 3, [], b""], "pay.call: want int >= 1"),
     "another function": ([4, 7, 3, [], b""], "pay.kind: invalid value 4"),
 }

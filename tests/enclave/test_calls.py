@@ -36,16 +36,11 @@ def test_arguments_and_results(running: EnclaveProxy) -> None:
     assert running.add(3) == 5
     assert running.add(b=4, a=3) == 7
     assert running.echo(b"x" * 3_000_000) == b"x" * 3_000_000
-    person, red = running.interface.types["Person"], RED(running)
+    person, red = running.interface.types["Person"], running.interface.types["Colour"].RED
     inside = running.people([{"name": "a", "friends": [person(name="b")]}], None)
-    assert inside == [
-        person(name="a", friends=[person(name="b", friends=[], colour=RED(running))], colour=RED(running))
-    ]
+    friend = person(name="b", friends=[], colour=red)
+    assert inside == [person(name="a", friends=[friend], colour=red)]
     assert running.people([], {"x": 1.0}, mode="b")[0].name == "1.0"
-
-
-def RED(running: EnclaveProxy) -> object:  # noqa: N802 - stands for the member
-    return running.interface.types["Colour"].RED
 
 
 def test_tables(running: EnclaveProxy) -> None:

@@ -236,6 +236,10 @@ def explain(error: Exception, what: str, items: Sequence[str]) -> str:
         return f"{what}: is nested too deeply"
     text, _, path = str(error).replace("`", "").partition(" - at ")
     where = what
+    if (
+        not path and (count := _COUNT.match(text)) and len(items) > 2
+    ):  # msgspec counts the kind in one of them
+        return f"{what}: want {len(items) - 2} values, got {'fewer' if count[1] == 'least' else 'more'}"
     if found := _PATH.match(path):
         index = int(found[1])
         name = f".{items[index]}" if index < len(items) else f"[{index}]"
@@ -278,3 +282,4 @@ def _decoder(name: str, frame: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[
 
 RESULT_ITEMS = ("kind", "call", "")
 _PATH = re.compile(r"\$\[(\d+)\](.*)")
+_COUNT = re.compile(r"Expected array of at (least|most) length")
