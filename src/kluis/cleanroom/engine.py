@@ -48,7 +48,7 @@ class Engine:
     def __init__(self, tables: Mapping[str, pl.DataFrame]) -> None:
         self._connection = duckdb.connect(":memory:", config=_CONFIG)
         for name, table in tables.items():
-            self._connection.register(name, table.to_arrow())
+            self._connection.register(name, _Stream(table))
         self._connection.execute("SET lock_configuration = true")
 
     def query(self, sql: str) -> pl.DataFrame:
@@ -58,13 +58,13 @@ class Engine:
             AnalysisFailed: with a code; never with the engine's own words.
         """
         try:
-            table = self._connection.sql(sql).to_arrow_table()
+            return pl.DataFrame(self._connection.sql(sql))
         except duckdb.OutOfMemoryException:
             code = "analysis_memory"
         except duckdb.Error as error:
             code = "analysis_" + type(error).__name__.removesuffix("Exception").removesuffix("Error").lower()
-        else:
-            return pl.DataFrame(table)
+        except pl.exceptions.PolarsError:
+            code = "analysis_table"
         # Raised here, outside the handler, so that no traceback or cause carries the engine's message.
         raise AnalysisFailed(f"analysis: the engine stopped ({code})", code=code)
 
@@ -75,3 +75,13 @@ class Engine:
     def close(self) -> None:
         """Let go of the tables."""
         self._connection.close()
+
+
+class _Stream:
+    """A table that DuckDB reads by Arrow's C interface, as often as a query names it; no pyarrow between."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)

@@ -78,6 +78,12 @@ def read_plan(text: str) -> Plan:
         raise FormatError(f"plan: {message[:1].lower()}{message[1:]}") from error
 
 
+def with_lacks(plan: Plan, lacks: frozenset[str]) -> Plan:
+    """The same plan, for a machine that lacks some protections; whoever signs it accepts that."""
+    code = msgspec.structs.replace(plan.code, lacks=tuple(sorted({*plan.code.lacks, *lacks})))
+    return msgspec.structs.replace(plan, code=code)
+
+
 def draft(
     room: RoomFile,
     plan: Plan,

@@ -1,0 +1,64 @@
+"""One attempt of an attacker: what was tried, what happened, whether it was refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kluis.errors import KluisError
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt that was really made, or that could not be, and why.
+
+    Attributes:
+        who: the attacker.
+        tried: what it did.
+        happened: what came of it, seen or told.
+        refused: None where it could not be tried here.
+    """
+
+    who: str
+    tried: str
+    happened: str
+    refused: bool | None
+
+
+def expect_refusal(who: str, tried: str, act: Callable[[], object]) -> Attempt:
+    """Try what must be refused by an error of ours; the error's own words are what happened."""
+    try:
+        act()
+    except KluisError as error:
+        return Attempt(who, tried, error.message, True)
+    return Attempt(who, tried, "it worked", False)
+
+
+def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tuple[bool, str]]) -> Attempt:
+    """Run a tool of this machine.
+
+    Args:
+        who: the attacker.
+        tried: what it does.
+        line: the command; a tool that is missing is said to be.
+        judge: given its exit code and all it said, whether it was refused, and the words for it.
+    """
+    if shutil.which(line[0]) is None:
+        return Attempt(who, tried, f"{line[0]} is not installed here", None)
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return Attempt(who, tried, f"{line[0]} hung for 20 s and was ended", True)
+    refused, words = judge(done.returncode, done.stdout + done.stderr)
+    return Attempt(who, tried, words, refused)
+
+
+def said(text: str, *needles: str) -> str:
+    """The line of a tool's words that holds one of these, without its prefix; or its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if any(needle.lower() in line.lower() for needle in needles):
+            return line.rpartition(": ")[2].rstrip(".").lower() if ": " in line else line.lower()
+    return lines[-1] if lines else "nothing"

@@ -1,0 +1,223 @@
+"""What this protection level does not keep out: an active root, run and seen to succeed.
+
+Each function really does it, to an enclave that opens the owners' data meanwhile, and says what it got. A
+hardware TEE is what keeps these out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kluis.cleanroom import conduct, datasets
+from kluis.cli.demo_attempt import Attempt
+from kluis.cli.demo_stage import Stage
+from kluis.errors import KluisError
+from kluis.host.proxy import EnclaveProxy
+
+TRACING = Path("/sys/kernel/tracing")
+EVENT = "kluis_demo"
+PROBED = "PyBytes_AsString"  # what extension modules call to get at a bytes object, a key for one
+_SIZE, _VALUE = 16, 32  # of a bytes object: its length, and its first byte
+_WORDS = re.compile(r"size=(\d+) a=(0x[0-9a-f]+) b=(0x[0-9a-f]+) c=(0x[0-9a-f]+) d=(0x[0-9a-f]+)")
+
+
+@dataclass
+class Seen:
+    """What root's tools wrote down while the enclave computed."""
+
+    perf: Path | None = None
+    probed: list[bytes] = field(default_factory=list)
+    lacking: str = ""
+
+
+def attempts(stage: Stage) -> Iterator[Attempt]:
+    """Run the room once more, with root's tools on it, and say what each got."""
+    if os.geteuid() != 0:
+        yield Attempt("root", "perf, a uprobe, a patched code page", "needs root: sudo make demo", None)
+        return
+    seen = Seen()
+    with stage.start() as enclave:
+        watched = _Watched(stage, enclave, seen)
+        conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
+        yield perf(stage, seen)
+        yield uprobe(stage, seen)
+        yield patched_page(enclave)
+
+
+def perf(stage: Stage, seen: Seen) -> Attempt:
+    """Look for persons in the stacks that perf copied."""
+    tried = "perf copies its stacks while it computes"
+    if seen.perf is None or not seen.perf.exists():
+        return Attempt("root", tried, "perf is not installed here, or not allowed", None)
+    words = np.fromfile(seen.perf, dtype=np.uint64, count=seen.perf.stat().st_size // 8)
+    known = stage.tables["people"]["bmi"].drop_nulls().to_numpy().astype(np.float64)
+    wanted = np.unique(known[known != np.round(known, 1)].view(np.uint64))
+    at = np.searchsorted(wanted, words).clip(max=len(wanted) - 1)
+    found = len(np.unique(words[wanted[at] == words]))
+    got = f"{words.nbytes / 1e6:.0f} MB of stacks, {found} people's body mass index in them"
+    return Attempt("root", tried, got, found == 0)
+
+
+def uprobe(stage: Stage, seen: Seen) -> Attempt:
+    """Try every 32 bytes that the probe saw as the key of the clinic's file."""
+    tried = f"a uprobe on {PROBED} reads a data key"
+    if seen.lacking:
+        return Attempt("root", tried, seen.lacking, None)
+    people = stage.agreement.dataset("people")
+    for candidate in dict.fromkeys(seen.probed):
+        with contextlib.suppress(KluisError):
+            table = datasets.open_sealed([stage.sealed("people")], candidate, stage.agreement.room, people)
+            return Attempt("root", tried, f"the clinic's file opens: {len(table):,} patients", False)
+    return Attempt("root", tried, f"{len(seen.probed)} values, none opens the file", True)
+
+
+def patched_page(enclave: EnclaveProxy) -> Attempt:
+    """Overwrite a function of the running enclave, which goes on, and attests as before."""
+    tried = "writes over a function of the running code"
+    try:
+        start = _mapped(enclave.pid, "libc.so.6", "labs")
+        with open(f"/proc/{enclave.pid}/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            before = memory.read(1)
+            memory.seek(start)
+            memory.write(b"\xc3")
+            memory.seek(start)
+            changed = memory.read(1) == b"\xc3" != before
+        enclave.evidence(bytes(32))
+    except (OSError, LookupError, KluisError) as error:
+        return Attempt("root", tried, str(error).lower(), True)
+    return Attempt("root", tried, "changed; its evidence still names the old code", not changed)
+
+
+class _Watched:
+    """An enclave whose run is watched by perf and by a uprobe."""
+
+    def __init__(self, stage: Stage, enclave: EnclaveProxy, seen: Seen) -> None:
+        self._stage, self._enclave, self._seen = stage, enclave, seen
+
+    def begin(self, agreement: bytes) -> str:
+        return str(self._enclave.call("begin", agreement))
+
+    def offer(self, challenge: bytes) -> bytes:
+        return bytes(self._enclave.call("offer", challenge))
+
+    def accept(self, release: bytes) -> None:
+        self._enclave.call("accept", release)
+
+    def add_file(self, dataset: str, data: bytes) -> None:
+        self._enclave.call("add_file", dataset, data)
+
+    def run(self) -> tuple[dict[str, bytes], bytes]:
+        pid = self._enclave.pid
+        with _perf(self._stage.folder / "perf.data", pid, self._seen), _probe(pid, self._seen):
+            results, receipt = self._enclave.call("run")
+        return results, receipt
+
+
+@contextlib.contextmanager
+def _perf(out: Path, pid: int, seen: Seen) -> Iterator[None]:
+    if shutil.which("perf") is None:
+        yield
+        return
+    line = ["perf", "record", "-q", "-o", str(out), "-e", "cpu-clock", "-F", "999"]
+    line += ["--call-graph", "dwarf,16384", "-p", str(pid)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as recording:
+        try:
+            time.sleep(0.3)  # until it has attached
+            yield
+        finally:
+            recording.send_signal(signal.SIGINT)
+    seen.perf = out
+
+
+@contextlib.contextmanager
+def _probe(pid: int, seen: Seen) -> Iterator[None]:
+    mounted = not (TRACING / "uprobe_events").exists()
+    try:
+        file, offset = _function(pid)
+        if mounted:
+            subprocess.run(
+                ["mount", "-t", "tracefs", "tracefs", str(TRACING)], check=True, capture_output=True
+            )
+        fetch = " ".join(f"{name}=+{_VALUE + 8 * i}(%di):x64" for i, name in enumerate("abcd"))
+        events = TRACING / "uprobe_events"
+        _tell(events, f"p:{EVENT}/key {file}:0x{offset:x} size=+{_SIZE}(%di):u64 {fetch}")
+    except (OSError, LookupError, subprocess.CalledProcessError) as error:
+        seen.lacking = f"not possible here: {error}".lower()
+        yield
+        return
+    probe = TRACING / "events" / EVENT / "key"
+    try:
+        (TRACING / "trace").write_text("")
+        (probe / "filter").write_text("size == 32")
+        (probe / "enable").write_text("1")
+        yield
+        for found in _WORDS.finditer((TRACING / "trace").read_text(errors="replace")):
+            seen.probed.append(b"".join(int(found[i], 16).to_bytes(8, "little") for i in range(2, 6)))
+    finally:
+        (probe / "enable").write_text("0")
+        _tell(events, f"-:{EVENT}/key")
+        (TRACING / "trace").write_text("")
+        if mounted:
+            subprocess.run(["umount", str(TRACING)], check=False, capture_output=True)
+
+
+def _tell(events: Path, line: str) -> None:
+    """Append to a file of the kernel's that cannot seek, which Python's own append mode does."""
+    descriptor = os.open(events, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, line.encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _function(pid: int) -> tuple[str, int]:
+    """The file of the enclave that holds the interpreter, and where in it the probed function begins."""
+    root = Path(f"/proc/{pid}/root")
+    for file in [*(root / "k/python/lib").glob("libpython3*.so*"), *(root / "k/python/bin").iterdir()]:
+        with contextlib.suppress(LookupError):
+            return str(file), _offset(str(file), PROBED)
+    raise LookupError(PROBED)
+
+
+def _mapped(pid: int, library: str, function: str) -> int:
+    """The address of a function in the running enclave."""
+    offset = _offset(f"/proc/{pid}/root/k/python/lib/{library}", function)
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        where, mode, position, *_, name = line.split()
+        start, end = (int(each, 16) for each in where.split("-"))
+        within = offset - int(position, 16)
+        if name.endswith(f"/{library}") and "x" in mode and 0 <= within < end - start:
+            return start + within
+    raise LookupError(function)
+
+
+def _offset(file: str, function: str) -> int:
+    """Where a function begins in an ELF file."""
+    symbols = _readelf("--dyn-syms", file)
+    found = re.search(rf"^\s*\d+: ([0-9a-f]+)\s+\d+ FUNC\s.*\s{function}(?:@.*)?$", symbols, re.MULTILINE)
+    if found is None:
+        raise LookupError(function)
+    address = int(found[1], 16)
+    for at, virtual, size in re.findall(r"LOAD\s+0x(\w+) 0x(\w+) 0x\w+ 0x(\w+)", _readelf("-l", file)):
+        if int(virtual, 16) <= address < int(virtual, 16) + int(size, 16):
+            return address - int(virtual, 16) + int(at, 16)
+    raise LookupError(function)
+
+
+def _readelf(what: str, file: str) -> str:
+    if shutil.which("readelf") is None:
+        raise LookupError("readelf is not installed")
+    done = subprocess.run(["readelf", "-W", what, file], capture_output=True, text=True, check=False)
+    return done.stdout

@@ -1,0 +1,170 @@
+"""The demo's stage: a temporary folder with two owners, a room, an image and an enclave; gone at the end."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+import kluis
+from kluis.cleanroom import agreement as agreements
+from kluis.cleanroom import conduct, datasets, plan, terms_toml
+from kluis.cleanroom.agreement import Agreement, Dataset
+from kluis.cleanroom.documents import hash_of
+from kluis.cleanroom.home import DataKey, Home
+from kluis.cleanroom.release import Owner
+from kluis.cleanroom.room import Room
+from kluis.cli import demo_cohort
+from kluis.errors import UnavailableError
+from kluis.host import load
+from kluis.host.proxy import EnclaveProxy
+from kluis.tee import image, measure
+from kluis.tee.platform.client import Platform
+
+OWNERS = {"clinic": "The clinic", "laboratory": "The laboratory"}
+
+
+class Stage:
+    """Everything that the demo makes.
+
+    Args:
+        lacks: protections this machine may lack; they are written into evidence and agreement.
+    """
+
+    def __init__(self, lacks: frozenset[str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
+        self.folder.chmod(0o755)
+        self.example = example()
+        self.lacks = lacks
+        self.platform = Platform.connect()
+        self.image = self.folder / "nafld.kluis"
+        self.room: Room
+        self.homes: dict[str, Home] = {}
+        self.tables: dict[str, pl.DataFrame] = {}
+        self.agreement: Agreement
+
+    def close(self) -> None:
+        """Remove what was made."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def build(self) -> image.Built:
+        """Build the code that will run inside."""
+        return image.build(self.example, self.image, self.folder / "author.pem")
+
+    def seal(self) -> dict[str, tuple[int, int]]:
+        """Each owner makes keys and seals its table: bytes in clear, bytes sealed, by data set."""
+        self.room = Room.create(
+            self.folder / "room",
+            "Five years with a fatty liver",
+            "Learn whether lab values help to foresee death",
+        )
+        self.tables = {"people": demo_cohort.people(), "labs": demo_cohort.labs()}
+        sizes = {}
+        for (party, name), (dataset, table) in zip(OWNERS.items(), self.tables.items(), strict=True):
+            home = self.homes[party] = Home.create(self.folder / "homes" / party, party)
+            self.room.join(
+                home, home.public(name, ("owner", "recipient") if party == "clinic" else ("owner",))
+            )
+            agreed = terms_toml.read_terms((self.example / f"{dataset}.toml").read_text(), table, now())
+            key = datasets.new_key()
+            sealed = datasets.seal(table, key, self.room.file.room, dataset, 1, agreed)
+            described = Dataset(
+                id=dataset, version=1, owner=party, terms=agreed, parts=datasets.describe([sealed])
+            )
+            home.keep_key(
+                DataKey(
+                    room=self.room.file.room,
+                    dataset=dataset,
+                    version=1,
+                    terms=hash_of(agreed),
+                    parts=tuple(part.sha256 for part in described.parts),
+                    key=key,
+                )
+            )
+            self.room.add_dataset(home, described, (sealed,))
+            sizes[dataset] = (int(table.estimated_size()), len(sealed))
+        return sizes
+
+    def agree(self) -> Agreement:
+        """The clinic proposes, both sign."""
+        found = measure.measure(self.image)
+        if found.mrsigner is None:
+            raise UnavailableError("image: it is not signed")
+        text = (self.example / "plan.toml").read_text()
+        proposed = plan.read_plan(text)
+        self.agreement = plan.draft(
+            self.room.file,
+            plan.with_lacks(proposed, self.lacks),
+            self.room.parties(),
+            self.room.datasets(),
+            plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id),
+            (self.platform.root_pem().decode(),),
+            now(),
+        )
+        self.room.propose(self.agreement)
+        for party, home in self.homes.items():
+            plan.check_analyses(self.agreement)
+            self.room.add_signature(agreements.sign(self.agreement, party, home.signing))
+            home.agree(self.agreement)
+        return self.agreement
+
+    def start(self, path: Path | None = None) -> EnclaveProxy:
+        """Start an enclave of the image, or of another."""
+        return load(path or self.image, insecure_allow_missing=self.lacks)
+
+    def owner(self, party: str) -> Owner:
+        """One owner's own client."""
+        return Owner(self.homes[party], self.room.signed(), self.room.stops())
+
+    def participants(self) -> dict[str, conduct.Participant]:
+        """Both owners, each with its own client."""
+        return {party: conduct.AtHand(self.owner(party), now) for party in self.homes}
+
+    def key(self, dataset: str) -> bytes:
+        """A data key, from its owner's folder: to know it when an attacker has it."""
+        described = self.agreement.dataset(dataset)
+        return self.homes[described.owner].key(self.agreement.room, dataset, described.version).key
+
+    def sealed(self, dataset: str) -> bytes:
+        """A data set's sealed file."""
+        return next(self.room.files(self.agreement.dataset(dataset)))
+
+
+def example() -> Path:
+    """The folder of the example that the demo builds.
+
+    Raises:
+        UnavailableError: this is an installed package, without examples.
+    """
+    folder = Path(kluis.__file__).resolve().parents[2] / "examples" / "nafld"
+    if not (folder / "app.py").is_file():
+        raise UnavailableError(f"demo: want {folder}, found none", hint="run it in a checkout: make demo")
+    return folder
+
+
+def plain_process(stage: Stage, look: Callable[[int], int]) -> int:
+    """Have an ordinary Python hold the clinic's table, and look at it as an attacker would."""
+    path = stage.folder / "plain.parquet"
+    stage.tables["people"].write_parquet(path)
+    code = "import polars,sys; t=polars.read_parquet(sys.argv[1]); print(len(t),flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            if process.stdout is not None:
+                process.stdout.readline()
+            return look(process.pid)
+        finally:
+            process.kill()
+            path.unlink()
+
+
+def now() -> datetime.datetime:
+    """The time on this machine."""
+    return datetime.datetime.now(datetime.UTC)
