@@ -99,13 +99,35 @@ static void close_files(void) {
     close(ruleset);
 }
 
+/* Allow mprotect, but opening for writing only inside the region: its first argument, 64 bits, is
+ * compared in two halves. */
+static void only_inside(struct filter *f, uint32_t nr, struct region region) {
+    uint64_t from = (uint64_t)(uintptr_t)region.base, to = from + region.size;
+    uint32_t high = ARG_LOW(0) + 4;
+    emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 14);
+    load(f, ARG_LOW(2));
+    emit(f, BPF_JMP | BPF_JSET | BPF_K, PROT_WRITE, 0, 10);
+    load(f, high);
+    emit(f, BPF_JMP | BPF_JGT | BPF_K, (uint32_t)(from >> 32), 3, 0);
+    emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(from >> 32), 0, 8);
+    load(f, ARG_LOW(0));
+    emit(f, BPF_JMP | BPF_JGE | BPF_K, (uint32_t)from, 0, 6);
+    load(f, high);
+    emit(f, BPF_JMP | BPF_JGT | BPF_K, (uint32_t)(to >> 32), 4, 0);
+    emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(to >> 32), 0, 2);
+    load(f, ARG_LOW(0));
+    emit(f, BPF_JMP | BPF_JGE | BPF_K, (uint32_t)to, 1, 0);
+    verdict(f, SECCOMP_RET_ALLOW);
+    verdict(f, SECCOMP_RET_ERRNO | ENOMEM);
+}
+
 static void close_calls(void) {
     static struct filter f;
     static const uint32_t free_calls[] = {
         SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_lseek, SYS_close,
         SYS_fstat, SYS_stat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_open, SYS_openat, SYS_access,
         SYS_faccessat, SYS_faccessat2, SYS_getdents64, SYS_getcwd, SYS_readlink, SYS_readlinkat,
-        SYS_munmap, SYS_madvise, SYS_mincore, SYS_mprotect, SYS_ftruncate, SYS_memfd_create,
+        SYS_munmap, SYS_madvise, SYS_mincore, SYS_ftruncate, SYS_memfd_create,
         SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack,
         SYS_futex, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam,
         SYS_sched_getscheduler, SYS_sched_get_priority_min, SYS_sched_get_priority_max, SYS_getpriority,
@@ -132,11 +154,14 @@ static void close_calls(void) {
 
     filter_begin(&f);
     for (unsigned i = 0; i < sizeof free_calls / sizeof *free_calls; i++) allow(&f, free_calls[i]);
-    if (has('p')) for (unsigned i = 0; i < sizeof platform_calls / sizeof *platform_calls; i++) allow(&f, platform_calls[i]);
+    for (unsigned i = 0; has('p') && i < sizeof platform_calls / sizeof *platform_calls; i++) {
+        allow(&f, platform_calls[i]);
+    }
     /* Threads, never processes. clone3 hides its flags in memory, so callers must fall back. */
     answer(&f, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
     allow_bits(&f, SYS_clone, 0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, denied);
-    /* Anonymous memory that can be written comes from the region; only the loader maps some, fixed. */
+    /* Anonymous memory that can be written comes from the region. The loader alone maps some, fixed
+     * beside a library; and what is reserved closed elsewhere cannot be opened for writing later. */
     emit(&f, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 8);
     load(&f, ARG_LOW(3));
     emit(&f, BPF_ALU | BPF_AND | BPF_K, MAP_ANONYMOUS | MAP_FIXED, 0, 0);
@@ -146,6 +171,8 @@ static void close_calls(void) {
     emit(&f, BPF_JMP | BPF_JSET | BPF_K, has('j') ? 0 : PROT_WRITE, 0, 1);
     verdict(&f, SECCOMP_RET_ERRNO | ENOMEM);
     verdict(&f, SECCOMP_RET_ALLOW);
+    if (has('j')) allow(&f, SYS_mprotect);
+    else only_inside(&f, SYS_mprotect, memory_region());
     answer(&f, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
     allow_values(&f, SYS_tgkill, 0, me, 1, denied);
     allow_values(&f, SYS_socketpair, 0, families, 1, denied);

@@ -269,8 +269,10 @@ static int (*real_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *)
 static int (*real_detach)(pthread_t);
 static pthread_once_t real_once = PTHREAD_ONCE_INIT;
 static void find_real(void) {
-    real_create = (__typeof__(real_create))dlsym(RTLD_NEXT, "pthread_create");
-    real_detach = (__typeof__(real_detach))dlsym(RTLD_NEXT, "pthread_detach");
+    real_create = (__typeof__(real_create))dlvsym(RTLD_NEXT, "pthread_create", "GLIBC_2.34");
+    if (!real_create) real_create = (__typeof__(real_create))dlvsym(RTLD_NEXT, "pthread_create", "GLIBC_2.2.5");
+    real_detach = (__typeof__(real_detach))dlvsym(RTLD_NEXT, "pthread_detach", "GLIBC_2.34");
+    if (!real_detach) real_detach = (__typeof__(real_detach))dlvsym(RTLD_NEXT, "pthread_detach", "GLIBC_2.2.5");
 }
 
 void memory_limits(size_t heap_bytes, unsigned threads) {
@@ -381,6 +383,27 @@ EXPORT int pthread_timedjoin_np(pthread_t thread, void **value, const struct tim
 }
 EXPORT int pthread_clockjoin_np(pthread_t thread, void **value, clockid_t clock, const struct timespec *end) {
     return join_until(thread, value, clock, end);
+}
+
+/* jemalloc and others look pthread_create up as the next one after themselves, which is the C
+ * library's; they get this one. Any other look-up jumps on with its caller's address in place. */
+static void *(*real_dlsym)(void *, const char *);
+static pthread_once_t dlsym_once = PTHREAD_ONCE_INIT;
+static void find_dlsym(void) {
+    real_dlsym = (__typeof__(real_dlsym))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+    if (!real_dlsym) real_dlsym = (__typeof__(real_dlsym))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+}
+
+EXPORT void *dlsym(void *handle, const char *name) {
+    static const struct { const char *name; void *ours; } known[] = {
+        {"pthread_create", (void *)pthread_create}, {"pthread_join", (void *)pthread_join},
+        {"pthread_detach", (void *)pthread_detach}, {"mmap", (void *)mmap}, {"mmap64", (void *)mmap},
+        {"munmap", (void *)munmap}, {"madvise", (void *)madvise}, {"mprotect", (void *)mprotect},
+        {"mremap", (void *)mremap},
+    };
+    pthread_once(&dlsym_once, find_dlsym);
+    for (unsigned i = 0; i < sizeof known / sizeof *known; i++) if (!strcmp(name, known[i].name)) return known[i].ours;
+    return real_dlsym(handle, name);
 }
 
 /* ---- warming ---------------------------------------------------------------------------------- */

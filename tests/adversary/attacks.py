@@ -90,11 +90,8 @@ def steal(pid: int, descriptor: int) -> int:
 
 def writable_anonymous(pid: int) -> list[str]:
     """Lines of the map that are private, writable and of no file."""
-    found = []
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        if re.match(r"\S+ .w.p \S+ 00:00 0", line):
-            found.append(line)
-    return found
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return [line for line in lines if re.match(r"\S+ .w.p \S+ 00:00 0", line)]
 
 
 PYTHON = sys.executable

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
 
 import msgspec
 import pytest
 
-from kluis.errors import EnclaveError
 from kluis.formats import channel
 from kluis.host.proxy import EnclaveProxy
 from tests.adversary import attacks
@@ -58,13 +59,35 @@ def test_second_handshake_on_a_stolen_descriptor(victim: EnclaveProxy) -> None:
     assert attacks.gone_within(pid, 3)
 
 
-def test_replayed_frame(victim: EnclaveProxy) -> None:
-    """A recorded answer that is played to the enclave again is refused by it, and it ends."""
+def test_replayed_answer(victim: EnclaveProxy) -> None:
+    """Root takes an answer off the wire and plays it back as a request: it opens nothing, and ends it all."""
     pid = victim.pid
+    stop = threading.Event()
+    taken: list[bytes] = []
+
+    def listen(end: socket.socket) -> None:
+        end.settimeout(0.05)
+        while not stop.is_set():
+            try:
+                if frame := end.recv(channel.MAX_FRAME):
+                    taken.append(frame)
+            except (TimeoutError, ConnectionError):
+                continue
+
     with socket.socket(fileno=attacks.steal(pid, PLATFORM_FD)) as end:
-        # Root reads the platform's answer before the enclave does, keeps it, and sends its own request's twin.
-        end.send(b"\x00" * 64)
-    with pytest.raises(EnclaveError):
-        victim.evidence(bytes(8))
+        thief = threading.Thread(target=listen, args=(end,))
+        thief.start()
+        for _ in range(200):
+            call = victim.submit("vouch", bytes(8), b"")
+            with contextlib.suppress(Exception):
+                call.result(timeout=0.2)
+            if taken:
+                break
+        assert taken, "the thief never won the race for an answer"
+        # All that the thief has are sealed bytes of the platform's own, under the key of that direction.
+        end.send(taken[0])
+        stop.set()
+        thief.join()
 
     assert attacks.gone_within(pid, 3)
+    assert b"attacker" not in taken[0]

@@ -58,7 +58,7 @@ def in_application(image: Path) -> int:
 
 
 def test_changed_code_is_refused(platform: Platform, tmp_path: Path) -> None:
-    """One flipped bit in the code of an image that this platform has not held yet: it says which file changed."""
+    """One flipped bit in the code of an image not held yet is refused, and the file is named."""
     shutil.copytree(HERE / "victim", tmp_path / "victim", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "victim" / "fresh.py").write_text(f"WHEN = {os.getpid()}\n")
     image = build(tmp_path / "victim", tmp_path / "fresh.kluis", tmp_path / "author.pem", debug=False).path
@@ -70,7 +70,7 @@ def test_changed_code_is_refused(platform: Platform, tmp_path: Path) -> None:
 def test_held_code_is_what_runs(
     platform: Platform, victim_image: Path, tmp_path: Path, allowed: frozenset[str]
 ) -> None:
-    """Of an image that is held, the file's code is not read again: the measured code runs, whatever the file says."""
+    """Of an image that is held the code is not read again: what was measured is what runs."""
     with load(victim_image, insecure_allow_missing=allowed):
         pass
     bad = changed(victim_image, tmp_path / "changed.kluis", in_application)

@@ -28,7 +28,7 @@ def test_killed_guardian_ends_the_enclave_within_100_ms(victim: EnclaveProxy) ->
 
 
 def test_debugged_guardian_ends_both(victim: EnclaveProxy) -> None:
-    """gdb takes the guardian over and has it peek at the enclave: the filter ends guardian and enclave."""
+    """Gdb takes the guardian over and has it peek at the enclave: the filter ends guardian and enclave."""
     pid = victim.pid
     guardian = attacks.guardian_of(pid)
     # The guardian sits in wait4; its next system call becomes ptrace(PTRACE_PEEKTEXT, enclave, ...).
@@ -45,7 +45,7 @@ def test_debugged_guardian_ends_both(victim: EnclaveProxy) -> None:
 
 
 def test_other_calls_through_the_guardian_end_both(victim: EnclaveProxy) -> None:
-    """gdb has the guardian make another call, process_vm_readv: the same end."""
+    """Gdb has the guardian make another call, process_vm_readv: the same end."""
     pid = victim.pid
     script = [
         "-ex",
@@ -70,7 +70,8 @@ def test_the_guardian_holds_no_descriptor(victim: EnclaveProxy) -> None:
 
 def test_another_user_cannot_end_it(victim: EnclaveProxy) -> None:
     """Another user may not signal guardian or enclave."""
-    code = "import os,sys\nfor p in sys.argv[1:]:\n try: os.kill(int(p),9)\n except PermissionError: print('refused')"
+    code = "import os,sys\nfor p in sys.argv[1:]:\n try: os.kill(int(p),9)\n"
+    code += " except PermissionError: print('refused')"
     said = attacks.as_user(attacks.NOBODY, code, str(victim.pid), str(attacks.guardian_of(victim.pid)))
 
     assert said.split() == ["refused", "refused"]

@@ -1,4 +1,4 @@
-"""What this level does not keep out: an active root, seen to succeed. Where a kernel closes one, the test says so."""
+"""What this level does not keep out: an active root, seen to succeed; a kernel that closes one fails here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETURN_42 = bytes.fromhex("b82a000000c3")  # mov eax, 42; ret
 
 
 def test_perf_dumps_stacks(victim: EnclaveProxy) -> None:
-    """perf copies user stacks from inside the kernel, secret pages or not."""
+    """Perf copies user stacks from inside the kernel, secret pages or not."""
     if shutil.which("perf") is None:
         pytest.skip("perf is not installed: apt-get install linux-perf")
     seed = secrets.token_hex(8)

@@ -67,7 +67,7 @@ def test_root_ptrace(victim: EnclaveProxy, seed: str) -> None:
 
 @root
 def test_gdb(victim: EnclaveProxy, seed: str) -> None:
-    """gdb does not attach."""
+    """Gdb does not attach."""
     _, said = attacks.tool("gdb", "-batch", "-nx", "-p", str(victim.pid), "-ex", "info threads")
 
     assert "ptrace: Operation not permitted" in said
@@ -76,7 +76,7 @@ def test_gdb(victim: EnclaveProxy, seed: str) -> None:
 
 @root
 def test_gcore(victim: EnclaveProxy, seed: str, tmp_path: Path) -> None:
-    """gcore writes no core."""
+    """Gcore writes no core."""
     attacks.tool("gcore", "-o", str(tmp_path / "core"), str(victim.pid))
 
     assert list(tmp_path.iterdir()) == []
@@ -84,7 +84,7 @@ def test_gcore(victim: EnclaveProxy, seed: str, tmp_path: Path) -> None:
 
 @root
 def test_strace(victim: EnclaveProxy, seed: str) -> None:
-    """strace does not attach."""
+    """Strace does not attach."""
     _, said = attacks.tool("timeout", "5", "strace", "-f", "-p", str(victim.pid))
 
     assert "Operation not permitted" in said

@@ -86,7 +86,7 @@ def test_changed_sealed_blob(victim_image: Path, allowed: frozenset[str], platfo
 
 
 def test_state_open_to_others_is_refused(own: Path) -> None:
-    """A state directory that others can enter: the platform does not start, and says the command that mends it."""
+    """A state directory that others can enter: no start, and the command that mends it."""
     Platform(start.start())
     stop()
     (own / "state").chmod(0o755)

@@ -114,6 +114,7 @@ ESCAPES = {
     "reboot": lambda: _raw(169, 0, 0, 0, 0),
     "unknown-call": lambda: _raw(999),
     "plain-memory": lambda: _raw(9, 0, 4096, 3, 0x22, -1, 0),
+    "reopened-memory": lambda: _raw(10, _raw(9, 0, 4096, 0, 0x22, -1, 0), 4096, 3),
     "brk": lambda: _raw(12, 0),
     "writable-code": _writable_code,
     "dumpable": lambda: _raw(157, 4, 1, 0, 0, 0),
