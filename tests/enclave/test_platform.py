@@ -1,0 +1,135 @@
+"""The inside view of the platform's session: answers in order, or an end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kluis.enclave.platform import PlatformGone, Session
+from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
+from kluis.formats import channel
+
+Serve = Callable[[Callable[[socket.socket], None]], socket.socket]
+
+
+@pytest.fixture
+def platform() -> Iterator[Serve]:
+    """Runs a platform's side in a thread, and gives the enclave's end."""
+    threads: list[threading.Thread] = []
+
+    def serve(side: Callable[[socket.socket], None]) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def run() -> None:
+            with theirs:
+                side(theirs)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return ours
+
+    yield serve
+    for thread in threads:
+        thread.join(10)
+
+
+def answering(*replies: channel.Reply | bytes) -> Callable[[socket.socket], None]:
+    """A platform that gives these replies; bytes are sent as they stand."""
+
+    def side(sock: socket.socket) -> None:
+        answer = channel.Answer.to(sock.recv(channel.MAX_FRAME))
+        sock.send(answer.hello)
+        for reply in replies:
+            answer.channel.open_request(sock.recv(channel.MAX_FRAME + 1))
+            sock.send(reply if isinstance(reply, bytes) else answer.channel.seal_reply(reply))
+
+    return side
+
+
+def test_question_and_answer(platform: Serve) -> None:
+    """A request gets the kind of answer that belongs to it."""
+    with platform(answering(channel.Bytes(b"t"), channel.Count(3, "nobody"))) as sock:
+        session = Session.initiate(sock)
+        assert session.request(channel.TargetInfo(), channel.Bytes).value == b"t"
+        assert session.request(channel.Counter(bytes(32), "read"), channel.Count).value == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("usage", UsageError),
+        ("malformed", FormatError),
+        ("unavailable", UnavailableError),
+        ("seal_svn", PolicyError),
+    ],
+)
+def test_refusals(platform: Serve, code: str, kind: type[Exception]) -> None:
+    """A refusal is raised as the error that it is, and the session goes on."""
+    with platform(answering(channel.Refused(code, "no"), channel.Bytes(b"t"))) as sock:
+        session = Session.initiate(sock)
+        with pytest.raises(kind, match=r"^no$"):
+            session.request(channel.TargetInfo(), channel.Bytes)
+        assert session.request(channel.TargetInfo(), channel.Bytes).value == b"t"
+
+
+def test_answer_of_another_kind(platform: Serve) -> None:
+    """An answer that does not belong to the request ends the trust in the session."""
+    with platform(answering(channel.Truth(True))) as sock:
+        session = Session.initiate(sock)
+        with pytest.raises(PlatformGone, match=r"^platform: want bytes, got truth$"):
+            session.request(channel.TargetInfo(), channel.Bytes)
+
+
+def test_frame_that_is_not_the_sessions(platform: Serve) -> None:
+    """A frame that the platform did not seal ends the session, for every later request too."""
+    with platform(answering(bytes(60))) as sock:
+        session = Session.initiate(sock)
+        for message in (
+            "platform: channel frame: not the next frame of this session",
+            "platform: the session is over",
+        ):
+            with pytest.raises(PlatformGone) as gone:
+                session.request(channel.TargetInfo(), channel.Bytes)
+            assert gone.value.message == message
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_hangs_up(platform: Serve) -> None:
+    """A platform that is gone is told as such, before the handshake and after."""
+    with platform(lambda sock: sock.close()) as sock, pytest.raises(PlatformGone):
+        Session.initiate(sock)
+    with platform(answering()) as sock:
+        session = Session.initiate(sock)
+        with pytest.raises(PlatformGone):
+            session.request(channel.TargetInfo(), channel.Bytes)
+
+
+def test_no_handshake(platform: Serve) -> None:
+    """What is no hello is refused."""
+
+    def side(sock: socket.socket) -> None:
+        sock.recv(channel.MAX_FRAME)
+        sock.send(b"hello?")
+
+    with platform(side) as sock, pytest.raises(FormatError, match=r"^channel handshake: "):
+        Session.initiate(sock)
+
+
+def test_many_threads(platform: Serve) -> None:
+    """Requests of many threads do not mix."""
+    with platform(answering(*(channel.Bytes(b"t") for _ in range(80)))) as sock:
+        session = Session.initiate(sock)
+        got: list[bytes] = []
+
+        def ask() -> None:
+            got.extend(session.request(channel.TargetInfo(), channel.Bytes).value for _ in range(10))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert got == [b"t"] * 80

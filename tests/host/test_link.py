@@ -1,0 +1,182 @@
+"""The host's end: an enclave that misbehaves is cut off, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from kluis.enclave import frames
+from kluis.enclave.boundary import Codec, Limits
+from kluis.enclave.frames import Parcel
+from kluis.enclave.interface import parse_signature
+from kluis.errors import CallTimeout, EnclaveDied, EnclaveError
+from kluis.host.link import Link
+
+
+def add(a: int) -> int:
+    return a
+
+
+CODEC = Codec(parse_signature(add), 0, frames.RETURN, Limits(1000, 1000))
+Script = Callable[[socket.socket, socket.socket], None]
+
+
+@pytest.fixture
+def linked() -> Iterator[Callable[[Script], Link]]:
+    """Makes a link to an enclave that follows a script."""
+    open_: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def make(script: Script) -> Link:
+        calls, control = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+        open_.extend((*calls, *control))
+        threads.append(threading.Thread(target=script, args=(calls[1], control[1])))
+        threads[-1].start()
+        return Link(calls[0], control[0], 1 << 20, lambda _: None, lambda: "status 9")
+
+    yield make
+    for sock in open_:
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        finally:
+            sock.close()
+    for thread in threads:
+        thread.join(10)
+
+
+def call(link: Link, timeout: float | None = None) -> Any:
+    number = next(link.ids)
+    frame = CODEC.encode_plain(number, (1,))
+    answer = (
+        link.quick(number, frame, CODEC)
+        if timeout is None
+        else link.exchange(number, frame, (), timeout, "add")
+    )
+    return CODEC.decode_result(answer) if isinstance(answer, Parcel) else answer
+
+
+def asked(sock: socket.socket) -> int:
+    return int(msgspec.msgpack.decode(sock.recv(frames.INLINE))[1])
+
+
+def test_answer(linked: Callable[[Script], Link]) -> None:
+    """An answer is given to whoever asked."""
+    assert call(linked(lambda calls, _: echo(calls))) == 7
+
+
+def echo(calls: socket.socket) -> None:
+    calls.send(frames.encode((frames.RETURN, asked(calls), 7)))
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "no frame": (b"\xc0", "Expected `array`, got `None`"),
+    "answers a call that nobody made": (
+        frames.encode((frames.RETURN, 99, 1)),
+        "answered call 99, which waits for nothing",
+    ),
+    "announces a frame that does not come": (frames.LARGE, "[Errno 11] Resource temporarily unavailable"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_breaks_the_protocol(linked: Callable[[Script], Link], case: str) -> None:
+    """An enclave that says what it must not is cut off; the call, and every later one, says so."""
+    data, how = BROKEN[case]
+
+    def script(calls: socket.socket, control: socket.socket) -> None:
+        asked(calls)
+        calls.send(data)
+
+    link = linked(script)
+    for _ in range(2):
+        with pytest.raises(EnclaveError) as broke:
+            call(link)
+        assert broke.value.code == "protocol"
+        assert broke.value.message == f"the enclave broke the protocol: {how}"
+
+
+def test_ends(linked: Callable[[Script], Link]) -> None:
+    """An enclave that ends says what its last words were."""
+
+    def script(calls: socket.socket, control: socket.socket) -> None:
+        asked(calls)
+        calls.shutdown(socket.SHUT_RDWR)
+
+    link = linked(script)
+    for _ in range(2):
+        with pytest.raises(EnclaveDied, match=r"^the enclave ended: status 9$"):
+            call(link)
+
+
+def test_answers_too_late(linked: Callable[[Script], Link]) -> None:
+    """A late answer is thrown away, and the next call gets its own."""
+    late = threading.Event()
+
+    def script(calls: socket.socket, control: socket.socket) -> None:
+        first = asked(calls)
+        assert msgspec.msgpack.decode(control.recv(100)) == [frames.CANCEL, first]
+        late.set()
+        second = asked(control)
+        calls.send(frames.encode((frames.RETURN, first, 666)))
+        calls.send(frames.encode((frames.RETURN, second, 7)))
+
+    link = linked(script)
+    with pytest.raises(CallTimeout, match=r"^add: no answer in 0\.05 s$"):
+        call(link, 0.05)
+    assert late.wait(10)
+    assert call(link, 10.0) == 7
+
+
+def test_everybody_gets_their_own(linked: Callable[[Script], Link]) -> None:
+    """Answers that come out of order find the threads that wait for them."""
+    count = 8
+
+    def script(calls: socket.socket, control: socket.socket) -> None:
+        numbers = [asked(calls), *(asked(control) for _ in range(count - 1))]
+        for number in reversed(numbers):
+            calls.send(frames.encode((frames.RETURN, number, number * 10)))
+
+    link = linked(script)
+    got: dict[int, int] = {}
+    first = threading.Event()
+
+    def ask() -> None:
+        number = next(link.ids)
+        first.set()
+        answer = link.exchange(number, CODEC.encode_plain(number, (1,)), (), 10.0, "add")
+        got[number] = CODEC.decode_result(answer)
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert got == {number: number * 10 for number in range(1, count + 1)}
+
+
+def test_closed(linked: Callable[[Script], Link]) -> None:
+    """Hanging up wakes everybody who waits."""
+    ended: list[str] = []
+
+    def ask() -> None:
+        try:
+            call(link)
+        except EnclaveDied as error:
+            ended.append(error.message)
+
+    link = linked(lambda calls, control: None)
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    threading.Event().wait(0.1)
+    link.close()
+    for thread in threads:
+        thread.join(10)
+    assert ended == ["the enclave was closed"] * 4
