@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|bench|docs`.
+# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|bench|docs [--dry-run]`.
 # As root it installs the system packages that are missing and says which; as anyone else it installs none, and
 # prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-what="${1:?usage: scripts/setup.sh demo|check|test|bench|docs}"
+what="${1:?usage: scripts/setup.sh demo|check|test|bench|docs [--dry-run]}"
+dry="${2:-}"
 venv="${KLUIS_VENV:-.venv}"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -49,7 +50,7 @@ for tool in $tools; do
 done
 
 if [ "${#packages[@]}" -gt 0 ]; then
-    if [ "$(id -u)" = 0 ] && has apt-get; then
+    if [ "$(id -u)" = 0 ] && has apt-get && [ -z "$dry" ]; then
         say "installing system packages: ${packages[*]}"
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq >/dev/null
@@ -59,6 +60,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
         say "hint: sudo apt-get install ${packages[*]}"
     fi
 fi
+[ -z "$dry" ] || exit 0
 has "$python" || stop "python3: want 3.11 or newer, got none" "sudo apt-get install ${packages[*]}"
 
 # ---- a user of its own for the root of trust -------------------------------------------------------------------------

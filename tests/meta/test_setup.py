@@ -1,0 +1,86 @@
+"""Set-up: what it says where something is missing, and that it is quick where nothing is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.meta.tree import ROOT
+
+SETUP = ROOT / "scripts" / "setup.sh"
+PLAIN = ("bash", "dirname", "id", "cat", "sha256sum", "env")
+
+
+def _setup(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", str(SETUP), *words],
+        env={**os.environ, **more},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_another_target_is_refused() -> None:
+    """A target that is not one is named, with one that is."""
+    done = _setup("everything")
+    assert done.returncode == 7
+    assert done.stderr == (
+        "setup: error: target: want demo, check, test, bench or docs, got everything\n"
+        "setup: hint: scripts/setup.sh test\n"
+    )
+
+
+@pytest.mark.skipif(not (ROOT / ".venv" / ".kluis-rooms,demo,dev").exists(), reason="not set up by make")
+def test_the_second_time_is_quick() -> None:
+    """Where all is set up, set-up says nothing and takes less than a second."""
+    _setup("check")
+    start = time.monotonic()
+    done = _setup("check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert time.monotonic() - start < 2
+
+
+def test_what_is_missing_is_named_with_the_line_that_gives_it(tmp_path: Path) -> None:
+    """Without the right or the means to install, set-up names each missing package, and the one line."""
+    for program in PLAIN:
+        found = shutil.which(program)
+        assert found is not None
+        (tmp_path / program).symlink_to(found)
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {sys.base_prefix}/bin/python3 "$@"\n')
+    (tmp_path / "python3").chmod(0o755)
+    done = _setup("check", "--dry-run", PATH=str(tmp_path), KLUIS_VENV=str(tmp_path / "none"))
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("setup: missing system packages: "), done.stderr
+    packages = lines[0].removeprefix("setup: missing system packages: ")
+    assert {"gcc", "bubblewrap"} <= set(packages.split())
+    assert lines[1:] == [f"setup: hint: sudo apt-get install {packages}"]
+
+
+def test_an_old_python_is_refused(tmp_path: Path) -> None:
+    """A python3 that is too old is refused with what to do about it."""
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    done = _setup("test", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 7
+    assert done.stderr == (
+        "setup: error: python: want 3.11 or newer, got Python 3.9.2\n"
+        "setup: hint: put a newer python3 first on the PATH, or PYTHON=/path/to/python3 make test\n"
+    )
+
+
+def test_continuous_integration_runs_the_tests() -> None:
+    """.ci/run stops at the first error and runs make test, and make test begins with make check."""
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "set -euo pipefail" in script
+    assert "make test" in script
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert "\ntest: check" in (ROOT / "Makefile").read_text()
