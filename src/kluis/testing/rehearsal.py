@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from kluis.errors import KluisError
 from kluis.formats import jcs
+from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.formats.sgx.report import Flag
 from kluis.hashes import sha256
 from kluis.host.interface import Interface, parse
@@ -28,7 +29,7 @@ from kluis.host.starting import await_ready
 from kluis.tee.platform import session
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.counters import Counters
-from kluis.tee.platform.identity import Identity, LaunchConfiguration
+from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN, Secret
 from kluis.tee.platform.quoting import PlatformKeys
 
@@ -155,8 +156,8 @@ class RehearsalPlatform:
                 threads=threads,
                 grants=(),
                 missing=("everything",),
+                counter=UNWITNESSED,
                 level="none",
-                platform="",
             ),
         )
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
@@ -218,7 +219,7 @@ def _document(manifest: dict[str, Any], who: Identity, debug: bool) -> int:
         jcs.dumps({
             "manifest": manifest,
             "image_id": who.mrenclave.hex(),
-            "launch_configuration": who.configuration.document(),
+            "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
             "level": "none",
             "debug": debug,
         })

@@ -12,8 +12,8 @@ from typing import Final, cast
 
 from kluis.errors import FormatError, PolicyError
 from kluis.formats import jcs
+from kluis.formats.launch import UNWITNESSED
 from kluis.tee.platform import keyfiles
-from kluis.tee.platform.identity import UNWITNESSED
 
 MOST_EACH: Final = 256
 MOST: Final = 4096

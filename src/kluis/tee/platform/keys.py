@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.errors import PolicyError, UsageError
 from kluis.formats import jcs
+from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform import keyfiles
 from kluis.tee.platform.identity import Identity
@@ -98,10 +99,16 @@ class Secret:
                 "key_id": key_id.hex(),
                 "cpusvn": cpusvn.hex(),
                 "debug": bool(caller.flags & Flag.DEBUG),
-                "protection": caller.configuration.protection().hex(),
+                "protection": _protection(caller.configuration),
             }
         )
         return _derive(self._seal_root, b"kluis seal key 1\0" + context)
+
+
+def _protection(configuration: LaunchConfiguration) -> dict[str, jcs.Writable]:
+    """What lowers or raises protection. Heap and threads are not in it: a new release may change them."""
+    weak = [grant for grant in configuration.grants if grant.startswith("insecure_")]
+    return {"level": configuration.level, "missing": list(configuration.missing), "insecure": list(weak)}
 
 
 def _derive(root: bytes, info: bytes) -> bytes:

@@ -19,10 +19,11 @@ from typing import Any
 
 from kluis.errors import KluisError, UnavailableError
 from kluis.formats import jcs
+from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.platform import holding, session
-from kluis.tee.platform.identity import Identity, LaunchConfiguration
+from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
 from kluis.tee.platform.orders import Orders
 from kluis.tee.platform.policy import LaunchPolicy
@@ -127,7 +128,8 @@ class Launcher:
             grants=tuple(manifest.grants),
             missing=tuple(sorted(missing)),
             level=self._root.level,
-            platform=self._root.version.hex(),
+            counter=UNWITNESSED,
+            platform=self._root.version,
         )
         who = Identity(
             mrenclave=read.image_id,
@@ -228,7 +230,7 @@ class Launcher:
             {
                 "manifest": jcs.loads(read.manifest_bytes, "manifest"),
                 "image_id": who.mrenclave.hex(),
-                "launch_configuration": who.configuration.document(),
+                "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
                 "level": "none" if debug else who.configuration.level,
                 "debug": debug,
             }
