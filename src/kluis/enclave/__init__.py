@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         target_info,
         verify_report,
     )
-    from kluis.enclave.counter import Counter, counter
+    from kluis.enclave.counters import Counter, counter
     from kluis.enclave.sealing import seal, unseal
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "verify_report",
 ]  # fmt: skip
 
-_HOMES = {"Counter": "counter", "counter": "counter", "seal": "sealing", "unseal": "sealing"}
+_HOMES = {"Counter": "counters", "counter": "counters", "seal": "sealing", "unseal": "sealing"}
 
 
 def __getattr__(name: str) -> Any:
