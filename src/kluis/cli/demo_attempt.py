@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kluis.errors import KluisError
+from kluis.errors import AuthenticityError, KluisError
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,21 @@ class Attempt:
     refused: bool | None
 
 
-def expect_refusal(who: str, tried: str, act: Callable[[], object]) -> Attempt:
-    """Try what must be refused by an error of ours; the error's own words are what happened."""
+def expect_refusal(who: str, tried: str, plain: str, act: Callable[[], object]) -> Attempt:
+    """Try what must be refused by an error of ours.
+
+    Args:
+        who: the attacker.
+        tried: what it does.
+        plain: what the refusal means; the error's own words follow it.
+        act: does it.
+    """
     try:
         act()
     except KluisError as error:
-        return Attempt(who, tried, error.message, True)
+        own = error.message.removeprefix("contraindicated: ").removeprefix(f"{AuthenticityError.__name__}: ")
+        own = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{17,}\b", r"\1..", own)
+        return Attempt(who, tried, f"{plain} ({own})", True)
     return Attempt(who, tried, "it worked", False)
 
 
@@ -58,7 +68,6 @@ def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tupl
 def said(text: str, *needles: str) -> str:
     """The line of a tool's words that holds one of these, without its prefix; or its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        if any(needle.lower() in line.lower() for needle in needles):
-            return line.rpartition(": ")[2].rstrip(".").lower() if ": " in line else line.lower()
+    for line in (line for needle in needles for line in lines if needle.lower() in line.lower()):
+        return line.rpartition(": ")[2].rstrip(".").lower() if ": " in line else line.lower()
     return lines[-1] if lines else "nothing"

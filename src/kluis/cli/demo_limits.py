@@ -19,11 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from kluis.cleanroom import conduct, datasets
+from kluis.cleanroom import conduct, datasets, exchange
+from kluis.cleanroom.documents import decode
+from kluis.cleanroom.keys import SealingKey
 from kluis.cli.demo_attempt import Attempt
-from kluis.cli.demo_stage import Stage
+from kluis.cli.demo_stage import Calls, Stage, now
 from kluis.errors import KluisError
+from kluis.formats.launch import config_id
+from kluis.formats.runtime_data import Purpose, RuntimeData, report_data
+from kluis.formats.sgx.report import Flag
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee.platform.quoting import PlatformKeys, make_quote, make_report_body
 
 TRACING = Path("/sys/kernel/tracing")
 EVENT = "kluis_demo"
@@ -52,6 +58,7 @@ def attempts(stage: Stage) -> Iterator[Attempt]:
         conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
         yield perf(stage, seen)
         yield uprobe(stage, seen)
+        yield forged(stage, enclave.evidence(bytes(32)).launch_configuration)
         yield patched_page(enclave)
 
 
@@ -82,6 +89,47 @@ def uprobe(stage: Stage, seen: Seen) -> Attempt:
     return Attempt("root", tried, f"{len(seen.probed)} values, none opens the file", True)
 
 
+def forged(stage: Stage, launch: bytes) -> Attempt:
+    """Read the platform's own keys, and sign evidence for a key of one's own."""
+    tried = "reads the platform's key files, and forges evidence"
+    copy = stage.folder / "platform"
+    shutil.copytree(stage.platform.places.state / "platform", copy)  # the copies are root's own
+    mine, run, owner = SealingKey.generate(), os.urandom(32).hex(), stage.owner("clinic")
+    challenge = owner.challenge()
+    code = stage.agreement.code
+    document = RuntimeData(
+        purpose=Purpose.RELEASE_KEY,
+        image_id=bytes.fromhex(code.image_id),
+        nonce=challenge.nonce,
+        payload=exchange.offer_payload(stage.agreement.hash, run, "clinic", mine.public),
+    ).encode()
+    try:
+        keys = PlatformKeys.load(copy)
+        body = make_report_body(
+            cpusvn=keys.cpusvn,
+            flags=Flag.INIT | Flag.MODE64 | Flag.KSS,
+            mrenclave=bytes.fromhex(code.image_id),
+            mrsigner=bytes.fromhex(code.measurements[0].mrsigner),
+            isvprodid=code.product_id,
+            isvsvn=code.svn_min,
+            configid=config_id(launch),
+            report_data=report_data(document),
+        )
+        evidence = exchange.Evidence(
+            quote=make_quote(body, keys), runtime_data=document, launch_configuration=launch
+        )
+        offer = exchange.Offer(party="clinic", evidence=evidence)
+        release = owner.release(offer, stage.platform.collateral(), now())
+    except (OSError, KluisError) as error:
+        return Attempt("root", tried, str(error), True)
+    sent = decode(release.statement, exchange.ReleaseStatement, "release").keys[0]
+    info = exchange.release_info(stage.agreement.hash, run, "clinic", sent.dataset, sent.version)
+    people = stage.agreement.dataset("people")
+    key = mine.open(sent.sealed, info)
+    table = datasets.open_sealed([stage.sealed("people")], key, stage.agreement.room, people)
+    return Attempt("root", tried, f"the clinic sends its key to root: {len(table):,} patients", False)
+
+
 def patched_page(enclave: EnclaveProxy) -> Attempt:
     """Overwrite a function of the running enclave, which goes on, and attests as before."""
     tried = "writes over a function of the running code"
@@ -100,29 +148,17 @@ def patched_page(enclave: EnclaveProxy) -> Attempt:
     return Attempt("root", tried, "changed; its evidence still names the old code", not changed)
 
 
-class _Watched:
+class _Watched(Calls):
     """An enclave whose run is watched by perf and by a uprobe."""
 
     def __init__(self, stage: Stage, enclave: EnclaveProxy, seen: Seen) -> None:
-        self._stage, self._enclave, self._seen = stage, enclave, seen
-
-    def begin(self, agreement: bytes) -> str:
-        return str(self._enclave.call("begin", agreement))
-
-    def offer(self, challenge: bytes) -> bytes:
-        return bytes(self._enclave.call("offer", challenge))
-
-    def accept(self, release: bytes) -> None:
-        self._enclave.call("accept", release)
-
-    def add_file(self, dataset: str, data: bytes) -> None:
-        self._enclave.call("add_file", dataset, data)
+        super().__init__(enclave)
+        self._out, self._pid, self._seen = stage.folder / "perf.data", enclave.pid, seen
 
     def run(self) -> tuple[dict[str, bytes], bytes]:
-        pid = self._enclave.pid
-        with _perf(self._stage.folder / "perf.data", pid, self._seen), _probe(pid, self._seen):
-            results, receipt = self._enclave.call("run")
-        return results, receipt
+        """Run the analyses, watched."""
+        with _perf(self._out, self._pid, self._seen), _probe(self._pid, self._seen):
+            return super().run()
 
 
 @contextlib.contextmanager

@@ -88,10 +88,10 @@ def host_application(stage: Stage, pid: int) -> Attempt:
     """The program that started the enclave, which is this one, reads it."""
     reading = ways.by_memory_file(pid, MARK.encode())
     refused = reading.copies == 0
-    got = "nothing" if not reading.read_bytes else f"{reading.read_bytes / 1e6:.0f} MB, its code"
+    got = "nothing" if not reading.read_bytes else f"{reading.read_bytes / 1e6:.0f} MB of code"
     return Attempt(
         "host program",
-        "this very program, which started the enclave, reads it",
+        "this program, which started the enclave, reads its memory",
         f"{got}; {reading.copies} of {len(stage.tables['people']):,} patients",
         refused,
     )
@@ -100,7 +100,9 @@ def host_application(stage: Stage, pid: int) -> Attempt:
 def gdb(pid: int) -> Attempt:
     """A debugger."""
     line = ["gdb", "-batch", "-nx", "-p", str(pid), "-ex", "info threads"]
-    return tool("root", "gdb", line, lambda _, words: ("not permitted" in words, said(words, "ptrace")))
+    return tool(
+        "root", "gdb, a debugger", line, lambda _, words: ("not permitted" in words, said(words, "ptrace"))
+    )
 
 
 def gcore(stage: Stage, pid: int) -> Attempt:
@@ -109,15 +111,20 @@ def gcore(stage: Stage, pid: int) -> Attempt:
 
     def judge(_: int, words: str) -> tuple[bool, str]:
         written = list(into.parent.glob("core.*"))
-        return not written, said(words, "not permitted", "failed")
+        return not written, "no core: " + said(words, "not permitted", "failed")
 
-    return tool("root", "gcore", ["gcore", "-o", str(into), str(pid)], judge)
+    return tool("root", "gcore, a dump of its memory", ["gcore", "-o", str(into), str(pid)], judge)
 
 
 def strace(pid: int) -> Attempt:
     """Its system calls."""
     line = ["strace", "-f", "-p", str(pid)]
-    return tool("root", "strace", line, lambda _, words: ("not permitted" in words, said(words, "ptrace")))
+    return tool(
+        "root",
+        "strace, its system calls",
+        line,
+        lambda _, words: ("not permitted" in words, said(words, "ptrace")),
+    )
 
 
 def py_spy(pid: int) -> Attempt:
@@ -125,24 +132,28 @@ def py_spy(pid: int) -> Attempt:
     beside = Path(sys.executable).parent / "py-spy"
     program = str(beside) if beside.exists() else "py-spy"
     line = [program, "dump", "--locals", "--nonblocking", "--pid", str(pid)]
-    return tool("root", "py-spy", line, lambda code, words: (code != 0, said(words, "error", "failed")))
+    return tool(
+        "root",
+        "py-spy, its Python stack and variables",
+        line,
+        lambda code, words: (code != 0, said(words, "error", "failed")),
+    )
 
 
 def memory_calls(pid: int) -> Attempt:
     """process_vm_readv, which needs no file and no debugger."""
     reading = ways.by_memory_call(pid, MARK.encode())
     words = f"{reading.copies} patients; {reading.refused or 'nothing refused'}"
-    return Attempt("root", "process_vm_readv", words, reading.copies == 0)
+    return Attempt("root", "process_vm_readv, reading without a debugger", words, reading.copies == 0)
 
 
 def scan(stage: Stage, pid: int) -> Attempt:
     """Everything that /proc/PID/mem gives, and the same of an ordinary Python that holds the same table."""
     inside = ways.by_memory_file(pid, MARK.encode())
     outside = plain_process(stage, lambda other: ways.by_memory_file(other, MARK.encode()).copies)
-    words = (
-        f"{inside.copies} patients in {inside.read_bytes / 1e6:.0f} MB; an ordinary Python shows {outside:,}"
-    )
-    return Attempt("root", "scans all of it for the patients", words, inside.copies == 0 < outside)
+    words = f"{inside.copies} patients in {inside.read_bytes / 1e6:.0f} MB; "
+    words += f"in an ordinary Python that holds the same table {outside:,}"
+    return Attempt("root", "scans all of its memory for the patients", words, inside.copies == 0 < outside)
 
 
 def stolen_descriptor(enclave: EnclaveProxy) -> Attempt:

@@ -75,7 +75,12 @@ def changed_byte(stage: Stage) -> Attempt:
         file.seek(0)
         file.write(head.replace(sha256(index).hex().encode(), sha256(forged).hex().encode()))
     try:
-        return expect_refusal("operator", tried, lambda: stage.start(changed).close())
+        return expect_refusal(
+            "operator",
+            tried,
+            "not started: its author signed other code",
+            lambda: stage.start(changed).close(),
+        )
     finally:
         changed.unlink()
 
@@ -85,7 +90,13 @@ def another_signer(stage: Stage) -> Attempt:
     path = stage.folder / "other.kluis"
     signing.sign(stage.image, sigstruct.generate_key(), path)
     try:
-        return _asks_for_keys(stage, path, "another author", "signs the same code, and asks for the data")
+        return _asks_for_keys(
+            stage,
+            path,
+            "another author",
+            "signs the same code, and asks for the data",
+            "the clinic sends no key",
+        )
     finally:
         path.unlink()
 
@@ -105,7 +116,9 @@ def debug_build(stage: Stage) -> Attempt:
         file.seek(image.sigstruct_offset)
         file.write(sigstruct.sign(struct, key).encode())
     try:
-        return _asks_for_keys(stage, path, "the author", "makes a debug build, open to its host")
+        return _asks_for_keys(
+            stage, path, "the author", "makes a debug build, open to its host", "the clinic sends no key"
+        )
     finally:
         path.unlink()
 
@@ -118,7 +131,9 @@ def swapped_data(stage: Stage) -> Attempt:
             enclave.call("begin", encode(stage.room.signed()))
             enclave.call("add_file", "labs", stage.sealed("people"))
 
-    return expect_refusal("operator", "passes one sealed data set for the other", act)
+    return expect_refusal(
+        "operator", "passes one sealed data set for the other", "the enclave does not take it", act
+    )
 
 
 def replayed(stage: Stage, answered: Offer) -> Attempt:
@@ -126,6 +141,7 @@ def replayed(stage: Stage, answered: Offer) -> Attempt:
     return expect_refusal(
         "operator",
         "replays evidence that got the keys before",
+        "the clinic sends no key",
         lambda: stage.owner("clinic").release(answered, stage.platform.collateral(), now()),
     )
 
@@ -144,10 +160,12 @@ def relay(stage: Stage, enclave: EnclaveProxy) -> Attempt:
         )
         owner.release(Offer(party="clinic", evidence=evidence), stage.platform.collateral(), now())
 
-    return expect_refusal("operator", "has the genuine enclave quote the operator's own key", act)
+    return expect_refusal(
+        "operator", "has the genuine enclave quote the operator's own key", "the clinic sends no key", act
+    )
 
 
-def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str) -> Attempt:
+def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str, plain: str) -> Attempt:
     def act() -> None:
         with stage.start(path) as enclave:
             enclave.call("begin", encode(stage.room.signed()))
@@ -155,4 +173,4 @@ def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str) -> Attempt:
             offer = decode(enclave.call("offer", encode(owner.challenge())), Offer, "offer")
             owner.release(offer, stage.platform.collateral(), now())
 
-    return expect_refusal(who, tried, act)
+    return expect_refusal(who, tried, plain, act)

@@ -33,16 +33,16 @@ OWNERS = {"clinic": "The clinic", "laboratory": "The laboratory"}
 class Stage:
     """Everything that the demo makes.
 
-    Args:
-        lacks: protections this machine may lack; they are written into evidence and agreement.
+    Attributes:
+        lacks: protections that this machine lacks; they are written into evidence and agreement.
     """
 
-    def __init__(self, lacks: frozenset[str]) -> None:
+    def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
         self.example = example()
-        self.lacks = lacks
         self.platform = Platform.connect()
+        self.lacks = frozenset(self.platform.status()["missing"])
         self.image = self.folder / "nafld.kluis"
         self.room: Room
         self.homes: dict[str, Home] = {}
@@ -134,6 +134,34 @@ class Stage:
     def sealed(self, dataset: str) -> bytes:
         """A data set's sealed file."""
         return next(self.room.files(self.agreement.dataset(dataset)))
+
+
+class Calls:
+    """The enclave's calls, typed as ``conduct`` wants them."""
+
+    def __init__(self, enclave: EnclaveProxy) -> None:
+        self._enclave = enclave
+
+    def begin(self, agreement: bytes) -> str:
+        """Start the run."""
+        return str(self._enclave.call("begin", agreement))
+
+    def offer(self, challenge: bytes) -> bytes:
+        """Answer a challenge."""
+        return bytes(self._enclave.call("offer", challenge))
+
+    def accept(self, release: bytes) -> None:
+        """Take an owner's keys."""
+        self._enclave.call("accept", release)
+
+    def add_file(self, dataset: str, data: bytes) -> None:
+        """Take a sealed file."""
+        self._enclave.call("add_file", dataset, data)
+
+    def run(self) -> tuple[dict[str, bytes], bytes]:
+        """Run the analyses."""
+        results, receipt = self._enclave.call("run")
+        return results, receipt
 
 
 def example() -> Path:

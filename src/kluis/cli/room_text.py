@@ -34,8 +34,8 @@ def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
     return value, render.table(rows, ("", "AUC", "95 % interval"))
 
 
-def told(checked: CheckedReceipt) -> str:
-    """What a receipt proves, a line each."""
+def told(checked: CheckedReceipt, *, limits: bool = True) -> str:
+    """What a receipt proves, a line each; and what its level does not keep out."""
     statement, verdict = checked.statement, checked.verdict
     rows = [
         ("ok", "agreement", f"{statement.agreement[:32]}.., signed by all {len(checked.agreement.parties)}"),
@@ -45,10 +45,14 @@ def told(checked: CheckedReceipt) -> str:
     for consent in checked.consents:
         what = ", ".join(key.dataset for key in consent.keys)
         rows.append(("ok", "consent", f"{consent.party} released {what} at {consent.time:%H:%M:%S}"))
-    for used in statement.inputs:
-        rows.append(("ok", "input", f"{used.dataset} version {used.version}, sha256 {used.parts[0][:16]}.."))
+    rows += [
+        ("ok", "input", f"{used.dataset} version {used.version}, sha256 {used.parts[0][:16]}..")
+        for used in statement.inputs
+    ]
     for done in statement.analyses:
         said = f"{done.id}: at least {done.k} persons a number; hidden groups: {done.hidden}"
         rows.append(("ok", "result", said) if done.result else ("none", "result", f"{done.id}: {done.code}"))
+    if not limits:
+        return render.table(rows)
     lines = [render.table(rows), f"level {verdict.level}, which does not keep out"]
     return "\n".join([*lines, *(f"      {each}" for each in verdict.result.not_kept_out)])
