@@ -92,11 +92,12 @@ def _argument(where: str, hint: Any, word: str) -> Any:
 
 def _read(where: str, path: Path, read: Any) -> Any:
     try:
+        path.open("rb").close()  # Arrow does not say why it cannot open one
         return read(path)
     except OSError as error:
-        raise UsageError(f"{where}: {path}: {error.strerror or error}") from None
-    except ValueError as error:  # Arrow's own errors are ValueErrors
-        raise UsageError(f"{where}: {path}: want a Parquet file: {error}") from None
+        raise UsageError(f"{where}: {path}: {error.strerror}") from None
+    except ValueError:  # Arrow's own errors are ValueErrors
+        raise UsageError(f"{where}: {path}: want a Parquet file, got another") from None
 
 
 def _columns(table: Table) -> str:
@@ -109,7 +110,7 @@ def _columns(table: Table) -> str:
 
 
 def _shown(hint: Any) -> str:
-    if hint is None:
+    if hint in {None, type(None)}:
         return "None"
     return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
 
