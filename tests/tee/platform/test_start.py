@@ -1,0 +1,52 @@
+"""A platform is stopped and started again at once; neither gets in the other's way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kluis.tee.platform import places, start
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> places.Places:
+    """A home for a platform of this test alone."""
+    home = Path("/run" if os.geteuid() == 0 else tmp_path) / f"kluis-start-{os.getpid()}"
+    monkeypatch.setenv("KLUIS_HOME", str(home))
+    yield places.mine()
+    start.stop(places.mine())
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def test_restarted_at_once(own: places.Places) -> None:
+    """The one that ends leaves the next one's socket alone, and takes its own away."""
+    pids = set()
+    for _ in range(4):
+        start.start()
+        pids.add(start.ask(own, {"op": "status"})["pid"])
+        start.stop(own)
+        assert not own.socket.exists()
+    assert len(pids) == 4
+
+
+def test_started_twice_is_one(own: places.Places) -> None:
+    """A second start finds the first."""
+    start.start()
+    first = start.ask(own, {"op": "status"})["pid"]
+    start.start()
+    assert start.ask(own, {"op": "status"})["pid"] == first
+
+
+def test_mark_is_the_files_own(tmp_path: Path) -> None:
+    """A file put in another's place has another mark."""
+    path = tmp_path / "it"
+    assert places.mark(path) == []
+    path.touch()
+    first = places.mark(path)
+    assert places.mark(path) == first
+    path.unlink()
+    path.write_bytes(b"another")
+    assert places.mark(path) != first
