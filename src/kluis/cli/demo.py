@@ -63,14 +63,12 @@ def demo(
                 ]
                 found["attempts"] = [vars(each) for each in kept_out]
         if not brief:
-            _say(demo_text.heading(7, "What this level does NOT keep out: the machine's own root"))
+            _say(demo_text.heading(7, f"What level '{found['level']}' does NOT keep out"))
             found["limits"] = [vars(each) for each in _each(demo_limits.attempts(stage), limit=True)]
             _say(demo_text.heading(8, "What it was"))
-            _say(demo_text.paragraph(demo_text.CLOSING.format(k=stage.agreement.k_min)))
+            _say(demo_text.closing(found["level"], stage.agreement.k_min))
     finally:
-        stage.close()
-        if not running and not stage.platform.status()["enclaves"]:
-            stage.platform.stop()
+        stage.close(stop=not running)
     found["seconds"] = round(time.monotonic() - began, 1)
     if render.wants_json():
         render.out(found, "")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.cli import demo_cohort
 from kluis.errors import UnavailableError
+from kluis.formats.launch import LaunchConfiguration
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee import image, measure
 from kluis.tee.platform.client import Platform
 
+ENDING_SECONDS = 5.0
 OWNERS = {"clinic": "The clinic", "laboratory": "The laboratory"}
 
 
@@ -40,22 +43,32 @@ class Stage:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
-        self.example = example()
+        self.example = Path(shutil.copytree(example(), self.folder / "nafld"))
         self.platform = Platform.connect()
-        self.lacks = frozenset(self.platform.status()["missing"])
+        self.lacks: frozenset[str] = frozenset()
+        self._started: list[int] = []
         self.image = self.folder / "nafld.kluis"
         self.room: Room
         self.homes: dict[str, Home] = {}
         self.tables: dict[str, pl.DataFrame] = {}
         self.agreement: Agreement
 
-    def close(self) -> None:
-        """Remove what was made."""
+    def close(self, *, stop: bool) -> None:
+        """Remove what was made; and stop the platform, unless somebody else's enclave runs on it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        until = time.monotonic() + ENDING_SECONDS
+        while any(map(_lives, self._started)) and time.monotonic() < until:
+            time.sleep(0.05)
+        if stop and not self.platform.status()["enclaves"]:
+            self.platform.stop()
 
     def build(self) -> image.Built:
-        """Build the code that will run inside."""
-        return image.build(self.example, self.image, self.folder / "author.pem")
+        """Build the code that will run inside, and learn what this machine cannot give it."""
+        built = image.build(self.example, self.image, self.folder / "author.pem")
+        possible = frozenset({*self.platform.status()["missing"], "secret-memory"})
+        with load(self.image, insecure_allow_missing=possible) as enclave:
+            self.lacks = frozenset(LaunchConfiguration.parse(enclave.launch_configuration).missing)
+        return built
 
     def seal(self) -> dict[str, tuple[int, int]]:
         """Each owner makes keys and seals its table: bytes in clear, bytes sealed, by data set."""
@@ -116,7 +129,9 @@ class Stage:
 
     def start(self, path: Path | None = None) -> EnclaveProxy:
         """Start an enclave of the image, or of another."""
-        return load(path or self.image, insecure_allow_missing=self.lacks)
+        enclave = load(path or self.image, insecure_allow_missing=self.lacks)
+        self._started.append(enclave.pid)
+        return enclave
 
     def owner(self, party: str) -> Owner:
         """One owner's own client."""
@@ -191,6 +206,13 @@ def plain_process(stage: Stage, look: Callable[[int], int]) -> int:
         finally:
             process.kill()
             path.unlink()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return not Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith(("Z", "X"))
+    except OSError:
+        return False
 
 
 def now() -> datetime.datetime:

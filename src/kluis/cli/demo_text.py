@@ -22,11 +22,11 @@ enclave proves which code it is, on what kind of machine. That proof is called E
 ABSENT = "'{level}': Linux isolates this enclave; no processor does"
 CLOSING = """\
 What you saw: two owners got one answer from joined data, from code that both had agreed to, checked by \
-each on its own terms. Other users, the host program, whoever holds the files and root's ordinary tools got \
-nothing. The results name no person and no group of fewer than {k}.
+each on its own terms. Whoever holds the files got nothing. What this level keeps out on this machine: \
+{keeps_out}. The results name no person and no group of fewer than {k}.
 
-What you did not see: protection from this machine's own root. Evidence made here proves what ran to those \
-who trust root on this machine, and to nobody else. On hardware made for it (SGX, TDX, SEV-SNP, Nitro) the \
+What you did not see: protection from {lets_in}. Evidence made here proves what ran to those \
+who trust this machine's owner, and to nobody else. On hardware made for it (SGX, TDX, SEV-SNP, Nitro) the \
 processor's maker signs the evidence and the memory is closed to root; the code, the agreement, the checks \
 and the commands stay the ones you saw. Nor does any of it make a result true, a model good, or an analysis \
 harmless that the owners should not have agreed to."""
@@ -86,6 +86,14 @@ def level(name: str) -> list[str]:
         fact("keeps out", meaning.keeps_out),
         fact("lets in", "; ".join(meaning.lets_in)),
     ]
+
+
+def closing(name: str, k: int) -> str:
+    """What it was and what it was not, for a level."""
+    meaning = MEANINGS[ProtectionLevel(name)]
+    out = {ProtectionLevel.PROCESS_USER: "this user's other programs, or from root"}
+    lets_in = out.get(ProtectionLevel(name), "this machine's own root")
+    return paragraph(CLOSING.format(keeps_out=meaning.keeps_out, lets_in=lets_in, k=k))
 
 
 def lines(parts: Iterable[str]) -> str:
