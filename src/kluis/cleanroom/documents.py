@@ -5,6 +5,7 @@ Every hash and signature in a room is over these bytes. Spec: RFC 8785, JSON Can
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +20,13 @@ T = TypeVar("T", bound="Document")
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of a room's document: every field is named, unknown ones are refused."""
+    """A part of a room's document: every field is named, unknown ones are refused, times are UTC."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, datetime.datetime) and value.utcoffset() != datetime.timedelta(0):
+                raise ValueError(f"{name}: want a time in UTC, got {value}")
 
 
 def encode(document: Document) -> bytes:

@@ -150,6 +150,8 @@ class Home:
 
     def spend_nonce(self, nonce: bytes) -> bool:
         """Use a nonce up; false if it is not one of this party's, or was used."""
+        if len(nonce) != NONCE_SIZE:
+            return False
         try:
             (self.path / "nonces" / nonce.hex()).unlink()
         except FileNotFoundError:
