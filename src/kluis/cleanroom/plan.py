@@ -30,6 +30,7 @@ import msgspec
 
 from kluis.cleanroom import query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
+from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.room import RoomFile
 from kluis.cleanroom.terms import strictest_k
 from kluis.errors import FormatError
@@ -96,6 +97,7 @@ def draft(
     """Write the agreement that a plan stands for.
 
     Raises:
+        FormatError: a value is out of bounds.
         PolicyError: it contradicts itself, or an analysis asks for what a data set's terms do not allow.
     """
     created = now.replace(microsecond=0)
@@ -126,6 +128,7 @@ def draft(
         max_runs=plan.max_runs,
         any_owner_may_stop=True,
     )
+    agreement = decode(encode(agreement), Agreement, "agreement")  # holds every bound that a reader will
     check_analyses(agreement)
     return agreement
 

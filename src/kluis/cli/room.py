@@ -203,7 +203,7 @@ def run(
     ] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the others.")] = 60.0,
     insecure_allow_missing: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Start without a protection this machine lacks.")
+        list[str] | None, typer.Option(metavar="NAMES", help="Start without protections this machine lacks.")
     ] = None,
     homes: _Homes = None,
     json: render.Json = False,
@@ -240,7 +240,12 @@ def run(
                 each.begin(run_id)
 
         enclave = after.enter_context(
-            load(image, insecure_allow_missing=frozenset(insecure_allow_missing or ()))
+            load(
+                image,
+                insecure_allow_missing=frozenset(
+                    each for names in insecure_allow_missing or () for each in names.split(",")
+                ),
+            )
         )
         ended = conduct.conduct(
             cast("conduct.Enclave", enclave), opened, {**at_hand, **elsewhere}, collateral, begun
@@ -367,6 +372,10 @@ def _home(homes: Path | None, party: str, *, make: bool = False) -> Home:
 
 def _record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
     events.append(room.path / "events.jsonl", home, kind, subject, _now())
+
+
+def _names(given: list[str] | None) -> frozenset[str]:
+    return frozenset(name for one in given or () for name in one.split(",") if name)
 
 
 def _now() -> datetime.datetime:

@@ -1,0 +1,162 @@
+"""The host's part: it carries, and gains nothing; owners at hand, and owners elsewhere."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from pathlib import Path
+
+import pytest
+
+from kluis.cleanroom import conduct, mailbox
+from kluis.cleanroom.receipt import check_receipt
+from kluis.cleanroom.release import Owner, stop
+from kluis.cleanroom.room import Room
+from kluis.errors import KluisError, PolicyError, UnavailableError
+from tests.cleanroom import samples
+from tests.cleanroom.inprocess import InProcess
+from tests.cleanroom.platform import Attester, Platform
+
+NOW = samples.NOW + datetime.timedelta(hours=1)
+
+
+class Place:
+    """A room's folder that both owners have signed in, and a platform."""
+
+    def __init__(self, folder: Path) -> None:
+        self.platform = Platform(samples.NOW)
+        self.setting = samples.setting(folder / "homes", samples.code(root=self.platform.root()))
+        self.room = Room.create(folder / "room", "Sample", "Tests")
+        for dataset in self.setting.agreement.datasets:
+            home = self.setting.homes[dataset.owner]
+            self.room.join(home, self.setting.agreement.party(dataset.owner))
+            self.room.add_dataset(home, dataset, (self.setting.files[dataset.id],))
+        self.room.propose(self.setting.agreement)
+        for signature in self.setting.signed().signatures:
+            self.room.add_signature(signature)
+
+    def owner(self, name: str) -> Owner:
+        return Owner(self.setting.homes[name], self.room.signed(), self.room.stops())
+
+    def at_hand(self, *names: str) -> dict[str, conduct.Participant]:
+        return {name: conduct.AtHand(self.owner(name), lambda: NOW) for name in names}
+
+    def enclave(self, **change: object) -> InProcess:
+        return InProcess(Attester(self.platform, **change))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_both_at_hand(place: Place) -> None:
+    """A run leaves sealed results and a receipt that holds in the room's folder."""
+    ended = conduct.conduct(
+        place.enclave(), place.room, place.at_hand("clinic", "laboratory"), place.platform.collateral()
+    )
+    assert sorted(path.name for path in ended.folder.iterdir()) == [
+        "by-sex.sealed",
+        "death.sealed",
+        "receipt.json",
+    ]
+    assert place.room.runs() == (ended.run,)
+    assert (
+        check_receipt(place.room.receipt(ended.run), place.setting.agreement.hash).statement.run == ended.run
+    )
+
+
+def test_an_owner_is_absent(place: Place) -> None:
+    """Without every owner nothing begins, and who is missing is named."""
+    with pytest.raises(PolicyError) as caught:
+        conduct.conduct(place.enclave(), place.room, place.at_hand("clinic"), place.platform.collateral())
+    assert caught.value.message == "run: want every owner to take part, missing ['laboratory']"
+
+
+def test_stopped(place: Place) -> None:
+    """A stop in the folder ends it before an enclave is asked."""
+    signed = stop(place.setting.homes["laboratory"], place.setting.agreement, NOW)
+    participants = place.at_hand("clinic")
+    place.room.add_stop("laboratory", signed)
+    with pytest.raises(PolicyError) as caught:
+        conduct.conduct(place.enclave(), place.room, participants, place.platform.collateral())
+    assert caught.value.code == "stopped"
+
+
+def test_nothing_is_left_of_a_run_that_fails(place: Place) -> None:
+    """A run that an owner refuses leaves no file in the room."""
+    with pytest.raises(KluisError):
+        conduct.conduct(
+            place.enclave(debug=True),
+            place.room,
+            place.at_hand("clinic", "laboratory"),
+            place.platform.collateral(),
+        )
+    assert list((place.room.path / "runs").iterdir()) == []
+
+
+def _host(place: Place, enclave: InProcess, patience: float) -> conduct.Ended:
+    elsewhere = mailbox.Elsewhere(place.room, "laboratory", patience)
+    collateral = place.platform.collateral()
+    begun: list[str] = []
+
+    def announce(run: str) -> None:
+        begun.append(run)
+        mailbox.announce(place.room, place.setting.agreement.hash, run, collateral)
+        elsewhere.begin(run)
+
+    try:
+        participants = {**place.at_hand("clinic"), "laboratory": elsewhere}
+        return conduct.conduct(enclave, place.room, participants, collateral, announce)
+    finally:
+        for run in begun:
+            mailbox.withdraw(place.room, run)
+
+
+def test_an_owner_elsewhere(place: Place) -> None:
+    """An owner on another machine takes part through files, and nothing of the exchange stays."""
+    taken: list[str] = []
+
+    def laboratory() -> None:
+        taken.append(mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 10, lambda: NOW))
+
+    other = threading.Thread(target=laboratory)
+    other.start()
+    ended = _host(place, place.enclave(), 10)
+    other.join()
+    assert taken == [ended.run]
+    assert sorted(path.name for path in ended.folder.iterdir()) == [
+        "by-sex.sealed",
+        "death.sealed",
+        "receipt.json",
+    ]
+
+
+def test_an_owner_elsewhere_refuses(place: Place) -> None:
+    """The host of other code learns the code of the refusal alone; the owner sees why."""
+    seen: list[KluisError] = []
+
+    def laboratory() -> None:
+        try:
+            mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 10, lambda: samples.LATER)
+        except KluisError as error:
+            seen.append(error)
+
+    other = threading.Thread(target=laboratory)
+    other.start()
+    with pytest.raises(PolicyError) as caught:
+        _host(place, place.enclave(), 10)
+    other.join()
+    assert caught.value.message == "run: laboratory released no key (agreement_expired)"
+    assert seen[0].message.startswith("agreement: want a time from ")
+    assert list((place.room.path / "runs").iterdir()) == []
+
+
+def test_nobody_comes(place: Place) -> None:
+    """Waiting ends: for an owner who does not come, and for a host that is not there."""
+    with pytest.raises(UnavailableError) as caught:
+        _host(place, place.enclave(), 0.2)
+    assert caught.value.message == "run: waited 0.2 s for laboratory, got no laboratory.challenge.json"
+    with pytest.raises(UnavailableError) as none:
+        mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 0.2, lambda: NOW)
+    assert none.value.message == "run: no enclave waits for this agreement"

@@ -1,0 +1,123 @@
+"""From what one party writes to what all sign: every mistake is named before anyone signs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kluis.cleanroom import plan
+from kluis.cleanroom.explain import explain
+from kluis.cleanroom.room import RoomFile
+from kluis.cleanroom.terms_toml import read_terms
+from kluis.errors import FormatError, KluisError, PolicyError
+from tests.cleanroom import samples
+
+NAFLD = Path(__file__).parents[2] / "examples" / "nafld"
+PLAN = """
+expires_days = 30
+k_min = 7
+max_runs = 1
+[code]
+protection = ["process"]
+[[analysis]]
+kind = "sql"
+id = "by-sex"
+question = "How many?"
+inputs = ["people"]
+recipients = ["clinic"]
+max_rows = 10
+query = "SELECT sex, count(DISTINCT id) AS persons FROM people GROUP BY sex"
+"""
+TERMS = 'privacy_unit = "id"\nk_min = 9\nexpires_days = 10\n[allow]\nid = ["join"]\nage = ["group"]\n'
+
+
+def drafted(text: str, tmp_path: Path) -> str:
+    room = samples.setting(tmp_path)
+    file = RoomFile(kind="kluis-room/1", room=samples.ROOM, title="Sample", purpose="Tests")
+    image = plan.Image("11" * 32, "22" * 32, 31)
+    agreement = plan.draft(
+        file,
+        plan.read_plan(text),
+        room.agreement.parties,
+        room.agreement.datasets,
+        image,
+        ("PEM",),
+        samples.NOW,
+    )
+    return explain(agreement)
+
+
+def test_explained(tmp_path: Path) -> None:
+    """The one who signs reads who, what, which code, every use, every query and the group size that holds."""
+    said = drafted(PLAN, tmp_path)
+    assert "    age        integer   may be used to aggregate, filter, group, model" in said
+    assert "    secret     string    may be used to nothing" in said
+    assert "    lets out groups of at least 7 persons, at most 10 rows" in said
+    assert "    | SELECT sex, count(DISTINCT id) AS persons FROM people GROUP BY sex" in said
+    assert "  level    process; debug never; may lack: nothing" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("k_min = 7", "k_min = 1", "agreement: expected `int` >= 3 - at `$.k_min`"),
+        ('kind = "sql"', 'kind = "python"', "plan: invalid value 'python' - at `$.analysis[0].kind`"),
+        ("max_runs = 1", "", "plan: object missing required field `max_runs`"),
+        ("max_runs = 1", "max_runs = 1\ndebug = true", "plan: object contains unknown field `debug`"),
+        ("[code]", "[code", "plan: expected ']' at the end of a table declaration (at line 5, column 6)"),
+        ('protection = ["process"]', "", "plan: object missing required field `protection` - at `$.code`"),
+        ('inputs = ["people"]', 'inputs = ["labs"]', "query: people is not an input of this analysis"),
+        ('recipients = ["clinic"]', 'recipients = ["eve"]', "agreement: names no party 'eve'"),
+        ("GROUP BY sex", "GROUP BY secret", "query: secret may not group: want group, its owner allows []"),
+    ],
+)
+def test_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """Each mistake is refused, with its place or its reason."""
+    with pytest.raises(KluisError) as caught:
+        drafted(PLAN.replace(old, new), tmp_path)
+    assert caught.value.message == message
+
+
+def test_the_example_is_whole() -> None:
+    """The plan of the example reads, and names the analyses that the demo runs."""
+    assert [each.id for each in plan.read_plan((NAFLD / "plan.toml").read_text()).analysis] == [
+        "by-age",
+        "five-year-death",
+    ]
+
+
+def test_terms() -> None:
+    """A column that the terms do not name may be put to no use."""
+    terms = read_terms(TERMS, samples.people(), samples.NOW)
+    allowed = {column.name: column.allow for column in terms.columns}
+    assert allowed == {"id": ("join",), "age": ("group",), "sex": (), "died": (), "wage": (), "secret": ()}
+    assert terms.k_min == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "message"),
+    [
+        ('"group"', '"show"', FormatError, "terms: invalid enum value 'show' - at `$.allow[...][0]`"),
+        ("age =", "years =", PolicyError, None),
+        ("k_min = 9", "k_min = 2", FormatError, "terms: expected `int` >= 3 - at `$.k_min`"),
+        (
+            'privacy_unit = "id"',
+            'privacy_unit = "nr"',
+            PolicyError,
+            "terms: want privacy_unit to be a column, got 'nr'",
+        ),
+        (
+            'id = ["join"]',
+            'id = ["group"]',
+            PolicyError,
+            "terms: want privacy unit 'id' to allow at most join, got ['group']",
+        ),
+    ],
+)
+def test_terms_refused(old: str, new: str, kind: type[KluisError], message: str | None) -> None:
+    """Terms that contradict themselves or the table are not sealed under."""
+    with pytest.raises(kind) as caught:
+        read_terms(TERMS.replace(old, new), samples.people(), samples.NOW)
+    if message:
+        assert caught.value.message == message
