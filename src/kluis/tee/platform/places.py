@@ -57,6 +57,15 @@ def candidates() -> list[Places]:
     return [mine()] if os.environ.get("KLUIS_HOME") else list(dict.fromkeys((SYSTEM, mine())))
 
 
+def mark(path: Path) -> list[int]:
+    """What tells the file at ``path`` from any that stood or will stand there; empty where none does."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return []
+    return [found.st_dev, found.st_ino, found.st_ctime_ns]
+
+
 def prepare(places: Places, uid: int, gid: int) -> None:
     """Make the directories, and refuse ones that others could have prepared.
 

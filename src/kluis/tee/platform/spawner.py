@@ -22,12 +22,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kluis.tee.platform import places
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
-ORDER_DESCRIPTORS = 4
-INSIDE_DESCRIPTORS = (3, 4, 5, 6)
+ORDER_DESCRIPTORS = 4 + sandbox.MOST_GRANTED
 STDERR_BOUND = 16 * 1024
+INFO_FD = 8
 
 
 class Child:
@@ -179,10 +180,10 @@ class Spawner:
         )
         info_read, info_write = os.pipe()
         err_read, err_write = os.pipe()
-        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=8)
+        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=INFO_FD)
         # Sources first move above every target, or one dup2 would overwrite the next one's source.
         sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
-        targets = (*INSIDE_DESCRIPTORS, 2, 8)
+        targets = (*sandbox.inside_descriptors(len(descriptors)), 2, INFO_FD)
         null = os.open("/dev/null", os.O_RDWR)
         try:
             actions: list[Any] = [
@@ -279,9 +280,16 @@ def main(arguments: list[str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(settings["socket"])
+        _unlink_own(Path(settings["socket"]), settings["socket_mark"], settings["start_lock"])
     return 0
+
+
+def _unlink_own(path: Path, its: list[int], lock: str) -> None:
+    """Remove the socket, unless the next platform has put its own there already."""
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if places.mark(path) == its:
+            path.unlink()
 
 
 if __name__ == "__main__":

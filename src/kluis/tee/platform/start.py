@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,8 @@ USER: Final = "kluis"
 IDLE_SECONDS: Final = 30.0
 BACKLOG: Final = 64
 ANSWER_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 5.0
+START_LOCK: Final = "start.lock"
 
 
 def start(*, idle_seconds: float | None = None) -> Places:
@@ -72,7 +75,7 @@ def _ids() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _only_one(places: Places) -> Iterator[None]:
-    with open(places.runtime / "start.lock", "w") as lock:
+    with open(places.runtime / START_LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -123,6 +126,8 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
         "layers": str(places.layers),
         "state": str(places.state),
         "socket": str(places.socket),
+        "socket_mark": where.mark(places.socket),
+        "start_lock": str(places.runtime / START_LOCK),
         "listen": listener.fileno(),
         "uid": uid if own_uids else 0,
         "gid": gid if own_uids else 0,
@@ -142,7 +147,7 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
         namespaces += ["--user", "--map-root-user"]
     line = [*namespaces, sys.executable, "-I", "-m", "kluis.tee.platform.spawner", json.dumps(settings)]
     with open(places.runtime / "platform.log", "ab") as log:
-        subprocess.Popen(
+        spawner = subprocess.Popen(
             line,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -153,6 +158,9 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
         )
     listener.close()
     if not answers(places):
+        spawner.kill()
+        spawner.wait()
+        places.socket.unlink(missing_ok=True)
         raise UnavailableError(
             f"platform: did not start: {_last_words(places.runtime / 'platform.log')}",
             code="platform_start",
@@ -166,6 +174,10 @@ def _last_words(log: Path) -> str:
 
 
 def stop(places: Places) -> None:
-    """Stop a platform, and with it every enclave it runs; one that does not run is no error."""
+    """Stop a platform and every enclave it runs, and see it gone; one that does not run is no error."""
     with contextlib.suppress(OSError, UnavailableError):
+        its = where.mark(places.socket)
         ask(places, {"op": "stop"})
+        until = time.monotonic() + STOP_SECONDS
+        while where.mark(places.socket) == its and time.monotonic() < until:
+            time.sleep(0.005)
