@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from kluis import host
@@ -46,8 +48,9 @@ def run(
     missing: _Missing = None,
     json: render.Json = False,
 ) -> None:
-    """Start an image and make one call."""
-    declared = {one.name: one for one in interface_of(file).ecalls}
+    """Start an image and make one call. Ocalls that want no answer are shown on stderr; others fail."""
+    interface = interface_of(file)
+    declared = {one.name: one for one in interface.ecalls}
     if ecall is None:
         lines = [(arguments.signature_line(one), one.doc) for one in declared.values()]
         render.out([{"ecall": line, "doc": doc} for line, doc in lines], render.table(lines))
@@ -57,7 +60,10 @@ def run(
             f"{file}: ecall {ecall}: want one of {', '.join(declared) or 'none'}", hint=f"kluis run {file}"
         )
     given = arguments.parse(declared[ecall], args or [])
-    with host.load(file, timeout_seconds=timeout, insecure_allow_missing=_names(missing)) as enclave:
+    told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
+    with host.load(
+        file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=_names(missing)
+    ) as enclave:
         render.note(_line(enclave))
         try:
             result: Any = enclave.call(ecall, *given)
@@ -107,6 +113,13 @@ def attest(
     )
 
 
+def _tell(name: str) -> Callable[..., None]:
+    """Serve an ocall that wants no answer: by showing it."""
+    return lambda *arguments: render.note(
+        f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]
+    )
+
+
 def _names(given: list[str] | None) -> frozenset[str]:
     return frozenset(name for one in given or () for name in one.split(",") if name)
 
@@ -129,4 +142,5 @@ def _payload(path: Path | None) -> bytes:
 
 
 MAX_NONCE = 64
+MAX_SHOWN = 500
 MAX_PAYLOAD = 128 * 1024

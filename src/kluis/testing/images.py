@@ -1,0 +1,35 @@
+"""Real images for tests: built once a session, started in the process TEE of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kluis.tee import image
+
+__all__ = ["ALLOWED", "built"]
+
+ALLOWED = frozenset() if os.geteuid() == 0 else frozenset({"secret-memory"})
+"""What may be missing: nothing for root; what an ordinary user's limits withhold for others."""
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Builds a folder into an image, once: ``built(folder)``; all are signed by one author."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed: apt-get install bubblewrap")
+    place = tmp_path_factory.mktemp("images")
+    made: dict[Path, Path] = {}
+
+    def build(folder: Path, *, debug: bool = False) -> Path:
+        if folder not in made:
+            out = place / f"{len(made)}.kluis"
+            image.build(folder, out, place / "author.pem", debug)
+            made[folder] = out
+        return made[folder]
+
+    return build
