@@ -21,7 +21,7 @@ from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.cli import render
 from kluis.cli.room_text import shown, told
-from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from kluis.host import load
 from kluis.tee import measure
 from kluis.tee.platform.client import Platform
@@ -62,6 +62,10 @@ def init(
     json: render.Json = False,
 ) -> None:
     """Make a room, or join one; makes your keys where you have none."""
+    chosen = tuple(role or ("owner", "recipient"))
+    unknown = sorted(set(chosen) - set(get_args(Role)))
+    if unknown:
+        raise UsageError(f"role: want one of {sorted(get_args(Role))}, got {unknown}")
     if not (room / "room.json").exists():
         if not title or not purpose:
             raise UsageError(
@@ -70,10 +74,6 @@ def init(
         Room.create(room, title, purpose)
     opened = Room(room)
     home = _home(homes, party, make=True)
-    chosen = tuple(role or ("owner", "recipient"))
-    unknown = sorted(set(chosen) - set(get_args(Role)))
-    if unknown:
-        raise UsageError(f"role: want one of {sorted(get_args(Role))}, got {unknown}")
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
     _record(opened, home, "party.joined", party)
     value = {"room": opened.file.room, "party": party, "keys": str(home.path), "roles": sorted(chosen)}
@@ -92,7 +92,7 @@ def seal(
     """Encrypt a data set for a room, under your terms; the key stays with you."""
     opened, home = Room(room), _home(homes, party)
     table = datasets.read_plain(_bytes(file), str(file))
-    agreed = terms_toml.read_terms(_bytes(terms).decode(), table, _now())
+    agreed = terms_toml.read_terms(_text(terms), table, _now())
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
     sealed = datasets.seal(table, key, opened.file.room, dataset, version, agreed)
@@ -141,7 +141,7 @@ def propose(
     roots = [_bytes(path) for path in root] if root else [Platform.connect().root_pem()]
     agreement = plan.draft(
         opened.file,
-        plan.read_plan(_bytes(plan_file).decode()),
+        plan.read_plan(_text(plan_file)),
         opened.parties(),
         opened.datasets(),
         identity,
@@ -242,9 +242,7 @@ def run(
         enclave = after.enter_context(
             load(
                 image,
-                insecure_allow_missing=frozenset(
-                    each for names in insecure_allow_missing or () for each in names.split(",")
-                ),
+                insecure_allow_missing=_names(insecure_allow_missing),
             )
         )
         ended = conduct.conduct(
@@ -387,3 +385,10 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: want text, found a byte that is not UTF-8 at {error.start:#x}") from error

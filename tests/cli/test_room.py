@@ -1,0 +1,171 @@
+"""``kluis room`` as people use it: two owners, their commands, a real enclave, and what each mistake says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kluis.cli.main import run
+from kluis.testing.images import ALLOWED, built
+from tests.cleanroom import samples
+
+__all__ = ["built"]
+
+NAFLD = Path(__file__).parents[2] / "examples" / "nafld"
+LACKS = json.dumps(sorted(ALLOWED))
+PLAN = f"""
+expires_days = 30
+k_min = 5
+max_runs = 2
+[code]
+protection = ["process", "process-user"]
+lacks = {LACKS}
+[[analysis]]
+kind = "sql"
+id = "by-sex"
+question = "How many, and what value, by sex?"
+inputs = ["people", "labs"]
+recipients = ["clinic"]
+max_rows = 10
+query = "SELECT p.sex, count(DISTINCT p.id) AS persons FROM people p JOIN labs l ON p.id = l.id GROUP BY sex"
+"""
+TERMS = """
+privacy_unit = "id"
+k_min = 5
+expires_days = 60
+[allow]
+id = ["join"]
+"""
+
+
+class People:
+    """Two owners at one machine; each command is one of theirs."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.room, self._capsys = folder, folder / "room", capsys
+        samples.people().write_parquet(folder / "people.parquet")
+        samples.labs().write_parquet(folder / "labs.parquet")
+        (folder / "people.toml").write_text(TERMS + 'sex = ["group"]\n')
+        (folder / "labs.toml").write_text(TERMS)
+        (folder / "plan.toml").write_text(PLAN)
+
+    def __call__(self, command: str, *rest: object) -> tuple[int, str, str]:
+        homes = () if command == "receipt" else ("--home", str(self.folder / "homes"))
+        code = run(["room", command, str(self.room), *map(str, rest), *homes])
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+    def seal(self) -> None:
+        assert self("init", "--as", "clinic", "--title", "Sample", "--purpose", "Tests")[0] == 0
+        assert self("init", "--as", "laboratory", "--role", "owner")[0] == 0
+        for party, name in (("clinic", "people"), ("laboratory", "labs")):
+            file, terms = self.folder / f"{name}.parquet", self.folder / f"{name}.toml"
+            assert self("seal", file, "--as", party, "--dataset", name, "--terms", terms)[0] == 0
+
+
+@pytest.fixture
+def people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> People:
+    return People(tmp_path, capsys)
+
+
+def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> None:
+    """Two owners make, seal, propose, approve, run and open; the receipt holds, and any owner stops it."""
+    image = built(NAFLD)
+    people.seal()
+    code, out, _ = people(
+        "propose", "--as", "clinic", "--plan", people.folder / "plan.toml", "--image", image
+    )
+    assert code == 0
+    assert "    lets out groups of at least 5 persons, at most 10 rows" in out
+
+    code, _, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory")
+    assert code == 6
+    assert "want a signature of every party, missing ['laboratory']" in err
+
+    code, out, err = people("approve", "--as", "laboratory", "--yes", "--json")
+    assert (code, json.loads(out)["missing"]) == (0, [])
+    allow = [f"--insecure-allow-missing={','.join(ALLOWED)}"] if ALLOWED else []
+    code, out, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory", "--json", *allow)
+    assert code == 0, err
+    assert [each["code"] for each in json.loads(out)["analyses"]] == ["ok"]
+
+    code, out, _ = people("open", "--as", "clinic", "--json")
+    assert (code, json.loads(out)["by-sex"]) == (
+        0,
+        [{"sex": "f", "persons": 86}, {"sex": "m", "persons": 86}],
+    )
+    code, _, err = people("open", "--as", "laboratory")
+    assert (code, err.splitlines()[0][-39:]) == (6, "no result of it is sealed to laboratory")
+
+    code, out, _ = people("receipt", "--json")
+    proof = json.loads(out)
+    assert (code, proof["level"] in ("process", "process-user"), bool(proof["not_kept_out"])) == (
+        0,
+        True,
+        True,
+    )
+
+    assert people("approve", "--as", "laboratory", "--stop")[0] == 0
+    code, _, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory")
+    assert code == 6
+    assert "stopped it" in err
+
+
+def test_other_code_is_not_proposed_unsigned(people: People, tmp_path: Path) -> None:
+    """A file that is no image is a format error, whose sentence names it."""
+    people.seal()
+    other = tmp_path / "x.kluis"
+    other.write_bytes(b"not an image")
+    code, _, err = people(
+        "propose", "--as", "clinic", "--plan", people.folder / "plan.toml", "--image", other
+    )
+    assert code == 3
+    assert err.startswith("kluis: error: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["open", "--as", "clinic"], 7, "is not a room"),
+        (["init", "--as", "clinic"], 2, "init: a new room wants a title and a purpose"),
+    ],
+)
+def test_no_room_yet(people: People, command: list[str], code: int, message: str) -> None:
+    """Without a room, each command says what makes one."""
+    got, _, err = people(*command)
+    assert got == code
+    assert message in err
+    assert "kluis: hint: " in err
+
+
+def test_mistakes(people: People) -> None:
+    """Each mistake has the exit code of its kind, and a sentence that says what was wanted."""
+    people.seal()
+    file, terms = people.folder / "people.parquet", people.folder / "people.toml"
+    cases: list[tuple[list[object], int, str]] = [
+        (["open", "--as", "clinic"], 7, "no run has ended here"),
+        (["receipt"], 7, "no run has ended here"),
+        (["approve", "--as", "laboratory"], 7, "no agreement is proposed"),
+        (["open", "--as", "eve"], 7, "party eve: no keys in"),
+        (["init", "--as", "eve", "--role", "king"], 2, "role: want one of"),
+        (["seal", "/nonexistent", "--as", "clinic", "--dataset", "x", "--terms", terms], 2, "cannot be read"),
+        (["seal", terms, "--as", "clinic", "--dataset", "x", "--terms", terms], 3, "want a Parquet file"),
+        (["seal", file, "--as", "clinic", "--dataset", "x", "--terms", file], 3, "want text, found a byte"),
+    ]
+    for command, code, message in cases:
+        got, out, err = people(*map(str, command))
+        assert (got, out) == (code, ""), err
+        assert message in err
+
+
+def test_a_second_version(people: People) -> None:
+    """Sealing again makes a version, with a key of its own; the first stays as it was."""
+    people.seal()
+    first = (people.room / "datasets" / "people.v1.0.parquet").read_bytes()
+    file, terms = people.folder / "people.parquet", people.folder / "people.toml"
+    code, out, _ = people("seal", file, "--as", "clinic", "--dataset", "people", "--terms", terms, "--json")
+    assert (code, json.loads(out)["version"]) == (0, 2)
+    assert (people.room / "datasets" / "people.v1.0.parquet").read_bytes() == first
