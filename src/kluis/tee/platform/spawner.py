@@ -180,10 +180,10 @@ class Spawner:
         )
         info_read, info_write = os.pipe()
         err_read, err_write = os.pipe()
-        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=INFO_FD)
+        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=8)
         # Sources first move above every target, or one dup2 would overwrite the next one's source.
         sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
-        targets = (*sandbox.inside_descriptors(len(descriptors)), 2, INFO_FD)
+        targets = (*INSIDE_DESCRIPTORS, 2, 8)
         null = os.open("/dev/null", os.O_RDWR)
         try:
             actions: list[Any] = [
