@@ -26,9 +26,9 @@ from kluis.tee.platform import places
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
-ORDER_DESCRIPTORS = 4 + sandbox.MOST_GRANTED
+ORDER_DESCRIPTORS = 4
+INSIDE_DESCRIPTORS = (3, 4, 5, 6)
 STDERR_BOUND = 16 * 1024
-INFO_FD = 8
 
 
 class Child:
