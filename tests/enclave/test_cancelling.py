@@ -24,13 +24,18 @@ def end(running: Running, call: int) -> bool:
     return False
 
 
+def busy(seconds: float) -> None:
+    """Compute; a function of its own, since Python 3.13 leaves a loop's last jump out of the try around it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
 def work(running: Running, call: int, seconds: float) -> bool:
     """One call: whether it ran to its end."""
     try:
         begin(running, call)
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            pass
+        busy(seconds)
         return end(running, call)
     except CancelInterrupt:
         end(running, call)

@@ -43,7 +43,7 @@ def test_what_is_there() -> None:
         ".pyc",
         "_testcapi",
         "_tkinter",
-        "/readline.",
+        "lib-dynload/readline.",
     ],
 )
 def test_what_is_left_out(part: str) -> None:
