@@ -4,9 +4,9 @@ import json
 
 import workload
 
-from kluis.enclave import Enclave
+from kluis.enclave import Enclave, Table
 
-app = Enclave("bench-science", product_id=103, svn=1, max_message_bytes=1 << 30)
+app = Enclave("bench-science", product_id=103, svn=1)
 
 
 @app.ecall
@@ -16,9 +16,12 @@ def group_by(rows: int, threads: int) -> list[float]:
 
 
 @app.ecall
-def sealed_query(sealed: bytes, key: bytes) -> bytes:
-    """Decrypt a Parquet file, query it, and seal the answer under the same key."""
-    return workload.sealed_query(sealed, key)
+def sealed_query(sealed: Table, key: bytes) -> bytes:
+    """Decrypt a Parquet file, query it, and seal the answer under the same key.
+
+    The file is the one value of a table's one column: a table crosses in one copy, bytes in two.
+    """
+    return workload.sealed_query(sealed.arrow.column(0).chunk(0).buffers()[2].to_pybytes(), key)
 
 
 @app.ecall

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 RUNS = 5
 GROUP_BY = "SELECT g, count(*) AS n, sum(v) AS s, avg(v) AS a FROM t GROUP BY g ORDER BY g"
 QUERY = (
-    "SELECT g, count(*) AS n, sum(a) AS a, sum(b) AS b, max(c) AS c, min(d) AS d FROM t GROUP BY g ORDER BY g"
+    "SELECT g, count(*) AS n, max(person) AS p, avg(a) AS a, avg(b) AS b, min(day) AS first "
+    "FROM t WHERE flag GROUP BY g ORDER BY g"
 )
 
 
@@ -50,17 +51,16 @@ def group_by(rows: int, threads: int) -> list[float]:
 
 
 def table(rows: int) -> polars.DataFrame:
-    """A table of ``rows`` by six columns."""
-    at = numpy.arange(rows, dtype=numpy.int64)
+    """A table of ``rows`` by six columns, as a laboratory has it: person, test, day, two values, a flag."""
     spread = numpy.random.default_rng(7)
     return polars.DataFrame(
         {
-            "g": (at * 2654435761 % 1000).astype(numpy.int32),
-            "a": spread.normal(size=rows),
-            "b": spread.normal(size=rows),
-            "c": spread.integers(0, 1 << 40, rows),
-            "d": spread.integers(0, 1 << 20, rows).astype(numpy.int32),
-            "e": spread.integers(0, 2, rows).astype(numpy.bool_),
+            "person": numpy.arange(rows, dtype=numpy.int64) // 23,
+            "g": spread.integers(0, 1000, rows).astype(numpy.int32),
+            "day": spread.integers(0, 5000, rows).astype(numpy.int32),
+            "a": spread.normal(50, 10, rows).round(1),
+            "b": spread.normal(120, 15, rows).round(0),
+            "flag": spread.integers(0, 2, rows).astype(numpy.bool_),
         }
     )
 
@@ -80,11 +80,10 @@ def sealed_query(data: bytes, key: bytes) -> bytes:
         warnings.simplefilter("ignore")  # polars says that the interface may change
         t = polars.read_parquet(
             io.BytesIO(data),
-            columns=["g", "a", "b", "c", "d"],
             decryption=polars.ParquetDecryptionProperties(footer_key=key),
         )
     connection = connect(2)
-    connection.register("t", t)
+    connection.register("t", t.to_arrow())
     answer = polars.DataFrame(connection.sql(QUERY).to_arrow_table())
     connection.close()
     out = io.BytesIO()
