@@ -25,7 +25,7 @@ def end(running: Running, call: int) -> bool:
 
 
 def busy(seconds: float) -> None:
-    """Compute; a function of its own, since Python 3.13 leaves a loop's last jump out of the try around it."""
+    """Compute; its own function, since Python 3.13 leaves a loop's last jump out of the try around it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
