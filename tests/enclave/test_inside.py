@@ -41,6 +41,7 @@ def test_reads() -> None:
         launch_configuration=jcs.dumps(CONFIGURATION),
         level="process",
         debug=False,
+        sockets={},
     )
 
 

@@ -27,15 +27,19 @@ if TYPE_CHECKING:
         verify_report,
     )
     from kluis.enclave.counters import Counter, counter
+    from kluis.enclave.grants import granted_socket, insecure_raw_quote
     from kluis.enclave.sealing import seal, unseal
 
 __all__ = [
-    "Counter", "Enclave", "Evidence", "LocalReport", "Peer", "Table", "counter", "open_sealed", "quote",
-    "receipt_offer", "release_offer", "report", "seal", "sign_receipt", "target_info", "unseal",
-    "verify_report",
+    "Counter", "Enclave", "Evidence", "LocalReport", "Peer", "Table", "counter", "granted_socket",
+    "insecure_raw_quote", "open_sealed", "quote", "receipt_offer", "release_offer", "report", "seal",
+    "sign_receipt", "target_info", "unseal", "verify_report",
 ]  # fmt: skip
 
-_HOMES = {"Counter": "counters", "counter": "counters", "seal": "sealing", "unseal": "sealing"}
+_HOMES = {
+    "Counter": "counters", "counter": "counters", "granted_socket": "grants", "insecure_raw_quote": "grants",
+    "seal": "sealing", "unseal": "sealing",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,7 @@ class Launch(msgspec.Struct, frozen=True):
         launch_configuration: canonical JSON, whose SHA-512 is CONFIGID.
         level: the protection level of this launch.
         debug: whether host and people may look in.
+        sockets: grants such as ``listen:web`` that the host brought a socket for, and its descriptor.
     """
 
     entry: str
@@ -42,6 +43,7 @@ class Launch(msgspec.Struct, frozen=True):
     launch_configuration: bytes
     level: str
     debug: bool
+    sockets: dict[str, int]
 
     @classmethod
     def read(cls, descriptor: int) -> Launch:
@@ -67,6 +69,7 @@ class Launch(msgspec.Struct, frozen=True):
                 launch_configuration=bytes(found.launch_configuration),
                 level=found.level,
                 debug=found.debug,
+                sockets=found.sockets,
             )
         except (msgspec.MsgspecError, ValueError) as error:
             raise FormatError(f"{WHAT}: {error}") from None
@@ -133,6 +136,7 @@ class _Document(msgspec.Struct):
     launch_configuration: msgspec.Raw
     level: str
     debug: bool
+    sockets: dict[str, int] = {}
 
 
 WHAT = "launch document"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,7 @@ def load(
     timeout_seconds: float | None = None,
     start_seconds: float = START_SECONDS,
     insecure_allow_missing: frozenset[str] = frozenset(),
+    sockets: Mapping[str, socket.socket] | None = None,
     platform: Platform | None = None,
 ) -> EnclaveProxy:
     """Start an image, and wait until its application is loaded.
@@ -39,6 +42,7 @@ def load(
         timeout_seconds: of each call; None is for ever. ``enclave.name.within(s)`` is for one call.
         start_seconds: how long the start may take.
         insecure_allow_missing: protections that this machine may lack; written into the evidence.
+        sockets: by grant, such as ``listen:web``: open sockets that the enclave gets a duplicate of.
         platform: whose enclave it becomes; by default this machine's, started if none runs.
 
     Returns:
@@ -54,7 +58,9 @@ def load(
     manifest, document = _read(Path(path))
     declared = interface.parse(document)
     functions = functions_of(ocalls)
-    process = (platform or Platform.connect()).launch(path, allow_missing=insecure_allow_missing)
+    process = (platform or Platform.connect()).launch(
+        path, allow_missing=insecure_allow_missing, sockets=sockets
+    )
     try:
         if process.image_id != sha256(manifest):
             raise AuthenticityError(

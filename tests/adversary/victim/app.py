@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from kluis.enclave import Enclave, counter, quote, seal, unseal
+from kluis.enclave import Enclave, counter, granted_socket, insecure_raw_quote, quote, seal, unseal
 
 app = Enclave("victim", product_id=66, svn=2)
 held: list[bytes] = []
@@ -180,6 +180,21 @@ def count(name: str, up: bool) -> list[str]:
     """Read or raise a counter: its value, and who would notice a rollback."""
     reading = counter(name).increment() if up else counter(name).read()
     return [str(reading.value), reading.witness]
+
+
+@app.ecall
+def serve_one(grant: str) -> bytes:
+    """Accept one connection on a granted socket, answer it, and tell what it said."""
+    with granted_socket(grant) as listener, listener.accept()[0] as peer:
+        said = peer.recv(100)
+        peer.sendall(said.upper())
+        return said
+
+
+@app.ecall
+def raw_quote(report_data: bytes) -> bytes:
+    """Ask for a quote of bytes of the host's choosing."""
+    return insecure_raw_quote(report_data)
 
 
 @app.ecall

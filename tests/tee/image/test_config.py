@@ -75,7 +75,7 @@ def test_everything(tmp_path: Path) -> None:
         ),
         (
             'grants = ["internet"]',
-            "kluis.toml: grants: want insecure_jit, insecure_raw_report_data, scratch, table, "
+            "kluis.toml: grants: want insecure_jit, insecure_raw_report_data, table, "
             "connect:NAME, listen:NAME, got 'internet'",
         ),
     ],

@@ -39,19 +39,19 @@ def test_reads_what_was_written() -> None:
         ("interface", "", "manifest.interface: want a SHA-256 in hex, got ''"),
         (
             "grants",
-            ["table", "scratch"],
-            "manifest.grants: want sorted and unique, got \"['table', 'scratch']\"",
+            ["table", "listen:web"],
+            "manifest.grants: want sorted and unique, got \"['table', 'listen:web']\"",
         ),
         (
             "grants",
             ["network"],
-            "manifest.grants: want insecure_jit, insecure_raw_report_data, scratch, table, "
+            "manifest.grants: want insecure_jit, insecure_raw_report_data, table, "
             "connect:NAME, listen:NAME, got 'network'",
         ),
         (
             "grants",
             ["listen:"],
-            "manifest.grants: want insecure_jit, insecure_raw_report_data, scratch, table, "
+            "manifest.grants: want insecure_jit, insecure_raw_report_data, table, "
             "connect:NAME, listen:NAME, got 'listen:'",
         ),
         ("env", {"A=B": "x"}, "manifest.env: want NAME: text without NUL, got 'A=B'"),

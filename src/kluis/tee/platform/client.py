@@ -9,6 +9,7 @@ import os
 import queue
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -112,8 +113,19 @@ class Platform:
             raise UnavailableError("platform: none runs", code="no_platform", hint="kluis platform start")
         return cls(starting.start(idle_seconds=starting.IDLE_SECONDS))
 
-    def launch(self, path: Path | str, *, allow_missing: frozenset[str] = frozenset()) -> Launched:
+    def launch(
+        self,
+        path: Path | str,
+        *,
+        allow_missing: frozenset[str] = frozenset(),
+        sockets: Mapping[str, socket.socket] | None = None,
+    ) -> Launched:
         """Start the image at ``path``.
+
+        Args:
+            path: of the image.
+            allow_missing: names of protections that this machine may lack.
+            sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
 
         Raises:
             KluisError: as ``kluis.tee.platform.launch.Launcher.launch``; UsageError where no file is.
@@ -126,8 +138,10 @@ class Platform:
             ) from None
         connection = self._connect()
         try:
-            request = {"op": "launch", "allow_missing": sorted(allow_missing)}
-            socket.send_fds(connection, [json.dumps(request).encode()], [image])
+            given = dict(sockets or {})
+            request = {"op": "launch", "allow_missing": sorted(allow_missing), "sockets": list(given)}
+            handed = [image, *(end.fileno() for end in given.values())]
+            socket.send_fds(connection, [json.dumps(request).encode()], handed)
             data, descriptors, _, _ = socket.recv_fds(connection, MAX_ANSWER, 2)
             answer = self._checked(data)
         except BaseException:

@@ -11,6 +11,7 @@ ends of the enclave's channels away. The connection that launched an enclave is 
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import json
 import os
@@ -30,10 +31,15 @@ from kluis.tee.platform.launch import Launcher, Running
 from kluis.tee.platform.orders import Orders
 from kluis.tee.platform.quoting import PlatformKeys
 from kluis.tee.platform.session import Root
+from kluis.tee.process.sandbox import MOST_GRANTED
 
 LISTEN_FD, ORDERS_FD = 3, 4
 MAX_REQUEST = 16 * 1024
 CREDENTIALS = 12
+MOST_CONNECTIONS = 384
+MOST_EACH = 128
+"""Connections at once, of all users and of one: each is a thread, and without threads nobody is served."""
+STACK_BYTES = 1 << 20
 
 
 def load_root(state: Path, level: str, version: bytes) -> Root:
@@ -64,7 +70,7 @@ class Daemon:
         self._launcher = launcher
         self._root = root
         self._lacks = lacks
-        self._connections = 0
+        self._connections: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._started = datetime.now(UTC)
@@ -77,26 +83,46 @@ class Daemon:
         while not self._stop.is_set():
             if poll.poll(500):
                 quiet = 0.0
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._host, args=(connection,), daemon=True).start()
-            elif self._connections == 0:
+                self._accept()
+            elif not self._connections:
                 quiet += 0.5
                 if idle_seconds is not None and quiet >= idle_seconds:
                     return
 
-    def _host(self, connection: socket.socket) -> None:
+    def _accept(self) -> None:
+        """Serve one more host in a thread of its own, or hang up on one too many."""
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # no descriptor is left, or the host is gone again
+            self._stop.wait(0.05)
+            return
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS)
+        user = int.from_bytes(raw[4:8], "little")
         with self._lock:
-            self._connections += 1
+            if self._connections.total() >= MOST_CONNECTIONS or self._connections[user] >= MOST_EACH:
+                connection.close()
+                return
+            self._connections[user] += 1
+        try:
+            threading.Thread(target=self._host, args=(connection, user), daemon=True).start()
+        except RuntimeError:  # no memory is left for its stack
+            self._gone(connection, user)
+
+    def _gone(self, connection: socket.socket, user: int) -> None:
+        connection.close()
+        with self._lock:
+            self._connections[user] -= 1
+            self._connections += collections.Counter()  # forgets the users that have none
+
+    def _host(self, connection: socket.socket, user: int) -> None:
         mine: list[Running] = []
         try:
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS)
-            user = int.from_bytes(raw[4:8], "little")
             while True:
-                data, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
+                data, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1 + MOST_GRANTED)
                 if not data:
                     return
                 try:
-                    self._one(connection, json.loads(data), descriptors, user, mine)
+                    self._one(connection, _parse(data), descriptors, user, mine)
                 finally:
                     for fd in descriptors:
                         os.close(fd)
@@ -105,9 +131,7 @@ class Daemon:
         finally:
             for running in mine:
                 self._launcher.kill(running.name)
-            connection.close()
-            with self._lock:
-                self._connections -= 1
+            self._gone(connection, user)
 
     def _one(
         self,
@@ -164,18 +188,23 @@ class Daemon:
         mine: list[Running],
         ends: list[socket.socket],
     ) -> dict[str, Any]:
-        if len(descriptors) != 1:
-            raise UsageError(f"launch: want one descriptor, the image's, got {len(descriptors)}")
-        allowed = request.get("allow_missing", [])
-        if not isinstance(allowed, list) or not all(isinstance(name, str) for name in allowed):
-            raise UsageError("launch: allow_missing: want a list of names")
+        allowed, names = (_names(request, field) for field in ("allow_missing", "sockets"))
+        if len(descriptors) != 1 + len(names):
+            want = f"the image's and {len(names)} sockets'"
+            raise UsageError(f"launch: descriptors: want {want}, got {len(descriptors)}")
 
         def ended(status: int, words: str) -> None:
+            # The thread that calls this hears of every enclave's end: it waits for no host to read.
+            event = json.dumps({"event": "exited", "status": status, "words": words}).encode()
             with contextlib.suppress(OSError):
-                connection.send(json.dumps({"event": "exited", "status": status, "words": words}).encode())
+                connection.send(event, socket.MSG_DONTWAIT)
 
         running = self._launcher.launch(
-            descriptors[0], user=user, allow_missing=frozenset(allowed), ended=ended
+            descriptors[0],
+            user=user,
+            allow_missing=frozenset(allowed),
+            granted=list(zip(names, descriptors[1:], strict=True)),
+            ended=ended,
         )
         mine.append(running)
         ends += [running.calls, running.control]
@@ -203,9 +232,28 @@ class Daemon:
         }
 
 
+def _names(request: dict[str, Any], field: str) -> list[str]:
+    value = request.get(field, [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"launch: {field}: want a list of names")
+    return value
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """Read a request; ValueError where it is no JSON object."""
+    try:
+        request = json.loads(data)
+    except RecursionError:
+        raise ValueError("request: is nested too deeply") from None
+    if not isinstance(request, dict):
+        raise ValueError(f"request: want an object, got {type(request).__name__}")
+    return request
+
+
 def main() -> int:
     """Entry of the daemon, called by the launcher."""
     os.umask(0o077)
+    threading.stack_size(STACK_BYTES)
     settings = json.loads(os.environ["KLUIS_PLATFORM_SETTINGS"])
     lacks = frozenset(settings["lacks"])
     root = load_root(Path.cwd(), settings["level"], bytes.fromhex(settings["version"]))

@@ -12,17 +12,18 @@ import dataclasses
 import os
 import secrets
 import socket
+import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kluis.errors import KluisError, UnavailableError
+from kluis.errors import KluisError, UnavailableError, UsageError
 from kluis.formats import jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
-from kluis.tee.platform import holding, session
+from kluis.tee.platform import holding, session, sockets
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
 from kluis.tee.platform.orders import Orders
@@ -91,7 +92,13 @@ class Launcher:
         self._orders.send(order, [blob])
 
     def launch(
-        self, image: int, *, user: int, allow_missing: frozenset[str], ended: Callable[[int, str], None]
+        self,
+        image: int,
+        *,
+        user: int,
+        allow_missing: frozenset[str],
+        granted: Sequence[tuple[str, int]],
+        ended: Callable[[int, str], None],
     ) -> Running:
         """Start the image in the open file ``image``.
 
@@ -99,6 +106,7 @@ class Launcher:
             image: a descriptor; read here, and not kept.
             user: who asks, as the kernel says.
             allow_missing: names of protections that may be missing.
+            granted: grants such as ``listen:web``, each with the socket that the host hands over.
             ended: called with exit status and the launcher's last words.
 
         Raises:
@@ -106,6 +114,8 @@ class Launcher:
             PolicyError: the operator does not let it run.
             UnavailableError: this machine lacks something that was not granted to lack.
         """
+        if not stat.S_ISREG(os.fstat(image).st_mode):
+            raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
         with open(os.dup(image), "rb") as file:
             read = images.read_image(file)
         images.launchable(read)
@@ -119,6 +129,7 @@ class Launcher:
             running=len(self.running),
         )
         self._check_launcher(read)
+        sockets.check(granted, frozenset(manifest.grants))
         missing = self._missing(manifest.heap_bytes, allow_missing)
         for layer in read.layers:
             self._holding.hold(image, layer)
@@ -140,7 +151,7 @@ class Launcher:
             cpusvn=CPUSVN,
             configuration=configuration,
         )
-        return self._start(read, who, signed.debug, ended)
+        return self._start(read, who, signed.debug, granted, ended)
 
     def _check_launcher(self, read: images.Image) -> None:
         """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
@@ -171,7 +182,12 @@ class Launcher:
         return frozenset(lacks)
 
     def _start(
-        self, read: images.Image, who: Identity, debug: bool, ended: Callable[[int, str], None]
+        self,
+        read: images.Image,
+        who: Identity,
+        debug: bool,
+        granted: Sequence[tuple[str, int]],
+        ended: Callable[[int, str], None],
     ) -> Running:
         manifest, name = read.manifest, secrets.token_hex(8)
         stdlib = f"/k/python/lib/python{'.'.join(manifest.python.split('.')[:2])}"
@@ -194,11 +210,20 @@ class Launcher:
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         session.expect_credentials(pairs[2][0])
-        document = self._document(read, who, debug)
+        document = self._document(read, who, debug, [name for name, _ in granted])
         inside = [pair[1] for pair in pairs]
+        gone = threading.Event()
+
+        def told(status: int, words: str) -> None:
+            with self._lock:
+                gone.set()
+                self.running.pop(name, None)
+            ended(status, words)
+
         try:
-            self._orders.on_end(name, lambda status, words: self._ended(name, status, words, ended))
-            answer = self._orders.send(order, [*(end.fileno() for end in inside), document])
+            self._orders.on_end(name, told)
+            given = [*(end.fileno() for end in inside), document, *(fd for _, fd in granted)]
+            answer = self._orders.send(order, given)
         except KluisError:
             for pair in pairs:
                 pair[0].close()
@@ -218,13 +243,15 @@ class Launcher:
             int(answer["uid"]),
         )
         with self._lock:
-            self.running[name] = running
+            # Its end may have been told before this thread ran again: it would count as running for ever.
+            if not gone.is_set():
+                self.running[name] = running
         threading.Thread(
             target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True
         ).start()
         return running
 
-    def _document(self, read: images.Image, who: Identity, debug: bool) -> int:
+    def _document(self, read: images.Image, who: Identity, debug: bool, granted: list[str]) -> int:
         """The launch document, public, in a sealed memory file."""
         text = jcs.dumps(
             {
@@ -233,6 +260,7 @@ class Launcher:
                 "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
                 "level": "none" if debug else who.configuration.level,
                 "debug": debug,
+                "sockets": {name: sandbox.FIRST_GRANTED_FD + at for at, name in enumerate(granted)},
             }
         )
         document = os.memfd_create("launch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -251,11 +279,6 @@ class Launcher:
         finally:
             end.close()
             self.kill(running.name)
-
-    def _ended(self, name: str, status: int, words: str, tell: Callable[[int, str], None]) -> None:
-        with self._lock:
-            self.running.pop(name, None)
-        tell(status, words)
 
     def kill(self, name: str) -> None:
         """End an enclave; one that is gone is no error."""

@@ -22,6 +22,11 @@ ENCLAVE_UIDS = 0x4B4C0000
 
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
 LOADER = "/k/python/lib/ld-linux-x86-64.so.2"
+CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD = 3, 4, 5, 6
+FIRST_GRANTED_FD = 10
+MOST_GRANTED = 8
+"""Sockets that a host may hand to one enclave at its launch."""
+
 MAX_THREADS_BESIDE = 48
 """Threads beyond the manifest's: the pools of numerical libraries, the router, the warmer."""
 
@@ -51,6 +56,12 @@ class Walls:
     options: str
     environment: tuple[tuple[str, str], ...]
     uid: int
+
+
+def inside_descriptors(count: int) -> tuple[int, ...]:
+    """The numbers inside of ``count`` descriptors: the runtime's four, then the granted sockets."""
+    granted = range(FIRST_GRANTED_FD, FIRST_GRANTED_FD + count - 4)
+    return (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, *granted)
 
 
 def environment(threads: int) -> dict[str, str]:
