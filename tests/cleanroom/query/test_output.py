@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kluis.cleanroom import query
 from kluis.cleanroom.agreement import Dataset
@@ -12,6 +14,10 @@ from kluis.cleanroom.query.grammar import QueryError
 from tests.cleanroom import samples
 
 KEY = bytes(32)
+NOT_LINEAR = (
+    'query: SUM("q"."b"): want a sum of columns times constants, or '
+    "CASE WHEN ... THEN 1 ELSE 0 END; filter with WHERE"
+)
 
 
 def inputs() -> tuple[Dataset, ...]:
@@ -41,11 +47,26 @@ def test_groups_of_k() -> None:
 def test_rows_are_not_persons() -> None:
     """A join that repeats each person does not make a group larger."""
     text = (
-        "SELECT p.age, count(*) AS n FROM people p JOIN labs a ON p.id = a.id JOIN labs b ON p.id = b.id "
-        "WHERE p.age < 32 GROUP BY p.age"
+        "SELECT p.age, count(*) AS n FROM people p JOIN labs l ON p.id = l.id WHERE p.age < 35 GROUP BY p.age"
     )
-    assert rows(text, 4)[0][1] == 16
+    assert max(row[1] for row in rows(text, 3)) == 8
     assert rows(text, 5) == []
+
+
+def test_all_less_most() -> None:
+    """A sum of all beside a sum of all but a few is hidden: the difference would be theirs."""
+    text = "SELECT sum(wage) AS a, sum(wage) FILTER (WHERE age {}) AS b, count(*) AS n FROM people"
+    assert (rows(text.format("<> 77"), 5), hidden(text.format("<> 77"), 5)) == ([], 1)
+    assert len(rows(text.format("<> 77"), 4)) == 1
+    assert len(rows(text.format("> 0"), 5)) == 1
+    case = "SELECT sum(wage) AS a, sum(CASE WHEN age <> 77 THEN wage END) AS b FROM people"
+    assert (len(rows(case, 4)), len(rows(case, 5))) == (1, 0)
+
+
+def test_parts_of_several_conditions() -> None:
+    """Two conditions whose overlap is small are hidden, though each alone is large."""
+    text = "SELECT count(*) FILTER (WHERE age < 41) AS a, count(*) FILTER (WHERE age > 39) AS b FROM people"
+    assert (len(rows(text, 4)), len(rows(text, 5))) == (1, 0)
 
 
 def test_missing_values_are_not_persons() -> None:
@@ -70,6 +91,41 @@ def test_both_sides_of_an_indicator() -> None:
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
+        (
+            "WITH a AS (SELECT id, wage FROM people), b AS (SELECT id, wage AS w FROM people WHERE age < 70) "
+            "SELECT sum(wage) AS x, sum(w) AS y FROM a LEFT JOIN b ON a.id = b.id",
+            "query_table",
+            "query: people is read twice; once is allowed",
+        ),
+        (
+            "SELECT sum(b) AS b FROM "
+            "(SELECT id, sum(value) FILTER (WHERE test = 'hdl') AS b FROM labs GROUP BY id) AS q",
+            "query_form",
+            "query: b: FILTER is not allowed in an inner query; use WHERE",
+        ),
+        (
+            "SELECT sum(b) AS b FROM "
+            "(SELECT id, sum(CASE WHEN value = 9 THEN 900 ELSE 1 END) AS b FROM labs GROUP BY id) AS q",
+            "query_form",
+            NOT_LINEAR,
+        ),
+        (
+            "SELECT sum(b) AS b FROM (SELECT id, CASE WHEN age < 70 THEN wage END AS b FROM people) AS q",
+            "query_form",
+            NOT_LINEAR,
+        ),
+        (
+            "SELECT sum(b) AS b FROM (SELECT id, sum(value * value) AS b FROM labs GROUP BY id) AS q",
+            "query_form",
+            NOT_LINEAR,
+        ),
+        (
+            "SELECT "
+            + ", ".join(f"count(*) FILTER (WHERE age < {age}) AS c{age}" for age in range(30, 35))
+            + " FROM people",
+            "query_form",
+            "query: want at most 4 different conditions in FILTER and CASE, got 5",
+        ),
         ("SELECT id FROM people", "query_shape", "query: id is neither grouped nor aggregated"),
         ("SELECT age FROM people", "query_shape", "query: age is neither grouped nor aggregated"),
         (
@@ -201,3 +257,28 @@ def test_order_says_nothing() -> None:
     """Rows leave in the order of their keys, whatever order the data had."""
     text = "SELECT sex, count(*) AS n FROM people GROUP BY sex"
     assert [row[0] for row in rows(text)] == ["f", "m"]
+
+
+@settings(max_examples=60)
+@given(
+    keys=st.sampled_from([("sex",), ("age",), ("sex", "age"), ()]),
+    least=st.integers(30, 79),
+    part=st.integers(30, 80),
+    k=st.integers(3, 60),
+)
+def test_every_row_rests_on_k(keys: tuple[str, ...], least: int, part: int, k: int) -> None:
+    """Whatever is grouped and filtered, each row that leaves, and each part of it, has k persons or none."""
+    columns = "".join(f"{key}, " for key in keys)
+    group = f" GROUP BY {', '.join(keys)}" if keys else ""
+    text = (
+        f"SELECT {columns}count(DISTINCT id) AS n, sum(wage) FILTER (WHERE age < {part}) AS w "
+        f"FROM people WHERE age >= {least}{group}"
+    )
+    for row in rows(text, k):
+        of = samples.people().filter(pl.col("age") >= least)
+        for key, value in zip(keys, row, strict=False):
+            of = of.filter(pl.col(key) == value)
+        inside = of.filter(pl.col("age") < part).height
+        assert row[len(keys)] == of.height >= k
+        assert inside >= k
+        assert of.height - inside == 0 or of.height - inside >= k

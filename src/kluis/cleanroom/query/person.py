@@ -13,8 +13,7 @@ from sqlglot import exp
 
 from kluis.cleanroom.agreement import Dataset
 from kluis.cleanroom.query.grammar import AGGREGATES, DIALECT, EXTREMA, QueryError, only, parse
-from kluis.cleanroom.query.scope import USES, Field, Form, Relation, Scope, base
-from kluis.cleanroom.terms import Use
+from kluis.cleanroom.query.scope import STAYS, USES, Field, Form, Relation, Rules, Scope, base
 
 Tables = Mapping[str, Relation]
 _CLAUSES = ("expressions", "from_", "joins", "where", "group", "with_")
@@ -43,7 +42,7 @@ def person_table(
         QueryError: names the column or the clause that is not allowed.
     """
     select = parse(text)
-    relation = relation_of(select, {each.id.lower(): base(each) for each in datasets}, ("filter", "model"))
+    relation = relation_of(select, {each.id.lower(): base(each) for each in datasets}, STAYS)
     unit = relation.fields.get(person.lower())
     if unit is None or unit.about != relation.sources:
         raise QueryError(
@@ -60,17 +59,17 @@ def person_table(
     return PersonTable(select.sql(dialect=DIALECT), tuple(field.name for field in relation.fields.values()))
 
 
-def relation_of(select: exp.Select, tables: Tables, filters: tuple[Use, ...] = ("filter",)) -> Relation:
+def relation_of(select: exp.Select, tables: Tables, rules: Rules) -> Relation:
     """Check one inner SELECT and say what it yields.
 
     Raises:
         QueryError: it is not a table of persons, or uses a column as its owner does not allow.
     """
     only(select, *_CLAUSES)
-    scope = scope_of(select, tables, filters)
+    scope = scope_of(select, tables, rules)
     where = select.args.get("where")
     if where is not None:
-        scope.want(where, filters, "filter")
+        scope.want(where, rules.filters, "filter")
     keys = group_keys(select)
     about = frozenset[str]()
     for key in keys:
@@ -85,7 +84,7 @@ def relation_of(select: exp.Select, tables: Tables, filters: tuple[Use, ...] = (
         )
     fields: dict[str, Field] = {}
     for projection in select.expressions:
-        field = _project(projection, scope, {key.sql() for key in keys}, grouped=bool(keys), filters=filters)
+        field = _project(projection, scope, {key.sql() for key in keys}, bool(keys), rules)
         if field.name.lower() in fields:
             raise QueryError(f"query: want each output once, got {field.name!r} twice", code="query_shape")
         fields[field.name.lower()] = field
@@ -98,7 +97,7 @@ def relation_of(select: exp.Select, tables: Tables, filters: tuple[Use, ...] = (
     return Relation(fields, sources)
 
 
-def scope_of(select: exp.Select, tables: Tables, filters: tuple[Use, ...]) -> Scope:
+def scope_of(select: exp.Select, tables: Tables, rules: Rules) -> Scope:
     """Resolve WITH, FROM and JOIN.
 
     Raises:
@@ -115,14 +114,14 @@ def scope_of(select: exp.Select, tables: Tables, filters: tuple[Use, ...]) -> Sc
                 raise QueryError(
                     f"query: want WITH {name} to be a SELECT under a new name", code="query_shape"
                 )
-            known[name] = relation_of(cte.this, known, filters)
+            known[name] = relation_of(cte.this, known, rules)
     from_ = select.args.get("from_")
     if from_ is None:
         raise QueryError("query: want FROM", code="query_shape")
     scope = Scope()
-    scope.add(*_source(from_.this, known, filters))
+    scope.add(*_source(from_.this, known, rules))
     for join in select.args.get("joins") or []:
-        scope.join(join, *_source(join.this, known, filters))
+        scope.join(join, *_source(join.this, known, rules))
     return scope
 
 
@@ -188,9 +187,7 @@ def output_name(projection: exp.Expression) -> str:
     return name
 
 
-def _project(
-    projection: exp.Expression, scope: Scope, keys: set[str], *, grouped: bool, filters: tuple[Use, ...]
-) -> Field:
+def _project(projection: exp.Expression, scope: Scope, keys: set[str], grouped: bool, rules: Rules) -> Field:
     name, node = output_name(projection), projection.unalias()
     columns = scope.columns(node)
     uses = frozenset(USES)
@@ -211,37 +208,37 @@ def _project(
         raise QueryError(
             f"query: {name}: aggregates go with GROUP BY, and nothing else does", code="query_shape"
         )
+    if not rules.conditions and node.find(exp.Filter) is not None:
+        raise QueryError(
+            f"query: {name}: FILTER is not allowed in an inner query; use WHERE", code="query_form"
+        )
     if not aggregates:
-        return Field(name, uses, form_of(node, scope), frozenset(), frozenset())
+        form = form_of(node, scope)
+        hidden = form is Form.LINEAR and not rules.conditions and node.find(exp.Case) is not None
+        return Field(name, uses, Form.OTHER if hidden else form, frozenset(), frozenset())
     inner = node.this if isinstance(node, exp.Filter) else node
     if isinstance(node, exp.Filter):
-        scope.want(node.expression, filters, "filter")
+        scope.want(node.expression, rules.filters, "filter")
         uses = frozenset(USES)
         for _, field in scope.columns(inner):
             uses &= field.uses
     if not isinstance(inner, AGGREGATES + EXTREMA) or len(aggregates) > 1:
         raise QueryError(f"query: {name}: want one aggregate a column in an inner query", code="query_shape")
-    linear = all(
-        form_of(each, scope) is Form.LINEAR for each in inner.args.values() if isinstance(each, exp.Column)
-    )
-    counts = isinstance(inner, exp.Count)
-    return Field(
-        name,
-        uses & {"aggregate", "model"} if counts else uses,
-        Form.LINEAR if linear else Form.OTHER,
-        frozenset(),
-        frozenset(),
-    )
+    if isinstance(inner, exp.Count):
+        return Field(name, uses & {"aggregate", "model"}, Form.LINEAR, frozenset(), frozenset())
+    values = [inner.this] + ([inner.expression] if inner.args.get("expression") is not None else [])
+    linear = all(form_of(value, scope) is Form.LINEAR and value.find(exp.Case) is None for value in values)
+    return Field(name, uses, Form.LINEAR if linear else Form.OTHER, frozenset(), frozenset())
 
 
-def _source(node: exp.Expression, known: Tables, filters: tuple[Use, ...]) -> tuple[str, Relation]:
+def _source(node: exp.Expression, known: Tables, rules: Rules) -> tuple[str, Relation]:
     if isinstance(node, exp.Subquery):
         only(node, "this", "alias")
         if not node.alias or not isinstance(node.this, exp.Select):
             raise QueryError(
                 "query: want a name for the inner query: (SELECT ...) AS name", code="query_shape"
             )
-        relation, alias = relation_of(node.this, known, filters), node.alias
+        relation, alias = relation_of(node.this, known, rules), node.alias
     elif isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
         only(node, "this", "alias")
         if node.name.lower() not in known:

@@ -31,6 +31,25 @@ class Form(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What an inner query may do.
+
+    Attributes:
+        filters: any of these lets a column stand in a condition on rows.
+        conditions: whether a value may depend on a condition (FILTER, CASE).
+    """
+
+    filters: tuple[Use, ...]
+    conditions: bool
+
+
+LEAVES = Rules(("filter",), conditions=False)
+"""Of a query whose rows leave: a condition that only an inner query knows cannot be guarded outside."""
+STAYS = Rules(("filter", "model"), conditions=True)
+"""Of a table that stays inside."""
+
+
+@dataclass(frozen=True)
 class Field:
     """One column of a relation.
 
