@@ -10,7 +10,7 @@ import pytest
 from kluis.cli import main, selftest
 from kluis.errors import UnavailableError
 from kluis.tee.doctor import State
-from kluis.tee.process import native
+from kluis.tee.process import linux, native
 
 
 @pytest.fixture
@@ -26,7 +26,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_whoever_runs_it_reads_nothing(home: Path) -> None:
-    """An enclave starts, and neither its memory file, the memory calls, nor a debugger give a copy."""
+    """An enclave starts, and neither its memory file, the memory calls, nor a debugger give a copy.
+
+    Without secret memory the same user may read it; then that is what the self-test says.
+    """
     found = selftest.run()
     assert [finding.name for finding in found] == [
         "an enclave",
@@ -34,7 +37,11 @@ def test_whoever_runs_it_reads_nothing(home: Path) -> None:
         "memory calls",
         "a debugger",
     ]
-    assert {finding.state for finding in found} == {State.OK}
+    if linux.missing(selftest.HEAP_BYTES):
+        assert found[0].seen.endswith("without secret-memory")
+        assert all("RLIMIT_MEMLOCK" in str(one.fix) for one in found if one.state is not State.OK)
+    else:
+        assert {finding.state for finding in found} == {State.OK}
 
 
 def test_what_keeps_an_enclave_from_starting_is_said(home: Path) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
-from kluis.tee.process import native
+from kluis.tee.process import linux, native
 from tests.meta.tree import DOCS, ROOT
 
 FILE = re.compile(r"```(?:python|toml) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
+HEAP_BYTES = 512 << 20
 
 
 def _run(line: str, folder: Path) -> None:
@@ -44,6 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         native.launcher()
     except UnavailableError as lack:
         pytest.skip(lack.message)
+    if lacks := sorted(linux.missing(HEAP_BYTES)):
+        pytest.skip(f"the guides are for a machine that lacks nothing: {lacks[0]} {linux.FIXES[lacks[0]]}")
     monkeypatch.setenv("KLUIS_HOME", str(tmp_path / "home"))
     yield tmp_path
     _run("kluis platform stop", tmp_path)
