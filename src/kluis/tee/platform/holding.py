@@ -42,25 +42,28 @@ class Holding:
             AuthenticityError: a file of it is not what its index says.
             FormatError: the file is shorter than it said.
         """
-        with self._lock:
-            if layer.digest in self._held:
-                return
-            blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            try:
-                index = canonical.encode(list(layer.files))
-                _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
-                os.lseek(blob, 0, os.SEEK_END)
-                os.write(blob, index)
-                seal(blob)
-                if hashlib.sha256(index).digest() != layer.digest:
-                    raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
-                if layer.data_size:
-                    with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
-                        _measure(memoryview(view), layer)
-                self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
-            finally:
-                os.close(blob)
-            self._held.add(layer.digest)
+        if layer.digest in self._held:
+            return
+        blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            # Not under the lock: the file may lie on a file system of its owner's own, which answers when
+            # it likes, and others launch meanwhile.
+            index = canonical.encode(list(layer.files))
+            _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
+            os.lseek(blob, 0, os.SEEK_END)
+            os.write(blob, index)
+            seal(blob)
+            if hashlib.sha256(index).digest() != layer.digest:
+                raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
+            if layer.data_size:
+                with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
+                    _measure(memoryview(view), layer)
+            with self._lock:
+                if layer.digest not in self._held:
+                    self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
+                    self._held.add(layer.digest)
+        finally:
+            os.close(blob)
 
 
 def seal(memory_file: int) -> None:

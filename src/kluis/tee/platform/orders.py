@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import socket
@@ -31,12 +32,14 @@ class Orders:
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
     def _listen(self) -> None:
-        while data := self._socket.recv(MAX_REPORT):
-            report = json.loads(data)
-            if report.pop("event") == "answer":
-                self._answers.put(report)
-            elif ended := self._ended.pop(report["id"], None):
-                ended(int(report["status"]), str(report["words"]))
+        # A spawner that was killed with orders unread resets the connection: that is its end too.
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(MAX_REPORT):
+                report = json.loads(data)
+                if report.pop("event") == "answer":
+                    self._answers.put(report)
+                elif ended := self._ended.pop(report["id"], None):
+                    ended(int(report["status"]), str(report["words"]))
         self._answers.put({"error": "the spawner ended"})
         self._lost()
 

@@ -26,9 +26,11 @@ from kluis.tee.platform import places
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
-ORDER_DESCRIPTORS = 4
-INSIDE_DESCRIPTORS = (3, 4, 5, 6)
+ORDER_DESCRIPTORS = 4 + sandbox.MOST_GRANTED
 STDERR_BOUND = 16 * 1024
+LAST_READS = 32
+LOST_SECONDS = 2.0
+INFO_FD = 8
 
 
 class Child:
@@ -41,15 +43,31 @@ class Child:
         self.uid = uid
         self.guardian = 0
         self.words = b""
+        os.set_blocking(stderr, False)
 
-    def read_words(self) -> None:
-        """Take what the launcher said, bounded; the descriptor is closed at its end."""
+    def read_words(self) -> bool:
+        """Take what the launcher said, bounded, and close at its end; whether more may be there."""
         if self.stderr < 0:
-            return
-        data = os.read(self.stderr, 4096)
-        if data:
-            self.words = (self.words + data)[-STDERR_BOUND:]
-        else:
+            return False
+        try:
+            data = os.read(self.stderr, 4096)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close_words()
+        self.words = (self.words + data)[-STDERR_BOUND:]
+        return bool(data)
+
+    def last_words(self) -> None:
+        """Take what is there and close: the child may have passed on the other end, which then outlives it."""
+        for _ in range(LAST_READS):
+            if not self.read_words():
+                break
+        self.close_words()
+
+    def close_words(self) -> None:
+        """Close the descriptor, once."""
+        if self.stderr >= 0:
             os.close(self.stderr)
             self.stderr = -1
 
@@ -103,8 +121,7 @@ class Spawner:
     def _buried(self, name: str) -> None:
         child = self.children.pop(name)
         _, status = os.waitpid(child.pid, 0)
-        while child.stderr >= 0:
-            child.read_words()
+        child.last_words()
         os.close(child.pidfd)
         self._uids.discard(child.uid)
         self._say(
@@ -121,7 +138,9 @@ class Spawner:
             self.platform.send(json.dumps(message).encode())
 
     def _order(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self.platform, MAX_ORDER, ORDER_DESCRIPTORS)
+        data, descriptors, _, _ = socket.recv_fds(
+            self.platform, MAX_ORDER, ORDER_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
         if not data:
             return False
         try:
@@ -180,10 +199,10 @@ class Spawner:
         )
         info_read, info_write = os.pipe()
         err_read, err_write = os.pipe()
-        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=8)
+        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=INFO_FD)
         # Sources first move above every target, or one dup2 would overwrite the next one's source.
         sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
-        targets = (*INSIDE_DESCRIPTORS, 2, 8)
+        targets = (*sandbox.inside_descriptors(len(descriptors)), 2, INFO_FD)
         null = os.open("/dev/null", os.O_RDWR)
         try:
             actions: list[Any] = [
@@ -191,6 +210,10 @@ class Spawner:
             ]
             actions += [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
             pid = os.posix_spawn(self.bwrap, line, {}, file_actions=actions)
+        except BaseException:
+            os.close(info_read)
+            os.close(err_read)
+            raise
         finally:
             for fd in (*sources, null, err_write, info_write):
                 os.close(fd)
@@ -223,8 +246,8 @@ def _kill(child: Child) -> None:
 
 
 def _lost(child: Child) -> dict[str, Any]:
-    while child.stderr >= 0:
-        child.read_words()
+    select.select([child.pidfd], [], [], LOST_SECONDS)
+    child.last_words()
     return {"error": child.words.decode("utf-8", "replace").strip() or "the sandbox did not start"}
 
 

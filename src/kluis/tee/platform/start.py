@@ -75,7 +75,9 @@ def _ids() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _only_one(places: Places) -> Iterator[None]:
+    # Who may open it may hold it, and keep every start waiting: so its owner alone.
     with open(places.runtime / START_LOCK, "w") as lock:
+        os.fchmod(lock.fileno(), 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,0 +1,54 @@
+"""Layers held: one host's slow file keeps nobody else waiting."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from kluis.tee.image.layers import Layer, encode_index, parse_index
+from kluis.tee.platform import holding
+
+
+def layer_of(path: Path, name: str, data: bytes) -> Layer:
+    """A layer of one file, whose data is the file at ``path``."""
+    path.write_bytes(data)
+    index, size = encode_index([("file", 0o444, len(data), hashlib.sha256(data).hexdigest())])
+    return Layer(name, f"/k/{name}", hashlib.sha256(index).digest(), parse_index(index, size, name), 0, size)
+
+
+def test_a_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's image lies on a file system that answers when it likes: another's layer is held meanwhile."""
+    slow, quick = layer_of(tmp_path / "a", "slow", b"a" * 10), layer_of(tmp_path / "b", "quick", b"b" * 10)
+    reading, answer, copy = threading.Event(), threading.Event(), holding._copy
+    held: list[bytes] = []
+    holds = holding.Holding(lambda digest, *_: held.append(digest))
+
+    def waits(source: int, target: int, offset: int, size: int, name: str) -> None:
+        if name == "slow":
+            reading.set()
+            answer.wait(20)
+        copy(source, target, offset, size, name)
+
+    def hold(path: Path, layer: Layer) -> None:
+        image = os.open(path, os.O_RDONLY)
+        try:
+            holds.hold(image, layer)
+        finally:
+            os.close(image)
+
+    monkeypatch.setattr(holding, "_copy", waits)
+    first = threading.Thread(target=hold, args=(tmp_path / "a", slow))
+    first.start()
+    assert reading.wait(5)
+    second = threading.Thread(target=hold, args=(tmp_path / "b", quick))
+    second.start()
+    second.join(5)
+    assert held == [quick.digest]
+
+    answer.set()
+    first.join(5)
+    assert held == [quick.digest, slow.digest]
