@@ -146,7 +146,7 @@ static void close_calls(void) {
         SYS_copy_file_range,
     };
     const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
-    const uint32_t me[] = {(uint32_t)getpid()}, zero[] = {0};
+    const uint32_t me[] = {(uint32_t)getpid()};
     const uint32_t families[] = {1 /* AF_UNIX */};
     const uint32_t names[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE};
     const uint32_t controls[] = {0x5401, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451};
@@ -179,8 +179,14 @@ static void close_calls(void) {
     allow_values(&f, SYS_prctl, 0, names, 3, denied);
     allow_values(&f, SYS_ioctl, 1, controls, 6, SECCOMP_RET_ERRNO | ENOTTY);
     allow_values(&f, SYS_fcntl, 1, descriptors, 11, SECCOMP_RET_ERRNO | EINVAL);
-    /* A limit may be read (the third argument is no new one), of this process alone. */
-    allow_values(&f, SYS_prlimit64, 2, zero, 1, denied);
+    /* A limit may be read, none set: both halves of the third argument are zero. */
+    emit(&f, BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 6);
+    load(&f, ARG_LOW(2));
+    emit(&f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+    load(&f, ARG_LOW(2) + 4);
+    emit(&f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+    verdict(&f, SECCOMP_RET_ALLOW);
+    verdict(&f, denied);
     if (filter_install(&f, denied)) refuse("system-call filter");
 }
 

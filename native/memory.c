@@ -196,10 +196,15 @@ EXPORT void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off) {
     if (flags & MAP_HUGETLB) { errno = ENOMEM; return MAP_FAILED; }
     if ((flags & MAP_FIXED) && inside(at)) {
         size_t from = (size_t)((char *)at - region.base) / PAGE, k = (n + PAGE - 1) / PAGE;
+        if (!k || (uintptr_t)at & (PAGE - 1)) { errno = EINVAL; return MAP_FAILED; }
         if (from + k > pages) { errno = ENOMEM; return MAP_FAILED; }
         pthread_mutex_lock(&lock);
         make_plain(from, k);
         wipe(from, k);
+        /* Pages that were given back in between are handed out by this, or somebody else would get them too. */
+        for (size_t i = from; i < from + k; i++) used_pages += !bit(used, i);
+        mark(used, from, k, 1);
+        if (from + k > high_water) high_water = from + k;
         set_prot(from, k, prot);
         pthread_mutex_unlock(&lock);
         return at;

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.image.layers import Layer, encode_index, parse_index
 from kluis.tee.platform import holding
 
@@ -52,3 +53,26 @@ def test_a_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     answer.set()
     first.join(5)
     assert held == [quick.digest, slow.digest]
+
+
+def test_more_than_this_machine_holds(tmp_path: Path) -> None:
+    """A layer too large for the memory left is refused before a byte is copied; a smaller one is held."""
+    large, small = layer_of(tmp_path / "a", "large", b"a" * 90), layer_of(tmp_path / "b", "small", b"b" * 60)
+    held: list[bytes] = []
+    holds = holding.Holding(lambda digest, *_: held.append(digest), most_bytes=100)
+    with open(tmp_path / "b", "rb") as image:
+        holds.hold(image.fileno(), small)
+    with open(tmp_path / "a", "rb") as image, pytest.raises(UnavailableError) as refused:
+        holds.hold(image.fileno(), large)
+    assert refused.value.message == "layer large: want at most 40 bytes, got 90"
+    assert held == [small.digest]
+
+
+def test_a_refused_layer_takes_no_room(tmp_path: Path) -> None:
+    """What was refused leaves the room that it asked for."""
+    layer = layer_of(tmp_path / "a", "changed", b"a" * 90)
+    holds = holding.Holding(lambda *_: None, most_bytes=100)
+    (tmp_path / "a").write_bytes(b"b" * 90)
+    for _ in range(3):
+        with open(tmp_path / "a", "rb") as image, pytest.raises(AuthenticityError):
+            holds.hold(image.fileno(), layer)

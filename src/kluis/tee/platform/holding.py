@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.tee.image import canonical
 from kluis.tee.image.layers import Entry, Layer
 
@@ -28,10 +28,14 @@ class Holding:
 
     Args:
         unpack: gives a measured layer to the spawner: digest, descriptor, index offset and size, data offset.
+        most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
     """
 
-    def __init__(self, unpack: Callable[[bytes, int, int, int, int], None]) -> None:
+    def __init__(
+        self, unpack: Callable[[bytes, int, int, int, int], None], most_bytes: int | None = None
+    ) -> None:
         self._unpack = unpack
+        self._left = half_of_memory() if most_bytes is None else most_bytes
         self._held: set[bytes] = set()
         self._lock = threading.Lock()
 
@@ -41,9 +45,28 @@ class Holding:
         Raises:
             AuthenticityError: a file of it is not what its index says.
             FormatError: the file is shorter than it said.
+            UnavailableError: this machine's memory does not hold it beside the others.
         """
         if layer.digest in self._held:
             return
+        with self._lock:
+            if layer.data_size > self._left:
+                raise UnavailableError(
+                    f"layer {layer.name}: want at most {self._left} bytes, got {layer.data_size}",
+                    hint="half of the memory holds layers; a platform that starts again holds none",
+                    code="layers_full",
+                )
+            self._left -= layer.data_size
+        held = False
+        try:
+            held = self._hold(image, layer)
+        finally:
+            if not held:
+                with self._lock:
+                    self._left += layer.data_size
+
+    def _hold(self, image: int, layer: Layer) -> bool:
+        """Copy, measure, unpack; whether it is this layer that was unpacked, and no earlier one like it."""
         blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             # Not under the lock: the file may lie on a file system of its owner's own, which answers when
@@ -59,11 +82,18 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                if layer.digest not in self._held:
-                    self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
-                    self._held.add(layer.digest)
+                if layer.digest in self._held:
+                    return False
+                self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
+                self._held.add(layer.digest)
+                return True
         finally:
             os.close(blob)
+
+
+def half_of_memory() -> int:
+    """Half of this machine's memory, bytes: what a tmpfs holds unless told otherwise."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def seal(memory_file: int) -> None:

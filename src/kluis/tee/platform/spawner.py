@@ -59,7 +59,7 @@ class Child:
         return bool(data)
 
     def last_words(self) -> None:
-        """Take what is there and close: the child may have passed on the other end, which then outlives it."""
+        """Take what is there and close: the other end may have been passed on, and outlive the child."""
         for _ in range(LAST_READS):
             if not self.read_words():
                 break
