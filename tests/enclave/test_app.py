@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "a parameter of any type": (anything, "anything.a: Any cannot cross the boundary"),
     "a variable number of arguments": (
         gather,
-        "gather.rest: want a named parameter, got variadic positional",
+        "gather: want named parameters, got positional-only ones or a variable number",
     ),
     "a default that is no scalar": (
         listed,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET
@@ -92,7 +93,7 @@ class Enclave:
         return self._ecall(function, raises=raises)
 
     def _ecall(self, function: Callable[P, R], raises: tuple[type[Exception], ...]) -> Callable[P, R]:
-        signature = interface.parse_signature(function, raises=raises)
+        signature = interface.parse_signature(_plain(function), raises=raises)
         self._declare(signature)
         self.ecalls[signature.name] = function
         self.ecall_signatures.append(signature)
@@ -118,7 +119,7 @@ class Enclave:
         return self._ocall(function, timeout_seconds=timeout_seconds)
 
     def _ocall(self, function: Callable[P, R], timeout_seconds: float | None) -> Callable[P, R]:
-        signature = interface.parse_signature(function, timeout_seconds=timeout_seconds)
+        signature = interface.parse_signature(_plain(function), timeout_seconds=timeout_seconds)
         self._declare(signature)
         index = len(self.ocall_signatures)
         self.ocalls[signature.name] = function
@@ -161,6 +162,12 @@ class Enclave:
 
     def __repr__(self) -> str:
         return f"Enclave({self.name!r}, product_id={self.product_id}, svn={self.svn})"
+
+
+def _plain(function: Callable[..., Any]) -> FunctionType:
+    if not isinstance(function, FunctionType):
+        raise UsageError(f"{function!r}: want a function defined with def, got a {type(function).__name__}")
+    return function
 
 
 def binder(signature: Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]:

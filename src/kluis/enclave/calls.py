@@ -6,10 +6,10 @@ hanging up does. Spec: :mod:`kluis.enclave.frames`.
 
 from __future__ import annotations
 
+import _socket as socket
 import functools
 import itertools
 import os
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any, Union

@@ -20,10 +20,10 @@ byte ``LARGE`` on the calls socket says that it is there.
 
 from __future__ import annotations
 
-import array
+import _socket as socket  # the methods and constants of socket, and half of its start
 import os
-import socket
 from collections.abc import Sequence
+from sys import byteorder
 from typing import Any
 
 import msgspec
@@ -190,15 +190,18 @@ def _send(sock: socket.socket, data: bytes, files: Sequence[int]) -> None:
     if not files:
         sock.send(data)
         return
-    sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
+    sock.sendmsg(
+        [data],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(one.to_bytes(4, byteorder) for one in files))],
+    )
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
-    found: array.array[int] = array.array("i")
+    found: list[int] = []
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)
+            found.extend(int.from_bytes(data[i : i + 4], byteorder) for i in range(0, len(data) - 3, 4))
+    return found
 
 
 ANCILLARY: Any = socket.CMSG_SPACE(4 * (MAX_FILES + 1))

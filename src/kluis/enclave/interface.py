@@ -7,16 +7,14 @@ runs; the host builds its side from the document alone. Spec: DESIGN.md sections
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import msgspec
 
 from kluis.enclave.schema import Node, Schemas, json_default, write_value
 from kluis.errors import KluisError, UsageError
-from kluis.formats import jcs
 
 __all__ = ["FORMAT", "RESERVED", "Parameter", "Signature", "check", "describe", "encode", "parse_signature"]
 
@@ -58,7 +56,7 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 def parse_signature(
-    function: Callable[..., Any],
+    function: FunctionType,
     *,
     raises: tuple[type[Exception], ...] = (),
     timeout_seconds: float | None = None,
@@ -71,22 +69,28 @@ def parse_signature(
     name = function.__name__
     if name.startswith("_") or name in RESERVED:
         raise UsageError(f"{name}: this name is not free", hint="rename the function", code="interface_name")
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    code = function.__code__
+    if code.co_flags & (GENERATOR | COROUTINE | ASYNC_GENERATOR):
         raise UsageError(
             f"{name}: want a plain function, got a coroutine or generator", code="interface_type"
+        )
+    if code.co_flags & (VARARGS | VARKEYWORDS) or code.co_posonlyargcount:
+        raise UsageError(
+            f"{name}: want named parameters, got positional-only ones or a variable number",
+            code="interface_type",
         )
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise UsageError(f"{name}: {error}", hint="define the type above it", code="interface_type") from None
-    parameters = tuple(
-        _parameter(name, one, hints) for one in inspect.signature(function).parameters.values()
-    )
+    defaults = _defaults(function)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    parameters = tuple(_parameter(name, one, hints, defaults) for one in names)
     if "return" not in hints:
         raise UsageError(
             f"{name}: the result has no type hint", hint="write -> None if it has none", code="interface_type"
         )
-    doc = (inspect.getdoc(function) or "").partition("\n")[0]
+    doc = (function.__doc__ or "").strip().partition("\n")[0].rstrip()
     return Signature(name, parameters, hints["return"], raises, doc, timeout_seconds)
 
 
@@ -132,30 +136,37 @@ def check(signature: Signature) -> None:
 
 
 def encode(interface: dict[str, Any]) -> bytes:
-    """Write the document as the image holds and measures it: canonical JSON (RFC 8785)."""
-    return jcs.dumps(interface)
+    """Write the document as the image holds and measures it: canonical JSON (RFC 8785).
+
+    msgspec sorts keys as UTF-8 and RFC 8785 as UTF-16; they agree up to U+FFFF, past which no name goes.
+    """
+    return msgspec.json.encode(interface, order="sorted")
 
 
-def _parameter(function: str, parameter: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
-    where = f"{function}.{parameter.name}"
-    if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+def _defaults(function: FunctionType) -> dict[str, Any]:
+    code = function.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    given = function.__defaults__ or ()
+    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
+        function.__kwdefaults__ or {}
+    )
+
+
+def _parameter(function: str, name: str, hints: dict[str, Any], defaults: dict[str, Any]) -> Parameter:
+    where = f"{function}.{name}"
+    if name not in hints:
         raise UsageError(
-            f"{where}: want a named parameter, got {parameter.kind.description}", code="interface_type"
+            f"{where}: has no type hint", hint=f"write {name}: int, or what it is", code="interface_type"
         )
-    if parameter.name not in hints:
+    if name not in defaults:
+        return Parameter(name, hints[name])
+    default = defaults[name]
+    if not json_default(default):
         raise UsageError(
-            f"{where}: has no type hint",
-            hint=f"write {parameter.name}: int, or what it is",
+            f"{where}: default: want None, bool, int, float or str, got {type(default).__name__}",
             code="interface_type",
         )
-    if parameter.default is parameter.empty:
-        return Parameter(parameter.name, hints[parameter.name])
-    if not json_default(parameter.default):
-        raise UsageError(
-            f"{where}: default: want None, bool, int, float or str, got {type(parameter.default).__name__}",
-            code="interface_type",
-        )
-    return Parameter(parameter.name, hints[parameter.name], parameter.default)
+    return Parameter(name, hints[name], default)
 
 
 def _call(signature: Signature, schemas: Schemas) -> Node:
@@ -183,3 +194,7 @@ def _raised(signature: Signature) -> set[str]:
         if not issubclass(one, Exception):
             raise UsageError(f"{signature.name}: raises: want exception classes, got {one!r}")
     return {one.__name__ for one in signature.raises if not issubclass(one, KluisError)}
+
+
+# Spec: Python reference, "Code objects", co_flags.
+VARARGS, VARKEYWORDS, GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200

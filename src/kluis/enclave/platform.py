@@ -5,7 +5,7 @@ Spec: DESIGN.md section 5, "Channel key"; :mod:`kluis.formats.channel` has the f
 
 from __future__ import annotations
 
-import socket
+import _socket as socket
 import threading
 from typing import Self, TypeVar
 

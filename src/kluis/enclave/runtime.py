@@ -8,10 +8,10 @@ the process ends at once. Spec: DESIGN.md section 8; :mod:`kluis.enclave.frames`
 
 from __future__ import annotations
 
+import _socket as socket
 import gc
 import importlib
 import os
-import socket
 import sys
 import threading
 from typing import NoReturn

@@ -13,7 +13,6 @@ import msgspec.inspect as mi
 
 from kluis.enclave.table import Table
 from kluis.errors import UsageError
-from kluis.formats.jcs import MAX_INTEGER
 
 Node = dict[str, Any]
 
@@ -77,7 +76,7 @@ class Schemas:
                     "values": [write_value(one) for one in sorted(tree.values, key=str)],
                 }
             case mi.EnumType():
-                return self._named(tree.cls, lambda: _enum(tree.cls), where)
+                return self._named(tree.cls, lambda: _enum(tree.cls, where), where)
             case mi.StructType() | mi.DataclassType() | mi.NamedTupleType() | mi.TypedDictType():
                 return self._named(tree.cls, lambda: self._struct(tree), where)
             case _:
@@ -88,7 +87,7 @@ class Schemas:
     def _named(self, cls: type, describe: Any, where: str) -> Node:
         name = self._names.get(cls)
         if name is None:
-            name = cls.__qualname__.rpartition("<locals>.")[2]
+            name = _name(cls.__qualname__.rpartition("<locals>.")[2], where)
             if name in self.types:
                 raise UsageError(
                     f"{where}: two classes are called {name}",
@@ -148,9 +147,22 @@ def _bounds(tree: mi.Type) -> Node:
     return {name: write_value(value) for name, value in values.items() if value is not None}
 
 
-def _enum(cls: Any) -> Node:
-    return {"kind": "enum", "members": {member.name: write_value(member.value) for member in cls}}
+def _name(name: str, where: str) -> str:
+    """A name that is a key of the document: one order of keys for all who sort them."""
+    if max(name) > "\uffff":
+        raise UsageError(f"{where}: {name}: a name's characters end at U+FFFF", code="interface_name")
+    return name
 
+
+def _enum(cls: Any, where: str) -> Node:
+    return {
+        "kind": "enum",
+        "members": {_name(member.name, where): write_value(member.value) for member in cls},
+    }
+
+
+MAX_INTEGER = (1 << 53) - 1
+"""The largest integer that every reader of JSON holds. Spec: RFC 8785, appendix D."""
 
 BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 

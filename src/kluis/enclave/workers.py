@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from _queue import SimpleQueue  # queue itself would load more than it
 from collections.abc import Callable
-from queue import SimpleQueue
 
 __all__ = ["STACK_BYTES", "Workers"]
 
