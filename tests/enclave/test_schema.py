@@ -122,3 +122,10 @@ def test_values(value: Any) -> None:
     """Canonical JSON has no floats and no long integers; what stands for them reads back the same."""
     assert read_value(write_value(value)) == value
     assert type(read_value(write_value(value))) is type(value)
+
+
+def test_names_sort_alike() -> None:
+    """A name past U+FFFF, which readers of JSON sort in two ways, is refused."""
+    odd = msgspec.defstruct("\U00010400", [("x", int)])
+    with pytest.raises(UsageError, match=r"a name's characters end at U\+FFFF$"):
+        Schemas().node(odd, "f.x")
