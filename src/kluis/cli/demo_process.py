@@ -93,7 +93,7 @@ def host_application(stage: Stage, pid: int) -> Attempt:
     return Attempt(
         "host program",
         "this program, which started the enclave, reads its memory",
-        f"{got} read, {reading.copies:,} patients in it",
+        f"{got} read, patients' pseudonyms in it: {reading.copies:,}",
         refused,
     )
 

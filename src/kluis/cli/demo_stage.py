@@ -41,10 +41,10 @@ class Stage:
     """
 
     def __init__(self) -> None:
+        self.platform = Platform.connect()  # first: a machine without one is left as it was
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
         self.example = Path(shutil.copytree(example(), self.folder / "nafld"))
-        self.platform = Platform.connect()
         self.lacks: frozenset[str] = frozenset()
         self._started: list[int] = []
         self.image = self.folder / "nafld.kluis"
