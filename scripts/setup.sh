@@ -74,6 +74,11 @@ elif [ "$(id -u)" != 0 ] && ! id kluis >/dev/null 2>&1; then
     say "no system user kluis: enclaves of this user get protection level process-user, and their evidence says so"
     say "hint: sudo make $what, once, gives level process"
 fi
+lockable="$(ulimit -H -l)"
+if [ "$(id -u)" != 0 ] && [ "$lockable" != unlimited ] && [ "$lockable" -lt 2097152 ]; then
+    say "locked memory: want 2 GiB for secret heaps, got $((lockable / 1024)) MiB: without it the evidence names the lack"
+    say "hint: echo '$(id -un) - memlock unlimited' | sudo tee /etc/security/limits.d/kluis.conf, and log in again"
+fi
 
 # ---- the Python environment --------------------------------------------------------------------------------------------
 
