@@ -22,9 +22,11 @@ needs_cohort = pytest.mark.skipif(
 
 
 @needs_cohort
-def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every attack is refused, the figures are the cohort's, it takes under a minute and leaves nothing."""
-    before = set(Path(tempfile.gettempdir()).glob("kluis-demo-*"))
+    place = Path(tempfile.mkdtemp(prefix="kluis-test-"))
+    place.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
     assert run(["demo", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
 
@@ -42,7 +44,8 @@ def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
         succeeded = [each["tried"] for each in found["limits"] if each["refused"] is False]
         assert "reads the platform's key files, and forges evidence" in succeeded
         assert "writes over a function of the running code" in succeeded
-    assert set(Path(tempfile.gettempdir()).glob("kluis-demo-*")) == before
+    assert list(place.iterdir()) == []
+    place.rmdir()
 
 
 def test_eighty_columns() -> None:

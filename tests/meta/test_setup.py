@@ -69,7 +69,7 @@ def test_an_old_python_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
     old.chmod(0o755)
-    done = _setup("test", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = _setup("test", PATH=f"{tmp_path}:{os.environ['PATH']}", PYTHON="")
     assert done.returncode == 7
     assert done.stderr == (
         "setup: error: python: want 3.11 or newer, got Python 3.9.2\n"
