@@ -1,4 +1,4 @@
-"""Writes the two pages of the reference that the program itself knows: every command's help, every error.
+"""Writes the pages of the reference that the program itself knows: commands, errors, public names.
 
 python scripts/reference.py          write them
 python scripts/reference.py --check  say which differ, and exit with 1 if any does
@@ -95,7 +95,31 @@ def errors() -> str:
     return ERRORS_HEAD + "".join(rows)
 
 
-PAGES: dict[str, Any] = {"cli.md": command_line, "errors.md": errors}
+PYTHON_HEAD = """# Python
+
+What other programs may import; all else may change without a word. `kluis.evidence` and `kluis.appraisal`
+load the standard library and `cryptography` alone.
+"""
+PUBLIC = ("kluis.enclave", "kluis.host", "kluis.evidence", "kluis.appraisal")
+
+
+def python() -> str:
+    """The page of public names, each with its signature's first sentence."""
+    parts = [PYTHON_HEAD]
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        opening = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+        rows = "".join(f"| `{public}` | {_sentence(module, public)} |\n" for public in sorted(module.__all__))
+        parts.append(f"## `{name}`\n\n{opening}\n\n| name | what it is |\n|---|---|\n{rows}")
+    return "\n".join(parts)
+
+
+def _sentence(module: Any, name: str) -> str:
+    said = getattr(module, name).__doc__ or ""
+    return str(said).strip().split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
+PAGES: dict[str, Any] = {"cli.md": command_line, "errors.md": errors, "python.md": python}
 
 
 def differing() -> list[str]:

@@ -22,6 +22,11 @@ def test_the_commands_page_is_what_help_prints() -> None:
     assert (reference.REFERENCE / "cli.md").read_text() == reference.command_line()
 
 
+def test_the_public_names_are_the_ones_in_the_reference() -> None:
+    """docs/reference/python.md has every public name with its first sentence, and no other."""
+    assert (reference.REFERENCE / "python.md").read_text() == reference.python()
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_the_line_in_the_table_is_the_commands_own(name: str) -> None:
     """The line that `kluis --help` shows without loading a room begins the room's own first sentence."""
