@@ -1,0 +1,61 @@
+"""The benchmark's arithmetic, and the shape of its results."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from bench import harness, run
+from tests.meta.tree import DOCS
+
+
+def test_the_ratio_is_the_median_of_the_rounds() -> None:
+    """Both sides run in turn, each first every other round, and the median of the rounds' ratios stands."""
+    order: list[str] = []
+    mine = iter([1.0, 9.0, 2.0])
+
+    def ours() -> float:
+        order.append("ours")
+        return next(mine)
+
+    def theirs() -> float:
+        order.append("theirs")
+        return 2.0
+
+    row = harness.Harness(3, 0).compare("a", "b", 1.0, ours=ours, theirs=theirs)
+
+    assert order == ["theirs", "ours", "ours", "theirs", "theirs", "ours"]
+    assert (row.ratio, row.held, row.rounds) == (1.0, True, 3)
+    assert (row.ours_seconds, row.theirs_seconds) == (2.0, 2.0)
+
+
+def test_a_row_over_its_hold_says_so() -> None:
+    """A ratio above what is allowed is OVER in the table, and its figures stand beside."""
+    row = harness.Row(
+        name="a",
+        against="b",
+        ratio=1.6,
+        hold=1.5,
+        rounds=3,
+        ours_seconds=0.0016,
+        theirs_seconds=0.001,
+        beside={"first": "2 s"},
+    )
+    assert harness.as_table([row]) == (
+        "what  against  ratio  hold        ours    theirs\n"
+        "a     b        1.60   1.50  OVER  1.6 ms  1 ms\n"
+        "    first: 2 s"
+    )
+
+
+def test_the_results_are_a_list_of_rows_with_their_machine() -> None:
+    """bench/results/rows.json is a list of rows, each with its ratio, its hold and the machine."""
+    rows = json.loads(run.RESULTS.read_text())
+    for row in rows:
+        assert {"name", "against", "ratio", "hold", "machine"} <= set(row)
+        assert row["machine"]["cores"] >= 1
+        assert row["held"] == (row["ratio"] <= row["hold"])
+    held_to = {(row["name"], row["against"], float(row["hold"])) for row in rows}
+    page = (DOCS / "reference" / "benchmarks.md").read_text().replace("`", "")
+    promised = re.findall(r"^\| (.+?) \| (.+?) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert held_to == {(name, against, float(hold)) for name, against, hold in promised}
