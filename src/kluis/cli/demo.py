@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsonlib
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,6 +51,7 @@ def demo(
     found: dict[str, Any] = {}
     running = [each for each in places.candidates() if start.answers(each)]
     _say(demo_text.paragraph(demo_text.OPENING))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     stage = Stage()
     try:
         _set_up(stage, found)
@@ -69,6 +71,7 @@ def demo(
             _say(demo_text.closing(found["level"], stage.agreement.k_min))
     finally:
         stage.close(stop=not running)
+        signal.signal(signal.SIGTERM, before)
     found["seconds"] = round(time.monotonic() - began, 1)
     if render.wants_json():
         render.out(found, "")

@@ -33,7 +33,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.tee.platform.quoting import PlatformKeys, make_quote, make_report_body
 
 TRACING = Path("/sys/kernel/tracing")
-EVENT = "kluis_demo"
+EVENT = f"kluis_demo_{os.getpid()}"
 PROBED = "PyBytes_AsString"  # what extension modules call to get at a bytes object, a key for one
 _SIZE, _VALUE = 16, 32  # of a bytes object: its length, and its first byte
 _WORDS = re.compile(r"size=(\d+) a=(0x[0-9a-f]+) b=(0x[0-9a-f]+) c=(0x[0-9a-f]+) d=(0x[0-9a-f]+)")

@@ -44,7 +44,7 @@ class Stage:
         self.platform = Platform.connect()  # first: a machine without one is left as it was
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
-        self.example = Path(shutil.copytree(example(), self.folder / "nafld"))
+        self.example = self.folder / "nafld"
         self.lacks: frozenset[str] = frozenset()
         self._started: list[int] = []
         self.image = self.folder / "nafld.kluis"
@@ -64,6 +64,7 @@ class Stage:
 
     def build(self) -> image.Built:
         """Build the code that will run inside, and learn what this machine cannot give it."""
+        shutil.copytree(example(), self.example)
         built = image.build(self.example, self.image, self.folder / "author.pem")
         possible = frozenset({*self.platform.status()["missing"], "secret-memory"})
         with load(self.image, insecure_allow_missing=possible) as enclave:
