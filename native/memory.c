@@ -40,9 +40,10 @@
 
 static struct region region;
 static size_t heap_pages;         /* what the manifest allows; the region is larger, for reservations */
-static size_t pages, used_pages;
+static size_t pages, open_pages;  /* open: handed out, and not reserved closed */
 static uint64_t *used;            /* a bit a page: handed out */
 static uint64_t *odd;             /* a bit a page: not readable and writable just now */
+static uint64_t *closed;          /* a bit a page: of the odd ones, PROT_NONE */
 static size_t high_water;         /* one past the highest page ever handed out */
 static size_t lowest_free;        /* no free page lies below this one */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -87,9 +88,10 @@ static void take_region(void) {
     size_t words = (pages + 63) / 64;
     used = (uint64_t *)region.base;
     odd = used + words;
-    size_t mine = (2 * words * 8 + PAGE - 1) / PAGE;
+    closed = odd + words;
+    size_t mine = (3 * words * 8 + PAGE - 1) / PAGE;
     mark(used, 0, mine, 1);
-    used_pages = lowest_free = high_water = mine;
+    open_pages = lowest_free = high_water = mine;
     heap_pages = pages;
     atomic_store(&warm_until, mine);
 }
@@ -109,7 +111,7 @@ static size_t resident(void) {
     size_t n = 0;
     for (size_t i = 0; i < high_water; i += sizeof there) {
         size_t k = high_water - i < sizeof there ? high_water - i : sizeof there;
-        if (mincore(region.base + i * PAGE, k * PAGE, there) != 0) return used_pages;
+        if (mincore(region.base + i * PAGE, k * PAGE, there) != 0) return open_pages;
         for (size_t j = 0; j < k; j++) n += (there[j] & 1) && bit(used, i + j);
     }
     return n;
@@ -131,17 +133,27 @@ static void wipe(size_t from, size_t n) {
     }
 }
 
-static void make_plain(size_t from, size_t n) {
-    if (!any(odd, from, n)) return;
-    syscall(SYS_mprotect, region.base + from * PAGE, n * PAGE, PROT_READ | PROT_WRITE);
-    mark(odd, from, n, 0);
+/* How many of these pages count: handed out, and open. */
+static size_t counted(size_t from, size_t n) {
+    size_t sum = 0;
+    for (size_t i = from; i < from + n; i++) sum += (size_t)(bit(used, i) && !bit(closed, i));
+    return sum;
 }
 
+/* May n more pages be open? Libraries ask for more than they touch, so what is there decides. */
+static int admits(size_t n) { return open_pages + n <= heap_pages || resident() + n <= heap_pages; }
+
 static void set_prot(size_t from, size_t n, int prot) {
-    if (prot == (PROT_READ | PROT_WRITE)) { make_plain(from, n); return; }
+    int plain = prot == (PROT_READ | PROT_WRITE);
+    if (plain && !any(odd, from, n)) return;
+    open_pages -= counted(from, n);
     syscall(SYS_mprotect, region.base + from * PAGE, n * PAGE, prot);
-    mark(odd, from, n, 1);
+    mark(odd, from, n, !plain);
+    mark(closed, from, n, prot == PROT_NONE);
+    open_pages += counted(from, n);
 }
+
+static void make_plain(size_t from, size_t n) { set_prot(from, n, PROT_READ | PROT_WRITE); }
 
 /* First fit from below, so that pages already touched are used again. */
 static size_t find(size_t n) {
@@ -165,10 +177,10 @@ static void *take(size_t bytes, int prot) {
     size_t n = (bytes + PAGE - 1) / PAGE, at = SIZE_MAX;
     if (n == 0 || n > pages) { errno = bytes ? ENOMEM : EINVAL; return MAP_FAILED; }
     pthread_mutex_lock(&lock);
-    if (prot == PROT_NONE || used_pages + n <= heap_pages || resident() + n <= heap_pages) at = find(n);
+    if (prot == PROT_NONE || admits(n)) at = find(n);
     if (at != SIZE_MAX) {
         mark(used, at, n, 1);
-        used_pages += n;
+        open_pages += n;
         if (at == lowest_free) lowest_free = at + n;
         if (at + n > high_water) high_water = at + n;
         if (prot != (PROT_READ | PROT_WRITE)) set_prot(at, n, prot);
@@ -182,7 +194,7 @@ static void give_back(size_t from, size_t n) {
     pthread_mutex_lock(&lock);
     make_plain(from, n);
     wipe(from, n);
-    for (size_t i = from; i < from + n; i++) used_pages -= (size_t)bit(used, i);
+    open_pages -= counted(from, n);
     mark(used, from, n, 0);
     if (from < lowest_free) lowest_free = from;
     pthread_mutex_unlock(&lock);
@@ -199,10 +211,15 @@ EXPORT void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off) {
         if (!k || (uintptr_t)at & (PAGE - 1)) { errno = EINVAL; return MAP_FAILED; }
         if (from + k > pages) { errno = ENOMEM; return MAP_FAILED; }
         pthread_mutex_lock(&lock);
+        if (prot != PROT_NONE && !admits(k - counted(from, k))) {
+            pthread_mutex_unlock(&lock);
+            errno = ENOMEM;
+            return MAP_FAILED;
+        }
         make_plain(from, k);
         wipe(from, k);
         /* Pages that were given back in between are handed out by this, or somebody else would get them too. */
-        for (size_t i = from; i < from + k; i++) used_pages += !bit(used, i);
+        open_pages += k - counted(from, k);
         mark(used, from, k, 1);
         if (from + k > high_water) high_water = from + k;
         set_prot(from, k, prot);
@@ -230,9 +247,11 @@ EXPORT int mprotect(void *at, size_t n, int prot) {
     size_t from = (size_t)((char *)at - region.base) / PAGE, k = (n + PAGE - 1) / PAGE;
     if (from + k > pages) { errno = ENOMEM; return -1; }
     pthread_mutex_lock(&lock);
-    set_prot(from, k, prot);
+    int refused = prot != PROT_NONE && !admits(k - counted(from, k));
+    if (!refused) set_prot(from, k, prot);
     pthread_mutex_unlock(&lock);
-    return 0;
+    if (refused) errno = ENOMEM;
+    return refused ? -1 : 0;
 }
 
 EXPORT int madvise(void *at, size_t n, int advice) {
@@ -241,8 +260,15 @@ EXPORT int madvise(void *at, size_t n, int advice) {
     size_t from = (size_t)((char *)at - region.base) / PAGE, k = (n + PAGE - 1) / PAGE;
     if (from + k > pages) { errno = ENOMEM; return -1; }
     pthread_mutex_lock(&lock);
-    if (!any(odd, from, k)) wipe(from, k);
-    else for (size_t i = from; i < from + k; i++) if (!bit(odd, i)) wipe(i, 1);
+    for (size_t i = from; i < from + k;) {
+        size_t e = i;
+        while (e < from + k && bit(odd, e) == bit(odd, i) && bit(closed, e) == bit(closed, i)) e++;
+        int prot = bit(closed, i) ? PROT_NONE : bit(odd, i) ? PROT_READ : PROT_READ | PROT_WRITE;
+        make_plain(i, e - i);
+        wipe(i, e - i);
+        set_prot(i, e - i, prot);
+        i = e;
+    }
     pthread_mutex_unlock(&lock);
     return 0;
 }

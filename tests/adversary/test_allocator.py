@@ -22,6 +22,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
 libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+libc.mprotect.argtypes = libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 libc.syscall.restype = ctypes.c_long
 
 
@@ -42,6 +43,29 @@ def limit() -> int:
     at = ctypes.c_long(0x7 << 32)
     got = libc.syscall(ctypes.c_long(302), ctypes.c_long(0), ctypes.c_long(7), at, ctypes.c_long(0))
     return ctypes.get_errno() if got < 0 else 0
+
+
+@app.ecall
+def reopened_mib() -> int:
+    """Reserve closed memory and open and fill it, 16 MiB at a time: how much there was, MiB."""
+    step, opened = 16 << 20, 0
+    base = libc.mmap(None, 64 * step, 0, ANONYMOUS, -1, 0)
+    while opened < 64 and libc.mprotect(base + opened * step, step, RW) == 0:
+        ctypes.memset(base + opened * step, 1, step)
+        opened += 1
+    libc.munmap(base, 64 * step)
+    return opened * 16
+
+
+@app.ecall
+def left_after_dontneed() -> int:
+    """Close a page with something in it, give its content up, open it: bytes that are still there."""
+    at = libc.mmap(None, PAGE, RW, ANONYMOUS, -1, 0)
+    ctypes.memset(at, 1, PAGE)
+    libc.mprotect(at, PAGE, 0)
+    libc.madvise(at, PAGE, 4)
+    libc.mprotect(at, PAGE, RW)
+    return sum(ctypes.string_at(at, PAGE))
 '''
 
 
@@ -65,3 +89,18 @@ def test_no_limit_is_set(platform: Platform, image: Path, allowed: frozenset[str
     """The filter compares all 64 bits of a pointer: EPERM, where EFAULT says that the kernel looked."""
     with load(image, insecure_allow_missing=allowed) as enclave:
         assert enclave.limit() == 1
+
+
+def test_closed_memory_counts_when_it_is_opened(
+    platform: Platform, image: Path, allowed: frozenset[str]
+) -> None:
+    """Reserving closed and opening later is no way around the heap's bound of 512 MiB."""
+    with load(image, insecure_allow_missing=allowed) as enclave:
+        assert 256 <= enclave.reopened_mib() <= 512
+        assert enclave.reopened_mib() >= 256, "what was given back can be had again"
+
+
+def test_content_given_up_is_gone(platform: Platform, image: Path, allowed: frozenset[str]) -> None:
+    """MADV_DONTNEED on closed pages: zeros when they are opened."""
+    with load(image, insecure_allow_missing=allowed) as enclave:
+        assert enclave.left_after_dontneed() == 0
