@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,3 +166,37 @@ def test_other_forms_are_not_canonical() -> None:
         with pytest.raises(FormatError) as caught:
             jcs.loads_canonical(data, "it")
         assert str(caught.value) == "it: is not in canonical form (RFC 8785)"
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"":', b'{"a":[', b'["]\\"",'])
+def test_deep_in_a_small_stack(opening: bytes) -> None:
+    """A thread with little stack refuses depth as any other does, and does not end its process."""
+    said: list[str] = []
+
+    def read() -> None:
+        try:
+            jcs.loads(opening * 16_000, "it")
+        except FormatError as error:
+            said.append(error.code)
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=read)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert said == ["too_deep"]
+
+
+@pytest.mark.parametrize("text", ["[" * 99, '\\"' + "{[" * 99, "]}" * 99])
+def test_brackets_in_text_are_no_nesting(text: str) -> None:
+    """Only lists and objects nest."""
+    data = json.dumps([text, [text]]).encode()
+    assert jcs.loads(data, "it") == [text, [text]]
+
+
+def test_text_without_end() -> None:
+    """It is read once, however many escapes it holds."""
+    with pytest.raises(FormatError, match="not JSON"):
+        jcs.loads(b'"' + b'\\"[' * 300_000, "it")

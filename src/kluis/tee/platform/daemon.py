@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kluis.errors import KluisError, UsageError
+from kluis.errors import FormatError, KluisError, UsageError
+from kluis.formats import jcs
 from kluis.tee.platform import policy
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.counters import Counters
@@ -242,9 +243,9 @@ def _names(request: dict[str, Any], field: str) -> list[str]:
 def _parse(data: bytes) -> dict[str, Any]:
     """Read a request; ValueError where it is no JSON object."""
     try:
-        request = json.loads(data)
-    except RecursionError:
-        raise ValueError("request: is nested too deeply") from None
+        request = jcs.loads(data, "request")
+    except FormatError as error:
+        raise ValueError(error.message) from None
     if not isinstance(request, dict):
         raise ValueError(f"request: want an object, got {type(request).__name__}")
     return request

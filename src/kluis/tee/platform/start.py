@@ -25,7 +25,7 @@ USER: Final = "kluis"
 IDLE_SECONDS: Final = 30.0
 BACKLOG: Final = 64
 ANSWER_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 30.0
 START_LOCK: Final = "start.lock"
 
 
