@@ -142,7 +142,7 @@ class Platform:
             request = {"op": "launch", "allow_missing": sorted(allow_missing), "sockets": list(given)}
             handed = [image, *(end.fileno() for end in given.values())]
             socket.send_fds(connection, [json.dumps(request).encode()], handed)
-            data, descriptors, _, _ = socket.recv_fds(connection, MAX_ANSWER, 2)
+            data, descriptors, _, _ = socket.recv_fds(connection, MAX_ANSWER, 2, socket.MSG_CMSG_CLOEXEC)
             answer = self._checked(data)
         except BaseException:
             connection.close()
