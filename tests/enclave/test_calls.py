@@ -121,6 +121,28 @@ def test_out_of_memory(running: EnclaveProxy) -> None:
     assert running.add(1) == 3
 
 
+def test_memory_fills_up(enclave: Launch, subject: Path) -> None:
+    """While calls fill the heap, every call gets its answer: a result, or that there was no memory."""
+    running = enclave(subject, ocalls={"ask": lambda question: 3 * question})
+    running.squeeze(40)
+    told = {"result": 0, "no memory": 0}
+
+    def attempt(turn: int) -> None:
+        kinds = (running.fill, running.through, running.echo, running.add)
+        arguments = (turn % 8 == 0, turn, b"x" * 200_000, turn)
+        try:
+            kinds[turn % 4].within(60)(arguments[turn % 4])
+            told["result"] += 1
+        except RemoteError as error:
+            told["no memory" if error.type_name in {"MemoryError", "OSError"} else "else"] += 1
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(attempt, range(120)))
+    assert told["no memory"] >= 30
+    assert running.add.within(10)(1) == 3
+    assert running.through.within(10)(1) == 3
+
+
 def test_ocalls(running: EnclaveProxy) -> None:
     """The host's function answers, values and tables alike."""
     assert running.through(5) == 15

@@ -62,7 +62,7 @@ class Codec:
         self._result_kind = result_kind
         self.returns_none = signature.returns in {None, type(None)}
         self._limits = limits
-        self.read_result: Callable[[bytes], Any] | None = None
+        self.read_result: Callable[[frames.Frame], Any] | None = None
         self.frame: type[msgspec.Struct] | None = None
         self._tables = tuple(i for i, one in enumerate(signature.parameters) if is_table(one.hint))
         self._result_table = is_table(signature.returns)
@@ -78,15 +78,15 @@ class Codec:
             self.frame = self._frame
         self._result_check = _decoder(self.name, _frame(self.name, result_kind, [_by_reference(returns)]))
 
-    def encode_plain(self, call: int, arguments: tuple[Any, ...]) -> bytes:
+    def encode_plain(self, call: int, arguments: tuple[Any, ...]) -> frames.Frame:
         """Write a call without tables and hold it against its types; errors as :meth:`check_call`'s."""
         if not arguments:
-            return frames.encode((self._kind, call))
+            return frames.encode_short((self._kind, call))
         frame = self._encode((self._kind, call, *arguments), self.name)
         self.check_call(frame)
         return frame
 
-    def encode_call(self, call: int, arguments: tuple[Any, ...]) -> tuple[bytes, tuple[int, ...]]:
+    def encode_call(self, call: int, arguments: tuple[Any, ...]) -> tuple[frames.Frame, tuple[int, ...]]:
         """Write a call.
 
         Returns:
@@ -104,7 +104,7 @@ class Codec:
             close(files)
             raise
 
-    def check_call(self, frame: bytes) -> None:
+    def check_call(self, frame: frames.Frame) -> None:
         """Hold a call that was just written against the types, before it is sent.
 
         Raises:
@@ -131,13 +131,13 @@ class Codec:
         finally:
             parcel.close()
 
-    def encode_result(self, call: int, value: Any) -> tuple[bytes, tuple[int, ...]]:
+    def encode_result(self, call: int, value: Any) -> tuple[frames.Frame, tuple[int, ...]]:
         """Write a result, and hold it against its type: what was not declared does not leave.
 
         Returns and errors are those of :meth:`encode_call`.
         """
         if self.returns_none and value is None:
-            return frames.encode((self._result_kind, call, None)), ()
+            return frames.encode_short((self._result_kind, call, None)), ()
         what = f"{self.name} result"
         files: tuple[int, ...] = ()
         if self._result_table:
@@ -173,7 +173,7 @@ class Codec:
         finally:
             parcel.close()
 
-    def _encode(self, items: tuple[Any, ...], what: str) -> bytes:
+    def _encode(self, items: tuple[Any, ...], what: str) -> bytearray:
         try:
             frame = frames.encode(items)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -7,10 +7,12 @@ hanging up does. Spec: :mod:`kluis.enclave.frames`.
 from __future__ import annotations
 
 import _socket as socket
+import errno
 import functools
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Union
 
@@ -20,20 +22,25 @@ from kluis.enclave import boundary, frames
 from kluis.enclave.app import Enclave
 from kluis.enclave.boundary import Codec, Limits
 from kluis.enclave.cancelling import Running
-from kluis.enclave.frames import Parcel
+from kluis.enclave.frames import Frame, Parcel
 from kluis.enclave.inside import Launch
-from kluis.enclave.outward import CANCELLED, CancelInterrupt, Failure, failure
+from kluis.enclave.outward import CANCELLED, OUT_OF_MEMORY, CancelInterrupt, Failure, failure
 from kluis.enclave.waiting import Slot, Slots
 from kluis.enclave.workers import Workers
-from kluis.errors import FormatError, KluisError, RemoteError
+from kluis.errors import FormatError, RemoteError
 
 __all__ = ["Calls"]
 
 astuple = msgspec.structs.astuple
-encode = frames.encode
+encode_short = frames.encode_short
 get_ident = threading.get_ident
 
 MAX_QUEUED = 256
+RESERVE_BYTES = 4 << 20
+"""Given up when the heap is full, so that the host can be told."""
+ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
+EXIT_NO_MEMORY = 71
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN})
 
 
 class Ecall:
@@ -84,6 +91,7 @@ class Calls:
         self._workers = Workers(max(1, launch.threads - 2), MAX_QUEUED)
         self._queued: dict[int, Parcel] = {}
         self._parcels = threading.Lock()
+        self._reserve = bytes(RESERVE_BYTES)
         app.route(self)
 
     def start(self) -> None:
@@ -92,17 +100,19 @@ class Calls:
 
     def serve(self) -> None:
         """Answer the calls socket in this thread, until the host hangs up."""
-        receive, quick = self._calls.recv, self._quick
+        receive, quick = self._calls.recv_into, self._quick
+        buffer = bytearray(frames.INLINE)  # once: a full heap must not keep a call from being heard
+        view = memoryview(buffer)
         while True:
             try:
-                frame = receive(frames.INLINE)
+                size = receive(buffer)
             except OSError:
                 return
-            if not frame:
+            if not size:
                 return
-            quick(frame)
+            quick(view[:size])
 
-    def _quick(self, frame: bytes) -> None:
+    def _quick(self, frame: memoryview) -> None:
         """Answer a frame that is most often a plain call: one decode says which, and holds its arguments."""
         try:
             read = self._decode(frame)
@@ -114,9 +124,8 @@ class Calls:
             self._answer(Parcel(frame))
             return
         answer, files = self._call(call, self._by_frame[type(read)], read)
-        if files or len(answer) > frames.INLINE:
-            self._send(answer, files)
-            boundary.close(files)
+        if answer is None or files or len(answer) > frames.INLINE:
+            self._finish(call, answer, files)
             return
         try:
             self._calls.send(answer)
@@ -162,27 +171,52 @@ class Calls:
         """Read the control socket: answers to their ocalls, cancellations, calls to the workers."""
         while True:
             try:
-                parcel = frames.receive_parcel(self._control, self._max_bytes)
-            except (FormatError, MemoryError) as error:
+                parcel = frames.receive_sealed(self._control)
+            except MemoryError:  # nothing was taken from the socket: it is there when there is memory
+                self._wait_for_memory()
+                continue
+            except FormatError as error:
                 self._refuse(0, error)
                 continue
-            except OSError:
-                os._exit(0)
+            except OSError as error:
+                if error.errno in GONE:
+                    os._exit(0)
+                self._wait_for_memory()
+                continue
             if parcel is None:
                 os._exit(0)
-            try:
-                self._dispatch(parcel)
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
-                parcel.close()
-                self._refuse(0, FormatError(boundary.explain(error, "frame", ("kind", "id"))))
+            for _ in ATTEMPTS:
+                try:
+                    self._dispatch(parcel)
+                    break
+                except MemoryError:
+                    self._wait_for_memory()
+            else:
+                os._exit(EXIT_NO_MEMORY)
+
+    def _wait_for_memory(self) -> None:
+        """Let other calls fail and give up what they hold, and give up what was kept for this."""
+        self._reserve = b""
+        time.sleep(PAUSE_SECONDS)
 
     def _dispatch(self, parcel: Parcel) -> None:
-        head = frames.head(parcel.frame)
+        try:
+            parcel = frames.open_parcel(parcel, self._max_bytes)
+            head = frames.head(parcel.frame)
+            cancelled = _cancel(parcel.frame).id if head.kind == frames.CANCEL else 0
+        except FormatError as error:
+            parcel.close()
+            self._refuse(0, error)
+            return
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            parcel.close()
+            self._refuse(0, FormatError(boundary.explain(error, "frame", ("kind", "id"))))
+            return
         if head.kind in {frames.OCALL_RETURN, frames.OCALL_RAISED}:
             self._slots.fill(head.id, parcel)
         elif head.kind == frames.CANCEL:
             parcel.close()
-            self._cancel(_cancel(parcel.frame).id)
+            self._cancel(cancelled)
         elif head.id in self._queued:
             parcel.close()
             self._refuse(0, FormatError(f"call {head.id}: is already queued"))
@@ -190,7 +224,7 @@ class Calls:
             self._queued[head.id] = parcel
             if not self._workers.put(functools.partial(self._take, head.id)):
                 self._queued.pop(head.id).close()
-                self._send(BUSY.frame(head.id), ())
+                self._finish(head.id, BUSY.frame(head.id), ())
 
     def _take(self, call: int) -> None:
         parcel = self._queued.pop(call, None)
@@ -201,7 +235,7 @@ class Calls:
         parcel = self._queued.pop(call, None)
         if parcel is not None:
             parcel.close()
-            self._send(CANCELLED.frame(call), ())
+            self._finish(call, CANCELLED.frame(call), ())
             return
         thread = self._running.cancel(call)
         if thread is not None:
@@ -209,31 +243,78 @@ class Calls:
 
     def _answer(self, parcel: Parcel) -> None:
         """Make the call in ``parcel`` and send its answer; raises nothing."""
-        call = 0
+        head: frames.Head | None = None
+        fault: Exception | None = None
+        for _ in ATTEMPTS:
+            try:
+                head = frames.head(parcel.frame)
+                break
+            except MemoryError:
+                self._wait_for_memory()
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+                fault = FormatError(boundary.explain(error, "call", ("kind", "id")))
+                break
+        else:
+            os._exit(EXIT_NO_MEMORY)
+        call, answer = head.id if head else 0, None
         files: tuple[int, ...] = ()
         try:
-            kind, call = (head := frames.head(parcel.frame)).kind, head.id
+            if fault is not None or head is None:
+                answer = self._told(call, fault or FormatError("call"), ())
+            else:
+                answer, files = self._made(head, parcel)
+        except MemoryError:
+            answer = None
+        parcel.close()
+        self._finish(call, answer, files)
+
+    def _made(self, head: frames.Head, parcel: Parcel) -> tuple[Frame | None, tuple[int, ...]]:
+        """Make a call, and write its answer; None where there is no memory to write it in."""
+        kind, call = head.kind, head.id
+        try:
             if call < 1 or call in self._running.threads:
                 raise FormatError(f"call: want an id that no call has, got {call}")
             if 0 <= kind < len(self._ecalls):
-                frame, files = self._call(call, self._ecalls[kind], parcel)
-            elif kind == frames.EVIDENCE:
-                frame = self._evidence(parcel)
-            else:
-                raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
-        except (KluisError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
-            parcel.close()
-            self._refuse(call, error)
-            return
-        try:
-            self._send(frame, files)
-        finally:
-            boundary.close(files)
+                return self._call(call, self._ecalls[kind], parcel)
+            if kind == frames.EVIDENCE:
+                return self._evidence(parcel), ()
+            raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            return self._told(call, FormatError(boundary.explain(error, "call", ("kind", "id"))), ()), ()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
+            return self._told(call, error, ()), ()
 
-    def _call(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> tuple[bytes, tuple[int, ...]]:
+    def _finish(self, call: int, answer: Frame | None, files: tuple[int, ...]) -> None:
+        """Send an answer of any size, or why it cannot be sent; None is told as want of memory."""
+        for _ in ATTEMPTS:
+            try:
+                if answer is None:
+                    answer = OUT_OF_MEMORY.frame(call)
+                self._send(answer, files)
+                break
+            except MemoryError:
+                self._wait_for_memory()
+            except OSError as error:  # no descriptor, or no memory for a memory file
+                boundary.close(files)
+                answer, files = self._told(call, error, ()), ()
+        else:
+            os._exit(EXIT_NO_MEMORY)
+        boundary.close(files)
+        if not self._reserve:
+            self._save_memory()
+
+    def _save_memory(self) -> None:
+        try:
+            self._reserve = bytes(RESERVE_BYTES)
+        except MemoryError:  # the next answer will try again
+            return
+
+    def _call(
+        self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel
+    ) -> tuple[Frame | None, tuple[int, ...]]:
         """Make one call and write its answer, whatever the application does."""
         running, codec = self._running, ecall.codec
-        frame = b""
+        frame: Frame | None = None
         files: tuple[int, ...] = ()
         try:
             running.threads[call] = get_ident()
@@ -245,21 +326,26 @@ class Calls:
                 else:
                     result = ecall.function(*astuple(given)[1:])
                 if result is None and codec.returns_none:
-                    frame = encode((frames.RETURN, call, None))
+                    frame = encode_short((frames.RETURN, call, None))
                 else:
                     frame, files = codec.encode_result(call, result)
             except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
-                frame = failure(error, ecall.raises, self._debug).frame(call)
+                frame = self._told(call, error, ecall.raises)
             if running.threads.pop(call, None) is not None:
                 return frame, files
             running.absorb(call)
         except CancelInterrupt:  # it came before the application's code, or after
             if running.threads.pop(call, None) is None:
                 running.absorb(call)
+        except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
+            if running.threads.pop(call, None) is None:
+                running.absorb(call)
+            boundary.close(files)
+            return None, ()
         boundary.close(files)
-        return CANCELLED.frame(call), ()
+        return self._told(call, CancelInterrupt(), ()), ()
 
-    def _evidence(self, parcel: Parcel) -> bytes:
+    def _evidence(self, parcel: Parcel) -> Frame:
         from kluis.enclave import attestation
 
         parcel.close()
@@ -267,15 +353,17 @@ class Calls:
         made = attestation.host_evidence(request.nonce, request.app_data)
         return frames.encode((frames.RETURN, request.id, made))
 
-    def _refuse(self, call: int, error: Exception) -> None:
-        told = (
-            error
-            if isinstance(error, KluisError | MemoryError)
-            else FormatError(boundary.explain(error, "call", ("kind", "id")))
-        )
-        self._send(failure(told, (), self._debug).frame(call), ())
+    def _told(self, call: int, error: BaseException, raises: tuple[type[Exception], ...]) -> Frame | None:
+        """The frame that tells of an error; None where there is no memory to write it in."""
+        try:
+            return failure(error, raises, self._debug).frame(call)
+        except MemoryError:
+            return None
 
-    def _send(self, frame: bytes, files: tuple[int, ...]) -> None:
+    def _refuse(self, call: int, error: Exception) -> None:
+        self._finish(call, self._told(call, error, ()), ())
+
+    def _send(self, frame: Frame, files: tuple[int, ...]) -> None:
         try:
             if len(frame) <= frames.INLINE and not files:
                 self._calls.send(frame)
@@ -283,8 +371,10 @@ class Calls:
             with self._parcels:
                 frames.send_parcel(self._control, frame, files)
                 self._calls.send(frames.LARGE)
-        except OSError:
-            os._exit(0)  # nobody is there to answer to
+        except OSError as error:
+            if error.errno in GONE:
+                os._exit(0)  # nobody is there to answer to
+            raise
 
 
 BUSY = Failure("UnavailableError", "too many calls wait", None, "busy", "make fewer calls at once")

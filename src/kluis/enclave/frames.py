@@ -24,7 +24,7 @@ import _socket as socket  # the methods and constants of socket, and half of its
 import os
 from collections.abc import Sequence
 from sys import byteorder
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -32,8 +32,9 @@ from kluis.enclave import memfile
 from kluis.errors import FormatError
 
 __all__ = [
-    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Head", "OcallRaised", "Parcel",
-    "Raised", "Ready", "encode", "head", "receive_parcel", "send_parcel",
+    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "OcallRaised",
+    "Parcel", "Raised", "Ready", "encode", "encode_short", "head", "open_parcel", "receive_parcel",
+    "receive_sealed", "send_parcel",
 ]  # fmt: skip
 
 INLINE = 64 * 1024
@@ -50,7 +51,21 @@ OCALL_RAISED = -2
 CANCEL = -3
 EVIDENCE = -4
 
-encode = msgspec.msgpack.Encoder().encode
+Frame: TypeAlias = bytes | bytearray
+
+_encoder = msgspec.msgpack.Encoder()
+encode_short = _encoder.encode
+"""Encode what surely takes less than 32 bytes."""
+
+
+def encode(items: object) -> bytearray:
+    """Encode a frame.
+
+    Into a buffer of our own: msgspec 0.22's ``encode`` crashes the process where its buffer cannot grow.
+    """
+    buffer = bytearray(128)
+    _encoder.encode_into(items, buffer)
+    return buffer
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -121,7 +136,7 @@ class Parcel:
 
     __slots__ = ("files", "frame")
 
-    def __init__(self, frame: bytes | memoryview, files: tuple[int, ...] = ()) -> None:
+    def __init__(self, frame: Frame | memoryview, files: tuple[int, ...] = ()) -> None:
         self.frame = frame
         self.files = files
 
@@ -132,7 +147,7 @@ class Parcel:
             os.close(descriptor)
 
 
-def send_parcel(sock: socket.socket, frame: bytes, files: Sequence[int] = ()) -> None:
+def send_parcel(sock: socket.socket, frame: Frame, files: Sequence[int] = ()) -> None:
     """Send a frame of any size, with descriptors that stay the caller's.
 
     Raises:
@@ -163,30 +178,48 @@ def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parce
         FormatError: too large, cut short, or its memory file is not sealed; the descriptors are closed.
         OSError: the other side is gone.
     """
+    parcel = receive_sealed(sock, flags)
+    if parcel is None:
+        return None
+    try:
+        return open_parcel(parcel, max_bytes)
+    except BaseException:
+        parcel.close()
+        raise
+
+
+def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
+    """Receive what was sent, and look into no memory file yet; errors as :func:`receive_parcel`'s."""
     data, ancillary, message_flags, _ = sock.recvmsg(INLINE, ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
     if not data and not ancillary:
         return None
     parcel = Parcel(data, tuple(_descriptors(ancillary)))
-    try:
-        if message_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise FormatError(f"frame: is more than {INLINE} bytes or {MAX_FILES} files", code="too_large")
-        if len(parcel.files) > MAX_FILES:
-            raise FormatError(
-                f"frame: want at most {MAX_FILES} files, got {len(parcel.files)}", code="too_large"
-            )
-        if data != LARGE:
-            return parcel
-        if not parcel.files:
-            raise FormatError("frame: its memory file is missing", code="truncated")
-        body = memfile.map_bytes(parcel.files[0], max_bytes, "frame")
-    except BaseException:
+    if message_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         parcel.close()
-        raise
-    os.close(parcel.files[0])
-    return Parcel(body, parcel.files[1:])
+        raise FormatError(f"frame: is more than {INLINE} bytes or {MAX_FILES} files", code="too_large")
+    return parcel
 
 
-def _send(sock: socket.socket, data: bytes, files: Sequence[int]) -> None:
+def open_parcel(parcel: Parcel, max_bytes: int) -> Parcel:
+    """Put the content of its memory file in a frame's place, if that is what was sent.
+
+    Raises:
+        FormatError: too many files; or the file is missing, not sealed or too large.
+        MemoryError: it cannot be mapped now; it may be tried again.
+    """
+    if len(parcel.files) > MAX_FILES:
+        raise FormatError(f"frame: want at most {MAX_FILES} files, got {len(parcel.files)}", code="too_large")
+    if parcel.frame != LARGE:
+        return parcel
+    if not parcel.files:
+        raise FormatError("frame: its memory file is missing", code="truncated")
+    body, *rest = parcel.files
+    frame = memfile.map_bytes(body, max_bytes, "frame")
+    os.close(body)
+    return Parcel(frame, tuple(rest))
+
+
+def _send(sock: socket.socket, data: Frame, files: Sequence[int]) -> None:
     if not files:
         sock.send(data)
         return

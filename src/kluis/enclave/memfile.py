@@ -80,7 +80,15 @@ def map_bytes(descriptor: int, max_bytes: int, what: str) -> memoryview:
     size = os.fstat(descriptor).st_size
     if not 0 < size <= max_bytes:
         raise FormatError(f"{what}: want 1 to {max_bytes} bytes, got {size}", code="too_large")
-    return memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+    try:
+        return memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+    data = os.pread(descriptor, size, 0)  # no address space to map it in: a copy may still fit
+    if len(data) != size:
+        raise MemoryError
+    return memoryview(data)
 
 
 def map_table(descriptor: int, max_bytes: int, what: str) -> Table:

@@ -32,7 +32,7 @@ class Failure(NamedTuple):
     code: str | None = None
     hint: str | None = None
 
-    def frame(self, call: int) -> bytes:
+    def frame(self, call: int) -> bytearray:
         """Write it as the answer to ``call``."""
         return frames.encode((frames.RAISED, call, *self))
 

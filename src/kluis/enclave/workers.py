@@ -57,6 +57,9 @@ class Workers:
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
-            with self._lock:
-                self._open -= 1
+            job = self._jobs.get()
+            try:
+                job()
+            finally:
+                with self._lock:
+                    self._open -= 1

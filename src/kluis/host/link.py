@@ -20,7 +20,7 @@ import msgspec
 
 from kluis.enclave import frames
 from kluis.enclave.boundary import Codec
-from kluis.enclave.frames import Parcel
+from kluis.enclave.frames import Frame, Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
 
 __all__ = ["Link"]
@@ -76,7 +76,7 @@ class Link:
         self._direct_call = 0
         self._end: EnclaveError | None = None
 
-    def quick(self, call: int, frame: bytes, codec: Codec) -> Any:
+    def quick(self, call: int, frame: Frame, codec: Codec) -> Any:
         """Make a call without files and without a timeout, in the fewest steps if nobody else calls.
 
         Args:
@@ -122,7 +122,7 @@ class Link:
         return result
 
     def exchange(
-        self, call: int, frame: bytes, files: tuple[int, ...], timeout_seconds: float | None, what: str
+        self, call: int, frame: Frame, files: tuple[int, ...], timeout_seconds: float | None, what: str
     ) -> Parcel:
         """Send a call and wait for its answer.
 
@@ -163,7 +163,7 @@ class Link:
         except OSError:
             return
 
-    def answer_ocall(self, frame: bytes, files: tuple[int, ...]) -> None:
+    def answer_ocall(self, frame: Frame, files: tuple[int, ...]) -> None:
         """Send the answer to an ocall; an enclave that is gone wants none."""
         try:
             frames.send_parcel(self._control, frame, files)
@@ -181,7 +181,7 @@ class Link:
                 continue
         self._wake_all()
 
-    def _send(self, call: int, frame: bytes, files: tuple[int, ...]) -> None:
+    def _send(self, call: int, frame: Frame, files: tuple[int, ...]) -> None:
         try:
             if len(frame) <= frames.INLINE and not files and self._direct.acquire(False):
                 self._direct_call = call

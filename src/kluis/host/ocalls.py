@@ -9,7 +9,7 @@ from typing import Any
 
 from kluis.enclave import boundary, frames
 from kluis.enclave.boundary import Codec
-from kluis.enclave.frames import Parcel
+from kluis.enclave.frames import Frame, Parcel
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.host.interface import Interface
 
@@ -61,9 +61,9 @@ class Ocalls:
             raise UsageError(f"ocalls: {unknown[0]}: the image declares {sorted(names)}")
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-        self._answer: Callable[[bytes, tuple[int, ...]], None] = lambda *_: None
+        self._answer: Callable[[Frame, tuple[int, ...]], None] = lambda *_: None
 
-    def connect(self, answer: Callable[[bytes, tuple[int, ...]], None]) -> None:
+    def connect(self, answer: Callable[[Frame, tuple[int, ...]], None]) -> None:
         """Say where answers go."""
         self._answer = answer
 
@@ -96,6 +96,7 @@ class Ocalls:
 
     def _run(self, parcel: Parcel) -> None:
         head = frames.head(parcel.frame)
+        frame: Frame
         files: tuple[int, ...] = ()
         try:
             frame, files = self._call(head, parcel)
@@ -108,7 +109,7 @@ class Ocalls:
         finally:
             boundary.close(files)
 
-    def _call(self, head: frames.Head, parcel: Parcel) -> tuple[bytes, tuple[int, ...]]:
+    def _call(self, head: frames.Head, parcel: Parcel) -> tuple[Frame, tuple[int, ...]]:
         index = head.kind - frames.FIRST_OCALL
         if index >= len(self._codecs):
             raise FormatError(f"ocall: want 0..{len(self._codecs) - 1}, got {index}")

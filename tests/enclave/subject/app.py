@@ -153,6 +153,24 @@ def exhaust() -> int:
 
 
 @app.ecall
+def squeeze(mib: int) -> None:
+    """Leave so much memory and no more."""
+    import resource
+    from pathlib import Path
+
+    have = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (have + (mib << 20), resource.RLIM_INFINITY))
+
+
+@app.ecall
+def fill(small: bool) -> int:
+    """Take memory until there is none."""
+    kept: list[object] = []
+    while True:
+        kept.append([len(kept)] if small else bytes(1 << 16))
+
+
+@app.ecall
 def spin(seconds: float) -> int:
     """Be busy."""
     end = time.monotonic() + seconds
