@@ -78,6 +78,11 @@ def _writable_code() -> object:
     return mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 
 
+def _data_as_code() -> object:
+    data = ctypes.addressof(ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ"))
+    return _raw(10, data & ~0xFFF, 4096, 1 | 4)
+
+
 ESCAPES = {
     "socket": lambda: socket.socket(),
     "socket-unix": lambda: socket.socket(socket.AF_UNIX),
@@ -117,6 +122,7 @@ ESCAPES = {
     "reopened-memory": lambda: _raw(10, _raw(9, 0, 4096, 0, 0x22, -1, 0), 4096, 3),
     "brk": lambda: _raw(12, 0),
     "writable-code": _writable_code,
+    "data-as-code": _data_as_code,
     "dumpable": lambda: _raw(157, 4, 1, 0, 0, 0),
     "raise-core-limit": lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_CORE, (1, 1)),
 }
