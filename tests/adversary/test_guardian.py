@@ -28,7 +28,7 @@ def test_killed_guardian_ends_the_enclave_within_100_ms(victim: EnclaveProxy) ->
 
 
 def through_the_guardian(guardian: int, number: int, *arguments: int) -> str:
-    """Take the guardian over with gdb, have it make one system call, and put it back as it was; gdb's words."""
+    """Have gdb take the guardian over, make one system call, and put it back as it was; what gdb said."""
     registers = ("rax", "rdi", "rsi", "rdx", "r10", "rip")
     names = ("rdi", "rsi", "rdx", "r10")
     script = ["set confirm off", *(f"set $kept_{name}=${name}" for name in registers)]
