@@ -109,7 +109,7 @@ def test_too_large_for_a_frame(host: EvilHost) -> None:
     host.say(large)
     refused(host.hear(), "FormatError", "call: input data was truncated")
     host.whisper(large)
-    refused(host.hear(), "FormatError", f"frame: is more than {frames.INLINE} bytes or 16 files")
+    refused(host.hear(), "LostFrame", f"frame: is more than {frames.INLINE} bytes")
     answers(host)
 
 
@@ -126,7 +126,8 @@ def test_deep_nesting(host: EvilHost, depth: int) -> None:
         os.close(file)
     heard = host.hear(30)
     assert heard is not None
-    assert heard[:3] == [frames.RAISED, 0, "FormatError"]
+    assert heard[:2] == [frames.RAISED, 0]
+    assert heard[2] in {"FormatError", "LostFrame"}
     answers(host)
 
 
@@ -150,7 +151,7 @@ def test_unsealed_memory_file(host: EvilHost) -> None:
         os.close(files[0])
         heard = host.hear()
         assert heard is not None
-        assert heard[2] == "FormatError"
+        assert heard[2] in {"FormatError", "LostFrame"}
         assert "want seals 0b1111, got 0b0" in heard[3]
     answers(host)
 
@@ -207,9 +208,9 @@ def test_wrong_files(host: EvilHost) -> None:
         host.whisper(frames.encode(items), files)
         refused(host.hear(), "FormatError", message)
     host.whisper(frames.encode((rows, 1, 0)), [table] * 17)
-    refused(host.hear(), "FormatError", "frame: want at most 16 files, got 17")
+    refused(host.hear(), "LostFrame", "frame: want at most 16 files, got 17")
     host.whisper(frames.LARGE)
-    refused(host.hear(), "FormatError", "frame: its memory file is missing")
+    refused(host.hear(), "LostFrame", "frame: its memory file is missing")
     for descriptor in (*pipe, table, text):
         os.close(descriptor)
     answers(host)

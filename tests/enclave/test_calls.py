@@ -143,6 +143,22 @@ def test_memory_fills_up(enclave: Launch, subject: Path) -> None:
     assert running.through.within(10)(1) == 3
 
 
+def test_descriptors_run_out(running: EnclaveProxy) -> None:
+    """A call or answer that needs a descriptor where none is left is told so, and the enclave goes on."""
+    running.scarce(0)
+    for _ in range(3):
+        with pytest.raises(RemoteError) as raised:
+            running.echo.within(10)(bytes(200_000))
+        assert raised.value.message == (
+            "LostFrame: frame: came with more than 16 files, or than can be opened"
+        )
+        with pytest.raises(RemoteError) as raised:
+            running.rows.within(10)({"a": [1]})
+        assert raised.value.type_name == "LostFrame"
+        assert running.add.within(10)(1) == 3
+        assert running.through.within(10)(1) == 3
+
+
 def test_ocalls(running: EnclaveProxy) -> None:
     """The host's function answers, values and tables alike."""
     assert running.through(5) == 15

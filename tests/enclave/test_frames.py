@@ -30,7 +30,7 @@ def test_any_size(pair: tuple[socket.socket, socket.socket], size: int) -> None:
     """A frame arrives whole, in a datagram or in a memory file, with its descriptors."""
     before = len(os.listdir("/proc/self/fd"))
     file = memfile.of_bytes(b"table")
-    frames.send_parcel(pair[0], b"x" * size, (file,))
+    frames.send_parcel(pair[0], 7, b"x" * size, (file,))
     os.close(file)
     parcel = frames.receive_parcel(pair[1], 5_000_000)
     assert parcel is not None
@@ -45,9 +45,11 @@ def test_any_size(pair: tuple[socket.socket, socket.socket], size: int) -> None:
 def test_too_large(pair: tuple[socket.socket, socket.socket]) -> None:
     """A memory file past the bound is refused, and closed."""
     before = len(os.listdir("/proc/self/fd"))
-    frames.send_parcel(pair[0], b"x" * 100_000)
-    with pytest.raises(FormatError, match=r"^frame: want 1 to 99999 bytes, got 100000$"):
+    frames.send_parcel(pair[0], 7, b"x" * 100_000)
+    with pytest.raises(frames.LostFrame, match=r"^frame: want 1 to 99999 bytes, got 100000$") as lost:
         frames.receive_parcel(pair[1], 99_999)
+    assert lost.value.call == 7
+    del lost
     assert len(os.listdir("/proc/self/fd")) == before
 
 

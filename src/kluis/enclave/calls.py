@@ -7,24 +7,23 @@ hanging up does. Spec: :mod:`kluis.enclave.frames`.
 from __future__ import annotations
 
 import _socket as socket
-import errno
 import functools
 import itertools
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Union
 
 import msgspec
 
 from kluis.enclave import boundary, frames
+from kluis.enclave.answers import ATTEMPTS, EXIT_NO_MEMORY, GONE, Answers
 from kluis.enclave.app import Enclave
 from kluis.enclave.boundary import Codec, Limits
 from kluis.enclave.cancelling import Running
 from kluis.enclave.frames import Frame, Parcel
 from kluis.enclave.inside import Launch
-from kluis.enclave.outward import CANCELLED, OUT_OF_MEMORY, CancelInterrupt, Failure, failure
+from kluis.enclave.outward import CANCELLED, CancelInterrupt, Failure
 from kluis.enclave.waiting import Slot, Slots
 from kluis.enclave.workers import Workers
 from kluis.errors import FormatError, RemoteError
@@ -36,11 +35,6 @@ encode_short = frames.encode_short
 get_ident = threading.get_ident
 
 MAX_QUEUED = 256
-RESERVE_BYTES = 4 << 20
-"""Given up when the heap is full, so that the host can be told."""
-ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
-EXIT_NO_MEMORY = 71
-GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN})
 
 
 class Ecall:
@@ -83,15 +77,13 @@ class Calls:
         self._decode = msgspec.msgpack.Decoder(Union[tuple(self._by_frame) or None]).decode  # noqa: UP007
         self._calls = calls
         self._control = control
-        self._debug = launch.debug
+        self._out = Answers(calls, control, launch.debug)
         self._max_bytes = limits.message_bytes
         self._running = Running()
         self._slots = Slots()
         self._ocall_ids = itertools.count(1)
         self._workers = Workers(max(1, launch.threads - 2), MAX_QUEUED)
         self._queued: dict[int, Parcel] = {}
-        self._parcels = threading.Lock()
-        self._reserve = bytes(RESERVE_BYTES)
         app.route(self)
 
     def start(self) -> None:
@@ -125,7 +117,7 @@ class Calls:
             return
         answer, files = self._call(call, self._by_frame[type(read)], read)
         if answer is None or files or len(answer) > frames.INLINE:
-            self._finish(call, answer, files)
+            self._out.finish(call, answer, files)
             return
         try:
             self._calls.send(answer)
@@ -147,7 +139,7 @@ class Calls:
         try:
             codec.check_call(frame)
             self._slots.add(slot)
-            self._send(frame, files)
+            self._out.send(slot.id, frame, files)
         finally:
             boundary.close(files)
         try:
@@ -173,15 +165,15 @@ class Calls:
             try:
                 parcel = frames.receive_sealed(self._control)
             except MemoryError:  # nothing was taken from the socket: it is there when there is memory
-                self._wait_for_memory()
+                self._out.wait_for_memory()
                 continue
-            except FormatError as error:
-                self._refuse(0, error)
+            except frames.LostFrame as error:
+                self._out.refuse(error.call, error)
                 continue
             except OSError as error:
                 if error.errno in GONE:
                     os._exit(0)
-                self._wait_for_memory()
+                self._out.wait_for_memory()
                 continue
             if parcel is None:
                 os._exit(0)
@@ -190,27 +182,22 @@ class Calls:
                     self._dispatch(parcel)
                     break
                 except MemoryError:
-                    self._wait_for_memory()
+                    self._out.wait_for_memory()
             else:
                 os._exit(EXIT_NO_MEMORY)
 
-    def _wait_for_memory(self) -> None:
-        """Let other calls fail and give up what they hold, and give up what was kept for this."""
-        self._reserve = b""
-        time.sleep(PAUSE_SECONDS)
-
     def _dispatch(self, parcel: Parcel) -> None:
         try:
-            parcel = frames.open_parcel(parcel, self._max_bytes)
+            frames.open_parcel(parcel, self._max_bytes)
             head = frames.head(parcel.frame)
             cancelled = _cancel(parcel.frame).id if head.kind == frames.CANCEL else 0
-        except FormatError as error:
+        except frames.LostFrame as error:
             parcel.close()
-            self._refuse(0, error)
+            self._out.refuse(error.call, error)
             return
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             parcel.close()
-            self._refuse(0, FormatError(boundary.explain(error, "frame", ("kind", "id"))))
+            self._out.refuse(0, FormatError(boundary.explain(error, "frame", ("kind", "id"))))
             return
         if head.kind in {frames.OCALL_RETURN, frames.OCALL_RAISED}:
             self._slots.fill(head.id, parcel)
@@ -219,12 +206,23 @@ class Calls:
             self._cancel(cancelled)
         elif head.id in self._queued:
             parcel.close()
-            self._refuse(0, FormatError(f"call {head.id}: is already queued"))
+            self._out.refuse(0, FormatError(f"call {head.id}: is already queued"))
         else:
-            self._queued[head.id] = parcel
-            if not self._workers.put(functools.partial(self._take, head.id)):
-                self._queued.pop(head.id).close()
-                self._finish(head.id, BUSY.frame(head.id), ())
+            self._queue(head.id, parcel)
+
+    def _queue(self, call: int, parcel: Parcel) -> None:
+        """Have a worker make a call; after a MemoryError it may be tried again."""
+        self._queued[call] = parcel
+        try:
+            if self._workers.put(functools.partial(self._take, call)):
+                return
+            busy = BUSY.frame(call)
+        except MemoryError:
+            self._queued.pop(call, None)
+            raise
+        self._queued.pop(call)
+        parcel.close()
+        self._out.finish(call, busy)
 
     def _take(self, call: int) -> None:
         parcel = self._queued.pop(call, None)
@@ -235,7 +233,7 @@ class Calls:
         parcel = self._queued.pop(call, None)
         if parcel is not None:
             parcel.close()
-            self._finish(call, CANCELLED.frame(call), ())
+            self._out.finish(call, CANCELLED.frame(call), ())
             return
         thread = self._running.cancel(call)
         if thread is not None:
@@ -250,7 +248,7 @@ class Calls:
                 head = frames.head(parcel.frame)
                 break
             except MemoryError:
-                self._wait_for_memory()
+                self._out.wait_for_memory()
             except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
                 fault = FormatError(boundary.explain(error, "call", ("kind", "id")))
                 break
@@ -260,13 +258,13 @@ class Calls:
         files: tuple[int, ...] = ()
         try:
             if fault is not None or head is None:
-                answer = self._told(call, fault or FormatError("call"), ())
+                answer = self._out.told(call, fault or FormatError("call"))
             else:
                 answer, files = self._made(head, parcel)
         except MemoryError:
             answer = None
         parcel.close()
-        self._finish(call, answer, files)
+        self._out.finish(call, answer, files)
 
     def _made(self, head: frames.Head, parcel: Parcel) -> tuple[Frame | None, tuple[int, ...]]:
         """Make a call, and write its answer; None where there is no memory to write it in."""
@@ -280,34 +278,9 @@ class Calls:
                 return self._evidence(parcel), ()
             raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            return self._told(call, FormatError(boundary.explain(error, "call", ("kind", "id"))), ()), ()
+            return self._out.told(call, FormatError(boundary.explain(error, "call", ("kind", "id")))), ()
         except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
-            return self._told(call, error, ()), ()
-
-    def _finish(self, call: int, answer: Frame | None, files: tuple[int, ...]) -> None:
-        """Send an answer of any size, or why it cannot be sent; None is told as want of memory."""
-        for _ in ATTEMPTS:
-            try:
-                if answer is None:
-                    answer = OUT_OF_MEMORY.frame(call)
-                self._send(answer, files)
-                break
-            except MemoryError:
-                self._wait_for_memory()
-            except OSError as error:  # no descriptor, or no memory for a memory file
-                boundary.close(files)
-                answer, files = self._told(call, error, ()), ()
-        else:
-            os._exit(EXIT_NO_MEMORY)
-        boundary.close(files)
-        if not self._reserve:
-            self._save_memory()
-
-    def _save_memory(self) -> None:
-        try:
-            self._reserve = bytes(RESERVE_BYTES)
-        except MemoryError:  # the next answer will try again
-            return
+            return self._out.told(call, error), ()
 
     def _call(
         self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel
@@ -330,7 +303,7 @@ class Calls:
                 else:
                     frame, files = codec.encode_result(call, result)
             except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
-                frame = self._told(call, error, ecall.raises)
+                frame = self._out.told(call, error, ecall.raises)
             if running.threads.pop(call, None) is not None:
                 return frame, files
             running.absorb(call)
@@ -343,7 +316,7 @@ class Calls:
             boundary.close(files)
             return None, ()
         boundary.close(files)
-        return self._told(call, CancelInterrupt(), ()), ()
+        return self._out.told(call, CancelInterrupt()), ()
 
     def _evidence(self, parcel: Parcel) -> Frame:
         from kluis.enclave import attestation
@@ -352,29 +325,6 @@ class Calls:
         request = _evidence_request(parcel.frame)
         made = attestation.host_evidence(request.nonce, request.app_data)
         return frames.encode((frames.RETURN, request.id, made))
-
-    def _told(self, call: int, error: BaseException, raises: tuple[type[Exception], ...]) -> Frame | None:
-        """The frame that tells of an error; None where there is no memory to write it in."""
-        try:
-            return failure(error, raises, self._debug).frame(call)
-        except MemoryError:
-            return None
-
-    def _refuse(self, call: int, error: Exception) -> None:
-        self._finish(call, self._told(call, error, ()), ())
-
-    def _send(self, frame: Frame, files: tuple[int, ...]) -> None:
-        try:
-            if len(frame) <= frames.INLINE and not files:
-                self._calls.send(frame)
-                return
-            with self._parcels:
-                frames.send_parcel(self._control, frame, files)
-                self._calls.send(frames.LARGE)
-        except OSError as error:
-            if error.errno in GONE:
-                os._exit(0)  # nobody is there to answer to
-            raise
 
 
 BUSY = Failure("UnavailableError", "too many calls wait", None, "busy", "make fewer calls at once")

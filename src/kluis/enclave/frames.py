@@ -13,9 +13,9 @@ A frame is one MessagePack array. Its first item says what it is, its second who
 The *calls* socket carries one call at a time to one waiting thread, and every answer; it never
 carries descriptors. The *control* socket carries whatever else the host sends: calls beside a running
 one, answers to ocalls, cancellations, and frames with descriptors. A frame of more than ``INLINE``
-bytes is put into a sealed memory file and the byte ``LARGE`` sent in its place; the file comes first
-among the descriptors, tables after it. To the host such a frame goes on the control socket, and the
-byte ``LARGE`` on the calls socket says that it is there.
+bytes is put into a sealed memory file, and ``LARGE`` and the call's id are sent in its place; the file
+comes first among the descriptors, tables after it. To the host such a frame goes on the control
+socket, and the byte ``LARGE`` on the calls socket says that it is there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import _socket as socket  # the methods and constants of socket, and half of its
 import os
 from collections.abc import Sequence
 from sys import byteorder
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -32,9 +32,9 @@ from kluis.enclave import memfile
 from kluis.errors import FormatError
 
 __all__ = [
-    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "OcallRaised",
-    "Parcel", "Raised", "Ready", "encode", "encode_short", "head", "open_parcel", "receive_parcel",
-    "receive_sealed", "send_parcel",
+    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "LostFrame",
+    "OcallRaised", "Parcel", "Raised", "Ready", "encode", "encode_short", "head", "open_parcel",
+    "receive_parcel", "receive_sealed", "send_parcel",
 ]  # fmt: skip
 
 INLINE = 64 * 1024
@@ -147,18 +147,40 @@ class Parcel:
             os.close(descriptor)
 
 
-def send_parcel(sock: socket.socket, frame: Frame, files: Sequence[int] = ()) -> None:
+class LostFrame(FormatError):
+    """A frame that cannot be opened.
+
+    Attributes:
+        call: whose it was, as its sender says, or 0.
+    """
+
+    def __init__(self, parcel: Parcel, problem: str) -> None:
+        super().__init__(f"frame: {problem}", code="lost")
+        try:
+            data = parcel.frame
+            self.call = _call_id(data[1:]) if data[:1] == LARGE else head(data).id
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            self.call = 0
+
+
+def send_parcel(sock: socket.socket, call: int, frame: Frame, files: Sequence[int] = ()) -> None:
     """Send a frame of any size, with descriptors that stay the caller's.
 
+    Args:
+        sock: a control socket.
+        call: whose frame it is, for a receiver who cannot open it.
+        frame: encoded.
+        files: of its tables.
+
     Raises:
-        OSError: the other side is gone.
+        OSError: the other side is gone, or no memory file can be made.
     """
     if len(frame) <= INLINE:
         _send(sock, frame, files)
         return
     body = memfile.of_bytes(frame)
     try:
-        _send(sock, LARGE, (body, *files))
+        _send(sock, LARGE + encode_short(call), (body, *files))
     finally:
         os.close(body)
 
@@ -175,17 +197,18 @@ def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parce
         None when the other side has closed.
 
     Raises:
-        FormatError: too large, cut short, or its memory file is not sealed; the descriptors are closed.
+        LostFrame: too large, cut short, or its memory file is not sealed; the descriptors are closed.
         OSError: the other side is gone.
     """
     parcel = receive_sealed(sock, flags)
     if parcel is None:
         return None
     try:
-        return open_parcel(parcel, max_bytes)
+        open_parcel(parcel, max_bytes)
     except BaseException:
         parcel.close()
         raise
+    return parcel
 
 
 def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
@@ -194,29 +217,35 @@ def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
     if not data and not ancillary:
         return None
     parcel = Parcel(data, tuple(_descriptors(ancillary)))
-    if message_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if message_flags & socket.MSG_TRUNC:
         parcel.close()
-        raise FormatError(f"frame: is more than {INLINE} bytes or {MAX_FILES} files", code="too_large")
+        raise LostFrame(parcel, f"is more than {INLINE} bytes")
+    if message_flags & socket.MSG_CTRUNC:
+        parcel.close()
+        raise LostFrame(parcel, f"came with more than {MAX_FILES} files, or than can be opened")
     return parcel
 
 
-def open_parcel(parcel: Parcel, max_bytes: int) -> Parcel:
+def open_parcel(parcel: Parcel, max_bytes: int) -> None:
     """Put the content of its memory file in a frame's place, if that is what was sent.
 
     Raises:
-        FormatError: too many files; or the file is missing, not sealed or too large.
-        MemoryError: it cannot be mapped now; it may be tried again.
+        LostFrame: too many files; or the file is missing, not sealed or too large.
+        MemoryError: there is no room for it now; it may be tried again.
     """
     if len(parcel.files) > MAX_FILES:
-        raise FormatError(f"frame: want at most {MAX_FILES} files, got {len(parcel.files)}", code="too_large")
-    if parcel.frame != LARGE:
-        return parcel
+        raise LostFrame(parcel, f"want at most {MAX_FILES} files, got {len(parcel.files)}")
+    if parcel.frame[:1] != LARGE:
+        return
     if not parcel.files:
-        raise FormatError("frame: its memory file is missing", code="truncated")
+        raise LostFrame(parcel, "its memory file is missing")
     body, *rest = parcel.files
-    frame = memfile.map_bytes(body, max_bytes, "frame")
+    try:
+        frame = memfile.map_bytes(body, max_bytes, "frame")
+    except FormatError as error:
+        raise LostFrame(parcel, error.message.removeprefix("frame: ")) from None
+    parcel.frame, parcel.files = frame, tuple(rest)
     os.close(body)
-    return Parcel(frame, tuple(rest))
 
 
 def _send(sock: socket.socket, data: Frame, files: Sequence[int]) -> None:
@@ -237,4 +266,5 @@ def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
     return found
 
 
+_call_id = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]).decode
 ANCILLARY: Any = socket.CMSG_SPACE(4 * (MAX_FILES + 1))

@@ -49,7 +49,7 @@ def main() -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - whatever stops the application is told to its host
         _refuse(control, error, launch)
     gc.freeze()
-    frames.send_parcel(control, frames.encode(frames.Ready(0, launch.interface)))
+    frames.send_parcel(control, 0, frames.encode(frames.Ready(0, launch.interface)))
     served.serve()
     os._exit(EXIT_OK)
 
@@ -78,7 +78,7 @@ def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoR
     told = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
     frame = frames.encode(frames.Failed(0, told.type, told.message, told.traceback))
     try:
-        frames.send_parcel(control, frame)
+        frames.send_parcel(control, 0, frame)
     finally:
         os._exit(EXIT_NO_APP)
 

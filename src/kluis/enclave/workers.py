@@ -41,8 +41,8 @@ class Workers:
                 self._started += 1
             if not self._started:
                 return False
+            self._jobs.put(job)
             self._open += 1
-        self._jobs.put(job)
         return True
 
     def _start(self) -> bool:

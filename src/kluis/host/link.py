@@ -159,14 +159,14 @@ class Link:
     def cancel(self, call: int) -> None:
         """Ask the enclave to stop a call; it answers that call all the same."""
         try:
-            frames.send_parcel(self._control, frames.encode(frames.Cancel(call)))
+            frames.send_parcel(self._control, call, frames.encode(frames.Cancel(call)))
         except OSError:
             return
 
-    def answer_ocall(self, frame: Frame, files: tuple[int, ...]) -> None:
+    def answer_ocall(self, ocall: int, frame: Frame, files: tuple[int, ...]) -> None:
         """Send the answer to an ocall; an enclave that is gone wants none."""
         try:
-            frames.send_parcel(self._control, frame, files)
+            frames.send_parcel(self._control, ocall, frame, files)
         except OSError:
             return
 
@@ -187,7 +187,7 @@ class Link:
                 self._direct_call = call
                 self._calls.send(frame)
             else:
-                frames.send_parcel(self._control, frame, files)
+                frames.send_parcel(self._control, call, frame, files)
         except OSError:
             self._died()
 

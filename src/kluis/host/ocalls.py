@@ -61,9 +61,9 @@ class Ocalls:
             raise UsageError(f"ocalls: {unknown[0]}: the image declares {sorted(names)}")
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-        self._answer: Callable[[Frame, tuple[int, ...]], None] = lambda *_: None
+        self._answer: Callable[[int, Frame, tuple[int, ...]], None] = lambda *_: None
 
-    def connect(self, answer: Callable[[Frame, tuple[int, ...]], None]) -> None:
+    def connect(self, answer: Callable[[int, Frame, tuple[int, ...]], None]) -> None:
         """Say where answers go."""
         self._answer = answer
 
@@ -105,7 +105,7 @@ class Ocalls:
         finally:
             parcel.close()
         try:
-            self._answer(frame, files)
+            self._answer(head.id, frame, files)
         finally:
             boundary.close(files)
 

@@ -163,6 +163,17 @@ def squeeze(mib: int) -> None:
 
 
 @app.ecall
+def scarce(files: int) -> None:
+    """Leave so many descriptors and no more."""
+    import os
+    import resource
+
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+@app.ecall
 def fill(small: bool) -> int:
     """Take memory until there is none."""
     kept: list[object] = []
