@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dis
 import subprocess
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kluis import enclave as enclave_package
 from kluis.enclave import Enclave
 from kluis.errors import AuthenticityError, EnclaveDied, KluisError, RemoteError
 from kluis.host.proxy import EnclaveProxy
@@ -16,6 +19,7 @@ from kluis.host.starting import await_ready
 from kluis.testing.rehearsal import RehearsalPlatform, interface_of
 
 MINIMAL = """
+from kluis import enclave as enclave_package
 from kluis.enclave import Enclave
 app = Enclave("minimal")
 
@@ -127,3 +131,30 @@ def test_ecall_by_its_own_name(enclave: Callable[..., EnclaveProxy], subject: Pa
     assert repr(running.add) == "<ecall add(a, b)>"
     assert running.add.__doc__ == "Add two numbers."
     assert isinstance(Enclave("x"), Enclave)
+
+
+SERVING = (
+    "answers", "app", "boundary", "calls", "cancelling", "frames", "memfile", "outward", "platform",
+    "sealing", "waiting", "workers",
+)  # fmt: skip
+
+
+def code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from code_objects(constant)
+
+
+@pytest.mark.parametrize("module", SERVING)
+def test_no_handler_that_needs_memory(module: str) -> None:
+    """No function that serves calls is so long that its clean-up makes an integer.
+
+    CPython keeps the place of an exception as an integer while a ``finally``, ``with`` or ``except as``
+    cleans up. Up to 256 it is one that exists; past that it is made, and where there is no memory for it,
+    the interpreter tries for ever and lets no other thread run (ceval, "exception_unwind").
+    """
+    path = Path(enclave_package.__file__).parent / f"{module}.py"
+    for code in code_objects(compile(path.read_text(), str(path), "exec")):
+        for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
+            assert not entry.lasti or entry.end // 2 <= 257, code.co_qualname

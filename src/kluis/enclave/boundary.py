@@ -136,8 +136,6 @@ class Codec:
 
         Returns and errors are those of :meth:`encode_call`.
         """
-        if self.returns_none and value is None:
-            return frames.encode_short((self._result_kind, call, None)), ()
         what = f"{self.name} result"
         files: tuple[int, ...] = ()
         if self._result_table:
@@ -160,18 +158,22 @@ class Codec:
         Raises:
             FormatError: want and got.
         """
-        what = f"{self.name} result"
         try:
-            value = self._result.decode(parcel.frame).p0
-            if len(parcel.files) != self._result_table:
-                raise FormatError(f"{what}: want {int(self._result_table)} files, got {len(parcel.files)}")
-            if self._result_table:
-                return memfile.map_table(parcel.files[0], self._limits.table_bytes, what)
-            return value
+            return self._result_value(parcel)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise FormatError(explain(error, what, RESULT_ITEMS), code="result") from None
+            problem = explain(error, f"{self.name} result", RESULT_ITEMS)
         finally:
             parcel.close()
+        raise FormatError(problem, code="result")
+
+    def _result_value(self, parcel: frames.Parcel) -> Any:
+        what = f"{self.name} result"
+        value = self._result.decode(parcel.frame).p0
+        if len(parcel.files) != self._result_table:
+            raise FormatError(f"{what}: want {int(self._result_table)} files, got {len(parcel.files)}")
+        if self._result_table:
+            return memfile.map_table(parcel.files[0], self._limits.table_bytes, what)
+        return value
 
     def _encode(self, items: tuple[Any, ...], what: str) -> bytearray:
         try:

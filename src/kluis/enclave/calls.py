@@ -12,7 +12,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, TypeAlias, Union
 
 import msgspec
 
@@ -35,6 +35,13 @@ encode_short = frames.encode_short
 get_ident = threading.get_ident
 
 MAX_QUEUED = 256
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+UNREAD = (*UNREADABLE, MemoryError)
+EXIT_DEAF = 70
+
+
+Answer: TypeAlias = tuple[Frame | None, tuple[int, ...]]
+"""A frame and the files that go with it; no frame where there was no memory to write it in."""
 
 
 class Ecall:
@@ -88,7 +95,7 @@ class Calls:
 
     def start(self) -> None:
         """Start the thread that reads the control socket."""
-        threading.Thread(target=self._route, name="kluis-control", daemon=True).start()
+        threading.Thread(target=self._listen, name="kluis-control", daemon=True).start()
 
     def serve(self) -> None:
         """Answer the calls socket in this thread, until the host hangs up."""
@@ -98,31 +105,26 @@ class Calls:
         while True:
             try:
                 size = receive(buffer)
+                if not size:
+                    return
+                quick(view[:size])
             except OSError:
                 return
-            if not size:
-                return
-            quick(view[:size])
 
     def _quick(self, frame: memoryview) -> None:
         """Answer a frame that is most often a plain call: one decode says which, and holds its arguments."""
         try:
             read = self._decode(frame)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError):
-            self._answer(Parcel(frame))
-            return
-        call = read.call
-        if call in self._running.threads:
+        except UNREAD:
+            read = None
+        if read is None or (call := read.call) in self._running.threads:
             self._answer(Parcel(frame))
             return
         answer, files = self._call(call, self._by_frame[type(read)], read)
         if answer is None or files or len(answer) > frames.INLINE:
             self._out.finish(call, answer, files)
-            return
-        try:
+        else:
             self._calls.send(answer)
-        except OSError:
-            os._exit(0)
 
     def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
         """Make ocall number ``index`` and wait for the host's answer, which is not trusted.
@@ -135,13 +137,7 @@ class Calls:
         """
         codec = self._ocalls[index]
         slot = Slot(next(self._ocall_ids))
-        frame, files = codec.encode_call(slot.id, arguments)
-        try:
-            codec.check_call(frame)
-            self._slots.add(slot)
-            self._out.send(slot.id, frame, files)
-        finally:
-            boundary.close(files)
+        self._ask(codec, slot, arguments)
         try:
             answer = slot.wait(codec.timeout_seconds, codec.name)
         except BaseException:
@@ -149,61 +145,88 @@ class Calls:
             raise
         return self._ocall_result(codec, answer)
 
+    def _ask(self, codec: Codec, slot: Slot, arguments: tuple[Any, ...]) -> None:
+        frame, files = codec.encode_call(slot.id, arguments)
+        try:
+            codec.check_call(frame)
+            self._slots.add(slot)
+            self._out.send(slot.id, frame, files)
+        finally:
+            boundary.close(files)
+
     def _ocall_result(self, codec: Codec, answer: Parcel) -> Any:
         if frames.head(answer.frame).kind == frames.OCALL_RETURN:
             return codec.decode_result(answer)
         answer.close()
         try:
             raised = _ocall_raised(answer.frame)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise FormatError(boundary.explain(error, f"ocall {codec.name}", ("kind", "id"))) from None
         raise RemoteError(raised.type, raised.message)
+
+    def _listen(self) -> None:
+        try:
+            self._route()
+        finally:
+            os._exit(EXIT_DEAF)  # an enclave that hears nothing more is better ended
 
     def _route(self) -> None:
         """Read the control socket: answers to their ocalls, cancellations, calls to the workers."""
         while True:
-            try:
-                parcel = frames.receive_sealed(self._control)
-            except MemoryError:  # nothing was taken from the socket: it is there when there is memory
-                self._out.wait_for_memory()
-                continue
-            except frames.LostFrame as error:
-                self._out.refuse(error.call, error)
-                continue
-            except OSError as error:
-                if error.errno in GONE:
-                    os._exit(0)
-                self._out.wait_for_memory()
-                continue
-            if parcel is None:
-                os._exit(0)
-            for _ in ATTEMPTS:
-                try:
-                    self._dispatch(parcel)
-                    break
-                except MemoryError:
-                    self._out.wait_for_memory()
-            else:
-                os._exit(EXIT_NO_MEMORY)
+            parcel = self._hear()
+            if parcel is not None:
+                self._persist(parcel)
 
-    def _dispatch(self, parcel: Parcel) -> None:
+    def _hear(self) -> Parcel | None:
+        """The next parcel, unopened; None where there is none to be had yet."""
+        try:
+            parcel = frames.receive_sealed(self._control)
+            if parcel is not None:
+                return parcel
+        except MemoryError:  # nothing was taken from the socket: it is there when there is memory
+            self._out.wait_for_memory()
+            return None
+        except frames.LostFrame as error:
+            self._out.refuse(error.call, error)
+            return None
+        except OSError as error:
+            if error.errno not in GONE:
+                self._out.wait_for_memory()
+                return None
+        os._exit(0)  # the host has hung up
+
+    def _persist(self, parcel: Parcel) -> None:
+        """Dispatch a parcel, trying again while other calls hold all memory."""
+        for _ in ATTEMPTS:
+            try:
+                head = self._opened(parcel)
+                if head is not None:
+                    self._dispatch(head, parcel)
+                return
+            except MemoryError:
+                self._out.wait_for_memory()
+        os._exit(EXIT_NO_MEMORY)
+
+    def _opened(self, parcel: Parcel) -> frames.Head | None:
+        """Open a parcel and read its head; None if it was refused."""
         try:
             frames.open_parcel(parcel, self._max_bytes)
-            head = frames.head(parcel.frame)
-            cancelled = _cancel(parcel.frame).id if head.kind == frames.CANCEL else 0
+            return frames.head(parcel.frame)
         except frames.LostFrame as error:
-            parcel.close()
-            self._out.refuse(error.call, error)
-            return
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            parcel.close()
-            self._out.refuse(0, FormatError(boundary.explain(error, "frame", ("kind", "id"))))
-            return
+            call = error.call
+            fault: FormatError = error
+        except UNREADABLE as error:
+            call, fault = 0, _unreadable(error, "frame")
+        parcel.close()
+        self._out.refuse(call, fault)
+        return None
+
+    def _dispatch(self, head: frames.Head, parcel: Parcel) -> None:
         if head.kind in {frames.OCALL_RETURN, frames.OCALL_RAISED}:
             self._slots.fill(head.id, parcel)
         elif head.kind == frames.CANCEL:
             parcel.close()
-            self._cancel(cancelled)
+            self._cancel(head.id)
         elif head.id in self._queued:
             parcel.close()
             self._out.refuse(0, FormatError(f"call {head.id}: is already queued"))
@@ -226,8 +249,12 @@ class Calls:
 
     def _take(self, call: int) -> None:
         parcel = self._queued.pop(call, None)
-        if parcel is not None:
+        if parcel is None:
+            return
+        try:
             self._answer(parcel)
+        except BaseException:  # noqa: BLE001 - a call that gets no answer must not wait for ever
+            os._exit(EXIT_DEAF)
 
     def _cancel(self, call: int) -> None:
         parcel = self._queued.pop(call, None)
@@ -241,82 +268,92 @@ class Calls:
 
     def _answer(self, parcel: Parcel) -> None:
         """Make the call in ``parcel`` and send its answer; raises nothing."""
-        head: frames.Head | None = None
-        fault: Exception | None = None
-        for _ in ATTEMPTS:
-            try:
-                head = frames.head(parcel.frame)
-                break
-            except MemoryError:
-                self._out.wait_for_memory()
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-                fault = FormatError(boundary.explain(error, "call", ("kind", "id")))
-                break
-        else:
-            os._exit(EXIT_NO_MEMORY)
-        call, answer = head.id if head else 0, None
-        files: tuple[int, ...] = ()
-        try:
-            if fault is not None or head is None:
-                answer = self._out.told(call, fault or FormatError("call"))
-            else:
-                answer, files = self._made(head, parcel)
-        except MemoryError:
-            answer = None
+        head = self._head(parcel)
+        call = head if isinstance(head, int) else head.id
+        answer, files = self._unless_starved(head, parcel)
         parcel.close()
         self._out.finish(call, answer, files)
 
-    def _made(self, head: frames.Head, parcel: Parcel) -> tuple[Frame | None, tuple[int, ...]]:
-        """Make a call, and write its answer; None where there is no memory to write it in."""
-        kind, call = head.kind, head.id
-        try:
-            if call < 1 or call in self._running.threads:
-                raise FormatError(f"call: want an id that no call has, got {call}")
-            if 0 <= kind < len(self._ecalls):
-                return self._call(call, self._ecalls[kind], parcel)
-            if kind == frames.EVIDENCE:
-                return self._evidence(parcel), ()
-            raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            return self._out.told(call, FormatError(boundary.explain(error, "call", ("kind", "id")))), ()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
-            return self._out.told(call, error), ()
-
-    def _call(
-        self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel
-    ) -> tuple[Frame | None, tuple[int, ...]]:
-        """Make one call and write its answer, whatever the application does."""
-        running, codec = self._running, ecall.codec
-        frame: Frame | None = None
-        files: tuple[int, ...] = ()
-        try:
-            running.threads[call] = get_ident()
-            if running.early:
-                running.recall(call)
+    def _head(self, parcel: Parcel) -> frames.Head | int:
+        """The head of a frame; 0 if it has none."""
+        for _ in ATTEMPTS:
             try:
-                if isinstance(given, Parcel):
-                    result = ecall.function(*codec.decode_call(given))
-                else:
-                    result = ecall.function(*astuple(given)[1:])
-                if result is None and codec.returns_none:
-                    frame = encode_short((frames.RETURN, call, None))
-                else:
-                    frame, files = codec.encode_result(call, result)
-            except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
-                frame = self._out.told(call, error, ecall.raises)
-            if running.threads.pop(call, None) is not None:
-                return frame, files
-            running.absorb(call)
-        except CancelInterrupt:  # it came before the application's code, or after
-            if running.threads.pop(call, None) is None:
-                running.absorb(call)
-        except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
-            if running.threads.pop(call, None) is None:
-                running.absorb(call)
-            boundary.close(files)
+                return frames.head(parcel.frame)
+            except MemoryError:
+                self._out.wait_for_memory()
+            except UNREADABLE:
+                return 0
+        os._exit(EXIT_NO_MEMORY)
+
+    def _unless_starved(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        try:
+            return self._made(head, parcel)
+        except MemoryError:
             return None, ()
-        boundary.close(files)
+
+    def _made(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        """Make a call, and write its answer."""
+        try:
+            return self._chosen(head, parcel)
+        except UNREADABLE as error:
+            fault: Exception = _unreadable(error, "call")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
+            fault = error
+        return self._out.told(head if isinstance(head, int) else head.id, fault), ()
+
+    def _chosen(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        """Find what is called, and call it."""
+        if isinstance(head, int):
+            head = frames.head(parcel.frame)  # says what is wrong with it
+        kind, call = head.kind, head.id
+        if call < 1 or call in self._running.threads:
+            raise FormatError(f"call: want an id that no call has, got {call}")
+        if 0 <= kind < len(self._ecalls):
+            return self._call(call, self._ecalls[kind], parcel)
+        if kind == frames.EVIDENCE:
+            return self._evidence(parcel), ()
+        raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+
+    def _call(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+        """Make one call and write its answer, whatever the application does."""
+        try:
+            return self._run(call, ecall, given)
+        except CancelInterrupt:  # in the application's code, before it, or after
+            self._ended(call)
+        except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
+            self._ended(call)
+            return None, ()
         return self._out.told(call, CancelInterrupt()), ()
+
+    def _run(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+        running = self._running
+        running.threads[call] = get_ident()
+        if running.early:
+            running.recall(call)
+        answer = self._applied(call, ecall, given)
+        if running.threads.pop(call, None) is not None:
+            return answer
+        running.absorb(call)
+        boundary.close(answer[1])
+        raise CancelInterrupt
+
+    def _applied(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+        codec = ecall.codec
+        try:
+            if isinstance(given, Parcel):
+                result = ecall.function(*codec.decode_call(given))
+            else:
+                result = ecall.function(*astuple(given)[1:])
+            if result is None and codec.returns_none:
+                return encode_short((frames.RETURN, call, None)), ()
+            return codec.encode_result(call, result)
+        except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
+            return self._out.told(call, error, ecall.raises), ()
+
+    def _ended(self, call: int) -> None:
+        """See to it that no interrupt comes for ``call`` any more."""
+        if self._running.threads.pop(call, None) is None:
+            self._running.absorb(call)
 
     def _evidence(self, parcel: Parcel) -> Frame:
         from kluis.enclave import attestation
@@ -327,7 +364,10 @@ class Calls:
         return frames.encode((frames.RETURN, request.id, made))
 
 
+def _unreadable(error: Exception, what: str) -> FormatError:
+    return FormatError(boundary.explain(error, what, ("kind", "id")))
+
+
 BUSY = Failure("UnavailableError", "too many calls wait", None, "busy", "make fewer calls at once")
 _ocall_raised = msgspec.msgpack.Decoder(frames.OcallRaised).decode
-_cancel = msgspec.msgpack.Decoder(frames.Cancel).decode
 _evidence_request = msgspec.msgpack.Decoder(frames.EvidenceRequest).decode

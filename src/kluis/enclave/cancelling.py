@@ -11,7 +11,7 @@ import threading
 
 from kluis.enclave.outward import CancelInterrupt
 
-__all__ = ["Running"]
+__all__ = ["Running", "held_lock"]
 
 
 class Running:
@@ -60,8 +60,7 @@ class Running:
         """
         if call in self._handed:
             return None
-        handed = self._handed[call] = threading.Lock()
-        handed.acquire()
+        handed = self._handed[call] = held_lock()
         thread = self.threads.pop(call, None)
         if thread is None:
             self._remember(call)
@@ -79,6 +78,20 @@ class Running:
         self.early[call] = None
         if len(self.early) > MAX_EARLY:
             self.early.pop(next(iter(self.early)), None)
+
+
+def held_lock() -> threading.Lock:
+    """A lock that is held already.
+
+    Raises:
+        MemoryError: there is no room for one.
+    """
+    try:
+        lock = threading.Lock()
+    except RuntimeError:  # how the interpreter says so
+        raise MemoryError from None
+    lock.acquire()
+    return lock
 
 
 def _raise_in(thread: int) -> None:

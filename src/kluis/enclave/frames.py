@@ -223,6 +223,10 @@ def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
     if message_flags & socket.MSG_CTRUNC:
         parcel.close()
         raise LostFrame(parcel, f"came with more than {MAX_FILES} files, or than can be opened")
+    if len(parcel.files) > MAX_FILES:
+        found = len(parcel.files)
+        parcel.close()
+        raise LostFrame(parcel, f"want at most {MAX_FILES} files, got {found}")
     return parcel
 
 
@@ -230,11 +234,9 @@ def open_parcel(parcel: Parcel, max_bytes: int) -> None:
     """Put the content of its memory file in a frame's place, if that is what was sent.
 
     Raises:
-        LostFrame: too many files; or the file is missing, not sealed or too large.
+        LostFrame: the file is missing, not sealed or too large.
         MemoryError: there is no room for it now; it may be tried again.
     """
-    if len(parcel.files) > MAX_FILES:
-        raise LostFrame(parcel, f"want at most {MAX_FILES} files, got {len(parcel.files)}")
     if parcel.frame[:1] != LARGE:
         return
     if not parcel.files:

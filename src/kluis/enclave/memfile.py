@@ -19,6 +19,8 @@ from kluis.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
 
+    import pyarrow as pa
+
 __all__ = ["map_bytes", "map_table", "of_bytes", "of_table"]
 
 
@@ -69,14 +71,7 @@ def map_bytes(descriptor: int, max_bytes: int, what: str) -> memoryview:
     Raises:
         FormatError: not a memory file, not sealed, empty or too large.
     """
-    try:
-        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise FormatError(f"{what}: want a memory file, got another descriptor", code="not_sealed") from None
-    if seals & SEALS != SEALS:
-        raise FormatError(f"{what}: want seals {SEALS:#06b}, got {seals:#06b}", code="not_sealed")
+    _check_seals(descriptor, what)
     size = os.fstat(descriptor).st_size
     if not 0 < size <= max_bytes:
         raise FormatError(f"{what}: want 1 to {max_bytes} bytes, got {size}", code="too_large")
@@ -89,6 +84,19 @@ def map_bytes(descriptor: int, max_bytes: int, what: str) -> memoryview:
     if len(data) != size:
         raise MemoryError
     return memoryview(data)
+
+
+def _check_seals(descriptor: int, what: str) -> None:
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        seals = None
+    if seals is None:
+        raise FormatError(f"{what}: want a memory file, got another descriptor", code="not_sealed")
+    if seals & SEALS != SEALS:
+        raise FormatError(f"{what}: want seals {SEALS:#06b}, got {seals:#06b}", code="not_sealed")
 
 
 def map_table(descriptor: int, max_bytes: int, what: str) -> Table:
@@ -106,17 +114,22 @@ def map_table(descriptor: int, max_bytes: int, what: str) -> Table:
 
     data = map_bytes(descriptor, max_bytes, what)
     try:
-        source = pa.BufferReader(pa.py_buffer(data))
-        with pa.ipc.open_stream(source) as reader:
-            table = reader.read_all()
-        if source.tell() != len(data):
-            raise FormatError(f"{what}: {len(data) - source.tell()} bytes after the table", code="trailing")
-        table.validate(full=True)
+        return Table(_read_stream(data, what))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise FormatError(
-            f"{what}: {type(error).__name__}: not a valid Arrow stream", code="malformed"
-        ) from None
-    return Table(table)
+        problem = f"{what}: {type(error).__name__}: not a valid Arrow stream"
+    raise FormatError(problem, code="malformed")
+
+
+def _read_stream(data: memoryview, what: str) -> pa.Table:
+    import pyarrow as pa
+
+    source = pa.BufferReader(pa.py_buffer(data))
+    with pa.ipc.open_stream(source) as reader:
+        table = reader.read_all()
+    if source.tell() != len(data):
+        raise FormatError(f"{what}: {len(data) - source.tell()} bytes after the table", code="trailing")
+    table.validate(full=True)
+    return table
 
 
 def write_all(descriptor: int, data: Any) -> int:

@@ -43,15 +43,10 @@ def seal(data: bytes, *, policy: Policy = "measurement", associated: bytes = b""
     here = inside("seal")
     if policy not in POLICIES:
         raise UsageError(f"seal policy: want measurement or signer, got {policy}")
-    with _lock:
-        if (fresh := _own.get(policy)) is None or fresh.left == 0:
-            fresh = _Fresh(
-                _Header(policy, here.launch.svn, here.platform().cpusvn, os.urandom(32), here.launch.level)
-            )
-        _own[policy] = fresh._replace(left=fresh.left - 1)
+    header = _own_header(here, policy)
     nonce = os.urandom(NONCE_SIZE)
-    head = fresh.header.encode() + nonce
-    return head + AESGCM(_key(here, fresh.header)).encrypt(nonce, data, head + associated)
+    head = header.encode() + nonce
+    return head + AESGCM(_key(here, header)).encrypt(nonce, data, head + associated)
 
 
 def unseal(blob: bytes, *, associated: bytes = b"") -> bytes:
@@ -97,6 +92,17 @@ class _Fresh(NamedTuple):
     header: _Header
     left: int = 1 << 24
     """Blobs under one key: far below the 2^32 random nonces that SP 800-38D allows."""
+
+
+def _own_header(here: Inside, policy: Policy) -> _Header:
+    """The header, and so the key, that this run seals under; another after very many blobs."""
+    with _lock:
+        if (fresh := _own.get(policy)) is None or fresh.left == 0:
+            fresh = _Fresh(
+                _Header(policy, here.launch.svn, here.platform().cpusvn, os.urandom(32), here.launch.level)
+            )
+        _own[policy] = fresh._replace(left=fresh.left - 1)
+    return fresh.header
 
 
 def _parse(blob: bytes) -> tuple[_Header, int]:

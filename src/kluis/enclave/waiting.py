@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from kluis.enclave.cancelling import held_lock
 from kluis.enclave.frames import Parcel
 from kluis.enclave.outward import CancelInterrupt
 from kluis.errors import CallTimeout
@@ -21,8 +22,7 @@ class Slot:
         self.thread = threading.get_ident()
         self._parcel: Parcel | None = None
         self._interrupted = False
-        self._filled = threading.Lock()
-        self._filled.acquire()
+        self._filled = held_lock()
 
     def fill(self, parcel: Parcel) -> None:
         """Put the answer in and wake the thread that waits."""
