@@ -44,6 +44,7 @@ static size_t pages, open_pages;  /* open: handed out, and not reserved closed *
 static uint64_t *used;            /* a bit a page: handed out */
 static uint64_t *odd;             /* a bit a page: not readable and writable just now */
 static uint64_t *closed;          /* a bit a page: of the odd ones, PROT_NONE */
+static size_t last_resident;      /* as last counted; 0 since something was given back */
 static size_t high_water;         /* one past the highest page ever handed out */
 static size_t lowest_free;        /* no free page lies below this one */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -141,7 +142,14 @@ static size_t counted(size_t from, size_t n) {
 }
 
 /* May n more pages be open? Libraries ask for more than they touch, so what is there decides. */
-static int admits(size_t n) { return open_pages + n <= heap_pages || resident() + n <= heap_pages; }
+static int admits(size_t n) {
+    if (open_pages + n <= heap_pages) return 1;
+    /* What is there only grows until something is given back: a full heap is counted once, not at
+     * every request that it refuses. */
+    if (last_resident + n > heap_pages) return 0;
+    last_resident = resident();
+    return last_resident + n <= heap_pages;
+}
 
 static void set_prot(size_t from, size_t n, int prot) {
     int plain = prot == (PROT_READ | PROT_WRITE);
@@ -195,6 +203,7 @@ static void give_back(size_t from, size_t n) {
     make_plain(from, n);
     wipe(from, n);
     open_pages -= counted(from, n);
+    last_resident = 0;
     mark(used, from, n, 0);
     if (from < lowest_free) lowest_free = from;
     pthread_mutex_unlock(&lock);
