@@ -10,9 +10,7 @@ ends of the enclave's channels away. The connection that launched an enclave is 
 
 from __future__ import annotations
 
-import base64
 import collections
-import contextlib
 import json
 import os
 import select
@@ -22,20 +20,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kluis.errors import FormatError, KluisError, UsageError
-from kluis.formats import jcs
+from kluis.errors import UsageError
 from kluis.tee.platform import policy
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.hosts import Host
 from kluis.tee.platform.keys import CPUSVN, Secret
-from kluis.tee.platform.launch import Launcher, Running
+from kluis.tee.platform.launch import Launcher
 from kluis.tee.platform.orders import Orders
 from kluis.tee.platform.quoting import PlatformKeys
 from kluis.tee.platform.session import Root
-from kluis.tee.process.sandbox import MOST_GRANTED
 
 LISTEN_FD, ORDERS_FD = 3, 4
-MAX_REQUEST = 16 * 1024
 CREDENTIALS = 12
 MOST_CONNECTIONS = 384
 MOST_EACH = 128
@@ -116,56 +112,15 @@ class Daemon:
             self._connections += collections.Counter()  # forgets the users that have none
 
     def _host(self, connection: socket.socket, user: int) -> None:
-        mine: list[Running] = []
+        host = Host(connection, user, self._launcher, self._answer)
         try:
-            while True:
-                data, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1 + MOST_GRANTED)
-                if not data:
-                    return
-                try:
-                    self._one(connection, _parse(data), descriptors, user, mine)
-                finally:
-                    for fd in descriptors:
-                        os.close(fd)
-        except (OSError, ValueError):
-            return
+            host.serve()
         finally:
-            for running in mine:
-                self._launcher.kill(running.name)
+            host.close()
             self._gone(connection, user)
 
-    def _one(
-        self,
-        connection: socket.socket,
-        request: dict[str, Any],
-        descriptors: list[int],
-        user: int,
-        mine: list[Running],
-    ) -> None:
-        ends: list[socket.socket] = []
-        try:
-            answer = self._answer(connection, request, descriptors, user, mine, ends)
-        except KluisError as error:
-            kind = next(c.__name__ for c in type(error).__mro__ if c.__module__ == "kluis.errors")
-            answer = {"error": kind, "code": error.code, "message": error.message, "hint": error.hint}
-        socket.send_fds(
-            connection, [json.dumps({"event": "answer", **answer}).encode()], [end.fileno() for end in ends]
-        )
-        for end in ends:
-            end.close()
-
-    def _answer(
-        self,
-        connection: socket.socket,
-        request: dict[str, Any],
-        descriptors: list[int],
-        user: int,
-        mine: list[Running],
-        ends: list[socket.socket],
-    ) -> dict[str, Any]:
-        match request.get("op"):
-            case "launch":
-                return self._launch(connection, request, descriptors, user, mine, ends)
+    def _answer(self, op: object, user: int) -> dict[str, Any]:
+        match op:
             case "root":
                 return {"root": self._root.authority.root_pem().decode()}
             case "collateral":
@@ -180,46 +135,6 @@ class Daemon:
                     f"platform request: want launch, root, collateral, status, stop; got {str(other)[:30]!r}"
                 )
 
-    def _launch(
-        self,
-        connection: socket.socket,
-        request: dict[str, Any],
-        descriptors: list[int],
-        user: int,
-        mine: list[Running],
-        ends: list[socket.socket],
-    ) -> dict[str, Any]:
-        allowed, names = (_names(request, field) for field in ("allow_missing", "sockets"))
-        if len(descriptors) != 1 + len(names):
-            want = f"the image's and {len(names)} sockets'"
-            raise UsageError(f"launch: descriptors: want {want}, got {len(descriptors)}")
-
-        def ended(status: int, words: str) -> None:
-            # The thread that calls this hears of every enclave's end: it waits for no host to read.
-            event = json.dumps({"event": "exited", "status": status, "words": words}).encode()
-            with contextlib.suppress(OSError):
-                connection.send(event, socket.MSG_DONTWAIT)
-
-        running = self._launcher.launch(
-            descriptors[0],
-            user=user,
-            allow_missing=frozenset(allowed),
-            granted=list(zip(names, descriptors[1:], strict=True)),
-            ended=ended,
-        )
-        mine.append(running)
-        ends += [running.calls, running.control]
-        configuration = running.who.configuration
-        return {
-            "pid": running.enclave,
-            "guardian": running.guardian,
-            "uid": running.uid,
-            "image_id": running.who.mrenclave.hex(),
-            "level": "none" if running.debug else configuration.level,
-            "launch_configuration": base64.b64encode(configuration.encode()).decode(),
-            "debug": running.debug,
-        }
-
     def _status(self) -> dict[str, Any]:
         return {
             "level": self._root.level,
@@ -231,24 +146,6 @@ class Daemon:
             "counter": "unwitnessed",
             "pid": os.getpid(),
         }
-
-
-def _names(request: dict[str, Any], field: str) -> list[str]:
-    value = request.get(field, [])
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise UsageError(f"launch: {field}: want a list of names")
-    return value
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    """Read a request; ValueError where it is no JSON object."""
-    try:
-        request = jcs.loads(data, "request")
-    except FormatError as error:
-        raise ValueError(error.message) from None
-    if not isinstance(request, dict):
-        raise ValueError(f"request: want an object, got {type(request).__name__}")
-    return request
 
 
 def main() -> int:

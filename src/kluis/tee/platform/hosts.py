@@ -1,0 +1,128 @@
+"""One host's connection to the platform: its requests, and the enclaves whose life line it is."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from kluis.errors import FormatError, KluisError, UsageError
+from kluis.formats import jcs
+from kluis.tee.platform.launch import Launcher, Running
+from kluis.tee.process.sandbox import MOST_GRANTED
+
+MAX_REQUEST = 16 * 1024
+
+
+class Host:
+    """A connected host.
+
+    Args:
+        connection: SEQPACKET; a request a datagram, with its descriptors.
+        user: who it is, as the kernel says.
+        launcher: starts enclaves.
+        answer: answers every other request, by its ``op`` and the user.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        user: int,
+        launcher: Launcher,
+        answer: Callable[[object, int], dict[str, Any]],
+    ) -> None:
+        self._connection = connection
+        self._user = user
+        self._launcher = launcher
+        self._answer = answer
+        self._running: list[Running] = []
+
+    def serve(self) -> None:
+        """Answer until the host hangs up, or says what cannot be a request."""
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(self._connection, MAX_REQUEST, 1 + MOST_GRANTED)
+                if not data:
+                    return
+                try:
+                    self._one(_parse(data), descriptors)
+                finally:
+                    for fd in descriptors:
+                        os.close(fd)
+
+    def close(self) -> None:
+        """End the enclaves that hang on this connection."""
+        for running in self._running:
+            self._launcher.kill(running.name)
+
+    def _one(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        ends: tuple[socket.socket, ...] = ()
+        try:
+            if request.get("op") == "launch":
+                running = self._launch(request, descriptors)
+                answer, ends = _told(running), (running.calls, running.control)
+            else:
+                answer = self._answer(request.get("op"), self._user)
+        except KluisError as error:
+            kind = next(c.__name__ for c in type(error).__mro__ if c.__module__ == "kluis.errors")
+            answer = {"error": kind, "code": error.code, "message": error.message, "hint": error.hint}
+        text = json.dumps({"event": "answer", **answer}).encode()
+        socket.send_fds(self._connection, [text], [end.fileno() for end in ends])
+        for end in ends:
+            end.close()
+
+    def _launch(self, request: dict[str, Any], descriptors: list[int]) -> Running:
+        allowed, names = (_names(request, field) for field in ("allow_missing", "sockets"))
+        if len(descriptors) != 1 + len(names):
+            want = f"the image's and {len(names)} sockets'"
+            raise UsageError(f"launch: descriptors: want {want}, got {len(descriptors)}")
+        running = self._launcher.launch(
+            descriptors[0],
+            user=self._user,
+            allow_missing=frozenset(allowed),
+            granted=list(zip(names, descriptors[1:], strict=True)),
+            ended=self._ended,
+        )
+        self._running.append(running)
+        return running
+
+    def _ended(self, status: int, words: str) -> None:
+        # The thread that calls this hears of every enclave's end: it waits for no host to read.
+        event = json.dumps({"event": "exited", "status": status, "words": words}).encode()
+        with contextlib.suppress(OSError):
+            self._connection.send(event, socket.MSG_DONTWAIT)
+
+
+def _told(running: Running) -> dict[str, Any]:
+    configuration = running.who.configuration
+    return {
+        "pid": running.enclave,
+        "guardian": running.guardian,
+        "uid": running.uid,
+        "image_id": running.who.mrenclave.hex(),
+        "level": "none" if running.debug else configuration.level,
+        "launch_configuration": base64.b64encode(configuration.encode()).decode(),
+        "debug": running.debug,
+    }
+
+
+def _names(request: dict[str, Any], field: str) -> list[str]:
+    value = request.get(field, [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"launch: {field}: want a list of names")
+    return value
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """Read a request; ValueError where it is no JSON object."""
+    try:
+        request = jcs.loads(data, "request")
+    except FormatError as error:
+        raise ValueError(error.message) from None
+    if not isinstance(request, dict):
+        raise ValueError(f"request: want an object, got {type(request).__name__}")
+    return request
