@@ -6,12 +6,12 @@ Each function tries for real and returns what it got; the demo shows them as the
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
-TRACEFS = Path("/sys/kernel/tracing")
+from kluis.tee.doctor import probes
 
 
 def perf_stacks(pid: int, needle: bytes, seconds: float = 2.0) -> int:
@@ -26,61 +26,22 @@ def perf_stacks(pid: int, needle: bytes, seconds: float = 2.0) -> int:
 
 def uprobe(pid: int, function: str, seconds: float = 2.0) -> str:
     """Put a probe on a C function of the enclave's C library: what it copied off the stack, as text."""
-    library, offset, _ = _symbol(pid, function)
-    mounted = not (TRACEFS / "uprobe_events").exists()
-    if mounted:
-        subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACEFS)], check=True)
-    event = f"kluis{pid}"
-    try:
-        _event(f"p:{event}/at {library}:0x{offset:x} text=+8(%sp):string\n")
-        enable = TRACEFS / "events" / event / "at" / "enable"
-        enable.write_text("1")
-        try:
-            subprocess.run(["sleep", str(seconds)], check=True)
-            return (TRACEFS / "trace").read_text(errors="replace")
-        finally:
-            enable.write_text("0")
-            _event(f"-:{event}/at\n")
-            (TRACEFS / "trace").write_text("")
-    finally:
-        if mounted:
-            subprocess.run(["umount", str(TRACEFS)], check=False)
-
-
-def _event(line: str) -> None:
-    """Add or remove one event; the file takes whole lines and cannot seek."""
-    events = os.open(TRACEFS / "uprobe_events", os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(events, line.encode())
-    finally:
-        os.close(events)
+    with probes.uprobe(f"kluis{pid}/at", _library(pid), function, "text=+8(%sp):string") as trace:
+        time.sleep(seconds)
+        return trace.read_text(errors="replace")
 
 
 def patched_page(pid: int, function: str, code: bytes) -> None:
     """Overwrite a C function of the running enclave, in the file that its pages come from."""
-    library, _, position = _symbol(pid, function)
-    source = _writable_twin(library)
-    with open(source, "r+b") as file:
-        file.seek(position)
+    library = _library(pid)
+    with open(_writable_twin(library), "r+b") as file:
+        file.seek(probes.offset(library, function))
         file.write(code)
 
 
-def _symbol(pid: int, function: str) -> tuple[str, int, int]:
-    """The enclave's C library as root sees it, and where in its file the function lies."""
-    library = f"/proc/{pid}/root/k/python/lib/libc.so.6"
-    table = subprocess.run(
-        ["readelf", "-W", "--dyn-syms", library], capture_output=True, text=True, check=True
-    ).stdout
-    found = re.search(rf"^\s*\d+: ([0-9a-f]+)\s+\d+ (?:FUNC|IFUNC)\s.*\s{function}@@", table, re.MULTILINE)
-    if found is None:
-        raise LookupError(function)
-    address = int(found[1], 16)
-    headers = subprocess.run(["readelf", "-lW", library], capture_output=True, text=True, check=True).stdout
-    for at, virtual, size in re.findall(r"LOAD\s+0x(\w+) 0x(\w+) 0x\w+ 0x(\w+)", headers):
-        start = int(virtual, 16)
-        if start <= address < start + int(size, 16):
-            return library, address - start + int(at, 16), address - start + int(at, 16)
-    raise LookupError(function)
+def _library(pid: int) -> str:
+    """The enclave's C library, as root sees it."""
+    return f"/proc/{pid}/root/k/python/lib/libc.so.6"
 
 
 def _writable_twin(library: str) -> Path:

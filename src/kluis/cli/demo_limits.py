@@ -30,10 +30,10 @@ from kluis.formats.launch import config_id
 from kluis.formats.runtime_data import Purpose, RuntimeData, report_data
 from kluis.formats.sgx.report import Flag
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee.doctor import probes
 from kluis.tee.platform.quoting import PlatformKeys, make_quote, make_report_body
 
-TRACING = Path("/sys/kernel/tracing")
-EVENT = f"kluis_demo_{os.getpid()}"
+EVENT = f"kluis_demo_{os.getpid()}/key"
 PROBED = "PyBytes_AsString"  # what extension modules call to get at a bytes object, a key for one
 _SIZE, _VALUE = 16, 32  # of a bytes object: its length, and its first byte
 _WORDS = re.compile(r"size=(\d+) a=(0x[0-9a-f]+) b=(0x[0-9a-f]+) c=(0x[0-9a-f]+) d=(0x[0-9a-f]+)")
@@ -184,57 +184,34 @@ def _perf(out: Path, pid: int, seen: Seen) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _probe(pid: int, seen: Seen) -> Iterator[None]:
-    mounted = not (TRACING / "uprobe_events").exists()
-    try:
-        file, offset = _function(pid)
-        if mounted:
-            subprocess.run(
-                ["mount", "-t", "tracefs", "tracefs", str(TRACING)], check=True, capture_output=True
+    fetch = " ".join(f"{name}=+{_VALUE + 8 * i}(%di):x64" for i, name in enumerate("abcd"))
+    with contextlib.ExitStack() as stack:
+        trace = None
+        try:
+            probe = probes.uprobe(
+                EVENT, _interpreter(pid), PROBED, f"size=+{_SIZE}(%di):u64 {fetch}", "size == 32"
             )
-        fetch = " ".join(f"{name}=+{_VALUE + 8 * i}(%di):x64" for i, name in enumerate("abcd"))
-        events = TRACING / "uprobe_events"
-        _tell(events, f"p:{EVENT}/key {file}:0x{offset:x} size=+{_SIZE}(%di):u64 {fetch}")
-    except (OSError, LookupError, subprocess.CalledProcessError) as error:
-        seen.lacking = f"not possible here: {error}".lower()
+            trace = stack.enter_context(probe)
+        except (OSError, LookupError, subprocess.CalledProcessError) as error:
+            seen.lacking = f"not possible here: {error}".lower()
         yield
-        return
-    probe = TRACING / "events" / EVENT / "key"
-    try:
-        (TRACING / "trace").write_text("")
-        (probe / "filter").write_text("size == 32")
-        (probe / "enable").write_text("1")
-        yield
-        for found in _WORDS.finditer((TRACING / "trace").read_text(errors="replace")):
+        for found in _WORDS.finditer(trace.read_text(errors="replace") if trace else ""):
             seen.probed.append(b"".join(int(found[i], 16).to_bytes(8, "little") for i in range(2, 6)))
-    finally:
-        (probe / "enable").write_text("0")
-        _tell(events, f"-:{EVENT}/key")
-        (TRACING / "trace").write_text("")
-        if mounted:
-            subprocess.run(["umount", str(TRACING)], check=False, capture_output=True)
 
 
-def _tell(events: Path, line: str) -> None:
-    """Append to a file of the kernel's that cannot seek, which Python's own append mode does."""
-    descriptor = os.open(events, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, line.encode() + b"\n")
-    finally:
-        os.close(descriptor)
-
-
-def _function(pid: int) -> tuple[str, int]:
-    """The file of the enclave that holds the interpreter, and where in it the probed function begins."""
+def _interpreter(pid: int) -> str:
+    """The file of the enclave that holds the probed function of the interpreter."""
     root = Path(f"/proc/{pid}/root")
     for file in [*(root / "k/python/lib").glob("libpython3*.so*"), *(root / "k/python/bin").iterdir()]:
         with contextlib.suppress(LookupError):
-            return str(file), _offset(str(file), PROBED)
+            probes.offset(str(file), PROBED)
+            return str(file)
     raise LookupError(PROBED)
 
 
 def _mapped(pid: int, library: str, function: str) -> int:
     """The address of a function in the running enclave."""
-    offset = _offset(f"/proc/{pid}/root/k/python/lib/{library}", function)
+    offset = probes.offset(f"/proc/{pid}/root/k/python/lib/{library}", function)
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         where, mode, position, *_, name = line.split()
         start, end = (int(each, 16) for each in where.split("-"))
@@ -242,23 +219,3 @@ def _mapped(pid: int, library: str, function: str) -> int:
         if name.endswith(f"/{library}") and "x" in mode and 0 <= within < end - start:
             return start + within
     raise LookupError(function)
-
-
-def _offset(file: str, function: str) -> int:
-    """Where a function begins in an ELF file."""
-    symbols = _readelf("--dyn-syms", file)
-    found = re.search(rf"^\s*\d+: ([0-9a-f]+)\s+\d+ FUNC\s.*\s{function}(?:@.*)?$", symbols, re.MULTILINE)
-    if found is None:
-        raise LookupError(function)
-    address = int(found[1], 16)
-    for at, virtual, size in re.findall(r"LOAD\s+0x(\w+) 0x(\w+) 0x\w+ 0x(\w+)", _readelf("-l", file)):
-        if int(virtual, 16) <= address < int(virtual, 16) + int(size, 16):
-            return address - int(virtual, 16) + int(at, 16)
-    raise LookupError(function)
-
-
-def _readelf(what: str, file: str) -> str:
-    if shutil.which("readelf") is None:
-        raise LookupError("readelf is not installed")
-    done = subprocess.run(["readelf", "-W", what, file], capture_output=True, text=True, check=False)
-    return done.stdout
