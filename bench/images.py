@@ -19,10 +19,7 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "science": (
         "4GiB",
         SCIENCE,
-        'threads = 32\ngrants = ["table"]\n[env]\nOMP_NUM_THREADS = "2"\nPOLARS_MAX_THREADS = "2"\n'
-        # Inside there is no /proc/meminfo: told nothing, polars believes that memory has run out and
-        # compresses what it holds, to spill it.
-        'POLARS_OVERRIDE_TOTAL_MEMORY_MB = "4096"\n',
+        'threads = 32\ngrants = ["table"]\n[env]\nOMP_NUM_THREADS = "2"\nPOLARS_MAX_THREADS = "2"\n',
     ),
 }
 

@@ -76,3 +76,23 @@ def test_a_refused_layer_takes_no_room(tmp_path: Path) -> None:
     for _ in range(3):
         with open(tmp_path / "a", "rb") as image, pytest.raises(AuthenticityError):
             holds.hold(image.fileno(), layer)
+
+
+def test_nothing_hides_between_files(tmp_path: Path) -> None:
+    """Bytes between two files, which no hash covers, must be zero."""
+    image = tmp_path / "image"
+    files = [(name, 0o444, 3, hashlib.sha256(b"abc").hexdigest()) for name in ("one", "two")]
+    index, size = encode_index(files)
+    data = bytearray(b"abc".ljust(4096, b"\0") + b"abc")
+    layer = Layer("app", "/k/app", hashlib.sha256(index).digest(), parse_index(index, size, "app"), 0, size)
+    image.write_bytes(data)
+    held: list[bytes] = []
+    with open(image, "rb") as file:
+        holding.Holding(lambda digest, *_: held.append(digest)).hold(file.fileno(), layer)
+    data[100] = 1
+    image.write_bytes(data)
+    with open(image, "rb") as file, pytest.raises(AuthenticityError) as refused:
+        holding.Holding(lambda *_: None).hold(file.fileno(), layer)
+
+    assert held == [layer.digest]
+    assert refused.value.message == "layer app: 'two': bytes before it are not zero"

@@ -58,5 +58,10 @@ def test_environment_is_only_what_is_given() -> None:
 
 def test_pools_never_exceed_the_manifest() -> None:
     """Numerical libraries get at most as many threads as the manifest allows."""
-    assert sandbox.environment(1)["OMP_NUM_THREADS"] == "1"
-    assert int(sandbox.environment(1000)["POLARS_MAX_THREADS"]) <= 1000
+    assert sandbox.environment(1, 1 << 30)["OMP_NUM_THREADS"] == "1"
+    assert int(sandbox.environment(1000, 1 << 30)["POLARS_MAX_THREADS"]) <= 1000
+
+
+def test_polars_is_told_the_heap() -> None:
+    """Inside there is no other place to learn the size of the memory from."""
+    assert sandbox.environment(1, 3 << 30)["POLARS_OVERRIDE_TOTAL_MEMORY_MB"] == "3072"

@@ -111,7 +111,7 @@ def _copy(source: int, target: int, offset: int, size: int, name: str) -> None:
 
 
 def _measure(data: memoryview, layer: Layer) -> None:
-    """Hash every file; two threads, since hashing holds no lock of the interpreter."""
+    """Hash every file, and see that nothing hides between them; two threads, since hashing holds no lock."""
     halves: tuple[list[Entry], list[Entry]] = ([], [])
     sizes = [0, 0]
     for entry in layer.files:
@@ -130,6 +130,13 @@ def _measure(data: memoryview, layer: Layer) -> None:
                 )
 
     try:
+        end = 0
+        for entry in layer.files:
+            if bytes(data[end : entry.offset]).strip(b"\0"):
+                raise AuthenticityError(
+                    f"layer {layer.name}: {entry.path!r}: bytes before it are not zero", code="layer_changed"
+                )
+            end = entry.offset + entry.size
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(check, halves))
     finally:

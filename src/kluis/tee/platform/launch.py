@@ -206,7 +206,9 @@ class Launcher:
             "threads": manifest.threads,
             "without": ",".join(without),
             "options": ("j" if "insecure_jit" in manifest.grants else "") + ("d" if debug else ""),
-            "environment": sorted((sandbox.environment(manifest.threads) | manifest.env).items()),
+            "environment": sorted(
+                (sandbox.environment(manifest.threads, manifest.heap_bytes) | manifest.env).items()
+            ),
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         session.expect_credentials(pairs[2][0])

@@ -64,11 +64,12 @@ def inside_descriptors(count: int) -> tuple[int, ...]:
     return (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, *granted)
 
 
-def environment(threads: int) -> dict[str, str]:
+def environment(threads: int, heap_bytes: int) -> dict[str, str]:
     """What every enclave finds in its environment beside what its manifest names.
 
     The pools of numerical libraries get as many threads as the manifest allows and the machine has;
-    mimalloc keeps what it has, since the kernel's first touch of a secret page is dear.
+    mimalloc keeps what it has, since the kernel's first touch of a secret page is dear; polars, which
+    finds no memory size inside, is told the heap's, or it would compress what it holds to spill it.
     """
     pool = str(min(threads, len(os.sched_getaffinity(0))))
     pools = (
@@ -86,7 +87,8 @@ def environment(threads: int) -> dict[str, str]:
         "JOBLIB_MULTIPROCESSING": "0",
     }
     allocator = {"MIMALLOC_ARENA_RESERVE": "65536", "MIMALLOC_PURGE_DELAY": "-1"}
-    return {**fixed, **allocator, **dict.fromkeys(pools, pool)}
+    size = {"POLARS_OVERRIDE_TOTAL_MEMORY_MB": str(heap_bytes // MEBIBYTE)}
+    return {**fixed, **allocator, **size, **dict.fromkeys(pools, pool)}
 
 
 def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[str]:
