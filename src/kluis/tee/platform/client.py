@@ -60,11 +60,11 @@ class Launched:
     _ends: queue.SimpleQueue[tuple[int, str]] = field(default_factory=queue.SimpleQueue)
 
     def kill(self) -> None:
-        """End the enclave now."""
-        # Closing alone would not wake the thread that listens, and the platform would hear nothing.
+        """End the enclave now; :meth:`wait` tells when it is gone."""
+        # The platform ends what hangs on a connection that says no more, and then says how it ended.
         with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        for end in (self._connection, self.calls, self.control):
+            self._connection.shutdown(socket.SHUT_WR)
+        for end in (self.calls, self.control):
             end.close()
 
     def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
@@ -86,11 +86,13 @@ class Launched:
             data = self._connection.recv(MAX_ANSWER)
         except OSError:
             data = b""
+        finally:
+            self._connection.close()
         if data:
             event: dict[str, Any] = json.loads(data)
             self._ends.put((int(event["status"]), str(event["words"])))
         else:
-            self._ends.put((-9, "ended by the host, or with the platform"))
+            self._ends.put((-9, "ended with the platform"))
 
 
 class Platform:

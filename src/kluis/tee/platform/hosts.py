@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from kluis.tee.platform.launch import Launcher, Running
 from kluis.tee.process.sandbox import MOST_GRANTED
 
 MAX_REQUEST = 16 * 1024
+DYING_SECONDS = 5.0
 
 
 class Host:
@@ -40,6 +42,7 @@ class Host:
         self._launcher = launcher
         self._answer = answer
         self._running: list[Running] = []
+        self._left = threading.Semaphore(0)
 
     def serve(self) -> None:
         """Answer until the host hangs up, or says what cannot be a request."""
@@ -55,9 +58,11 @@ class Host:
                         os.close(fd)
 
     def close(self) -> None:
-        """End the enclaves that hang on this connection."""
+        """End the enclaves that hang on this connection, and see them gone: the host is told of each."""
         for running in self._running:
             self._launcher.kill(running.name)
+        for _ in self._running:
+            self._left.acquire(timeout=DYING_SECONDS)
 
     def _one(self, request: dict[str, Any], descriptors: list[int]) -> None:
         ends: tuple[socket.socket, ...] = ()
@@ -95,6 +100,7 @@ class Host:
         event = json.dumps({"event": "exited", "status": status, "words": words}).encode()
         with contextlib.suppress(OSError):
             self._connection.send(event, socket.MSG_DONTWAIT)
+        self._left.release()
 
 
 def _told(running: Running) -> dict[str, Any]:

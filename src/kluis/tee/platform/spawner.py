@@ -34,14 +34,14 @@ INFO_FD = 8
 
 
 class Child:
-    """An enclave: bubblewrap's process, its guardian and the words it left before Python ran."""
+    """An enclave: bubblewrap's process, its guardian's pidfd, and what it said before Python ran."""
 
     def __init__(self, pid: int, stderr: int, uid: int) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.stderr = stderr
         self.uid = uid
-        self.guardian = 0
+        self.guardian = -1
         self.words = b""
         os.set_blocking(stderr, False)
 
@@ -123,6 +123,8 @@ class Spawner:
         _, status = os.waitpid(child.pid, 0)
         child.last_words()
         os.close(child.pidfd)
+        if child.guardian >= 0:
+            os.close(child.guardian)
         self._uids.discard(child.uid)
         self._say(
             {
@@ -219,7 +221,9 @@ class Spawner:
                 os.close(fd)
         self._uids.add(uid)
         child = self.children[order["id"]] = Child(pid, err_read, uid)
-        guardian = child.guardian = _guardian_pid(info_read)
+        guardian = _guardian_pid(info_read)
+        with contextlib.suppress(ProcessLookupError):
+            child.guardian = os.pidfd_open(guardian) if guardian else -1
         return (
             {"guardian": guardian, "enclave": _only_child(guardian), "uid": uid} if guardian else _lost(child)
         )
@@ -241,8 +245,9 @@ def _high(fd: int) -> int:
 
 
 def _kill(child: Child) -> None:
+    """End an enclave. The guardian is the first process of its namespace: it is gone when all of it is."""
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(child.guardian if child.guardian >= 0 else child.pidfd, signal.SIGKILL)
 
 
 def _lost(child: Child) -> dict[str, Any]:
