@@ -198,3 +198,24 @@ def test_a_file_that_changes_during_a_build() -> None:
     with pytest.raises(AuthenticityError) as caught:
         samples.image({**samples.contents(), "app": [lying]})
     assert caught.value.message == f"{samples.PROGRAM}: changed while the image was built"
+
+
+def test_known_layers_are_passed_over() -> None:
+    """Of a layer that is known by its digest the index is not read again; all else is as before."""
+    first = read_image(io.BytesIO(GOOD))
+    known = {layer.digest: layer.files for layer in first.layers}
+    changed = bytearray(GOOD)
+    changed[GOOD.index(b'[{"mode"') + 3] ^= 1
+
+    assert read_image(io.BytesIO(GOOD), known) == first
+    assert read_image(io.BytesIO(bytes(changed)), known) == first
+    with pytest.raises(FormatError):
+        read_image(io.BytesIO(bytes(changed)))
+
+
+def test_known_layers_have_one_size() -> None:
+    """A manifest that gives a known layer another size is refused as it would be unknown."""
+    known = {layer.digest: layer.files[:1] for layer in read_image(io.BytesIO(GOOD)).layers}
+
+    with pytest.raises(FormatError, match="bytes of data, as its index says, got"):
+        read_image(io.BytesIO(GOOD), known)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO, Final
 
 from kluis.errors import AuthenticityError, FormatError
@@ -59,11 +59,13 @@ class Image:
         return next((layer for layer in self.layers if layer.name == name), None)
 
 
-def read_image(f: BinaryIO) -> Image:
+def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = None) -> Image:
     """Read everything but the layers' data. The file may be hostile.
 
     Args:
         f: seekable; read from its start to its end.
+        known: files of layers by their digest, 32 bytes, as read before: their indexes are passed over,
+            and what the file says of them does not matter.
 
     Raises:
         FormatError: any byte is not what the format says.
@@ -85,7 +87,7 @@ def read_image(f: BinaryIO) -> Image:
         raise FormatError(f"image.interface: want SHA-256 {parsed.interface}, got {got}")
     found, files = [], 0
     for reference in parsed.layers:
-        layer = _layer(f, size, reference)
+        layer = _layer(f, size, reference, known or {})
         files += len(layer.files)
         found.append(layer)
     if files > layers.MAX_FILES:
@@ -95,21 +97,33 @@ def read_image(f: BinaryIO) -> Image:
     return Image(parsed, manifest_bytes, signature, at, interface, tuple(found))
 
 
-def _layer(f: BinaryIO, size: int, reference: manifest.LayerReference) -> Layer:
+def _layer(
+    f: BinaryIO, size: int, reference: manifest.LayerReference, known: Mapping[bytes, tuple[Entry, ...]]
+) -> Layer:
     what = f"layer {reference.name}"
-    index = _block(f, size, 8, layers.MAX_INDEX_BYTES, f"{what}.index")
-    if len(index) != reference.index_size:
-        raise FormatError(f"{what}.index: want {reference.index_size} bytes, got {len(index)}")
-    digest = layers.digest(index)
-    if digest.hex() != reference.digest:
-        raise FormatError(f"{what}.index: want SHA-256 {reference.digest}, got {digest.hex()}")
+    digest = bytes.fromhex(reference.digest)
+    files = known.get(digest)
+    index = b""
+    if files is None:
+        index = _block(f, size, 8, layers.MAX_INDEX_BYTES, f"{what}.index")
+        length, got = len(index), layers.digest(index)
+        if length == reference.index_size and got != digest:
+            raise FormatError(f"{what}.index: want SHA-256 {reference.digest}, got {got.hex()}")
+    else:
+        length = int.from_bytes(_take(f, size, 8, f"{what}.index"), "little")
+        f.seek(reference.index_size, 1)
+    if length != reference.index_size:
+        raise FormatError(f"{what}.index: want {reference.index_size} bytes, got {length}")
     data_size = int.from_bytes(_take(f, size, 8, f"{what}.data"), "little")
     if data_size != reference.data_size:
         raise FormatError(f"{what}.data: want {reference.data_size} bytes, got {data_size}")
     at = f.tell()
     if data_size > size - at:
         raise FormatError(f"{what}.data at {at:#x}: needs {data_size} bytes, {size - at} left")
-    files = layers.parse_index(index, data_size, what)
+    if files is None:
+        files = layers.parse_index(index, data_size, what)
+    elif (end := files[-1].offset + files[-1].size if files else 0) != data_size:
+        raise FormatError(f"{what}: want {end} bytes of data, as its index says, got {data_size}")
     f.seek(at + data_size)
     return Layer(reference.name, reference.mount, digest, files, at, data_size)
 

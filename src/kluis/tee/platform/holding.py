@@ -26,6 +26,9 @@ CHUNK: Final = 64 << 20
 class Holding:
     """The layers of this platform.
 
+    Attributes:
+        held: files of each layer that is held, by its digest.
+
     Args:
         unpack: gives a measured layer to the spawner: digest, descriptor, index offset and size, data offset.
         most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
@@ -36,7 +39,7 @@ class Holding:
     ) -> None:
         self._unpack = unpack
         self._left = half_of_memory() if most_bytes is None else most_bytes
-        self._held: set[bytes] = set()
+        self.held: dict[bytes, tuple[Entry, ...]] = {}
         self._lock = threading.Lock()
 
     def hold(self, image: int, layer: Layer) -> None:
@@ -47,7 +50,7 @@ class Holding:
             FormatError: the file is shorter than it said.
             UnavailableError: this machine's memory does not hold it beside the others.
         """
-        if layer.digest in self._held:
+        if layer.digest in self.held:
             return
         with self._lock:
             if layer.data_size > self._left:
@@ -82,10 +85,10 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                if layer.digest in self._held:
+                if layer.digest in self.held:
                     return False
                 self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
-                self._held.add(layer.digest)
+                self.held[layer.digest] = layer.files
                 return True
         finally:
             os.close(blob)

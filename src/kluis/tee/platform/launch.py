@@ -117,7 +117,7 @@ class Launcher:
         if not stat.S_ISREG(os.fstat(image).st_mode):
             raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
         with open(os.dup(image), "rb") as file:
-            read = images.read_image(file)
+            read = images.read_image(file, self._holding.held)
         images.launchable(read)
         signed = sigstruct.parse(read.sigstruct)
         manifest = read.manifest
