@@ -1,0 +1,1 @@
+"""AMD SEV-SNP: reports, what endorses them, and what a launch measures."""

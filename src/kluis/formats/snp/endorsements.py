@@ -1,0 +1,134 @@
+"""What a report's verifier needs beside it, as bytes. Nothing here is verified.
+
+Spec: AMD 57230, "KDS interface"; Azure's THIM service, ``/metadata/THIM/amd/certification``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final, Self
+
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats.jcs import Json
+from kluis.formats.snp import table as certificate_table
+from kluis.formats.snp.table import CertificateTable
+
+MAX_SIZE: Final = 4 << 20
+_NAMES: Final = ("vek", "ask", "ark", "crl")
+_WHAT: Final = "SNP endorsements"
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n[^-]+-----END CERTIFICATE-----(?:\r?\n)*")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Endorsements:
+    """Certificates, DER or PEM, and the CRL; what is not at hand is None.
+
+    Attributes:
+        vek: the VCEK or VLEK whose key signed the report.
+        ask: the ASK or ASVK that signed it.
+        ark: the root that signed that.
+        crl: DER, of the root; without it nothing is known of revocation.
+    """
+
+    vek: bytes | None = None
+    ask: bytes | None = None
+    ark: bytes | None = None
+    crl: bytes | None = None
+
+    @classmethod
+    def from_chain(cls, vek: bytes | None, chain: bytes, crl: bytes | None = None) -> Self:
+        """Join what AMD's service answers.
+
+        Args:
+            vek: DER or PEM.
+            chain: PEM: ASK or ASVK, then ARK.
+            crl: DER.
+
+        Raises:
+            FormatError: ``chain`` is not two PEM certificates.
+        """
+        ask, ark = _split(chain, f"{_WHAT}.chain")
+        return cls(vek=vek, ask=ask, ark=ark, crl=crl)
+
+    @classmethod
+    def from_table(cls, table: CertificateTable, *, vlek: bool) -> Self:
+        """Take what a host sent along with a report.
+
+        Args:
+            table: of the extended report.
+            vlek: whether the report says that a VLEK signed it.
+        """
+        return cls(
+            vek=table.get(certificate_table.VLEK if vlek else certificate_table.VCEK),
+            ask=table.get(certificate_table.ASK),
+            ark=table.get(certificate_table.ARK),
+            crl=table.get(certificate_table.CRL),
+        )
+
+    @classmethod
+    def from_thim(cls, data: bytes) -> Self:
+        """Read the answer of Azure's service: ``vcekCert`` and ``certificateChain`` as PEM.
+
+        Raises:
+            FormatError: not JSON, a member missing or of the wrong kind.
+        """
+        value = Members(jcs.loads(data, "THIM answer", max_size=MAX_SIZE), "THIM answer")
+        return cls.from_chain(value.text("vcekCert").encode(), value.text("certificateChain").encode())
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read members ``vek``, ``ask``, ``ark`` and ``crl``, each PEM or hex of DER, or absent.
+
+        Raises:
+            FormatError: not JSON, a member unknown or of the wrong kind, more than 4 MiB.
+        """
+        value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        present = [name for name in _NAMES if name in value]
+        value.only(present)
+        return cls(**{name: _bytes(value, name) for name in present})
+
+    def to_json(self) -> bytes:
+        """Write what is there, in canonical JSON."""
+        found: dict[str, Json] = {}
+        for name in _NAMES:
+            data: bytes | None = getattr(self, name)
+            if data is not None:
+                found[name] = data.decode("latin-1") if _pem(data) else data.hex()
+        return jcs.dumps(found)
+
+    def over(self, other: Endorsements) -> Endorsements:
+        """What is here, and from ``other`` what is not."""
+        if None not in (self.vek, self.ask, self.ark, self.crl):
+            return self
+        return Endorsements(
+            vek=other.vek if self.vek is None else self.vek,
+            ask=other.ask if self.ask is None else self.ask,
+            ark=other.ark if self.ark is None else self.ark,
+            crl=other.crl if self.crl is None else self.crl,
+        )
+
+
+def _pem(data: bytes) -> bool:
+    return data.startswith(b"-----BEGIN ")
+
+
+def _bytes(value: Members, name: str) -> bytes:
+    text = value.text(name)
+    if not text.startswith("-----BEGIN "):
+        return value.hex(name)
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise FormatError(f"{value.what}.{name}: is neither PEM nor hex", code="bad_encoding") from None
+
+
+def _split(chain: bytes, what: str) -> tuple[bytes, bytes]:
+    found = _PEM.findall(chain)
+    if len(found) != 2 or b"".join(found) != chain.removesuffix(b"\0"):
+        raise FormatError(
+            f"{what}: want 2 PEM certificates, ASK and ARK, got {len(found)}", code="bad_length"
+        )
+    return found[0], found[1]

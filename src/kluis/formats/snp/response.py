@@ -1,0 +1,93 @@
+"""What a guest hands over: a report, bare, in the firmware's response, or with certificates after it.
+
+Nothing here is verified. Spec: AMD 56860, SEV-SNP Firmware ABI, table "MSG_REPORT_RSP": status and
+size (u32, little-endian), 24 reserved bytes, the report; Linux pads it to 4000 bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from kluis.errors import FormatError
+from kluis.formats._reader import Reader
+from kluis.formats.snp import report as snp_report
+from kluis.formats.snp import table as certificate_table
+from kluis.formats.snp.report import Report
+from kluis.formats.snp.table import CertificateTable
+
+HEADER_SIZE: Final = 32
+MAX_RESPONSE: Final = 4000
+_HEADER: Final = bytes(4) + snp_report.SIZE.to_bytes(4, "little") + bytes(24)
+_WHAT: Final = "SNP report response"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A report in what it came in.
+
+    Attributes:
+        signed: the report's first 0x2A0 bytes.
+        report: the report.
+        table: the certificates after it, or None.
+        header: whether the firmware's 32 bytes stand before it.
+        padding: count of zero bytes after a report with a header.
+    """
+
+    signed: bytes
+    report: Report
+    table: CertificateTable | None = None
+    header: bool = False
+    padding: int = 0
+
+    def encode(self) -> bytes:
+        """Write it as it came."""
+        table = self.table.encode() if self.table else b""
+        return b"".join((_HEADER if self.header else b"", self.report.encode(), table, bytes(self.padding)))
+
+
+def matches(data: bytes) -> bool:
+    """Whether ``data`` begins as a report of any version, or as a firmware's response."""
+    if data[:HEADER_SIZE] == _HEADER:
+        return True
+    return len(data) >= 4 and 1 <= snp_report.version_of(data) <= 0xFF
+
+
+def parse(data: bytes) -> Response:
+    """Read a report, with or without a header before it or a certificate table after it.
+
+    Raises:
+        UnsupportedError: another version or signature algorithm.
+        FormatError: lengths that do not fit, a status that is not 0, reserved bytes set.
+    """
+    if data[:4] == bytes(4):
+        return _parse_response(data)
+    report = data[: snp_report.SIZE]
+    rest = data[snp_report.SIZE :]
+    return Response(
+        signed=report[: snp_report.SIGNED_SIZE],
+        report=snp_report.parse(report),
+        table=certificate_table.parse(rest, base=snp_report.SIZE) if rest else None,
+    )
+
+
+def _parse_response(data: bytes) -> Response:
+    if len(data) > MAX_RESPONSE:
+        raise FormatError(f"{_WHAT}: is {len(data)} bytes, must be at most {MAX_RESPONSE}", code="too_large")
+    r = Reader(data, _WHAT)
+    r.zeros(4, "status")
+    size = r.u32("report_size")
+    if size != snp_report.SIZE:
+        raise FormatError(
+            f"{_WHAT}.report_size at 0x4: want {snp_report.SIZE}, got {size}", code="bad_length"
+        )
+    r.zeros(24, "reserved")
+    report = r.take(size, "report")
+    padding = r.left
+    r.zeros(padding, "padding")
+    return Response(
+        signed=report[: snp_report.SIGNED_SIZE],
+        report=snp_report.parse(report, base=HEADER_SIZE),
+        header=True,
+        padding=padding,
+    )
