@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import kluis
+from kluis.cli import explain
 from kluis.cli import main as cli
 from kluis.errors import KluisError
 
@@ -30,8 +31,8 @@ prints (`python scripts/reference.py` writes it, `tests/meta/test_docs.py` compa
 ERRORS_HEAD = """# Errors
 
 One tree, by whose fault it is. A command prints `kluis: error: ...` and, where something mends it,
-`kluis: hint: ...`; with `--json` it prints an object of `error`, `code`, `hint` and `exit_code`. The code is
-stable; the sentence is not.
+`kluis: hint: ...`, and ends with the code; with `--json` it prints an object of `error`, `code`, `hint` and
+`exit_code`. The code is stable; the sentence is not. `kluis explain CODE` says what is in the tables below.
 
 | class | code | exit code | HTTP status | what it means |
 |---|---|---|---|---|
@@ -92,7 +93,13 @@ def errors() -> str:
         rows.append(
             f"| `{one.__name__}` | `{one.code}` | {one.exit_code} | {one.http_status} | {meaning} |\n"
         )
-    return ERRORS_HEAD + "".join(rows)
+    parts = [ERRORS_HEAD + "".join(rows)]
+    for group, meaning in explain.GROUPS.items():
+        entries = [entry for entry in explain.entries().values() if entry.group == group]
+        said = "".join(f"| `{e.code}` | {e.cause} | {e.fix} |\n" for e in entries)
+        heading = f"{meaning[:1].upper()}{meaning[1:]}"
+        parts.append(f"\n## {heading}\n\n| code | cause | what mends it |\n|---|---|---|\n{said}")
+    return "".join(parts)
 
 
 PYTHON_HEAD = """# Python

@@ -32,6 +32,11 @@ class Said(NamedTuple):
     err: str
 
 
+def ends(code: str) -> str:
+    """The last line of an error."""
+    return f"kluis: code: {code} (kluis explain {code})\n"
+
+
 Kluis = Callable[..., Said]
 
 
@@ -96,7 +101,9 @@ def test_inspect_of_noise(kluis: Kluis, tmp_path: Path) -> None:
     """Noise is a format error, exit 3."""
     (tmp_path / "noise").write_bytes(b"\3\0noise")
     said = kluis("inspect", tmp_path / "noise")
-    assert said == Said(3, "", "kluis: error: SGX quote v3.signed part at 0x0: needs 432 bytes, 7 left\n")
+    assert said == Said(
+        3, "", "kluis: error: SGX quote v3.signed part at 0x0: needs 432 bytes, 7 left\n" + ends("truncated")
+    )
 
 
 def test_verify(kluis: Kluis, folder: Path) -> None:
@@ -131,7 +138,8 @@ def test_verify_trusts_no_emulated_root_by_default(kluis: Kluis, folder: Path) -
         "",
         "kluis: error: PCK CRL issuer chain: want root Intel SGX Root CA, got another key named "
         "'Kluis emulated SGX Root CA (no hardware)'\n"
-        "kluis: hint: name the root you trust with --root; an emulated root is never trusted by default\n",
+        "kluis: hint: name the root you trust with --root; an emulated root is never trusted by default\n"
+        + ends("root_untrusted"),
     )
 
 
@@ -168,7 +176,8 @@ def test_verify_without_collateral(kluis: Kluis, folder: Path) -> None:
         7,
         "",
         f"kluis: error: {quote}: no collateral given, and none beside it\n"
-        f"kluis: hint: kluis platform collateral -o {quote}.collateral.json, where the enclave ran\n",
+        f"kluis: hint: kluis platform collateral -o {quote}.collateral.json, where the enclave ran\n"
+        + ends("collateral_missing"),
     )
 
 
@@ -265,14 +274,14 @@ def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> 
 )
 def test_bad_arguments(kluis: Kluis, folder: Path, argv: tuple[str, ...], message: str) -> None:
     """Arguments that mean nothing are a usage error: exit 2."""
-    assert kluis(*_appraise(folder, *argv)) == Said(2, "", f"kluis: error: {message}\n")
+    assert kluis(*_appraise(folder, *argv)) == Said(2, "", f"kluis: error: {message}\n" + ends("usage"))
 
 
 def test_missing_file(kluis: Kluis, folder: Path) -> None:
     """A file that is not there is a usage error that names it."""
     said = kluis("inspect", folder / "gone")
     assert said == Said(
-        2, "", f"kluis: error: {folder / 'gone'}: cannot be read: No such file or directory\n"
+        2, "", f"kluis: error: {folder / 'gone'}: cannot be read: No such file or directory\n" + ends("usage")
     )
 
 
@@ -281,7 +290,9 @@ def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate((8 << 20) + 1)
-    assert kluis("inspect", path) == Said(3, "", f"kluis: error: {path}: is more than 8388608 bytes\n")
+    assert kluis("inspect", path) == Said(
+        3, "", f"kluis: error: {path}: is more than 8388608 bytes\n" + ends("too_large")
+    )
 
 
 def test_policy_init(kluis: Kluis, tmp_path: Path) -> None:
@@ -305,7 +316,10 @@ def test_policy_init(kluis: Kluis, tmp_path: Path) -> None:
     assert (made.protection, made.emulated_roots) == ({ProtectionLevel.PROCESS}, ("root.pem",))
     again = kluis(*init)
     assert again == Said(
-        2, "", f"kluis: error: {path}: exists already\nkluis: hint: name another file, or remove it first\n"
+        2,
+        "",
+        f"kluis: error: {path}: exists already\nkluis: hint: name another file, or remove it first\n"
+        + ends("usage"),
     )
 
 
@@ -341,7 +355,7 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
 def test_policy_init_refuses(kluis: Kluis, tmp_path: Path, argv: tuple[str, ...], message: str) -> None:
     """A policy that would accept nothing, or everything, is not begun."""
     said = kluis("policy", "init", "-o", tmp_path / "p.toml", *argv)
-    assert (said.code, said.err) == (2, f"kluis: error: {message}\n")
+    assert (said.code, said.err) == (2, f"kluis: error: {message}\n" + ends("usage"))
     assert not list(tmp_path.iterdir())
 
 
@@ -354,5 +368,7 @@ def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:
     identity = loads((tmp_path / "p.toml").read_bytes()).identity
     assert identity == ByImage(image_ids=frozenset({read_image(io.BytesIO(data)).image_id}))
     gone = kluis("policy", "init", "-o", tmp_path / "q.toml", "--image", tmp_path / "gone")
-    message = f"kluis: error: {tmp_path / 'gone'}: cannot be read: No such file or directory\n"
+    message = f"kluis: error: {tmp_path / 'gone'}: cannot be read: No such file or directory\n" + ends(
+        "usage"
+    )
     assert gone == Said(2, "", message)

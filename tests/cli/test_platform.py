@@ -42,7 +42,10 @@ def test_started_asked_and_stopped(home: Path, capsys: pytest.CaptureFixture[str
     assert main.run(["platform", "status"]) == 7
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "kluis: error: platform: none runs\nkluis: hint: kluis platform start\n"
+    assert said.err == (
+        "kluis: error: platform: none runs\nkluis: hint: kluis platform start\n"
+        "kluis: code: no_platform (kluis explain no_platform)\n"
+    )
 
 
 def test_the_root_says_that_it_is_no_hardware(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,4 +90,5 @@ def test_state_that_others_could_read_is_refused(home: Path, capsys: pytest.Capt
     assert main.run(["platform", "start"]) == 7
     assert capsys.readouterr().err == (
         f"kluis: error: {state}: mode: want 0700, got 0755\nkluis: hint: chmod 0700 {state}\n"
+        "kluis: code: state_mode (kluis explain state_mode)\n"
     )

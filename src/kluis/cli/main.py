@@ -49,6 +49,7 @@ COMMANDS: dict[str, Entry] = {
     "verify": Entry("evidence", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
     "policy": Entry("evidence", None, "Write a policy to begin with."),
+    "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
     "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
 }

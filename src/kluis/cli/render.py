@@ -76,7 +76,7 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) 
 
 
 def error(fault: KluisError) -> int:
-    """Print an error, and its hint, to stderr.
+    """Print an error, its hint and its code to stderr.
 
     Returns:
         The exit code of its kind.
@@ -88,4 +88,5 @@ def error(fault: KluisError) -> int:
         note(f"kluis: error: {fault.message}")
         if fault.hint:
             note(f"kluis: hint: {fault.hint}")
+        note(f"kluis: code: {fault.code} (kluis explain {fault.code})")
     return fault.exit_code

@@ -1,0 +1,91 @@
+"""``kluis explain``: what a code of an error or a rule means, what causes it and what mends it."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Annotated, NamedTuple
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+
+GROUPS = {
+    "general": "any program",
+    "format": "the bytes are not what they should be",
+    "authenticity": "nobody we trust vouches for it",
+    "freshness": "endorsements, and whether it is still true",
+    "policy": "authentic, and not what the policy wants",
+    "enclave": "a call into an enclave",
+    "machine": "images, and this machine",
+    "room": "clean rooms",
+}
+
+
+class Entry(NamedTuple):
+    """What there is to say about one code."""
+
+    code: str
+    group: str
+    cause: str
+    fix: str
+
+
+@functools.cache
+def entries() -> Mapping[str, Entry]:
+    """Every code, in the order of the catalogue; one that ends in ``*`` stands for all that begin so."""
+    data = resources.files("kluis.cli").joinpath("codes.toml").read_bytes()
+    return {
+        code: Entry(code, group, each["cause"], each["fix"])
+        for group, codes in tomllib.loads(data.decode()).items()
+        for code, each in codes.items()
+    }
+
+
+def find(code: str) -> Entry:
+    """The entry of a code.
+
+    Raises:
+        UsageError: no such code; the hint names the nearest.
+    """
+    known = entries()
+    if code in known:
+        return known[code]
+    for pattern, entry in known.items():
+        if "*" in pattern and fnmatch.fnmatchcase(code, pattern):
+            return entry._replace(code=code)
+    near = difflib.get_close_matches(code, known, n=1)
+    raise UsageError(
+        f"explain: no code {code[:64]!a}",
+        hint=f"kluis explain {near[0]}" if near else "kluis explain lists every code",
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command()(explain)
+
+
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(help="The code that an error or a rule ended with.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what causes an error's code, and what mends it; without a code, list all."""
+    if code is None:
+        every = entries().values()
+        lines = []
+        for group, meaning in GROUPS.items():
+            lines += [f"{meaning}:", *(f"  {e.code:<24}{e.cause}" for e in every if e.group == group), ""]
+        render.out([entry._asdict() for entry in every], "\n".join(lines).rstrip())
+        return
+    entry = find(code)
+    rows = [(entry.code, GROUPS[entry.group]), ("cause", entry.cause), ("fix", entry.fix)]
+    render.out(entry._asdict(), render.table(rows))

@@ -1,0 +1,60 @@
+"""``kluis explain``: every code has a cause and a fix, and one that is not known says what is near."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kluis.cli import explain
+from kluis.cli.main import run
+
+
+def test_one_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """A code is explained by its kind, its cause and its fix."""
+    assert run(["explain", "ak_binding"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ak_binding", "cause", "fix"]
+    assert run(["explain", "ak_binding", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == explain.find("ak_binding")._asdict()
+
+
+def test_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a code, every one is listed under its group."""
+    assert run(["explain"]) == 0
+    said = capsys.readouterr().out
+    for entry in explain.entries().values():
+        assert f"  {entry.code}" in said
+    assert run(["explain", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(explain.entries())
+
+
+def test_a_family(capsys: pytest.CaptureFixture[str]) -> None:
+    """A code that is made as it happens is explained by its family."""
+    assert run(["explain", "analysis_parser"]) == 0
+    assert capsys.readouterr().out.startswith("analysis_parser")
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [("ak_bindin", "kluis explain ak_binding"), ("§", "kluis explain lists every code")],
+)
+def test_an_unknown_code(code: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A code that nobody knows is a usage error, with the nearest one."""
+    assert run(["explain", code]) == 2
+    assert capsys.readouterr().err == (
+        f"kluis: error: explain: no code {code!a}\nkluis: hint: {hint}\n"
+        "kluis: code: usage (kluis explain usage)\n"
+    )
+
+
+def test_every_entry_is_a_sentence() -> None:
+    """Causes and fixes are lower case, without a period, and not empty; every group has a heading."""
+    for entry in explain.entries().values():
+        assert entry.group in explain.GROUPS
+        for text in (entry.cause, entry.fix):
+            assert len(text) > 8, entry
+            assert not text.endswith("."), entry
+            first = text.split()[0]
+            assert first == first.lower() or first.isupper(), entry

@@ -1,0 +1,86 @@
+"""Every code in the source has an entry in `kluis explain`, and every entry is of a code in the source."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import itertools
+import re
+from collections.abc import Iterator
+
+from kluis.cli import explain
+from tests.meta.tree import modules, parse
+
+# Objects of the wire that have a field of this name: the reply that all is well, and an agreement's part.
+NOT_ERRORS = {"Done", "Agreement", "replace"}
+# Codes that are made as it happens, by what they are made of: each is an entry, or of a family's.
+WORD = re.compile(r"[a-z0-9_*]+")
+KINDS = ("_expired", "_not_yet_valid")
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    """The codes that an expression may have; a part that is not written out stands as ``*``."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp():
+            yield from _texts(node.body)
+            yield from _texts(node.orelse)
+        case ast.JoinedStr():
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _in_call(node: ast.Call) -> Iterator[str]:
+    if _name(node.func) in NOT_ERRORS:
+        return
+    for keyword in node.keywords:
+        if keyword.arg == "code":
+            yield from _texts(keyword.value)
+        elif keyword.arg == "kind" and _name(node.func) in ("in_time", "check_time"):
+            yield from ("".join(pair) for pair in itertools.product(_texts(keyword.value), KINDS))
+
+
+def _in_class(node: ast.ClassDef) -> Iterator[str]:
+    for each in node.body:
+        match each:
+            case (
+                ast.Assign(targets=[ast.Name(id="code")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="code"), value=ast.Constant() as value)
+            ) if any(_name(base).endswith("Error") for base in node.bases) or node.name == "KluisError":
+                yield from _texts(value)
+
+
+def codes() -> set[str]:
+    """Every code that the source may raise or a rule may have."""
+    found: set[str] = set()
+    for module in modules():
+        for node in ast.walk(parse(module)):
+            if isinstance(node, ast.Call):
+                found |= set(_in_call(node))
+                if _name(node.func) == "_rule" and node.args:
+                    found |= set(_texts(node.args[0]))
+            elif isinstance(node, ast.ClassDef):
+                found |= set(_in_class(node))
+            elif isinstance(node, ast.Assign) and [_name(target) for target in node.targets] == ["code"]:
+                found |= {text for text in _texts(node.value) if WORD.fullmatch(text)}
+    return found
+
+
+def _means(code: str, entry: str) -> bool:
+    return fnmatch.fnmatchcase(code, entry) or ("*" in code and fnmatch.fnmatchcase(entry, code))
+
+
+def test_every_code_has_an_entry() -> None:
+    """Whatever code an error or a rule has, `kluis explain` says its cause and its fix."""
+    known = explain.entries()
+    assert sorted(code for code in codes() if not any(_means(code, entry) for entry in known)) == []
+
+
+def test_every_entry_has_a_code() -> None:
+    """No entry explains what no part of the program says."""
+    found = codes()
+    assert sorted(e for e in explain.entries() if not any(_means(code, e) for code in found)) == []
