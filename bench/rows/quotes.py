@@ -27,7 +27,7 @@ def rows(take: Harness) -> list[Row]:
         quote = enclave.evidence(nonce=bytes(32)).quote
     now = datetime.now(UTC)
     anchors = evidence.TrustAnchors.from_pem(root)
-    held = intel.verify(evidence.Collateral.from_json(collateral), anchors)
+    held = intel.hold(evidence.Collateral.from_json(collateral), anchors)
     theirs_held = dcap_qvl.QuoteCollateralV3.from_json(collateral.decode())
     der = x509.load_pem_x509_certificate(root).public_bytes(Encoding.DER)
     seconds = int(now.timestamp())

@@ -81,7 +81,7 @@ class Forge:
 
     def held(self) -> HeldCollateral:
         """Good collateral, verified."""
-        return holding.verify(self.collateral(), self.anchors)
+        return holding.hold(self.collateral(), self.anchors)
 
     def verify(
         self, quote: bytes | None = None, collateral: Collateral | HeldCollateral | None = None, **other: Any

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+import pkgutil
 
-from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError, UsageError
-from kluis.evidence import ProtectionLevel, TrustAnchors
-from kluis.evidence.anchors import INTEL_SGX_ROOT, INTEL_SGX_ROOT_SHA256
-from kluis.hashes import sha256
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    InternalError,
+    KluisError,
+    UnsupportedError,
+    UsageError,
+)
+from kluis.evidence import ProtectionLevel, TrustAnchors, makers
+from kluis.evidence.makers import Shipped
 from tests.evidence.forge import Forge, key, pem
 
 
 def test_shipped_anchors_are_hardware() -> None:
     """No emulated root is among the shipped anchors."""
-    assert [anchor.level for anchor in TrustAnchors.shipped()] == [ProtectionLevel.HARDWARE_SGX]
-    assert all(anchor.level.hardware for anchor in TrustAnchors.shipped())
+    anchors = list(TrustAnchors.shipped())
+    assert ProtectionLevel.HARDWARE_SGX in {anchor.level for anchor in anchors}
+    assert all(anchor.level.hardware or anchor.level is ProtectionLevel.VTPM for anchor in anchors)
+    assert not any(anchor.emulated for anchor in anchors)
 
 
-def test_intels_root_is_pinned() -> None:
-    """The shipped key is the one whose SHA-256 is written beside it."""
-    assert sha256(INTEL_SGX_ROOT).hex() == INTEL_SGX_ROOT_SHA256
+@pytest.mark.parametrize("entry", makers.SHIPPED, ids=lambda entry: entry.file)
+def test_roots_are_pinned(entry: Shipped) -> None:
+    """A shipped file whose key is not the one whose SHA-256 is written beside it is our bug."""
+    makers._load(entry)
+    with pytest.raises(InternalError):
+        makers._load(dataclasses.replace(entry, pin="00" * 32))
 
 
 def test_emulated_root_names_its_level(forge: Forge) -> None:
@@ -47,14 +62,39 @@ def test_refused_roots(forge: Forge) -> None:
     )
     assert _refused(pem(hardware)) == (UnsupportedError, f"root certificate: {known}")
     assert _refused(pem(forge.root_ca(unit=None))) == (UnsupportedError, f"root certificate: {known}")
-    assert _refused(pem(forge.root_ca(common_name="Intel SGX Root CA"))) == (
-        UnsupportedError,
-        "root certificate: 'Intel SGX Root CA' is no emulated platform's root that names its level",
-    )
     assert _refused(pem(forge.root_ca(issuer_key=key()))) == (
         AuthenticityError,
         "root certificate: is not signed by the key it should be",
     )
+
+
+def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
+    """Whoever names a root that nobody knows says what it is worth; unsaid, it is worth nothing."""
+    data = pem(forge.root_ca(common_name="Intel SGX Root CA"))
+    (unsaid,) = TrustAnchors.from_pem(data)
+    assert (unsaid.level, unsaid.maker) == (ProtectionLevel.NONE, "Intel")
+    assert unsaid.name.startswith("Intel SGX Root CA sha256:")
+    (stated,) = TrustAnchors.from_pem(data, ProtectionLevel.HARDWARE_SGX)
+    assert stated.level is ProtectionLevel.HARDWARE_SGX
+    with pytest.raises(UsageError, match=r"^root level: want one of none, vtpm, hardware-"):
+        TrustAnchors.from_pem(data, ProtectionLevel.PROCESS)
+    with pytest.raises(UnsupportedError):
+        TrustAnchors.from_pem(pem(forge.root), ProtectionLevel.HARDWARE_SGX)
+
+
+def test_a_bare_key_is_an_anchor() -> None:
+    """A key without a certificate is believed by naming it."""
+    data = key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (anchor,) = TrustAnchors.from_pem(data, ProtectionLevel.HARDWARE_CCA)
+    assert (anchor.level, anchor.maker) == (ProtectionLevel.HARDWARE_CCA, "")
+    assert TrustAnchors.from_pem(data).match(anchor.spki) is not None
+
+
+def test_a_makers_root_keeps_its_name() -> None:
+    """A shipped root that is named by its file is the shipped anchor."""
+    data = pkgutil.get_data("kluis.evidence", "roots/intel-sgx.pem") or b""
+    (anchor,) = TrustAnchors.from_pem(data)
+    assert anchor is makers.anchors()[0]
 
 
 def test_no_anchor_is_a_mistake() -> None:
@@ -67,6 +107,7 @@ def test_no_anchor_is_a_mistake() -> None:
 def test_union(forge: Forge) -> None:
     """Two sets of anchors are believed together."""
     both = TrustAnchors.shipped() | forge.anchors
-    assert [anchor.maker for anchor in both] == ["Intel", "Kluis emulated"]
-    assert both.match(INTEL_SGX_ROOT) is next(iter(both))
+    assert {anchor.maker for anchor in both} >= {"Intel", "Kluis emulated"}
+    first = next(iter(both))
+    assert both.match(first.spki) is first
     assert both.match(bytes(65)) is None

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import AuthenticityError
-from kluis.evidence import signatures
+from kluis.evidence import TrustAnchors, signatures
+from kluis.evidence.context import Context
+from kluis.formats.x509 import Scheme
 from kluis.tee.platform import issuing
 from tests.evidence.forge import key
 
 HIGH = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def _check(
+    signature: bytes, data: bytes, own: EllipticCurvePrivateKey, scheme: Scheme = Scheme.ES256
+) -> None:
+    spki = own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    context = Context(TrustAnchors.shipped())
+    signatures.check_raw(signature, data, spki, scheme, "thing", context=context, code="sig")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +32,7 @@ HIGH = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 def test_garbage_is_refused(signature: bytes) -> None:
     """Signatures outside the curve's range are refused like any other that does not fit."""
     with pytest.raises(AuthenticityError) as caught:
-        signatures.check_raw(signature, b"data", key().public_key(), "thing", code="sig")
+        _check(signature, b"data", key())
     assert (str(caught.value), caught.value.code) == ("thing: is not signed by the key it should be", "sig")
 
 
@@ -28,6 +40,18 @@ def test_good() -> None:
     """A signature of the key over the bytes passes, and over other bytes does not."""
     own = key()
     signature = issuing.sign(own, b"data")
-    signatures.check_raw(signature, b"data", own.public_key(), "thing", code="sig")
+    _check(signature, b"data", own)
     with pytest.raises(AuthenticityError):
-        signatures.check_raw(signature, b"Data", own.public_key(), "thing", code="sig")
+        _check(signature, b"Data", own)
+
+
+def test_a_key_of_another_kind() -> None:
+    """A key that the scheme cannot use is refused, and never tried another way."""
+    with pytest.raises(AuthenticityError, match=r"^thing: want a key for RSASSA-PSS with SHA-384, got"):
+        _check(bytes(64), b"data", key(), scheme=Scheme.PS384)
+
+
+def test_another_length() -> None:
+    """A raw signature has the length of its curve, and no other."""
+    with pytest.raises(AuthenticityError, match=r"^thing: want a signature of 64 bytes, got 96$"):
+        _check(bytes(96), b"data", key())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kluis.errors import FormatError, FreshnessError, KluisError
-from kluis.evidence import Claims, Collateral, ProtectionLevel, TrustAnchors, verify
+from kluis.evidence import Claims, Collateral, ProtectionLevel, SgxClaims, TrustAnchors, verify
 from kluis.evidence.intel import collateral as holding
 from kluis.formats.sgx import collateral as bundle
 from kluis.hashes import sha256
@@ -95,21 +95,24 @@ def test_vector(path: Path) -> None:
     assert claims.tcb.status == expected["tcb_status"]
     assert list(claims.tcb.advisories) == expected["advisory_ids"]
     assert claims.tcb.date == datetime.fromisoformat(expected["tcb_date"])
-    detail = {"platform": claims.tcb.platform, "qe": claims.tcb.quoting_enclave}
+    vendor = claims.vendor
+    assert isinstance(vendor, SgxClaims)
+    detail = {"platform": vendor.platform, "qe": vendor.quoting_enclave}
     assert detail == expected["status_detail"]
     assert claims.tcb.evaluation == min(expected["tcb_evaluation_data_number"].values())
     assert claims.debug is expected["debug"] is known["debug"]
     level = ProtectionLevel.NONE if claims.debug else ProtectionLevel.HARDWARE_SGX
     assert (claims.level, claims.anchor) == (level, "Intel SGX Root CA")
     assert claims.measurement.value.hex() == known["mrenclave"]
+    assert claims.signer is not None
     assert claims.signer.value.hex() == known["mrsigner"]
     assert (claims.product_id, claims.svn) == (known["isvprodid"], known["isvsvn"])
     assert claims.report_data.hex() == known["report_data"]
-    assert claims.attributes.to_bytes(16, "little").hex() == known["attributes"]
+    assert vendor.attributes.to_bytes(16, "little").hex() == known["attributes"]
     assert claims.platform.id.hex() == known["ppid"]
-    assert claims.platform.kind.hex() == known["fmspc"]
-    assert list(claims.platform.components) == known["pck_tcb_components"]
-    assert claims.platform.pcesvn == known["pck_pcesvn"]
+    assert claims.platform.product.lower() == known["fmspc"]
+    assert list(vendor.components) == known["pck_tcb_components"]
+    assert vendor.pcesvn == known["pck_pcesvn"]
 
 
 def test_every_negative_has_its_code() -> None:
@@ -137,7 +140,7 @@ def test_intels_own_root_file_is_hardware() -> None:
 def test_non_zero_bytes_after_a_quote() -> None:
     """A buffer that goes on after the quote with anything but zeros is refused."""
     vector = Vector(VECTORS / "sgx/libsignal-3f0db0ac-202207-tcbv2-UpToDate/meta.json")
-    held = holding.verify(vector.collateral(), SHIPPED)
+    held = holding.hold(vector.collateral(), SHIPPED)
     quote = vector.part("quote")
     padded = verify(quote + bytes(67), anchors=SHIPPED, collateral=held, now=vector.now)
     assert padded.value == vector.verify()

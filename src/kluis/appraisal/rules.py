@@ -113,18 +113,18 @@ def _platform_rules(claims: Claims, policy: Policy, now: datetime) -> Iterator[R
     )
     yield _rule(
         "tcb_evaluation",
-        tcb.evaluation >= policy.min_evaluation,
+        (tcb.evaluation or 0) >= policy.min_evaluation,
         want=f"at least {policy.min_evaluation}",
-        got=str(tcb.evaluation),
+        got=ABSENT if tcb.evaluation is None else str(tcb.evaluation),
         fix="fetch newer collateral",
         stale=True,
     )
-    age = now - claims.collateral_issued
+    issued = claims.collateral_issued
     yield _rule(
         "collateral_age",
-        age <= policy.max_collateral_age,
+        issued is None or now - issued <= policy.max_collateral_age,
         want=f"at most {_shown(policy.max_collateral_age)}",
-        got=_shown(age),
+        got="no collateral with a date" if issued is None else _shown(now - issued),
         fix="fetch newer collateral",
         stale=True,
     )
@@ -152,23 +152,23 @@ def _identity_rules(claims: Claims, policy: Policy) -> Iterator[Rule]:
         return
     yield _rule(
         "signer",
-        claims.signer.value in identity.signers,
+        claims.signer is not None and claims.signer.value in identity.signers,
         want=_either(map(short, identity.signers)),
-        got=short(claims.signer.value),
+        got=short(claims.signer.value) if claims.signer else ABSENT,
         fix="sign the image with the key that the policy names",
     )
     yield _rule(
         "product_id",
         claims.product_id == identity.product_id,
         want=str(identity.product_id),
-        got=str(claims.product_id),
+        got=ABSENT if claims.product_id is None else str(claims.product_id),
         fix="this is another product of the same signer",
     )
     yield _rule(
         "svn",
-        claims.svn >= identity.min_svn,
+        claims.svn is not None and claims.svn >= identity.min_svn,
         want=f"at least {identity.min_svn}",
-        got=str(claims.svn),
+        got=ABSENT if claims.svn is None else str(claims.svn),
         fix="run a newer version of the image",
     )
 

@@ -117,7 +117,7 @@ def _check_identity(claims: Claims, code: Code) -> None:
     measured = {
         each.mrsigner for each in code.measurements if each.mrenclave == claims.measurement.value.hex()
     }
-    signer = claims.signer.value.hex()
+    signer = claims.signer.value.hex() if claims.signer else ""
     for name, ok, want, got in (
         (
             "signer",
@@ -126,7 +126,12 @@ def _check_identity(claims: Claims, code: Code) -> None:
             f"{signer[:16]}..",
         ),
         ("product_id", claims.product_id == code.product_id, code.product_id, claims.product_id),
-        ("svn", claims.svn >= code.svn_min, f"at least {code.svn_min}", claims.svn),
+        (
+            "svn",
+            claims.svn is not None and claims.svn >= code.svn_min,
+            f"at least {code.svn_min}",
+            claims.svn,
+        ),
     ):
         if not ok:
             raise PolicyError(f"contraindicated: {name}: want {want}, got {got}", code=name)

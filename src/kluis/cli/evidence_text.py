@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
 from kluis.formats.sgx.quote import Quote
 from kluis.formats.sgx.report import Flag
+from kluis.hashes import Digest
 
 
 def quote(
@@ -54,36 +56,56 @@ def claims(value: Claims) -> dict[str, Any]:
     """Claims, for JSON."""
     return {
         "kind": value.kind,
+        "tee": value.tee,
         "protection": value.level,
         "anchor": value.anchor,
         "debug": value.debug,
         "measurement": str(value.measurement),
-        "signer": str(value.signer),
+        "signer": str(value.signer) if value.signer else None,
         "product_id": value.product_id,
         "svn": value.svn,
         "config_id": value.config_id.hex() if value.config_id is not None else None,
+        "registers": {name: str(digest) for name, digest in value.registers.items()},
         "report_data": value.report_data.hex(),
+        "nonce": value.nonce.hex() if value.nonce is not None else None,
         "tcb": {
             "status": value.tcb.status,
-            "platform": value.tcb.platform,
-            "quoting_enclave": value.tcb.quoting_enclave,
             "date": _zulu(value.tcb.date) if value.tcb.date else None,
             "advisories": list(value.tcb.advisories),
             "evaluation": value.tcb.evaluation,
         },
-        "platform": {"id": value.platform.id.hex(), "kind": value.platform.kind.hex()},
-        "collateral_issued": _zulu(value.collateral_issued),
+        "platform": {"id": value.platform.id.hex(), "product": value.platform.product},
+        "collateral_issued": _zulu(value.collateral_issued) if value.collateral_issued else None,
         "valid_until": _zulu(value.valid_until),
         "verified_at": _zulu(value.verified_at),
+        "vendor": plain(value.vendor),
     }
+
+
+def plain(value: object) -> Any:
+    """A maker's typed claims as JSON: bytes in hex, digests and times as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return _zulu(value)
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list, frozenset)):
+        return [plain(item) for item in value]
+    return value
 
 
 def authentic(value: Claims) -> list[str]:
     """What verification proved, one line a claim."""
     tcb = value.tcb
+    issued = f"issued {_zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = (
         ("authentic", f"{value.kind}, PCK chain to {value.anchor}"),
-        ("collateral", f"issued {_zulu(value.collateral_issued)}, valid until {_zulu(value.valid_until)}"),
+        ("collateral", f"{issued}valid until {_zulu(value.valid_until)}"),
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
         ("measurement", str(value.measurement)),
         ("signer", f"{value.signer} product {value.product_id} svn {value.svn}"),

@@ -5,23 +5,32 @@ none has a default.
 """
 
 from kluis.evidence.anchors import Anchor, TrustAnchors
+from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.intel.collateral import HeldCollateral
+from kluis.evidence.intel.sgx import SgxClaims
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus
-from kluis.evidence.registry import verify
+from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorClaims
+from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.verified import Verified
 from kluis.formats.sgx.collateral import Collateral
 
 __all__ = [
+    "OPENSSL",
     "Anchor",
     "Claims",
     "Collateral",
+    "Engine",
     "HeldCollateral",
     "Platform",
     "ProtectionLevel",
+    "SgxClaims",
     "Tcb",
     "TcbStatus",
+    "Tee",
     "TrustAnchors",
+    "VendorClaims",
     "Verified",
+    "Verifier",
+    "aws_lc",
     "verify",
 ]

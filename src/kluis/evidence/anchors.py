@@ -1,7 +1,7 @@
 """Trust anchors: the root keys that a relying party believes.
 
-Only makers' own roots are shipped, as public keys pinned here by their SHA-256. Emulated roots are
-trusted by naming their file, and in no other way.
+Only makers' own roots are shipped (:mod:`kluis.evidence.makers`). Emulated roots are trusted by
+naming their file, and in no other way; so is every root that Kluis does not know.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Final, Self
 
-from kluis.errors import FormatError, UnsupportedError, UsageError
-from kluis.evidence import signatures
+from kluis.errors import AuthenticityError, FormatError, UnsupportedError, UsageError
+from kluis.evidence.engine import OPENSSL
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
 from kluis.hashes import sha256
 
-# Intel's two root certificates in circulation differ in their end (2033, 2049) and share this key.
-# Spec: Intel SGX Root CA, https://certificates.trustedservices.intel.com/IntelSGXRootCA.der
-INTEL_SGX_ROOT: Final = bytes.fromhex(
-    "040ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e705525f5"
-    "67918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
-)
-INTEL_SGX_ROOT_SHA256: Final = "a512ddae5b8a05fd0738d708f29ddccaca53aad8b3698e77194cb05cc0723e89"
-
 EMULATED: Final = "Kluis emulated"
 EMULATED_LEVELS: Final = (ProtectionLevel.PROCESS_USER, ProtectionLevel.PROCESS, ProtectionLevel.VM)
+STATED_LEVELS: Final = (
+    ProtectionLevel.NONE,
+    ProtectionLevel.VTPM,
+    *(level for level in ProtectionLevel if level.hardware),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +31,22 @@ class Anchor:
 
     Attributes:
         name: for people.
-        maker: how the names of its certificates begin.
-        point: the public key on P-256, 65 bytes.
+        maker: how the names of its certificates begin; empty for a bare key.
+        spki: DER of the SubjectPublicKeyInfo.
         level: what a match gives.
+        product: the one product line that it signs for; empty for all of its maker's.
     """
 
     name: str
     maker: str
-    point: bytes
+    spki: bytes
     level: ProtectionLevel
+    product: str = ""
+
+    @property
+    def emulated(self) -> bool:
+        """Whether an operator, and no maker, holds its key."""
+        return self.maker == EMULATED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,52 +64,82 @@ class TrustAnchors:
 
     @classmethod
     def shipped(cls) -> Self:
-        """The makers' roots that Kluis ships: hardware only."""
-        return cls((INTEL,))
+        """The makers' roots that Kluis ships: hardware and vTPMs only."""
+        from kluis.evidence import makers  # which makes its anchors of this module's
+
+        return cls(makers.anchors())
 
     @classmethod
-    def from_pem(cls, data: bytes) -> Self:
-        """The one root whose certificate ``data`` is: an emulated platform's, or a maker's.
+    def from_pem(cls, data: bytes, level: ProtectionLevel | None = None) -> Self:
+        """The one root whose certificate, or bare public key, ``data`` is.
+
+        A maker's root and an emulated one have their own level. Any other has the level that the
+        relying party states, who alone knows who holds its key; unstated, it is ``none``.
 
         Args:
-            data: PEM, one self-signed certificate.
+            data: PEM: one self-signed certificate, or one public key.
+            level: ``none``, ``vtpm`` or one of hardware.
 
         Raises:
-            FormatError: not one certificate.
-            UnsupportedError: a root that no level is known for.
+            FormatError: neither one certificate nor one key.
+            UnsupportedError: an emulated root that does not name its level.
             AuthenticityError: not signed by its own key.
+            UsageError: a level that cannot be stated.
         """
+        if level is not None and level not in STATED_LEVELS:
+            raise UsageError(f"root level: want one of {', '.join(STATED_LEVELS)}, got {level}")
+        if b"-----BEGIN PUBLIC KEY-----" in data[:256]:
+            key = x509.parse_public_key(data, "root key")
+            return cls((_known(key.spki) or _named("public key", "", key.spki, level),))
         chain = x509.parse_pem(data, "root certificate")
         if len(chain) != 1:
             raise FormatError(f"root certificate: want 1 certificate, got {len(chain)}", code="bad_length")
         root = chain[0]
-        if root.point == INTEL.point:
-            return cls((INTEL,))
-        if not root.common_name.startswith(EMULATED) or root.unit not in EMULATED_LEVELS:
+        if known := _known(root.spki):
+            return cls((known,))
+        _check_self_signed(root)
+        name = root.common_name
+        if not name.startswith(EMULATED):
+            return cls((_named(name, name.partition(" ")[0], root.spki, level),))
+        if root.unit not in EMULATED_LEVELS or level is not None:
             raise UnsupportedError(
-                f"root certificate: {root.common_name!a} is no emulated platform's root that names its level",
+                f"root certificate: {name!a} is no emulated platform's root that names its level",
                 hint="kluis platform root prints the root of this machine's platform",
                 code="bad_type",
             )
-        signatures.check(root, root.key, "root certificate", code="root_untrusted")
-        name = f"{root.common_name} sha256:{sha256(root.point).hex()[:16]}"
-        return cls((Anchor(name=name, maker=EMULATED, point=root.point, level=ProtectionLevel(root.unit)),))
+        return cls((_named(name, EMULATED, root.spki, ProtectionLevel(root.unit)),))
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:
         """Believe the anchors of both."""
         return TrustAnchors((*self.anchors, *other.anchors))
 
-    def match(self, point: bytes) -> Anchor | None:
-        """The anchor whose key is ``point`` (65 bytes), or None."""
+    def match(self, spki: bytes) -> Anchor | None:
+        """The anchor whose key is exactly ``spki``, DER, or None."""
         for anchor in self.anchors:
-            if anchor.point == point:
+            if anchor.spki == spki:
                 return anchor
         return None
 
 
-INTEL: Final = Anchor(
-    name="Intel SGX Root CA",
-    maker="Intel",
-    point=INTEL_SGX_ROOT,
-    level=ProtectionLevel.HARDWARE_SGX,
-)
+def _known(spki: bytes) -> Anchor | None:
+    return TrustAnchors.shipped().match(spki)
+
+
+def _named(name: str, maker: str, spki: bytes, level: ProtectionLevel | None) -> Anchor:
+    return Anchor(
+        name=f"{name} sha256:{sha256(spki).hex()[:16]}",
+        maker=maker,
+        spki=spki,
+        level=level or ProtectionLevel.NONE,
+    )
+
+
+def _check_self_signed(root: x509.Certificate) -> None:
+    try:
+        own = OPENSSL.key(root.spki, root.scheme).verify(root.signature, root.signed)
+    except ValueError:
+        own = False
+    if not own or root.issuer != root.subject:
+        raise AuthenticityError(
+            "root certificate: is not signed by the key it should be", code="root_untrusted"
+        )

@@ -20,6 +20,7 @@ class ProtectionLevel(enum.StrEnum):
     PROCESS = "process"
     VM = "vm"
     VTPM = "vtpm"
+    HARDWARE_GPU = "hardware-gpu"
     HARDWARE_CCA = "hardware-cca"
     HARDWARE_NITRO = "hardware-nitro"
     HARDWARE_SNP = "hardware-snp"
@@ -87,6 +88,11 @@ MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
             "a TPM's maker, or the cloud",
             "a boot that its PCRs did not measure",
             ("whoever can read the machine's memory: its host, and its own root",),
+        ),
+        ProtectionLevel.HARDWARE_GPU: Meaning(
+            "the maker",
+            "the host, from the accelerator's own memory",
+            ("everything outside the accelerator: a processor's evidence must stand beside it", *_HARDWARE),
         ),
         ProtectionLevel.HARDWARE_CCA: Meaning("the maker", "the host and its administrators", _HARDWARE),
         ProtectionLevel.HARDWARE_NITRO: Meaning(

@@ -1,28 +1,46 @@
-"""What verified evidence says, in one shape for every TEE.
+"""What verified evidence says: one shape for every TEE, and beside it what only its maker has.
 
-Names are of RATS (RFC 9334); each field says which vendor's field it is.
+Names are of RATS (RFC 9334); each field says which vendors' fields it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from datetime import datetime
 
 from kluis.evidence.levels import ProtectionLevel
 from kluis.hashes import Digest
 
 
+class Tee(enum.StrEnum):
+    """Whose evidence it is."""
+
+    SGX = "sgx"
+    TDX = "tdx"
+    SNP = "snp"
+    NITRO = "nitro"
+    TPM = "tpm"
+    AZURE = "azure"
+    NVIDIA = "nvidia"
+    CCA = "cca"
+
+
 class TcbStatus(enum.StrEnum):
     """What a platform's maker thinks of its versions, worst first, spelt as Intel does.
 
     ``NOT_SUPPORTED`` is the verifier's own: the platform reaches no level that the maker lists.
+    ``NOT_JUDGED`` is, too: the maker publishes no judgement, so a policy must compare versions.
     """
 
     NOT_SUPPORTED = "NotSupported"
     REVOKED = "Revoked"
+    NOT_JUDGED = "NotJudged"
     OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
     OUT_OF_DATE = "OutOfDate"
+    TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED = "TDRelaunchAdvisedConfigurationNeeded"
+    TD_RELAUNCH_ADVISED = "TDRelaunchAdvised"
     CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
     CONFIGURATION_NEEDED = "ConfigurationNeeded"
     SW_HARDENING_NEEDED = "SWHardeningNeeded"
@@ -31,23 +49,22 @@ class TcbStatus(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Tcb:
-    """What the maker thinks of this platform, and of the enclave that quoted.
+    """What the maker thinks of this platform.
 
     Attributes:
-        status: both, converged.
-        platform: the platform alone.
-        quoting_enclave: the quoting enclave alone.
-        date: the older of both levels' dates; None where no level was reached.
-        advisories: of both, sorted.
-        evaluation: the lower of the two documents' evaluation data numbers.
+        status: of all parts, converged.
+        date: the oldest of the dates of the levels reached; None where the maker gives none.
+        advisories: of all parts, sorted.
+        evaluation: the lowest evaluation data number of the documents; None where there is none.
     """
 
     status: TcbStatus
-    platform: TcbStatus
-    quoting_enclave: TcbStatus
     date: datetime | None
     advisories: tuple[str, ...]
-    evaluation: int
+    evaluation: int | None
+
+
+NOT_JUDGED = Tcb(status=TcbStatus.NOT_JUDGED, date=None, advisories=(), evaluation=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +72,17 @@ class Platform:
     """Which machine it was.
 
     Attributes:
-        id: 16 bytes, the PPID.
-        instance: 16 bytes, the platform instance id, or None.
-        kind: 6 bytes, the FMSPC.
-        components: 16 component SVNs.
-        pcesvn: 0..65535.
-        smt: whether hyper-threading is on; None where the certificate does not say.
+        id: PPID, chip id, module id or instance id, as the maker has it; empty where it hides it.
+        product: the product line: an FMSPC, Milan, GH100.
     """
 
     id: bytes
-    instance: bytes | None
-    kind: bytes
-    components: tuple[int, ...]
-    pcesvn: int
-    smt: bool | None
+    product: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VendorClaims:
+    """What only one maker's evidence says; each maker's room has its own class."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,38 +91,46 @@ class Claims:
 
     Attributes:
         kind: the evidence's format and version.
+        tee: whose it is.
         level: follows from the anchor; ``none`` for a debug enclave.
         anchor: name of the trust anchor that matched.
         debug: whether the enclave's memory is open to its host.
-        measurement: MRENCLAVE.
-        signer: MRSIGNER.
-        product_id: ISVPRODID, 0..65535.
-        svn: ISVSVN, 0..65535.
-        config_id: CONFIGID, 64 bytes; None where key separation and sharing (KSS) is off.
-        family_id: ISVFAMILYID, 16 bytes; None likewise.
-        report_data: 64 bytes that the enclave chose.
-        attributes: flags, and above their 64 bits xfrm.
+        measurement: which code: MRENCLAVE, MRTD, an SNP launch digest, a Nitro PCR0, a realm's
+            initial measurement, a quote's PCR digest.
+        signer: who signed the code: MRSIGNER, an SNP id key's digest; None where there is none.
+        product_id: ISVPRODID, 0..65535, or None.
+        svn: ISVSVN or guest SVN, or None.
+        config_id: CONFIGID, 64 bytes; None where there is none.
+        family_id: ISVFAMILYID or FAMILY_ID, 16 bytes; None where there is none.
+        registers: extended while it ran, by name: ``rtmr0``, ``pcr4``, ``rem0``.
+        report_data: what the enclave bound; 64 bytes of SGX, TDX and SNP, a Nitro document's user
+            data, else empty.
+        nonce: the verifier's own, where the format has a place for it.
         tcb: the maker's judgement.
         platform: which machine.
-        collateral_issued: of the oldest of TCB info, QE identity and CRLs.
+        collateral_issued: of the oldest part of the collateral that has a date; None without any.
         valid_until: when the first of certificates and collateral runs out.
         verified_at: the time that the verifier was given.
+        vendor: what only this maker's evidence says.
     """
 
     kind: str
+    tee: Tee
     level: ProtectionLevel
     anchor: str
     debug: bool
     measurement: Digest
-    signer: Digest
-    product_id: int
-    svn: int
+    signer: Digest | None
+    product_id: int | None
+    svn: int | None
     config_id: bytes | None
     family_id: bytes | None
+    registers: Mapping[str, Digest]
     report_data: bytes
-    attributes: int
+    nonce: bytes | None
     tcb: Tcb
     platform: Platform
-    collateral_issued: datetime
+    collateral_issued: datetime | None
     valid_until: datetime
     verified_at: datetime
+    vendor: VendorClaims

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-from kluis.errors import UnsupportedError
+from kluis.errors import UnsupportedError, UsageError
 from kluis.evidence.anchors import TrustAnchors
+from kluis.evidence.context import CAPACITY, Context, Memory
+from kluis.evidence.engine import OPENSSL, Engine
 from kluis.evidence.intel import sgx
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
@@ -18,26 +20,32 @@ from kluis.formats.sgx.collateral import Collateral
 Endorsements: TypeAlias = Collateral | HeldCollateral
 
 
-class Verifier(Protocol):
+class MakersVerifier(Protocol):
     """How each maker's evidence is verified; nothing has a default."""
 
-    def __call__(
-        self, data: bytes, *, anchors: TrustAnchors, collateral: Endorsements, now: datetime
-    ) -> Verified[Claims]:
+    def __call__(self, data: bytes, *, context: Context, collateral: Any, now: datetime) -> Verified[Claims]:
         """Verify one piece of evidence, or raise."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of evidence: its name, how it is recognised, how it is verified."""
+    """One kind of evidence.
+
+    Attributes:
+        name: for people.
+        matches: whether data is of this kind, by its first bytes.
+        endorsements: the types of collateral that its verifier takes.
+        verify: it.
+    """
 
     name: str
     matches: Callable[[bytes], bool]
-    verify: Verifier
+    endorsements: tuple[type, ...]
+    verify: MakersVerifier
 
 
-KINDS: Final[tuple[Kind, ...]] = (Kind(sgx.KIND, sgx.matches, sgx.verify),)
+KINDS: Final[tuple[Kind, ...]] = (Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),)
 
 
 def kind_of(data: bytes) -> Kind:
@@ -54,15 +62,43 @@ def kind_of(data: bytes) -> Kind:
     )
 
 
+class Verifier:
+    """Verifies one piece of evidence after another, and remembers what it has proven.
+
+    It keeps keys and chains by the exact bytes that proved them. Time, revocation and status are
+    judged anew at every call. Many threads may use one verifier.
+
+    Args:
+        anchors: the roots that the relying party believes; ``TrustAnchors.shipped()`` are makers'.
+        engine: who does the arithmetic.
+        capacity: of its memory, in entries.
+    """
+
+    def __init__(self, anchors: TrustAnchors, *, engine: Engine = OPENSSL, capacity: int = CAPACITY) -> None:
+        self._context = Context(anchors, engine, Memory(capacity))
+
+    def verify(self, data: bytes, *, collateral: Endorsements | None, now: datetime) -> Verified[Claims]:
+        """Verify evidence of any kind, as :func:`verify` does."""
+        if now.tzinfo is None:
+            raise UsageError("now: want an aware time, got a naive one")
+        kind = kind_of(data)
+        if collateral is not None and not isinstance(collateral, kind.endorsements):
+            raise UsageError(
+                f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "
+                f"{kind.name}, got {type(collateral).__name__}"
+            )
+        return kind.verify(data, context=self._context, collateral=collateral, now=now)
+
+
 def verify(
-    data: bytes, *, anchors: TrustAnchors, collateral: Endorsements, now: datetime
+    data: bytes, *, anchors: TrustAnchors, collateral: Endorsements | None, now: datetime
 ) -> Verified[Claims]:
     """Verify evidence of any kind: is it authentic, and what does it say?
 
     Args:
         data: the evidence.
         anchors: the roots that the relying party believes; ``TrustAnchors.shipped()`` are makers'.
-        collateral: what the maker publishes beside it, as fetched or held.
+        collateral: what endorses it, as the maker publishes it; None where there is nothing.
         now: the time to verify at, aware.
 
     Returns:
@@ -73,5 +109,6 @@ def verify(
         AuthenticityError: nobody in ``anchors`` vouches for it.
         FreshnessError: a certificate or the collateral is out of its time.
         UnavailableError: an endorsement is missing.
+        UsageError: ``now`` is naive, or the collateral is another maker's.
     """
-    return kind_of(data).verify(data, anchors=anchors, collateral=collateral, now=now)
+    return Verifier(anchors).verify(data, collateral=collateral, now=now)

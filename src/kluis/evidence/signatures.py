@@ -1,46 +1,88 @@
-"""Signature checks: ECDSA on P-256 with SHA-256, the one algorithm of Intel's PKI.
+"""Signature checks. The scheme is the verifier's choice and never taken from what is checked.
 
-The algorithm is fixed here and never taken from what is checked. Spec: FIPS 186-5.
+Spec: FIPS 186-5 (ECDSA), RFC 8017 (RSA).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from kluis.errors import AuthenticityError
-from kluis.formats.x509 import Certificate, Crl
+from kluis.evidence.context import Context
+from kluis.formats.x509 import Certificate, Crl, Scheme
 
-_ECDSA: Final = ec.ECDSA(SHA256())
+_HALF: Final = {Scheme.ES256: 32, Scheme.ES384: 48, Scheme.ES512: 66}
 
 
-def check(document: Certificate | Crl, key: ec.EllipticCurvePublicKey, what: str, *, code: str) -> None:
-    """Check that ``key`` signed a certificate or CRL.
+def check(
+    document: Certificate | Crl,
+    issuer: bytes,
+    what: str,
+    *,
+    schemes: tuple[Scheme, ...],
+    context: Context,
+    code: str,
+) -> None:
+    """Check that a key signed a certificate or CRL.
+
+    Args:
+        document: whose scheme must be one of ``schemes``.
+        issuer: DER of the SubjectPublicKeyInfo.
+        what: for messages.
+        schemes: those that this maker signs with.
+        context: of the verifier.
+        code: of the error.
 
     Raises:
         AuthenticityError: it did not.
     """
-    _verify(key, document.signature, document.signed, what, code)
+    if document.scheme not in schemes:
+        raise AuthenticityError(
+            f"{what}: want {' or '.join(scheme.value for scheme in schemes)}, got {document.scheme.value}",
+            code="cert_profile",
+        )
+    key = context.key(issuer, document.scheme, what, code=code)
+    if not key.verify(document.signature, document.signed):
+        raise _refused(what, code)
 
 
 def check_raw(
-    signature: bytes, signed: bytes, key: ec.EllipticCurvePublicKey, what: str, *, code: str
+    signature: bytes,
+    signed: bytes,
+    spki: bytes,
+    scheme: Scheme,
+    what: str,
+    *,
+    context: Context,
+    code: str,
 ) -> None:
-    """Check that ``key`` made ``signature`` (64 bytes, r and s big-endian) over ``signed``.
+    """Check that a key made a signature over ``signed``.
+
+    Args:
+        signature: r and s, big-endian, each as long as the scheme's curve; or what RSA gives.
+        signed: the bytes.
+        spki: DER of the SubjectPublicKeyInfo.
+        scheme: fixed by the format.
+        what: for messages.
+        context: of the verifier.
+        code: of the error.
 
     Raises:
-        AuthenticityError: it did not.
+        AuthenticityError: it did not, or the signature is out of range.
     """
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    _verify(key, encode_dss_signature(r, s), signed, what, code)
+    half = _HALF.get(scheme)
+    if half is not None:
+        if len(signature) != 2 * half:
+            raise AuthenticityError(
+                f"{what}: want a signature of {2 * half} bytes, got {len(signature)}", code=code
+            )
+        r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+        signature = encode_dss_signature(r, s)
+    if not context.key(spki, scheme, what, code=code).verify(signature, signed):
+        raise _refused(what, code)
 
 
-def _verify(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes, what: str, code: str) -> None:
-    try:
-        key.verify(signature, signed, _ECDSA)
-    except InvalidSignature:
-        raise AuthenticityError(f"{what}: is not signed by the key it should be", code=code) from None
+def _refused(what: str, code: str) -> AuthenticityError:
+    return AuthenticityError(f"{what}: is not signed by the key it should be", code=code)

@@ -1,7 +1,7 @@
-"""DER, the strict few types that vendor extensions use. Nothing here is verified.
+"""DER, the strict few types that certificates and vendor extensions use. Nothing here is verified.
 
 Spec: ITU-T X.690, "Distinguished Encoding Rules": one-byte tags, definite minimal lengths,
-minimal integers, booleans 0x00 or 0xff. Certificates and CRLs are read by ``cryptography``.
+minimal integers, booleans 0x00 or 0xff.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from kluis.errors import FormatError
 
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
+BIT_STRING: Final = 0x03
 OCTET_STRING: Final = 0x04
 OID: Final = 0x06
 ENUMERATED: Final = 0x0A
 SEQUENCE: Final = 0x30
+SET: Final = 0x31
 MAX_PAIRS: Final = 64
 
 
@@ -64,9 +66,9 @@ class Element(NamedTuple):
         while position < len(data):
             if len(found) == MAX_PAIRS:
                 raise FormatError(f"{what}: more than {MAX_PAIRS} entries", code="too_large")
-            tag, start, end = _bounds(data, position, len(data), what)
-            name_tag, _, name_end = _bounds(data, start, end, what)
-            value_tag, value_start, value_end = _bounds(data, name_end, end, what)
+            tag, start, end = bounds(data, position, len(data), what)
+            name_tag, _, name_end = bounds(data, start, end, what)
+            value_tag, value_start, value_end = bounds(data, name_end, end, what)
             if tag != SEQUENCE or name_tag != OID or value_end != end:
                 raise FormatError(
                     f"{what} at {position:#x}: want a sequence of an identifier and one value",
@@ -87,7 +89,7 @@ def parse(data: bytes, what: str) -> Element:
     Raises:
         FormatError: the encoding is not DER, or bytes follow it.
     """
-    tag, start, end = _bounds(data, 0, len(data), what)
+    tag, start, end = bounds(data, 0, len(data), what)
     if end != len(data):
         raise FormatError(f"{what} at {end:#x}: {len(data) - end} bytes after the end", code="trailing_data")
     return Element(tag, data[start:end])
@@ -125,8 +127,18 @@ def boolean(value: bool) -> bytes:
     return element(BOOLEAN, b"\xff" if value else b"\x00")
 
 
-def _bounds(data: bytes, position: int, limit: int, what: str) -> tuple[int, int, int]:
-    """The tag of the element at ``position``, and where its contents start and end."""
+def bounds(data: bytes, position: int, limit: int, what: str) -> tuple[int, int, int]:
+    """The tag of the element at ``position``, and where its contents start and end.
+
+    Args:
+        data: holds the element.
+        position: of its tag.
+        limit: where what holds it ends.
+        what: for messages.
+
+    Raises:
+        FormatError: cut short, of a long tag, or of a length that is not minimal.
+    """
     start = position + 2
     if start > limit:
         raise FormatError(f"{what} at {position:#x}: element is cut short", code="truncated")
@@ -144,3 +156,15 @@ def _bounds(data: bytes, position: int, limit: int, what: str) -> tuple[int, int
             f"{what} at {position:#x}: needs {size} bytes, {limit - start} left", code="truncated"
         )
     return tag, start, start + size
+
+
+def within(data: bytes, start: int, end: int, tag: int, what: str) -> tuple[int, int]:
+    """Where the contents of the element at ``start`` begin and end, which must be of ``tag``.
+
+    Raises:
+        FormatError: as :func:`bounds`, or of another tag.
+    """
+    found, begin, stop = bounds(data, start, end, what)
+    if found != tag:
+        raise FormatError(f"{what} at {start:#x}: want tag {tag:#04x}, got {found:#04x}", code="bad_type")
+    return begin, stop

@@ -135,7 +135,7 @@ def test_case(name: str, forge: Forge) -> None:
     """Each step refuses the collateral in which it alone fails."""
     case = CASES[name]
     with pytest.raises(KluisError) as caught:
-        holding.verify(case.make(forge), forge.anchors)
+        holding.hold(case.make(forge), forge.anchors)
     assert (type(caught.value), caught.value.code, str(caught.value)) == (
         case.error,
         case.code,
@@ -147,7 +147,7 @@ def test_two_signers(forge: Forge) -> None:
     """TCB info and identity may have signers of their own, and both are held."""
     second = forge.signer()
     collateral = forge.collateral(qe_identity_issuer_chain=pem(second, forge.root))
-    held = holding.verify(collateral, forge.anchors)
+    held = holding.hold(collateral, forge.anchors)
     assert [signer.serial for signer in held.signers][1:] == [second.serial_number]
     assert len(held.signers) == 2
     held.check(NOW)

@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Final
 
 from kluis.errors import AuthenticityError
-from kluis.evidence import signatures
+from kluis.evidence import chain, signatures
 from kluis.evidence.anchors import Anchor, TrustAnchors
+from kluis.evidence.context import Context
 from kluis.evidence.intel import pck, tcb
 from kluis.formats import x509
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.tcb_info import Identity, TcbInfo, parse_identity, parse_tcb_info
-from kluis.formats.x509 import Certificate, Crl
+from kluis.formats.x509 import Certificate, Crl, Scheme
 
 SIGNING: Final = ("SGX TCB Signing",)
 
@@ -73,13 +74,23 @@ class HeldCollateral:
             AuthenticityError: a certificate is on the root's CRL.
         """
         for window in self.windows:
-            pck.in_time(window.what, window.start, window.end, now, kind=window.kind)
-        check_revoked(self.pck_ca, self.root_crl, "PCK CA certificate", code="cert_revoked")
+            chain.in_time(window.what, window.start, window.end, now, kind=window.kind)
+        chain.not_revoked(self.pck_ca, self.root_crl, "PCK CA certificate")
         for signer in self.signers:
-            check_revoked(signer, self.root_crl, "TCB signing certificate", code="signing_cert_revoked")
+            chain.not_revoked(signer, self.root_crl, "TCB signing certificate", code="signing_cert_revoked")
 
 
-def verify(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
+def hold(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
+    """Verify collateral once, for as many quotes as one likes.
+
+    Raises:
+        FormatError: a part is not what it should be.
+        AuthenticityError: a check fails.
+    """
+    return verify(collateral, Context(anchors))
+
+
+def verify(collateral: Collateral, context: Context) -> HeldCollateral:
     """Verify everything in ``collateral`` that does not depend on time or on a quote.
 
     1. Each issuer chain is one signer (or CA) and one root, whose key is an anchor's.
@@ -91,31 +102,37 @@ def verify(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
         FormatError: a part is not what it should be.
         AuthenticityError: a check fails.
     """
-    chain = x509.parse_pem(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain")
-    pck_ca, root = pck.by_role(chain, pck.CA, pck.ROOT, what="PCK CRL issuer chain")
-    anchor = pck.match_root(root, anchors, "PCK CRL issuer chain")  # 1
-    pck.check_ca(pck_ca, root, anchor, "PCK CA certificate")  # 2
-    tcb_signer = _signer(collateral.tcb_info_issuer_chain, root, anchor, "TCB info issuer chain")  # 1 and 2
+    issuers = x509.parse_pem(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain")
+    pck_ca, root = pck.by_role(issuers, pck.CA, pck.ROOT, what="PCK CRL issuer chain")
+    anchor = pck.match_root(root, context, "PCK CRL issuer chain")  # 1
+    pck.check_ca(pck_ca, root, anchor, "PCK CA certificate", context)  # 2
+    tcb_signer = _signer(
+        collateral.tcb_info_issuer_chain, root, anchor, "TCB info issuer chain", context
+    )  # 1 and 2
     same = collateral.qe_identity_issuer_chain == collateral.tcb_info_issuer_chain
     qe_signer = (
         tcb_signer
         if same
-        else _signer(collateral.qe_identity_issuer_chain, root, anchor, "QE identity issuer chain")
+        else _signer(collateral.qe_identity_issuer_chain, root, anchor, "QE identity issuer chain", context)
     )
-    root_crl = _crl(collateral.root_ca_crl, root, "root CA CRL")  # 3
-    pck_crl = _crl(collateral.pck_crl, pck_ca, "PCK CRL")
+    root_crl = _crl(collateral.root_ca_crl, root, "root CA CRL", context)  # 3
+    pck_crl = _crl(collateral.pck_crl, pck_ca, "PCK CRL", context)
     signatures.check_raw(  # 4
         _size(collateral.tcb_info_signature, "TCB info"),
         collateral.tcb_info,
-        tcb_signer.key,
+        tcb_signer.spki,
+        Scheme.ES256,
         "TCB info",
+        context=context,
         code="tcb_info_sig",
     )
     signatures.check_raw(
         _size(collateral.qe_identity_signature, "QE identity"),
         collateral.qe_identity,
-        qe_signer.key,
+        qe_signer.spki,
+        Scheme.ES256,
         "QE identity",
+        context=context,
         code="qe_identity_sig",
     )
     info, identity = parse_tcb_info(collateral.tcb_info), parse_identity(collateral.qe_identity)
@@ -150,29 +167,19 @@ def verify(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
     )
 
 
-def check_revoked(certificate: Certificate, crl: Crl, what: str, *, code: str) -> None:
-    """Refuse a certificate that ``crl``, its issuer's, lists.
-
-    Raises:
-        AuthenticityError: it is listed.
-    """
-    if certificate.serial in crl.revoked:
-        raise AuthenticityError(f"{what}: serial {certificate.serial:#x} is revoked", code=code)
-
-
-def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str) -> Certificate:
+def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str, context: Context) -> Certificate:
     signer, own_root = pck.by_role(x509.parse_pem(pem, what), SIGNING, pck.ROOT, what=what)
-    if own_root.point != root.point:
+    if own_root.spki != root.spki:
         raise AuthenticityError(f"{what}: its root is not that of the PCK CRL", code="root_untrusted")
-    pck.check_leaf(signer, root, anchor, "TCB signing certificate")
+    pck.check_leaf(signer, root, anchor, "TCB signing certificate", context)
     return signer
 
 
-def _crl(der: bytes, issuer: Certificate, what: str) -> Crl:
+def _crl(der: bytes, issuer: Certificate, what: str, context: Context) -> Crl:
     crl = x509.parse_crl(der, what)
-    if crl.issuer != issuer.subject:
-        raise AuthenticityError(f"{what}: its issuer is not {issuer.common_name!a}", code="crl_issuer")
-    signatures.check(crl, issuer.key, what, code="crl_sig")
+    chain.issued(
+        crl, issuer, what, schemes=pck.SCHEMES, context=context, code="crl_sig", name_code="crl_issuer"
+    )
     return crl
 
 

@@ -6,27 +6,55 @@ once, here, and each has a forged case in the tests.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.evidence import chain as links
 from kluis.evidence import signatures
-from kluis.evidence.anchors import Anchor, TrustAnchors
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
 from kluis.evidence.intel import pck, tcb
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.pck import PckChain
+from kluis.evidence.intel.tcb import Judgement
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import Claims, Platform, Tcb
+from kluis.evidence.model import Claims, Platform, TcbStatus, Tee, VendorClaims
 from kluis.evidence.verified import Verified, mint
 from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import QE_VENDOR_INTEL, Quote
 from kluis.formats.sgx.report import Flag
+from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.hashes import Digest, sha256
 
 KIND = "SGX quote v3"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SgxClaims(VendorClaims):
+    """What an SGX quote and its PCK certificate say beside the claims that all TEEs share.
+
+    Attributes:
+        attributes: flags, and above their 64 bits xfrm.
+        platform: the maker's judgement of the platform alone.
+        quoting_enclave: of the quoting enclave alone.
+        instance: 16 bytes, the platform instance id, or None.
+        fmspc: 6 bytes, the kind of platform.
+        components: 16 component SVNs.
+        pcesvn: 0..65535.
+        smt: whether hyper-threading is on; None where the certificate does not say.
+    """
+
+    attributes: int
+    platform: TcbStatus
+    quoting_enclave: TcbStatus
+    instance: bytes | None
+    fmspc: bytes
+    components: tuple[int, ...]
+    pcesvn: int
+    smt: bool | None
 
 
 def matches(data: bytes) -> bool:
@@ -36,7 +64,7 @@ def matches(data: bytes) -> bool:
 
 
 def verify(
-    data: bytes, *, anchors: TrustAnchors, collateral: Collateral | HeldCollateral, now: datetime
+    data: bytes, *, context: Context, collateral: Collateral | HeldCollateral | None, now: datetime
 ) -> Verified[Claims]:
     """Verify one SGX quote.
 
@@ -45,7 +73,7 @@ def verify(
        and authentication data, and 32 zero bytes.
     3. The attestation key is a point on P-256, and signed header and body.
     4. The certification data are one PCK leaf, one PCK CA and one root.
-    5. The root's key is one of ``anchors``.
+    5. The root's key is one of the context's anchors.
     6. Leaf, CA and root have their profile, names, signatures and time.
     7. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
        the collateral are on neither.
@@ -55,7 +83,7 @@ def verify(
 
     Args:
         data: the quote; zero bytes may follow it.
-        anchors: the roots that the relying party believes.
+        context: the roots that the relying party believes, and more.
         collateral: as fetched, or verified before and held.
         now: aware.
 
@@ -63,10 +91,8 @@ def verify(
         FormatError: the quote or the collateral is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
         FreshnessError: a certificate, CRL or document is out of its time.
-        UnavailableError: the quote does not carry its certificate chain.
+        UnavailableError: no collateral is given, or the quote does not carry its certificate chain.
     """
-    if now.tzinfo is None:
-        raise UsageError("now: want an aware time, got a naive one")
     quote = sgx_quote.parse(data)  # 1
     if quote.header.qe_vendor_id != QE_VENDOR_INTEL:
         raise AuthenticityError(
@@ -74,24 +100,26 @@ def verify(
             code="qe_vendor",
         )
     _check_binding(quote)  # 2
-    _check_quote_signature(quote)  # 3
-    held = _hold(collateral, anchors)
+    _check_quote_signature(quote, context)  # 3
+    held = _hold(collateral, context)
     chain = pck.read(quote, held=(held.pck_ca, held.root))  # 4
-    anchor = held.anchor if chain.root is held.root else pck.match_root(chain.root, anchors, "PCK chain")  # 5
+    anchor = held.anchor if chain.root is held.root else pck.match_root(chain.root, context, "PCK chain")  # 5
     if chain.ca is not held.pck_ca:
-        pck.check_ca(chain.ca, chain.root, anchor, "PCK CA certificate")  # 6
-    pck.check_leaf(chain.leaf, chain.ca, anchor, "PCK certificate")
-    pck.check_time(chain.leaf, "PCK certificate", now)
-    pck.check_time(chain.ca, "PCK CA certificate", now)
-    pck.check_time(chain.root, "root certificate", now)
+        pck.check_ca(chain.ca, chain.root, anchor, "PCK CA certificate", context)  # 6
+    pck.check_leaf(chain.leaf, chain.ca, anchor, "PCK certificate", context)
+    links.valid(chain.leaf, "PCK certificate", now)
+    links.valid(chain.ca, "PCK CA certificate", now)
+    links.valid(chain.root, "root certificate", now)
     _check_issuer(chain, anchor, held)  # 7
     held.check(now)  # 7 and 9
-    holding.check_revoked(chain.leaf, held.pck_crl, "PCK certificate", code="cert_revoked")
+    links.not_revoked(chain.leaf, held.pck_crl, "PCK certificate")
     signatures.check_raw(  # 8
         quote.qe_signature,
         quote.qe_report_bytes,
-        chain.leaf.key,
+        chain.leaf.spki,
+        Scheme.ES256,
         "quoting enclave's report",
+        context=context,
         code="sig_qe_report",
     )
     tcb.check_platform(held.tcb_info, chain.sgx)  # 9
@@ -100,12 +128,19 @@ def verify(
     return mint(_claims(quote, chain, anchor, held, judged, now))
 
 
-def _hold(collateral: Collateral | HeldCollateral, anchors: TrustAnchors) -> HeldCollateral:
+def _hold(collateral: Collateral | HeldCollateral | None, context: Context) -> HeldCollateral:
+    if collateral is None:
+        raise UnavailableError(
+            f"{KIND}: no collateral given: TCB info, QE identity and CRLs",
+            hint="kluis collateral fetch QUOTE, or kluis platform collateral for an emulated platform",
+            code="collateral_missing",
+        )
     if isinstance(collateral, Collateral):
-        return holding.verify(collateral, anchors)
-    if anchors.match(collateral.anchor.point) is None:
+        return holding.verify(collateral, context)
+    if context.anchors.match(collateral.anchor.spki) is None:
         raise AuthenticityError(
-            f"collateral: want root {' or '.join(a.name for a in anchors)}, got {collateral.anchor.name}",
+            f"collateral: want root {' or '.join(a.name for a in context.anchors)}, "
+            f"got {collateral.anchor.name}",
             code="root_untrusted",
         )
     return collateral
@@ -119,22 +154,20 @@ def _check_binding(quote: Quote) -> None:
         )
 
 
-def _check_quote_signature(quote: Quote) -> None:
-    try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + quote.attestation_key)
-    except ValueError:
-        raise AuthenticityError(
-            f"{KIND}.attestation_key: is not a point on P-256", code="sig_quote"
-        ) from None
-    signatures.check_raw(quote.signature, quote.signed, key, KIND, code="sig_quote")
+def _check_quote_signature(quote: Quote, context: Context) -> None:
+    spki = PublicKey.of_point(KeyKind.P256, b"\x04" + quote.attestation_key).spki
+    context.key(spki, Scheme.ES256, f"{KIND}.attestation_key", code="sig_quote")
+    signatures.check_raw(
+        quote.signature, quote.signed, spki, Scheme.ES256, KIND, context=context, code="sig_quote"
+    )
 
 
 def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None:
-    if anchor.point != held.anchor.point:
+    if anchor.spki != held.anchor.spki:
         raise AuthenticityError(
             f"collateral: want root {anchor.name}, got {held.anchor.name}", code="root_untrusted"
         )
-    if (chain.ca.point, chain.ca.subject) != (held.pck_ca.point, held.pck_ca.subject):
+    if (chain.ca.spki, chain.ca.subject) != (held.pck_ca.spki, held.pck_ca.subject):
         raise AuthenticityError(
             f"PCK CRL: want issuer {chain.ca.common_name!a}, got {held.pck_ca.common_name!a}",
             code="crl_issuer",
@@ -142,12 +175,13 @@ def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None
 
 
 def _claims(
-    quote: Quote, chain: PckChain, anchor: Anchor, held: HeldCollateral, judged: Tcb, now: datetime
+    quote: Quote, chain: PckChain, anchor: Anchor, held: HeldCollateral, judged: Judgement, now: datetime
 ) -> Claims:
     body, sgx = quote.body, chain.sgx
     kss = bool(body.flags & Flag.KSS)
     return Claims(
         kind=KIND,
+        tee=Tee.SGX,
         level=ProtectionLevel.NONE if body.debug else anchor.level,
         anchor=anchor.name,
         debug=body.debug,
@@ -157,18 +191,22 @@ def _claims(
         svn=body.isvsvn,
         config_id=body.configid if kss else None,
         family_id=body.isvfamilyid if kss else None,
+        registers={},
         report_data=body.report_data,
-        attributes=body.flags | body.xfrm << 64,
-        tcb=judged,
-        platform=Platform(
-            id=sgx.ppid,
+        nonce=None,
+        tcb=judged.tcb,
+        platform=Platform(id=sgx.ppid, product=sgx.fmspc.hex().upper()),
+        collateral_issued=held.issued,
+        valid_until=min(held.end, chain.leaf.not_after, chain.ca.not_after, chain.root.not_after),
+        verified_at=now,
+        vendor=SgxClaims(
+            attributes=body.flags | body.xfrm << 64,
+            platform=judged.platform,
+            quoting_enclave=judged.quoting_enclave,
             instance=sgx.platform_instance_id,
-            kind=sgx.fmspc,
+            fmspc=sgx.fmspc,
             components=sgx.components,
             pcesvn=sgx.pcesvn,
             smt=sgx.configuration.smt_enabled if sgx.configuration else None,
         ),
-        collateral_issued=held.issued,
-        valid_until=min(held.end, chain.leaf.not_after, chain.ca.not_after, chain.root.not_after),
-        verified_at=now,
     )

@@ -6,6 +6,7 @@ as published. Whether they are good enough is appraisal's question.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 
 from kluis.errors import AuthenticityError, UnsupportedError
@@ -21,6 +22,24 @@ _OUT_OF_DATE = {
     TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
 }
 
+# What Intel publishes; the other members of TcbStatus are a verifier's own.
+_PUBLISHED = frozenset({*_OUT_OF_DATE, *_OUT_OF_DATE.values(), TcbStatus.REVOKED})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judgement:
+    """The maker's judgement of a platform and its quoting enclave.
+
+    Attributes:
+        tcb: of both, converged.
+        platform: of the platform alone.
+        quoting_enclave: of the quoting enclave alone.
+    """
+
+    tcb: Tcb
+    platform: TcbStatus
+    quoting_enclave: TcbStatus
+
 
 def check_statuses(levels: tuple[Level, ...], what: str) -> None:
     """Refuse a document with a status that this verifier does not know.
@@ -28,7 +47,7 @@ def check_statuses(levels: tuple[Level, ...], what: str) -> None:
     Raises:
         UnsupportedError: naming it.
     """
-    known = set(TcbStatus) - {TcbStatus.NOT_SUPPORTED}
+    known = _PUBLISHED
     for level in levels:
         if level.status not in known:
             raise UnsupportedError(f"{what}: status {level.status!a} is not known", code="bad_type")
@@ -69,7 +88,7 @@ def check_quoting_enclave(identity: Identity, qe: ReportBody) -> None:
             )
 
 
-def evaluate(info: TcbInfo, identity: Identity, sgx: SgxExtension, qe: ReportBody) -> Tcb:
+def evaluate(info: TcbInfo, identity: Identity, sgx: SgxExtension, qe: ReportBody) -> Judgement:
     """Step 10: the level of the platform, of its quoting enclave, and of both.
 
     Args:
@@ -87,14 +106,13 @@ def evaluate(info: TcbInfo, identity: Identity, sgx: SgxExtension, qe: ReportBod
     quoting = _first_reached(identity.levels, (qe.isvsvn,))
     platform_status, quoting_status = _status(platform), _status(quoting)
     reached = [level for level in (platform, quoting) if level is not None]
-    return Tcb(
+    both = Tcb(
         status=converge(platform_status, quoting_status),
-        platform=platform_status,
-        quoting_enclave=quoting_status,
         date=_oldest(reached) if len(reached) == 2 else None,
         advisories=tuple(sorted({name for level in reached for name in level.advisories})),
         evaluation=min(info.evaluation, identity.evaluation),
     )
+    return Judgement(both, platform_status, quoting_status)
 
 
 def converge(platform: TcbStatus, quoting: TcbStatus) -> TcbStatus:

@@ -1,0 +1,108 @@
+"""The links of a maker's certificate chain: root, issuer, time. Which profile, the maker's room says.
+
+Spec: RFC 5280, "Basic Path Validation", as far as makers' chains need it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kluis.errors import AuthenticityError, FreshnessError
+from kluis.evidence import signatures
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
+from kluis.formats.x509 import Certificate, Crl, Scheme
+
+
+def match_root(root: Certificate, context: Context, what: str) -> Anchor:
+    """The anchor whose key the root certificate holds; the certificate's bytes prove nothing.
+
+    Raises:
+        AuthenticityError: its key is no anchor's.
+    """
+    anchor = context.anchors.match(root.spki)
+    if anchor is None:
+        raise AuthenticityError(
+            f"{what}: want root {' or '.join(a.name for a in context.anchors)}, got another key "
+            f"named {root.common_name!a}",
+            hint="name the root you trust with --root; an emulated root is never trusted by default",
+            code="root_untrusted",
+        )
+    return anchor
+
+
+def issued(
+    document: Certificate | Crl,
+    issuer: Certificate,
+    what: str,
+    *,
+    schemes: tuple[Scheme, ...],
+    context: Context,
+    code: str,
+    name_code: str | None = None,
+) -> None:
+    """Check that ``issuer`` issued a certificate or CRL: its name, byte for byte, and its signature.
+
+    Args:
+        document: issued.
+        issuer: whose key must have signed it.
+        what: for messages.
+        schemes: those that this maker signs with.
+        context: of the verifier.
+        code: of the error.
+        name_code: of the error where the name differs; ``code`` if it is None.
+
+    Raises:
+        AuthenticityError: it did not.
+    """
+    if document.issuer != issuer.subject:
+        raise AuthenticityError(f"{what}: its issuer is not {issuer.common_name!a}", code=name_code or code)
+    signatures.check(document, issuer.spki, what, schemes=schemes, context=context, code=code)
+
+
+def not_revoked(certificate: Certificate, crl: Crl, what: str, *, code: str = "cert_revoked") -> None:
+    """Refuse a certificate that ``crl``, its issuer's, lists.
+
+    Raises:
+        AuthenticityError: it is listed.
+    """
+    if certificate.serial in crl.revoked:
+        raise AuthenticityError(f"{what}: serial {certificate.serial:#x} is revoked", code=code)
+
+
+def in_time(what: str, start: datetime, end: datetime, now: datetime, *, kind: str) -> None:
+    """Refuse ``now`` outside ``start``..``end``.
+
+    Args:
+        what: for messages.
+        start: the first moment.
+        end: the last moment.
+        now: aware.
+        kind: begins the code: ``<kind>_not_yet_valid`` or ``<kind>_expired``.
+
+    Raises:
+        FreshnessError: it is outside.
+    """
+    if now < start:
+        raise FreshnessError(
+            f"{what}: want a time from {_shown(start)}, got {_shown(now)}", code=f"{kind}_not_yet_valid"
+        )
+    if now > end:
+        raise FreshnessError(
+            f"{what}: want a time until {_shown(end)}, got {_shown(now)}",
+            hint="fetch fresh collateral" if kind != "cert" else None,
+            code=f"{kind}_expired",
+        )
+
+
+def valid(certificate: Certificate, what: str, now: datetime) -> None:
+    """Refuse a certificate outside its time.
+
+    Raises:
+        FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
+    """
+    in_time(what, certificate.not_before, certificate.not_after, now, kind="cert")
+
+
+def _shown(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")

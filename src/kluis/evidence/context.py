@@ -1,0 +1,92 @@
+"""What one verifier stands on: whom it believes, who does its arithmetic, and what it has proven.
+
+Nothing here is global. A context may be used by many threads at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from kluis.errors import AuthenticityError, UsageError
+from kluis.evidence.anchors import TrustAnchors
+from kluis.evidence.engine import OPENSSL, Engine, Key
+from kluis.formats.x509 import Scheme
+
+CAPACITY: Final = 4096
+
+
+class Memory:
+    """What was proven before, by the exact bytes that proved it; the oldest is forgotten first.
+
+    Only successes are put in, and nothing that depends on time, revocation or status: those are
+    judged anew at every use.
+
+    Args:
+        capacity: of entries, at least 1.
+    """
+
+    __slots__ = ("_capacity", "_entries")
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        if capacity < 1:
+            raise UsageError(f"memory: want a capacity of at least 1, got {capacity}")
+        self._capacity = capacity
+        # One dictionary, whose single operations are atomic: no lock is needed.
+        self._entries: dict[tuple[str, bytes], Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, kind: str, key: bytes) -> Any | None:
+        """What was put under ``kind`` and exactly these bytes, or None."""
+        return self._entries.get((kind, key))
+
+    def put(self, kind: str, key: bytes, value: object) -> None:
+        """Keep a success."""
+        entries = self._entries
+        while len(entries) >= self._capacity:
+            try:
+                del entries[next(iter(entries))]
+            except (KeyError, RuntimeError, StopIteration):
+                # Another thread was faster.
+                continue
+        entries[kind, key] = value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Context:
+    """A verifier's ground.
+
+    Attributes:
+        anchors: the roots that the relying party believes.
+        engine: who checks signatures.
+        memory: of what was proven before; fresh for a single verification.
+    """
+
+    anchors: TrustAnchors
+    engine: Engine = OPENSSL
+    memory: Memory = dataclasses.field(default_factory=Memory)
+
+    def key(self, spki: bytes, scheme: Scheme, what: str, *, code: str) -> Key:
+        """Load a public key, once for the same bytes.
+
+        Raises:
+            AuthenticityError: it is no key of that scheme.
+        """
+        kind = scheme.name
+        held: Key | None = self.memory.get(kind, spki)
+        if held is None:
+            try:
+                held = self.engine.key(spki, scheme)
+            except ValueError as error:
+                raise AuthenticityError(
+                    f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",
+                    code=code,
+                ) from None
+            self.memory.put(kind, spki, held)
+        return held
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:80]

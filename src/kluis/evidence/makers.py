@@ -1,0 +1,75 @@
+"""The makers' root keys that Kluis ships: hardware, and clouds' vTPMs. Each is pinned by its SHA-256.
+
+A maker's certificates may be renewed over the same key, so the key is what is pinned. The files in
+``roots/`` are the makers' own certificates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pkgutil
+from functools import lru_cache
+from typing import Final
+
+from kluis.errors import InternalError
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.levels import ProtectionLevel
+from kluis.formats import x509
+from kluis.hashes import sha256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shipped:
+    """A root that is shipped.
+
+    Attributes:
+        file: in ``roots/``, PEM.
+        pin: SHA-256 of the key's SubjectPublicKeyInfo, hex.
+        name: for people.
+        maker: how the names of its certificates begin.
+        level: that it gives.
+        product: the one product line that it signs for.
+    """
+
+    file: str
+    pin: str
+    name: str
+    maker: str
+    level: ProtectionLevel
+    product: str = ""
+
+
+SHIPPED: Final[tuple[Shipped, ...]] = (
+    # https://certificates.trustedservices.intel.com: two certificates (2033, 2049), one key.
+    Shipped(
+        "intel-sgx.pem",
+        "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e",
+        "Intel SGX Root CA",
+        "Intel",
+        ProtectionLevel.HARDWARE_SGX,
+    ),
+)
+
+
+@lru_cache(maxsize=1)
+def anchors() -> tuple[Anchor, ...]:
+    """Every shipped anchor.
+
+    Raises:
+        InternalError: a file is not the one that was pinned.
+    """
+    return tuple(map(_load, SHIPPED))
+
+
+def _load(entry: Shipped) -> Anchor:
+    data = pkgutil.get_data(__package__, f"roots/{entry.file}") or b""
+    (certificate,) = x509.parse_pem(data, entry.file)
+    if sha256(certificate.spki).hex() != entry.pin:
+        raise InternalError(f"{entry.file}: is not the root that was pinned")
+    return Anchor(
+        name=entry.name,
+        maker=entry.maker,
+        spki=certificate.spki,
+        level=entry.level,
+        product=entry.product,
+    )

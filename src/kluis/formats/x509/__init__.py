@@ -1,0 +1,27 @@
+"""X.509 certificates and revocation lists as plain fields. Nothing here is verified.
+
+A strict reader of the few types that makers use; names, keys and signatures stay the bytes they
+were, so that issuer and subject are compared as bytes and a signature covers what was received.
+
+Spec: RFC 5280, "Certificate and Certificate Extensions Profile", "CRL and CRL Extensions Profile".
+"""
+
+from kluis.formats.x509.certificate import Certificate, KeyUsage, parse
+from kluis.formats.x509.crl import Crl, parse_crl
+from kluis.formats.x509.pem import parse_pem, split_pem
+from kluis.formats.x509.public_key import PublicKey, parse_public_key
+from kluis.formats.x509.scheme import KeyKind, Scheme
+
+__all__ = [
+    "Certificate",
+    "Crl",
+    "KeyKind",
+    "KeyUsage",
+    "PublicKey",
+    "Scheme",
+    "parse",
+    "parse_crl",
+    "parse_pem",
+    "parse_public_key",
+    "split_pem",
+]

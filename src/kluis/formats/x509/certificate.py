@@ -1,0 +1,316 @@
+"""One certificate, cut into its fields.
+
+Spec: RFC 5280, "Certificate", "Standard Extensions": basic constraints, key usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import der
+from kluis.formats.x509.instant import read_instant
+from kluis.formats.x509.public_key import PublicKey, read_public_key
+from kluis.formats.x509.scheme import KeyKind, Scheme, bits_of, scheme_of
+
+MAX_CERTIFICATE: Final = 16 * 1024
+MAX_EXTENSIONS: Final = 64
+BASIC_CONSTRAINTS: Final = "2.5.29.19"
+KEY_USAGE: Final = "2.5.29.15"
+EXTENDED_KEY_USAGE: Final = "2.5.29.37"
+# A critical extension that nobody here evaluates refuses its certificate. Alternative names and
+# policies limit nothing that a maker's chain is used for.
+_CRITICAL: Final = frozenset({BASIC_CONSTRAINTS, KEY_USAGE, EXTENDED_KEY_USAGE, "2.5.29.17", "2.5.29.32"})
+_VERSION_3: Final = b"\xa0\x03\x02\x01\x02"
+_COMMON_NAME: Final = bytes.fromhex("0603550403")
+_UNIT: Final = bytes.fromhex("060355040b")
+_TEXT: Final = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x1E: "utf-16-be"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeyUsage:
+    """What a certificate's key may be used for; bits not named here are in ``bits`` alone."""
+
+    bits: int
+
+    @property
+    def digital_signature(self) -> bool:
+        """Bit 0."""
+        return bool(self.bits & 1)
+
+    @property
+    def key_cert_sign(self) -> bool:
+        """Bit 5."""
+        return bool(self.bits & 1 << 5)
+
+    @property
+    def crl_sign(self) -> bool:
+        """Bit 6."""
+        return bool(self.bits & 1 << 6)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Certificate:
+    """A version 3 certificate, taken apart.
+
+    Attributes:
+        der: the bytes.
+        subject: DER of the name.
+        issuer: DER of the name.
+        common_name: the subject's only one; empty where it has none.
+        unit: the subject's organizational unit, or None.
+        serial: 0 or more, at most 160 bits.
+        not_before: aware.
+        not_after: aware.
+        public_key: the subject's.
+        ca: basic constraints, cA; False where there are none.
+        path_length: basic constraints, pathLen, or None.
+        usage: key usage, or None.
+        extensions: the value of each, by dotted identifier.
+        scheme: of ``signature``.
+        signed: the bytes that ``signature`` covers.
+        signature: as the scheme has it: DER for ECDSA.
+    """
+
+    der: bytes
+    subject: bytes
+    issuer: bytes
+    common_name: str
+    unit: str | None
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    public_key: PublicKey
+    ca: bool
+    path_length: int | None
+    usage: KeyUsage | None
+    extensions: Mapping[str, bytes]
+    scheme: Scheme
+    signed: bytes
+    signature: bytes
+
+    @property
+    def spki(self) -> bytes:
+        """DER of the SubjectPublicKeyInfo."""
+        return self.public_key.spki
+
+    @property
+    def point(self) -> bytes:
+        """The public key's uncompressed point: 0x04 and two coordinates.
+
+        Raises:
+            UnsupportedError: the key is an RSA key.
+        """
+        if self.public_key.kind is KeyKind.RSA:
+            raise UnsupportedError(f"{self.common_name!a}: has an RSA key, and no point", code="bad_type")
+        return self.public_key.bits
+
+
+def parse(data: bytes, what: str) -> Certificate:
+    """Read one certificate.
+
+    Args:
+        data: DER, at most 16 KiB.
+        what: what it claims to be, for messages.
+
+    Raises:
+        UnsupportedError: a key, a signature or a critical extension of no known kind.
+        FormatError: not a certificate.
+    """
+    if len(data) > MAX_CERTIFICATE:
+        raise FormatError(
+            f"{what}: is {len(data)} bytes, must be at most {MAX_CERTIFICATE}", code="too_large"
+        )
+    start, end = der.within(data, 0, len(data), der.SEQUENCE, what)
+    if end != len(data):
+        raise FormatError(f"{what} at {end:#x}: {len(data) - end} bytes after the end", code="trailing_data")
+    body, body_end = der.within(data, start, end, der.SEQUENCE, what)
+    scheme, signature = read_signature(data, body_end, end, what)
+    if data[body : body + 5] != _VERSION_3:
+        raise UnsupportedError(
+            f"{what} at {body:#x}: want an X.509 certificate of version 3", code="bad_version"
+        )
+    serial_start, serial_end = der.within(data, body + 5, body_end, der.INTEGER, what)
+    serial = read_serial(data, serial_start, serial_end, what)
+    position = read_inner_algorithm(data, serial_end, body_end, body_end, what)
+    issuer_start = position
+    _, position = der.within(data, position, body_end, der.SEQUENCE, what)
+    issuer = data[issuer_start:position]
+    times, position = der.within(data, position, body_end, der.SEQUENCE, what)
+    not_before, times = read_instant(data, times, position, what)
+    not_after, times = read_instant(data, times, position, what)
+    if times != position:
+        raise FormatError(f"{what} at {times:#x}: want two times", code="bad_encoding")
+    subject_start = position
+    _, position = der.within(data, position, body_end, der.SEQUENCE, what)
+    subject = data[subject_start:position]
+    public_key, position = read_public_key(data, position, body_end, what)
+    extensions = read_extensions(data, position, body_end, 0xA3, what)
+    ca, path_length = _constraints(extensions.get(BASIC_CONSTRAINTS), what)
+    names = _names(subject, what)
+    return Certificate(
+        der=data,
+        subject=subject,
+        issuer=issuer,
+        common_name=names.get(_COMMON_NAME, ""),
+        unit=names.get(_UNIT),
+        serial=serial,
+        not_before=not_before,
+        not_after=not_after,
+        public_key=public_key,
+        ca=ca,
+        path_length=path_length,
+        usage=_usage(extensions.get(KEY_USAGE), what),
+        extensions=extensions,
+        scheme=scheme,
+        signed=data[start:body_end],
+        signature=signature,
+    )
+
+
+def read_signature(data: bytes, position: int, end: int, what: str) -> tuple[Scheme, bytes]:
+    """Read what follows the signed part: algorithm and signature, and nothing more."""
+    _, algorithm_end = der.within(data, position, end, der.SEQUENCE, what)
+    scheme = scheme_of(data[position:algorithm_end], what)
+    bits_start, bits_end = der.within(data, algorithm_end, end, der.BIT_STRING, what)
+    if bits_end != end:
+        raise FormatError(f"{what} at {bits_end:#x}: bytes after the signature", code="trailing_data")
+    return scheme, bits_of(data, bits_start, bits_end, what)
+
+
+def read_inner_algorithm(data: bytes, position: int, end: int, outer: int, what: str) -> int:
+    """Check that the signed part names the algorithm at ``outer``, too; gives where it ends."""
+    _, stop = der.within(data, position, end, der.SEQUENCE, what)
+    inner = data[position:stop]
+    if data[outer : outer + len(inner)] != inner:
+        raise FormatError(f"{what} at {position:#x}: names two signature algorithms", code="bad_encoding")
+    return stop
+
+
+def read_serial(data: bytes, start: int, end: int, what: str) -> int:
+    """Read a serial number: an INTEGER's contents, not negative, at most 20 bytes of value."""
+    if start == end or end - start > 21 or data[start] >= 0x80:
+        raise FormatError(f"{what} at {start:#x}: want a serial number of 0 to 160 bits", code="bad_encoding")
+    if end - start > 1 and data[start] == 0 and data[start + 1] < 0x80:
+        raise FormatError(f"{what} at {start:#x}: integer is not minimal", code="bad_encoding")
+    if end - start == 21 and data[start] != 0:
+        raise FormatError(f"{what} at {start:#x}: want a serial number of 0 to 160 bits", code="bad_encoding")
+    return int.from_bytes(data[start:end], "big")
+
+
+def read_extensions(data: bytes, position: int, end: int, tag: int, what: str) -> dict[str, bytes]:
+    """Read the extensions, under the context tag ``tag``, that may end a signed part."""
+    if position == end:
+        return {}
+    wrapped, wrapped_end = der.within(data, position, end, tag, what)
+    if wrapped_end != end:
+        raise FormatError(f"{what} at {wrapped_end:#x}: bytes after the extensions", code="trailing_data")
+    position, last = der.within(data, wrapped, wrapped_end, der.SEQUENCE, what)
+    if last != end:
+        raise FormatError(f"{what} at {last:#x}: bytes after the extensions", code="trailing_data")
+    found: dict[str, bytes] = {}
+    while position < end:
+        if len(found) == MAX_EXTENSIONS:
+            raise FormatError(f"{what}: more than {MAX_EXTENSIONS} extensions", code="too_large")
+        start, stop = der.within(data, position, end, der.SEQUENCE, what)
+        _, name_end = der.within(data, start, stop, der.OID, what)
+        name = dotted(data[start:name_end])
+        critical = data[name_end : name_end + 2] == b"\x01\x01"
+        if critical and (name_end + 3 > stop or data[name_end + 2] != 0xFF):
+            raise FormatError(f"{what} at {name_end:#x}: boolean must be ff or absent", code="bad_encoding")
+        value, value_end = der.within(
+            data, name_end + 3 if critical else name_end, stop, der.OCTET_STRING, what
+        )
+        if value_end != stop:
+            raise FormatError(f"{what} at {value_end:#x}: bytes after an extension", code="trailing_data")
+        if critical and name not in _CRITICAL:
+            raise UnsupportedError(f"{what}: critical extension {name} is not known", code="bad_type")
+        if name in found:
+            raise FormatError(f"{what}: extension {name} stands twice", code="duplicate_key")
+        found[name] = data[value:value_end]
+        position = stop
+    return found
+
+
+@lru_cache(maxsize=256)
+def dotted(oid: bytes) -> str:
+    """An OBJECT IDENTIFIER's element as numbers with dots, at most 64 bytes."""
+    content = oid[2:]
+    if not content or len(content) > 64 or content[-1] >= 0x80:
+        raise FormatError("object identifier: is cut short, or too long", code="bad_encoding")
+    arcs, value, fresh = [], 0, True
+    for byte in content:
+        if fresh and byte == 0x80:
+            raise FormatError("object identifier: is not minimal", code="bad_encoding")
+        value, fresh = value << 7 | byte & 0x7F, byte < 0x80
+        if fresh:
+            arcs.append(value)
+            value = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+
+
+def _constraints(value: bytes | None, what: str) -> tuple[bool, int | None]:
+    if value is None:
+        return False, None
+    what = f"{what}.basic constraints"
+    position, end = der.within(value, 0, len(value), der.SEQUENCE, what)
+    if end != len(value):
+        raise FormatError(f"{what}: bytes after the end", code="trailing_data")
+    ca = value[position : position + 3] == b"\x01\x01\xff"
+    position += 3 if ca else 0
+    if position == end:
+        return ca, None
+    start, stop = der.within(value, position, end, der.INTEGER, what)
+    if stop != end:
+        raise FormatError(f"{what}: bytes after the end", code="trailing_data")
+    return ca, der.Element(der.INTEGER, value[start:stop]).integer(255, what)
+
+
+def _usage(value: bytes | None, what: str) -> KeyUsage | None:
+    if value is None:
+        return None
+    what = f"{what}.key usage"
+    start, end = der.within(value, 0, len(value), der.BIT_STRING, what)
+    content = value[start:end]
+    if end != len(value) or not 2 <= len(content) <= 3 or content[0] > 7:
+        raise FormatError(f"{what}: want a bit string of 1 or 2 bytes", code="bad_encoding")
+    if content[-1] & (1 << content[0]) - 1:
+        raise FormatError(f"{what}: unused bits must be zero", code="bad_encoding")
+    bits = 0
+    for index, byte in enumerate(content[1:]):
+        # Bit 0 is the first byte's highest.
+        bits |= int(f"{byte:08b}"[::-1], 2) << 8 * index
+    return KeyUsage(bits)
+
+
+def _names(name: bytes, what: str) -> dict[bytes, str]:
+    """Common name and organizational unit, each at most once."""
+    found: dict[bytes, str] = {}
+    position, end = der.within(name, 0, len(name), der.SEQUENCE, what)
+    while position < end:
+        one, position = der.within(name, position, end, der.SET, what)
+        while one < position:
+            start, stop = der.within(name, one, position, der.SEQUENCE, what)
+            _, key_end = der.within(name, start, stop, der.OID, what)
+            key = name[start:key_end]
+            tag, text, text_end = der.bounds(name, key_end, stop, what)
+            if text_end != stop:
+                raise FormatError(f"{what}: bytes after a name's attribute", code="trailing_data")
+            if key in (_COMMON_NAME, _UNIT):
+                if key in found:
+                    raise FormatError(f"{what}: subject has 2 of one attribute, want 1", code="cert_profile")
+                found[key] = _text(tag, name[text:text_end], what)
+            one = stop
+    return found
+
+
+def _text(tag: int, raw: bytes, what: str) -> str:
+    try:
+        return raw.decode(_TEXT[tag])
+    except (KeyError, UnicodeDecodeError):
+        raise FormatError(f"{what}: subject's name is not text", code="bad_encoding") from None

@@ -1,0 +1,36 @@
+"""Times in certificates. Spec: RFC 5280, "Validity": UTCTime and GeneralizedTime, in Z, with seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from kluis.errors import FormatError
+
+UTC_TIME: Final = 0x17
+GENERALIZED_TIME: Final = 0x18
+
+
+def read_instant(data: bytes, position: int, limit: int, what: str) -> tuple[datetime, int]:
+    """Read the time at ``position``; gives it, aware, and where it ends.
+
+    Raises:
+        FormatError: not a time as RFC 5280 writes it.
+    """
+    tag = data[position] if position < limit else None
+    size = 13 if tag == UTC_TIME else 15
+    end = position + 2 + size
+    text = data[position + 2 : end]
+    if tag not in (UTC_TIME, GENERALIZED_TIME) or end > limit or data[position + 1] != size:
+        raise FormatError(f"{what} at {position:#x}: want a time", code="bad_encoding")
+    if text[-1:] != b"Z" or not text[:-1].isdigit():
+        raise FormatError(
+            f"{what} at {position:#x}: want a time of digits that ends in Z", code="bad_encoding"
+        )
+    if tag == UTC_TIME:
+        text = (b"19" if text[0] >= 0x35 else b"20") + text
+    try:
+        moment = datetime(int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2)), tzinfo=UTC)
+    except ValueError:
+        raise FormatError(f"{what} at {position:#x}: is no time of any day", code="bad_encoding") from None
+    return moment, end

@@ -1,0 +1,50 @@
+"""PEM: certificates in text, and nothing between them. Spec: RFC 7468."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Final
+
+from kluis.errors import FormatError
+from kluis.formats.x509.certificate import Certificate, parse
+
+MAX_CHAIN: Final = 4
+_PEM: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----(?:\r?\n)*"
+)
+
+
+def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...]:
+    """Split a PEM chain into DER certificates, at most ``most``; one NUL may end it.
+
+    Raises:
+        FormatError: anything but certificates, or none, or more.
+    """
+    text = data.removesuffix(b"\0")
+    found: list[bytes] = []
+    position = 0
+    while position < len(text):
+        match = _PEM.match(text, position)
+        if match is None:
+            raise FormatError(f"{what} at {position:#x}: is not a PEM certificate", code="bad_encoding")
+        if len(found) == most:
+            raise FormatError(f"{what}: more than {most} certificates", code="too_large")
+        try:
+            body = match[1].replace(b"\r", b"").replace(b"\n", b"")
+            found.append(base64.b64decode(body, validate=True))
+        except ValueError:
+            raise FormatError(f"{what} at {position:#x}: is not base64", code="bad_encoding") from None
+        position = match.end()
+    if not found:
+        raise FormatError(f"{what}: holds no certificate", code="truncated")
+    return tuple(found)
+
+
+def parse_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[Certificate, ...]:
+    """Read a PEM chain, at most ``most`` certificates.
+
+    Raises:
+        FormatError: as :func:`split_pem` and :func:`parse`.
+    """
+    return tuple(parse(der, what) for der in split_pem(data, what, most))
