@@ -29,8 +29,10 @@ def read_instant(data: bytes, position: int, limit: int, what: str) -> tuple[dat
         )
     if tag == UTC_TIME:
         text = (b"19" if text[0] >= 0x35 else b"20") + text
+    year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
+    hour, minute, second = int(text[8:10]), int(text[10:12]), int(text[12:14])
     try:
-        moment = datetime(int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2)), tzinfo=UTC)
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise FormatError(f"{what} at {position:#x}: is no time of any day", code="bad_encoding") from None
     return moment, end
