@@ -1,0 +1,128 @@
+"""What the makers publish, document by document: its kind, its key, its bytes and its times.
+
+Nothing here is verified. Spec: Intel PCS API v4; AMD 57230, "Versioned Chip Endorsement Key (VCEK)
+Certificate and KDS Interface Specification".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from kluis.errors import FormatError, UsageError
+from kluis.formats import x509
+from kluis.formats.sgx.collateral import split_signed
+from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
+
+Key: TypeAlias = tuple[str, ...]
+MAX_DOCUMENT: Final = 1 << 20
+MAX_CHAIN: Final = 64 << 10
+_WORD: Final = re.compile(r"[A-Za-z0-9]{1,128}(?:-[0-9]{1,3})*", re.ASCII)
+_SIGNED: Final = {"tcb-info": "tcbInfo", "qe-identity": "enclaveIdentity"}
+
+
+class Kind(enum.StrEnum):
+    """A kind of document; beside each, the words of its key."""
+
+    TCB_INFO = "tcb-info"  # tee, FMSPC (12 hex digits), release
+    QE_IDENTITY = "qe-identity"  # tee, release
+    PCK_CRL = "pck-crl"  # platform or processor
+    ROOT_CA_CRL = "root-ca-crl"  # nothing: there is one
+    VCEK = "vcek"  # product, chip id (hex), component versions joined by "-"
+    AMD_CHAIN = "amd-chain"  # product, vcek or vlek
+    AMD_CRL = "amd-crl"  # product, vcek or vlek
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One answer of a maker's service.
+
+    Attributes:
+        body: the exact bytes that were signed, and their signature; a CRL or VCEK as DER; at most 1 MiB.
+        chain: PEM of who signed it, where the answer carries that beside; else empty; at most 64 KiB.
+    """
+
+    body: bytes
+    chain: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Times:
+    """When a document says it was made, and until when it may be used; both aware.
+
+    ``evaluation`` is Intel's TCB evaluation data number, None where the kind has none.
+    """
+
+    issued: datetime
+    until: datetime
+    evaluation: int | None = None
+
+
+def release(update: str | None, evaluation: int | None) -> str:
+    """Say which of Intel's parallel releases is wanted: never both ways, and never by default.
+
+    Args:
+        update: ``early`` (at disclosure) or ``standard`` (some months later).
+        evaluation: or one TCB evaluation data number.
+
+    Raises:
+        UsageError: both, neither, or another word.
+    """
+    if (update is None) == (evaluation is None):
+        raise UsageError("collateral: want one of update and TCB evaluation data number, and not both")
+    if update is not None:
+        if update not in {"early", "standard"}:
+            raise UsageError(f"update: want early or standard, got {update[:32]!a}")
+        return update
+    if not 0 < (number := evaluation or 0) < 1 << 16:
+        raise UsageError(f"TCB evaluation data number: want 1..65535, got {number}")
+    return str(number)
+
+
+def check_key(kind: Kind, key: Key) -> None:
+    """Refuse a key whose words could be anything but words in a path, a query or a file's name.
+
+    Raises:
+        UsageError: names the word.
+    """
+    for word in key:
+        if _WORD.fullmatch(word) is None:
+            raise UsageError(f"{kind}: want letters and digits, got {word[:32]!a}")
+
+
+def times(kind: Kind, document: Document) -> Times:
+    """Read a document's own times.
+
+    Raises:
+        FormatError: it is not such a document.
+    """
+    match kind:
+        case Kind.TCB_INFO:
+            info = parse_tcb_info(split_signed(document.body, _SIGNED[kind])[0])
+            return Times(info.issued, info.next_update, info.evaluation)
+        case Kind.QE_IDENTITY:
+            identity = parse_identity(split_signed(document.body, _SIGNED[kind])[0])
+            return Times(identity.issued, identity.next_update, identity.evaluation)
+        case Kind.PCK_CRL | Kind.ROOT_CA_CRL | Kind.AMD_CRL:
+            crl = x509.parse_crl(document.body, kind)
+            return Times(crl.this_update, crl.next_update)
+        case Kind.VCEK:
+            certificate = x509.parse(document.body, kind)
+            return Times(certificate.not_before, certificate.not_after)
+        case Kind.AMD_CHAIN:
+            chain = x509.parse_pem(document.body, kind)
+            return Times(max(c.not_before for c in chain), min(c.not_after for c in chain))
+
+
+def signed(kind: Kind, document: Document) -> tuple[bytes, bytes]:
+    """Cut TCB info or an identity into the bytes that were signed, and their signature of 64 bytes.
+
+    Raises:
+        FormatError: it has another shape.
+    """
+    if kind not in _SIGNED:
+        raise FormatError(f"{kind}: is not a signed document of Intel's service", code="bad_type")
+    return split_signed(document.body, _SIGNED[kind])

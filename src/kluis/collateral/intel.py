@@ -1,0 +1,161 @@
+"""Intel's Provisioning Certification Service, version 4, and the caches (PCCS) that speak like it.
+
+Spec: Intel PCS API v4, "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List"; PCCS
+design guide, versions 3 (CRLs in hex, other header names) and 4.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import unquote_to_bytes
+
+from kluis.collateral.documents import MAX_CHAIN, Document, Key, Kind, check_key, times
+from kluis.collateral.transport import Answer, Limits, Origin
+from kluis.errors import FormatError, UsageError
+from kluis.formats import x509
+
+PCS: Final = "https://api.trustedservices.intel.com"
+ROOTS: Final = "https://certificates.trustedservices.intel.com"
+_VERSIONED: Final = re.compile(r"(https://[^/?#]+)/sgx/certification/v([34])/?", re.ASCII)
+_CHAINS: Final = {
+    Kind.TCB_INFO: ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"),
+    Kind.QE_IDENTITY: ("SGX-Enclave-Identity-Issuer-Chain",),
+    Kind.PCK_CRL: ("SGX-PCK-CRL-Issuer-Chain",),
+}
+_PEM_CRL: Final = re.compile(
+    rb"\s*-----BEGIN X509 CRL-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END X509 CRL-----\s*"
+)
+_HEX: Final = re.compile(rb"\s*((?:[0-9A-Fa-f]{2})+)\s*")
+
+
+class Pcs:
+    """Intel's service, or a cache of it; use it as a context manager.
+
+    Args:
+        url: Intel's own, or a cache: ``https://host[:port]`` (version 4), or the same with
+            ``/sgx/certification/v3`` or ``/v4`` behind it.
+        roots: the origin of the root's CRL; None where ``url`` is a cache, which serves it too.
+        trust: the certificate authorities of its TLS; None for the usual ones.
+        limits: on each answer.
+
+    Raises:
+        UsageError: ``url`` is none of these.
+    """
+
+    def __init__(
+        self,
+        url: str = PCS,
+        *,
+        roots: str | None = ROOTS,
+        trust: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        versioned = _VERSIONED.fullmatch(url)
+        self._version = int(versioned[2]) if versioned else 4
+        self._origin = Origin(versioned[1] if versioned else url, trust=trust, limits=limits)
+        self._roots = Origin(roots, trust=trust, limits=limits) if roots is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._origin.__exit__(kind, error, trace)
+        if self._roots is not None:
+            self._roots.__exit__(kind, error, trace)
+
+    def get(self, kind: Kind, key: Key, now: datetime) -> Document:
+        """Ask for one of Intel's documents; its shape is checked, its signature is not.
+
+        Raises:
+            UnavailableError: as :meth:`Origin.get`.
+            FormatError: the answer is not such a document, or its issuer chain is damaged.
+            UsageError: the kind is not Intel's.
+        """
+        check_key(kind, key)
+        hint: str | None = None
+        match kind, key:
+            case Kind.TCB_INFO, (tee, fmspc, which):
+                path, query = f"{self._path(tee)}/tcb", {"fmspc": fmspc, **_release(which)}
+                hint = "its FMSPC is not Intel's to sign for, or that evaluation data number is not published"
+            case Kind.QE_IDENTITY, (tee, which):
+                path, query = f"{self._path(tee)}/qe/identity", _release(which)
+                hint = "that evaluation data number is not published"
+            case Kind.PCK_CRL, ("platform" | "processor" as ca,):
+                path, query = f"{self._path('sgx')}/pckcrl", {"ca": ca, "encoding": "der"}
+            case Kind.ROOT_CA_CRL, ():
+                return self._root_crl(now)
+            case _:
+                raise UsageError(f"{kind}: is not a document of Intel's service, or its key is another's")
+        what = " ".join((kind, *key))
+        answer = self._origin.get(path, query, what, hint=hint)
+        body = crl_der(answer.body, what) if kind is Kind.PCK_CRL else answer.body
+        return _checked(kind, Document(body=body, chain=issuer_chain(answer.headers, kind, what)))
+
+    def _path(self, tee: str) -> str:
+        # TDX was never in version 3: its caches serve version 4 beside version 3 for SGX.
+        return f"/{tee}/certification/v{4 if tee == 'tdx' else self._version}"
+
+    def _root_crl(self, now: datetime) -> Document:
+        answer: Answer
+        if self._roots is not None:
+            answer = self._roots.get("/IntelSGXRootCA.der", {}, Kind.ROOT_CA_CRL)
+        else:
+            answer = self._origin.get(f"{self._path('sgx')}/rootcacrl", {}, Kind.ROOT_CA_CRL)
+        return _checked(Kind.ROOT_CA_CRL, Document(body=crl_der(answer.body, Kind.ROOT_CA_CRL)))
+
+
+def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
+    """Read the chain that Intel sends beside a document: two certificates, PEM, percent-encoded.
+
+    Raises:
+        FormatError: the header is missing, or holds anything else.
+    """
+    for name in _CHAINS[kind]:
+        if name in headers:
+            text = headers[name]
+            if len(text) > MAX_CHAIN:
+                raise FormatError(f"{what}: {name} is more than {MAX_CHAIN} characters", code="too_large")
+            chain = unquote_to_bytes(text)
+            if len(x509.parse_pem(chain, f"{what}: {name}")) != 2:
+                raise FormatError(f"{what}: {name}: want 2 certificates", code="bad_length")
+            return chain
+    raise FormatError(f"{what}: the answer has no header {_CHAINS[kind][0]}", code="chain_missing")
+
+
+def crl_der(data: bytes, what: str) -> bytes:
+    """Read a CRL that comes as DER, as hex of DER (PCCS version 3) or as PEM, and give DER.
+
+    Raises:
+        FormatError: none of the three.
+    """
+    if data[:1] == b"\x30" and _HEX.fullmatch(data) is None:
+        return data
+    if (match := _HEX.fullmatch(data)) is not None:
+        return bytes.fromhex(match[1].decode())
+    if (match := _PEM_CRL.fullmatch(data)) is not None:
+        return _base64(match[1], what)
+    raise FormatError(f"{what}: want a CRL as DER, hex or PEM", code="bad_encoding")
+
+
+def _base64(text: bytes, what: str) -> bytes:
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except ValueError:
+        raise FormatError(f"{what}: is not base64", code="bad_encoding") from None
+
+
+def _release(which: str) -> dict[str, str]:
+    return {"tcbEvaluationDataNumber": which} if which.isdigit() else {"update": which}
+
+
+def _checked(kind: Kind, document: Document) -> Document:
+    times(kind, document)
+    return document
