@@ -8,13 +8,14 @@ from urllib.parse import quote, unquote
 import pytest
 
 from kluis.collateral import Document, Key, Kind, Offline
-from kluis.collateral.intel import Pcs, crl_der
+from kluis.collateral.intel import Pcs
+from kluis.collateral.revocation import crl_der
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.evidence import Collateral
 from tests.collateral.service import Reply, Service, signed
 from tests.evidence.forge import NOW, Forge
 
-FMSPC = "4b4c55495300"
+FMSPC = "e0e0e0000000"
 WANTED: list[tuple[Kind, Key, str]] = [
     (
         Kind.TCB_INFO,

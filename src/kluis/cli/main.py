@@ -50,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
     "policy": Entry("evidence", None, "Write a policy to begin with."),
     "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
+    "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
     "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
 }

@@ -1,6 +1,6 @@
 """AMD's Key Distribution Service: chip certificates, their chains and revocation lists.
 
-Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "KDS Interface".
+Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "KDS interface".
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ import ssl
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import parse_qsl
 
 from kluis.collateral.documents import Document, Key, Kind, check_key, times
 from kluis.collateral.transport import Limits, Origin
 from kluis.errors import UsageError
+from kluis.formats.snp import kds
+from kluis.formats.snp.tcb import Product, TcbVersion
 
-KDS: Final = "https://kdsintf.amd.com"
-PRODUCTS: Final = ("Milan", "Genoa", "Turin")
-_VERSIONS: Final = {
-    4: ("blSPL", "teeSPL", "snpSPL", "ucodeSPL"),
-    5: ("fmcSPL", "blSPL", "teeSPL", "snpSPL", "ucodeSPL"),
-}
 _CHIP: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{128}", re.ASCII)
 
 
@@ -36,7 +33,7 @@ class Kds:
     """
 
     def __init__(
-        self, url: str = KDS, *, trust: ssl.SSLContext | None = None, limits: Limits | None = None
+        self, url: str = kds.HOST, *, trust: ssl.SSLContext | None = None, limits: Limits | None = None
     ) -> None:
         self._origin = Origin(url, trust=trust, limits=limits)
 
@@ -58,36 +55,40 @@ class Kds:
         """
         check_key(kind, key)
         hint: str | None = None
-        query: dict[str, str] = {}
+        query = ""
         match kind, key:
             case Kind.VCEK, (product, chip, versions):
-                path, query = f"/vcek/v1/{_product(product)}/{_chip(chip)}", _query(versions)
+                path, _, query = kds.vcek(_product(product), _chip(chip), _tcb(versions)).partition("?")
                 hint = "AMD has no certificate of this chip at this TCB; its host may carry one (VLEK)"
             case Kind.AMD_CHAIN, (product, "vcek" | "vlek" as signer):
-                path = f"/{signer}/v1/{_product(product)}/cert_chain"
+                path = kds.chain(_product(product), vlek=signer == "vlek")
             case Kind.AMD_CRL, (product, "vcek" | "vlek" as signer):
-                path = f"/{signer}/v1/{_product(product)}/crl"
+                path = kds.crl(_product(product), vlek=signer == "vlek")
             case _:
                 raise UsageError(f"{kind}: is not a document of AMD's service, or its key is another's")
-        document = Document(body=self._origin.get(path, query, " ".join((kind, *key)), hint=hint).body)
+        answer = self._origin.get(path, dict(parse_qsl(query)), " ".join((kind, *key)), hint=hint)
+        document = Document(body=answer.body)
         times(kind, document)
         return document
 
 
-def _product(name: str) -> str:
-    if name not in PRODUCTS:
-        raise UsageError(f"product: want one of {', '.join(PRODUCTS)}, got {name!a}")
-    return name
+def _product(name: str) -> Product:
+    try:
+        return Product(name)
+    except ValueError:
+        raise UsageError(f"product: want one of {', '.join(Product)}, got {name!a}") from None
 
 
-def _chip(name: str) -> str:
+def _chip(name: str) -> bytes:
     if _CHIP.fullmatch(name) is None:
         raise UsageError(f"chip id: want 16 or 128 hex digits, got {len(name)} characters")
-    return name
+    return bytes.fromhex(name)
 
 
-def _query(versions: str) -> dict[str, str]:
-    parts = versions.split("-")
-    if len(parts) not in _VERSIONS or not all(part.isdigit() and int(part) < 256 for part in parts):
+def _tcb(versions: str) -> TcbVersion:
+    parts = [int(part) for part in versions.split("-") if part.isdigit() and int(part) < 256]
+    if len(parts) != versions.count("-") + 1 or len(parts) not in {4, 5}:
         raise UsageError(f"VCEK: want 4 or 5 component versions, got {versions!a}")
-    return {name: f"{int(part):02}" for name, part in zip(_VERSIONS[len(parts)], parts, strict=True)}
+    boot_loader, tee, snp, microcode = parts[-4:]
+    fmc = parts[0] if len(parts) == 5 else None
+    return TcbVersion(fmc=fmc, boot_loader=boot_loader, tee=tee, snp=snp, microcode=microcode)

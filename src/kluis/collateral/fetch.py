@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 from kluis.collateral import documents, subject
 from kluis.collateral.cache import Cached
 from kluis.collateral.documents import Document, Key, Kind
 from kluis.collateral.provider import Provider
-from kluis.errors import AuthenticityError, FormatError
-from kluis.evidence import TrustAnchors
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.evidence import TrustAnchors, chain
+from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as intel
+from kluis.formats import x509
 from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements
+from kluis.formats.snp.tcb import Product
+from kluis.formats.x509 import Scheme
+
+Fetched: TypeAlias = Collateral | Endorsements
 
 
 def fetch_for(
     data: bytes, provider: Provider, *, release: str, anchors: TrustAnchors, now: datetime
-) -> Collateral:
+) -> Fetched:
     """Fetch what endorses ``data``, check that its makers signed it, and keep it where there is a cache.
 
     The evidence itself is not verified: :func:`kluis.evidence.verify` does that, and checks all of
@@ -36,37 +45,47 @@ def fetch_for(
         FreshnessError: a service replays an older document than the kept one.
         UnavailableError: a document cannot be had.
     """
-    wanted = _wanted(subject.of(data), release)
+    whose, context = subject.of(data), Context(anchors)
+    asking = _Asking(provider, now)
     try:
-        found = _gather(wanted, provider, anchors, now)
+        found = _gather(whose, asking, release, context)
     except (AuthenticityError, FormatError):
-        if not isinstance(provider, Cached) or not provider.forget(wanted):
+        if not isinstance(provider, Cached) or not provider.forget(asking.wanted):
             raise
-        found = _gather(wanted, provider, anchors, now)
+        found = _gather(whose, asking, release, context)
     if isinstance(provider, Cached):
         provider.keep(now)
     return found
 
 
-def _wanted(whose: subject.Intel, release: str) -> tuple[tuple[Kind, Key], ...]:
-    return (
-        (Kind.TCB_INFO, (whose.tee, whose.fmspc, release)),
-        (Kind.QE_IDENTITY, (whose.tee, release)),
-        (Kind.PCK_CRL, (whose.ca,)),
-        (Kind.ROOT_CA_CRL, ()),
+class _Asking:
+    """Asks a provider, and remembers for what."""
+
+    def __init__(self, provider: Provider, now: datetime) -> None:
+        self._provider, self._now = provider, now
+        self.wanted: list[tuple[Kind, Key]] = []
+
+    def __call__(self, kind: Kind, *key: str) -> Document:
+        self.wanted.append((kind, key))
+        return self._provider.get(kind, key, self._now)
+
+
+def _gather(whose: subject.Subject, ask: _Asking, release: str, context: Context) -> Fetched:
+    if isinstance(whose, subject.Amd):
+        return _amd(whose, ask, context)
+    collateral = intel_collateral(
+        {
+            Kind.TCB_INFO: ask(Kind.TCB_INFO, whose.tee, whose.fmspc, release),
+            Kind.QE_IDENTITY: ask(Kind.QE_IDENTITY, whose.tee, release),
+            Kind.PCK_CRL: ask(Kind.PCK_CRL, whose.ca),
+            Kind.ROOT_CA_CRL: ask(Kind.ROOT_CA_CRL),
+        }
     )
-
-
-def _gather(
-    wanted: tuple[tuple[Kind, Key], ...], provider: Provider, anchors: TrustAnchors, now: datetime
-) -> Collateral:
-    found = {kind: provider.get(kind, key, now) for kind, key in wanted}
-    collateral = intel_collateral(found)
-    intel.verify(collateral, anchors)
+    intel.verify(collateral, context)
     return collateral
 
 
-def intel_collateral(found: dict[Kind, Document]) -> Collateral:
+def intel_collateral(found: Mapping[Kind, Document]) -> Collateral:
     """Put Intel's four documents together.
 
     Raises:
@@ -85,3 +104,55 @@ def intel_collateral(found: dict[Kind, Document]) -> Collateral:
         qe_identity=identity,
         qe_identity_signature=identity_signature,
     )
+
+
+def _amd(whose: subject.Amd, ask: _Asking, context: Context) -> Endorsements:
+    product, vek = _vek(whose, ask)
+    found = Endorsements.from_chain(
+        vek,
+        ask(Kind.AMD_CHAIN, product.value, whose.signer).body,
+        ask(Kind.AMD_CRL, product.value, whose.signer).body,
+    )
+    _prove(found, context)
+    return found
+
+
+def _vek(whose: subject.Amd, ask: _Asking) -> tuple[Product, bytes]:
+    """The certificate of the key that signed, and the product that has it."""
+    if whose.carried.vek is not None:
+        issuer = _certificate(whose.carried.vek, "VEK certificate").issuer
+        named = [product for product in Product if product.value.encode() in issuer]
+        if len(named) != 1:
+            raise FormatError("VEK certificate: its issuer names no product of AMD", code="product_mismatch")
+        return named[0], whose.carried.vek
+    missing: UnavailableError | None = None
+    for product in whose.products:
+        try:
+            return product, ask(Kind.VCEK, *whose.vcek_key(product)).body
+        except UnavailableError as error:
+            if error.code != "collateral_missing":
+                raise
+            missing = missing or error
+    raise missing or UnavailableError("SNP report: of no product that we know", code="collateral_missing")
+
+
+def _prove(found: Endorsements, context: Context) -> None:
+    """Check that AMD signed the documents, whatever the report says."""
+    ark, ask, vek = (
+        _certificate(data or b"", what)
+        for data, what in ((found.ark, "ARK"), (found.ask, "ASK"), (found.vek, "VEK certificate"))
+    )
+    chain.match_root(ark, context, "AMD chain")
+    for document, issuer, what in (
+        (ask, ark, "ASK"),
+        (x509.parse_crl(found.crl or b"", "AMD CRL"), ark, "AMD CRL"),
+        (vek, ask, "VEK certificate"),
+    ):
+        chain.issued(document, issuer, what, schemes=(Scheme.PS384,), context=context, code="vek_chain")
+
+
+def _certificate(data: bytes, what: str) -> x509.Certificate:
+    if data.startswith(b"-----BEGIN "):
+        (only,) = x509.parse_pem(data, what, most=1)
+        return only
+    return x509.parse(data, what)

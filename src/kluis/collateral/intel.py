@@ -6,7 +6,6 @@ design guide, versions 3 (CRLs in hex, other header names) and 4.
 
 from __future__ import annotations
 
-import base64
 import re
 import ssl
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Final, Self
 from urllib.parse import unquote_to_bytes
 
 from kluis.collateral.documents import MAX_CHAIN, Document, Key, Kind, check_key, times
+from kluis.collateral.revocation import crl_der
 from kluis.collateral.transport import Answer, Limits, Origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats import x509
@@ -28,10 +28,6 @@ _CHAINS: Final = {
     Kind.QE_IDENTITY: ("SGX-Enclave-Identity-Issuer-Chain",),
     Kind.PCK_CRL: ("SGX-PCK-CRL-Issuer-Chain",),
 }
-_PEM_CRL: Final = re.compile(
-    rb"\s*-----BEGIN X509 CRL-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END X509 CRL-----\s*"
-)
-_HEX: Final = re.compile(rb"\s*((?:[0-9A-Fa-f]{2})+)\s*")
 
 
 class Pcs:
@@ -128,28 +124,6 @@ def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
                 raise FormatError(f"{what}: {name}: want 2 certificates", code="bad_length")
             return chain
     raise FormatError(f"{what}: the answer has no header {_CHAINS[kind][0]}", code="chain_missing")
-
-
-def crl_der(data: bytes, what: str) -> bytes:
-    """Read a CRL that comes as DER, as hex of DER (PCCS version 3) or as PEM, and give DER.
-
-    Raises:
-        FormatError: none of the three.
-    """
-    if data[:1] == b"\x30" and _HEX.fullmatch(data) is None:
-        return data
-    if (match := _HEX.fullmatch(data)) is not None:
-        return bytes.fromhex(match[1].decode())
-    if (match := _PEM_CRL.fullmatch(data)) is not None:
-        return _base64(match[1], what)
-    raise FormatError(f"{what}: want a CRL as DER, hex or PEM", code="bad_encoding")
-
-
-def _base64(text: bytes, what: str) -> bytes:
-    try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
-    except ValueError:
-        raise FormatError(f"{what}: is not base64", code="bad_encoding") from None
 
 
 def _release(which: str) -> dict[str, str]:

@@ -8,11 +8,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeAlias
 
+from kluis.collateral.documents import Key
 from kluis.errors import UnavailableError, UnsupportedError
 from kluis.evidence.registry import kind_of
 from kluis.formats import x509
 from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as sgx_quote
+from kluis.formats.snp import extensions, response
+from kluis.formats.snp.endorsements import Endorsements
+from kluis.formats.snp.flags import Flags, SigningKey
+from kluis.formats.snp.tcb import Product, TcbVersion, product_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,7 +29,40 @@ class Intel:
     ca: str
 
 
-Subject: TypeAlias = Intel
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Amd:
+    """A report's chip.
+
+    Attributes:
+        products: whose keys may have signed it; more than one where the report does not say.
+        chip_id: 64 bytes; empty where a VLEK signed, which names no chip.
+        reported_tcb: 8 bytes, in the product's layout.
+        carried: what came in the report's own certificate table.
+    """
+
+    products: tuple[Product, ...]
+    chip_id: bytes
+    reported_tcb: bytes
+    carried: Endorsements
+
+    @property
+    def signer(self) -> str:
+        """``vcek`` or ``vlek``."""
+        return "vcek" if self.chip_id else "vlek"
+
+    def vcek_key(self, product: Product) -> Key:
+        """The words by which its VCEK is asked for: product, chip, component versions.
+
+        Raises:
+            FormatError: the TCB does not fit the product's layout.
+        """
+        tcb = TcbVersion.parse(self.reported_tcb, product, "SNP report.reported_tcb")
+        chip = self.chip_id[: extensions.TURIN_ID_SIZE] if product.has_fmc else self.chip_id
+        parts = (tcb.fmc, tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode)
+        return (product.value, chip.hex(), "-".join(str(part) for part in parts if part is not None))
+
+
+Subject: TypeAlias = Intel | Amd
 
 
 def of(data: bytes) -> Subject:
@@ -36,6 +74,8 @@ def of(data: bytes) -> Subject:
         UnavailableError: it does not carry what names its platform.
     """
     kind = kind_of(data)
+    if Endorsements in kind.endorsements:
+        return _amd(response.parse(data))
     if kind.name.startswith("SGX"):
         quote = sgx_quote.parse(data)
         return _intel("sgx", quote.certification_type, quote.certification_data)
@@ -59,3 +99,24 @@ def _intel(tee: str, certification_type: int, data: bytes) -> Intel:
             ca = "processor" if b"PCK Processor CA" in certificate.issuer else "platform"
             return Intel(tee, platform.fmspc.hex(), ca)
     raise UnavailableError("quote: its chain has no PCK certificate", code="chain_missing")
+
+
+def _amd(found: response.Response) -> Amd:
+    report = found.report
+    vlek = Flags.parse(report.flags).signing_key is SigningKey.VLEK
+    carried = Endorsements.from_table(found.table, vlek=vlek) if found.table else Endorsements()
+    if carried.vek is None and (vlek or not any(report.chip_id)):
+        raise UnavailableError(
+            "SNP report: "
+            + ("a VLEK signed it, and AMD publishes none" if vlek else "its chip id is masked"),
+            hint="its host has the certificate: take the extended report, or give it with --collateral",
+            code="chain_missing",
+        )
+    # Version 2 does not say: both lines that made such reports are asked.
+    product = product_of(report.cpuid) if report.cpuid else None
+    return Amd(
+        products=(product,) if product else (Product.MILAN, Product.GENOA),
+        chip_id=b"" if vlek else report.chip_id,
+        reported_tcb=report.reported_tcb,
+        carried=carried,
+    )

@@ -1,0 +1,213 @@
+"""``kluis collateral``: what the makers publish about a platform, fetched, put together, and shown."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.collateral import Cache, Cached, Makers, bundle, fetch_for, release
+from kluis.collateral.bundle import Line
+from kluis.collateral.fetch import Fetched
+from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.evidence import TrustAnchors
+from kluis.formats import jcs
+
+MAX_FILE: Final = 8 << 20
+_UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
+
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write it to a file instead of stdout.")]
+Now = Annotated[str | None, typer.Option("--now", help="Judge as of this time, as 2026-01-31T00:00:00Z.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (fetch, join, show):
+        group.command(None if command is not join else "bundle")(command)
+    app.add_typer(group, name="collateral", help="Fetch, bundle and show what the makers publish.")
+
+
+def fetch(
+    quote: Annotated[Path, typer.Argument(help="The evidence.", show_default=False)],
+    output: Output = None,
+    update: Annotated[
+        str | None, typer.Option("--update", help="Intel's release: early (the default) or standard.")
+    ] = None,
+    evaluation: Annotated[
+        int | None, typer.Option("--evaluation", help="Or one TCB evaluation data number.")
+    ] = None,
+    pccs: Annotated[
+        str | None, typer.Option("--pccs", help="Ask this caching service instead of Intel's (https).")
+    ] = None,
+    pccs_ca: Annotated[
+        Path | None, typer.Option("--pccs-ca", help="The authority of its TLS certificate (PEM).")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use what is kept; ask nobody.")] = False,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Where documents are kept.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="Root certificate to trust instead of the shipped ones (PEM)."),
+    ] = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Fetch what endorses a piece of evidence from its maker, and check that the maker signed it.
+
+    Documents are kept for a day (a VCEK while it is valid); --offline uses them at any age.
+    """
+    when = _time(now)
+    which = release(update or (None if evaluation is not None else "early"), evaluation)
+    anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(_read(root))
+    data = _read(quote)
+    kept = Cache(cache or _folder())
+    with contextlib.ExitStack() as open_services:
+        behind = None if offline else _makers(open_services, pccs, pccs_ca)
+        found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
+    _give(found, output, when)
+
+
+def join(
+    parts: Annotated[
+        list[str], typer.Argument(help="Files; what each is shows, or say it: ROLE=FILE.", show_default=False)
+    ],
+    output: Output = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Put documents that you have into one bundle, as kluis verify takes it."""
+    named: dict[str, bytes] = {}
+    loose: list[bytes] = []
+    for part in parts:
+        role, equals, name = part.partition("=")
+        if equals and role in (*bundle.INTEL, *bundle.AMD):
+            if role in named:
+                raise UsageError(f"parts: two are {role}")
+            named[role] = _read(Path(name))
+        else:
+            loose.append(_read(Path(part)))
+    _give(bundle.join({**bundle.recognise(loose), **named}), output, _time(now))
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Print what a bundle says: who signed each part, since when, until when. Nothing is verified."""
+    value, text = _described(bundle.describe(bundle.parse(_read(file))), _time(now))
+    render.out(value, f"{text}\n\n{_UNVERIFIED}")
+
+
+def _makers(services: contextlib.ExitStack, pccs: str | None, pccs_ca: Path | None) -> Makers:
+    try:
+        from kluis.collateral.amd import Kds
+        from kluis.collateral.intel import Pcs
+    except ModuleNotFoundError as missing:
+        raise UnavailableError(
+            f"collateral fetch: want the package {missing.name}, got none",
+            hint="pip install 'kluis[collateral]'",
+        ) from None
+    if pccs is None:
+        if pccs_ca is not None:
+            raise UsageError("--pccs-ca: is of no service", hint="name the service with --pccs")
+        return Makers(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
+    try:
+        trust = ssl.create_default_context(cafile=str(pccs_ca) if pccs_ca else None)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"{pccs_ca}: is no PEM certificate: {error.strerror or error}") from None
+    return Makers(
+        intel=services.enter_context(Pcs(pccs, roots=None, trust=trust)), amd=services.enter_context(Kds())
+    )
+
+
+def _give(found: Fetched, output: Path | None, now: datetime) -> None:
+    data = found.to_json()
+    if output is None:
+        render.out(jcs.loads(data, "bundle", max_size=MAX_FILE), data.decode())
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
+    value, text = _described(bundle.describe(found), now)
+    render.out({"written": str(output), **value}, f"{text}\n\nwritten: {output}")
+
+
+def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object], str]:
+    rows = [
+        (
+            line.part,
+            line.issuer,
+            _shown(line.issued),
+            _shown(line.until),
+            "" if line.evaluation is None else str(line.evaluation),
+            _age(line, now),
+            line.about,
+        )
+        for line in lines
+    ]
+    value: dict[str, object] = {
+        "verified": False,
+        "valid_until": _shown(min(line.until for line in lines)) if lines else None,
+        "parts": [
+            {
+                "part": line.part,
+                "issuer": line.issuer,
+                "issued": _shown(line.issued),
+                "valid_until": _shown(line.until),
+                "evaluation": line.evaluation,
+                "age_seconds": int((now - line.issued).total_seconds()),
+                "about": line.about,
+            }
+            for line in lines
+        ],
+    }
+    return value, render.table(rows, ("part", "issuer", "issued", "valid until", "number", "age", "about"))
+
+
+def _age(line: Line, now: datetime) -> str:
+    if now < line.issued:
+        return "not yet valid"
+    days = (now - line.issued).days
+    age = f"{days} d" if days else f"{int((now - line.issued).total_seconds()) // 3600} h"
+    return f"{age}, run out" if now > line.until else age
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "kluis" / "collateral"
+
+
+def _shown(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise FormatError(f"{path}: is more than {MAX_FILE} bytes", code="too_large")
+    return data
+
+
+def _time(value: str | None) -> datetime:
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
+    return when.astimezone(UTC)

@@ -1,0 +1,254 @@
+"""Endorsements put together from parts, each of which says what it is; and what a bundle says of itself.
+
+Nothing here is verified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from kluis.collateral.documents import MAX_DOCUMENT
+from kluis.collateral.fetch import Fetched
+from kluis.collateral.revocation import crl_der
+from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.formats import jcs, x509
+from kluis.formats.sgx.collateral import Collateral, split_signed
+from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
+from kluis.formats.snp.endorsements import Endorsements
+
+INTEL: Final = (
+    "tcb_info",
+    "tcb_info_issuer_chain",
+    "qe_identity",
+    "qe_identity_issuer_chain",
+    "pck_crl",
+    "pck_crl_issuer_chain",
+    "root_ca_crl",
+)
+AMD: Final = ("endorsement_key", "ask", "asvk", "ark", "ark_crl")
+_AMD_NAMES: Final = (
+    (re.compile(r"SEV-(?:VCEK|VLEK)$"), "endorsement_key"),
+    (re.compile(r"SEV-VLEK-\w+"), "asvk"),
+    (re.compile(r"SEV-\w+"), "ask"),
+    (re.compile(r"ARK-\w+"), "ark"),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What one part of a bundle says of itself.
+
+    Attributes:
+        part: its role.
+        issuer: the common name of who signed it, or says so.
+        issued: aware.
+        until: aware.
+        evaluation: Intel's TCB evaluation data number, or None.
+        about: what else names it: an FMSPC, an enclave, a serial number.
+    """
+
+    part: str
+    issuer: str
+    issued: datetime
+    until: datetime
+    evaluation: int | None = None
+    about: str = ""
+
+
+def roles_of(data: bytes) -> tuple[str, ...]:
+    """Recognise a part by its content: the roles it may play; a signer's chain may play two.
+
+    Raises:
+        FormatError: it is nothing that endorses.
+    """
+    if len(data) > MAX_DOCUMENT:
+        raise FormatError(f"part: is more than {MAX_DOCUMENT} bytes", code="too_large")
+    if data.startswith(b'{"tcbInfo":'):
+        return ("tcb_info",)
+    if data.startswith(b'{"enclaveIdentity":'):
+        return ("qe_identity",)
+    if data.startswith(b"-----BEGIN CERTIFICATE-----"):
+        return _roles_of_chain(x509.parse_pem(data, "part"))
+    try:
+        return (_role_of_certificate(x509.parse(data, "part")),)
+    except FormatError:
+        issuer = x509.parse_crl(crl_der(data, "part"), "part").issuer
+    if b"SEV-" in issuer or b"ARK-" in issuer:
+        return ("ark_crl",)
+    return ("root_ca_crl",) if b"SGX Root CA" in issuer else ("pck_crl",)
+
+
+def recognise(parts: Iterable[bytes]) -> dict[str, bytes]:
+    """Give each part its role.
+
+    Raises:
+        FormatError: a part is nothing that endorses.
+        UsageError: two parts have one role.
+    """
+    found: dict[str, bytes] = {}
+    for data in parts:
+        for role in roles_of(data):
+            if role in found and found[role] != data:
+                raise UsageError(f"parts: two are {role}", hint=f"name them: {role}=FILE")
+            found[role] = data
+    return found
+
+
+def join(parts: Mapping[str, bytes]) -> Fetched:
+    """Put parts together by their roles: all of Intel's, or those of AMD's that there are.
+
+    Raises:
+        UsageError: a role of neither maker, or of both.
+        UnavailableError: a part of Intel's is missing.
+        FormatError: a part is not what its role says.
+    """
+    unknown = sorted(set(parts) - {*INTEL, *AMD})
+    if unknown:
+        raise UsageError(f"parts: want {', '.join((*INTEL, *AMD))}, got {', '.join(unknown)}")
+    intel, amd = sorted(set(parts) & set(INTEL)), sorted(set(parts) & set(AMD))
+    if bool(intel) == bool(amd):
+        raise UsageError(f"parts: want Intel's or AMD's, got {'both' if intel else 'neither'}")
+    if amd:
+        return _amd(parts)
+    if missing := [role for role in INTEL if role not in parts]:
+        raise UnavailableError(
+            f"parts: {', '.join(missing)} missing",
+            hint="kluis collateral fetch QUOTE gets all of them",
+            code="collateral_missing",
+        )
+    info, info_signature = split_signed(parts["tcb_info"], "tcbInfo")
+    identity, identity_signature = split_signed(parts["qe_identity"], "enclaveIdentity")
+    return Collateral(
+        pck_crl_issuer_chain=parts["pck_crl_issuer_chain"],
+        root_ca_crl=crl_der(parts["root_ca_crl"], "root_ca_crl"),
+        pck_crl=crl_der(parts["pck_crl"], "pck_crl"),
+        tcb_info_issuer_chain=parts["tcb_info_issuer_chain"],
+        tcb_info=info,
+        tcb_info_signature=info_signature,
+        qe_identity_issuer_chain=parts["qe_identity_issuer_chain"],
+        qe_identity=identity,
+        qe_identity_signature=identity_signature,
+    )
+
+
+def parse(data: bytes) -> Fetched:
+    """Read a bundle of either maker.
+
+    Raises:
+        FormatError: it is neither.
+    """
+    value = jcs.loads(data, "bundle", max_size=4 << 20)
+    if isinstance(value, dict) and "tcb_info" in value:
+        return Collateral.from_json(data)
+    return Endorsements.from_json(data)
+
+
+def describe(found: Fetched) -> tuple[Line, ...]:
+    """Say of each part who issued it and when it holds, as it says itself.
+
+    Raises:
+        FormatError: a part is not what its role says.
+    """
+    return _describe_amd(found) if isinstance(found, Endorsements) else _describe_intel(found)
+
+
+def _describe_intel(found: Collateral) -> tuple[Line, ...]:
+    info, identity = parse_tcb_info(found.tcb_info), parse_identity(found.qe_identity)
+    lines = [
+        Line(
+            part="tcb_info",
+            issuer=_leaf(found.tcb_info_issuer_chain, "TCB info issuer chain").common_name,
+            issued=info.issued,
+            until=info.next_update,
+            evaluation=info.evaluation,
+            about=f"{info.tee} FMSPC {info.fmspc.hex()}",
+        ),
+        Line(
+            part="qe_identity",
+            issuer=_leaf(found.qe_identity_issuer_chain, "QE identity issuer chain").common_name,
+            issued=identity.issued,
+            until=identity.next_update,
+            evaluation=identity.evaluation,
+            about=identity.id,
+        ),
+    ]
+    chain = x509.parse_pem(found.pck_crl_issuer_chain, "PCK CRL issuer chain")
+    for part, data in (("pck_crl", found.pck_crl), ("root_ca_crl", found.root_ca_crl)):
+        lines.append(_crl(part, data, chain))
+    return tuple(lines)
+
+
+def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
+    lines, chain = [], []
+    for part, data in (("vek", found.vek), ("ask", found.ask), ("ark", found.ark)):
+        if data is not None:
+            one = _certificate(data, part)
+            chain.append(one)
+            lines.append(
+                Line(
+                    part=part,
+                    issuer=one.common_name,
+                    issued=one.not_before,
+                    until=one.not_after,
+                    about=f"serial {one.serial}",
+                )
+            )
+    if found.crl is not None:
+        lines.append(_crl("crl", found.crl, tuple(chain)))
+    return tuple(lines)
+
+
+def _crl(part: str, data: bytes, chain: tuple[x509.Certificate, ...]) -> Line:
+    crl = x509.parse_crl(data, part)
+    named = [one.common_name for one in chain if one.subject == crl.issuer]
+    return Line(
+        part=part,
+        issuer=named[0] if named else "no certificate of the bundle",
+        issued=crl.this_update,
+        until=crl.next_update,
+        about=f"{len(crl.revoked)} revoked",
+    )
+
+
+def _amd(parts: Mapping[str, bytes]) -> Endorsements:
+    if "ask" in parts and "asvk" in parts:
+        raise UsageError("parts: want ask, for a VCEK, or asvk, for a VLEK, and got both")
+    crl = parts.get("ark_crl")
+    return Endorsements(
+        vek=parts.get("endorsement_key"),
+        ask=parts.get("ask", parts.get("asvk")),
+        ark=parts.get("ark"),
+        crl=crl_der(crl, "ark_crl") if crl is not None else None,
+    )
+
+
+def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
+    if len(chain) == 1:
+        return (_role_of_certificate(chain[0]),)
+    names = [one.common_name for one in chain]
+    if any("SGX TCB Signing" in name for name in names):
+        return ("tcb_info_issuer_chain", "qe_identity_issuer_chain")
+    if any(re.search(r"SGX PCK (Platform|Processor) CA", name) for name in names):
+        return ("pck_crl_issuer_chain",)
+    raise FormatError(f"part: a chain of {names!a} endorses nothing", code="bad_type")
+
+
+def _role_of_certificate(one: x509.Certificate) -> str:
+    for pattern, role in _AMD_NAMES:
+        if pattern.search(one.common_name):
+            return role
+    raise FormatError(f"part: a certificate of {one.common_name!a} endorses nothing", code="bad_type")
+
+
+def _leaf(chain: bytes, what: str) -> x509.Certificate:
+    return x509.parse_pem(chain, what)[0]
+
+
+def _certificate(data: bytes, what: str) -> x509.Certificate:
+    if data.startswith(b"-----BEGIN "):
+        return x509.parse_pem(data, what, most=1)[0]
+    return x509.parse(data, what)

@@ -1,0 +1,69 @@
+"""Parts that say what they are, and bundles that say what they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kluis.collateral import bundle
+from kluis.errors import FormatError, UsageError
+from kluis.formats.snp.endorsements import Endorsements
+from tests.evidence.forge import Forge
+
+
+def test_a_chain_may_have_two_roles(forge: Forge) -> None:
+    """One TCB signing chain serves TCB info and identity, unless another is named for one of them."""
+    chain = forge.collateral().tcb_info_issuer_chain
+    assert bundle.roles_of(chain) == ("tcb_info_issuer_chain", "qe_identity_issuer_chain")
+    assert bundle.roles_of(forge.collateral().pck_crl_issuer_chain) == ("pck_crl_issuer_chain",)
+
+
+def test_crls_are_told_apart(forge: Forge) -> None:
+    """A CRL is the root's or the PCK CA's by its issuer."""
+    assert bundle.roles_of(forge.crl("root")) == ("root_ca_crl",)
+    assert bundle.roles_of(forge.crl("platform_ca")) == ("pck_crl",)
+
+
+def test_a_chain_that_endorses_nothing(forge: Forge) -> None:
+    """Certificates of no maker's role are refused."""
+    from tests.evidence.forge import pem
+
+    for chain in (pem(forge.leaf(), forge.root), pem(forge.leaf())):
+        with pytest.raises(FormatError) as caught:
+            bundle.roles_of(chain)
+        assert caught.value.code == "bad_type"
+
+
+def test_too_large() -> None:
+    """A part past 1 MiB is refused before it is read."""
+    with pytest.raises(FormatError) as caught:
+        bundle.roles_of(bytes(2 << 20))
+    assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [(), ("tcb_info", "ark"), ("something",), ("ask", "asvk", "ark")],
+    ids=["none", "both makers", "unknown", "two CAs"],
+)
+def test_parts_of_one_maker(roles: tuple[str, ...]) -> None:
+    """Parts of no maker, of two, of an unknown role, or of two CAs make no bundle."""
+    with pytest.raises(UsageError):
+        bundle.join(dict.fromkeys(roles, b"x"))
+
+
+def test_amd_parts() -> None:
+    """AMD's parts become endorsements, as many as there are; an ASVK stands where an ASK would."""
+    made = bundle.join({"endorsement_key": b"vek", "asvk": b"asvk", "ark": b"ark"})
+    assert made == Endorsements(vek=b"vek", ask=b"asvk", ark=b"ark", crl=None)
+
+
+def test_a_crl_of_another_ca_says_so(forge: Forge) -> None:
+    """A CRL whose issuer is not in the bundle is shown as such, not under another's name."""
+    odd = dataclasses.replace(
+        forge.collateral(), pck_crl_issuer_chain=forge.collateral().tcb_info_issuer_chain
+    )
+    lines = {line.part: line for line in bundle.describe(odd)}
+    assert lines["pck_crl"].issuer == "no certificate of the bundle"
+    assert lines["root_ca_crl"].issuer == "Kluis emulated SGX Root CA (no hardware)"

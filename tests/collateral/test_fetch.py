@@ -1,0 +1,160 @@
+"""From evidence to its endorsements: whole, verified, kept, and asked for anew when the cache is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kluis.collateral import Cache, Cached, Document, Kind, fetch_for, release
+from kluis.collateral.intel import Pcs
+from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
+from kluis.evidence import Collateral, TrustAnchors
+from tests.collateral.service import Reply, Service, signed
+from tests.evidence.forge import NOW, Forge
+
+PATH = "/sgx/certification/v4/tcb"
+
+
+@pytest.fixture
+def pcs(service: Service, forge: Forge) -> Iterator[Pcs]:
+    service.serve_intel(forge.collateral())
+    with Pcs(service.url, roots=service.url, trust=service.trust) as made:
+        yield made
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "kept")
+
+
+def fetch(forge: Forge, provider: Pcs | Cached, update: str = "early") -> Collateral:
+    found = fetch_for(forge.quote(), provider, release=release(update, None), anchors=forge.anchors, now=NOW)
+    assert isinstance(found, Collateral)
+    return found
+
+
+def test_what_is_fetched_verifies_the_quote(service: Service, forge: Forge, pcs: Pcs) -> None:
+    """A quote's own FMSPC and CA are asked for, and what comes is what its verifier needs."""
+    found = fetch(forge, pcs)
+    assert forge.verify(forge.quote(), collateral=found).tcb.status == "UpToDate"
+    assert sorted(path.partition("?")[0] for path in service.asked) == [
+        "/IntelSGXRootCA.der",
+        "/sgx/certification/v4/pckcrl",
+        "/sgx/certification/v4/qe/identity",
+        PATH,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("update", "number", "said"),
+    [("early", None, "update=early"), ("standard", None, "update=standard"), (None, 17, "Number=17")],
+)
+def test_the_release_is_the_one_that_was_named(
+    service: Service, forge: Forge, pcs: Pcs, update: str | None, number: int | None, said: str
+) -> None:
+    """Early, standard or a number is asked for, as the caller says, of both documents."""
+    which = release(update, number)
+    fetch_for(forge.quote(), pcs, release=which, anchors=forge.anchors, now=NOW)
+    assert len([path for path in service.asked if said in path]) == 2
+
+
+@pytest.mark.parametrize(("update", "number"), [(None, None), ("early", 17), ("late", None), (None, 0)])
+def test_the_release_is_said_once(update: str | None, number: int | None) -> None:
+    """Neither, both, or another word is refused: a release is never a default."""
+    with pytest.raises(UsageError):
+        release(update, number)
+
+
+def test_the_second_time_nobody_is_asked(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
+    """Within the day the cache answers, with no service at all; the next day it does not."""
+    first = fetch(forge, Cached(cache, pcs))
+    asked = len(service.asked)
+    assert fetch(forge, Cached(cache, pcs)) == fetch(forge, Cached(cache, None)) == first
+    assert len(service.asked) == asked
+
+
+def test_releases_are_kept_apart(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
+    """What was fetched as standard is not given as early."""
+    fetch(forge, Cached(cache, pcs), "standard")
+    with pytest.raises(UnavailableError) as caught:
+        fetch(forge, Cached(cache, None), "early")
+    assert caught.value.code == "collateral_missing"
+
+
+def test_a_poisoned_entry_is_fetched_anew(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
+    """A kept document that its maker did not sign, though whole, is dropped, and asked for again."""
+    good = fetch(forge, Cached(cache, pcs))
+    poisoned = forge.with_tcb_info(lambda info: info.update(tcbEvaluationDataNumber=99))
+    key = ("sgx", "e0e0e0000000", "early")
+    kept = cache.read(Kind.TCB_INFO, key)
+    assert kept is not None
+    body = signed("tcbInfo", dataclasses.replace(poisoned, tcb_info_signature=bytes(64)), "x").body
+    cache.write(Kind.TCB_INFO, key, Document(body=body, chain=kept.document.chain), NOW)
+    with pytest.raises(AuthenticityError):
+        fetch(forge, Cached(cache, None))
+    assert fetch(forge, Cached(cache, pcs)) == good
+    assert fetch(forge, Cached(cache, None)) == good
+
+
+def test_what_nobody_signed_is_not_kept(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
+    """A service whose document is not signed under the anchors fails, once, and leaves nothing behind."""
+    service.put(PATH, signed("tcbInfo", Forge().collateral(), "TCB-Info-Issuer-Chain"))
+    with pytest.raises(AuthenticityError):
+        fetch(forge, Cached(cache, pcs))
+    assert cache.read(Kind.TCB_INFO, ("sgx", "e0e0e0000000", "early")) is None
+    assert len([path for path in service.asked if path.startswith(PATH)]) == 1
+
+
+def test_the_makers_roots_do_not_vouch_for_it(forge: Forge, pcs: Pcs) -> None:
+    """Collateral of another root than the ones believed is refused before the evidence is."""
+    with pytest.raises(AuthenticityError) as caught:
+        fetch_for(forge.quote(), pcs, release="early", anchors=TrustAnchors.shipped(), now=NOW)
+    assert caught.value.code == "root_untrusted"
+
+
+@pytest.mark.parametrize("path", [PATH, "/sgx/certification/v4/pckcrl", "/IntelSGXRootCA.der"])
+def test_a_missing_part_is_never_left_out(service: Service, forge: Forge, pcs: Pcs, path: str) -> None:
+    """If any document cannot be had, there is no collateral: not a CRL fewer."""
+    service.put(path, Reply(404))
+    with pytest.raises(UnavailableError) as caught:
+        fetch(forge, pcs)
+    assert caught.value.code == "collateral_missing"
+
+
+def test_no_address_comes_from_evidence(service: Service, forge: Forge, pcs: Pcs) -> None:
+    """A certificate's own addresses (CRL distribution points and the like) are never asked."""
+    fetch(forge, pcs)
+    assert all(path.startswith(("/sgx/certification/v4/", "/IntelSGXRootCA")) for path in service.asked)
+
+
+def test_a_quote_without_its_chain(forge: Forge, pcs: Pcs) -> None:
+    """A quote that does not carry its certificates names no platform."""
+    with pytest.raises(UnavailableError) as caught:
+        fetch_for(forge.requote(certification_type=3), pcs, release="early", anchors=forge.anchors, now=NOW)
+    assert caught.value.code == "chain_missing"
+
+
+def test_no_evidence(forge: Forge, pcs: Pcs) -> None:
+    """Bytes that are no evidence are refused before anybody is asked."""
+    for data in (b"", bytes(100), forge.quote()[:1000]):
+        with pytest.raises((FormatError, UnsupportedError)):
+            fetch_for(data, pcs, release="early", anchors=forge.anchors, now=NOW)
+
+
+def test_a_day_later_a_replay_is_told(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
+    """A service that goes back to yesterday's documents is told of, and nothing of it is kept."""
+    new = forge.authority.collateral(NOW)
+    service.serve_intel(forge.collateral())
+    fetch(forge, Cached(cache, pcs))
+    old = {**new, **forge.authority.collateral(NOW - timedelta(days=2))}
+    import json
+
+    service.serve_intel(Collateral.from_json(json.dumps(old).encode()))
+    later = NOW + timedelta(days=2)
+    with pytest.raises(Exception, match="or later, as is kept") as caught:
+        fetch_for(forge.quote(), Cached(cache, pcs), release="early", anchors=forge.anchors, now=later)
+    assert getattr(caught.value, "code", None) == "collateral_replayed"
