@@ -46,6 +46,10 @@ static inline void answer(struct filter *f, uint32_t nr, uint32_t what) {
 
 static inline void allow(struct filter *f, uint32_t nr) { answer(f, nr, SECCOMP_RET_ALLOW); }
 
+static inline void allow_all(struct filter *f, const uint32_t *numbers, unsigned count) {
+    for (unsigned i = 0; i < count; i++) allow(f, numbers[i]);
+}
+
 /* Allow nr where the low half of argument i is one of the values; else answer otherwise. */
 static inline void allow_values(struct filter *f, uint32_t nr, unsigned i, const uint32_t *values, unsigned count,
                                 uint32_t otherwise) {

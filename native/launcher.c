@@ -17,6 +17,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "calls.h"
 #include "filter.h"
 #include "memory.h"
 
@@ -123,28 +124,6 @@ static void only_inside(struct filter *f, uint32_t nr, struct region region) {
 
 static void close_calls(void) {
     static struct filter f;
-    static const uint32_t free_calls[] = {
-        SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_lseek, SYS_close,
-        SYS_fstat, SYS_stat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_open, SYS_openat, SYS_access,
-        SYS_faccessat, SYS_faccessat2, SYS_getdents64, SYS_getcwd, SYS_readlink, SYS_readlinkat,
-        SYS_munmap, SYS_madvise, SYS_mincore, SYS_ftruncate, SYS_memfd_create,
-        SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack,
-        SYS_futex, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam,
-        SYS_sched_getscheduler, SYS_sched_get_priority_min, SYS_sched_get_priority_max, SYS_getpriority,
-        SYS_set_robust_list, SYS_get_robust_list, SYS_rseq, SYS_membarrier, SYS_restart_syscall,
-        SYS_nanosleep, SYS_clock_nanosleep, SYS_pause, SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_time,
-        SYS_getpid, SYS_gettid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getgroups,
-        SYS_getresuid, SYS_getresgid, SYS_uname, SYS_sysinfo, SYS_getrusage, SYS_times, SYS_getcpu,
-        SYS_getrlimit, SYS_getrandom, SYS_poll, SYS_ppoll, SYS_select, SYS_pselect6, SYS_epoll_create1,
-        SYS_epoll_ctl, SYS_epoll_wait, SYS_epoll_pwait, SYS_eventfd2, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3,
-        SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown, SYS_accept4, SYS_getsockname,
-        SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_exit, SYS_exit_group, SYS_set_tid_address,
-    };
-    static const uint32_t platform_calls[] = {
-        SYS_rename, SYS_renameat, SYS_renameat2, SYS_unlink, SYS_unlinkat, SYS_mkdir, SYS_mkdirat, SYS_fsync,
-        SYS_fdatasync, SYS_flock, SYS_fchmod, SYS_fchmodat, SYS_chmod, SYS_umask, SYS_pidfd_open, SYS_sendfile,
-        SYS_copy_file_range,
-    };
     const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
     const uint32_t me[] = {(uint32_t)getpid()};
     const uint32_t families[] = {1 /* AF_UNIX */};
@@ -153,10 +132,8 @@ static void close_calls(void) {
     const uint32_t descriptors[] = {0, 1, 2, 3, 4, 5, 6, 7, 1030, 1033, 1034};
 
     filter_begin(&f);
-    for (unsigned i = 0; i < sizeof free_calls / sizeof *free_calls; i++) allow(&f, free_calls[i]);
-    for (unsigned i = 0; has('p') && i < sizeof platform_calls / sizeof *platform_calls; i++) {
-        allow(&f, platform_calls[i]);
-    }
+    allow_all(&f, FREE_CALLS, sizeof FREE_CALLS / sizeof *FREE_CALLS);
+    if (has('p')) allow_all(&f, PLATFORM_CALLS, sizeof PLATFORM_CALLS / sizeof *PLATFORM_CALLS);
     /* Threads, never processes. clone3 hides its flags in memory, so callers must fall back. */
     answer(&f, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
     allow_bits(&f, SYS_clone, 0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, denied);

@@ -70,10 +70,10 @@ def test_a_lack_never_opens_what_was_sealed_without_it(
     """A launch that lacks a protection does not get the key of a launch that had it."""
 
     def run(action: str, blob: str, without: str = "") -> dict[str, object]:
+        program = (sys.executable, "-c", PROGRAM, str(victim_image))
         lacks = ",".join({*allowed, *([without] if without else [])})
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(victim_image), action, str(tmp_path / blob)]
-            + [without, lacks, SECRET, policy],
+            [*program, action, str(tmp_path / blob), without, lacks, SECRET, policy],
             capture_output=True,
             text=True,
             check=False,
