@@ -4,6 +4,7 @@ Nothing here reads a file, a clock or a network: anchors, collateral and time ar
 none has a default.
 """
 
+from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.intel.collateral import HeldCollateral
@@ -13,6 +14,7 @@ from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorCl
 from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.verified import Verified
 from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 
 __all__ = [
     "OPENSSL",
@@ -24,6 +26,8 @@ __all__ = [
     "Platform",
     "ProtectionLevel",
     "SgxClaims",
+    "SnpClaims",
+    "SnpEndorsements",
     "Tcb",
     "TcbStatus",
     "Tee",

@@ -48,6 +48,31 @@ SHIPPED: Final[tuple[Shipped, ...]] = (
         "Intel",
         ProtectionLevel.HARDWARE_SGX,
     ),
+    # https://kdsintf.amd.com/vcek/v1/PRODUCT/cert_chain
+    Shipped(
+        "amd-ark-milan.pem",
+        "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9",
+        "AMD ARK-Milan",
+        "AMD",
+        ProtectionLevel.HARDWARE_SNP,
+        "Milan",
+    ),
+    Shipped(
+        "amd-ark-genoa.pem",
+        "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831",
+        "AMD ARK-Genoa",
+        "AMD",
+        ProtectionLevel.HARDWARE_SNP,
+        "Genoa",
+    ),
+    Shipped(
+        "amd-ark-turin.pem",
+        "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08",
+        "AMD ARK-Turin",
+        "AMD",
+        ProtectionLevel.HARDWARE_SNP,
+        "Turin",
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias
 
 from kluis.errors import UnsupportedError, UsageError
+from kluis.evidence.amd import snp
 from kluis.evidence.anchors import TrustAnchors
 from kluis.evidence.context import CAPACITY, Context, Memory
 from kluis.evidence.engine import OPENSSL, Engine
@@ -16,8 +17,9 @@ from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
 from kluis.evidence.verified import Verified
 from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 
-Endorsements: TypeAlias = Collateral | HeldCollateral
+Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements
 
 
 class MakersVerifier(Protocol):
@@ -45,7 +47,11 @@ class Kind:
     verify: MakersVerifier
 
 
-KINDS: Final[tuple[Kind, ...]] = (Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),)
+KINDS: Final[tuple[Kind, ...]] = (
+    # Before SGX: a report's four bytes of version are no quote's version and key type.
+    Kind(snp.KIND, snp.matches, (SnpEndorsements,), snp.verify),
+    Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),
+)
 
 
 def kind_of(data: bytes) -> Kind:

@@ -1,0 +1,281 @@
+"""AMD's certificate chains: ARK, ASK or ASVK, and the VCEK or VLEK that signs reports. Steps 3 to 8.
+
+VCEKs and VLEKs have serial number 0 and neither basic constraints nor key usage, so general path
+validation refuses them; what must hold is written out here. Under an emulated anchor the same
+holds, with names that say that it is emulated.
+
+Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "Certificate Chain".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError, UnavailableError, UnsupportedError
+from kluis.evidence import chain as links
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
+from kluis.formats import x509
+from kluis.formats.snp import extensions
+from kluis.formats.snp.endorsements import Endorsements
+from kluis.formats.snp.extensions import TURIN_ID_SIZE, VCEK_ID_SIZE, VekExtensions
+from kluis.formats.snp.flags import SigningKey
+from kluis.formats.snp.tcb import Product, TcbVersion
+from kluis.formats.x509 import Certificate, Crl, KeyKind, Scheme
+
+SCHEMES: Final = (Scheme.PS384,)
+ROOT: Final = "ARK certificate"
+CA: Final = {SigningKey.VCEK: "ASK certificate", SigningKey.VLEK: "ASVK certificate"}
+LEAF: Final = {SigningKey.VCEK: "VCEK certificate", SigningKey.VLEK: "VLEK certificate"}
+_LEVELS: Final = (ProtectionLevel.HARDWARE_SNP, ProtectionLevel.NONE)
+_HELD_CRL: Final = "AMD CRL"
+_HELD_VEK: Final = "AMD VEK"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Authority:
+    """Who issues endorsement keys for one product.
+
+    Attributes:
+        root: the ARK.
+        ca: the ASK or ASVK.
+        anchor: whose key the root holds.
+        product: that both are for.
+        kind: what the CA issues: VCEKs or VLEKs.
+        crl: the root's, or None where none was given.
+    """
+
+    root: Certificate
+    ca: Certificate
+    anchor: Anchor
+    product: Product
+    kind: SigningKey
+    crl: Crl | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Vek:
+    """An endorsement key whose chain was checked, all but time and revocation."""
+
+    certificate: Certificate
+    extensions: VekExtensions
+    tcb: TcbVersion
+    authority: Authority
+
+
+def verify_authority(endorsements: Endorsements, *, context: Context, now: datetime) -> Authority:
+    """Verify ARK and ASK or ASVK, and the CRL where there is one; there need be no VCEK or VLEK.
+
+    Raises:
+        UnavailableError: ARK or ASK is missing.
+        FormatError: one is malformed.
+        AuthenticityError: one is not AMD's, or is revoked.
+        FreshnessError: one is out of its time.
+    """
+    ask, ark = _authority_bytes(endorsements)
+    authority = _authority(ask, ark, context)
+    check_time(authority, now)
+    return dataclasses.replace(authority, crl=check_crl(endorsements.crl, authority, context, now))
+
+
+def verify_vek(endorsements: Endorsements, kind: SigningKey, context: Context) -> Vek:
+    """Steps 3 to 6 without the report: a key of ``kind`` under an anchor. Held by exact bytes.
+
+    Raises:
+        UnavailableError: ARK or ASK is missing; the caller has seen that the key is not.
+        FormatError: a certificate is malformed.
+        AuthenticityError: a step fails.
+    """
+    ask, ark = _authority_bytes(endorsements)
+    vek = endorsements.vek or b""
+    key = b"".join(len(part).to_bytes(4, "big") + part for part in (vek, ask, ark))
+    held: Vek | None = context.memory.get(_HELD_VEK, key)
+    if held is None or context.anchors.match(held.authority.root.spki) != held.authority.anchor:
+        held = _vek(vek, _authority(ask, ark, context), context)
+        context.memory.put(_HELD_VEK, key, held)
+    if held.authority.kind is not kind:  # 3
+        raise AuthenticityError(
+            f"SNP report: says that a {kind.name} signed it, got a {held.authority.kind.name}",
+            code="signer_kind_mismatch",
+        )
+    return held
+
+
+def check_time(authority: Authority, now: datetime, leaf: Certificate | None = None) -> None:
+    """Step 7: every certificate is in its time.
+
+    Raises:
+        FreshnessError: one is not.
+    """
+    links.valid(authority.root, ROOT, now)
+    links.valid(authority.ca, CA[authority.kind], now)
+    if leaf is not None:
+        links.valid(leaf, LEAF[authority.kind], now)
+
+
+def check_crl(data: bytes | None, authority: Authority, context: Context, now: datetime) -> Crl | None:
+    """Step 8: the CRL is the root's and in its time, and neither CA nor root is on it.
+
+    A leaf is not looked for: the serial number of every one is 0.
+
+    Raises:
+        FormatError: it is no CRL.
+        AuthenticityError: it is not the root's, or lists a certificate of the chain.
+        FreshnessError: it is out of its time.
+    """
+    if data is None:
+        return None
+    what = "ARK CRL"
+    key = len(authority.root.der).to_bytes(4, "big") + authority.root.der + data
+    crl: Crl | None = context.memory.get(_HELD_CRL, key)
+    if crl is None:
+        crl = x509.parse_crl(data, what)
+        links.issued(
+            crl,
+            authority.root,
+            what,
+            schemes=SCHEMES,
+            context=context,
+            code="crl_sig",
+            name_code="crl_issuer",
+        )
+        context.memory.put(_HELD_CRL, key, crl)
+    links.in_time(what, crl.this_update, crl.next_update, now, kind="crl")
+    links.not_revoked(authority.ca, crl, CA[authority.kind])
+    links.not_revoked(authority.root, crl, ROOT)
+    return crl
+
+
+def name_of(anchor: Anchor, name: str) -> str:
+    """The common name that AMD's ``name`` has under ``anchor``."""
+    return f"{anchor.maker} {name} (no hardware)" if anchor.emulated else name
+
+
+def _authority_bytes(endorsements: Endorsements) -> tuple[bytes, bytes]:
+    ask, ark = endorsements.ask, endorsements.ark
+    if ask is None or ark is None:
+        missing = " and ".join(n for n, part in (("ASK or ASVK", ask), ("ARK", ark)) if part is None)
+        raise UnavailableError(
+            f"SNP endorsements: {missing} missing",
+            hint="https://kdsintf.amd.com/vcek/v1/PRODUCT/cert_chain, or vlek for a VLEK",
+            code="chain_missing",
+        )
+    return ask, ark
+
+
+def _authority(ask: bytes, ark: bytes, context: Context) -> Authority:
+    root, ca = _parse(ark, ROOT), _parse(ask, "ASK certificate")
+    anchor = links.match_root(root, context, "SNP endorsements")  # 4
+    if not anchor.emulated and anchor.level not in _LEVELS:
+        raise AuthenticityError(
+            f"SNP endorsements: {anchor.name} is no root of SEV-SNP", code="root_untrusted"
+        )
+    product = _product(root, anchor)  # 6
+    kind = _kind(ca, anchor, product)
+    _check_ca(root, ROOT, name_of(anchor, f"ARK-{product}"), lengths=(None, 1))  # 5
+    if root.usage is None or not root.usage.crl_sign:
+        raise AuthenticityError(f"{ROOT}: want a CA that signs CRLs", code="cert_profile")
+    _check_issued(root, root, ROOT, context)
+    _check_ca(ca, CA[kind], ca.common_name, lengths=(0,))
+    _check_issued(ca, root, CA[kind], context)
+    return Authority(root, ca, anchor, product, kind)
+
+
+def _product(root: Certificate, anchor: Anchor) -> Product:
+    """The product that an anchor is for; an anchor that is for none takes its root's word."""
+    names = {name_of(anchor, f"ARK-{product}"): product for product in Product}
+    found = names.get(root.common_name)
+    if found is None or anchor.product not in ("", found):
+        want = anchor.product or " or ".join(Product)
+        raise AuthenticityError(
+            f"{ROOT}: want {name_of(anchor, f'ARK-{want}')!a}, got {root.common_name!a}",
+            code="product_mismatch",
+        )
+    return found
+
+
+def _kind(ca: Certificate, anchor: Anchor, product: Product) -> SigningKey:
+    names = {
+        name_of(anchor, f"SEV-{product}"): SigningKey.VCEK,
+        name_of(anchor, f"SEV-VLEK-{product}"): SigningKey.VLEK,
+    }
+    kind = names.get(ca.common_name)
+    if kind is None:
+        raise AuthenticityError(
+            f"ASK certificate: want {' or '.join(map(ascii, names))}, got {ca.common_name!a}",
+            code="product_mismatch",
+        )
+    return kind
+
+
+def _vek(data: bytes, authority: Authority, context: Context) -> Vek:
+    what = LEAF[authority.kind]
+    leaf = _parse(data, what)
+    want = name_of(authority.anchor, f"SEV-{authority.kind.name}")
+    if leaf.common_name != want:  # 3
+        raise AuthenticityError(
+            f"{what}: want {want!a}, got {leaf.common_name!a}", code="signer_kind_mismatch"
+        )
+    if leaf.ca or (leaf.usage is not None and leaf.usage.key_cert_sign):  # 5
+        raise AuthenticityError(f"{what}: want an end entity", code="cert_profile")
+    if leaf.public_key.kind is not KeyKind.P384:
+        raise AuthenticityError(
+            f"{what}: want a key on P-384, got {leaf.public_key.kind.value}", code="cert_profile"
+        )
+    _check_issued(leaf, authority.ca, what, context)
+    found = extensions.parse(leaf.extensions)
+    _check_kind(found, authority, what)  # 3
+    if _product_of(found) is not authority.product:  # 6
+        raise AuthenticityError(
+            f"{what}: want product {authority.product}, got {found.product_name!a}", code="product_mismatch"
+        )
+    return Vek(leaf, found, found.tcb, authority)
+
+
+def _product_of(found: VekExtensions) -> Product | None:
+    try:
+        return found.product
+    except UnsupportedError:
+        return None
+
+
+def _check_kind(found: VekExtensions, authority: Authority, what: str) -> None:
+    """A VCEK names a chip and no cloud, a VLEK a cloud and no chip."""
+    vcek = authority.kind is SigningKey.VCEK
+    if (found.hw_id is not None, found.csp_id is not None) != (vcek, not vcek):
+        raise AuthenticityError(
+            f"{what}: want {'hwID and no cspID' if vcek else 'cspID and no hwID'}",
+            code="signer_kind_mismatch",
+        )
+    size = TURIN_ID_SIZE if authority.product.has_fmc else VCEK_ID_SIZE
+    if found.hw_id is not None and len(found.hw_id) != size:
+        raise AuthenticityError(
+            f"{what}: want an hwID of {size} bytes, got {len(found.hw_id)}", code="cert_profile"
+        )
+
+
+def _parse(data: bytes, what: str) -> Certificate:
+    if data.startswith(b"-----BEGIN "):
+        (data,) = x509.split_pem(data, what, most=1)
+    return x509.parse(data, what)
+
+
+def _check_ca(certificate: Certificate, what: str, name: str, lengths: tuple[int | None, ...]) -> None:
+    usage = certificate.usage
+    if not certificate.ca or usage is None or not usage.key_cert_sign:
+        raise AuthenticityError(f"{what}: want a CA that signs certificates", code="cert_profile")
+    if certificate.path_length not in lengths:
+        raise AuthenticityError(
+            f"{what}: want path length {lengths[-1]}, got {certificate.path_length}", code="cert_profile"
+        )
+    if certificate.common_name != name:
+        raise AuthenticityError(
+            f"{what}: want {name!a}, got {certificate.common_name!a}", code="cert_profile"
+        )
+
+
+def _check_issued(certificate: Certificate, issuer: Certificate, what: str, context: Context) -> None:
+    links.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")

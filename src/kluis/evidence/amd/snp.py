@@ -1,0 +1,162 @@
+"""SEV-SNP reports: is this evidence authentic, and what does it say?
+
+Spec: AMD 56860, SEV-SNP Firmware ABI, "Attestation"; AMD 57230, "VCEK Certificate and KDS Interface
+Specification". The steps are numbered once, here, and each has a forged case in the tests.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.evidence import signatures
+from kluis.evidence.amd import chain
+from kluis.evidence.amd.chain import LEAF, Vek
+from kluis.evidence.amd.claims import Decoded, claims, vendor_claims
+from kluis.evidence.context import Context
+from kluis.evidence.model import Claims
+from kluis.evidence.verified import Verified, mint
+from kluis.formats.snp import kds
+from kluis.formats.snp import response as snp_response
+from kluis.formats.snp.endorsements import Endorsements
+from kluis.formats.snp.extensions import TURIN_ID_SIZE
+from kluis.formats.snp.flags import Flags, GuestPolicy, PlatformInfo, SigningKey
+from kluis.formats.snp.report import HOST_VMPL, Report
+from kluis.formats.snp.tcb import TcbVersion, product_of
+from kluis.formats.x509 import Scheme
+
+KIND = "SNP report"
+_LOWEST_VMPL = 3
+_NONE = Endorsements()
+
+
+def matches(data: bytes) -> bool:
+    """Whether ``data`` begins as a report does, or as the firmware's response around one."""
+    return snp_response.matches(data)
+
+
+def verify(
+    data: bytes, *, context: Context, collateral: Endorsements | None, now: datetime
+) -> Verified[Claims]:
+    """Verify one SNP report.
+
+    1. It parses: version, algorithm, reserved bytes, and the padding of its signature; no bit that
+       its policy or flags reserve is on.
+    2. A guest asked for it, and not the host.
+    3. It says that a VCEK or a VLEK signed it, and is given a certificate of that kind from a CA of
+       that kind.
+    4. The root's key is one of the context's anchors, and they are for SEV-SNP.
+    5. Root, CA and leaf have their profile, names and signatures.
+    6. Anchor, root, CA, leaf and CPUID name one product.
+    7. Root, CA and leaf are in their time.
+    8. The CRL, where there is one, is the root's, signed, in its time, and lists neither CA nor
+       root. Where there is none the claims say so; requiring it is appraisal's work.
+    9. The leaf signed bytes 0x000..0x29F.
+    10. The leaf's TCB is the report's ``reported_tcb``, component by component.
+    11. The chip that a VCEK names is the report's, unless the host masks it, which the claims say.
+    12. Debug, migration, provisional firmware and the order of TCBs are found; judging them is
+        appraisal's work.
+
+    Args:
+        data: the report, bare, in the firmware's response, or with a certificate table after it,
+            which fills in what ``collateral`` lacks.
+        context: the roots that the relying party believes, and more.
+        collateral: certificates and CRL.
+        now: aware.
+
+    Raises:
+        FormatError: the report or an endorsement is malformed, or of an unsupported kind.
+        AuthenticityError: a step fails.
+        FreshnessError: a certificate or CRL is out of its time.
+        UnavailableError: a certificate is missing.
+    """
+    response = snp_response.parse(data)  # 1
+    report = response.report
+    policy = GuestPolicy.parse(report.policy)
+    flags = Flags.parse(report.flags)
+    _check_asker(report)  # 2
+    kind = flags.signing_key
+    if kind is SigningKey.NONE:  # 3
+        raise AuthenticityError(f"{report.NAME}: says that no key signed it", code="signer_kind_mismatch")
+    endorsements = collateral or _NONE
+    if response.table is not None:
+        endorsements = endorsements.over(
+            Endorsements.from_table(response.table, vlek=kind is SigningKey.VLEK)
+        )
+    if endorsements.vek is None:
+        raise _no_key(report, kind)
+    vek = chain.verify_vek(endorsements, kind, context)  # 3 to 6
+    _check_processor(report, vek)  # 6
+    chain.check_time(vek.authority, now, vek.certificate)  # 7
+    crl = chain.check_crl(endorsements.crl, vek.authority, context, now)  # 8
+    signatures.check_raw(  # 9
+        report.signature,
+        response.signed,
+        vek.certificate.spki,
+        Scheme.ES384,
+        report.NAME,
+        context=context,
+        code="sig_report",
+    )
+    _check_tcb(report, vek)  # 10
+    _check_chip(report, vek)  # 11
+    decoded = Decoded(policy, PlatformInfo.parse(report.platform_info), flags.author_key, flags.mask_chip_key)
+    vendor = vendor_claims(report, decoded, vek, crl)  # 12
+    return mint(claims(report, vendor, vek, crl, now))
+
+
+def _check_asker(report: Report) -> None:
+    """A host may put any report data into a report that it asks for itself."""
+    if report.vmpl == HOST_VMPL:
+        raise AuthenticityError(f"{report.NAME}.vmpl: want a guest's, got the host's own report", code="vmpl")
+    if report.vmpl > _LOWEST_VMPL:
+        raise AuthenticityError(f"{report.NAME}.vmpl: want 0..{_LOWEST_VMPL}, got {report.vmpl}", code="vmpl")
+
+
+def _check_processor(report: Report, vek: Vek) -> None:
+    cpuid = report.cpuid
+    if cpuid is None:
+        return
+    found = product_of(cpuid)
+    if found is not vek.authority.product:
+        raise AuthenticityError(
+            f"{report.NAME}.cpuid: want a {vek.authority.product}, "
+            f"got family {cpuid.family:#x} model {cpuid.model:#x}",
+            code="product_mismatch",
+        )
+
+
+def _check_tcb(report: Report, vek: Vek) -> None:
+    reported = TcbVersion.parse(report.reported_tcb, vek.authority.product, "reported_tcb")
+    if reported != vek.tcb:
+        raise AuthenticityError(
+            f"{LEAF[vek.authority.kind]}: want TCB {reported}, got {vek.tcb}",
+            hint="fetch the certificate for the report's reported_tcb",
+            code="tcb_cert_mismatch",
+        )
+
+
+def _check_chip(report: Report, vek: Vek) -> None:
+    hw_id = vek.extensions.hw_id
+    if hw_id is None or not any(report.chip_id):
+        return
+    want = report.chip_id[:TURIN_ID_SIZE] if vek.authority.product.has_fmc else report.chip_id
+    if hw_id != want or any(report.chip_id[len(hw_id) :]):
+        raise AuthenticityError(
+            f"{LEAF[vek.authority.kind]}: want chip {want.hex()[:16]}.., got {hw_id.hex()[:16]}..",
+            code="chip_id_mismatch",
+        )
+
+
+def _no_key(report: Report, kind: SigningKey) -> UnavailableError:
+    product = None if report.cpuid is None else product_of(report.cpuid)
+    if kind is SigningKey.VLEK:
+        hint = "the cloud hands the VLEK out beside the report: in its certificate table, or by its service"
+    elif product is None or not any(report.chip_id):
+        hint = f"kluis collateral fetch REPORT; AMD's service is {kds.HOST}/vcek/v1/PRODUCT/CHIP_ID"
+    else:
+        tcb = TcbVersion.parse(report.reported_tcb, product, "reported_tcb")
+        hint = f"kluis collateral fetch REPORT; it is {kds.HOST}{kds.vcek(product, report.chip_id, tcb)}"
+    return UnavailableError(
+        f"{report.NAME}: no {kind.name} certificate given", hint=hint, code="collateral_missing"
+    )
