@@ -440,7 +440,8 @@ def test_held_collateral_needs_its_anchor(forge: Forge) -> None:
     with pytest.raises(AuthenticityError) as caught:
         forge.verify(collateral=forge.held(), anchors=TrustAnchors.shipped())
     name = next(iter(forge.anchors)).name
-    assert str(caught.value) == f"collateral: want root Intel SGX Root CA, got {name}"
+    shipped = " or ".join(anchor.name for anchor in TrustAnchors.shipped())
+    assert str(caught.value) == f"collateral: want root {shipped}, got {name}"
 
 
 def test_held_collateral_is_judged_at_each_use(forge: Forge) -> None:

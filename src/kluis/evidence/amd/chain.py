@@ -144,8 +144,8 @@ def check_crl(data: bytes | None, authority: Authority, context: Context, now: d
         )
         context.memory.put(_HELD_CRL, key, crl)
     links.in_time(what, crl.this_update, crl.next_update, now, kind="crl")
-    links.not_revoked(authority.ca, crl, CA[authority.kind])
-    links.not_revoked(authority.root, crl, ROOT)
+    links.not_revoked(authority.ca, crl, CA[authority.kind], code="cert_revoked")
+    links.not_revoked(authority.root, crl, ROOT, code="cert_revoked")
     return crl
 
 
