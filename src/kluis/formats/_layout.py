@@ -1,6 +1,6 @@
 """Fixed structures declared as the vendor's table: offset, size, name.
 
-One table gives the reader, the writer and two checks: no two fields overlap, and bytes that no
+Integers are little-endian unless the table says ``order="big"``. One table gives the reader, the writer and two checks: no two fields overlap, and bytes that no
 field claims are zero. Each table is compiled into one ``struct.Struct`` when its class is made.
 """
 
@@ -10,16 +10,17 @@ import dataclasses
 import operator
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final, Self, TypeVar, cast, dataclass_transform, overload
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, cast, dataclass_transform, overload
 
 from kluis.errors import FormatError, UsageError
 
 T = TypeVar("T")
+Order = Literal["little", "big"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Integer:
-    """A little-endian unsigned integer of 1, 2, 4 or 8 bytes."""
+    """An unsigned integer of 1, 2, 4 or 8 bytes, in the byte order of its table."""
 
     size: int
     code: str
@@ -76,7 +77,7 @@ class Struct:
         out = bytearray(self.SIZE)
         for name, field in self._table.items:
             value = getattr(self, name)
-            raw = _raw(self.NAME, name, field, value)
+            raw = _raw(self.NAME, name, field, value, self._table.order)
             out[field.offset : field.offset + field.size] = raw
         return bytes(out)
 
@@ -100,6 +101,7 @@ class _Table:
     zeros: tuple[bytes, ...]
     spans: tuple[tuple[int, int], ...]
     nested: tuple[tuple[int, type[Struct], int], ...]
+    order: Order
 
 
 @overload
@@ -116,8 +118,13 @@ def at(offset: int, kind: Integer | int | type[Struct]) -> Any:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(at,))
-def layout(name: str, size: int) -> Callable[[type[S]], type[S]]:
+def layout(name: str, size: int, *, order: Order = "little") -> Callable[[type[S]], type[S]]:
     """Make a class whose fields are ``at(...)`` places the structure ``name`` of ``size`` bytes.
+
+    Args:
+        name: for messages.
+        size: bytes.
+        order: of the bytes of each integer.
 
     Raises:
         TypeError: when the class is made, if two fields overlap or one passes the end.
@@ -133,17 +140,17 @@ def layout(name: str, size: int) -> Callable[[type[S]], type[S]]:
         for key in own:
             delattr(cls, key)
         made = dataclasses.dataclass(frozen=True, slots=True)(cls)
-        made.NAME, made.SIZE, made._table = name, size, _compile(name, size, fields)
+        made.NAME, made.SIZE, made._table = name, size, _compile(name, size, fields, order)
         return made
 
     return compile_class
 
 
-def _compile(name: str, size: int, fields: dict[str, _Field]) -> _Table:
-    order = sorted(fields, key=lambda key: fields[key].offset)
-    code, places, spans, position = "<", {}, [], 0
+def _compile(name: str, size: int, fields: dict[str, _Field], order: Order) -> _Table:
+    by_offset = sorted(fields, key=lambda key: fields[key].offset)
+    code, places, spans, position = "<" if order == "little" else ">", {}, [], 0
     slot = 0
-    for key in [*order, None]:
+    for key in [*by_offset, None]:
         start = size if key is None else fields[key].offset
         if start < position or start > size:
             raise TypeError(f"{name}.{key or 'end'}: overlaps the field before it, or passes the end")
@@ -171,6 +178,7 @@ def _compile(name: str, size: int, fields: dict[str, _Field]) -> _Table:
             for index, field in enumerate(fields.values())
             if isinstance(field.kind, type)
         ),
+        order=order,
     )
 
 
@@ -205,11 +213,11 @@ def _not_zero(name: str, table: _Table, data: bytes, base: int) -> FormatError:
     )
 
 
-def _raw(name: str, key: str, field: _Field, value: Any) -> bytes:
+def _raw(name: str, key: str, field: _Field, value: Any, order: Order) -> bytes:
     if isinstance(field.kind, Integer):
         if not 0 <= value < 1 << 8 * field.size:
             raise UsageError(f"{name}.{key}: want {field.size} unsigned bytes, got {value}")
-        return cast("int", value).to_bytes(field.size, "little")
+        return cast("int", value).to_bytes(field.size, order)
     raw = value.encode() if isinstance(field.kind, type) else bytes(value)
     if len(raw) != field.size:
         raise UsageError(f"{name}.{key}: want {field.size} bytes, got {len(raw)}")

@@ -1,0 +1,59 @@
+"""TPM algorithm identifiers: the hashes of PCR banks, and the kinds of keys and signatures.
+
+Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPM_ALG_ID".
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from kluis.errors import UnsupportedError
+
+
+class HashId(enum.IntEnum):
+    """A hash algorithm, as banks, digests and signatures name it."""
+
+    SHA1 = 0x0004
+    SHA256 = 0x000B
+    SHA384 = 0x000C
+    SHA512 = 0x000D
+    SM3 = 0x0012
+
+    @property
+    def size(self) -> int:
+        """Of a digest, in bytes."""
+        return SIZES[self]
+
+    @property
+    def label(self) -> str:
+        """How ``hashlib`` and people call it: ``sha256``."""
+        return self.name.lower()
+
+
+SIZES: Final[Mapping[int, int]] = MappingProxyType(
+    {HashId.SHA1: 20, HashId.SHA256: 32, HashId.SHA384: 48, HashId.SHA512: 64, HashId.SM3: 32}
+)
+LABELS: Final[Mapping[str, HashId]] = MappingProxyType({hash_id.label: hash_id for hash_id in HashId})
+
+RSA: Final = 0x0001
+ECC: Final = 0x0023
+NULL: Final = 0x0010
+RSASSA: Final = 0x0014
+RSAPSS: Final = 0x0016
+ECDSA: Final = 0x0018
+
+
+def hash_id(value: int, what: str) -> HashId:
+    """The hash algorithm of this identifier.
+
+    Raises:
+        UnsupportedError: none that is known.
+    """
+    if value not in SIZES:
+        raise UnsupportedError(
+            f"{what}: hash {value:#06x}; supported: {[f'{known:#06x}' for known in SIZES]}", code="bad_type"
+        )
+    return HashId(value)

@@ -1,0 +1,163 @@
+"""What a TPM signs when it quotes PCRs, TPMS_ATTEST: bytes to fields and back. Nothing here is verified.
+
+Other attestations (certified keys, time, audits) are refused by their type. Big-endian.
+
+Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_QUOTE_INFO",
+"TPML_PCR_SELECTION", "TPMS_CLOCK_INFO".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._layout import U8, U32, U64, Struct, at, layout
+from kluis.formats._reader import Reader
+from kluis.formats.tpm.algorithm import HashId, hash_id
+
+WHAT: Final = "TPM quote"
+MAX_SIZE: Final = 1024
+GENERATED: Final = 0xFF544347
+QUOTE: Final = 0x8018
+# A bank a selection, and a TPM has few: work before the signature is known must be small.
+MAX_BANKS: Final = 16
+MAX_SELECT: Final = 4
+_CLOCK_SIZE: Final = 25
+
+
+@layout("TPM clock", _CLOCK_SIZE, order="big")
+class Clock(Struct):
+    """TPMS_CLOCK_INFO and the firmware's version: 25 bytes.
+
+    ``milliseconds`` counts while the TPM is powered; ``reset_count`` and ``restart_count`` say whether
+    it was since reset or resumed; ``safe`` is 1 where no lower ``milliseconds`` was ever given.
+    """
+
+    milliseconds: int = at(0, U64)
+    reset_count: int = at(8, U32)
+    restart_count: int = at(12, U32)
+    safe: int = at(16, U8)
+    firmware_version: int = at(17, U64)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selection:
+    """PCRs of one bank.
+
+    Attributes:
+        bank: the hash of the bank.
+        bitmap: 1 to 4 bytes; the lowest bit of the first is PCR 0.
+    """
+
+    bank: HashId
+    bitmap: bytes
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The selected PCRs, ascending."""
+        bits = int.from_bytes(self.bitmap, "little")
+        return tuple(index for index in range(8 * len(self.bitmap)) if bits >> index & 1)
+
+    @classmethod
+    def of(cls, bank: HashId, *indices: int) -> Selection:
+        """Select ``indices``, each 0..23, in the 3 bytes that TPMs write."""
+        return cls(bank, sum(1 << index for index in set(indices)).to_bytes(3, "little"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A quote, taken apart.
+
+    Attributes:
+        qualified_signer: the key's qualified name, at most 66 bytes.
+        extra_data: what the verifier asked to have signed, at most 66 bytes; empty where it asked nothing.
+        clock: when, and under which firmware.
+        selections: which PCRs, in the order in which their values are hashed; no bank twice.
+        pcr_digest: over the values, by the hash of the signature, at most 64 bytes.
+    """
+
+    qualified_signer: bytes
+    extra_data: bytes
+    clock: Clock
+    selections: tuple[Selection, ...]
+    pcr_digest: bytes
+
+    def encode(self) -> bytes:
+        """Write the quote."""
+        out = [
+            GENERATED.to_bytes(4, "big"),
+            QUOTE.to_bytes(2, "big"),
+            sized(self.qualified_signer),
+            sized(self.extra_data),
+            self.clock.encode(),
+            len(self.selections).to_bytes(4, "big"),
+        ]
+        for selection in self.selections:
+            out += [selection.bank.to_bytes(2, "big"), bytes([len(selection.bitmap)]), selection.bitmap]
+        return b"".join([*out, sized(self.pcr_digest)])
+
+
+def parse(data: bytes) -> Quote:
+    """Read one quote; nothing may follow it.
+
+    Args:
+        data: at most 1 KiB.
+
+    Raises:
+        UnsupportedError: another kind of attestation, or an unknown hash.
+        FormatError: not made by a TPM (code ``bad_magic``), or malformed.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    r = Reader(data, WHAT, order="big")
+    magic = r.u32("magic")
+    # A restricted key signs nothing outside that begins with this value, so it shows that the TPM wrote it.
+    if magic != GENERATED:
+        raise FormatError(f"{WHAT}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
+    kind = r.u16("type")
+    if kind != QUOTE:
+        raise UnsupportedError(f"{WHAT}.type at 0x4: want {QUOTE:#x}, got {kind:#x}", code="bad_type")
+    signer = read_sized(r, "qualified_signer", 66)
+    extra = read_sized(r, "extra_data", 66)
+    clock_at = r.position
+    clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=clock_at)
+    if clock.safe > 1:
+        raise FormatError(f"{WHAT}.safe at {clock_at + 16:#x}: want 0 or 1, got {clock.safe}", code="bad_encoding")
+    count = r.u32("selections")
+    if count > MAX_BANKS:
+        raise FormatError(f"{WHAT}: selects {count} banks, must be at most {MAX_BANKS}", code="too_large")
+    selections = tuple(_selection(r) for _ in range(count))
+    banks = [selection.bank for selection in selections]
+    if len(set(banks)) != len(banks):
+        raise FormatError(f"{WHAT}: a bank is selected twice", code="duplicate_key")
+    digest = read_sized(r, "pcr_digest", 64)
+    r.end()
+    return Quote(
+        qualified_signer=signer, extra_data=extra, clock=clock, selections=selections, pcr_digest=digest
+    )
+
+
+def _selection(r: Reader) -> Selection:
+    bank = hash_id(r.u16("bank"), f"{WHAT}.bank")
+    size = r.u8("select_size")
+    if not 1 <= size <= MAX_SELECT:
+        raise FormatError(f"{WHAT}.select_size: want 1..{MAX_SELECT}, got {size}", code="bad_length")
+    return Selection(bank, r.take(size, "bitmap"))
+
+
+def read_sized(r: Reader, field: str, most: int) -> bytes:
+    """Read a TPM2B of at most ``most`` bytes: 2 bytes of size, big-endian, then so many.
+
+    Raises:
+        FormatError: it is longer, or cut short.
+    """
+    size = r.u16(f"{field} size")
+    if size > most:
+        raise FormatError(f"{r.what}.{field}: is {size} bytes, must be at most {most}", code="bad_length")
+    return r.take(size, field)
+
+
+def sized(data: bytes) -> bytes:
+    """Write a TPM2B."""
+    return len(data).to_bytes(2, "big") + data

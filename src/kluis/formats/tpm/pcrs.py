@@ -1,0 +1,157 @@
+"""PCR values beside a quote, in the encodings that tools write. Nothing here is verified.
+
+A quote signs only a digest over the values, so each transport carries them in its own way: JSON by
+bank and index, or the structure that ``tpm2 quote --pcrs`` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats._reader import Reader
+from kluis.formats.tpm.algorithm import LABELS, SIZES, HashId, hash_id
+from kluis.formats.tpm.attest import MAX_BANKS, MAX_SELECT, Selection
+
+Values: TypeAlias = Mapping[HashId, Mapping[int, bytes]]
+
+WHAT: Final = "PCR values"
+PCR_COUNT: Final = 24
+MAX_SIZE: Final = 64 * 1024
+_BY_SIZE: Final = {20: HashId.SHA1, 32: HashId.SHA256, 48: HashId.SHA384, 64: HashId.SHA512}
+_LIST: Final = 8
+_SLOT: Final = 64
+_MAX_LISTS: Final = MAX_BANKS * PCR_COUNT // _LIST
+
+
+def parse(data: bytes) -> Values:
+    """Read PCR values: JSON where the first byte is a brace, else as ``tpm2 quote --pcrs`` writes them.
+
+    Args:
+        data: at most 64 KiB.
+
+    Raises:
+        FormatError: malformed, an index past 23, or a value that is not as long as its bank's hash.
+    """
+    return parse_json(data) if data[:1] == b"{" else parse_tools(data)
+
+
+def parse_json(data: bytes) -> Values:
+    """Read ``{"sha256": {"0": "<hex>", ...}, ...}``; a bank may be named ``"0xb"``.
+
+    One bank alone may be given without its name: then the values' length says which it is.
+
+    Raises:
+        FormatError: as ``parse``.
+    """
+    value = jcs.loads(data, WHAT, max_size=MAX_SIZE, max_depth=3)
+    Members(value, WHAT)
+    assert isinstance(value, dict)  # noqa: S101 - Members has just refused everything else
+    if value and all(isinstance(item, str) for item in value.values()):
+        first = Members(value, WHAT).hex(next(iter(value)))
+        if len(first) not in _BY_SIZE:
+            raise FormatError(f"{WHAT}: {len(first)} bytes are no bank's", code="bad_length")
+        bank = _BY_SIZE[len(first)]
+        return {bank: _bank_of(value, bank, WHAT)}
+    found: dict[HashId, dict[int, bytes]] = {}
+    for name, item in value.items():
+        bank = _bank(name)
+        if bank in found:
+            raise FormatError(f"{WHAT}: bank {bank.label} stands twice", code="duplicate_key")
+        found[bank] = _bank_of(item, bank, f"{WHAT}.{bank.label}")
+    return found
+
+
+def dumps(values: Values) -> bytes:
+    """Write values as JSON, in the one canonical form that ``parse`` reads."""
+    return jcs.dumps(
+        {bank.label: {str(i): value.hex() for i, value in held.items()} for bank, held in values.items()}
+    )
+
+
+def parse_tools(data: bytes) -> Values:
+    """Read what ``tpm2 quote --pcrs`` writes: a TPML_PCR_SELECTION, then lists of 8 digests, little-endian.
+
+    The selection has 16 slots of 8 bytes, a list 8 slots of 66; what a count does not reach is zero.
+
+    Spec: tpm2-tools, "tpm2_quote", ``--pcrs_format=serialized``.
+
+    Raises:
+        FormatError: as ``parse``.
+    """
+    r = Reader(data, WHAT)
+    count = r.u32("selections")
+    if count > MAX_BANKS:
+        raise FormatError(f"{WHAT}: selects {count} banks, must be at most {MAX_BANKS}", code="too_large")
+    wanted: list[tuple[HashId, int]] = []
+    for _ in range(count):
+        bank, size = hash_id(r.u16("bank"), f"{WHAT}.bank"), r.u8("select_size")
+        bitmap = r.take(MAX_SELECT, "bitmap")
+        r.zeros(1, "reserved")
+        if size > MAX_SELECT or any(bitmap[size:]):
+            raise FormatError(f"{WHAT}.select_size: want 0..{MAX_SELECT}, got {size}", code="bad_length")
+        wanted += [(bank, index) for index in Selection(bank, bitmap).indices]
+    r.zeros(8 * (MAX_BANKS - count), "reserved")
+    digests: list[bytes] = []
+    lists = r.u32("lists")
+    if lists > _MAX_LISTS:
+        raise FormatError(f"{WHAT}: {lists} lists, must be at most {_MAX_LISTS}", code="too_large")
+    for _ in range(lists):
+        digests += _list(r)
+    r.end()
+    if len(digests) != len(wanted):
+        raise FormatError(f"{WHAT}: want {len(wanted)} values, got {len(digests)}", code="bad_length")
+    found: dict[HashId, dict[int, bytes]] = {}
+    for (bank, index), digest in zip(wanted, digests, strict=True):
+        if index in found.setdefault(bank, {}):
+            raise FormatError(f"{WHAT}: PCR {index} of {bank.label} stands twice", code="duplicate_key")
+        found[bank][index] = _value(digest, bank, index, f"{WHAT}.{bank.label}")
+    return found
+
+
+def _list(r: Reader) -> list[bytes]:
+    count = r.u32("digests")
+    if count > _LIST:
+        raise FormatError(f"{WHAT}: a list of {count} digests, must be at most {_LIST}", code="too_large")
+    found = []
+    for slot in range(_LIST):
+        size = r.u16("digest size")
+        if size > _SLOT or (slot >= count and size):
+            raise FormatError(f"{WHAT}: a digest of {size} bytes stands in slot {slot}", code="bad_length")
+        value = r.take(size, "digest")
+        r.zeros(_SLOT - size, "reserved")
+        if slot < count:
+            found.append(value)
+    return found
+
+
+def _bank(name: str) -> HashId:
+    for bank in HashId:
+        if name in (bank.label, f"{bank:#x}"):
+            return bank
+    raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
+
+
+def _bank_of(value: jcs.Json, bank: HashId, what: str) -> dict[int, bytes]:
+    members = Members(value, what)
+    found = {}
+    for name in value if isinstance(value, dict) else ():
+        if name not in _INDICES:
+            raise FormatError(f"{what}: want indices 0..{PCR_COUNT - 1}, got {name[:32]!a}", code="bad_encoding")
+        index = _INDICES[name]
+        found[index] = _value(members.hex(name), bank, index, what)
+    return found
+
+
+_INDICES: Final = {str(index): index for index in range(PCR_COUNT)}
+
+
+def _value(value: bytes, bank: HashId, index: int, what: str) -> bytes:
+    if index >= PCR_COUNT:
+        raise FormatError(f"{what}: want indices 0..{PCR_COUNT - 1}, got {index}", code="bad_encoding")
+    if len(value) != SIZES[bank]:
+        raise FormatError(f"{what}.{index}: want {SIZES[bank]} bytes, got {len(value)}", code="bad_length")
+    return value

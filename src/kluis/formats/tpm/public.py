@@ -1,0 +1,217 @@
+"""The public area of a TPM key, TPMT_PUBLIC: bytes to fields and back. Nothing here is verified.
+
+Signing keys over RSA and the NIST curves; a key for storage or a symmetric one is refused. Big-endian.
+
+Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_PUBLIC", "TPMA_OBJECT", "TPMS_RSA_PARMS",
+"TPMS_ECC_PARMS".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import der
+from kluis.formats._reader import Reader
+from kluis.formats.tpm.algorithm import ECC, ECDSA, NULL, RSA, RSAPSS, RSASSA, HashId, hash_id
+from kluis.formats.tpm.attest import read_sized, sized
+
+WHAT: Final = "TPM public area"
+MAX_SIZE: Final = 1024
+DEFAULT_EXPONENT: Final = 65537
+# Curve: (size of a coordinate in bytes, object identifier).
+CURVES: Final = {
+    3: (32, "1.2.840.10045.3.1.7"),
+    4: (48, "1.3.132.0.34"),
+    5: (66, "1.3.132.0.35"),
+}
+_RSA_ENCRYPTION: Final = "1.2.840.113549.1.1.1"
+_EC_PUBLIC_KEY: Final = "1.2.840.10045.2.1"
+
+
+class Attribute(enum.IntFlag):
+    """TPMA_OBJECT: what the TPM promises of a key."""
+
+    FIXED_TPM = 1 << 1
+    ST_CLEAR = 1 << 2
+    FIXED_PARENT = 1 << 4
+    SENSITIVE_DATA_ORIGIN = 1 << 5
+    USER_WITH_AUTH = 1 << 6
+    ADMIN_WITH_POLICY = 1 << 7
+    NO_DA = 1 << 10
+    ENCRYPTED_DUPLICATION = 1 << 11
+    RESTRICTED = 1 << 16
+    DECRYPT = 1 << 17
+    SIGN = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RsaPublic:
+    """An RSA key's parameters and modulus.
+
+    Attributes:
+        scheme: the signing scheme it is bound to, or None.
+        hash: of the scheme, or None.
+        bits: of the modulus.
+        exponent: 0 stands for 65537.
+        modulus: big-endian, ``bits / 8`` bytes.
+    """
+
+    scheme: int | None
+    hash: HashId | None
+    bits: int
+    exponent: int
+    modulus: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EcPublic:
+    """An elliptic-curve key's parameters and point.
+
+    Attributes:
+        scheme: the signing scheme it is bound to, or None.
+        hash: of the scheme, or None.
+        curve: 3, 4 or 5: P-256, P-384 or P-521.
+        x: big-endian, as many bytes as the curve's field has.
+        y: likewise.
+    """
+
+    scheme: int | None
+    hash: HashId | None
+    curve: int
+    x: bytes
+    y: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Public:
+    """A signing key's public area.
+
+    Attributes:
+        name_hash: what its name is hashed with.
+        attributes: 32 bits, TPMA_OBJECT.
+        policy: 0 to 64 bytes, the authorization policy's digest.
+        key: parameters and key.
+    """
+
+    name_hash: HashId
+    attributes: int
+    policy: bytes
+    key: RsaPublic | EcPublic
+
+    @property
+    def name(self) -> bytes:
+        """The TPM's own name of the key: 2 bytes of the hash's identifier, then the hash of the area."""
+        return self.name_hash.to_bytes(2, "big") + hashlib.new(self.name_hash.label, self.encode()).digest()
+
+    @property
+    def spki(self) -> bytes:
+        """DER of the SubjectPublicKeyInfo."""
+        key = self.key
+        if isinstance(key, RsaPublic):
+            algorithm = der.element(der.SEQUENCE, der.oid(_RSA_ENCRYPTION), b"\x05\x00")
+            numbers = (int.from_bytes(key.modulus, "big"), key.exponent or DEFAULT_EXPONENT)
+            bits = der.element(der.SEQUENCE, *(der.integer(number) for number in numbers))
+        else:
+            algorithm = der.element(der.SEQUENCE, der.oid(_EC_PUBLIC_KEY), der.oid(CURVES[key.curve][1]))
+            bits = b"\x04" + key.x + key.y
+        return der.element(der.SEQUENCE, algorithm, der.element(0x03, b"\x00", bits))
+
+    def encode(self) -> bytes:
+        """Write the TPMT_PUBLIC."""
+        key = self.key
+        rsa = isinstance(key, RsaPublic)
+        out = [
+            (RSA if rsa else ECC).to_bytes(2, "big"),
+            self.name_hash.to_bytes(2, "big"),
+            self.attributes.to_bytes(4, "big"),
+            sized(self.policy),
+            NULL.to_bytes(2, "big"),
+            (NULL if key.scheme is None else key.scheme).to_bytes(2, "big"),
+            b"" if key.hash is None else key.hash.to_bytes(2, "big"),
+        ]
+        if isinstance(key, RsaPublic):
+            out += [key.bits.to_bytes(2, "big"), key.exponent.to_bytes(4, "big"), sized(key.modulus)]
+        else:
+            out += [key.curve.to_bytes(2, "big"), NULL.to_bytes(2, "big"), sized(key.x), sized(key.y)]
+        return b"".join(out)
+
+
+def parse(data: bytes) -> Public:
+    """Read one TPMT_PUBLIC; nothing may follow it.
+
+    Args:
+        data: at most 1 KiB.
+
+    Raises:
+        UnsupportedError: not a signing key over RSA or a NIST curve, or a name hash that is not known.
+        FormatError: malformed.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    r = Reader(data, WHAT, order="big")
+    kind = r.u16("type")
+    if kind not in (RSA, ECC):
+        raise UnsupportedError(f"{WHAT}.type at 0x0: want {RSA:#x} or {ECC:#x}, got {kind:#x}", code="bad_type")
+    name_hash = hash_id(r.u16("name_hash"), f"{WHAT}.name_hash")
+    if name_hash is HashId.SM3:
+        raise UnsupportedError(f"{WHAT}.name_hash: SM3 is not handled", code="bad_type")
+    attributes = r.u32("attributes")
+    policy = read_sized(r, "policy", 64)
+    _null(r, "symmetric")
+    scheme, hashed = _scheme(r, (RSASSA, RSAPSS) if kind == RSA else (ECDSA,))
+    key = _rsa(r, scheme, hashed) if kind == RSA else _ecc(r, scheme, hashed)
+    r.end()
+    return Public(name_hash=name_hash, attributes=attributes, policy=policy, key=key)
+
+
+def parse_sized(data: bytes) -> Public:
+    """Read one TPM2B_PUBLIC, as TPMs return it: 2 bytes of size, then the area.
+
+    Raises:
+        FormatError: as ``parse``, or a size that is not the area's.
+    """
+    r = Reader(data, "TPM2B_PUBLIC", order="big")
+    area = read_sized(r, "area", MAX_SIZE)
+    r.end()
+    return parse(area)
+
+
+def _null(r: Reader, field: str) -> None:
+    found = r.u16(field)
+    if found != NULL:
+        raise UnsupportedError(f"{WHAT}.{field}: want none ({NULL:#x}), got {found:#x}", code="bad_type")
+
+
+def _scheme(r: Reader, allowed: tuple[int, ...]) -> tuple[int | None, HashId | None]:
+    scheme = r.u16("scheme")
+    if scheme == NULL:
+        return None, None
+    if scheme not in allowed:
+        raise UnsupportedError(
+            f"{WHAT}.scheme: want one of {[f'{s:#x}' for s in allowed]}, got {scheme:#x}", code="bad_type"
+        )
+    return scheme, hash_id(r.u16("scheme_hash"), f"{WHAT}.scheme_hash")
+
+
+def _rsa(r: Reader, scheme: int | None, hashed: HashId | None) -> RsaPublic:
+    bits, exponent = r.u16("key_bits"), r.u32("exponent")
+    modulus = read_sized(r, "modulus", 512)
+    if bits % 8 or len(modulus) != bits // 8 or not bits or not modulus[0] & 0x80:
+        raise FormatError(f"{WHAT}.modulus: is not of {bits} bits", code="bad_length")
+    return RsaPublic(scheme=scheme, hash=hashed, bits=bits, exponent=exponent, modulus=modulus)
+
+
+def _ecc(r: Reader, scheme: int | None, hashed: HashId | None) -> EcPublic:
+    curve = r.u16("curve")
+    if curve not in CURVES:
+        raise UnsupportedError(f"{WHAT}.curve: want one of {sorted(CURVES)}, got {curve}", code="bad_type")
+    _null(r, "kdf")
+    size = CURVES[curve][0]
+    x, y = read_sized(r, "x", size), read_sized(r, "y", size)
+    if len(x) != size or len(y) != size:
+        raise FormatError(f"{WHAT}: want coordinates of {size} bytes, got {len(x)} and {len(y)}", code="bad_length")
+    return EcPublic(scheme=scheme, hash=hashed, curve=curve, x=x, y=y)

@@ -1,0 +1,100 @@
+"""A TPM's signature, TPMT_SIGNATURE: bytes to fields and back. Nothing here is verified.
+
+Some transports carry the RSA bytes alone; that is a function of its own, never a guess.
+
+Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_SIGNATURE", "TPMS_SIGNATURE_RSA",
+"TPMS_SIGNATURE_ECC". Big-endian.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, TypeAlias
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._reader import Reader
+from kluis.formats.tpm.algorithm import ECDSA, RSAPSS, RSASSA, HashId, hash_id
+from kluis.formats.tpm.attest import read_sized, sized
+
+WHAT: Final = "TPM signature"
+MAX_RSA: Final = 512
+MAX_COORDINATE: Final = 66
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RsaSignature:
+    """RSASSA (PKCS #1 v1.5) or RSAPSS.
+
+    Attributes:
+        scheme: ``RSASSA`` or ``RSAPSS``.
+        hash: what was hashed with.
+        value: at most 512 bytes.
+    """
+
+    scheme: int
+    hash: HashId
+    value: bytes
+
+    def encode(self) -> bytes:
+        """Write the TPMT_SIGNATURE."""
+        return self.scheme.to_bytes(2, "big") + self.hash.to_bytes(2, "big") + sized(self.value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EcdsaSignature:
+    """ECDSA.
+
+    Attributes:
+        hash: what was hashed with.
+        r: big-endian, at most 66 bytes; TPMs drop or keep leading zeros.
+        s: likewise.
+    """
+
+    hash: HashId
+    r: bytes
+    s: bytes
+
+    def encode(self) -> bytes:
+        """Write the TPMT_SIGNATURE."""
+        return ECDSA.to_bytes(2, "big") + self.hash.to_bytes(2, "big") + sized(self.r) + sized(self.s)
+
+
+Signature: TypeAlias = RsaSignature | EcdsaSignature
+
+
+def parse(data: bytes) -> Signature:
+    """Read one TPMT_SIGNATURE; nothing may follow it.
+
+    Raises:
+        UnsupportedError: another scheme, or an unknown hash.
+        FormatError: lengths that do not fit.
+    """
+    r = Reader(data, WHAT, order="big")
+    scheme = r.u16("scheme")
+    if scheme not in (RSASSA, RSAPSS, ECDSA):
+        raise UnsupportedError(
+            f"{WHAT}.scheme at 0x0: want one of {[f'{s:#x}' for s in (RSASSA, RSAPSS, ECDSA)]}, got {scheme:#x}",
+            code="bad_type",
+        )
+    hashed = hash_id(r.u16("hash"), f"{WHAT}.hash")
+    found: Signature
+    if scheme == ECDSA:
+        found = EcdsaSignature(hashed, read_sized(r, "r", MAX_COORDINATE), read_sized(r, "s", MAX_COORDINATE))
+    else:
+        found = RsaSignature(scheme, hashed, read_sized(r, "value", MAX_RSA))
+    r.end()
+    return found
+
+
+def raw_rsa(data: bytes) -> RsaSignature:
+    """The signature that Azure's transport carries: the bytes alone of an RSASSA with SHA-256.
+
+    Args:
+        data: 256, 384 or 512 bytes, of keys of 2048, 3072 or 4096 bits.
+
+    Raises:
+        FormatError: another length.
+    """
+    if len(data) not in (256, 384, 512):
+        raise FormatError(f"{WHAT}: raw RSA is {len(data)} bytes, must be 256, 384 or 512", code="bad_length")
+    return RsaSignature(RSASSA, HashId.SHA256, data)
