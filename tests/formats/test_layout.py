@@ -134,3 +134,18 @@ def test_same_bytes_or_refused(data: bytes) -> None:
     except FormatError:
         return
     assert parsed.encode() == data
+
+
+@layout("big", 6, byte_order="big")
+class Big(Struct):
+    """Integers of the other order."""
+
+    word: int = at(0, U32)
+    half: int = at(4, U16)
+
+
+def test_big_endian() -> None:
+    """A table may say that its integers are big-endian."""
+    data = bytes.fromhex("000000010203")
+    assert Big.parse(data) == Big(word=1, half=0x0203)
+    assert Big.parse(data).encode() == data

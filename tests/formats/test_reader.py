@@ -32,3 +32,10 @@ def test_refusals() -> None:
         r.zeros(1, "padding")
     codes = [caught.value.code for caught in (short, full, long, padded)]
     assert codes == ["truncated", "bad_encoding", "trailing_data", "trailing_data"]
+
+
+def test_big_endian() -> None:
+    """A cursor may read integers of the other order; its parts do as well."""
+    r = Reader(bytes(range(1, 20)), "thing", byte_order="big")
+    assert (r.u16("a"), r.u32("b"), r.u64("c")) == (0x0102, 0x03040506, 0x0708090A0B0C0D0E)
+    assert r.sub(2, "part").u16("all") == 0x0F10

@@ -1,7 +1,8 @@
 """Fixed structures declared as the vendor's table: offset, size, name.
 
-Integers are little-endian unless the table says ``order="big"``. One table gives the reader, the writer and two checks: no two fields overlap, and bytes that no
-field claims are zero. Each table is compiled into one ``struct.Struct`` when its class is made.
+Integers are little-endian unless the table says ``byte_order="big"``. One table gives the reader,
+the writer and two checks: no two fields overlap, and bytes that no field claims are zero. Each
+table is compiled into one ``struct.Struct`` when its class is made.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Struct:
         out = bytearray(self.SIZE)
         for name, field in self._table.items:
             value = getattr(self, name)
-            raw = _raw(self.NAME, name, field, value, self._table.order)
+            raw = _raw(self.NAME, name, field, value, self._table.byte_order)
             out[field.offset : field.offset + field.size] = raw
         return bytes(out)
 
@@ -101,7 +102,7 @@ class _Table:
     zeros: tuple[bytes, ...]
     spans: tuple[tuple[int, int], ...]
     nested: tuple[tuple[int, type[Struct], int], ...]
-    order: Order
+    byte_order: Order
 
 
 @overload
@@ -118,13 +119,13 @@ def at(offset: int, kind: Integer | int | type[Struct]) -> Any:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(at,))
-def layout(name: str, size: int, *, order: Order = "little") -> Callable[[type[S]], type[S]]:
+def layout(name: str, size: int, *, byte_order: Order = "little") -> Callable[[type[S]], type[S]]:
     """Make a class whose fields are ``at(...)`` places the structure ``name`` of ``size`` bytes.
 
     Args:
         name: for messages.
         size: bytes.
-        order: of the bytes of each integer.
+        byte_order: of each integer.
 
     Raises:
         TypeError: when the class is made, if two fields overlap or one passes the end.
@@ -140,15 +141,15 @@ def layout(name: str, size: int, *, order: Order = "little") -> Callable[[type[S
         for key in own:
             delattr(cls, key)
         made = dataclasses.dataclass(frozen=True, slots=True)(cls)
-        made.NAME, made.SIZE, made._table = name, size, _compile(name, size, fields, order)
+        made.NAME, made.SIZE, made._table = name, size, _compile(name, size, fields, byte_order)
         return made
 
     return compile_class
 
 
-def _compile(name: str, size: int, fields: dict[str, _Field], order: Order) -> _Table:
+def _compile(name: str, size: int, fields: dict[str, _Field], byte_order: Order) -> _Table:
     by_offset = sorted(fields, key=lambda key: fields[key].offset)
-    code, places, spans, position = "<" if order == "little" else ">", {}, [], 0
+    code, places, spans, position = "<" if byte_order == "little" else ">", {}, [], 0
     slot = 0
     for key in [*by_offset, None]:
         start = size if key is None else fields[key].offset
@@ -178,7 +179,7 @@ def _compile(name: str, size: int, fields: dict[str, _Field], order: Order) -> _
             for index, field in enumerate(fields.values())
             if isinstance(field.kind, type)
         ),
-        order=order,
+        byte_order=byte_order,
     )
 
 
@@ -213,11 +214,11 @@ def _not_zero(name: str, table: _Table, data: bytes, base: int) -> FormatError:
     )
 
 
-def _raw(name: str, key: str, field: _Field, value: Any, order: Order) -> bytes:
+def _raw(name: str, key: str, field: _Field, value: Any, byte_order: Order) -> bytes:
     if isinstance(field.kind, Integer):
         if not 0 <= value < 1 << 8 * field.size:
             raise UsageError(f"{name}.{key}: want {field.size} unsigned bytes, got {value}")
-        return cast("int", value).to_bytes(field.size, order)
+        return cast("int", value).to_bytes(field.size, byte_order)
     raw = value.encode() if isinstance(field.kind, type) else bytes(value)
     if len(raw) != field.size:
         raise UsageError(f"{name}.{key}: want {field.size} bytes, got {len(raw)}")

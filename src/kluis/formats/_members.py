@@ -36,6 +36,14 @@ class Members:
     def __contains__(self, name: str) -> bool:
         return name in self._value
 
+    def entries(self, *, most: int) -> dict[str, Json]:
+        """Every member, at most ``most``, of an object whose names are not fixed."""
+        if len(self._value) > most:
+            raise FormatError(
+                f"{self.what}: has {len(self._value)} members, must be at most {most}", code="too_large"
+            )
+        return dict(self._value)
+
     def only(self, names: Iterable[str]) -> None:
         """Refuse members missing from ``names`` or beyond them."""
         want, got = sorted(names), sorted(self._value)

@@ -14,18 +14,18 @@ class Reader:
         data: the bytes to read.
         what: what they claim to be, for messages.
         base: offset of ``data`` in what the caller reads, for messages.
-        order: of the bytes of each integer.
+        byte_order: of each integer.
     """
 
-    __slots__ = ("_base", "_data", "_order", "_position", "what")
+    __slots__ = ("_base", "_byte_order", "_data", "_position", "what")
 
     def __init__(
-        self, data: bytes, what: str, base: int = 0, *, order: Literal["little", "big"] = "little"
+        self, data: bytes, what: str, base: int = 0, *, byte_order: Literal["little", "big"] = "little"
     ) -> None:
         self._data = data
         self._position = 0
         self._base = base
-        self._order = order
+        self._byte_order = byte_order
         self.what = what
 
     @property
@@ -60,15 +60,15 @@ class Reader:
 
     def u16(self, field: str) -> int:
         """Read an unsigned integer of 2 bytes."""
-        return int.from_bytes(self.take(2, field), self._order)
+        return int.from_bytes(self.take(2, field), self._byte_order)
 
     def u32(self, field: str) -> int:
         """Read an unsigned integer of 4 bytes."""
-        return int.from_bytes(self.take(4, field), self._order)
+        return int.from_bytes(self.take(4, field), self._byte_order)
 
     def u64(self, field: str) -> int:
         """Read an unsigned integer of 8 bytes."""
-        return int.from_bytes(self.take(8, field), self._order)
+        return int.from_bytes(self.take(8, field), self._byte_order)
 
     def zeros(self, size: int, field: str) -> None:
         """Read ``size`` bytes that must all be zero.
@@ -87,7 +87,7 @@ class Reader:
     def sub(self, size: int, field: str) -> Reader:
         """Read ``size`` bytes as a cursor of their own, named after ``field``."""
         start = self._base + self._position
-        return Reader(self.take(size, field), f"{self.what}.{field}", start, order=self._order)
+        return Reader(self.take(size, field), f"{self.what}.{field}", start, byte_order=self._byte_order)
 
     def end(self) -> None:
         """Refuse what is left over.

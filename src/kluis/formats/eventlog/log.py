@@ -138,7 +138,9 @@ def _padded(data: bytes, position: int, least: int) -> bool:
         return True
     if short:
         return False
-    raise FormatError(f"{WHAT} at {position:#x}: padding of {left} bytes is not all alike", code="trailing_data")
+    raise FormatError(
+        f"{WHAT} at {position:#x}: padding of {left} bytes is not all alike", code="trailing_data"
+    )
 
 
 def _declared(data: bytes) -> tuple[tuple[int, int], ...]:
@@ -158,7 +160,9 @@ def _declared(data: bytes) -> tuple[tuple[int, int], ...]:
         if algorithm in found:
             raise FormatError(f"{r.what}: hash {algorithm:#06x} stands twice", code="duplicate_key")
         if size != SIZES.get(algorithm, size) or not 1 <= size <= MAX_DIGEST:
-            raise FormatError(f"{r.what}: hash {algorithm:#06x} has digests of {size} bytes", code="bad_length")
+            raise FormatError(
+                f"{r.what}: hash {algorithm:#06x} has digests of {size} bytes", code="bad_length"
+            )
         found[algorithm] = size
     r.take(r.u8("vendor size"), "vendor")
     r.end()
@@ -184,9 +188,13 @@ def _agile_event(r: Reader, sizes: dict[int, int]) -> Event:
     for _ in range(count):
         algorithm = r.u16("algorithm")
         if algorithm not in sizes:
-            raise FormatError(f"{WHAT} at {offset:#x}: hash {algorithm:#06x} is not declared", code="bad_type")
+            raise FormatError(
+                f"{WHAT} at {offset:#x}: hash {algorithm:#06x} is not declared", code="bad_type"
+            )
         if algorithm in digests:
-            raise FormatError(f"{WHAT} at {offset:#x}: hash {algorithm:#06x} stands twice", code="duplicate_key")
+            raise FormatError(
+                f"{WHAT} at {offset:#x}: hash {algorithm:#06x} stands twice", code="duplicate_key"
+            )
         digests[algorithm] = r.take(sizes[algorithm], "digest")
     data = r.take(r.u32("data size"), "data")
     return _checked(Event(index, kind, tuple(digests.items()), data, offset))

@@ -26,7 +26,7 @@ MAX_SELECT: Final = 4
 _CLOCK_SIZE: Final = 25
 
 
-@layout("TPM clock", _CLOCK_SIZE, order="big")
+@layout("TPM clock", _CLOCK_SIZE, byte_order="big")
 class Clock(Struct):
     """TPMS_CLOCK_INFO and the firmware's version: 25 bytes.
 
@@ -110,7 +110,7 @@ def parse(data: bytes) -> Quote:
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
-    r = Reader(data, WHAT, order="big")
+    r = Reader(data, WHAT, byte_order="big")
     magic = r.u32("magic")
     # A restricted key signs nothing outside that begins with this value, so it shows that the TPM wrote it.
     if magic != GENERATED:
@@ -123,7 +123,9 @@ def parse(data: bytes) -> Quote:
     clock_at = r.position
     clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=clock_at)
     if clock.safe > 1:
-        raise FormatError(f"{WHAT}.safe at {clock_at + 16:#x}: want 0 or 1, got {clock.safe}", code="bad_encoding")
+        raise FormatError(
+            f"{WHAT}.safe at {clock_at + 16:#x}: want 0 or 1, got {clock.safe}", code="bad_encoding"
+        )
     count = r.u32("selections")
     if count > MAX_BANKS:
         raise FormatError(f"{WHAT}: selects {count} banks, must be at most {MAX_BANKS}", code="too_large")

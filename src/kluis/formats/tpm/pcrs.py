@@ -21,6 +21,7 @@ Values: TypeAlias = Mapping[HashId, Mapping[int, bytes]]
 WHAT: Final = "PCR values"
 PCR_COUNT: Final = 24
 MAX_SIZE: Final = 64 * 1024
+_INDICES: Final = {str(index): index for index in range(PCR_COUNT)}
 _BY_SIZE: Final = {20: HashId.SHA1, 32: HashId.SHA256, 48: HashId.SHA384, 64: HashId.SHA512}
 _LIST: Final = 8
 _SLOT: Final = 64
@@ -47,21 +48,19 @@ def parse_json(data: bytes) -> Values:
     Raises:
         FormatError: as ``parse``.
     """
-    value = jcs.loads(data, WHAT, max_size=MAX_SIZE, max_depth=3)
-    Members(value, WHAT)
-    assert isinstance(value, dict)  # noqa: S101 - Members has just refused everything else
-    if value and all(isinstance(item, str) for item in value.values()):
-        first = Members(value, WHAT).hex(next(iter(value)))
-        if len(first) not in _BY_SIZE:
-            raise FormatError(f"{WHAT}: {len(first)} bytes are no bank's", code="bad_length")
-        bank = _BY_SIZE[len(first)]
-        return {bank: _bank_of(value, bank, WHAT)}
+    members = Members(jcs.loads(data, WHAT, max_size=MAX_SIZE, max_depth=3), WHAT)
+    entries = members.entries(most=PCR_COUNT)
+    if entries and all(isinstance(item, str) for item in entries.values()):
+        size = len(members.hex(next(iter(entries))))
+        if size not in _BY_SIZE:
+            raise FormatError(f"{WHAT}: {size} bytes are no bank's", code="bad_length")
+        return {_BY_SIZE[size]: _bank_of(members, _BY_SIZE[size])}
     found: dict[HashId, dict[int, bytes]] = {}
-    for name, item in value.items():
+    for name in entries:
         bank = _bank(name)
         if bank in found:
             raise FormatError(f"{WHAT}: bank {bank.label} stands twice", code="duplicate_key")
-        found[bank] = _bank_of(item, bank, f"{WHAT}.{bank.label}")
+        found[bank] = _bank_of(members.object(name), bank)
     return found
 
 
@@ -108,7 +107,7 @@ def parse_tools(data: bytes) -> Values:
     for (bank, index), digest in zip(wanted, digests, strict=True):
         if index in found.setdefault(bank, {}):
             raise FormatError(f"{WHAT}: PCR {index} of {bank.label} stands twice", code="duplicate_key")
-        found[bank][index] = _value(digest, bank, index, f"{WHAT}.{bank.label}")
+        found[bank][index] = _value(digest, bank, index)
     return found
 
 
@@ -135,23 +134,21 @@ def _bank(name: str) -> HashId:
     raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
 
 
-def _bank_of(value: jcs.Json, bank: HashId, what: str) -> dict[int, bytes]:
-    members = Members(value, what)
+def _bank_of(members: Members, bank: HashId) -> dict[int, bytes]:
     found = {}
-    for name in value if isinstance(value, dict) else ():
+    for name in members.entries(most=PCR_COUNT):
         if name not in _INDICES:
-            raise FormatError(f"{what}: want indices 0..{PCR_COUNT - 1}, got {name[:32]!a}", code="bad_encoding")
-        index = _INDICES[name]
-        found[index] = _value(members.hex(name), bank, index, what)
+            raise FormatError(
+                f"{members.what}: want indices 0..{PCR_COUNT - 1}, got {name[:32]!a}", code="bad_encoding"
+            )
+        found[_INDICES[name]] = _value(members.hex(name), bank, _INDICES[name])
     return found
 
 
-_INDICES: Final = {str(index): index for index in range(PCR_COUNT)}
-
-
-def _value(value: bytes, bank: HashId, index: int, what: str) -> bytes:
+def _value(value: bytes, bank: HashId, index: int) -> bytes:
+    what = f"{WHAT}.{bank.label}.{index}"
     if index >= PCR_COUNT:
-        raise FormatError(f"{what}: want indices 0..{PCR_COUNT - 1}, got {index}", code="bad_encoding")
+        raise FormatError(f"{what}: want indices 0..{PCR_COUNT - 1}", code="bad_encoding")
     if len(value) != SIZES[bank]:
-        raise FormatError(f"{what}.{index}: want {SIZES[bank]} bytes, got {len(value)}", code="bad_length")
+        raise FormatError(f"{what}: want {SIZES[bank]} bytes, got {len(value)}", code="bad_length")
     return value

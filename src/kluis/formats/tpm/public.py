@@ -14,22 +14,15 @@ import hashlib
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der
 from kluis.formats._reader import Reader
 from kluis.formats.tpm.algorithm import ECC, ECDSA, NULL, RSA, RSAPSS, RSASSA, HashId, hash_id
 from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.x509 import KeyKind, PublicKey
 
 WHAT: Final = "TPM public area"
 MAX_SIZE: Final = 1024
 DEFAULT_EXPONENT: Final = 65537
-# Curve: (size of a coordinate in bytes, object identifier).
-CURVES: Final = {
-    3: (32, "1.2.840.10045.3.1.7"),
-    4: (48, "1.3.132.0.34"),
-    5: (66, "1.3.132.0.35"),
-}
-_RSA_ENCRYPTION: Final = "1.2.840.113549.1.1.1"
-_EC_PUBLIC_KEY: Final = "1.2.840.10045.2.1"
+CURVES: Final = {3: KeyKind.P256, 4: KeyKind.P384, 5: KeyKind.P521}
 
 
 class Attribute(enum.IntFlag):
@@ -112,13 +105,8 @@ class Public:
         """DER of the SubjectPublicKeyInfo."""
         key = self.key
         if isinstance(key, RsaPublic):
-            algorithm = der.element(der.SEQUENCE, der.oid(_RSA_ENCRYPTION), b"\x05\x00")
-            numbers = (int.from_bytes(key.modulus, "big"), key.exponent or DEFAULT_EXPONENT)
-            bits = der.element(der.SEQUENCE, *(der.integer(number) for number in numbers))
-        else:
-            algorithm = der.element(der.SEQUENCE, der.oid(_EC_PUBLIC_KEY), der.oid(CURVES[key.curve][1]))
-            bits = b"\x04" + key.x + key.y
-        return der.element(der.SEQUENCE, algorithm, der.element(0x03, b"\x00", bits))
+            return PublicKey.of_rsa(int.from_bytes(key.modulus, "big"), key.exponent or DEFAULT_EXPONENT).spki
+        return PublicKey.of_point(CURVES[key.curve], b"\x04" + key.x + key.y).spki
 
     def encode(self) -> bytes:
         """Write the TPMT_PUBLIC."""
@@ -152,10 +140,12 @@ def parse(data: bytes) -> Public:
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
-    r = Reader(data, WHAT, order="big")
+    r = Reader(data, WHAT, byte_order="big")
     kind = r.u16("type")
     if kind not in (RSA, ECC):
-        raise UnsupportedError(f"{WHAT}.type at 0x0: want {RSA:#x} or {ECC:#x}, got {kind:#x}", code="bad_type")
+        raise UnsupportedError(
+            f"{WHAT}.type at 0x0: want {RSA:#x} or {ECC:#x}, got {kind:#x}", code="bad_type"
+        )
     name_hash = hash_id(r.u16("name_hash"), f"{WHAT}.name_hash")
     if name_hash is HashId.SM3:
         raise UnsupportedError(f"{WHAT}.name_hash: SM3 is not handled", code="bad_type")
@@ -174,7 +164,7 @@ def parse_sized(data: bytes) -> Public:
     Raises:
         FormatError: as ``parse``, or a size that is not the area's.
     """
-    r = Reader(data, "TPM2B_PUBLIC", order="big")
+    r = Reader(data, "TPM2B_PUBLIC", byte_order="big")
     area = read_sized(r, "area", MAX_SIZE)
     r.end()
     return parse(area)
@@ -210,8 +200,10 @@ def _ecc(r: Reader, scheme: int | None, hashed: HashId | None) -> EcPublic:
     if curve not in CURVES:
         raise UnsupportedError(f"{WHAT}.curve: want one of {sorted(CURVES)}, got {curve}", code="bad_type")
     _null(r, "kdf")
-    size = CURVES[curve][0]
+    size = CURVES[curve].size
     x, y = read_sized(r, "x", size), read_sized(r, "y", size)
     if len(x) != size or len(y) != size:
-        raise FormatError(f"{WHAT}: want coordinates of {size} bytes, got {len(x)} and {len(y)}", code="bad_length")
+        raise FormatError(
+            f"{WHAT}: want coordinates of {size} bytes, got {len(x)} and {len(y)}", code="bad_length"
+        )
     return EcPublic(scheme=scheme, hash=hashed, curve=curve, x=x, y=y)

@@ -69,11 +69,11 @@ def parse(data: bytes) -> Signature:
         UnsupportedError: another scheme, or an unknown hash.
         FormatError: lengths that do not fit.
     """
-    r = Reader(data, WHAT, order="big")
+    r = Reader(data, WHAT, byte_order="big")
     scheme = r.u16("scheme")
     if scheme not in (RSASSA, RSAPSS, ECDSA):
         raise UnsupportedError(
-            f"{WHAT}.scheme at 0x0: want one of {[f'{s:#x}' for s in (RSASSA, RSAPSS, ECDSA)]}, got {scheme:#x}",
+            f"{WHAT}.scheme at 0x0: want {RSASSA:#x}, {RSAPSS:#x} or {ECDSA:#x}, got {scheme:#x}",
             code="bad_type",
         )
     hashed = hash_id(r.u16("hash"), f"{WHAT}.hash")

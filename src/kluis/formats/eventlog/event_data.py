@@ -1,0 +1,140 @@
+"""What an event's data holds, by type: bytes to fields and back. Nothing here is verified.
+
+Spec: TCG "PC Client Platform Firmware Profile", "UEFI_VARIABLE_DATA", "UEFI_GPT_DATA",
+"TCG_PCClientTaggedEvent", "StartupLocality". Little-endian.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from kluis.errors import FormatError
+from kluis.formats import guid
+from kluis.formats._reader import Reader
+
+GPT_HEADER: Final = 92
+GPT_ENTRY: Final = 128
+MAX_PARTITIONS: Final = 1024
+STARTUP_LOCALITY: Final = b"StartupLocality\0"
+GLOBAL_VARIABLES: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variable:
+    """A UEFI variable, as measured.
+
+    Attributes:
+        vendor: whose it is, a GUID.
+        name: as UEFI calls it, without a NUL.
+        value: its bytes.
+    """
+
+    vendor: str
+    name: str
+    value: bytes
+
+    def encode(self) -> bytes:
+        """Write UEFI_VARIABLE_DATA."""
+        name = self.name.encode("utf-16-le")
+        sizes = (len(name) // 2).to_bytes(8, "little") + len(self.value).to_bytes(8, "little")
+        return guid.encode(self.vendor) + sizes + name + self.value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tagged:
+    """A tagged event.
+
+    Attributes:
+        tag: 32 bits, its producer's.
+        value: its bytes.
+    """
+
+    tag: int
+    value: bytes
+
+    def encode(self) -> bytes:
+        """Write TCG_PCClientTaggedEvent."""
+        return self.tag.to_bytes(4, "little") + len(self.value).to_bytes(4, "little") + self.value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Partitions:
+    """A partition table.
+
+    Attributes:
+        header: 92 bytes, a GPT header.
+        entries: 128 bytes each, those that are used.
+    """
+
+    header: bytes
+    entries: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Write UEFI_GPT_DATA."""
+        return self.header + len(self.entries).to_bytes(8, "little") + b"".join(self.entries)
+
+
+def parse_variable(data: bytes) -> Variable:
+    """Read UEFI_VARIABLE_DATA; nothing may follow it.
+
+    Raises:
+        FormatError: sizes that do not fit, or a name that is not UTF-16.
+    """
+    r = Reader(data, "UEFI variable")
+    vendor = guid.decode(r.take(guid.SIZE, "vendor"))
+    units, size = r.u64("name size"), r.u64("value size")
+    # Both are 64 bits of an attacker's: each is held against what is left before anything is read.
+    raw = r.take(2 * units, "name")
+    value = r.take(size, "value")
+    r.end()
+    try:
+        return Variable(vendor, raw.decode("utf-16-le"), value)
+    except UnicodeDecodeError:
+        raise FormatError("UEFI variable.name at 0x20: is not UTF-16", code="bad_encoding") from None
+
+
+def parse_tagged(data: bytes) -> Tagged:
+    """Read a TCG_PCClientTaggedEvent; nothing may follow it.
+
+    Raises:
+        FormatError: a size that does not fit.
+    """
+    r = Reader(data, "tagged event")
+    tag = r.u32("tag")
+    value = r.take(r.u32("size"), "value")
+    r.end()
+    return Tagged(tag, value)
+
+
+def parse_partitions(data: bytes) -> Partitions:
+    """Read UEFI_GPT_DATA, at most 1024 partitions; nothing may follow it.
+
+    Raises:
+        FormatError: a count that does not fit.
+    """
+    r = Reader(data, "partition table")
+    header = r.take(GPT_HEADER, "header")
+    count = r.u64("partitions")
+    if count > MAX_PARTITIONS:
+        raise FormatError(f"{r.what}: {count} partitions, must be at most {MAX_PARTITIONS}", code="too_large")
+    entries = tuple(r.take(GPT_ENTRY, "partition") for _ in range(count))
+    r.end()
+    return Partitions(header, entries)
+
+
+def startup_locality(data: bytes) -> int | None:
+    """The locality that an event says started the TPM, 0, 3 or 4; None where it says nothing of it.
+
+    Raises:
+        FormatError: another locality, or another size.
+    """
+    if not data.startswith(STARTUP_LOCALITY):
+        return None
+    r = Reader(data, "startup locality")
+    r.take(len(STARTUP_LOCALITY), "signature")
+    locality = r.u8("locality")
+    r.end()
+    if locality not in (0, 3, 4):
+        raise FormatError(f"startup locality: want 0, 3 or 4, got {locality}", code="bad_encoding")
+    return locality
