@@ -20,12 +20,11 @@ from typing import Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.errors import AuthenticityError, FormatError
+from kluis.formats._library import AESGCM, X25519PrivateKey, X25519PublicKey, generate_x25519, read_x25519
 
 HELLO = b"KLUIS-CHANNEL-1\n"
 HELLO_SIZE = len(HELLO) + 32
@@ -133,7 +132,7 @@ def _parse_hello(data: bytes, who: str) -> X25519PublicKey:
         raise FormatError(
             f"channel handshake: want {HELLO_SIZE} bytes of {who}'s hello, got {len(data)} others"
         )
-    return X25519PublicKey.from_public_bytes(data[len(HELLO) :])
+    return read_x25519(data[len(HELLO) :])
 
 
 class Channel:
@@ -211,7 +210,7 @@ class Offer:
     __slots__ = ("_private", "hello")
 
     def __init__(self) -> None:
-        self._private = X25519PrivateKey.generate()
+        self._private = generate_x25519()
         self.hello = HELLO + self._private.public_key().public_bytes_raw()
 
     def accept(self, answer: bytes) -> Channel:
@@ -245,7 +244,7 @@ class Answer:
             FormatError: it is no hello.
         """
         peer = _parse_hello(hello, "the enclave")
-        private = X25519PrivateKey.generate()
+        private = generate_x25519()
         mine = HELLO + private.public_key().public_bytes_raw()
         try:
             inward, outward = _keys(private, peer, hello + mine)
