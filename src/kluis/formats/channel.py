@@ -16,7 +16,7 @@ big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -24,7 +24,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.errors import AuthenticityError, FormatError
-from kluis.formats._library import AESGCM, X25519PrivateKey, X25519PublicKey, generate_x25519, read_x25519
+from kluis.formats._library import AESGCM, generate_x25519, read_x25519
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
 
 HELLO = b"KLUIS-CHANNEL-1\n"
 HELLO_SIZE = len(HELLO) + 32
