@@ -31,7 +31,8 @@ _START: Final = re.compile(rb'\{"(?:__cmwc_t":"|[A-Za-z0-9_.:/-]{1,64}":\["[a-z0
 _RECORD_START: Final = re.compile(rb'\["[a-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+:;= -]{1,160}","')
 _KEY: Final = re.compile(r'"([^"\\]{1,64})":')
 _TYPE: Final = re.compile(r'"([^"\\]{1,256})"')
-_PART: Final = re.compile(r'\["([^"\\]{1,256})","([A-Za-z0-9_-]*+)"(?:,([1-9][0-9]{0,2}))?\]')
+_PART: Final = re.compile(r'\["([^"\\]{1,256})","')
+_END: Final = re.compile(r'"(?:,([1-9][0-9]{0,2}))?\]')
 _FORMAT: Final = re.compile(r"\[[0-9]")
 
 
@@ -205,13 +206,16 @@ class _Reader:
                 hint="name the media type instead",
                 code="bad_type",
             )
-        found = self.match(_PART, "a part")
-        if not _MEDIA.fullmatch(found[1]):
-            raise self.refuse(f"{found[1][:64]!a} is no media type", start)
-        if found[3] and int(found[3]) > 31:
-            raise self.refuse(f"indicator: want 1..31, got {found[3]}", start)
-        value = b64.decode_url(found[2], f"{self.what} at {found.start(2):#x}")
-        return Part(found[1], value, Indicator(int(found[3])) if found[3] else None)
+        media = self.match(_PART, "a part")[1]
+        if not _MEDIA.fullmatch(media):
+            raise self.refuse(f"{media[:64]!a} is no media type", start)
+        value_start = self.position
+        self.position = max(self.text.find('"', value_start), value_start)
+        value = b64.decode_url(self.text[value_start : self.position], f"{self.what} at {value_start:#x}")
+        number = self.match(_END, "the part's end")[1]
+        if number and int(number) > 31:
+            raise self.refuse(f"indicator: want 1..31, got {number}", start)
+        return Part(media, value, Indicator(int(number)) if number else None)
 
     def match(self, pattern: re.Pattern[str], want: str) -> re.Match[str]:
         found = pattern.match(self.text, self.position)
