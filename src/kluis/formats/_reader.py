@@ -62,6 +62,10 @@ class Reader:
         """Read an unsigned integer of 2 bytes."""
         return int.from_bytes(self.take(2, field), self._byte_order)
 
+    def u24(self, field: str) -> int:
+        """Read a little-endian unsigned integer of 3 bytes."""
+        return int.from_bytes(self.take(3, field), "little")
+
     def u32(self, field: str) -> int:
         """Read an unsigned integer of 4 bytes."""
         return int.from_bytes(self.take(4, field), self._byte_order)
@@ -83,6 +87,33 @@ class Reader:
                     f"{self.what}.{field} at {start + index:#x}: must be zero, found {value:#04x}",
                     code="trailing_data" if field == "padding" else "bad_encoding",
                 )
+
+    def fields(self, field: str, most: int) -> list[tuple[int, bytes]]:
+        """Read all that is left as fields of a type and a size, 2 bytes each, and a value.
+
+        Raises:
+            FormatError: one is cut short, or there are more than ``most``.
+        """
+        data, position, end = self._data, self._position, len(self._data)
+        found: list[tuple[int, bytes]] = []
+        while position < end:
+            start = position + 4
+            after = start + int.from_bytes(data[position + 2 : start], "little")
+            if after > end or start > end:
+                raise FormatError(
+                    f"{self.what}.{field} at {self._base + position:#x}: needs {after - position} bytes, "
+                    f"{end - position} left",
+                    code="truncated",
+                )
+            if len(found) == most:
+                raise FormatError(
+                    f"{self.what}.{field} at {self._base + position:#x}: more than {most} fields",
+                    code="too_large",
+                )
+            found.append((int.from_bytes(data[position : position + 2], "little"), data[start:after]))
+            position = after
+        self._position = end
+        return found
 
     def sub(self, size: int, field: str) -> Reader:
         """Read ``size`` bytes as a cursor of their own, named after ``field``."""

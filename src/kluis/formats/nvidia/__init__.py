@@ -1,0 +1,1 @@
+"""NVIDIA GPU and switch structures, as the device writes them."""

@@ -1,0 +1,177 @@
+"""The fields of NVIDIA's own in a report: versions, board, firmware id, states.
+
+Spec: NVIDIA attestation SDK 2026-05, "opaque data"; the names are those of its field identifiers.
+Integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._reader import Reader
+
+MAX_FIELDS: Final = 64
+FWID_SIZE: Final = 48
+PDI_SIZE: Final = 8
+_HEADER: Final = b"NVDAOD"
+_TEXT: Final = re.compile(rb"[ -~]{1,63}\0*")
+
+
+class Field(enum.IntEnum):
+    """The type of a field; others are kept, and mean nothing here."""
+
+    CERT_ISSUER_NAME = 1
+    CERT_AUTHORITY_KEY_IDENTIFIER = 2
+    DRIVER_VERSION = 3
+    GPU_INFO = 4
+    SKU = 5
+    VBIOS_VERSION = 6
+    MANUFACTURER_ID = 7
+    NVDEC0_STATUS = 11
+    MSRSCNT = 12
+    CPRINFO = 13
+    BOARD_ID = 14
+    CHIP_SKU = 15
+    CHIP_SKU_MOD = 16
+    PROJECT = 17
+    PROJECT_SKU = 18
+    PROJECT_SKU_MOD = 19
+    FWID = 20
+    PROTECTED_PCIE_STATUS = 21
+    SWITCH_PDI = 22
+    FLOORSWEPT_PORTS = 23
+    POSITION_ID = 24
+    LOCK_SWITCH_STATUS = 25
+    SWITCH_GPU_PDIS = 26
+    GPU_LINK_CONN = 32
+    SYS_ENABLE_STATUS = 33
+    OPAQUE_DATA_VERSION = 34
+    CHIP_INFO = 35
+    FEATURE_FLAG = 36
+
+
+class Feature(enum.IntEnum):
+    """How the device is passed through: alone, with others, or with links in the clear."""
+
+    SINGLE_PASS_THROUGH = 0
+    MULTIPLE_PASS_THROUGH = 1
+    PROTECTED_PCIE = 2
+
+
+_ENABLED: Final = {b"\xaa": True, b"\x55": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """Fields in the order they stand in, each type at most once."""
+
+    fields: tuple[tuple[int, bytes], ...]
+
+    @classmethod
+    def read(cls, reader: Reader, measurements: int) -> Self:
+        """Read all that ``reader`` holds.
+
+        Args:
+            reader: over the opaque bytes alone.
+            measurements: how many the report has.
+
+        Raises:
+            FormatError: a field is cut short, stands twice, or has the wrong size.
+            UnsupportedError: the later form that begins with a header.
+        """
+        found = reader.fields("field", MAX_FIELDS)
+        fields = cls(tuple(found))
+        if found and found[0][0] == int.from_bytes(_HEADER[:2], "little"):
+            raise UnsupportedError(f"{reader.what}: the form with a header is not handled", code="bad_version")
+        if len({kind for kind, _ in found}) != len(found):
+            kinds = [kind for kind, _ in found]
+            twice = next(kind for kind in kinds if kinds.count(kind) > 1)
+            raise FormatError(f"{reader.what}: field {twice} stands twice", code="duplicate_key")
+        sizes = {Field.FWID: FWID_SIZE, Field.MSRSCNT: 4 * measurements, Field.NVDEC0_STATUS: 1}
+        for kind, value in found:
+            want = sizes.get(kind)  # type: ignore[call-overload]  # an IntEnum is found by its number
+            if want is not None and len(value) != want:
+                raise FormatError(
+                    f"{reader.what}.{Field(kind).name}: want {want} bytes, got {len(value)}",
+                    code="bad_length",
+                )
+        return fields
+
+    def encode(self) -> bytes:
+        """Write the fields as they were read."""
+        return b"".join(
+            kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value
+            for kind, value in self.fields
+        )
+
+    def get(self, field: Field) -> bytes | None:
+        """The bytes of one field, or None."""
+        for kind, value in self.fields:
+            if kind == field:
+                return value
+        return None
+
+    def text(self, field: Field) -> str | None:
+        """A field that holds printable text, padded with zeros; None where it is absent or empty.
+
+        Raises:
+            FormatError: it holds anything else.
+        """
+        value = self.get(field)
+        if value is None or not value.strip(b"\0"):
+            return None
+        if not _TEXT.fullmatch(value):
+            raise FormatError(f"NVIDIA report.opaque.{field.name}: is no text", code="bad_encoding")
+        return value.rstrip(b"\0").decode()
+
+    @property
+    def vbios_version(self) -> str | None:
+        """Such as ``96.00.A5.00.01``: text, or 8 bytes of which the first four stand reversed."""
+        value = self.get(Field.VBIOS_VERSION)
+        if value is not None and len(value) == 8 and not any(value[5:]):
+            return ".".join(f"{part:02X}" for part in (*value[3::-1], value[4]))
+        return self.text(Field.VBIOS_VERSION)
+
+    @property
+    def feature(self) -> Feature | None:
+        """How the device is passed through; None where the driver does not say.
+
+        Raises:
+            UnsupportedError: by a number not known here.
+        """
+        value = self.get(Field.FEATURE_FLAG)
+        if value is None:
+            return None
+        number = int.from_bytes(value, "little")
+        if len(value) != 2 or number not in set(Feature):
+            raise UnsupportedError(
+                f"NVIDIA report.opaque.FEATURE_FLAG: want 0..2 in 2 bytes, got {value[:8].hex()}",
+                code="bad_version",
+            )
+        return Feature(number)
+
+    @property
+    def protected_pcie(self) -> bool | None:
+        """Whether links run in the clear under protected PCIe; None where it does not say."""
+        value = self.get(Field.PROTECTED_PCIE_STATUS)
+        return None if value is None else _ENABLED.get(value)
+
+    @property
+    def unmeasured(self) -> frozenset[int]:
+        """Numbers of measurements that mean nothing: 35 where the video decoder is disabled."""
+        return frozenset({35}) if self.get(Field.NVDEC0_STATUS) == b"\x55" else frozenset()
+
+    @property
+    def pdis(self) -> tuple[bytes, ...]:
+        """The 8-byte device ids of the switches that a GPU, or the one that a switch, says it has."""
+        value = self.get(Field.SWITCH_PDI) or b""
+        if len(value) % PDI_SIZE:
+            raise FormatError(
+                f"NVIDIA report.opaque.SWITCH_PDI: want a multiple of {PDI_SIZE} bytes, got {len(value)}",
+                code="bad_length",
+            )
+        return tuple(value[at : at + PDI_SIZE] for at in range(0, len(value), PDI_SIZE))

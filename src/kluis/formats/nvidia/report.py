@@ -1,0 +1,164 @@
+"""NVIDIA attestation report: an SPDM request for measurements, and the device's signed answer.
+
+Nothing here is verified. The signature is found by the lengths before it, never counted from the end:
+some drivers hand out one zero byte after it.
+
+Spec: DMTF DSP0274 1.1, "GET_MEASUREMENTS request and MEASUREMENTS response messages"; NVIDIA
+attestation SDK 2026-05, "SPDM measurement response". Integers are little-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Self
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._reader import Reader
+from kluis.formats.nvidia.opaque import Opaque
+
+WHAT: Final = "NVIDIA report"
+MAX_SIZE: Final = 32 << 10
+NONCE_SIZE: Final = 32
+SIGNATURE_SIZE: Final = 96
+DIGEST_SIZE: Final = 48
+REQUEST_SIZE: Final = 37
+
+_REQUEST: Final = bytes.fromhex("11e001ff")  # version 1.1, GET_MEASUREMENTS, signed, every measurement
+_RESPONSE: Final = bytes.fromhex("1160")  # version 1.1, MEASUREMENTS
+_START: Final = REQUEST_SIZE + 8
+_BLOCK: Final = 55
+# Of each block: specification 1 (DMTF), size 51; then a type, and size 48.
+_SAME: Final = ((1, 1), (2, 51), (3, 0), (5, DIGEST_SIZE), (6, 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One request and the answer to it.
+
+    Attributes:
+        nonce: 32 bytes that the requester chose.
+        slot: 0..7, which of the device's certificate chains signs.
+        types: one byte a measurement: what it measures, by DMTF's numbers.
+        digests: 48 bytes a measurement; the first is measurement 1.
+        device_nonce: 32 bytes that the device chose.
+        opaque: the maker's own fields.
+        signature: 96 bytes r and s, big-endian, over all before it.
+        trailing: bytes after the signature: none, or one zero byte.
+    """
+
+    nonce: bytes
+    slot: int
+    types: bytes
+    digests: tuple[bytes, ...]
+    device_nonce: bytes
+    opaque: Opaque
+    signature: bytes
+    trailing: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read one report, at most 32 KiB.
+
+        Raises:
+            FormatError: malformed.
+            UnsupportedError: another SPDM version or message, or measurements that are no SHA-384 digests.
+        """
+        if len(data) > MAX_SIZE:
+            raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+        reader = Reader(data, WHAT)
+        _expect(reader, _REQUEST, "request")
+        nonce = reader.take(NONCE_SIZE, "nonce")
+        slot = reader.u8("slot")
+        _expect(reader, _RESPONSE, "response")
+        answered = reader.take(2, "parameters")
+        if slot > 7 or answered != bytes((0, slot)):
+            raise FormatError(
+                f"{WHAT}.parameters at 0x27: want 00{slot:02x} for slot {slot} of 0..7, got {answered.hex()}",
+                code="bad_encoding",
+            )
+        count = reader.u8("number_of_blocks")
+        size = reader.u24("record_length")
+        if not count or size != count * _BLOCK:
+            raise UnsupportedError(
+                f"{WHAT}.record_length at 0x2a: want {_BLOCK} bytes for each of {count} measurements, got {size}",
+                code="bad_length",
+            )
+        types, digests = _measurements(reader.take(size, "measurements"), count)
+        device_nonce = reader.take(NONCE_SIZE, "device_nonce")
+        opaque = Opaque.read(reader.sub(reader.u16("opaque_length"), "opaque"), count)
+        signature = reader.take(SIGNATURE_SIZE, "signature")
+        trailing = reader.take(1, "trailing") if reader.left == 1 else b""
+        if trailing.strip(b"\0"):
+            raise FormatError(
+                f"{WHAT} at {reader.position - 1:#x}: must be zero, found {trailing[0]:#04x}",
+                code="trailing_data",
+            )
+        reader.end()
+        return cls(
+            nonce=nonce,
+            slot=slot,
+            types=types,
+            digests=digests,
+            device_nonce=device_nonce,
+            opaque=opaque,
+            signature=signature,
+            trailing=trailing,
+        )
+
+    def signed(self) -> bytes:
+        """The bytes that the device signed: all before the signature."""
+        blocks = (
+            bytes((index, 1, 51, 0, kind, DIGEST_SIZE, 0)) + digest
+            for index, (kind, digest) in enumerate(zip(self.types, self.digests, strict=True), 1)
+        )
+        count, opaque = len(self.digests), self.opaque.encode()
+        return b"".join(
+            (
+                _REQUEST + self.nonce + bytes((self.slot,)) + _RESPONSE + bytes((0, self.slot, count)),
+                (count * _BLOCK).to_bytes(3, "little"),
+                *blocks,
+                self.device_nonce + len(opaque).to_bytes(2, "little") + opaque,
+            )
+        )
+
+    def encode(self) -> bytes:
+        """Write it as it was read."""
+        return self.signed() + self.signature + self.trailing
+
+    def measurements(self) -> Mapping[int, bytes]:
+        """Every measurement, 48 bytes, by its number, which begins at 1."""
+        return MappingProxyType(dict(enumerate(self.digests, 1)))
+
+
+def matches(data: bytes) -> bool:
+    """Whether bytes begin as a report does."""
+    return data[:4] == _REQUEST and data[REQUEST_SIZE : REQUEST_SIZE + 2] == _RESPONSE
+
+
+def _expect(reader: Reader, want: bytes, field: str) -> None:
+    at = reader.position
+    got = reader.take(len(want), field)
+    if got != want:
+        raise UnsupportedError(
+            f"{WHAT}.{field} at {at:#x}: want {want.hex()}, got {got.hex()}", code="bad_version"
+        )
+
+
+def _measurements(record: bytes, count: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """Types and digests of blocks that are all alike, checked a column at a time."""
+    if record[::_BLOCK] != bytes(range(1, count + 1)):
+        raise FormatError(
+            f"{WHAT}.measurements at {_START:#x}: want numbers 1..{count} in order", code="bad_encoding"
+        )
+    for column, want in _SAME:
+        found = record[column::_BLOCK]
+        if found != bytes((want,)) * count:
+            wrong = next(index for index, value in enumerate(found) if value != want)
+            raise UnsupportedError(
+                f"{WHAT}.measurements at {_START + wrong * _BLOCK + column:#x}: "
+                f"want {want:#04x}, as a SHA-384 digest has, got {found[wrong]:#04x}",
+                code="bad_type",
+            )
+    return record[4::_BLOCK], tuple(record[at : at + DIGEST_SIZE] for at in range(7, len(record), _BLOCK))
