@@ -70,6 +70,7 @@ REFUSED = {
     "label with a space": (b'{"a b":["b/c","AA"]}', "bad_encoding"),
     "escape": (b'{"\\u0061":["b/c","AA"]}', "bad_encoding"),
     "spaces": (b'{"a": ["b/c","AA"]}', "bad_encoding"),
+    "type alone": (b'{"__cmwc_t":"tag:a",}', "bad_encoding"),
     "no media type": (b'{"a":["bc","AA"]}', "bad_encoding"),
     "padding": (b'{"a":["b/c","AA=="]}', "bad_encoding"),
     "unused bits": (b'{"a":["b/c","AB"]}', "bad_encoding"),
@@ -116,6 +117,8 @@ def test_record_refused() -> None:
     """A record that stands alone ends where it ends."""
     with pytest.raises(FormatError, match="1 bytes after the end"):
         Part.parse(b'["b/c","AA"]]')
+    with pytest.raises(FormatError, match="want a part with a media type"):
+        Part.parse(b'["b","AA"]')
 
 
 def test_made_wrong() -> None:

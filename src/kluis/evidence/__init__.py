@@ -11,8 +11,10 @@ from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.sgx import SgxClaims
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorClaims
+from kluis.evidence.nvidia.report import NvidiaClaims
 from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.verified import Verified
+from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 
@@ -23,6 +25,8 @@ __all__ = [
     "Collateral",
     "Engine",
     "HeldCollateral",
+    "NvidiaClaims",
+    "NvidiaEndorsements",
     "Platform",
     "ProtectionLevel",
     "SgxClaims",

@@ -73,6 +73,13 @@ SHIPPED: Final[tuple[Shipped, ...]] = (
         ProtectionLevel.HARDWARE_SNP,
         "Turin",
     ),
+    Shipped(
+        "nvidia-device.pem",
+        "a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4",
+        "NVIDIA Device Identity CA",
+        "NVIDIA",
+        ProtectionLevel.HARDWARE_GPU,
+    ),
 )
 
 

@@ -15,11 +15,13 @@ from kluis.evidence.engine import OPENSSL, Engine
 from kluis.evidence.intel import sgx
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
+from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.verified import Verified
+from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 
-Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements
+Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements
 
 
 class MakersVerifier(Protocol):
@@ -51,6 +53,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     # Before SGX: a report's four bytes of version are no quote's version and key type.
     Kind(snp.KIND, snp.matches, (SnpEndorsements,), snp.verify),
     Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),
+    Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
 )
 
 

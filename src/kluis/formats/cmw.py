@@ -22,16 +22,20 @@ from kluis.formats import b64
 MAX_SIZE: Final = 16 << 20
 MAX_PARTS: Final = 32
 OCTETS: Final = "application/octet-stream"
-_TYPE_KEY: Final = "__cmwc_t"
 
-_LABEL: Final = re.compile(r"(?!__cmwc_t\b)[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
-_MEDIA: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+:;= -]{1,160}", re.ASCII)
-_URI: Final = re.compile(r"(?:[a-z][a-z0-9+.-]{0,31}:[!#-\[\]-~]{1,200}|[0-9]{1,10}(?:\.[0-9]{1,10}){1,24})")
+_LABELS: Final = r"(?!__cmwc_t\b)[A-Za-z0-9_.:/-]{1,64}"
+_MEDIAS: Final = r"[a-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+:;= -]{1,160}"
+_URIS: Final = r"(?:[a-z][a-z0-9+.-]{0,31}:[!#-\[\]-~]{1,200}|[0-9]{1,10}(?:\.[0-9]{1,10}){1,24})"
+_LABEL: Final = re.compile(_LABELS, re.ASCII)
+_MEDIA: Final = re.compile(_MEDIAS, re.ASCII)
+_URI: Final = re.compile(_URIS, re.ASCII)
 _START: Final = re.compile(rb'\{"(?:__cmwc_t":"|[A-Za-z0-9_.:/-]{1,64}":\["[a-z0-9!#$&^_.+-]{1,64}/)')
 _RECORD_START: Final = re.compile(rb'\["[a-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+:;= -]{1,160}","')
-_KEY: Final = re.compile(r'"([^"\\]{1,64})":')
-_TYPE: Final = re.compile(r'"([^"\\]{1,256})"')
-_PART: Final = re.compile(r'\["([^"\\]{1,256})","')
+_TYPED: Final = '"__cmwc_t":'
+_URI_TEXT: Final = re.compile(f'"({_URIS})"', re.ASCII)
+_KEY: Final = re.compile(f'"({_LABELS})":', re.ASCII)
+_PART: Final = re.compile(rf'\["({_MEDIAS})","', re.ASCII)
+_MEMBER: Final = re.compile(rf'"({_LABELS})":\["({_MEDIAS})","', re.ASCII)
 _END: Final = re.compile(r'"(?:,([1-9][0-9]{0,2}))?\]')
 _FORMAT: Final = re.compile(r"\[[0-9]")
 
@@ -121,7 +125,7 @@ class Collection:
 
     def encode(self) -> bytes:
         """Write it as compact JSON."""
-        members = [f'"{_TYPE_KEY}":"{self.type}"'.encode()] if self.type is not None else []
+        members = [f'{_TYPED}"{self.type}"'.encode()] if self.type is not None else []
         members += [b'"%s":%s' % (label.encode(), part.encode()) for label, part in self.parts.items()]
         return b"{" + b",".join(members) + b"}"
 
@@ -169,46 +173,58 @@ class _Reader:
         kind: str | None = None
         parts: dict[str, Part] = {}
         self.expect("{")
+        if self.text.startswith(_TYPED, self.position):
+            self.position += len(_TYPED)
+            kind = self.match(_URI_TEXT, "a URI or an object identifier")[1]
+            self.expect(",")
         while True:
             start = self.position
-            label = self.match(_KEY, "a label")[1]
-            if label == _TYPE_KEY and not parts and kind is None:
-                kind = self.match(_TYPE, "text")[1]
-                if not _URI.fullmatch(kind):
-                    raise self.refuse(f"{kind[:64]!a} is neither a URI nor an object identifier", start)
-            elif label in parts:
-                raise self.refuse(f"label {label!a} stands twice", start, "duplicate_key")
-            elif not _LABEL.fullmatch(label):
-                raise self.refuse(f"{label!a} is no label", start)
-            elif len(parts) == MAX_PARTS:
-                raise self.refuse(f"more than {MAX_PARTS} parts", start, "too_large")
-            else:
-                parts[label] = self.part()
+            found = _MEMBER.match(self.text, start)
+            if found is None:
+                raise self.explain()
+            label = found[1]
+            if label in parts:
+                raise self.refuse(f"label {label!a} stands twice", code="duplicate_key")
+            if len(parts) == MAX_PARTS:
+                raise self.refuse(f"more than {MAX_PARTS} parts", code="too_large")
+            self.position = found.end()
+            parts[label] = self.rest(found[2], start)
             if self.text.startswith("}", self.position):
                 break
             self.expect(",")
         self.expect("}")
         self.end()
-        if not parts:
-            raise self.refuse("holds no part", 0)
         return kind, parts
 
     def part(self) -> Part:
-        start = self.position
-        if self.text.startswith("{", start) or self.text.startswith('["#', start):
-            raise UnsupportedError(
-                f"{self.what} at {start:#x}: a collection or a tunnel within one is not handled",
-                code="too_deep",
+        found = _PART.match(self.text, self.position)
+        if found is None:
+            raise self.explain_part()
+        self.position = found.end()
+        return self.rest(found[1], 0)
+
+    def explain(self) -> FormatError:
+        """Why no member stands here."""
+        self.match(_KEY, "a label")
+        return self.explain_part()
+
+    def explain_part(self) -> FormatError:
+        """Why no part stands here."""
+        at = f"{self.what} at {self.position:#x}"
+        if self.text.startswith(("{", '["#'), self.position):
+            return UnsupportedError(
+                f"{at}: a collection or a tunnel within one is not handled", code="too_deep"
             )
-        if _FORMAT.match(self.text, start):
-            raise UnsupportedError(
-                f"{self.what} at {start:#x}: the type is a content format number",
+        if _FORMAT.match(self.text, self.position):
+            return UnsupportedError(
+                f"{at}: the type is a content format number",
                 hint="name the media type instead",
                 code="bad_type",
             )
-        media = self.match(_PART, "a part")[1]
-        if not _MEDIA.fullmatch(media):
-            raise self.refuse(f"{media[:64]!a} is no media type", start)
+        return self.refuse(f"want a part with a media type, got {self.text[self.position :][:24]!a}")
+
+    def rest(self, media: str, start: int) -> Part:
+        """What follows a part's media type."""
         value_start = self.position
         self.position = max(self.text.find('"', value_start), value_start)
         value = b64.decode_url(self.text[value_start : self.position], f"{self.what} at {value_start:#x}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
@@ -17,6 +19,7 @@ from kluis.formats._reader import Reader
 MAX_FIELDS: Final = 64
 FWID_SIZE: Final = 48
 PDI_SIZE: Final = 8
+_WHAT: Final = "NVIDIA report.opaque"
 _HEADER: Final = b"NVDAOD"
 _TEXT: Final = re.compile(rb"[ -~]{1,63}\0*")
 
@@ -67,53 +70,49 @@ _ENABLED: Final = {b"\xaa": True, b"\x55": False}
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Fields in the order they stand in, each type at most once."""
+    """Fields by their types, in the order they stand in."""
 
-    fields: tuple[tuple[int, bytes], ...]
+    fields: Mapping[int, bytes]
 
     @classmethod
-    def read(cls, reader: Reader, measurements: int) -> Self:
-        """Read all that ``reader`` holds.
+    def parse(cls, data: bytes, measurements: int, base: int = 0) -> Self:
+        """Read all fields.
 
         Args:
-            reader: over the opaque bytes alone.
+            data: the opaque bytes alone.
             measurements: how many the report has.
+            base: offset of ``data`` in the report, for messages.
 
         Raises:
             FormatError: a field is cut short, stands twice, or has the wrong size.
             UnsupportedError: the later form that begins with a header.
         """
-        found = reader.fields("field", MAX_FIELDS)
-        fields = cls(tuple(found))
-        if found and found[0][0] == int.from_bytes(_HEADER[:2], "little"):
-            raise UnsupportedError(f"{reader.what}: the form with a header is not handled", code="bad_version")
-        if len({kind for kind, _ in found}) != len(found):
+        if data.startswith(_HEADER):
+            raise UnsupportedError(f"{_WHAT}: the form with a header is not handled", code="bad_version")
+        found = Reader(data, _WHAT, base).fields("field", MAX_FIELDS)
+        fields = dict(found)
+        if len(fields) != len(found):
             kinds = [kind for kind, _ in found]
             twice = next(kind for kind in kinds if kinds.count(kind) > 1)
-            raise FormatError(f"{reader.what}: field {twice} stands twice", code="duplicate_key")
-        sizes = {Field.FWID: FWID_SIZE, Field.MSRSCNT: 4 * measurements, Field.NVDEC0_STATUS: 1}
-        for kind, value in found:
-            want = sizes.get(kind)  # type: ignore[call-overload]  # an IntEnum is found by its number
-            if want is not None and len(value) != want:
+            raise FormatError(f"{_WHAT}: field {twice} stands twice", code="duplicate_key")
+        for kind, want in ((Field.FWID, FWID_SIZE), (Field.MSRSCNT, 4 * measurements)):
+            value = fields.get(kind)
+            if value is not None and len(value) != want:
                 raise FormatError(
-                    f"{reader.what}.{Field(kind).name}: want {want} bytes, got {len(value)}",
-                    code="bad_length",
+                    f"{_WHAT}.{kind.name}: want {want} bytes, got {len(value)}", code="bad_length"
                 )
-        return fields
+        return cls(MappingProxyType(fields))
 
     def encode(self) -> bytes:
         """Write the fields as they were read."""
         return b"".join(
             kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value
-            for kind, value in self.fields
+            for kind, value in self.fields.items()
         )
 
     def get(self, field: Field) -> bytes | None:
         """The bytes of one field, or None."""
-        for kind, value in self.fields:
-            if kind == field:
-                return value
-        return None
+        return self.fields.get(field)
 
     def text(self, field: Field) -> str | None:
         """A field that holds printable text, padded with zeros; None where it is absent or empty.
@@ -125,7 +124,7 @@ class Opaque:
         if value is None or not value.strip(b"\0"):
             return None
         if not _TEXT.fullmatch(value):
-            raise FormatError(f"NVIDIA report.opaque.{field.name}: is no text", code="bad_encoding")
+            raise FormatError(f"{_WHAT}.{field.name}: is no text", code="bad_encoding")
         return value.rstrip(b"\0").decode()
 
     @property
@@ -149,7 +148,7 @@ class Opaque:
         number = int.from_bytes(value, "little")
         if len(value) != 2 or number not in set(Feature):
             raise UnsupportedError(
-                f"NVIDIA report.opaque.FEATURE_FLAG: want 0..2 in 2 bytes, got {value[:8].hex()}",
+                f"{_WHAT}.FEATURE_FLAG: want 0..2 in 2 bytes, got {value[:8].hex()}",
                 code="bad_version",
             )
         return Feature(number)
@@ -161,9 +160,10 @@ class Opaque:
         return None if value is None else _ENABLED.get(value)
 
     @property
-    def unmeasured(self) -> frozenset[int]:
-        """Numbers of measurements that mean nothing: 35 where the video decoder is disabled."""
-        return frozenset({35}) if self.get(Field.NVDEC0_STATUS) == b"\x55" else frozenset()
+    def video_decoder(self) -> bool | None:
+        """Whether the first video decoder is enabled, and so measured; None where it does not say."""
+        value = self.get(Field.NVDEC0_STATUS)
+        return None if value is None else _ENABLED.get(value)
 
     @property
     def pdis(self) -> tuple[bytes, ...]:
@@ -171,7 +171,7 @@ class Opaque:
         value = self.get(Field.SWITCH_PDI) or b""
         if len(value) % PDI_SIZE:
             raise FormatError(
-                f"NVIDIA report.opaque.SWITCH_PDI: want a multiple of {PDI_SIZE} bytes, got {len(value)}",
+                f"{_WHAT}.SWITCH_PDI: want a multiple of {PDI_SIZE} bytes, got {len(value)}",
                 code="bad_length",
             )
         return tuple(value[at : at + PDI_SIZE] for at in range(0, len(value), PDI_SIZE))

@@ -40,8 +40,7 @@ class Report:
     Attributes:
         nonce: 32 bytes that the requester chose.
         slot: 0..7, which of the device's certificate chains signs.
-        types: one byte a measurement: what it measures, by DMTF's numbers.
-        digests: 48 bytes a measurement; the first is measurement 1.
+        record: 55 bytes a measurement block.
         device_nonce: 32 bytes that the device chose.
         opaque: the maker's own fields.
         signature: 96 bytes r and s, big-endian, over all before it.
@@ -50,8 +49,7 @@ class Report:
 
     nonce: bytes
     slot: int
-    types: bytes
-    digests: tuple[bytes, ...]
+    record: bytes
     device_nonce: bytes
     opaque: Opaque
     signature: bytes
@@ -82,12 +80,15 @@ class Report:
         size = reader.u24("record_length")
         if not count or size != count * _BLOCK:
             raise UnsupportedError(
-                f"{WHAT}.record_length at 0x2a: want {_BLOCK} bytes for each of {count} measurements, got {size}",
+                f"{WHAT}.record_length at 0x2a: want {_BLOCK} for each of {count} measurements, got {size}",
                 code="bad_length",
             )
-        types, digests = _measurements(reader.take(size, "measurements"), count)
+        record = reader.take(size, "measurements")
+        _check_blocks(record, count)
         device_nonce = reader.take(NONCE_SIZE, "device_nonce")
-        opaque = Opaque.read(reader.sub(reader.u16("opaque_length"), "opaque"), count)
+        opaque_length = reader.u16("opaque_length")
+        opaque_start = reader.position
+        opaque = Opaque.parse(reader.take(opaque_length, "opaque"), count, opaque_start)
         signature = reader.take(SIGNATURE_SIZE, "signature")
         trailing = reader.take(1, "trailing") if reader.left == 1 else b""
         if trailing.strip(b"\0"):
@@ -99,8 +100,7 @@ class Report:
         return cls(
             nonce=nonce,
             slot=slot,
-            types=types,
-            digests=digests,
+            record=record,
             device_nonce=device_nonce,
             opaque=opaque,
             signature=signature,
@@ -109,17 +109,12 @@ class Report:
 
     def signed(self) -> bytes:
         """The bytes that the device signed: all before the signature."""
-        blocks = (
-            bytes((index, 1, 51, 0, kind, DIGEST_SIZE, 0)) + digest
-            for index, (kind, digest) in enumerate(zip(self.types, self.digests, strict=True), 1)
-        )
-        count, opaque = len(self.digests), self.opaque.encode()
+        count, opaque = len(self.record) // _BLOCK, self.opaque.encode()
         return b"".join(
             (
                 _REQUEST + self.nonce + bytes((self.slot,)) + _RESPONSE + bytes((0, self.slot, count)),
-                (count * _BLOCK).to_bytes(3, "little"),
-                *blocks,
-                self.device_nonce + len(opaque).to_bytes(2, "little") + opaque,
+                len(self.record).to_bytes(3, "little") + self.record + self.device_nonce,
+                len(opaque).to_bytes(2, "little") + opaque,
             )
         )
 
@@ -129,7 +124,9 @@ class Report:
 
     def measurements(self) -> Mapping[int, bytes]:
         """Every measurement, 48 bytes, by its number, which begins at 1."""
-        return MappingProxyType(dict(enumerate(self.digests, 1)))
+        record = self.record
+        places = range(_BLOCK - DIGEST_SIZE, len(record), _BLOCK)
+        return MappingProxyType({n: record[at : at + DIGEST_SIZE] for n, at in enumerate(places, 1)})
 
 
 def matches(data: bytes) -> bool:
@@ -146,8 +143,8 @@ def _expect(reader: Reader, want: bytes, field: str) -> None:
         )
 
 
-def _measurements(record: bytes, count: int) -> tuple[bytes, tuple[bytes, ...]]:
-    """Types and digests of blocks that are all alike, checked a column at a time."""
+def _check_blocks(record: bytes, count: int) -> None:
+    """All blocks are alike but in type and digest: checked a column at a time."""
     if record[::_BLOCK] != bytes(range(1, count + 1)):
         raise FormatError(
             f"{WHAT}.measurements at {_START:#x}: want numbers 1..{count} in order", code="bad_encoding"
@@ -161,4 +158,3 @@ def _measurements(record: bytes, count: int) -> tuple[bytes, tuple[bytes, ...]]:
                 f"want {want:#04x}, as a SHA-384 digest has, got {found[wrong]:#04x}",
                 code="bad_type",
             )
-    return record[4::_BLOCK], tuple(record[at : at + DIGEST_SIZE] for at in range(7, len(record), _BLOCK))

@@ -1,0 +1,1 @@
+"""NVIDIA's GPUs and switches. Their evidence never stands alone: a processor's stands beside it."""

@@ -1,0 +1,144 @@
+"""The certificate chain of one device, from the key that signs reports to NVIDIA's root.
+
+Spec: NVIDIA attestation SDK 2026-05, "device identity chain"; TCG DICE Attestation Architecture 1.1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import itertools
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError, UnsupportedError
+from kluis.evidence import chain as links
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
+from kluis.formats import x509
+from kluis.formats.nvidia import dice, identity
+from kluis.formats.nvidia.dice import Dice
+from kluis.formats.nvidia.identity import Identity
+from kluis.formats.x509 import Certificate, KeyKind, Scheme
+
+WHAT: Final = "NVIDIA certificate chain"
+FEWEST: Final = 3
+MOST: Final = 6
+SCHEMES: Final = (Scheme.ES384,)
+# How each certificate is called in messages.
+_NAMES: Final = tuple(f"{WHAT}[{index}]" for index in range(MOST))
+_MEMORY: Final = "nvidia chain"
+
+
+class Device(enum.StrEnum):
+    """What kind of device a chain is of."""
+
+    GPU = "gpu"
+    SWITCH = "switch"
+
+
+# By how a product line's name begins: Grace Hopper, Grace Blackwell; the switches of NVLink.
+_DEVICES: Final = {"GH": Device.GPU, "GB": Device.GPU, "LS": Device.SWITCH}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A chain whose links have been checked; its times have not.
+
+    Attributes:
+        certificates: the leaf first, the root last.
+        anchor: whose key the root holds.
+        device: what kind of device the leaf is of.
+        identity: which device.
+        dice: what was measured before the leaf's key was made; None where the leaf does not say.
+        end: when the first of them runs out.
+    """
+
+    certificates: tuple[Certificate, ...]
+    anchor: Anchor
+    device: Device
+    identity: Identity
+    dice: Dice | None
+    end: datetime
+
+    @property
+    def leaf(self) -> Certificate:
+        """The certificate of the key that signs reports."""
+        return self.certificates[0]
+
+    def check_time(self, now: datetime) -> datetime:
+        """Refuse a certificate outside its time; gives when the first runs out.
+
+        Raises:
+            FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
+        """
+        for index, certificate in enumerate(self.certificates):
+            links.valid(certificate, _NAMES[index], now)
+        return self.end
+
+
+def check(data: bytes, context: Context) -> Chain:
+    """Check the links of a chain: profile, names, signatures, root. Once for the same bytes.
+
+    Args:
+        data: PEM, 3 to 6 certificates, the leaf first.
+        context: of the verifier.
+
+    Raises:
+        FormatError: malformed.
+        UnsupportedError: of no product line known here.
+        AuthenticityError: a link fails, or the root is not trusted.
+    """
+    held: Chain | None = context.memory.get(_MEMORY, data)
+    if held is None:
+        held = _check(x509.parse_pem(data, WHAT, MOST), context)
+        context.memory.put(_MEMORY, data, held)
+    return held
+
+
+def _check(certificates: tuple[Certificate, ...], context: Context) -> Chain:
+    if len(certificates) < FEWEST:
+        raise AuthenticityError(
+            f"{WHAT}: want {FEWEST} to {MOST} certificates, got {len(certificates)}", code="cert_profile"
+        )
+    anchor = links.match_root(certificates[-1], context, WHAT)
+    if anchor.level not in (ProtectionLevel.HARDWARE_GPU, ProtectionLevel.NONE):
+        raise AuthenticityError(
+            f"{WHAT}: want a root for {ProtectionLevel.HARDWARE_GPU}, got {anchor.name} for {anchor.level}",
+            code="root_untrusted",
+        )
+    for index, certificate in enumerate(certificates):
+        _check_profile(certificate, index)
+    for index, (child, issuer) in enumerate(itertools.pairwise(certificates)):
+        links.issued(child, issuer, _NAMES[index], schemes=SCHEMES, context=context, code="cert_chain")
+    found = identity.read(certificates[0].extensions, _NAMES[0])
+    device = _DEVICES.get(found.product[:2])
+    if device is None:
+        raise UnsupportedError(
+            f"{_NAMES[0]}: want a product line that begins with {' or '.join(_DEVICES)}, got {found.product}",
+            code="bad_version",
+        )
+    return Chain(
+        certificates=certificates,
+        anchor=anchor,
+        device=device,
+        identity=found,
+        dice=dice.read(certificates[0].extensions, _NAMES[0]),
+        end=min(certificate.not_after for certificate in certificates),
+    )
+
+
+def _check_profile(certificate: Certificate, index: int) -> None:
+    usage = certificate.usage
+    if index == 0:
+        fits = not certificate.ca and usage is not None and usage.digital_signature
+    else:
+        below = certificate.path_length is None or index - 1 <= certificate.path_length
+        fits = certificate.ca and usage is not None and usage.key_cert_sign and below
+    if not fits or certificate.public_key.kind is not KeyKind.P384:
+        wanted = "a CA's" if index else "one that signs reports"
+        raise AuthenticityError(
+            f"{_NAMES[index]}: want a P-384 key, {wanted}, got {certificate.common_name!a}'s",
+            code="cert_profile",
+        )

@@ -1,0 +1,199 @@
+"""NVIDIA's answers about its certificates: good, revoked, or on hold.
+
+Spec: RFC 6960, "Signed Response Acceptance Requirements", "Authorized Responders".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.evidence import chain as links
+from kluis.evidence.context import Context
+from kluis.formats import der, x509
+from kluis.formats.x509 import Certificate, Scheme
+
+WHAT: Final = "OCSP response"
+# An answer that does not say until when it holds is believed for this long.
+MAX_AGE: Final = timedelta(days=1)
+_MEMORY: Final = "nvidia ocsp"
+_SIGNING: Final = der.oid("1.3.6.1.5.5.7.3.9")
+_NO_USAGE: Final = der.element(der.SEQUENCE)
+_EXTENDED_USAGE: Final = "2.5.29.37"
+_SCHEMES: Final = {"1.2.840.10045.4.3.3": Scheme.ES384, "1.2.840.10045.4.3.2": Scheme.ES256}
+_MOST_ANSWERS: Final = 8
+_MOST_CERTIFICATES: Final = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a signed response says of one certificate.
+
+    Attributes:
+        index: of the certificate in its chain.
+        good: whether it is neither revoked nor on hold.
+        known: whether the responder knows it.
+        reason: why it is revoked, or empty.
+        start: from when the answer holds.
+        end: until when.
+        responder: the delegate that signed, whose time is to be checked; None where the issuer did.
+    """
+
+    index: int
+    good: bool
+    known: bool
+    reason: str
+    start: datetime
+    end: datetime
+    responder: Certificate | None
+
+
+def check(
+    data: bytes, chain: tuple[Certificate, ...], now: datetime, context: Context
+) -> tuple[int, datetime]:
+    """Check one response, which must be about one certificate of the chain, and say that it is good.
+
+    Args:
+        data: DER.
+        chain: leaf first, checked.
+        now: aware.
+        context: of the verifier.
+
+    Returns:
+        The certificate's place in the chain, and when the answer runs out.
+
+    Raises:
+        FormatError: malformed.
+        AuthenticityError: about another certificate, not signed by its issuer or a delegate, or the
+            certificate is revoked or on hold.
+        FreshnessError: out of its time.
+        UnavailableError: the responder refused, or does not know the certificate.
+    """
+    key = b"".join((data, *(certificate.der for certificate in chain)))
+    answer: Answer | None = context.memory.get(_MEMORY, key)
+    if answer is None:
+        answer = _read(data, chain, context)
+        context.memory.put(_MEMORY, key, answer)
+    links.in_time(WHAT, answer.start, answer.end, now, kind="ocsp")
+    if answer.responder is not None:
+        links.valid(answer.responder, f"{WHAT}.responder", now)
+    if not answer.known:
+        raise UnavailableError(
+            f"{WHAT}: the responder does not know certificate {answer.index}", code="ocsp_unknown"
+        )
+    if not answer.good:
+        name = chain[answer.index].common_name
+        raise AuthenticityError(f"{WHAT}: {name!a} is revoked: {answer.reason}", code="cert_revoked")
+    return answer.index, answer.end
+
+
+def _read(data: bytes, chain: tuple[Certificate, ...], context: Context) -> Answer:
+    try:
+        response = ocsp.load_der_ocsp_response(data)
+        if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise UnavailableError(
+                f"{WHAT}: the responder answered {response.response_status.name.lower()}", code="ocsp_refused"
+            )
+        index, single = _about(response, chain)
+        reason = single.revocation_reason
+        start = single.this_update_utc
+        end = single.next_update_utc or start + MAX_AGE
+        responder = _check_signature(response, chain[index + 1], context)
+        return Answer(
+            index=index,
+            good=single.certificate_status is ocsp.OCSPCertStatus.GOOD,
+            known=single.certificate_status is not ocsp.OCSPCertStatus.UNKNOWN,
+            reason=reason.value if reason else "no reason given",
+            start=start.astimezone(UTC),
+            end=end.astimezone(UTC),
+            responder=responder,
+        )
+    except (ValueError, OverflowError, UnsupportedAlgorithm) as error:
+        raise FormatError(f"{WHAT}: is none: {str(error)[:80]!a}", code="bad_encoding") from None
+
+
+def _about(
+    response: ocsp.OCSPResponse, chain: tuple[Certificate, ...]
+) -> tuple[int, ocsp.OCSPSingleResponse]:
+    """The one answer of the response about a certificate of the chain below its root."""
+    found = []
+    for count, single in enumerate(response.responses):
+        if count == _MOST_ANSWERS:
+            raise FormatError(f"{WHAT}: more than {_MOST_ANSWERS} answers", code="too_large")
+        algorithm = single.hash_algorithm.name
+        found += [
+            (index, single)
+            for index, (certificate, issuer) in enumerate(itertools.pairwise(chain))
+            if certificate.serial == single.serial_number
+            and _hash(algorithm, issuer.subject) == single.issuer_name_hash
+            and _hash(algorithm, issuer.public_key.bits) == single.issuer_key_hash
+        ]
+    if len(found) != 1:
+        raise AuthenticityError(
+            f"{WHAT}: want 1 answer about this chain, got {len(found)}", code="ocsp_mismatch"
+        )
+    return found[0]
+
+
+def _check_signature(
+    response: ocsp.OCSPResponse, issuer: Certificate, context: Context
+) -> Certificate | None:
+    """Who signed: the issuer, or one whom it lets sign answers. Named by the signed bytes."""
+    embedded = response.certificates
+    if len(embedded) > _MOST_CERTIFICATES:
+        raise FormatError(f"{WHAT}: more than {_MOST_CERTIFICATES} certificates", code="too_large")
+    others = [x509.parse(one.public_bytes(Encoding.DER), f"{WHAT}.certificate") for one in embedded]
+    signers = [one for one in (issuer, *others) if _named(response, one)]
+    if not signers:
+        raise AuthenticityError(f"{WHAT}: does not hold its responder's certificate", code="ocsp_issuer")
+    signer = signers[0]
+    if signer.spki != issuer.spki:
+        links.issued(
+            signer,
+            issuer,
+            f"{WHAT}.responder",
+            schemes=(Scheme.ES384,),
+            context=context,
+            code="ocsp_issuer",
+        )
+        if not _may_sign(signer.extensions.get(_EXTENDED_USAGE, _NO_USAGE)):
+            raise AuthenticityError(f"{WHAT}.responder: may not sign answers", code="ocsp_issuer")
+    scheme = _SCHEMES.get(response.signature_algorithm_oid.dotted_string)
+    if scheme is None:
+        raise AuthenticityError(f"{WHAT}: is signed by an algorithm that is not allowed", code="ocsp_sig")
+    key = context.key(signer.spki, scheme, WHAT, code="ocsp_sig")
+    if not key.verify(response.signature, response.tbs_response_bytes):
+        raise AuthenticityError(f"{WHAT}: is not signed by the key it should be", code="ocsp_sig")
+    return None if signer is issuer else signer
+
+
+def _named(response: ocsp.OCSPResponse, certificate: Certificate) -> bool:
+    if response.responder_key_hash is not None:
+        return _hash("sha1", certificate.public_key.bits) == response.responder_key_hash
+    return (
+        response.responder_name is not None and response.responder_name.public_bytes() == certificate.subject
+    )
+
+
+def _may_sign(usages: bytes) -> bool:
+    what = f"{WHAT}.responder.extended key usage"
+    position, end = der.within(usages, 0, len(usages), der.SEQUENCE, what)
+    while position < end:
+        _, stop = der.within(usages, position, end, der.OID, what)
+        if usages[position:stop] == _SIGNING:
+            return True
+        position = stop
+    return False
+
+
+def _hash(algorithm: str, data: bytes) -> bytes:
+    # A certificate's id may use SHA-1: it only says which one is meant, and the answer is signed.
+    return hashlib.new(algorithm, data, usedforsecurity=False).digest()

@@ -1,0 +1,231 @@
+"""NVIDIA reports of GPUs and NVLink switches: is this evidence authentic, and what does it say?
+
+The evidence is a CMW collection of two parts: ``report``, the bytes that the driver gives, and
+``cert_chain``, PEM, leaf first. Which measurements are good is not asked here: they are registers,
+``block1`` and on, that appraisal compares with reference values.
+
+Spec: NVIDIA attestation SDK 2026-05, "local verifier"; DMTF DSP0274 1.1; the steps are numbered
+once, here, and each has a forged case in the tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from kluis.errors import AuthenticityError
+from kluis.evidence import signatures
+from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tee, VendorClaims
+from kluis.evidence.nvidia import device as devices
+from kluis.evidence.nvidia import ocsp
+from kluis.evidence.nvidia.device import Chain, Device
+from kluis.evidence.verified import Verified, mint
+from kluis.formats import cmw
+from kluis.formats.cmw import Collection
+from kluis.formats.nvidia import dice
+from kluis.formats.nvidia.endorsements import NvidiaEndorsements
+from kluis.formats.nvidia.opaque import Feature, Field, Opaque
+from kluis.formats.nvidia.report import Report
+from kluis.formats.x509 import Scheme
+from kluis.hashes import Digest
+
+KIND: Final = "NVIDIA report"
+PARTS: Final = ("report", "cert_chain")
+_MEMORY: Final = "nvidia measurements"
+# Base64url of the first bytes of a request.
+_REPORT: Final = re.compile(rb'"report":\["[^"\\]{1,256}","EeAB_')
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NvidiaClaims(VendorClaims):
+    """What an NVIDIA report and its chain say beside the claims that all TEEs share.
+
+    Attributes:
+        device: a GPU, or a switch.
+        driver_version: of a GPU, such as ``590.12``; None for a switch.
+        vbios_version: such as ``96.00.A5.00.01``.
+        project: the board's project, its SKU and the chip's, as they name the maker's reference
+            values; None where the device does not say.
+        fwid: 48 bytes, SHA-384 of the firmware that owns the signing key; None where neither report
+            nor certificate says.
+        flags: DICE operational flags, 32 bits; None where the certificate has none. Hopper has none:
+            there, tools for developers show in the measurements alone.
+        feature: how the device is passed through; None where the driver does not say.
+        protected_pcie: whether links to other devices run in the clear; None where it does not say.
+        switches: 8-byte ids of the switches that the device is linked with, in the order of links.
+        device_nonce: 32 bytes that the device chose.
+        revocation_checked: whether NVIDIA said that no certificate it issued in the chain is revoked.
+        trailing_bytes: how many bytes stood after the signature: 0 or 1.
+    """
+
+    device: Device
+    driver_version: str | None
+    vbios_version: str
+    project: tuple[str, str, str] | None
+    fwid: bytes | None
+    flags: int | None
+    feature: Feature | None
+    protected_pcie: bool | None
+    switches: tuple[bytes, ...]
+    device_nonce: bytes
+    revocation_checked: bool
+    trailing_bytes: int
+
+
+def matches(data: bytes) -> bool:
+    """Whether ``data`` looks like a collection of a report and its chain."""
+    return cmw.matches(data) and b'"cert_chain":["' in data and _REPORT.search(data) is not None
+
+
+def verify(
+    data: bytes, *, context: Context, collateral: NvidiaEndorsements | None, now: datetime
+) -> Verified[Claims]:
+    """Verify one report of a GPU or a switch.
+
+    1. The evidence is a collection of a report and a chain, and both parse.
+    2. The chain is one leaf that signs, and CAs, all with keys on P-384.
+    3. The root's key is one of the context's anchors, and that anchor is for GPUs.
+    4. Each certificate is issued by the next: name and signature.
+    5. Each certificate is in its time.
+    6. Each OCSP response that is given is about this chain, signed by the issuer or its delegate, in
+       time, and says that the certificate is good: neither revoked nor on hold.
+    7. The leaf's key signed the report: request and answer.
+    8. The firmware id in the report is the one in the leaf.
+    9. A GPU's report says which driver asked, a switch's does not; both say which VBIOS runs.
+
+    The request's nonce is a claim: whoever asked compares it. Nothing binds a GPU to a processor but
+    a nonce that the processor's evidence covers.
+
+    Args:
+        data: the collection.
+        context: the roots that the relying party believes, and more.
+        collateral: NVIDIA's OCSP responses; with None, ``revocation_checked`` is False.
+        now: aware.
+
+    Raises:
+        FormatError: malformed, or of an unsupported kind.
+        AuthenticityError: a step fails.
+        FreshnessError: a certificate or an OCSP response is out of its time.
+        UnavailableError: NVIDIA does not know a certificate.
+    """
+    parts = Collection.parse(data).values(PARTS)  # 1
+    report = Report.parse(parts["report"])
+    chain = devices.check(parts["cert_chain"], context)  # 2, 3, 4
+    until = chain.check_time(now)  # 5
+    checked, until = _revocation(collateral, chain, until, now, context)  # 6
+    signed = parts["report"][: len(parts["report"]) - len(report.signature) - len(report.trailing)]
+    signatures.check_raw(  # 7
+        report.signature,
+        signed,
+        chain.leaf.spki,
+        Scheme.ES384,
+        KIND,
+        context=context,
+        code="sig_report",
+    )
+    fwid = _firmware(report.opaque, chain)  # 8
+    driver, vbios = _versions(report.opaque, chain.device)  # 9
+    return mint(_claims(report, chain, fwid, driver, vbios, checked, until, now, context))
+
+
+def _revocation(
+    collateral: NvidiaEndorsements | None, chain: Chain, until: datetime, now: datetime, context: Context
+) -> tuple[bool, datetime]:
+    if collateral is None:
+        return False, until
+    answered = set()
+    for response in collateral.ocsp:
+        index, end = ocsp.check(response, chain.certificates, now, context)
+        answered.add(index)
+        until = min(until, end)
+    # The leaf is issued by the device itself, and the root by nobody: NVIDIA answers for those between.
+    return answered >= set(range(1, len(chain.certificates) - 1)), until
+
+
+def _firmware(opaque: Opaque, chain: Chain) -> bytes | None:
+    want, got = chain.dice.fwid if chain.dice else None, opaque.get(Field.FWID)
+    if got is not None and got != want:
+        raise AuthenticityError(
+            f"{KIND}.FWID: want {want.hex() if want else 'none'}, got {got.hex()}", code="key_binding"
+        )
+    return want
+
+
+def _versions(opaque: Opaque, device: Device) -> tuple[str | None, str]:
+    driver, vbios = opaque.text(Field.DRIVER_VERSION), opaque.vbios_version
+    if vbios is None or (driver is None) != (device is Device.SWITCH):
+        raise AuthenticityError(
+            f"{KIND}: want the versions of a {device}'s firmware, got driver {driver} and VBIOS {vbios}",
+            code="product_mismatch",
+        )
+    return driver, vbios
+
+
+def _registers(report: Report, context: Context) -> tuple[Digest, Mapping[str, Digest]]:
+    """Every measurement by name, and one digest of them all; made once for the same bytes."""
+    held: tuple[Digest, Mapping[str, Digest]] | None = context.memory.get(_MEMORY, report.record)
+    if held is None:
+        values = report.measurements()
+        blocks = {f"block{number}": Digest("sha384", value) for number, value in values.items()}
+        held = Digest.of("sha384", b"".join(values.values())), MappingProxyType(blocks)
+        context.memory.put(_MEMORY, report.record, held)
+    return held
+
+
+def _claims(
+    report: Report,
+    chain: Chain,
+    fwid: bytes | None,
+    driver: str | None,
+    vbios: str,
+    checked: bool,
+    until: datetime,
+    now: datetime,
+    context: Context,
+) -> Claims:
+    opaque, flags = report.opaque, chain.dice.flags if chain.dice else None
+    debug = bool((flags or 0) & (dice.Flag.DEBUG | dice.Flag.NOT_SECURE))
+    measurement, registers = _registers(report, context)
+    board = [opaque.text(field) for field in (Field.PROJECT, Field.PROJECT_SKU, Field.CHIP_SKU)]
+    project, sku, chip = board
+    return Claims(
+        kind=KIND,
+        tee=Tee.NVIDIA,
+        level=ProtectionLevel.NONE if debug else chain.anchor.level,
+        anchor=chain.anchor.name,
+        debug=debug,
+        measurement=measurement,
+        signer=None,
+        product_id=None,
+        svn=None,
+        config_id=None,
+        family_id=None,
+        registers=registers,
+        report_data=b"",
+        nonce=report.nonce,
+        tcb=NOT_JUDGED,
+        platform=Platform(id=chain.identity.serial, product=chain.identity.product),
+        collateral_issued=None,
+        valid_until=until,
+        verified_at=now,
+        vendor=NvidiaClaims(
+            device=chain.device,
+            driver_version=driver,
+            vbios_version=vbios,
+            project=(project, sku, chip) if project and sku and chip else None,
+            fwid=fwid,
+            flags=flags,
+            feature=opaque.feature,
+            protected_pcie=opaque.protected_pcie,
+            switches=opaque.pdis,
+            device_nonce=report.device_nonce,
+            revocation_checked=checked,
+            trailing_bytes=len(report.trailing),
+        ),
+    )

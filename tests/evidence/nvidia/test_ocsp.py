@@ -1,0 +1,174 @@
+"""OCSP responses: who may answer, about what, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from hypothesis import given
+
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
+from kluis.evidence import NvidiaClaims, NvidiaEndorsements, Verifier
+from kluis.evidence.nvidia import ocsp as answers
+from tests.evidence.nvidia.forge import DAY, NOW, Forge
+from tests.strategies import PROPERTY, mutations
+
+FORGE = Forge()
+ANSWER = FORGE.answer()
+REVOKED = ocsp.OCSPCertStatus.REVOKED
+
+
+def test_issuer_and_delegate(gpu: Forge) -> None:
+    """The issuer may answer, its certificate inside or not; so may its delegate, named either way."""
+    delegate = gpu.responder()
+    for answer in (
+        gpu.answer(),
+        gpu.answer(certificates=(gpu.certificates[2],)),
+        gpu.answer(signer=delegate),
+        gpu.answer(signer=delegate, encoding=ocsp.OCSPResponderEncoding.NAME),
+        gpu.answer(signed_by=hashes.SHA256()),
+    ):
+        assert gpu.verify(ocsp=(answer,)).valid_until == NOW + DAY
+
+
+def test_no_next_update(gpu: Forge) -> None:
+    """An answer that does not say until when it holds is believed for a day."""
+    claims = gpu.verify(ocsp=(gpu.answer(end=None),))
+    assert claims.valid_until == NOW - DAY / 4 + DAY
+    with pytest.raises(FreshnessError):
+        gpu.verify(ocsp=(gpu.answer(start=NOW - DAY - DAY / 24, end=None),))
+
+
+def _many(builder: ocsp.OCSPResponseBuilder) -> ocsp.OCSPResponseBuilder:
+    return builder.certificates([FORGE.certificates[4]] * 5)
+
+
+Case = Callable[[Forge], bytes]
+STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
+    "revoked": (lambda gpu: gpu.answer(status=REVOKED), AuthenticityError, "cert_revoked"),
+    "on hold": (
+        lambda gpu: gpu.answer(status=REVOKED, reason=x509.ReasonFlags.certificate_hold),
+        AuthenticityError,
+        "cert_revoked",
+    ),
+    "unknown": (lambda gpu: gpu.answer(status=ocsp.OCSPCertStatus.UNKNOWN), UnavailableError, "ocsp_unknown"),
+    "refused": (
+        lambda gpu: ocsp.OCSPResponseBuilder.build_unsuccessful(
+            ocsp.OCSPResponseStatus.TRY_LATER
+        ).public_bytes(Encoding.DER),
+        UnavailableError,
+        "ocsp_refused",
+    ),
+    "about another": (
+        lambda gpu: gpu.answer(about=gpu.certificates[3]),
+        AuthenticityError,
+        "ocsp_mismatch",
+    ),
+    "not yet": (lambda gpu: gpu.answer(start=NOW + DAY / 24), FreshnessError, "ocsp_not_yet_valid"),
+    "no more": (lambda gpu: gpu.answer(end=NOW - DAY / 24), FreshnessError, "ocsp_expired"),
+    "another key": (
+        lambda gpu: ANSWER[:-1] + bytes((ANSWER[-1] ^ 1,)),
+        AuthenticityError,
+        "ocsp_sig",
+    ),
+    "an algorithm that is not allowed": (
+        lambda gpu: gpu.answer(signed_by=hashes.SHA512()),
+        AuthenticityError,
+        "ocsp_sig",
+    ),
+    "a delegate that is not inside": (
+        lambda gpu: gpu.answer(signer=gpu.responder(), certificates=(gpu.certificates[4],)),
+        AuthenticityError,
+        "ocsp_issuer",
+    ),
+    "a delegate of another": (
+        lambda gpu: gpu.answer(signer=gpu.responder(signer=gpu.keys[0])),
+        AuthenticityError,
+        "ocsp_issuer",
+    ),
+    "a delegate that may not answer": (
+        lambda gpu: gpu.answer(
+            signer=gpu.responder(
+                extensions=(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]),)
+            )
+        ),
+        AuthenticityError,
+        "ocsp_issuer",
+    ),
+    "a delegate that does not say what it may": (
+        lambda gpu: gpu.answer(signer=gpu.responder(extensions=())),
+        AuthenticityError,
+        "ocsp_issuer",
+    ),
+    "a delegate out of its time": (
+        lambda gpu: gpu.answer(signer=gpu.responder(after=NOW - DAY / 24)),
+        FreshnessError,
+        "cert_expired",
+    ),
+    "too many certificates": (lambda gpu: gpu.answer(change=_many), FormatError, "too_large"),
+    "no response": (lambda gpu: b"\x30\x03\x0a\x01\x00", FormatError, "bad_encoding"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step(step: str) -> None:
+    """Each rule refuses what breaks it alone."""
+    case, error, code = STEPS[step]
+    with pytest.raises(KluisError) as caught:
+        FORGE.verify(ocsp=(case(FORGE),))
+
+    assert (type(caught.value), caught.value.code) == (error, code)
+
+
+def test_hold_is_revoked_by_its_reason(gpu: Forge) -> None:
+    """A certificate on hold is refused as a revoked one is, and the reason is told."""
+    with pytest.raises(AuthenticityError) as caught:
+        gpu.verify(ocsp=(gpu.answer(status=REVOKED, reason=x509.ReasonFlags.certificate_hold),))
+    assert caught.value.message == "OCSP response: 'BROM' is revoked: certificateHold"
+
+
+def test_status_is_judged_anew(gpu: Forge) -> None:
+    """A response that was read before is still judged at every call."""
+    verifier = Verifier(gpu.anchors)
+    good, revoked = (
+        NvidiaEndorsements(ocsp=(gpu.answer(status=s),)) for s in (ocsp.OCSPCertStatus.GOOD, REVOKED)
+    )
+    for _ in range(2):
+        verifier.verify(gpu.evidence(), collateral=good, now=NOW)
+        with pytest.raises(AuthenticityError):
+            verifier.verify(gpu.evidence(), collateral=revoked, now=NOW)
+        with pytest.raises(FreshnessError):
+            verifier.verify(gpu.evidence(), collateral=good, now=NOW + 2 * DAY)
+
+
+def test_too_many_answers(gpu: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is bounded before any signature is checked."""
+    monkeypatch.setattr(answers, "_MOST_ANSWERS", 0)
+    with pytest.raises(FormatError) as caught:
+        gpu.verify(ocsp=(gpu.answer(),))
+    assert caught.value.code == "too_large"
+
+
+def test_key_on_another_curve(gpu: Forge) -> None:
+    """A delegate's key may be on P-256, if its issuer says so."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signs = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
+    certificate = gpu.certificate(1, key=key, ca=False, extensions=(signs,))
+    claims = gpu.verify(ocsp=(gpu.answer(signer=(certificate, key), signed_by=hashes.SHA256()),))
+    assert isinstance(claims.vendor, NvidiaClaims)
+
+
+@PROPERTY
+@given(mutations(ANSWER))
+def test_only_our_errors(data: bytes) -> None:
+    """Only our errors escape a changed response, and no change is believed."""
+    try:
+        FORGE.verify(ocsp=(data,))
+    except KluisError:
+        return
+    assert data[:-110] == ANSWER[:-110]

@@ -1,0 +1,344 @@
+"""NVIDIA reports: the good one passes, and each step has a case that breaks it alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    FreshnessError,
+    KluisError,
+    UnavailableError,
+    UnsupportedError,
+)
+from kluis.evidence import NvidiaClaims, ProtectionLevel, TcbStatus, Tee, TrustAnchors, Verifier, verify
+from kluis.evidence.nvidia import report as nvidia
+from kluis.evidence.nvidia.device import Device
+from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.nvidia.opaque import Feature, Field
+from kluis.hashes import Digest
+from tests.evidence.nvidia.forge import (
+    DAY,
+    FWID,
+    NONCE,
+    NOW,
+    Forge,
+    composite,
+    tcb_info,
+    usage,
+)
+from tests.strategies import PROPERTY, mutations
+
+FORGE = Forge()
+GOOD = FORGE.evidence()
+
+
+def test_claims(gpu: Forge) -> None:
+    """A good report gives its fields as claims; the level is its root's."""
+    claims = gpu.verify()
+    assert (claims.kind, claims.tee, claims.level) == (nvidia.KIND, Tee.NVIDIA, ProtectionLevel.HARDWARE_GPU)
+    assert claims.anchor.startswith("NVIDIA forged root sha256:")
+    assert (claims.nonce, claims.debug, claims.report_data) == (NONCE, False, b"")
+    assert claims.registers["block3"] == Digest("sha384", b"\2" * 48)
+    assert list(claims.registers) == ["block1", "block2", "block3"]
+    assert claims.measurement == Digest.of("sha384", bytes(48) + b"\1" * 48 + b"\2" * 48)
+    assert (claims.platform.product, claims.platform.id.hex()) == ("GH100", "48b02df44660da06")
+    assert claims.tcb.status is TcbStatus.NOT_JUDGED
+    assert claims.valid_until == NOW + 90 * DAY
+    assert claims.vendor == NvidiaClaims(
+        device=Device.GPU,
+        driver_version="590.12",
+        vbios_version="96.00.A5.00.01",
+        project=None,
+        fwid=FWID,
+        flags=None,
+        feature=None,
+        protected_pcie=None,
+        switches=(),
+        device_nonce=bytes(32),
+        revocation_checked=False,
+        trailing_bytes=0,
+    )
+
+
+def test_more_claims(gpu: Forge) -> None:
+    """Board, feature and a byte after the signature are told."""
+    fields = {
+        Field.PROJECT: b"G520\0",
+        Field.PROJECT_SKU: b"0200\0",
+        Field.CHIP_SKU: b"885\0\0",
+        Field.FEATURE_FLAG: b"\1\0",
+    }
+    vendor = gpu.verify(gpu.evidence(gpu.report(fields=fields) + b"\0")).vendor
+    assert isinstance(vendor, NvidiaClaims)
+    assert vendor.project == ("G520", "0200", "885")
+    assert (vendor.feature, vendor.trailing_bytes) == (Feature.MULTIPLE_PASS_THROUGH, 1)
+
+
+def test_switch(gpu: Forge) -> None:
+    """A switch has no driver and no firmware id, and may have one link's id."""
+    leaf = gpu.certificate(0, extensions=(gpu.device_name(b"NVIDIA:LS_10:48B02DAE0092CDDB"), composite()))
+    fields = {Field.DRIVER_VERSION: None, Field.FWID: None, Field.VBIOS_VERSION: b"96.10.55.00.01"}
+    claims = gpu.verify(gpu.evidence(gpu.report(fields=fields), gpu.chain(at0=leaf)))
+    assert isinstance(claims.vendor, NvidiaClaims)
+    assert (claims.vendor.device, claims.vendor.driver_version) == (Device.SWITCH, None)
+    assert (claims.platform.product, claims.vendor.fwid) == ("LS_10", FWID)
+
+
+def test_no_firmware_id_at_all(gpu: Forge) -> None:
+    """Where neither report nor leaf says, the claim is None."""
+    leaf = gpu.certificate(0, extensions=(gpu.device_name(),))
+    claims = gpu.verify(gpu.evidence(gpu.report(fields={Field.FWID: None}), gpu.chain(at0=leaf)))
+    assert isinstance(claims.vendor, NvidiaClaims)
+    assert claims.vendor.fwid is None
+
+
+@pytest.mark.parametrize("flag", [1 << 28, 1 << 30])
+def test_debug(gpu: Forge, flag: int) -> None:
+    """Firmware that its certificate calls debuggable, or not secure, is worth nothing."""
+    leaf = gpu.certificate(0, extensions=(gpu.device_name(), tcb_info(flags=flag)))
+    claims = gpu.verify(gpu.evidence(chain=gpu.chain(at0=leaf)))
+    assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
+
+
+def test_blackwell(gpu: Forge) -> None:
+    """The later extension's flags are told."""
+    leaf = gpu.certificate(0, extensions=(gpu.device_name(b"NVIDIA:GB100:48B02D8C2C985EA1"), tcb_info()))
+    claims = gpu.verify(gpu.evidence(chain=gpu.chain(at0=leaf)))
+    assert isinstance(claims.vendor, NvidiaClaims)
+    assert (claims.vendor.flags, claims.debug) == (0x80000001, False)
+
+
+Case = Callable[[Forge], object]
+LEAF_ONLY = {"report": Part(OCTETS, FORGE.report())}
+MORE = {**Collection.parse(GOOD).parts, "more": Part(OCTETS, b"")}
+
+STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
+    "1: a part more": (lambda gpu: gpu.verify(Collection(MORE).encode()), FormatError, "bad_type"),
+    "1: the report": (lambda gpu: gpu.verify(gpu.evidence(gpu.report()[:-1])), FormatError, "truncated"),
+    "1: the chain": (lambda gpu: gpu.verify(gpu.evidence(chain=b"none")), FormatError, "bad_encoding"),
+    "2: too few": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.pem(0) + gpu.pem(4))),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: too many": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain() + gpu.pem(4) * 2)),
+        FormatError,
+        "too_large",
+    ),
+    "2: a leaf that is a CA": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at0=gpu.certificate(0, ca=True)))),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: a leaf that may not sign": (
+        lambda gpu: gpu.verify(
+            gpu.evidence(chain=gpu.chain(at0=gpu.certificate(0, usage=usage(sign=False))))
+        ),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: a leaf without key usage": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at0=gpu.certificate(0, usage=None)))),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: an issuer that is no CA": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at1=gpu.certificate(1, ca=False)))),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: an issuer that may not issue": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at2=gpu.certificate(2, usage=usage(sign=True))))),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: a path that is too long": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at3=gpu.certificate(3, path_length=1)))),
+        AuthenticityError,
+        "cert_profile",
+    ),
+    "2: another product": (
+        lambda gpu: gpu.verify(
+            gpu.evidence(
+                chain=gpu.chain(
+                    at0=gpu.certificate(0, extensions=(gpu.device_name(b"NVIDIA:XX100:48B02DF44660DA06"),))
+                )
+            )
+        ),
+        UnsupportedError,
+        "bad_version",
+    ),
+    "3: another root": (
+        lambda gpu: verify(gpu.evidence(), anchors=TrustAnchors.shipped(), collateral=None, now=NOW),
+        AuthenticityError,
+        "root_untrusted",
+    ),
+    "3: a root for others": (
+        lambda gpu: verify(
+            gpu.evidence(),
+            anchors=TrustAnchors.from_pem(gpu.pem(4), ProtectionLevel.HARDWARE_NITRO),
+            collateral=None,
+            now=NOW,
+        ),
+        AuthenticityError,
+        "root_untrusted",
+    ),
+    "4: another issuer's name": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at1=gpu.certificate(1, issuer="other")))),
+        AuthenticityError,
+        "cert_chain",
+    ),
+    "4: another issuer's key": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at0=gpu.certificate(0, signer=gpu.keys[2])))),
+        AuthenticityError,
+        "cert_chain",
+    ),
+    "5: not yet": (lambda gpu: gpu.verify(now=NOW - 2 * DAY), FreshnessError, "cert_not_yet_valid"),
+    "5: no more": (lambda gpu: gpu.verify(now=NOW + 91 * DAY), FreshnessError, "cert_expired"),
+    "5: one CA no more": (
+        lambda gpu: gpu.verify(gpu.evidence(chain=gpu.chain(at2=gpu.certificate(2, after=NOW - DAY / 2)))),
+        FreshnessError,
+        "cert_expired",
+    ),
+    "6: no response": (lambda gpu: gpu.verify(ocsp=(b"none",)), FormatError, "bad_encoding"),
+    "7: another key": (
+        lambda gpu: gpu.verify(gpu.evidence(gpu.report(sign_with=gpu.keys[1]))),
+        AuthenticityError,
+        "sig_report",
+    ),
+    "7: another nonce": (
+        lambda gpu: gpu.verify(gpu.evidence(gpu.report().replace(NONCE, bytes(32)))),
+        AuthenticityError,
+        "sig_report",
+    ),
+    "8: other firmware": (
+        lambda gpu: gpu.verify(gpu.evidence(gpu.report(fields={Field.FWID: bytes(48)}))),
+        AuthenticityError,
+        "key_binding",
+    ),
+    "8: firmware that no leaf names": (
+        lambda gpu: gpu.verify(
+            gpu.evidence(chain=gpu.chain(at0=gpu.certificate(0, extensions=(gpu.device_name(),))))
+        ),
+        AuthenticityError,
+        "key_binding",
+    ),
+    "9: a GPU without a driver": (
+        lambda gpu: gpu.verify(gpu.evidence(gpu.report(fields={Field.DRIVER_VERSION: None}))),
+        AuthenticityError,
+        "product_mismatch",
+    ),
+    "9: a switch with a driver": (
+        lambda gpu: gpu.verify(
+            gpu.evidence(
+                chain=gpu.chain(
+                    at0=gpu.certificate(
+                        0, extensions=(gpu.device_name(b"NVIDIA:LS_10:48B02DAE0092CDDB"), composite())
+                    )
+                )
+            )
+        ),
+        AuthenticityError,
+        "product_mismatch",
+    ),
+    "9: no VBIOS": (
+        lambda gpu: gpu.verify(gpu.evidence(gpu.report(fields={Field.VBIOS_VERSION: None}))),
+        AuthenticityError,
+        "product_mismatch",
+    ),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step(gpu: Forge, step: str) -> None:
+    """Each numbered step refuses what breaks it alone."""
+    case, error, code = STEPS[step]
+    with pytest.raises(KluisError) as caught:
+        case(gpu)
+    assert (type(caught.value), caught.value.code) == (error, code)
+
+
+def test_chain_of_p256(gpu: Forge) -> None:
+    """Keys on another curve are refused before any signature is checked."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    leaf = gpu.certificate(0, key=ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(AuthenticityError) as caught:
+        gpu.verify(gpu.evidence(chain=gpu.chain(at0=leaf)))
+    assert caught.value.code == "cert_profile"
+
+
+def test_zero_signature_is_refused_cleanly(gpu: Forge) -> None:
+    """A signature of zeros, or past the order, is a refusal and no crash."""
+    body = gpu.report()[:-96]
+    for signature in (bytes(96), b"\xff" * 96, bytes(95) + b"\1"):
+        with pytest.raises(AuthenticityError) as caught:
+            gpu.verify(gpu.evidence(body + signature))
+        assert caught.value.code == "sig_report"
+
+
+def test_revocation_is_told(gpu: Forge) -> None:
+    """Only when NVIDIA has answered for all that it issued is revocation checked."""
+    every = tuple(gpu.answer(index) for index in (1, 2, 3))
+    for given_, checked in ((every, True), (every[:2], False), ((), False), ((gpu.answer(0), *every), True)):
+        claims = gpu.verify(ocsp=given_)
+        assert isinstance(claims.vendor, NvidiaClaims)
+        assert claims.vendor.revocation_checked is checked
+        assert claims.valid_until == (NOW + DAY if given_ else NOW + 90 * DAY)
+
+
+def test_memory_holds_no_time_and_no_status(gpu: Forge) -> None:
+    """A verifier that has seen a chain still refuses it when it has run out, or is on hold."""
+    verifier = Verifier(gpu.anchors)
+    data = gpu.evidence()
+    for _ in range(2):
+        verifier.verify(data, collateral=None, now=NOW)
+    with pytest.raises(FreshnessError):
+        verifier.verify(data, collateral=None, now=NOW + timedelta(days=91))
+
+
+def test_remembers_successes_only(gpu: Forge) -> None:
+    """A chain that failed is looked at again, and a good report's chain does not help a bad one."""
+    verifier = Verifier(gpu.anchors)
+    verifier.verify(gpu.evidence(), collateral=None, now=NOW)
+    bad = gpu.evidence(chain=gpu.chain(at0=gpu.certificate(0, signer=gpu.keys[2])))
+    for _ in range(2):
+        with pytest.raises(AuthenticityError):
+            verifier.verify(bad, collateral=None, now=NOW)
+
+
+def test_unavailable_is_not_no(gpu: Forge) -> None:
+    """A responder that does not know the certificate leaves the question open."""
+    from cryptography.x509 import ocsp
+
+    with pytest.raises(UnavailableError):
+        gpu.verify(ocsp=(gpu.answer(status=ocsp.OCSPCertStatus.UNKNOWN),))
+
+
+def test_matches() -> None:
+    """Collections of other makers are not ours."""
+    assert nvidia.matches(GOOD)
+    assert not nvidia.matches(Collection(LEAF_ONLY).encode())
+    assert not nvidia.matches(
+        Collection({"report": Part(OCTETS, b"x"), "cert_chain": Part(OCTETS, b"")}).encode()
+    )
+    assert not nvidia.matches(b"{}")
+
+
+@PROPERTY
+@given(mutations(GOOD))
+def test_only_our_errors(data: bytes) -> None:
+    """Whatever changed in the evidence, it is refused by our errors, or reads as before."""
+    try:
+        claims = FORGE.verify(data)
+    except KluisError:
+        return
+    assert dataclasses.replace(claims, verified_at=NOW) == FORGE.verify(GOOD)

@@ -1,0 +1,94 @@
+"""The fields of NVIDIA's own: read by type, each once."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats.nvidia.opaque import MAX_FIELDS, Feature, Field, Opaque
+
+
+def _bytes(*fields: tuple[int, bytes]) -> bytes:
+    return b"".join(
+        kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for kind, value in fields
+    )
+
+
+def _read(*fields: tuple[int, bytes]) -> Opaque:
+    return Opaque.parse(_bytes(*fields), 2)
+
+
+def test_fields() -> None:
+    """Known fields are read, unknown ones are kept, all in their order."""
+    raw = ((99, b"?"), (Field.PROJECT, b"G520\0"), (Field.PROJECT_SKU_MOD, b"\0\0"))
+    opaque = _read(*raw)
+    assert opaque.text(Field.PROJECT) == "G520"
+    assert opaque.text(Field.PROJECT_SKU_MOD) is None
+    assert opaque.text(Field.SKU) is None
+    assert opaque.encode() == _bytes(*raw)
+
+
+def test_vbios_version() -> None:
+    """A GPU gives numbers of which four stand reversed, a switch gives text."""
+    assert _read((Field.VBIOS_VERSION, bytes.fromhex("00a5009601000000"))).vbios_version == "96.00.A5.00.01"
+    assert _read((Field.VBIOS_VERSION, b"96.10.55.00.01")).vbios_version == "96.10.55.00.01"
+    assert _read().vbios_version is None
+
+
+def test_states() -> None:
+    """States are what the device says, or None where it says nothing."""
+    on = _read(
+        (Field.FEATURE_FLAG, b"\2\0"),
+        (Field.PROTECTED_PCIE_STATUS, b"\xaa"),
+        (Field.NVDEC0_STATUS, b"\x55"),
+        (Field.SWITCH_PDI, bytes(range(16))),
+    )
+    assert (on.feature, on.protected_pcie, on.video_decoder) == (Feature.PROTECTED_PCIE, True, False)
+    assert on.pdis == (bytes(range(8)), bytes(range(8, 16)))
+    assert (_read().feature, _read().protected_pcie, _read().video_decoder, _read().pdis) == (
+        None,
+        None,
+        None,
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ([(1, b""), (1, b"")], "duplicate_key"),
+        ([(Field.FWID, bytes(47))], "bad_length"),
+        ([(Field.MSRSCNT, bytes(12))], "bad_length"),
+        ([(n, b"") for n in range(MAX_FIELDS + 1)], "too_large"),
+    ],
+)
+def test_refused(fields: list[tuple[int, bytes]], code: str) -> None:
+    """A field twice, of the wrong size, or one too many."""
+    with pytest.raises(FormatError) as caught:
+        _read(*fields)
+    assert caught.value.code == code
+
+
+def test_later_form() -> None:
+    """The form with a header is told apart, and not misread."""
+    with pytest.raises(UnsupportedError):
+        Opaque.parse(b"NVDAOD\2\0", 2)
+
+
+def test_field_cut_short() -> None:
+    """Neither a head nor a value may be cut."""
+    for data in (b"\1", b"\1\0\1", b"\1\0\1\0"):
+        with pytest.raises(FormatError) as caught:
+            Opaque.parse(data, 2)
+        assert caught.value.code == "truncated"
+
+
+def test_values_that_are_none() -> None:
+    """Text must be text, ids are 8 bytes, the feature is one of three."""
+    with pytest.raises(FormatError):
+        _read((Field.DRIVER_VERSION, b"59\xff")).text(Field.DRIVER_VERSION)
+    with pytest.raises(FormatError):
+        _ = _read((Field.SWITCH_PDI, bytes(9))).pdis
+    for value in (b"\3\0", b"\0", b""):
+        with pytest.raises(UnsupportedError):
+            _ = _read((Field.FEATURE_FLAG, value)).feature
