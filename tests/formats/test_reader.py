@@ -39,3 +39,22 @@ def test_big_endian() -> None:
     r = Reader(bytes(range(1, 20)), "thing", byte_order="big")
     assert (r.u16("a"), r.u32("b"), r.u64("c")) == (0x0102, 0x03040506, 0x0708090A0B0C0D0E)
     assert r.sub(2, "part").u16("all") == 0x0F10
+
+
+def test_fields() -> None:
+    """Typed fields are read to the end; a cut one, and one too many, are refused."""
+    data = bytes.fromhex("0100 0200 aabb 0200 0000")
+    assert Reader(data, "thing").fields("field", 2) == [(1, b"\xaa\xbb"), (2, b"")]
+    for cut in (1, 3, 5, 7):
+        with pytest.raises(FormatError) as caught:
+            Reader(data[:cut], "thing").fields("field", 2)
+        assert caught.value.code == "truncated"
+    with pytest.raises(FormatError) as caught:
+        Reader(data, "thing").fields("field", 1)
+    assert caught.value.code == "too_large"
+
+
+def test_three_bytes() -> None:
+    """An integer of 3 bytes follows the cursor's order, too."""
+    assert Reader(b"\1\2\3", "thing", byte_order="big").u24("field") == 0x010203
+    assert Reader(b"\1\2\3", "thing").u24("field") == 0x030201

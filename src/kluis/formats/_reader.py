@@ -63,8 +63,8 @@ class Reader:
         return int.from_bytes(self.take(2, field), self._byte_order)
 
     def u24(self, field: str) -> int:
-        """Read a little-endian unsigned integer of 3 bytes."""
-        return int.from_bytes(self.take(3, field), "little")
+        """Read an unsigned integer of 3 bytes."""
+        return int.from_bytes(self.take(3, field), self._byte_order)
 
     def u32(self, field: str) -> int:
         """Read an unsigned integer of 4 bytes."""
@@ -94,11 +94,11 @@ class Reader:
         Raises:
             FormatError: one is cut short, or there are more than ``most``.
         """
-        data, position, end = self._data, self._position, len(self._data)
+        data, position, end, order = self._data, self._position, len(self._data), self._byte_order
         found: list[tuple[int, bytes]] = []
         while position < end:
             start = position + 4
-            after = start + int.from_bytes(data[position + 2 : start], "little")
+            after = start + int.from_bytes(data[position + 2 : start], order)
             if after > end or start > end:
                 raise FormatError(
                     f"{self.what}.{field} at {self._base + position:#x}: needs {after - position} bytes, "
@@ -110,7 +110,7 @@ class Reader:
                     f"{self.what}.{field} at {self._base + position:#x}: more than {most} fields",
                     code="too_large",
                 )
-            found.append((int.from_bytes(data[position : position + 2], "little"), data[start:after]))
+            found.append((int.from_bytes(data[position : position + 2], order), data[start:after]))
             position = after
         self._position = end
         return found
