@@ -6,7 +6,7 @@ VENV := $(or $(KLUIS_VENV),.venv)
 PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test test-slow check bench docs format clean
+.PHONY: demo test test-slow vectors check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
@@ -19,6 +19,10 @@ test: check  ## what every change must pass
 test-slow:  ## what takes too long for every change
 	@scripts/setup.sh test
 	@$(PY) -m pytest -m slow
+
+vectors:  ## every recorded piece of evidence in $$KLUIS_VECTORS: which end otherwise than recorded
+	@scripts/setup.sh check
+	@$(PY) scripts/vectors.py
 
 check:  ## style, types, layers
 	@scripts/setup.sh check

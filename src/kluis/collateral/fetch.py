@@ -148,7 +148,7 @@ def _prove(found: Endorsements, context: Context) -> None:
         (x509.parse_crl(found.crl or b"", "AMD CRL"), ark, "AMD CRL"),
         (vek, ask, "VEK certificate"),
     ):
-        chain.issued(document, issuer, what, schemes=(Scheme.PS384,), context=context, code="vek_chain")
+        chain.issued(document, issuer, what, schemes=(Scheme.PS384,), context=context, code="cert_chain")
 
 
 def _certificate(data: bytes, what: str) -> x509.Certificate:

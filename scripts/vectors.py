@@ -1,0 +1,79 @@
+"""Runs every recorded piece of evidence, and says which end otherwise than recorded.
+
+python scripts/vectors.py [FOLDER] [--unasked]
+
+FOLDER, or $KLUIS_VECTORS, or ../shared/vectors: ``INDEX.json`` and ``<tee>/<name>/meta.json``. Its
+last line is ``N of M as expected``; exits with 1 if any differs, and none is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from kluis.errors import KluisError
+from kluis.testing.vectors import facts
+from kluis.testing.vectors.judge import judge
+from kluis.testing.vectors.record import find, read
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def folder(given: str | None) -> Path:
+    """Where the records are."""
+    return Path(given or os.environ.get("KLUIS_VECTORS") or ROOT.parent / "shared" / "vectors")
+
+
+def problems(path: Path, unasked: Counter[str]) -> tuple[str, ...]:
+    """Run one record; whatever is raised that is not ours differs, and is our bug."""
+    try:
+        record = read(path)
+        unasked.update(f"{record.tee}.{name}" for name in facts.unasked(record))
+        return judge(record)
+    except KluisError as error:
+        return (f"{type(error).__name__} {error.code}: {error.message}",)
+    except Exception as bug:  # noqa: BLE001 - every record is run, and a foreign exception is told of
+        return (f"{type(bug).__name__}: {bug}: {traceback.extract_tb(bug.__traceback__)[-1]}",)
+
+
+def main(argv: list[str]) -> int:
+    """Run them all.
+
+    Returns:
+        0 if all are as expected, 1 if any differs, 7 if there are none.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--unasked", action="store_true", help="name recorded values that nothing checks")
+    args = parser.parse_args(argv)
+    root = folder(args.folder)
+    try:
+        found = find(root)
+    except KluisError as error:
+        print(f"vectors: error: {error.message}", file=sys.stderr)
+        return 7
+    good: Counter[str] = Counter()
+    all_: Counter[str] = Counter()
+    unasked: Counter[str] = Counter()
+    for path in found:
+        tee = path.parent.name
+        said = problems(path, unasked)
+        all_[tee] += 1
+        good[tee] += not said
+        for line in said:
+            print(f"DIFFERS  {tee}/{path.name}: {line}")
+    for tee, count in sorted(all_.items()):
+        print(f"{tee:10} {good[tee]:4} of {count:4}")
+    if args.unasked:
+        for name, count in sorted(unasked.items()):
+            print(f"unasked    {name} ({count})")
+    print(f"{good.total()} of {all_.total()} as expected")
+    return 0 if good == all_ else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""From a record's files to what a verifier takes: evidence, endorsements, and the roots among them.
+
+Each TEE says which roles its files may have. A role that it does not know is an error, never
+passed over: it could be what the outcome hangs on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from kluis.collateral import bundle
+from kluis.errors import FormatError, KluisError, UsageError
+from kluis.formats import x509
+from kluis.formats.x509 import Certificate
+
+FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What a verifier takes.
+
+    Attributes:
+        evidence: one piece; empty where the record has endorsements alone.
+        endorsements: of the evidence's maker, or None.
+        roots: PEM of each root certificate among the files.
+    """
+
+    evidence: bytes
+    endorsements: Any
+    roots: tuple[bytes, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """How one TEE's files are put together; ``aside`` are roles that no verifier takes."""
+
+    evidence: tuple[str, ...]
+    endorsements: tuple[str, ...]
+    aside: tuple[str, ...]
+    make: Callable[[Mapping[str, bytes]], Case]
+
+
+def case_of(tee: str, files: Mapping[str, bytes]) -> Case:
+    """Put a record's files together.
+
+    Raises:
+        UsageError: the TEE, or a file's role, is not known.
+        FormatError: an endorsement is malformed.
+    """
+    mapping = MAPPINGS.get(tee)
+    if mapping is None:
+        raise UsageError(f"TEE {tee!a}: is not known; known: {', '.join(sorted(MAPPINGS))}")
+    known = {*mapping.evidence, *mapping.endorsements, *mapping.aside}
+    if unknown := sorted(set(files) - known):
+        raise UsageError(f"{tee}: role {unknown[0]!a} is not known; known: {', '.join(sorted(known))}")
+    return mapping.make(files)
+
+
+def instant(files: Mapping[str, bytes]) -> datetime:
+    """A fixed time inside the window of every certificate among the files.
+
+    Raises:
+        UsageError: there is no such time.
+    """
+    found = [certificate for data in files.values() for certificate in _certificates(data)]
+    if not found:
+        return FALLBACK
+    start = max(certificate.not_before for certificate in found)
+    end = min(certificate.not_after for certificate in found)
+    if start > end:
+        raise UsageError("files: no time is inside the window of every certificate")
+    return min(max(start + timedelta(days=1), FALLBACK), end)
+
+
+def _certificates(data: bytes) -> tuple[Certificate, ...]:
+    try:
+        if data.startswith(_PEM):
+            return x509.parse_pem(data, "file", most=16)
+        return (x509.parse(data, "file"),) if data[:1] == b"\x30" else ()
+    except KluisError:
+        return ()
+
+
+def _intel(files: Mapping[str, bytes]) -> Case:
+    parts = {role: files[role] for role in bundle.INTEL if role in files}
+    roots = [_last(files[role]) for role in bundle.INTEL if role.endswith("_chain") and role in files]
+    return Case(
+        evidence=files["quote"],
+        endorsements=bundle.join(parts) if parts else None,
+        roots=tuple(dict.fromkeys(roots)),
+    )
+
+
+def _amd(files: Mapping[str, bytes]) -> Case:
+    parts = {role: files[role] for role in bundle.AMD if role in files}
+    if "ask" in parts and "asvk" in parts:
+        del parts["asvk"]
+    return Case(
+        evidence=files.get("report", b""),
+        endorsements=bundle.join(parts) if parts else None,
+        roots=(files["ark"],) if "ark" in files else (),
+    )
+
+
+def _last(chain: bytes) -> bytes:
+    start = chain.rfind(_PEM)
+    if start < 0:
+        raise FormatError("issuer chain: holds no certificate", code="truncated")
+    return chain[start:]
+
+
+MAPPINGS: Final[dict[str, Roles]] = {
+    "sgx": Roles(evidence=("quote",), endorsements=bundle.INTEL, aside=("original_file",), make=_intel),
+    # "tdx": Roles(evidence=("quote",), endorsements=bundle.INTEL, aside=("original_file",), make=_intel),
+    "snp": Roles(
+        evidence=("report",), endorsements=bundle.AMD, aside=("current_ask", "original_file"), make=_amd
+    ),
+}

@@ -1,0 +1,41 @@
+"""Records that have no evidence, only a maker's certificates: their chain is verified as a verifier would."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from kluis.errors import AuthenticityError, UsageError
+from kluis.evidence import TrustAnchors
+from kluis.evidence.amd import chain as amd
+from kluis.evidence.context import Context
+from kluis.formats.snp.endorsements import Endorsements
+from kluis.formats.x509 import Certificate
+from kluis.hashes import sha256
+from kluis.testing.vectors.case import Case
+from kluis.testing.vectors.record import Record
+from kluis.testing.vectors.same import same
+
+
+def verify(record: Record, case: Case, anchors: TrustAnchors, now: datetime) -> None:
+    """Verify a chain of AMD's, with every CA that the record has, and what it knows of each.
+
+    Raises:
+        KluisError: as the maker's verifier; and ``AuthenticityError`` for a CA that is not as recorded.
+        UsageError: of a maker whose chains stand nowhere alone.
+    """
+    given = case.endorsements
+    if not isinstance(given, Endorsements):
+        raise UsageError(f"{record.tee}: a record without evidence is not known")
+    seen: dict[str, Certificate] = {}
+    for role in ("ask", "asvk"):
+        if role in record.files:
+            each = dataclasses.replace(given, ask=record.files[role])
+            authority = amd.verify_authority(each, context=Context(anchors), now=now)
+            seen |= {role: authority.ca, "ark": authority.root}
+    facts: dict[str, object] = {f"{role}_serial": one.serial for role, one in seen.items()}
+    if "ark" in seen:
+        facts["ark_sha256"] = sha256(seen["ark"].der)
+    for name, want in record.known.items():
+        if name in facts and not same(facts[name], want):
+            raise AuthenticityError(f"{name}: want {want}, got {facts[name]}", code="cert_profile")

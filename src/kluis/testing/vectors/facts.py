@@ -1,0 +1,191 @@
+"""What a record knows of its evidence, against the claims: where each recorded value is found in them.
+
+A value that is recorded and has no place here is told of by :func:`unasked`, and judged nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from kluis.evidence import Claims
+from kluis.testing.vectors.record import Record
+from kluis.testing.vectors.same import same
+
+Place = str | Callable[[Claims], Any]
+
+EXPECTED: Final[Mapping[str, Place]] = {
+    "tcb_status": "tcb.status",
+    "advisory_ids": "tcb.advisories",
+    "tcb_date": "tcb.date",
+    "debug": "debug",
+    "status_detail": lambda claims: {
+        "platform": claims.vendor.platform,  # type: ignore[attr-defined]  # Intel's evidence alone has it
+        "qe": claims.vendor.quoting_enclave,  # type: ignore[attr-defined]
+        "module": getattr(claims.vendor, "module", None),
+    },
+    "launch_tcb_status": "vendor.launch.status",
+    "current_tcb_status": "vendor.current.status",
+    "product": "platform.product",
+    "endorsement": "vendor.signing_key",
+    "cert_tcb": "vendor.reported_tcb",
+}
+# Said of the source, of what a policy would do, or of checks that a verifier cannot leave out.
+SAID: Final = frozenset(
+    {
+        "outcome",
+        "why",
+        "checks",
+        "policy_note",
+        "tcb_status_if_ignored",
+        "cert_serial",
+        "tcb_matches_certificate",
+        "chip_id_matches",
+        "rtmr_matches_quote",
+        "trailing_bytes",
+    }
+)
+
+
+def _le(place: str, size: int) -> Place:
+    return lambda claims: _find(claims, place).to_bytes(size, "little")
+
+
+def _tcb(place: str) -> Place:
+    names = {"fmc": "fmc", "bootloader": "boot_loader", "tee": "tee", "snp": "snp", "microcode": "microcode"}
+    return lambda claims: {theirs: getattr(_find(claims, place), ours) for theirs, ours in names.items()}
+
+
+_INTEL: Final[Mapping[str, Place]] = {
+    "report_data": "report_data",
+    "debug": "debug",
+    "ppid": "platform.id",
+    "fmspc": "vendor.fmspc",
+    "pck_tcb_components": "vendor.components",
+    "pck_pcesvn": "vendor.pcesvn",
+}
+KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
+    "sgx": {
+        **_INTEL,
+        "mrenclave": "measurement",
+        "mrsigner": "signer",
+        "isvprodid": "product_id",
+        "isvsvn": "svn",
+        "attributes": _le("vendor.attributes", 16),
+    },
+    "tdx": {
+        **_INTEL,
+        "mrtd": "measurement",
+        **{f"rtmr{index}": f"registers.rtmr{index}" for index in range(4)},
+        "tee_tcb_svn": "vendor.tee_tcb_svn",
+        "tee_tcb_svn2": "vendor.tee_tcb_svn_2",
+        "mrseam": "vendor.mrseam",
+        "mrsignerseam": "vendor.mrsignerseam",
+        "seamattributes": _le("vendor.seam_attributes", 8),
+        "tdattributes": _le("vendor.td_attributes", 8),
+        "xfam": _le("vendor.xfam", 8),
+        "mrconfigid": "vendor.mrconfigid",
+        "mrowner": "vendor.mrowner",
+        "mrownerconfig": "vendor.mrownerconfig",
+        "mrservicetd": "vendor.mrservicetd",
+        "sept_ve_disable": "vendor.sept_ve_disable",
+    },
+    "snp": {
+        "version": "vendor.version",
+        "guest_svn": "svn",
+        "policy": lambda claims: _find(claims, "vendor.policy").encode(),
+        "policy_smt": "vendor.policy.smt",
+        "policy_migrate_ma": "vendor.policy.migrate_ma",
+        "policy_debug": "debug",
+        "policy_single_socket": "vendor.policy.single_socket",
+        "family_id": "family_id",
+        "image_id": "vendor.image_id",
+        "vmpl": "vendor.vmpl",
+        "platform_info": lambda claims: _find(claims, "vendor.platform_info").encode(),
+        "smt_en": "vendor.platform_info.smt",
+        "tsme_en": "vendor.platform_info.tsme",
+        "ecc_en": "vendor.platform_info.ecc",
+        "rapl_dis": "vendor.platform_info.rapl_disabled",
+        "ciphertext_hiding": "vendor.platform_info.ciphertext_hiding",
+        "alias_check_complete": "vendor.platform_info.alias_check_complete",
+        "tio_en": "vendor.platform_info.tio",
+        "mask_chip_key": "vendor.mask_chip_key",
+        "signing_key": "vendor.signing_key",
+        "report_data": "report_data",
+        "measurement": "measurement",
+        "host_data": "vendor.host_data",
+        "id_key_digest": "signer",
+        "author_key_digest": "vendor.author_key_digest",
+        "report_id": "vendor.report_id",
+        "chip_id": "vendor.chip_id",
+        "current_version": lambda claims: str(_find(claims, "vendor.current_version")),
+        "committed_version": lambda claims: str(_find(claims, "vendor.committed_version")),
+        "cpuid_family": "vendor.cpuid.family",
+        "cpuid_model": "vendor.cpuid.model",
+        "cpuid_stepping": "vendor.cpuid.stepping",
+        "launch_mitigation_vector": "vendor.launch_mitigations",
+        "current_mitigation_vector": "vendor.current_mitigations",
+        **{
+            f"{name}_tcb": _tcb(f"vendor.{name}_tcb")
+            for name in ("reported", "current", "committed", "launch")
+        },
+    },
+}
+
+
+def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
+    """Say which claims are not as recorded; of a record without evidence there are none."""
+    if claims is None:
+        return ()
+    found = []
+    expected = {name: place for name, place in EXPECTED.items() if name in record.expected}
+    known = {name: place for name, place in KNOWN.get(record.tee, {}).items() if name in record.known}
+    for values, places in ((record.expected, expected), (record.known, known)):
+        for name, place in places.items():
+            try:
+                got = _find(claims, place)
+            except AttributeError as error:
+                found.append(f"{name}: want {_short(values[name])}, got no such claim ({error})")
+                continue
+            if not same(got, values[name]):
+                found.append(f"{name}: want {_short(values[name])}, got {_short(got)}")
+    return tuple(found)
+
+
+def unasked(record: Record) -> tuple[str, ...]:
+    """The recorded values that nothing is compared with."""
+    known = KNOWN.get(record.tee, {})
+    return (
+        *(f"expected.{name}" for name in record.expected if name not in EXPECTED and name not in SAID),
+        *(f"known.{name}" for name in record.known if name not in known),
+    )
+
+
+def refused_by_any_policy(record: Record, claims: Claims | None) -> bool:
+    """Whether authentic evidence is such as no policy can accept, where the record says just that.
+
+    A platform that reaches no level has a status that no policy can name; a nonce is the relying
+    party's own, and another one is another conversation's evidence.
+    """
+    if claims is None:
+        return False
+    if record.expected.get("tcb_status") in {"NotSupported", "Revoked"}:
+        return same(claims.tcb.status, record.expected["tcb_status"])
+    nonce = record.known.get("nonce")
+    return nonce is not None and claims.nonce is not None and not same(claims.nonce, nonce)
+
+
+def _find(claims: Claims, place: Place) -> Any:
+    if callable(place):
+        return place(claims)
+    return functools.reduce(_step, place.split("."), claims)
+
+
+def _step(value: Any, name: str) -> Any:
+    return value[name] if isinstance(value, Mapping) else getattr(value, name)
+
+
+def _short(value: Any) -> str:
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 80 else f"{text[:60]}..{text[-16:]}"

@@ -1,0 +1,121 @@
+"""Does a record end as it says? An outcome is a promise about what a verifier does, no more and no less."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
+from kluis.evidence import Claims, TrustAnchors, verify
+from kluis.testing.vectors import chains, facts
+from kluis.testing.vectors.case import Case, case_of, instant
+from kluis.testing.vectors.record import Record
+
+REFUSALS: Final = (FormatError, AuthenticityError, FreshnessError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of a record: claims, or an error."""
+
+    claims: Claims | None = None
+    error: KluisError | None = None
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return "verified"
+        return f"{type(self.error).__name__} {self.error.code}: {self.error.message}"
+
+
+def judge(record: Record) -> tuple[str, ...]:
+    """Run one record, and say in what it ends otherwise than it should.
+
+    Returns:
+        One sentence a difference; nothing if all is as expected.
+    """
+    rule = OUTCOMES.get(record.outcome)
+    if rule is None:
+        return (f"outcome {record.outcome!a} is not known",)
+    return rule(record)
+
+
+def run(record: Record, case: Case, anchors: TrustAnchors, now: datetime) -> Ending:
+    """Verify a record's evidence, or its endorsements where it has nothing else."""
+    try:
+        if not case.evidence:
+            chains.verify(record, case, anchors, now)
+            return Ending()
+        return Ending(verify(case.evidence, anchors=anchors, collateral=case.endorsements, now=now).value)
+    except KluisError as error:
+        return Ending(error=error)
+
+
+def _ending(record: Record, anchors: TrustAnchors | None = None) -> Ending:
+    try:
+        case = case_of(record.tee, record.files)
+        now = record.verify_time or instant(record.files)
+    except (*REFUSALS, UnavailableError) as error:  # an endorsement that does not parse endorses nothing
+        return Ending(error=error)
+    return run(record, case, anchors or TrustAnchors.shipped(), now)
+
+
+def _valid(record: Record) -> tuple[str, ...]:
+    ending = _ending(record)
+    if ending.error is not None:
+        return (f"want verified, got {ending}",)
+    return facts.differences(record, ending.claims)
+
+
+def _invalid(record: Record) -> tuple[str, ...]:
+    ending = _ending(record)
+    if isinstance(ending.error, REFUSALS):
+        return ()
+    if ending.error is None and facts.refused_by_any_policy(record, ending.claims):
+        return ()
+    return (f"want refused, got {ending}",)
+
+
+def _test_root(record: Record) -> tuple[str, ...]:
+    ending = _ending(record)
+    if not isinstance(ending.error, REFUSALS):
+        return (f"want refused under the makers' roots, got {ending}",)
+    roots = case_of(record.tee, record.files).roots
+    if not roots:
+        return ("want a root among the files, got none",)
+    anchors = functools.reduce(operator.or_, map(TrustAnchors.from_pem, roots))
+    ending = _ending(record, anchors)
+    if ending.error is not None:
+        return (f"want verified under the root in its files, got {ending}",)
+    return facts.differences(record, ending.claims)
+
+
+def _undecided(record: Record) -> tuple[str, ...]:
+    ending = _ending(record)
+    if isinstance(ending.error, UnavailableError):
+        return ()
+    return (f"want that nothing can be decided, got {ending}",)
+
+
+def _either(record: Record) -> tuple[str, ...]:
+    ending = _ending(record)
+    if ending.error is None or isinstance(ending.error, (*REFUSALS, UnavailableError)):
+        return ()
+    return (f"want verified or refused, got {ending}",)
+
+
+OUTCOMES: Final[dict[str, Callable[[Record], tuple[str, ...]]]] = {
+    "valid": _valid,
+    "valid-offline": _valid,
+    "valid-offline-revoked-online": _valid,
+    "invalid": _invalid,
+    "invalid-strict": _invalid,
+    "valid-under-test-root": _test_root,
+    "indeterminate": _undecided,
+    "parse-only": _undecided,
+    "realm-only": _undecided,
+    "ambiguous": _either,
+}

@@ -1,0 +1,59 @@
+"""The runner: every record is run, what differs is named, and the last line counts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kluis.testing.vectors.case import MAPPINGS
+from scripts import vectors
+from tests.evidence.forge import Forge
+from tests.testing.vectors import samples
+
+ROOT = Path(__file__).resolve().parents[3]
+VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors"))
+
+
+def test_counts_and_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counts by TEE, a line for each that differs, and the sum; 1 where any differs."""
+    parts = samples.files(Forge())
+    samples.write(tmp_path, "good", parts, outcome="valid-under-test-root")
+    samples.write(tmp_path, "odd", {"quote": b"x", "new": b"x"}, outcome="valid")
+    samples.write(tmp_path, "other", {"x": b"x"}, outcome="valid", tee="abacus")
+    assert vectors.main([str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("DIFFERS  abacus/other: UsageError usage: TEE 'abacus': is not known; known: ")
+    assert lines[1].startswith("DIFFERS  sgx/odd: UsageError usage: sgx: role 'new' is not known; known: ")
+    assert lines[2:] == ["abacus        0 of    1", "sgx           1 of    2", "1 of 3 as expected"]
+
+
+def test_all_as_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 where none differs, and the values that nothing is compared with on request."""
+    samples.write(
+        tmp_path, "good", samples.files(Forge()), outcome="valid-under-test-root", known={"colour": "blue"}
+    )
+    assert vectors.main([str(tmp_path), "--unasked"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "unasked    sgx.known.colour (1)",
+        "1 of 1 as expected",
+    ]
+
+
+def test_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without records there is nothing to say, and the exit code is not 0."""
+    assert vectors.main([str(tmp_path)]) == 7
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(
+    not (VECTORS / "INDEX.json").exists(), reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS"
+)
+@pytest.mark.parametrize("tee", sorted(MAPPINGS))
+def test_every_record_of_a_tee(tee: str) -> None:
+    """Every record of a TEE ends as recorded."""
+    found = [path for path in vectors.find(VECTORS) if path.parent.name == tee]
+    assert found
+    assert {path.name: said for path in found if (said := vectors.problems(path, Counter()))} == {}
