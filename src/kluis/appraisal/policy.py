@@ -1,24 +1,30 @@
 """What a relying party wants of evidence: a value that leaves nothing unsaid.
 
 Every field must be given. A rule that is absent from a policy is refused when it loads; it is never
-skipped when evidence is judged.
+skipped when evidence is judged. What does not matter is ``ANY``, in so many words.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import enum
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TypeAlias
 
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import ANY, Any, Want, some
 from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import TcbStatus
+from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.runtime_data import Purpose
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ByImage:
-    """Accept these measurements and no others.
+    """Accept these measurements of SGX enclaves and no others.
 
     Attributes:
         image_ids: 32 bytes each, at least one.
@@ -27,7 +33,7 @@ class ByImage:
     image_ids: frozenset[bytes]
 
     def __post_init__(self) -> None:
-        _some("identity.image_ids", self.image_ids)
+        some(self.image_ids, "policy.identity.image_ids")
         _sizes("identity.image_ids", self.image_ids)
 
 
@@ -46,8 +52,30 @@ class BySigner:
     min_svn: int
 
     def __post_init__(self) -> None:
-        _some("identity.signers", self.signers)
+        some(self.signers, "policy.identity.signers")
         _sizes("identity.signers", self.signers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ByTable:
+    """Accept what the table of the evidence's own TEE accepts; no table, not accepted.
+
+    Attributes:
+        tables: at least one; for each TEE a want for every one of its fields.
+    """
+
+    tables: Mapping[Tee, Mapping[str, Want]]
+
+    def __post_init__(self) -> None:
+        some(self.tables, "policy")
+        for tee, wants in self.tables.items():
+            fields = {field.key for field in TABLES[tee]}
+            if lacks := sorted(fields - set(wants)):
+                raise UsageError(f"policy.{tee}.{lacks[0]}: is not stated")
+            if more := sorted(set(wants) - fields):
+                raise UsageError(f"policy.{tee}.{more[0]}: is not a key of a policy")
+        held = {tee: MappingProxyType(dict(wants)) for tee, wants in self.tables.items()}
+        object.__setattr__(self, "tables", MappingProxyType(held))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +97,39 @@ class RuntimeBinding:
     insecure: frozenset[str]
 
     def __post_init__(self) -> None:
-        _some("launch.counters", self.counters)
+        some(self.counters, "policy.launch.counters")
+
+
+class Session(enum.StrEnum):
+    """Report data that only the relying party knows when it judges.
+
+    ``GIVEN`` are the bytes it gives then; ``NONCE`` is its nonce, zeros after it.
+    """
+
+    GIVEN = "given"
+    NONCE = "nonce"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDataBinding:
-    """The evidence is of a foreign enclave: its report data must be exactly these 64 bytes."""
+    """The evidence is of something that is not Kluis's: what its report data must be.
 
-    report_data: bytes
+    Attributes:
+        report_data: 0..1024 bytes, compared in full; or what is known only when it is judged; or ``ANY``.
+        nonce: whether the evidence must hold the relying party's nonce, in its own place for one.
+    """
+
+    report_data: bytes | Session | Any
+    nonce: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.report_data) != 64:
-            raise UsageError(f"policy.binding.report_data: want 64 bytes, got {len(self.report_data)}")
+        if isinstance(self.report_data, bytes) and len(self.report_data) > 1024:
+            raise UsageError(
+                f"policy.binding.report_data: want at most 1024 bytes, got {len(self.report_data)}"
+            )
 
 
-Identity: TypeAlias = ByImage | BySigner
+Identity: TypeAlias = ByImage | BySigner | ByTable
 Binding: TypeAlias = RuntimeBinding | ReportDataBinding
 
 
@@ -93,11 +139,13 @@ class Policy:
 
     Attributes:
         protection: the levels accepted, at least one.
-        debug: whether a debug enclave, open to its host, is accepted.
-        identity: which code.
+        debug: whether a debug TEE, open to its host, is accepted.
+        denylists: whether a platform that the dated denylists name is refused.
+        identity: which code, on which TEE.
         tcb_statuses: what the maker may think of the platform, at least one.
         advisories: names accepted where the status is not ``UpToDate``.
         min_evaluation: least TCB evaluation data number of the collateral.
+        min_tcb_date: the platform's TCB level is of this day or later.
         max_collateral_age: since the oldest part of the collateral was issued.
         max_evidence_age: between verification and appraisal.
         binding: what the report data must be bound to.
@@ -107,23 +155,30 @@ class Policy:
 
     protection: frozenset[ProtectionLevel]
     debug: bool
+    denylists: bool
     identity: Identity
     tcb_statuses: frozenset[TcbStatus]
-    advisories: frozenset[str]
-    min_evaluation: int
-    max_collateral_age: timedelta
+    advisories: frozenset[str] | Any
+    min_evaluation: int | Any
+    min_tcb_date: datetime.date | Any
+    max_collateral_age: timedelta | Any
     max_evidence_age: timedelta
     binding: Binding
     emulated_roots: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _some("accept.protection", self.protection)
-        _some("tcb.statuses", self.tcb_statuses)
+        some(self.protection, "policy.accept.protection")
+        some(self.tcb_statuses, "policy.tcb.statuses")
         if self.debug != (ProtectionLevel.NONE in self.protection):
             raise UsageError(
                 'policy.accept: want debug = true with protection "none", and neither without the other',
                 hint="a debug enclave has protection level none",
             )
+
+    @property
+    def tees(self) -> frozenset[Tee]:
+        """Whose evidence is accepted at all."""
+        return frozenset(self.identity.tables if isinstance(self.identity, ByTable) else {Tee.SGX})
 
 
 def strict(
@@ -150,10 +205,12 @@ def strict(
     return Policy(
         protection=protection,
         debug=False,
+        denylists=False,
         identity=identity,
         tcb_statuses=frozenset({TcbStatus.UP_TO_DATE}),
         advisories=frozenset(),
         min_evaluation=0,
+        min_tcb_date=ANY,
         max_collateral_age=timedelta(days=30),
         max_evidence_age=timedelta(minutes=5),
         binding=RuntimeBinding(
@@ -161,11 +218,6 @@ def strict(
         ),
         emulated_roots=emulated_roots,
     )
-
-
-def _some(name: str, values: frozenset[object] | frozenset[bytes] | frozenset[str]) -> None:
-    if not values:
-        raise UsageError(f"policy.{name}: want at least 1, got 0", hint="an empty list accepts nothing")
 
 
 def _sizes(name: str, values: frozenset[bytes]) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Never
+from typing import Never, Self
 
+from kluis.appraisal import trust
+from kluis.appraisal.policy import Policy
+from kluis.appraisal.trust import Aspect, Tier
 from kluis.errors import FreshnessError, PolicyError
 from kluis.evidence.levels import MEANINGS
-from kluis.evidence.model import Claims
+from kluis.evidence.model import Claims, TcbStatus
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
 
@@ -37,6 +41,8 @@ class Rule:
         got: what the evidence has.
         fix: what would mend it; None where it is met.
         stale: whether failing it means old rather than wrong.
+        aspect: of the attester that it speaks of; None where it speaks of the exchange.
+        affirms: whether meeting it says anything: a rule that accepts everything does not.
     """
 
     name: str
@@ -45,6 +51,33 @@ class Rule:
     got: str
     fix: str | None
     stale: bool = False
+    aspect: Aspect | None = None
+    affirms: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        ok: bool,
+        *,
+        want: str,
+        got: str,
+        fix: str,
+        stale: bool = False,
+        aspect: Aspect | None = None,
+        affirms: bool = True,
+    ) -> Self:
+        """A rule and its finding; a rule that is met needs no fix."""
+        return cls(
+            name=name,
+            ok=ok,
+            want=str(want),
+            got=str(got),
+            fix=None if ok else fix,
+            stale=stale,
+            aspect=aspect,
+            affirms=affirms,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +88,7 @@ class AttestationResult:
         verdict: ``affirming`` if every rule is met and nothing needs telling.
         rules: all of them, in the policy's order.
         warnings: what the policy accepts and a reader should know.
+        policy: that it was judged under.
         claims: verified.
         runtime_data: proven by the report data, or None.
         launch: proven by CONFIGID, or None.
@@ -64,6 +98,7 @@ class AttestationResult:
     verdict: Verdict
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
+    policy: Policy
     claims: Claims
     runtime_data: RuntimeData | None
     launch: LaunchConfiguration | None
@@ -83,6 +118,27 @@ class AttestationResult:
         if failed := self.failed:
             return f"{self.verdict} ({len(failed)} of {len(self.rules)} rules failed)"
         return f"{self.verdict} ({len(self.rules)} rules met)"
+
+    @property
+    def vector(self) -> Mapping[Aspect, int]:
+        """The trustworthiness vector."""
+        return trust.vector(
+            self.rules, self.claims.level, vulnerable=not self.current
+        )
+
+    @property
+    def current(self) -> bool:
+        """Whether the maker knows of nothing that the platform lacks, as far as the maker says."""
+        return self.claims.tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED)
+
+    @property
+    def status(self) -> Tier:
+        """The verdict, or the worst number of the vector where that is worse.
+
+        A policy may accept what keeps little out; who reads the status does not know the policy.
+        """
+        tiers = [Tier(self.verdict.value), *map(trust.tier, self.vector.values())]
+        return min(tiers, key=list(Tier).index)
 
     @property
     def not_kept_out(self) -> tuple[str, ...]:

@@ -1,0 +1,156 @@
+"""TOML read strictly, key by key: what is missing, unknown or of another kind is refused by its name."""
+
+from __future__ import annotations
+
+import enum
+import tomllib
+from collections.abc import Collection
+from typing import Any, Final, TypeVar
+
+from kluis.errors import FormatError
+
+E_co = TypeVar("E_co", bound=enum.StrEnum)
+MAX_DEPTH: Final = 8
+MAX_VALUES: Final = 4096
+_KINDS: Final[dict[type, str]] = {
+    bool: "true or false",
+    int: "an integer",
+    str: "text",
+    list: "a list",
+    dict: "a table",
+    float: "a float",
+}
+
+
+def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
+    """Read a document.
+
+    Args:
+        data: TOML in UTF-8.
+        what: it is, for messages.
+        most: bytes.
+        hint: what to do where a key is missing.
+
+    Raises:
+        FormatError: not TOML, a key twice, too large or too deep.
+    """
+    if len(data) > most:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {most}", code="too_large")
+    try:
+        value = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what}: is not TOML: {error}", code="bad_encoding") from None
+    _check(value, what)
+    return Table(value, what, hint)
+
+
+def _check(value: Any, what: str) -> None:
+    left, depth = [value], 0
+    while left:
+        if depth > MAX_DEPTH:
+            raise FormatError(f"{what}: nested more than {MAX_DEPTH} deep", code="too_deep")
+        below = [each for one in left for each in (one.values() if isinstance(one, dict) else one)]
+        if len(below) > MAX_VALUES:
+            raise FormatError(f"{what}: more than {MAX_VALUES} values", code="too_large")
+        left = [each for each in below if isinstance(each, dict | list)]
+        depth += 1
+
+
+class Table:
+    """A table read key by key; what is left over at the end is refused."""
+
+    def __init__(self, value: dict[str, Any], name: str, hint: str) -> None:
+        self._left = dict(value)
+        self._hint = hint
+        self.name = name
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._left
+
+    @property
+    def keys(self) -> list[str]:
+        """What is left."""
+        return sorted(self._left)
+
+    def peek(self, key: str) -> Any:
+        """The value of a key, which stays; None where there is none."""
+        return self._left.get(key)
+
+    def take(self, key: str, kind: type[Any]) -> Any:
+        """The value of a key, which must be there and of this kind."""
+        if key not in self._left:
+            raise FormatError(f"{self.name}.{key}: is not stated", hint=self._hint, code="policy_incomplete")
+        value = self._left.pop(key)
+        if type(value) is not kind:
+            raise FormatError(
+                f"{self.name}.{key}: want {_KINDS[kind]}, got {_KINDS.get(type(value), 'another kind')}",
+                code="bad_type",
+            )
+        return value
+
+    def any(self, key: str) -> bool:
+        """Take ``"any"`` where that is what stands there."""
+        if self._left.get(key) != "any":
+            return False
+        del self._left[key]
+        return True
+
+    def table(self, key: str) -> Table:
+        """A table within."""
+        return Table(self.take(key, dict), f"{self.name}.{key}", self._hint)
+
+    def number(self, key: str, most: int) -> int:
+        """A whole number, 0..``most``."""
+        value: int = self.take(key, int)
+        if not 0 <= value <= most:
+            raise FormatError(f"{self.name}.{key}: want 0..{most}, got {value}", code="bad_encoding")
+        return value
+
+    def texts(self, key: str) -> frozenset[str]:
+        """A list of text."""
+        values = self.take(key, list)
+        if not all(isinstance(value, str) for value in values):
+            raise FormatError(f"{self.name}.{key}: want a list of text", code="bad_type")
+        return frozenset(values)
+
+    def numbers(self, key: str, most: int) -> frozenset[int]:
+        """A list of whole numbers, each 0..``most``."""
+        values = self.take(key, list)
+        if not all(type(value) is int and 0 <= value <= most for value in values):
+            raise FormatError(f"{self.name}.{key}: want a list of integers 0..{most}", code="bad_type")
+        return frozenset(values)
+
+    def names(self, key: str, kind: type[E_co]) -> frozenset[E_co]:
+        """A list of the names of an enum."""
+        return frozenset(kind(value) for value in self.known(key, list(kind)))
+
+    def known(self, key: str, names: Collection[str]) -> frozenset[str]:
+        """A list of some of these names."""
+        values = self.texts(key)
+        if unknown := sorted(values - set(names)):
+            raise FormatError(
+                f"{self.name}.{key}: want some of {', '.join(names)}, got {unknown[0]!a}", code="bad_type"
+            )
+        return values
+
+    def hexes(self, key: str) -> frozenset[bytes]:
+        """A list of byte strings in hex."""
+        return frozenset(from_hex(value, f"{self.name}.{key}") for value in self.texts(key))
+
+    def end(self) -> None:
+        """Refuse what is left."""
+        if self._left:
+            what = self.name.split(".")[0]
+            raise FormatError(f"{self.name}.{min(self._left)}: is not a key of a {what}", code="bad_type")
+
+
+def from_hex(text: str, what: str) -> bytes:
+    """Read hex.
+
+    Raises:
+        FormatError: it is none.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise FormatError(f"{what}: is not hex", code="bad_encoding") from None

@@ -1,0 +1,13 @@
+"""The table that a policy has for each TEE: one module a TEE, one line each here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from kluis.appraisal.fields import Field
+from kluis.appraisal.tees import sgx
+from kluis.evidence.model import Tee
+
+TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType({Tee.SGX: sgx.FIELDS})
