@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kluis.appraisal import ByImage, BySigner, Policy, ReportDataBinding, RuntimeBinding, dumps, loads, strict
+from kluis.appraisal import (
+    ANY,
+    ByImage,
+    BySigner,
+    ByTable,
+    Policy,
+    ReportDataBinding,
+    RuntimeBinding,
+    Session,
+    dumps,
+    loads,
+    strict,
+)
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import Allowed, Masked, OneOf
 from kluis.errors import FormatError, KluisError, UnsupportedError, UsageError
-from kluis.evidence import ProtectionLevel, TcbStatus
+from kluis.evidence import ProtectionLevel, TcbStatus, Tee
 from kluis.formats.runtime_data import Purpose
+from tests.appraisal.wanted import identities
 from tests.strategies import PROPERTY, mutations
 
 GOOD = """
@@ -46,10 +61,12 @@ def test_loads() -> None:
     assert loads(GOOD.encode()) == Policy(
         protection=frozenset({ProtectionLevel.PROCESS, ProtectionLevel.HARDWARE_SGX}),
         debug=False,
+        denylists=False,
         identity=ByImage(image_ids=frozenset({b"\xab" * 32})),
         tcb_statuses=frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}),
         advisories=frozenset({"INTEL-SA-00615"}),
         min_evaluation=17,
+        min_tcb_date=ANY,
         max_collateral_age=timedelta(days=30),
         max_evidence_age=timedelta(minutes=5),
         binding=RuntimeBinding(
@@ -64,7 +81,7 @@ def test_loads() -> None:
 
 
 KEYS = [line.split(" = ")[0] for line in GOOD.splitlines() if " = " in line]
-TABLES = [line.strip("[]") for line in GOOD.splitlines() if line.startswith("[")]
+NAMES = [line.strip("[]") for line in GOOD.splitlines() if line.startswith("[")]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -78,7 +95,7 @@ def test_every_key_must_stand_there(key: str) -> None:
     assert caught.value.hint == "kluis policy init writes a policy that says everything"
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", NAMES)
 def test_every_table_must_stand_there(table: str) -> None:
     """The same for whole tables."""
     value = tomllib.loads(GOOD)
@@ -98,7 +115,7 @@ def _swap(old: str, new: str) -> bytes:
 LEVELS = ", ".join(ProtectionLevel)
 PURPOSES = ", ".join(Purpose)
 REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
-    "version": (_swap("version = 1", "version = 2"), UnsupportedError, "policy.version: want 1, got 2"),
+    "version": (_swap("version = 1", "version = 3"), UnsupportedError, "policy.version: want 1 or 2, got 3"),
     "no TOML": (b"[", FormatError, None),  # type: ignore[dict-item]
     "no UTF-8": (b"\xff", FormatError, None),  # type: ignore[dict-item]
     "large": (b"#" * 262145, FormatError, "policy: is 262145 bytes, must be at most 262144"),
@@ -238,10 +255,31 @@ def test_foreign_enclave() -> None:
     assert str(wrong.value) == "policy.launch: is not a key of a policy"
 
 
-POLICIES = st.builds(
+WORDS = st.frozensets(st.text("ab_", min_size=1))
+BASE: dict[str, st.SearchStrategy[Any]] = {
+    "protection": st.sets(st.sampled_from(sorted(set(ProtectionLevel) - {"none"})), min_size=1).map(
+        frozenset
+    ),
+    "debug": st.just(False),
+    "tcb_statuses": st.frozensets(st.sampled_from(TcbStatus), min_size=1),
+    "max_evidence_age": st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
+    "emulated_roots": st.sets(st.text("a/é \"\\'.", min_size=1)).map(lambda names: tuple(sorted(names))),
+}
+ADVISORIES = st.frozensets(st.text(st.characters(codec="utf-8", exclude_characters="\x7f")))
+EVALUATION = st.integers(0, 100)
+AGE = st.integers(0, 1000).map(lambda days: timedelta(days=days))
+RUNTIME = st.builds(
+    RuntimeBinding,
+    purpose=st.sampled_from(Purpose),
+    nonce=st.booleans(),
+    missing=WORDS,
+    counters=st.frozensets(st.text("ab_", min_size=1), min_size=1),
+    insecure=WORDS,
+)
+FIRST = st.builds(
     Policy,
-    protection=st.sets(st.sampled_from(sorted(set(ProtectionLevel) - {"none"})), min_size=1).map(frozenset),
-    debug=st.just(False),
+    **BASE,
+    denylists=st.just(False),
     identity=st.builds(ByImage, image_ids=st.frozensets(st.binary(min_size=32, max_size=32), min_size=1))
     | st.builds(
         BySigner,
@@ -249,29 +287,166 @@ POLICIES = st.builds(
         product_id=st.integers(0, 0xFFFF),
         min_svn=st.integers(0, 0xFFFF),
     ),
-    tcb_statuses=st.frozensets(st.sampled_from(TcbStatus), min_size=1),
-    advisories=st.frozensets(st.text(st.characters(codec="utf-8", exclude_characters="\x7f"))),
-    min_evaluation=st.integers(0, 100),
-    max_collateral_age=st.integers(0, 1000).map(lambda days: timedelta(days=days)),
-    max_evidence_age=st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
-    binding=st.builds(
-        RuntimeBinding,
-        purpose=st.sampled_from(Purpose),
+    advisories=ADVISORIES,
+    min_evaluation=EVALUATION,
+    min_tcb_date=st.just(ANY),
+    max_collateral_age=AGE,
+    binding=RUNTIME | st.builds(ReportDataBinding, report_data=st.binary(min_size=64, max_size=64)),
+)
+SECOND = st.builds(
+    Policy,
+    **BASE,
+    denylists=st.booleans(),
+    identity=identities(),
+    advisories=ADVISORIES | st.just(ANY),
+    min_evaluation=EVALUATION | st.just(ANY),
+    min_tcb_date=st.dates() | st.just(ANY),
+    max_collateral_age=AGE | st.just(ANY),
+    binding=RUNTIME
+    | st.builds(
+        ReportDataBinding,
+        report_data=st.binary(max_size=80) | st.sampled_from(Session) | st.just(ANY),
         nonce=st.booleans(),
-        missing=st.frozensets(st.text("ab_", min_size=1)),
-        counters=st.frozensets(st.text("ab_", min_size=1), min_size=1),
-        insecure=st.frozensets(st.text("ab_", min_size=1)),
-    )
-    | st.builds(ReportDataBinding, report_data=st.binary(min_size=64, max_size=64)),
-    emulated_roots=st.sets(st.text("a/é \"\\'.", min_size=1)).map(lambda names: tuple(sorted(names))),
+    ),
 )
 
 
 @PROPERTY
-@given(POLICIES)
+@given(FIRST | SECOND)
 def test_round_trip(policy: Policy) -> None:
     """A policy that is written loads as itself."""
     assert loads(dumps(policy).encode()) == policy
+
+
+WHOLE = """
+version = 2
+[accept]
+protection = ["hardware-sgx"]
+debug = false
+denylists = true
+emulated_roots = []
+[freshness]
+nonce = false
+max_collateral_age_days = 30
+max_evidence_age_seconds = 300
+[tcb]
+statuses = ["UpToDate"]
+advisories = "any"
+min_evaluation = 17
+min_tcb_date = "2025-05-14"
+[binding]
+report_data = "given"
+[sgx]
+measurements = ["{image}"]
+signers = "any"
+product_id = 7
+min_svn = 3
+config_ids = "any"
+family_ids = "any"
+attributes = { mask = "36", value = "4" }
+products = "any"
+smt = false
+platforms = "any"
+""".replace("{image}", "ab" * 32)
+
+
+def test_loads_version_2() -> None:
+    """Every key is in the policy, and any is a want like the others."""
+    policy = loads(WHOLE.encode())
+    assert policy.tees == {Tee.SGX}
+    assert (policy.denylists, policy.min_tcb_date) == (True, date(2025, 5, 14))
+    assert (policy.advisories, policy.min_evaluation) == (ANY, 17)
+    assert policy.binding == ReportDataBinding(report_data=Session.GIVEN, nonce=False)
+    assert isinstance(policy.identity, ByTable)
+    wants = policy.identity.tables[Tee.SGX]
+    assert wants["measurements"] == OneOf(frozenset({b"\xab" * 32}))
+    assert wants["attributes"] == Masked(0x36, 4)
+    assert (wants["signers"], wants["smt"]) == (ANY, Allowed(False))
+
+
+@pytest.mark.parametrize("key", [line.split(" = ")[0] for line in WHOLE.splitlines() if " = " in line])
+def test_every_key_of_version_2_must_stand_there(key: str) -> None:
+    """What is not stated is not any: a policy that leaves one thing unsaid does not load."""
+    text = "\n".join(line for line in WHOLE.splitlines() if not line.startswith(f"{key} = "))
+    with pytest.raises(FormatError) as caught:
+        loads(text.encode())
+    assert caught.value.code == "policy_incomplete"
+    assert key in str(caught.value) or key == "report_data"
+
+
+def _whole(old: str, new: str) -> bytes:
+    assert old in WHOLE
+    return WHOLE.replace(old, new).encode()
+
+
+IMAGES = f'["{"ab" * 32}"]'
+REFUSED_WHOLE: dict[str, tuple[bytes, str]] = {
+    "an empty list": (_whole(IMAGES, "[]"), "policy.sgx.measurements: want at least 1, got 0"),
+    "another size": (_whole("ab" * 32, "ab"), "policy.sgx.measurements: want 32 bytes, got 1"),
+    "another word than any": (_whole(IMAGES, '"all"'), "policy.sgx.measurements: want a list, got text"),
+    "a day that is none": (
+        _whole("2025-05-14", "2025-5-14"),
+        "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '2025-5-14'",
+    ),
+    "an empty mask": (
+        _whole('mask = "36"', 'mask = "0"'),
+        "policy.sgx.attributes: want a mask with bits, and a value within it, got 0x0, 0x4",
+    ),
+    "no table of a TEE": (
+        WHOLE[: WHOLE.index("[sgx]")].encode(),
+        f"policy: has no table of a TEE; want at least one of {', '.join(TABLES)}",
+    ),
+    "an identity of version 1": (
+        _whole("[sgx]", f"[identity]\nimage_ids = {IMAGES}\n[sgx]"),
+        "policy.identity: is not a key of a policy",
+    ),
+    "long report data": (
+        _whole('"given"', f'"{"00" * 1025}"'),
+        "policy.binding.report_data: want at most 1024 bytes, got 1025",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_WHOLE)
+def test_refuses_version_2(name: str) -> None:
+    """An empty expected set is refused, never read as everything; so is what contradicts itself."""
+    data, message = REFUSED_WHOLE[name]
+    with pytest.raises(KluisError) as caught:
+        loads(data)
+    assert str(caught.value) == message
+
+
+def test_a_key_twice_is_refused() -> None:
+    """A key that stands twice could be read in two ways."""
+    with pytest.raises(FormatError) as caught:
+        loads(_whole("smt = false", "smt = false\nsmt = true"))
+    assert caught.value.code == "bad_encoding"
+
+
+@PROPERTY
+@given(st.permutations(WHOLE.split("\n[")[1:]), st.randoms(use_true_random=False))
+def test_order_of_version_2_does_not_matter(tables: list[str], random: Any) -> None:
+    """The same tables, and the same keys within, in another order are the same policy."""
+    parts = []
+    for table in tables:
+        name, *keys = table.strip().split("\n")
+        random.shuffle(keys)
+        parts.append("\n".join([f"[{name}", *keys]))
+    assert loads(("version = 2\n" + "\n".join(parts)).encode()) == loads(WHOLE.encode())
+
+
+def test_a_table_says_everything() -> None:
+    """A table made in Python must have every field of its TEE, and no other."""
+    wants = {field.key: ANY for field in TABLES[Tee.SGX]}
+    with pytest.raises(UsageError) as caught:
+        ByTable(tables={Tee.SGX: {key: want for key, want in wants.items() if key != "smt"}})
+    assert str(caught.value) == "policy.sgx.smt: is not stated"
+    with pytest.raises(UsageError) as caught:
+        ByTable(tables={Tee.SGX: {**wants, "other": ANY}})
+    assert str(caught.value) == "policy.sgx.other: is not a key of a policy"
+    with pytest.raises(UsageError) as caught:
+        ByTable(tables={})
+    assert str(caught.value) == "policy: want at least 1, got 0"
 
 
 @PROPERTY

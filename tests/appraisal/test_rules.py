@@ -5,25 +5,32 @@ from __future__ import annotations
 import dataclasses
 import hmac
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from kluis.appraisal import (
+    ANY,
+    Aspect,
     AttestationResult,
     ByImage,
     BySigner,
+    ByTable,
     Policy,
     ReportDataBinding,
     RuntimeBinding,
+    Tier,
     Verdict,
     appraise,
     strict,
 )
-from kluis.appraisal.rules import short
+from kluis.appraisal.platform_rules import platform_rules
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import short
 from kluis.errors import FreshnessError, PolicyError
-from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Verified, verify
+from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, verify
+from kluis.evidence.model import NOT_JUDGED
 from kluis.formats import launch, runtime_data
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import Purpose, RuntimeData
@@ -82,13 +89,15 @@ def test_everything_met() -> None:
     """Good evidence meets every rule, and every rule is told."""
     result = _judge()
     assert result.verdict is Verdict.AFFIRMING
-    assert result.summary == "affirming (17 rules met)"
+    assert result.summary == "affirming (19 rules met)"
     assert [rule.name for rule in result.rules] == [
+        "tee",
         "protection",
         "debug",
         "tcb_status",
         "advisories",
         "tcb_evaluation",
+        "tcb_date",
         "collateral_age",
         "evidence_age",
         "measurement",
@@ -168,6 +177,10 @@ FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, 
     "tcb evaluation": (
         lambda: _judge(policy=_policy(min_evaluation=2)),
         {"tcb_evaluation": ("at least 2", "1")},
+    ),
+    "an old level": (
+        lambda: _judge(policy=_policy(min_tcb_date=date(2026, 6, 2))),
+        {"tcb_date": ("2026-06-02 or later", "2026-06-01")},
     ),
     "old collateral": (
         lambda: _judge(policy=_policy(max_collateral_age=timedelta(seconds=299))),
@@ -370,7 +383,7 @@ def test_rule(name: str) -> None:
     assert result.verdict is Verdict.CONTRAINDICATED
 
 
-STALE = {"tcb_evaluation", "collateral_age", "evidence_age", "nonce"}
+STALE = {"tcb_evaluation", "tcb_date", "collateral_age", "evidence_age", "nonce"}
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -395,7 +408,7 @@ def test_every_rule_has_a_case() -> None:
     by_signer = _judge(policy=_policy(identity=BY_SIGNER))
     foreign = _judge(policy=_policy(binding=ReportDataBinding(report_data=FORGE.body().report_data)))
     every = {rule.name for result in (_judge(), by_signer, foreign) for rule in result.rules}
-    assert failing == every
+    assert failing | {"tee"} == every
     assert by_signer.verdict is foreign.verdict is Verdict.AFFIRMING
 
 
@@ -462,7 +475,7 @@ def test_hardware_measures_pages() -> None:
 
 
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Report data, CONFIGID, image id and nonce go through compare_digest, whole."""
+    """Measurement, report data, CONFIGID, image id and nonce go through compare_digest, whole."""
     seen: list[int] = []
     real = hmac.compare_digest
 
@@ -473,7 +486,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     evidence = _evidence()
     monkeypatch.setattr(hmac, "compare_digest", watch)
     _judge(evidence)
-    assert seen == [64, 32, 16, 64]
+    assert seen == [32, 64, 32, 16, 64]
 
 
 @pytest.mark.parametrize(
@@ -483,4 +496,78 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 def test_ages_are_readable(age: timedelta, shown: str) -> None:
     """Ages are told in the unit that fits."""
     result = _judge(now=NOW + age)
-    assert result.rules[6].got == f"{shown}, valid until 2026-07-01T11:55Z"
+    assert result.rules[8].got == f"{shown}, valid until 2026-07-01T11:55Z"
+
+
+WHOLE = ByTable(
+    tables={
+        Tee.SGX: {field.key: field.form.draft(field.claim(_evidence().value)) for field in TABLES[Tee.SGX]}
+    }
+)
+
+
+def test_by_table() -> None:
+    """A policy with a table for SGX has a rule for every field of it."""
+    result = _judge(policy=_policy(identity=WHOLE))
+    assert result.failed == ()
+    assert {field.rule for field in TABLES[Tee.SGX]} <= {rule.name for rule in result.rules}
+
+
+def test_a_tee_without_a_table_is_refused() -> None:
+    """Evidence of a TEE that the policy has no table for fails, whatever else it says."""
+    claims = dataclasses.replace(_evidence().value, tee=Tee.TDX)
+    tee, *_ = platform_rules(claims, _policy(identity=WHOLE), NOW)
+    assert (tee.name, tee.ok, tee.want, tee.got) == ("tee", False, "sgx", "tdx")
+
+
+def test_any_is_told() -> None:
+    """What a policy leaves open by saying any is met, and told where it leaves too much open."""
+    anything = ByTable(tables={Tee.SGX: {field.key: ANY for field in TABLES[Tee.SGX]}})
+    result = _judge(
+        policy=_policy(
+            identity=anything,
+            advisories=ANY,
+            min_evaluation=ANY,
+            max_collateral_age=ANY,
+            binding=ReportDataBinding(report_data=ANY),
+        )
+    )
+    assert result.failed == ()
+    assert result.verdict is Verdict.WARNING
+    assert result.warnings == (
+        "the policy binds this evidence to nothing: it may be a replay, or another's",
+        "the policy accepts any code",
+    )
+    assert Aspect.EXECUTABLES not in result.vector
+
+
+def test_what_is_not_there_meets_no_least() -> None:
+    """Where the maker publishes no evaluation, date or collateral, a policy that wants one fails."""
+    claims = dataclasses.replace(_evidence().value, tcb=NOT_JUDGED, collateral_issued=None)
+    policy = _policy(min_tcb_date=date(2026, 1, 1))
+    failed = {rule.name: rule.got for rule in platform_rules(claims, policy, NOW) if not rule.ok}
+    assert failed == {
+        "tcb_status": "NotJudged",
+        "tcb_evaluation": "none",
+        "tcb_date": "none",
+        "collateral_age": "no collateral with a date",
+    }
+
+
+def test_the_status_is_never_better_than_the_vector() -> None:
+    """Who reads the status knows no policy: what keeps little out is a warning, whatever was accepted."""
+    result = _judge()
+    assert dict(result.vector) == {
+        Aspect.CONFIGURATION: 2,
+        Aspect.EXECUTABLES: 3,
+        Aspect.HARDWARE: 2,
+        Aspect.RUNTIME_OPAQUE: 32,
+    }
+    assert (result.verdict, result.status) == (Verdict.AFFIRMING, Tier.WARNING)
+    debug = _judge(_evidence(flags=DEBUG), _policy(debug=True, protection=frozenset({ProtectionLevel.NONE})))
+    assert (debug.verdict, debug.status) == (Verdict.WARNING, Tier.CONTRAINDICATED)
+    stale = _judge(now=NOW + timedelta(seconds=301))
+    assert stale.status is Tier.CONTRAINDICATED
+    assert stale.summary == "contraindicated (1 of 19 rules failed)"
+    old = _judge(_status(tcbStatus="OutOfDate"), _policy(tcb_statuses=OUT_OF_DATE_ALLOWED))
+    assert old.vector[Aspect.HARDWARE] == 32

@@ -15,6 +15,7 @@ from tests.meta.tree import modules, parse
 NOT_ERRORS = {"Done", "Agreement", "replace"}
 # Codes that are made as it happens, by what they are made of: each is an entry, or of a family's.
 WORD = re.compile(r"[a-z0-9_*]+")
+RULES = {"of", "_judge", "_exact", "_same", "_document", "_configured"}
 KINDS = ("_expired", "_not_yet_valid")
 
 
@@ -54,6 +55,15 @@ def _in_class(node: ast.ClassDef) -> Iterator[str]:
                 yield from _texts(value)
 
 
+def _in_rule(node: ast.Call) -> Iterator[str]:
+    """The name of a rule: the first argument of what makes one, or the ``rule`` of a table's field."""
+    if _name(node.func) in RULES and node.args:
+        yield from _texts(node.args[0])
+    for keyword in node.keywords:
+        if keyword.arg == "rule":
+            yield from _texts(keyword.value)
+
+
 def codes() -> set[str]:
     """Every code that the source may raise or a rule may have."""
     found: set[str] = set()
@@ -61,8 +71,12 @@ def codes() -> set[str]:
         for node in ast.walk(parse(module)):
             if isinstance(node, ast.Call):
                 found |= set(_in_call(node))
-                if _name(node.func) == "_rule" and node.args:
-                    found |= set(_texts(node.args[0]))
+                found |= set(_in_rule(node)) if module.parts[0] == "appraisal" else set()
+            elif isinstance(node, ast.FunctionDef):
+                defaults = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                found |= {
+                    text for arg, value in defaults if arg.arg == "code" and value for text in _texts(value)
+                }
             elif isinstance(node, ast.ClassDef):
                 found |= set(_in_class(node))
             elif isinstance(node, ast.Assign) and [_name(target) for target in node.targets] == ["code"]:

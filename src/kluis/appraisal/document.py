@@ -1,4 +1,6 @@
-"""Policies as TOML: read strictly, and written whole. Version 2 is of any TEE:
+"""Policies as TOML: read strictly.
+
+Version 2 is of any TEE:
 
     version = 2
     [accept]       protection = ["hardware-snp"]   debug = false   denylists = true   emulated_roots = []

@@ -122,9 +122,7 @@ class AttestationResult:
     @property
     def vector(self) -> Mapping[Aspect, int]:
         """The trustworthiness vector."""
-        return trust.vector(
-            self.rules, self.claims.level, vulnerable=not self.current
-        )
+        return trust.vector(self.rules, self.claims.level, vulnerable=not self.current)
 
     @property
     def current(self) -> bool:

@@ -17,7 +17,9 @@ from kluis.errors import UsageError
 from kluis.hashes import Digest
 
 V = TypeVar("V")
-Value: TypeAlias = bool | int | str | bytes | tuple[int, ...] | Mapping[str, int] | Mapping[str, Digest] | None
+Value: TypeAlias = (
+    bool | int | str | bytes | tuple[int, ...] | Mapping[str, int] | Mapping[str, Digest] | None
+)
 ABSENT: Final = "none"
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -195,7 +197,9 @@ class Masked:
 
     def __post_init__(self) -> None:
         if not self.mask or self.value & ~self.mask:
-            raise UsageError(f"want a mask with bits, and a value within it, got {self.mask:#x}, {self.value:#x}")
+            raise UsageError(
+                f"want a mask with bits, and a value within it, got {self.mask:#x}, {self.value:#x}"
+            )
 
     def meets(self, got: Value) -> bool:
         """Whether those bits of ``got`` are so."""
@@ -322,10 +326,13 @@ def shown(value: Value) -> str:
         case Product():
             return f"{value.name} {_parts(value)}"
         case Mapping():
-            return ", ".join(
-                f"{name} {short(each.value) if isinstance(each, Digest) else each}"
-                for name, each in sorted(value.items())
-            ) or ABSENT
+            return (
+                ", ".join(
+                    f"{name} {short(each.value) if isinstance(each, Digest) else each}"
+                    for name, each in sorted(value.items())
+                )
+                or ABSENT
+            )
         case _:
             return str(value)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from kluis.appraisal.policy import Binding, ByImage, BySigner, ByTable, Policy, RuntimeBinding
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Any, listed
+
+V = TypeVar("V")
 
 
 def dumps(policy: Policy) -> str:
@@ -58,8 +61,8 @@ def _identity(policy: Policy) -> Iterable[str]:
             yield f"signers = {listed(v.hex() for v in by.signers)}"
             yield f"product_id = {by.product_id}"
             yield f"min_svn = {by.min_svn}"
-        case ByTable(tables=tables):
-            for index, (tee, wants) in enumerate(sorted(tables.items())):
+        case by_table:
+            for index, (tee, wants) in enumerate(sorted(by_table.tables.items())):
                 yield from ("",) * bool(index)
                 yield f"[{tee}]"
                 for field in TABLES[tee]:
@@ -82,7 +85,7 @@ def _binding(binding: Binding) -> Iterable[str]:
     yield f'report_data = "{text}"  # hex; "given" with --report-data; "nonce", zeros after it; or "any"'
 
 
-def _or_any(value, write):  # type: ignore[no-untyped-def]
+def _or_any(value: V | Any, write: Callable[[V], object]) -> object:
     return value.toml() if isinstance(value, Any) else write(value)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kluis.appraisal import AttestationResult
-from kluis.appraisal.rules import short
+from kluis.appraisal.wants import short
 from kluis.evidence import Claims
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.launch import LaunchConfiguration

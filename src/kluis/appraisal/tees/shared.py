@@ -55,7 +55,7 @@ def registers(about: str, pattern: str, drafted: str | None = None) -> Field:
         about=about,
         rule="registers",
         aspect=Aspect.EXECUTABLES,
-        fix="compare the event log with the one that the expected values came from: kluis inspect --event-log",
+        fix="compare the event log with the one that the expected values came from",
     )
 
 

@@ -1,0 +1,53 @@
+"""Rules about which code it is, how it was launched and on which machine: by the table of its TEE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kluis.appraisal.fields import Field
+from kluis.appraisal.policy import ByImage, BySigner, Identity
+from kluis.appraisal.result import Rule
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.trust import Aspect
+from kluis.appraisal.wants import Any, AtLeast, Exactly, OneOf, Registers, Value, Want, shown
+from kluis.evidence.model import Claims
+from kluis.hashes import Digest
+
+
+def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
+    """A rule for every field; where the policy has no table for this TEE, there is none to run."""
+    match identity:
+        case ByImage(image_ids=image_ids):
+            yield _judge(
+                "measurement",
+                OneOf(image_ids),
+                claims.measurement.value,
+                fix="kluis diff says what changed between two images",
+            )
+        case BySigner() as by:
+            signer = claims.signer.value if claims.signer else None
+            fix = "sign the image with the key that the policy names"
+            yield _judge("signer", OneOf(by.signers), signer, fix=fix)
+            fix = "this is another product of the same signer"
+            yield _judge("product_id", Exactly(by.product_id), claims.product_id, fix=fix)
+            yield _judge("svn", AtLeast(by.min_svn), claims.svn, fix="run a newer version of the image")
+        case _:
+            wants = identity.tables.get(claims.tee, {})
+            for field in TABLES[claims.tee] if wants else ():
+                yield _by_field(field, wants[field.key], claims)
+
+
+def _by_field(field: Field, want: Want, claims: Claims) -> Rule:
+    return _judge(field.rule, want, field.claim(claims), fix=field.fix, aspect=field.aspect)
+
+
+def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspect.EXECUTABLES) -> Rule:
+    ok = want.meets(got)
+    text = shown(got)
+    if not ok and isinstance(want, Registers) and isinstance(got, Mapping):
+        wrong = want.failing(got)
+        text = shown({each: d for each, d in got.items() if each in wrong and isinstance(d, Digest)})
+        want = Registers({each: want.values[each] for each in wrong})
+    return Rule.of(
+        name, ok, want=str(want), got=text, fix=fix, aspect=aspect, affirms=not isinstance(want, Any)
+    )

@@ -1,0 +1,72 @@
+"""Claims of every TEE, made here: what appraisal judges, without the evidence that proves it."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kluis.evidence.intel.sgx import SgxClaims
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tcb, TcbStatus, Tee
+from kluis.hashes import Digest
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+UP_TO_DATE = Tcb(status=TcbStatus.UP_TO_DATE, date=NOW, advisories=(), evaluation=17)
+SHARED: dict[str, Any] = {
+    "anchor": "a root",
+    "debug": False,
+    "signer": None,
+    "product_id": None,
+    "svn": None,
+    "config_id": None,
+    "family_id": None,
+    "registers": {},
+    "report_data": bytes(range(64)),
+    "nonce": None,
+    "tcb": NOT_JUDGED,
+    "collateral_issued": NOW - timedelta(days=1),
+    "valid_until": NOW + timedelta(days=1),
+    "verified_at": NOW,
+}
+
+
+def digest(byte: int, size: int = 48) -> Digest:
+    """A digest of one byte repeated."""
+    return Digest({32: "sha256", 48: "sha384", 64: "sha512"}[size], bytes([byte]) * size)  # type: ignore[arg-type]
+
+
+SGX = Claims(
+    **{
+        **SHARED,
+        "signer": digest(2, 32),
+        "product_id": 7,
+        "svn": 3,
+        "config_id": b"\3" * 64,
+        "family_id": b"\4" * 16,
+        "tcb": UP_TO_DATE,
+    },
+    kind="SGX quote v3",
+    tee=Tee.SGX,
+    level=ProtectionLevel.HARDWARE_SGX,
+    measurement=digest(1, 32),
+    platform=Platform(id=b"\5" * 16, product="00a067110000"),
+    vendor=SgxClaims(
+        attributes=0x85 | 3 << 64,
+        platform=TcbStatus.UP_TO_DATE,
+        quoting_enclave=TcbStatus.UP_TO_DATE,
+        instance=None,
+        fmspc=bytes.fromhex("00a067110000"),
+        components=(1,) * 16,
+        pcesvn=13,
+        smt=False,
+    ),
+)
+SAMPLES: dict[Tee, Claims] = {Tee.SGX: SGX}
+
+
+def changed(claims: Claims, **fields: Any) -> Claims:
+    """The same claims with some fields changed; those that only the maker has are changed there."""
+    own = {field.name for field in dataclasses.fields(claims)}
+    vendor = dataclasses.replace(claims.vendor, **{k: v for k, v in fields.items() if k not in own})
+    return dataclasses.replace(claims, vendor=vendor, **{k: v for k, v in fields.items() if k in own})

@@ -1,0 +1,80 @@
+"""What evidence of something that is not Kluis's must be bound to: report data, or a nonce."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kluis.appraisal import ANY, ReportDataBinding, Session
+from kluis.appraisal.binding_rules import report_data_rules
+from tests.appraisal.samples import SGX
+
+DATA = SGX.report_data
+NONCE = b"\7" * 32
+OVER_NONCE = dataclasses.replace(SGX, report_data=NONCE + bytes(32))
+NITRO_LIKE = dataclasses.replace(SGX, report_data=b"", nonce=NONCE)
+
+# name: binding, claims, nonce, report data given, and which rules fail
+CASES = {
+    "exact": (ReportDataBinding(report_data=DATA), SGX, None, None, []),
+    "exact, another": (ReportDataBinding(report_data=bytes(64)), SGX, None, None, ["report_data"]),
+    "a prefix": (ReportDataBinding(report_data=DATA[:32]), SGX, None, None, ["report_data"]),
+    "empty, and empty": (ReportDataBinding(report_data=b""), NITRO_LIKE, None, None, []),
+    "empty wanted": (ReportDataBinding(report_data=b""), SGX, None, None, ["report_data"]),
+    "given": (ReportDataBinding(report_data=Session.GIVEN), SGX, None, DATA, []),
+    "given, another": (ReportDataBinding(report_data=Session.GIVEN), SGX, None, bytes(64), ["report_data"]),
+    "given, and none is": (ReportDataBinding(report_data=Session.GIVEN), SGX, None, None, ["report_data"]),
+    "given empty": (ReportDataBinding(report_data=Session.GIVEN), NITRO_LIKE, None, b"", ["report_data"]),
+    "nonce": (ReportDataBinding(report_data=Session.NONCE), OVER_NONCE, NONCE, None, []),
+    "nonce, another": (ReportDataBinding(report_data=Session.NONCE), SGX, NONCE, None, ["report_data"]),
+    "nonce, and none is": (
+        ReportDataBinding(report_data=Session.NONCE),
+        OVER_NONCE,
+        None,
+        None,
+        ["report_data"],
+    ),
+    "nonce too long": (
+        ReportDataBinding(report_data=Session.NONCE),
+        OVER_NONCE,
+        bytes(65),
+        None,
+        ["report_data"],
+    ),
+    "any": (ReportDataBinding(report_data=ANY), SGX, None, None, []),
+    "a nonce of its own": (ReportDataBinding(report_data=ANY, nonce=True), NITRO_LIKE, NONCE, None, []),
+    "another nonce": (ReportDataBinding(report_data=ANY, nonce=True), NITRO_LIKE, b"\1", None, ["nonce"]),
+    "a nonce that begins the same": (
+        ReportDataBinding(report_data=ANY, nonce=True),
+        NITRO_LIKE,
+        NONCE[:16],
+        None,
+        ["nonce"],
+    ),
+    "no nonce of the relying party's": (
+        ReportDataBinding(report_data=ANY, nonce=True),
+        NITRO_LIKE,
+        None,
+        None,
+        ["nonce"],
+    ),
+    "no place for a nonce": (ReportDataBinding(report_data=DATA, nonce=True), SGX, NONCE, None, ["nonce"]),
+    "an empty nonce on both sides": (
+        ReportDataBinding(report_data=ANY, nonce=True),
+        dataclasses.replace(NITRO_LIKE, nonce=b""),
+        b"",
+        None,
+        ["nonce"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_binding(name: str) -> None:
+    """Compared in full; what is not given, and what the evidence has no place for, is not met."""
+    binding, claims, nonce, given, failing = CASES[name]
+    rules = list(report_data_rules(claims, binding, nonce, given))
+    assert [rule.name for rule in rules if not rule.ok] == failing
+    assert all(rule.want and rule.got and (rule.ok or rule.fix) for rule in rules)
+    assert [rule.name for rule in rules] == ["report_data", *["nonce"] * binding.nonce]

@@ -1,0 +1,140 @@
+"""Every field of every TEE's table is a rule: met by what was drafted from the claims, failed by others."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kluis.appraisal import ANY, ByTable, forms, wants
+from kluis.appraisal.fields import Field
+from kluis.appraisal.identity_rules import _judge, identity_rules
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import Want
+from kluis.evidence.model import Claims, Tee, VendorClaims
+from tests.appraisal.samples import SAMPLES, SGX, digest
+from tests.strategies import PROPERTY
+
+FIELDS = [(tee, field) for tee, fields in TABLES.items() for field in fields]
+# What is true or false has no other value that a want could name: tests of wants have those.
+MANY = [(tee, field) for tee, field in FIELDS if not isinstance(field.form, forms.Allow | forms.Require)]
+IDS = [f"{tee}.{field.key}" for tee, field in FIELDS]
+
+
+def _table(tee: Tee, **stated: Want) -> ByTable:
+    return ByTable(tables={tee: {field.key: stated.get(field.key, ANY) for field in TABLES[tee]}})
+
+
+def _drafted(tee: Tee) -> ByTable:
+    claims = SAMPLES[tee]
+    return _table(tee, **{field.key: field.form.draft(field.claim(claims)) for field in TABLES[tee]})
+
+
+def _other(want: Want) -> Want:
+    """A want of the same kind that what ``want`` was drafted from does not meet."""
+    match want:
+        case wants.OneOf():
+            return wants.OneOf(frozenset({bytes(each ^ 0xFF for each in value) for value in want.values}))
+        case wants.Named(values=values):
+            number = isinstance(next(iter(values)), int)
+            return wants.Named(frozenset({3}) if number else frozenset({"another"}))
+        case wants.AtLeast(value=int(value)):
+            return wants.AtLeast(value + 1)
+        case wants.AtLeast(value=tuple(value)):
+            return wants.AtLeast((value[0] + 1, *value[1:]))
+        case wants.Exactly(value=value):
+            return wants.Exactly(value + 1)
+        case wants.Masked(mask=mask, value=value):
+            return wants.Masked(mask, value ^ mask)
+        case wants.Registers(values=values):
+            name, held = next(iter(values.items()))
+            return wants.Registers({**values, name: frozenset(bytes(len(each)) for each in held)})
+        case wants.Components(products=products):
+            (name, parts), *_ = products.items()
+            part = next(iter(parts))
+            return wants.Components({name: {**parts, part: parts[part] + 1}})
+        case _:
+            raise AssertionError(want)
+
+
+def test_every_tee_has_claims() -> None:
+    """No table is without claims to be judged by, and no TEE without a table."""
+    assert set(SAMPLES) == set(TABLES)
+
+
+@pytest.mark.parametrize("tee", TABLES)
+def test_what_is_drafted_is_met(tee: Tee) -> None:
+    """A table drafted from claims is met by them, rule by rule, and has a rule for every field."""
+    rules = list(identity_rules(SAMPLES[tee], _drafted(tee)))
+    assert [rule.name for rule in rules] == [field.rule for field in TABLES[tee]]
+    assert [rule for rule in rules if not rule.ok] == []
+
+
+@pytest.mark.parametrize(("tee", "field"), MANY, ids=lambda one: getattr(one, "key", one))
+def test_another_value_fails_its_rule_alone(tee: Tee, field: Field) -> None:
+    """Wanting another value of one field fails that field's rule, says want, got and fix, and no other."""
+    drafted = dict(_drafted(tee).tables[tee])
+    want = drafted[field.key]
+    if want == ANY:
+        pytest.fail(f"{field.key}: these claims have no value to judge")
+    stated = ByTable(tables={tee: {**drafted, field.key: _other(want)}})
+    failed = [rule for rule in identity_rules(SAMPLES[tee], stated) if not rule.ok]
+    assert [rule.name for rule in failed] == [field.rule]
+    assert failed[0].fix == field.fix
+    assert failed[0].want
+    assert failed[0].got
+
+
+@pytest.mark.parametrize(("tee", "field"), FIELDS, ids=IDS)
+def test_a_claim_that_is_not_there_meets_any_alone(tee: Tee, field: Field) -> None:
+    """What evidence does not say meets no want but any: nothing is skipped for want of a value."""
+    want = _drafted(tee).tables[tee][field.key]
+    assert not want.meets(None)
+    assert ANY.meets(None)
+
+
+@pytest.mark.parametrize(("tee", "field"), FIELDS, ids=IDS)
+def test_another_makers_claims_have_nothing_to_say(tee: Tee, field: Field) -> None:
+    """A field that only one maker has reads nothing out of another's claims."""
+    claims = SAMPLES[tee]
+    other = dataclasses.replace(claims, vendor=VendorClaims())
+    assert field.claim(other) in (None, field.claim(claims))
+
+
+def test_no_table_no_rule() -> None:
+    """A TEE that the policy has no table for is refused by the rule of TEEs; no other can run."""
+    others = [tee for tee in TABLES if tee is not Tee.SGX]
+    for tee in others:
+        assert list(identity_rules(SGX, _table(tee))) == []
+
+
+def test_the_rules_of_a_tee_have_names_of_their_own() -> None:
+    """No two fields of one table share a key or a rule."""
+    for fields in TABLES.values():
+        assert len({field.key for field in fields}) == len({field.rule for field in fields}) == len(fields)
+
+
+def test_registers_tell_the_failing_ones_alone() -> None:
+    """Of many registers, those that fail are told."""
+    claims = dataclasses.replace(SGX, registers={"pcr0": digest(1), "pcr1": digest(2)})
+    held = wants.Registers(
+        {f"pcr{i}": frozenset({each}) for i, each in enumerate((b"\1" * 48, b"\3" * 48, b"\4" * 48))}
+    )
+    assert held.failing(claims.registers) == ["pcr1", "pcr2"]
+    assert not held.meets(claims.registers)
+    rule = _judge("registers", held, claims.registers, fix="x")
+    assert (rule.want, rule.got) == ("pcr1 03030303..0303, pcr2 04040404..0404", "pcr1 02020202..0202")
+
+
+@PROPERTY
+@given(st.data(), st.sampled_from(list(itertools.chain(TABLES))))
+def test_the_order_of_keys_does_not_matter(data: st.DataObject, tee: Tee) -> None:
+    """The same table with its keys in another order gives the same rules."""
+    table = _drafted(tee).tables[tee]
+    keys = data.draw(st.permutations(list(table)))
+    claims: Claims = SAMPLES[tee]
+    other = ByTable(tables={tee: {key: table[key] for key in keys}})
+    assert list(identity_rules(claims, other)) == list(identity_rules(claims, _drafted(tee)))

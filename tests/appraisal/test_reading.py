@@ -1,0 +1,46 @@
+"""TOML read strictly: large, deep and doubled documents are refused, and foreign errors do not leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.appraisal.reading import Table, parse
+from kluis.errors import FormatError
+
+REFUSED = {
+    "large": (b"#" * 101, "it: is 101 bytes, must be at most 100", "too_large"),
+    "deep": (b"a=" + b"[" * 9 + b"]" * 9, "it: nested more than 8 deep", "too_deep"),
+    "very deep": (b"[" * 100, None, "bad_encoding"),
+    "twice": (b"a=1\na=2", None, "bad_encoding"),
+    "no text": (b"\xff", None, "bad_encoding"),
+    "a date that is none": (b"a = 2026-02-31", None, "bad_encoding"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str) -> None:
+    """Each is refused with its code."""
+    data, message, code = REFUSED[name]
+    with pytest.raises(FormatError) as caught:
+        parse(data, "it", most=100, hint="hint")
+    assert caught.value.code == code
+    assert message is None or str(caught.value) == message
+
+
+def test_many_values() -> None:
+    """A document of more values than any policy has is refused."""
+    with pytest.raises(FormatError) as caught:
+        parse(b"a = [" + b"1," * 4097 + b"]", "it", most=1 << 20, hint="hint")
+    assert str(caught.value) == "it: more than 4096 values"
+
+
+def test_peek_and_keys() -> None:
+    """What is looked at stays; what is taken is gone."""
+    table = Table({"b": 1, "a": "any"}, "it", "hint")
+    assert (table.peek("b"), table.peek("c"), table.keys) == (1, None, ["a", "b"])
+    assert table.any("a")
+    assert table.keys == ["b"]
+    assert not table.any("b")
+    with pytest.raises(FormatError) as caught:
+        table.end()
+    assert str(caught.value) == "it.b: is not a key of a it"

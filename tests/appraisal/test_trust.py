@@ -1,0 +1,82 @@
+"""The trustworthiness vector: what no rule asks about has no number, and the status is never better."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.appraisal import Aspect, Rule, Tier, trust
+from kluis.evidence.levels import ProtectionLevel
+
+
+def _rule(aspect: Aspect | None, ok: bool, affirms: bool = True) -> Rule:
+    return Rule.of("a", ok, want="x", got="y", fix="z", aspect=aspect, affirms=affirms)
+
+
+@pytest.mark.parametrize(
+    ("number", "tier"),
+    [
+        (0, Tier.NONE),
+        (1, Tier.NONE),
+        (-1, Tier.NONE),
+        (2, Tier.AFFIRMING),
+        (31, Tier.AFFIRMING),
+        (-2, Tier.AFFIRMING),
+        (-32, Tier.AFFIRMING),
+        (32, Tier.WARNING),
+        (95, Tier.WARNING),
+        (-33, Tier.WARNING),
+        (-96, Tier.WARNING),
+        (96, Tier.CONTRAINDICATED),
+        (127, Tier.CONTRAINDICATED),
+        (-97, Tier.CONTRAINDICATED),
+        (-128, Tier.CONTRAINDICATED),
+    ],
+)
+def test_tiers(number: int, tier: Tier) -> None:
+    """Numbers fall into the tiers of the specification."""
+    assert trust.tier(number) is tier
+
+
+def test_labels_and_numbers() -> None:
+    """CBOR labels are 0..7 in order; tiers are 0, 2, 32 and 96."""
+    assert [aspect.label for aspect in Aspect] == list(range(8))
+    assert {tier.value: tier.number for tier in Tier} == {
+        "none": 0,
+        "affirming": 2,
+        "warning": 32,
+        "contraindicated": 96,
+    }
+
+
+def test_vector() -> None:
+    """One failed rule refuses its aspect, whatever else is met; what nothing asks about is not there."""
+    rules = [
+        _rule(Aspect.HARDWARE, True),
+        _rule(Aspect.EXECUTABLES, True),
+        _rule(Aspect.EXECUTABLES, False),
+        _rule(Aspect.EXECUTABLES, True),
+        _rule(Aspect.INSTANCE_IDENTITY, True, affirms=False),
+        _rule(None, False),
+    ]
+    found = trust.vector(rules, ProtectionLevel.VTPM, vulnerable=False)
+    assert dict(found) == {Aspect.EXECUTABLES: 96, Aspect.HARDWARE: 2}
+
+
+def test_known_vulnerabilities() -> None:
+    """A platform that its maker does not call up to date has hardware with known weaknesses."""
+    met = [_rule(Aspect.HARDWARE, True)]
+    assert trust.vector(met, ProtectionLevel.VTPM, vulnerable=True) == {Aspect.HARDWARE: 32}
+    failed = [_rule(Aspect.HARDWARE, False)]
+    assert trust.vector(failed, ProtectionLevel.VTPM, vulnerable=True) == {Aspect.HARDWARE: 96}
+
+
+@pytest.mark.parametrize("level", ProtectionLevel)
+def test_memory(level: ProtectionLevel) -> None:
+    """Memory is opaque where hardware encrypts it, isolated where software does, else visible."""
+    found = trust.vector([], level, vulnerable=False).get(Aspect.RUNTIME_OPAQUE)
+    if level is ProtectionLevel.VTPM:
+        assert found is None
+    elif level in (ProtectionLevel.NONE, ProtectionLevel.PROCESS_USER):
+        assert found == 96
+    else:
+        assert found == (2 if level.hardware and level is not ProtectionLevel.HARDWARE_NITRO else 32)

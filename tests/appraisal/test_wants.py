@@ -1,0 +1,119 @@
+"""Wants: each kind judges, is shown, and is written; none is met by what is not there."""
+
+from __future__ import annotations
+
+import hmac
+
+import pytest
+
+from kluis.appraisal import wants
+from kluis.appraisal.wants import ANY, Product, Value, Want
+from kluis.errors import UsageError
+from tests.appraisal.samples import digest
+
+A, B = b"\xaa" * 32, b"\xbb" * 32
+MILAN = Product("Milan", {"snp": 8, "microcode": 209})
+
+# want, how it is shown, what meets it, what does not
+CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
+    (ANY, "any", [None, 1, b"", "x"], []),
+    (
+        wants.OneOf(frozenset({A, B})),
+        "aaaaaaaa..aaaa or bbbbbbbb..bbbb",
+        [A, B],
+        [A[:31], A + b"\0", b"", None, "aa", 1],
+    ),
+    (wants.Named(frozenset({"VCEK"})), "VCEK", ["VCEK"], ["VLEK", "", None, b"VCEK"]),
+    (wants.Named(frozenset({0, 2})), "0 or 2", [0, 2], [1, None, False, True]),
+    (wants.AtLeast(3), "at least 3", [3, 4], [2, None, True, (3,)]),
+    (wants.AtLeast((1, 55, 21)), "at least 1.55.21", [(1, 55, 21), (2, 0, 0)], [(1, 55, 20), (2,), None, 2]),
+    (wants.Exactly(1), "1", [1], [0, True, None]),
+    (wants.Allowed(False), "no", [False], [True, None, 0]),
+    (wants.Allowed(True), "yes or no", [False, True], [None, 1]),
+    (wants.Required(True), "yes", [True], [False, None, 1]),
+    (wants.Required(False), "yes or no", [False, True], [None, 0]),
+    (wants.Masked(0x6, 0x4), "0x4 under 0x6", [0x4, 0xD], [0x6, 0x0, None, True]),
+    (
+        wants.Registers({"pcr0": frozenset({A})}),
+        "pcr0 aaaaaaaa..aaaa",
+        [{"pcr0": digest(0xAA, 32), "pcr1": digest(1)}],
+        [{}, {"pcr0": digest(0xBB, 32)}, {"pcr1": digest(0xAA, 32)}, {"pcr0": 1}, None, A],
+    ),
+    (
+        wants.Components({"Milan": {"snp": 8, "microcode": 209}}),
+        "Milan microcode 209, snp 8",
+        [MILAN, Product("Milan", {"snp": 255, "microcode": 209})],
+        [
+            Product("Milan", {"snp": 7, "microcode": 255}),
+            Product("Milan", {"snp": 8}),
+            Product("Genoa", {"snp": 8, "microcode": 209}),
+            {"snp": 8, "microcode": 209},
+            None,
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: type(case[0]).__name__)
+def test_want(case: tuple[Want, str, list[Value], list[Value]]) -> None:
+    """What meets a want, what does not, and how it reads."""
+    want, text, good, bad = case
+    assert str(want) == text
+    assert [got for got in good if not want.meets(got)] == []
+    assert [got for got in bad if want.meets(got)] == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: wants.OneOf(frozenset()),
+        lambda: wants.Named(frozenset()),
+        lambda: wants.Registers({}),
+        lambda: wants.Registers({"pcr0": frozenset()}),
+        lambda: wants.Components({}),
+        lambda: wants.Components({"Milan": {}}),
+    ],
+)
+def test_an_empty_expected_set_is_refused(make: object) -> None:
+    """Empty means fail: no empty set is ever read as everything."""
+    assert callable(make)
+    with pytest.raises(UsageError, match="want at least 1, got 0"):
+        make()
+
+
+def test_compared_in_full_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte strings are compared whole, by a comparison that takes as long wherever they differ."""
+    seen: list[int] = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: (seen.append(len(b)), real(a, b))[1])
+    assert not wants.OneOf(frozenset({A})).meets(A[:16])
+    assert seen == [32]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (b"", "none"),
+        ("", "none"),
+        (True, "yes"),
+        (False, "no"),
+        (A, "aaaaaaaa..aaaa"),
+        (b"\1\2", "0102"),
+        ((1, 55), "1.55"),
+        (7, "7"),
+        ({}, "none"),
+        ({"pcr1": digest(1), "pcr0": digest(2)}, "pcr0 02020202..0202, pcr1 01010101..0101"),
+        (MILAN, "Milan microcode 209, snp 8"),
+    ],
+)
+def test_shown(value: Value, text: str) -> None:
+    """Claims are shown short, and what is not there as none."""
+    assert wants.shown(value) == text
+
+
+def test_written() -> None:
+    """Lists and tables are sorted, and a key that is not bare is quoted."""
+    assert wants.listed({"b", "a"}) == '["a", "b"]'
+    assert wants.listed({2, 0}) == "[0, 2]"
+    assert wants.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'

@@ -1,0 +1,77 @@
+"""Hypothesis strategies: wants of every form, and tables of every TEE."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import strategies as st
+
+from kluis.appraisal import ANY, ByTable, forms, wants
+from kluis.appraisal.fields import Field
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import Want
+
+DIGEST = st.binary(min_size=48, max_size=48)
+
+
+def of(form: forms.Form) -> st.SearchStrategy[Want]:
+    """What a form may hold."""
+    return st.just(ANY) | _stated(form)
+
+
+def _stated(form: forms.Form) -> st.SearchStrategy[Want]:
+    match form:
+        case forms.Hexes(sizes=sizes):
+            size = st.sampled_from(sizes) if sizes else st.integers(0, 64)
+            value = size.flatmap(lambda n: st.binary(min_size=n, max_size=n))
+            return st.frozensets(value, min_size=1, max_size=3).map(wants.OneOf)
+        case forms.Names(known=known):
+            name = st.sampled_from(known) if known else st.text("aé 0", min_size=1)
+            return st.frozensets(name, min_size=1, max_size=3).map(wants.Named)
+        case forms.Numbers(most=most):
+            return st.frozensets(st.integers(0, most), min_size=1, max_size=3).map(wants.Named)
+        case forms.Number(most=most):
+            return st.integers(0, most).map(wants.Exactly)
+        case forms.Least(most=most):
+            return st.integers(0, most).map(wants.AtLeast)
+        case forms.LeastVersion(parts=parts):
+            return st.tuples(*[st.integers(0, 99999)] * parts).map(wants.AtLeast)
+        case forms.Allow():
+            return st.booleans().map(wants.Allowed)
+        case forms.Require():
+            return st.booleans().map(wants.Required)
+        case forms.Bits(width=width):
+            bits = st.integers(1, (1 << width) - 1)
+            return st.tuples(bits, bits).map(lambda pair: wants.Masked(pair[0], pair[0] & pair[1]))
+        case forms.RegisterValues(pattern=pattern):
+            name = st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True)
+            values = st.frozensets(DIGEST, min_size=1, max_size=2)
+            return st.dictionaries(name, values, min_size=1, max_size=3).map(wants.Registers)
+        case forms.LeastComponents(products=products):
+            return (
+                st.fixed_dictionaries(
+                    {}, optional={name: _components(parts) for name, parts in products.items()}
+                )
+                .filter(bool)
+                .map(wants.Components)
+            )
+        case _:
+            raise AssertionError(form)
+
+
+def _components(parts: tuple[str, ...]) -> st.SearchStrategy[dict[str, int]]:
+    return st.fixed_dictionaries({part: st.integers(0, 255) for part in parts})
+
+
+def table(fields: tuple[Field, ...]) -> st.SearchStrategy[dict[str, Want]]:
+    """A table of one TEE."""
+    return st.fixed_dictionaries({field.key: of(field.form) for field in fields})
+
+
+def identities() -> st.SearchStrategy[ByTable]:
+    """Tables of one or more TEEs."""
+    return (
+        st.fixed_dictionaries({}, optional={tee: table(fields) for tee, fields in TABLES.items()})
+        .filter(bool)
+        .map(lambda tables: ByTable(tables=tables))
+    )
