@@ -11,6 +11,7 @@ from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.sgx import SgxClaims
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorClaims
+from kluis.evidence.nitro.document import NitroClaims
 from kluis.evidence.nvidia.report import NvidiaClaims
 from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.verified import Verified
@@ -25,6 +26,7 @@ __all__ = [
     "Collateral",
     "Engine",
     "HeldCollateral",
+    "NitroClaims",
     "NvidiaClaims",
     "NvidiaEndorsements",
     "Platform",

@@ -95,9 +95,9 @@ class TrustAnchors:
         if len(chain) != 1:
             raise FormatError(f"root certificate: want 1 certificate, got {len(chain)}", code="bad_length")
         root = chain[0]
+        _check_self_signed(root)
         if known := _known(root.spki):
             return cls((known,))
-        _check_self_signed(root)
         name = root.common_name
         if not name.startswith(EMULATED):
             return cls((_named(name, name.partition(" ")[0], root.spki, level),))

@@ -80,6 +80,14 @@ SHIPPED: Final[tuple[Shipped, ...]] = (
         "NVIDIA",
         ProtectionLevel.HARDWARE_GPU,
     ),
+    # https://aws-nitro-enclaves.amazonaws.com/AWS_NitroEnclaves_Root-G1.zip; GovCloud and China have others.
+    Shipped(
+        "aws-nitro-g1.pem",
+        "f2caf5ecc6190b4a8399b78bc58a2bbcd0382375db8a1bfd78a82743874fd225",
+        "AWS Nitro Enclaves Root-G1",
+        "aws.nitro-enclaves",
+        ProtectionLevel.HARDWARE_NITRO,
+    ),
 )
 
 

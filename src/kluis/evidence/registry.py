@@ -15,6 +15,7 @@ from kluis.evidence.engine import OPENSSL, Engine
 from kluis.evidence.intel import sgx
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
+from kluis.evidence.nitro import document as nitro
 from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.verified import Verified
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
@@ -54,6 +55,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(snp.KIND, snp.matches, (SnpEndorsements,), snp.verify),
     Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),
     Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
+    Kind(nitro.KIND, nitro.matches, (), nitro.verify),
 )
 
 

@@ -235,7 +235,10 @@ def _write(value: Writable, out: bytearray, depth: int) -> None:
         case bytes():
             out += head(2, len(value)) + value
         case str():
-            text = value.encode()
+            try:
+                text = value.encode()
+            except UnicodeEncodeError:
+                raise UsageError("CBOR: a text holds half a character") from None
             out += head(3, len(text)) + text
         case Tagged():
             out += head(6, value.tag)
@@ -244,6 +247,10 @@ def _write(value: Writable, out: bytearray, depth: int) -> None:
             indefinite = isinstance(value, IndefiniteMap)
             out += bytes((_INDEFINITE_MAP,)) if indefinite else head(5, len(value))
             for key, item in value.items():
+                if type(key) is not int and not isinstance(key, str):
+                    raise UsageError(
+                        f"CBOR: want a key that is an integer or text, got a {type(key).__name__}"
+                    )
                 _write(key, out, depth - 1)
                 _write(item, out, depth - 1)
             if indefinite:

@@ -1,0 +1,1 @@
+"""Arm CCA's evidence: tokens of realms and of the platforms under them."""

@@ -1,0 +1,1 @@
+"""AWS Nitro's evidence: attestation documents of enclaves and of NitroTPMs."""

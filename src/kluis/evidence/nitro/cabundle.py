@@ -1,0 +1,119 @@
+"""The certificates of a Nitro document: root, authorities, leaf. Steps 2 to 4.
+
+Spec: AWS "Nitro Enclaves: Attestation Process", "Certificates validation", "Certificate bundle".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError
+from kluis.evidence import chain as links
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
+from kluis.formats import x509
+from kluis.formats.nitro.document import Document
+from kluis.formats.x509 import Certificate, Scheme
+
+KIND: Final = "nitro cabundle"
+SCHEMES: Final = (Scheme.ES384,)
+LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_NITRO)
+_LEAF: Final = "Nitro certificate"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Cabundle:
+    """Certificates whose names, profile and signatures are right, whatever the time.
+
+    Attributes:
+        anchor: the root's.
+        leaf: signs documents.
+        authorities: root first.
+        start: when the last of all begins.
+        end: when the first of all ends.
+    """
+
+    anchor: Anchor
+    leaf: Certificate
+    authorities: tuple[Certificate, ...]
+    start: datetime
+    end: datetime
+
+    def check_time(self, now: datetime) -> None:
+        """Step 4: every certificate is in its time.
+
+        Raises:
+            FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
+        """
+        if self.start <= now <= self.end:
+            return
+        for index, certificate in enumerate(self.authorities):
+            links.valid(certificate, _named(index), now)
+        links.valid(self.leaf, _LEAF, now)
+
+
+def verify(document: Document, context: Context) -> Cabundle:
+    """Steps 2 and 3, once for the same certificates.
+
+    Raises:
+        FormatError: one is no certificate.
+        AuthenticityError: a step fails.
+    """
+    parts = (document.certificate, *document.cabundle)
+    key = b"".join([len(part).to_bytes(2, "big") + part for part in parts])
+    held: Cabundle | None = context.memory.get(KIND, key)
+    if held is None or held.anchor not in context.anchors.anchors:
+        held = _verify(document, context)
+        context.memory.put(KIND, key, held)
+    return held
+
+
+def _verify(document: Document, context: Context) -> Cabundle:
+    root = x509.parse(document.cabundle[0], _named(0))
+    anchor = links.match_root(root, context, "Nitro cabundle")  # 2
+    if anchor.level not in LEVELS:
+        raise AuthenticityError(
+            f"Nitro cabundle: want a root of {ProtectionLevel.HARDWARE_NITRO}, got {anchor.name} of "
+            f"{anchor.level}",
+            code="root_untrusted",
+        )
+    authorities = (root, *(x509.parse(der, _named(i)) for i, der in enumerate(document.cabundle[1:], 1)))
+    leaf = x509.parse(document.certificate, _LEAF)
+    last = len(authorities) - 1
+    issuer = root
+    for index, certificate in enumerate(authorities):  # 3
+        _check_authority(certificate, _named(index), below=last - index)
+        _check_issued(certificate, issuer, _named(index), context)
+        issuer = certificate
+    if leaf.ca or leaf.usage is None or not leaf.usage.digital_signature or leaf.usage.key_cert_sign:
+        raise AuthenticityError(f"{_LEAF}: want an end entity that signs data", code="cert_profile")
+    _check_issued(leaf, issuer, _LEAF, context)
+    every = (*authorities, leaf)
+    return Cabundle(
+        anchor,
+        leaf,
+        authorities,
+        max(certificate.not_before for certificate in every),
+        min(certificate.not_after for certificate in every),
+    )
+
+
+def _check_authority(certificate: Certificate, what: str, *, below: int) -> None:
+    if not certificate.ca or certificate.usage is None or not certificate.usage.key_cert_sign:
+        raise AuthenticityError(f"{what}: want a CA that signs certificates", code="cert_profile")
+    if certificate.path_length is not None and certificate.path_length < below:
+        raise AuthenticityError(
+            f"{what}: want at most {certificate.path_length} authorities below it, got {below}",
+            code="cert_profile",
+        )
+
+
+def _check_issued(certificate: Certificate, issuer: Certificate, what: str, context: Context) -> None:
+    links.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")
+
+
+def _named(index: int) -> str:
+    return f"Nitro cabundle[{index}]"

@@ -1,0 +1,187 @@
+"""AWS Nitro attestation documents: is this evidence authentic, and what does it say?
+
+Spec: AWS "Nitro Enclaves: Attestation Process", "Attestation Document Validation"; the steps are
+numbered once, here, and each has a forged case in the tests. AWS uses no revocation lists ("CRL must
+be disabled"): a leaf lives three hours instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+
+from kluis.errors import FreshnessError
+from kluis.evidence import signatures
+from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tee, VendorClaims
+from kluis.evidence.nitro import cabundle
+from kluis.evidence.nitro.cabundle import Cabundle
+from kluis.evidence.verified import Verified, mint
+from kluis.formats.nitro.document import PCR_SIZE, Document, DocumentKind
+from kluis.formats.x509 import Scheme
+from kluis.hashes import Digest
+
+KIND: Final = "Nitro document"
+NAMES: Final = {DocumentKind.ENCLAVE: KIND, DocumentKind.NITROTPM: "NitroTPM document"}
+PRODUCTS: Final = {DocumentKind.ENCLAVE: "Nitro Enclaves", DocumentKind.NITROTPM: "NitroTPM"}
+# How far the module's clock may be from the authority's and from the relying party's.
+SKEW: Final = timedelta(minutes=5)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ZERO: Final = bytes(PCR_SIZE)
+_ZERO_DIGEST: Final = Digest("sha384", _ZERO)
+_NAMES: Final = tuple(f"pcr{index}" for index in range(32))
+_TAGGED: Final = b"\xd2\x84"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NitroClaims(VendorClaims):
+    """What a Nitro document says beside the claims that all TEEs share.
+
+    Attributes:
+        document: of an enclave, or of an instance's NitroTPM.
+        module_id: ``i-`` and the instance, ``-enc`` or ``-tpm`` and the module.
+        timestamp: when the module says that it signed, in milliseconds; aware.
+        public_key: 1..1024 bytes that the enclave chose, or None.
+        user_data: at most 1024 bytes that the enclave chose, or None.
+        nonce: at most 1024 bytes, or None.
+        instance_measured: whether PCR4 is that of the instance in ``module_id``; None for a
+            NitroTPM, whose PCR4 is its boot loader's, and where there is no PCR4.
+    """
+
+    document: DocumentKind
+    module_id: str
+    timestamp: datetime
+    public_key: bytes | None
+    user_data: bytes | None
+    nonce: bytes | None
+    instance_measured: bool | None
+
+
+def matches(data: bytes) -> bool:
+    """Whether ``data`` begins as a COSE_Sign1, tagged or not."""
+    return data[:1] == b"\x84" or data[:2] == _TAGGED
+
+
+def verify(data: bytes, *, context: Context, collateral: None, now: datetime) -> Verified[Claims]:
+    """Verify one Nitro document.
+
+    1. It parses: ES384 in the protected header alone, nothing beside it, exactly the keys of an
+       enclave's document or of a NitroTPM's.
+    2. The first certificate of its bundle holds the key of an anchor that may vouch for Nitro.
+    3. Every certificate was issued by the one before it, the root by itself: name, profile, path
+       length, ECDSA with SHA-384. The leaf is an end entity that signs data.
+    4. Every certificate is in its time.
+    5. The leaf's key signed the document.
+    6. The document's timestamp is in the leaf's time, and not after ``now``; both within 5 minutes.
+
+    How old a document may be is appraisal's question, and what its timestamp proves, too: the same
+    key signs both, so whoever steals it can date back.
+
+    Args:
+        data: the document, under tag 18 or none.
+        context: whom the relying party believes.
+        collateral: None; a document carries its certificates.
+        now: aware.
+
+    Raises:
+        FormatError: the document or a certificate is malformed, or of an unsupported kind.
+        AuthenticityError: a step fails.
+        FreshnessError: a certificate or the document is out of its time.
+    """
+    document = Document.parse(data)  # 1
+    certificates = cabundle.verify(document, context)  # 2, 3
+    certificates.check_time(now)  # 4
+    signatures.check_raw(  # 5
+        document.message.signature,
+        document.message.signed(),
+        certificates.leaf.spki,
+        Scheme.ES384,
+        NAMES[document.kind],
+        context=context,
+        code="sig_cose",
+    )
+    timestamp = _EPOCH + timedelta(milliseconds=document.timestamp)
+    _check_timestamp(timestamp, document, certificates, now)  # 6
+    return mint(_claims(document, certificates, timestamp, now))
+
+
+def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabundle, now: datetime) -> None:
+    leaf = certificates.leaf
+    if leaf.not_before - SKEW <= timestamp <= min(leaf.not_after, now) + SKEW:
+        return
+    raise FreshnessError(
+        f"{NAMES[document.kind]}.timestamp: want {_shown(leaf.not_before)} to "
+        f"{_shown(min(leaf.not_after, now))}, within 5 minutes, got {_shown(timestamp)}",
+        code="freshness",
+    )
+
+
+def _shown(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")
+
+
+def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now: datetime) -> Claims:
+    pcrs, enclave = document.pcrs, document.kind is DocumentKind.ENCLAVE
+    registers = {
+        _NAMES[index]: _ZERO_DIGEST if value == _ZERO else Digest("sha384", value)
+        for index, value in pcrs.items()
+    }
+    # An enclave in debug mode has zeros where its code would stand. Absent PCRs prove nothing either.
+    debug = all(pcrs.get(index, _ZERO) == _ZERO for index in (0, 1, 2))
+    return Claims(
+        kind=NAMES[document.kind],
+        tee=Tee.NITRO,
+        level=_level(certificates.anchor.level, document.kind, debug),
+        anchor=certificates.anchor.name,
+        debug=debug,
+        measurement=registers.get("pcr0" if enclave else "pcr4", _ZERO_DIGEST),
+        signer=_signer(registers) if enclave else None,
+        product_id=None,
+        svn=None,
+        config_id=None,
+        family_id=None,
+        registers=MappingProxyType(registers),
+        report_data=document.user_data or b"",
+        nonce=document.nonce,
+        tcb=NOT_JUDGED,
+        platform=Platform(id=document.module_id.encode(), product=PRODUCTS[document.kind]),
+        collateral_issued=None,
+        valid_until=certificates.end,
+        verified_at=now,
+        vendor=NitroClaims(
+            document=document.kind,
+            module_id=document.module_id,
+            timestamp=timestamp,
+            public_key=document.public_key,
+            user_data=document.user_data,
+            nonce=document.nonce,
+            instance_measured=_instance_measured(document),
+        ),
+    )
+
+
+def _level(level: ProtectionLevel, kind: DocumentKind, debug: bool) -> ProtectionLevel:
+    """The anchor's, lowered: an open enclave protects nothing, a NitroTPM measures and does not isolate."""
+    if debug:
+        return ProtectionLevel.NONE
+    if kind is DocumentKind.NITROTPM and level is ProtectionLevel.HARDWARE_NITRO:
+        return ProtectionLevel.VTPM
+    return level
+
+
+def _signer(registers: Mapping[str, Digest]) -> Digest | None:
+    """PCR8, of the certificate that signed the image file; zero where none did."""
+    found = registers.get("pcr8", _ZERO_DIGEST)
+    return None if found is _ZERO_DIGEST else found
+
+
+def _instance_measured(document: Document) -> bool | None:
+    found = document.pcrs.get(4)
+    if document.kind is DocumentKind.NITROTPM or found is None:
+        return None
+    instance = document.module_id.partition("-enc")[0]
+    return Digest.of("sha384", _ZERO + instance.encode()).value == found

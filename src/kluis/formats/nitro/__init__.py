@@ -1,0 +1,1 @@
+"""AWS Nitro structures, as the Nitro Security Module writes them."""
