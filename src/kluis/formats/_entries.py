@@ -52,7 +52,8 @@ class Entries:
             raise self._mistyped(key, "bytes", value)
         if len(value) not in sizes:
             raise FormatError(
-                f"{self.what}.{self._name(key)}: is {len(value)} bytes, want {_shown(sizes)}", code="bad_length"
+                f"{self.what}.{self._name(key)}: is {len(value)} bytes, want {_shown(sizes)}",
+                code="bad_length",
             )
         return value
 

@@ -73,9 +73,7 @@ def loads(
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
     value, end = _Source(data, what, tags, indefinite_maps).item(0, max_depth)
     if end != len(data):
-        raise FormatError(
-            f"{what} at {end:#x}: {len(data) - end} bytes after the end", code="trailing_data"
-        )
+        raise FormatError(f"{what} at {end:#x}: {len(data) - end} bytes after the end", code="trailing_data")
     return value
 
 

@@ -78,7 +78,9 @@ class Sign1:
         if payload is None:
             raise UnsupportedError(f"{what}.payload: is detached", code="bad_type")
         if type(protected) is not bytes or type(payload) is not bytes or type(signature) is not bytes:
-            raise FormatError(f"{what}: want protected header, payload and signature as bytes", code="bad_type")
+            raise FormatError(
+                f"{what}: want protected header, payload and signature as bytes", code="bad_type"
+            )
         headers = cbor.loads(protected, f"{what}.protected") if protected else {}
         if type(headers) is not dict or type(unprotected) is not dict:
             raise FormatError(f"{what}: want two headers that are maps", code="bad_type")

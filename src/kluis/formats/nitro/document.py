@@ -141,7 +141,5 @@ def _pcrs(fields: Entries, kind: DocumentKind) -> Mapping[int, bytes]:
                 f"{fields.what}.{kind.value}: want an index 0..31, got {index!a:.40}", code="bad_encoding"
             )
         if type(value) is not bytes or len(value) != PCR_SIZE:
-            raise FormatError(
-                f"{fields.what}.{kind.value}.{index}: want {PCR_SIZE} bytes", code="bad_length"
-            )
+            raise FormatError(f"{fields.what}.{kind.value}.{index}: want {PCR_SIZE} bytes", code="bad_length")
     return cast("Mapping[int, bytes]", found)
