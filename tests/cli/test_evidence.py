@@ -102,7 +102,7 @@ def test_inspect_of_noise(kluis: Kluis, tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(b"\3\0noise")
     said = kluis("inspect", tmp_path / "noise")
     assert said == Said(
-        3, "", "kluis: error: SGX quote v3.signed part at 0x0: needs 432 bytes, 7 left\n" + ends("truncated")
+        3, "", "kluis: error: DCAP quote v3.header at 0x0: needs 48 bytes, 7 left\n" + ends("truncated")
     )
 
 

@@ -17,7 +17,7 @@ from kluis.formats import launch, runtime_data
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as sgx_quote
-from kluis.formats.sgx.quote import Quote
+from kluis.formats.sgx.quote import BODY_TYPES, TEE_SGX, TEE_TDX, Body, Quote
 from kluis.formats.sgx.report import ReportBody
 from kluis.hashes import sha256
 from kluis.tee.platform import issuing, quoting
@@ -90,6 +90,19 @@ class Forge:
         given = {"anchors": self.anchors, "now": self.now, **other}
         return verify(quote or self.quote(), collateral=collateral or self.collateral(), **given).value
 
+    def quote_of(self, body: Body, version: int) -> bytes:
+        """A good quote of this version of an enclave or a trust domain."""
+        given = sgx_quote.parse(Forge.quote(self))
+        tee = TEE_SGX if isinstance(body, ReportBody) else TEE_TDX
+        header = dataclasses.replace(given.header, version=version, tee_type=tee, qe_svn=0, pce_svn=0)
+        number = next(number for number, (_, kind) in BODY_TYPES.items() if kind is type(body))
+        descriptor = number.to_bytes(2, "little") + body.SIZE.to_bytes(4, "little") if version == 5 else b""
+        signed = header.encode() + descriptor + body.encode()
+        signature = issuing.sign(self.platform.attestation, signed)
+        return dataclasses.replace(
+            given, header=header, body=body, signed=signed, signature=signature
+        ).encode()
+
     def requote(self, **changes: Any) -> bytes:
         """A good quote with parts replaced and nothing signed anew."""
         return dataclasses.replace(sgx_quote.parse(self.quote()), **changes).encode()
@@ -97,7 +110,7 @@ class Forge:
     def with_header(self, **changes: Any) -> bytes:
         """A quote whose header is changed and signed."""
         good = sgx_quote.parse(self.quote())
-        signed = dataclasses.replace(good.header, **changes).encode() + good.body.encode()
+        signed = dataclasses.replace(good.header, **changes).encode() + good.signed[48:]
         return self.requote(signed=signed, signature=issuing.sign(self.platform.attestation, signed))
 
     def with_qe(self, **changes: Any) -> bytes:
@@ -189,9 +202,12 @@ class Forge:
         good = self.collateral()
         document = json.loads(getattr(good, name))
         change(document)
+        return dataclasses.replace(good, **self.signed(name, document))
+
+    def signed(self, name: str, document: dict[str, Any]) -> dict[str, bytes]:
+        """A document of the collateral, written anew and signed."""
         data = json.dumps(document, separators=(",", ":")).encode()
-        signature = issuing.sign(self.keys.tcb_signing, data)
-        return dataclasses.replace(good, **{name: data, f"{name}_signature": signature})
+        return {name: data, f"{name}_signature": issuing.sign(self.keys.tcb_signing, data)}
 
 
 def pem(*certificates: x509.Certificate) -> bytes:

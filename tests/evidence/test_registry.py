@@ -10,7 +10,7 @@ from tests.evidence.forge import NOW, Forge
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\3\0", bytes(48), b"\4\0\2\0\x81\0\0\0" + bytes(600), b"PNG" * 100], ids=len
+    "data", [b"", b"\3\0", bytes(48), b"\4\0\2\0\x82\0\0\0" + bytes(600), b"PNG" * 100], ids=len
 )
 def test_unknown(data: bytes, forge: Forge) -> None:
     """What is no evidence of a known kind is unsupported, and the message says what is."""
@@ -23,8 +23,8 @@ def test_unknown(data: bytes, forge: Forge) -> None:
 def test_newer_versions_are_named(forge: Forge) -> None:
     """A quote of another version is told apart from noise."""
     with pytest.raises(UnsupportedError) as caught:
-        forge.verify(b"\4\0\2\0" + forge.quote()[4:])
-    assert str(caught.value) == "SGX quote version 4; supported: [3]"
+        forge.verify(b"\6\0\2\0" + forge.quote()[4:])
+    assert str(caught.value) == "DCAP quote version 6; supported: [3, 4, 5]"
 
 
 def test_one_kind_a_name() -> None:

@@ -9,6 +9,7 @@ from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.sgx import SgxClaims
+from kluis.evidence.intel.tdx import TdxClaims
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorClaims
 from kluis.evidence.nitro.document import NitroClaims
@@ -36,6 +37,7 @@ __all__ = [
     "SnpEndorsements",
     "Tcb",
     "TcbStatus",
+    "TdxClaims",
     "Tee",
     "TrustAnchors",
     "VendorClaims",

@@ -12,7 +12,7 @@ from kluis.evidence.amd import snp
 from kluis.evidence.anchors import TrustAnchors
 from kluis.evidence.context import CAPACITY, Context, Memory
 from kluis.evidence.engine import OPENSSL, Engine
-from kluis.evidence.intel import sgx
+from kluis.evidence.intel import sgx, tdx
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
 from kluis.evidence.nitro import document as nitro
@@ -56,6 +56,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),
     Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
     Kind(nitro.KIND, nitro.matches, (), nitro.verify),
+    Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify),
 )
 
 

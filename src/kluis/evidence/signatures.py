@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from kluis.errors import AuthenticityError
 from kluis.evidence.context import Context
+from kluis.evidence.engine import Key
 from kluis.formats.x509 import Certificate, Crl, Scheme
 
 _HALF: Final = {Scheme.ES256: 32, Scheme.ES384: 48, Scheme.ES512: 66}
@@ -72,16 +73,31 @@ def check_raw(
     Raises:
         AuthenticityError: it did not, or the signature is out of range.
     """
-    half = _HALF.get(scheme)
-    if half is not None:
-        if len(signature) != 2 * half:
-            raise AuthenticityError(
-                f"{what}: want a signature of {2 * half} bytes, got {len(signature)}", code=code
-            )
-        r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
-        signature = encode_dss_signature(r, s)
-    if not context.key(spki, scheme, what, code=code).verify(signature, signed):
+    raw = _as_keys_take_it(signature, scheme, what, code)
+    if not context.key(spki, scheme, what, code=code).verify(raw, signed):
         raise _refused(what, code)
+
+
+def check_raw_by(key: Key, signature: bytes, signed: bytes, scheme: Scheme, what: str, *, code: str) -> None:
+    """Check that a key already loaded made a signature over ``signed``; else as :func:`check_raw`.
+
+    Raises:
+        AuthenticityError: it did not, or the signature is out of range.
+    """
+    if not key.verify(_as_keys_take_it(signature, scheme, what, code), signed):
+        raise _refused(what, code)
+
+
+def _as_keys_take_it(signature: bytes, scheme: Scheme, what: str, code: str) -> bytes:
+    half = _HALF.get(scheme)
+    if half is None:
+        return signature
+    if len(signature) != 2 * half:
+        raise AuthenticityError(
+            f"{what}: want a signature of {2 * half} bytes, got {len(signature)}", code=code
+        )
+    r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+    return encode_dss_signature(r, s)
 
 
 def _refused(what: str, code: str) -> AuthenticityError:

@@ -44,11 +44,18 @@ class Members:
             )
         return dict(self._value)
 
+    def __len__(self) -> int:
+        return len(self._value)
+
     def only(self, names: Iterable[str]) -> None:
         """Refuse members missing from ``names`` or beyond them."""
         want, got = sorted(names), sorted(self._value)
         if want != got:
             raise FormatError(f"{self.what}: want members {want}, got {got}", code="bad_type")
+
+    def null(self, name: str) -> bool:
+        """Whether a member is null."""
+        return self._get(name) is None
 
     def version(self, *supported: int) -> int:
         """Read ``version``.

@@ -43,19 +43,24 @@ def _set(at: int, value: bytes) -> bytes:
 
 
 REFUSED: dict[str, tuple[bytes, type[FormatError], str, str]] = {
-    "nothing": (b"", FormatError, "SGX quote.version at 0x0: needs 2 bytes, 0 left", "truncated"),
-    "version": (_set(0, b"\4"), UnsupportedError, "SGX quote version 4; supported: [3]", "bad_version"),
+    "nothing": (b"", FormatError, "DCAP quote.version at 0x0: needs 2 bytes, 0 left", "truncated"),
+    "version": (
+        _set(0, b"\6"),
+        UnsupportedError,
+        "DCAP quote version 6; supported: [3, 4, 5]",
+        "bad_version",
+    ),
     "key type": (
         _set(2, b"\3"),
         UnsupportedError,
-        "SGX quote v3.attestation_key_type at 0x2: want 2, got 3",
+        "DCAP quote v3.attestation_key_type at 0x2: want 2, got 3",
         "bad_type",
     ),
     "TEE type": (
         _set(4, b"\x81"),
-        FormatError,
-        "SGX quote v3 header.reserved at 0x4: must be zero, found 0x81",
-        "bad_encoding",
+        UnsupportedError,
+        "DCAP quote v3.tee_type at 0x4: want 0x0, got 0x81",
+        "bad_type",
     ),
     "body's reserved bytes": (
         _set(48 + 100, b"\1"),
@@ -72,38 +77,44 @@ REFUSED: dict[str, tuple[bytes, type[FormatError], str, str]] = {
     "cut": (
         GOOD[:-1],
         FormatError,
-        f"SGX quote v3.signature_data at 0x1b4: needs {len(GOOD) - 436} bytes, {len(GOOD) - 437} left",
+        f"DCAP quote v3.signature_data at 0x1b4: needs {len(GOOD) - 436} bytes, {len(GOOD) - 437} left",
         "truncated",
     ),
-    "signed part cut": (
+    "header cut": (
+        GOOD[:47],
+        FormatError,
+        "DCAP quote v3.header at 0x0: needs 48 bytes, 47 left",
+        "truncated",
+    ),
+    "body cut": (
         GOOD[:431],
         FormatError,
-        "SGX quote v3.signed part at 0x0: needs 432 bytes, 431 left",
+        "DCAP quote v3.body at 0x30: needs 384 bytes, 383 left",
         "truncated",
     ),
     "a length that lies": (
         _set(SIZE_AT, (len(GOOD) - 437).to_bytes(4, "little")),
         FormatError,
-        f"SGX quote v3.signature_data.certification_data at 0x41c: needs {len(GOOD) - 1052} bytes, "
+        f"DCAP quote v3.signature_data.certification_data at 0x41c: needs {len(GOOD) - 1052} bytes, "
         f"{len(GOOD) - 1053} left",
         "truncated",
     ),
     "more signature data": (
         _set(SIZE_AT, (len(GOOD) - 435).to_bytes(4, "little")) + b"\0",
         FormatError,
-        f"SGX quote v3.signature_data at {len(GOOD):#x}: 1 bytes after the end",
+        f"DCAP quote v3.signature_data at {len(GOOD):#x}: 1 bytes after the end",
         "trailing_data",
     ),
     "trailing": (
         GOOD + b"\0\1",
         FormatError,
-        f"SGX quote v3.padding at {len(GOOD) + 1:#x}: must be zero, found 0x01",
+        f"DCAP quote v3.padding at {len(GOOD) + 1:#x}: must be zero, found 0x01",
         "trailing_data",
     ),
     "large": (
         GOOD + bytes(65536),
         FormatError,
-        f"SGX quote v3: is {len(GOOD) + 65536} bytes, must be at most 65536",
+        f"DCAP quote: is {len(GOOD) + 65536} bytes, must be at most 65536",
         "too_large",
     ),
 }

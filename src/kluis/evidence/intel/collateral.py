@@ -15,7 +15,7 @@ from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.context import Context
 from kluis.evidence.intel import pck, tcb
 from kluis.formats import x509
-from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.sgx.collateral import Collateral, crl_der
 from kluis.formats.sgx.tcb_info import Identity, TcbInfo, parse_identity, parse_tcb_info
 from kluis.formats.x509 import Certificate, Crl, Scheme
 
@@ -51,6 +51,7 @@ class HeldCollateral:
         start: the latest start of them.
         end: the earliest end.
         issued: the oldest issue date of documents and CRLs.
+        pck_certificate_chain: PEM, as given and not verified; or None.
     """
 
     anchor: Anchor
@@ -65,6 +66,7 @@ class HeldCollateral:
     start: datetime
     end: datetime
     issued: datetime
+    pck_certificate_chain: bytes | None
 
     def check(self, now: datetime) -> None:
         """Step 7 and 9, at ``now``: every part is in its time, and no CA or signer is revoked.
@@ -73,8 +75,9 @@ class HeldCollateral:
             FreshnessError: a part is not yet, or no longer, valid.
             AuthenticityError: a certificate is on the root's CRL.
         """
-        for window in self.windows:
-            chain.in_time(window.what, window.start, window.end, now, kind=window.kind)
+        if not self.start <= now <= self.end:
+            for window in self.windows:
+                chain.in_time(window.what, window.start, window.end, now, kind=window.kind)
         chain.not_revoked(self.pck_ca, self.root_crl, "PCK CA certificate")
         for signer in self.signers:
             chain.not_revoked(signer, self.root_crl, "TCB signing certificate", code="signing_cert_revoked")
@@ -118,7 +121,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
     root_crl = _crl(collateral.root_ca_crl, root, "root CA CRL", context)  # 3
     pck_crl = _crl(collateral.pck_crl, pck_ca, "PCK CRL", context)
     signatures.check_raw(  # 4
-        _size(collateral.tcb_info_signature, "TCB info"),
+        collateral.tcb_info_signature,
         collateral.tcb_info,
         tcb_signer.spki,
         Scheme.ES256,
@@ -127,7 +130,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         code="tcb_info_sig",
     )
     signatures.check_raw(
-        _size(collateral.qe_identity_signature, "QE identity"),
+        collateral.qe_identity_signature,
         collateral.qe_identity,
         qe_signer.spki,
         Scheme.ES256,
@@ -136,8 +139,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         code="qe_identity_sig",
     )
     info, identity = parse_tcb_info(collateral.tcb_info), parse_identity(collateral.qe_identity)
-    tcb.check_statuses(info.levels, "TCB info")
-    tcb.check_statuses(identity.levels, "QE identity")
+    tcb.check_statuses(info, identity)
     signers = (tcb_signer,) if same else (tcb_signer, qe_signer)
     certificates = (
         ("root certificate", root),
@@ -164,6 +166,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         start=max(window.start for window in windows),
         end=min(window.end for window in windows),
         issued=min(window.start for window in windows[:4]),
+        pck_certificate_chain=collateral.pck_certificate_chain,
     )
 
 
@@ -175,18 +178,9 @@ def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str, context: C
     return signer
 
 
-def _crl(der: bytes, issuer: Certificate, what: str, context: Context) -> Crl:
-    crl = x509.parse_crl(der, what)
+def _crl(data: bytes, issuer: Certificate, what: str, context: Context) -> Crl:
+    crl = x509.parse_crl(crl_der(data, what), what)
     chain.issued(
         crl, issuer, what, schemes=pck.SCHEMES, context=context, code="crl_sig", name_code="crl_issuer"
     )
     return crl
-
-
-def _size(signature: bytes, what: str) -> bytes:
-    if len(signature) != 64:
-        raise AuthenticityError(
-            f"{what}: want a signature of 64 bytes, got {len(signature)}",
-            code="tcb_info_sig" if what == "TCB info" else "qe_identity_sig",
-        )
-    return signature

@@ -6,7 +6,8 @@ Spec: Intel "SGX PCK Certificate and CRL Profile Specification".
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.evidence import chain
@@ -14,9 +15,13 @@ from kluis.evidence.anchors import Anchor
 from kluis.evidence.context import Context
 from kluis.formats import x509
 from kluis.formats.sgx import extension
+from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import PCK_CHAIN, Quote
 from kluis.formats.x509 import Certificate, KeyUsage, Scheme
 from kluis.formats.x509.certificate import BASIC_CONSTRAINTS
+
+if TYPE_CHECKING:
+    from kluis.evidence.intel.collateral import HeldCollateral
 
 LEAF: Final = ("SGX PCK Certificate",)
 CA: Final = ("SGX PCK Platform CA", "SGX PCK Processor CA")
@@ -34,34 +39,55 @@ class PckChain:
     sgx: extension.SgxExtension
 
 
-def read(quote: Quote, held: tuple[Certificate, ...] = ()) -> PckChain:
-    """Step 4: find exactly one leaf, one CA and one root in the quote's certification data.
+def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> bytes:
+    """The PEM chain that names the platform: the quote's own, or else the collateral's; empty without one."""
+    if quote.certification_type == PCK_CHAIN:
+        return quote.certification_data
+    return (collateral.pck_certificate_chain if collateral is not None else None) or b""
+
+
+def prove(pem: bytes, quote: Quote, held: HeldCollateral, context: Context) -> tuple[PckChain, Anchor]:
+    """Steps 4 to 6: one leaf, one CA and one root, in profile, each signed by the next, up to an anchor.
 
     Args:
-        quote: its signatures are not looked at.
-        held: certificates already parsed; the same bytes are not parsed again.
+        pem: what :func:`chain_of` found.
+        quote: for messages.
+        held: its certificates were proven before; the same bytes are not proven again.
+        context: of the verifier.
 
     Raises:
-        UnavailableError: the quote does not carry its chain.
-        FormatError: it carries something else.
-        AuthenticityError: a certificate is missing, extra, or of no known role.
+        UnavailableError: there is no chain.
+        FormatError: it holds something else.
+        AuthenticityError: a certificate is missing, extra, of no known role, or not as it should be.
     """
-    if quote.certification_type != PCK_CHAIN:
+    if not pem:
         raise UnavailableError(
-            f"quote.certification_type: want {PCK_CHAIN}, a PCK chain, got {quote.certification_type}",
-            hint="the platform must quote with its PCK certificate chain inside",
+            f"quote.certification_type: want {PCK_CHAIN.value}, a PCK chain, got {quote.certification_type}",
+            hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
             code="chain_missing",
         )
-    known = {certificate.der: certificate for certificate in held}
-    found = tuple(
-        known.get(der) or x509.parse(der, "PCK chain")
-        for der in x509.split_pem(quote.certification_data, "PCK chain")
-    )
-    leaf, ca, root = by_role(found, LEAF, CA, ROOT, what="PCK chain")
+    known = {certificate.der: certificate for certificate in (held.pck_ca, held.root)}
+    found = tuple(known.get(der) or x509.parse(der, "PCK chain") for der in x509.split_pem(pem, "PCK chain"))
+    leaf, ca, root = by_role(found, LEAF, CA, ROOT, what="PCK chain")  # 4
     sgx = leaf.extensions.get(extension.OID)
     if sgx is None:
         raise FormatError("PCK certificate: has no SGX extension", code="cert_profile")
-    return PckChain(leaf, ca, root, extension.parse(sgx))
+    anchor = held.anchor if root is held.root else match_root(root, context, "PCK chain")  # 5
+    if ca is not held.pck_ca:
+        check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
+    check_leaf(leaf, ca, anchor, "PCK certificate", context)
+    return PckChain(leaf, ca, root, extension.parse(sgx)), anchor
+
+
+def check_time(given: PckChain, now: datetime) -> None:
+    """Step 6, at ``now``: leaf, CA and root are in their time.
+
+    Raises:
+        FreshnessError: one is not.
+    """
+    chain.valid(given.leaf, "PCK certificate", now)
+    chain.valid(given.ca, "PCK CA certificate", now)
+    chain.valid(given.root, "root certificate", now)
 
 
 def by_role(given: tuple[Certificate, ...], *roles: tuple[str, ...], what: str) -> tuple[Certificate, ...]:

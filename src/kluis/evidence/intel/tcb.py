@@ -1,144 +1,221 @@
-"""TCB evaluation: which level a platform and its quoting enclave have reached. Steps 9 and 10.
+"""TCB evaluation: which level a platform, its TDX module and its quoting enclave have reached.
 
-Spec: Intel PCS API v4, "Get TCB Info", "Enclave Identity"; the status and the advisories are told
-as published. Whether they are good enough is appraisal's question.
+Spec: Intel PCS API v4, "Get TCB Info", "Enclave Identity"; Intel's quote verification library for
+modules and for relaunch. The status and the advisories are told as published. Whether they are good
+enough is appraisal's question; a part that reaches no level at all is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from operator import lt
+from typing import Final
 
 from kluis.errors import AuthenticityError, UnsupportedError
 from kluis.evidence.model import Tcb, TcbStatus
 from kluis.formats.sgx.extension import SgxExtension
 from kluis.formats.sgx.report import ReportBody
-from kluis.formats.sgx.tcb_info import Identity, Level, TcbInfo
+from kluis.formats.sgx.tcb_info import Identity, Module, TcbInfo
+from kluis.formats.sgx.tcb_levels import Level
 
-_OUT_OF_DATE = {
+_OUT_OF_DATE: Final = {
     TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
     TcbStatus.SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE,
     TcbStatus.CONFIGURATION_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
     TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
 }
-
-# What Intel publishes; the other members of TcbStatus are a verifier's own.
-_PUBLISHED = frozenset({*_OUT_OF_DATE, *_OUT_OF_DATE.values(), TcbStatus.REVOKED})
+_CONFIGURATION: Final = frozenset(
+    {
+        TcbStatus.CONFIGURATION_NEEDED,
+        TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED,
+        TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
+    }
+)
+# What Intel publishes of platforms and enclaves; the other members of TcbStatus are a verifier's own.
+_PUBLISHED: Final = frozenset({*_OUT_OF_DATE, *_OUT_OF_DATE.values(), TcbStatus.REVOKED})
+_OF_MODULES: Final = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
+_WORST_FIRST: Final = list(TcbStatus)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:
-    """The maker's judgement of a platform and its quoting enclave.
+    """The maker's judgement of a platform, part by part.
 
     Attributes:
-        tcb: of both, converged.
+        tcb: of all parts, converged.
         platform: of the platform alone.
+        module: of the TDX module alone; None for SGX, and for TDX 1.0, which the platform's covers.
         quoting_enclave: of the quoting enclave alone.
     """
 
     tcb: Tcb
     platform: TcbStatus
+    module: TcbStatus | None
     quoting_enclave: TcbStatus
 
 
-def check_statuses(levels: tuple[Level, ...], what: str) -> None:
-    """Refuse a document with a status that this verifier does not know.
+def check_statuses(info: TcbInfo, identity: Identity) -> None:
+    """Refuse documents with a status that this verifier does not know.
 
     Raises:
         UnsupportedError: naming it.
     """
-    known = _PUBLISHED
-    for level in levels:
-        if level.status not in known:
-            raise UnsupportedError(f"{what}: status {level.status!a} is not known", code="bad_type")
+    for what, levels, known in (
+        ("TCB info", info.levels, _PUBLISHED),
+        ("QE identity", identity.levels, _PUBLISHED),
+        *((f"TCB info: module {module.id!a}", module.levels, _OF_MODULES) for module in info.modules),
+    ):
+        for level in levels:
+            if level.status not in known:
+                raise UnsupportedError(f"{what}: status {level.status!a} is not known", code="bad_type")
 
 
-def check_platform(info: TcbInfo, sgx: SgxExtension) -> None:
-    """Step 9: the TCB info is for SGX, and for this kind of platform.
+def check_platform(info: TcbInfo, sgx: SgxExtension, tee: str) -> None:
+    """Step 9: the TCB info is for this TEE, and for this kind of platform.
 
     Raises:
         AuthenticityError: it is for another.
     """
     for name, want, got in (
-        ("id", "SGX", info.tee),
-        ("fmspc", sgx.fmspc.hex(), info.fmspc.hex()),
-        ("pceId", sgx.pceid.hex(), info.pceid.hex()),
+        ("id", tee, info.tee),
+        ("fmspc", sgx.fmspc, info.fmspc),
+        ("pceId", sgx.pceid, info.pceid),
     ):
         if want != got:
-            raise AuthenticityError(f"TCB info.{name}: want {want}, got {got}", code="tcb_info_mismatch")
+            raise AuthenticityError(
+                f"TCB info.{name}: want {_shown(want)}, got {_shown(got)}", code="tcb_info_mismatch"
+            )
 
 
-def check_quoting_enclave(identity: Identity, qe: ReportBody) -> None:
+def check_quoting_enclave(identity: Identity, qe: ReportBody, name: str) -> None:
     """Step 9: the enclave that quoted is the maker's quoting enclave, and not any other of its kind.
+
+    Args:
+        identity: verified.
+        qe: the quoting enclave's verified report.
+        name: ``QE``, or ``TD_QE`` for TDX.
 
     Raises:
         AuthenticityError: it is not.
     """
     attributes = qe.flags | qe.xfrm << 64
-    for name, want, got in (
-        ("id", "QE", identity.id),
-        ("mrsigner", identity.mrsigner.hex(), qe.mrsigner.hex()),
+    checks: tuple[tuple[str, str | bytes | int, str | bytes | int], ...] = (
+        ("id", name, identity.id),
+        ("mrsigner", identity.mrsigner, qe.mrsigner),
         ("isvprodid", identity.isvprodid, qe.isvprodid),
         ("miscselect", identity.miscselect, qe.miscselect & identity.miscselect_mask),
         ("attributes", hex(identity.attributes), hex(attributes & identity.attributes_mask)),
-    ):
+    )
+    for what, want, got in checks:
         if want != got:
             raise AuthenticityError(
-                f"QE identity.{name}: want {want}, got {got}", code="qe_identity_mismatch"
+                f"QE identity.{what}: want {_shown(want)}, got {_shown(got)}", code="qe_identity_mismatch"
             )
 
 
-def evaluate(info: TcbInfo, identity: Identity, sgx: SgxExtension, qe: ReportBody) -> Judgement:
-    """Step 10: the level of the platform, of its quoting enclave, and of both.
+def evaluate(
+    info: TcbInfo, identity: Identity, sgx: SgxExtension, qe: ReportBody, tee_tcb_svn: bytes = b""
+) -> Judgement:
+    """The level of the platform, of its TDX module, of its quoting enclave, and of all.
 
     Args:
         info: verified; for this kind of platform.
         identity: verified; of this quoting enclave.
         sgx: from a verified PCK certificate.
         qe: the quoting enclave's verified report.
+        tee_tcb_svn: 16 bytes of a trust domain's report; empty for SGX.
 
     Returns:
-        Statuses as published; ``NotSupported`` where no level is reached.
+        Statuses as published.
 
-    Spec: Intel PCS API v4, "Get TCB Info", TCB level selection, steps 1 to 3.
+    Raises:
+        AuthenticityError: a part reaches no level that the maker lists.
+
+    Spec: Intel PCS API v4, "Get TCB Info", TCB level selection, steps 1 to 3. From TDX 1.5 on, the
+    first two components are the module's minor SVN and major version, and its own levels judge them.
     """
-    platform = _first_reached(info.levels, (*sgx.components, sgx.pcesvn))
-    quoting = _first_reached(identity.levels, (qe.isvsvn,))
-    platform_status, quoting_status = _status(platform), _status(quoting)
-    reached = [level for level in (platform, quoting) if level is not None]
-    both = Tcb(
-        status=converge(platform_status, quoting_status),
-        date=_oldest(reached) if len(reached) == 2 else None,
-        advisories=tuple(sorted({name for level in reached for name in level.advisories})),
-        evaluation=min(info.evaluation, identity.evaluation),
+    version = tee_tcb_svn[1] if tee_tcb_svn else 0
+    skipped = 2 if version else 0
+    platform = _reached(
+        info.levels, (*sgx.components, sgx.pcesvn), "platform", tdx=tee_tcb_svn[skipped:], skipped=skipped
     )
-    return Judgement(both, platform_status, quoting_status)
+    parts = [platform]
+    if version:
+        parts.append(_reached(module_of(info, version).levels, (tee_tcb_svn[0],), "TDX module"))
+    quoting = _reached(identity.levels, (qe.isvsvn,), "quoting enclave")
+    parts.append(quoting)
+    status = TcbStatus(platform.status)
+    for part in parts[1:]:
+        status = converge(status, TcbStatus(part.status))
+    return Judgement(
+        tcb=Tcb(
+            status=status,
+            date=min(part.date for part in parts),
+            advisories=tuple(sorted({name for part in parts for name in part.advisories})),
+            evaluation=min(info.evaluation, identity.evaluation),
+        ),
+        platform=TcbStatus(platform.status),
+        module=TcbStatus(parts[1].status) if version else None,
+        quoting_enclave=TcbStatus(quoting.status),
+    )
 
 
-def converge(platform: TcbStatus, quoting: TcbStatus) -> TcbStatus:
-    """The status of both: the quoting enclave's can only make the platform's worse."""
-    if TcbStatus.NOT_SUPPORTED in (platform, quoting):
-        return TcbStatus.NOT_SUPPORTED
-    if TcbStatus.REVOKED in (platform, quoting):
-        return TcbStatus.REVOKED
-    if quoting is TcbStatus.UP_TO_DATE:
-        return platform
-    if quoting is TcbStatus.OUT_OF_DATE:
-        return _OUT_OF_DATE.get(platform, platform)
+def module_of(info: TcbInfo, version: int) -> Module:
+    """What the TDX module of this major version must be. There is no falling back to another's.
+
+    Raises:
+        AuthenticityError: the TCB info does not know it.
+    """
+    if version == 0 and info.module is not None:
+        return info.module
+    name = f"TDX_{version:02X}"
+    for module in info.modules:
+        if module.id.upper() == name:
+            return module
+    known = [module.id for module in info.modules]
+    raise AuthenticityError(f"TDX module: want one of {known}, got {name}", code="tdx_module")
+
+
+def converge(status: TcbStatus, part: TcbStatus) -> TcbStatus:
+    """The status of both: a part's can only make the platform's worse."""
+    for worst in (TcbStatus.NOT_SUPPORTED, TcbStatus.REVOKED):
+        if worst in (status, part):
+            return worst
+    if part is TcbStatus.UP_TO_DATE:
+        return status
+    if part is TcbStatus.OUT_OF_DATE:
+        return _OUT_OF_DATE.get(status, status)
     # No quoting enclave has ever had another status; the worse of both is never too good.
-    return min(platform, quoting, key=list(TcbStatus).index)
+    return min(status, part, key=_WORST_FIRST.index)
 
 
-def _first_reached(levels: tuple[Level, ...], svns: tuple[int, ...]) -> Level | None:
+def relaunched(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
+    """The status of a trust domain that was launched by one module and runs on another.
+
+    Args:
+        launch: of the module at its launch.
+        current: of the module that runs now.
+    """
+    outdated = (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED)
+    if launch not in outdated or current not in _OUT_OF_DATE:
+        return launch
+    if launch in _CONFIGURATION or current in _CONFIGURATION:
+        return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
+    return TcbStatus.TD_RELAUNCH_ADVISED
+
+
+def _reached(
+    levels: tuple[Level, ...], svns: tuple[int, ...], what: str, *, tdx: bytes = b"", skipped: int = 0
+) -> Level:
     for level in levels:
-        if all(have >= need for have, need in zip(svns, level.svns, strict=True)):
+        if not any(map(lt, svns, level.svns)) and not any(map(lt, tdx, level.tdx[skipped:])):
             return level
-    return None
+    raise AuthenticityError(
+        f"{what}: is NotSupported: it reaches none of the {len(levels)} TCB levels that its maker lists",
+        hint="the platform is older than anything its maker supports, or its TCB info is",
+        code="tcb_not_supported",
+    )
 
 
-def _status(level: Level | None) -> TcbStatus:
-    return TcbStatus.NOT_SUPPORTED if level is None else TcbStatus(level.status)
-
-
-def _oldest(levels: list[Level]) -> datetime:
-    return min(level.date for level in levels)
+def _shown(value: str | bytes | int) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -6,6 +6,7 @@ JSON shape that bundles their answers is that of the ``dcap-qvl`` packages.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from typing import Final, Self
@@ -18,7 +19,10 @@ MAX_SIZE: Final = 4 << 20
 _PEM_MEMBERS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 _HEX_MEMBERS: Final = ("root_ca_crl", "pck_crl", "tcb_info_signature", "qe_identity_signature")
 _TEXT_MEMBERS: Final = ("tcb_info", "qe_identity")
+_OPTIONAL: Final = "pck_certificate_chain"
 _WHAT: Final = "collateral"
+_HEX: Final = re.compile(rb"\s*((?:[0-9a-fA-F]{2})+)\s*\Z")
+_CRL: Final = re.compile(rb"\s*-----BEGIN X509 CRL-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END X509 CRL-----\s*\Z")
 _SIGNATURE_END: Final = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}\s*\Z')
 
 
@@ -28,14 +32,16 @@ class Collateral:
 
     Attributes:
         pck_crl_issuer_chain: PEM: platform or processor CA, root.
-        root_ca_crl: DER.
-        pck_crl: DER.
+        root_ca_crl: DER, hex of DER, or PEM, as :func:`crl_der` takes it.
+        pck_crl: likewise.
         tcb_info_issuer_chain: PEM: TCB signing, root.
         tcb_info: the JSON bytes that were signed.
         tcb_info_signature: 64 bytes r and s.
         qe_identity_issuer_chain: PEM: TCB signing, root.
         qe_identity: the JSON bytes that were signed.
         qe_identity_signature: 64 bytes r and s.
+        pck_certificate_chain: PEM: the platform's PCK certificate, its CA, root; for a quote that does
+            not carry them.
     """
 
     pck_crl_issuer_chain: bytes
@@ -47,6 +53,7 @@ class Collateral:
     qe_identity_issuer_chain: bytes
     qe_identity: bytes
     qe_identity_signature: bytes
+    pck_certificate_chain: bytes | None = None
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -58,11 +65,15 @@ class Collateral:
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         parts = {name: value.text(name).encode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
         parts |= {name: value.hex(name) for name in _HEX_MEMBERS}
+        if _OPTIONAL in value and not value.null(_OPTIONAL):
+            parts[_OPTIONAL] = value.text(_OPTIONAL).encode()
         return cls(**parts)
 
     def to_json(self) -> bytes:
         """Write the bundle in canonical JSON."""
         texts = {name: getattr(self, name).decode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
+        if self.pck_certificate_chain is not None:
+            texts[_OPTIONAL] = self.pck_certificate_chain.decode()
         return jcs.dumps({**texts, **{name: getattr(self, name).hex() for name in _HEX_MEMBERS}})
 
 
@@ -84,3 +95,28 @@ def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:
     if not body.startswith(start) or end is None:
         raise FormatError(f"{member}: is not a signed document of Intel's service", code="bad_encoding")
     return body[len(start) : end.start()], bytes.fromhex(end[1].decode())
+
+
+def crl_der(data: bytes, what: str) -> bytes:
+    """A CRL as DER, whichever way a service gave it: DER, hex of DER, or PEM.
+
+    Args:
+        data: at most 4 MiB.
+        what: what it claims to be, for messages.
+
+    Raises:
+        FormatError: none of them.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    if data[:1] == b"\x30" and data[1:2] > b"\x7f":
+        # A sequence of 128 bytes or more; hex of one begins "30" in text, whose second byte is less.
+        return data
+    if match := _CRL.match(data):
+        try:
+            return base64.b64decode(match[1].replace(b"\r", b"").replace(b"\n", b""), validate=True)
+        except ValueError:
+            raise FormatError(f"{what}: is not base64", code="bad_encoding") from None
+    if match := _HEX.match(data):
+        return bytes.fromhex(match[1].decode())
+    raise FormatError(f"{what}: is neither DER, nor hex of DER, nor PEM", code="bad_encoding")

@@ -1,7 +1,8 @@
-"""SGX DCAP quote, version 3: bytes to fields and back. Nothing here is verified.
+"""DCAP quote, versions 3, 4 and 5, for SGX and TDX: bytes to fields and back. Nothing here is verified.
 
-Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Format" (Version 3). Integers are
-little-endian; signatures and keys are pairs of 32-byte big-endian numbers.
+Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Format" (Version 3); Intel "TDX DCAP
+Quoting Library API", "Quote Format" (Versions 4 and 5). Integers are little-endian; signatures and
+keys are pairs of 32-byte big-endian numbers.
 """
 
 from __future__ import annotations
@@ -10,25 +11,43 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U16, Struct, at, layout
+from kluis.formats._layout import U16, U32, Struct, at, layout
 from kluis.formats._reader import Reader
+from kluis.formats.sgx import certification
+from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.report import BODY_SIZE, ReportBody
+from kluis.formats.tdx.report import TdReport, TdReport15, TdReport15Ex
 
 HEADER_SIZE: Final = 48
+DESCRIPTOR_SIZE: Final = 6
 SIGNED_SIZE: Final = HEADER_SIZE + BODY_SIZE
 MAX_SIZE: Final = 64 * 1024
 QE_VENDOR_INTEL: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 ECDSA_P256: Final = 2
-PCK_CHAIN: Final = 5
-WHAT: Final = "SGX quote v3"
+TEE_SGX: Final = 0x00
+TEE_TDX: Final = 0x81
+PCK_CHAIN: Final = CertificationType.PCK_CHAIN
+VERSIONS: Final = (3, 4, 5)
+
+Body = ReportBody | TdReport
+_NAMES: Final = {TEE_SGX: "SGX", TEE_TDX: "TDX"}
+_DEFAULT_BODY: Final[dict[int, type[Body]]] = {TEE_SGX: ReportBody, TEE_TDX: TdReport}
+# Version 5 names its body: type, and the TEE that makes it.
+BODY_TYPES: Final[dict[int, tuple[int, type[Body]]]] = {
+    1: (TEE_SGX, ReportBody),
+    2: (TEE_TDX, TdReport),
+    3: (TEE_TDX, TdReport15),
+    4: (TEE_TDX, TdReport15Ex),
+}
 
 
-@layout("SGX quote v3 header", HEADER_SIZE)
+@layout("DCAP quote header", HEADER_SIZE)
 class Header(Struct):
     """The first 48 bytes. The SVNs here are never used: report and certificate have better ones."""
 
     version: int = at(0, U16)
     attestation_key_type: int = at(2, U16)
+    tee_type: int = at(4, U32)
     qe_svn: int = at(8, U16)
     pce_svn: int = at(10, U16)
     qe_vendor_id: bytes = at(12, 16)
@@ -40,23 +59,23 @@ class Quote:
     """A quote, taken apart.
 
     Attributes:
-        signed: header and report body, 432 bytes, as the attestation key signed them.
+        signed: header and body, as the attestation key signed them; 432 to 939 bytes.
         header: 48 bytes.
-        body: the quoted enclave's report body, 384 bytes.
+        body: the enclave's report body, or the trust domain's.
         signature: 64 bytes r and s, over ``signed``.
         attestation_key: 64 bytes x and y on P-256.
         qe_report_bytes: 384 bytes, as the PCK signed them.
         qe_report: the same, as fields.
         qe_signature: 64 bytes r and s, over ``qe_report_bytes``.
         auth_data: at most 65535 bytes, bound by the quoting enclave's report data.
-        certification_type: 1 to 7; 5 is a PCK chain.
+        certification_type: 1 to 7, never 6; 5 is a PCK chain. From version 4 on it is the inner type.
         certification_data: the chain, PEM, leaf first, often ended by a NUL.
         padding: count of zero bytes after the quote.
     """
 
     signed: bytes
     header: Header
-    body: ReportBody
+    body: Body
     signature: bytes
     attestation_key: bytes
     qe_report_bytes: bytes
@@ -67,11 +86,16 @@ class Quote:
     certification_data: bytes
     padding: int = 0
 
-    def encode(self) -> bytes:
-        """Write the quote, its padding included."""
-        signature_data = b"".join(
+    @property
+    def name(self) -> str:
+        """The kind and version, as ``TDX quote v4``."""
+        return f"{_NAMES[self.header.tee_type]} quote v{self.header.version}"
+
+    @property
+    def certified(self) -> bytes:
+        """Everything that says whose the attestation key is, from the key on, without the outer type."""
+        return b"".join(
             (
-                self.signature,
                 self.attestation_key,
                 self.qe_report_bytes,
                 self.qe_signature,
@@ -82,39 +106,61 @@ class Quote:
                 self.certification_data,
             )
         )
+
+    def encode(self) -> bytes:
+        """Write the quote, its padding included."""
+        certified = self.certified
+        if self.header.version > 3:
+            key, rest = certified[:64], certified[64:]
+            outer = CertificationType.QE_REPORT.to_bytes(2, "little")
+            certified = key + outer + len(rest).to_bytes(4, "little") + rest
+        signature_data = self.signature + certified
         size = len(signature_data).to_bytes(4, "little")
         return self.signed + size + signature_data + bytes(self.padding)
 
 
 def parse(data: bytes) -> Quote:
-    """Read one version 3 quote; only zero bytes may follow it.
+    """Read one quote; only zero bytes may follow it.
 
     Raises:
-        UnsupportedError: another version, key type, or kind of TEE.
+        UnsupportedError: another version, key type, kind of TEE, body or certification data.
         FormatError: lengths that do not fit, reserved bytes set, or more than 64 KiB.
     """
     if len(data) > MAX_SIZE:
-        raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+        raise FormatError(f"DCAP quote: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     version = version_of(data)
-    if version != 3:
-        raise UnsupportedError(f"SGX quote version {version}; supported: [3]", code="bad_version")
-    r = Reader(data, WHAT)
-    signed = r.take(SIGNED_SIZE, "signed part")
-    header = Header.parse(signed[:HEADER_SIZE])
-    if header.attestation_key_type != ECDSA_P256:
+    if version not in VERSIONS:
         raise UnsupportedError(
-            f"{WHAT}.attestation_key_type at 0x2: want {ECDSA_P256}, got {header.attestation_key_type}",
-            code="bad_type",
+            f"DCAP quote version {version}; supported: {list(VERSIONS)}", code="bad_version"
         )
-    body = ReportBody.parse(signed[HEADER_SIZE:], base=HEADER_SIZE)
-    inner = r.sub(r.u32("signature_data_size"), "signature_data")
+    r = Reader(data, f"DCAP quote v{version}")
+    header = Header.parse(r.take(HEADER_SIZE, "header"))
+    body_class = _check_header(header, r)
+    body_at = r.position
+    body_bytes = r.take(body_class.SIZE, "body")
+    signed = data[: r.position]
+    body = body_class.parse(body_bytes, base=body_at)
+    size = r.u32("signature_data_size")
+    base = r.position
+    inner = r.sub(size, "signature_data")
     signature = inner.take(64, "signature")
     attestation_key = inner.take(64, "attestation_key")
-    qe_offset = SIGNED_SIZE + 4 + inner.position
+    if version > 3:
+        base += inner.position + DESCRIPTOR_SIZE
+        outer, inner = inner, _enter(inner)
+        outer.end()
+    qe_offset = base + inner.position
     qe_report = inner.take(BODY_SIZE, "qe_report")
     qe_signature = inner.take(64, "qe_signature")
     auth_data = inner.take(inner.u16("auth_data_size"), "auth_data")
-    certification_type = inner.u16("certification_type")
+    type_at = base + inner.position
+    certification_type = certification.kind(inner.u16("certification_type"), r.what, type_at)
+    if certification_type is CertificationType.QE_REPORT:
+        raise UnsupportedError(
+            f"{r.what}.certification_type at {type_at:#x}: want how the platform is certified, "
+            "got another quoting enclave's report",
+            code="bad_type",
+        )
     certification_data = inner.take(inner.u32("certification_data_size"), "certification_data")
     inner.end()
     padding = r.left
@@ -141,4 +187,59 @@ def version_of(data: bytes) -> int:
     Raises:
         FormatError: fewer than 2 bytes.
     """
-    return Reader(data[:2], "SGX quote").u16("version")
+    return Reader(data[:2], "DCAP quote").u16("version")
+
+
+def matches(data: bytes, tee: int) -> bool:
+    """Whether ``data`` begins as a quote of this TEE does: version, key type, TEE type.
+
+    Versions 1 to 9 are taken, so that one we do not know is named, and not called something else.
+    """
+    head = data[:8]
+    return (
+        len(data) >= HEADER_SIZE
+        and 1 <= int.from_bytes(head[:2], "little") <= 9
+        and 1 <= int.from_bytes(head[2:4], "little") <= 9
+        and int.from_bytes(head[4:], "little") == tee
+    )
+
+
+def _check_header(header: Header, r: Reader) -> type[Body]:
+    """The body's class, by the header and, in version 5, by the descriptor that follows it."""
+    if header.attestation_key_type != ECDSA_P256:
+        raise UnsupportedError(
+            f"{r.what}.attestation_key_type at 0x2: want {ECDSA_P256}, got {header.attestation_key_type}",
+            code="bad_type",
+        )
+    known = (TEE_SGX,) if header.version == 3 else (TEE_SGX, TEE_TDX)
+    if header.tee_type not in known:
+        wanted = " or ".join(f"{tee:#x}" for tee in known)
+        raise UnsupportedError(
+            f"{r.what}.tee_type at 0x4: want {wanted}, got {header.tee_type:#x}", code="bad_type"
+        )
+    if header.version < 5:
+        return _DEFAULT_BODY[header.tee_type]
+    body_type, size = r.u16("body_type"), r.u32("body_size")
+    tee, body_class = BODY_TYPES.get(body_type, (None, ReportBody))
+    if tee != header.tee_type:
+        raise UnsupportedError(
+            f"{r.what}.body_type at 0x30: want one of {_NAMES[header.tee_type]}, got {body_type}",
+            code="bad_type",
+        )
+    if size != body_class.SIZE:
+        raise FormatError(
+            f"{r.what}.body_size at 0x32: want {body_class.SIZE} for body type {body_type}, got {size}",
+            code="bad_length",
+        )
+    return body_class
+
+
+def _enter(inner: Reader) -> Reader:
+    """From version 4 on, report and certification data are inside certification data of type 6."""
+    outer_type = inner.u16("certification_type")
+    if outer_type != CertificationType.QE_REPORT:
+        raise UnsupportedError(
+            f"{inner.what}.certification_type: want {CertificationType.QE_REPORT.value}, got {outer_type}",
+            code="bad_type",
+        )
+    return inner.sub(inner.u32("certification_data_size"), "certification_data")

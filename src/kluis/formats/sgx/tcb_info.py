@@ -7,34 +7,37 @@ Identity" (version 2). The documents are read from the exact bytes that were sig
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import jcs
 from kluis.formats._members import Members
-from kluis.formats.sgx.extension import COMPONENTS
+from kluis.formats.sgx import tcb_levels
+from kluis.formats.sgx.tcb_levels import Level
 
-MAX_LEVELS: Final = 64
-MAX_ADVISORIES: Final = 256
+SGX: Final = "SGX"
+TDX: Final = "TDX"
+MAX_MODULES: Final = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
-    """Platforms, or enclaves, that reach these SVNs have this status.
+class Module:
+    """What a TDX module must be.
 
     Attributes:
-        svns: 16 component SVNs and the PCESVN; of an enclave identity, the ISVSVN alone.
-        date: of the last security change that the level has; aware.
-        status: as signed.
-        advisories: names of what the level suffers from.
+        id: ``TDX_01`` and the like, by the module's major version; empty for version 0.
+        mrsigner: 48 bytes.
+        attributes: 8 bytes.
+        attributes_mask: 8 bytes.
+        levels: by the module's minor SVN; none for version 0, which the platform's levels judge.
     """
 
-    svns: tuple[int, ...]
-    date: datetime
-    status: str
-    advisories: tuple[str, ...]
+    id: str
+    mrsigner: bytes
+    attributes: bytes
+    attributes_mask: bytes
+    levels: tuple[Level, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +46,27 @@ class TcbInfo:
 
     Attributes:
         tee: ``SGX`` or ``TDX``.
+        version: 2 or 3.
         issued: aware.
         next_update: aware.
         fmspc: 6 bytes.
         pceid: 2 bytes.
         evaluation: grows with every TCB recovery.
         levels: newest first, as signed; at least one.
+        module: of TDX; the module of version 0.
+        modules: of TDX; those of later versions.
     """
 
     tee: str
+    version: int
     issued: datetime
     next_update: datetime
     fmspc: bytes
     pceid: bytes
     evaluation: int
     levels: tuple[Level, ...]
+    module: Module | None
+    modules: tuple[Module, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,22 +104,32 @@ def parse_tcb_info(signed: bytes) -> TcbInfo:
     """Read a TCB info document from the bytes that were signed.
 
     Raises:
-        UnsupportedError: another version, or kind of TCB.
-        FormatError: a member missing, of the wrong kind or size, or no level.
+        UnsupportedError: another version, TEE or kind of TCB.
+        FormatError: a member missing, repeated, of the wrong kind or size, or no level.
     """
-    info = Members(jcs.loads(signed, "TCB info"), "TCB info")
+    value, members = jcs.loads_counted(signed, "TCB info")
+    info = Members(value, "TCB info")
     version = info.version(2, 3)
     if (kind := info.integer("tcbType")) != 0:
         raise UnsupportedError(f"TCB info.tcbType: want 0, got {kind}", code="bad_type")
-    read = _svns_v2 if version == 2 else _svns_v3
+    tee = SGX if version == 2 else info.text("id")
+    if tee not in (SGX, TDX):
+        raise UnsupportedError(f"TCB info.id: want {SGX} or {TDX}, got {tee!a}", code="bad_type")
+    levels, met = tcb_levels.platform_levels(info, v2=version == 2, tdx=tee == TDX)
+    module, modules, met_modules = _modules(info, tee)
+    if len(info) + met + met_modules != members:
+        jcs.loads(signed, "TCB info")
     return TcbInfo(
-        tee="SGX" if version == 2 else info.text("id"),
+        tee=tee,
+        version=version,
         issued=info.time("issueDate"),
         next_update=info.time("nextUpdate"),
         fmspc=info.hex("fmspc", 6),
         pceid=info.hex("pceId", 2),
         evaluation=info.integer("tcbEvaluationDataNumber"),
-        levels=_levels(info, read),
+        levels=levels,
+        module=module,
+        modules=modules,
     )
 
 
@@ -119,10 +138,14 @@ def parse_identity(signed: bytes) -> Identity:
 
     Raises:
         UnsupportedError: another version.
-        FormatError: a member missing, of the wrong kind or size, or no level.
+        FormatError: a member missing, repeated, of the wrong kind or size, or no level.
     """
-    identity = Members(jcs.loads(signed, "QE identity"), "QE identity")
+    value, members = jcs.loads_counted(signed, "QE identity")
+    identity = Members(value, "QE identity")
     identity.version(2)
+    levels, met = tcb_levels.isvsvn_levels(identity)
+    if len(identity) + met != members:
+        jcs.loads(signed, "QE identity")
     return Identity(
         id=identity.text("id"),
         issued=identity.time("issueDate"),
@@ -134,37 +157,38 @@ def parse_identity(signed: bytes) -> Identity:
         attributes_mask=_little(identity.hex("attributesMask", 16)),
         mrsigner=identity.hex("mrsigner", 32),
         isvprodid=identity.integer("isvprodid", most=0xFFFF),
-        levels=_levels(identity, lambda tcb: (tcb.integer("isvsvn", most=0xFFFF),)),
+        levels=levels,
     )
 
 
-def _levels(document: Members, read: Callable[[Members], tuple[int, ...]]) -> tuple[Level, ...]:
-    levels = tuple(
-        Level(
-            svns=read(level.object("tcb")),
-            date=level.time("tcbDate"),
-            status=level.text("tcbStatus"),
-            advisories=level.texts("advisoryIDs", most=MAX_ADVISORIES) if "advisoryIDs" in level else (),
-        )
-        for level in document.objects("tcbLevels", most=MAX_LEVELS)
+def _modules(info: Members, tee: str) -> tuple[Module | None, tuple[Module, ...], int]:
+    """A TDX document's modules, and how many members they have; an SGX document has none."""
+    if tee == SGX:
+        for name in ("tdxModule", "tdxModuleIdentities"):
+            if name in info:
+                raise FormatError(f"TCB info: member {name!a} is of TDX alone", code="bad_type")
+        return None, (), 0
+    first = info.object("tdxModule")
+    met = len(first)
+    modules = []
+    if "tdxModuleIdentities" in info:
+        for item in info.objects("tdxModuleIdentities", most=MAX_MODULES):
+            levels, inside = tcb_levels.isvsvn_levels(item)
+            met += len(item) + inside
+            modules.append(_module(item, item.text("id"), levels))
+    if len({module.id.upper() for module in modules}) != len(modules):
+        raise FormatError("TCB info.tdxModuleIdentities: an id stands twice", code="duplicate_key")
+    return _module(first, "", ()), tuple(modules), met
+
+
+def _module(item: Members, name: str, levels: tuple[Level, ...]) -> Module:
+    return Module(
+        id=name,
+        mrsigner=item.hex("mrsigner", 48),
+        attributes=item.hex("attributes", 8),
+        attributes_mask=item.hex("attributesMask", 8),
+        levels=levels,
     )
-    if not levels:
-        raise FormatError(f"{document.what}.tcbLevels: want at least 1, got 0", code="bad_length")
-    return levels
-
-
-def _svns_v2(tcb: Members) -> tuple[int, ...]:
-    components = [tcb.integer(f"sgxtcbcomp{i:02}svn", most=255) for i in range(1, COMPONENTS + 1)]
-    return (*components, tcb.integer("pcesvn", most=0xFFFF))
-
-
-def _svns_v3(tcb: Members) -> tuple[int, ...]:
-    components = [item.integer("svn", most=255) for item in tcb.objects("sgxtcbcomponents", most=COMPONENTS)]
-    if len(components) != COMPONENTS:
-        raise FormatError(
-            f"{tcb.what}.sgxtcbcomponents: want {COMPONENTS}, got {len(components)}", code="bad_length"
-        )
-    return (*components, tcb.integer("pcesvn", most=0xFFFF))
 
 
 def _little(data: bytes) -> int:

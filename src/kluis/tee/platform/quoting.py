@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.errors import AuthenticityError
 from kluis.formats import jcs
 from kluis.formats._members import Members
-from kluis.formats.sgx.quote import ECDSA_P256, PCK_CHAIN, QE_VENDOR_INTEL, Header, Quote
+from kluis.formats.sgx.quote import ECDSA_P256, PCK_CHAIN, QE_VENDOR_INTEL, TEE_SGX, Header, Quote
 from kluis.formats.sgx.report import Flag, Report, ReportBody
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
 from kluis.hashes import sha256
@@ -215,6 +215,7 @@ def make_quote(body: ReportBody, platform: PlatformKeys) -> bytes:
     header = Header(
         version=3,
         attestation_key_type=ECDSA_P256,
+        tee_type=TEE_SGX,
         qe_svn=authority.QE_SVN,
         pce_svn=platform.pcesvn,
         qe_vendor_id=QE_VENDOR_INTEL,

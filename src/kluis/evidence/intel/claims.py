@@ -1,0 +1,91 @@
+"""What Intel's evidence says beside the claims that all TEEs share."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+from kluis.evidence.intel.dcap import Proof
+from kluis.evidence.intel.tcb import Judgement
+from kluis.evidence.model import TcbStatus, VendorClaims
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class IntelClaims(VendorClaims):
+    """Of SGX and TDX: the platform, as its PCK certificate, its quoting enclave and Intel state it.
+
+    Attributes:
+        platform: the maker's judgement of the platform alone; of a trust domain, at its launch.
+        quoting_enclave: of the quoting enclave alone.
+        tcb_info_evaluation: evaluation data number of the TCB info.
+        qe_identity_evaluation: of the quoting enclave's identity.
+        fmspc: 6 bytes, the kind of platform.
+        ppid: 16 bytes, the platform.
+        pceid: 2 bytes.
+        instance: 16 bytes, the platform instance id, or None.
+        components: 16 component SVNs of the PCK certificate.
+        pcesvn: 0..65535, likewise.
+        pck_cpusvn: 16 bytes, likewise.
+        pck_serial: of the PCK certificate.
+        pck_ca: the common name of its issuer, the processor or the platform CA.
+        sgx_type: 0 standard, 1 scalable, 2 scalable with integrity.
+        dynamic: whether packages can be added; None where the certificate does not say.
+        cached_keys: whether Intel keeps the platform's root keys; None likewise.
+        smt: whether hyper-threading is on; None likewise.
+        qe_id: 16 bytes that the quoting enclave names the platform by; often zero.
+        qe_svn: ISVSVN of the quoting enclave, 0..65535.
+        pck_crl_issued: of the PCK CRL.
+        root_crl_issued: of the root's CRL.
+    """
+
+    platform: TcbStatus
+    quoting_enclave: TcbStatus
+    tcb_info_evaluation: int
+    qe_identity_evaluation: int
+    fmspc: bytes
+    ppid: bytes
+    pceid: bytes
+    instance: bytes | None
+    components: tuple[int, ...]
+    pcesvn: int
+    pck_cpusvn: bytes
+    pck_serial: int
+    pck_ca: str
+    sgx_type: int
+    dynamic: bool | None
+    cached_keys: bool | None
+    smt: bool | None
+    qe_id: bytes
+    qe_svn: int
+    pck_crl_issued: datetime
+    root_crl_issued: datetime
+
+
+def facts(proof: Proof, judged: Judgement) -> dict[str, Any]:
+    """The fields of :class:`IntelClaims`, by name: what proof and judgement say of the platform."""
+    quote, chain, held = proof.quote, proof.chain, proof.held
+    sgx, configuration = chain.sgx, chain.sgx.configuration
+    return {
+        "platform": judged.platform,
+        "quoting_enclave": judged.quoting_enclave,
+        "tcb_info_evaluation": held.tcb_info.evaluation,
+        "qe_identity_evaluation": held.identity.evaluation,
+        "fmspc": sgx.fmspc,
+        "ppid": sgx.ppid,
+        "pceid": sgx.pceid,
+        "instance": sgx.platform_instance_id,
+        "components": sgx.components,
+        "pcesvn": sgx.pcesvn,
+        "pck_cpusvn": sgx.cpusvn,
+        "pck_serial": chain.leaf.serial,
+        "pck_ca": chain.ca.common_name,
+        "sgx_type": sgx.sgx_type,
+        "dynamic": configuration.dynamic_platform if configuration else None,
+        "cached_keys": configuration.cached_keys if configuration else None,
+        "smt": configuration.smt_enabled if configuration else None,
+        "qe_id": quote.header.user_data[:16],
+        "qe_svn": quote.qe_report.isvsvn,
+        "pck_crl_issued": held.pck_crl.this_update,
+        "root_crl_issued": held.root_crl.this_update,
+    }

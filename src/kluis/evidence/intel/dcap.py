@@ -1,0 +1,180 @@
+"""DCAP quotes of SGX and TDX: what both prove in the same way. Steps 1 to 9 of either's verification.
+
+Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Verification".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError, UnavailableError, UnsupportedError
+from kluis.evidence import chain as links
+from kluis.evidence import signatures
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
+from kluis.evidence.engine import Key
+from kluis.evidence.intel import collateral as holding
+from kluis.evidence.intel import pck, tcb
+from kluis.evidence.intel.collateral import HeldCollateral
+from kluis.evidence.intel.pck import PckChain
+from kluis.evidence.levels import ProtectionLevel
+from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.sgx.quote import QE_VENDOR_INTEL, TEE_SGX, TEE_TDX, Quote
+from kluis.formats.x509 import KeyKind, PublicKey, Scheme
+from kluis.hashes import sha256
+
+# How Intel's documents name the TEE, and its quoting enclave.
+NAMES: Final = {TEE_SGX: ("SGX", "QE"), TEE_TDX: ("TDX", "TD_QE")}
+_KIND: Final = "DCAP attestation key"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Vouched:
+    """An attestation key that a platform's quoting enclave vouches for.
+
+    What holds it was proven by the bytes: the enclave's report binds the key, the PCK signed the
+    report, and the chain leads to the anchor. Time, revocation and status are not in it.
+    """
+
+    key: Key
+    chain: PckChain
+    anchor: Anchor
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Proof:
+    """What steps 1 to 9 leave."""
+
+    quote: Quote
+    chain: PckChain
+    anchor: Anchor
+    held: HeldCollateral
+
+    def valid_until(self) -> datetime:
+        """When the first of certificates and collateral runs out."""
+        certificates = (self.chain.leaf, self.chain.ca, self.chain.root)
+        return min(self.held.end, *(certificate.not_after for certificate in certificates))
+
+    def level(self, *, debug: bool) -> ProtectionLevel:
+        """The anchor's level; Intel's one root is of SGX and TDX alike; a debug enclave has none."""
+        if debug:
+            return ProtectionLevel.NONE
+        if self.anchor.level is ProtectionLevel.HARDWARE_SGX and self.quote.header.tee_type == TEE_TDX:
+            return ProtectionLevel.HARDWARE_TDX
+        return self.anchor.level
+
+
+def prove(
+    data: bytes,
+    tee_type: int,
+    *,
+    context: Context,
+    collateral: Collateral | HeldCollateral | None,
+    now: datetime,
+) -> Proof:
+    """Steps 1 to 9, as :func:`kluis.evidence.intel.sgx.verify` and its brother for TDX number them.
+
+    Args:
+        data: the quote.
+        tee_type: as the header has it.
+        context: of the verifier.
+        collateral: as fetched, or held.
+        now: aware.
+
+    Raises:
+        KluisError: as those functions.
+    """
+    quote = dcap_quote.parse(data)  # 1
+    _check_header(quote, tee_type)
+    chain_pem = pck.chain_of(quote, collateral)
+    name = sha256(quote.certified + chain_pem)
+    vouched: Vouched | None = context.memory.get(_KIND, name)
+    key = _bound_key(quote, context) if vouched is None else vouched.key  # 2
+    signatures.check_raw_by(
+        key, quote.signature, quote.signed, Scheme.ES256, quote.name, code="sig_quote"
+    )  # 3
+    held = _hold(collateral, quote, context)
+    if vouched is None:
+        vouched = Vouched(key, *pck.prove(chain_pem, quote, held, context))  # 4 to 6
+        _check_qe_signature(quote, vouched.chain, context)  # 8
+        context.memory.put(_KIND, name, vouched)
+    chain, anchor = vouched.chain, vouched.anchor
+    pck.check_time(chain, now)  # 6
+    _check_issuer(chain, anchor, held)  # 7
+    held.check(now)  # 7 and 9
+    links.not_revoked(chain.leaf, held.pck_crl, "PCK certificate", code="cert_revoked")
+    tee, enclave = NAMES[tee_type]
+    tcb.check_platform(held.tcb_info, chain.sgx, tee)  # 9
+    tcb.check_quoting_enclave(held.identity, quote.qe_report, enclave)
+    return Proof(quote, chain, anchor, held)
+
+
+def _check_header(quote: Quote, tee_type: int) -> None:
+    if quote.header.tee_type != tee_type:
+        raise UnsupportedError(f"{quote.name}: want a quote of {NAMES[tee_type][0]}", code="bad_type")
+    if quote.header.qe_vendor_id != QE_VENDOR_INTEL:
+        raise AuthenticityError(
+            f"{quote.name}.qe_vendor_id: want {QE_VENDOR_INTEL.hex()}, got {quote.header.qe_vendor_id.hex()}",
+            code="qe_vendor",
+        )
+
+
+def _bound_key(quote: Quote, context: Context) -> Key:
+    """Step 2, and that the key is a point; it is not remembered before it has signed and is vouched for."""
+    bound = sha256(quote.attestation_key + quote.auth_data) + bytes(32)
+    if quote.qe_report.report_data != bound:
+        raise AuthenticityError(
+            "quoting enclave's report: does not bind this attestation key", code="ak_binding"
+        )
+    spki = PublicKey.of_point(KeyKind.P256, b"\x04" + quote.attestation_key).spki
+    try:
+        return context.engine.key(spki, Scheme.ES256)
+    except ValueError:
+        raise AuthenticityError(
+            f"{quote.name}.attestation_key: is not a point on P-256", code="sig_quote"
+        ) from None
+
+
+def _check_qe_signature(quote: Quote, chain: PckChain, context: Context) -> None:
+    signatures.check_raw(
+        quote.qe_signature,
+        quote.qe_report_bytes,
+        chain.leaf.spki,
+        Scheme.ES256,
+        "quoting enclave's report",
+        context=context,
+        code="sig_qe_report",
+    )
+
+
+def _hold(collateral: Collateral | HeldCollateral | None, quote: Quote, context: Context) -> HeldCollateral:
+    if collateral is None:
+        raise UnavailableError(
+            f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
+            hint="kluis collateral fetch QUOTE, or kluis platform collateral for an emulated platform",
+            code="collateral_missing",
+        )
+    if isinstance(collateral, Collateral):
+        return holding.verify(collateral, context)
+    if context.anchors.match(collateral.anchor.spki) is None:
+        raise AuthenticityError(
+            f"collateral: want root {' or '.join(a.name for a in context.anchors)}, "
+            f"got {collateral.anchor.name}",
+            code="root_untrusted",
+        )
+    return collateral
+
+
+def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None:
+    if anchor.spki != held.anchor.spki:
+        raise AuthenticityError(
+            f"collateral: want root {anchor.name}, got {held.anchor.name}", code="root_untrusted"
+        )
+    if (chain.ca.spki, chain.ca.subject) != (held.pck_ca.spki, held.pck_ca.subject):
+        raise AuthenticityError(
+            f"PCK CRL: want issuer {chain.ca.common_name!a}, got {held.pck_ca.common_name!a}",
+            code="crl_issuer",
+        )

@@ -1,0 +1,79 @@
+"""TCB evaluation data numbers: which TCB recoveries Intel still publishes. Nothing here is verified.
+
+Spec: Intel PCS API v4, "Retrieve TCB Evaluation Data Numbers" (version 1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats.sgx.tcb_info import SGX, TDX
+
+MAX_NUMBERS: Final = 64
+_WHAT: Final = "TCB evaluation data numbers"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One TCB recovery.
+
+    Attributes:
+        number: grows with every TCB recovery.
+        recovery: when the recovery began; aware.
+        date: when its mended versions were there; aware.
+    """
+
+    number: int
+    recovery: datetime
+    date: datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluations:
+    """The recoveries of one TEE.
+
+    Attributes:
+        tee: ``SGX`` or ``TDX``.
+        issued: aware.
+        next_update: aware.
+        numbers: as signed; at least one, no number twice.
+    """
+
+    tee: str
+    issued: datetime
+    next_update: datetime
+    numbers: tuple[Evaluation, ...]
+
+
+def parse(signed: bytes) -> Evaluations:
+    """Read the document from the bytes that were signed.
+
+    Raises:
+        UnsupportedError: another version or TEE.
+        FormatError: a member missing, repeated, of the wrong kind, or no number.
+    """
+    document = Members(jcs.loads(signed, _WHAT), _WHAT)
+    document.version(1)
+    tee = document.text("id")
+    if tee not in (SGX, TDX):
+        raise UnsupportedError(f"{_WHAT}.id: want {SGX} or {TDX}, got {tee!a}", code="bad_type")
+    numbers = tuple(
+        Evaluation(
+            item.integer("tcbEvaluationDataNumber"),
+            item.time("tcbRecoveryEventDate"),
+            item.time("tcbDate"),
+        )
+        for item in document.objects("tcbEvalNumbers", most=MAX_NUMBERS)
+    )
+    if not numbers:
+        raise FormatError(f"{_WHAT}.tcbEvalNumbers: want at least 1, got 0", code="bad_length")
+    if len({item.number for item in numbers}) != len(numbers):
+        raise FormatError(f"{_WHAT}.tcbEvalNumbers: a number stands twice", code="duplicate_key")
+    return Evaluations(
+        tee=tee, issued=document.time("issueDate"), next_update=document.time("nextUpdate"), numbers=numbers
+    )

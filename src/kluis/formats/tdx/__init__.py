@@ -1,0 +1,1 @@
+"""Formats of Intel TDX: reports of trust domains. Nothing here is verified."""
