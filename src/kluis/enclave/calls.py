@@ -289,6 +289,7 @@ class Calls:
         try:
             return self._made(head, parcel)
         except MemoryError:
+            parcel.held = None
             return None, ()
 
     def _made(self, head: frames.Head | int, parcel: Parcel) -> Answer:
@@ -341,7 +342,8 @@ class Calls:
         codec = ecall.codec
         try:
             if isinstance(given, Parcel):
-                result = ecall.function(*codec.decode_call(given))
+                given.held = arguments = codec.decode_call(given)
+                result = ecall.function(*arguments)
             else:
                 result = ecall.function(*astuple(given)[1:])
             if result is None and codec.returns_none:

@@ -132,13 +132,21 @@ class EvidenceRequest(
 
 
 class Parcel:
-    """A frame and the descriptors that came with it, which the receiver must close."""
+    """A frame and the descriptors that came with it, which the receiver must close.
 
-    __slots__ = ("files", "frame")
+    Attributes:
+        frame: encoded.
+        files: descriptors.
+        held: arguments made of both, which are let go of after the answer: a mapped table's pages take
+            longer to give back than a small answer takes to arrive.
+    """
+
+    __slots__ = ("files", "frame", "held")
 
     def __init__(self, frame: Frame | memoryview, files: tuple[int, ...] = ()) -> None:
         self.frame = frame
         self.files = files
+        self.held: object = None
 
     def close(self) -> None:
         """Close the descriptors; once is enough."""
