@@ -175,11 +175,11 @@ def _authority(ask: bytes, ark: bytes, context: Context) -> Authority:
         )
     product = _product(root, anchor)  # 6
     kind = _kind(ca, anchor, product)
-    _check_ca(root, ROOT, name_of(anchor, f"ARK-{product}"), lengths=(None, 1))  # 5
+    _check_ca(root, ROOT, lengths=(None, 1))  # 5
     if root.usage is None or not root.usage.crl_sign:
         raise AuthenticityError(f"{ROOT}: want a CA that signs CRLs", code="cert_profile")
     _check_issued(root, root, ROOT, context)
-    _check_ca(ca, CA[kind], ca.common_name, lengths=(0,))
+    _check_ca(ca, CA[kind], lengths=(0,))
     _check_issued(ca, root, CA[kind], context)
     return Authority(root, ca, anchor, product, kind)
 
@@ -263,17 +263,13 @@ def _parse(data: bytes, what: str) -> Certificate:
     return x509.parse(data, what)
 
 
-def _check_ca(certificate: Certificate, what: str, name: str, lengths: tuple[int | None, ...]) -> None:
+def _check_ca(certificate: Certificate, what: str, lengths: tuple[int | None, ...]) -> None:
     usage = certificate.usage
     if not certificate.ca or usage is None or not usage.key_cert_sign:
         raise AuthenticityError(f"{what}: want a CA that signs certificates", code="cert_profile")
     if certificate.path_length not in lengths:
         raise AuthenticityError(
             f"{what}: want path length {lengths[-1]}, got {certificate.path_length}", code="cert_profile"
-        )
-    if certificate.common_name != name:
-        raise AuthenticityError(
-            f"{what}: want {name!a}, got {certificate.common_name!a}", code="cert_profile"
         )
 
 
