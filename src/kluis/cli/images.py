@@ -7,10 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from kluis.cli import render
+from kluis.cli import guests, render
 from kluis.errors import UsageError
 from kluis.tee import image, measure, sigstruct
 from kluis.tee.image import changes, files, signing
+from kluis.tee.snp.vcpu import Monitor
 
 SHOWN: Final = 20
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
@@ -64,8 +65,46 @@ def build(
     )
 
 
-def measure_(file: _File, json: render.Json = False) -> None:
-    """Print what an image measures to, after checking every byte of it."""
+def measure_(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A .kluis image.")] = None,
+    snp: Annotated[bool, typer.Option("--snp", help="Measure a SEV-SNP guest, and no image.")] = False,
+    ovmf: Annotated[Path | None, typer.Option("--ovmf", metavar="FILE", help="Its firmware.")] = None,
+    kernel: Annotated[
+        Path | None, typer.Option("--kernel", metavar="FILE", help="As QEMU's -kernel.")
+    ] = None,
+    initrd: Annotated[
+        Path | None, typer.Option("--initrd", metavar="FILE", help="As QEMU's -initrd.")
+    ] = None,
+    append: Annotated[str | None, typer.Option("--append", metavar="TEXT", help="As QEMU's -append.")] = None,
+    vcpus: Annotated[int, typer.Option("--vcpus", metavar="N", help="Virtual processors.")] = 1,
+    vcpu_type: Annotated[
+        str, typer.Option("--vcpu-type", metavar="TYPE", help="As QEMU's -cpu, or a signature.")
+    ] = "EPYC-v4",
+    monitor: Annotated[Monitor, typer.Option("--vmm", help="Whose monitor starts it.")] = Monitor.QEMU,
+    features: Annotated[
+        str, typer.Option("--features", metavar="BITS", help="SEV features of the guest.")
+    ] = "0x1",
+    json: render.Json = False,
+) -> None:
+    """Print what an image measures to, after checking every byte of it; or what a SEV-SNP guest does."""
+    if (file is None) is not snp:
+        raise UsageError("measure: want a .kluis image, or --snp with --ovmf FILE, one of the two")
+    if file is None:
+        guests.measure(
+            guests.Options(
+                ovmf=ovmf,
+                kernel=kernel,
+                initrd=initrd,
+                append=append,
+                vcpus=vcpus,
+                vcpu_type=vcpu_type,
+                monitor=monitor,
+                features=features,
+            )
+        )
+        return
+    if ovmf is not None:
+        raise UsageError("measure: want --snp with --ovmf")
     found = measure.measure(file)
     manifest = found.image.manifest
     rows = [
