@@ -6,9 +6,13 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.intel.sgx import SgxClaims
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tcb, TcbStatus, Tee
+from kluis.formats.snp.flags import GuestPolicy, PlatformInfo, SigningKey
+from kluis.formats.snp.report import FirmwareVersion
+from kluis.formats.snp.tcb import Product, TcbVersion
 from kluis.hashes import Digest
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -80,7 +84,63 @@ SGX = Claims(
         configsvn=0,
     ),
 )
-SAMPLES: dict[Tee, Claims] = {Tee.SGX: SGX}
+TCB = TcbVersion(boot_loader=4, tee=0, snp=24, microcode=219)
+SNP = Claims(
+    **{**SHARED, "signer": digest(2), "svn": 5, "family_id": b"\6" * 16},
+    kind="SNP report v3",
+    tee=Tee.SNP,
+    level=ProtectionLevel.HARDWARE_SNP,
+    measurement=digest(1),
+    platform=Platform(id=b"\5" * 64, product="Milan"),
+    vendor=SnpClaims(
+        version=3,
+        product=Product.MILAN,
+        cpuid=None,
+        vmpl=0,
+        policy=GuestPolicy(
+            abi_minor=51,
+            abi_major=1,
+            smt=True,
+            migrate_ma=False,
+            debug=False,
+            single_socket=False,
+            cxl=False,
+            aes_256_xts=False,
+            rapl_disabled=False,
+            ciphertext_hiding=False,
+            page_swap_disabled=False,
+        ),
+        platform_info=PlatformInfo.parse(0x21),
+        signing_key=SigningKey.VLEK,
+        csp_id="a cloud",
+        chip_id=b"\5" * 64,
+        chip_id_masked=False,
+        mask_chip_key=False,
+        image_id=b"\7" * 16,
+        host_data=b"\x08" * 32,
+        id_key_digest=digest(2),
+        author_key_digest=digest(3),
+        report_id=b"\x09" * 32,
+        report_id_ma=None,
+        migratable=False,
+        reported_tcb=TCB,
+        current_tcb=TCB,
+        committed_tcb=TCB,
+        launch_tcb=TCB,
+        current_version=FirmwareVersion(1, 55, 21),
+        committed_version=FirmwareVersion(1, 55, 21),
+        provisional_firmware=False,
+        reported_within_committed=True,
+        committed_within_current=True,
+        launch_within_current=True,
+        launch_mitigations=None,
+        current_mitigations=None,
+        crl_checked=True,
+        crl_issued=NOW - timedelta(days=1),
+        unknown_extensions=(),
+    ),
+)
+SAMPLES: dict[Tee, Claims] = {Tee.SGX: SGX, Tee.SNP: SNP}
 
 
 def changed(claims: Claims, **fields: Any) -> Claims:

@@ -45,6 +45,8 @@ def _other(want: Want) -> Want:
             return wants.AtLeast(value + 1)
         case wants.AtLeast(value=tuple(value)):
             return wants.AtLeast((value[0] + 1, *value[1:]))
+        case wants.AtMost():
+            return wants.AtMost(0)
         case wants.Exactly(value=value):
             return wants.Exactly(value + 1)
         case wants.Masked(mask=mask, value=value):

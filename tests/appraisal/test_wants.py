@@ -27,6 +27,7 @@ CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
     (wants.Named(frozenset({0, 2})), "0 or 2", [0, 2], [1, None, False, True]),
     (wants.AtLeast(3), "at least 3", [3, 4], [2, None, True, (3,)]),
     (wants.AtLeast((1, 55, 21)), "at least 1.55.21", [(1, 55, 21), (2, 0, 0)], [(1, 55, 20), (2,), None, 2]),
+    (wants.AtMost(3), "at most 3", [0, 3], [4, -1, None, True]),
     (wants.Exactly(1), "1", [1], [0, True, None]),
     (wants.Allowed(False), "no", [False], [True, None, 0]),
     (wants.Allowed(True), "yes or no", [False, True], [None, 1]),

@@ -34,6 +34,8 @@ def _stated(form: forms.Form) -> st.SearchStrategy[Want]:
             return st.integers(0, most).map(wants.Exactly)
         case forms.Least(most=most):
             return st.integers(0, most).map(wants.AtLeast)
+        case forms.Most(most=most):
+            return st.integers(0, most).map(wants.AtMost)
         case forms.LeastVersion(parts=parts):
             return st.tuples(*[st.integers(0, 99999)] * parts).map(wants.AtLeast)
         case forms.Allow():

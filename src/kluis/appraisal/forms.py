@@ -15,6 +15,7 @@ from kluis.appraisal.wants import (
     ANY,
     Allowed,
     AtLeast,
+    AtMost,
     Components,
     Exactly,
     Masked,
@@ -144,6 +145,26 @@ class Least:
     def draft(self, got: Value) -> Want:
         """See :class:`Form`."""
         return AtLeast(got) if isinstance(got, int) and not isinstance(got, bool) else ANY
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Most:
+    """The most, as an age in seconds: a whole number, 0..``most``.
+
+    Attributes:
+        drafted: what a draft says, whatever the evidence has.
+    """
+
+    most: int
+    drafted: int
+
+    def read(self, table: Table, key: str) -> Want:
+        """See :class:`Form`."""
+        return ANY if table.any(key) else AtMost(table.number(key, self.most))
+
+    def draft(self, got: Value) -> Want:
+        """See :class:`Form`."""
+        return AtMost(self.drafted) if isinstance(got, int) and not isinstance(got, bool) else ANY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

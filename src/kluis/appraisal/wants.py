@@ -118,6 +118,28 @@ class AtLeast:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AtMost:
+    """A number, as an age in seconds.
+
+    Attributes:
+        value: the most.
+    """
+
+    value: int
+
+    def meets(self, got: Value) -> bool:
+        """Whether ``got`` is no more, and not below zero."""
+        return isinstance(got, int) and not isinstance(got, bool) and 0 <= got <= self.value
+
+    def __str__(self) -> str:
+        return f"at most {self.value}"
+
+    def toml(self) -> str:
+        """As a policy has it."""
+        return str(self.value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Exactly:
     """One number.
 
@@ -293,7 +315,7 @@ class Product(dict[str, int]):
 
 
 Want: TypeAlias = (
-    Any | OneOf | Named | AtLeast | Exactly | Allowed | Required | Masked | Registers | Components
+    Any | OneOf | Named | AtLeast | AtMost | Exactly | Allowed | Required | Masked | Registers | Components
 )
 
 

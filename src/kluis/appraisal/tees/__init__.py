@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.appraisal.fields import Field
-from kluis.appraisal.tees import sgx
+from kluis.appraisal.tees import sgx, snp
 from kluis.evidence.model import Tee
 
-TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType({Tee.SGX: sgx.FIELDS})
+TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType({Tee.SGX: sgx.FIELDS, Tee.SNP: snp.FIELDS})
