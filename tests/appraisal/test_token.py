@@ -1,0 +1,388 @@
+"""Attestation results as JWT and CWT: written, read back, and each step of their verifiers failed alone."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kluis.appraisal import Aspect, AttestationResult, ReportDataBinding, Tier, ear, ear_claims, token
+from kluis.appraisal.ear import Appraisal, Ear
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, PolicyError, UsageError
+from kluis.evidence.levels import MEANINGS
+from kluis.formats import cbor, cose
+from tests.appraisal.test_rules import NOW, _evidence, _judge, _policy
+from tests.strategies import PROPERTY, mutations
+
+P256, P384, P521 = (
+    ec.generate_private_key(curve) for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
+)
+RESULT: AttestationResult = _judge()
+EAR = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+JWT, CWT = token.sign_jwt(EAR, P256), token.sign_cwt(EAR, P384)
+
+
+def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    header, payload, _ = (base64.urlsafe_b64decode(part + "==") for part in text.split("."))
+    return json.loads(header), json.loads(payload)
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _signed(header: Any, payload: Any, key: ec.EllipticCurvePrivateKey = P256) -> str:
+    """A JWT of anything, signed as it should be."""
+    texts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in (header, payload)]
+    text = ".".join(map(_b64, texts))
+    size = key.curve.key_size // 8
+    algorithm = hashes.SHA256() if size == 32 else hashes.SHA384()
+    r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(algorithm)))
+    return f"{text}.{_b64(r.to_bytes(size) + s.to_bytes(size))}"
+
+
+def test_what_it_says() -> None:
+    """The claims are the result's: status, vector, policy, nonce, level and what it does not keep out."""
+    header, claims = _parts(JWT)
+    assert header == {"alg": "ES256", "typ": "eat+jwt", "kid": token.key_id(P256.public_key())}
+    assert claims["eat_profile"] == "tag:ietf.org,2026:rats/ear#04"
+    assert claims["iat"] == int(NOW.timestamp())
+    assert claims["exp"] == claims["iat"] + 300
+    assert claims["ear_verifier_id"] == {"developer": "Kluis", "build": ear.BUILD}
+    assert claims["ear_status"] == "warning"
+    (label, appraisal), *_ = claims["submods"].items()
+    assert label == "sgx"
+    assert appraisal["ear_trustworthiness_vector"] == {
+        "configuration": 2,
+        "executables": 3,
+        "hardware": 2,
+        "runtime-opaque": 32,
+    }
+    assert appraisal["eat_nonce"] == _b64(RESULT.runtime_data.nonce if RESULT.runtime_data else b"")
+    assert appraisal["ear_appraisal_policy_ids"] == [ear.policy_id(RESULT)]
+    assert appraisal["ear_attester_claims"]["measurement"] == str(RESULT.claims.measurement)
+    told = appraisal["ear_verifier_claims"]
+    assert told["protection"] == "process"
+    assert told["not_kept_out"] == list(MEANINGS[RESULT.claims.level].lets_in)
+    assert [rule["name"] for rule in told["rules"]] == [rule.name for rule in RESULT.rules]
+
+
+def test_cwt_says_the_same_in_numbers() -> None:
+    """The CWT has the registered labels, and another reader of CBOR reads them."""
+    message = cbor2.loads(CWT)
+    assert message.tag == 18
+    claims = cbor2.loads(message.value[2])
+    assert claims[265] == ear.PROFILE
+    assert claims[1000] == 32
+    assert claims[1004] == {0: "Kluis", 1: ear.BUILD}
+    assert claims[266]["sgx"][1001] == {1: 2, 2: 3, 4: 2, 5: 32}
+    assert claims[266]["sgx"][10] == (RESULT.runtime_data.nonce if RESULT.runtime_data else None)
+
+
+@pytest.mark.parametrize("key", [P256, P384], ids=["P-256", "P-384"])
+def test_verified(key: ec.EllipticCurvePrivateKey) -> None:
+    """A relying party with the verifier's key reads what the verifier wrote."""
+    for text in (token.sign_jwt(EAR, key), token.sign_jwt(EAR, key).encode()):
+        assert token.verify_jwt(text, key.public_key(), now=NOW) == EAR
+    assert token.verify_cwt(token.sign_cwt(EAR, key), key.public_key(), now=NOW) == EAR
+    appraisal = EAR.submods["sgx"]
+    assert appraisal.protection == "process"
+    assert appraisal.not_kept_out == MEANINGS[RESULT.claims.level].lets_in
+
+
+def test_without_details() -> None:
+    """What the evidence says can be left out; the level and what it lets in cannot."""
+    bare = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5), details=False)
+    appraisal = bare.submods["sgx"]
+    assert appraisal.attester == {}
+    assert set(appraisal.verifier) == {"protection", "not_kept_out", "warnings"}
+    assert token.verify_jwt(token.sign_jwt(bare, P256), P256.public_key(), now=NOW) == bare
+
+
+def test_nothing_outlives_its_endorsements() -> None:
+    """A token expires when the evidence's endorsements do, and none is made after that."""
+    long = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(days=365))
+    assert long.expires_at == RESULT.claims.valid_until
+    with pytest.raises(UsageError, match="want it to expire after"):
+        ear.of(RESULT, issued_at=NOW + timedelta(days=365), expires_at=NOW + timedelta(days=366))
+
+
+def test_a_nonce_of_a_size_that_ear_has_no_place_for() -> None:
+    """A nonce of less than 8 bytes, or none, is left out."""
+    foreign = _judge(policy=_policy(binding=ReportDataBinding(report_data=_evidence().value.report_data)))
+    made = ear.of(foreign, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    assert made.submods["sgx"].nonce is None
+    assert token.verify_cwt(token.sign_cwt(made, P256), P256.public_key(), now=NOW) == made
+
+
+def test_require() -> None:
+    """A relying party goes on with the tiers it names, or affirming alone; an EAR is no condition."""
+    EAR.require(Tier.AFFIRMING, Tier.WARNING)
+    with pytest.raises(PolicyError) as caught:
+        EAR.require()
+    assert str(caught.value) == "attestation result: want affirming, got warning (sgx warning)"
+    with pytest.raises(TypeError, match="no truth value"):
+        bool(EAR)
+
+
+def test_the_status_is_never_better_than_a_submods_vector() -> None:
+    """A token whose vector is worse than the status it claims has the worse one."""
+    lying = dataclasses.replace(EAR.submods["sgx"], status=Tier.AFFIRMING, vector={Aspect.HARDWARE: 96})
+    assert dataclasses.replace(EAR, submods={"sgx": lying}).status is Tier.CONTRAINDICATED
+
+
+HEADER, CLAIMS = _parts(JWT)
+
+
+def _claims(**changes: Any) -> str:
+    return _signed(HEADER, {**CLAIMS, **changes})
+
+
+def _submod(**changes: Any) -> str:
+    return _claims(submods={"sgx": {**CLAIMS["submods"]["sgx"], **changes}})
+
+
+CWT_CLAIMS = ear_claims.write(EAR, numbers=True)
+
+# name: token, error, code
+FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
+    "1 two parts": (lambda: JWT.rpartition(".")[0], FormatError, "bad_length"),
+    "1 large": (lambda: JWT + "A" * token.MAX_SIZE, FormatError, "bad_length"),
+    "1 padding": (lambda: JWT + "=", FormatError, "bad_encoding"),
+    "1 no text": (lambda: "\udc80.a.b", FormatError, "bad_encoding"),
+    "1 a header that is no object": (lambda: _signed([], CLAIMS), FormatError, "bad_type"),
+    "1 a header with a key of its own": (
+        lambda: _signed({**HEADER, "jwk": {}}, CLAIMS),
+        FormatError,
+        "bad_type",
+    ),
+    "1 critical": (lambda: _signed({**HEADER, "crit": ["b64"]}, CLAIMS), FormatError, "bad_type"),
+    "1 another type": (lambda: _signed({**HEADER, "typ": "JWT"}, CLAIMS), FormatError, "bad_type"),
+    "1 alg twice": (
+        lambda: _signed(b'{"alg":"ES256","alg":"none"}', CLAIMS),
+        FormatError,
+        "duplicate_key",
+    ),
+    "2 another key": (
+        lambda: token.sign_jwt(EAR, ec.generate_private_key(ec.SECP256R1())),
+        AuthenticityError,
+        "sig_token",
+    ),
+    "2 another curve": (lambda: token.sign_jwt(EAR, P384), AuthenticityError, "sig_token"),
+    "2 none": (lambda: _signed({**HEADER, "alg": "none"}, CLAIMS), AuthenticityError, "sig_token"),
+    "2 none, unsigned": (
+        lambda: _signed({**HEADER, "alg": "none"}, CLAIMS).rpartition(".")[0] + ".",
+        AuthenticityError,
+        "sig_token",
+    ),
+    "2 a MAC with the public key": (
+        lambda: _signed({**HEADER, "alg": "HS256"}, CLAIMS),
+        AuthenticityError,
+        "sig_token",
+    ),
+    "2 no signature": (lambda: JWT.rpartition(".")[0] + ".", AuthenticityError, "sig_token"),
+    "2 a zero signature": (
+        lambda: JWT.rpartition(".")[0] + "." + _b64(bytes(64)),
+        AuthenticityError,
+        "sig_token",
+    ),
+    "2 other claims": (
+        lambda: ".".join((JWT.split(".")[0], _b64(json.dumps(CLAIMS).encode()), JWT.split(".")[2])),
+        AuthenticityError,
+        "sig_token",
+    ),
+    "3 no JSON": (lambda: _signed(HEADER, b"x"), FormatError, "bad_encoding"),
+    "3 no object": (lambda: _signed(HEADER, []), FormatError, "bad_type"),
+    "3 another profile": (
+        lambda: _claims(eat_profile="tag:github.com,2023:veraison/ear"),
+        FormatError,
+        "bad_version",
+    ),
+    "3 no profile": (lambda: _claims(eat_profile=None), FormatError, "bad_type"),
+    "3 a float for a time": (lambda: _claims(iat=1.5), FormatError, "bad_type"),
+    "3 true for a time": (lambda: _claims(iat=True), FormatError, "bad_type"),
+    "3 a time before times": (lambda: _claims(iat=-1), FormatError, "bad_encoding"),
+    "3 no verifier": (lambda: _claims(ear_verifier_id={}), FormatError, "bad_type"),
+    "3 no submods": (lambda: _claims(submods={}), FormatError, "bad_length"),
+    "3 a submod that is none": (lambda: _claims(submods={"sgx": 1}), FormatError, "bad_type"),
+    "3 a status that is none": (lambda: _submod(ear_status="fine"), FormatError, "bad_type"),
+    "3 no vector": (lambda: _submod(ear_trustworthiness_vector=None), FormatError, "bad_type"),
+    "3 a number past the last": (
+        lambda: _submod(ear_trustworthiness_vector={"hardware": 128}),
+        FormatError,
+        "bad_type",
+    ),
+    "3 a policy that is no text": (lambda: _submod(ear_appraisal_policy_ids=[1]), FormatError, "bad_type"),
+    "3 a short nonce": (lambda: _submod(eat_nonce="AAAA"), FormatError, "bad_length"),
+    "4 issued later": (
+        lambda: _claims(iat=int(NOW.timestamp()) + 61),
+        FreshnessError,
+        "token_not_yet_valid",
+    ),
+    "4 expired": (lambda: _claims(exp=int(NOW.timestamp())), FreshnessError, "token_expired"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_jwt(name: str) -> None:
+    """Each forgery breaks one step of the verifier, and is refused at that step."""
+    forge, error, code = FORGED[name]
+    with pytest.raises(error) as caught:
+        token.verify_jwt(forge(), P256.public_key(), now=NOW)
+    assert caught.value.code == code
+
+
+def test_unknown_claims_are_passed_over() -> None:
+    """Claims that we do not know change nothing, nor does an aspect that we do not know."""
+    more = _claims(jti="x", nbf=1)
+    assert token.verify_jwt(more, P256.public_key(), now=NOW) == EAR
+    vector = {**CLAIMS["submods"]["sgx"]["ear_trustworthiness_vector"], "other": 96}
+    assert token.verify_jwt(_submod(ear_trustworthiness_vector=vector), P256.public_key(), now=NOW) == EAR
+
+
+def test_what_may_be_left_out() -> None:
+    """Without expiry, policies, nonce and details a token still reads."""
+    appraisal = {
+        name: CLAIMS["submods"]["sgx"][name] for name in ("ear_status", "ear_trustworthiness_vector")
+    }
+    claims = {name: value for name, value in CLAIMS.items() if name != "exp"}
+    read = token.verify_jwt(
+        _signed(HEADER, {**claims, "submods": {"x": appraisal}}), P256.public_key(), now=NOW
+    )
+    (held,) = read.submods.values()
+    assert (read.expires_at, held.policy_ids, held.nonce) == (None, (), None)
+    assert (held.protection, held.not_kept_out) == ("", ())
+
+
+FORGED_CWT: dict[str, tuple[Callable[[], bytes], type[KluisError], str]] = {
+    "1 no COSE": (lambda: b"\xa0", FormatError, "bad_type"),
+    "2 another key": (
+        lambda: token.sign_cwt(EAR, ec.generate_private_key(ec.SECP384R1())),
+        AuthenticityError,
+        "sig_token",
+    ),
+    "2 another curve": (lambda: token.sign_cwt(EAR, P256), AuthenticityError, "sig_token"),
+    "3 no map": (lambda: cose.sign1(cbor.dumps([]), P384), FormatError, "bad_type"),
+    "3 a label that is no text": (
+        lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 266: {1: {}}}), P384),
+        FormatError,
+        "bad_length",
+    ),
+    "3 a tier that is none": (
+        lambda: cose.sign1(
+            cbor.dumps({**CWT_CLAIMS, 266: {"sgx": {**CWT_CLAIMS[266]["sgx"], 1000: 3}}}), P384
+        ),
+        FormatError,
+        "bad_type",
+    ),
+    "3 a key that is no text": (
+        lambda: cose.sign1(
+            cbor.dumps({**CWT_CLAIMS, 266: {"sgx": {**CWT_CLAIMS[266]["sgx"], 1006: {1: 2}}}}), P384
+        ),
+        FormatError,
+        "bad_type",
+    ),
+    "4 expired": (
+        lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 4: int(NOW.timestamp())}), P384),
+        FreshnessError,
+        "token_expired",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGED_CWT)
+def test_forged_cwt(name: str) -> None:
+    """The same for CWT."""
+    forge, error, code = FORGED_CWT[name]
+    with pytest.raises(error) as caught:
+        token.verify_cwt(forge(), P384.public_key(), now=NOW)
+    assert caught.value.code == code
+
+
+def test_misuse() -> None:
+    """A key on another curve and a naive time are the caller's mistakes."""
+    with pytest.raises(UsageError, match="want one on P-256 or P-384"):
+        token.sign_jwt(EAR, P521)
+    with pytest.raises(UsageError, match="P-256 or P-384"):
+        token.verify_cwt(CWT, P521.public_key(), now=NOW)
+    with pytest.raises(UsageError, match="want an aware time"):
+        token.verify_jwt(JWT, P256.public_key(), now=NOW.replace(tzinfo=None))
+
+
+def test_jwk() -> None:
+    """A verifier tells its public key as a JWK, and nothing else of it."""
+    held = json.loads(token.jwk(P384.public_key()))
+    assert {held["kty"], held["crv"], held["alg"], held["use"]} == {"EC", "P-384", "ES384", "sig"}
+    assert held["kid"] == token.key_id(P384.public_key())
+    assert "d" not in held
+
+
+TIERS = st.sampled_from(Tier)
+APPRAISALS = st.builds(
+    Appraisal,
+    status=TIERS,
+    vector=st.dictionaries(st.sampled_from(Aspect), st.integers(-128, 127)),
+    policy_ids=st.lists(st.text(max_size=8), max_size=2).map(tuple),
+    nonce=st.none() | st.binary(min_size=8, max_size=64),
+    attester=st.dictionaries(
+        st.text(max_size=4), st.none() | st.booleans() | st.text(max_size=4), max_size=2
+    ),
+    verifier=st.just({}),
+)
+TIMES = st.integers(0, ear_claims.MAX_TIME).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+EARS = st.builds(
+    Ear,
+    issued_at=TIMES,
+    expires_at=st.none() | TIMES,
+    developer=st.text(max_size=8),
+    build=st.text(max_size=8),
+    submods=st.dictionaries(st.text(max_size=8), APPRAISALS, min_size=1, max_size=3),
+)
+
+
+@PROPERTY
+@given(EARS, st.booleans())
+def test_round_trip(made: Ear, numbers: bool) -> None:
+    """What is written is read, in both forms."""
+    assert ear_claims.read(ear_claims.write(made, numbers=numbers), numbers=numbers) == made
+
+
+@PROPERTY
+@given(mutations(JWT.encode()))
+def test_only_our_errors_jwt(data: bytes) -> None:
+    """No foreign exception leaves the verifier, and nothing but the signed bytes passes."""
+    try:
+        assert token.verify_jwt(data, P256.public_key(), now=NOW) == EAR
+    except (FormatError, AuthenticityError):
+        return
+    # A signature (r, n - s) is as good; the signed bytes are the same.
+    assert data.rpartition(b".")[0] == JWT.encode().rpartition(b".")[0]
+
+
+@PROPERTY
+@given(mutations(CWT))
+def test_only_our_errors_cwt(data: bytes) -> None:
+    """The same for CWT."""
+    try:
+        assert token.verify_cwt(data, P384.public_key(), now=NOW) == EAR
+    except (FormatError, AuthenticityError):
+        return
+
+
+def test_another_library_verifies_the_signature() -> None:
+    """The JWT's signature is plain ECDSA over the two first parts."""
+    signed, _, signature = JWT.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    der = encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
+    P256.public_key().verify(der, signed.encode(), ec.ECDSA(hashes.SHA256()))
