@@ -20,6 +20,7 @@
 #include "calls.h"
 #include "filter.h"
 #include "memory.h"
+#include "reserve.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -177,6 +178,7 @@ static void *python(void *unused) {
     PyConfig config;
     PyStatus status;
     (void)unused;
+    reserve_install();
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
     status = Py_PreInitialize(&pre);

@@ -26,6 +26,14 @@ def test_exhausting_the_heap(victim: EnclaveProxy) -> None:
     assert victim.alive() == "alive"
 
 
+def test_exhausting_the_heap_to_the_last_small_block(victim: EnclaveProxy) -> None:
+    """Where even the interpreter's own small blocks are gone, the error still comes out, and no hang."""
+    with pytest.raises(RemoteError, match="MemoryError"):
+        victim.exhaust_small()
+
+    assert victim.alive() == "alive"
+
+
 def test_a_crash_inside_is_an_error_outside(victim: EnclaveProxy) -> None:
     """A bad pointer inside ends the enclave, and the call says so."""
     with pytest.raises(EnclaveDied):

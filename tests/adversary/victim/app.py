@@ -1,5 +1,6 @@
 """The enclave that the adversary tests attack: it holds a secret in three places, and tries to get out."""
 
+import contextlib
 import ctypes
 import hashlib
 import mmap
@@ -134,6 +135,21 @@ def exhaust() -> int:
     hoard = []
     while True:
         hoard.append(bytearray(8 << 20))
+
+
+HOARD = (
+    "def hoard():\n    n, kept = 1000, [None] * 20_000_000\n"
+    + "    n += 1\n" * 200
+    + "    with contextlib.nullcontext():\n        while True:\n            n += 1\n            kept[n] = n\n"
+)
+
+
+@app.ecall
+def exhaust_small() -> int:
+    """Fill the heap with integers of 32 bytes, the size that CPython needs to unwind far into a function."""
+    names: dict[str, object] = {"contextlib": contextlib}
+    exec(HOARD, names)
+    return int(names["hoard"]())  # type: ignore[operator]
 
 
 @app.ecall

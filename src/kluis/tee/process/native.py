@@ -149,6 +149,7 @@ def build(dest: Path = BIN) -> list[Path]:
             *[
                 "launcher.c",
                 "memory.c",
+                "reserve.c",
                 str(_mimalloc()),
                 "-rdynamic",
                 *_libpython(),
