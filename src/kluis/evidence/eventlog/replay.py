@@ -1,0 +1,118 @@
+"""Event logs extended again: the values that registers hold if the log is true.
+
+Spec: TCG "PC Client Platform Firmware Profile", "PCR Usage", "StartupLocality"; Intel "TDX Virtual
+Firmware Design Guide", "Measurement register index" (CCEL: index 1 to 4 is RTMR0 to RTMR3).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats.eventlog.event_data import startup_locality
+from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.eventlog.log import WHAT, Event, EventLog
+from kluis.formats.tpm.algorithm import SIZES, HashId
+
+# Only a dynamic launch can extend these; it sets them to zero first. Without one they are all ones.
+DYNAMIC: Final = range(17, 23)
+_HASHABLE: Final = (HashId.SHA1, HashId.SHA256, HashId.SHA384, HashId.SHA512)
+_HCRTM_LOCALITY: Final = 4
+
+
+class Registers(enum.Enum):
+    """Whose registers a log is about."""
+
+    PCR = "pcr"
+    RTMR = "rtmr"
+
+
+def replay(log: EventLog, bank: HashId, registers: Registers) -> Mapping[int, bytes]:
+    """Extend every register that the log extends.
+
+    Args:
+        log: as parsed; of any origin.
+        bank: the hash; RTMRs are of SHA-384 alone.
+        registers: PCRs 0 to 23, or RTMRs 0 to 3.
+
+    Returns:
+        By number, the value that each register holds after the log's last record for it.
+
+    Raises:
+        UnsupportedError: the log has no such bank, or it is of a hash that is not handled.
+        FormatError: a record has no digest for the bank, a register is none, or the TPM started twice.
+    """
+    if bank not in _HASHABLE or bank not in dict(log.algorithms):
+        raise UnsupportedError(
+            f"{WHAT}: want digests of {bank.label}, got those of "
+            f"{[f'{algorithm:#06x}' for algorithm, _ in log.algorithms]}",
+            code="event_log",
+        )
+    hashed = getattr(hashlib, bank.label)
+    values: dict[int, bytes] = {}
+    zero = bytes(SIZES[bank])
+    start = _first_value(log, bank) if registers is Registers.PCR else zero
+    for event in log.events:
+        if not event.extends:
+            continue
+        number = register_of(event, registers)
+        if number is None:
+            continue
+        digest = event.digest(bank)
+        if digest is None:
+            raise FormatError(
+                f"{WHAT} at {event.offset:#x}: has no digest of {bank.label}", code="event_log"
+            )
+        held = values.get(number)
+        if held is None:
+            held = start if number == 0 else zero
+        values[number] = hashed(held + digest).digest()
+    return values
+
+
+def register_of(event: Event, registers: Registers) -> int | None:
+    """The register that an event extends; None for MRTD, which a CCEL names and nothing extends.
+
+    Raises:
+        FormatError: a CCEL names a register that is none.
+    """
+    if registers is Registers.PCR:
+        return event.index
+    if event.index > 4:
+        raise FormatError(
+            f"{WHAT} at {event.offset:#x}: want a measurement register 0..4, got {event.index}",
+            code="bad_encoding",
+        )
+    return event.index - 1 if event.index else None
+
+
+def untouched(number: int, value: bytes, registers: Registers) -> bool:
+    """Whether a register's value is the one that it has while nothing extends it."""
+    if registers is Registers.PCR and number in DYNAMIC:
+        return value == b"\xff" * len(value)
+    return not any(value)
+
+
+def _first_value(log: EventLog, bank: HashId) -> bytes:
+    """What PCR 0 begins with: zero, or the locality that started the TPM in its last byte."""
+    said: int | None = None
+    begun = False
+    for event in log.events:
+        if event.kind == EventType.NO_ACTION:
+            locality = startup_locality(event.data)
+            if locality is None:
+                continue
+            if said is not None or begun:
+                raise FormatError(
+                    f"{WHAT} at {event.offset:#x}: the TPM starts once, before PCR 0 is extended",
+                    code="event_log",
+                )
+            said = locality
+        elif event.index == 0:
+            if event.kind == EventType.EFI_HCRTM_EVENT and not begun and said is None:
+                said = _HCRTM_LOCALITY
+            begun = True
+    return bytes(SIZES[bank] - 1) + bytes([said or 0])

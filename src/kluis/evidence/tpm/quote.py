@@ -1,0 +1,162 @@
+"""One TPM quote under a key that is already trusted: is it this key's, and over which PCR values?
+
+Spec: TCG "TPM 2.0 Library Part 3: Commands", "TPM2_Quote".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from kluis.errors import AuthenticityError, FreshnessError
+from kluis.evidence import signatures
+from kluis.evidence.context import Context
+from kluis.formats.tpm import attest
+from kluis.formats.tpm.algorithm import RSAPSS, RSASSA, HashId
+from kluis.formats.tpm.attest import Quote, Selection
+from kluis.formats.tpm.pcrs import Values
+from kluis.formats.tpm.signature import EcdsaSignature, Signature
+from kluis.formats.x509 import Scheme
+
+WHAT: Final = "TPM quote"
+_RSA: Final = {
+    (RSASSA, HashId.SHA256): Scheme.RS256,
+    (RSASSA, HashId.SHA384): Scheme.RS384,
+    (RSASSA, HashId.SHA512): Scheme.RS512,
+    (RSAPSS, HashId.SHA256): Scheme.PS256,
+    (RSAPSS, HashId.SHA384): Scheme.PS384,
+    (RSAPSS, HashId.SHA512): Scheme.PS512,
+}
+_EC: Final = {
+    HashId.SHA256: (Scheme.ES256, 32),
+    HashId.SHA384: (Scheme.ES384, 48),
+    HashId.SHA512: (Scheme.ES512, 66),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A quote whose signature and PCR values are right.
+
+    Attributes:
+        quote: it.
+        hash: of its signature and its PCR digest.
+        values: of the PCRs that it selects, and of no other, by bank and index.
+    """
+
+    quote: Quote
+    hash: HashId
+    values: Mapping[HashId, Mapping[int, bytes]]
+
+
+def check(
+    message: bytes,
+    signature: Signature,
+    values: Values,
+    key: bytes,
+    *,
+    context: Context,
+    nonce: bytes | None = None,
+    selection: tuple[Selection, ...] | None = None,
+) -> Checked:
+    """Check one quote.
+
+    1. It is a quote that a TPM made: magic and type.
+    2. The signature's scheme and hash are of those allowed: RSASSA, RSAPSS or ECDSA, SHA-256 or longer.
+    3. ``key`` signed the message, exactly as it was received.
+    4. Its extra data are exactly ``nonce``, where one is given.
+    5. It selects at least one PCR, and exactly ``selection``, where one is given: banks included.
+    6. A value is there for every PCR that it selects.
+    7. Its PCR digest is the hash, that of the signature, of those values: banks in the quote's order,
+       PCRs ascending.
+
+    Args:
+        message: TPMS_ATTEST.
+        signature: over it.
+        values: PCR values, of any origin.
+        key: DER of the SubjectPublicKeyInfo of an attestation key that is trusted.
+        context: of the verifier.
+        nonce: that must have been signed; None leaves the comparison to appraisal.
+        selection: that must have been quoted; None leaves the comparison to appraisal.
+
+    Raises:
+        FormatError: step 1.
+        AuthenticityError: steps 2, 3, 5, 6 or 7.
+        FreshnessError: step 4.
+    """
+    quote = attest.parse(message)  # 1
+    scheme, raw = _scheme(signature)  # 2
+    signatures.check_raw(raw, message, key, scheme, WHAT, context=context, code="sig_tpm")  # 3
+    if nonce is not None and not hmac.compare_digest(quote.extra_data, nonce):  # 4
+        raise FreshnessError(
+            f"{WHAT}: nonce: want {nonce.hex()}, got {quote.extra_data.hex() or 'none'}", code="nonce"
+        )
+    _check_selection(quote, selection)  # 5
+    selected = _selected(quote, values)  # 6
+    _check_digest(quote, signature.hash, selected)  # 7
+    return Checked(quote=quote, hash=signature.hash, values=selected)
+
+
+def _scheme(signature: Signature) -> tuple[Scheme, bytes]:
+    """The scheme, and the signature as checks take it: r and s as long as the curve's field."""
+    if isinstance(signature, EcdsaSignature):
+        if signature.hash not in _EC:
+            raise _weak(signature.hash)
+        scheme, size = _EC[signature.hash]
+        try:
+            halves = [int.from_bytes(n, "big").to_bytes(size, "big") for n in (signature.r, signature.s)]
+        except OverflowError:
+            raise AuthenticityError(f"{WHAT}: signature is out of range", code="sig_tpm") from None
+        return scheme, b"".join(halves)
+    found = _RSA.get((signature.scheme, signature.hash))
+    if found is None:
+        raise _weak(signature.hash)
+    return found, signature.value
+
+
+def _weak(hashed: HashId) -> AuthenticityError:
+    return AuthenticityError(
+        f"{WHAT}: want a signature over SHA-256, SHA-384 or SHA-512, got {hashed.label}", code="sig_tpm"
+    )
+
+
+def _check_selection(quote: Quote, wanted: tuple[Selection, ...] | None) -> None:
+    got = {selection.bank.label: selection.indices for selection in quote.selections}
+    if not any(got.values()):
+        raise AuthenticityError(f"{WHAT}: selects no PCR, so it says nothing", code="pcr_selection")
+    if wanted is None:
+        return
+    want = {selection.bank.label: selection.indices for selection in wanted}
+    if got != want:
+        raise AuthenticityError(f"{WHAT}: PCRs: want {want}, got {got}", code="pcr_selection")
+
+
+def _selected(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, bytes]]:
+    selected: dict[HashId, Mapping[int, bytes]] = {}
+    for selection in quote.selections:
+        held = values.get(selection.bank, {})
+        missing = [index for index in selection.indices if index not in held]
+        if missing:
+            raise AuthenticityError(
+                f"{WHAT}: PCRs of {selection.bank.label}: want all that are selected, got none for {missing}",
+                code="pcr_selection",
+            )
+        selected[selection.bank] = MappingProxyType({index: held[index] for index in selection.indices})
+    return MappingProxyType(selected)
+
+
+def _check_digest(
+    quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]
+) -> None:
+    # The hash is the signature's, and not the bank's: a bank of SHA-1 is quoted by a digest of SHA-256.
+    joined = b"".join(value for held in selected.values() for value in held.values())
+    digest = hashlib.new(hashed.label, joined).digest()
+    if not hmac.compare_digest(digest, quote.pcr_digest):
+        raise AuthenticityError(
+            f"{WHAT}: PCR values: want those with {hashed.label} {quote.pcr_digest.hex()}, got {digest.hex()}",
+            code="pcr_digest",
+        )

@@ -1,0 +1,66 @@
+"""What a TPM quote's verifier needs beside it, as bytes. Nothing here is verified.
+
+Spec: TCG "EK Credential Profile"; TCG "PC Client Platform Firmware Profile" for what is not here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Self
+
+from kluis.formats import jcs
+from kluis.formats._members import Members
+
+MAX_SIZE: Final = 4 << 20
+MAX_CRLS: Final = 4
+_WHAT: Final = "TPM endorsements"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TpmEndorsements:
+    """Who vouches for an attestation key (AK).
+
+    Attributes:
+        certificate: of the AK, DER or PEM; None where the relying party names the AK itself.
+        chain: PEM, of who issued it, the root included; at most 4 certificates.
+        crls: DER, of those in the chain; without one nothing is known of its issuer's revocations.
+        public: the AK's public area, TPMT_PUBLIC or TPM2B_PUBLIC, that the relying party expects.
+    """
+
+    certificate: bytes | None = None
+    chain: bytes = b""
+    crls: tuple[bytes, ...] = ()
+    public: bytes | None = None
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read them as a JSON object of hex, the chain as text; each member may be left out.
+
+        Raises:
+            FormatError: not JSON, a member of the wrong kind, more than 4 MiB.
+        """
+        value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        crls = [Members({"crl": item}, f"{_WHAT}.crls") for item in _list(value)]
+        return cls(
+            certificate=value.hex("certificate") if "certificate" in value else None,
+            chain=value.text("chain").encode() if "chain" in value else b"",
+            crls=tuple(item.hex("crl") for item in crls),
+            public=value.hex("public") if "public" in value else None,
+        )
+
+    def to_json(self) -> bytes:
+        """Write them in canonical JSON."""
+        found: dict[str, jcs.Writable] = {}
+        for name in ("certificate", "public"):
+            data: bytes | None = getattr(self, name)
+            if data is not None:
+                found[name] = data.hex()
+        if self.chain:
+            found["chain"] = self.chain.decode()
+        if self.crls:
+            found["crls"] = [crl.hex() for crl in self.crls]
+        return jcs.dumps(found)
+
+
+def _list(value: Members) -> list[jcs.Json]:
+    return value.array("crls", most=MAX_CRLS) if "crls" in value else []
