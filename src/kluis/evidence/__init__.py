@@ -15,10 +15,12 @@ from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorCl
 from kluis.evidence.nitro.document import NitroClaims
 from kluis.evidence.nvidia.report import NvidiaClaims
 from kluis.evidence.registry import Verifier, verify
+from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.verified import Verified
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.tpm.endorsements import TpmEndorsements
 
 __all__ = [
     "OPENSSL",
@@ -39,6 +41,8 @@ __all__ = [
     "TcbStatus",
     "TdxClaims",
     "Tee",
+    "TpmClaims",
+    "TpmEndorsements",
     "TrustAnchors",
     "VendorClaims",
     "Verified",

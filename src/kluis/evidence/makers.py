@@ -88,6 +88,14 @@ SHIPPED: Final[tuple[Shipped, ...]] = (
         "aws.nitro-enclaves",
         ProtectionLevel.HARDWARE_NITRO,
     ),
+    # http://www.microsoft.com/pkiops/certs/Azure%20Virtual%20TPM%20Root%20Certificate%20Authority%202023.crt
+    Shipped(
+        "azure-vtpm.pem",
+        "5cbc52672ae101263c2976736044a964c1182ce9412c39937183baddcccb8cdf",
+        "Azure Virtual TPM Root Certificate Authority 2023",
+        "Azure",
+        ProtectionLevel.VTPM,
+    ),
 )
 
 

@@ -17,12 +17,14 @@ from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
 from kluis.evidence.nitro import document as nitro
 from kluis.evidence.nvidia import report as nvidia
+from kluis.evidence.tpm import tpm
 from kluis.evidence.verified import Verified
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.tpm.endorsements import TpmEndorsements
 
-Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements
+Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements | TpmEndorsements
 
 
 class MakersVerifier(Protocol):
@@ -57,6 +59,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
     Kind(nitro.KIND, nitro.matches, (), nitro.verify),
     Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify),
+    Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify),
 )
 
 

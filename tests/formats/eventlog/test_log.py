@@ -160,23 +160,23 @@ def test_unknown_hashes_are_carried() -> None:
 )
 def test_64_mib_are_refused_at_once(data: bytes) -> None:
     """A log of 64 MiB costs nothing."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormatError, match="must be at most 4194304"):
         event_log.parse(data)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_most_records_take_less_than_a_second() -> None:
     """The dearest log that is small enough is read, or refused, within a second."""
     one = event(4, EventType.SEPARATOR, bytes(4))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormatError, match=f"more than {MAX_EVENTS} records"):
         event_log.parse(log(*[one] * MAX_EVENTS).encode())
     shortest = sha1_log(*[event(0, 1, b"", banks=(HashId.SHA1,))] * (MAX_EVENTS + 1))
     assert len(shortest.encode()) < MAX_SIZE
     with pytest.raises(FormatError, match="more than"):
         event_log.parse(shortest.encode())
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_names() -> None:

@@ -125,7 +125,7 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
     for event in log.events:
         number = register_of(event, registers) if event.extends else None
         judged.append(Judged(event, number, _proof(event, number, bank, reproduced), number in closed))
-        if number in CAPPED[registers] and event.kind == EventType.SEPARATOR:
+        if number is not None and number in CAPPED[registers] and event.kind == EventType.SEPARATOR:
             closed.add(number)
     doubtful = {j.register for j in judged if j.proof in (Proof.UNKNOWN, Proof.UNPROVEN)}
     return LogClaims(

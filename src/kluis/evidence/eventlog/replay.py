@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
@@ -63,14 +63,35 @@ def replay(log: EventLog, bank: HashId, registers: Registers) -> Mapping[int, by
             continue
         digest = event.digest(bank)
         if digest is None:
-            raise FormatError(
-                f"{WHAT} at {event.offset:#x}: has no digest of {bank.label}", code="event_log"
-            )
+            raise FormatError(f"{WHAT} at {event.offset:#x}: has no digest of {bank.label}", code="event_log")
         held = values.get(number)
         if held is None:
             held = start if number == 0 else zero
         values[number] = hashed(held + digest).digest()
     return values
+
+
+def fold(digests: Iterable[bytes], bank: HashId, start: bytes | None = None) -> bytes:
+    """Extend one register by digests in order, as a log of any shape gives them.
+
+    Args:
+        digests: each as long as the bank's hash.
+        bank: the hash; SHA-384 of RTMRs.
+        start: what the register holds before; zeros where it is None.
+
+    Raises:
+        UnsupportedError: the bank is of a hash that is not handled.
+        FormatError: a digest, or ``start``, is not as long as the bank's hash.
+    """
+    if bank not in _HASHABLE:
+        raise UnsupportedError(f"{WHAT}: {bank.label} is not handled", code="event_log")
+    held = bytes(bank.size) if start is None else start
+    for data in (held, *(found := tuple(digests))):
+        if len(data) != bank.size:
+            raise FormatError(f"{WHAT}: want {bank.size} bytes, got {len(data)}", code="bad_length")
+    for digest in found:
+        held = hashlib.new(bank.label, held + digest).digest()
+    return held
 
 
 def register_of(event: Event, registers: Registers) -> int | None:

@@ -101,6 +101,20 @@ def check(
     return Checked(quote=quote, hash=signature.hash, values=selected)
 
 
+def signed_by(message: bytes, signature: Signature, key: bytes, context: Context) -> bool:
+    """Whether ``key`` signed the message: steps 2 and 3 of :func:`check`, for one key of several.
+
+    Raises:
+        AuthenticityError: the signature's scheme or hash is not allowed, whatever the key.
+    """
+    scheme, raw = _scheme(signature)
+    try:
+        signatures.check_raw(raw, message, key, scheme, WHAT, context=context, code="sig_tpm")
+    except AuthenticityError:
+        return False
+    return True
+
+
 def _scheme(signature: Signature) -> tuple[Scheme, bytes]:
     """The scheme, and the signature as checks take it: r and s as long as the curve's field."""
     if isinstance(signature, EcdsaSignature):
@@ -149,14 +163,12 @@ def _selected(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, byte
     return MappingProxyType(selected)
 
 
-def _check_digest(
-    quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]
-) -> None:
+def _check_digest(quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]) -> None:
     # The hash is the signature's, and not the bank's: a bank of SHA-1 is quoted by a digest of SHA-256.
     joined = b"".join(value for held in selected.values() for value in held.values())
     digest = hashlib.new(hashed.label, joined).digest()
     if not hmac.compare_digest(digest, quote.pcr_digest):
         raise AuthenticityError(
-            f"{WHAT}: PCR values: want those with {hashed.label} {quote.pcr_digest.hex()}, got {digest.hex()}",
+            f"{WHAT}: PCR values: want those of {hashed.label}:{quote.pcr_digest.hex()}, got {digest.hex()}",
             code="pcr_digest",
         )

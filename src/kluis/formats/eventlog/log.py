@@ -20,7 +20,7 @@ from kluis.formats.tpm.algorithm import SIZES, HashId
 
 WHAT: Final = "event log"
 MAX_SIZE: Final = 4 << 20
-MAX_EVENTS: Final = 32 * 1024
+MAX_EVENTS: Final = 16 * 1024
 MAX_ALGORITHMS: Final = 8
 MAX_INDEX: Final = 23
 MAX_DIGEST: Final = 64
@@ -98,7 +98,7 @@ def parse(data: bytes) -> EventLog:
     """Read one log; only zeros or 0xff, to the end, may follow its last record.
 
     Args:
-        data: at most 4 MiB and 32768 records.
+        data: at most 4 MiB and 16384 records.
 
     Raises:
         UnsupportedError: a declaration of another version.

@@ -1,0 +1,119 @@
+"""What a TPM quote says, and what an event log beside it is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tee, VendorClaims
+from kluis.evidence.tpm.key import TrustedKey
+from kluis.evidence.tpm.quote import Checked
+from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.tpm.public import Public
+from kluis.hashes import SIZES, Algorithm, Digest, sha256
+
+KIND = "TPM quote"
+_ALGORITHMS: dict[HashId, Algorithm] = {
+    HashId.SHA256: "sha256",
+    HashId.SHA384: "sha384",
+    HashId.SHA512: "sha512",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TpmClaims(VendorClaims):
+    """What a TPM quote says beside the claims that all TEEs share.
+
+    Attributes:
+        key: DER of the attestation key's SubjectPublicKeyInfo.
+        key_certified: whether a certificate vouches for it; else the relying party, or a TEE, does.
+        key_name: the TPM's own name of it, 34 bytes or more; None where no public area is given.
+        key_attributes: TPMA_OBJECT of that area; as true as whoever gave it.
+        revocation_checked: whether every issuer's CRL was given and checked.
+        qualified_signer: the key's qualified name, as the TPM signed it.
+        pcrs: every value that was quoted, by bank (``sha256``) and index.
+        clock_milliseconds: since the TPM was first started, powered time.
+        reset_count: of TPM resets; two quotes with different ones are of two boots.
+        restart_count: of resumes since.
+        clock_safe: no greater clock was ever given and lost.
+        firmware_version: of the TPM, 64 bits, as its maker counts.
+        log: what the event log is worth; None where none is given.
+    """
+
+    key: bytes
+    key_certified: bool
+    key_name: bytes | None
+    key_attributes: int | None
+    revocation_checked: bool
+    qualified_signer: bytes
+    pcrs: Mapping[str, Mapping[int, bytes]]
+    clock_milliseconds: int
+    reset_count: int
+    restart_count: int
+    clock_safe: bool
+    firmware_version: int
+    log: LogClaims | None
+
+    @property
+    def secure_boot(self) -> bool | None:
+        """Whether firmware enforced signatures; None where no log proves it."""
+        return None if self.log is None else self.log.secure_boot
+
+
+def vendor_claims(checked: Checked, key: TrustedKey, area: Public | None, log: LogClaims | None) -> TpmClaims:
+    """Collect what only a TPM says."""
+    quote = checked.quote
+    return TpmClaims(
+        key=key.spki,
+        key_certified=bool(key.chain),
+        key_name=None if area is None else area.name,
+        key_attributes=None if area is None else area.attributes,
+        revocation_checked=bool(key.crls) and len(key.crls) == len(key.chain) - 1,
+        qualified_signer=quote.qualified_signer,
+        pcrs=MappingProxyType({bank.label: held for bank, held in checked.values.items()}),
+        clock_milliseconds=quote.clock.milliseconds,
+        reset_count=quote.clock.reset_count,
+        restart_count=quote.clock.restart_count,
+        clock_safe=bool(quote.clock.safe),
+        firmware_version=quote.clock.firmware_version,
+        log=log,
+    )
+
+
+def claims(checked: Checked, key: TrustedKey, vendor: VendorClaims, now: datetime) -> Claims:
+    """Collect what all TEEs share."""
+    return Claims(
+        kind=KIND,
+        tee=Tee.TPM,
+        level=ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level,
+        anchor=key.anchor.name,
+        debug=False,
+        measurement=Digest(_ALGORITHMS[checked.hash], checked.quote.pcr_digest),
+        signer=None,
+        product_id=None,
+        svn=None,
+        config_id=None,
+        family_id=None,
+        registers=registers(checked),
+        report_data=b"",
+        nonce=checked.quote.extra_data,
+        tcb=NOT_JUDGED,
+        platform=Platform(id=sha256(key.spki), product="TPM 2.0"),
+        collateral_issued=min((crl.this_update for crl in key.crls), default=None),
+        valid_until=key.valid_until,
+        verified_at=now,
+        vendor=vendor,
+    )
+
+
+def registers(checked: Checked) -> Mapping[str, Digest]:
+    """PCRs by name, of the first bank quoted that is not of SHA-1: nobody's collision is a claim."""
+    for bank, held in checked.values.items():
+        if bank.label in SIZES:
+            algorithm = _ALGORITHMS[bank]
+            return MappingProxyType({f"pcr{i}": Digest(algorithm, value) for i, value in held.items()})
+    return MappingProxyType({})

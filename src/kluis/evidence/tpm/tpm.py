@@ -1,0 +1,152 @@
+"""TPM quotes: is this evidence authentic, and what does it say?
+
+Spec: TCG "TPM 2.0 Library Part 1: Architecture", "Attestation"; the steps are numbered once, here
+and where they are made, and each has a forged case in the tests.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from kluis.errors import AuthenticityError, UnsupportedError
+from kluis.evidence.context import Context
+from kluis.evidence.eventlog import judgement
+from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.evidence.eventlog.replay import Registers
+from kluis.evidence.model import Claims
+from kluis.evidence.tpm import key as trust
+from kluis.evidence.tpm import quote
+from kluis.evidence.tpm.claims import KIND as KIND
+from kluis.evidence.tpm.claims import claims, vendor_claims
+from kluis.evidence.tpm.key import TrustedKey
+from kluis.evidence.tpm.quote import Checked
+from kluis.evidence.verified import Verified, mint
+from kluis.formats import cmw
+from kluis.formats.eventlog import log as event_log
+from kluis.formats.tpm import pcrs, signature
+from kluis.formats.tpm.algorithm import ECDSA, HashId
+from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.formats.tpm.public import Public
+from kluis.formats.tpm.signature import EcdsaSignature, Signature
+
+PARTS: Final = ("tpm_quote", "tpm_signature", "pcrs")
+OPTIONAL: Final = ("event_log", "tpm_public")
+_NONE: Final = TpmEndorsements()
+_STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.SHA1)
+
+
+def matches(data: bytes) -> bool:
+    """Whether ``data`` begins as a collection does, and has a TPM quote and no report of a TEE."""
+    return cmw.matches(data) and b'"tpm_quote":[' in data and b'"hcl_report":[' not in data
+
+
+def verify(
+    data: bytes, *, context: Context, collateral: TpmEndorsements | None, now: datetime
+) -> Verified[Claims]:
+    """Verify one TPM quote, with its PCR values and, where there is one, its event log.
+
+    1. The collection has the parts ``tpm_quote`` (TPMS_ATTEST), ``tpm_signature`` (TPMT_SIGNATURE) and
+       ``pcrs``, may have ``tpm_public`` (the AK's public area) and ``event_log``, and no others.
+    2. A public area, the attester's or the one that the relying party expects, is that of a restricted
+       signing key of the TPM's own.
+    3. The attestation key is trusted: by a certificate chain (:func:`key.certified`), or because the
+       relying party named the key itself. All public areas are of that very key.
+    4. The signature is of the scheme that the area names.
+    5. The quote is that key's, and the PCR values are the quoted ones (:func:`quote.check`).
+    6. The event log replays to the quoted values, explains every register that firmware closes, and
+       tells of no failed firmware.
+
+    The nonce, and which PCRs with which values are wanted, are appraisal's questions.
+
+    Args:
+        data: the collection.
+        context: the roots that the relying party believes, and more.
+        collateral: who vouches for the key; None where the relying party named it as a root.
+        now: aware.
+
+    Raises:
+        FormatError: a part is malformed, or of an unsupported kind.
+        AuthenticityError: a step fails.
+        FreshnessError: a certificate or CRL is out of its time.
+        UnavailableError: nobody vouches for the key, or an issuer is missing.
+    """
+    parts = cmw.Collection.parse(data).values(PARTS, OPTIONAL)  # 1
+    endorsements = collateral or _NONE
+    signed = signature.parse(parts["tpm_signature"])
+    given = parts.get("tpm_public"), endorsements.public
+    areas = [trust.area_of(area) for area in given if area is not None]
+    for area in areas:  # 2
+        trust.check_area(area)
+    key = _trusted(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
+    for area in areas:
+        _check_same(area, key, signed)  # 3, 4
+    values = pcrs.parse(parts["pcrs"])
+    checked = quote.check(parts["tpm_quote"], signed, values, key.spki, context=context)  # 5
+    log = check_log(parts["event_log"], checked) if "event_log" in parts else None  # 6
+    vendor = vendor_claims(checked, key, areas[-1] if areas else None, log)
+    return mint(claims(checked, key, vendor, now))
+
+
+def _trusted(
+    message: bytes,
+    signed: Signature,
+    areas: list[Public],
+    endorsements: TpmEndorsements,
+    context: Context,
+    now: datetime,
+) -> TrustedKey:
+    if endorsements.certificate is not None:
+        return trust.certified(endorsements, context=context, now=now)
+    if areas:
+        return trust.named(areas[0].spki, context)
+    *others, last = trust.named_keys(context)
+    for anchor in others:
+        if quote.signed_by(message, signed, anchor.spki, context):
+            return TrustedKey(spki=anchor.spki, anchor=anchor)
+    return TrustedKey(spki=last.spki, anchor=last)
+
+
+def _check_same(area: Public, key: TrustedKey, signed: Signature) -> None:
+    if area.spki != key.spki:
+        raise AuthenticityError("AK: the public area is of another key", code="key_binding")
+    if area.key.scheme is None:
+        return
+    scheme = ECDSA if isinstance(signed, EcdsaSignature) else signed.scheme
+    if (area.key.scheme, area.key.hash) != (scheme, signed.hash):
+        raise AuthenticityError(
+            f"{KIND}: want a signature of the AK's scheme {area.key.scheme:#x}, got {scheme:#x} "
+            f"over {signed.hash.label}",
+            code="sig_tpm",
+        )
+
+
+def check_log(data: bytes, checked: Checked) -> LogClaims:
+    """Step 6: hold an event log against the quoted PCRs, in the strongest bank that both have.
+
+    Raises:
+        FormatError: the log is malformed.
+        AuthenticityError: it does not replay, or tells of failed firmware.
+        UnsupportedError: it has digests of no bank that was quoted.
+    """
+    log = event_log.parse(data)
+    declared = dict(log.algorithms)
+    bank = next((b for b in _STRONGEST_FIRST if b in checked.values and b in declared), None)
+    if bank is None:
+        raise UnsupportedError(
+            f"event log: want digests of {[bank.label for bank in checked.values]}, "
+            f"got those of {[f'{algorithm:#06x}' for algorithm in declared]}",
+            code="event_log",
+        )
+    found = judgement.judge(log, bank, Registers.PCR, checked.values[bank])
+    if not found.explained:
+        raise AuthenticityError(
+            f"event log: want PCRs as they were quoted, got others for {sorted(found.contradicted)} "
+            f"and nothing for {sorted(found.unexplained)}",
+            code="event_log",
+        )
+    if found.failed:
+        raise AuthenticityError(
+            f"event log: PCRs {sorted(found.failed)} tell that firmware failed", code="event_log"
+        )
+    return found

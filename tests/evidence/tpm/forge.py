@@ -1,0 +1,240 @@
+"""A TPM and its makers, made by hand: keys, certificates and quotes, each wrong in one way on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from kluis.evidence import ProtectionLevel, TrustAnchors
+from kluis.formats import cmw
+from kluis.formats.tpm import pcrs
+from kluis.formats.tpm.algorithm import RSAPSS, RSASSA, HashId
+from kluis.formats.tpm.attest import Clock, Quote, Selection
+from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
+from kluis.formats.tpm.signature import EcdsaSignature, RsaSignature, Signature
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+AK_USAGE = "2.23.133.8.3"
+PRIVATE: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+ATTRIBUTES = (
+    Attribute.FIXED_TPM
+    | Attribute.FIXED_PARENT
+    | Attribute.SENSITIVE_DATA_ORIGIN
+    | Attribute.USER_WITH_AUTH
+    | Attribute.RESTRICTED
+    | Attribute.SIGN
+)
+HASHES: dict[HashId, hashes.HashAlgorithm] = {
+    HashId.SHA1: hashes.SHA1(),
+    HashId.SHA256: hashes.SHA256(),
+    HashId.SHA384: hashes.SHA384(),
+}
+USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+CLOCK = Clock(milliseconds=5, reset_count=1, restart_count=2, safe=1, firmware_version=7)
+
+
+def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def spki(key: PRIVATE) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def pem(key: PRIVATE) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def area(key: PRIVATE, attributes: int = ATTRIBUTES, scheme: int | None = None) -> Public:
+    """The public area of a key."""
+    numbers: Any = key.public_key().public_numbers()
+    held: RsaPublic | EcPublic
+    hashed = HashId.SHA256 if scheme else None
+    if isinstance(key, rsa.RSAPrivateKey):
+        modulus = numbers.n.to_bytes(key.key_size // 8, "big")
+        held = RsaPublic(scheme=scheme, hash=hashed, bits=key.key_size, exponent=0, modulus=modulus)
+    else:
+        x, y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
+        held = EcPublic(scheme=scheme, hash=hashed, curve=3, x=x, y=y)
+    return Public(name_hash=HashId.SHA256, attributes=attributes, policy=b"", key=held)
+
+
+def sign(key: PRIVATE, message: bytes, hashed: HashId = HashId.SHA256, *, pss: bool = False) -> Signature:
+    """What the TPM signs."""
+    algorithm = HASHES[hashed]
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(algorithm)))
+        return EcdsaSignature(hashed, *(n.to_bytes((n.bit_length() + 7) // 8, "big") for n in (r, s)))
+    pad: Any = padding.PKCS1v15()
+    if pss:
+        pad = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
+    return RsaSignature(RSAPSS if pss else RSASSA, hashed, key.sign(message, pad, algorithm))
+
+
+def quote(
+    values: pcrs.Values,
+    selections: tuple[Selection, ...],
+    *,
+    nonce: bytes = b"nonce",
+    hashed: HashId = HashId.SHA256,
+) -> Quote:
+    """A quote over values."""
+    joined = b"".join(values[s.bank][index] for s in selections for index in s.indices)
+    return Quote(
+        qualified_signer=b"\x00\x0b" + bytes(32),
+        extra_data=nonce,
+        clock=CLOCK,
+        selections=selections,
+        pcr_digest=hashlib.new(hashed.label, joined).digest(),
+    )
+
+
+def collection(parts: Mapping[str, bytes]) -> bytes:
+    return cmw.Collection({name: cmw.Part(cmw.OCTETS, value) for name, value in parts.items()}).encode()
+
+
+VALUES: pcrs.Values = {
+    HashId.SHA1: {10: b"\x10" * 20},
+    HashId.SHA256: {index: bytes([index]) * 32 for index in range(24)},
+}
+SELECTED = (Selection.of(HashId.SHA256, 0, 1, 7),)
+
+
+@dataclasses.dataclass
+class Tpm:
+    """An attestation key, and what it quotes."""
+
+    key: PRIVATE
+    values: pcrs.Values = dataclasses.field(default_factory=lambda: VALUES)
+    selections: tuple[Selection, ...] = SELECTED
+    nonce: bytes = b"nonce"
+
+    def evidence(self, hashed: HashId = HashId.SHA256, *, pss: bool = False, **parts: bytes) -> bytes:
+        """A collection; parts replace or join those of a true quote, and empty ones leave it."""
+        message = quote(self.values, self.selections, nonce=self.nonce, hashed=hashed).encode()
+        message = parts.get("tpm_quote", message)
+        made = {
+            "tpm_quote": message,
+            "tpm_signature": sign(self.key, message, hashed, pss=pss).encode(),
+            "pcrs": pcrs.dumps(self.values),
+            **parts,
+        }
+        return collection({name: value for name, value in made.items() if value})
+
+    def named(self, level: ProtectionLevel | None = ProtectionLevel.VTPM) -> TrustAnchors:
+        """The anchors of a relying party that names this key."""
+        return TrustAnchors.from_pem(pem(self.key), level)
+
+
+def name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+class Maker:
+    """A TPM maker: root, CA, and certificates for attestation keys."""
+
+    def __init__(self) -> None:
+        self.root_key: PRIVATE = ec.generate_private_key(ec.SECP384R1())
+        self.ca_key: PRIVATE = rsa_key()
+        self.root = self.certificate("Maker Root", self.root_key, "Maker Root", self.root_key, length=1)
+        self.ca = self.certificate("Maker CA", self.ca_key, "Maker Root", self.root_key, length=0)
+
+    def certificate(
+        self,
+        subject: str,
+        key: PRIVATE,
+        issuer: str,
+        signer: PRIVATE,
+        *,
+        length: int | None = None,
+        ca: bool = True,
+        usage: bool = True,
+        usages: tuple[str, ...] = (),
+        start: datetime = NOW - timedelta(days=30),
+        end: datetime = NOW + timedelta(days=30),
+        serial: int = 7,
+    ) -> x509.Certificate:
+        """Any certificate; ``usage`` False gives it no bit that its kind needs."""
+        bits = dict.fromkeys(USAGES, False)
+        bits["key_cert_sign" if ca else "digital_signature"] = usage
+        bits["content_commitment"] = not usage
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(subject))
+            .issuer_name(name(issuer))
+            .public_key(key.public_key())
+            .serial_number(serial)
+            .not_valid_before(start)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=length if ca else None), critical=True)
+            .add_extension(x509.KeyUsage(**bits), critical=True)
+        )
+        if usages:
+            oids = [ObjectIdentifier(dotted) for dotted in usages]
+            builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)
+        return builder.sign(signer, hashes.SHA256())
+
+    def ak(self, key: PRIVATE, **changes: Any) -> x509.Certificate:
+        """A certificate for an attestation key."""
+        options = {"ca": False, "usages": (AK_USAGE,), "serial": 9, **changes}
+        return self.certificate("an AK", key, options.pop("issuer", "Maker CA"), self.ca_key, **options)
+
+    def crl(
+        self,
+        *revoked: int,
+        issuer: str = "Maker CA",
+        signer: PRIVATE | None = None,
+        start: datetime | None = None,
+    ) -> bytes:
+        """The CA's CRL, or another's."""
+        begin = start or NOW - timedelta(days=1)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(name(issuer))
+            .last_update(begin)
+            .next_update(begin + timedelta(days=7))
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca_key.public_key()), critical=False
+            )
+        )
+        for serial in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(begin).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(signer or self.ca_key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def endorse(
+        self, leaf: x509.Certificate, *chain: x509.Certificate, crls: tuple[bytes, ...] = ()
+    ) -> TpmEndorsements:
+        """What stands beside a quote."""
+        issuers = chain or (self.ca, self.root)
+        return TpmEndorsements(
+            certificate=leaf.public_bytes(Encoding.DER),
+            chain=b"".join(c.public_bytes(Encoding.PEM) for c in issuers),
+            crls=crls,
+        )
+
+    @property
+    def anchors(self) -> TrustAnchors:
+        return TrustAnchors.from_pem(self.root.public_bytes(Encoding.PEM), ProtectionLevel.VTPM)

@@ -1,0 +1,210 @@
+"""Chains of attestation keys: one forged case a step."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
+from kluis.evidence import ProtectionLevel, TrustAnchors
+from kluis.evidence.context import Context
+from kluis.evidence.tpm.key import TrustedKey, area_of, certified
+from kluis.formats.tpm import extended_usage
+from kluis.formats.tpm.endorsements import TpmEndorsements
+from tests.evidence.tpm import forge
+from tests.evidence.tpm.forge import AK_USAGE, NOW, Maker, Tpm, rsa_key
+from tests.vectors import MISSING, Vector, found
+
+DAY = timedelta(days=1)
+
+
+def _certified(
+    maker: Maker, endorsements: TpmEndorsements, anchors: TrustAnchors | None = None
+) -> TrustedKey:
+    return certified(endorsements, context=Context(anchors or maker.anchors), now=NOW)
+
+
+def test_true_chain(maker: Maker, tpm: Tpm) -> None:
+    """A chain may stand in any order; the key is the leaf's."""
+    leaf = maker.ak(tpm.key)
+    for chain in ((maker.ca, maker.root), (maker.root, maker.ca)):
+        key = _certified(maker, maker.endorse(leaf, *chain))
+        assert key.spki == forge.spki(tpm.key)
+        assert [c.common_name for c in key.chain] == ["an AK", "Maker CA", "Maker Root"]
+
+
+CERTIFIED = [v for v in found("azure") if "ak_cert" in v]
+
+
+@pytest.mark.skipif(not CERTIFIED, reason=MISSING)
+@pytest.mark.parametrize("vector", CERTIFIED, ids=lambda vector: vector.name)
+def test_real_chain(vector: Vector) -> None:
+    """A real vTPM's certificate chains to the cloud's root that is shipped, in its own time."""
+    endorsements = TpmEndorsements(certificate=vector.part("ak_cert"), chain=vector.part("ak_chain"))
+    window = vector.known["ak_cert"]
+    context = Context(TrustAnchors.shipped())
+    key = certified(endorsements, context=context, now=_time(window["not_before"]))
+    assert key.anchor.level is ProtectionLevel.VTPM
+    assert [c.common_name for c in key.chain][1:] == [
+        name.partition(",")[0].removeprefix("CN=") for name in window["chain"]
+    ]
+    assert key.valid_until == _time(window["not_after"])
+    with pytest.raises(FreshnessError) as caught:
+        certified(endorsements, context=context, now=_time(window["not_after"]) + DAY)
+    assert caught.value.code == "cert_expired"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def test_step_1_parses(maker: Maker, tpm: Tpm) -> None:
+    """What is no certificate is malformed."""
+    for endorsements in (
+        TpmEndorsements(certificate=b""),
+        TpmEndorsements(certificate=b"-----BEGIN CERTIFICATE-----\n!"),
+        TpmEndorsements(certificate=maker.ak(tpm.key).public_bytes(Encoding.DER), chain=b"no PEM"),
+    ):
+        with pytest.raises(FormatError):
+            _certified(maker, endorsements)
+
+
+def test_step_1_issuer_missing(maker: Maker, tpm: Tpm) -> None:
+    """Without an issuer nothing can be decided."""
+    leaf = maker.ak(tpm.key).public_bytes(Encoding.DER)
+    only_ca = maker.ca.public_bytes(Encoding.PEM)
+    for endorsements in (TpmEndorsements(certificate=leaf), TpmEndorsements(certificate=leaf, chain=only_ca)):
+        with pytest.raises(UnavailableError, match="is missing") as caught:
+            _certified(maker, endorsements)
+        assert caught.value.code == "chain_missing"
+
+
+def test_step_1_more_than_the_issuers(maker: Maker, tpm: Tpm) -> None:
+    """A certificate that issued nothing has no place in a chain; nor has one that stands twice."""
+    stranger = maker.certificate("Stranger", maker.ca_key, "Stranger", maker.ca_key)
+    for chain in ((maker.ca, maker.root, stranger), (maker.ca, maker.ca, maker.root)):
+        with pytest.raises(AuthenticityError, match=r"issued none of the others|signed by the key") as caught:
+            _certified(maker, maker.endorse(maker.ak(tpm.key), *chain))
+        assert caught.value.code in {"cert_chain", "cert_profile"}
+
+
+def test_step_2_self_made(tpm: Tpm, maker: Maker) -> None:
+    """A whole chain under an own root with the maker's names is refused: the anchor is a key, no name."""
+    other = Maker()
+    with pytest.raises(AuthenticityError, match="got another key named 'Maker Root'") as caught:
+        _certified(maker, other.endorse(other.ak(tpm.key)))
+    assert caught.value.code == "root_untrusted"
+
+
+def test_step_2_processors_root(maker: Maker, tpm: Tpm) -> None:
+    """A root that vouches for processors vouches for no TPM."""
+    anchors = TrustAnchors.from_pem(maker.root.public_bytes(Encoding.PEM), ProtectionLevel.HARDWARE_TDX)
+    with pytest.raises(AuthenticityError, match="want a root for TPMs") as caught:
+        _certified(maker, maker.endorse(maker.ak(tpm.key)), anchors)
+    assert caught.value.code == "root_untrusted"
+
+
+@pytest.mark.parametrize(
+    ("usages", "message"),
+    [
+        ((), "got another's"),
+        (("1.3.6.1.5.5.7.3.1",), "got another's"),
+        ((extended_usage.EK_CERTIFICATE,), "endorsement key's, which signs nothing"),
+    ],
+)
+def test_step_3_usage(maker: Maker, tpm: Tpm, usages: tuple[str, ...], message: str) -> None:
+    """A certificate for servers, or of an endorsement key, is none of an attestation key."""
+    with pytest.raises(AuthenticityError, match=message) as caught:
+        _certified(maker, maker.endorse(maker.ak(tpm.key, usages=usages)))
+    assert caught.value.code == "cert_profile"
+
+
+def test_step_3_leaf(maker: Maker, tpm: Tpm) -> None:
+    """An attestation key is no CA's, and signs data."""
+    for changes in ({"ca": True}, {"usage": False}):
+        with pytest.raises(AuthenticityError, match="want an end entity that signs data") as caught:
+            _certified(maker, maker.endorse(maker.ak(tpm.key, **changes)))
+        assert caught.value.code == "cert_profile"
+
+
+def test_step_3_a_leaf_is_no_ca(maker: Maker, tpm: Tpm) -> None:
+    """What an attestation key's certificate issued is refused, and so is a CA past its depth."""
+    below = maker.certificate("below", rsa_key(), "an AK", tpm.key, ca=False, usages=(AK_USAGE,))
+    weak = maker.certificate("Maker CA", maker.ca_key, "Maker Root", maker.root_key, usage=False)
+    deep = maker.certificate("Maker CA", maker.ca_key, "Middle", tpm.key, length=0)
+    middle = maker.certificate("Middle", tpm.key, "Maker Root", maker.root_key, length=0)
+    for leaf, chain in (
+        (below, (maker.ak(tpm.key), maker.ca, maker.root)),
+        (maker.ak(tpm.key), (weak, maker.root)),
+        (maker.ak(tpm.key), (deep, middle, maker.root)),
+    ):
+        with pytest.raises(AuthenticityError, match="want a CA above") as caught:
+            _certified(maker, maker.endorse(leaf, *chain))
+        assert caught.value.code == "cert_profile"
+
+
+def test_step_4_signatures(maker: Maker, tpm: Tpm) -> None:
+    """A certificate with its issuer's name, and another's signature, is refused."""
+    other = rsa_key()
+    forged = maker.certificate("an AK", tpm.key, "Maker CA", other, ca=False, usages=(AK_USAGE,))
+    forged_ca = maker.certificate("Maker CA", maker.ca_key, "Maker Root", other)
+    for leaf, chain in ((forged, (maker.ca, maker.root)), (maker.ak(tpm.key), (forged_ca, maker.root))):
+        with pytest.raises(AuthenticityError, match=r"not signed by the key|want a key for") as caught:
+            _certified(maker, maker.endorse(leaf, *chain))
+        assert caught.value.code == "cert_chain"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "code"),
+    [(NOW - 9 * DAY, NOW - DAY, "cert_expired"), (NOW + DAY, NOW + 9 * DAY, "cert_not_yet_valid")],
+)
+def test_step_5_time(maker: Maker, tpm: Tpm, start: datetime, end: datetime, code: str) -> None:
+    """Every certificate is in its time, the CA's as well."""
+    ca = maker.certificate("Maker CA", maker.ca_key, "Maker Root", maker.root_key, start=start, end=end)
+    for leaf, chain in (
+        (maker.ak(tpm.key, start=start, end=end), (maker.ca, maker.root)),
+        (maker.ak(tpm.key), (ca, maker.root)),
+    ):
+        with pytest.raises(FreshnessError) as caught:
+            _certified(maker, maker.endorse(leaf, *chain))
+        assert caught.value.code == code
+
+
+def test_step_6_revocation(maker: Maker, tpm: Tpm) -> None:
+    """A revoked key is refused; so is a list that is another's, forged, or out of its time."""
+    leaf = maker.ak(tpm.key)
+    cases = (
+        (maker.crl(9), "cert_revoked"),
+        (maker.crl(issuer="Stranger"), "crl_issuer"),
+        (maker.crl(signer=rsa_key()), "crl_sig"),
+        (maker.crl(start=NOW - 30 * DAY), "crl_expired"),
+        (maker.crl(start=NOW + DAY), "crl_not_yet_valid"),
+        (maker.crl(7, issuer="Maker Root", signer=maker.root_key), "cert_revoked"),
+    )
+    for crl, code in cases:
+        with pytest.raises((AuthenticityError, FreshnessError)) as caught:
+            _certified(maker, maker.endorse(leaf, crls=(crl,)))
+        assert caught.value.code == code
+
+
+def test_areas(tpm: Tpm) -> None:
+    """A public area is read bare or with its size before it."""
+    data = forge.area(tpm.key).encode()
+    assert area_of(data) == area_of(len(data).to_bytes(2, "big") + data)
+    with pytest.raises(FormatError):
+        area_of(b"")
+
+
+def test_usages_are_bounded() -> None:
+    """An extended key usage is a sequence of identifiers, 16 at most."""
+    oids = [x509.ObjectIdentifier(f"1.3.6.1.{n}") for n in range(17)]
+    data = x509.ExtendedKeyUsage(oids).public_bytes()
+    with pytest.raises(FormatError, match="more than 16 usages"):
+        extended_usage.parse_usages(data, "AK")
+    with pytest.raises(FormatError, match="bytes after"):
+        extended_usage.parse_usages(b"\x30\x00\x00", "AK")
+    with pytest.raises(FormatError, match="want tag"):
+        extended_usage.parse_usages(b"\x30\x02\x05\x00", "AK")

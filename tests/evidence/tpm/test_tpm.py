@@ -1,0 +1,343 @@
+"""TPM quotes as evidence: one forged case a step, and nothing but our errors from any input."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
+from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, verify
+from kluis.evidence.model import TcbStatus, Tee
+from kluis.evidence.tpm import tpm as room
+from kluis.evidence.tpm.claims import TpmClaims
+from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.eventlog.log import EventLog
+from kluis.formats.tpm import pcrs
+from kluis.formats.tpm.algorithm import RSAPSS, RSASSA, HashId
+from kluis.formats.tpm.attest import Selection, sized
+from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.formats.tpm.public import Attribute
+from kluis.hashes import Digest, sha256
+from tests.evidence.tpm import forge
+from tests.evidence.tpm.forge import NOW, VALUES, Maker, Tpm, rsa_key
+from tests.formats.eventlog.logs import event, log
+from tests.strategies import PROPERTY, mutations
+
+SHIPPED = TrustAnchors.shipped()
+
+
+def _verify(
+    data: bytes, anchors: TrustAnchors, collateral: TpmEndorsements | None = None, days: int = 0
+) -> Claims:
+    return verify(data, anchors=anchors, collateral=collateral, now=NOW + timedelta(days=days)).value
+
+
+def _vendor(claims: Claims) -> TpmClaims:
+    assert isinstance(claims.vendor, TpmClaims)
+    return claims.vendor
+
+
+def test_named_key(tpm: Tpm) -> None:
+    """A key that the relying party names is believed at the level that it states."""
+    claims = _verify(tpm.evidence(), tpm.named())
+    assert (claims.kind, claims.tee, claims.level) == ("TPM quote", Tee.TPM, ProtectionLevel.VTPM)
+    assert claims.nonce == b"nonce"
+    assert claims.registers["pcr7"] == Digest("sha256", VALUES[HashId.SHA256][7])
+    assert sorted(claims.registers) == ["pcr0", "pcr1", "pcr7"]
+    assert claims.measurement == Digest.of("sha256", b"".join(VALUES[HashId.SHA256][i] for i in (0, 1, 7)))
+    assert claims.tcb.status is TcbStatus.NOT_JUDGED
+    assert claims.platform.id == sha256(forge.spki(tpm.key))
+    assert (claims.valid_until.year, claims.collateral_issued, claims.report_data) == (9999, None, b"")
+    vendor = _vendor(claims)
+    assert not vendor.key_certified
+    assert not vendor.revocation_checked
+    assert (vendor.key_name, vendor.key_attributes, vendor.log, vendor.secure_boot) == (None,) * 4
+    assert (vendor.reset_count, vendor.restart_count, vendor.clock_safe) == (1, 2, True)
+    assert (vendor.clock_milliseconds, vendor.firmware_version) == (5, 7)
+    assert _verify(tpm.evidence(), tpm.named(None)).level is ProtectionLevel.NONE
+
+
+def test_a_tpm_is_no_processor(tpm: Tpm) -> None:
+    """A level of hardware that a relying party states of its own key is a vTPM's for a quote."""
+    assert _verify(tpm.evidence(), tpm.named(ProtectionLevel.HARDWARE_SNP)).level is ProtectionLevel.VTPM
+
+
+def test_certified_key(maker: Maker, tpm: Tpm) -> None:
+    """A key that a maker's chain certifies is believed, with when that ends and what was revoked."""
+    data = tpm.evidence(tpm_public=forge.area(tpm.key).encode())
+    claims = _verify(data, maker.anchors, maker.endorse(maker.ak(tpm.key)))
+    assert claims.level is ProtectionLevel.VTPM
+    assert claims.valid_until == NOW + timedelta(days=30)
+    vendor = _vendor(claims)
+    assert vendor.key_certified
+    assert not vendor.revocation_checked
+    assert vendor.key_name == forge.area(tpm.key).name
+    assert vendor.key_attributes == forge.ATTRIBUTES
+    crls = (maker.crl(), maker.crl(issuer="Maker Root", signer=maker.root_key))
+    claims = _verify(data, maker.anchors, maker.endorse(maker.ak(tpm.key), crls=crls))
+    assert claims.valid_until == NOW + timedelta(days=6)
+    assert claims.collateral_issued == NOW - timedelta(days=1)
+    assert _vendor(claims).revocation_checked
+
+
+def test_key_on_a_curve(maker: Maker) -> None:
+    """A key on P-256, certified; its certificate may be PEM, and the area have its size before it."""
+    tpm = Tpm(ec.generate_private_key(ec.SECP256R1()))
+    endorsed = maker.endorse(maker.ak(tpm.key))
+    text = TpmEndorsements(
+        certificate=maker.ak(tpm.key).public_bytes(Encoding.PEM),
+        chain=endorsed.chain,
+        public=sized(forge.area(tpm.key).encode()),
+    )
+    assert _vendor(_verify(tpm.evidence(), maker.anchors, text)).key_attributes == forge.ATTRIBUTES
+
+
+def test_an_anchor_below_the_root(maker: Maker, tpm: Tpm) -> None:
+    """Whom the relying party names ends the chain, root or not."""
+    ca = TrustAnchors.from_pem(
+        b"-----BEGIN PUBLIC KEY-----\n"
+        + base64.encodebytes(forge.spki(maker.ca_key))
+        + b"-----END PUBLIC KEY-----\n",
+        ProtectionLevel.VTPM,
+    )
+    assert (
+        _verify(tpm.evidence(), ca, maker.endorse(maker.ak(tpm.key), maker.ca)).level is ProtectionLevel.VTPM
+    )
+
+
+def test_one_of_several_named_keys(tpm: Tpm) -> None:
+    """Of several named keys, the one that signed."""
+    other = Tpm(rsa_key())
+    both = tpm.named() | other.named() | SHIPPED
+    for each in (tpm, other):
+        assert _vendor(_verify(each.evidence(), both)).key == forge.spki(each.key)
+    with pytest.raises(AuthenticityError, match="not signed by the key"):
+        _verify(Tpm(rsa_key()).evidence(), both)
+
+
+def test_bank_of_sha1(tpm: Tpm) -> None:
+    """Values of a bank of SHA-1 are told, and are nobody's registers."""
+    made = Tpm(tpm.key, selections=(Selection.of(HashId.SHA1, 10),))
+    claims = _verify(made.evidence(), tpm.named())
+    assert claims.registers == {}
+    assert _vendor(claims).pcrs == {"sha1": {10: b"\x10" * 20}}
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["tpm_quote", "tpm_signature", "pcrs"])
+def test_step_1_parts(tpm: Tpm, part: str) -> None:
+    """Each part must be there, and nothing else may."""
+    message = forge.quote(VALUES, forge.SELECTED).encode()
+    parts = {
+        "tpm_quote": message,
+        "tpm_signature": forge.sign(tpm.key, message).encode(),
+        "pcrs": pcrs.dumps(VALUES),
+    }
+    del parts[part]
+    with pytest.raises(FormatError, match=r"want parts|no known kind"):
+        _verify(forge.collection(parts), tpm.named())
+    with pytest.raises(FormatError, match="want parts"):
+        _verify(tpm.evidence(other=b"x"), tpm.named())
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        *(forge.ATTRIBUTES & ~flag for flag in (Attribute.FIXED_TPM, Attribute.FIXED_PARENT)),
+        *(forge.ATTRIBUTES & ~flag for flag in (Attribute.SENSITIVE_DATA_ORIGIN, Attribute.SIGN)),
+        forge.ATTRIBUTES & ~Attribute.RESTRICTED,
+        forge.ATTRIBUTES | Attribute.DECRYPT,
+    ],
+)
+def test_step_2_an_unrestricted_key_signs_anything(tpm: Tpm, attributes: int) -> None:
+    """A key that may sign what it is handed, or may leave its TPM, proves nothing of PCRs."""
+    area = forge.area(tpm.key, attributes).encode()
+    for data, collateral in (
+        (tpm.evidence(tpm_public=area), None),
+        (tpm.evidence(), TpmEndorsements(public=area)),
+    ):
+        with pytest.raises(AuthenticityError, match="want a restricted signing key") as caught:
+            _verify(data, tpm.named(), collateral)
+        assert caught.value.code == "ak_binding"
+
+
+def test_step_3_nobody_vouches(tpm: Tpm) -> None:
+    """Without a certificate or a named key nothing can be decided, and the error says what to give."""
+    with pytest.raises(UnavailableError, match="nobody vouches") as caught:
+        _verify(tpm.evidence(), SHIPPED)
+    assert (caught.value.code, bool(caught.value.hint)) == ("chain_missing", True)
+
+
+def test_step_3_another_key_is_named(tpm: Tpm) -> None:
+    """A key that was not named is not believed, though the attester sends its area along."""
+    other = Tpm(rsa_key())
+    with pytest.raises(AuthenticityError, match="want one of the keys that were named") as caught:
+        _verify(other.evidence(tpm_public=forge.area(other.key).encode()), tpm.named())
+    assert caught.value.code == "root_untrusted"
+    with pytest.raises(AuthenticityError) as caught:
+        _verify(other.evidence(), tpm.named())
+    assert caught.value.code == "sig_tpm"
+
+
+def test_step_3_area_of_another_key(maker: Maker, tpm: Tpm) -> None:
+    """A public area beside a certificate is of the certificate's key, or refused."""
+    area = forge.area(rsa_key()).encode()
+    with pytest.raises(AuthenticityError, match="area is of another key") as caught:
+        _verify(tpm.evidence(tpm_public=area), maker.anchors, maker.endorse(maker.ak(tpm.key)))
+    assert caught.value.code == "key_binding"
+
+
+def test_step_4_scheme_of_the_area(tpm: Tpm) -> None:
+    """A key that is bound to a scheme made no signature of another."""
+    area = forge.area(tpm.key, scheme=RSASSA).encode()
+    assert _verify(tpm.evidence(tpm_public=area), tpm.named()).level is ProtectionLevel.VTPM
+    bound = forge.area(tpm.key, scheme=RSAPSS).encode()
+    assert _verify(tpm.evidence(pss=True, tpm_public=bound), tpm.named()).level is ProtectionLevel.VTPM
+    with pytest.raises(
+        AuthenticityError, match="want a signature of the AK's scheme 0x16, got 0x14"
+    ) as caught:
+        _verify(tpm.evidence(tpm_public=bound), tpm.named())
+    assert caught.value.code == "sig_tpm"
+
+
+def test_step_5_quote(tpm: Tpm) -> None:
+    """Values that were not quoted are refused; the rest of a quote's steps have tests of their own."""
+    held = VALUES[HashId.SHA256]
+    swapped = pcrs.dumps({HashId.SHA256: {**held, 0: held[1], 1: held[0]}})
+    with pytest.raises(AuthenticityError) as caught:
+        _verify(tpm.evidence(pcrs=swapped), tpm.named())
+    assert caught.value.code == "pcr_digest"
+
+
+# --- event logs ----------------------------------------------------------------------------------
+
+BOOT = log(
+    event(0, EventType.S_CRTM_VERSION, b"1\0"),
+    event(4, EventType.EFI_ACTION, b"Calling EFI Application from Boot Option"),
+    *(event(index, EventType.SEPARATOR, bytes(4)) for index in range(8)),
+)
+
+
+def _booted(key: forge.PRIVATE, made: EventLog, bank: HashId = HashId.SHA256) -> Tpm:
+    """A TPM whose PCRs a log was extended into."""
+    held = {index: bytes(bank.size) for index in range(17)}
+    for each in made.events:
+        digest = each.digest(bank)
+        if each.extends and digest is not None:
+            held[each.index] = hashlib.new(bank.label, held[each.index] + digest).digest()
+    return Tpm(key, values={bank: held}, selections=(Selection.of(bank, *held),))
+
+
+def test_event_log(tpm: Tpm) -> None:
+    """A log that replays is worth what its digests prove."""
+    made = _booted(tpm.key, BOOT)
+    found = _vendor(_verify(made.evidence(event_log=BOOT.encode()), tpm.named())).log
+    assert found is not None
+    assert found.reproduced == frozenset(range(8))
+    assert found.bank is HashId.SHA256
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        BOOT.events[:1] + BOOT.events[2:],
+        BOOT.events[:-1],
+        (*BOOT.events, event(4, EventType.EFI_ACTION, b"more")),
+    ],
+)
+def test_step_6_log_that_does_not_replay(tpm: Tpm, kept: tuple[object, ...]) -> None:
+    """A log with a record taken out, or put in, is refused; so is one that is silent on a closed register."""
+    changed = EventLog(BOOT.algorithms, True, kept, b"")  # type: ignore[arg-type]
+    with pytest.raises(AuthenticityError, match="event log: want PCRs as they were quoted") as caught:
+        _verify(_booted(tpm.key, BOOT).evidence(event_log=changed.encode()), tpm.named())
+    assert caught.value.code == "event_log"
+
+
+def test_step_6_failed_firmware(tpm: Tpm) -> None:
+    """A separator of one tells that firmware failed, whatever its type and data pretend."""
+    for data in (b"\1\0\0\0", bytes(4)):
+        failed = log(*BOOT.events[1:-1], event(7, EventType.SEPARATOR, data, over=b"\1\0\0\0"))
+        with pytest.raises(AuthenticityError, match=r"PCRs \[7\] tell that firmware failed") as caught:
+            _verify(_booted(tpm.key, failed).evidence(event_log=failed.encode()), tpm.named())
+        assert caught.value.code == "event_log"
+
+
+def test_step_6_log_of_other_banks(tpm: Tpm) -> None:
+    """A log without digests of a quoted bank says nothing, and that is no match."""
+    with pytest.raises(FormatError, match="want digests of") as caught:
+        _verify(_booted(tpm.key, log(), HashId.SHA384).evidence(event_log=BOOT.encode()), tpm.named())
+    assert caught.value.code == "event_log"
+
+
+# --- endorsements, and any input ------------------------------------------------------------------
+
+
+def test_endorsements_as_json(maker: Maker, tpm: Tpm) -> None:
+    """Endorsements are written and read again, with what is not there left out."""
+    full = TpmEndorsements(certificate=b"c", chain=b"PEM", crls=(b"1", b"2"), public=b"p")
+    for each in (full, TpmEndorsements(), maker.endorse(maker.ak(tpm.key), crls=(maker.crl(),))):
+        assert TpmEndorsements.from_json(each.to_json()) == each
+    with pytest.raises(FormatError, match="want text, got an integer"):
+        TpmEndorsements.from_json(b'{"crls":[1]}')
+
+
+def test_kind(tpm: Tpm) -> None:
+    """A collection with a TPM quote, and no report of a TEE, is a TPM quote."""
+    assert room.matches(tpm.evidence())
+    assert not room.matches(forge.collection({"tpm_quote": b"q", "hcl_report": b"r"}))
+    assert not room.matches(b"\xffTCG")
+
+
+TPM = Tpm(rsa_key())
+MAKER = Maker()
+GOOD = [
+    TPM.evidence(tpm_public=forge.area(TPM.key).encode()),
+    _booted(TPM.key, BOOT).evidence(event_log=BOOT.encode()),
+]
+ENDORSED = MAKER.endorse(MAKER.ak(TPM.key))
+ANCHORS = MAKER.anchors
+TRUE = [_verify(data, ANCHORS, ENDORSED) for data in GOOD]
+
+
+@PROPERTY
+@given(mutations(*GOOD))
+def test_changed_evidence_says_the_same_or_is_refused(data: bytes) -> None:
+    """No change of a byte gives other claims; only our errors escape."""
+    try:
+        claims = _verify(data, ANCHORS, ENDORSED)
+    except KluisError:
+        return
+    assert claims.registers in [true.registers for true in TRUE]
+    assert (claims.nonce, claims.level) == (b"nonce", ProtectionLevel.VTPM)
+
+
+@PROPERTY
+@given(mutations(ENDORSED.certificate or b"", ENDORSED.chain))
+def test_changed_endorsements(data: bytes) -> None:
+    """A changed certificate vouches for nobody; only our errors escape."""
+    for changed in (
+        TpmEndorsements(certificate=data, chain=ENDORSED.chain),
+        TpmEndorsements(certificate=ENDORSED.certificate, chain=data),
+    ):
+        try:
+            claims = _verify(GOOD[0], ANCHORS, changed)
+        except KluisError:
+            continue
+        assert claims.level is ProtectionLevel.VTPM
+
+
+def test_time_is_judged_anew(maker: Maker, tpm: Tpm) -> None:
+    """Certificates have their time, whatever was proven of them before."""
+    endorsed = maker.endorse(maker.ak(tpm.key))
+    for days, code in ((-31, "cert_not_yet_valid"), (31, "cert_expired")):
+        with pytest.raises(FreshnessError) as caught:
+            _verify(tpm.evidence(), maker.anchors, endorsed, days)
+        assert caught.value.code == code
