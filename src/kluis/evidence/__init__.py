@@ -6,6 +6,7 @@ none has a default.
 
 from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.anchors import Anchor, TrustAnchors
+from kluis.evidence.cca.token import CcaClaims
 from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.sgx import SgxClaims
@@ -17,6 +18,7 @@ from kluis.evidence.nvidia.report import NvidiaClaims
 from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.verified import Verified
+from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
@@ -25,6 +27,8 @@ from kluis.formats.tpm.endorsements import TpmEndorsements
 __all__ = [
     "OPENSSL",
     "Anchor",
+    "CcaClaims",
+    "CcaEndorsements",
     "Claims",
     "Collateral",
     "Engine",

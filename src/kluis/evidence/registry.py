@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from kluis.errors import UnsupportedError, UsageError
 from kluis.evidence.amd import snp
 from kluis.evidence.anchors import TrustAnchors
+from kluis.evidence.cca import token as cca
 from kluis.evidence.context import CAPACITY, Context, Memory
 from kluis.evidence.engine import OPENSSL, Engine
 from kluis.evidence.intel import sgx, tdx
@@ -19,12 +20,14 @@ from kluis.evidence.nitro import document as nitro
 from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.tpm import tpm
 from kluis.evidence.verified import Verified
+from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
 
 Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements | TpmEndorsements
+Endorsements: TypeAlias = CcaEndorsements | Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements
 
 
 class MakersVerifier(Protocol):
@@ -60,6 +63,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(nitro.KIND, nitro.matches, (), nitro.verify),
     Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify),
     Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify),
+    Kind(cca.KIND, cca.matches, (CcaEndorsements,), cca.verify),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final, TypeAlias, cast
 
 from kluis.errors import FormatError
@@ -34,6 +34,9 @@ class Entries:
 
     def __contains__(self, key: Key) -> bool:
         return key in self._value
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._value)
 
     def only(self, required: Collection[Key], optional: Collection[Key] = ()) -> None:
         """Refuse a map without all of ``required``, or with keys beyond both."""

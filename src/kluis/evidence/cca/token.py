@@ -1,0 +1,232 @@
+"""Arm CCA tokens: is this evidence authentic, and what does it say?
+
+Spec: draft-ffm-rats-cca-token, "Verification"; the steps are numbered once, here, and each has a
+forged case in the tests. A realm's token alone proves nothing: its key signed itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.evidence import signatures
+from kluis.evidence.anchors import Anchor
+from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import NOT_JUDGED, Claims, Tee, VendorClaims
+from kluis.evidence.model import Platform as Machine
+from kluis.evidence.verified import Verified, mint
+from kluis.formats import x509
+from kluis.formats.cca import token as cca_token
+from kluis.formats.cca.endorsements import Endorsements
+from kluis.formats.cca.platform import Component, Lifecycle, Platform
+from kluis.formats.cca.realm import HASHES, Realm
+from kluis.formats.cca.token import Token
+from kluis.formats.cose import CURVES, Sign1
+from kluis.formats.x509 import PublicKey
+from kluis.hashes import Algorithm, Digest
+
+KIND: Final = "CCA token"
+LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_CCA)
+# A token has no time: nothing in it, and nothing that endorses it, runs out.
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_PLATFORM: Final = "CCA platform token"
+_REALM: Final = "CCA realm token"
+_MEMORY: Final = "cca platform token"
+_BEGINS: Final = b"\xd9\x01\x8f"
+_ALGORITHMS: Final[dict[int, Algorithm]] = {32: "sha256", 48: "sha384", 64: "sha512"}
+_NAMES: Final = ("rem0", "rem1", "rem2", "rem3")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CcaClaims(VendorClaims):
+    """What a CCA token says beside the claims that all TEEs share.
+
+    Attributes:
+        realm_profile: of the realm's token; None of the generation before profiles.
+        platform_profile: of the platform's token.
+        personalization_value: 64 bytes that the host chose when it made the realm.
+        hash_algorithm: of the realm's measurements, which may be longer than its digests.
+        realm_key: DER of the realm attestation key's SubjectPublicKeyInfo.
+        implementation_id: 32 bytes, names the kind of platform.
+        instance_id: 33 bytes, 0x01 and 32 that name the platform.
+        config: of the platform, opaque.
+        lifecycle: of the platform; ``SECURED``, or else the platform is open to its maker or owner.
+        state: the lifecycle's number, 0..0xffff.
+        components: of the platform's firmware.
+        verification_service: where the platform thinks that it can be verified. Never fetched.
+        platform_hash_algorithm: of components that name none, or None.
+    """
+
+    realm_profile: str | None
+    platform_profile: str
+    personalization_value: bytes
+    hash_algorithm: str
+    realm_key: bytes
+    implementation_id: bytes
+    instance_id: bytes
+    config: bytes
+    lifecycle: Lifecycle
+    state: int
+    components: tuple[Component, ...]
+    verification_service: str | None
+    platform_hash_algorithm: str | None
+
+
+def matches(data: bytes) -> bool:
+    """Whether ``data`` begins as CBOR under tag 399."""
+    return data[:3] == _BEGINS
+
+
+def verify(
+    data: bytes, *, context: Context, collateral: Endorsements | None, now: datetime
+) -> Verified[Claims]:
+    """Verify one CCA token.
+
+    1. It parses: two signed parts, each of a known profile, the realm's key on P-384.
+    2. The platform's challenge is the digest of the realm's key, so both are of one realm.
+    3. The realm's key, by the algorithm of its curve, signed the realm's part.
+    4. The platform's key (CPAK) is one of the context's anchors that may vouch for CCA; the
+       endorsements say it is of the implementation and instance that the platform names. Without
+       endorsements, the one bare key among the anchors is meant.
+    5. The platform's key, by the algorithm of its curve, signed the platform's part.
+
+    A platform that is not secured is authentic, in debug, and protects nothing: level ``none``.
+
+    Args:
+        data: the token.
+        context: whom the relying party believes.
+        collateral: the platform's key; None where it is the one bare key among the anchors.
+        now: aware; tokens and keys have no time.
+
+    Raises:
+        FormatError: the token or the key is malformed, or of an unsupported kind.
+        AuthenticityError: a step fails.
+        UnavailableError: the platform's key is not known; nothing is verified then.
+    """
+    token = Token.parse(data)  # 1
+    message = cca_token.message(token.realm, _REALM)
+    realm = Realm.parse(message.payload)
+    anchor = _anchor(context, collateral)
+    platform, unproven = _platform(token.platform, anchor, context)
+    bound = hashlib.new(HASHES[realm.public_key_hash_algorithm], realm.public_key_bytes).digest()
+    if not hmac.compare_digest(bound, platform.challenge):  # 2
+        raise AuthenticityError(f"{_PLATFORM}: does not bind this realm's key", code="key_binding")
+    _check(message, realm.public_key, _REALM, context)  # 3
+    if anchor is None:  # 4
+        raise UnavailableError(
+            f"{_PLATFORM}: the key of instance {platform.instance_id.hex()} is not known",
+            hint="give the platform's public key (CPAK), as its maker publishes it, with the endorsements",
+            code="collateral_missing",
+        )
+    _check_ids(platform, collateral)
+    if unproven is not None:  # 5
+        _check(unproven, x509.parse_public_key(anchor.spki, "CPAK"), _PLATFORM, context)
+        context.memory.put(_MEMORY, anchor.spki + token.platform, platform)
+    return mint(_claims(realm, platform, anchor, now))
+
+
+def _anchor(context: Context, collateral: Endorsements | None) -> Anchor | None:
+    """Whose key the platform's should be: of the endorsements, or the only bare one that is believed."""
+    if collateral is None:
+        bare = [anchor for anchor in context.anchors if not anchor.maker and anchor.level in LEVELS]
+        return bare[0] if len(bare) == 1 else None
+    anchor = context.anchors.match(collateral.key.spki)
+    if anchor is None:
+        raise AuthenticityError(
+            f"CPAK: want key {' or '.join(a.name for a in context.anchors)}, got another",
+            hint="name the platform's key as one that you trust with --root",
+            code="root_untrusted",
+        )
+    if anchor.level not in LEVELS:
+        raise AuthenticityError(
+            f"CPAK: want a key of {ProtectionLevel.HARDWARE_CCA}, got {anchor.name} of {anchor.level}",
+            code="root_untrusted",
+        )
+    return anchor
+
+
+def _platform(data: bytes, anchor: Anchor | None, context: Context) -> tuple[Platform, Sign1 | None]:
+    """The platform's claims, and their message; None where this key has signed these bytes before."""
+    if anchor is not None:
+        held: Platform | None = context.memory.get(_MEMORY, anchor.spki + data)
+        if held is not None:
+            return held, None
+    message = cca_token.message(data, _PLATFORM)
+    return Platform.parse(message.payload), message
+
+
+def _check(message: Sign1, key: PublicKey, what: str, context: Context) -> None:
+    scheme = message.scheme(what)
+    if CURVES[scheme] is not key.kind:
+        raise AuthenticityError(
+            f"{what}.protected: want the algorithm of a key on {key.kind.value}, got {scheme.value}",
+            code="sig_token",
+        )
+    signatures.check_raw(
+        message.signature, message.signed(), key.spki, scheme, what, context=context, code="sig_token"
+    )
+
+
+def _check_ids(platform: Platform, collateral: Endorsements | None) -> None:
+    if collateral is None:
+        return
+    for name in ("implementation_id", "instance_id"):
+        want, got = getattr(collateral, name), getattr(platform, name)
+        if want is not None and want != got:
+            raise AuthenticityError(
+                f"{_PLATFORM}.{name}: want {want.hex()}, whose key is given, got {got.hex()}",
+                code="root_untrusted",
+            )
+
+
+def _claims(realm: Realm, platform: Platform, anchor: Anchor, now: datetime) -> Claims:
+    debug = platform.lifecycle is not Lifecycle.SECURED
+    return Claims(
+        kind=KIND,
+        tee=Tee.CCA,
+        level=ProtectionLevel.NONE if debug else anchor.level,
+        anchor=anchor.name,
+        debug=debug,
+        measurement=_digest(realm.initial_measurement),
+        signer=None,
+        product_id=None,
+        svn=None,
+        config_id=None,
+        family_id=None,
+        registers=MappingProxyType(
+            dict(zip(_NAMES, map(_digest, realm.extensible_measurements), strict=True))
+        ),
+        report_data=b"",
+        nonce=realm.challenge,
+        tcb=NOT_JUDGED,
+        platform=Machine(id=platform.instance_id, product=platform.implementation_id.hex()),
+        collateral_issued=None,
+        valid_until=NEVER,
+        verified_at=now,
+        vendor=CcaClaims(
+            realm_profile=realm.profile,
+            platform_profile=platform.profile,
+            personalization_value=realm.personalization_value,
+            hash_algorithm=realm.hash_algorithm,
+            realm_key=realm.public_key.spki,
+            implementation_id=platform.implementation_id,
+            instance_id=platform.instance_id,
+            config=platform.config,
+            lifecycle=platform.lifecycle,
+            state=platform.state,
+            components=platform.components,
+            verification_service=platform.verification_service,
+            platform_hash_algorithm=platform.hash_algorithm,
+        ),
+    )
+
+
+def _digest(value: bytes) -> Digest:
+    # By its own length: genuine tokens that name SHA-256 carry measurements of 64 bytes.
+    return Digest(_ALGORITHMS[len(value)], value)

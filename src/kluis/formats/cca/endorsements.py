@@ -1,0 +1,81 @@
+"""What a CCA token's verifier needs beside it: the key of the platform. Nothing here is verified.
+
+Spec: draft-ffm-rats-cca-token, "Verification": the CCA platform attestation key (CPAK) is looked up
+by implementation id and instance id, and whoever verifies has it from the platform's maker.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from typing import Final, Self
+
+from kluis.formats import jcs, jose
+from kluis.formats._members import Members
+from kluis.formats.jcs import Json
+from kluis.formats.x509 import PublicKey, parse_public_key
+
+MAX_SIZE: Final = 64 * 1024
+_WHAT: Final = "CCA endorsements"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Endorsements:
+    """A platform's key, and which platform's it is.
+
+    Attributes:
+        cpak: the public key: PEM, DER or a JWK.
+        implementation_id: 32 bytes; None where the key is not said to be of one.
+        instance_id: 33 bytes, 0x01 and 32; None likewise.
+    """
+
+    cpak: bytes
+    implementation_id: bytes | None = None
+    instance_id: bytes | None = None
+
+    @property
+    def key(self) -> PublicKey:
+        """The public key.
+
+        Raises:
+            FormatError: it is none.
+        """
+        if self.cpak.lstrip()[:1] == b"{":
+            return jose.parse_jwk(self.cpak, "CPAK")
+        return parse_public_key(self.cpak, "CPAK")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read members ``cpak``, PEM or a JWK, and the two ids, hex or absent.
+
+        Raises:
+            FormatError: not JSON, a member missing, unknown or of the wrong kind, more than 64 KiB.
+        """
+        members = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        sizes = {name: size for name, size in _IDS.items() if name in members}
+        members.only(("cpak", *sizes))
+        ids = {name: members.hex(name, size) for name, size in sizes.items()}
+        return cls(cpak=members.text("cpak").encode(), **ids)
+
+    def to_json(self) -> bytes:
+        """Write what is there, in canonical JSON; a key in DER as PEM.
+
+        Raises:
+            FormatError: the key is none.
+        """
+        found: dict[str, Json] = {"cpak": self._text()}
+        for name in _IDS:
+            value: bytes | None = getattr(self, name)
+            if value is not None:
+                found[name] = value.hex()
+        return jcs.dumps(found)
+
+    def _text(self) -> str:
+        spki = self.key.spki
+        if self.cpak.lstrip()[:1] in (b"{", b"-"):
+            return self.cpak.decode()
+        body = base64.encodebytes(spki).decode()
+        return f"-----BEGIN PUBLIC KEY-----\n{body}-----END PUBLIC KEY-----\n"
+
+
+_IDS: Final = {"implementation_id": 32, "instance_id": 33}

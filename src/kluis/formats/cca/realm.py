@@ -1,0 +1,124 @@
+"""Arm CCA realm claims: what runs in a realm, and its key. Nothing here is verified.
+
+Spec: draft-ffm-rats-cca-token, "Realm Claims". Before it a realm token names no profile, and its
+key is a point; in it the key is a COSE_Key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Self
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import cbor, cose, eat
+from kluis.formats._entries import Entries
+from kluis.formats.x509 import KeyKind, PublicKey
+
+PROFILE: Final = "tag:arm.com,2023:realm#1.0.0"
+CHALLENGE_SIZE: Final = 64
+DIGESTS: Final = (32, 48, 64)
+EXTENSIBLE: Final = 4
+# Names of IANA's registry "Named Information Hash Algorithms", and what hashlib calls them.
+HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
+_PERSONALIZATION: Final = 44235
+_HASH: Final = 44236
+_KEY: Final = 44237
+_INITIAL: Final = 44238
+_EXTENSIBLE: Final = 44239
+_KEY_HASH: Final = 44240
+_NAMES: Final = {
+    eat.NONCE: "challenge",
+    eat.PROFILE: "profile",
+    _PERSONALIZATION: "personalization_value",
+    _HASH: "hash_algorithm",
+    _KEY: "public_key",
+    _INITIAL: "initial_measurement",
+    _EXTENSIBLE: "extensible_measurements",
+    _KEY_HASH: "public_key_hash_algorithm",
+}
+_POINT: Final = 97
+_MAX_KEY: Final = 256
+_WHAT: Final = "CCA realm token"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Realm:
+    """The realm's claims.
+
+    Attributes:
+        profile: ``PROFILE``, or None of the generation before it.
+        challenge: 64 bytes that the realm gave.
+        personalization_value: 64 bytes that the host chose when it made the realm.
+        hash_algorithm: of the measurements: ``sha-256``, ``sha-384`` or ``sha-512``. Measurements may
+            be longer than its digests.
+        public_key_bytes: the realm attestation key, as the platform's challenge is the digest of.
+        public_key: the same, on P-384.
+        initial_measurement: 32, 48 or 64 bytes.
+        extensible_measurements: 4, of 32, 48 or 64 bytes each.
+        public_key_hash_algorithm: of the platform's challenge.
+    """
+
+    profile: str | None
+    challenge: bytes
+    personalization_value: bytes
+    hash_algorithm: str
+    public_key_bytes: bytes
+    public_key: PublicKey
+    initial_measurement: bytes
+    extensible_measurements: tuple[bytes, ...]
+    public_key_hash_algorithm: str
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """Read the claims.
+
+        Raises:
+            UnsupportedError: of another profile, or a hash or key of another kind.
+            FormatError: a claim is missing, unknown, of another type, or out of bounds.
+        """
+        claims = Entries(cbor.loads(payload, _WHAT), _WHAT, _NAMES)
+        profile = eat.profile(claims)
+        if profile not in (None, PROFILE):
+            raise UnsupportedError(
+                f"{_WHAT}.profile: want {PROFILE}, or none, got {profile!a:.80}", code="bad_version"
+            )
+        required = (eat.NONCE, _PERSONALIZATION, _HASH, _KEY, _INITIAL, _EXTENSIBLE, _KEY_HASH)
+        claims.only(required, (eat.PROFILE,))
+        raw = claims.octets(_KEY, range(1, _MAX_KEY + 1))
+        return cls(
+            profile=profile,
+            challenge=eat.nonce(claims, (CHALLENGE_SIZE,)),
+            personalization_value=claims.octets(_PERSONALIZATION, (CHALLENGE_SIZE,)),
+            hash_algorithm=_hash(claims, _HASH),
+            public_key_bytes=raw,
+            public_key=_point(raw) if profile is None else _cose_key(raw),
+            initial_measurement=claims.octets(_INITIAL, DIGESTS),
+            extensible_measurements=claims.octets_array(
+                _EXTENSIBLE, DIGESTS, least=EXTENSIBLE, most=EXTENSIBLE
+            ),
+            public_key_hash_algorithm=_hash(claims, _KEY_HASH),
+        )
+
+
+def _hash(claims: Entries, key: int) -> str:
+    name = claims.text(key, limit=32)
+    if name not in HASHES:
+        raise UnsupportedError(
+            f"{_WHAT}.{_NAMES[key]}: want one of {', '.join(HASHES)}, got {name!a}", code="bad_type"
+        )
+    return name
+
+
+def _point(raw: bytes) -> PublicKey:
+    if len(raw) != _POINT or raw[0] != 4:
+        raise FormatError(f"{_WHAT}.public_key: want 04 and 96 bytes of a point on P-384", code="bad_length")
+    return PublicKey.of_point(KeyKind.P384, raw)
+
+
+def _cose_key(raw: bytes) -> PublicKey:
+    key = cose.parse_key(raw, f"{_WHAT}.public_key")
+    if key.kind is not KeyKind.P384:
+        raise UnsupportedError(
+            f"{_WHAT}.public_key: want a key on P-384, got one on {key.kind.value}", code="bad_type"
+        )
+    return key
