@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import textwrap
 from typing import Final, Self
 
 from kluis.formats import jcs, jose
@@ -74,8 +75,8 @@ class Endorsements:
         spki = self.key.spki
         if self.cpak.lstrip()[:1] in (b"{", b"-"):
             return self.cpak.decode()
-        body = base64.encodebytes(spki).decode()
-        return f"-----BEGIN PUBLIC KEY-----\n{body}-----END PUBLIC KEY-----\n"
+        body = "\n".join(textwrap.wrap(base64.b64encode(spki).decode(), 64))
+        return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
 
 
 _IDS: Final = {"implementation_id": 32, "instance_id": 33}
