@@ -26,8 +26,9 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
 
-Endorsements: TypeAlias = Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements | TpmEndorsements
-Endorsements: TypeAlias = CcaEndorsements | Collateral | HeldCollateral | SnpEndorsements | NvidiaEndorsements
+Endorsements: TypeAlias = (
+    CcaEndorsements | Collateral | HeldCollateral | NvidiaEndorsements | SnpEndorsements | TpmEndorsements
+)
 
 
 class MakersVerifier(Protocol):
