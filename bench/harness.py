@@ -133,7 +133,17 @@ def _ticks() -> list[int]:
     return [int(word) for word in first.split()[1:9]]
 
 
-PACKAGES = ("kluis", "cryptography", "polars", "duckdb", "pyarrow", "scikit-learn", "numpy", "dcap-qvl")
+PACKAGES = (
+    "kluis",
+    "cryptography",
+    "polars",
+    "duckdb",
+    "pyarrow",
+    "scikit-learn",
+    "numpy",
+    "dcap-qvl",
+    "awscrt",
+)
 
 
 def machine() -> dict[str, object]:

@@ -66,7 +66,7 @@ def build(
 
 
 def measure_(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A .kluis image.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A .kluis image.")] = None,
     snp: Annotated[bool, typer.Option("--snp", help="Measure a SEV-SNP guest, and no image.")] = False,
     ovmf: Annotated[Path | None, typer.Option("--ovmf", metavar="FILE", help="Its firmware.")] = None,
     kernel: Annotated[

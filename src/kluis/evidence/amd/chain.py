@@ -58,11 +58,20 @@ class Authority:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Vek:
-    """An endorsement key whose chain was checked, all but time and revocation."""
+    """An endorsement key whose chain was checked, all but time and revocation.
+
+    Attributes:
+        certificate: the VCEK or VLEK.
+        extensions: what it says.
+        tcb: that it was derived for.
+        tcb_bytes: the same, 8 bytes in the product's layout.
+        authority: who issued it.
+    """
 
     certificate: Certificate
     extensions: VekExtensions
     tcb: TcbVersion
+    tcb_bytes: bytes
     authority: Authority
 
 
@@ -232,7 +241,8 @@ def _vek(data: bytes, authority: Authority, context: Context) -> Vek:
         raise AuthenticityError(
             f"{what}: want product {authority.product}, got {found.product_name!a}", code="product_mismatch"
         )
-    return Vek(leaf, found, found.tcb, authority)
+    tcb = found.tcb
+    return Vek(leaf, found, tcb, tcb.encode(), authority)
 
 
 def _product_of(found: VekExtensions) -> Product | None:

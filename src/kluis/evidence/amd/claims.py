@@ -109,15 +109,14 @@ def vendor_claims(report: Report, decoded: Decoded, vek: Vek, crl: Crl | None) -
     Raises:
         FormatError: a TCB version has bytes that the product's layout reserves.
     """
-    product = vek.authority.product
-    current = TcbVersion.parse(report.current_tcb, product, "current_tcb")
-    committed = TcbVersion.parse(report.committed_tcb, product, "committed_tcb")
-    launched = TcbVersion.parse(report.launch_tcb, product, "launch_tcb")
+    current = _tcb(report.current_tcb, vek, "current_tcb")
+    committed = _tcb(report.committed_tcb, vek, "committed_tcb")
+    launched = _tcb(report.launch_tcb, vek, "launch_tcb")
     versions = report.current_version, report.committed_version
     agent = None if report.report_id_ma == _NO_AGENT else report.report_id_ma
     return SnpClaims(
         version=report.version,
-        product=product,
+        product=vek.authority.product,
         cpuid=report.cpuid,
         vmpl=report.vmpl,
         policy=decoded.policy,
@@ -140,7 +139,7 @@ def vendor_claims(report: Report, decoded: Decoded, vek: Vek, crl: Crl | None) -
         launch_tcb=launched,
         current_version=versions[0],
         committed_version=versions[1],
-        provisional_firmware=current != committed or versions[0] != versions[1],
+        provisional_firmware=report.current_tcb != report.committed_tcb or versions[0] != versions[1],
         reported_within_committed=committed.reaches(vek.tcb),
         committed_within_current=current.reaches(committed),
         launch_within_current=current.reaches(launched),
@@ -182,6 +181,11 @@ def claims(report: Report, vendor: SnpClaims, vek: Vek, crl: Crl | None, now: da
         verified_at=now,
         vendor=vendor,
     )
+
+
+def _tcb(data: bytes, vek: Vek, what: str) -> TcbVersion:
+    # Most often all four are the one that the key is of, which is decoded.
+    return vek.tcb if data == vek.tcb_bytes else TcbVersion.parse(data, vek.authority.product, what)
 
 
 def _key_digest(value: bytes) -> Digest | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from functools import lru_cache
 from typing import ClassVar, Final, Self
 
 from kluis.errors import FormatError
@@ -15,6 +16,8 @@ from kluis.errors import FormatError
 _POLICY_ONE: Final = 1 << 17
 _POLICY_BITS: Final = 26
 _FLAGS_BITS: Final = 5
+# Few values are met in practice, and each reading of one is the same.
+_HELD: Final = 256
 
 
 class SigningKey(enum.Enum):
@@ -68,6 +71,7 @@ class GuestPolicy:
     }
 
     @classmethod
+    @lru_cache(maxsize=_HELD)
     def parse(cls, value: int) -> Self:
         """Read 64 bits.
 
@@ -123,6 +127,7 @@ class PlatformInfo:
     _KNOWN: ClassVar[int] = sum(1 << place for place in _PLACES.values())
 
     @classmethod
+    @lru_cache(maxsize=_HELD)
     def parse(cls, value: int) -> Self:
         """Read 64 bits."""
         bits = {name: bool(value >> place & 1) for name, place in cls._PLACES.items()}
@@ -148,6 +153,7 @@ class Flags:
     signing_key: SigningKey
 
     @classmethod
+    @lru_cache(maxsize=_HELD)
     def parse(cls, value: int) -> Self:
         """Read 32 bits.
 

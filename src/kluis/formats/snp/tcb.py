@@ -95,6 +95,8 @@ class TcbVersion:
 
     def reaches(self, floor: TcbVersion) -> bool:
         """Whether every component is at least that of ``floor``; False across layouts."""
+        if self is floor:
+            return True
         if (self.fmc is None) is not (floor.fmc is None):
             return False
         return all(mine >= least for mine, least in zip(self._parts(), floor._parts(), strict=True))

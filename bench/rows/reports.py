@@ -1,0 +1,83 @@
+"""Verifying SNP reports whose endorsement was seen before, against one P-384 verification alone.
+
+The report, its certificates and its CRL are genuine: the newest recorded one in ``$KLUIS_VECTORS``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from bench.harness import Harness, Row, timed
+from kluis.errors import UnavailableError
+from kluis.evidence import OPENSSL, Engine, SnpEndorsements, TrustAnchors, Verifier, aws_lc
+from kluis.formats import x509
+
+TIMES = 10
+ROUNDS = 151
+VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
+AGAINST = "one P-384 verification by cryptography"
+
+
+def rows(take: Harness) -> list[Row]:
+    """Two rows: by each engine, one verifier that keeps what it proved and checks the CRL at every call."""
+    report, endorsements, now = _genuine()
+
+    def ours(engine: Engine) -> Callable[[], float]:
+        verifier = Verifier(TrustAnchors.shipped(), engine=engine)
+
+        def work() -> None:
+            for _ in range(TIMES):
+                verifier.verify(report, collateral=endorsements, now=now)
+
+        work()
+        return lambda: timed(work) / TIMES
+
+    theirs = _alone(endorsements.vek or b"", report)
+    return [
+        take.compare(name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS)
+        for name, hold, engine in (
+            ("snp report, endorsement seen before", 1.15, OPENSSL),
+            ("snp report, endorsement seen before, AWS-LC", 0.5, aws_lc()),
+        )
+    ]
+
+
+def _genuine() -> tuple[bytes, SnpEndorsements, datetime]:
+    """The report of the newest version that has a CRL recorded with it."""
+    found = []
+    for path in (VECTORS / "snp").glob("*/meta.json"):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        if meta["expected"]["outcome"] == "valid" and {"report", "ark_crl"} <= set(meta["files"]):
+            found.append((meta["known"]["version"], meta["id"], path.parent, meta))
+    if not found:
+        raise UnavailableError(f"snp report: no recorded one in {VECTORS}", hint="set KLUIS_VECTORS")
+    _, _, folder, meta = max(found, key=lambda one: one[:2])
+    parts = {role: (folder / file["file"]).read_bytes() for role, file in meta["files"].items()}
+    endorsements = SnpEndorsements(
+        vek=parts["endorsement_key"], ask=parts["ask"], ark=parts["ark"], crl=parts["ark_crl"]
+    )
+    return parts["report"], endorsements, datetime.fromisoformat(meta["verify_time"])
+
+
+def _alone(vek: bytes, report: bytes) -> Callable[[], float]:
+    """The same signature by the same key, everything about it made ready."""
+    key = load_der_public_key(x509.parse(vek, "VEK certificate").spki)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    r = int.from_bytes(report[0x2A0:0x2E8], "little")
+    s = int.from_bytes(report[0x2E8:0x330], "little")
+    signature, signed, algorithm = encode_dss_signature(r, s), report[:0x2A0], ec.ECDSA(hashes.SHA384())
+
+    def work() -> None:
+        for _ in range(TIMES):
+            key.verify(signature, signed, algorithm)
+
+    return lambda: timed(work) / TIMES
