@@ -6,7 +6,7 @@ VENV := $(or $(KLUIS_VENV),.venv)
 PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test test-slow vectors check bench docs format clean
+.PHONY: demo test test-slow vectors fuzz check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
@@ -23,6 +23,10 @@ test-slow:  ## what takes too long for every change
 vectors:  ## every recorded piece of evidence in $$KLUIS_VECTORS: which end otherwise than recorded
 	@scripts/setup.sh check
 	@$(PY) scripts/vectors.py
+
+fuzz:  ## every parser and verifier, $$FUZZ_SECONDS (600) each; findings go to vectors/crashes
+	@scripts/setup.sh fuzz
+	@nice -n 19 $(PY) fuzz/run.py
 
 check:  ## style, types, layers
 	@scripts/setup.sh check

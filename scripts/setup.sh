@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|bench|docs [--dry-run]`.
+# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|bench|docs|fuzz [--dry-run]`.
 # As root it installs the system packages that are missing and says which; as anyone else it installs none, and
 # prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-what="${1:?usage: scripts/setup.sh demo|check|test|bench|docs [--dry-run]}"
+what="${1:?usage: scripts/setup.sh demo|check|test|bench|docs|fuzz [--dry-run]}"
 dry="${2:-}"
 venv="${KLUIS_VENV:-.venv}"
 
@@ -19,8 +19,9 @@ stop() {
 case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
     check | docs) extras="rooms,demo,dev" tools="" ;;
+    fuzz) extras="rooms,demo,dev,fuzz" tools="" ;;
     test | bench) extras="rooms,demo,dev" tools="gdb strace perf" ;;
-    *) stop "target: want demo, check, test, bench or docs, got $what" "scripts/setup.sh test" ;;
+    *) stop "target: want demo, check, test, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
 # ---- what the machine lacks ----------------------------------------------------------------------------------------

@@ -1,0 +1,136 @@
+"""What is fuzzed: every function that reads bytes from others, found by its signature, and the verifiers.
+
+A target takes bytes. Only errors of ours may leave it; what parses must be written back as the same
+bytes where there is a writer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import kluis.formats
+from kluis.errors import InternalError, KluisError, UsageError
+
+NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
+PACKAGES: Final = ("kluis.collateral.bundle", "kluis.collateral.revocation", "kluis.evidence.anchors")
+NAMES: Final = (
+    "parse",
+    "loads",
+    "split",
+    "from_json",
+    "from_pem",
+    "from_thim",
+    "roles_of",
+    "crl_der",
+    "decode",
+)
+# What a caller says beside the bytes.
+SAID: Final[dict[str, Any]] = {"what": "input", "member": "tcbInfo"}
+# Readers of bytes that their caller has cut to a fixed size, or of text: their callers are targets.
+INNER: Final = frozenset({"formats.guid.decode", "formats.b64.decode", "formats.b64.decode_url"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A function to fuzz.
+
+    Attributes:
+        name: its module and name, without ``kluis.``.
+        read: it, with all but the bytes given.
+        begins: whether an input is worth beginning from; by default, what it reads is.
+    """
+
+    name: str
+    read: Callable[[bytes], Any]
+    begins: Callable[[bytes], bool] | None = None
+
+    def run(self, data: bytes) -> bool:
+        """Feed it once; tells whether it read the bytes.
+
+        Raises:
+            Finding: they were written back as others.
+            Exception: whatever else escapes is a finding too.
+        """
+        try:
+            found = self.read(data)
+        except (InternalError, UsageError):
+            raise  # nobody's bytes are a fault of ours, or of the caller
+        except KluisError:
+            return False
+        written = _written(found)
+        if written is not None and written != data:
+            raise Finding(f"{self.name}: what it read is written as other bytes")
+        return True
+
+
+class Finding(AssertionError):
+    """A promise that an input broke."""
+
+
+def targets() -> dict[str, Target]:
+    """Every target, by name."""
+    found = {one.name: one for module in _modules() for one in _of_module(module)}
+    found |= {one.name: one for one in _verifiers()}
+    return dict(sorted(found.items()))
+
+
+def _modules() -> Iterator[Any]:
+    for package in (kluis.formats,):
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            yield importlib.import_module(info.name)
+    for name in PACKAGES:
+        yield importlib.import_module(name)
+
+
+def _of_module(module: Any) -> Iterator[Target]:
+    short = module.__name__.removeprefix("kluis.")
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(value) and name.startswith(NAMES):
+            yield from _target(f"{short}.{name}", value)
+        elif inspect.isclass(value):
+            for method in NAMES:
+                made = inspect.getattr_static(value, method, None)
+                if isinstance(made, classmethod):
+                    yield from _target(f"{short}.{name}.{method}", getattr(value, method))
+
+
+def _target(name: str, function: Callable[..., Any]) -> Iterator[Target]:
+    parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+    if name in INNER or not parameters or parameters[0].annotation is not bytes:
+        return
+    rest = [one for one in parameters[1:] if one.default is inspect.Parameter.empty]
+    if all(one.name in SAID for one in rest):
+        said = {one.name: SAID[one.name] for one in rest}
+        yield Target(name, lambda data: function(data, **said))
+
+
+def _verifiers() -> Iterator[Target]:
+    from fuzz.pool import endorsements
+    from kluis.evidence import TrustAnchors
+    from kluis.evidence.context import Context
+    from kluis.evidence.registry import KINDS
+
+    anchors = TrustAnchors.shipped()
+    for kind in KINDS:
+        given = endorsements(kind.endorsements)
+
+        def read(data: bytes, given: Any = given, kind: Any = kind) -> None:
+            kind.verify(data, context=Context(anchors), collateral=given, now=NOW)
+
+        yield Target(f"verify.{kind.name.lower().replace(' ', '_')}", read, kind.matches)
+
+
+def _written(found: Any) -> bytes | None:
+    writer = getattr(found, "encode", None)
+    if writer is None or isinstance(found, str):
+        return None
+    written = writer()
+    return written if isinstance(written, bytes) else None
