@@ -60,7 +60,7 @@ def endorsements(types: tuple[type, ...]) -> Any:
         if record.tee in MAPPINGS:
             with suppress(KluisError, KeyError):
                 given = case_of(record.tee, record.files).endorsements
-                if isinstance(given, types):
+                if isinstance(given, types or (type(None),)):
                     return given
     return None
 
@@ -86,7 +86,8 @@ def _forged() -> Iterator[bytes]:
     good = forge.collateral()
     yield good.to_json()
     for name in good.__slots__:
-        yield getattr(good, name)
+        if (part := getattr(good, name)) is not None:
+            yield part
     for member, document, signature in (
         ("tcbInfo", good.tcb_info, good.tcb_info_signature),
         ("enclaveIdentity", good.qe_identity, good.qe_identity_signature),
@@ -104,6 +105,8 @@ def _our_tests() -> None:
 
 
 def _parts(data: bytes) -> Iterator[bytes]:
+    if not data:
+        return
     yield data
     ders: list[bytes] = []
     with suppress(KluisError):

@@ -18,7 +18,7 @@ import kluis.formats
 from kluis.errors import InternalError, KluisError, UsageError
 
 NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
-PACKAGES: Final = ("kluis.collateral.bundle", "kluis.collateral.revocation", "kluis.evidence.anchors")
+PACKAGES: Final = ("kluis.collateral.bundle", "kluis.evidence.anchors")
 NAMES: Final = (
     "parse",
     "loads",

@@ -9,9 +9,9 @@ import pytest
 
 from kluis.collateral import Document, Key, Kind, Offline
 from kluis.collateral.intel import Pcs
-from kluis.collateral.revocation import crl_der
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.evidence import Collateral
+from kluis.formats.sgx.collateral import crl_der
 from tests.collateral.service import Reply, Service, signed
 from tests.evidence.forge import NOW, Forge
 

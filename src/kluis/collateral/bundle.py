@@ -13,10 +13,9 @@ from typing import Final
 
 from kluis.collateral.documents import MAX_DOCUMENT
 from kluis.collateral.fetch import Fetched
-from kluis.collateral.revocation import crl_der
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats import jcs, x509
-from kluis.formats.sgx.collateral import Collateral, split_signed
+from kluis.formats.sgx.collateral import Collateral, crl_der, split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
 from kluis.formats.snp.endorsements import Endorsements
 
@@ -29,6 +28,7 @@ INTEL: Final = (
     "pck_crl_issuer_chain",
     "root_ca_crl",
 )
+PCK: Final = "pck_certificate_chain"  # of a quote that does not carry it
 AMD: Final = ("endorsement_key", "ask", "asvk", "ark", "ark_crl")
 _AMD_NAMES: Final = (
     (re.compile(r"SEV-(?:VCEK|VLEK)$"), "endorsement_key"),
@@ -106,10 +106,10 @@ def join(parts: Mapping[str, bytes]) -> Fetched:
         UnavailableError: a part of Intel's is missing.
         FormatError: a part is not what its role says.
     """
-    unknown = sorted(set(parts) - {*INTEL, *AMD})
+    unknown = sorted(set(parts) - {*INTEL, PCK, *AMD})
     if unknown:
-        raise UsageError(f"parts: want {', '.join((*INTEL, *AMD))}, got {', '.join(unknown)}")
-    intel, amd = sorted(set(parts) & set(INTEL)), sorted(set(parts) & set(AMD))
+        raise UsageError(f"parts: want {', '.join((*INTEL, PCK, *AMD))}, got {', '.join(unknown)}")
+    intel, amd = set(parts) & {*INTEL, PCK}, set(parts) & set(AMD)
     if bool(intel) == bool(amd):
         raise UsageError(f"parts: want Intel's or AMD's, got {'both' if intel else 'neither'}")
     if amd:
@@ -132,6 +132,7 @@ def join(parts: Mapping[str, bytes]) -> Fetched:
         qe_identity_issuer_chain=parts["qe_identity_issuer_chain"],
         qe_identity=identity,
         qe_identity_signature=identity_signature,
+        pck_certificate_chain=parts.get(PCK),
     )
 
 
@@ -233,7 +234,7 @@ def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
     if any("SGX TCB Signing" in name for name in names):
         return ("tcb_info_issuer_chain", "qe_identity_issuer_chain")
     if any(re.search(r"SGX PCK (Platform|Processor) CA", name) for name in names):
-        return ("pck_crl_issuer_chain",)
+        return (PCK,) if any("SGX PCK Certificate" in name for name in names) else ("pck_crl_issuer_chain",)
     raise FormatError(f"part: a chain of {names!a} endorses nothing", code="bad_type")
 
 

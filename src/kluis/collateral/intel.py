@@ -15,10 +15,10 @@ from typing import Final, Self
 from urllib.parse import unquote_to_bytes
 
 from kluis.collateral.documents import MAX_CHAIN, Document, Key, Kind, check_key, times
-from kluis.collateral.revocation import crl_der
 from kluis.collateral.transport import Answer, Limits, Origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats import x509
+from kluis.formats.sgx.collateral import crl_der
 
 PCS: Final = "https://api.trustedservices.intel.com"
 ROOTS: Final = "https://certificates.trustedservices.intel.com"

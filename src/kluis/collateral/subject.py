@@ -13,7 +13,9 @@ from kluis.errors import UnavailableError, UnsupportedError
 from kluis.evidence.registry import kind_of
 from kluis.formats import x509
 from kluis.formats.sgx import extension
-from kluis.formats.sgx import quote as sgx_quote
+from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.sgx.certification import CertificationType
+from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp import extensions, response
 from kluis.formats.snp.endorsements import Endorsements
 from kluis.formats.snp.flags import Flags, SigningKey
@@ -76,9 +78,8 @@ def of(data: bytes) -> Subject:
     kind = kind_of(data)
     if Endorsements in kind.endorsements:
         return _amd(response.parse(data))
-    if kind.name.startswith("SGX"):
-        quote = sgx_quote.parse(data)
-        return _intel("sgx", quote.certification_type, quote.certification_data)
+    if Collateral in kind.endorsements:
+        return _intel(dcap_quote.parse(data))
     raise UnsupportedError(
         f"{kind.name}: no service publishes what endorses it",
         hint="give its certificates with --collateral",
@@ -86,19 +87,20 @@ def of(data: bytes) -> Subject:
     )
 
 
-def _intel(tee: str, certification_type: int, data: bytes) -> Intel:
-    if certification_type != sgx_quote.PCK_CHAIN:
+def _intel(quote: dcap_quote.Quote) -> Intel:
+    if quote.certification_type != CertificationType.PCK_CHAIN:
         raise UnavailableError(
-            f"quote: want a PCK chain (certification data of type 5), got type {certification_type}",
+            f"{quote.name}: want a PCK chain as certification data (5), got {quote.certification_type}",
             hint="only its platform's owner can ask Intel for the PCK certificate",
             code="chain_missing",
         )
-    for certificate in x509.parse_pem(data, "PCK chain"):
+    tee = "tdx" if quote.header.tee_type == dcap_quote.TEE_TDX else "sgx"
+    for certificate in x509.parse_pem(quote.certification_data, "PCK chain"):
         if extension.OID in certificate.extensions:
             platform = extension.parse(certificate.extensions[extension.OID])
             ca = "processor" if b"PCK Processor CA" in certificate.issuer else "platform"
             return Intel(tee, platform.fmspc.hex(), ca)
-    raise UnavailableError("quote: its chain has no PCK certificate", code="chain_missing")
+    raise UnavailableError(f"{quote.name}: its chain has no PCK certificate", code="chain_missing")
 
 
 def _amd(found: response.Response) -> Amd:

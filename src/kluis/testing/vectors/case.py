@@ -7,16 +7,23 @@ passed over: it could be what the outcome hangs on.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kluis.collateral import bundle
 from kluis.errors import FormatError, KluisError, UsageError
+from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.formats import x509
+from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.x509 import Certificate
 
 FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
+# The chain of a quote that does not carry it, by the names that sources give it.
+_PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
+_QUOTE: Final = (*bundle.INTEL, *_PCK)
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -28,11 +35,19 @@ class Case:
         evidence: one piece; empty where the record has endorsements alone.
         endorsements: of the evidence's maker, or None.
         roots: PEM of each root certificate among the files.
+        keys: PEM of each bare key that the relying party believes by itself, and what for.
     """
 
     evidence: bytes
     endorsements: Any
-    roots: tuple[bytes, ...]
+    roots: tuple[bytes, ...] = ()
+    keys: tuple[tuple[bytes, ProtectionLevel], ...] = ()
+
+    @property
+    def anchors(self) -> TrustAnchors:
+        """Whom the relying party believes: the makers, and those keys."""
+        believed = (TrustAnchors.from_pem(key, level) for key, level in self.keys)
+        return functools.reduce(operator.or_, believed, TrustAnchors.shipped())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +102,8 @@ def _certificates(data: bytes) -> tuple[Certificate, ...]:
 
 
 def _intel(files: Mapping[str, bytes]) -> Case:
-    parts = {role: files[role] for role in bundle.INTEL if role in files}
+    parts = {role: files[role] for role in (*bundle.INTEL, bundle.PCK) if role in files}
+    parts |= {bundle.PCK: files[role] for role in _PCK if role in files}
     roots = [_last(files[role]) for role in bundle.INTEL if role.endswith("_chain") and role in files]
     return Case(
         evidence=files["quote"],
@@ -107,6 +123,19 @@ def _amd(files: Mapping[str, bytes]) -> Case:
     )
 
 
+def _nitro(files: Mapping[str, bytes]) -> Case:
+    return Case(evidence=files["document"], endorsements=None, roots=_root(files))
+
+
+def _nvidia(files: Mapping[str, bytes]) -> Case:
+    parts = {name: Part(OCTETS, files[name]) for name in ("report", "cert_chain")}
+    return Case(evidence=Collection(parts).encode(), endorsements=None, roots=_root(files))
+
+
+def _root(files: Mapping[str, bytes]) -> tuple[bytes, ...]:
+    return (files["root"],) if "root" in files else ()
+
+
 def _last(chain: bytes) -> bytes:
     start = chain.rfind(_PEM)
     if start < 0:
@@ -115,8 +144,12 @@ def _last(chain: bytes) -> bytes:
 
 
 MAPPINGS: Final[dict[str, Roles]] = {
-    "sgx": Roles(evidence=("quote",), endorsements=bundle.INTEL, aside=("original_file",), make=_intel),
-    # "tdx": Roles(evidence=("quote",), endorsements=bundle.INTEL, aside=("original_file",), make=_intel),
+    "sgx": Roles(evidence=("quote",), endorsements=_QUOTE, aside=("original_file",), make=_intel),
+    "tdx": Roles(evidence=("quote",), endorsements=_QUOTE, aside=("original_file",), make=_intel),
+    "nitro": Roles(evidence=("document",), endorsements=(), aside=("root", "original_file"), make=_nitro),
+    "nvidia": Roles(
+        evidence=("report", "cert_chain"), endorsements=(), aside=("root", "original_file"), make=_nvidia
+    ),
     "snp": Roles(
         evidence=("report",), endorsements=bundle.AMD, aside=("current_ask", "original_file"), make=_amd
     ),

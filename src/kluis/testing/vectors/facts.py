@@ -15,6 +15,16 @@ from kluis.testing.vectors.same import same
 
 Place = str | Callable[[Claims], Any]
 
+
+def _le(place: str, size: int) -> Place:
+    return lambda claims: _find(claims, place).to_bytes(size, "little")
+
+
+def _tcb(place: str) -> Place:
+    names = {"fmc": "fmc", "bootloader": "boot_loader", "tee": "tee", "snp": "snp", "microcode": "microcode"}
+    return lambda claims: {theirs: getattr(_find(claims, place), ours) for theirs, ours in names.items()}
+
+
 EXPECTED: Final[Mapping[str, Place]] = {
     "tcb_status": "tcb.status",
     "advisory_ids": "tcb.advisories",
@@ -29,7 +39,11 @@ EXPECTED: Final[Mapping[str, Place]] = {
     "current_tcb_status": "vendor.current.status",
     "product": "platform.product",
     "endorsement": "vendor.signing_key",
-    "cert_tcb": "vendor.reported_tcb",
+    "cert_tcb": _tcb("vendor.reported_tcb"),
+    "tcb_evaluation_data_number": lambda claims: {
+        "tcb_info": _find(claims, "vendor.tcb_info_evaluation"),
+        "qe_identity": _find(claims, "vendor.qe_identity_evaluation"),
+    },
 }
 # Said of the source, of what a policy would do, or of checks that a verifier cannot leave out.
 SAID: Final = frozenset(
@@ -48,22 +62,17 @@ SAID: Final = frozenset(
 )
 
 
-def _le(place: str, size: int) -> Place:
-    return lambda claims: _find(claims, place).to_bytes(size, "little")
-
-
-def _tcb(place: str) -> Place:
-    names = {"fmc": "fmc", "bootloader": "boot_loader", "tee": "tee", "snp": "snp", "microcode": "microcode"}
-    return lambda claims: {theirs: getattr(_find(claims, place), ours) for theirs, ours in names.items()}
-
-
 _INTEL: Final[Mapping[str, Place]] = {
     "report_data": "report_data",
     "debug": "debug",
-    "ppid": "platform.id",
+    "ppid": "vendor.ppid",
     "fmspc": "vendor.fmspc",
+    "pceid": "vendor.pceid",
     "pck_tcb_components": "vendor.components",
     "pck_pcesvn": "vendor.pcesvn",
+    "pck_serial": "vendor.pck_serial",
+    "pck_ca": lambda claims: "platform" if "Platform" in _find(claims, "vendor.pck_ca") else "processor",
+    "qe_isvsvn": "vendor.qe_svn",
 }
 KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
     "sgx": {
@@ -90,6 +99,29 @@ KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
         "mrownerconfig": "vendor.mrownerconfig",
         "mrservicetd": "vendor.mrservicetd",
         "sept_ve_disable": "vendor.sept_ve_disable",
+    },
+    "nitro": {
+        "module_id": "vendor.module_id",
+        "timestamp": "vendor.timestamp",
+        "timestamp_ms": lambda claims: round(_find(claims, "vendor.timestamp").timestamp() * 1000),
+        "pcrs": lambda claims: {
+            name.removeprefix("pcr"): digest for name, digest in claims.registers.items() if any(digest.value)
+        },
+        "pcr_indices": lambda claims: sorted(int(name.removeprefix("pcr")) for name in claims.registers),
+        "public_key": "vendor.public_key",
+        "user_data": "vendor.user_data",
+        "nonce": "vendor.nonce",
+        "debug_mode": "debug",
+    },
+    "nvidia": {"nonce": "nonce", "trailing_bytes": "vendor.trailing_bytes"},
+    "cca": {
+        "platform": lambda claims: {
+            "impl_id": _find(claims, "vendor.implementation_id"),
+            "instance_id": _find(claims, "vendor.instance_id"),
+            "profile": _find(claims, "vendor.platform_profile"),
+            "lifecycle": _find(claims, "vendor.state"),
+            "config": _find(claims, "vendor.config"),
+        },
     },
     "snp": {
         "version": "vendor.version",

@@ -60,7 +60,7 @@ def _ending(record: Record, anchors: TrustAnchors | None = None) -> Ending:
         now = record.verify_time or instant(record.files)
     except (*REFUSALS, UnavailableError) as error:  # an endorsement that does not parse endorses nothing
         return Ending(error=error)
-    return run(record, case, anchors or TrustAnchors.shipped(), now)
+    return run(record, case, anchors or case.anchors, now)
 
 
 def _valid(record: Record) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _invalid(record: Record) -> tuple[str, ...]:
 
 
 def _test_root(record: Record) -> tuple[str, ...]:
-    ending = _ending(record)
+    ending = _ending(record, TrustAnchors.shipped())
     if not isinstance(ending.error, REFUSALS):
         return (f"want refused under the makers' roots, got {ending}",)
     roots = case_of(record.tee, record.files).roots
