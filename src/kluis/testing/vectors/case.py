@@ -18,12 +18,16 @@ from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.formats import x509
 from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.tpm import pcrs
+from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.x509 import Certificate
 
 FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
 # The chain of a quote that does not carry it, by the names that sources give it.
 _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
 _QUOTE: Final = (*bundle.INTEL, *_PCK)
+# A TPM's public area alone begins with its type, RSA or ECC.
+_AREAS: Final = (b"\x00\x01", b"\x00\x23")
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -103,7 +107,9 @@ def _certificates(data: bytes) -> tuple[Certificate, ...]:
 
 def _intel(files: Mapping[str, bytes]) -> Case:
     parts = {role: files[role] for role in (*bundle.INTEL, bundle.PCK) if role in files}
-    parts |= {bundle.PCK: files[role] for role in _PCK if role in files}
+    chains = [files[role] for role in _PCK if role in files]
+    if chains:
+        parts[bundle.PCK] = chains[0]
     roots = [_last(files[role]) for role in bundle.INTEL if role.endswith("_chain") and role in files]
     return Case(
         evidence=files["quote"],
@@ -132,6 +138,34 @@ def _nvidia(files: Mapping[str, bytes]) -> Case:
     return Case(evidence=Collection(parts).encode(), endorsements=None, roots=_root(files))
 
 
+def _tpm(files: Mapping[str, bytes]) -> Case:
+    parts = {"tpm_quote": files["quote_msg"], "tpm_signature": files["quote_sig"]}
+    original = files.get("original", b"")
+    parts["pcrs"] = files.get("pcrs") or (original if _is_pcrs(original) else b"{}")
+    parts |= {name: files[name] for name in ("event_log",) if name in files}
+    return Case(
+        evidence=Collection({name: Part(OCTETS, data) for name, data in parts.items()}).encode(),
+        endorsements=TpmEndorsements(
+            certificate=files.get("ak_cert"),
+            chain=files.get("ak_chain", b""),
+            public=original if original[:2] in _AREAS else None,
+        ),
+        roots=(_last(files["ak_chain"]),) if "ak_chain" in files else (),
+        keys=((files["ak_pub"], ProtectionLevel.VTPM),) if "ak_pub" in files else (),
+    )
+
+
+def _is_pcrs(data: bytes) -> bool:
+    try:
+        return bool(pcrs.parse(data))
+    except KluisError:
+        return False
+
+
+def _event_log(files: Mapping[str, bytes]) -> Case:
+    return Case(evidence=files["event_log"], endorsements=None)
+
+
 def _root(files: Mapping[str, bytes]) -> tuple[bytes, ...]:
     return (files["root"],) if "root" in files else ()
 
@@ -149,6 +183,18 @@ MAPPINGS: Final[dict[str, Roles]] = {
     "nitro": Roles(evidence=("document",), endorsements=(), aside=("root", "original_file"), make=_nitro),
     "nvidia": Roles(
         evidence=("report", "cert_chain"), endorsements=(), aside=("root", "original_file"), make=_nvidia
+    ),
+    "tpm": Roles(
+        evidence=("quote_msg", "quote_sig", "pcrs", "event_log"),
+        endorsements=("ak_pub", "ak_cert", "ak_chain"),
+        aside=("original", "original_file"),
+        make=_tpm,
+    ),
+    "eventlog": Roles(
+        evidence=("event_log",),
+        endorsements=("td_quote",),
+        aside=("nonce", "ccel_table", "original_file"),
+        make=_event_log,
     ),
     "snp": Roles(
         evidence=("report",), endorsements=bundle.AMD, aside=("current_ask", "original_file"), make=_amd

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kluis.evidence import Claims
+from kluis.formats.tpm.algorithm import LABELS
 from kluis.testing.vectors.record import Record
 from kluis.testing.vectors.same import same
 
@@ -112,6 +113,19 @@ KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
         "user_data": "vendor.user_data",
         "nonce": "vendor.nonce",
         "debug_mode": "debug",
+    },
+    "tpm": {
+        "extra_data": "nonce",
+        "clock": "vendor.clock_milliseconds",
+        "reset_count": "vendor.reset_count",
+        "restart_count": "vendor.restart_count",
+        "safe": lambda claims: int(_find(claims, "vendor.clock_safe")),
+        "firmware_version": "vendor.firmware_version",
+        "pcr_selection": lambda claims: [
+            [LABELS[label].value, sorted(held)] for label, held in _find(claims, "vendor.pcrs").items()
+        ],
+        "pcr_digest": "measurement",
+        "qualified_signer": "vendor.qualified_signer",
     },
     "nvidia": {"nonce": "nonce", "trailing_bytes": "vendor.trailing_bytes"},
     "cca": {

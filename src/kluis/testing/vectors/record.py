@@ -23,6 +23,7 @@ class Record:
     Attributes:
         id: as the index names it; for people alone.
         tee: whose evidence it is.
+        format: of the evidence, in words.
         outcome: what must come of it.
         expected: what the source expects beside the outcome.
         known: values that the evidence is known to hold.
@@ -32,6 +33,7 @@ class Record:
 
     id: str
     tee: str
+    format: str
     outcome: str
     expected: Mapping[str, Any]
     known: Mapping[str, Any]
@@ -69,6 +71,7 @@ def read(folder: Path) -> Record:
         return Record(
             id=str(meta["id"]),
             tee=str(meta["tee"]),
+            format=str(meta.get("format", "")),
             outcome=str(meta["expected"]["outcome"]),
             expected=meta["expected"],
             known=meta.get("known") or {},
