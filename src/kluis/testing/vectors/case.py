@@ -6,6 +6,7 @@ passed over: it could be what the outcome hangs on.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import operator
@@ -16,11 +17,12 @@ from typing import Any, Final
 from kluis.collateral import bundle
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
-from kluis.formats import x509
+from kluis.formats import cose, jose, x509
+from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.endorsements import TpmEndorsements
-from kluis.formats.x509 import Certificate
+from kluis.formats.x509 import Certificate, PublicKey
 
 FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
 # The chain of a quote that does not carry it, by the names that sources give it.
@@ -162,6 +164,31 @@ def _is_pcrs(data: bytes) -> bool:
         return False
 
 
+def _cca(files: Mapping[str, bytes]) -> Case:
+    if "cpak" not in files:
+        return Case(evidence=files["token"], endorsements=None)
+    spki = _public_key(files["cpak"]).spki
+    return Case(
+        evidence=files["token"],
+        endorsements=CcaEndorsements(cpak=spki),
+        keys=((_pem(spki), ProtectionLevel.HARDWARE_CCA),),
+    )
+
+
+def _public_key(data: bytes) -> PublicKey:
+    """A public key as PEM, DER, JWK or COSE_Key."""
+    if data.lstrip()[:1] == b"{":
+        return jose.parse_jwk(data, "key")
+    if data[:1] in (b"-", b"\x30"):
+        return x509.parse_public_key(data, "key")
+    return cose.parse_key(data, "key")
+
+
+def _pem(spki: bytes) -> bytes:
+    text = base64.encodebytes(spki)
+    return b"-----BEGIN PUBLIC KEY-----\n" + text + b"-----END PUBLIC KEY-----\n"
+
+
 def _event_log(files: Mapping[str, bytes]) -> Case:
     return Case(evidence=files["event_log"], endorsements=None)
 
@@ -184,6 +211,7 @@ MAPPINGS: Final[dict[str, Roles]] = {
     "nvidia": Roles(
         evidence=("report", "cert_chain"), endorsements=(), aside=("root", "original_file"), make=_nvidia
     ),
+    "cca": Roles(evidence=("token",), endorsements=("cpak",), aside=("original_file",), make=_cca),
     "tpm": Roles(
         evidence=("quote_msg", "quote_sig", "pcrs", "event_log"),
         endorsements=("ak_pub", "ak_cert", "ak_chain"),

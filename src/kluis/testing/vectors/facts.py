@@ -129,13 +129,17 @@ KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
     },
     "nvidia": {"nonce": "nonce", "trailing_bytes": "vendor.trailing_bytes"},
     "cca": {
-        "platform": lambda claims: {
-            "impl_id": _find(claims, "vendor.implementation_id"),
-            "instance_id": _find(claims, "vendor.instance_id"),
-            "profile": _find(claims, "vendor.platform_profile"),
-            "lifecycle": _find(claims, "vendor.state"),
-            "config": _find(claims, "vendor.config"),
-        },
+        "platform.impl_id": "vendor.implementation_id",
+        "platform.instance_id": "vendor.instance_id",
+        "platform.profile": "vendor.platform_profile",
+        "platform.lifecycle": "vendor.state",
+        "platform.config": "vendor.config",
+        "realm.challenge": "nonce",
+        "realm.rim": "measurement",
+        "realm.rem": lambda claims: list(claims.registers.values()),
+        "realm.rpv": "vendor.personalization_value",
+        "realm.hash_algo": "vendor.hash_algorithm",
+        "realm.profile": "vendor.realm_profile",
     },
     "snp": {
         "version": "vendor.version",
@@ -185,10 +189,10 @@ def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
     if claims is None:
         return ()
     found = []
-    expected = {name: place for name, place in EXPECTED.items() if name in record.expected}
-    known = {name: place for name, place in KNOWN.get(record.tee, {}).items() if name in record.known}
-    for values, places in ((record.expected, expected), (record.known, known)):
+    for values, places in ((record.expected, EXPECTED), (_flat(record.known), KNOWN.get(record.tee, {}))):
         for name, place in places.items():
+            if name not in values:
+                continue
             try:
                 got = _find(claims, place)
             except AttributeError as error:
@@ -204,7 +208,12 @@ def unasked(record: Record) -> tuple[str, ...]:
     known = KNOWN.get(record.tee, {})
     return (
         *(f"expected.{name}" for name in record.expected if name not in EXPECTED and name not in SAID),
-        *(f"known.{name}" for name in record.known if name not in known),
+        *(f"known.{name}" for name in record.known if name not in known and not _inside(name, known)),
+        *(
+            f"known.{name}"
+            for name in _flat(record.known)
+            if "." in name and _inside(name.partition(".")[0], known) and name not in known
+        ),
     )
 
 
@@ -220,6 +229,21 @@ def refused_by_any_policy(record: Record, claims: Claims | None) -> bool:
         return same(claims.tcb.status, record.expected["tcb_status"])
     nonce = record.known.get("nonce")
     return nonce is not None and claims.nonce is not None and not same(claims.nonce, nonce)
+
+
+def _flat(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded values, and those one level down by both names."""
+    inner = {
+        f"{name}.{key}": item
+        for name, value in known.items()
+        if isinstance(value, Mapping)
+        for key, item in value.items()
+    }
+    return {**known, **inner}
+
+
+def _inside(name: str, known: Mapping[str, Place]) -> bool:
+    return any(place.startswith(f"{name}.") for place in known)
 
 
 def _find(claims: Claims, place: Place) -> Any:
