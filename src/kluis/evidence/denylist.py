@@ -1,0 +1,141 @@
+"""Product lines that are broken whatever their TCB says, by a dated list: what a policy can refuse.
+
+A verifier cannot see these: evidence from a broken platform is authentic. The list is a data file
+beside this module, each entry with its source and its date; a relying party that knows of newer ones
+lists the platforms it accepts instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import pkgutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+from kluis.evidence.amd.claims import SnpClaims
+from kluis.evidence.model import Claims, Tee
+
+_FMSPC_MODEL = slice(2, 6)
+
+
+class Access(enum.StrEnum):
+    """What an attacker needs, least first."""
+
+    SOFTWARE = "software"
+    MODULE = "module"
+    BUS = "bus"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One way in which a product line is broken.
+
+    Attributes:
+        id: stable, for policies and people.
+        title: one line.
+        tees: whose evidence it concerns.
+        products: by the maker's name; empty together with ``models`` means every one.
+        models: of Intel's, digits 3 to 6 of the FMSPC.
+        access: what an attacker needs.
+        memory: the generation of memory that it concerns, such as ``DDR4``, or empty.
+        published: when.
+        source: where.
+        effect: what an attacker gains.
+        mend: what a relying party, or the platform's owner, can do.
+        snp: by product, the lowest SNP version that is mended; empty where no version is.
+        alias_check: mended where the platform says that it checked for aliases.
+    """
+
+    id: str
+    title: str
+    tees: tuple[Tee, ...]
+    products: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    access: Access
+    memory: str = ""
+    published: date
+    source: str
+    effect: str
+    mend: str
+    snp: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    alias_check: bool = False
+
+    def names(self, claims: Claims) -> bool:
+        """Whether it concerns the platform of ``claims``, a composite's parts left aside."""
+        if claims.tee not in self.tees:
+            return False
+        product = claims.platform.product
+        if self.products or self.models:
+            model = product.upper()[_FMSPC_MODEL]
+            if product not in self.products and model not in self.models:
+                return False
+        return not self._mended(product, claims)
+
+    def _mended(self, product: str, claims: Claims) -> bool:
+        vendor = claims.vendor
+        if not isinstance(vendor, SnpClaims):
+            return False
+        if self.alias_check and vendor.platform_info.alias_check_complete:
+            return True
+        least = self.snp.get(product)
+        return least is not None and vendor.reported_tcb.snp >= least
+
+
+def match(claims: Claims) -> tuple[Entry, ...]:
+    """Every entry that names this platform, or one that its evidence is composed of.
+
+    Those that need an interposer on the memory bus are left out: they name every product there is,
+    and :func:`match_bus` gives them to whoever must reckon with the machine's keepers.
+    """
+    return tuple(entry for entry in _matching(claims) if entry.access is not Access.BUS)
+
+
+def match_bus(claims: Claims) -> tuple[Entry, ...]:
+    """Every entry that names this platform and needs an interposer on its memory bus."""
+    return tuple(entry for entry in _matching(claims) if entry.access is Access.BUS)
+
+
+def entries() -> tuple[Entry, ...]:
+    """The whole list."""
+    return _load()[1]
+
+
+def listed() -> date:
+    """The day on which the list was last looked through."""
+    return _load()[0]
+
+
+def _matching(claims: Claims) -> Iterator[Entry]:
+    parts = [claims, *_parts(claims)]
+    return (entry for entry in entries() if any(entry.names(part) for part in parts))
+
+
+def _parts(claims: Claims) -> Iterator[Claims]:
+    """The claims that a composite's evidence holds inside."""
+    for field in dataclasses.fields(claims.vendor):
+        value = getattr(claims.vendor, field.name)
+        if isinstance(value, Claims):
+            yield value
+
+
+@lru_cache(maxsize=1)
+def _load() -> tuple[date, tuple[Entry, ...]]:
+    data = pkgutil.get_data(__package__, "denylist.toml") or b""
+    document = tomllib.loads(data.decode())
+    return document["listed"], tuple(map(_entry, document["entry"]))
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    return Entry(
+        **{
+            **fields,
+            "tees": tuple(map(Tee, fields["tees"])),
+            "products": tuple(fields.get("products", ())),
+            "models": tuple(fields.get("models", ())),
+            "access": Access(fields["access"]),
+        }
+    )
