@@ -1,0 +1,120 @@
+"""How bytes arrive: as they are, as hex, base64, base64url, PEM, or one of these in JSON's quotes.
+
+Which it is follows from the letters alone, in one fixed order, so that the same bytes are always read
+the same way: hex before base64, since every hex text of whole quads is base64, too. Lines may end anywhere.
+Nothing is decoded twice.
+
+Spec: RFC 4648; RFC 7468, "Strict Syntax".
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+import re
+from typing import Final, NamedTuple
+
+from kluis.errors import FormatError
+
+MAX_SIZE: Final = 64 << 20
+
+_BLANK: Final = b" \t\r\n"
+_LINE_ENDS: Final = b"\r\n"
+_HEX: Final = b"0123456789abcdefABCDEF"
+_PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_TEXT: Final = bytes(range(32, 127)) + b"\t\r\n"
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+# Who reads a chain of certificates reads it as text.
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END \1-----\Z")
+_BEGIN: Final = b"-----BEGIN "
+
+
+class Armor(enum.StrEnum):
+    """What stood around the bytes."""
+
+    JSON = "JSON text"
+    PEM = "PEM"
+    HEX = "hex"
+    BASE64 = "base64"
+    BASE64URL = "base64url"
+
+
+class Opened(NamedTuple):
+    """Bytes, and what stood around them, the outermost first; nothing where they came as they are."""
+
+    data: bytes
+    armor: tuple[Armor, ...]
+
+
+def open_armor(data: bytes, what: str = "input") -> Opened:
+    """Take what stands around bytes away.
+
+    Args:
+        data: at most 64 MiB.
+        what: what they claim to be, for messages.
+
+    Returns:
+        The bytes within. JSON documents, texts of no kind known here, and PEM of several parts are
+        given as they came, without the white space around them.
+
+    Raises:
+        FormatError: too large, or PEM, hex or base64 that is broken.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    if data.translate(None, _TEXT):
+        return Opened(data, ())
+    text = data.strip(_BLANK)
+    if len(text) >= 2 and text[:1] == text[-1:] == b'"':
+        inner, armor = _text(_quoted(text[1:-1], what), what)
+        return Opened(inner, (Armor.JSON, *armor))
+    return _text(text, what)
+
+
+def _text(text: bytes, what: str) -> Opened:
+    if text.startswith(_BEGIN):
+        return _pem(text, what)
+    joined = text.translate(None, _LINE_ENDS)
+    if not joined:
+        return Opened(text, ())
+    digits = joined[2:] if joined[:2] in (b"0x", b"0X") else joined
+    if digits and not digits.translate(None, _HEX):
+        if len(digits) % 2:
+            raise FormatError(f"{what}: is hex of {len(digits)} digits, an odd number", code="bad_encoding")
+        return Opened(binascii.unhexlify(digits), (Armor.HEX,))
+    marks = set(joined.translate(None, _PLAIN).rstrip(b"="))
+    if marks <= set(b"+/") and joined.count(b"=") <= 2:
+        return _base64(joined, Armor.BASE64, what)
+    if marks <= set(b"-_") and b"=" not in joined:
+        return _base64(joined.translate(_FROM_URL), Armor.BASE64URL, what)
+    return Opened(text, ())
+
+
+def _base64(joined: bytes, armor: Armor, what: str) -> Opened:
+    if b"=" not in joined:
+        joined += b"=" * (-len(joined) % 4)
+    try:
+        data = binascii.a2b_base64(joined, strict_mode=True)
+    except ValueError:
+        data = b""
+    if binascii.b2a_base64(data, newline=False) != joined:
+        raise FormatError(f"{what}: is {armor} that is broken", code="bad_encoding")
+    return Opened(data, (armor,))
+
+
+def _pem(text: bytes, what: str) -> Opened:
+    if text.count(_BEGIN) > 1:
+        return Opened(text, ())
+    found = _PEM.match(text)
+    if found is None:
+        raise FormatError(f"{what}: is PEM that is broken", code="bad_encoding")
+    return Opened(_base64(found[2].translate(None, _LINE_ENDS), Armor.BASE64, what).data, (Armor.PEM,))
+
+
+def _quoted(text: bytes, what: str) -> bytes:
+    """The text in JSON's quotes: line ends and slashes may be escaped, and nothing else."""
+    if b"\\" in text:
+        text = text.replace(b"\\r\\n", b"\n").replace(b"\\n", b"\n").replace(b"\\/", b"/")
+    if b"\\" in text or b'"' in text:
+        raise FormatError(f"{what}: a quoted text holds an escape or a quote", code="bad_encoding")
+    return text.strip(_BLANK)

@@ -1,0 +1,138 @@
+"""Google's go-tpm-tools attestation: TPM quotes, an event log and a key, as a protocol buffer.
+
+Nothing here is verified. Spec: go-tpm-tools 0.4, ``proto/attest.proto``, ``proto/tpm.proto``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import _protobuf
+
+MAX_SIZE: Final = 8 << 20
+MAX_QUOTES: Final = 8
+MAX_CERTIFICATES: Final = 8
+PCR_COUNT: Final = 24
+_WHAT: Final = "go-tpm-tools attestation"
+_AK_PUBLIC, _QUOTES, _EVENT_LOG, _INSTANCE, _CANONICAL_LOG, _AK_CERTIFICATE, _INTERMEDIATES = range(1, 8)
+_SEV_SNP, _TDX = 8, 9
+_ONCE: Final = {_AK_PUBLIC, _EVENT_LOG, _INSTANCE, _CANONICAL_LOG, _AK_CERTIFICATE, _SEV_SNP, _TDX}
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """One quote over one bank.
+
+    Attributes:
+        message: a TPMS_ATTEST.
+        signature: a TPMT_SIGNATURE.
+        bank: a TPM_ALG_ID, the hash of the bank.
+        pcrs: their values, by index.
+    """
+
+    message: bytes
+    signature: bytes
+    bank: int
+    pcrs: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """What go-tpm-tools attests.
+
+    Attributes:
+        ak_public: the key's public area, a TPMT_PUBLIC.
+        quotes: one a bank.
+        event_log: a TCG event log, or empty.
+        ak_certificate: DER, or empty.
+        intermediates: DER of its issuers.
+        tee: ``SEV-SNP`` or ``TDX`` where another report came along, else empty; it is not looked at.
+    """
+
+    ak_public: bytes
+    quotes: tuple[Quote, ...]
+    event_log: bytes
+    ak_certificate: bytes
+    intermediates: tuple[bytes, ...]
+    tee: str
+
+
+def matches(data: bytes) -> bool:
+    """Whether bytes begin as an attestation does: with the public area of a key that signs."""
+    size = int.from_bytes(data[2:3], "big") & 0x7F | int.from_bytes(data[2:3], "big") >> 7 * 7
+    area = 3 if data[1:2] and data[1] >= 0x80 else 2
+    return data[:1] == b"\x0a" and size >= 0 and data[area : area + 2] in (b"\x00\x01", b"\x00\x23")
+
+
+def parse(data: bytes) -> Attestation:
+    """Read an attestation, at most 8 MiB.
+
+    Raises:
+        FormatError: malformed, or without a quote.
+        UnsupportedError: a field that is not known.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{_WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    single: dict[int, bytes] = {}
+    many: dict[int, list[bytes]] = {_QUOTES: [], _INTERMEDIATES: []}
+    for field in _protobuf.fields(data, _WHAT):
+        if field.number in many:
+            many[field.number].append(field.octets(_WHAT))
+        elif field.number not in _ONCE:
+            raise UnsupportedError(f"{_WHAT}: does not know field {field.number}", code="bad_type")
+        elif field.number in single:
+            raise FormatError(f"{_WHAT}: field {field.number} stands twice", code="duplicate_key")
+        else:
+            single[field.number] = field.octets(_WHAT)
+    quotes, intermediates = many[_QUOTES], many[_INTERMEDIATES]
+    if not 1 <= len(quotes) <= MAX_QUOTES or len(intermediates) > MAX_CERTIFICATES:
+        raise FormatError(
+            f"{_WHAT}: want 1..{MAX_QUOTES} quotes and at most {MAX_CERTIFICATES} certificates, "
+            f"got {len(quotes)} and {len(intermediates)}",
+            code="too_large",
+        )
+    return Attestation(
+        ak_public=single.get(_AK_PUBLIC, b""),
+        quotes=tuple(_quote(quote) for quote in quotes),
+        event_log=single.get(_EVENT_LOG, b""),
+        ak_certificate=single.get(_AK_CERTIFICATE, b""),
+        intermediates=tuple(intermediates),
+        tee="SEV-SNP" if _SEV_SNP in single else "TDX" if _TDX in single else "",
+    )
+
+
+def _quote(data: bytes) -> Quote:
+    what = f"{_WHAT}.quote"
+    parts = {field.number: field.octets(what) for field in _protobuf.fields(data, what)}
+    if sorted(parts) != [1, 2, 3] or len(_protobuf.fields(data, what)) != 3:
+        raise FormatError(f"{what}: want a message, a signature and PCRs", code="bad_type")
+    bank, values = 0, {}
+    for field in _protobuf.fields(parts[3], f"{what}.pcrs"):
+        if field.number == 1 and not bank:
+            bank = field.integer(0xFFFF, f"{what}.pcrs")
+        elif field.number == 2:
+            index, value = _entry(field.octets(what), f"{what}.pcrs")
+            if index in values:
+                raise FormatError(f"{what}.pcrs: PCR {index} stands twice", code="duplicate_key")
+            values[index] = value
+        else:
+            raise FormatError(f"{what}.pcrs: field {field.number} has no place", code="bad_type")
+    return Quote(parts[1], parts[2], bank, values)
+
+
+def _entry(data: bytes, what: str) -> tuple[int, bytes]:
+    """A map's entry: its key is left out where it is 0."""
+    index, value = 0, b""
+    seen = set()
+    for field in _protobuf.fields(data, what):
+        if field.number in seen or field.number not in (1, 2):
+            raise FormatError(f"{what}: want an index and a value", code="bad_type")
+        seen.add(field.number)
+        if field.number == 1:
+            index = field.integer(PCR_COUNT - 1, what)
+        else:
+            value = field.octets(what)
+    return index, value

@@ -1,0 +1,79 @@
+"""NVIDIA's attestation SDK: reports and their chains as JSON. Nothing here is verified.
+
+Spec: NVIDIA attestation SDK 2026-05, "serialized evidence": a list of objects whose members
+``evidence`` and ``certificate`` are base64 of the report and of PEM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats import b64, jcs
+from kluis.formats._members import Members
+
+MAX_SIZE: Final = 4 << 20
+MAX_DEVICES: Final = 64
+_WHAT: Final = "NVIDIA SDK evidence"
+_KNOWN: Final = {"version", "arch", "nonce", "vbios_version", "driver_version", "evidence", "certificate"}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device's report.
+
+    Attributes:
+        report: the report.
+        chain: PEM, leaf first.
+        nonce: 32 bytes that the report is said to answer.
+    """
+
+    report: bytes
+    chain: bytes
+    nonce: bytes
+
+
+def matches(data: bytes) -> bool:
+    """Whether bytes look like such a list."""
+    return data[:1] == b"[" and b'"arch"' in data[:4096] and b'"evidence"' in data
+
+
+def parse(data: bytes) -> tuple[Device, ...]:
+    """Read the devices, at most 64.
+
+    Raises:
+        FormatError: malformed, or a member that is not known.
+    """
+    value = jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=4)
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_DEVICES:
+        raise FormatError(f"{_WHAT}: want a list of 1..{MAX_DEVICES} devices", code="bad_type")
+    return tuple(_device(Members(item, f"{_WHAT}[{index}]")) for index, item in enumerate(value))
+
+
+def parse_one(data: bytes) -> Device:
+    """Read the one device.
+
+    Raises:
+        FormatError: malformed.
+        UnsupportedError: there are several.
+    """
+    devices = parse(data)
+    if len(devices) != 1:
+        raise UnsupportedError(
+            f"{_WHAT}: want 1 device, got {len(devices)}",
+            hint="each device is evidence of its own: verify one entry of the list at a time",
+            code="bad_length",
+        )
+    return devices[0]
+
+
+def _device(value: Members) -> Device:
+    unknown = sorted(set(value.entries(most=16)) - _KNOWN)
+    if unknown:
+        raise FormatError(f"{value.what}: does not know member {unknown[0]!a}", code="bad_type")
+    return Device(
+        report=b64.decode(value.text("evidence"), f"{value.what}.evidence"),
+        chain=b64.decode(value.text("certificate"), f"{value.what}.certificate"),
+        nonce=value.hex("nonce", 32),
+    )

@@ -1,0 +1,155 @@
+"""Open Enclave: the header before a report, the header before evidence, and the claims after a quote.
+
+Nothing here is verified. Spec: Open Enclave SDK 0.19, ``openenclave/attestation/sgx/evidence.h``
+(format identifiers, structure of evidence), ``internal/report.h``. Integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._reader import Reader
+
+# Extensions of certificates, old identifiers and new.
+REPORT_OIDS: Final = ("1.2.840.113556.10.1.1", "1.3.6.1.4.1.311.105.1")
+EVIDENCE_OIDS: Final = ("1.2.840.113556.10.1.2", "1.3.6.1.4.1.311.105.2")
+
+SGX_ECDSA: Final = bytes.fromhex("a3a21e871b4d4014b70aa125d2fbcd8c")
+LEGACY_REPORT: Final = bytes.fromhex("c8303454d9234c2ca691df7def460a76")
+RAW_QUOTE: Final = bytes.fromhex("1923d91e12d24c72b22025cd8dace871")
+_OTHERS: Final = {
+    bytes.fromhex("09268c336e0b45e58a2715644d0ef89a"): "a local report, for its own platform alone",
+    bytes.fromhex("f228aa3fde4d49d3884cb2aa87a50da6"): "an EPID quote, whose service has ended",
+    bytes.fromhex("5c35d290a2c24c559e135ad732746c88"): "an EPID quote, whose service has ended",
+}
+_FORMATS: Final = {SGX_ECDSA, LEGACY_REPORT, RAW_QUOTE, *_OTHERS}
+
+MAX_SIZE: Final = 1 << 20
+_REPORT_VERSION: Final = 1
+_EVIDENCE_VERSION: Final = 3
+_LOCAL: Final = 1
+_REMOTE: Final = 2
+_BODY_AND_LENGTH: Final = 436
+_REPORT: Final = "Open Enclave report"
+_EVIDENCE: Final = "Open Enclave evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A quote, and the custom claims whose SHA-256 it has in its report data.
+
+    Attributes:
+        format: 16 bytes, the format's identifier.
+        quote: the quote.
+        claims: custom claims; None where the format has none beside the quote.
+    """
+
+    format: bytes
+    quote: bytes
+    claims: bytes | None
+
+    def encode(self) -> bytes:
+        """Write it behind its header."""
+        data = self.quote + (self.claims or b"")
+        if self.format == LEGACY_REPORT:
+            data = encode_report(self.quote)
+        header = _EVIDENCE_VERSION.to_bytes(4, "little") + self.format + len(data).to_bytes(8, "little")
+        return header + data
+
+
+def matches_report(data: bytes) -> bool:
+    """Whether bytes begin as a report's header does, local or remote, and have its length."""
+    head, kind = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
+    fits = int.from_bytes(data[8:16], "little") == len(data) - 16
+    return head == _REPORT_VERSION and kind in (_LOCAL, _REMOTE) and fits
+
+
+def matches_evidence(data: bytes) -> bool:
+    """Whether bytes begin as evidence does, of a format that is known, handled or not."""
+    return int.from_bytes(data[:4], "little") == _EVIDENCE_VERSION and data[4:20] in _FORMATS
+
+
+def parse_report(data: bytes) -> bytes:
+    """Read a report's header; gives the quote behind it.
+
+    Raises:
+        FormatError: malformed.
+        UnsupportedError: a local report, or another version.
+    """
+    reader = _reader(data, _REPORT)
+    version, kind = reader.u32("version"), reader.u32("type")
+    if version != _REPORT_VERSION:
+        raise UnsupportedError(
+            f"{_REPORT}.version at 0x0: want {_REPORT_VERSION}, got {version}", code="bad_version"
+        )
+    if kind != _REMOTE:
+        raise UnsupportedError(
+            f"{_REPORT}.type at 0x4: want {_REMOTE}, a remote report, got {kind}",
+            hint="a local report can be checked on its own platform alone" if kind == _LOCAL else None,
+            code="signer_kind_mismatch",
+        )
+    quote = reader.take(reader.u64("size"), "quote")
+    reader.end()
+    return quote
+
+
+def encode_report(quote: bytes) -> bytes:
+    """Write a remote report's header before a quote."""
+    head = _REPORT_VERSION.to_bytes(4, "little") + _REMOTE.to_bytes(4, "little")
+    return head + len(quote).to_bytes(8, "little") + quote
+
+
+def parse_evidence(data: bytes) -> Evidence:
+    """Read evidence with its header.
+
+    Raises:
+        FormatError: malformed.
+        UnsupportedError: another version, or a format that cannot be verified from afar.
+    """
+    reader = _reader(data, _EVIDENCE)
+    version, kind = reader.u32("version"), reader.take(16, "format")
+    if version != _EVIDENCE_VERSION:
+        raise UnsupportedError(
+            f"{_EVIDENCE}.version at 0x0: want {_EVIDENCE_VERSION}, got {version}", code="bad_version"
+        )
+    body = reader.take(reader.u64("size"), "data")
+    reader.end()
+    if kind == LEGACY_REPORT:
+        return Evidence(kind, parse_report(body), None)
+    if kind == RAW_QUOTE:
+        return Evidence(kind, body, None)
+    if kind != SGX_ECDSA:
+        raise UnsupportedError(
+            f"{_EVIDENCE}.format at 0x4: {_OTHERS.get(kind, 'is of no known format')}",
+            code="signer_kind_mismatch",
+        )
+    quote, claims = split_claims(body)
+    return Evidence(kind, quote, claims)
+
+
+def split_claims(data: bytes) -> tuple[bytes, bytes]:
+    """Cut custom claims off a quote of version 3, by the length that the quote states.
+
+    Raises:
+        FormatError: the quote is cut short.
+    """
+    reader = Reader(data, f"{_EVIDENCE}.data")
+    reader.take(_BODY_AND_LENGTH - 4, "quote body")
+    reader.take(reader.u32("signature length"), "signature")
+    return data[: reader.position], data[reader.position :]
+
+
+def pem_of(spki: bytes) -> bytes:
+    """A public key as Open Enclave hashes it: PEM, lines of 64 letters, and a NUL after it."""
+    text = base64.b64encode(spki)
+    lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return b"-----BEGIN PUBLIC KEY-----\n" + lines + b"\n-----END PUBLIC KEY-----\n\0"
+
+
+def _reader(data: bytes, what: str) -> Reader:
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    return Reader(data, what)
