@@ -85,6 +85,20 @@ class VendorClaims:
     """What only one maker's evidence says; each maker's room has its own class."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wrapper:
+    """What evidence came in, once the evidence within was verified and found to bind it.
+
+    Attributes:
+        name: for people: ``RA-TLS certificate``.
+        binds: what the evidence was found to bind, by what it is: the DER of a ``public key``, the
+            bytes of ``custom claims`` or of an ``event log``; empty where the wrapper binds nothing.
+    """
+
+    name: str
+    binds: Mapping[str, bytes]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """What a piece of evidence says.
@@ -112,6 +126,7 @@ class Claims:
         valid_until: when the first of certificates and collateral runs out.
         verified_at: the time that the verifier was given.
         vendor: what only this maker's evidence says.
+        wrapper: what the evidence came in; None where it came as it is.
     """
 
     kind: str
@@ -134,3 +149,4 @@ class Claims:
     valid_until: datetime
     verified_at: datetime
     vendor: VendorClaims
+    wrapper: Wrapper | None = None

@@ -19,7 +19,8 @@ from kluis.evidence.model import Claims
 from kluis.evidence.nitro import document as nitro
 from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.tpm import tpm
-from kluis.evidence.verified import Verified
+from kluis.evidence.unwrap import unwrap
+from kluis.evidence.verified import Verified, mint
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
@@ -101,13 +102,17 @@ class Verifier:
         """Verify evidence of any kind, as :func:`verify` does."""
         if now.tzinfo is None:
             raise UsageError("now: want an aware time, got a naive one")
+        unwrapped = unwrap(data)
+        if unwrapped is not None:
+            data = unwrapped.inner
         kind = kind_of(data)
         if collateral is not None and not isinstance(collateral, kind.endorsements):
             raise UsageError(
                 f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "
                 f"{kind.name}, got {type(collateral).__name__}"
             )
-        return kind.verify(data, context=self._context, collateral=collateral, now=now)
+        verified = kind.verify(data, context=self._context, collateral=collateral, now=now)
+        return verified if unwrapped is None else mint(unwrapped.check(verified.value))
 
 
 def verify(
@@ -116,7 +121,7 @@ def verify(
     """Verify evidence of any kind: is it authentic, and what does it say?
 
     Args:
-        data: the evidence.
+        data: the evidence, as it is or in a wrapper that is known (:mod:`kluis.evidence.unwrap`).
         anchors: the roots that the relying party believes; ``TrustAnchors.shipped()`` are makers'.
         collateral: what endorses it, as the maker publishes it; None where there is nothing.
         now: the time to verify at, aware.

@@ -79,14 +79,18 @@ def fields(data: bytes, what: str) -> list[Field]:
 
 
 def _varint(data: bytes, position: int, what: str) -> tuple[int, int]:
-    value = 0
-    for index in range(10):
-        if position + index == len(data):
-            raise FormatError(f"{what} at {position:#x}: a number is cut short", code="truncated")
-        byte = data[position + index]
-        value |= (byte & 0x7F) << 7 * index
+    value, shift = 0, 0
+    for byte in data[position : position + 10]:
+        value |= (byte & 0x7F) << shift
+        shift += 7
         if byte < 0x80:
-            if (index and byte == 0) or value >= 1 << 64:
-                break
-            return value, position + index + 1
-    raise FormatError(f"{what} at {position:#x}: a number is not minimal, or too large", code="bad_encoding")
+            break
+    else:
+        if position + 10 > len(data):
+            raise FormatError(f"{what} at {position:#x}: a number is cut short", code="truncated")
+        byte = 0
+    if value >= 1 << 64 or (byte == 0 and shift > 7):
+        raise FormatError(
+            f"{what} at {position:#x}: a number is not minimal, or too large", code="bad_encoding"
+        )
+    return value, position + shift // 7

@@ -204,7 +204,11 @@ def _members(data: bytes, what: str, known: set[str]) -> Members:
 
 def _octets(item: Json, what: str) -> bytes:
     """Bytes: base64, or a list of numbers."""
-    return b64.decode(item, what) if isinstance(item, str) else _flat(item, what)
+    if isinstance(item, str):
+        return b64.decode(item, what)
+    if not isinstance(item, list):
+        raise FormatError(f"{what}: want base64, or bytes as numbers", code="bad_type")
+    return _flat(item, what)
 
 
 def _sized(item: Json, size: int, what: str) -> bytes:

@@ -5,6 +5,7 @@ Nothing here is verified. Spec: go-tpm-tools 0.4, ``proto/attest.proto``, ``prot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ MAX_QUOTES: Final = 8
 MAX_CERTIFICATES: Final = 8
 PCR_COUNT: Final = 24
 _WHAT: Final = "go-tpm-tools attestation"
+_START: Final = re.compile(rb"\x0a(?:[\x01-\x7f]|[\x80-\xff][\x01-\x7f])\x00[\x01\x23]", re.DOTALL)
 _AK_PUBLIC, _QUOTES, _EVENT_LOG, _INSTANCE, _CANONICAL_LOG, _AK_CERTIFICATE, _INTERMEDIATES = range(1, 8)
 _SEV_SNP, _TDX = 8, 9
 _ONCE: Final = {_AK_PUBLIC, _EVENT_LOG, _INSTANCE, _CANONICAL_LOG, _AK_CERTIFICATE, _SEV_SNP, _TDX}
@@ -61,10 +63,8 @@ class Attestation:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as an attestation does: with the public area of a key that signs."""
-    size = int.from_bytes(data[2:3], "big") & 0x7F | int.from_bytes(data[2:3], "big") >> 7 * 7
-    area = 3 if data[1:2] and data[1] >= 0x80 else 2
-    return data[:1] == b"\x0a" and size >= 0 and data[area : area + 2] in (b"\x00\x01", b"\x00\x23")
+    """Whether bytes begin as an attestation does: with the public area of an RSA or elliptic key."""
+    return _START.match(data) is not None
 
 
 def parse(data: bytes) -> Attestation:

@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.errors import AuthenticityError, UnsupportedError
+from kluis.formats import cbor
 
 # Gramine's identifier is Intel's whole element taken for contents: a mistake that has become the format.
 GRAMINE_OIDS: Final = ("0.6.9.42.840.113741.1337.6", "1.2.840.113741.1337.6")
 DICE_OID: Final = "2.23.133.5.4.9"
 OIDS: Final = (*GRAMINE_OIDS, DICE_OID)
 
-_TAGGED: Final = bytes.fromhex("d9ea6082")  # tag 60000 of an array of two
-_CLAIMS: Final = bytes.fromhex("a1") + b"\x6bpubkey-hash"
-_HASHES: Final = {1: ("sha256", 32), 7: ("sha384", 48), 8: ("sha512", 64)}
+TAG: Final = 60000
+MAX_SIZE: Final = 64 << 10
+_HASHES: Final = {1: "sha256", 7: "sha384", 8: "sha512"}
 _WHAT: Final = "RA-TLS evidence"
 
 
@@ -51,7 +51,9 @@ def read(extensions: Mapping[str, bytes], spki: bytes) -> RaTls | None:
         None where there is no such extension.
 
     Raises:
-        FormatError: malformed, or the claims name another key than the certificate's.
+        FormatError: malformed.
+        UnsupportedError: tagged evidence of another shape.
+        AuthenticityError: the claims name another key than the certificate's.
     """
     if DICE_OID in extensions:
         return _tagged(extensions[DICE_OID], spki)
@@ -62,53 +64,26 @@ def read(extensions: Mapping[str, bytes], spki: bytes) -> RaTls | None:
 
 
 def _tagged(data: bytes, spki: bytes) -> RaTls:
-    reader = Reader(data, _WHAT, byte_order="big")
-    if reader.take(len(_TAGGED), "tag") != _TAGGED:
-        raise UnsupportedError(
-            f"{_WHAT}.tag at 0x0: want {_TAGGED.hex()}, tag 60000 of a quote and claims, "
-            f"got {data[: len(_TAGGED)].hex()}",
-            code="bad_type",
+    match cbor.loads(data, _WHAT, tags=(TAG,), max_size=MAX_SIZE):
+        case cbor.Tagged(tag=60000, value=[bytes(quote), bytes(claims)]):
+            pass
+        case _:
+            raise UnsupportedError(f"{_WHAT}: want tag {TAG} of a quote and claims", code="bad_type")
+    match cbor.loads(claims, f"{_WHAT}.claims"):
+        case {"pubkey-hash": bytes(entry), **more} if not more:
+            pass
+        case _:
+            raise UnsupportedError(f"{_WHAT}.claims: want one member, pubkey-hash", code="bad_type")
+    match cbor.loads(entry, f"{_WHAT}.claims.pubkey-hash"):
+        case [int(number), bytes(digest)] if number in _HASHES:
+            pass
+        case _:
+            raise UnsupportedError(
+                f"{_WHAT}.claims.pubkey-hash: want a pair of an algorithm of {sorted(_HASHES)} and a digest",
+                code="bad_type",
+            )
+    if digest != hashlib.new(_HASHES[number], spki).digest():
+        raise AuthenticityError(
+            f"{_WHAT}.claims.pubkey-hash: is not of the certificate's key", code="key_binding"
         )
-    quote, claims = _bytes(reader, "quote"), _bytes(reader, "claims")
-    reader.end()
-    _check_claims(claims, spki)
     return RaTls(quote, claims)
-
-
-def _check_claims(claims: bytes, spki: bytes) -> None:
-    """Claims are one map of one member: a hash of the certificate's key."""
-    reader = Reader(claims, f"{_WHAT}.claims", byte_order="big")
-    if reader.take(len(_CLAIMS), "map") != _CLAIMS:
-        raise UnsupportedError(f"{_WHAT}.claims at 0x0: want one member, pubkey-hash", code="bad_type")
-    entry = Reader(_bytes(reader, "pubkey-hash"), f"{_WHAT}.claims.pubkey-hash", byte_order="big")
-    reader.end()
-    head, number = entry.u8("array"), entry.u8("algorithm")
-    if head != 0x82 or number not in _HASHES:
-        raise UnsupportedError(
-            f"{_WHAT}.claims.pubkey-hash: want a pair of an algorithm of {sorted(_HASHES)} and a digest",
-            code="bad_type",
-        )
-    digest = _bytes(entry, "digest")
-    entry.end()
-    name, size = _HASHES[number]
-    if len(digest) != size or digest != hashlib.new(name, spki).digest():
-        raise FormatError(f"{_WHAT}.claims.pubkey-hash: is not of the certificate's key", code="key_binding")
-
-
-def _bytes(reader: Reader, field: str) -> bytes:
-    """A CBOR byte string whose head is minimal."""
-    at, head = reader.position, reader.u8(field)
-    least = 0
-    if 0x40 <= head < 0x58:
-        size = head - 0x40
-    elif head == 0x58:
-        size, least = reader.u8(field), 24
-    elif head == 0x59:
-        size, least = reader.u16(field), 1 << 8
-    elif head == 0x5A:
-        size, least = reader.u32(field), 1 << 16
-    else:
-        raise FormatError(f"{reader.what}.{field} at {at:#x}: want a byte string", code="bad_type")
-    if size < least:
-        raise FormatError(f"{reader.what}.{field} at {at:#x}: length is not minimal", code="bad_encoding")
-    return reader.take(size, field)

@@ -1,0 +1,246 @@
+"""Wrappers around evidence: what is within, and what must be true of it once it is verified.
+
+A wrapper is never believed: it names the evidence within and what that should bind. The evidence is
+verified as it would be alone, and then compared with what the wrapper says. Names, times and
+signatures of certificates that carry evidence are not looked at; the key in them is bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.errors import AuthenticityError, UnsupportedError
+from kluis.evidence.model import Claims, Wrapper
+from kluis.formats import cmw, x509
+from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.tpm import pcrs
+from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.wrappers import coco, dstack, gotpm, nvtrust, oe, ratls, tsm
+from kluis.formats.x509 import Certificate
+from kluis.hashes import sha256
+
+PUBLIC_KEY: Final = "public key"
+CUSTOM_CLAIMS: Final = "custom claims"
+EVENT_LOG: Final = "event log"
+NONCE: Final = "nonce"
+REPORT_DATA: Final = "report data"
+MAX_CERTIFICATES: Final = 6
+_WHAT: Final = "certificate"
+_BANKS: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What the evidence within must say, for the wrapper to be true.
+
+    Attributes:
+        what: is bound.
+        value: its bytes.
+        report_data: 64 bytes each, one of which the evidence has; empty where it is not asked.
+        registers: values that the evidence has, by name.
+        nonce: that the evidence has; None where it is not asked.
+    """
+
+    what: str
+    value: bytes
+    report_data: tuple[bytes, ...] = ()
+    registers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    nonce: bytes | None = None
+
+    def check(self, claims: Claims, name: str) -> None:
+        """Compare verified claims with it, in full length.
+
+        Raises:
+            AuthenticityError: they do not bind it.
+        """
+        if self.report_data and not any(
+            hmac.compare_digest(want, claims.report_data) for want in self.report_data
+        ):
+            raise AuthenticityError(
+                f"{name}: the evidence within binds another {self.what}: want report data "
+                f"{self.report_data[0].hex()}, got {claims.report_data.hex() or 'none'}",
+                code="key_binding" if self.what == PUBLIC_KEY else "report_data",
+            )
+        for register, want in self.registers.items():
+            got = claims.registers.get(register)
+            if got is None or not hmac.compare_digest(want, got.value):
+                raise AuthenticityError(
+                    f"{name}: the {self.what} gives {register} {want.hex()}, got {got or 'none'}",
+                    code="event_log",
+                )
+        if self.nonce is not None and not hmac.compare_digest(self.nonce, claims.nonce or b""):
+            raise AuthenticityError(
+                f"{name}: want nonce {self.nonce.hex()}, got {(claims.nonce or b'').hex() or 'none'}",
+                code="nonce",
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """Evidence out of its wrapper.
+
+    Attributes:
+        name: of the wrapper, for people.
+        inner: the evidence.
+        bounds: what it must bind; none where the wrapper says nothing.
+    """
+
+    name: str
+    inner: bytes
+    bounds: tuple[Bound, ...] = ()
+
+    def check(self, claims: Claims) -> Claims:
+        """Compare the verified claims of ``inner`` with the wrapper; gives them with what was bound.
+
+        Raises:
+            AuthenticityError: they do not bind what the wrapper says.
+        """
+        for bound in self.bounds:
+            bound.check(claims, self.name)
+        binds = {bound.what: bound.value for bound in self.bounds}
+        return dataclasses.replace(claims, wrapper=Wrapper(self.name, binds))
+
+
+def unwrap(data: bytes) -> Unwrapped | None:
+    """Take one wrapper off; None where there is none.
+
+    Raises:
+        FormatError: a wrapper that is malformed.
+        UnsupportedError: one of a kind or version that is not handled.
+        AuthenticityError: a certificate whose claims name another key.
+    """
+    first = data[:1]
+    if first in (b"{", b"["):
+        return _document(data)
+    if first in (b"0", b"-"):
+        return _certificate(data)
+    if first == b"\x0a":
+        return _go_tpm(data) if gotpm.matches(data) else None
+    if oe.matches_report(data):
+        return Unwrapped("Open Enclave report", oe.parse_report(data))
+    return _oe_evidence(data) if oe.matches_evidence(data) else None
+
+
+def _document(data: bytes) -> Unwrapped | None:
+    if cmw.matches(data):
+        return Unwrapped("configfs-tsm report", tsm.parse(data)[1]) if tsm.matches(data) else None
+    if dstack.matches_response(data):
+        return _dstack_response(data)
+    if coco.matches_snp(data):
+        return Unwrapped("CoCo SEV-SNP evidence", coco.parse_snp(data))
+    if coco.matches_quote(data):
+        return Unwrapped("CoCo quote", coco.parse_quote(data).quote)
+    if nvtrust.matches(data):
+        device = nvtrust.parse_one(data)
+        parts = {"report": Part(OCTETS, device.report), "cert_chain": Part(OCTETS, device.chain)}
+        bound = Bound(what=NONCE, value=device.nonce, nonce=device.nonce)
+        return Unwrapped("NVIDIA SDK evidence", Collection(parts).encode(), (bound,))
+    if cmw.matches_record(data):
+        return Unwrapped("CMW record", Part.parse(data).value)
+    return None
+
+
+def _dstack_response(data: bytes) -> Unwrapped:
+    response = dstack.parse_response(data)
+    bounds = [_event_log(response.event_log)]
+    if response.report_data is not None:
+        told = response.report_data
+        bounds.append(Bound(what=REPORT_DATA, value=told, report_data=(told,)))
+    return Unwrapped("dstack quote", response.quote, tuple(bounds))
+
+
+def _event_log(log: bytes) -> Bound:
+    registers = dstack.replay(dstack.parse_log(log))
+    return Bound(what=EVENT_LOG, value=log, registers={f"rtmr{i}": v for i, v in registers.items()})
+
+
+def _oe_evidence(data: bytes) -> Unwrapped:
+    evidence = oe.parse_evidence(data)
+    return Unwrapped("Open Enclave evidence", evidence.quote, _claims_of(evidence.claims))
+
+
+def _claims_of(claims: bytes | None) -> tuple[Bound, ...]:
+    if claims is None:
+        return ()
+    return (Bound(what=CUSTOM_CLAIMS, value=claims, report_data=(sha256(claims) + bytes(32),)),)
+
+
+def _certificate(data: bytes) -> Unwrapped | None:
+    if data[:1] == b"-":
+        certificate = x509.parse(x509.split_pem(data, _WHAT, MAX_CERTIFICATES)[0], _WHAT)
+    else:
+        certificate = x509.parse(data, _WHAT)
+    extensions, key = certificate.extensions, certificate.spki
+    if dstack.ATTESTATION_OID in extensions:
+        raise UnsupportedError(
+            "dstack certificate: its attestation is of the later form, which is not handled",
+            code="bad_version",
+        )
+    if dstack.QUOTE_OID in extensions:
+        return _dstack_certificate(certificate)
+    for name in (*oe.EVIDENCE_OIDS, *oe.REPORT_OIDS):
+        if name in extensions:
+            return _oe_certificate(extensions[name], name in oe.EVIDENCE_OIDS, key)
+    found = ratls.read(extensions, key)
+    if found is None:
+        return None
+    bound = Bound(what=PUBLIC_KEY, value=key, report_data=(sha256(found.bound) + bytes(32),))
+    return Unwrapped("RA-TLS certificate", found.evidence, (bound,))
+
+
+def _dstack_certificate(certificate: Certificate) -> Unwrapped:
+    extensions, key = certificate.extensions, certificate.spki
+    bounds = [Bound(what=PUBLIC_KEY, value=key, report_data=(dstack.key_report_data(key),))]
+    if dstack.EVENT_LOG_OID in extensions:
+        bounds.append(_event_log(dstack.octets(extensions[dstack.EVENT_LOG_OID], "dstack event log")))
+    quote = dstack.octets(extensions[dstack.QUOTE_OID], "dstack quote")
+    return Unwrapped("dstack certificate", quote, tuple(bounds))
+
+
+def _oe_certificate(extension: bytes, evidence: bool, key: bytes) -> Unwrapped:
+    """Open Enclave binds a key as PEM text: its hash in a report, or the text as custom claims."""
+    text = oe.pem_of(key)
+    texts = (text, text.removesuffix(b"\0"))
+    name = "Open Enclave certificate"
+    if evidence:
+        parsed = oe.parse_evidence(extension)
+        if parsed.claims is not None and parsed.claims not in texts:
+            raise AuthenticityError(
+                f"{name}: its claims are not of the certificate's key", code="key_binding"
+            )
+        quote = parsed.quote
+    else:
+        quote = oe.parse_report(extension)
+    wanted = tuple(sha256(each) + bytes(32) for each in texts)
+    return Unwrapped(name, quote, (Bound(what=PUBLIC_KEY, value=key, report_data=wanted),))
+
+
+def _go_tpm(data: bytes) -> Unwrapped:
+    """The quote of the strongest bank; a report of a TEE that came along is not looked at."""
+    attestation = gotpm.parse(data)
+    by_bank = {quote.bank: quote for quote in attestation.quotes}
+    bank = next((bank for bank in _BANKS if bank in by_bank), None)
+    if bank is None:
+        raise UnsupportedError(
+            f"go-tpm-tools attestation: want a quote of {', '.join(b.label for b in _BANKS)}, "
+            f"got banks {sorted(by_bank)}",
+            code="bad_type",
+        )
+    quote = by_bank[bank]
+    parts = {
+        "tpm_quote": Part(OCTETS, quote.message),
+        "tpm_signature": Part(OCTETS, quote.signature),
+        "pcrs": Part("application/json", pcrs.dumps({bank: quote.pcrs})),
+    }
+    if attestation.ak_public:
+        parts["tpm_public"] = Part(OCTETS, attestation.ak_public)
+    if attestation.event_log:
+        parts["event_log"] = Part(OCTETS, attestation.event_log)
+    name = "go-tpm-tools attestation"
+    return Unwrapped(
+        f"{name}, whose {attestation.tee} report is not looked at" if attestation.tee else name,
+        Collection(parts).encode(),
+    )

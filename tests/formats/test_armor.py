@@ -1,0 +1,116 @@
+"""Armor: the same bytes are read in one way, whatever they arrive in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kluis.errors import FormatError
+from kluis.formats import armor
+from kluis.formats.armor import Armor, open_armor
+from tests.strategies import PROPERTY
+
+DATA = bytes(range(256)) * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (DATA, ()),
+        (DATA.hex().encode(), (Armor.HEX,)),
+        (b"0x" + DATA.hex().upper().encode() + b"\n", (Armor.HEX,)),
+        (b"\n".join(DATA.hex().encode()[at : at + 60] for at in range(0, 1536, 60)), (Armor.HEX,)),
+        (base64.b64encode(DATA), (Armor.BASE64,)),
+        (base64.encodebytes(DATA).replace(b"\n", b"\r\n"), (Armor.BASE64,)),
+        (base64.urlsafe_b64encode(DATA).rstrip(b"="), (Armor.BASE64URL,)),
+        (json.dumps(base64.b64encode(DATA).decode()).encode(), (Armor.JSON, Armor.BASE64)),
+        (b'"' + base64.b64encode(DATA).replace(b"/", b"\\/") + b'"', (Armor.JSON, Armor.BASE64)),
+        (b'"' + DATA.hex().encode() + b'\\n"', (Armor.JSON, Armor.HEX)),
+        (
+            b"-----BEGIN SGX QUOTE-----\n" + base64.encodebytes(DATA) + b"-----END SGX QUOTE-----\n",
+            (Armor.PEM,),
+        ),
+    ],
+)
+def test_kinds(text: bytes, kinds: tuple[Armor, ...]) -> None:
+    """Each way to arrive gives the same bytes, and says which way it was."""
+    assert open_armor(text) == (DATA, kinds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b'{"a":"00"}',
+        b"[1,2]",
+        b"a sentence.",
+        b"eyJhbGciOiJFUzM4NCJ9.e30.AAAA",
+        b"a+b-c",
+        b"-----BEGIN A-----\nAA==\n-----END A-----\n-----BEGIN A-----\nAA==\n-----END A-----",
+        b"===",
+    ],
+)
+def test_text_stays(text: bytes) -> None:
+    """Documents, texts of no kind, and chains of PEM come as they are, without the space around them."""
+    assert open_armor(b" " + text + b"\n") == (text, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"abc",
+        b"abcde",
+        b"=a=",
+        b"AAAAA",
+        b"AB==",
+        b"AA=",
+        b"_B",
+        b'"AA\\u0041"',
+        b'"AA"AA"',
+        b"-----BEGIN A-----\nAA==\n-----END B-----",
+        b"-----BEGIN A-----\nAB==\n-----END A-----",
+        b"-----BEGIN A-----",
+    ],
+)
+def test_broken(text: bytes) -> None:
+    """Odd hex, base64 with unused bits or a letter too few, PEM that does not end: refused, never guessed."""
+    with pytest.raises(FormatError) as caught:
+        open_armor(text)
+    assert caught.value.code == "bad_encoding"
+
+
+def test_hex_before_base64() -> None:
+    """Text that is both is hex."""
+    assert open_armor(b"deadbeef") == (bytes.fromhex("deadbeef"), (Armor.HEX,))
+
+
+def test_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more is read than the bound."""
+    monkeypatch.setattr(armor, "MAX_SIZE", 4)
+    with pytest.raises(FormatError) as caught:
+        open_armor(bytes(5))
+    assert caught.value.code == "too_large"
+
+
+@PROPERTY
+@given(st.binary(max_size=48))
+def test_there_and_back(data: bytes) -> None:
+    """Binary data survive each armor."""
+    marked = b"\0" + data
+    for text in (marked, marked.hex().encode(), binascii.b2a_base64(b"\xfb\xff" + marked)):
+        assert open_armor(text).data.endswith(marked)
+
+
+@PROPERTY
+@given(st.text(st.sampled_from('ABab01+/-_=" \n\\{'), max_size=24))
+def test_only_our_errors(text: str) -> None:
+    """Only our errors escape."""
+    try:
+        open_armor(text.encode())
+    except FormatError:
+        return

@@ -1,0 +1,44 @@
+"""NVIDIA's SDK writes reports of several devices as one list."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats.wrappers import nvtrust
+
+
+def entry(
+    report: bytes = b"report", chain: bytes = b"chain", nonce: bytes = bytes(32), **more: Any
+) -> dict[str, Any]:
+    """One device, as the SDK writes it."""
+    made = {
+        "arch": "HOPPER",
+        "nonce": nonce.hex(),
+        "evidence": base64.b64encode(report).decode(),
+        "certificate": base64.b64encode(chain).decode(),
+    }
+    return {**made, **more}
+
+
+def test_devices() -> None:
+    """Each device is evidence of its own; one alone can be taken out."""
+    data = json.dumps([entry()]).encode()
+    assert nvtrust.matches(data)
+    assert nvtrust.parse_one(data) == nvtrust.Device(b"report", b"chain", bytes(32))
+    two = json.dumps([entry(), entry(b"other")]).encode()
+    assert [device.report for device in nvtrust.parse(two)] == [b"report", b"other"]
+    with pytest.raises(UnsupportedError) as caught:
+        nvtrust.parse_one(two)
+    assert caught.value.hint is not None
+
+
+@pytest.mark.parametrize("value", [{}, [], [entry(more=1)], [entry(nonce=b"")], [entry(evidence="?")]])
+def test_refused(value: Any) -> None:
+    """Another shape."""
+    with pytest.raises(FormatError):
+        nvtrust.parse(json.dumps(value).encode())
