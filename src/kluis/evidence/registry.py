@@ -19,8 +19,8 @@ from kluis.evidence.model import Claims
 from kluis.evidence.nitro import document as nitro
 from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.tpm import tpm
-from kluis.evidence.unwrap import unwrap
-from kluis.evidence.verified import Verified, mint
+from kluis.evidence.verified import Verified
+from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
@@ -112,7 +112,7 @@ class Verifier:
                 f"{kind.name}, got {type(collateral).__name__}"
             )
         verified = kind.verify(data, context=self._context, collateral=collateral, now=now)
-        return verified if unwrapped is None else mint(unwrapped.check(verified.value))
+        return verified if unwrapped is None else unwrapped.check(verified)
 
 
 def verify(
@@ -121,7 +121,7 @@ def verify(
     """Verify evidence of any kind: is it authentic, and what does it say?
 
     Args:
-        data: the evidence, as it is or in a wrapper that is known (:mod:`kluis.evidence.unwrap`).
+        data: the evidence, as it is or in a wrapper that is known (:mod:`kluis.evidence.wrappers.unwrap`).
         anchors: the roots that the relying party believes; ``TrustAnchors.shipped()`` are makers'.
         collateral: what endorses it, as the maker publishes it; None where there is nothing.
         now: the time to verify at, aware.

@@ -18,7 +18,7 @@ from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
 from kluis.evidence import Claims
-from kluis.evidence.unwrap import unwrap
+from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cbor, der
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.wrappers import dstack, gotpm, oe, ratls, tsm

@@ -14,6 +14,7 @@ from typing import Final
 
 from kluis.errors import AuthenticityError, UnsupportedError
 from kluis.evidence.model import Claims, Wrapper
+from kluis.evidence.verified import Verified, mint
 from kluis.formats import cmw, x509
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
@@ -92,16 +93,16 @@ class Unwrapped:
     inner: bytes
     bounds: tuple[Bound, ...] = ()
 
-    def check(self, claims: Claims) -> Claims:
+    def check(self, verified: Verified[Claims]) -> Verified[Claims]:
         """Compare the verified claims of ``inner`` with the wrapper; gives them with what was bound.
 
         Raises:
             AuthenticityError: they do not bind what the wrapper says.
         """
         for bound in self.bounds:
-            bound.check(claims, self.name)
+            bound.check(verified.value, self.name)
         binds = {bound.what: bound.value for bound in self.bounds}
-        return dataclasses.replace(claims, wrapper=Wrapper(self.name, binds))
+        return mint(dataclasses.replace(verified.value, wrapper=Wrapper(self.name, binds)))
 
 
 def unwrap(data: bytes) -> Unwrapped | None:
