@@ -174,7 +174,8 @@ def test_verify_without_collateral(kluis: Kluis, folder: Path) -> None:
         7,
         "",
         f"kluis: error: {quote}: no collateral given, and none beside it\n"
-        f"kluis: hint: kluis platform collateral -o {quote}.collateral.json, where the enclave ran\n"
+        f"kluis: hint: kluis collateral fetch {quote} -o {quote}.collateral.json; "
+        "of an emulated platform, kluis platform collateral\n"
         + ends("collateral_missing"),
     )
 
@@ -287,9 +288,9 @@ def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
     """A file without end is not read without end."""
     path = tmp_path / "large"
     with path.open("wb") as file:
-        file.truncate((8 << 20) + 1)
+        file.truncate((16 << 20) + 1)
     assert kluis("inspect", path) == Said(
-        3, "", f"kluis: error: {path}: is more than 8388608 bytes\n" + ends("too_large")
+        3, "", f"kluis: error: {path}: is more than 16777216 bytes\n" + ends("too_large")
     )
 
 
@@ -334,10 +335,10 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "policy init: want --image, --image-id or --signer, and not both kinds"),
+        ((), "policy init: want evidence, or --image, --image-id or --signer, of one kind"),
         (
             ("--image-id", "ab" * 32, "--signer", "ab" * 32),
-            "policy init: want --image, --image-id or --signer, and not both kinds",
+            "policy init: want evidence, or --image, --image-id or --signer, of one kind",
         ),
         (("--image-id", "ab"), "policy.identity.image_ids: want 32 bytes, got 1"),
         (

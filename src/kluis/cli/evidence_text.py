@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from kluis.appraisal import AttestationResult
+from kluis.appraisal import AttestationResult, ear
 from kluis.appraisal.wants import short
 from kluis.evidence import Claims
 from kluis.evidence.levels import MEANINGS
@@ -133,6 +133,9 @@ def result(value: AttestationResult) -> dict[str, Any]:
     """An attestation result, for JSON."""
     return {
         "verdict": value.verdict,
+        "status": value.status,
+        "vector": {str(aspect): number for aspect, number in value.vector.items()},
+        "policy": ear.policy_id(value),
         "rules": [
             {"name": rule.name, "ok": rule.ok, "want": rule.want, "got": rule.got, "fix": rule.fix}
             for rule in value.rules
@@ -158,6 +161,8 @@ def result_lines(value: AttestationResult) -> Iterator[str]:
     for warning in value.warnings:
         yield f"note  {warning}"
     yield f"tier  {value.summary}"
+    if value.failed:
+        yield f"      kluis explain {value.failed[0].name} says more of a rule"
     yield from level(value.claims)
 
 

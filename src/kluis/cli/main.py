@@ -48,7 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("evidence", None, "Print what evidence says, unverified."),
     "verify": Entry("evidence", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
-    "policy": Entry("evidence", None, "Write a policy to begin with."),
+    "policy": Entry("policy", None, "Write a policy to begin with."),
     "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
     "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
     "platform": Entry("platform", "enclave", "The local root of trust."),

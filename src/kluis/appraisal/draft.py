@@ -1,0 +1,75 @@
+"""A policy to begin with, drafted from verified evidence: it wants what the evidence has, and says so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from kluis.appraisal.policy import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import ANY, Want
+from kluis.errors import PolicyError
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import Claims, TcbStatus
+from kluis.evidence.verified import Verified
+
+
+def draft(
+    evidence: Verified[Claims],
+    *,
+    this_machine: bool = False,
+    emulated_roots: tuple[str, ...] = (),
+    runtime: RuntimeBinding | None = None,
+) -> Policy:
+    """The strictest policy that this evidence meets, but for what changes with each piece of evidence.
+
+    Every field of the TEE's table wants the value that the evidence has; what it does not have is
+    ``any``. What must differ next time does not come from the evidence: the nonce and the report data
+    are the relying party's to give.
+
+    Args:
+        evidence: verified; someone must have looked at it, for a draft believes it.
+        this_machine: whether to name the single machine, too.
+        emulated_roots: files of roots that the policy trusts beside the makers'.
+        runtime: for evidence of a Kluis enclave, what its documents must say.
+
+    Raises:
+        PolicyError: the evidence is of a debug TEE, or its maker has revoked the platform: no policy
+            should be drafted from that.
+    """
+    claims = evidence.value
+    if claims.debug or claims.level is ProtectionLevel.NONE:
+        raise PolicyError(
+            f"draft: want evidence of a TEE that keeps something out, got level {claims.level}",
+            hint="start it without debug; a root that is not a maker's needs its level: --root-level",
+            code="debug" if claims.debug else "protection",
+        )
+    if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
+        raise PolicyError(
+            f"draft: want a platform that its maker supports, got {claims.tcb.status}", code="tcb_status"
+        )
+    wants: dict[str, Want] = {}
+    for field in TABLES[claims.tee]:
+        drafted = field.drafted or (this_machine and field.rule == "platform")
+        wants[field.key] = field.form.draft(field.claim(claims)) if drafted else ANY
+    tcb = claims.tcb
+    return Policy(
+        protection=frozenset({claims.level}),
+        debug=False,
+        denylists=True,
+        identity=ByTable(tables={claims.tee: wants}),
+        tcb_statuses=frozenset({tcb.status}),
+        advisories=frozenset(tcb.advisories) if tcb.status is not TcbStatus.UP_TO_DATE else frozenset(),
+        min_evaluation=ANY if tcb.evaluation is None else tcb.evaluation,
+        min_tcb_date=ANY if tcb.date is None else tcb.date.date(),
+        max_collateral_age=ANY if claims.collateral_issued is None else timedelta(days=30),
+        max_evidence_age=timedelta(minutes=5),
+        binding=runtime or _binding(claims),
+        emulated_roots=emulated_roots,
+    )
+
+
+def _binding(claims: Claims) -> Binding:
+    """A nonce where the evidence has a place for one; else report data that the relying party gives."""
+    if claims.nonce is not None:
+        return ReportDataBinding(report_data=ANY, nonce=True)
+    return ReportDataBinding(report_data=Session.GIVEN if claims.report_data else ANY)

@@ -1,0 +1,222 @@
+"""Evidence and what stands beside it, from files, from stdin and from parts: read, bounded, recognised.
+
+The documents beside a piece of evidence are looked for beside it: ``quote.bin.runtime.json``,
+``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
+from kluis.evidence import verify as verify_evidence
+from kluis.evidence.registry import Kind, kind_of
+from kluis.formats import cmw
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+
+MAX_FILE: Final = 16 << 20
+STDIN: Final = Path("-")
+
+
+def read(path: Path) -> bytes:
+    """Read a file, or stdin for ``-``.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: more than 16 MiB.
+    """
+    try:
+        if path == STDIN:
+            data = sys.stdin.buffer.read(MAX_FILE + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise FormatError(f"{path}: is more than {MAX_FILE} bytes", code="too_large")
+    return data
+
+
+def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
+    """The evidence: a file or stdin, or a collection of parts, each given as ``NAME=FILE``.
+
+    Raises:
+        UsageError: neither, both, or a part that is not ``NAME=FILE``.
+    """
+    if (path is None) == (not parts):
+        raise UsageError("evidence: want a file, - for stdin, or --part NAME=FILE, and not both")
+    if path is not None:
+        return opened(read(path), str(path))
+    held: dict[str, cmw.Part] = {}
+    for part in parts:
+        name, equals, file = part.partition("=")
+        if not equals or name in held:
+            raise UsageError(f"--part: want NAME=FILE, each name once, got {part[:64]!a}")
+        held[name] = cmw.Part(cmw.OCTETS, opened(read(Path(file)), file))
+    return cmw.Collection(held).encode()
+
+
+def opened(data: bytes, what: str) -> bytes:
+    """The bytes within hex, base64 or PEM, or as they are."""
+    return data
+
+
+def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] = ()) -> TrustAnchors:
+    """Whom to believe: the roots that are named, or else the shipped ones and those of a policy.
+
+    Raises:
+        UsageError: a level that there is not, or one without a root.
+    """
+    stated = _level(level)
+    if stated is not None and not roots:
+        raise UsageError("--root-level: is the level of a root that --root names")
+    if roots:
+        found = [TrustAnchors.from_pem(read(path), stated) for path in roots]
+        return TrustAnchors(tuple(anchor for each in found for anchor in each))
+    shipped = TrustAnchors.shipped()
+    for path in emulated:
+        shipped |= TrustAnchors.from_pem(read(path))
+    return shipped
+
+
+def _level(value: str | None) -> ProtectionLevel | None:
+    if value is None:
+        return None
+    if value not in set(ProtectionLevel):
+        raise UsageError(f"--root-level: want one of {', '.join(ProtectionLevel)}, got {value[:32]!a}")
+    return ProtectionLevel(value)
+
+
+def verified(
+    data: bytes, trusted: TrustAnchors, files: Sequence[Path], beside: Path | None, now: datetime
+) -> Verified[Claims]:
+    """Verify evidence with the collateral that is given, or that stands beside it.
+
+    Raises:
+        UnavailableError: none is given, none stands beside it, and its kind needs some.
+    """
+    paths = list(files)
+    if not paths and beside is not None and (found := beside_of(beside, "collateral")):
+        paths = [found]
+    kind = kind_of(data)
+    collateral = endorsements(kind, [(str(path), read(path)) for path in paths])
+    try:
+        return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
+    except UnavailableError as error:
+        if collateral is None and error.code == "collateral_missing" and beside is not None:
+            raise UnavailableError(
+                f"{beside}: no collateral given, and none beside it",
+                hint=f"kluis collateral fetch {beside} -o {beside}.collateral.json; "
+                "of an emulated platform, kluis platform collateral",
+                code="collateral_missing",
+            ) from None
+        raise
+
+
+def endorsements(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
+    """What endorses evidence of a kind, from the maker's own files or from one bundle.
+
+    Args:
+        kind: of the evidence.
+        files: names and bytes, in any order: JSON of a bundle or of the maker's service, PEM or DER.
+
+    Raises:
+        FormatError: a file is nothing that endorses this kind.
+        UsageError: two files play one part.
+        UnavailableError: a part of Intel's is missing.
+    """
+    if not files:
+        return None
+    if Collateral in kind.endorsements or SnpEndorsements in kind.endorsements:
+        return _of_service(kind, [data for _, data in files])
+    return _of_bundle(kind, files)
+
+
+def _of_service(kind: Kind, datas: Sequence[bytes]) -> Any:
+    from kluis.collateral import bundle
+    from kluis.formats import x509
+
+    if len(datas) == 1 and datas[0].lstrip()[:1] == b"{" and not datas[0].startswith(_INTEL):
+        return SnpEndorsements.from_thim(datas[0]) if b'"vcekCert"' in datas[0] else bundle.parse(datas[0])
+    parts = list(datas)
+    if SnpEndorsements in kind.endorsements:
+        # AMD's service gives the chain as one file: ASK, then ARK.
+        parts = [
+            one
+            for data in datas
+            for one in (x509.split_pem(data, "part") if data.startswith(b"-----BEGIN CERT") else (data,))
+        ]
+    return bundle.join(bundle.recognise(parts))
+
+
+_INTEL: Final = (b'{"tcbInfo":', b'{"enclaveIdentity":')
+
+
+def _of_bundle(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
+    if len(files) > 1:
+        raise UsageError(f"--collateral: want one bundle for {kind.name}, got {len(files)} files")
+    name, data = files[0]
+    for each in kind.endorsements:
+        if hasattr(each, "from_json"):
+            return each.from_json(data)
+    raise UsageError(f"{name}: evidence of kind {kind.name} takes no collateral")
+
+
+def beside_of(path: Path, name: str) -> Path | None:
+    """The document of this name beside a file, if it is there."""
+    found = path.with_name(f"{path.name}.{name}.json")
+    return found if path != STDIN and found.is_file() else None
+
+
+def optional(given: Path | None, beside: Path | None, name: str) -> bytes | None:
+    """A document that is given, or stands beside the evidence, or is not there."""
+    path = given or (beside_of(beside, name) if beside is not None else None)
+    return read(path) if path else None
+
+
+def from_hex(value: str, name: str) -> bytes:
+    """An option's bytes.
+
+    Raises:
+        UsageError: not hex.
+    """
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise UsageError(f"{name}: want hex, got {value[:32]!a}") from None
+
+
+def time(value: str | None) -> datetime:
+    """``--now``, or the time that it is.
+
+    Raises:
+        UsageError: no time with a zone.
+    """
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
+    return when.astimezone(UTC)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,159 @@
+"""``kluis policy``: a policy to begin with, for a Kluis enclave or from any evidence that is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis import appraisal
+from kluis.appraisal.draft import draft
+from kluis.appraisal.policy import RuntimeBinding
+from kluis.cli import evidence_files as files
+from kluis.cli import render
+from kluis.cli.evidence import CollateralFiles, Evidence, Now, Parts, RootLevel, Roots
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+from kluis.evidence import ProtectionLevel
+from kluis.formats import launch as launching
+from kluis.formats.runtime_data import Purpose
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.command("init")(policy_init)
+    group.callback()(_policy)
+    app.add_typer(group, name="policy", help="Write a policy to begin with.")
+
+
+def _policy() -> None:
+    """Write a policy to begin with."""
+
+
+def policy_init(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the policy.")],
+    evidence: Evidence = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="An image to accept; may be repeated.")
+    ] = None,
+    image_id: Annotated[
+        list[str] | None, typer.Option("--image-id", help="Or a measurement (hex); may be repeated.")
+    ] = None,
+    signer: Annotated[
+        list[str] | None, typer.Option("--signer", help="Or a signer to accept (hex); may be repeated.")
+    ] = None,
+    product_id: Annotated[int, typer.Option("--product-id", help="With --signer: the product.")] = 0,
+    min_svn: Annotated[int, typer.Option("--min-svn", help="With --signer: the least version.")] = 0,
+    protection: Annotated[
+        list[str] | None,
+        typer.Option("--protection", help="A level to accept; hardware-sgx if none is named."),
+    ] = None,
+    purpose: Annotated[str, typer.Option("--purpose", help="What the evidence is for.")] = Purpose.CLI.value,
+    missing: Annotated[
+        list[str] | None, typer.Option("--missing", help="A protection that may be missing; may be repeated.")
+    ] = None,
+    root: Roots = None,
+    root_level: RootLevel = None,
+    part: Parts = None,
+    collateral: CollateralFiles = None,
+    this_machine: Annotated[
+        bool, typer.Option("--this-machine", help="With evidence: accept the machine it came from alone.")
+    ] = False,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Write a strict policy that says everything a policy must.
+
+    From evidence, whose every value it then wants once it is verified; or for a Kluis enclave, from an
+    image, a measurement or a signer.
+    """
+    given = [bool(evidence or part), bool(image or image_id), bool(signer)]
+    if sum(given) != 1:
+        raise UsageError("policy init: want evidence, or --image, --image-id or --signer, of one kind")
+    if output.exists():
+        raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
+    if given[0]:
+        if protection or missing:
+            raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
+        data = files.evidence(evidence, part or ())
+        trusted = files.anchors(root or (), root_level)
+        proven = files.verified(data, trusted, collateral or (), evidence, files.time(now))
+        made = draft(
+            proven,
+            this_machine=this_machine,
+            emulated_roots=tuple(map(str, root or ())),
+            runtime=_runtime(purpose) if files.optional(None, evidence, "runtime") is not None else None,
+        )
+    else:
+        made = _for_enclave(
+            _identity(image or (), image_id or (), signer or (), product_id, min_svn),
+            protection or [ProtectionLevel.HARDWARE_SGX.value],
+            _purpose(purpose),
+            frozenset(missing or ()),
+            tuple(map(str, root or ())),
+        )
+    files.write(output, appraisal.dumps(made).encode())
+    render.out({"policy": str(output)}, f"written: {output}")
+
+
+def _identity(
+    images: Sequence[Path], image_ids: Sequence[str], signers: Sequence[str], product_id: int, min_svn: int
+) -> appraisal.ByImage | appraisal.BySigner:
+    if not signers:
+        measured = {files.from_hex(text, "--image-id") for text in image_ids} | set(map(_measure, images))
+        return appraisal.ByImage(image_ids=frozenset(measured))
+    return appraisal.BySigner(
+        signers=frozenset(files.from_hex(text, "--signer") for text in signers),
+        product_id=product_id,
+        min_svn=min_svn,
+    )
+
+
+def _for_enclave(
+    identity: appraisal.ByImage | appraisal.BySigner,
+    levels: list[str],
+    purpose: Purpose,
+    missing: frozenset[str],
+    roots: tuple[str, ...],
+) -> appraisal.Policy:
+    known = [level.value for level in ProtectionLevel if level is not ProtectionLevel.NONE]
+    for level in levels:
+        if level not in known:
+            raise UsageError(f"--protection: want one of {', '.join(known)}, got {level}")
+    return appraisal.strict(
+        identity,
+        protection=frozenset(map(ProtectionLevel, levels)),
+        purpose=purpose,
+        counters=frozenset({launching.UNWITNESSED}),
+        missing=missing,
+        emulated_roots=roots,
+    )
+
+
+def _runtime(purpose: str) -> RuntimeBinding:
+    return RuntimeBinding(
+        purpose=_purpose(purpose),
+        nonce=True,
+        missing=frozenset(),
+        counters=frozenset({launching.UNWITNESSED}),
+        insecure=frozenset(),
+    )
+
+
+def _purpose(value: str) -> Purpose:
+    if value not in set(Purpose):
+        raise UsageError(f"--purpose: want one of {', '.join(Purpose)}, got {value}")
+    return Purpose(value)
+
+
+def _measure(image: Path) -> bytes:
+    from kluis.tee.image.archive import read_image  # the verifier's commands load no part of the attester
+
+    try:
+        with image.open("rb") as file:
+            return read_image(file).image_id
+    except OSError as error:
+        raise UsageError(f"{image}: cannot be read: {error.strerror}") from None

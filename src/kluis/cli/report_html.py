@@ -1,0 +1,210 @@
+"""A verdict as one page of HTML, for a person to read, to print and to file: no script, no other file.
+
+Every text goes through :func:`_element`, which escapes it: evidence is hostile. Meaning is in words and
+signs; colour only repeats it.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import kluis
+from kluis.appraisal import AttestationResult, Rule, Tier, dumps, ear, trust
+from kluis.evidence.levels import MEANINGS
+
+MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
+WORDS: Final = {
+    "affirming": "Every rule is met.",
+    "warning": "Every rule is met; a reader should know what stands below.",
+    "contraindicated": "Do not rely on it: a rule is not met.",
+}
+STYLE: Final = """
+:root { color-scheme: light; --line: #c9ced6; --soft: #f4f5f7; --quiet: #4d5664; }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #14181f; background: #fff;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1.5rem; }
+header { border: 2px solid #14181f; border-left-width: 14px; padding: 1rem 1.25rem; margin-bottom: 1.5rem; }
+header.affirming { border-color: #17663a; } header.warning { border-color: #8a5a00; }
+header.contraindicated { border-color: #a11b1b; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; } h1 .mark { font-family: monospace; }
+h2 { font-size: 1.05rem; margin: 1.8rem 0 .5rem; border-bottom: 1px solid var(--line);
+  padding-bottom: .2rem; }
+header p { margin: .15rem 0; } .quiet { color: var(--quiet); }
+table { width: 100%; border-collapse: collapse; font-size: .92em; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; overflow-wrap: anywhere;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } thead th { border-bottom: 2px solid #14181f; }
+td.state { white-space: nowrap; font-weight: 600; } tr.fail td { background: var(--soft); }
+tr.fail td:first-child { box-shadow: inset 4px 0 0 #a11b1b; padding-left: .6rem; }
+.fix { display: block; margin-top: .15rem; }
+code, pre, .hex { font: .9em/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
+pre { background: var(--soft); border: 1px solid var(--line); padding: .7rem .9rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+ul { margin: .3rem 0; padding-left: 1.2rem; } dl { display: grid; grid-template-columns: 11rem 1fr; margin: 0;
+  gap: .25rem .8rem; } dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
+footer { margin-top: 2rem; padding-top: .6rem; border-top: 1px solid var(--line); font-size: .88em; }
+@page { margin: 16mm 14mm; }
+@media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } tr, header, li, dd
+  { break-inside: avoid; } thead { display: table-header-group; } h2 { break-after: avoid; } }
+"""
+
+
+class _Html(str):
+    """Text that is HTML already; every other text is escaped."""
+
+    __slots__ = ()
+
+
+def page(result: AttestationResult) -> str:
+    """The whole page.
+
+    Args:
+        result: of an appraisal.
+    """
+    head = _element(
+        "head",
+        _Html('<meta charset="utf-8">'),
+        _Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        _Html(
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+            "style-src 'unsafe-inline'\">"
+        ),
+        _element("title", f"Attestation verdict: {result.verdict}"),
+        _element("style", _Html(STYLE)),
+    )
+    body = _element("body", _verdict(result), _element("main", *_sections(result)), _footer(result))
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def _verdict(result: AttestationResult) -> _Html:
+    claims = result.claims
+    met = len(result.rules) - len(result.failed)
+    return _element(
+        "header",
+        _element(
+            "h1",
+            _element("span", MARKS[result.verdict], cls="mark"),
+            f" {result.verdict.capitalize()}: {claims.kind}",
+        ),
+        _element("p", f"{WORDS[result.verdict]} {met} of {len(result.rules)} rules met."),
+        _element(
+            "p",
+            f"Protection {claims.level}; vouched for by {claims.anchor}; "
+            f"judged {_when(result.appraised_at)}.",
+        ),
+        cls=result.verdict,
+    )
+
+
+def _sections(result: AttestationResult) -> Iterable[_Html]:
+    if result.warnings:
+        yield _element("h2", "What a reader should know")
+        yield _list(result.warnings)
+    yield _element("h2", "Rules")
+    yield _rules(result)
+    meaning = MEANINGS[result.claims.level]
+    yield _element("h2", f"What protection {result.claims.level} is worth")
+    yield _pairs([("Keys made by", meaning.keys), ("Keeps out", meaning.keeps_out)])
+    yield _element("p", _element("strong", "Not kept out:"))
+    yield _list(meaning.lets_in)
+    yield _element("h2", "What the evidence says")
+    yield _pairs(_claims(result))
+    yield _element("h2", "Trustworthiness, for other programs")
+    yield _pairs(
+        (str(aspect), f"{number} ({trust.tier(number)})") for aspect, number in result.vector.items()
+    )
+    yield _element("p", f"Overall status: {result.status}.", *_status_note(result))
+    yield _element("h2", "The policy it was judged under")
+    yield _element("p", _element("span", ear.policy_id(result), cls="hex"))
+    yield _element("pre", dumps(result.policy))
+
+
+def _status_note(result: AttestationResult) -> Iterable[str]:
+    if result.status is not Tier(result.verdict.value):
+        yield " It is below the verdict, because who reads it does not know what this policy accepts."
+
+
+def _rules(result: AttestationResult) -> _Html:
+    # What fails stands first: it is what one looks for.
+    rows = [_rule(rule) for rule in sorted(result.rules, key=lambda rule: rule.ok)]
+    head = _element("tr", *(_element("th", each, scope="col") for each in ("", "Rule", "Wanted", "Found")))
+    return _element("table", _element("thead", head), _element("tbody", *rows))
+
+
+def _rule(rule: Rule) -> _Html:
+    found: list[str] = [rule.got]
+    if rule.fix is not None:
+        found.append(_element("span", f"To mend it: {rule.fix}.", cls="fix"))
+    return _element(
+        "tr",
+        _element("td", "✓ met" if rule.ok else "✗ FAILS", cls="state"),
+        _element("td", _element("code", rule.name)),
+        _element("td", rule.want),
+        _element("td", *found),
+        cls="met" if rule.ok else "fail",
+    )
+
+
+def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
+    claims = result.claims
+    yield "Kind", claims.kind
+    yield "Measurement", str(claims.measurement)
+    if claims.signer is not None:
+        yield "Signer", f"{claims.signer}"
+    if claims.product_id is not None:
+        yield "Product", str(claims.product_id)
+    if claims.svn is not None:
+        yield "Security version", str(claims.svn)
+    for name, digest in sorted(claims.registers.items()):
+        yield name, str(digest)
+    yield "Report data", claims.report_data.hex() or "none"
+    if claims.nonce is not None:
+        yield "Nonce", claims.nonce.hex()
+    yield "Debug", "on: open to its host" if claims.debug else "off"
+    advisories = f": {', '.join(claims.tcb.advisories)}" if claims.tcb.advisories else ""
+    yield "TCB status", f"{claims.tcb.status}{advisories}"
+    yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not told)'}"
+    if claims.collateral_issued is not None:
+        yield "Collateral issued", _when(claims.collateral_issued)
+    yield "Valid until", _when(claims.valid_until)
+    yield "Verified", _when(claims.verified_at)
+
+
+def _footer(result: AttestationResult) -> _Html:
+    return _element(
+        "footer",
+        _element(
+            "p",
+            f"Made by kluis {kluis.__version__}. This page proves nothing by itself: whoever has the "
+            "evidence and the policy gets the same verdict from ",
+            _element("code", f"kluis appraise EVIDENCE --policy FILE --now {_when(result.appraised_at)}"),
+            ".",
+        ),
+        cls="quiet",
+    )
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> _Html:
+    return _element(
+        "dl", *(part for name, text in pairs for part in (_element("dt", name), _element("dd", text)))
+    )
+
+
+def _list(items: Iterable[str]) -> _Html:
+    return _element("ul", *(_element("li", item) for item in items))
+
+
+def _element(tag: str, *children: str, cls: str | None = None, scope: str | None = None) -> _Html:
+    """An element of its children, each escaped unless it is one."""
+    marks = "".join(
+        f' {name}="{html.escape(value)}"' for name, value in (("class", cls), ("scope", scope)) if value
+    )
+    inner = "".join(each if isinstance(each, _Html) else html.escape(each) for each in children)
+    return _Html(f"<{tag}{marks}>{inner}</{tag}>")
+
+
+def _when(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
