@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.intel.sgx import SgxClaims
+from kluis.evidence.intel.tdx import TdxClaims
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tcb, TcbStatus, Tee
+from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tcb, TcbStatus, Tee, VendorClaims
+from kluis.evidence.nitro.document import NitroClaims
+from kluis.evidence.nvidia.device import Device
+from kluis.evidence.nvidia.report import NvidiaClaims
+from kluis.formats.nvidia.opaque import Feature
 from kluis.formats.snp.flags import GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import FirmwareVersion
 from kluis.formats.snp.tcb import Product, TcbVersion
 from kluis.hashes import Digest
 
+V = TypeVar("V", bound=VendorClaims)
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 UP_TO_DATE = Tcb(status=TcbStatus.UP_TO_DATE, date=NOW, advisories=(), evaluation=17)
 SHARED: dict[str, Any] = {
@@ -40,6 +46,11 @@ def digest(byte: int, size: int = 48) -> Digest:
     return Digest({32: "sha256", 48: "sha384", 64: "sha512"}[size], bytes([byte]) * size)  # type: ignore[arg-type]
 
 
+def _vendor(kind: type[V], **given: Any) -> V:
+    """A maker's claims, of which some are given; nothing reads the others."""
+    return kind(**{**{field.name: None for field in dataclasses.fields(kind)}, **given})
+
+
 SGX = Claims(
     **{
         **SHARED,
@@ -55,34 +66,7 @@ SGX = Claims(
     level=ProtectionLevel.HARDWARE_SGX,
     measurement=digest(1, 32),
     platform=Platform(id=b"\5" * 16, product="00a067110000"),
-    vendor=SgxClaims(
-        attributes=0x85 | 3 << 64,
-        platform=TcbStatus.UP_TO_DATE,
-        quoting_enclave=TcbStatus.UP_TO_DATE,
-        instance=None,
-        tcb_info_evaluation=17,
-        qe_identity_evaluation=17,
-        fmspc=bytes.fromhex("00a067110000"),
-        ppid=b"\5" * 16,
-        pceid=bytes(2),
-        components=(1,) * 16,
-        pcesvn=13,
-        pck_cpusvn=b"\1" * 16,
-        pck_serial=1 << 159,
-        pck_ca="Intel SGX PCK Platform CA",
-        sgx_type=1,
-        dynamic=False,
-        cached_keys=False,
-        smt=False,
-        qe_id=b"\6" * 16,
-        qe_svn=10,
-        pck_crl_issued=NOW - timedelta(days=1),
-        root_crl_issued=NOW - timedelta(days=90),
-        miscselect=0,
-        cpusvn=b"\1" * 16,
-        extended_product_id=bytes(16),
-        configsvn=0,
-    ),
+    vendor=_vendor(SgxClaims, attributes=0x85 | 3 << 64, smt=False),
 )
 TCB = TcbVersion(boot_loader=4, tee=0, snp=24, microcode=219)
 SNP = Claims(
@@ -140,7 +124,69 @@ SNP = Claims(
         unknown_extensions=(),
     ),
 )
-SAMPLES: dict[Tee, Claims] = {Tee.SGX: SGX, Tee.SNP: SNP}
+TDX = Claims(
+    **{**SHARED, "tcb": UP_TO_DATE, "registers": {f"rtmr{i}": digest(i + 1) for i in range(4)}},
+    kind="TDX quote v5",
+    tee=Tee.TDX,
+    level=ProtectionLevel.HARDWARE_TDX,
+    measurement=digest(1),
+    platform=Platform(id=b"\5" * 16, product="B0C06F000000"),
+    vendor=_vendor(
+        TdxClaims,
+        td_attributes=1 << 28,
+        migratable=False,
+        xfam=0x600E7,
+        mrseam=b"\2" * 48,
+        mrconfigid=bytes(48),
+        mrowner=bytes(48),
+        mrownerconfig=bytes(48),
+        mrservicetd=bytes(48),
+        smt=True,
+    ),
+)
+NITRO = Claims(
+    **{
+        **SHARED,
+        "signer": digest(8),
+        "registers": {f"pcr{i}": digest(i + 1) for i in (0, 1, 2, 3, 4, 8, 31)},
+        "report_data": b"user data",
+        "nonce": b"nonce",
+        "collateral_issued": None,
+    },
+    kind="Nitro document",
+    tee=Tee.NITRO,
+    level=ProtectionLevel.HARDWARE_NITRO,
+    measurement=digest(0),
+    platform=Platform(id=b"i-0-enc1", product="Nitro Enclaves"),
+    vendor=_vendor(
+        NitroClaims, timestamp=NOW - timedelta(seconds=7), public_key=b"key", module_id="i-0-enc1"
+    ),
+)
+NVIDIA = Claims(
+    **{
+        **SHARED,
+        "registers": {"block1": digest(1), "block2": digest(2)},
+        "report_data": b"",
+        "nonce": b"\7" * 32,
+        "collateral_issued": None,
+    },
+    kind="NVIDIA report",
+    tee=Tee.NVIDIA,
+    level=ProtectionLevel.HARDWARE_GPU,
+    measurement=digest(3),
+    platform=Platform(id=b"\5" * 19, product="GH100"),
+    vendor=_vendor(
+        NvidiaClaims,
+        device=Device.GPU,
+        driver_version="590.12",
+        vbios_version="96.00.A5.00.01",
+        fwid=b"\4" * 48,
+        feature=Feature.SINGLE_PASS_THROUGH,
+        protected_pcie=False,
+        revocation_checked=True,
+    ),
+)
+SAMPLES: dict[Tee, Claims] = {each.tee: each for each in (SGX, SNP, TDX, NITRO, NVIDIA)}
 
 
 def changed(claims: Claims, **fields: Any) -> Claims:

@@ -111,7 +111,7 @@ def test_verify(kluis: Kluis, folder: Path) -> None:
     said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", NOW)
     assert said.code == 0
     lines = said.out.splitlines()
-    assert lines[0] == f"ok    authentic             SGX quote v3, PCK chain to {ANCHOR}"
+    assert lines[0] == f"ok    authentic             SGX quote v3, vouched for by {ANCHOR}"
     assert lines[2] == "ok    tcb                   UpToDate"
     assert "authentic, and not appraised" in lines
     meaning = MEANINGS[ProtectionLevel.PROCESS]
@@ -175,8 +175,7 @@ def test_verify_without_collateral(kluis: Kluis, folder: Path) -> None:
         "",
         f"kluis: error: {quote}: no collateral given, and none beside it\n"
         f"kluis: hint: kluis collateral fetch {quote} -o {quote}.collateral.json; "
-        "of an emulated platform, kluis platform collateral\n"
-        + ends("collateral_missing"),
+        "of an emulated platform, kluis platform collateral\n" + ends("collateral_missing"),
     )
 
 
@@ -201,7 +200,7 @@ def test_appraise(kluis: Kluis, folder: Path) -> None:
     said = kluis(*_appraise(folder, "--nonce", NONCE.hex()))
     lines = said.out.splitlines()
     assert said.code == 0
-    assert lines[0] == f"ok    authentic             SGX quote v3, PCK chain to {ANCHOR}"
+    assert lines[0] == f"ok    authentic             SGX quote v3, vouched for by {ANCHOR}"
     assert "ok    debug                 off" in lines
     assert "ok    nonce                 9f02aa77..aa77" in lines
     assert "ok    runtime_data          " in said.out

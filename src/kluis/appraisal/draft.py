@@ -9,7 +9,7 @@ from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import ANY, Want
 from kluis.errors import PolicyError
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import Claims, TcbStatus
+from kluis.evidence.model import Claims, TcbStatus, Tee
 from kluis.evidence.verified import Verified
 
 
@@ -61,11 +61,16 @@ def draft(
         advisories=frozenset(tcb.advisories) if tcb.status is not TcbStatus.UP_TO_DATE else frozenset(),
         min_evaluation=ANY if tcb.evaluation is None else tcb.evaluation,
         min_tcb_date=ANY if tcb.date is None else tcb.date.date(),
-        max_collateral_age=ANY if claims.collateral_issued is None else timedelta(days=30),
+        max_collateral_age=ANY if claims.collateral_issued is None else timedelta(days=_days(claims)),
         max_evidence_age=timedelta(minutes=5),
         binding=runtime or _binding(claims),
         emulated_roots=emulated_roots,
     )
+
+
+def _days(claims: Claims) -> int:
+    """Intel publishes every day, for 30 days; other makers sign their lists once a year."""
+    return 30 if claims.tee in (Tee.SGX, Tee.TDX) else 366
 
 
 def _binding(claims: Claims) -> Binding:

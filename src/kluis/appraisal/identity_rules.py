@@ -44,10 +44,10 @@ def _by_field(field: Field, want: Want, claims: Claims) -> Rule:
 def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspect.EXECUTABLES) -> Rule:
     ok = want.meets(got)
     text = shown(got)
-    if not ok and isinstance(want, Registers) and isinstance(got, Mapping):
-        wrong = want.failing(got)
-        text = shown({each: d for each, d in got.items() if each in wrong and isinstance(d, Digest)})
-        want = Registers({each: want.values[each] for each in wrong})
+    if isinstance(want, Registers) and isinstance(got, Mapping):
+        told = want.failing(got) or want.values
+        text = shown({each: d for each, d in got.items() if each in told and isinstance(d, Digest)})
+        want = Registers({each: want.values[each] for each in told})
     return Rule.of(
         name, ok, want=str(want), got=text, fix=fix, aspect=aspect, affirms=not isinstance(want, Any)
     )

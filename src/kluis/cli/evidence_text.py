@@ -109,14 +109,25 @@ def authentic(value: Claims) -> list[str]:
     """What verification proved, one line a claim."""
     tcb = value.tcb
     issued = f"issued {_zulu(value.collateral_issued)}, " if value.collateral_issued else ""
-    rows = (
-        ("authentic", f"{value.kind}, PCK chain to {value.anchor}"),
+    rows = [
+        ("authentic", f"{value.kind}, vouched for by {value.anchor}"),
         ("collateral", f"{issued}valid until {_zulu(value.valid_until)}"),
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
         ("measurement", str(value.measurement)),
-        ("signer", f"{value.signer} product {value.product_id} svn {value.svn}"),
-        ("debug", "on: open to its host" if value.debug else "off"),
-    )
+    ]
+    if value.signer is not None:
+        rows.append(("signer", str(value.signer)))
+    for name, number in (("product", value.product_id), ("svn", value.svn)):
+        if number is not None:
+            rows.append((name, str(number)))
+    rows += [(name, str(digest)) for name, digest in value.registers.items() if any(digest.value)]
+    if value.report_data:
+        rows.append(("report data", value.report_data.hex()))
+    if value.nonce:
+        rows.append(("nonce", value.nonce.hex()))
+    if value.platform.product:
+        rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
+    rows.append(("debug", "on: open to its host" if value.debug else "off"))
     return [f"ok    {name:<21} {shown}" for name, shown in rows]
 
 
@@ -151,10 +162,11 @@ def result(value: AttestationResult) -> dict[str, Any]:
 
 def result_lines(value: AttestationResult) -> Iterator[str]:
     """An attestation result: one check a line, the verdict, and what the level does not keep out."""
-    yield f"ok    {'authentic':<21} {value.claims.kind}, PCK chain to {value.claims.anchor}"
+    yield f"ok    {'authentic':<21} {value.claims.kind}, vouched for by {value.claims.anchor}"
     for rule in value.rules:
         if rule.ok:
-            yield f"ok    {rule.name:<21} {rule.got if rule.got != 'it' else rule.want}"
+            got = rule.got if rule.got != "it" else rule.want
+            yield f"ok    {rule.name:<21} {got}{' (any is accepted)' if rule.want == 'any' else ''}"
         else:
             yield f"FAIL  {rule.name:<21} want {rule.want}, got {rule.got}"
             yield f"      {'':<21} fix: {rule.fix}"

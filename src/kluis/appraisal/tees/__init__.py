@@ -7,7 +7,15 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.appraisal.fields import Field
-from kluis.appraisal.tees import sgx, snp
+from kluis.appraisal.tees import nitro, nvidia, sgx, snp, tdx
 from kluis.evidence.model import Tee
 
-TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType({Tee.SGX: sgx.FIELDS, Tee.SNP: snp.FIELDS})
+TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType(
+    {
+        Tee.SGX: sgx.FIELDS,
+        Tee.TDX: tdx.FIELDS,
+        Tee.SNP: snp.FIELDS,
+        Tee.NITRO: nitro.FIELDS,
+        Tee.NVIDIA: nvidia.FIELDS,
+    }
+)
