@@ -6,6 +6,7 @@ none has a default.
 
 from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.anchors import Anchor, TrustAnchors
+from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.cca.token import CcaClaims
 from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.intel.collateral import HeldCollateral
@@ -19,6 +20,7 @@ from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.verified import Verified
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
+from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
@@ -27,6 +29,8 @@ from kluis.formats.tpm.endorsements import TpmEndorsements
 __all__ = [
     "OPENSSL",
     "Anchor",
+    "AzureClaims",
+    "AzureEndorsements",
     "CcaClaims",
     "CcaEndorsements",
     "Claims",

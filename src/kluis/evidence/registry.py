@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from kluis.errors import UnsupportedError, UsageError
 from kluis.evidence.amd import snp
 from kluis.evidence.anchors import TrustAnchors
+from kluis.evidence.azure import hcl
 from kluis.evidence.cca import token as cca
 from kluis.evidence.context import CAPACITY, Context, Memory
 from kluis.evidence.engine import OPENSSL, Engine
@@ -22,13 +23,20 @@ from kluis.evidence.tpm import tpm
 from kluis.evidence.verified import Verified
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
+from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
 
 Endorsements: TypeAlias = (
-    CcaEndorsements | Collateral | HeldCollateral | NvidiaEndorsements | SnpEndorsements | TpmEndorsements
+    AzureEndorsements
+    | CcaEndorsements
+    | Collateral
+    | HeldCollateral
+    | NvidiaEndorsements
+    | SnpEndorsements
+    | TpmEndorsements
 )
 
 
@@ -64,6 +72,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
     Kind(nitro.KIND, nitro.matches, (), nitro.verify),
     Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify),
+    Kind(hcl.KIND, hcl.matches, (AzureEndorsements, SnpEndorsements, Collateral, HeldCollateral), hcl.verify),
     Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify),
     Kind(cca.KIND, cca.matches, (CcaEndorsements,), cca.verify),
 )

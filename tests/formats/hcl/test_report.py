@@ -11,7 +11,7 @@ from hypothesis import given
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.hcl import report, runtime
 from kluis.formats.hcl.report import MAX_SIZE, ReportType
-from kluis.formats.hcl.tdreport import SIZE, TdReport
+from kluis.formats.tdx.tdreport import SIZE, TdReportStruct
 from tests.formats.hcl.reports import hcl_report, runtime_json
 from tests.strategies import PROPERTY, mutations
 from tests.vectors import MISSING, Vector, found
@@ -53,9 +53,10 @@ def test_real(vector: Vector) -> None:
     binds = hashlib.new(parsed.hash, parsed.runtime).hexdigest() == known["report_data"][:64]
     assert binds == vector.expected["checks"]["runtime_hash_binds"]
     if parsed.report_type is ReportType.TDX:
-        td = TdReport.parse(parsed.hardware[:SIZE])
+        td = TdReportStruct.parse(parsed.hardware[:SIZE])
         assert td.encode() == parsed.hardware[:SIZE]
-        assert (td.mrtd.hex(), td.report_data.hex(), td.attributes.hex()) == (
+        attributes = td.td_info.attributes.to_bytes(8, "little").hex()
+        assert (td.td_info.mrtd.hex(), td.mac.report_data.hex(), attributes) == (
             known["mrtd"],
             known["td_report_data"],
             known["tdattributes"],

@@ -64,15 +64,31 @@ class TpmClaims(VendorClaims):
         return None if self.log is None else self.log.secure_boot
 
 
-def vendor_claims(checked: Checked, key: TrustedKey, area: Public | None, log: LogClaims | None) -> TpmClaims:
-    """Collect what only a TPM says."""
+def vendor_claims(
+    checked: Checked,
+    key: bytes,
+    *,
+    certified: TrustedKey | None = None,
+    area: Public | None = None,
+    log: LogClaims | None = None,
+) -> TpmClaims:
+    """Collect what only a TPM says.
+
+    Args:
+        checked: the quote.
+        key: DER of the attestation key's SubjectPublicKeyInfo.
+        certified: the key, where certificates vouch for it.
+        area: its public area, where one is given.
+        log: what the event log is worth, where one is given.
+    """
     quote = checked.quote
+    crls = len(certified.crls) if certified else 0
     return TpmClaims(
-        key=key.spki,
-        key_certified=bool(key.chain),
+        key=key,
+        key_certified=certified is not None,
         key_name=None if area is None else area.name,
         key_attributes=None if area is None else area.attributes,
-        revocation_checked=bool(key.crls) and len(key.crls) == len(key.chain) - 1,
+        revocation_checked=certified is not None and crls == len(certified.chain) - 1,
         qualified_signer=quote.qualified_signer,
         pcrs=MappingProxyType({bank.label: held for bank, held in checked.values.items()}),
         clock_milliseconds=quote.clock.milliseconds,
@@ -84,13 +100,22 @@ def vendor_claims(checked: Checked, key: TrustedKey, area: Public | None, log: L
     )
 
 
-def claims(checked: Checked, key: TrustedKey, vendor: VendorClaims, now: datetime) -> Claims:
-    """Collect what all TEEs share."""
+def claims(
+    checked: Checked,
+    vendor: TpmClaims,
+    *,
+    level: ProtectionLevel,
+    anchor: str,
+    issued: datetime | None,
+    until: datetime,
+    now: datetime,
+) -> Claims:
+    """Collect what all TEEs share; the rest is of whoever vouches for the key."""
     return Claims(
         kind=KIND,
         tee=Tee.TPM,
-        level=ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level,
-        anchor=key.anchor.name,
+        level=level,
+        anchor=anchor,
         debug=False,
         measurement=Digest(_ALGORITHMS[checked.hash], checked.quote.pcr_digest),
         signer=None,
@@ -102,9 +127,9 @@ def claims(checked: Checked, key: TrustedKey, vendor: VendorClaims, now: datetim
         report_data=b"",
         nonce=checked.quote.extra_data,
         tcb=NOT_JUDGED,
-        platform=Platform(id=sha256(key.spki), product="TPM 2.0"),
-        collateral_issued=min((crl.this_update for crl in key.crls), default=None),
-        valid_until=key.valid_until,
+        platform=Platform(id=sha256(vendor.key), product="TPM 2.0"),
+        collateral_issued=issued,
+        valid_until=until,
         verified_at=now,
         vendor=vendor,
     )

@@ -14,6 +14,7 @@ from kluis.evidence.context import Context
 from kluis.evidence.eventlog import judgement
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.eventlog.replay import Registers
+from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
@@ -84,8 +85,21 @@ def verify(
     values = pcrs.parse(parts["pcrs"])
     checked = quote.check(parts["tpm_quote"], signed, values, key.spki, context=context)  # 5
     log = check_log(parts["event_log"], checked) if "event_log" in parts else None  # 6
-    vendor = vendor_claims(checked, key, areas[-1] if areas else None, log)
-    return mint(claims(checked, key, vendor, now))
+    vendor = vendor_claims(
+        checked, key.spki, certified=key if key.chain else None, area=areas[-1] if areas else None, log=log
+    )
+    return mint(
+        claims(
+            checked,
+            vendor,
+            # A quote is a TPM's word, whatever else its root vouches for.
+            level=ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level,
+            anchor=key.anchor.name,
+            issued=min((crl.this_update for crl in key.crls), default=None),
+            until=key.valid_until,
+            now=now,
+        )
+    )
 
 
 def _trusted(

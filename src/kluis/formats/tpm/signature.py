@@ -19,6 +19,7 @@ from kluis.formats.tpm.attest import read_sized, sized
 WHAT: Final = "TPM signature"
 MAX_RSA: Final = 512
 MAX_COORDINATE: Final = 66
+RAW_SIZES: Final = (256, 384, 512)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +96,19 @@ def raw_rsa(data: bytes) -> RsaSignature:
     Raises:
         FormatError: another length.
     """
-    if len(data) not in (256, 384, 512):
+    if len(data) not in RAW_SIZES:
         raise FormatError(f"{WHAT}: raw RSA is {len(data)} bytes, must be 256, 384 or 512", code="bad_length")
     return RsaSignature(RSASSA, HashId.SHA256, data)
+
+
+def parse_either(data: bytes) -> Signature:
+    """Read a TPMT_SIGNATURE, or the raw bytes of an RSASSA with SHA-256, told apart by their length.
+
+    Args:
+        data: raw where it is 256, 384 or 512 bytes: then a TPMT_SIGNATURE would be of an RSA key of 2000,
+            3024 or 4048 bits, and there is none.
+
+    Raises:
+        FormatError: neither.
+    """
+    return raw_rsa(data) if len(data) in RAW_SIZES else parse(data)

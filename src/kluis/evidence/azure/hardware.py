@@ -1,0 +1,115 @@
+"""The hardware under an Azure confidential VM: an SNP report, or a TD quote that is the TDREPORT's.
+
+Spec: Azure "Guest attestation of confidential VMs"; Intel "TDX Module ABI", "TDREPORT_STRUCT".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final, cast
+
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.evidence.amd import snp
+from kluis.evidence.amd.claims import SnpClaims
+from kluis.evidence.context import Context
+from kluis.evidence.intel import tdx
+from kluis.evidence.intel.collateral import HeldCollateral
+from kluis.evidence.intel.tdx import TdxClaims
+from kluis.evidence.model import Claims
+from kluis.formats.hcl.report import HEADER_SIZE, HclReport, ReportType
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.snp.report import parse as parse_snp
+from kluis.formats.tdx.tdreport import SIZE, TYPE_TDX, TdReportStruct
+from kluis.hashes import Digest
+
+_PARAVISOR_VMPL: Final = 0
+
+
+def report_data(report: HclReport) -> bytes:
+    """The 64 bytes that the hardware's report binds, not yet verified.
+
+    Raises:
+        FormatError: the hardware's report is malformed.
+    """
+    if report.report_type is ReportType.SNP:
+        return parse_snp(report.hardware).report_data
+    return _td_report(report).mac.report_data
+
+
+def snp_claims(
+    report: HclReport, *, context: Context, collateral: SnpEndorsements | None, now: datetime
+) -> Claims:
+    """Verify the SNP report, which the paravisor asked for at VMPL 0.
+
+    Raises:
+        KluisError: as the verifier of SNP reports; AuthenticityError if another VMPL asked.
+    """
+    claims = snp.verify(report.hardware, context=context, collateral=collateral, now=now).value
+    vmpl = cast("SnpClaims", claims.vendor).vmpl
+    if vmpl != _PARAVISOR_VMPL:
+        raise AuthenticityError(
+            f"HCL report.hardware report: want VMPL {_PARAVISOR_VMPL}, the paravisor's, got {vmpl}",
+            code="vmpl",
+        )
+    return claims
+
+
+def tdx_claims(
+    report: HclReport,
+    quote: bytes | None,
+    *,
+    context: Context,
+    collateral: Collateral | HeldCollateral | None,
+    now: datetime,
+) -> Claims:
+    """Verify the TD quote, and that it is of the TDREPORT in the HCL report, field by field.
+
+    Raises:
+        KluisError: as the verifier of TD quotes.
+        AuthenticityError: it is another trust domain's, or another report of this one.
+        UnavailableError: there is no TD quote.
+    """
+    local = _td_report(report)
+    if quote is None:
+        raise UnavailableError(
+            "HCL report: a TDREPORT is signed by nobody: only its own processor can check its MAC",
+            hint="add the TD quote of it: POST the TDREPORT to http://169.254.169.254/acc/tdquote",
+            code="collateral_missing",
+        )
+    claims = tdx.verify(quote, context=context, collateral=collateral, now=now).value
+    for name, want, got in _pairs(local, claims):
+        if want != got:
+            raise AuthenticityError(
+                f"TD quote.{name}: want the TDREPORT's {want!s:.40}, got {got!s:.40}",
+                code="td_report_mismatch",
+            )
+    return claims
+
+
+def _td_report(report: HclReport) -> TdReportStruct:
+    local = TdReportStruct.parse(report.hardware[:SIZE], base=HEADER_SIZE)
+    if local.mac.type != TYPE_TDX or any(report.hardware[SIZE:]):
+        raise FormatError(
+            f"HCL report.hardware report at {HEADER_SIZE:#x}: want a TDREPORT and zeros, got type "
+            f"{local.mac.type:#x}",
+            code="bad_type",
+        )
+    return local
+
+
+def _pairs(local: TdReportStruct, claims: Claims) -> Iterator[tuple[str, object, object]]:
+    """Each field that both have: its name, the TDREPORT's and the quote's."""
+    module, domain, vendor = local.tcb_info, local.td_info, cast("TdxClaims", claims.vendor)
+    yield "report_data", local.mac.report_data.hex(), claims.report_data.hex()
+    yield "mrtd", Digest("sha384", domain.mrtd), claims.measurement
+    for name in ("rtmr0", "rtmr1", "rtmr2", "rtmr3"):
+        yield name, Digest("sha384", getattr(domain, name)), claims.registers[name]
+    yield "td_attributes", domain.attributes, vendor.td_attributes
+    yield "seam_attributes", module.attributes, vendor.seam_attributes
+    yield "xfam", domain.xfam, vendor.xfam
+    for name in ("mrconfigid", "mrowner", "mrownerconfig"):
+        yield name, getattr(domain, name).hex(), getattr(vendor, name).hex()
+    for name in ("tee_tcb_svn", "mrseam", "mrsignerseam"):
+        yield name, getattr(module, name).hex(), getattr(vendor, name).hex()

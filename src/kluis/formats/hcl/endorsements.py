@@ -1,0 +1,55 @@
+"""What an Azure confidential VM's verifier needs beside its evidence, as bytes. Nothing here is verified."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Self
+
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.tpm.endorsements import TpmEndorsements
+
+MAX_SIZE: Final = 8 << 20
+_WHAT: Final = "Azure endorsements"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AzureEndorsements:
+    """Who vouches for the hardware, and for the vTPM's key beside it; what is not at hand is None.
+
+    Attributes:
+        snp: of the SNP report, as ``/metadata/THIM/amd/certification`` gives it.
+        tdx: of the TD quote.
+        ak: the certificate of the vTPM's attestation key, NV index 0x01C101D0, and its chain. The
+            hardware's report vouches for the key without it.
+    """
+
+    snp: SnpEndorsements | None = None
+    tdx: Collateral | None = None
+    ak: TpmEndorsements | None = None
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read members ``snp``, ``tdx`` and ``ak``, each as its own type reads it, or absent.
+
+        Raises:
+            FormatError: not JSON, a member unknown or of the wrong kind, more than 8 MiB.
+        """
+        value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        parts = value.entries(most=3)
+        value.only([name for name in ("snp", "tdx", "ak") if name in parts])
+        held = {name: jcs.dumps(part) for name, part in parts.items()}
+        return cls(
+            snp=SnpEndorsements.from_json(held["snp"]) if "snp" in held else None,
+            tdx=Collateral.from_json(held["tdx"]) if "tdx" in held else None,
+            ak=TpmEndorsements.from_json(held["ak"]) if "ak" in held else None,
+        )
+
+    def to_json(self) -> bytes:
+        """Write what is there, in canonical JSON."""
+        parts = {"snp": self.snp, "tdx": self.tdx, "ak": self.ak}
+        return jcs.dumps(
+            {name: jcs.loads(part.to_json(), _WHAT) for name, part in parts.items() if part is not None}
+        )
