@@ -74,3 +74,11 @@ def test_same_bytes_or_refused(data: bytes) -> None:
     except FormatError:
         return
     assert parsed.encode() == data
+
+
+def test_either() -> None:
+    """Both forms of one transport are told apart by length alone, and nothing is tried twice."""
+    assert signature.parse_either(PSS.encode()) == PSS
+    assert signature.parse_either(bytes(384)) == RsaSignature(RSASSA, HashId.SHA256, bytes(384))
+    with pytest.raises(FormatError):
+        signature.parse_either(bytes(255))

@@ -1,0 +1,335 @@
+"""Azure confidential VMs: one forged case a step, and nothing but our errors from any input."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    FreshnessError,
+    KluisError,
+    UnavailableError,
+    UnsupportedError,
+)
+from kluis.evidence import (
+    AzureClaims,
+    AzureEndorsements,
+    Claims,
+    ProtectionLevel,
+    SnpClaims,
+    TdxClaims,
+    Tee,
+    TpmClaims,
+    TpmEndorsements,
+    Verifier,
+)
+from kluis.evidence.azure import hcl
+from kluis.evidence.intel import collateral as holding
+from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.hcl.report import ReportType
+from kluis.formats.snp.flags import GuestPolicy
+from kluis.formats.tpm.algorithm import HashId
+from kluis.hashes import Digest
+from tests.evidence.azure.forge import AzureForge
+from tests.evidence.tpm.forge import VALUES, collection, rsa_key, spki
+from tests.formats.eventlog.logs import event, log
+from tests.formats.hcl.reports import hcl_report, runtime_json
+from tests.strategies import PROPERTY, mutations
+
+FORGE = AzureForge()
+
+
+@pytest.fixture(scope="module")
+def azure() -> AzureForge:
+    return FORGE
+
+
+def _vendor(claims: Claims) -> AzureClaims:
+    assert isinstance(claims.vendor, AzureClaims)
+    return claims.vendor
+
+
+def test_snp(azure: AzureForge) -> None:
+    """SNP's level and measurement, the vTPM's nonce and PCRs, the guest's user data."""
+    claims = azure.verify(azure.parts(azure.snp(), **azure.tpm()))
+    assert (claims.kind, claims.tee) == ("Azure HCL report v1 (SNP)", Tee.AZURE)
+    assert claims.level is ProtectionLevel.HARDWARE_SNP
+    assert claims.nonce == b"nonce"
+    assert claims.registers == {f"pcr{i}": Digest("sha256", VALUES[HashId.SHA256][i]) for i in (0, 1, 7)}
+    assert claims.report_data == bytes(64)
+    vendor = _vendor(claims)
+    assert isinstance(vendor.hardware.vendor, SnpClaims)
+    assert claims.measurement == vendor.hardware.measurement
+    assert vendor.hardware.report_data == azure.bound()
+    assert vendor.key == spki(azure.ak)
+    assert (vendor.key_certified, vendor.vm_id) == (False, "A")
+    assert vendor.tpm is not None
+    assert (vendor.tpm.level, vendor.tpm.anchor) == (claims.level, claims.anchor)
+    assert isinstance(vendor.tpm.vendor, TpmClaims)
+
+
+def test_tdx(azure: AzureForge) -> None:
+    """TDX's level and measurement, with its registers beside the vTPM's."""
+    claims = azure.verify(azure.parts(azure.tdx(), td_quote=azure.td_quote(), **azure.tpm()))
+    assert claims.kind == "Azure HCL report v2 (TDX)"
+    assert {"rtmr0", "rtmr3", "pcr7"} <= set(claims.registers)
+    vendor = _vendor(claims)
+    assert isinstance(vendor.hardware.vendor, TdxClaims)
+    assert claims.level is vendor.hardware.level
+    assert claims.tcb == vendor.hardware.tcb
+
+
+def test_without_a_quote(azure: AzureForge) -> None:
+    """A report alone is authentic, and says that nothing of it is fresh."""
+    for data in (azure.snp(), azure.parts(azure.snp())):
+        claims = azure.verify(data, azure.amd.endorsements())
+        assert (claims.nonce, dict(claims.registers), _vendor(claims).tpm) == (None, {}, None)
+
+
+def test_collateral_of_the_hardware_alone(azure: AzureForge) -> None:
+    """The hardware's own endorsements will do, as fetched or held."""
+    data = azure.parts(azure.tdx(), td_quote=azure.td_quote())
+    held = holding.hold(azure.intel.collateral(), azure.anchors)
+    for collateral in (azure.intel.collateral(), held):
+        assert azure.verify(data, collateral).tee is Tee.AZURE
+
+
+def test_longer_hashes(azure: AzureForge) -> None:
+    """The runtime data may be bound by a longer hash, which the whole of the report data then is."""
+    for hash_type, name in ((2, "sha384"), (3, "sha512")):
+        data = azure.snp(hash_type=hash_type, report_data=azure.bound(name=name))
+        assert azure.verify(data).tee is Tee.AZURE
+
+
+def test_signature_in_either_form(azure: AzureForge) -> None:
+    """A TPMT_SIGNATURE or the raw bytes, told apart by their length."""
+    for raw in (True, False):
+        assert azure.verify(azure.parts(azure.snp(), **azure.tpm(raw=raw))).nonce == b"nonce"
+
+
+def test_debug_is_no_protection(azure: AzureForge) -> None:
+    """A VM whose memory its host may read has no level, whatever its vTPM says."""
+    policy = azure.amd.fields().policy | 1 << 19
+    assert GuestPolicy.parse(policy).debug
+    claims = azure.verify(azure.parts(azure.snp(policy=policy), **azure.tpm()))
+    assert (claims.level, claims.debug) == (ProtectionLevel.NONE, True)
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["tpm_quote", "tpm_signature", "pcrs"])
+def test_step_1_parts(azure: AzureForge, part: str) -> None:
+    """A quote's parts come together; a log comes with a quote; nothing else comes at all."""
+    parts = azure.tpm()
+    del parts[part]
+    with pytest.raises(FormatError, match="together"):
+        azure.verify(azure.parts(azure.snp(), **parts))
+    with pytest.raises(FormatError, match="want a TPM quote with an event log"):
+        azure.verify(azure.parts(azure.snp(), event_log=b"log"))
+    with pytest.raises(FormatError, match="want parts"):
+        azure.verify(azure.parts(azure.snp(), tpm_public=b"area"))
+    with pytest.raises(FormatError, match="want no TD quote beside an SNP report"):
+        azure.verify(azure.parts(azure.snp(), td_quote=azure.td_quote()))
+
+
+@pytest.mark.parametrize("kind", [ReportType.VBS, ReportType.TVM, ReportType.CCA])
+def test_step_2_no_tee(azure: AzureForge, kind: ReportType) -> None:
+    """A trusted-launch VM, or one of VBS, writes the same report and has no TEE behind it."""
+    with pytest.raises(UnsupportedError, match="there is no TEE behind it") as caught:
+        azure.verify(azure.snp(kind=kind))
+    assert caught.value.code == "bad_type"
+
+
+def test_step_3_runtime_data(azure: AzureForge) -> None:
+    """Runtime data with another key, or one space more, are not those that the hardware bound."""
+    other = runtime_json(rsa_key().public_key().public_numbers().n)
+    hardware = azure.amd.report(report_data=azure.bound(), vmpl=0)
+    for runtime in (other, azure.runtime + b" "):
+        with pytest.raises(AuthenticityError, match="want sha256 of the runtime data") as caught:
+            azure.verify(hcl_report(hardware, runtime).encode())
+        assert caught.value.code == "runtime_data_binding"
+
+
+def test_step_3_all_of_the_report_data(azure: AzureForge) -> None:
+    """All 64 bytes are compared: what follows the hash is zero."""
+    for data in (
+        azure.snp(report_data=azure.bound()[:63] + b"\1"),
+        azure.snp(report_data=azure.bound()[:32] * 2),
+        azure.snp(hash_type=2),
+    ):
+        with pytest.raises(AuthenticityError) as caught:
+            azure.verify(data)
+        assert caught.value.code == "runtime_data_binding"
+
+
+def test_step_4_snp(azure: AzureForge) -> None:
+    """A report that AMD's key did not sign is refused, as SNP's own verifier does."""
+    report = bytearray(azure.snp())
+    report[32 + 0x90] ^= 1
+    with pytest.raises(AuthenticityError) as caught:
+        azure.verify(bytes(report))
+    assert caught.value.code == "sig_report"
+
+
+@pytest.mark.parametrize("vmpl", [1, 2, 3])
+def test_step_4_asked_for_by_a_guest(azure: AzureForge, vmpl: int) -> None:
+    """The guest below the paravisor can bind its own runtime data, with its own key: only VMPL 0 counts."""
+    with pytest.raises(AuthenticityError, match=f"want VMPL 0, the paravisor's, got {vmpl}") as caught:
+        azure.verify(azure.snp(vmpl=vmpl))
+    assert caught.value.code == "vmpl"
+
+
+def test_step_4_nothing_is_signed(azure: AzureForge) -> None:
+    """A TDREPORT without a TD quote proves nothing, however right it looks; the error says what to add."""
+    for data in (azure.tdx(), azure.parts(azure.tdx(), **azure.tpm())):
+        with pytest.raises(UnavailableError, match="a TDREPORT is signed by nobody") as caught:
+            azure.verify(data)
+        assert caught.value.code == "collateral_missing"
+        assert "tdquote" in (caught.value.hint or "")
+
+
+def test_step_4_no_endorsement(azure: AzureForge) -> None:
+    """Without the hardware's endorsements nothing can be decided."""
+    with pytest.raises(UnavailableError):
+        azure.verify(azure.snp(), AzureEndorsements())
+    with pytest.raises(UnavailableError):
+        azure.verify(azure.parts(azure.tdx(), td_quote=azure.td_quote()), AzureEndorsements())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"report_data": bytes(64)},
+        {"mrtd": bytes(48)},
+        {"rtmr0": bytes(48)},
+        {"rtmr3": bytes(48)},
+        {"td_attributes": 0},
+        {"xfam": 3},
+        {"mrconfigid": bytes(48)},
+        {"mrowner": bytes(48)},
+        {"mrownerconfig": bytes(48)},
+        {"mrseam": bytes(48)},
+        {"tee_tcb_svn": bytes((6, 1, 2, *bytes(13)))},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_step_4_td_quote_of_another_report(azure: AzureForge, changes: dict[str, Any]) -> None:
+    """A good TD quote of another domain, or of another report of this one, is not of this TDREPORT."""
+    (name,) = changes
+    with pytest.raises(AuthenticityError, match=f"TD quote.{name}: want the TDREPORT's") as caught:
+        azure.verify(azure.parts(azure.tdx(), td_quote=azure.td_quote(**changes)))
+    assert caught.value.code == "td_report_mismatch"
+
+
+def test_step_4_td_quote_forged(azure: AzureForge) -> None:
+    """A TD quote that is not signed is refused, as TDX's own verifier does."""
+    quote = bytearray(azure.td_quote())
+    quote[200] ^= 1
+    with pytest.raises(AuthenticityError) as caught:
+        azure.verify(azure.parts(azure.tdx(), td_quote=bytes(quote)))
+    assert caught.value.code == "sig_quote"
+
+
+def test_step_4_no_tdreport(azure: AzureForge) -> None:
+    """A report that calls itself a TDREPORT and is none is malformed."""
+    good = azure.tdreport()
+    mac = dataclasses.replace(good.mac, type=0)
+    for hardware in (dataclasses.replace(good, mac=mac).encode(), good.encode() + b"\1"):
+        with pytest.raises(FormatError, match="want a TDREPORT and zeros"):
+            azure.verify(azure.tdx(hardware=hardware))
+
+
+def test_step_5_certificate(azure: AzureForge) -> None:
+    """The key's certificate is no must, is verified where it is given, and is of the same key."""
+    data = azure.parts(azure.snp(), **azure.tpm())
+    maker = azure.maker
+    true = azure.verify(data, azure.endorsements(maker.endorse(maker.ak(azure.ak))))
+    assert _vendor(true).key_certified
+    assert true.valid_until < azure.verify(data).valid_until
+    assert not _vendor(azure.verify(data, azure.endorsements(TpmEndorsements()))).key_certified
+    with pytest.raises(AuthenticityError, match="want the certificate of HCLAkPub") as caught:
+        azure.verify(data, azure.endorsements(maker.endorse(maker.ak(rsa_key()))))
+    assert caught.value.code == "key_binding"
+    expired = maker.ak(azure.ak, end=azure.now - timedelta(days=2))
+    with pytest.raises(FreshnessError) as stale:
+        azure.verify(data, azure.endorsements(maker.endorse(expired)))
+    assert stale.value.code == "cert_expired"
+
+
+def test_step_5_two_keys(azure: AzureForge) -> None:
+    """Two keys named HCLAkPub, bound or not, are one too many to choose from."""
+    key = {"kid": "HCLAkPub", "kty": "RSA", "e": "AQAB", "n": "_" * 342}
+    with pytest.raises(FormatError, match="want 1 key HCLAkPub, got 2"):
+        azure.verify(azure.snp(runtime_json(keys=[key, key])))
+
+
+def test_step_6_no_vtpm(azure: AzureForge) -> None:
+    """A quote beside runtime data that know of no vTPM is of something else."""
+    azure.verify(azure.parts(azure.snp(azure.no_tpm)))
+    with pytest.raises(AuthenticityError, match="there is no vTPM") as caught:
+        azure.verify(azure.parts(azure.snp(azure.no_tpm), **azure.tpm()))
+    assert caught.value.code == "ak_binding"
+
+
+def test_step_7_quote_of_another_vm(azure: AzureForge) -> None:
+    """A quote of another VM's vTPM is refused, though its key may be certified by the same cloud."""
+    other = AzureForge.__new__(AzureForge)
+    other.ak = rsa_key()
+    with pytest.raises(AuthenticityError) as caught:
+        azure.verify(azure.parts(azure.snp(), **other.tpm()))
+    assert caught.value.code == "sig_tpm"
+
+
+def test_step_7_values(azure: AzureForge) -> None:
+    """PCR values that were not quoted are refused; a quote's other steps have tests of their own."""
+    swapped = azure.tpm()["pcrs"].replace(b"01" * 32, b"09" * 32)
+    with pytest.raises(AuthenticityError) as caught:
+        azure.verify(azure.parts(azure.snp(), **{**azure.tpm(), "pcrs": swapped}))
+    assert caught.value.code == "pcr_digest"
+
+
+def test_step_8_event_log(azure: AzureForge) -> None:
+    """A log that does not replay to the quoted values is refused."""
+    made = log(event(7, EventType.SEPARATOR, bytes(4)))
+    with pytest.raises(AuthenticityError) as caught:
+        azure.verify(azure.parts(azure.snp(), event_log=made.encode(), **azure.tpm()))
+    assert caught.value.code == "event_log"
+
+
+# --- any input -----------------------------------------------------------------------------------
+
+
+def test_kind(azure: AzureForge) -> None:
+    """A report, or a collection with one, is an Azure VM's evidence."""
+    assert hcl.matches(azure.snp())
+    assert hcl.matches(azure.parts(azure.snp()))
+    assert not hcl.matches(collection(azure.tpm()))
+
+
+GOOD = (
+    FORGE.snp(),
+    FORGE.parts(FORGE.snp(), **FORGE.tpm()),
+    FORGE.parts(FORGE.tdx(), td_quote=FORGE.td_quote()),
+)
+VERIFIER = Verifier(FORGE.anchors)
+SAID = [FORGE.verify(good) for good in GOOD]
+
+
+@PROPERTY
+@given(mutations(*GOOD))
+def test_changed_evidence_says_the_same_or_is_refused(data: bytes) -> None:
+    """No change of a byte gives other claims; only our errors escape."""
+    try:
+        claims = VERIFIER.verify(data, collateral=FORGE.endorsements(), now=FORGE.now).value
+    except KluisError:
+        return
+    vendor = _vendor(claims)
+    assert (claims.measurement, vendor.key) in [(true.measurement, _vendor(true).key) for true in SAID]
+    assert claims.nonce in (None, b"nonce")
