@@ -50,6 +50,15 @@ static inline void allow_all(struct filter *f, const uint32_t *numbers, unsigned
     for (unsigned i = 0; i < count; i++) allow(f, numbers[i]);
 }
 
+/* Answer nr with what where the low half of argument i is value; else look on. */
+static inline void refuse_value(struct filter *f, uint32_t nr, unsigned i, uint32_t value, uint32_t what) {
+    emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 4);
+    load(f, ARG_LOW(i));
+    emit(f, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    verdict(f, what);
+    load(f, offsetof(struct seccomp_data, nr));
+}
+
 /* Allow nr where the low half of argument i is one of the values; else answer otherwise. */
 static inline void allow_values(struct filter *f, uint32_t nr, unsigned i, const uint32_t *values, unsigned count,
                                 uint32_t otherwise) {

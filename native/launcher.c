@@ -7,7 +7,7 @@
  *   WITHOUT  comma list of what this machine lacks and the operator has granted to lack:
  *            secret-memory landlock mdwe
  *   OPTIONS  letters: j code may be generated (grant insecure_jit), d debug enclave,
- *            p the platform itself, which also writes its state
+ *            s encrypted scratch, backed by descriptor 9, p the platform itself, which also writes its state
  *   ENTRY    module whose main() is called      PATH...  sys.path, in order
  *
  * Order matters: not dumpable first (exec reset it), the heap taken before capabilities go, the
@@ -21,6 +21,7 @@
 #include "filter.h"
 #include "memory.h"
 #include "reserve.h"
+#include "scratch.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -123,6 +124,20 @@ static void only_inside(struct filter *f, uint32_t nr, struct region region) {
     verdict(f, SECCOMP_RET_ERRNO | ENOMEM);
 }
 
+/* The backing of scratch may be read and written at a place, and nothing else be done with it: not closed,
+ * not resized, not mapped, not put in another's stead. */
+static void only_places(struct filter *f) {
+    static const uint32_t first[] = {
+        SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_lseek, SYS_close, SYS_ftruncate, SYS_dup, SYS_dup2, SYS_dup3,
+        SYS_fcntl, SYS_ioctl, SYS_newfstatat, SYS_openat, SYS_getdents64,
+    };
+    const uint32_t refused = SECCOMP_RET_ERRNO | EBADF;
+    for (unsigned i = 0; i < sizeof first / sizeof *first; i++) refuse_value(f, first[i], 0, SCRATCH_FD, refused);
+    refuse_value(f, SYS_dup2, 1, SCRATCH_FD, refused);
+    refuse_value(f, SYS_dup3, 1, SCRATCH_FD, refused);
+    refuse_value(f, SYS_mmap, 4, SCRATCH_FD, refused);
+}
+
 static void close_calls(void) {
     static struct filter f;
     const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
@@ -133,6 +148,7 @@ static void close_calls(void) {
     const uint32_t descriptors[] = {0, 1, 2, 3, 4, 5, 6, 7, 1030, 1033, 1034};
 
     filter_begin(&f);
+    if (has('s')) only_places(&f);
     allow_all(&f, FREE_CALLS, sizeof FREE_CALLS / sizeof *FREE_CALLS);
     if (has('p')) allow_all(&f, PLATFORM_CALLS, sizeof PLATFORM_CALLS / sizeof *PLATFORM_CALLS);
     /* Threads, never processes. clone3 hides its flags in memory, so callers must fall back. */
@@ -179,6 +195,9 @@ static void *python(void *unused) {
     PyStatus status;
     (void)unused;
     reserve_install();
+    errno = 0;
+    const char *scratch = has('s') ? scratch_start() : NULL;
+    if (scratch) refuse(scratch);
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
     status = Py_PreInitialize(&pre);

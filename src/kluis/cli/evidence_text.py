@@ -193,6 +193,7 @@ def _launch(value: LaunchConfiguration) -> dict[str, Any]:
     return {
         "level": value.level,
         "heap_bytes": value.heap_bytes,
+        "scratch_bytes": value.scratch_bytes,
         "threads": value.threads,
         "grants": list(value.grants),
         "missing": list(value.missing),

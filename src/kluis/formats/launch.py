@@ -3,9 +3,10 @@
 The document's SHA-512 stands in CONFIGID; it travels beside the evidence.
 
     {"counter": text, "grants": [text], "heap_bytes": n, "level": text, "missing": [text],
-     "platform": hex, "threads": n, "version": 1}
+     "platform": hex, "scratch_bytes": n, "threads": n, "version": 1}
 
-Canonical JSON (RFC 8785); both lists are sorted and hold no name twice.
+Canonical JSON (RFC 8785); both lists are sorted and hold no name twice. ``scratch_bytes`` is there only
+where there is scratch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ MAX_SIZE: Final = 64 * 1024
 MAX_NAMES: Final = 256
 UNWITNESSED: Final = "unwitnessed"
 _MEMBERS: Final = ("counter", "grants", "heap_bytes", "level", "missing", "platform", "threads", "version")
+_SCRATCH: Final = "scratch_bytes"
 _WHAT: Final = "launch configuration"
 
 
@@ -38,6 +40,7 @@ class LaunchConfiguration:
         level: the protection level that the platform states; evidence is judged by its anchor.
         platform: 32 bytes, SHA-256 over the launcher and the guardian that isolate the enclave;
             zeros where nothing isolates it.
+        scratch_bytes: size of the encrypted scratch; 0: none.
     """
 
     heap_bytes: int
@@ -47,10 +50,14 @@ class LaunchConfiguration:
     counter: str
     level: str
     platform: bytes = bytes(32)
+    scratch_bytes: int = 0
 
     def encode(self) -> bytes:
         """Write the document."""
-        return jcs.dumps({"version": 1, **dataclasses.asdict(self), "platform": self.platform.hex()})
+        document = {"version": 1, **dataclasses.asdict(self), "platform": self.platform.hex()}
+        if not self.scratch_bytes:
+            del document[_SCRATCH]
+        return jcs.dumps(document)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -61,7 +68,8 @@ class LaunchConfiguration:
             FormatError: not canonical, a member missing, unknown or of the wrong kind.
         """
         value = Members(jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE), _WHAT)
-        value.only(_MEMBERS)
+        scratch = _SCRATCH in value
+        value.only((*_MEMBERS, _SCRATCH) if scratch else _MEMBERS)
         value.version(1)
         return cls(
             heap_bytes=value.integer("heap_bytes", least=1),
@@ -71,6 +79,7 @@ class LaunchConfiguration:
             counter=value.text("counter"),
             level=value.text("level"),
             platform=value.hex("platform", 32, lower=True),
+            scratch_bytes=value.integer(_SCRATCH, least=1) if scratch else 0,
         )
 
 

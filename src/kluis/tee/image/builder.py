@@ -30,6 +30,8 @@ from kluis.tee.image.interface import Answer
 from kluis.tee.image.sources import Source
 from kluis.tee.process import native
 
+# What encrypts scratch.
+CIPHERS: Final = "lib/libcrypto.so.3"
 # The loader passes over a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
 LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
 
@@ -127,6 +129,11 @@ def _gather(
     }
     libraries, missing = interpreter.libraries(launcher, objects)
     contents["python"].extend(libraries)
+    if settings.scratch_bytes and not any(file.path == CIPHERS for file in contents["python"]):
+        raise UnavailableError(
+            f"scratch: want {CIPHERS} in the image, which encrypts it, got none",
+            hint="build with a CPython whose hashlib is linked to a shared OpenSSL 3, such as Debian's",
+        )
     notes = [f"{name}: not found here; {users[0]} will not load" for name, users in missing.items()]
     return {name: found for name, found in contents.items() if found}, notes
 
@@ -197,6 +204,7 @@ def _manifest(
         python=interpreter.version(),
         svn=answer.svn,
         threads=settings.threads,
+        scratch_bytes=settings.scratch_bytes,
     )
     try:
         manifest.check(made)

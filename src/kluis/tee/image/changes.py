@@ -23,6 +23,7 @@ _SETTINGS: Final = {
     "entry": "entry",
     "date": "date",
     "heap_bytes": "heap_bytes",
+    "scratch_bytes": "scratch_bytes",
     "threads": "threads",
 }
 

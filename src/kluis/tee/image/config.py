@@ -5,6 +5,7 @@
     entry = "app:app"                # module:attribute of the Enclave
     requirements = ["polars==2.1.0"] # or the name of a requirements file
     heap = "512MiB"
+    scratch = "4GiB"                 # encrypted files under /scratch; without this line there are none
     threads = 8
     grants = ["table"]
     date = "20260101"                # the signature's date; fixed, so that builds repeat
@@ -42,6 +43,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     entry: str = "app:app"
     requirements: list[str] | str = []
     heap: str | int = "512MiB"
+    scratch: str | int = 0
     threads: int = 8
     grants: list[str] = []
     date: str | int = "20260101"
@@ -57,6 +59,7 @@ class Config:
 
     Attributes:
         requirements: lines for pip; or the name of a file of them, relative to the folder.
+        scratch_bytes: size of encrypted scratch; 0: none.
         exclude: shell patterns of paths that the app layer leaves out.
         requirements_exclude: the same for the site layer; by default tests, headers and stubs.
     """
@@ -64,6 +67,7 @@ class Config:
     entry: str
     requirements: tuple[str, ...] | str
     heap_bytes: int
+    scratch_bytes: int
     threads: int
     grants: tuple[str, ...]
     date: str
@@ -105,9 +109,12 @@ def load(directory: Path) -> Config:
 def _checked(file: _File) -> Config:
     date = str(file.date)
     sigstruct.bcd(date)
-    heap = _bytes(file.heap)
+    heap, scratch = _bytes("heap", file.heap), _bytes("scratch", file.scratch)
     if not manifest.MIN_HEAP_BYTES <= heap <= manifest.MAX_HEAP_BYTES or heap % 4096:
         raise UsageError(f"{NAME}: heap: want 16MiB or more in whole pages, got {file.heap}")
+    least, most = manifest.MIN_SCRATCH_BYTES, manifest.MAX_SCRATCH_BYTES
+    if scratch and (not least <= scratch <= most or scratch % 4096):
+        raise UsageError(f"{NAME}: scratch: want 1MiB to 1024GiB in whole pages, got {file.scratch}")
     if not 1 <= file.threads <= manifest.MAX_THREADS:
         raise UsageError(f"{NAME}: threads: want 1..{manifest.MAX_THREADS}, got {file.threads}")
     for grant in file.grants:
@@ -123,6 +130,7 @@ def _checked(file: _File) -> Config:
         entry=file.entry,
         requirements=requirements if isinstance(requirements, str) else tuple(requirements),
         heap_bytes=heap,
+        scratch_bytes=scratch,
         threads=file.threads,
         grants=tuple(sorted(set(file.grants))),
         date=date,
@@ -133,10 +141,10 @@ def _checked(file: _File) -> Config:
     )
 
 
-def _bytes(text: str | int) -> int:
+def _bytes(key: str, text: str | int) -> int:
     if isinstance(text, int):
         return text
     found = re.fullmatch(r"([0-9]{1,9})\s*([KMG]iB)", text, re.IGNORECASE)
     if found is None:
-        raise UsageError(f'{NAME}: heap: want a size such as "512MiB", got {text!r}')
+        raise UsageError(f'{NAME}: {key}: want a size such as "512MiB", got {text!r}')
     return int(found[1]) * _UNITS[found[2].upper()]

@@ -21,6 +21,8 @@ LOADER: Final = "lib/ld-linux-x86-64.so.2"
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MIN_HEAP_BYTES: Final = 16 << 20
 MAX_HEAP_BYTES: Final = 1 << 44
+MIN_SCRATCH_BYTES: Final = 1 << 20
+MAX_SCRATCH_BYTES: Final = 1 << 40
 MAX_THREADS: Final = 1024
 GRANTS: Final = ("insecure_jit", "insecure_raw_report_data", "table")
 NAMED_GRANTS: Final = ("connect", "listen")
@@ -41,8 +43,12 @@ class LayerReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an image is: 0..65535 for ``product_id`` and ``svn``, ``date`` as YYYYMMDD."""
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an image is: 0..65535 for ``product_id`` and ``svn``, ``date`` as YYYYMMDD.
+
+    ``scratch_bytes`` is the size of encrypted scratch. An image without any does not name it, so that its
+    id is what it was before there was scratch.
+    """
 
     argv: list[str]
     date: str
@@ -59,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     python: str
     svn: int
     threads: int
+    scratch_bytes: int = 0
 
     def encode(self) -> bytes:
         """Write the canonical bytes, whose SHA-256 is the image id."""
@@ -96,6 +103,13 @@ def check(manifest: Manifest) -> None:
         "heap_bytes",
         f"whole pages from {MIN_HEAP_BYTES} to {MAX_HEAP_BYTES}",
         m.heap_bytes,
+    )
+    _want(
+        m.scratch_bytes == 0
+        or (MIN_SCRATCH_BYTES <= m.scratch_bytes <= MAX_SCRATCH_BYTES and m.scratch_bytes % 4096 == 0),
+        "scratch_bytes",
+        f"none, or whole pages from {MIN_SCRATCH_BYTES} to {MAX_SCRATCH_BYTES}",
+        m.scratch_bytes,
     )
     _want(1 <= m.threads <= MAX_THREADS, "threads", f"1..{MAX_THREADS}", m.threads)
     _want(bool(_HEX32.fullmatch(m.interface)), "interface", "a SHA-256 in hex", m.interface)

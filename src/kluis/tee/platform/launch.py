@@ -23,7 +23,7 @@ from kluis.formats import jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
-from kluis.tee.platform import holding, session, sockets
+from kluis.tee.platform import holding, scratch, session, sockets
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
 from kluis.tee.platform.orders import Orders
@@ -125,6 +125,7 @@ class Launcher:
             signer=signed.mrsigner,
             debug=signed.debug,
             heap_bytes=manifest.heap_bytes,
+            scratch_bytes=manifest.scratch_bytes,
             user=user,
             running=len(self.running),
         )
@@ -141,6 +142,7 @@ class Launcher:
             level=self._root.level,
             counter=UNWITNESSED,
             platform=self._root.version,
+            scratch_bytes=manifest.scratch_bytes,
         )
         who = Identity(
             mrenclave=read.image_id,
@@ -205,14 +207,21 @@ class Launcher:
             "region": region,
             "threads": manifest.threads,
             "without": ",".join(without),
-            "options": ("j" if "insecure_jit" in manifest.grants else "") + ("d" if debug else ""),
-            "environment": sorted(
-                (sandbox.environment(manifest.threads, manifest.heap_bytes) | manifest.env).items()
+            "options": "".join(
+                letter
+                for letter, holds in (
+                    ("j", "insecure_jit" in manifest.grants),
+                    ("d", debug),
+                    ("s", manifest.scratch_bytes),
+                )
+                if holds
             ),
+            "environment": sorted((_environment(manifest) | manifest.env).items()),
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         session.expect_credentials(pairs[2][0])
         document = self._document(read, who, debug, [name for name, _ in granted])
+        backing = [scratch.backing(name, manifest.scratch_bytes)] if manifest.scratch_bytes else []
         inside = [pair[1] for pair in pairs]
         gone = threading.Event()
 
@@ -224,14 +233,15 @@ class Launcher:
 
         try:
             self._orders.on_end(name, told)
-            given = [*(end.fileno() for end in inside), document, *(fd for _, fd in granted)]
+            given = [*(end.fileno() for end in inside), document, *backing, *(fd for _, fd in granted)]
             answer = self._orders.send(order, given)
         except KluisError:
             for pair in pairs:
                 pair[0].close()
             raise
         finally:
-            os.close(document)
+            for descriptor in (document, *backing):
+                os.close(descriptor)
             for end in inside:
                 end.close()
         running = Running(
@@ -288,3 +298,7 @@ class Launcher:
             self._orders.send({"op": "kill", "id": name})
         except UnavailableError:
             return
+
+
+def _environment(manifest: images.Manifest) -> dict[str, str]:
+    return sandbox.environment(manifest.threads, manifest.heap_bytes, manifest.scratch_bytes)

@@ -3,6 +3,7 @@
 ``launch.toml`` in the platform's state directory:
 
     max_heap = "8GiB"        # for one enclave
+    max_scratch = "64GiB"    # for one enclave
     max_enclaves = 32        # at once
     debug = true             # may debug enclaves be launched?
     signers = []             # hex MRSIGNERs; empty: any
@@ -26,12 +27,15 @@ class LaunchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What may be launched on this platform; see the module."""
 
     max_heap: str = "16GiB"
+    max_scratch: str = "64GiB"
     max_enclaves: int = 32
     debug: bool = True
     signers: list[str] = []
     users: list[int] = []
 
-    def check(self, *, signer: bytes, debug: bool, heap_bytes: int, user: int, running: int) -> None:
+    def check(
+        self, *, signer: bytes, debug: bool, heap_bytes: int, scratch_bytes: int = 0, user: int, running: int
+    ) -> None:
         """Refuse a launch that the operator does not want.
 
         Raises:
@@ -48,6 +52,11 @@ class LaunchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise PolicyError(
                 f"launch policy: max_heap: want at most {self.max_heap}, got {heap_bytes} bytes",
                 hint="lower heap in kluis.toml, or raise max_heap in launch.toml",
+            )
+        if scratch_bytes > size(self.max_scratch):
+            raise PolicyError(
+                f"launch policy: max_scratch: want at most {self.max_scratch}, got {scratch_bytes} bytes",
+                hint="lower scratch in kluis.toml, or raise max_scratch in launch.toml",
             )
         if self.signers and signer.hex() not in self.signers:
             raise PolicyError(
@@ -84,5 +93,5 @@ def load(path: Path) -> LaunchPolicy:
         policy = msgspec.convert(tomllib.loads(text), LaunchPolicy)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise FormatError(f"{path.name}: {error}") from None
-    size(policy.max_heap)
+    size(policy.max_heap), size(policy.max_scratch)
     return policy

@@ -26,7 +26,7 @@ from kluis.tee.platform import places
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
-ORDER_DESCRIPTORS = 4 + sandbox.MOST_GRANTED
+ORDER_DESCRIPTORS = 5 + sandbox.MOST_GRANTED
 STDERR_BOUND = 16 * 1024
 LAST_READS = 32
 LOST_SECONDS = 2.0
@@ -204,7 +204,8 @@ class Spawner:
         line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=INFO_FD)
         # Sources first move above every target, or one dup2 would overwrite the next one's source.
         sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
-        targets = (*sandbox.inside_descriptors(len(descriptors)), 2, INFO_FD)
+        inside = sandbox.inside_descriptors(len(descriptors), scratch="s" in order["options"])
+        targets = (*inside, 2, INFO_FD)
         null = os.open("/dev/null", os.O_RDWR)
         try:
             actions: list[Any] = [

@@ -23,6 +23,9 @@ TAG = sys.implementation.cache_tag
 INSIDE = "/k/python/lib"
 """Where the loader and the shared libraries are, inside an enclave."""
 
+SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
+"""The sources of encrypted scratch."""
+
 WARNINGS = ["-Wall", "-Wextra", "-O2", "-fstack-protector-strong"]
 REBUILD = "python -m pip install --force-reinstall --no-deps kluis"
 
@@ -150,6 +153,7 @@ def build(dest: Path = BIN) -> list[Path]:
                 "launcher.c",
                 "memory.c",
                 "reserve.c",
+                *(f"scratch_{part}.c" for part in SCRATCH),
                 str(_mimalloc()),
                 "-rdynamic",
                 *_libpython(),

@@ -23,6 +23,8 @@ ENCLAVE_UIDS = 0x4B4C0000
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
 LOADER = "/k/python/lib/ld-linux-x86-64.so.2"
 CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD = 3, 4, 5, 6
+SCRATCH_FD = 9
+SCRATCH = "/scratch"
 FIRST_GRANTED_FD = 10
 MOST_GRANTED = 8
 """Sockets that a host may hand to one enclave at its launch."""
@@ -42,7 +44,7 @@ class Walls:
         heap_bytes, region_bytes: what may be asked for; what is reserved.
         threads: the manifest's.
         without: names of what this machine lacks and the operator granted to lack.
-        options: the launcher's letters: ``j`` generated code, ``d`` debug.
+        options: the launcher's letters: ``j`` generated code, ``d`` debug, ``s`` encrypted scratch.
         environment: the whole environment inside.
         uid: the enclave's user id; 0 keeps the caller's.
     """
@@ -58,18 +60,19 @@ class Walls:
     uid: int
 
 
-def inside_descriptors(count: int) -> tuple[int, ...]:
-    """The numbers inside of ``count`` descriptors: the runtime's four, then the granted sockets."""
-    granted = range(FIRST_GRANTED_FD, FIRST_GRANTED_FD + count - 4)
-    return (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, *granted)
+def inside_descriptors(count: int, *, scratch: bool = False) -> tuple[int, ...]:
+    """The numbers inside of ``count`` descriptors: the runtime's four, scratch's, then the granted sockets."""
+    first = (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, *((SCRATCH_FD,) if scratch else ()))
+    return (*first, *range(FIRST_GRANTED_FD, FIRST_GRANTED_FD + count - len(first)))
 
 
-def environment(threads: int, heap_bytes: int) -> dict[str, str]:
+def environment(threads: int, heap_bytes: int, scratch_bytes: int = 0) -> dict[str, str]:
     """What every enclave finds in its environment beside what its manifest names.
 
     The pools of numerical libraries get as many threads as the manifest allows and the machine has;
     mimalloc keeps what it has, since the kernel's first touch of a secret page is dear; polars, which
     finds no memory size inside, is told the heap's, or it would compress what it holds to spill it.
+    Where there is scratch, temporary files and polars' own go there.
     """
     pool = str(min(threads, len(os.sched_getaffinity(0))))
     pools = (
@@ -88,7 +91,8 @@ def environment(threads: int, heap_bytes: int) -> dict[str, str]:
     }
     allocator = {"MIMALLOC_ARENA_RESERVE": "65536", "MIMALLOC_PURGE_DELAY": "-1"}
     size = {"POLARS_OVERRIDE_TOTAL_MEMORY_MB": str(heap_bytes // MEBIBYTE)}
-    return {**fixed, **allocator, **size, **dict.fromkeys(pools, pool)}
+    scratch = {"TMPDIR": SCRATCH, "POLARS_TEMP_DIR": SCRATCH} if scratch_bytes else {}
+    return {**fixed, **allocator, **size, **scratch, **dict.fromkeys(pools, pool)}
 
 
 def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[str]:

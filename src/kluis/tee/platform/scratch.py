@@ -1,0 +1,36 @@
+"""The backing of an enclave's encrypted scratch: a file without a name in the platform's state.
+
+The enclave alone has the key, so what lies here is noise: on the disk, in the page cache, to root. A file,
+not memory: scratch is for what memory does not hold. Its space is taken at once, so that a full disk
+refuses a launch and never ends an enclave that runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kluis.errors import UnavailableError
+
+
+def backing(name: str, size_bytes: int) -> int:
+    """Make the backing of the enclave ``name``, ``size_bytes`` large, in the working directory: a descriptor.
+
+    Raises:
+        UnavailableError: the disk does not hold it.
+    """
+    path = f"scratch-{name}"
+    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.unlink(path)
+        os.posix_fallocate(made, 0, size_bytes)
+    except OSError as error:
+        os.close(made)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UnavailableError(
+            f"scratch: want {size_bytes} bytes, got: {os.strerror(error.errno)}",
+            code="scratch_full",
+            hint="free space where the platform keeps its state, or lower scratch in kluis.toml",
+        ) from error
+    return made
