@@ -201,12 +201,24 @@ EXPORT ssize_t preadv(int fd, const struct iovec *part, int count, off_t offset)
     return opened ? positioned(opened, part, count, offset, 0) : syscall(SYS_preadv, fd, part, count, offset, 0L);
 }
 SAME(preadv64, preadv);
+EXPORT ssize_t preadv2(int fd, const struct iovec *part, int count, off_t offset, int flags) {
+    struct opened *opened = calls_hold(fd);
+    if (!opened) return syscall(SYS_preadv2, fd, part, count, offset, 0L, flags);
+    return offset == CURRENT ? transfer(opened, part, count, CURRENT, 0) : positioned(opened, part, count, offset, 0);
+}
+SAME(preadv64v2, preadv2);
 
 EXPORT ssize_t pwritev(int fd, const struct iovec *part, int count, off_t offset) {
     struct opened *opened = calls_hold(fd);
     return opened ? positioned(opened, part, count, offset, 1) : syscall(SYS_pwritev, fd, part, count, offset, 0L);
 }
 SAME(pwritev64, pwritev);
+EXPORT ssize_t pwritev2(int fd, const struct iovec *part, int count, off_t offset, int flags) {
+    struct opened *opened = calls_hold(fd);
+    if (!opened) return syscall(SYS_pwritev2, fd, part, count, offset, 0L, flags);
+    return offset == CURRENT ? transfer(opened, part, count, CURRENT, 1) : positioned(opened, part, count, offset, 1);
+}
+SAME(pwritev64v2, pwritev2);
 
 EXPORT off_t lseek(int fd, off_t offset, int whence) {
     struct opened *opened = calls_hold(fd);
