@@ -60,7 +60,8 @@ void calls_let_go(struct opened *opened) {
 
 /* A new descriptor for what is open; its use is the descriptor's. */
 static int bind(struct opened *opened, int least) {
-    int fd = (int)syscall(SYS_fcntl, placeholder, F_DUPFD_CLOEXEC, least);
+    /* Never a standard stream: what prints would print into it, and SQLite refuses such a number. */
+    int fd = (int)syscall(SYS_fcntl, placeholder, F_DUPFD_CLOEXEC, least > STDERR_FILENO ? least : STDERR_FILENO + 1);
     if (fd >= MOST_DESCRIPTORS) {
         syscall(SYS_close, fd);
         errno = EMFILE;

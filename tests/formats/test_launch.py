@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -41,6 +42,14 @@ def test_document() -> None:
     assert launch.config_id(TEXT) == sha512(TEXT)
 
 
+def test_scratch() -> None:
+    """The size of scratch is a member where there is scratch, and is not named where there is none."""
+    with_scratch = dataclasses.replace(GOOD, scratch_bytes=1 << 28)
+
+    assert json.loads(with_scratch.encode()) == {**json.loads(TEXT), "scratch_bytes": 1 << 28}
+    assert LaunchConfiguration.parse(with_scratch.encode()) == with_scratch
+
+
 def _changed(**changes: object) -> bytes:
     return jcs.dumps({**json.loads(TEXT), **changes})
 
@@ -48,6 +57,10 @@ def _changed(**changes: object) -> bytes:
 REFUSED = {
     "version": (_changed(version=2), "launch configuration.version: want one of [1], got 2"),
     "heap": (_changed(heap_bytes=0), "launch configuration.heap_bytes: want 1..9007199254740991, got 0"),
+    "no scratch, named": (
+        _changed(scratch_bytes=0),
+        "launch configuration.scratch_bytes: want 1..9007199254740991, got 0",
+    ),
     "threads": (_changed(threads="8"), "launch configuration.threads: want an integer, got text"),
     "threads that are true": (
         _changed(threads=True),

@@ -20,6 +20,7 @@ from kluis.errors import CallCancelled, EnclaveError, FormatError, RemoteError, 
 from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
+from kluis.tee.process import sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -328,6 +329,8 @@ class EnclaveProxy:
             return ""
         status, words = end
         how = f"signal {-status}" if status < 0 else f"status {status}"
+        if status == sandbox.SCRATCH_CHANGED:
+            how += ", as of one whose scratch was changed from outside"
         return f"{how}, {words}" if words else how
 
 

@@ -27,7 +27,12 @@ def sort_and_group() -> list[str]:
 
     most, done = 0, threading.Event()
     database = duckdb.connect(
-        config={"temp_directory": "/scratch", "memory_limit": "200MB", "threads": 2, "preserve_insertion_order": False}
+        config={
+            "temp_directory": "/scratch",
+            "memory_limit": "200MB",
+            "threads": 2,
+            "preserve_insertion_order": False,
+        }
     )
 
     def watch() -> None:
@@ -70,8 +75,12 @@ def files() -> list[str]:
     said.append(str(frame.row(0)))
     frame.write_parquet("/scratch/f.parquet"), frame.write_ipc("/scratch/f.arrow")
     frame.write_csv("/scratch/f.csv")
-    for read in (pl.read_parquet("/scratch/f.parquet"), pl.read_ipc("/scratch/f.arrow"), pl.read_csv("/scratch/f.csv")):
-        said.append(str(read.height))
+    for read in (
+        pl.read_parquet("/scratch/f.parquet"),
+        pl.read_ipc("/scratch/f.arrow"),
+        pl.read_csv("/scratch/f.csv"),
+    ):
+        said += [str(read.height)]
     pl.scan_parquet("/scratch/p.parquet").sort("n", descending=True).sink_parquet("/scratch/sorted.parquet")
     said.append(str(pl.scan_parquet("/scratch/sorted.parquet").head(1).collect().row(0)))
     import duckdb

@@ -106,6 +106,8 @@ ESCAPES = {
     "dev-kvm": lambda: open("/dev/kvm", "rb"),
     "write-code": lambda: open("/k/app/app.py", "w"),
     "write-tmp": lambda: open("/tmp/x", "w"),
+    "scratch": lambda: os.listdir("/scratch"),
+    "write-scratch": lambda: open("/scratch/x", "w"),
     "write-root": lambda: open("/x", "w"),
     "chmod": lambda: os.chmod("/k/app/app.py", 0o777),
     "mount": lambda: _raw(165, 0, 0, 0, 0, 0),

@@ -28,6 +28,7 @@ def test_one_image() -> None:
         ("python", "3.13.5", ["python 3.11.7 -> 3.13.5"]),
         ("svn", 4, ["svn 3 -> 4"]),
         ("heap_bytes", 1 << 30, ["heap_bytes 536870912 -> 1073741824"]),
+        ("scratch_bytes", 1 << 28, ["scratch_bytes 0 -> 268435456"]),
         ("threads", 16, ["threads 8 -> 16"]),
         ("date", "20270101", ["date 20260101 -> 20270101"]),
         ("argv", ["--fast"], ['argv [] -> ["--fast"]']),

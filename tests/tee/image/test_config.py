@@ -21,6 +21,7 @@ def test_defaults(tmp_path: Path) -> None:
         entry="app:app",
         requirements=(),
         heap_bytes=512 << 20,
+        scratch_bytes=0,
         threads=8,
         grants=(),
         date="20260101",
@@ -35,7 +36,8 @@ def test_everything(tmp_path: Path) -> None:
     """Every key is read; grants are sorted, so that their order in the file is no difference."""
     made = load(
         tmp_path,
-        'entry = "cohort.main:room"\nrequirements = ["polars==2.1.0"]\nheap = "2GiB"\nthreads = 16\n'
+        'entry = "cohort.main:room"\nrequirements = ["polars==2.1.0"]\nheap = "2GiB"\nscratch = "4GiB"\n'
+        "threads = 16\n"
         'grants = ["table", "insecure_jit", "table"]\ndate = 20270228\nexclude = ["tests/*"]\n'
         'requirements_exclude = ["*/benchmarks/*"]\n'
         'argv = ["--fast"]\n[env]\nTZ = "UTC"\n',
@@ -44,6 +46,7 @@ def test_everything(tmp_path: Path) -> None:
         entry="cohort.main:room",
         requirements=("polars==2.1.0",),
         heap_bytes=2 << 30,
+        scratch_bytes=4 << 30,
         threads=16,
         grants=("insecure_jit", "table"),
         date="20270228",
@@ -61,6 +64,9 @@ def test_everything(tmp_path: Path) -> None:
         ('heap = "much"', "kluis.toml: heap: want a size such as \"512MiB\", got 'much'"),
         ('heap = "1KiB"', "kluis.toml: heap: want 16MiB or more in whole pages, got 1KiB"),
         ("heap = 16777217", "kluis.toml: heap: want 16MiB or more in whole pages, got 16777217"),
+        ('scratch = "yes"', "kluis.toml: scratch: want a size such as \"512MiB\", got 'yes'"),
+        ('scratch = "4KiB"', "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 4KiB"),
+        ("scratch = 1048577", "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 1048577"),
         ("threads = 0", "kluis.toml: threads: want 1..1024, got 0"),
         ("threads = 1.5", "kluis.toml: expected `int`, got `float` - at `$.threads`"),
         ('date = "yesterday"', "date: want a day as YYYYMMDD, got 'yesterday'"),
@@ -92,7 +98,7 @@ def test_a_misspelt_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, "thread = 8")
     assert caught.value.message == (
-        "kluis.toml: thread: want one of entry, requirements, heap, threads, grants, date, exclude, "
-        "requirements_exclude, argv, env"
+        "kluis.toml: thread: want one of entry, requirements, heap, scratch, threads, grants, date, "
+        "exclude, requirements_exclude, argv, env"
     )
     assert caught.value.hint == "did you mean threads"

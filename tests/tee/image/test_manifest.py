@@ -19,6 +19,14 @@ def test_reads_what_was_written() -> None:
     assert manifest.parse(GOOD.encode()) == GOOD
 
 
+def test_scratch_is_named_only_where_there_is_some() -> None:
+    """An image without scratch has one spelling, and it is the one from before there was scratch."""
+    assert b"scratch" not in GOOD.encode()
+    assert b'"scratch_bytes":1048576' in msgspec.structs.replace(GOOD, scratch_bytes=1 << 20).encode()
+    with pytest.raises(FormatError, match="another spelling"):
+        manifest.parse(GOOD.encode().replace(b',"svn"', b',"scratch_bytes":0,"svn"'))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -34,6 +42,11 @@ def test_reads_what_was_written() -> None:
             "heap_bytes",
             4097,
             "manifest.heap_bytes: want whole pages from 16777216 to 17592186044416, got '4097'",
+        ),
+        (
+            "scratch_bytes",
+            4096,
+            "manifest.scratch_bytes: want none, or whole pages from 1048576 to 1099511627776, got '4096'",
         ),
         ("threads", 0, "manifest.threads: want 1..1024, got '0'"),
         ("interface", "", "manifest.interface: want a SHA-256 in hex, got ''"),

@@ -24,6 +24,11 @@ def test_without_a_file_the_defaults(tmp_path: Path) -> None:
         (LaunchPolicy(max_enclaves=1), {"running": 1}, "max_enclaves: want at most 1, got one more"),
         (LaunchPolicy(debug=False), {"debug": True}, "debug: want off, got on"),
         (LaunchPolicy(max_heap="1MiB"), {}, "max_heap: want at most 1MiB, got 536870912 bytes"),
+        (
+            LaunchPolicy(max_scratch="1MiB"),
+            {"scratch_bytes": 1 << 21},
+            "max_scratch: want at most 1MiB, got 2097152 bytes",
+        ),
         (LaunchPolicy(signers=["00" * 32]), {}, f"signers: want one of 1, got {(b's' * 32).hex()}"),
         (LaunchPolicy(users=[0]), {}, "users: want one of [0], got 1000"),
     ],

@@ -24,6 +24,22 @@ def line(walls: sandbox.Walls = WALLS) -> list[str]:
     return sandbox.command(walls, bwrap="bwrap", guardian=Path("/g"), info_fd=8)
 
 
+def test_descriptors() -> None:
+    """The runtime's four, the backing of scratch where there is any, then what the host hands over."""
+    assert sandbox.inside_descriptors(6) == (3, 4, 5, 6, 10, 11)
+    assert sandbox.inside_descriptors(6, scratch=True) == (3, 4, 5, 6, 9, 10)
+
+
+def test_temporary_files_go_to_scratch() -> None:
+    """Where there is scratch, libraries are told so; where there is none, nothing changes."""
+    without, with_some = sandbox.environment(8, 1 << 29), sandbox.environment(8, 1 << 29, 1 << 28)
+
+    assert {name: with_some[name] for name in set(with_some) - set(without)} == {
+        "TMPDIR": "/scratch",
+        "POLARS_TEMP_DIR": "/scratch",
+    }
+
+
 def test_every_namespace_is_new() -> None:
     """Mount (bubblewrap's own), pid, net, ipc, uts and cgroup; the guardian is the first process in it."""
     wanted = {

@@ -14,7 +14,6 @@ import secrets
 import socket
 import stat
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,8 +30,8 @@ from kluis.tee.platform.policy import LaunchPolicy
 from kluis.tee.process import linux, native, sandbox
 
 HANDSHAKE_SECONDS = 20.0
-DYING_SECONDS = 0.05
-"""How long an enclave whose session broke may take to leave its own exit status; then it is ended."""
+DYING_SECONDS, BROKEN_SECONDS = 0.5, 0.05
+"""How long an enclave whose session ended, or broke, may take to leave its own exit status."""
 KNOWN_LACKS = frozenset(linux.FIXES)
 
 
@@ -43,6 +42,7 @@ class Running:
     Attributes:
         calls, control: the host's ends, to be handed over.
         enclave, guardian: pids on this machine.
+        gone: set once it has ended.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Running:
     enclave: int
     guardian: int
     uid: int
+    gone: threading.Event
 
 
 class Launcher:
@@ -253,6 +254,7 @@ class Launcher:
             int(answer["enclave"]),
             int(answer["guardian"]),
             int(answer["uid"]),
+            gone,
         )
         with self._lock:
             # Its end may have been told before this thread ran again: it would count as running for ever.
@@ -281,16 +283,18 @@ class Launcher:
         return document
 
     def _serve(self, running: Running, end: socket.socket) -> None:
+        patience = DYING_SECONDS
         try:
             end.settimeout(HANDSHAKE_SECONDS)
             sealed = session.accept(end, lambda: running.enclave)
             end.settimeout(None)
             session.serve(end, sealed, running.who, self._root)
         except (KluisError, OSError):
-            time.sleep(DYING_SECONDS)
+            patience = BROKEN_SECONDS
         finally:
             end.close()
-            self.kill(running.name)
+            if not running.gone.wait(patience):
+                self.kill(running.name)
 
     def kill(self, name: str) -> None:
         """End an enclave; one that is gone is no error."""

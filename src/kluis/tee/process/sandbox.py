@@ -25,6 +25,8 @@ LOADER = "/k/python/lib/ld-linux-x86-64.so.2"
 CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD = 3, 4, 5, 6
 SCRATCH_FD = 9
 SCRATCH = "/scratch"
+SCRATCH_CHANGED = 65
+"""The status of an enclave that read in its scratch what it had not written."""
 FIRST_GRANTED_FD = 10
 MOST_GRANTED = 8
 """Sockets that a host may hand to one enclave at its launch."""
@@ -61,7 +63,7 @@ class Walls:
 
 
 def inside_descriptors(count: int, *, scratch: bool = False) -> tuple[int, ...]:
-    """The numbers inside of ``count`` descriptors: the runtime's four, scratch's, then the granted sockets."""
+    """The numbers inside of ``count`` descriptors: the runtime's four, scratch's, then granted sockets."""
     first = (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, *((SCRATCH_FD,) if scratch else ()))
     return (*first, *range(FIRST_GRANTED_FD, FIRST_GRANTED_FD + count - len(first)))
 

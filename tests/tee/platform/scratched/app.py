@@ -158,7 +158,9 @@ def descriptors() -> list[str]:
         said.append(view[5998:6004].decode())
     said.append(_answer(lambda: mmap.mmap(twin, 0)))
     said.append(str(os.lseek(twin, -4, os.SEEK_END)))
-    said.append(str(os.writev(twin, [b"12", b"", b"345"]) + os.preadv(twin, [bytearray(3), bytearray(9)], 11_999)))
+    said.append(
+        str(os.writev(twin, [b"12", b"", b"345"]) + os.preadv(twin, [bytearray(3), bytearray(9)], 11_999))
+    )
     for each in (twin, third, other):
         os.close(each)
     said.append(_answer(lambda: os.read(twin, 1)))
