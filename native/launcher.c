@@ -125,7 +125,7 @@ static void only_inside(struct filter *f, uint32_t nr, struct region region) {
 }
 
 /* The backing of scratch may be read and written at a place, and nothing else be done with it: not closed,
- * not resized, not mapped, not put in another's stead. */
+ * not resized, not mapped, no other put in its stead. Nor in the stead of the descriptor of nothing. */
 static void only_places(struct filter *f) {
     static const uint32_t first[] = {
         SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_lseek, SYS_close, SYS_ftruncate, SYS_dup, SYS_dup2, SYS_dup3,
@@ -133,9 +133,12 @@ static void only_places(struct filter *f) {
     };
     const uint32_t refused = SECCOMP_RET_ERRNO | EBADF;
     for (unsigned i = 0; i < sizeof first / sizeof *first; i++) refuse_value(f, first[i], 0, SCRATCH_FD, refused);
-    refuse_value(f, SYS_dup2, 1, SCRATCH_FD, refused);
-    refuse_value(f, SYS_dup3, 1, SCRATCH_FD, refused);
     refuse_value(f, SYS_mmap, 4, SCRATCH_FD, refused);
+    refuse_value(f, SYS_close, 0, SCRATCH_NOTHING, refused);
+    for (uint32_t fd = SCRATCH_NOTHING; fd <= SCRATCH_FD; fd++) {
+        refuse_value(f, SYS_dup2, 1, fd, refused);
+        refuse_value(f, SYS_dup3, 1, fd, refused);
+    }
 }
 
 static void close_calls(void) {

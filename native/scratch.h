@@ -11,7 +11,8 @@
 #include <sys/types.h>
 #include <time.h>
 
-enum { SCRATCH_FD = 9, SCRATCH_CHANGED = 65 };
+/* The backing; what a scratch descriptor is to the kernel; the status of an enclave whose backing changed. */
+enum { SCRATCH_FD = 9, SCRATCH_NOTHING = 8, SCRATCH_CHANGED = 65 };
 #define SCRATCH "/scratch"
 #define SCRATCH_BLOCK 4096UL
 #define SCRATCH_RUN 64U          /* blocks that travel together */

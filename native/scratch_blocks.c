@@ -38,6 +38,7 @@ struct lane {
 static struct {
     int (*init)(uint64_t, const void *);
     void *(*context)(void);
+    void (*free)(void *);
     const void *(*aes)(void);
     int (*seal_init)(void *, const void *, void *, const unsigned char *, const unsigned char *);
     int (*seal_update)(void *, unsigned char *, int *, const unsigned char *, int);
@@ -67,6 +68,9 @@ static struct lane *new_lane(void) {
     lane->open = evp.context();
     if (!lane->seal || !lane->open || evp.seal_init(lane->seal, evp.aes(), NULL, key, NULL) != 1 ||
         evp.open_init(lane->open, evp.aes(), NULL, key, NULL) != 1) {
+        evp.free(lane->seal);
+        evp.free(lane->open);
+        free(lane);
         return NULL;
     }
     return lane;
@@ -93,6 +97,7 @@ static void give_lane(struct lane *lane) {
 static const char *load_cipher(void) {
     static const struct { const char *name; void **at; } wanted[] = {
         {"OPENSSL_init_crypto", (void **)&evp.init},       {"EVP_CIPHER_CTX_new", (void **)&evp.context},
+        {"EVP_CIPHER_CTX_free", (void **)&evp.free},
         {"EVP_aes_256_gcm", (void **)&evp.aes},            {"EVP_EncryptInit_ex", (void **)&evp.seal_init},
         {"EVP_EncryptUpdate", (void **)&evp.seal_update},  {"EVP_EncryptFinal_ex", (void **)&evp.seal_final},
         {"EVP_DecryptInit_ex", (void **)&evp.open_init},   {"EVP_DecryptUpdate", (void **)&evp.open_update},

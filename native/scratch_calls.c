@@ -22,15 +22,17 @@
 #define MOST_DESCRIPTORS 65536
 
 static _Atomic(struct opened *) *table;  /* NULL: there is no scratch */
-static int placeholder = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t unlocked = PTHREAD_COND_INITIALIZER;
 
 const char *calls_start(void) {
     size_t size = MOST_DESCRIPTORS * sizeof *table;
-    placeholder = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC);
+    int nothing = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC);
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (placeholder < 0 || at == MAP_FAILED) return "scratch: its descriptors";
+    if (at == MAP_FAILED || syscall(SYS_fcntl, nothing, F_DUPFD_CLOEXEC, SCRATCH_NOTHING) != SCRATCH_NOTHING) {
+        return "scratch: its descriptors";
+    }
+    syscall(SYS_close, nothing);
     table = at;
     return NULL;
 }
@@ -61,7 +63,7 @@ void calls_let_go(struct opened *opened) {
 /* A new descriptor for what is open; its use is the descriptor's. */
 static int bind(struct opened *opened, int least) {
     /* Never a standard stream: what prints would print into it, and SQLite refuses such a number. */
-    int fd = (int)syscall(SYS_fcntl, placeholder, F_DUPFD_CLOEXEC, least > STDERR_FILENO ? least : STDERR_FILENO + 1);
+    int fd = (int)syscall(SYS_fcntl, SCRATCH_NOTHING, F_DUPFD_CLOEXEC, least > STDERR_FILENO ? least : STDERR_FILENO + 1);
     if (fd >= MOST_DESCRIPTORS) {
         syscall(SYS_close, fd);
         errno = EMFILE;
@@ -354,13 +356,6 @@ EXPORT int fallocate(int fd, int mode, off_t offset, off_t n) {
     return (int)scratch_answer(error);
 }
 SAME(fallocate64, fallocate);
-
-EXPORT int posix_fallocate(int fd, off_t offset, off_t n) {
-    int before = errno, error = fallocate(fd, 0, offset, n) ? errno : 0;
-    errno = before;
-    return error;
-}
-SAME(posix_fallocate64, posix_fallocate);
 
 /* Nothing of scratch is to outlive the process: there is nothing to push out. */
 static int settled(int fd, int nr) {

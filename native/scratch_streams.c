@@ -15,8 +15,13 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* The C library's own function of this name. */
-#define REAL(name) ((__typeof__(&name))real(#name))
+/* The C library's own function of this name, looked for once. */
+#define REAL(name)                                                             \
+    ({                                                                         \
+        static void *_Atomic found_;                                           \
+        if (!found_) found_ = real(#name);                                     \
+        (__typeof__(&name))found_;                                             \
+    })
 static void *real(const char *name) {
     void *found = dlsym(RTLD_NEXT, name);
     if (!found) abort();
@@ -156,6 +161,14 @@ EXPORT int statvfs(const char *path, struct statvfs *to) {
 SAME(statvfs64, statvfs);
 EXPORT int fstatvfs(int fd, struct statvfs *to) { return ours(fd) ? space_too(to) : REAL(fstatvfs)(fd, to); }
 SAME(fstatvfs64, fstatvfs);
+
+EXPORT int posix_fallocate(int fd, off_t offset, off_t n) {
+    if (!ours(fd)) return REAL(posix_fallocate)(fd, offset, n);
+    int before = errno, error = fallocate(fd, 0, offset, n) ? errno : 0;
+    errno = before;
+    return error;
+}
+SAME(posix_fallocate64, posix_fallocate);
 
 /* ---- listings -------------------------------------------------------------------------------- */
 

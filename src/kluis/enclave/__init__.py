@@ -2,6 +2,10 @@
 
 An application is a module with an :class:`Enclave` named ``app`` and functions marked ``@app.ecall``
 (the host may call them) or ``@app.ocall`` (the host runs them).
+
+There is no file to write, but for an image whose ``kluis.toml`` says ``scratch = "4GiB"``: it finds a
+directory ``/scratch`` of that size, empty at its start and gone at its end, whose files are ciphertext
+outside. Temporary files go there by themselves, and what polars spills; DuckDB is told (``temp_directory``).
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ def test_everything(tmp_path: Path) -> None:
         ("heap = 16777217", "kluis.toml: heap: want 16MiB or more in whole pages, got 16777217"),
         ('scratch = "yes"', "kluis.toml: scratch: want a size such as \"512MiB\", got 'yes'"),
         ('scratch = "4KiB"', "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 4KiB"),
+        ('scratch = "33GiB"', "kluis.toml: scratch: want at most 64 times the heap, got 33GiB for 512MiB"),
         ("scratch = 1048577", "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 1048577"),
         ("threads = 0", "kluis.toml: threads: want 1..1024, got 0"),
         ("threads = 1.5", "kluis.toml: expected `int`, got `float` - at `$.threads`"),

@@ -46,7 +46,7 @@ def test_a_full_disk_refuses_the_launch(here: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(UnavailableError, match="scratch: want 1048576 bytes, got: No space left on device"):
+    with pytest.raises(UnavailableError, match="want 1048576 bytes of disk, got: No space left on device"):
         scratch.backing("abc", 1 << 20)
 
     assert len(os.listdir("/proc/self/fd")) == before
@@ -63,6 +63,7 @@ def enclave(built: Callable[..., Path]) -> Iterator[EnclaveProxy]:
 ANSWERS = {
     "where": ["/scratch", "True", "EPERM"],
     "round_trip": ["0"],
+    "model": ["3000", "0"],
     "holes": ["4096", "1048576", "0"],
     "opening": [
         "ENOENT", "EEXIST", "onetwothree", "ENOTDIR", "EISDIR", "ENOENT", "ENAMETOOLONG", "EBADF", "EBADF",

@@ -36,6 +36,7 @@ NAME: Final = "kluis.toml"
 _REFUSED_ENV: Final = ("LD_", "PYTHON", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "KLUIS_", "OPENSSL_")
 # Half of the files of a scientific wheel, and nothing that a running program opens.
 NOT_RUN: Final = ("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi")
+_SCRATCH_TO_HEAP: Final = 64
 _UNITS: Final = {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -115,6 +116,12 @@ def _checked(file: _File) -> Config:
     least, most = manifest.MIN_SCRATCH_BYTES, manifest.MAX_SCRATCH_BYTES
     if scratch and (not least <= scratch <= most or scratch % 4096):
         raise UsageError(f"{NAME}: scratch: want 1MiB to 1024GiB in whole pages, got {file.scratch}")
+    if scratch > _SCRATCH_TO_HEAP * heap:
+        raise UsageError(
+            f"{NAME}: scratch: want at most {_SCRATCH_TO_HEAP} times the heap,"
+            f" got {file.scratch} for {file.heap}",
+            hint="its tables are in the heap, 28 bytes for each 4 KiB",
+        )
     if not 1 <= file.threads <= manifest.MAX_THREADS:
         raise UsageError(f"{NAME}: threads: want 1..{manifest.MAX_THREADS}, got {file.threads}")
     for grant in file.grants:

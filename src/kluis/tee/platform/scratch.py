@@ -7,7 +7,6 @@ refuses a launch and never ends an enclave that runs.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from kluis.errors import UnavailableError
@@ -19,17 +18,16 @@ def backing(name: str, size_bytes: int) -> int:
     Raises:
         UnavailableError: the disk does not hold it.
     """
-    path = f"scratch-{name}"
-    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    path, made = f"scratch-{name}", -1
     try:
+        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(path)
         os.posix_fallocate(made, 0, size_bytes)
     except OSError as error:
-        os.close(made)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
+        if made >= 0:
+            os.close(made)
         raise UnavailableError(
-            f"scratch: want {size_bytes} bytes, got: {os.strerror(error.errno)}",
+            f"scratch: want {size_bytes} bytes of disk, got: {error.strerror}",
             code="scratch_full",
             hint="free space where the platform keeps its state, or lower scratch in kluis.toml",
         ) from error

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import mmap
 import os
+import random
 import shutil
 import sqlite3
 import tempfile
@@ -54,6 +55,42 @@ def round_trip() -> list[str]:
             assert path.stat().st_size == len(whole)
     (TOP / "trip").unlink()
     return [str(SIZE - _free())]
+
+
+@app.ecall
+def model() -> list[str]:
+    """Three thousand steps, chosen by chance, on a file and on bytes in memory: both hold the same."""
+    chance, mirror, path = random.Random(20), bytearray(), TOP / "model"
+    punch = ctypes.CDLL(None, use_errno=True).fallocate
+    punch.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    for step in range(3000):
+        at = chance.choice((0, 4096, 8192, len(mirror))) + chance.choice(
+            (0, 0, 1, -1, chance.randrange(20_000))
+        )
+        at, size = max(at, 0), chance.choice((1, 4095, 4096, 8192, chance.randrange(1, 300_000)))
+        match chance.choice("wwwwrrtpa"):
+            case "w":
+                data = chance.randbytes(size)
+                mirror.extend(bytes(max(0, at - len(mirror))))
+                mirror[at : at + size] = data
+                assert os.pwrite(fd, data, at) == size
+            case "a":
+                mirror.extend(b"appended")
+                assert os.lseek(fd, 0, os.SEEK_END) == len(mirror) - 8
+                assert os.write(fd, b"appended") == 8
+            case "t":
+                at = min(at, 1 << 20)
+                mirror[:] = mirror[:at] + bytes(max(0, at - len(mirror)))
+                os.ftruncate(fd, at)
+            case "p":
+                mirror[at : at + size] = bytes(len(mirror[at : at + size]))
+                assert punch(fd, 3, at, size) == 0
+        assert os.pread(fd, size, at) == mirror[at : at + size], step
+    assert path.read_bytes() == mirror
+    os.close(fd)
+    path.unlink()
+    return [str(step + 1), str(SIZE - _free())]
 
 
 @app.ecall
