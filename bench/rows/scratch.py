@@ -31,7 +31,7 @@ def rows(take: Harness) -> list[Row]:
             row = take.compare(
                 "1 GiB written to encrypted scratch and read back",
                 "the same in a plain tmpfs outside",
-                1.5,
+                2.0,
                 ours=lambda: sum(enclave.write_and_read(TOTAL, PIECE)),
                 theirs=lambda: sum(workload.write_and_read(plain, TOTAL, PIECE)),
                 beside=lambda: {
