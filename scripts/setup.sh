@@ -20,7 +20,8 @@ case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
     check | docs) extras="rooms,demo,dev" tools="" ;;
     fuzz) extras="rooms,demo,dev,fuzz" tools="" ;;
-    test | bench) extras="rooms,demo,dev" tools="gdb strace perf" ;;
+    test) extras="rooms,demo,dev" tools="gdb strace perf swtpm tpm2" ;;
+    bench) extras="rooms,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, check, test, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
@@ -46,7 +47,11 @@ has gcc || packages+=(gcc)
 has bwrap || packages+=(bubblewrap)
 for tool in $tools; do
     if ! has "$tool"; then
-        if [ "$tool" = perf ]; then packages+=(linux-perf); else packages+=("$tool"); fi
+        case "$tool" in
+            perf) packages+=(linux-perf) ;;
+            tpm2) packages+=(tpm2-tools) ;;
+            *) packages+=("$tool") ;;
+        esac
     fi
 done
 

@@ -183,7 +183,7 @@ class Maker:
             x509.CertificateBuilder()
             .subject_name(name(subject))
             .issuer_name(name(issuer))
-            .public_key(key.public_key())
+            .public_key(key.public_key() if hasattr(key, "public_key") else key)
             .serial_number(serial)
             .not_valid_before(start)
             .not_valid_after(end)
