@@ -18,6 +18,7 @@ from kluis.formats.snp.table import CertificateTable
 
 HEADER_SIZE: Final = 32
 MAX_RESPONSE: Final = 4000
+MAX_SIZE: Final = snp_report.SIZE + certificate_table.MAX_SIZE
 _HEADER: Final = bytes(4) + snp_report.SIZE.to_bytes(4, "little") + bytes(24)
 _WHAT: Final = "SNP report response"
 
@@ -62,6 +63,8 @@ def parse(data: bytes) -> Response:
     """
     if data[:4] == bytes(4):
         return _parse_response(data)
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"SNP report: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     report = data[: snp_report.SIZE]
     rest = data[snp_report.SIZE :]
     return Response(
