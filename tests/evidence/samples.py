@@ -13,6 +13,7 @@ from kluis.evidence.registry import KINDS
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from tests.evidence import forge as sgx
 from tests.evidence.amd import forge as amd
+from tests.evidence.azure import forge as azure
 from tests.evidence.cca import forge as cca
 from tests.evidence.intel import forge as intel
 from tests.evidence.nitro import forge as nitro
@@ -71,8 +72,14 @@ def _tpm() -> Sample:
     return Sample(device.evidence(), given, maker.anchors, tpm.NOW)
 
 
+def _azure() -> Sample:
+    forge = azure.AzureForge()
+    return Sample(forge.parts(forge.snp(), **forge.tpm()), forge.endorsements(), forge.anchors, forge.now)
+
+
 MAKERS: dict[str, Callable[[], Sample]] = {
     "amd.snp": _snp,
+    "azure.hcl": _azure,
     "cca.token": _cca,
     "intel.sgx": _sgx,
     "intel.tdx": _tdx,

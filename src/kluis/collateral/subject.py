@@ -10,8 +10,11 @@ from typing import TypeAlias
 
 from kluis.collateral.documents import Key
 from kluis.errors import UnavailableError, UnsupportedError
+from kluis.evidence.azure import hcl
 from kluis.evidence.registry import kind_of
-from kluis.formats import x509
+from kluis.formats import cmw, x509
+from kluis.formats.hcl import report as hcl_report
+from kluis.formats.hcl.report import ReportType
 from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.certification import CertificationType
@@ -76,6 +79,8 @@ def of(data: bytes) -> Subject:
         UnavailableError: it does not carry what names its platform.
     """
     kind = kind_of(data)
+    if kind.verify is hcl.verify:
+        return _azure(data)
     if Endorsements in kind.endorsements:
         return _amd(response.parse(data))
     if Collateral in kind.endorsements:
@@ -85,6 +90,23 @@ def of(data: bytes) -> Subject:
         hint="give its certificates with --collateral",
         code="unsupported",
     )
+
+
+def _azure(data: bytes) -> Subject:
+    """The hardware under an Azure VM: the report inside the HCL report, or the TD quote beside it."""
+    parts = {"hcl_report": data}
+    if not hcl_report.matches(data):
+        parts = {name: part.value for name, part in cmw.Collection.parse(data).parts.items()}
+    report = hcl_report.parse(parts["hcl_report"])
+    if report.report_type is ReportType.SNP:
+        return _amd(response.parse(report.hardware))
+    if "td_quote" not in parts:
+        raise UnavailableError(
+            "HCL report: a TDREPORT is signed by nobody, and names no platform",
+            hint="add the TD quote of it: POST the TDREPORT to http://169.254.169.254/acc/tdquote",
+            code="chain_missing",
+        )
+    return _intel(dcap_quote.parse(parts["td_quote"]))
 
 
 def _intel(quote: dcap_quote.Quote) -> Intel:

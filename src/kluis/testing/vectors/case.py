@@ -20,6 +20,9 @@ from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.formats import cose, jose, x509
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.hcl.endorsements import AzureEndorsements
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.x509 import Certificate, PublicKey
@@ -28,6 +31,15 @@ FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
 # The chain of a quote that does not carry it, by the names that sources give it.
 _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
 _QUOTE: Final = (*bundle.INTEL, *_PCK)
+# How the parts of Azure's evidence are called in a collection, and by their records.
+_HCL: Final = {
+    "hcl_report": "hcl_report",
+    "td_quote": "td_quote",
+    "tpm_quote": "tpm_quote_msg",
+    "tpm_signature": "tpm_quote_sig",
+    "pcrs": "pcrs",
+    "event_log": "event_log",
+}
 # A TPM's public area alone begins with its type, RSA or ECC.
 _AREAS: Final = (b"\x00\x01", b"\x00\x23")
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
@@ -42,12 +54,15 @@ class Case:
         endorsements: of the evidence's maker, or None.
         roots: PEM of each root certificate among the files.
         keys: PEM of each bare key that the relying party believes by itself, and what for.
+        fuller: endorsements with certificates that the record's time was not chosen for, or None:
+            they are verified once more, at a time inside every window.
     """
 
     evidence: bytes
     endorsements: Any
     roots: tuple[bytes, ...] = ()
     keys: tuple[tuple[bytes, ProtectionLevel], ...] = ()
+    fuller: Any = None
 
     @property
     def anchors(self) -> TrustAnchors:
@@ -164,6 +179,27 @@ def _is_pcrs(data: bytes) -> bool:
         return False
 
 
+def _azure(files: Mapping[str, bytes]) -> Case:
+    intel = {role: files[role] for role in bundle.INTEL if role in files}
+    amd = {role: files[role] for role in bundle.AMD if role in files}
+    ak = (
+        TpmEndorsements(certificate=files["ak_cert"], chain=files["ak_chain"]) if "ak_cert" in files else None
+    )
+    given = [bundle.join(parts) if parts else None for parts in (intel, amd)]
+    parts = {part: files[role] for part, role in _HCL.items() if role in files}
+    collection = Collection({name: Part(OCTETS, data) for name, data in parts.items()})
+    endorsements = AzureEndorsements(
+        tdx=given[0] if isinstance(given[0], Collateral) else None,
+        snp=given[1] if isinstance(given[1], SnpEndorsements) else None,
+    )
+    return Case(
+        evidence=files["hcl_report"] if len(parts) == 1 else collection.encode(),
+        endorsements=endorsements,
+        fuller=dataclasses.replace(endorsements, ak=ak) if ak is not None else None,
+        roots=(files["ark"],) if "ark" in files else (),
+    )
+
+
 def _cca(files: Mapping[str, bytes]) -> Case:
     if "cpak" not in files:
         return Case(evidence=files["token"], endorsements=None)
@@ -210,6 +246,12 @@ MAPPINGS: Final[dict[str, Roles]] = {
     "nitro": Roles(evidence=("document",), endorsements=(), aside=("root", "original_file"), make=_nitro),
     "nvidia": Roles(
         evidence=("report", "cert_chain"), endorsements=(), aside=("root", "original_file"), make=_nvidia
+    ),
+    "azure": Roles(
+        evidence=tuple(_HCL.values()),
+        endorsements=(*bundle.INTEL, *bundle.AMD, "ak_cert", "ak_chain"),
+        aside=("runtime_data", "original_file"),
+        make=_azure,
     ),
     "cca": Roles(evidence=("token",), endorsements=("cpak",), aside=("original_file",), make=_cca),
     "tpm": Roles(

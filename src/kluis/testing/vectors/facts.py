@@ -21,6 +21,12 @@ def _le(place: str, size: int) -> Place:
     return lambda claims: _find(claims, place).to_bytes(size, "little")
 
 
+def _selection(place: str) -> Place:
+    return lambda claims: [
+        [LABELS[label].value, sorted(held)] for label, held in _find(claims, place).items()
+    ]
+
+
 def _tcb(place: str) -> Place:
     names = {"fmc": "fmc", "bootloader": "boot_loader", "tee": "tee", "snp": "snp", "microcode": "microcode"}
     return lambda claims: {theirs: getattr(_find(claims, place), ours) for theirs, ours in names.items()}
@@ -38,6 +44,8 @@ EXPECTED: Final[Mapping[str, Place]] = {
     },
     "launch_tcb_status": "vendor.launch.status",
     "current_tcb_status": "vendor.current.status",
+    "checks.td_tcb_status": "tcb.status",
+    "checks.td_advisories": "tcb.advisories",
     "product": "platform.product",
     "endorsement": "vendor.signing_key",
     "cert_tcb": _tcb("vendor.reported_tcb"),
@@ -121,13 +129,31 @@ KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
         "restart_count": "vendor.restart_count",
         "safe": lambda claims: int(_find(claims, "vendor.clock_safe")),
         "firmware_version": "vendor.firmware_version",
-        "pcr_selection": lambda claims: [
-            [LABELS[label].value, sorted(held)] for label, held in _find(claims, "vendor.pcrs").items()
-        ],
+        "pcr_selection": _selection("vendor.pcrs"),
         "pcr_digest": "measurement",
         "qualified_signer": "vendor.qualified_signer",
     },
     "nvidia": {"nonce": "nonce", "trailing_bytes": "vendor.trailing_bytes"},
+    "azure": {
+        "hcl_header_version": "vendor.header_version",
+        "report_type": "vendor.hardware.tee",
+        "report_data": "vendor.hardware.report_data",
+        "td_report_data": "vendor.hardware.report_data",
+        "vm_unique_id": "vendor.vm_id",
+        "user_data": "vendor.user_data",
+        "vm_configuration": lambda claims: dict(_find(claims, "vendor.configuration")),
+        "kids": "vendor.key_ids",
+        "measurement": "measurement",
+        "mrtd": "measurement",
+        "tdattributes": _le("vendor.hardware.vendor.td_attributes", 8),
+        "chip_id": "platform.id",
+        "snp_version": "vendor.hardware.vendor.version",
+        "reported_tcb": lambda claims: _find(claims, "vendor.hardware.vendor.reported_tcb").encode(),
+        "vmpl": "vendor.hardware.vendor.vmpl",
+        "tpm_extra_data": "nonce",
+        "tpm_firmware": "vendor.tpm.vendor.firmware_version",
+        "tpm_pcr_selection": _selection("vendor.tpm.vendor.pcrs"),
+    },
     "cca": {
         "platform.impl_id": "vendor.implementation_id",
         "platform.instance_id": "vendor.instance_id",
@@ -189,7 +215,10 @@ def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
     if claims is None:
         return ()
     found = []
-    for values, places in ((record.expected, EXPECTED), (_flat(record.known), KNOWN.get(record.tee, {}))):
+    for values, places in (
+        (_flat(record.expected), EXPECTED),
+        (_flat(record.known), KNOWN.get(record.tee, {})),
+    ):
         for name, place in places.items():
             if name not in values:
                 continue

@@ -34,7 +34,7 @@ def same(got: Any, want: Any) -> bool:
         case str():
             return isinstance(want, str) and got.lower() == want.lower()
         case datetime():
-            return isinstance(want, str) and got == datetime.fromisoformat(want)
+            return got == _time(want)
         case Mapping():
             return isinstance(want, Mapping) and _same_members(got, want)
         case Sequence() | frozenset():
@@ -63,6 +63,13 @@ def _number(want: Any) -> int | None:
         return None
     try:
         return want if isinstance(want, int) else int(want, 0)
+    except ValueError:
+        return None
+
+
+def _time(want: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(want) if isinstance(want, str) else None
     except ValueError:
         return None
 

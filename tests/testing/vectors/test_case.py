@@ -1,0 +1,108 @@
+"""Files become what a verifier takes by their roles alone, and a time is found where none is recorded."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from kluis.collateral import bundle
+from kluis.errors import UsageError
+from kluis.evidence import Collateral, ProtectionLevel
+from kluis.formats import cose, x509
+from kluis.formats.cmw import Collection
+from kluis.testing.vectors.case import FALLBACK, MAPPINGS, case_of, instant
+from tests.evidence.cca import forge as cca
+from tests.evidence.forge import NOW, Forge, pem
+from tests.testing.vectors import samples
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return Forge()
+
+
+@pytest.mark.parametrize("tee", sorted(MAPPINGS))
+def test_an_unknown_role(tee: str) -> None:
+    """No TEE takes a file whose role it does not know."""
+    with pytest.raises(UsageError, match=f"{tee}: role 'surprise' is not known; known: "):
+        case_of(tee, {"surprise": b""})
+
+
+def test_an_unknown_tee() -> None:
+    """A TEE that is not known is named, with those that are."""
+    with pytest.raises(UsageError, match="TEE 'abacus': is not known; known: azure, cca, "):
+        case_of("abacus", {})
+
+
+def test_a_quote(forge: Forge) -> None:
+    """A quote's documents become its collateral, and each root among them is found once."""
+    case = case_of("sgx", samples.files(forge))
+    assert isinstance(case.endorsements, Collateral)
+    assert [x509.parse_pem(root, "root")[0].common_name for root in case.roots] == [
+        "Kluis emulated SGX Root CA (no hardware)"
+    ]
+
+
+@pytest.mark.parametrize("role", ["pck_chain", "pck_cert_chain", "pck_certificate_chain"])
+def test_a_chain_beside_a_quote(forge: Forge, role: str) -> None:
+    """A chain that the quote does not carry is part of its collateral, by any of its names."""
+    chain = pem(forge.leaf(), forge.ca, forge.root)
+    case = case_of("tdx", {**samples.files(forge), role: chain})
+    assert isinstance(case.endorsements, Collateral)
+    assert case.endorsements.pck_certificate_chain == chain
+    assert bundle.roles_of(chain) == (bundle.PCK,)
+
+
+def test_parts_become_a_collection() -> None:
+    """Evidence of several files is one collection of parts, by the names that its verifier knows."""
+    for tee, files, parts in (
+        ("nvidia", ("report", "cert_chain"), {"report", "cert_chain"}),
+        ("tpm", ("quote_msg", "quote_sig", "pcrs"), {"tpm_quote", "tpm_signature", "pcrs"}),
+        ("tpm", ("quote_msg", "quote_sig"), {"tpm_quote", "tpm_signature", "pcrs"}),
+        (
+            "azure",
+            ("hcl_report", "tpm_quote_msg", "tpm_quote_sig", "pcrs"),
+            {"hcl_report", "tpm_quote", "tpm_signature", "pcrs"},
+        ),
+    ):
+        case = case_of(tee, dict.fromkeys(files, b"x"))
+        assert set(Collection.parse(case.evidence).parts) == parts
+    assert case_of("azure", {"hcl_report": b"x"}).evidence == b"x"
+
+
+def test_a_key_in_any_form() -> None:
+    """A platform's key as PEM, DER, JWK or COSE_Key is one key, that the relying party believes."""
+    key = cca.new_key()
+    public = x509.parse_public_key(cca.spki(key), "key")
+    jwk = _jwk(public.bits[1:])
+    for form in (cca.pem(key), cca.spki(key), jwk, cose.encode_key(public)):
+        case = case_of("cca", {"token": b"x", "cpak": form})
+        ((data, level),) = case.keys
+        assert x509.parse_public_key(data, "key").spki == cca.spki(key)
+        assert level is ProtectionLevel.HARDWARE_CCA
+        assert case.anchors.match(cca.spki(key)) is not None
+
+
+def _jwk(point: bytes) -> bytes:
+    from kluis.formats import b64, jcs
+
+    half = len(point) // 2
+    curve = {32: "P-256", 48: "P-384"}[half]
+    x, y = b64.encode_url(point[:half]), b64.encode_url(point[half:])
+    return jcs.dumps({"kty": "EC", "crv": curve, "x": x, "y": y})
+
+
+def test_a_time_inside_every_window(forge: Forge) -> None:
+    """Where no time is recorded, one inside the window of every certificate is taken."""
+    when = instant(samples.files(forge))
+    for one in (forge.root, forge.ca, forge.signer()):
+        assert one.not_valid_before_utc <= when <= one.not_valid_after_utc
+    assert instant({"log": b"no certificate"}) == FALLBACK
+
+
+def test_no_time_inside_every_window(forge: Forge) -> None:
+    """Certificates of different times have none in common, which is said."""
+    later = forge.leaf(now=NOW + timedelta(days=20_000))
+    with pytest.raises(UsageError, match="no time is inside the window of every certificate"):
+        instant({"a": pem(later), "b": pem(forge.leaf())})

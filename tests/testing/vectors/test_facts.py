@@ -1,0 +1,61 @@
+"""Recorded values are looked for in the claims, and what nothing is compared with is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kluis.testing.vectors import facts
+from kluis.testing.vectors.record import Record
+from tests.evidence.samples import MAKERS, sample
+
+
+def record(tee: str, known: dict[str, Any], expected: dict[str, Any] | None = None) -> Record:
+    return Record(
+        id="x",
+        tee=tee,
+        format="",
+        outcome="valid",
+        expected=expected or {},
+        known=known,
+        verify_time=None,
+        files={},
+    )
+
+
+KINDS = {"amd.snp": "snp", "azure.hcl": "azure", "intel.sgx": "sgx", "intel.tdx": "tdx", "tpm.tpm": "tpm"}
+KINDS |= {"cca.token": "cca", "nitro.document": "nitro", "nvidia.report": "nvidia"}
+
+
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_every_place_is_one(kind: str) -> None:
+    """Every place where a recorded value is looked for is there in the claims of a piece of evidence."""
+    claims = sample(kind).verify()
+    optional = {"azure": {"mrtd", "tdattributes", "td_report_data"}}.get(KINDS[kind], set())
+    for name in set(facts.KNOWN[KINDS[kind]]) - optional:
+        outer, _, inner = name.partition(".")
+        known = {outer: {inner: "nonsense"}} if inner else {name: "nonsense"}
+        (said,) = facts.differences(record(KINDS[kind], known), claims)
+        assert said.startswith(f"{name}: want nonsense, got ")
+        assert "no such claim" not in said or name in {"cpuid_family", "cpuid_model", "cpuid_stepping"}
+
+
+def test_what_nothing_is_compared_with_is_told() -> None:
+    """A recorded value that has no place is named, one level down too."""
+    known = {"mrenclave": "00", "colour": "blue"}
+    assert facts.unasked(record("sgx", known, {"outcome": "valid", "mood": 1})) == (
+        "expected.mood",
+        "known.colour",
+    )
+    assert facts.unasked(record("cca", {"platform": {"config": "", "alg": 1}})) == ("known.platform.alg",)
+
+
+def test_refused_by_any_policy() -> None:
+    """Another nonce than the relying party's refuses authentic evidence; so does a status nobody can name."""
+    claims = sample("tpm.tpm").verify()
+    assert facts.refused_by_any_policy(record("tpm", {"nonce": "00"}), claims)
+    assert not facts.refused_by_any_policy(record("tpm", {"nonce": b"nonce".hex()}), claims)
+    assert not facts.refused_by_any_policy(record("tpm", {"nonce": None}), claims)
+    assert not facts.refused_by_any_policy(record("tpm", {}), claims)
+    assert not facts.refused_by_any_policy(record("sgx", {}, {"tcb_status": "NotSupported"}), claims)
