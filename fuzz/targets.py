@@ -116,10 +116,10 @@ def _verifiers() -> Iterator[Target]:
     from fuzz.pool import endorsements
     from kluis.evidence import TrustAnchors
     from kluis.evidence.context import Context
-    from kluis.evidence.registry import KINDS
+    from kluis.evidence.registry import kinds
 
     anchors = TrustAnchors.shipped()
-    for kind in KINDS:
+    for kind in kinds():
         given = endorsements(kind.endorsements)
 
         def read(data: bytes, given: Any = given, kind: Any = kind) -> None:

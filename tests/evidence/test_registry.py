@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from kluis.errors import UnsupportedError
 from kluis.evidence import registry, verify
 from tests.evidence.forge import NOW, Forge
+from tests.meta.tree import SRC
 
 
 @pytest.mark.parametrize(
@@ -16,7 +20,7 @@ def test_unknown(data: bytes, forge: Forge) -> None:
     """What is no evidence of a known kind is unsupported, and the message says what is."""
     with pytest.raises(UnsupportedError) as caught:
         verify(data, anchors=forge.anchors, collateral=forge.collateral(), now=NOW)
-    kinds = [kind.name for kind in registry.KINDS]
+    kinds = [kind.name for kind in registry.kinds()]
     assert str(caught.value) == f"evidence: is of no known kind; supported: {kinds}"
 
 
@@ -29,5 +33,33 @@ def test_newer_versions_are_named(forge: Forge) -> None:
 
 def test_one_kind_a_name() -> None:
     """No two kinds of evidence share a name."""
-    names = [kind.name for kind in registry.KINDS]
+    names = [kind.name for kind in registry.kinds()]
     assert len(names) == len(set(names))
+
+
+def test_makers_are_loaded_when_they_are_met(forge: Forge) -> None:
+    """Importing the verifier loads no maker's room; a quote loads its own, and not what comes after."""
+    program = (
+        "import sys, kluis.evidence as evidence; assert evidence.verify and evidence.Verifier\n"
+        "from kluis.evidence import registry\n"
+        "rooms = ('amd', 'azure', 'cca', 'intel', 'nitro', 'nvidia', 'tpm')\n"
+        "def makers(): return [name for name in rooms if 'kluis.evidence.' + name in sys.modules]\n"
+        "print(makers())\n"
+        "registry.kind_of(bytes.fromhex(sys.argv[1]))\n"
+        "print(makers())"
+    )
+    argv = [sys.executable, "-c", program, forge.quote().hex()]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SRC.parent)}
+    )
+    assert done.stdout.splitlines() == ["[]", "['amd', 'intel']"]
+
+
+def test_makers_names_are_lazy() -> None:
+    """A maker's own claims are found under the package's name, and nothing else is."""
+    import kluis.evidence as package
+
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError):
+        _ = package.NoSuchClaims

@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from kluis.errors import UnsupportedError, UsageError
-from kluis.evidence.amd import snp
 from kluis.evidence.anchors import TrustAnchors
-from kluis.evidence.azure import hcl
-from kluis.evidence.cca import token as cca
 from kluis.evidence.context import CAPACITY, Context, Memory
 from kluis.evidence.engine import OPENSSL, Engine
-from kluis.evidence.intel import sgx, tdx
-from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.model import Claims
-from kluis.evidence.nitro import document as nitro
-from kluis.evidence.nvidia import report as nvidia
-from kluis.evidence.tpm import tpm
 from kluis.evidence.verified import Verified
-from kluis.evidence.wrappers.unwrap import unwrap
-from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
-from kluis.formats.hcl.endorsements import AzureEndorsements
-from kluis.formats.nvidia.endorsements import NvidiaEndorsements
-from kluis.formats.sgx.collateral import Collateral
-from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
-from kluis.formats.tpm.endorsements import TpmEndorsements
 
-Endorsements: TypeAlias = (
-    AzureEndorsements
-    | CcaEndorsements
-    | Collateral
-    | HeldCollateral
-    | NvidiaEndorsements
-    | SnpEndorsements
-    | TpmEndorsements
-)
+if TYPE_CHECKING:
+    from kluis.evidence.intel.collateral import HeldCollateral
+    from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
+    from kluis.formats.hcl.endorsements import AzureEndorsements
+    from kluis.formats.nvidia.endorsements import NvidiaEndorsements
+    from kluis.formats.sgx.collateral import Collateral
+    from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+    from kluis.formats.tpm.endorsements import TpmEndorsements
+
+    Endorsements: TypeAlias = (
+        AzureEndorsements
+        | CcaEndorsements
+        | Collateral
+        | HeldCollateral
+        | NvidiaEndorsements
+        | SnpEndorsements
+        | TpmEndorsements
+    )
 
 
 class MakersVerifier(Protocol):
@@ -65,17 +60,73 @@ class Kind:
     verify: MakersVerifier
 
 
-KINDS: Final[tuple[Kind, ...]] = (
-    # Before SGX: a report's four bytes of version are no quote's version and key type.
-    Kind(snp.KIND, snp.matches, (SnpEndorsements,), snp.verify),
-    Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),
-    Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
-    Kind(nitro.KIND, nitro.matches, (), nitro.verify),
-    Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify),
-    Kind(hcl.KIND, hcl.matches, (AzureEndorsements, SnpEndorsements, Collateral, HeldCollateral), hcl.verify),
-    Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify),
-    Kind(cca.KIND, cca.matches, (CcaEndorsements,), cca.verify),
+def _snp() -> Kind:
+    from kluis.evidence.amd import snp
+    from kluis.formats.snp.endorsements import Endorsements
+
+    return Kind(snp.KIND, snp.matches, (Endorsements,), snp.verify)
+
+
+def _sgx() -> Kind:
+    from kluis.evidence.intel import sgx
+    from kluis.evidence.intel.collateral import HeldCollateral
+    from kluis.formats.sgx.collateral import Collateral
+
+    return Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify)
+
+
+def _tdx() -> Kind:
+    from kluis.evidence.intel import tdx
+    from kluis.evidence.intel.collateral import HeldCollateral
+    from kluis.formats.sgx.collateral import Collateral
+
+    return Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify)
+
+
+def _nitro() -> Kind:
+    from kluis.evidence.nitro import document
+
+    return Kind(document.KIND, document.matches, (), document.verify)
+
+
+def _nvidia() -> Kind:
+    from kluis.evidence.nvidia import report
+    from kluis.formats.nvidia.endorsements import NvidiaEndorsements
+
+    return Kind(report.KIND, report.matches, (NvidiaEndorsements,), report.verify)
+
+
+def _tpm() -> Kind:
+    from kluis.evidence.tpm import tpm
+    from kluis.formats.tpm.endorsements import TpmEndorsements
+
+    return Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify)
+
+
+def _azure() -> Kind:
+    from kluis.evidence.azure import hcl
+    from kluis.formats.hcl.endorsements import AzureEndorsements
+
+    return Kind(hcl.KIND, hcl.matches, (AzureEndorsements,), hcl.verify)
+
+
+def _cca() -> Kind:
+    from kluis.evidence.cca import token
+    from kluis.formats.cca.endorsements import Endorsements
+
+    return Kind(token.KIND, token.matches, (Endorsements,), token.verify)
+
+
+# Each is loaded when evidence may be of its kind, and not before: a verifier of one maker's evidence
+# need not know the others. SNP stands before SGX, whose version and key type it cannot be taken for.
+LOADERS: Final[tuple[Callable[[], Kind], ...]] = tuple(
+    lru_cache(maxsize=1)(load) for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
 )
+
+
+def kinds() -> Iterator[Kind]:
+    """Every kind, loaded one by one."""
+    return (load() for load in LOADERS)
 
 
 def kind_of(data: bytes) -> Kind:
@@ -84,11 +135,11 @@ def kind_of(data: bytes) -> Kind:
     Raises:
         UnsupportedError: it is of no kind we verify.
     """
-    for kind in KINDS:
+    for kind in kinds():
         if kind.matches(data):
             return kind
     raise UnsupportedError(
-        f"evidence: is of no known kind; supported: {[kind.name for kind in KINDS]}", code="bad_magic"
+        f"evidence: is of no known kind; supported: {[kind.name for kind in kinds()]}", code="bad_magic"
     )
 
 
@@ -111,6 +162,8 @@ class Verifier:
         """Verify evidence of any kind, as :func:`verify` does."""
         if now.tzinfo is None:
             raise UsageError("now: want an aware time, got a naive one")
+        from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
+
         unwrapped = unwrap(data)
         if unwrapped is not None:
             data = unwrapped.inner
