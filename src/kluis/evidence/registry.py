@@ -105,9 +105,13 @@ def _tpm() -> Kind:
 
 def _azure() -> Kind:
     from kluis.evidence.azure import hcl
+    from kluis.evidence.intel.collateral import HeldCollateral
     from kluis.formats.hcl.endorsements import AzureEndorsements
+    from kluis.formats.sgx.collateral import Collateral
+    from kluis.formats.snp.endorsements import Endorsements
 
-    return Kind(hcl.KIND, hcl.matches, (AzureEndorsements,), hcl.verify)
+    either = (AzureEndorsements, Endorsements, Collateral, HeldCollateral)
+    return Kind(hcl.KIND, hcl.matches, either, hcl.verify)
 
 
 def _cca() -> Kind:
