@@ -153,9 +153,11 @@ def test_a_verifier_remembers() -> None:
 def test_a_held_chain_of_the_other_kind() -> None:
     """A chain proven for VCEKs is not one for a report that names a VLEK."""
     context = Context(FORGE.anchors)
-    chain.verify_vek(FORGE.endorsements(), SigningKey.VCEK, context)
+    good = FORGE.endorsements()
+    assert good.vek is not None
+    chain.verify_vek(good.vek, good, SigningKey.VCEK, context)
     with pytest.raises(AuthenticityError) as caught:
-        chain.verify_vek(FORGE.endorsements(), SigningKey.VLEK, context)
+        chain.verify_vek(good.vek, good, SigningKey.VLEK, context)
     assert caught.value.code == "signer_kind_mismatch"
 
 

@@ -490,10 +490,35 @@ STEPS: dict[str, tuple[str, str, Case]] = {
         _vek_says(TURIN, hw_id=samples.CHIP_ID),
     ),
     # 12
-    "12 a TCB in another layout": (
+    **{
+        f"12 a {name} in another layout": (
+            "bad_encoding",
+            f"{name}.reserved at 0x6: must be zero in Turin's layout, found 0x18",
+            _report(TURIN, **{name: samples.TCB}),
+        )
+        for name in ("current_tcb", "committed_tcb", "launch_tcb")
+    },
+    # What is no certificate and no CRL is named by the place it was given for.
+    **{
+        f"a malformed {what}": (
+            "truncated",
+            f"{what} at 0x0: element is cut short",
+            _given(forge, **{part: b"\x30"}),
+        )
+        for part, what, forge in (
+            ("ark", "ARK certificate", MILAN),
+            ("ask", "ASK certificate", MILAN),
+            ("vek", "VCEK certificate", MILAN),
+            ("crl", "ARK CRL", MILAN),
+            ("vek", "VLEK certificate", VLEK),
+        )
+    },
+    "a reported TCB that names no certificate": (
         "bad_encoding",
-        "committed_tcb.reserved at 0x6: must be zero in Turin's layout, found 0x18",
-        _report(TURIN, committed_tcb=samples.TCB),
+        "reported_tcb.reserved at 0x2: must be zero in Milan's layout, found 0x01",
+        lambda: MILAN.verify(
+            MILAN.report(reported_tcb=bytes((4, 1, 1, 0, 0, 0, 24, 219))), SnpEndorsements()
+        ),
     ),
 }
 

@@ -90,16 +90,21 @@ def verify_authority(endorsements: Endorsements, *, context: Context, now: datet
     return dataclasses.replace(authority, crl=check_crl(endorsements.crl, authority, context, now))
 
 
-def verify_vek(endorsements: Endorsements, kind: SigningKey, context: Context) -> Vek:
+def verify_vek(vek: bytes, endorsements: Endorsements, kind: SigningKey, context: Context) -> Vek:
     """Steps 3 to 6 without the report: a key of ``kind`` under an anchor. Held by exact bytes.
 
+    Args:
+        vek: the VCEK's or VLEK's certificate.
+        endorsements: of which ASK or ASVK and ARK are used.
+        kind: as the report says.
+        context: of the verifier.
+
     Raises:
-        UnavailableError: ARK or ASK is missing; the caller has seen that the key is not.
+        UnavailableError: ARK or ASK is missing.
         FormatError: a certificate is malformed.
         AuthenticityError: a step fails.
     """
     ask, ark = _authority_bytes(endorsements)
-    vek = endorsements.vek or b""
     key = b"".join(len(part).to_bytes(4, "big") + part for part in (vek, ask, ark))
     held: Vek | None = context.memory.get(_HELD_VEK, key)
     if held is None or context.anchors.match(held.authority.root.spki) != held.authority.anchor:

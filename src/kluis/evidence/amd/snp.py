@@ -85,7 +85,7 @@ def verify(
         )
     if endorsements.vek is None:
         raise _no_key(report, kind)
-    vek = chain.verify_vek(endorsements, kind, context)  # 3 to 6
+    vek = chain.verify_vek(endorsements.vek, endorsements, kind, context)  # 3 to 6
     _check_processor(report, vek)  # 6
     chain.check_time(vek.authority, now, vek.certificate)  # 7
     crl = chain.check_crl(endorsements.crl, vek.authority, context, now)  # 8
