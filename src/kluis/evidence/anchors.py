@@ -7,13 +7,15 @@ naming their file, and in no other way; so is every root that Kluis does not kno
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import AuthenticityError, FormatError, UnsupportedError, UsageError
-from kluis.evidence.engine import OPENSSL
+from kluis.evidence.engine import OPENSSL, Engine, Key
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
+from kluis.formats.x509 import Certificate, Scheme
 from kluis.hashes import sha256
 
 EMULATED: Final = "Kluis emulated"
@@ -35,6 +37,7 @@ class Anchor:
         spki: DER of the SubjectPublicKeyInfo.
         level: what a match gives.
         product: the one product line that it signs for; empty for all of its maker's.
+        proven: certificates, by their bytes, of which it is known that the key signed them.
     """
 
     name: str
@@ -42,6 +45,20 @@ class Anchor:
     spki: bytes
     level: ProtectionLevel
     product: str = ""
+    proven: Mapping[bytes, Certificate] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
+    _keys: dict[tuple[str, Scheme, bytes], Key] = dataclasses.field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def key(self, spki: bytes, scheme: Scheme, engine: Engine) -> Key | None:
+        """The key of one of the proven certificates, loaded once; None if it is of none of them."""
+        name = (engine.name, scheme, spki)
+        found = self._keys.get(name)
+        if found is None and any(spki == each.spki for each in self.proven.values()):
+            found = self._keys[name] = engine.key(spki, scheme)
+        return found
 
     @property
     def emulated(self) -> bool:
@@ -107,7 +124,8 @@ class TrustAnchors:
                 hint="kluis platform root prints the root of this machine's platform",
                 code="bad_type",
             )
-        return cls((_named(name, EMULATED, root.spki, ProtectionLevel(root.unit)),))
+        emulated = _named(name, EMULATED, root.spki, ProtectionLevel(root.unit))
+        return cls((dataclasses.replace(emulated, proven=MappingProxyType({root.der: root})),))
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:
         """Believe the anchors of both."""
@@ -118,6 +136,24 @@ class TrustAnchors:
         for anchor in self.anchors:
             if anchor.spki == spki:
                 return anchor
+        return None
+
+    def key(self, spki: bytes, scheme: Scheme, engine: Engine) -> Key | None:
+        """A loaded key of a proven certificate, or None.
+
+        Raises:
+            ValueError: it is no key of that scheme.
+        """
+        for anchor in self.anchors:
+            if found := anchor.key(spki, scheme, engine):
+                return found
+        return None
+
+    def proven(self, der: bytes) -> Certificate | None:
+        """The certificate of these bytes, if one of the keys is known to have signed it."""
+        for anchor in self.anchors:
+            if found := anchor.proven.get(der):
+                return found
         return None
 
 

@@ -78,7 +78,7 @@ class Context:
         held: Key | None = self.memory.get(kind, spki)
         if held is None:
             try:
-                held = self.engine.key(spki, scheme)
+                held = self.anchors.key(spki, scheme, self.engine) or self.engine.key(spki, scheme)
             except ValueError as error:
                 raise AuthenticityError(
                     f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",

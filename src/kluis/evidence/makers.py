@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import pkgutil
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from kluis.errors import InternalError
 from kluis.evidence.anchors import Anchor
+from kluis.evidence.engine import OPENSSL
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
+from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
 
 
@@ -29,6 +32,7 @@ class Shipped:
         maker: how the names of its certificates begin.
         level: that it gives.
         product: the one product line that it signs for.
+        issued: in ``roots/``, PEM: certificates that the key signed, and that everybody's evidence has.
     """
 
     file: str
@@ -37,6 +41,7 @@ class Shipped:
     maker: str
     level: ProtectionLevel
     product: str = ""
+    issued: str = ""
 
 
 SHIPPED: Final[tuple[Shipped, ...]] = (
@@ -47,6 +52,7 @@ SHIPPED: Final[tuple[Shipped, ...]] = (
         "Intel SGX Root CA",
         "Intel",
         ProtectionLevel.HARDWARE_SGX,
+        issued="intel-sgx-issued.pem",
     ),
     # https://kdsintf.amd.com/vcek/v1/PRODUCT/cert_chain
     Shipped(
@@ -110,14 +116,27 @@ def anchors() -> tuple[Anchor, ...]:
 
 
 def _load(entry: Shipped) -> Anchor:
-    data = pkgutil.get_data(__package__, f"roots/{entry.file}") or b""
-    (certificate,) = x509.parse_pem(data, entry.file)
+    (certificate,) = _read(entry.file)
     if sha256(certificate.spki).hex() != entry.pin:
         raise InternalError(f"{entry.file}: is not the root that was pinned")
+    issued = _read(entry.issued) if entry.issued else ()
+    for each in (certificate, *issued):
+        _check_issued(each, certificate, entry.issued or entry.file)
     return Anchor(
         name=entry.name,
         maker=entry.maker,
         spki=certificate.spki,
         level=entry.level,
         product=entry.product,
+        proven=MappingProxyType({each.der: each for each in (certificate, *issued)}),
     )
+
+
+def _read(file: str) -> tuple[Certificate, ...]:
+    return x509.parse_pem(pkgutil.get_data(__package__, f"roots/{file}") or b"", file, most=16)
+
+
+def _check_issued(certificate: Certificate, root: Certificate, file: str) -> None:
+    key = OPENSSL.key(root.spki, certificate.scheme)
+    if certificate.issuer != root.subject or not key.verify(certificate.signature, certificate.signed):
+        raise InternalError(f"{file}: {certificate.common_name!a} is not of its root")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.jcs import MAX_INTEGER, Json
 
 _ZULU: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
+
+
+def instant(text: str) -> datetime:
+    """Read ``2026-01-31T00:00:00Z``, and no other form, as an aware time.
+
+    Raises:
+        ValueError: another form, or no time of any day.
+    """
+    if not _ZULU.fullmatch(text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
 
 
 class Members:
@@ -93,11 +103,15 @@ class Members:
     def hex(self, name: str, size: int | None = None, *, lower: bool = False) -> bytes:
         """Read hex, in either case or in lower case alone, of ``size`` bytes where one is given."""
         text = self.text(name)
-        if not _HEX.fullmatch(text):
+        try:
+            data = bytes.fromhex(text)
+        except ValueError:
+            data = None
+        # ``fromhex`` skips spaces, which the length shows.
+        if data is None or 2 * len(data) != len(text):
             raise FormatError(f"{self.what}.{name}: is not hex", code="bad_encoding")
         if lower and text != text.lower():
             raise FormatError(f"{self.what}.{name}: is not lower-case hex", code="bad_encoding")
-        data = bytes.fromhex(text)
         if size is not None and len(data) != size:
             raise FormatError(f"{self.what}.{name}: want {size} bytes, got {len(data)}", code="bad_length")
         return data
@@ -106,8 +120,7 @@ class Members:
         """Read ``2026-01-31T00:00:00Z``, and no other form, as an aware time."""
         text = self.text(name)
         try:
-            if _ZULU.fullmatch(text):
-                return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+            return instant(text)
         except ValueError:
             pass
         raise FormatError(f"{self.what}.{name}: is not a time like 2026-01-31T00:00:00Z", code="bad_encoding")

@@ -63,13 +63,14 @@ class Element(NamedTuple):
         self._expect(SEQUENCE, what)
         data, position = self.content, 0
         found: list[tuple[bytes, Element]] = []
-        while position < len(data):
+        limit = len(data)
+        while position < limit:
             if len(found) == MAX_PAIRS:
                 raise FormatError(f"{what}: more than {MAX_PAIRS} entries", code="too_large")
-            tag, start, end = bounds(data, position, len(data), what)
-            name_tag, _, name_end = bounds(data, start, end, what)
+            start, end = within(data, position, limit, SEQUENCE, what)
+            _, name_end = within(data, start, end, OID, what)
             value_tag, value_start, value_end = bounds(data, name_end, end, what)
-            if tag != SEQUENCE or name_tag != OID or value_end != end:
+            if value_end != end:
                 raise FormatError(
                     f"{what} at {position:#x}: want a sequence of an identifier and one value",
                     code="bad_type",
@@ -164,6 +165,17 @@ def within(data: bytes, start: int, end: int, tag: int, what: str) -> tuple[int,
     Raises:
         FormatError: as :func:`bounds`, or of another tag.
     """
+    begin = start + 2
+    # The usual case, and the most often run lines of any verification: short, or a length of 2 bytes.
+    if begin <= end and data[start] == tag:
+        size = data[start + 1]
+        if size == 0x82 and begin + 2 <= end:
+            size = data[begin] << 8 | data[begin + 1]
+            begin += 2
+            if 0x100 <= size <= end - begin:
+                return begin, begin + size
+        elif size < 0x80 and size <= end - begin:
+            return begin, begin + size
     found, begin, stop = bounds(data, start, end, what)
     if found != tag:
         raise FormatError(f"{what} at {start:#x}: want tag {tag:#04x}, got {found:#04x}", code="bad_type")

@@ -109,12 +109,13 @@ def loads_counted(data: bytes, what: str) -> tuple[Json, int]:
     if b"\\" in data or len(data) > MAX_SIZE:
         value = loads(data, what)
         return value, _members(value)
-    _check_nesting(data, what, MAX_DEPTH)
+    outside = _outside_strings(data)
+    _check_nesting(data, what, MAX_DEPTH, outside)
     try:
         value = _PLAIN.decode(data.decode())
     except (ValueError, RecursionError):
         value = loads(data, what)
-    return value, _outside_strings(data).count(b":")
+    return value, outside.count(b":")
 
 
 def _refuse(number: str) -> NoReturn:
@@ -136,12 +137,12 @@ def _outside_strings(data: bytes) -> bytes:
     return b"".join(data.split(b'"')[::2])
 
 
-def _check_nesting(data: bytes, what: str, max_depth: int) -> None:
+def _check_nesting(data: bytes, what: str, max_depth: int, outside: bytes | None = None) -> None:
     """Refuse depth before the parser follows it: a thread's small stack ends before Python 3.13's limit."""
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return
     if b"\\" not in data:
-        brackets = _outside_strings(data).translate(None, _NO_BRACKETS)
+        brackets = (outside or _outside_strings(data)).translate(None, _NO_BRACKETS)
         # Each turn takes away at most two levels.
         for _ in range(max_depth // 2):
             brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")

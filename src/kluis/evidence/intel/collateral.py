@@ -105,7 +105,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         FormatError: a part is not what it should be.
         AuthenticityError: a check fails.
     """
-    issuers = x509.parse_pem(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain")
+    issuers = pck.parse(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain", context)
     pck_ca, root = pck.by_role(issuers, pck.CA, pck.ROOT, what="PCK CRL issuer chain")
     anchor = pck.match_root(root, context, "PCK CRL issuer chain")  # 1
     pck.check_ca(pck_ca, root, anchor, "PCK CA certificate", context)  # 2
@@ -171,7 +171,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
 
 
 def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str, context: Context) -> Certificate:
-    signer, own_root = pck.by_role(x509.parse_pem(pem, what), SIGNING, pck.ROOT, what=what)
+    signer, own_root = pck.by_role(pck.parse(pem, what, context, known=(root,)), SIGNING, pck.ROOT, what=what)
     if own_root.spki != root.spki:
         raise AuthenticityError(f"{what}: its root is not that of the PCK CRL", code="root_untrusted")
     pck.check_leaf(signer, root, anchor, "TCB signing certificate", context)

@@ -66,8 +66,7 @@ def prove(pem: bytes, quote: Quote, held: HeldCollateral, context: Context) -> t
             hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
             code="chain_missing",
         )
-    known = {certificate.der: certificate for certificate in (held.pck_ca, held.root)}
-    found = tuple(known.get(der) or x509.parse(der, "PCK chain") for der in x509.split_pem(pem, "PCK chain"))
+    found = parse(pem, "PCK chain", context, known=(held.pck_ca, held.root))
     leaf, ca, root = by_role(found, LEAF, CA, ROOT, what="PCK chain")  # 4
     sgx = leaf.extensions.get(extension.OID)
     if sgx is None:
@@ -77,6 +76,27 @@ def prove(pem: bytes, quote: Quote, held: HeldCollateral, context: Context) -> t
         check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
     check_leaf(leaf, ca, anchor, "PCK certificate", context)
     return PckChain(leaf, ca, root, extension.parse(sgx)), anchor
+
+
+def parse(
+    pem: bytes, what: str, context: Context, known: tuple[Certificate, ...] = ()
+) -> tuple[Certificate, ...]:
+    """Read a PEM chain; a certificate that is known by its bytes is not read again.
+
+    Args:
+        pem: the chain.
+        what: for messages.
+        context: of the verifier, whose anchors know some.
+        known: others.
+
+    Raises:
+        FormatError: it holds something else, or more than 4.
+    """
+    found = []
+    for der in x509.split_pem(pem, what):
+        same = [each for each in known if each.der == der]
+        found.append(same[0] if same else context.anchors.proven(der) or x509.parse(der, what))
+    return tuple(found)
 
 
 def check_time(given: PckChain, now: datetime) -> None:
@@ -176,4 +196,6 @@ def _issued(
             f"{what}: want a name that begins {anchor.maker!a}, got {certificate.common_name!a}",
             code="cert_profile",
         )
+    if issuer.spki == anchor.spki and anchor.proven.get(certificate.der) is certificate:
+        return
     chain.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="pck_chain")

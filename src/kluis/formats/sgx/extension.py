@@ -7,6 +7,7 @@ OID 1.2.840.113741.1.13.1: a SEQUENCE of (identifier, value), in any order.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Final
 
 from kluis.errors import FormatError
@@ -18,7 +19,7 @@ _TCB_ORDER: Final = tuple(range(1, 19))
 _WHAT: Final = "SGX extension"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Configuration:
     """How a multi-package platform is set up; Platform CA certificates alone carry it."""
 
@@ -84,6 +85,11 @@ def parse(data: bytes) -> SgxExtension:
     Raises:
         FormatError: not DER, an entry missing, repeated, unknown or out of range.
     """
+    usual = _USUAL.fullmatch(data)
+    if usual is not None:
+        found = _of_usual(usual, len(data))
+        if found is not None:
+            return found
     top = _entries(der.parse(data, _WHAT), _WHAT, _TOP, required=5)
     tcb = _entries(top[2], f"{_WHAT}.2", _TCB, required=18)
     return SgxExtension(
@@ -143,3 +149,68 @@ def _entries(
         if index not in found:
             raise FormatError(f"{what}: entry {index} is missing", code="truncated")
     return found
+
+
+# Intel writes the entries in order, so one pattern reads what the lines above read in any order.
+# Lengths that it cannot check are checked beside it.
+def _tagged(suffix: str) -> bytes:
+    return re.escape(der.oid(f"{OID}.{suffix}"))
+
+
+def _svn(index: int) -> bytes:
+    name = _tagged(f"2.{index}")
+    return rb"(\x30(?:\x10%s\x02\x01[\x00-\x7f]|\x11%s\x02\x02\x00[\x80-\xff]))" % (name, name)
+
+
+def _pcesvn() -> bytes:
+    name = _tagged("2.17")
+    two, three = rb"(?:\x00[\x80-\xff]|[\x01-\x7f].)", rb"\x00[\x80-\xff]."
+    return rb"(\x30(?:\x10%s\x02\x01[\x00-\x7f]|\x11%s\x02\x02%s|\x12%s\x02\x03%s))" % (
+        name,
+        name,
+        two,
+        name,
+        three,
+    )
+
+
+_USUAL: Final = re.compile(
+    rb"\x30\x82(?P<all>..)"
+    + rb"\x30\x1e%s\x04\x10(?P<ppid>.{16})" % _tagged("1")
+    + rb"\x30\x82(?P<outer>..)%s\x30\x82(?P<inner>..)" % _tagged("2")
+    + b"".join(map(_svn, _COMPONENT_RANGE))
+    + _pcesvn()
+    + rb"\x30\x1f%s\x04\x10(?P<cpusvn>.{16})" % _tagged("2.18")
+    + rb"\x30\x10%s\x04\x02(?P<pceid>..)" % _tagged("3")
+    + rb"\x30\x14%s\x04\x06(?P<fmspc>.{6})" % _tagged("4")
+    + rb"\x30\x0f%s\x0a\x01(?P<type>[\x00-\x02])" % _tagged("5")
+    + rb"(?:\x30\x1e%s\x04\x10(?P<instance>.{16})" % _tagged("6")
+    + rb"\x30\x44%s\x30\x36" % _tagged("7")
+    + b"".join(rb"\x30\x10%s\x01\x01([\x00\xff])" % _tagged(f"7.{index}") for index in range(1, 4))
+    + rb")?",
+    re.DOTALL,
+)
+_SHORT_ORDER: Final = (1, 2, 3, 4, 5)
+_LONG_ORDER: Final = (1, 2, 3, 4, 5, 6, 7)
+
+
+def _of_usual(usual: re.Match[bytes], size: int) -> SgxExtension | None:
+    """The extension that the pattern has read; None if a length says otherwise."""
+    whole, ppid, outer, inner, *svns = usual.groups()
+    pcesvn, cpusvn, pceid, fmspc, sgx_type, instance, *flags = svns[COMPONENTS:]
+    entries = usual.end("cpusvn") - usual.end("inner")
+    lengths = (whole + outer + inner, size - 4, entries + 16, entries)
+    if lengths[0] != b"".join(length.to_bytes(2, "big") for length in lengths[1:]) or entries < 0x100:
+        return None
+    return SgxExtension(
+        ppid=ppid,
+        components=tuple([svn[-1] for svn in svns[:COMPONENTS]]),
+        pcesvn=int.from_bytes(pcesvn[17:], "big"),
+        cpusvn=cpusvn,
+        pceid=pceid,
+        fmspc=fmspc,
+        sgx_type=sgx_type[0],
+        platform_instance_id=instance,
+        configuration=Configuration(*[flag == b"\xff" for flag in flags]) if instance else None,
+        order=_LONG_ORDER if instance else _SHORT_ORDER,
+    )

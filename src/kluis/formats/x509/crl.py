@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -94,7 +95,38 @@ def parse_crl(data: bytes, what: str) -> Crl:
     )
 
 
+def _serials() -> bytes:
+    """A pattern of an INTEGER's length and contents, of 16 to 21 bytes, minimal and positive."""
+    forms = [
+        rb"%s(?:[\x01-\x7f][\x00-\xff]{%d}|\x00[\x80-\xff][\x00-\xff]{%d})"
+        % (re.escape(bytes([size])), size - 1, size - 2)
+        for size in range(16, 21)
+    ]
+    return b"|".join([*forms, rb"\x15\x00[\x80-\xff][\x00-\xff]{19}"])
+
+
+_DAY: Final = (
+    rb"(?:(?:0[13578]|1[02])(?:0[1-9]|[12]\d|3[01])"
+    rb"|(?:0[469]|11)(?:0[1-9]|[12]\d|30)|02(?:0[1-9]|1\d|2[0-8]))"
+)
+# One revoked certificate as makers write them: its length, serial, day, and perhaps a reason.
+_ENTRY: Final = re.compile(
+    rb"\x30([\x21-\x34])\x02(" + _serials() + rb")(\x17\x0d\d\d" + _DAY + rb"(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
+    rb"(?:\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01[\x00-\x0a])?)"
+)
+
+
 def _revoked(data: bytes, position: int, end: int, what: str) -> frozenset[int]:
+    found = _ENTRY.findall(data, position, end)
+    if sum([2 + size[0] for size, _, _ in found]) == end - position and all(
+        size[0] == 1 + len(serial) + len(rest) for size, serial, rest in found
+    ):
+        # They fill the list, each as long as it says: nothing stands between them.
+        return frozenset([int.from_bytes(serial[1:], "big") for _, serial, _ in found])
+    return _revoked_of_any_form(data, position, end, what)
+
+
+def _revoked_of_any_form(data: bytes, position: int, end: int, what: str) -> frozenset[int]:
     found = set()
     while position < end:
         start, stop = der.within(data, position, end, der.SEQUENCE, what)

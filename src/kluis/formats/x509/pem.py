@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import re
 from typing import Final
 
@@ -32,7 +32,7 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
             raise FormatError(f"{what}: more than {most} certificates", code="too_large")
         try:
             body = match[1].replace(b"\r", b"").replace(b"\n", b"")
-            found.append(base64.b64decode(body, validate=True))
+            found.append(binascii.a2b_base64(body, strict_mode=True))
         except ValueError:
             raise FormatError(f"{what} at {position:#x}: is not base64", code="bad_encoding") from None
         position = match.end()
