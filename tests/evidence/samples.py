@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from kluis.evidence import Claims, TrustAnchors, verify
-from kluis.evidence.registry import KINDS
+from kluis.evidence.registry import kinds
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from tests.evidence import forge as sgx
 from tests.evidence.amd import forge as amd
@@ -87,7 +87,7 @@ MAKERS: dict[str, Callable[[], Sample]] = {
     "nvidia.report": _nvidia,
     "tpm.tpm": _tpm,
 }
-REGISTERED = sorted(kind.verify.__module__.removeprefix("kluis.evidence.") for kind in KINDS)
+REGISTERED = sorted(kind.verify.__module__.removeprefix("kluis.evidence.") for kind in kinds())
 
 
 @functools.cache

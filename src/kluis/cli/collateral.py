@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from kluis.cli import evidence_files as files
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.collateral import Cache, Cached, Makers, bundle, fetch_for, release
 from kluis.collateral.bundle import Line
 from kluis.collateral.fetch import Fetched
-from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.errors import UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats import jcs
 
-MAX_FILE: Final = 8 << 20
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
 
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write it to a file instead of stdout.")]
@@ -36,7 +36,12 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    quote: Annotated[Path, typer.Argument(help="The evidence.", show_default=False)],
+    evidence: Annotated[
+        Path | None, typer.Argument(help="The evidence, or - for stdin.", show_default=False)
+    ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="Or its parts, each NAME=FILE; may be repeated.")
+    ] = None,
     output: Output = None,
     update: Annotated[
         str | None, typer.Option("--update", help="Intel's release: early (the default) or standard.")
@@ -63,10 +68,10 @@ def fetch(
 
     Documents are kept for a day (a VCEK while it is valid); --offline uses them at any age.
     """
-    when = _time(now)
+    when = files.time(now)
     which = release(update or (None if evaluation is not None else "early"), evaluation)
-    anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(_read(root))
-    data = _read(quote)
+    anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(files.read(root))
+    data = files.evidence(evidence, part or ())
     kept = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
         behind = None if offline else _makers(open_services, pccs, pccs_ca)
@@ -90,10 +95,10 @@ def join(
         if equals and role in (*bundle.INTEL, *bundle.AMD):
             if role in named:
                 raise UsageError(f"parts: two are {role}")
-            named[role] = _read(Path(name))
+            named[role] = files.read(Path(name))
         else:
-            loose.append(_read(Path(part)))
-    _give(bundle.join({**bundle.recognise(loose), **named}), output, _time(now))
+            loose.append(files.read(Path(part)))
+    _give(bundle.join({**bundle.recognise(loose), **named}), output, files.time(now))
 
 
 def show(
@@ -102,7 +107,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Print what a bundle says: who signed each part, since when, until when. Nothing is verified."""
-    value, text = _described(bundle.describe(bundle.parse(_read(file))), _time(now))
+    value, text = _described(bundle.describe(bundle.parse(files.read(file))), files.time(now))
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
@@ -131,7 +136,7 @@ def _makers(services: contextlib.ExitStack, pccs: str | None, pccs_ca: Path | No
 def _give(found: Fetched, output: Path | None, now: datetime) -> None:
     data = found.to_json()
     if output is None:
-        render.out(jcs.loads(data, "bundle", max_size=MAX_FILE), data.decode())
+        render.out(jcs.loads(data, "bundle", max_size=files.MAX_FILE), data.decode())
         return
     try:
         output.write_bytes(data)
@@ -188,26 +193,3 @@ def _folder() -> Path:
 
 def _shown(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise FormatError(f"{path}: is more than {MAX_FILE} bytes", code="too_large")
-    return data
-
-
-def _time(value: str | None) -> datetime:
-    if value is None:
-        return datetime.now(UTC)
-    try:
-        when = datetime.fromisoformat(value)
-    except ValueError:
-        when = None
-    if when is None or when.tzinfo is None:
-        raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
-    return when.astimezone(UTC)

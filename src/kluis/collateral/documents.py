@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from kluis.errors import FormatError, UsageError
 from kluis.formats import x509
+from kluis.formats.sgx import evaluation
 from kluis.formats.sgx.collateral import split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
 
@@ -21,7 +22,11 @@ Key: TypeAlias = tuple[str, ...]
 MAX_DOCUMENT: Final = 1 << 20
 MAX_CHAIN: Final = 64 << 10
 _WORD: Final = re.compile(r"[A-Za-z0-9]{1,128}(?:-[0-9]{1,3})*", re.ASCII)
-_SIGNED: Final = {"tcb-info": "tcbInfo", "qe-identity": "enclaveIdentity"}
+_SIGNED: Final = {
+    "tcb-info": "tcbInfo",
+    "qe-identity": "enclaveIdentity",
+    "evaluation-numbers": "tcbEvaluationDataNumbers",
+}
 
 
 class Kind(enum.StrEnum):
@@ -29,6 +34,7 @@ class Kind(enum.StrEnum):
 
     TCB_INFO = "tcb-info"  # tee, FMSPC (12 hex digits), release
     QE_IDENTITY = "qe-identity"  # tee, release
+    EVALUATION_NUMBERS = "evaluation-numbers"  # tee
     PCK_CRL = "pck-crl"  # platform or processor
     ROOT_CA_CRL = "root-ca-crl"  # nothing: there is one
     VCEK = "vcek"  # product, chip id (hex), component versions joined by "-"
@@ -61,23 +67,23 @@ class Times:
     evaluation: int | None = None
 
 
-def release(update: str | None, evaluation: int | None) -> str:
+def release(update: str | None, number: int | None) -> str:
     """Say which of Intel's parallel releases is wanted: never both ways, and never by default.
 
     Args:
         update: ``early`` (at disclosure) or ``standard`` (some months later).
-        evaluation: or one TCB evaluation data number.
+        number: or one TCB evaluation data number.
 
     Raises:
         UsageError: both, neither, or another word.
     """
-    if (update is None) == (evaluation is None):
+    if (update is None) == (number is None):
         raise UsageError("collateral: want one of update and TCB evaluation data number, and not both")
     if update is not None:
         if update not in {"early", "standard"}:
             raise UsageError(f"update: want early or standard, got {update[:32]!a}")
         return update
-    if not 0 < (number := evaluation or 0) < 1 << 16:
+    if number is None or not 0 < number < 1 << 16:
         raise UsageError(f"TCB evaluation data number: want 1..65535, got {number}")
     return str(number)
 
@@ -106,6 +112,9 @@ def times(kind: Kind, document: Document) -> Times:
         case Kind.QE_IDENTITY:
             identity = parse_identity(split_signed(document.body, _SIGNED[kind])[0])
             return Times(identity.issued, identity.next_update, identity.evaluation)
+        case Kind.EVALUATION_NUMBERS:
+            numbers = evaluation.parse(split_signed(document.body, _SIGNED[kind])[0])
+            return Times(numbers.issued, numbers.next_update)
         case Kind.PCK_CRL | Kind.ROOT_CA_CRL | Kind.AMD_CRL:
             crl = x509.parse_crl(document.body, kind)
             return Times(crl.this_update, crl.next_update)

@@ -1,6 +1,7 @@
 """Intel's Provisioning Certification Service, version 4, and the caches (PCCS) that speak like it.
 
-Spec: Intel PCS API v4, "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List"; PCCS
+Spec: Intel PCS API v4, "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List", "Retrieve
+TCB Evaluation Data Numbers"; PCCS
 design guide, versions 3 (CRLs in hex, other header names) and 4.
 """
 
@@ -26,6 +27,7 @@ _VERSIONED: Final = re.compile(r"(https://[^/?#]+)/sgx/certification/v([34])/?",
 _CHAINS: Final = {
     Kind.TCB_INFO: ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"),
     Kind.QE_IDENTITY: ("SGX-Enclave-Identity-Issuer-Chain",),
+    Kind.EVALUATION_NUMBERS: ("TCB-Evaluation-Data-Numbers-Issuer-Chain",),
     Kind.PCK_CRL: ("SGX-PCK-CRL-Issuer-Chain",),
 }
 
@@ -84,6 +86,8 @@ class Pcs:
             case Kind.QE_IDENTITY, (tee, which):
                 path, query = f"{self._path(tee)}/qe/identity", _release(which)
                 hint = "that evaluation data number is not published"
+            case Kind.EVALUATION_NUMBERS, (tee,):
+                path, query = f"{self._path(tee)}/tcbevaluationdatanumbers", {}
             case Kind.PCK_CRL, ("platform" | "processor" as ca,):
                 path, query = f"{self._path('sgx')}/pckcrl", {"ca": ca, "encoding": "der"}
             case Kind.ROOT_CA_CRL, ():

@@ -9,7 +9,7 @@ from typing import Protocol
 from kluis.collateral.documents import Document, Key, Kind, check_key
 from kluis.errors import UnavailableError
 
-_INTEL = frozenset({Kind.TCB_INFO, Kind.QE_IDENTITY, Kind.PCK_CRL, Kind.ROOT_CA_CRL})
+_INTEL = frozenset({Kind.TCB_INFO, Kind.QE_IDENTITY, Kind.EVALUATION_NUMBERS, Kind.PCK_CRL, Kind.ROOT_CA_CRL})
 
 
 class Provider(Protocol):

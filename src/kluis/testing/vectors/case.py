@@ -137,8 +137,9 @@ def _intel(files: Mapping[str, bytes]) -> Case:
 
 def _amd(files: Mapping[str, bytes]) -> Case:
     parts = {role: files[role] for role in bundle.AMD if role in files}
-    if "ask" in parts and "asvk" in parts:
-        del parts["asvk"]
+    if "ask" in parts and "asvk" in parts:  # one of them issued the key that signed
+        vlek = any(b"SEV-VLEK-" in one.issuer for one in _certificates(parts.get("endorsement_key", b"")))
+        del parts["ask" if vlek else "asvk"]
     return Case(
         evidence=files.get("report", b""),
         endorsements=bundle.join(parts) if parts else None,
@@ -157,19 +158,23 @@ def _nvidia(files: Mapping[str, bytes]) -> Case:
 
 def _tpm(files: Mapping[str, bytes]) -> Case:
     parts = {"tpm_quote": files["quote_msg"], "tpm_signature": files["quote_sig"]}
-    original = files.get("original", b"")
+    original, certified = files.get("original", b""), _certified(files)
+    named = TpmEndorsements(public=original if original[:2] in _AREAS else None)
     parts["pcrs"] = files.get("pcrs") or (original if _is_pcrs(original) else b"{}")
     parts |= {name: files[name] for name in ("event_log",) if name in files}
     return Case(
         evidence=Collection({name: Part(OCTETS, data) for name, data in parts.items()}).encode(),
-        endorsements=TpmEndorsements(
-            certificate=files.get("ak_cert"),
-            chain=files.get("ak_chain", b""),
-            public=original if original[:2] in _AREAS else None,
-        ),
+        endorsements=named if "ak_pub" in files else certified,
+        fuller=certified if "ak_pub" in files else None,
         roots=(_last(files["ak_chain"]),) if "ak_chain" in files else (),
         keys=((files["ak_pub"], ProtectionLevel.VTPM),) if "ak_pub" in files else (),
     )
+
+
+def _certified(files: Mapping[str, bytes]) -> TpmEndorsements | None:
+    if "ak_cert" not in files or "ak_chain" not in files:
+        return None
+    return TpmEndorsements(certificate=files["ak_cert"], chain=files["ak_chain"])
 
 
 def _is_pcrs(data: bytes) -> bool:
@@ -182,9 +187,7 @@ def _is_pcrs(data: bytes) -> bool:
 def _azure(files: Mapping[str, bytes]) -> Case:
     intel = {role: files[role] for role in bundle.INTEL if role in files}
     amd = {role: files[role] for role in bundle.AMD if role in files}
-    ak = (
-        TpmEndorsements(certificate=files["ak_cert"], chain=files["ak_chain"]) if "ak_cert" in files else None
-    )
+    ak = _certified(files)
     given = [bundle.join(parts) if parts else None for parts in (intel, amd)]
     parts = {part: files[role] for part, role in _HCL.items() if role in files}
     collection = Collection({name: Part(OCTETS, data) for name, data in parts.items()})

@@ -26,14 +26,16 @@ def verify(record: Record) -> None:
     """
     data = record.files["event_log"]
     recorded, quoted = record.known.get("replayed"), record.expected.get("rtmr_matches_quote")
+    if data[:1] != b"[":
+        event_log.parse(data)
     if recorded is None and quoted is None:
         raise UsageError("event log: nothing is recorded of what it replays to")
     kind = Registers.RTMR if "CCEL" in record.format else Registers.PCR
-    first = 1 if kind is Registers.RTMR else 0  # a CCEL counts MRTD
+    first = 1 if kind is Registers.RTMR else 0  # a CCEL counts MRTD, which nothing extends
     if recorded is not None:
         log = event_log.parse(data)
         for name, values in recorded.items():
-            want = {int(number) - first: bytes.fromhex(value) for number, value in values.items()}
+            want = {int(n) - first: bytes.fromhex(value) for n, value in values.items() if int(n) >= first}
             _same(replay(log, LABELS[name], kind), want, name)
     if quoted is not None:
         registers = _registers(record.files["td_quote"])
