@@ -50,7 +50,7 @@ class Entries:
 
     def octets(self, key: Key, sizes: Sizes) -> bytes:
         """Read a byte string of one of ``sizes``."""
-        value = self._get(key)
+        value = self._value.get(key)
         if type(value) is not bytes:
             raise self._mistyped(key, "bytes", value)
         if len(value) not in sizes:
@@ -66,7 +66,7 @@ class Entries:
 
     def text(self, key: Key, *, limit: int) -> str:
         """Read text of 1 to ``limit`` characters."""
-        value = self._get(key)
+        value = self._value.get(key)
         if type(value) is not str:
             raise self._mistyped(key, "text", value)
         if not 1 <= len(value) <= limit:
@@ -81,7 +81,7 @@ class Entries:
 
     def integer(self, key: Key, *, least: int = 0, most: int) -> int:
         """Read an integer in ``least``..``most``."""
-        value = self._get(key)
+        value = self._value.get(key)
         if type(value) is not int:
             raise self._mistyped(key, "an integer", value)
         if not least <= value <= most:
@@ -92,7 +92,7 @@ class Entries:
 
     def array(self, key: Key, *, least: int, most: int) -> list[Value]:
         """Read a list of ``least`` to ``most`` items."""
-        value = self._get(key)
+        value = self._value.get(key)
         if type(value) is not list:
             raise self._mistyped(key, "a list", value)
         if not least <= len(value) <= most:
@@ -117,7 +117,7 @@ class Entries:
 
     def map(self, key: Key, *, least: int, most: int) -> dict[Key, Value]:
         """Read a map of ``least`` to ``most`` entries."""
-        value = self._get(key)
+        value = self._value.get(key)
         if not isinstance(value, dict):
             raise self._mistyped(key, "a map", value)
         if not least <= len(value) <= most:
@@ -127,15 +127,12 @@ class Entries:
             )
         return value
 
-    def _get(self, key: Key) -> Value:
-        if key not in self._value:
-            raise FormatError(f"{self.what}: {self._name(key)} is missing", code="bad_type")
-        return self._value[key]
-
     def _name(self, key: Key) -> str:
         return key if isinstance(key, str) else self._names.get(key, str(key))
 
     def _mistyped(self, key: Key, want: str, value: Value) -> FormatError:
+        if key not in self._value:
+            return FormatError(f"{self.what}: {self._name(key)} is missing", code="bad_type")
         return FormatError(
             f"{self.what}.{self._name(key)}: want {want}, got {kind_of(value)}", code="bad_type"
         )

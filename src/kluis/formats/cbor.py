@@ -89,8 +89,8 @@ class _Source:
 
     def item(self, at: int, depth: int) -> tuple[Value, int]:
         """The value at ``at``, and where it ends. Most values are strings, so they come first."""
-        data = self.data
-        if at >= self.size:
+        data, size = self.data, self.size
+        if at >= size:
             raise self._short(at, 1)
         first = data[at]
         start = at + 1
@@ -100,11 +100,16 @@ class _Source:
                 return self._odd(at, first, depth)
             number, start = self._long(at, number)
         major = first >> 5
-        if 2 <= major <= 3:
+        if major == 2:
             end = start + number
-            if end > self.size:
+            if end > size:
                 raise self._short(start, number)
-            return (data[start:end] if major == 2 else self._text(start, end)), end
+            return data[start:end], end
+        if major == 3:
+            end = start + number
+            if end > size:
+                raise self._short(start, number)
+            return self._text(start, end), end
         if major < 2:
             return (-1 - number if major else number), start
         if major == 7:
@@ -113,7 +118,7 @@ class _Source:
             raise self._deep(at)
         if major == 6:
             return self._tagged(at, number, start, depth - 1)
-        if number > self.size - start:
+        if number > size - start:
             raise self._short(start, number)
         if major == 4:
             items = []
@@ -123,11 +128,11 @@ class _Source:
             return items, start
         entries: dict[Key, Value] = {}
         for _ in range(number):
-            if start + 2 < self.size and data[start] < 24 and data[start + 1] == _BYTES_OF_8:
+            if start + 2 < size and data[start] < 24 and data[start + 1] == _BYTES_OF_8:
                 # The commonest entries, PCRs, without a call: a small key, and 24 to 255 bytes.
                 key, length = data[start], data[start + 2]
                 end = start + 3 + length
-                if length > 23 and end <= self.size and key not in entries:
+                if length > 23 and end <= size and key not in entries:
                     entries[key] = data[start + 3 : end]
                     start = end
                     continue
@@ -136,9 +141,15 @@ class _Source:
 
     def _entry(self, entries: dict[Key, Value], at: int, depth: int) -> int:
         """Read a key, and its value into ``entries``; gives where it ends."""
-        if at < self.size and self.data[at] >> 5 not in _KEY_TYPES:
+        first = self.data[at] if at < self.size else 0
+        if first >> 5 not in _KEY_TYPES:
             raise FormatError(f"{self.what} at {at:#x}: a key must be an integer or text", code="bad_type")
-        key, start = self.item(at, 0)
+        key: Value
+        start = at + first - 0x5F
+        if 0x60 <= first <= 0x77 and start <= self.size:
+            key = self._text(at + 1, start)
+        else:
+            key, start = self.item(at, 0)
         if key in entries:
             raise FormatError(f"{self.what} at {at:#x}: key {key!a:.40} stands twice", code="duplicate_key")
         entries[cast("Key", key)], end = self.item(start, depth)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Any, Final, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +36,11 @@ ES384: Final = -35
 # ECDSA with the curve that RFC 9053 recommends for each hash, and no other.
 SCHEMES: Final[Mapping[int, Scheme]] = {ES256: Scheme.ES256, ES384: Scheme.ES384}
 CURVES: Final[Mapping[Scheme, KeyKind]] = {Scheme.ES256: KeyKind.P256, Scheme.ES384: KeyKind.P384}
+# What nearly every message has for a protected header: the algorithm alone.
+_HEADERS: Final[Mapping[bytes, Any]] = {
+    bytes.fromhex("a10126"): MappingProxyType({ALGORITHM: ES256}),
+    bytes.fromhex("a1013822"): MappingProxyType({ALGORITHM: ES384}),
+}
 _CONTEXT: Final = b"\x84\x6aSignature1"
 _KEY_NAMES: Final = {1: "kty", 2: "kid", 3: "alg", 4: "key_ops", -1: "crv", -2: "x", -3: "y"}
 _EC2: Final = 2
@@ -81,8 +87,10 @@ class Sign1:
             raise FormatError(
                 f"{what}: want protected header, payload and signature as bytes", code="bad_type"
             )
-        headers = cbor.loads(protected, f"{what}.protected") if protected else {}
-        if type(headers) is not dict or type(unprotected) is not dict:
+        headers = _HEADERS.get(protected)
+        if headers is None:
+            headers = cbor.loads(protected, f"{what}.protected") if protected else {}
+        if not isinstance(headers, Mapping) or type(unprotected) is not dict:
             raise FormatError(f"{what}: want two headers that are maps", code="bad_type")
         if CRITICAL in headers or CRITICAL in unprotected:
             raise UnsupportedError(f"{what}: critical headers are not known here", code="bad_type")

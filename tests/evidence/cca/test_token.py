@@ -349,7 +349,7 @@ def test_the_platforms_part_is_verified_once(cca: Forge) -> None:
 
 
 def test_failures_are_not_kept(cca: Forge) -> None:
-    """Nothing is kept of a platform's part that failed, but the key it failed under."""
+    """Nothing is kept of a platform's part that failed, but the keys."""
     memory = Memory()
     bad = cca.token(platform=cca.platform(key=OTHER))
     for _ in range(2):
@@ -357,7 +357,7 @@ def test_failures_are_not_kept(cca: Forge) -> None:
             verifying.verify(
                 bad, context=Context(cca.anchors, OPENSSL, memory), collateral=cca.endorsements, now=NOW
             )
-    assert len(memory) == 2
+    assert len(memory) == 3
 
 
 def test_a_key_that_is_no_point(cca: Forge) -> None:

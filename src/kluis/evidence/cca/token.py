@@ -37,6 +37,7 @@ LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_CCA)
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _PLATFORM: Final = "CCA platform token"
 _REALM: Final = "CCA realm token"
+_KEY: Final = "cca cpak"
 _MEMORY: Final = "cca platform token"
 _BEGINS: Final = b"\xd9\x01\x8f"
 _ALGORITHMS: Final[dict[int, Algorithm]] = {32: "sha256", 48: "sha384", 64: "sha512"}
@@ -136,7 +137,7 @@ def _anchor(context: Context, collateral: Endorsements | None) -> Anchor | None:
     if collateral is None:
         bare = [anchor for anchor in context.anchors if not anchor.maker and anchor.level in LEVELS]
         return bare[0] if len(bare) == 1 else None
-    anchor = context.anchors.match(collateral.key.spki)
+    anchor = context.anchors.match(_key(collateral, context).spki)
     if anchor is None:
         raise AuthenticityError(
             f"CPAK: want key {' or '.join(a.name for a in context.anchors)}, got another",
@@ -149,6 +150,14 @@ def _anchor(context: Context, collateral: Endorsements | None) -> Anchor | None:
             code="root_untrusted",
         )
     return anchor
+
+
+def _key(collateral: Endorsements, context: Context) -> PublicKey:
+    held: PublicKey | None = context.memory.get(_KEY, collateral.cpak)
+    if held is None:
+        held = collateral.key
+        context.memory.put(_KEY, collateral.cpak, held)
+    return held
 
 
 def _platform(data: bytes, anchor: Anchor | None, context: Context) -> tuple[Platform, Sign1 | None]:

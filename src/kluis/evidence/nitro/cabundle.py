@@ -11,7 +11,7 @@ from typing import Final
 
 from kluis.errors import AuthenticityError
 from kluis.evidence import chain as links
-from kluis.evidence.anchors import Anchor
+from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.context import Context
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
@@ -29,6 +29,8 @@ class Cabundle:
     """Certificates whose names, profile and signatures are right, whatever the time.
 
     Attributes:
+        parts: the bytes of all, leaf first.
+        anchors: those that were believed.
         anchor: the root's.
         leaf: signs documents.
         authorities: root first.
@@ -36,6 +38,8 @@ class Cabundle:
         end: when the first of all ends.
     """
 
+    parts: tuple[bytes, ...]
+    anchors: TrustAnchors
     anchor: Anchor
     leaf: Certificate
     authorities: tuple[Certificate, ...]
@@ -63,11 +67,11 @@ def verify(document: Document, context: Context) -> Cabundle:
         AuthenticityError: a step fails.
     """
     parts = (document.certificate, *document.cabundle)
-    key = b"".join([len(part).to_bytes(2, "big") + part for part in parts])
-    held: Cabundle | None = context.memory.get(KIND, key)
-    if held is None or held.anchor not in context.anchors.anchors:
+    # By the leaf, which is short; then the bytes of all decide, and whose anchors they were.
+    held: Cabundle | None = context.memory.get(KIND, document.certificate)
+    if held is None or held.parts != parts or held.anchors is not context.anchors:
         held = _verify(document, context)
-        context.memory.put(KIND, key, held)
+        context.memory.put(KIND, document.certificate, held)
     return held
 
 
@@ -93,6 +97,8 @@ def _verify(document: Document, context: Context) -> Cabundle:
     _check_issued(leaf, issuer, _LEAF, context)
     every = (*authorities, leaf)
     return Cabundle(
+        (document.certificate, *document.cabundle),
+        context.anchors,
         anchor,
         leaf,
         authorities,

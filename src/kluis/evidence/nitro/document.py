@@ -8,6 +8,7 @@ be disabled"): a leaf lives three hours instead.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -26,7 +27,6 @@ from kluis.formats.x509 import Scheme
 from kluis.hashes import Digest
 
 KIND: Final = "Nitro document"
-NAMES: Final = {DocumentKind.ENCLAVE: KIND, DocumentKind.NITROTPM: "NitroTPM document"}
 PRODUCTS: Final = {DocumentKind.ENCLAVE: "Nitro Enclaves", DocumentKind.NITROTPM: "NitroTPM"}
 # How far the module's clock may be from the authority's and from the relying party's.
 SKEW: Final = timedelta(minutes=5)
@@ -100,7 +100,7 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
         document.message.signed(),
         certificates.leaf.spki,
         Scheme.ES384,
-        NAMES[document.kind],
+        document.kind.what,
         context=context,
         code="sig_cose",
     )
@@ -114,7 +114,7 @@ def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabu
     if leaf.not_before - SKEW <= timestamp <= min(leaf.not_after, now) + SKEW:
         return
     raise FreshnessError(
-        f"{NAMES[document.kind]}.timestamp: want {_shown(leaf.not_before)} to "
+        f"{document.kind.what}.timestamp: want {_shown(leaf.not_before)} to "
         f"{_shown(min(leaf.not_after, now))}, within 5 minutes, got {_shown(timestamp)}",
         code="freshness",
     )
@@ -133,7 +133,7 @@ def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now
     # An enclave in debug mode has zeros where its code would stand. Absent PCRs prove nothing either.
     debug = all(pcrs.get(index, _ZERO) == _ZERO for index in (0, 1, 2))
     return Claims(
-        kind=NAMES[document.kind],
+        kind=document.kind.what,
         tee=Tee.NITRO,
         level=_level(certificates.anchor.level, document.kind, debug),
         anchor=certificates.anchor.name,
@@ -184,4 +184,4 @@ def _instance_measured(document: Document) -> bool | None:
     if document.kind is DocumentKind.NITROTPM or found is None:
         return None
     instance = document.module_id.partition("-enc")[0]
-    return Digest.of("sha384", _ZERO + instance.encode()).value == found
+    return hashlib.sha384(_ZERO + instance.encode()).digest() == found

@@ -36,7 +36,7 @@ _OPTIONAL: Final = range(MAX_OPTIONAL + 1)
 _OPTIONAL_KEYS: Final = ("public_key", "user_data", "nonce")
 
 
-class DocumentKind(enum.Enum):
+class DocumentKind(enum.StrEnum):
     """What a document is of; the value is the key of its PCRs."""
 
     ENCLAVE = "pcrs"
@@ -45,11 +45,15 @@ class DocumentKind(enum.Enum):
     @property
     def what(self) -> str:
         """Its name, for people."""
-        return "Nitro document" if self is DocumentKind.ENCLAVE else "NitroTPM document"
+        return _NAMES[self]
 
 
+_NAMES: Final = {
+    DocumentKind.ENCLAVE: "Nitro document",
+    DocumentKind.NITROTPM: "NitroTPM document",
+}
 _REQUIRED: Final = {
-    kind: ("module_id", "digest", "timestamp", kind.value, "certificate", "cabundle") for kind in DocumentKind
+    kind: ("module_id", "digest", "timestamp", str(kind), "certificate", "cabundle") for kind in DocumentKind
 }
 
 
@@ -104,11 +108,11 @@ class Document:
             )
         payload = cbor.loads(message.payload, "Nitro document.payload", indefinite_maps=True)
         kind = _kind(payload)
-        fields = Entries(payload, kind.what)
+        fields = Entries(payload, _NAMES[kind])
         fields.only(_REQUIRED[kind], _OPTIONAL_KEYS)
         digest = fields.text("digest", limit=32)
         if digest != DIGEST:
-            raise UnsupportedError(f"{kind.what}.digest: want {DIGEST}, got {digest!a}", code="bad_type")
+            raise UnsupportedError(f"{fields.what}.digest: want {DIGEST}, got {digest!a}", code="bad_type")
         return cls(
             kind=kind,
             module_id=fields.text("module_id", limit=256),
@@ -128,18 +132,18 @@ class Document:
 
 
 def _kind(payload: cbor.Value) -> DocumentKind:
-    if isinstance(payload, dict) and DocumentKind.NITROTPM.value in payload:
+    if isinstance(payload, dict) and DocumentKind.NITROTPM in payload:
         return DocumentKind.NITROTPM
     return DocumentKind.ENCLAVE
 
 
 def _pcrs(fields: Entries, kind: DocumentKind) -> Mapping[int, bytes]:
-    found = fields.map(kind.value, least=1, most=32)
+    found = fields.map(kind, least=1, most=32)
     for index, value in found.items():
         if type(index) is not int or not 0 <= index <= 31:
             raise FormatError(
-                f"{fields.what}.{kind.value}: want an index 0..31, got {index!a:.40}", code="bad_encoding"
+                f"{fields.what}.{kind}: want an index 0..31, got {index!a:.40}", code="bad_encoding"
             )
         if type(value) is not bytes or len(value) != PCR_SIZE:
-            raise FormatError(f"{fields.what}.{kind.value}.{index}: want {PCR_SIZE} bytes", code="bad_length")
+            raise FormatError(f"{fields.what}.{kind}.{index}: want {PCR_SIZE} bytes", code="bad_length")
     return cast("Mapping[int, bytes]", found)
