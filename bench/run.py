@@ -29,6 +29,7 @@ from kluis.errors import KluisError  # noqa: E402
 from kluis.tee.platform import places, start  # noqa: E402
 
 GROUPS = ("calls", "tables", "starts", "analytics", "rooms", "quotes", "scratch", "reports", "imports")
+GROUPS = ("calls", "tables", "starts", "analytics", "rooms", "quotes", "reports", "documents")
 RESULTS = HERE / "results" / "rows.json"
 
 

@@ -15,7 +15,7 @@ Spec: RFC 8949, "Core Deterministic Encoding Requirements", but for the order of
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, Union, cast
+from typing import Any, Final, NamedTuple, TypeAlias, Union
 
 from kluis.errors import FormatError, UsageError
 
@@ -96,9 +96,14 @@ class _Source:
         start = at + 1
         number = first & 0x1F
         if number > 23:
-            if number > 27:
+            if number == 24 and start < size and data[start] > 23:
+                number, start = data[start], start + 1
+            elif number == 25 and start + 1 < size and data[start]:
+                number, start = data[start] << 8 | data[start + 1], start + 2
+            elif number > 27:
                 return self._odd(at, first, depth)
-            number, start = self._long(at, number)
+            else:
+                number, start = self._long(at, number)
         major = first >> 5
         if major == 2:
             end = start + number
@@ -142,17 +147,17 @@ class _Source:
     def _entry(self, entries: dict[Key, Value], at: int, depth: int) -> int:
         """Read a key, and its value into ``entries``; gives where it ends."""
         first = self.data[at] if at < self.size else 0
-        if first >> 5 not in _KEY_TYPES:
-            raise FormatError(f"{self.what} at {at:#x}: a key must be an integer or text", code="bad_type")
-        key: Value
-        start = at + first - 0x5F
-        if 0x60 <= first <= 0x77 and start <= self.size:
+        key: Any
+        if 0x60 <= first <= 0x77 and at + first - 0x5F <= self.size:
+            start = at + first - 0x5F
             key = self._text(at + 1, start)
-        else:
+        elif first >> 5 in _KEY_TYPES:
             key, start = self.item(at, 0)
+        else:
+            raise FormatError(f"{self.what} at {at:#x}: a key must be an integer or text", code="bad_type")
         if key in entries:
             raise FormatError(f"{self.what} at {at:#x}: key {key!a:.40} stands twice", code="duplicate_key")
-        entries[cast("Key", key)], end = self.item(start, depth)
+        entries[key], end = self.item(start, depth)
         return end
 
     def _long(self, at: int, size: int) -> tuple[int, int]:
