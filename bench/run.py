@@ -28,8 +28,7 @@ from bench import harness  # noqa: E402 - run by file name, from anywhere
 from kluis.errors import KluisError  # noqa: E402
 from kluis.tee.platform import places, start  # noqa: E402
 
-GROUPS = ("calls", "tables", "starts", "analytics", "rooms", "quotes", "scratch", "reports", "imports")
-GROUPS = ("calls", "tables", "starts", "analytics", "rooms", "quotes", "reports", "documents")
+GROUPS = ("calls", "tables", "starts", "analytics", "rooms", "quotes", "scratch", "reports", "documents", "imports")
 RESULTS = HERE / "results" / "rows.json"
 
 

@@ -125,15 +125,6 @@ def _cca() -> Kind:
 # need not know the others. SNP stands before SGX, whose version and key type it cannot be taken for.
 LOADERS: Final[tuple[Callable[[], Kind], ...]] = tuple(
     lru_cache(maxsize=1)(load) for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
-KINDS: Final[tuple[Kind, ...]] = (
-    Kind(nitro.KIND, nitro.matches, (), nitro.verify),
-    Kind(cca.KIND, cca.matches, (CcaEndorsements,), cca.verify),
-    # Before SGX: a report's four bytes of version are no quote's version and key type.
-    Kind(snp.KIND, snp.matches, (SnpEndorsements,), snp.verify),
-    Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify),
-    Kind(nvidia.KIND, nvidia.matches, (NvidiaEndorsements,), nvidia.verify),
-    Kind(tdx.KIND, tdx.matches, (Collateral, HeldCollateral), tdx.verify),
-    Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify),
 )
 
 
