@@ -28,7 +28,18 @@ from bench import harness  # noqa: E402 - run by file name, from anywhere
 from kluis.errors import KluisError  # noqa: E402
 from kluis.tee.platform import places, start  # noqa: E402
 
-GROUPS = ("calls", "tables", "starts", "analytics", "rooms", "quotes", "scratch", "reports", "documents", "imports")
+GROUPS = (
+    "calls",
+    "tables",
+    "starts",
+    "analytics",
+    "rooms",
+    "quotes",
+    "scratch",
+    "reports",
+    "documents",
+    "imports",
+)
 RESULTS = HERE / "results" / "rows.json"
 
 
