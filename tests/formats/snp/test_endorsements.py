@@ -42,16 +42,18 @@ def test_from_amds_service() -> None:
     assert str(caught.value) == ("SNP endorsements.chain: want 2 PEM certificates, ASK and ARK, got 2")
 
 
+ANSWER = {
+    "vcekCert": VEK.decode(),
+    "tcbm": "DB18000000000004",
+    "certificateChain": (ASK + ARK).decode(),
+    "cacheControl": "86400",
+}
+
+
 def test_from_azures_service() -> None:
     """Azure answers with PEM in JSON, and no CRL."""
-    answer = {
-        "vcekCert": VEK.decode(),
-        "tcbm": "DB18000000000004",
-        "certificateChain": (ASK + ARK).decode(),
-        "cacheControl": "86400",
-    }
-    assert Endorsements.from_thim(json.dumps(answer).encode()) == Endorsements(vek=VEK, ask=ASK, ark=ARK)
-    for bad in (b"{}", b"[]", json.dumps({**answer, "vcekCert": 1}).encode()):
+    assert Endorsements.from_thim(json.dumps(ANSWER).encode()) == Endorsements(vek=VEK, ask=ASK, ark=ARK)
+    for bad in (b"{}", b"[]", json.dumps({**ANSWER, "vcekCert": 1}).encode()):
         with pytest.raises(FormatError):
             Endorsements.from_thim(bad)
 
@@ -107,3 +109,15 @@ def test_only_our_errors(data: bytes) -> None:
     except KluisError:
         return
     assert Endorsements.from_json(read.to_json()) == read
+
+
+@PROPERTY
+@given(mutations(json.dumps(ANSWER).encode()))
+def test_only_our_errors_from_azures_service(data: bytes) -> None:
+    """No foreign exception leaves the reader of Azure's answer; what it read is PEM, or not looked into."""
+    try:
+        read = Endorsements.from_thim(data)
+    except KluisError:
+        return
+    assert read.ask is not None
+    assert read.ask.startswith(b"-----BEGIN CERTIFICATE-----")
