@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from kluis.evidence.amd.claims import SnpClaims
+from kluis.evidence.cca.token import CcaClaims
+from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.intel.sgx import SgxClaims
 from kluis.evidence.intel.tdx import TdxClaims
 from kluis.evidence.levels import ProtectionLevel
@@ -14,13 +16,15 @@ from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tcb, TcbStatus, T
 from kluis.evidence.nitro.document import NitroClaims
 from kluis.evidence.nvidia.device import Device
 from kluis.evidence.nvidia.report import NvidiaClaims
+from kluis.evidence.tpm.claims import TpmClaims
+from kluis.formats.cca.platform import Component
 from kluis.formats.nvidia.opaque import Feature
 from kluis.formats.snp.flags import GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import FirmwareVersion
 from kluis.formats.snp.tcb import Product, TcbVersion
 from kluis.hashes import Digest
 
-V = TypeVar("V", bound=VendorClaims)
+V = TypeVar("V", bound=VendorClaims | LogClaims)
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 UP_TO_DATE = Tcb(status=TcbStatus.UP_TO_DATE, date=NOW, advisories=(), evaluation=17)
 SHARED: dict[str, Any] = {
@@ -47,7 +51,7 @@ def digest(byte: int, size: int = 48) -> Digest:
 
 
 def _vendor(kind: type[V], **given: Any) -> V:
-    """A maker's claims, of which some are given; nothing reads the others."""
+    """What a maker's evidence says, of which some is given; nothing reads the rest."""
     return kind(**{**{field.name: None for field in dataclasses.fields(kind)}, **given})
 
 
@@ -186,7 +190,40 @@ NVIDIA = Claims(
         revocation_checked=True,
     ),
 )
-SAMPLES: dict[Tee, Claims] = {each.tee: each for each in (SGX, SNP, TDX, NITRO, NVIDIA)}
+TPM = Claims(
+    **{**SHARED, "registers": {f"pcr{i}": digest(i + 1, 32) for i in range(8)}, "nonce": b"\7" * 32},
+    kind="TPM quote",
+    tee=Tee.TPM,
+    level=ProtectionLevel.VTPM,
+    measurement=digest(1, 32),
+    platform=Platform(id=b"\5" * 32, product="TPM 2.0"),
+    vendor=_vendor(
+        TpmClaims, key_certified=True, revocation_checked=True, log=_vendor(LogClaims, secure_boot=True)
+    ),
+)
+CCA = Claims(
+    **{
+        **SHARED,
+        "registers": {f"rem{i}": digest(i + 1, 32) for i in range(4)},
+        "report_data": b"",
+        "nonce": b"\7" * 64,
+        "collateral_issued": None,
+    },
+    kind="CCA token",
+    tee=Tee.CCA,
+    level=ProtectionLevel.HARDWARE_CCA,
+    measurement=digest(1, 32),
+    platform=Platform(id=b"\1" + b"\5" * 32, product="07" * 32),
+    vendor=_vendor(
+        CcaClaims,
+        personalization_value=b"\2" * 64,
+        implementation_id=b"\7" * 32,
+        components=(
+            Component(kind="BL", measurement=b"\3" * 32, version="1", signer=b"\4" * 32, hash_algorithm=None),
+        ),
+    ),
+)
+SAMPLES: dict[Tee, Claims] = {each.tee: each for each in (SGX, SNP, TDX, NITRO, TPM, NVIDIA, CCA)}
 
 
 def changed(claims: Claims, **fields: Any) -> Claims:

@@ -140,3 +140,13 @@ def test_the_order_of_keys_does_not_matter(data: st.DataObject, tee: Tee) -> Non
     claims: Claims = SAMPLES[tee]
     other = ByTable(tables={tee: {key: table[key] for key in keys}})
     assert list(identity_rules(claims, other)) == list(identity_rules(claims, _drafted(tee)))
+
+
+def test_firmware_that_two_parts_claim_to_be_is_none() -> None:
+    """Two parts of one name, or one without, cannot be told apart: then there is nothing to accept."""
+    claims = SAMPLES[Tee.CCA]
+    field = next(field for field in TABLES[Tee.CCA] if field.key == "firmware")
+    part = claims.vendor.components[0]  # type: ignore[attr-defined]
+    for parts in ((part, part), (dataclasses.replace(part, kind=None),)):
+        vendor = dataclasses.replace(claims.vendor, components=parts)  # type: ignore[call-arg]
+        assert field.claim(dataclasses.replace(claims, vendor=vendor)) is None

@@ -34,6 +34,7 @@ from kluis.evidence.model import NOT_JUDGED
 from kluis.formats import launch, runtime_data
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import Purpose, RuntimeData
+from tests.appraisal.samples import SNP
 from tests.evidence.forge import DEBUG, IMAGE, NONCE, NOW, SIGNER, Forge
 
 FORGE = Forge()
@@ -89,11 +90,12 @@ def test_everything_met() -> None:
     """Good evidence meets every rule, and every rule is told."""
     result = _judge()
     assert result.verdict is Verdict.AFFIRMING
-    assert result.summary == "affirming (19 rules met)"
+    assert result.summary == "affirming (20 rules met)"
     assert [rule.name for rule in result.rules] == [
         "tee",
         "protection",
         "debug",
+        "denylist",
         "tcb_status",
         "advisories",
         "tcb_evaluation",
@@ -408,7 +410,7 @@ def test_every_rule_has_a_case() -> None:
     by_signer = _judge(policy=_policy(identity=BY_SIGNER))
     foreign = _judge(policy=_policy(binding=ReportDataBinding(report_data=FORGE.body().report_data)))
     every = {rule.name for result in (_judge(), by_signer, foreign) for rule in result.rules}
-    assert failing | {"tee"} == every
+    assert failing | {"tee", "denylist"} == every
     assert by_signer.verdict is foreign.verdict is Verdict.AFFIRMING
 
 
@@ -496,7 +498,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 def test_ages_are_readable(age: timedelta, shown: str) -> None:
     """Ages are told in the unit that fits."""
     result = _judge(now=NOW + age)
-    assert result.rules[8].got == f"{shown}, valid until 2026-07-01T11:55Z"
+    assert result.rules[9].got == f"{shown}, valid until 2026-07-01T11:55Z"
 
 
 WHOLE = ByTable(
@@ -568,6 +570,20 @@ def test_the_status_is_never_better_than_the_vector() -> None:
     assert (debug.verdict, debug.status) == (Verdict.WARNING, Tier.CONTRAINDICATED)
     stale = _judge(now=NOW + timedelta(seconds=301))
     assert stale.status is Tier.CONTRAINDICATED
-    assert stale.summary == "contraindicated (1 of 19 rules failed)"
+    assert stale.summary == "contraindicated (1 of 20 rules failed)"
     old = _judge(_status(tcbStatus="OutOfDate"), _policy(tcb_statuses=OUT_OF_DATE_ALLOWED))
     assert old.vector[Aspect.HARDWARE] == 32
+
+
+def test_a_platform_on_a_denylist_is_refused() -> None:
+    """Where the policy asks the dated lists, a broken product line fails; where it does not, it is told."""
+    asked = dataclasses.replace(_policy(identity=WHOLE), denylists=True)
+    for policy, ok in ((asked, False), (dataclasses.replace(asked, denylists=False), True)):
+        rule = {rule.name: rule for rule in platform_rules(SNP, policy, NOW)}["denylist"]
+        assert rule.ok is ok
+        assert "milan-vcek-seed" in rule.got
+    assert "refuse Milan" in str(
+        {rule.name: rule.fix for rule in platform_rules(SNP, asked, NOW)}["denylist"]
+    )
+    result = dataclasses.replace(_judge(), claims=SNP)
+    assert any("milan-vcek-seed" in item for item in result.not_kept_out)

@@ -71,9 +71,8 @@ def table(fields: tuple[Field, ...]) -> st.SearchStrategy[dict[str, Want]]:
 
 
 def identities() -> st.SearchStrategy[ByTable]:
-    """Tables of one or more TEEs."""
-    return (
-        st.fixed_dictionaries({}, optional={tee: table(fields) for tee, fields in TABLES.items()})
-        .filter(bool)
-        .map(lambda tables: ByTable(tables=tables))
-    )
+    """Tables of one TEE, or of two."""
+    tees = st.lists(st.sampled_from(list(TABLES)), min_size=1, max_size=2, unique=True)
+    return tees.flatmap(
+        lambda chosen: st.fixed_dictionaries({tee: table(TABLES[tee]) for tee in chosen})
+    ).map(lambda tables: ByTable(tables=tables))

@@ -204,7 +204,7 @@ def test_appraise(kluis: Kluis, folder: Path) -> None:
     assert "ok    debug                 off" in lines
     assert "ok    nonce                 9f02aa77..aa77" in lines
     assert "ok    runtime_data          " in said.out
-    assert "tier  affirming (19 rules met)" in lines
+    assert "tier  affirming (20 rules met)" in lines
     assert lines[-4] == "not kept out:"
     assert not any(line.startswith("FAIL") for line in lines)
 
@@ -215,7 +215,7 @@ def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
     assert said.code == 5
     assert "FAIL  nonce                 want 0102, got 9f02aa77..aa77\n" in said.out
     assert "                            fix: ask for new evidence over your own nonce\n" in said.out
-    assert "tier  contraindicated (1 of 19 rules failed)\n" in said.out
+    assert "tier  contraindicated (1 of 20 rules failed)\n" in said.out
 
 
 def test_appraise_what_policy_refuses(kluis: Kluis, folder: Path) -> None:
@@ -240,7 +240,7 @@ def test_appraise_with_warnings(kluis: Kluis, folder: Path) -> None:
     (folder / "quote.bin.collateral.json").write_bytes(old.to_json())
     said = kluis(*_appraise(folder, "--nonce", NONCE.hex()))
     assert said.code == 0
-    assert "note  the platform is OutOfDate: no advisory named\ntier  warning (19 rules met)\n" in said.out
+    assert "note  the platform is OutOfDate: no advisory named\ntier  warning (20 rules met)\n" in said.out
 
 
 def test_appraise_without_documents(kluis: Kluis, folder: Path) -> None:

@@ -10,6 +10,7 @@ from kluis.appraisal.policy import Policy
 from kluis.appraisal.result import Rule
 from kluis.appraisal.trust import Aspect
 from kluis.appraisal.wants import ABSENT, Any, either
+from kluis.evidence import denylist
 from kluis.evidence.model import Claims, Tcb, TcbStatus
 
 
@@ -41,8 +42,22 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
         aspect=Aspect.CONFIGURATION,
         affirms=not policy.debug,
     )
+    yield _denylist_rule(claims, policy)
     yield from _tcb_rules(claims.tcb, policy)
     yield from _age_rules(claims, policy, now)
+
+
+def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
+    found = denylist.match(claims)
+    return Rule.of(
+        "denylist",
+        not (policy.denylists and found),
+        want=f"a platform that is on no list of {denylist.listed()}" if policy.denylists else "any",
+        got=", ".join(entry.id for entry in found) or "on none",
+        fix="; ".join(entry.mend for entry in found),
+        aspect=Aspect.HARDWARE,
+        affirms=False,
+    )
 
 
 def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:

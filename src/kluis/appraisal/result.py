@@ -16,6 +16,7 @@ from kluis.appraisal import trust
 from kluis.appraisal.policy import Policy
 from kluis.appraisal.trust import Aspect, Tier
 from kluis.errors import FreshnessError, PolicyError
+from kluis.evidence import denylist
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, TcbStatus
 from kluis.formats.launch import LaunchConfiguration
@@ -140,8 +141,9 @@ class AttestationResult:
 
     @property
     def not_kept_out(self) -> tuple[str, ...]:
-        """What this protection level does not keep out."""
-        return MEANINGS[self.claims.level].lets_in
+        """What this protection level does not keep out, and what this platform is known not to."""
+        known = denylist.match(self.claims) + denylist.match_bus(self.claims)
+        return (*MEANINGS[self.claims.level].lets_in, *(f"{each.title} ({each.id})" for each in known))
 
     def require(self) -> None:
         """Go on only if every rule is met.

@@ -109,7 +109,7 @@ def _sections(result: AttestationResult) -> Iterable[_Html]:
     yield _element("h2", f"What protection {result.claims.level} is worth")
     yield _pairs([("Keys made by", meaning.keys), ("Keeps out", meaning.keeps_out)])
     yield _element("p", _element("strong", "Not kept out:"))
-    yield _list(meaning.lets_in)
+    yield _list(result.not_kept_out)
     yield _element("h2", "What the evidence says")
     yield _pairs(_claims(result))
     yield _element("h2", "Trustworthiness, for other programs")

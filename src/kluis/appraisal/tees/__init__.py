@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.appraisal.fields import Field
-from kluis.appraisal.tees import nitro, nvidia, sgx, snp, tdx
+from kluis.appraisal.tees import cca, nitro, nvidia, sgx, snp, tdx, tpm
 from kluis.evidence.model import Tee
 
 TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType(
@@ -16,6 +16,8 @@ TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType(
         Tee.TDX: tdx.FIELDS,
         Tee.SNP: snp.FIELDS,
         Tee.NITRO: nitro.FIELDS,
+        Tee.TPM: tpm.FIELDS,
         Tee.NVIDIA: nvidia.FIELDS,
+        Tee.CCA: cca.FIELDS,
     }
 )
