@@ -17,6 +17,7 @@ MILAN = Product("Milan", {"snp": 8, "microcode": 209})
 # want, how it is shown, what meets it, what does not
 CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
     (ANY, "any", [None, 1, b"", "x"], []),
+    (wants.REFERENCE, "a reference value, and none was given", [], [None, A, {}]),
     (
         wants.OneOf(frozenset({A, B})),
         "aaaaaaaa..aaaa or bbbbbbbb..bbbb",

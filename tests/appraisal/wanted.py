@@ -16,7 +16,11 @@ DIGEST = st.binary(min_size=48, max_size=48)
 
 def of(form: forms.Form) -> st.SearchStrategy[Want]:
     """What a form may hold."""
-    return st.just(ANY) | _stated(form)
+    return st.just(ANY) | _stated(form) | _referenced(form)
+
+
+def _referenced(form: forms.Form) -> st.SearchStrategy[Want]:
+    return st.just(wants.REFERENCE) if getattr(form, "referenced", False) else st.nothing()
 
 
 def _stated(form: forms.Form) -> st.SearchStrategy[Want]:

@@ -4,75 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from kluis.appraisal import ByImage, Policy, dumps, loads, strict
-from kluis.cli.main import run
+from kluis.appraisal import ByImage, loads
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
-from tests.evidence.forge import DEBUG, IMAGE, NONCE, Forge
+from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
+from tests.evidence.forge import DEBUG, IMAGE, NONCE
 from tests.tee.image import samples
-
-FORGE = Forge()
-NOW = "2026-06-01T12:00:00Z"
-ANCHOR = next(iter(FORGE.anchors)).name
-
-
-class Said(NamedTuple):
-    """What a command line printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-def ends(code: str) -> str:
-    """The last line of an error."""
-    return f"kluis: code: {code} (kluis explain {code})\n"
-
-
-Kluis = Callable[..., Said]
-
-
-@pytest.fixture
-def kluis(capsys: pytest.CaptureFixture[str]) -> Kluis:
-    """Run a command line."""
-
-    def said(*argv: object) -> Said:
-        code = run([str(each) for each in argv])
-        return Said(code, *capsys.readouterr())
-
-    return said
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A quote, what stands beside it, the root and a policy."""
-    (tmp_path / "quote.bin").write_bytes(FORGE.quote())
-    (tmp_path / "quote.bin.runtime.json").write_bytes(FORGE.runtime)
-    (tmp_path / "quote.bin.launch.json").write_bytes(FORGE.launch)
-    (tmp_path / "quote.bin.collateral.json").write_bytes(FORGE.collateral().to_json())
-    (tmp_path / "root.pem").write_bytes(FORGE.authority.root_pem())
-    _write(tmp_path / "policy.toml")
-    return tmp_path
-
-
-def _write(path: Path, roots: tuple[str, ...] = ("root.pem",)) -> None:
-    policy: Policy = strict(
-        ByImage(image_ids=frozenset({IMAGE})),
-        protection=frozenset({ProtectionLevel.PROCESS}),
-        purpose=Purpose.CLI,
-        counters=frozenset({"unwitnessed"}),
-        missing=frozenset(),
-        emulated_roots=roots,
-    )
-    path.write_text(dumps(policy), encoding="utf-8")
 
 
 def test_inspect(kluis: Kluis, folder: Path) -> None:
@@ -190,14 +133,9 @@ def test_verify_later(kluis: Kluis, folder: Path) -> None:
     )
 
 
-def _appraise(folder: Path, *more: object) -> tuple[object, ...]:
-    quote, policy = folder / "quote.bin", folder / "policy.toml"
-    return ("appraise", quote, "--policy", policy, "--now", NOW, *more)
-
-
-def test_appraise(kluis: Kluis, folder: Path) -> None:
+def testappraising(kluis: Kluis, folder: Path) -> None:
     """Evidence that meets its policy: every check a line, the tier, the level, exit 0."""
-    said = kluis(*_appraise(folder, "--nonce", NONCE.hex()))
+    said = kluis(*appraising(folder, "--nonce", NONCE.hex()))
     lines = said.out.splitlines()
     assert said.code == 0
     assert lines[0] == f"ok    authentic             SGX quote v3, vouched for by {ANCHOR}"
@@ -211,7 +149,7 @@ def test_appraise(kluis: Kluis, folder: Path) -> None:
 
 def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
     """Evidence over another nonce is stale: exit 5, with want, got and fix."""
-    said = kluis(*_appraise(folder, "--nonce", "0102"))
+    said = kluis(*appraising(folder, "--nonce", "0102"))
     assert said.code == 5
     assert "FAIL  nonce                 want 0102, got 9f02aa77..aa77\n" in said.out
     assert "                            fix: ask for new evidence over your own nonce\n" in said.out
@@ -221,7 +159,7 @@ def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
 def test_appraise_what_policy_refuses(kluis: Kluis, folder: Path) -> None:
     """Evidence of a debug enclave is refused by policy: exit 6, and as JSON each rule is told."""
     (folder / "quote.bin").write_bytes(FORGE.quote(FORGE.body(flags=DEBUG)))
-    said = kluis(*_appraise(folder, "--nonce", NONCE.hex(), "--json"))
+    said = kluis(*appraising(folder, "--nonce", NONCE.hex(), "--json"))
     value = json.loads(said.out)
     failed = {rule["name"]: (rule["want"], rule["got"]) for rule in value["rules"] if not rule["ok"]}
     assert said.code == 6
@@ -238,7 +176,7 @@ def test_appraise_with_warnings(kluis: Kluis, folder: Path) -> None:
     policy.write_text(text, encoding="utf-8")
     old = FORGE.with_tcb_info(lambda d: d["tcbLevels"][0].update(tcbStatus="OutOfDate"))
     (folder / "quote.bin.collateral.json").write_bytes(old.to_json())
-    said = kluis(*_appraise(folder, "--nonce", NONCE.hex()))
+    said = kluis(*appraising(folder, "--nonce", NONCE.hex()))
     assert said.code == 0
     assert "note  the platform is OutOfDate: no advisory named\ntier  warning (20 rules met)\n" in said.out
 
@@ -247,19 +185,19 @@ def test_appraise_without_documents(kluis: Kluis, folder: Path) -> None:
     """Without the documents beside it, the quote proves nothing of purpose, nonce or launch."""
     for name in ("runtime", "launch"):
         (folder / f"quote.bin.{name}.json").rename(folder / f"{name}.json")
-    said = kluis(*_appraise(folder, "--json"))
+    said = kluis(*appraising(folder, "--json"))
     value = json.loads(said.out)
     assert said.code == 6
     assert (value["runtime_data"], value["launch"]) == (None, None)
     given = ("--runtime", folder / "runtime.json", "--launch", folder / "launch.json", "--nonce", NONCE.hex())
-    assert kluis(*_appraise(folder, *given)).code == 0
+    assert kluis(*appraising(folder, *given)).code == 0
 
 
 def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> None:
     """A root that neither the policy nor --root names is not trusted."""
-    _write(folder / "policy.toml", roots=())
-    assert kluis(*_appraise(folder, "--nonce", NONCE.hex())).code == 4
-    assert kluis(*_appraise(folder, "--nonce", NONCE.hex(), "--root", folder / "root.pem")).code == 0
+    write_policy(folder / "policy.toml", roots=())
+    assert kluis(*appraising(folder, "--nonce", NONCE.hex())).code == 4
+    assert kluis(*appraising(folder, "--nonce", NONCE.hex(), "--root", folder / "root.pem")).code == 0
 
 
 @pytest.mark.parametrize(
@@ -272,7 +210,7 @@ def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> 
 )
 def test_bad_arguments(kluis: Kluis, folder: Path, argv: tuple[str, ...], message: str) -> None:
     """Arguments that mean nothing are a usage error: exit 2."""
-    assert kluis(*_appraise(folder, *argv)) == Said(2, "", f"kluis: error: {message}\n" + ends("usage"))
+    assert kluis(*appraising(folder, *argv)) == Said(2, "", f"kluis: error: {message}\n" + ends("usage"))
 
 
 def test_missing_file(kluis: Kluis, folder: Path) -> None:

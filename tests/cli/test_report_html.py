@@ -10,9 +10,7 @@ from kluis.appraisal import AttestationResult
 from kluis.cli import report_html
 from kluis.evidence.levels import MEANINGS
 from tests.appraisal.test_rules import DEBUG, NOW, _evidence, _judge, _policy
-from tests.cli.test_evidence import FORGE, Kluis, _appraise, folder, kluis
-
-__all__ = ["FORGE", "folder", "kluis"]
+from tests.cli.quotes import Kluis, appraising
 
 VOID = {"meta"}
 
@@ -105,5 +103,5 @@ def test_hostile_text_is_escaped() -> None:
 def test_written(kluis: Kluis, folder: Path) -> None:
     """--html writes the page, whatever the verdict."""
     page = folder / "verdict.html"
-    assert kluis(*_appraise(folder, "--nonce", "0102", "--html", page)).code == 5
+    assert kluis(*appraising(folder, "--nonce", "0102", "--html", page)).code == 5
     assert "Contraindicated" in page.read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from kluis.appraisal.reading import Table, from_hex
 from kluis.appraisal.wants import (
     ANY,
+    REFERENCE,
     Allowed,
     AtLeast,
     AtMost,
@@ -57,14 +58,18 @@ class Hexes:
 
     Attributes:
         sizes: of one value; empty takes every size.
+        referenced: whether reference values may be wanted.
     """
 
     sizes: tuple[int, ...] = ()
+    referenced: bool = False
 
     def read(self, table: Table, key: str) -> Want:
         """See :class:`Form`."""
         if table.any(key):
             return ANY
+        if self.referenced and table.any(key, "reference"):
+            return REFERENCE
         values, name = table.hexes(key), f"{table.name}.{key}"
         for value in values:
             if self.sizes and len(value) not in self.sizes:
@@ -264,15 +269,19 @@ class RegisterValues:
     Attributes:
         pattern: of names.
         drafted: the names that a draft holds; None drafts all.
+        referenced: whether reference values may be wanted.
     """
 
     pattern: str
     drafted: str | None = None
+    referenced: bool = False
 
     def read(self, table: Table, key: str) -> Want:
         """See :class:`Form`."""
         if table.any(key):
             return ANY
+        if self.referenced and table.any(key, "reference"):
+            return REFERENCE
         within = table.table(key)
         values: dict[str, frozenset[bytes]] = {}
         for name in within.keys:

@@ -88,9 +88,9 @@ class Table:
             )
         return value
 
-    def any(self, key: str) -> bool:
-        """Take ``"any"`` where that is what stands there."""
-        if self._left.get(key) != "any":
+    def any(self, key: str, word: str = "any") -> bool:
+        """Take ``"any"``, or another word, where that is what stands there."""
+        if self._left.get(key) != word:
             return False
         del self._left[key]
         return True

@@ -44,6 +44,25 @@ ANY: Final = Any()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Referenced:
+    """A reference value, which somebody else gives; met by nothing until it is there."""
+
+    def meets(self, got: Value) -> bool:
+        """False: no reference value was given for this TEE."""
+        return False
+
+    def __str__(self) -> str:
+        return "a reference value, and none was given"
+
+    def toml(self) -> str:
+        """As a policy has it."""
+        return '"reference"'
+
+
+REFERENCE: Final = Referenced()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OneOf:
     """One of these byte strings, compared in full.
 
@@ -315,7 +334,18 @@ class Product(dict[str, int]):
 
 
 Want: TypeAlias = (
-    Any | OneOf | Named | AtLeast | AtMost | Exactly | Allowed | Required | Masked | Registers | Components
+    Any
+    | Referenced
+    | OneOf
+    | Named
+    | AtLeast
+    | AtMost
+    | Exactly
+    | Allowed
+    | Required
+    | Masked
+    | Registers
+    | Components
 )
 
 

@@ -7,10 +7,10 @@ trusted only where ``--root`` or the policy names its file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -18,15 +18,14 @@ from kluis import appraisal
 from kluis.appraisal import AttestationResult
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
-from kluis.cli import render
+from kluis.cli import keyfiles, render
 from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
+from kluis.evidence import Claims, TrustAnchors, Verified
+from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
 from kluis.formats.sgx import quote as sgx_quote
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 
@@ -85,16 +84,40 @@ def verify(
     root: Roots = None,
     root_level: RootLevel = None,
     collateral: CollateralFiles = None,
+    event_log: EventLog = None,
     now: Now = None,
     json: Json = False,
 ) -> None:
     """Check that evidence is authentic; whether it is wanted, kluis appraise says."""
     when = files.time(now)
-    data = files.evidence(evidence, part or ())
     trusted = files.anchors(root or (), root_level)
-    claims = files.verified(data, trusted, collateral or (), evidence, when).value
-    lines = [*text.authentic(claims), "", "authentic, and not appraised", *text.level(claims)]
-    render.out({"authentic": True, "appraised": False, "claims": text.claims(claims)}, "\n".join(lines))
+    proven, log = _verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    claims = proven.value
+    lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
+    value = {
+        "authentic": True,
+        "appraised": False,
+        "claims": text.claims(claims),
+        "event_log": text.plain(log),
+    }
+    render.out(value, "\n".join(lines))
+
+
+def _verified(
+    evidence: Path | None,
+    parts: Sequence[str],
+    event_log: Path | None,
+    trusted: TrustAnchors,
+    collateral: Sequence[Path],
+    when: datetime,
+) -> tuple[Verified[Claims], LogClaims | None]:
+    """Verify evidence, and hold a log against it where one is given."""
+    data = files.evidence(evidence, parts)
+    if event_log is None:
+        return files.verified(data, trusted, collateral, evidence, when), None
+    log = files.opened(files.read(event_log), str(event_log))
+    proven = files.verified(files.with_event_log(data, log), trusted, collateral, evidence, when)
+    return proven, files.hold_log(proven.value, log)
 
 
 def appraise(
@@ -108,6 +131,14 @@ def appraise(
     root: Roots = None,
     root_level: RootLevel = None,
     collateral: CollateralFiles = None,
+    event_log: EventLog = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option("--reference", help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; repeat it."),
+    ] = None,
+    reference_key: Annotated[
+        Path | None, typer.Option("--reference-key", help="Who signed the CoRIM: a public key (PEM).")
+    ] = None,
     runtime: Annotated[
         Path | None, typer.Option("--runtime", help="Runtime data beside a Kluis enclave's evidence.")
     ] = None,
@@ -135,11 +166,12 @@ def appraise(
     signs = _signer(ear, ear_key, output)
     wanted = appraisal.loads(files.read(policy))
     when = files.time(now)
-    data = files.evidence(evidence, part or ())
+    wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
     trusted = files.anchors(root or (), root_level, emulated)
+    proven, log = _verified(evidence, part or (), event_log, trusted, collateral or (), when)
     result = appraisal.appraise(
-        files.verified(data, trusted, collateral or (), evidence, when),
+        proven,
         wanted,
         nonce=files.from_hex(nonce, "--nonce") if nonce is not None else None,
         report_data=files.from_hex(report_data, "--report-data") if report_data is not None else None,
@@ -153,7 +185,8 @@ def appraise(
         files.write(html, report_html.page(result).encode())
     if signs is not None and output is not None:
         files.write(output, signs(result))
-    render.out(text.result(result), "\n".join(text.result_lines(result)))
+    lines = [*text.log(log), *text.result_lines(result)]
+    render.out({**text.result(result), "event_log": text.plain(log)}, "\n".join(lines))
     try:
         result.require()
     except KluisError as refused:
@@ -172,7 +205,7 @@ def _signer(
             f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got --ear {kind}",
             hint="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem makes a key",
         )
-    private = _private_key(files.read(key), key)
+    private = keyfiles.private_key(key)
 
     def signed(result: AttestationResult) -> bytes:
         from kluis.appraisal import ear, token
@@ -182,19 +215,3 @@ def _signer(
         return token.sign_jwt(made, private).encode() if kind == "jwt" else token.sign_cwt(made, private)
 
     return signed
-
-
-def _private_key(data: bytes, path: Path) -> EllipticCurvePrivateKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(data, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in ("secp256r1", "secp384r1"):
-        raise UsageError(
-            f"--ear-key: want a private key on P-256 or P-384 in PEM, without a password: {path}"
-        )
-    return key

@@ -12,13 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kluis.errors import FormatError, UnavailableError, UsageError
-from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
+from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
+from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
 from kluis.evidence import verify as verify_evidence
+from kluis.evidence.eventlog.judgement import LogClaims, judge
+from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.registry import Kind, kind_of
+from kluis.evidence.tpm import tpm
+from kluis.evidence.tpm.claims import TpmClaims
+from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw
+from kluis.formats.armor import open_armor
+from kluis.formats.eventlog import log as event_log
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.tpm.algorithm import HashId
 
 MAX_FILE: Final = 16 << 20
 STDIN: Final = Path("-")
@@ -65,7 +73,45 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
 
 def opened(data: bytes, what: str) -> bytes:
     """The bytes within hex, base64 or PEM, or as they are."""
-    return data
+    return open_armor(data, what).data
+
+
+def with_event_log(data: bytes, log: bytes) -> bytes:
+    """A collection of a TPM's parts with its event log; other evidence as it is.
+
+    Raises:
+        UsageError: the collection has a log.
+    """
+    if not tpm.matches(data):
+        return data
+    held = cmw.Collection.parse(data)
+    if "event_log" in held.parts:
+        raise UsageError("--event-log: the evidence holds one")
+    return cmw.Collection({**held.parts, "event_log": cmw.Part(cmw.OCTETS, log)}, held.type).encode()
+
+
+def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
+    """Hold an event log against the run-time registers of a TDX domain; a TPM's quote has done so.
+
+    Raises:
+        AuthenticityError: the log does not explain the registers that firmware closes.
+        FormatError: it is malformed.
+        UsageError: the evidence has no such registers.
+    """
+    if isinstance(claims.vendor, TpmClaims):
+        return claims.vendor.log
+    if claims.tee is not Tee.TDX:
+        raise UsageError(f"--event-log: evidence of {claims.kind} has no registers that a log explains")
+    proven = {int(name[-1]): digest.value for name, digest in claims.registers.items()}
+    said = judge(event_log.parse(log), HashId.SHA384, Registers.RTMR, proven)
+    if not said.explained:
+        wrong = sorted(said.contradicted | said.unexplained)
+        raise AuthenticityError(
+            f"event log: want one that explains {', '.join(f'rtmr{each}' for each in wrong)}, got another",
+            hint="give the log (CCEL) of this very start of the domain",
+            code="event_log",
+        )
+    return said
 
 
 def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] = ()) -> TrustAnchors:
@@ -105,7 +151,8 @@ def verified(
     paths = list(files)
     if not paths and beside is not None and (found := beside_of(beside, "collateral")):
         paths = [found]
-    kind = kind_of(data)
+    unwrapped = unwrap(data)
+    kind = kind_of(unwrapped.inner if unwrapped else data)
     collateral = endorsements(kind, [(str(path), read(path)) for path in paths])
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)

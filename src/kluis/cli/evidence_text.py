@@ -10,6 +10,7 @@ from typing import Any
 from kluis.appraisal import AttestationResult, ear
 from kluis.appraisal.wants import short
 from kluis.evidence import Claims
+from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
@@ -129,6 +130,19 @@ def authentic(value: Claims) -> list[str]:
         rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
     rows.append(("debug", "on: open to its host" if value.debug else "off"))
     return [f"ok    {name:<21} {shown}" for name, shown in rows]
+
+
+def log(value: LogClaims | None) -> Iterator[str]:
+    """What an event log was found to explain."""
+    if value is None:
+        return
+    names = {kind: [f"{value.registers.value}{n}" for n in sorted(getattr(value, kind))] for kind in _LOG}
+    yield f"ok    {'event log':<21} {len(value.events)} events; " + "; ".join(
+        f"{kind} {', '.join(held)}" for kind, held in names.items() if held
+    )
+
+
+_LOG = ("reproduced", "contradicted", "unexplained", "unseen", "untrusted")
 
 
 def level(value: Claims) -> Iterator[str]:

@@ -11,7 +11,7 @@ def measurements(about: str, *sizes: int) -> Field:
     """Which code."""
     return Field(
         key="measurements",
-        form=Hexes(sizes),
+        form=Hexes(sizes, referenced=True),
         claim=lambda claims: claims.measurement.value,
         about=about,
         rule="measurement",
@@ -50,7 +50,7 @@ def registers(about: str, pattern: str, drafted: str | None = None) -> Field:
     """What was extended while it ran."""
     return Field(
         key="registers",
-        form=RegisterValues(pattern, drafted),
+        form=RegisterValues(pattern, drafted, referenced=True),
         claim=lambda claims: claims.registers,
         about=about,
         rule="registers",

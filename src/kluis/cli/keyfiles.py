@@ -1,0 +1,82 @@
+"""Keys and reference values that a command line names: read, and refused by what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from kluis.appraisal.reference import ReferenceValues
+from kluis.cli import evidence_files as files
+from kluis.errors import UsageError
+from kluis.evidence import Tee
+from kluis.formats import corim
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+CURVES: Final = ("secp256r1", "secp384r1")
+
+
+def private_key(path: Path) -> EllipticCurvePrivateKey:
+    """A private key on P-256 or P-384, in PEM without a password.
+
+    Raises:
+        UsageError: it is not that.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(files.read(path), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in CURVES:
+        raise UsageError(f"{path}: want a private key on P-256 or P-384 in PEM, without a password")
+    return key
+
+
+def public_key(path: Path) -> EllipticCurvePublicKey:
+    """A public key on P-256 or P-384, in PEM.
+
+    Raises:
+        UsageError: it is not that.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(files.read(path))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
+        raise UsageError(f"{path}: want a public key on P-256 or P-384 in PEM")
+    return key
+
+
+def references(names: Sequence[str], key: Path | None, now: datetime) -> ReferenceValues:
+    """Reference values of all files: TOML as it is, CoRIM under the key that is named.
+
+    Raises:
+        UsageError: a TEE that there is not, or a key that nothing needs.
+    """
+    found = ReferenceValues(MappingProxyType({}))
+    signer = public_key(key) if key is not None else None
+    used = False
+    for name in names:
+        tee, equals, file = name.partition("=")
+        whose = Tee(tee) if equals and tee in set(Tee) else None
+        data = files.read(Path(file if whose else name))
+        if not corim.matches(data):
+            found |= ReferenceValues.loads(data)
+            continue
+        used = used or corim.matches_signed(data)
+        by = signer if corim.matches_signed(data) else None
+        found |= ReferenceValues.from_corim(data, key=by, now=now, tee=whose)
+    if signer is not None and not used:
+        raise UsageError("--reference-key: want a signed CoRIM with it, got none")
+    return found

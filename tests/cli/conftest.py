@@ -1,0 +1,33 @@
+"""A command line that is run here, and a folder with a quote and all that stands beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kluis.cli.main import run
+from tests.cli.quotes import FORGE, Kluis, Said, write_policy
+
+
+@pytest.fixture
+def kluis(capsys: pytest.CaptureFixture[str]) -> Kluis:
+    """Run a command line."""
+
+    def said(*argv: object) -> Said:
+        code = run([str(each) for each in argv])
+        return Said(code, *capsys.readouterr())
+
+    return said
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A quote, what stands beside it, the root and a policy."""
+    (tmp_path / "quote.bin").write_bytes(FORGE.quote())
+    (tmp_path / "quote.bin.runtime.json").write_bytes(FORGE.runtime)
+    (tmp_path / "quote.bin.launch.json").write_bytes(FORGE.launch)
+    (tmp_path / "quote.bin.collateral.json").write_bytes(FORGE.collateral().to_json())
+    (tmp_path / "root.pem").write_bytes(FORGE.authority.root_pem())
+    write_policy(tmp_path / "policy.toml")
+    return tmp_path

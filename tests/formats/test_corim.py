@@ -1,0 +1,130 @@
+"""CoRIM: what the draft's own examples say, what is refused, and nothing foreign escapes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+
+from kluis.errors import FormatError, KluisError
+from kluis.formats import corim, cose
+from kluis.formats.corim import Corim
+from tests.strategies import PROPERTY, mutations
+
+DIGEST = bytes.fromhex("44aa336af4cb14a879432e53dd6571c7fa9bccafb75f488259262d6ea3a4d91b")
+UUID = bytes.fromhex("67b28b6c34cc40a19117ab5b05911e37")
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def comid(*measurements: Any, kind: Any = None) -> Any:
+    """A CoMID of one reference triple, as the draft's example has it."""
+    of = {0: cbor2.CBORTag(37, UUID), 1: "ACME Inc.", 2: "ACME RoadRunner", 3: 1} if kind is None else kind
+    tag = {
+        1: {0: UUID},
+        2: [{0: "ACME Inc.", 1: cbor2.CBORTag(32, "https://acme.example"), 2: [0]}],
+        4: {0: [[{0: of}, list(measurements)]]},
+    }
+    return cbor2.CBORTag(506, cbor2.dumps(tag))
+
+
+def manifest(*tags: Any, **more: Any) -> bytes:
+    """An unsigned manifest."""
+    return cbor2.dumps(
+        cbor2.CBORTag(501, {0: UUID, 1: list(tags), **{int(k[1:]): v for k, v in more.items()}})
+    )
+
+
+VERSIONED = {1: {0: {0: "1.0.0", 1: 16384}, 2: [[1, DIGEST]]}}
+EXAMPLE = manifest(comid(VERSIONED))
+
+
+def test_the_drafts_example() -> None:
+    """The draft's first example is read: one digest, of ACME's road runner."""
+    read = Corim.parse(EXAMPLE)
+    (one,) = read.measurements
+    assert (one.vendor, one.model, one.key) == ("ACME Inc.", "ACME RoadRunner", None)
+    assert one.digests == {DIGEST}
+    assert (read.id, read.not_before, read.not_after, read.message) == (UUID.hex(), None, None, None)
+    assert corim.matches(EXAMPLE)
+
+
+def test_integrity_registers() -> None:
+    """The draft's example of registers is read; digests of unknown algorithms are passed over."""
+    registers = {0: [[1, DIGEST], ["my-alg-id", b"\xde\xad\xbe\xef"]], "rtmr1": [["sha-384", b"\1" * 48]]}
+    (one,) = Corim.parse(manifest(comid({1: {14: registers}}))).measurements
+    assert one.registers == {0: frozenset({DIGEST}), "rtmr1": frozenset({b"\1" * 48})}
+
+
+def test_older_shapes() -> None:
+    """A manifest under tag 500, and a measurement that stands alone, are read, too."""
+    tag = {1: {0: "id"}, 4: {0: [[{0: {2: "SNP"}}, {0: 641, 1: {2: [[7, b"\2" * 48]]}}]]}}
+    inner = manifest(cbor2.CBORTag(506, cbor2.dumps(tag)))
+    (one,) = Corim.parse(b"\xd9\x01\xf4" + inner).measurements
+    assert (one.key, one.digests) == (641, {b"\2" * 48})
+
+
+def test_validity() -> None:
+    """Validity is read in tagged seconds, or in plain ones."""
+    read = Corim.parse(manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(1, 0), 1: 86400}))
+    assert read.not_before == datetime(1970, 1, 1, tzinfo=UTC)
+    assert read.not_after == datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def test_signed() -> None:
+    """A signed manifest keeps its signature, unchecked."""
+    data = cose.sign1(EXAMPLE, KEY, {3: "application/rim+cbor"})
+    read = Corim.parse(data)
+    assert read.message is not None
+    assert read.measurements == Corim.parse(EXAMPLE).measurements
+    assert corim.matches(data)
+
+
+def test_what_is_passed_over() -> None:
+    """Other tags, other triples, and keys of other kinds name nothing that is known here."""
+    other = cbor2.CBORTag(505, b"")
+    (one,) = Corim.parse(manifest(other, comid({0: cbor2.CBORTag(37, UUID), **VERSIONED}))).measurements
+    assert (one.key, one.digests) == (None, frozenset())
+    tag = {1: {0: "id"}, 4: {1: []}}
+    assert Corim.parse(manifest(cbor2.CBORTag(506, cbor2.dumps(tag)))).measurements == ()
+    (bare,) = Corim.parse(manifest(comid(VERSIONED, kind={1: 7, 2: 7}))).measurements
+    assert (bare.vendor, bare.model) == (None, None)
+
+
+REFUSED: dict[str, bytes] = {
+    "no tag": cbor2.dumps({0: "id", 1: []}),
+    "no map": cbor2.dumps(cbor2.CBORTag(501, [])),
+    "no tags": cbor2.dumps(cbor2.CBORTag(501, {0: "id"})),
+    "a CoMID that is no bytes": manifest(cbor2.CBORTag(506, {})),
+    "no triples": manifest(cbor2.CBORTag(506, cbor2.dumps({1: {}}))),
+    "a triple of three": manifest(cbor2.CBORTag(506, cbor2.dumps({4: {0: [[{}, [], 1]]}}))),
+    "a digest of another size": manifest(comid({1: {2: [[1, b"\1" * 48]]}})),
+    "a digest without bytes": manifest(comid({1: {2: [[1, "x"]]}})),
+    "a digest of true": manifest(comid({1: {2: [[True, DIGEST]]}})),
+    "a time that is text": manifest(comid(VERSIONED), _4={0: "now"}),
+    "a time before times": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(1, -1)}),
+    "a float for a time": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(1, 1.5)}),
+    "more": EXAMPLE + b"\0",
+    "large": b"\xd9\x01\xf5" + bytes(corim.MAX_SIZE),
+    "cut": EXAMPLE[:-1],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str) -> None:
+    """Whatever is not a manifest is a format error."""
+    with pytest.raises(FormatError):
+        Corim.parse(REFUSED[name])
+
+
+@PROPERTY
+@given(mutations(EXAMPLE, cose.sign1(EXAMPLE, KEY)))
+def test_only_our_errors(data: bytes) -> None:
+    """No foreign exception leaves the reader."""
+    try:
+        Corim.parse(data)
+    except KluisError:
+        return
