@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kluis.appraisal import forms, wants
 from kluis.appraisal.reading import Table
-from kluis.appraisal.wants import ANY, Product, Value, Want
+from kluis.appraisal.values import Product, Value
+from kluis.appraisal.wants import ANY, Want
 from kluis.errors import KluisError
 from tests.appraisal import wanted
 from tests.appraisal.samples import digest

@@ -27,7 +27,7 @@ from kluis.appraisal import (
 )
 from kluis.appraisal.platform_rules import platform_rules
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import short
+from kluis.appraisal.values import short
 from kluis.errors import FreshnessError, PolicyError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, verify
 from kluis.evidence.model import NOT_JUDGED

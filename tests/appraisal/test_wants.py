@@ -6,8 +6,9 @@ import hmac
 
 import pytest
 
-from kluis.appraisal import wants
-from kluis.appraisal.wants import ANY, Product, Value, Want
+from kluis.appraisal import values, wants
+from kluis.appraisal.values import Product, Value
+from kluis.appraisal.wants import ANY, Want
 from kluis.errors import UsageError
 from tests.appraisal.samples import digest
 
@@ -111,11 +112,11 @@ def test_compared_in_full_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_shown(value: Value, text: str) -> None:
     """Claims are shown short, and what is not there as none."""
-    assert wants.shown(value) == text
+    assert values.shown(value) == text
 
 
 def test_written() -> None:
     """Lists and tables are sorted, and a key that is not bare is quoted."""
-    assert wants.listed({"b", "a"}) == '["a", "b"]'
-    assert wants.listed({2, 0}) == "[0, 2]"
-    assert wants.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'
+    assert values.listed({"b", "a"}) == '["a", "b"]'
+    assert values.listed({2, 0}) == "[0, 2]"
+    assert values.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'

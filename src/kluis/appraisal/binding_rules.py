@@ -13,7 +13,8 @@ from typing import Final
 from kluis.appraisal.policy import ReportDataBinding, RuntimeBinding, Session
 from kluis.appraisal.result import Rule
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import ABSENT, Any, either, short
+from kluis.appraisal.values import ABSENT, either, short
+from kluis.appraisal.wants import Any
 from kluis.errors import FormatError
 from kluis.evidence.model import Claims
 from kluis.formats import launch, runtime_data

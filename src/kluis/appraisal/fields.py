@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from kluis.appraisal.forms import Form
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import Value
+from kluis.appraisal.values import Value
 from kluis.evidence.model import Claims, VendorClaims
 
 V = TypeVar("V", bound=VendorClaims)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from kluis.appraisal.reading import Table, from_hex
+from kluis.appraisal.values import Product, Value
 from kluis.appraisal.wants import (
     ANY,
     REFERENCE,
@@ -22,10 +23,8 @@ from kluis.appraisal.wants import (
     Masked,
     Named,
     OneOf,
-    Product,
     Registers,
     Required,
-    Value,
     Want,
 )
 from kluis.errors import FormatError, UsageError

@@ -9,7 +9,8 @@ from kluis.appraisal.policy import ByImage, BySigner, Identity
 from kluis.appraisal.result import Rule
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import Any, AtLeast, Exactly, OneOf, Registers, Value, Want, shown
+from kluis.appraisal.values import Value, shown
+from kluis.appraisal.wants import Any, AtLeast, Exactly, OneOf, Registers, Want
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
 

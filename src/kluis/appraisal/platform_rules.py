@@ -9,7 +9,8 @@ from datetime import timedelta
 from kluis.appraisal.policy import Policy
 from kluis.appraisal.result import Rule
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import ABSENT, Any, either
+from kluis.appraisal.values import ABSENT, either
+from kluis.appraisal.wants import Any
 from kluis.evidence import denylist
 from kluis.evidence.model import Claims, Tcb, TcbStatus
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from kluis.appraisal.policy import Binding, ByImage, BySigner, ByTable, Policy, RuntimeBinding
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import Any, listed
+from kluis.appraisal.values import listed
+from kluis.appraisal.wants import Any
 
 V = TypeVar("V")
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kluis.appraisal import AttestationResult, ear
-from kluis.appraisal.wants import short
+from kluis.appraisal.values import short
 from kluis.evidence import Claims
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS

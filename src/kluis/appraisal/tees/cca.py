@@ -12,7 +12,7 @@ from kluis.appraisal.fields import Field, of
 from kluis.appraisal.forms import DIGESTS, Hexes, RegisterValues
 from kluis.appraisal.tees import shared
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import Value
+from kluis.appraisal.values import Value
 from kluis.evidence.cca.token import CcaClaims
 from kluis.hashes import Algorithm, Digest
 

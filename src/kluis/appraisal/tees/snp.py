@@ -15,7 +15,7 @@ from kluis.appraisal.fields import Field, of
 from kluis.appraisal.forms import Allow, Hexes, LeastComponents, LeastVersion, Names, Numbers, Require
 from kluis.appraisal.tees import shared
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import Product, Value
+from kluis.appraisal.values import Product, Value
 from kluis.evidence.amd.claims import SnpClaims
 from kluis.formats.snp import tcb
 from kluis.formats.snp.flags import SigningKey

@@ -12,7 +12,7 @@ from kluis.appraisal.fields import Field, of
 from kluis.appraisal.forms import Allow, Bits, Hexes
 from kluis.appraisal.tees import shared
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.wants import Value
+from kluis.appraisal.values import Value
 from kluis.evidence.intel.tdx import TdxClaims
 from kluis.formats.tdx.report import Attribute
 

@@ -1,0 +1,88 @@
+"""What evidence says of one thing, as appraisal compares it, shows it to people, and writes it as TOML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias, TypeVar
+
+from kluis.hashes import Digest
+
+V = TypeVar("V")
+Value: TypeAlias = (
+    bool | int | str | bytes | tuple[int, ...] | Mapping[str, int] | Mapping[str, Digest] | None
+)
+ABSENT: Final = "none"
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Product(dict[str, int]):
+    """A product's parts with their security versions, as evidence has them.
+
+    Args:
+        name: of the product.
+        parts: security versions by part.
+    """
+
+    def __init__(self, name: str, parts: Mapping[str, int]) -> None:
+        super().__init__(parts)
+        self.name = name
+
+
+def short(data: bytes) -> str:
+    """``data`` in hex, cut in the middle where it is long."""
+    text = data.hex()
+    return text if len(text) <= 20 else f"{text[:8]}..{text[-4:]}"
+
+
+def shown(value: Value) -> str:
+    """A claim, for people."""
+    match value:
+        case None | b"" | "":
+            return ABSENT
+        case bool():
+            return "yes" if value else "no"
+        case bytes():
+            return short(value)
+        case tuple():
+            return ".".join(map(str, value))
+        case Product():
+            return f"{value.name} {parts(value)}"
+        case Mapping():
+            return (
+                ", ".join(
+                    f"{name} {short(each.value) if isinstance(each, Digest) else each}"
+                    for name, each in sorted(value.items())
+                )
+                or ABSENT
+            )
+        case _:
+            return str(value)
+
+
+def either(values: Iterable[str | int]) -> str:
+    """Values as alternatives, sorted."""
+    return " or ".join(sorted(map(str, values)))
+
+
+def listed(values: Iterable[str | int]) -> str:
+    """A TOML list, sorted."""
+    # JSON's escapes are all TOML's; text outside ASCII stands as it is.
+    texts = (str(v) if isinstance(v, int) else json.dumps(str(v), ensure_ascii=False) for v in values)
+    return f"[{', '.join(sorted(texts))}]"
+
+
+def table(values: Mapping[str, V], write: Callable[[V], str]) -> str:
+    """An inline TOML table, sorted."""
+    members = (f"{_key(name)} = {write(each)}" for name, each in sorted(values.items()))
+    return "{ " + ", ".join(members) + " }"
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def parts(versions: Mapping[str, int]) -> str:
+    """Parts of a product with their security versions, sorted."""
+    return ", ".join(f"{name} {svn}" for name, svn in sorted(versions.items()))
