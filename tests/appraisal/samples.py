@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from kluis.evidence.amd.claims import SnpClaims
+from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.cca.token import CcaClaims
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.intel.sgx import SgxClaims
@@ -223,7 +224,22 @@ CCA = Claims(
         ),
     ),
 )
-SAMPLES: dict[Tee, Claims] = {each.tee: each for each in (SGX, SNP, TDX, NITRO, TPM, NVIDIA, CCA)}
+AZURE = dataclasses.replace(
+    SNP,
+    kind="Azure HCL report v2 (SNP)",
+    tee=Tee.AZURE,
+    nonce=b"\7" * 32,
+    registers=TPM.registers,
+    vendor=_vendor(
+        AzureClaims,
+        hardware=SNP,
+        tpm=TPM,
+        key_certified=False,
+        vm_id="a VM",
+        configuration={"secure-boot": True, "console-enabled": True},
+    ),
+)
+SAMPLES: dict[Tee, Claims] = {each.tee: each for each in (SGX, TDX, SNP, NITRO, TPM, AZURE, NVIDIA, CCA)}
 
 
 def changed(claims: Claims, **fields: Any) -> Claims:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from kluis.appraisal.identity_rules import within
 from kluis.appraisal.policy import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import ANY, Want
@@ -11,6 +12,9 @@ from kluis.errors import PolicyError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, TcbStatus, Tee
 from kluis.evidence.verified import Verified
+
+# The rules that name a single machine.
+MACHINES = frozenset({"platform", "module_id", "vm"})
 
 
 def draft(
@@ -47,16 +51,18 @@ def draft(
         raise PolicyError(
             f"draft: want a platform that its maker supports, got {claims.tcb.status}", code="tcb_status"
         )
-    wants: dict[str, Want] = {}
-    for field in TABLES[claims.tee]:
-        drafted = field.drafted or (this_machine and field.rule == "platform")
-        wants[field.key] = field.form.draft(field.claim(claims)) if drafted else ANY
+    tables: dict[Tee, dict[str, Want]] = {}
+    for part in within(claims):
+        wants = tables[part.tee] = {}
+        for field in TABLES[part.tee]:
+            drafted = field.drafted or (this_machine and field.rule in MACHINES)
+            wants[field.key] = field.form.draft(field.claim(part)) if drafted else ANY
     tcb = claims.tcb
     return Policy(
         protection=frozenset({claims.level}),
         debug=False,
         denylists=True,
-        identity=ByTable(tables={claims.tee: wants}),
+        identity=ByTable(tables=tables),
         tcb_statuses=frozenset({tcb.status}),
         advisories=frozenset(tcb.advisories) if tcb.status is not TcbStatus.UP_TO_DATE else frozenset(),
         min_evaluation=ANY if tcb.evaluation is None else tcb.evaluation,

@@ -33,9 +33,18 @@ def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
             yield _judge("product_id", Exactly(by.product_id), claims.product_id, fix=fix)
             yield _judge("svn", AtLeast(by.min_svn), claims.svn, fix="run a newer version of the image")
         case _:
-            wants = identity.tables.get(claims.tee, {})
-            for field in TABLES[claims.tee] if wants else ():
-                yield _by_field(field, wants[field.key], claims)
+            for part in within(claims):
+                wants = identity.tables.get(part.tee, {})
+                for field in TABLES[part.tee] if wants else ():
+                    yield _by_field(field, wants[field.key], part)
+
+
+def within(claims: Claims) -> Iterator[Claims]:
+    """The claims, and those of the hardware inside where the evidence is composed."""
+    yield claims
+    hardware = getattr(claims.vendor, "hardware", None)
+    if isinstance(hardware, Claims):
+        yield hardware
 
 
 def _by_field(field: Field, want: Want, claims: Claims) -> Rule:

@@ -6,22 +6,23 @@ import datetime
 from collections.abc import Iterator
 from datetime import timedelta
 
+from kluis.appraisal.identity_rules import within
 from kluis.appraisal.policy import Policy
 from kluis.appraisal.result import Rule
 from kluis.appraisal.trust import Aspect
 from kluis.appraisal.values import ABSENT, either
 from kluis.appraisal.wants import Any
-from kluis.evidence import denylist
 from kluis.evidence.model import Claims, Tcb, TcbStatus
 
 
 def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterator[Rule]:
     """Level, debug, TCB and ages."""
+    parts = [part.tee for part in within(claims)]
     yield Rule.of(
         "tee",
-        claims.tee in policy.tees,
+        policy.tees.issuperset(parts),
         want=either(policy.tees),
-        got=claims.tee,
+        got=" on ".join(parts),
         fix="give a policy that has a table for this TEE: kluis policy init drafts one from evidence",
         aspect=Aspect.HARDWARE,
         affirms=False,
@@ -49,6 +50,8 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
 
 
 def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
+    from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
+
     found = denylist.match(claims)
     return Rule.of(
         "denylist",

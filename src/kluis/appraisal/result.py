@@ -16,7 +16,6 @@ from kluis.appraisal import trust
 from kluis.appraisal.policy import Policy
 from kluis.appraisal.trust import Aspect, Tier
 from kluis.errors import FreshnessError, PolicyError
-from kluis.evidence import denylist
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, TcbStatus
 from kluis.formats.launch import LaunchConfiguration
@@ -142,6 +141,8 @@ class AttestationResult:
     @property
     def not_kept_out(self) -> tuple[str, ...]:
         """What this protection level does not keep out, and what this platform is known not to."""
+        from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
+
         known = denylist.match(self.claims) + denylist.match_bus(self.claims)
         return (*MEANINGS[self.claims.level].lets_in, *(f"{each.title} ({each.id})" for each in known))
 

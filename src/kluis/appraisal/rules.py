@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from kluis.appraisal import binding_rules as binding
-from kluis.appraisal.identity_rules import identity_rules
+from kluis.appraisal.identity_rules import identity_rules, within
 from kluis.appraisal.platform_rules import platform_rules
 from kluis.appraisal.policy import ByTable, Policy, ReportDataBinding
 from kluis.appraisal.result import AttestationResult, Verdict
@@ -82,8 +82,9 @@ def _warnings(claims: Claims, policy: Policy, launched: LaunchConfiguration | No
     if isinstance(bound, ReportDataBinding) and bound.report_data == ANY and not bound.nonce:
         yield "the policy binds this evidence to nothing: it may be a replay, or another's"
     if isinstance(policy.identity, ByTable):
-        wants = policy.identity.tables.get(claims.tee, {})
-        if wants and all(isinstance(wants.get(key, ANY), Any) for key in CODE_KEYS):
+        tables = [policy.identity.tables.get(part.tee, {}) for part in within(claims)]
+        wants = [want for table in tables for key, want in table.items() if key in CODE_KEYS]
+        if wants and all(isinstance(want, Any) for want in wants):
             yield "the policy accepts any code"
     if launched and launched.missing:
         yield "launched without " + ", ".join(launched.missing)

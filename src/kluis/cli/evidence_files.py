@@ -6,6 +6,7 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,15 +16,16 @@ from typing import Any, Final
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
 from kluis.evidence import verify as verify_evidence
+from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.eventlog.judgement import LogClaims, judge
 from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.registry import Kind, kind_of
-from kluis.evidence.tpm import tpm
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw
 from kluis.formats.armor import open_armor
 from kluis.formats.eventlog import log as event_log
+from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.algorithm import HashId
@@ -82,7 +84,7 @@ def with_event_log(data: bytes, log: bytes) -> bytes:
     Raises:
         UsageError: the collection has a log.
     """
-    if not tpm.matches(data):
+    if not cmw.matches(data) or b'"tpm_quote":[' not in data:
         return data
     held = cmw.Collection.parse(data)
     if "event_log" in held.parts:
@@ -98,8 +100,9 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
         FormatError: it is malformed.
         UsageError: the evidence has no such registers.
     """
-    if isinstance(claims.vendor, TpmClaims):
-        return claims.vendor.log
+    quoted = claims.vendor.tpm if isinstance(claims.vendor, AzureClaims) else claims
+    if quoted is not None and isinstance(quoted.vendor, TpmClaims):
+        return quoted.vendor.log
     if claims.tee is not Tee.TDX:
         raise UsageError(f"--event-log: evidence of {claims.kind} has no registers that a log explains")
     proven = {int(name[-1]): digest.value for name, digest in claims.registers.items()}
@@ -191,18 +194,23 @@ def _of_service(kind: Kind, datas: Sequence[bytes]) -> Any:
     from kluis.formats import x509
 
     if len(datas) == 1 and datas[0].lstrip()[:1] == b"{" and not datas[0].startswith(_INTEL):
+        if AzureEndorsements in kind.endorsements and _AZURE.match(datas[0]):
+            return AzureEndorsements.from_json(datas[0])
         return SnpEndorsements.from_thim(datas[0]) if b'"vcekCert"' in datas[0] else bundle.parse(datas[0])
-    parts = list(datas)
-    if SnpEndorsements in kind.endorsements:
-        # AMD's service gives the chain as one file: ASK, then ARK.
-        parts = [
-            one
-            for data in datas
-            for one in (x509.split_pem(data, "part") if data.startswith(b"-----BEGIN CERT") else (data,))
-        ]
+    parts: list[bytes] = []
+    for data in datas:
+        try:
+            bundle.roles_of(data)
+            parts.append(data)
+        except FormatError:
+            if not data.startswith(b"-----BEGIN CERT"):
+                raise
+            # AMD's service gives the chain as one file: ASK, then ARK.
+            parts += x509.split_pem(data, "part")
     return bundle.join(bundle.recognise(parts))
 
 
+_AZURE: Final = re.compile(rb'\s*\{\s*"(?:snp|tdx|ak)"\s*:')
 _INTEL: Final = (b'{"tcbInfo":', b'{"enclaveIdentity":')
 
 

@@ -1,23 +1,27 @@
-"""The table that a policy has for each TEE: one module a TEE, one line each here."""
+"""The table that a policy has for each TEE: one module a TEE, named as the TEE is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Final
 
 from kluis.appraisal.fields import Field
-from kluis.appraisal.tees import cca, nitro, nvidia, sgx, snp, tdx, tpm
 from kluis.evidence.model import Tee
 
-TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = MappingProxyType(
-    {
-        Tee.SGX: sgx.FIELDS,
-        Tee.TDX: tdx.FIELDS,
-        Tee.SNP: snp.FIELDS,
-        Tee.NITRO: nitro.FIELDS,
-        Tee.TPM: tpm.FIELDS,
-        Tee.NVIDIA: nvidia.FIELDS,
-        Tee.CCA: cca.FIELDS,
-    }
-)
+
+class _Tables(Mapping[Tee, tuple[Field, ...]]):
+    """Loads a TEE's table when it is asked for, as its verifier is."""
+
+    def __getitem__(self, tee: Tee) -> tuple[Field, ...]:
+        fields: tuple[Field, ...] = import_module(f"{__name__}.{Tee(tee).value}").FIELDS
+        return fields
+
+    def __iter__(self) -> Iterator[Tee]:
+        return iter(Tee)
+
+    def __len__(self) -> int:
+        return len(Tee)
+
+
+TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = _Tables()

@@ -1,0 +1,104 @@
+"""Drafts: a policy that the evidence meets, for every TEE, and none from evidence that protects nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kluis.appraisal import ANY, ByTable, ReportDataBinding, Session, Verdict, appraise, dumps, loads
+from kluis.appraisal.draft import draft
+from kluis.appraisal.identity_rules import identity_rules
+from kluis.appraisal.platform_rules import platform_rules
+from kluis.appraisal.wants import OneOf
+from kluis.errors import PolicyError
+from kluis.evidence import Claims, ProtectionLevel, TcbStatus, Tee
+from kluis.evidence.verified import Verified, mint
+from tests.appraisal.samples import NOW, SAMPLES, SGX
+from tests.appraisal.test_rules import DEBUG, POLICY, _evidence, _judge
+
+
+def _proven(claims: Claims) -> Verified[Claims]:
+    """Claims as if a verifier had proven them."""
+    return mint(claims)
+
+
+@pytest.mark.parametrize("tee", SAMPLES)
+def test_a_draft_is_met_by_its_evidence(tee: Tee) -> None:
+    """Every rule but those of the session and of dated lists is met, and the draft loads as itself."""
+    claims = SAMPLES[tee]
+    policy = draft(_proven(claims))
+    rules = [*platform_rules(claims, policy, NOW), *identity_rules(claims, policy.identity)]
+    assert {rule.name for rule in rules if not rule.ok} <= {"denylist"}
+    assert loads(dumps(policy).encode()) == policy
+    assert policy.denylists
+    assert not policy.debug
+
+
+def test_what_the_relying_party_gives() -> None:
+    """Nonce and report data do not come from the evidence: the draft wants them given."""
+    assert draft(_proven(SGX)).binding == ReportDataBinding(report_data=Session.GIVEN)
+    assert draft(_proven(SAMPLES[Tee.TPM])).binding == ReportDataBinding(report_data=ANY, nonce=True)
+    bare = dataclasses.replace(SAMPLES[Tee.NITRO], report_data=b"", nonce=None)
+    assert draft(_proven(bare)).binding == ReportDataBinding(report_data=ANY)
+
+
+def test_with_real_evidence() -> None:
+    """A draft from evidence of an enclave, with its documents, affirms that evidence and no other."""
+    evidence = _evidence()
+    assert not isinstance(POLICY.binding, ReportDataBinding)
+    policy = draft(evidence, runtime=POLICY.binding)
+    assert _judge(evidence, policy).verdict is Verdict.AFFIRMING
+    other = _judge(_evidence(mrenclave=bytes(32)), policy)
+    assert "measurement" in {rule.name for rule in other.failed}
+    foreign = draft(evidence)
+    given = {"nonce": None, "runtime_data": None, "launch_configuration": None}
+    result = appraise(evidence, foreign, **given, report_data=evidence.value.report_data, now=NOW)
+    assert result.failed == ()
+
+
+def test_a_composite_has_the_table_of_its_hardware() -> None:
+    """A draft of an Azure VM has two tables, and evidence on hardware without a table is refused."""
+    azure = SAMPLES[Tee.AZURE]
+    policy = draft(_proven(azure))
+    assert policy.tees == {Tee.AZURE, Tee.SNP}
+    assert isinstance(policy.identity, ByTable)
+    alone = ByTable(tables={Tee.AZURE: policy.identity.tables[Tee.AZURE]})
+    tee, *_ = platform_rules(azure, dataclasses.replace(policy, identity=alone), NOW)
+    assert (tee.ok, tee.got) == (False, "azure on snp")
+
+
+def test_one_machine_alone() -> None:
+    """A draft accepts every machine, unless it is asked to name this one."""
+    for this_machine, want in ((False, ANY), (True, OneOf(frozenset({SGX.platform.id})))):
+        identity = draft(_proven(SGX), this_machine=this_machine).identity
+        assert isinstance(identity, ByTable)
+        assert identity.tables[Tee.SGX]["platforms"] == want
+
+
+def test_the_maker_s_status_and_advisories() -> None:
+    """An old platform is drafted with its status and its advisories, which a reader then sees."""
+    tcb = dataclasses.replace(SGX.tcb, status=TcbStatus.SW_HARDENING_NEEDED, advisories=("INTEL-SA-1",))
+    policy = draft(_proven(dataclasses.replace(SGX, tcb=tcb)))
+    assert policy.tcb_statuses == {TcbStatus.SW_HARDENING_NEEDED}
+    assert policy.advisories == {"INTEL-SA-1"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        (dataclasses.replace(SGX, debug=True), "debug"),
+        (dataclasses.replace(SGX, level=ProtectionLevel.NONE), "protection"),
+        (
+            dataclasses.replace(SGX, tcb=dataclasses.replace(SGX.tcb, status=TcbStatus.REVOKED)),
+            "tcb_status",
+        ),
+    ],
+)
+def test_no_draft_from_what_protects_nothing(claims: Claims, code: str) -> None:
+    """From debug, from a root without a level, and from a revoked platform there is no draft."""
+    with pytest.raises(PolicyError) as caught:
+        draft(_proven(claims))
+    assert caught.value.code == code
+    with pytest.raises(PolicyError):
+        draft(_evidence(flags=DEBUG))
