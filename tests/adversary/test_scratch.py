@@ -19,7 +19,7 @@ from kluis.tee.image import build
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import sandbox
 from tests.adversary import attacks
-from tests.adversary.spilling.app import GROUP, SORT
+from tests.adversary.spilling.app import GROUP, SORT, first_by_hash
 from tests.adversary.test_memory import outside_the_list
 from tests.adversary.victim_secret import secret_of
 
@@ -184,6 +184,18 @@ def test_duckdb_spills(spilling_image: Path) -> None:
 
         assert int(spilled) > 512 << 20
         assert answers == [str(duckdb.sql(query).fetchall()[0]) for query in (SORT, GROUP)]
+        assert outside_the_list(enclave) == []
+
+
+@root
+@pytest.mark.slow
+def test_polars_spills(spilling_image: Path) -> None:
+    """Polars spills what is above the budget it is given, and sorts as it does outside."""
+    with load(spilling_image) as enclave:
+        answer, spilled = enclave.polars_sort()
+
+        assert int(spilled) > 16 << 20
+        assert answer == first_by_hash()
         assert outside_the_list(enclave) == []
 
 

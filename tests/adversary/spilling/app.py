@@ -53,6 +53,39 @@ def sort_and_group() -> list[str]:
 
 
 @app.ecall
+def polars_sort() -> list[str]:
+    """Sort by a hash in polars' streaming engine: the first rows, and the most bytes that were spilled."""
+    import threading
+
+    most, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.01):
+            there = os.statvfs("/scratch")
+            most = max(most, (there.f_blocks - there.f_bfree) * there.f_frsize)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        answer = first_by_hash()
+    finally:
+        done.set()
+        watcher.join()
+    return [answer, str(most)]
+
+
+def first_by_hash() -> str:
+    """Four million numbers, sorted by a hash: the first three, and a sum over all."""
+    import polars as pl
+
+    frame = pl.LazyFrame({"n": pl.int_range(4_000_000, eager=True)})
+    hashed = frame.with_columns(h=pl.col("n").hash(seed=1), g=pl.col("n") * 7).sort("h")
+    found = hashed.select(pl.col("n").head(3).implode(), s=pl.col("g").sum()).collect(engine="streaming")
+    return str(found.rows())
+
+
+@app.ecall
 def files() -> list[str]:
     """numpy, pyarrow and polars write files to scratch and read them back, by every way they have."""
     import numpy as np
@@ -91,6 +124,4 @@ def files() -> list[str]:
         own.execute("create table t as select * from '/scratch/p.parquet'")
     with duckdb.connect("/scratch/own.db") as own:
         said.append(str(own.execute("select sum(n) from t").fetchone()))
-    for name in os.listdir("/scratch"):
-        os.remove(f"/scratch/{name}")
     return said

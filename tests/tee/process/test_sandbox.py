@@ -36,7 +36,7 @@ def test_temporary_files_go_to_scratch() -> None:
 
     assert {name: with_some[name] for name in set(with_some) - set(without)} == {
         "TMPDIR": "/scratch",
-        "POLARS_TEMP_DIR": "/scratch",
+        "POLARS_OOC_SPILL_DIR": "/scratch/polars",
     }
 
 

@@ -74,7 +74,7 @@ def environment(threads: int, heap_bytes: int, scratch_bytes: int = 0) -> dict[s
     The pools of numerical libraries get as many threads as the manifest allows and the machine has;
     mimalloc keeps what it has, since the kernel's first touch of a secret page is dear; polars, which
     finds no memory size inside, is told the heap's, or it would compress what it holds to spill it.
-    Where there is scratch, temporary files and polars' own go there.
+    Where there is scratch, temporary files go there, and what polars spills.
     """
     pool = str(min(threads, len(os.sched_getaffinity(0))))
     pools = (
@@ -93,7 +93,7 @@ def environment(threads: int, heap_bytes: int, scratch_bytes: int = 0) -> dict[s
     }
     allocator = {"MIMALLOC_ARENA_RESERVE": "65536", "MIMALLOC_PURGE_DELAY": "-1"}
     size = {"POLARS_OVERRIDE_TOTAL_MEMORY_MB": str(heap_bytes // MEBIBYTE)}
-    scratch = {"TMPDIR": SCRATCH, "POLARS_TEMP_DIR": SCRATCH} if scratch_bytes else {}
+    scratch = {"TMPDIR": SCRATCH, "POLARS_OOC_SPILL_DIR": f"{SCRATCH}/polars"} if scratch_bytes else {}
     return {**fixed, **allocator, **size, **scratch, **dict.fromkeys(pools, pool)}
 
 
