@@ -230,9 +230,11 @@ static void *python(void *unused) {
     PyObject *module = PyImport_ImportModule(self.entry), *result = NULL;
     if (module) {
         if (!has('d') && !has('p')) {
-            int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-            if (null >= 0) { dup2(null, 1); dup2(null, 2); }
-            else { close(1); close(2); }
+            /* Descriptor 0 is /dev/null, for writing too. Left closed, 1 and 2 would be the next sockets, and
+             * what is printed would go to their peers. */
+            if (dup2(STDIN_FILENO, STDOUT_FILENO) < 0 || dup2(STDIN_FILENO, STDERR_FILENO) < 0) {
+                refuse("standard output");
+            }
         }
         result = PyObject_CallMethod(module, "main", NULL);
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from kluis.errors import EnclaveDied, RemoteError
@@ -16,6 +18,12 @@ def test_escape(victim: EnclaveProxy, how: str) -> None:
 
     assert not outcome.startswith("got out"), outcome
     assert victim.alive() == "alive"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to look at an enclave's descriptors")
+def test_what_is_printed_goes_nowhere(victim: EnclaveProxy) -> None:
+    """The standard streams are /dev/null: no socket takes their numbers, and is sent what is printed."""
+    assert [os.readlink(f"/proc/{victim.pid}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
 
 
 def test_exhausting_the_heap(victim: EnclaveProxy) -> None:
