@@ -1,4 +1,4 @@
-"""``kluis inspect``, ``verify``, ``appraise``, ``policy``: one check a line, the verdict, the exit code."""
+"""``kluis verify``, ``appraise``, ``policy``: one check a line, the verdict, the exit code."""
 
 from __future__ import annotations
 
@@ -16,37 +16,6 @@ from kluis.tee.image.archive import read_image
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
 from tests.tee.image import samples
-
-
-def test_inspect(kluis: Kluis, folder: Path) -> None:
-    """Inspection prints fields, says that nothing is verified, and that the quote says so of itself."""
-    said = kluis("inspect", folder / "quote.bin")
-    rows = dict(line.split(None, 1) for line in said.out.splitlines() if line and line[0] != "n")
-    assert said.code == 0
-    assert rows["mrenclave"] == IMAGE.hex()
-    assert rows["flags"] == "INIT, MODE64, KSS"
-    assert (rows["runtime_data.nonce"], rows["runtime_data.payload"]) == (NONCE.hex(), b"payload".hex())
-    assert (rows["launch.threads"], rows["launch.missing"]) == ("8", "none")
-    assert "note                        says of itself that no hardware made it\n" in said.out
-    assert said.out.endswith("\nnothing above is verified: kluis verify checks it\n")
-
-
-def test_inspect_alone(kluis: Kluis, folder: Path) -> None:
-    """A quote without documents beside it is inspected alone, and as JSON says that it is not verified."""
-    for name in ("runtime", "launch"):
-        (folder / f"quote.bin.{name}.json").unlink()
-    value = json.loads(kluis("inspect", folder / "quote.bin", "--json").out)
-    assert (value["verified"], value["product_id"], value["debug"]) == (False, 7, False)
-    assert "runtime_data" not in value
-
-
-def test_inspect_of_noise(kluis: Kluis, tmp_path: Path) -> None:
-    """Noise is a format error, exit 3."""
-    (tmp_path / "noise").write_bytes(b"\3\0noise")
-    said = kluis("inspect", tmp_path / "noise")
-    assert said == Said(
-        3, "", "kluis: error: DCAP quote v3.header at 0x0: needs 48 bytes, 7 left\n" + ends("truncated")
-    )
 
 
 def test_verify(kluis: Kluis, folder: Path) -> None:
@@ -215,7 +184,7 @@ def test_bad_arguments(kluis: Kluis, folder: Path, argv: tuple[str, ...], messag
 
 def test_missing_file(kluis: Kluis, folder: Path) -> None:
     """A file that is not there is a usage error that names it."""
-    said = kluis("inspect", folder / "gone")
+    said = kluis("verify", folder / "gone")
     assert said == Said(
         2, "", f"kluis: error: {folder / 'gone'}: cannot be read: No such file or directory\n" + ends("usage")
     )
@@ -226,7 +195,7 @@ def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate((16 << 20) + 1)
-    assert kluis("inspect", path) == Said(
+    assert kluis("verify", path) == Said(
         3, "", f"kluis: error: {path}: is more than 16777216 bytes\n" + ends("too_large")
     )
 

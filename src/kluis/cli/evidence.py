@@ -1,4 +1,4 @@
-"""``kluis inspect``, ``verify``, ``appraise``: what evidence says, and whether to believe it.
+"""``kluis verify`` and ``appraise``: whether to believe what evidence says.
 
 The documents beside a piece of evidence are looked for beside it: ``quote.bin.runtime.json``,
 ``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is: an emulated one is
@@ -23,9 +23,6 @@ from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import Claims, TrustAnchors, Verified
 from kluis.evidence.eventlog.judgement import LogClaims
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import RuntimeData
-from kluis.formats.sgx import quote as sgx_quote
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 
@@ -62,20 +59,8 @@ Now = Annotated[str | None, typer.Option("--now", help="Judge as of this time, a
 
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
-    for command in (inspect, verify, appraise):
+    for command in (verify, appraise):
         app.command()(command)
-
-
-def inspect(quote: Quote, json: Json = False) -> None:
-    """Print what evidence says, unverified."""
-    parsed = sgx_quote.parse(files.read(quote))
-    runtime, launch = files.beside_of(quote, "runtime"), files.beside_of(quote, "launch")
-    value, rows = text.quote(
-        parsed,
-        RuntimeData.parse(files.read(runtime)) if runtime else None,
-        LaunchConfiguration.parse(files.read(launch)) if launch else None,
-    )
-    render.out(value, render.table(rows) + "\n\nnothing above is verified: kluis verify checks it")
 
 
 def verify(

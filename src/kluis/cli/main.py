@@ -45,7 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "diff": Entry("images", "enclave", "Say what changed from one image to another."),
     "run": Entry("run", "enclave", "Start an image and make one call."),
     "attest": Entry("run", "enclave", "Start an image and save its evidence."),
-    "inspect": Entry("evidence", None, "Print what evidence says, unverified."),
+    "inspect": Entry("inspect", None, "Print what evidence, or anything around it, says, unverified."),
     "verify": Entry("evidence", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
     "policy": Entry("policy", None, "Write a policy to begin with."),

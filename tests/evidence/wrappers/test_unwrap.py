@@ -41,6 +41,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 LOG = json.dumps([event()]).encode()
 REGISTERS = {"rtmr3": dstack.replay(dstack.parse_log(LOG))[3]}
+BARE_CLAIMS = b"\1" + bytes(15)
 TAGGED_CLAIMS = cbor.dumps({"pubkey-hash": cbor.dumps([1, sha256(SPKI)])})
 
 
@@ -89,6 +90,12 @@ GOOD: dict[str, tuple[bytes, Forge, str, dict[str, bytes]]] = {
         SGX,
         "Open Enclave evidence",
         {"custom claims": b"claims"},
+    ),
+    "evidence without a header": (
+        sgx_quote(BARE_CLAIMS) + BARE_CLAIMS,
+        SGX,
+        "Open Enclave evidence",
+        {"custom claims": BARE_CLAIMS},
     ),
     "evidence without claims": (
         oe.Evidence(oe.RAW_QUOTE, SGX.quote(), None).encode(),
@@ -238,6 +245,12 @@ def test_go_tpm_with_a_report() -> None:
 REFUSED: dict[str, tuple[bytes, Forge, type[KluisError], str]] = {
     "evidence binds other claims": (
         oe.Evidence(oe.SGX_ECDSA, sgx_quote(b"claims"), b"others").encode(),
+        SGX,
+        AuthenticityError,
+        "report_data",
+    ),
+    "claims that were changed, without a header": (
+        sgx_quote(BARE_CLAIMS) + BARE_CLAIMS + b"\1",
         SGX,
         AuthenticityError,
         "report_data",

@@ -21,6 +21,7 @@ from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import coco, dstack, gotpm, nvtrust, oe, ratls, tsm
 from kluis.formats.x509 import Certificate
+from kluis.formats.x509.structure import Structure, structure_of
 from kluis.hashes import sha256
 
 PUBLIC_KEY: Final = "public key"
@@ -30,6 +31,7 @@ NONCE: Final = "nonce"
 REPORT_DATA: Final = "report data"
 MAX_CERTIFICATES: Final = 6
 _WHAT: Final = "certificate"
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
 _BANKS: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256)
 
 
@@ -116,12 +118,15 @@ def unwrap(data: bytes) -> Unwrapped | None:
     first = data[:1]
     if first in (b"{", b"["):
         return _document(data)
-    if first in (b"0", b"-"):
+    if data.startswith(_PEM) or (first == b"0" and structure_of(data) is Structure.CERTIFICATE):
         return _certificate(data)
     if first == b"\x0a":
         return _go_tpm(data) if gotpm.matches(data) else None
     if oe.matches_report(data):
         return Unwrapped("Open Enclave report", oe.parse_report(data))
+    if oe.matches_bare(data):
+        quote, claims = oe.split_claims(data)
+        return Unwrapped("Open Enclave evidence", quote, _claims_of(claims))
     return _oe_evidence(data) if oe.matches_evidence(data) else None
 
 
@@ -170,7 +175,7 @@ def _claims_of(claims: bytes | None) -> tuple[Bound, ...]:
 
 
 def _certificate(data: bytes) -> Unwrapped | None:
-    if data[:1] == b"-":
+    if data.startswith(_PEM):
         certificate = x509.parse(x509.split_pem(data, _WHAT, MAX_CERTIFICATES)[0], _WHAT)
     else:
         certificate = x509.parse(data, _WHAT)

@@ -33,6 +33,8 @@ _EVIDENCE_VERSION: Final = 3
 _LOCAL: Final = 1
 _REMOTE: Final = 2
 _BODY_AND_LENGTH: Final = 436
+_QUOTE_V3: Final = b"\3\0\2\0"
+_CLAIMS_VERSION: Final = b"\1" + bytes(7)
 _REPORT: Final = "Open Enclave report"
 _EVIDENCE: Final = "Open Enclave evidence"
 
@@ -70,6 +72,14 @@ def matches_report(data: bytes) -> bool:
 def matches_evidence(data: bytes) -> bool:
     """Whether bytes begin as evidence does, of a format that is known, handled or not."""
     return int.from_bytes(data[:4], "little") == _EVIDENCE_VERSION and data[4:20] in _FORMATS
+
+
+def matches_bare(data: bytes) -> bool:
+    """Whether bytes are a quote of version 3 and, right after it, claims: evidence without a header."""
+    if data[:4] != _QUOTE_V3:
+        return False
+    end = _BODY_AND_LENGTH + int.from_bytes(data[_BODY_AND_LENGTH - 4 : _BODY_AND_LENGTH], "little")
+    return data[end : end + 8] == _CLAIMS_VERSION
 
 
 def parse_report(data: bytes) -> bytes:

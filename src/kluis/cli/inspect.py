@@ -1,0 +1,84 @@
+"""``kluis inspect``: what bytes are and what they say, whatever they are and however they arrive.
+
+Nothing is verified. Beside a file, ``FILE.runtime.json`` and ``FILE.launch.json`` are shown with it; a
+folder is one of configfs-tsm's, with ``provider``, ``outblob`` and ``auxblob``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final
+
+import typer
+
+from kluis.cli import inspect_text as text
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.errors import FormatError, UsageError
+from kluis.evidence import sniff as sniffing
+from kluis.evidence.sniff import Found
+from kluis.formats.armor import MAX_SIZE
+from kluis.formats.wrappers import tsm
+
+STDIN: Final = "-"
+_BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
+_CLOSING: Final = "\n\nnothing above is verified: kluis verify checks it"
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command()(inspect)
+
+
+def inspect(
+    file: Annotated[
+        str,
+        typer.Argument(help="A file, a folder of configfs-tsm, or - for standard input.", show_default=False),
+    ],
+    json: Json = False,
+) -> None:
+    """Print what evidence, a wrapper, a certificate, a CRL, an event log or collateral says, unverified."""
+    found = sniffing.sniff(read(file))
+    beside = _beside(Path(file)) if file != STDIN else {}
+    shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
+    render.out({"verified": False, **text.value(shown)}, "\n".join(text.lines(shown)) + _CLOSING)
+
+
+def read(file: str) -> bytes:
+    """Read a file, a folder of configfs-tsm, or standard input: at most 64 MiB.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: it is larger.
+    """
+    if file == STDIN:
+        return _bounded(sys.stdin.buffer, "standard input")
+    path = Path(file)
+    if path.is_dir():
+        provider, outblob = (_file(path / name) for name in tsm.PARTS)
+        auxblob = path / "auxblob"
+        name = provider.decode("ascii", "replace").strip()
+        return tsm.wrap(name, outblob, _file(auxblob) if auxblob.is_file() else None)
+    return _file(path)
+
+
+def _file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _bounded(file, str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _bounded(file: BinaryIO, what: str) -> bytes:
+    data = file.read(MAX_SIZE + 1)
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{what}: is more than {MAX_SIZE} bytes", code="too_large")
+    return data
+
+
+def _beside(path: Path) -> dict[str, Found]:
+    places = {name: path.with_name(f"{path.name}.{suffix}.json") for name, suffix in _BESIDE.items()}
+    return {name: sniffing.sniff(_file(place)) for name, place in places.items() if place.is_file()}

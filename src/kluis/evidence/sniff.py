@@ -1,0 +1,299 @@
+"""What is this? Any evidence, wrapper, certificate, revocation list, event log or collateral, recognised.
+
+Everything is read by the strict reader of its format, so that what is described is well formed, and
+nothing is verified: not a signature, not a date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from kluis.errors import FormatError, KluisError, UnsupportedError
+from kluis.evidence.wrappers import unwrap as wrappers
+from kluis.formats import armor, b64, cmw, jcs, jose, x509
+from kluis.formats.armor import Armor
+from kluis.formats.cca import endorsements as cca_endorsements
+from kluis.formats.cca.platform import Platform
+from kluis.formats.cca.realm import Realm
+from kluis.formats.cca.token import Token, message
+from kluis.formats.cmw import Collection
+from kluis.formats.eventlog import log as event_log
+from kluis.formats.hcl import report as hcl
+from kluis.formats.hcl import runtime as hcl_runtime
+from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.nitro.document import Document
+from kluis.formats.nvidia import report as nvidia
+from kluis.formats.nvidia.endorsements import NvidiaEndorsements
+from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.sgx import collateral as sgx_collateral
+from kluis.formats.sgx import quote as dcap
+from kluis.formats.sgx import tcb_info
+from kluis.formats.snp import endorsements as snp_endorsements
+from kluis.formats.snp import response as snp
+from kluis.formats.tpm import attest, pcrs, public, signature
+from kluis.formats.tpm.endorsements import TpmEndorsements
+from kluis.formats.wrappers import dstack, nvtrust
+from kluis.formats.x509.structure import Structure, structure_of
+
+MAX_DEPTH: Final = 4
+MAX_CERTIFICATES: Final = 8
+_JWT: Final = re.compile(rb"([A-Za-z0-9_-]{2,8192})\.([A-Za-z0-9_-]{2,262144})\.([A-Za-z0-9_-]{0,2048})")
+_PCRS: Final = re.compile(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:')
+_DCAP: Final = {version.to_bytes(2, "little") for version in dcap.VERSIONS}
+_ALGORITHM_AT: Final = slice(0x34, 0x38)
+_ECDSA_P384: Final = b"\1\0\0\0"
+_QUOTED: Final = attest.GENERATED.to_bytes(4, "big") + attest.QUOTE.to_bytes(2, "big")
+_CCA: Final = bytes.fromhex("d9018f")
+_COSE: Final = (b"\x84", b"\xd2")
+_LOG_AT: Final = 32
+_MAX_REGISTER: Final = 23
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was recognised. Nothing in it is verified.
+
+    Attributes:
+        name: what it is, for people: ``SGX quote v3``.
+        size: in bytes, without armor.
+        value: what its reader gave; bytes where nobody reads it.
+        armor: what stood around it, the outermost first.
+        within: its parts, by their labels.
+    """
+
+    name: str
+    size: int
+    value: Any
+    armor: tuple[Armor, ...] = ()
+    within: tuple[tuple[str, Found], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Jwt:
+    """A JSON web token: what an attestation service says, and no evidence.
+
+    Attributes:
+        header: its members.
+        claims: its members; None where they hold numbers that not every reader reads alike.
+    """
+
+    header: dict[str, jcs.Json]
+    claims: dict[str, jcs.Json] | None
+
+
+class _Kind(NamedTuple):
+    """How one kind is recognised, and read."""
+
+    name: str
+    matches: Callable[[bytes], bool]
+    read: Callable[[bytes], Any]
+
+
+def sniff(data: bytes) -> Found:
+    """Recognise bytes and read them, whatever armor they arrive in.
+
+    Args:
+        data: at most 64 MiB.
+
+    Raises:
+        FormatError: malformed.
+        UnsupportedError: of no kind known here (code ``bad_magic``), or of a version not handled.
+    """
+    opened = armor.open_armor(data)
+    return dataclasses.replace(_sniff(opened.data, 0), armor=opened.armor)
+
+
+def _sniff(data: bytes, depth: int) -> Found:
+    if depth > MAX_DEPTH:
+        raise FormatError(f"input: is wrapped more than {MAX_DEPTH} deep", code="too_deep")
+    unwrapped = wrappers.unwrap(data)
+    if unwrapped is not None:
+        parts = [("evidence", _part(unwrapped.inner, depth))]
+        if data[:1] in (b"0", b"-"):
+            parts.append(("certificate", _certificates(data)))
+        parts += [(b.what, _part(b.value, depth)) for b in unwrapped.bounds if b.what == wrappers.EVENT_LOG]
+        return Found(name=unwrapped.name, size=len(data), value=unwrapped, within=tuple(parts))
+    if cmw.matches(data):
+        found = Collection.parse(data)
+        within = tuple((label, _part(part.value, depth)) for label, part in found.parts.items())
+        return Found(name="CMW collection", size=len(data), value=found, within=within)
+    if data[:1] == b"-" or structure_of(data) is not None:
+        return _certificates(data)
+    for kind in (*_BINARY, *_DOCUMENTS):
+        if kind.matches(data):
+            value = kind.read(data)
+            return Found(
+                name=_name(value) or kind.name, size=len(data), value=value, within=_within(value, depth)
+            )
+    raise UnsupportedError("input: is of no kind known here", code="bad_magic")
+
+
+def _name(value: object) -> str | None:
+    """What a value calls itself, with its version; None where it has one name only."""
+    match value:
+        case dcap.Quote():
+            return value.name
+        case snp.Response():
+            return value.report.NAME
+        case _:
+            return None
+
+
+def _part(data: bytes, depth: int) -> Found:
+    """A part of something else: where it cannot be read, its bytes and why."""
+    try:
+        return _sniff(data, depth + 1)
+    except KluisError as error:
+        text = "bytes" if error.code == "bad_magic" else f"bytes that cannot be read: {error.message}"
+        return Found(name=text, size=len(data), value=data)
+
+
+def _within(value: object, depth: int) -> tuple[tuple[str, Found], ...]:
+    """Parts that a format holds in another format."""
+    match value:
+        case dcap.Quote(certification_type=dcap.PCK_CHAIN):
+            return (("certificates", _part(value.certification_data.rstrip(b"\0"), depth)),)
+        case Document():
+            chain = (
+                ("certificate", value.certificate),
+                *((f"cabundle[{i}]", c) for i, c in enumerate(value.cabundle)),
+            )
+            return tuple((label, _part(each, depth)) for label, each in chain)
+        case Token():
+            return (
+                ("realm", _token(value.realm, "CCA realm token", Realm.parse)),
+                ("platform", _token(value.platform, "CCA platform token", Platform.parse)),
+            )
+        case hcl.HclReport():
+            runtime = Found(
+                name="HCL runtime data", size=len(value.runtime), value=hcl_runtime.parse(value.runtime)
+            )
+            hardware = value.hardware if value.report_type is hcl.ReportType.SNP else b""
+            reports = (("hardware report", _part(hardware, depth)),) if hardware else ()
+            return (*reports, ("runtime data", runtime))
+        case snp.Response(table=table) if table is not None:
+            return tuple((f"certificate[{i}]", _part(blob.data, depth)) for i, blob in enumerate(table.blobs))
+        case sgx_collateral.Collateral():
+            return (
+                ("tcb_info", _found("Intel TCB info", tcb_info.parse_tcb_info, value.tcb_info)),
+                ("qe_identity", _found("Intel enclave identity", tcb_info.parse_identity, value.qe_identity)),
+                ("root_ca_crl", _part(value.root_ca_crl, depth)),
+                ("pck_crl", _part(value.pck_crl, depth)),
+            )
+        case _:
+            return ()
+
+
+def _found(name: str, read: Callable[[bytes], Any], data: bytes) -> Found:
+    return Found(name=name, size=len(data), value=read(data))
+
+
+def _token(data: bytes, name: str, read: Callable[[bytes], Any]) -> Found:
+    return Found(name=name, size=len(data), value=read(message(data, name).payload))
+
+
+def _certificates(data: bytes) -> Found:
+    if data[:1] == b"-":
+        ders = x509.split_pem(data, "certificate", MAX_CERTIFICATES)
+        found = [_found("X.509 certificate", _certificate, each) for each in ders]
+        chain = tuple((f"[{index}]", each) for index, each in enumerate(found))
+        return Found(name="certificate chain", size=len(data), value=ders, within=chain)
+    match structure_of(data):
+        case Structure.CRL:
+            return _found("X.509 CRL", lambda each: x509.parse_crl(each, "CRL"), data)
+        case Structure.PUBLIC_KEY:
+            return _found("public key", _public_key, data)
+        case _:
+            return _found("X.509 certificate", _certificate, data)
+
+
+def _certificate(data: bytes) -> x509.Certificate:
+    return x509.parse(data, "certificate")
+
+
+def _public_key(data: bytes) -> x509.PublicKey:
+    text = b64.encode(data).encode()
+    return x509.parse_public_key(
+        b"-----BEGIN PUBLIC KEY-----\n" + text + b"\n-----END PUBLIC KEY-----\n", "public key"
+    )
+
+
+def _jwt(data: bytes) -> Jwt:
+    header, claims, _ = (b64.decode_url(part.decode(), "JWT") for part in data.split(b"."))
+    read = jcs.loads(header, "JWT header", max_depth=8)
+    try:
+        said = jcs.loads(claims, "JWT claims")
+    except FormatError:
+        said = None
+    if not isinstance(read, dict):
+        raise FormatError("JWT header: want an object", code="bad_type")
+    return Jwt(read, said if isinstance(said, dict) else None)
+
+
+def _signed_document(member: str, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    return lambda data: read(sgx_collateral.split_signed(data, member)[0])
+
+
+def _members(*names: str) -> Callable[[bytes], bool]:
+    """Whether JSON has an object's members of these names near its beginning."""
+    marks = [f'"{name}"'.encode() for name in names]
+    return lambda data: data[:1] == b"{" and all(mark in data for mark in marks)
+
+
+def _is_log(data: bytes) -> bool:
+    """Whether bytes begin as an event log: with its own name, or with an event of a register."""
+    if data[_LOG_AT : _LOG_AT + 13] == event_log.SPEC_ID[:13]:
+        return True
+    size = int.from_bytes(data[28:32], "little")
+    register, kind = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
+    return 32 + size <= len(data) and register <= _MAX_REGISTER and (kind <= 0x12 or kind >> 8 == 0x800000)
+
+
+def _is_snp(data: bytes) -> bool:
+    """Whether bytes begin as a report whose signature is by ECDSA P-384, or as a response around one."""
+    return snp.matches(data) and (data[:4] == bytes(4) or data[_ALGORITHM_AT] == _ECDSA_P384)
+
+
+def _is_quote(data: bytes) -> bool:
+    """Whether bytes begin with a version of quotes, and any kind of key."""
+    return data[:2] in _DCAP and data[2:4] != b"\0\0"
+
+
+_BINARY: Final = (
+    _Kind(nvidia.WHAT, nvidia.matches, nvidia.Report.parse),
+    _Kind("HCL report", hcl.matches, hcl.parse),
+    _Kind("TPM quote", lambda data: data[:6] == _QUOTED, attest.parse),
+    _Kind("SEV-SNP report", _is_snp, snp.parse),
+    _Kind("DCAP quote", _is_quote, dcap.parse),
+    _Kind("CCA token", lambda data: data[:3] == _CCA, Token.parse),
+    _Kind("AWS Nitro document", lambda data: data[:1] in _COSE, Document.parse),
+    _Kind("TPM public area", lambda data: data[:2] in (b"\0\1", b"\0\x23"), public.parse),
+    _Kind("TPM signature", lambda data: data[:2] in (b"\0\x14", b"\0\x16", b"\0\x18"), signature.parse),
+    _Kind("event log", _is_log, event_log.parse),
+)
+_DOCUMENTS: Final = (
+    _Kind("JSON web token", lambda data: _JWT.fullmatch(data) is not None, _jwt),
+    _Kind("dstack event log", dstack.matches_log, dstack.parse_log),
+    _Kind("NVIDIA SDK evidence", nvtrust.matches, nvtrust.parse),
+    _Kind("Intel collateral", _members("tcb_info", "qe_identity"), sgx_collateral.Collateral.from_json),
+    _Kind("Intel TCB info", _members("tcbInfo"), _signed_document("tcbInfo", tcb_info.parse_tcb_info)),
+    _Kind(
+        "Intel enclave identity",
+        _members("enclaveIdentity"),
+        _signed_document("enclaveIdentity", tcb_info.parse_identity),
+    ),
+    _Kind("Kluis runtime data", _members("purpose", "image_id", "payload"), RuntimeData.parse),
+    _Kind("Kluis launch configuration", _members("heap_bytes", "grants"), LaunchConfiguration.parse),
+    _Kind("HCL runtime data", _members("keys", "vm-configuration"), hcl_runtime.parse),
+    _Kind("JSON web key", _members("kty", "crv"), lambda data: jose.parse_jwk(data, "JSON web key")),
+    _Kind("NVIDIA endorsements", _members("ocsp"), NvidiaEndorsements.from_json),
+    _Kind("CCA endorsements", _members("cpak"), cca_endorsements.Endorsements.from_json),
+    _Kind("SNP endorsements", _members("vek"), snp_endorsements.Endorsements.from_json),
+    _Kind("TPM endorsements", _members("certificate", "chain"), TpmEndorsements.from_json),
+    _Kind(
+        "PCR values", lambda data: re.match(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:', data) is not None, pcrs.parse
+    ),
+)

@@ -1,0 +1,249 @@
+"""``kluis inspect``: anything, however it arrives, and nothing of it verified."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import sys
+import textwrap
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.cli import inspect as inspecting
+from kluis.cli import inspect_text as text
+from kluis.cli.main import run
+from kluis.errors import KluisError
+from kluis.evidence.sniff import Found, sniff
+from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.wrappers import oe
+from tests.evidence.forge import IMAGE, NONCE
+from tests.evidence.test_sniff import GOOD, GPU, ROLES, SGX, VECTORS
+from tests.formats.snp import samples
+
+
+class Said(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Kluis = Callable[..., Said]
+
+
+@pytest.fixture
+def kluis(capsys: pytest.CaptureFixture[str]) -> Kluis:
+    """Run ``kluis inspect``."""
+
+    def said(*argv: object) -> Said:
+        code = run(["inspect", *(str(each) for each in argv)])
+        return Said(code, *capsys.readouterr())
+
+    return said
+
+
+@pytest.fixture
+def quote(tmp_path: Path) -> Path:
+    """A quote, and what stands beside it."""
+    (tmp_path / "quote.bin").write_bytes(SGX.quote())
+    (tmp_path / "quote.bin.runtime.json").write_bytes(SGX.runtime)
+    (tmp_path / "quote.bin.launch.json").write_bytes(SGX.launch)
+    return tmp_path / "quote.bin"
+
+
+def test_quote(kluis: Kluis, quote: Path) -> None:
+    """A quote's fields, what stands beside it, that it says so of itself, and that nothing is verified."""
+    said = kluis(quote)
+    assert said.code == 0
+    assert f"mrenclave            {IMAGE.hex()[:59]}\n" in said.out
+    assert "flags                INIT, MODE64, KSS\n" in said.out
+    assert "runtime_data:\n  kind           Kluis runtime data\n" in said.out
+    assert f"  nonce          {NONCE.hex()}\n" in said.out
+    assert "launch:\n  kind        Kluis launch configuration\n" in said.out
+    assert "note                 says of itself that no hardware made it\n" in said.out
+    assert said.out.endswith("\n\nnothing above is verified: kluis verify checks it\n")
+
+
+def test_json(kluis: Kluis, quote: Path) -> None:
+    """JSON says that nothing is verified, and has every field and part."""
+    value = json.loads(kluis(quote, "--json").out)
+    assert (value["verified"], value["kind"], value["size"]) == (False, "SGX quote v3", len(SGX.quote()))
+    assert (value["fields"]["product_id"], value["fields"]["debug"]) == (7, False)
+    assert value["within"]["runtime_data"]["fields"]["image_id"] == IMAGE.hex()
+    assert value["within"]["launch"]["fields"]["threads"] == 8
+    assert value["within"]["certificates"]["within"]["[0]"]["fields"]["ca"] is False
+
+
+@pytest.mark.parametrize(
+    ("arrives", "armor"),
+    [
+        (lambda data: data, []),
+        (lambda data: data.hex().encode() + b"\n", ["hex"]),
+        (base64.b64encode, ["base64"]),
+        (base64.encodebytes, ["base64"]),
+        (lambda data: base64.urlsafe_b64encode(data).rstrip(b"="), ["base64url"]),
+        (lambda data: json.dumps(base64.b64encode(data).decode()).encode(), ["JSON text", "base64"]),
+    ],
+)
+def test_standard_input(
+    kluis: Kluis, monkeypatch: pytest.MonkeyPatch, arrives: Callable[[bytes], bytes], armor: list[str]
+) -> None:
+    """Bytes come in a pipe, too, and in any armor."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(arrives(GPU.report()))))
+    value = json.loads(kluis("-", "--json").out)
+    assert (value["kind"], value["armor"]) == ("NVIDIA report", armor)
+    assert value["fields"]["driver_version"] == "590.12"
+    assert value["fields"]["measurements"]["block2"] == "01" * 48
+
+
+def test_armor_is_told(kluis: Kluis, tmp_path: Path) -> None:
+    """A person is told what the bytes arrived as."""
+    (tmp_path / "report.hex").write_text(GPU.report().hex())
+    lines = kluis(tmp_path / "report.hex").out.splitlines()
+    assert lines[2].split() == ["arrived", "as", "hex"]
+
+
+def test_configfs_tsm(kluis: Kluis, tmp_path: Path) -> None:
+    """A folder of configfs-tsm is one report."""
+    (tmp_path / "provider").write_text("sev_guest\n")
+    (tmp_path / "outblob").write_bytes(samples.make(3).encode())
+    value = json.loads(kluis(tmp_path, "--json").out)
+    assert value["kind"] == "configfs-tsm report"
+    assert value["within"]["evidence"]["kind"] == "SNP report v3"
+    (tmp_path / "auxblob").write_bytes(b"")
+    assert kluis(tmp_path).code == 0
+    (tmp_path / "provider").unlink()
+    assert kluis(tmp_path).code == 2
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_kind(name: str) -> None:
+    """Every kind is shown to people in 80 columns, and to machines as JSON."""
+    found = sniff(GOOD[name])
+    lines = list(text.lines(found))
+    assert max(map(len, lines)) <= text.WIDTH
+    assert lines[0].split(None, 1) == ["kind", found.name]
+    assert json.loads(json.dumps(text.value(found)))["kind"] == found.name
+
+
+@pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
+@pytest.mark.parametrize("role", [*ROLES, "ak_pub", "quote_sig", "original", "runtime_data"])
+def test_recorded(role: str) -> None:
+    """Recorded evidence of every role is shown in 80 columns, and as JSON."""
+    paths = (
+        path.parent / meta["files"][role]["file"]
+        for path in sorted(VECTORS.glob("*/*/meta.json"))
+        if role in (meta := json.loads(path.read_text(encoding="utf-8")))["files"]
+        and not meta["expected"]["outcome"].startswith("invalid")
+    )
+    for path in itertools.islice(paths, 3):
+        try:
+            found = sniff(path.read_bytes())
+        except KluisError:
+            assert role == "original"
+            continue
+        assert max(map(len, text.lines(found))) <= text.WIDTH
+        assert json.loads(json.dumps(text.value(found)))["size"] == found.size
+
+
+def test_noise(kluis: Kluis, tmp_path: Path) -> None:
+    """Noise is a format error, exit 3, and so is a quote that is cut short."""
+    (tmp_path / "noise").write_bytes(b"\xfe\xff noise")
+    said = kluis(tmp_path / "noise")
+    assert (said.code, said.out) == (3, "")
+    assert said.err.startswith("kluis: error: input: is of no kind known here\n")
+    (tmp_path / "cut").write_bytes(SGX.quote()[:40])
+    assert "DCAP quote v3.header at 0x0: needs 48 bytes, 40 left\n" in kluis(tmp_path / "cut").err
+
+
+def test_missing(kluis: Kluis, tmp_path: Path) -> None:
+    """A file that is not there is a usage error that names it."""
+    said = kluis(tmp_path / "gone")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(
+        f"kluis: error: {tmp_path / 'gone'}: cannot be read: No such file or directory\n"
+    )
+
+
+def test_bound(kluis: Kluis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without end is not read without end."""
+    monkeypatch.setattr(inspecting, "MAX_SIZE", 100)
+    (tmp_path / "large").write_bytes(bytes(101))
+    said = kluis(tmp_path / "large")
+    assert said.code == 3
+    assert said.err.startswith(f"kluis: error: {tmp_path / 'large'}: is more than 100 bytes\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "unit", [b"\0", b"a", b"{", b'{"a":', b"0\x84\xff", b"-----BEGIN CERTIFICATE-----\n", b'["']
+)
+def test_64_mebibytes_of_anything(unit: bytes) -> None:
+    """64 MiB of anything are refused in a second or two, in bounded memory."""
+    data = (unit * ((64 << 20) // len(unit)))[: 64 << 20]
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.raises(KluisError):
+        sniff(data)
+    spent, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spent < 6
+    assert peak < 400 << 20
+
+
+def test_control_letters_are_not_printed() -> None:
+    """What evidence says of itself cannot steer the terminal: control letters are not printed."""
+    data = Collection({"a": Part(OCTETS, b"x")}).encode()
+    found = Found(name="a\x1b[31m", size=1, value=Collection.parse(data))
+    assert "\x1b" not in "\n".join(text.lines(found))
+
+
+def test_long_names_and_values() -> None:
+    """A name that is too long stands on a line of its own; long values go on below."""
+    shown = list(text._row("n" * 30, "v" * 100, "", 24))
+    assert shown[0] == "n" * 30
+    assert shown[1:] == [" " * 26 + line for line in textwrap.wrap("v" * 100, 54)]
+    assert list(text._row("n", "", "", 4)) == ["n"]
+
+
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        (True, "yes"),
+        (None, "none"),
+        ("", "none"),
+        ([], "none"),
+        ([1, "a"], "1, a"),
+        ("00" * 48, "zeros (48 bytes)"),
+        (3, "3"),
+    ],
+)
+def test_shown(item: Any, shown: str) -> None:
+    """How a field is put in words."""
+    assert text._shown(item) == shown
+
+
+def test_json_of_anything() -> None:
+    """What no case names is written as text."""
+    assert text.json(1.5) == "1.5"
+
+
+def test_key_text_of_open_enclave() -> None:
+    """A wrapped quote shows its wrapper, and the quote within."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    assert oe.pem_of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    found = sniff(oe.encode_report(SGX.quote()))
+    assert [label for label, _ in found.within] == ["evidence"]
+    assert "evidence:" in list(text.lines(found))
