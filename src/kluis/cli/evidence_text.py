@@ -14,49 +14,7 @@ from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
-from kluis.formats.sgx.quote import Quote
-from kluis.formats.sgx.report import Flag, ReportBody
 from kluis.hashes import Digest
-
-
-def quote(
-    parsed: Quote, runtime: RuntimeData | None, launch: LaunchConfiguration | None
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """A quote's fields, unverified: for JSON, and as rows."""
-    body = parsed.body
-    value: dict[str, Any] = {
-        "verified": False,
-        "kind": parsed.name,
-        "user_data": parsed.header.user_data.hex(),
-        **(_enclave(body) if isinstance(body, ReportBody) else {**plain(body), "debug": body.debug}),
-        "certification_type": parsed.certification_type,
-    }
-    if runtime is not None:
-        value["runtime_data"] = _runtime(runtime)
-    if launch is not None:
-        value["launch"] = _launch(launch)
-    rows = [(name, _shown(item)) for name, item in value.items() if name not in ("runtime_data", "launch")]
-    for name in ("runtime_data", "launch"):
-        rows += [(f"{name}.{key}", _shown(item)) for key, item in value.get(name, {}).items()]
-    ascii_marks = [parsed.header.user_data, body.isvfamilyid if isinstance(body, ReportBody) else b""]
-    if any(mark.startswith(b"KLUIS-NO-HARDWAR") for mark in ascii_marks):
-        rows.append(("note", "says of itself that no hardware made it"))
-    return value, rows
-
-
-def _enclave(body: ReportBody) -> dict[str, Any]:
-    return {
-        "mrenclave": body.mrenclave.hex(),
-        "mrsigner": body.mrsigner.hex(),
-        "product_id": body.isvprodid,
-        "svn": body.isvsvn,
-        "debug": body.debug,
-        "flags": [flag.name for flag in Flag if flag & body.flags],
-        "cpusvn": body.cpusvn.hex(),
-        "config_id": body.configid.hex(),
-        "family_id": body.isvfamilyid.hex(),
-        "report_data": body.report_data.hex(),
-    }
 
 
 def claims(value: Claims) -> dict[str, Any]:

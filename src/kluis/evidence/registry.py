@@ -134,22 +134,16 @@ def kinds() -> Iterator[Kind]:
 
 
 def kind_of(data: bytes) -> Kind:
-    """Recognise evidence by its first bytes, as it is or in a wrapper.
+    """Recognise evidence by its first bytes.
 
     Raises:
         UnsupportedError: it is of no kind we verify.
-        FormatError: the wrapper is malformed.
     """
-    unwrapped = unwrap(data)
-    return _bare_kind(data if unwrapped is None else unwrapped.inner)
-
-
-def _bare_kind(data: bytes) -> Kind:
-    for kind in KINDS:
+    for kind in kinds():
         if kind.matches(data):
             return kind
     raise UnsupportedError(
-        f"evidence: is of no known kind; supported: {[kind.name for kind in KINDS]}", code="bad_magic"
+        f"evidence: is of no known kind; supported: {[kind.name for kind in kinds()]}", code="bad_magic"
     )
 
 
@@ -177,7 +171,7 @@ class Verifier:
         unwrapped = unwrap(data)
         if unwrapped is not None:
             data = unwrapped.inner
-        kind = _bare_kind(data)
+        kind = kind_of(data)
         if collateral is not None and not isinstance(collateral, kind.endorsements):
             raise UsageError(
                 f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "
