@@ -176,15 +176,3 @@ def _launch(value: LaunchConfiguration) -> dict[str, Any]:
 
 def _zulu(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _shown(value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(map(str, value)) or "none"
-        case "":
-            return "none"
-        case _:
-            return str(value)
