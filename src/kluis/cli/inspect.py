@@ -39,7 +39,10 @@ def inspect(
     ],
     json: Json = False,
 ) -> None:
-    """Print what evidence, a wrapper, a certificate, a CRL, an event log or collateral says, unverified."""
+    """Print what evidence, or anything around it, says, unverified.
+
+    A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral.
+    """
     found = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}
     shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
