@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
-from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, verify
+from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verifier, verify
 from kluis.evidence.model import TcbStatus, Tee
 from kluis.evidence.tpm import tpm as room
 from kluis.evidence.tpm.claims import TpmClaims
@@ -335,8 +336,19 @@ def test_changed_endorsements(data: bytes) -> None:
 
 
 def test_time_is_judged_anew(maker: Maker, tpm: Tpm) -> None:
-    """Certificates have their time, whatever was proven of them before."""
+    """Certificates have their time, and revocations count, whatever was proven of them before."""
     endorsed = maker.endorse(maker.ak(tpm.key))
+    verifier = Verifier(maker.anchors)
+    data = tpm.evidence()
+    for _ in range(2):
+        assert verifier.verify(data, collateral=endorsed, now=NOW).value.level is ProtectionLevel.VTPM
+    with pytest.raises(FreshnessError) as late:
+        verifier.verify(data, collateral=endorsed, now=NOW + timedelta(days=31))
+    assert late.value.code == "cert_expired"
+    revoked = dataclasses.replace(endorsed, crls=(maker.crl(9),))
+    with pytest.raises(AuthenticityError) as gone:
+        verifier.verify(data, collateral=revoked, now=NOW)
+    assert gone.value.code == "cert_revoked"
     for days, code in ((-31, "cert_not_yet_valid"), (31, "cert_expired")):
         with pytest.raises(FreshnessError) as caught:
             _verify(tpm.evidence(), maker.anchors, endorsed, days)

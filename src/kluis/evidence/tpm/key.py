@@ -93,24 +93,11 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
         FreshnessError: a certificate or CRL is out of its time.
         UnavailableError: an issuer is missing.
     """
-    leaf = _certificate(endorsements.certificate or b"")
-    pool = list(x509.parse_pem(endorsements.chain, "AK chain")) if endorsements.chain else []
-    chain = _ordered(leaf, pool, context)  # 1
-    anchor = links.match_root(chain[-1], context, "AK chain")  # 2
-    if anchor.level.hardware:
-        raise AuthenticityError(
-            f"AK chain: want a root for TPMs, got {anchor.name}, which is for {anchor.level}",
-            code="root_untrusted",
-        )
-    _check_profiles(chain)  # 3
-    for certificate, issuer in itertools.pairwise(chain):  # 4
-        links.issued(
-            certificate, issuer, _name(certificate), schemes=_SCHEMES, context=context, code="cert_chain"
-        )
+    chain, anchor = _linked(endorsements.certificate or b"", endorsements.chain, context)  # 1 to 4
     for certificate in chain:  # 5
         links.valid(certificate, _name(certificate), now)
     crls = tuple(_crl(der, chain, context, now) for der in endorsements.crls)  # 6
-    return TrustedKey(spki=leaf.spki, anchor=anchor, chain=chain, crls=crls)
+    return TrustedKey(spki=chain[0].spki, anchor=anchor, chain=chain, crls=crls)
 
 
 def named(spki: bytes, context: Context) -> TrustedKey:
@@ -154,6 +141,31 @@ def area_of(data: bytes) -> Public:
     """
     sized = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
     return public_area.parse_sized(data) if sized else public_area.parse(data)
+
+
+def _linked(certificate: bytes, others: bytes, context: Context) -> tuple[tuple[Certificate, ...], Anchor]:
+    """The chain in order, and its anchor; held by its exact bytes, for nothing here depends on time."""
+    key = len(certificate).to_bytes(4, "big") + certificate + others
+    held: tuple[tuple[Certificate, ...], Anchor] | None = context.memory.get(WHAT, key)
+    if held is None:
+        held = _link(certificate, others, context)
+        context.memory.put(WHAT, key, held)
+    return held
+
+
+def _link(certificate: bytes, others: bytes, context: Context) -> tuple[tuple[Certificate, ...], Anchor]:
+    pool = list(x509.parse_pem(others, "AK chain")) if others else []
+    chain = _ordered(_certificate(certificate), pool, context)  # 1
+    anchor = links.match_root(chain[-1], context, "AK chain")  # 2
+    if anchor.level.hardware:
+        raise AuthenticityError(
+            f"AK chain: want a root for TPMs, got {anchor.name}, which is for {anchor.level}",
+            code="root_untrusted",
+        )
+    _check_profiles(chain)  # 3
+    for child, issuer in itertools.pairwise(chain):  # 4
+        links.issued(child, issuer, _name(child), schemes=_SCHEMES, context=context, code="cert_chain")
+    return chain, anchor
 
 
 def _certificate(data: bytes) -> Certificate:

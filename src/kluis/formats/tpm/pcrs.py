@@ -22,6 +22,7 @@ WHAT: Final = "PCR values"
 PCR_COUNT: Final = 24
 MAX_SIZE: Final = 64 * 1024
 _INDICES: Final = {str(index): index for index in range(PCR_COUNT)}
+_BANKS: Final = {name: bank for bank in HashId for name in (bank.label, f"{bank:#x}")}
 _BY_SIZE: Final = {20: HashId.SHA1, 32: HashId.SHA256, 48: HashId.SHA384, 64: HashId.SHA512}
 _LIST: Final = 8
 _SLOT: Final = 64
@@ -48,19 +49,21 @@ def parse_json(data: bytes) -> Values:
     Raises:
         FormatError: as ``parse``.
     """
-    members = Members(jcs.loads(data, WHAT, max_size=MAX_SIZE, max_depth=3), WHAT)
-    entries = members.entries(most=PCR_COUNT)
-    if entries and all(isinstance(item, str) for item in entries.values()):
-        size = len(members.hex(next(iter(entries))))
-        if size not in _BY_SIZE:
-            raise FormatError(f"{WHAT}: {size} bytes are no bank's", code="bad_length")
-        return {_BY_SIZE[size]: _bank_of(members, _BY_SIZE[size])}
+    entries = Members(jcs.loads(data, WHAT, max_size=MAX_SIZE, max_depth=3), WHAT).entries(most=PCR_COUNT)
+    first = next(iter(entries.values()), None)
+    if isinstance(first, str):
+        bank = _BY_SIZE.get(len(first) // 2)
+        if bank is None:
+            raise FormatError(f"{WHAT}: {len(first) // 2} bytes are no bank's", code="bad_length")
+        return {bank: _bank_of(entries, bank)}
     found: dict[HashId, dict[int, bytes]] = {}
-    for name in entries:
-        bank = _bank(name)
+    for name, entry in entries.items():
+        bank = _BANKS.get(name)
+        if bank is None:
+            raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
         if bank in found:
             raise FormatError(f"{WHAT}: bank {bank.label} stands twice", code="duplicate_key")
-        found[bank] = _bank_of(members.object(name), bank)
+        found[bank] = _bank_of(Members(entry, f"{WHAT}.{name}").entries(most=PCR_COUNT), bank)
     return found
 
 
@@ -127,21 +130,24 @@ def _list(r: Reader) -> list[bytes]:
     return found
 
 
-def _bank(name: str) -> HashId:
-    for bank in HashId:
-        if name in (bank.label, f"{bank:#x}"):
-            return bank
-    raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
-
-
-def _bank_of(members: Members, bank: HashId) -> dict[int, bytes]:
+def _bank_of(entries: dict[str, jcs.Json], bank: HashId) -> dict[int, bytes]:
     found = {}
-    for name in members.entries(most=PCR_COUNT):
-        if name not in _INDICES:
+    size = SIZES[bank]
+    for name, text in entries.items():
+        index = _INDICES.get(name)
+        if index is None:
             raise FormatError(
-                f"{members.what}: want indices 0..{PCR_COUNT - 1}, got {name[:32]!a}", code="bad_encoding"
+                f"{WHAT}.{bank.label}: want indices 0..{PCR_COUNT - 1}, got {name[:32]!a}",
+                code="bad_encoding",
             )
-        found[_INDICES[name]] = _value(members.hex(name), bank, _INDICES[name])
+        try:
+            value = bytes.fromhex(text) if isinstance(text, str) else b""
+        except ValueError:
+            value = b""
+        # A hexadecimal reader skips spaces: then the text is longer than twice its bytes.
+        if len(value) != size or not isinstance(text, str) or len(text) != 2 * size:
+            raise FormatError(f"{WHAT}.{bank.label}.{index}: want {size} bytes of hex", code="bad_length")
+        found[index] = value
     return found
 
 
