@@ -39,6 +39,7 @@ GROUPS = (
     "reports",
     "documents",
     "imports",
+    "tpm",
 )
 RESULTS = HERE / "results" / "rows.json"
 

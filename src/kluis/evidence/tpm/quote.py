@@ -37,6 +37,12 @@ _EC: Final = {
     HashId.SHA512: (Scheme.ES512, 66),
 }
 
+_HASHED: Final = {
+    HashId.SHA256: hashlib.sha256,
+    HashId.SHA384: hashlib.sha384,
+    HashId.SHA512: hashlib.sha512,
+}
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
@@ -139,11 +145,11 @@ def _weak(hashed: HashId) -> AuthenticityError:
 
 
 def _check_selection(quote: Quote, wanted: tuple[Selection, ...] | None) -> None:
-    got = {selection.bank.label: selection.indices for selection in quote.selections}
-    if not any(got.values()):
+    if not any(any(selection.bitmap) for selection in quote.selections):
         raise AuthenticityError(f"{WHAT}: selects no PCR, so it says nothing", code="pcr_selection")
     if wanted is None:
         return
+    got = {selection.bank.label: selection.indices for selection in quote.selections}
     want = {selection.bank.label: selection.indices for selection in wanted}
     if got != want:
         raise AuthenticityError(f"{WHAT}: PCRs: want {want}, got {got}", code="pcr_selection")
@@ -166,7 +172,7 @@ def _selected(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, byte
 def _check_digest(quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]) -> None:
     # The hash is the signature's, and not the bank's: a bank of SHA-1 is quoted by a digest of SHA-256.
     joined = b"".join(value for held in selected.values() for value in held.values())
-    digest = hashlib.new(hashed.label, joined).digest()
+    digest = _HASHED[hashed](joined).digest()
     if not hmac.compare_digest(digest, quote.pcr_digest):
         raise AuthenticityError(
             f"{WHAT}: PCR values: want those of {hashed.label}:{quote.pcr_digest.hex()}, got {digest.hex()}",

@@ -30,12 +30,13 @@ class HashId(enum.IntEnum):
     @property
     def label(self) -> str:
         """How ``hashlib`` and people call it: ``sha256``."""
-        return self.name.lower()
+        return _LABEL_OF[self]
 
 
 SIZES: Final[Mapping[int, int]] = MappingProxyType(
     {HashId.SHA1: 20, HashId.SHA256: 32, HashId.SHA384: 48, HashId.SHA512: 64, HashId.SM3: 32}
 )
+_LABEL_OF: Final = {hash_id: hash_id.name.lower() for hash_id in HashId}
 LABELS: Final[Mapping[str, HashId]] = MappingProxyType({hash_id.label: hash_id for hash_id in HashId})
 
 RSA: Final = 0x0001
