@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -12,14 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kluis.appraisal import ear_claims
 from kluis.errors import KluisError
-from kluis.formats import x509
+from kluis.formats import cbor, cmw, jcs, x509
 from kluis.formats.sgx.collateral import split_signed
 from kluis.testing.vectors.case import MAPPINGS, case_of
 from kluis.testing.vectors.record import Record, find, read
 
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors"))
+# Where fixed structures lie in those that hold them: quotes, HCL reports, SNP responses.
+_PLACES = ((0, 48), (48, 432), (48, 632), (54, 702), (32, 1216), (32, 1056), (0, 1184), (1184, 4096))
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?")
 MOST_BYTES = 64 << 10
 MOST_SEEDS = 200
 
@@ -93,7 +99,55 @@ def _forged() -> Iterator[bytes]:
         ("enclaveIdentity", good.qe_identity, good.qe_identity_signature),
     ):
         yield b'{"%s":%s,"signature":"%s"}' % (member.encode(), document, signature.hex().encode())
+    made = tokens()
+    yield from (made.JWT.encode(), made.CWT)
+    for write, numbers in ((jcs.dumps, False), (cbor.dumps, True)):
+        yield write(ear_claims.write(made.EAR, numbers=numbers))
+    yield from _evidence()
+    yield from _constants()
     yield json.dumps({"keys": [1, "a", None, True, {"b": []}]}, separators=(",", ":")).encode()
+
+
+def _evidence() -> Iterator[bytes]:
+    """One good piece of each kind."""
+    from tests.evidence import samples
+
+    for kind in samples.MAKERS:
+        one = samples.sample(kind)
+        yield one.data
+        writer = getattr(one.collateral, "to_json", None)
+        if writer is not None:
+            yield writer()
+
+
+def _constants() -> Iterator[bytes]:
+    """The good inputs that the tests of formats begin from: bytes, and what writes itself as bytes."""
+    for path in sorted((ROOT / "tests" / "formats").rglob("test_*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        with suppress(ImportError):
+            for value in vars(importlib.import_module(name)).values():
+                yield from _bytes_of(value)
+
+
+def _bytes_of(value: Any) -> Iterator[bytes]:
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, bytes):
+                yield item
+    elif not isinstance(value, type | str) and callable(getattr(value, "encode", None)):
+        with suppress(KluisError, TypeError):
+            if isinstance(written := value.encode(), bytes):
+                yield written
+
+
+def tokens() -> Any:
+    """The tests' attestation results, and the keys that signed them."""
+    _our_tests()
+    from tests.appraisal import test_token
+
+    return test_token
 
 
 def _our_tests() -> None:
@@ -108,9 +162,15 @@ def _parts(data: bytes) -> Iterator[bytes]:
     if not data:
         return
     yield data
+    yield from (piece for start, end in _PLACES if len(piece := data[start:end]) == end - start)
+    with suppress(KluisError):
+        yield from (part.value for part in cmw.Collection.parse(data).parts.values())
+    chains = _PEM.findall(data)
+    if chains and chains[0] != data:
+        yield b"".join(chains)
     ders: list[bytes] = []
     with suppress(KluisError):
-        ders = list(x509.split_pem(data, "seed", most=16))
+        ders = list(x509.split_pem(b"".join(chains) or data, "seed", most=16))
         yield from ders
     if data[:1] == b"\x30":
         ders.append(data)

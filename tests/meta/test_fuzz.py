@@ -33,7 +33,7 @@ def test_every_target_has_good_inputs_or_says_none() -> None:
     for name in (
         "formats.sgx.quote.parse",
         "formats.sgx.collateral.Collateral.from_json",
-        "verify.sgx_quote_v3",
+        "verify.sgx_quote",
     ):
         target = found.get(name)
         if target is not None:
