@@ -15,7 +15,7 @@ from kluis.errors import PolicyError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.verified import Verified, mint
 from tests.appraisal.samples import NOW, SAMPLES, SGX
-from tests.appraisal.test_rules import DEBUG, POLICY, _evidence, _judge
+from tests.appraisal.test_rules import DEBUG, FORGE, POLICY, _evidence, _judge
 
 
 def _proven(claims: Claims) -> Verified[Claims]:
@@ -46,8 +46,9 @@ def test_what_the_relying_party_gives() -> None:
 def test_with_real_evidence() -> None:
     """A draft from evidence of an enclave, with its documents, affirms that evidence and no other."""
     evidence = _evidence()
-    assert not isinstance(POLICY.binding, ReportDataBinding)
-    policy = draft(evidence, runtime=POLICY.binding)
+    documents = {"runtime_data": FORGE.runtime, "launch_configuration": FORGE.launch}
+    policy = draft(evidence, **documents)
+    assert policy.binding == POLICY.binding
     assert _judge(evidence, policy).verdict is Verdict.AFFIRMING
     other = _judge(_evidence(mrenclave=bytes(32)), policy)
     assert "measurement" in {rule.name for rule in other.failed}
@@ -55,6 +56,15 @@ def test_with_real_evidence() -> None:
     given = {"nonce": None, "runtime_data": None, "launch_configuration": None}
     result = appraise(evidence, foreign, **given, report_data=evidence.value.report_data, now=NOW)
     assert result.failed == ()
+
+
+@pytest.mark.parametrize("name", ["runtime_data", "launch_configuration"])
+def test_documents_that_the_evidence_does_not_prove(name: str) -> None:
+    """A document beside the evidence that it does not prove is not drafted from."""
+    documents = {"runtime_data": FORGE.runtime, "launch_configuration": FORGE.launch, name: b"{}"}
+    with pytest.raises(PolicyError) as caught:
+        draft(_evidence(), **documents)
+    assert caught.value.code == name
 
 
 def test_a_composite_has_the_table_of_its_hardware() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from kluis.appraisal.binding_rules import launched, runtime
 from kluis.appraisal.identity_rules import within
 from kluis.appraisal.policy import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
 from kluis.appraisal.tees import TABLES
@@ -22,7 +23,8 @@ def draft(
     *,
     this_machine: bool = False,
     emulated_roots: tuple[str, ...] = (),
-    runtime: RuntimeBinding | None = None,
+    runtime_data: bytes | None = None,
+    launch_configuration: bytes | None = None,
 ) -> Policy:
     """The strictest policy that this evidence meets, but for what changes with each piece of evidence.
 
@@ -34,11 +36,13 @@ def draft(
         evidence: verified; someone must have looked at it, for a draft believes it.
         this_machine: whether to name the single machine, too.
         emulated_roots: files of roots that the policy trusts beside the makers'.
-        runtime: for evidence of a Kluis enclave, what its documents must say.
+        runtime_data: the document beside a Kluis enclave's evidence; with it, the draft wants its purpose
+            and a nonce.
+        launch_configuration: likewise; the draft accepts the lacks and insecure grants that it names.
 
     Raises:
-        PolicyError: the evidence is of a debug TEE, or its maker has revoked the platform: no policy
-            should be drafted from that.
+        PolicyError: the evidence is of a debug TEE, or its maker has revoked the platform, or does not
+            prove a document beside it: no policy should be drafted from that.
     """
     claims = evidence.value
     if claims.debug or claims.level is ProtectionLevel.NONE:
@@ -69,7 +73,7 @@ def draft(
         min_tcb_date=ANY if tcb.date is None else tcb.date.date(),
         max_collateral_age=ANY if claims.collateral_issued is None else timedelta(days=_days(claims)),
         max_evidence_age=timedelta(minutes=5),
-        binding=runtime or _binding(claims),
+        binding=_binding(claims, runtime_data, launch_configuration),
         emulated_roots=emulated_roots,
     )
 
@@ -79,8 +83,31 @@ def _days(claims: Claims) -> int:
     return 30 if claims.tee in (Tee.SGX, Tee.TDX) else 366
 
 
-def _binding(claims: Claims) -> Binding:
+def _binding(claims: Claims, runtime_data: bytes | None, launch_configuration: bytes | None) -> Binding:
     """A nonce where the evidence has a place for one; else report data that the relying party gives."""
+    if runtime_data is not None:
+        return _of_enclave(claims, runtime_data, launch_configuration)
     if claims.nonce is not None:
         return ReportDataBinding(report_data=ANY, nonce=True)
     return ReportDataBinding(report_data=Session.GIVEN if claims.report_data else ANY)
+
+
+def _of_enclave(claims: Claims, runtime_data: bytes, launch_configuration: bytes | None) -> RuntimeBinding:
+    proven, why = runtime(claims, runtime_data)
+    if proven is None:
+        raise PolicyError(
+            f"draft: runtime data: want what the evidence binds, got {why}", code="runtime_data"
+        )
+    started, why = launched(claims, launch_configuration)
+    if started is None:
+        raise PolicyError(
+            f"draft: launch configuration: want what the evidence binds, got {why}",
+            code="launch_configuration",
+        )
+    return RuntimeBinding(
+        purpose=proven.purpose,
+        nonce=True,
+        missing=frozenset(started.missing),
+        counters=frozenset({started.counter}),
+        insecure=frozenset(grant for grant in started.grants if grant.startswith("insecure_")),
+    )

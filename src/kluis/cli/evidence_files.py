@@ -69,7 +69,10 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
         name, equals, file = part.partition("=")
         if not equals or name in held:
             raise UsageError(f"--part: want NAME=FILE, each name once, got {part[:64]!a}")
-        held[name] = cmw.Part(cmw.OCTETS, opened(read(Path(file)), file))
+        data = read(Path(file))
+        # A chain of certificates is a part as it stands.
+        part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
+        held[name] = cmw.Part(cmw.OCTETS, part_data)
     return cmw.Collection(held).encode()
 
 

@@ -10,7 +10,6 @@ import typer
 
 from kluis import appraisal
 from kluis.appraisal.draft import draft
-from kluis.appraisal.policy import RuntimeBinding
 from kluis.cli import evidence_files as files
 from kluis.cli import render
 from kluis.cli.evidence import CollateralFiles, Evidence, Now, Parts, RootLevel, Roots
@@ -85,7 +84,8 @@ def policy_init(
             proven,
             this_machine=this_machine,
             emulated_roots=tuple(map(str, root or ())),
-            runtime=_runtime(purpose) if files.optional(None, evidence, "runtime") is not None else None,
+            runtime_data=files.optional(None, evidence, "runtime"),
+            launch_configuration=files.optional(None, evidence, "launch"),
         )
     else:
         made = _for_enclave(
@@ -130,16 +130,6 @@ def _for_enclave(
         counters=frozenset({launching.UNWITNESSED}),
         missing=missing,
         emulated_roots=roots,
-    )
-
-
-def _runtime(purpose: str) -> RuntimeBinding:
-    return RuntimeBinding(
-        purpose=_purpose(purpose),
-        nonce=True,
-        missing=frozenset(),
-        counters=frozenset({launching.UNWITNESSED}),
-        insecure=frozenset(),
     )
 
 
