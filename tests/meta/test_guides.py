@@ -62,10 +62,11 @@ def _follow(name: str, folder: Path) -> None:
             _run(line.replace("KLUIS/", f"{ROOT}/"), folder)
 
 
-def test_the_first_two_guides_do_what_they_say(folder: Path) -> None:
-    """Following the first two guides, one after the other in one folder, works to the letter."""
+def test_the_first_guides_do_what_they_say(folder: Path) -> None:
+    """Following the first three guides, one after the other in one folder, works to the letter."""
     _follow("first-enclave.md", folder)
     _follow("verify-a-quote.md", folder)
+    _follow("verify.md", folder)
 
 
 @pytest.mark.slow
