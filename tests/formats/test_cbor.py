@@ -159,6 +159,33 @@ def test_size() -> None:
     )
 
 
+LISTS = cbor2.dumps([[0] * 63] * 64)
+MAPS = b"\xbf" + b"".join(cbor2.dumps(i) + b"\xf6" for i in range(4096)) + b"\xff"
+
+
+@pytest.mark.parametrize("data", [LISTS, MAPS, cbor2.dumps({i: None for i in range(4096)})], ids=len)
+def test_items(data: bytes) -> None:
+    """What a few bytes can cost is bounded: items and entries are counted, over all levels."""
+    assert cbor.dumps(cbor.loads(data, "thing", indefinite_maps=True)) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "at"),
+    [
+        (cbor2.dumps([[0] * 63] * 63 + [[0] * 64]), "0x1001"),
+        (MAPS[:-1] + b"\x20\xf6\xff", "0x3ee9"),
+        (cbor2.dumps([None] * 4097), "0x0"),
+        (cbor2.dumps({i: None for i in range(4097)}), "0x0"),
+    ],
+    ids=["lists", "a map of indefinite length", "a list", "a map"],
+)
+def test_too_many_items(data: bytes, at: str) -> None:
+    """One item more than allowed is refused where it stands, before it is read."""
+    with pytest.raises(FormatError) as caught:
+        cbor.loads(data, "thing", indefinite_maps=True)
+    assert (str(caught.value), caught.value.code) == (f"thing at {at}: more than 4096 items", "too_large")
+
+
 def test_long_keys_are_cut_in_messages() -> None:
     """A message does not carry a hostile key whole."""
     entry = cbor.dumps({"k" * 1000: 0})[1:]

@@ -21,6 +21,7 @@ from kluis.errors import FormatError, UsageError
 
 MAX_SIZE: Final = 64 * 1024
 MAX_DEPTH: Final = 8
+MAX_ITEMS: Final = 4096
 MAX_INTEGER: Final = (1 << 64) - 1
 _KEY_TYPES: Final = (0, 1, 3)
 _INDEFINITE_MAP: Final = 0xBF
@@ -67,7 +68,8 @@ def loads(
         max_depth: of arrays, maps and tags within each other.
 
     Raises:
-        FormatError: cut short, too large or deep, not of the strict form, a key twice, or bytes after it.
+        FormatError: cut short, too large or deep, more than 4096 items and entries, not of the strict
+            form, a key twice, or bytes after it.
     """
     if len(data) > max_size:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
@@ -78,11 +80,12 @@ def loads(
 
 
 class _Source:
-    __slots__ = ("data", "indefinite_maps", "size", "tags", "what")
+    __slots__ = ("data", "indefinite_maps", "left", "size", "tags", "what")
 
     def __init__(self, data: bytes, what: str, tags: Collection[int], indefinite_maps: bool) -> None:
         self.data = data
         self.size = len(data)
+        self.left = MAX_ITEMS
         self.what = what
         self.tags = tags
         self.indefinite_maps = indefinite_maps
@@ -125,6 +128,7 @@ class _Source:
             return self._tagged(at, number, start, depth - 1)
         if number > size - start:
             raise self._short(start, number)
+        self._count(at, number)
         if major == 4:
             items = []
             for _ in range(number):
@@ -185,8 +189,15 @@ class _Source:
         entries = IndefiniteMap()
         start = at + 1
         while start >= self.size or self.data[start] != _BREAK:
+            self._count(start, 1)
             start = self._entry(entries, start, depth - 1)
         return entries, start + 1
+
+    def _count(self, at: int, number: int) -> None:
+        """Bound what a few bytes can cost: many small values are dearer than a few large ones."""
+        self.left -= number
+        if self.left < 0:
+            raise FormatError(f"{self.what} at {at:#x}: more than {MAX_ITEMS} items", code="too_large")
 
     def _simple(self, at: int, first: int) -> bool | None:
         if first == 0xF6:
