@@ -189,6 +189,20 @@ def test_certificates_are_verified_once(nitro: Forge) -> None:
     assert engine.count == 10
 
 
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+@pytest.mark.parametrize("place", range(4))
+def test_another_bundle_under_a_leaf_seen_before(place: int, byte: bytes, nitro: Forge) -> None:
+    """A leaf that was proven once proves nothing of other authorities that are sent with it."""
+    context = Context(nitro.anchors, OPENSSL, Memory())
+    document = Document.parse(nitro.document())
+    cabundle.verify(document, context)
+    bundle = list(document.cabundle)
+    bundle[place] = byte + bundle[place][1:]
+    with pytest.raises(KluisError) as caught:
+        cabundle.verify(dataclasses.replace(document, cabundle=tuple(bundle)), context)
+    assert caught.value.code in ("bad_type", "bad_encoding")
+
+
 def test_failures_are_not_kept(nitro: Forge) -> None:
     """Nothing but its authorities' keys is kept of a chain that failed."""
     memory = Memory()

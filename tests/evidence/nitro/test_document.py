@@ -13,6 +13,7 @@ from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UsageError
 from kluis.evidence import Claims, NitroClaims, ProtectionLevel, TcbStatus, Tee, TrustAnchors, Verifier
+from kluis.evidence.nitro import document
 from kluis.evidence.nitro.document import SKEW
 from kluis.formats.nitro.document import DocumentKind
 from kluis.hashes import Digest
@@ -117,7 +118,30 @@ def test_instance(nitro: Forge) -> None:
     other = nitro.verify(nitro.document(module_id="i-00000000000000000-enc0123456789abcdef"))
     assert vendor(other).instance_measured is False
     assert vendor(nitro.verify(nitro.document(module_id=INSTANCE))).instance_measured is True
+    for near in (bytes(47) + b"\1", b"\xff" * 48):
+        claims = nitro.verify(nitro.document(pcrs={**PCRS, 4: near}))
+        assert vendor(claims).instance_measured is False
     assert vendor(nitro.verify(nitro.document(pcrs={0: PCRS[0]}))).instance_measured is None
+
+
+def test_every_pcr(nitro: Forge) -> None:
+    """All 32 PCRs are registers by their names."""
+    pcrs = {index: bytes((index,)) * 48 for index in range(32)}
+    registers = nitro.verify(nitro.document(pcrs=pcrs)).registers
+    assert registers == {f"pcr{index}": Digest("sha384", value) for index, value in pcrs.items()}
+
+
+@pytest.mark.parametrize(
+    ("data", "matched"),
+    [(b"\x84", True), (b"\xd2\x84", True)]
+    + [
+        (raw, False)
+        for raw in (b"", b"\x83", b"\x85", b"\xd1\x84", b"\xd2", b"\xd2\x83", b"\xd2\x85", b"\xd3\x84")
+    ],
+)
+def test_matches(data: bytes, matched: bool) -> None:
+    """A COSE_Sign1 is told by its first byte, or by the first two under its tag."""
+    assert document.matches(data + bytes(8)) is matched
 
 
 def test_timestamp_is_in_milliseconds(nitro: Forge) -> None:
@@ -241,14 +265,14 @@ def test_signatures_are_malleable(nitro: Forge) -> None:
 def test_time_is_judged_at_every_call(nitro: Forge) -> None:
     """What was proven before is kept; whether it is in its time, and the signature, are not."""
     verifier = Verifier(nitro.anchors)
-    document = nitro.document()
-    first = verifier.verify(document, collateral=None, now=NOW).value
-    assert verifier.verify(document, collateral=None, now=NOW).value == first
+    good = nitro.document()
+    first = verifier.verify(good, collateral=None, now=NOW).value
+    assert verifier.verify(good, collateral=None, now=NOW).value == first
     with pytest.raises(FreshnessError) as caught:
-        verifier.verify(document, collateral=None, now=NOW + timedelta(hours=3))
+        verifier.verify(good, collateral=None, now=NOW + timedelta(hours=3))
     assert caught.value.code == "cert_expired"
     with pytest.raises(AuthenticityError):
-        verifier.verify(document[:-1] + bytes((document[-1] ^ 1,)), collateral=None, now=NOW)
+        verifier.verify(good[:-1] + bytes((good[-1] ^ 1,)), collateral=None, now=NOW)
 
 
 def test_a_document_needs_no_collateral(nitro: Forge) -> None:
@@ -269,7 +293,7 @@ def test_splices(nitro: Forge) -> None:
 
 FORGE = Forge()
 DOCUMENTS = (FORGE.document(), FORGE.signed(cbor2.dumps(FORGE.fields()), tag=18), FORGE.document(**TPM))
-CLAIMS = [FORGE.verify(document) for document in DOCUMENTS]
+CLAIMS = [FORGE.verify(each) for each in DOCUMENTS]
 
 
 @given(mutations(*DOCUMENTS, most=2))
