@@ -24,7 +24,7 @@ def loads(name: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("name", ["kluis.evidence", "kluis.appraisal"])
+@pytest.mark.parametrize("name", ["kluis.evidence", "kluis.appraisal", "kluis.collateral"])
 def test_the_verifier_needs_only_cryptography(name: str) -> None:
     """Importing the verifier loads the standard library, cryptography and what cryptography is made of."""
     assert loads(name) <= {"kluis", "cryptography", "_cffi_backend", "_openssl"}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from kluis.evidence import Claims
 from kluis.formats.tpm.algorithm import LABELS
+from kluis.testing.vectors import parsed
 from kluis.testing.vectors.record import Record
 from kluis.testing.vectors.same import same
 
@@ -215,10 +216,14 @@ KNOWN: Final[Mapping[str, Mapping[str, Place]]] = {
 
 
 def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
-    """Say which claims are not as recorded; of a record without evidence there are none."""
-    if claims is None:
-        return ()
+    """Say which claims, and which values in the bytes, are not as recorded."""
     found = []
+    readers = {} if record.derived else parsed.PLACES.get(record.tee, {})
+    for name, reader in readers.items():
+        if name in record.known and not same(got := reader(record.files), record.known[name]):
+            found.append(f"{name}: want {_short(record.known[name])}, got {_short(got)}")
+    if claims is None:
+        return tuple(found)
     for values, places in (
         (_flat(record.expected), EXPECTED),
         (_flat(record.known), KNOWN.get(record.tee, {})),
@@ -238,7 +243,7 @@ def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
 
 def unasked(record: Record) -> tuple[str, ...]:
     """The recorded values that nothing is compared with."""
-    known = KNOWN.get(record.tee, {})
+    known = {**KNOWN.get(record.tee, {}), **parsed.PLACES.get(record.tee, {})}
     return (
         *(f"expected.{name}" for name in record.expected if name not in EXPECTED and name not in SAID),
         *(f"known.{name}" for name in record.known if name not in known and not _inside(name, known)),
@@ -275,7 +280,7 @@ def _flat(known: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, **inner}
 
 
-def _inside(name: str, known: Mapping[str, Place]) -> bool:
+def _inside(name: str, known: Mapping[str, object]) -> bool:
     return any(place.startswith(f"{name}.") for place in known)
 
 

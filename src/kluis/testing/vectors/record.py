@@ -24,6 +24,7 @@ class Record:
         id: as the index names it; for people alone.
         tee: whose evidence it is.
         format: of the evidence, in words.
+        derived: made of another record by one change: what is known of its bytes is the other's.
         outcome: what must come of it.
         expected: what the source expects beside the outcome.
         known: values that the evidence is known to hold.
@@ -34,6 +35,7 @@ class Record:
     id: str
     tee: str
     format: str
+    derived: bool
     outcome: str
     expected: Mapping[str, Any]
     known: Mapping[str, Any]
@@ -72,6 +74,7 @@ def read(folder: Path) -> Record:
             id=str(meta["id"]),
             tee=str(meta["tee"]),
             format=str(meta.get("format", "")),
+            derived=bool(meta.get("derived", False)),
             outcome=str(meta["expected"]["outcome"]),
             expected=meta["expected"],
             known=meta.get("known") or {},

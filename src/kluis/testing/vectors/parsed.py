@@ -1,0 +1,90 @@
+"""What a record knows of the bytes themselves, which no claim holds: read from the formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from kluis.errors import FormatError
+from kluis.formats import x509
+from kluis.formats.cca.token import Token
+from kluis.formats.eventlog import log as event_log
+from kluis.formats.hcl import report as hcl_report
+from kluis.formats.nitro.document import Document
+from kluis.formats.sgx import extension
+from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.tpm import signature
+from kluis.hashes import sha256
+
+Reader: TypeAlias = Callable[[Mapping[str, bytes]], Any]
+
+
+def _quote(files: Mapping[str, bytes]) -> Any:
+    return dcap_quote.parse(files["quote"])
+
+
+def _pck(files: Mapping[str, bytes]) -> x509.Certificate:
+    for one in x509.parse_pem(_quote(files).certification_data, "PCK chain"):
+        if extension.OID in one.extensions:
+            return one
+    raise FormatError("PCK chain: has no PCK certificate")
+
+
+def _log(files: Mapping[str, bytes]) -> event_log.EventLog:
+    return event_log.parse(files["event_log"])
+
+
+def _algorithms(files: Mapping[str, bytes]) -> dict[str, int]:
+    return {f"{algorithm:#x}": size for algorithm, size in _log(files).algorithms}
+
+
+def _document(files: Mapping[str, bytes]) -> Any:
+    return Document.parse(files["document"])
+
+
+_QUOTE: Final[Mapping[str, Reader]] = {
+    "qe_svn": lambda files: _quote(files).header.qe_svn,
+    "pce_svn_header": lambda files: _quote(files).header.pce_svn,
+    "cert_data_type": lambda files: int(_quote(files).certification_type),
+    "qe_mrsigner": lambda files: _quote(files).qe_report.mrsigner,
+    "qe_isvprodid": lambda files: _quote(files).qe_report.isvprodid,
+    "pck_not_before": lambda files: _pck(files).not_before,
+    "pck_not_after": lambda files: _pck(files).not_after,
+}
+PLACES: Final[Mapping[str, Mapping[str, Reader]]] = {
+    "sgx": {
+        **_QUOTE,
+        "cpusvn": lambda files: _quote(files).body.cpusvn,
+        "miscselect": lambda files: _quote(files).body.miscselect,
+    },
+    "tdx": _QUOTE,
+    "nitro": {
+        "cose_tagged": lambda files: files["document"][:1] == b"\xd2",
+        "chain_len": lambda files: len(_document(files).cabundle) + 1,
+        "leaf_not_before": lambda files: x509.parse(_document(files).certificate, "leaf").not_before,
+        "leaf_not_after": lambda files: x509.parse(_document(files).certificate, "leaf").not_after,
+    },
+    "nvidia": {
+        "len": lambda files: len(files["report"]),
+        "spdm_request_code": lambda files: files["report"][1],
+    },
+    "cca": {"tag": lambda files: 399 if Token.parse(files["token"]).encode() == files["token"] else None},
+    "tpm": {
+        "sig_alg": lambda files: _scheme(files["quote_sig"]),
+        "hash_alg": lambda files: signature.parse(files["quote_sig"]).hash.value,
+    },
+    "eventlog": {
+        "algorithms": _algorithms,
+        "size": lambda files: len(files["event_log"]),
+        "end_offset": lambda files: len(files["event_log"]) - len(_log(files).padding),
+    },
+    "azure": {
+        "runtime_data_size": lambda files: len(hcl_report.parse(files["hcl_report"]).runtime),
+        "hash_type": lambda files: hcl_report.parse(files["hcl_report"]).hash,
+        "snp_report_sha256": lambda files: sha256(hcl_report.parse(files["hcl_report"]).hardware),
+    },
+}
+
+
+def _scheme(data: bytes) -> int:
+    return int.from_bytes(data[:2], "big")
