@@ -140,6 +140,16 @@ def test_contradiction() -> None:
     assert [each.proof for each in judged.events] == [Proof.NOTE, Proof.REGISTER, Proof.DATA]
 
 
+@pytest.mark.parametrize(("index", "explained"), [(1, False), (2, False), (3, True), (4, True)])
+def test_a_running_domain_keeps_no_log(index: int, explained: bool) -> None:
+    """A running domain extends RTMR2 and RTMR3 without a record: a difference there is no changed log."""
+    made = log(event(index, EventType.ACTION, b"x", banks=(SHA384,)), banks=(SHA384,))
+    judged = judge(made, SHA384, RTMR, {index - 1: b"y" * 48})
+    assert judged.contradicted == {index - 1}
+    assert judged.explained is explained
+    assert judged.events[1].proof is Proof.REGISTER
+
+
 def test_what_is_proven() -> None:
     """Data are proven by a digest over them; a program's never are; an unknown type means nothing."""
     cases = (
@@ -169,6 +179,7 @@ def test_failed_firmware(kind: int) -> None:
     """An error's separator is known by its digest, whatever its type; register 8 is not firmware's."""
     error = event(4, kind, bytes(4), over=b"\1\0\0\0")
     assert _judged(error).failed == {4}
+    assert not _judged(error).explained
     assert _judged(event(8, kind, b"\1\0\0\0")).failed == set()
     assert _judged(_separator(4, b"\xff" * 4)).failed == set()
 

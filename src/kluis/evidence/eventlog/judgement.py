@@ -97,8 +97,14 @@ class LogClaims:
 
     @property
     def explained(self) -> bool:
-        """Whether the log contradicts no register, and leaves none unexplained that firmware closes."""
-        return not self.contradicted and not self.unexplained & set(CAPPED[self.registers])
+        """Whether it contradicts nothing, is silent on nothing that firmware closes, tells of no failure.
+
+        A running domain may extend RTMR2 and RTMR3 and keep no log of it, so a contradiction there
+        only leaves the events of that register unproven.
+        """
+        closed = set(CAPPED[self.registers])
+        contradicted = self.contradicted & closed if self.registers is Registers.RTMR else self.contradicted
+        return not (contradicted or self.unexplained & closed or self.failed)
 
 
 def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int, bytes]) -> LogClaims:

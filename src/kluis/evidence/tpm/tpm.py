@@ -153,14 +153,14 @@ def check_log(data: bytes, checked: Checked) -> LogClaims:
             code="event_log",
         )
     found = judgement.judge(log, bank, Registers.PCR, checked.values[bank])
+    if found.failed:
+        raise AuthenticityError(
+            f"event log: PCRs {sorted(found.failed)} tell that firmware failed", code="event_log"
+        )
     if not found.explained:
         raise AuthenticityError(
             f"event log: want PCRs as they were quoted, got others for {sorted(found.contradicted)} "
             f"and nothing for {sorted(found.unexplained)}",
             code="event_log",
-        )
-    if found.failed:
-        raise AuthenticityError(
-            f"event log: PCRs {sorted(found.failed)} tell that firmware failed", code="event_log"
         )
     return found
