@@ -162,6 +162,30 @@ def test_refuses(name: str) -> None:
     assert (str(caught.value), caught.value.code) == (message, code)
 
 
+@pytest.mark.parametrize("text", ["M", " ~", "x" * 256])
+def test_text(text: str) -> None:
+    """Text is 1 to 256 printable characters of ASCII, the space among them."""
+    made = VekExtensions(struct_version=0, product_name=text, spls=MILAN.spls, csp_id=text)
+    assert extensions.parse(made.encode()) == made
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (der.element(0x16, b"x" * 257), "VEK certificate.cspID: want 1 to 256 printable characters"),
+        (der.element(0x16, b"CN=a\x7f"), "VEK certificate.cspID: want 1 to 256 printable characters"),
+        (der.element(0x16, b"CN=a\x1f"), "VEK certificate.cspID: want 1 to 256 printable characters"),
+        (b"\x16", "VEK certificate.cspID at 0x0: element is cut short"),
+    ],
+    ids=["long", "delete", "control", "cut"],
+)
+def test_text_refuses(value: bytes, message: str) -> None:
+    """Text that a person could not read, or too much of it, is refused by name."""
+    with pytest.raises(FormatError) as caught:
+        extensions.parse(GOOD | {f"{ARC}.5": value})
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("name", ["Milano", "milan", "Rome", "Genoa2-B0", "-Milan"])
 def test_products_are_compared_exactly(name: str) -> None:
     """A name that begins as a product's does is another's."""

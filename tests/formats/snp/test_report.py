@@ -31,6 +31,17 @@ def test_fields(version: int) -> None:
     assert read.current_mitigations == (0xF if version > 4 else None)
 
 
+def test_a_report_cut_short() -> None:
+    """A report that ends before its version says at which place of the whole, and what to look at."""
+    with pytest.raises(FormatError) as caught:
+        report.parse(b"\3\0", base=32)
+    assert str(caught.value) == "SNP report at 0x20: is 2 bytes, must be 1184"
+    assert caught.value.hint == "the file may be cut short"
+    with pytest.raises(FormatError) as caught:
+        report.version_of(b"")
+    assert str(caught.value) == "SNP report at 0x0: is 0 bytes, must be 1184"
+
+
 def test_an_older_version_reserves_what_a_newer_one_claims() -> None:
     """A new version is decided by its number, never read with another's table."""
     newer = samples.make(5).encode()

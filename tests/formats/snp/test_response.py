@@ -34,11 +34,20 @@ def test_wrappers(data: bytes, header: bool, padding: int) -> None:
     assert (read.table is not None) is data.endswith(CERTIFICATES)
 
 
+def test_the_largest_table() -> None:
+    """A table may be as large as it can be, and a report stands before it."""
+    read = response.parse(REPORT + bytes(table.MAX_SIZE))
+    assert read.table is not None
+    assert read.table.size == table.MAX_SIZE
+
+
 def test_matches_nothing_else() -> None:
     """Other makers' evidence, JSON and nothing at all are not SNP."""
     for other in (b"", b"\3", bytes(1184), b"\3\0\2\0" * 300, b"\4\0\2\0" * 300, b'{"a":1}', b"HCLA" * 400):
         assert not response.matches(other)
-    assert response.matches(b"\6\0\0\0")  # a version to come is SNP of an unsupported version
+    for version in (1, 6, 255):  # a version to come is SNP of an unsupported version
+        assert response.matches(version.to_bytes(4, "little"))
+    assert not response.matches((256).to_bytes(4, "little"))
 
 
 REFUSED: dict[str, tuple[bytes, str, str]] = {
@@ -57,12 +66,22 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
         "SNP report response.report at 0x20: needs 1184 bytes, 1183 left",
         "truncated",
     ),
+    "status cut": (
+        b"\0" * 4 + b"\1",
+        "SNP report response.report_size at 0x4: needs 4 bytes, 1 left",
+        "truncated",
+    ),
     "padding": (
         HEADER + REPORT + b"\0\1",
         "SNP report response.padding at 0x4c1: must be zero, found 0x01",
         "trailing_data",
     ),
     "large": (HEADER + bytes(4000), "SNP report response: is 4032 bytes, must be at most 4000", "too_large"),
+    "large with certificates": (
+        REPORT + bytes(table.MAX_SIZE + 1),
+        "SNP report: is 263329 bytes, must be at most 263328",
+        "too_large",
+    ),
     "report inside": (
         HEADER + REPORT[:0x4F] + b"\1" + REPORT[0x50:],
         "SNP report v5.reserved at 0x6f: must be zero, found 0x01",

@@ -21,6 +21,19 @@ def test_round_trip() -> None:
     assert table.parse(padded).encode() == padded
     assert table.parse(padded).blobs == MADE.blobs
     assert table.parse(bytes(24)).blobs == ()
+    assert table.parse(bytes(table.MAX_SIZE)).size == table.MAX_SIZE
+
+
+def test_build() -> None:
+    """Certificates stand one after the other behind their entries and the entry that ends them."""
+    assert MADE.size == 5 * 24 + 14
+    assert [(blob.offset, blob.data) for blob in MADE.blobs] == [
+        (120, b"vcek!"),
+        (125, b"ask"),
+        (128, b"ark"),
+        (131, b"crl"),
+    ]
+    assert table.build({table.VCEK: b"a", table.ASK: b"b"}).encode()[72:] == b"ab"
 
 
 def _entry(name: bytes, offset: int, length: int) -> bytes:

@@ -39,6 +39,7 @@ def test_reserved_bytes(data: bytes, product: str, at: int) -> None:
     assert str(caught.value) == (
         f"reported_tcb.reserved at {at:#x}: must be zero in {product}'s layout, found {data[at]:#04x}"
     )
+    assert caught.value.code == "bad_encoding"
 
 
 @PROPERTY
@@ -59,6 +60,7 @@ def test_order_is_by_component() -> None:
         fmc, boot_loader, tee, snp, microcode = parts
         tcb = TcbVersion(fmc=fmc, boot_loader=boot_loader, tee=tee, snp=snp, microcode=microcode)
         assert tcb.reaches(floor) is (min(parts) >= 1)
+    assert floor.reaches(floor)
     old = TcbVersion(boot_loader=255, tee=255, snp=255, microcode=255)
     assert not old.reaches(floor)
     assert not floor.reaches(TcbVersion(boot_loader=0, tee=0, snp=0, microcode=0))
