@@ -6,28 +6,25 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from kluis.cli.endorsing import of_files
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
 from kluis.evidence import verify as verify_evidence
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.eventlog.judgement import LogClaims, judge
 from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.registry import Kind, kind_of
+from kluis.evidence.registry import kind_of
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw
 from kluis.formats.armor import open_armor
 from kluis.formats.eventlog import log as event_log
-from kluis.formats.hcl.endorsements import AzureEndorsements
-from kluis.formats.sgx.collateral import Collateral
-from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.algorithm import HashId
 
 MAX_FILE: Final = 16 << 20
@@ -159,7 +156,7 @@ def verified(
         paths = [found]
     unwrapped = unwrap(data)
     kind = kind_of(unwrapped.inner if unwrapped else data)
-    collateral = endorsements(kind, [(str(path), read(path)) for path in paths])
+    collateral = of_files(kind, [(str(path), read(path)) for path in paths])
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
@@ -171,60 +168,6 @@ def verified(
                 code="collateral_missing",
             ) from None
         raise
-
-
-def endorsements(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
-    """What endorses evidence of a kind, from the maker's own files or from one bundle.
-
-    Args:
-        kind: of the evidence.
-        files: names and bytes, in any order: JSON of a bundle or of the maker's service, PEM or DER.
-
-    Raises:
-        FormatError: a file is nothing that endorses this kind.
-        UsageError: two files play one part.
-        UnavailableError: a part of Intel's is missing.
-    """
-    if not files:
-        return None
-    if Collateral in kind.endorsements or SnpEndorsements in kind.endorsements:
-        return _of_service(kind, [data for _, data in files])
-    return _of_bundle(kind, files)
-
-
-def _of_service(kind: Kind, datas: Sequence[bytes]) -> Any:
-    from kluis.collateral import bundle
-    from kluis.formats import x509
-
-    if len(datas) == 1 and datas[0].lstrip()[:1] == b"{" and not datas[0].startswith(_INTEL):
-        if AzureEndorsements in kind.endorsements and _AZURE.match(datas[0]):
-            return AzureEndorsements.from_json(datas[0])
-        return SnpEndorsements.from_thim(datas[0]) if b'"vcekCert"' in datas[0] else bundle.parse(datas[0])
-    parts: list[bytes] = []
-    for data in datas:
-        try:
-            bundle.roles_of(data)
-            parts.append(data)
-        except FormatError:
-            if not data.startswith(b"-----BEGIN CERT"):
-                raise
-            # AMD's service gives the chain as one file: ASK, then ARK.
-            parts += x509.split_pem(data, "part")
-    return bundle.join(bundle.recognise(parts))
-
-
-_AZURE: Final = re.compile(rb'\s*\{\s*"(?:snp|tdx|ak)"\s*:')
-_INTEL: Final = (b'{"tcbInfo":', b'{"enclaveIdentity":')
-
-
-def _of_bundle(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
-    if len(files) > 1:
-        raise UsageError(f"--collateral: want one bundle for {kind.name}, got {len(files)} files")
-    name, data = files[0]
-    for each in kind.endorsements:
-        if hasattr(each, "from_json"):
-            return each.from_json(data)
-    raise UsageError(f"{name}: evidence of kind {kind.name} takes no collateral")
 
 
 def beside_of(path: Path, name: str) -> Path | None:

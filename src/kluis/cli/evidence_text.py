@@ -43,6 +43,7 @@ def claims(value: Claims) -> dict[str, Any]:
         "collateral_issued": _zulu(value.collateral_issued) if value.collateral_issued else None,
         "valid_until": _zulu(value.valid_until),
         "verified_at": _zulu(value.verified_at),
+        "wrapper": plain(value.wrapper),
         "vendor": plain(value.vendor),
     }
 
@@ -74,6 +75,9 @@ def authentic(value: Claims) -> list[str]:
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
         ("measurement", str(value.measurement)),
     ]
+    if value.wrapper is not None:
+        bound = "".join(f", which binds {what} {short(held)}" for what, held in value.wrapper.binds.items())
+        rows.insert(1, ("came in", f"{value.wrapper.name}{bound}"))
     if value.signer is not None:
         rows.append(("signer", str(value.signer)))
     for name, number in (("product", value.product_id), ("svn", value.svn)):

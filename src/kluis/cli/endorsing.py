@@ -1,0 +1,104 @@
+"""What endorses evidence, from files in any order: a bundle, or what the maker's service gave, recognised."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from kluis.errors import FormatError, UsageError
+from kluis.evidence.registry import Kind
+from kluis.formats import x509
+from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
+from kluis.formats.hcl.endorsements import AzureEndorsements
+from kluis.formats.nvidia.endorsements import NvidiaEndorsements
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.tpm.endorsements import TpmEndorsements
+
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
+_AZURE: Final = re.compile(rb'\s*\{\s*"(?:snp|tdx|ak)"\s*:')
+_INTEL: Final = (b'{"tcbInfo":', b'{"enclaveIdentity":')
+
+
+def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
+    """What endorses evidence of a kind; None where there is no file.
+
+    Args:
+        kind: of the evidence.
+        files: names and bytes, in any order: JSON of a bundle or of the maker's service, PEM or DER.
+
+    Raises:
+        FormatError: a file is nothing that endorses this kind.
+        UsageError: two files play one part, or the kind takes none.
+        UnavailableError: a part of Intel's is missing.
+    """
+    if not files:
+        return None
+    datas = [data for _, data in files]
+    taken = set(kind.endorsements)
+    if taken & {Collateral, SnpEndorsements}:
+        return _of_service(taken, datas)
+    if TpmEndorsements in taken and not _json(datas[0]):
+        return _of_tpm(datas)
+    if NvidiaEndorsements in taken and not _json(datas[0]):
+        return NvidiaEndorsements(ocsp=tuple(datas))
+    if len(datas) > 1:
+        raise UsageError(f"--collateral: want one bundle for {kind.name}, got {len(datas)} files")
+    if CcaEndorsements in taken and b'"cpak"' not in datas[0]:
+        return CcaEndorsements(cpak=datas[0])
+    for each in kind.endorsements:
+        return each.from_json(datas[0])  # type: ignore[attr-defined]
+    raise UsageError(f"{files[0][0]}: evidence of kind {kind.name} takes no collateral")
+
+
+def _of_service(taken: set[type], datas: Sequence[bytes]) -> Any:
+    from kluis.collateral import bundle
+
+    if len(datas) == 1 and _json(datas[0]) and not datas[0].startswith(_INTEL):
+        if AzureEndorsements in taken and _AZURE.match(datas[0]):
+            return AzureEndorsements.from_json(datas[0])
+        return SnpEndorsements.from_thim(datas[0]) if b'"vcekCert"' in datas[0] else bundle.parse(datas[0])
+    parts: list[bytes] = []
+    for data in datas:
+        try:
+            bundle.roles_of(data)
+            parts.append(data)
+        except FormatError:
+            if not data.startswith(_PEM):
+                raise
+            # AMD's service gives the chain as one file: ASK, then ARK.
+            parts += x509.split_pem(data, "part")
+    return bundle.join(bundle.recognise(parts))
+
+
+def _of_tpm(datas: Sequence[bytes]) -> TpmEndorsements:
+    """An attestation key's certificate, those of its issuers, and their CRLs."""
+    leaves: list[x509.Certificate] = []
+    chain: list[x509.Certificate] = []
+    crls: list[bytes] = []
+    for data in datas:
+        for one in x509.split_pem(data, "part") if data.startswith(_PEM) else (data,):
+            try:
+                certificate = x509.parse(one, "part")
+            except FormatError:
+                x509.parse_crl(one, "part")
+                crls.append(one)
+                continue
+            (chain if certificate.ca else leaves).append(certificate)
+    if len(leaves) != 1:
+        raise UsageError(f"--collateral: want 1 certificate of an attestation key, got {len(leaves)}")
+    return TpmEndorsements(
+        certificate=leaves[0].der,
+        chain=b"".join(_pem(each.der) for each in chain),
+        crls=tuple(crls),
+    )
+
+
+def _pem(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
+def _json(data: bytes) -> bool:
+    return data.lstrip()[:1] == b"{"
