@@ -200,3 +200,43 @@ def test_text_without_end() -> None:
     """It is read once, however many escapes it holds."""
     with pytest.raises(FormatError, match="not JSON"):
         jcs.loads(b'"' + b'\\"[' * 300_000, "it")
+
+
+COUNTED = [
+    (b"[]", 0),
+    (b'{"a":1,"b":{"c":[{"d":2},{"d":3}]}}', 5),
+    (b'{"a" : "x:y{" , "b":":" }', 2),
+    (b'{"a":1,"a":2}', 2),
+    (b'{"\\u0061":1,"b":[{"c":1},2]}', 3),
+    (b"5", 0),
+]
+
+
+@pytest.mark.parametrize(("data", "members"), COUNTED, ids=str)
+def test_loads_counted(data: bytes, members: int) -> None:
+    """The count is of members as they stand, a repeated key's among them."""
+    value, count = jcs.loads_counted(data, "it")
+    assert (value, count) == (json.loads(data), members)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b'{"a":1.5}', b"NaN", b'{"a"', b"\xff", b"[" * 33 + b"]" * 33, b"[" * 70]
+)
+def test_loads_counted_refuses(data: bytes) -> None:
+    """What the strict reader refuses is refused in its words, but for keys that stand twice."""
+    with pytest.raises(FormatError) as strict:
+        jcs.loads(data, "it")
+    with pytest.raises(FormatError) as counted:
+        jcs.loads_counted(data, "it")
+    assert (str(counted.value), counted.value.code) == (str(strict.value), strict.value.code)
+
+
+@PROPERTY
+@given(mutations(b'{"a":[1,-2,{"b":"x"}],"c":null,"d":true,"e":{"f":{}}}', b'{"a":"\\\\","b":[[[{"c":1}]]]}'))
+def test_loads_counted_is_loads(data: bytes) -> None:
+    """What the strict reader reads, the counting one reads, and the count is of what was read."""
+    try:
+        value = jcs.loads(data, "it")
+    except FormatError:
+        return
+    assert jcs.loads_counted(data, "it") == (value, jcs._members(value))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+
 import pytest
 from hypothesis import given
 
@@ -57,3 +60,50 @@ def test_only_our_errors(data: bytes) -> None:
     except KluisError:
         return
     assert Collateral.from_json(read.to_json()) == read
+
+
+def test_the_pck_chain_may_come_beside() -> None:
+    """A bundle may hold the platform's chain, for quotes without one; null is none."""
+    chain = b"-----BEGIN CERTIFICATE-----\n"
+    with_chain = dataclasses.replace(GOOD, pck_certificate_chain=chain)
+    assert Collateral.from_json(with_chain.to_json()) == with_chain
+    assert b"pck_certificate_chain" not in TEXT
+    assert Collateral.from_json(TEXT[:-1] + b',"pck_certificate_chain":null}') == GOOD
+
+
+def _pem(der: bytes) -> bytes:
+    body = base64.encodebytes(der)
+    return b"-----BEGIN X509 CRL-----\n" + body + b"-----END X509 CRL-----\n"
+
+
+CRL = GOOD.root_ca_crl
+FORMS = {
+    "DER": CRL,
+    "hex": CRL.hex().encode(),
+    "hex, ended": CRL.hex().upper().encode() + b"\n",
+    "PEM": _pem(CRL),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_crl_in_every_form(form: str) -> None:
+    """A CRL is DER whichever way a service gave it."""
+    assert collateral.crl_der(FORMS[form], "it") == CRL
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it: is neither DER, nor hex of DER, nor PEM"),
+        (CRL.hex().encode()[:-1], "it: is neither DER, nor hex of DER, nor PEM"),
+        (_pem(CRL).replace(b"\n", b"=\n", 2), "it: is neither DER, nor hex of DER, nor PEM"),
+        (_pem(CRL).replace(b"MII", b"M=I"), "it: is not base64"),
+        (bytes((4 << 20) + 1), "it: is 4194305 bytes, must be at most 4194304"),
+    ],
+    ids=["empty", "odd", "marker", "base64", "large"],
+)
+def test_crl_in_no_form(data: bytes, message: str) -> None:
+    """What is none of them is refused."""
+    with pytest.raises(FormatError) as caught:
+        collateral.crl_der(data, "it")
+    assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""SGX quotes: bytes to fields and back, with every length checked."""
+"""DCAP quotes: bytes to fields and back, with every length checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from hypothesis import given
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.formats.sgx import quote
 from kluis.formats.sgx.quote import SIGNED_SIZE
+from kluis.formats.sgx.report import ReportBody
+from kluis.formats.tdx.report import TdReport, TdReport15, TdReport15Ex
 from tests.evidence.forge import IMAGE, Forge
+from tests.evidence.intel.forge import TdxForge
 from tests.strategies import PROPERTY, mutations
 
 GOOD = Forge().quote()
@@ -127,6 +130,119 @@ def test_refuses(name: str) -> None:
     with pytest.raises(FormatError) as caught:
         quote.parse(data)
     assert (type(caught.value), str(caught.value), caught.value.code) == (error, message, code)
+
+
+FORGE = TdxForge()
+KINDS = {
+    "SGX quote v3": (FORGE.quote_of(Forge.body(FORGE), 3), ReportBody, 48),
+    "SGX quote v4": (FORGE.quote_of(Forge.body(FORGE), 4), ReportBody, 48),
+    "SGX quote v5": (FORGE.quote_of(Forge.body(FORGE), 5), ReportBody, 54),
+    "TDX quote v4": (FORGE.quote(), TdReport, 48),
+    "TDX quote v5, 1.0": (FORGE.quote_of(FORGE.td(), 5), TdReport, 54),
+    "TDX quote v5, 1.5": (FORGE.quote(FORGE.td(TdReport15)), TdReport15, 54),
+    "TDX quote v5, 1.5-Ex": (FORGE.quote(FORGE.td(TdReport15Ex)), TdReport15Ex, 54),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_version_and_body(name: str) -> None:
+    """Each version and body reads into its fields and writes back; the signed bytes end with the body."""
+    data, kind, start = KINDS[name]
+    read = quote.parse(data)
+    assert read.encode() == data
+    assert (read.name, type(read.body)) == (name.partition(",")[0], kind)
+    assert read.signed == data[: start + kind.SIZE]
+    assert read.body.encode() == data[start : start + kind.SIZE]
+    assert quote.matches(data, read.header.tee_type)
+    assert not quote.matches(data, read.header.tee_type ^ 0x81)
+
+
+V5 = KINDS["TDX quote v5, 1.5"][0]
+V4 = KINDS["TDX quote v4"][0]
+OUTER = 48 + 584 + 4 + 128
+
+
+def _put(data: bytes, at: int, value: bytes) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+REFUSED_LATER: dict[str, tuple[bytes, type[FormatError], str, str]] = {
+    "another TEE": (
+        _put(V4, 4, b"\x82"),
+        UnsupportedError,
+        "DCAP quote v4.tee_type at 0x4: want 0x0 or 0x81, got 0x82",
+        "bad_type",
+    ),
+    "a body type that nobody knows": (
+        _put(V5, 48, b"\5"),
+        UnsupportedError,
+        "DCAP quote v5.body_type at 0x30: want one of TDX, got 5",
+        "bad_type",
+    ),
+    "an enclave's body in a quote of TDX": (
+        _put(V5, 48, b"\1"),
+        UnsupportedError,
+        "DCAP quote v5.body_type at 0x30: want one of TDX, got 1",
+        "bad_type",
+    ),
+    "a body type with another's size": (
+        _put(V5, 48, b"\2"),
+        FormatError,
+        "DCAP quote v5.body_size at 0x32: want 584 for body type 2, got 648",
+        "bad_length",
+    ),
+    "a size that is not the type's": (
+        _put(V5, 50, (584).to_bytes(4, "little")),
+        FormatError,
+        "DCAP quote v5.body_size at 0x32: want 648 for body type 3, got 584",
+        "bad_length",
+    ),
+    "another outer type": (
+        _put(V4, OUTER, b"\5"),
+        UnsupportedError,
+        "DCAP quote v4.signature_data.certification_type: want 6, got 5",
+        "bad_type",
+    ),
+    "an outer size that is less": (
+        _put(V4, OUTER + 2, (len(V4) - OUTER - 7).to_bytes(4, "little")),
+        FormatError,
+        f"DCAP quote v4.signature_data at {len(V4) - 1:#x}: 1 bytes after the end",
+        "trailing_data",
+    ),
+    "an inner report within the report": (
+        dataclasses.replace(quote.parse(V4), certification_type=6).encode(),
+        UnsupportedError,
+        f"DCAP quote v4.certification_type at {OUTER + 6 + 384 + 64 + 34:#x}: want how the platform is "
+        "certified, got another quoting enclave's report",
+        "bad_type",
+    ),
+    "certification of no type": (
+        dataclasses.replace(quote.parse(GOOD), certification_type=8).encode(),
+        UnsupportedError,
+        "DCAP quote v3.certification_type at 0x416: want 1 to 7, got 8",
+        "bad_type",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_LATER)
+def test_refuses_of_later_versions(name: str) -> None:
+    """Types and sizes of bodies and of certification data, each with its place."""
+    data, error, message, code = REFUSED_LATER[name]
+    with pytest.raises(FormatError) as caught:
+        quote.parse(data)
+    assert (type(caught.value), str(caught.value), caught.value.code) == (error, message, code)
+
+
+@PROPERTY
+@given(mutations(*(data for data, _, _ in KINDS.values())))
+def test_same_bytes_or_refused_of_all(data: bytes) -> None:
+    """Whatever parses writes back to the same bytes, in every version; only our errors escape."""
+    try:
+        parsed = quote.parse(data)
+    except KluisError:
+        return
+    assert parsed.encode() == data
 
 
 @PROPERTY

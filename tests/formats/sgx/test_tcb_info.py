@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError
-from kluis.formats.sgx import tcb_info
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats.sgx import tcb_info, tcb_levels
 from tests.evidence.forge import NOW, Forge
+from tests.evidence.intel.forge import TdxForge
 from tests.strategies import PROPERTY, mutations
 
 COLLATERAL = Forge().collateral()
@@ -97,8 +100,126 @@ def test_refuses(name: str) -> None:
     assert str(caught.value) == message
 
 
+TDX = TdxForge().collateral().tcb_info
+MODULE = json.loads(TDX)["tdxModule"]
+
+
+def _tdx(change: Callable[[dict[str, Any]], object]) -> bytes:
+    document = json.loads(TDX)
+    change(document)
+    return _text(document)
+
+
+def test_tdx() -> None:
+    """A document of TDX has levels with components of its own, and modules by their version."""
+    info = tcb_info.parse_tcb_info(TDX)
+    assert (info.tee, info.version) == ("TDX", 3)
+    (level,) = info.levels
+    assert (len(level.svns), level.tdx) == (17, (0, 0, 2, *([0] * 13)))
+    assert info.module is not None
+    assert (info.module.id, info.module.mrsigner, info.module.levels) == ("", bytes(48), ())
+    (module,) = info.modules
+    assert (module.id, module.attributes_mask) == ("TDX_01", b"\xff" * 8)
+    assert [(each.svns, each.status) for each in module.levels] == [((4,), "UpToDate"), ((2,), "OutOfDate")]
+
+
+def test_tdx_of_version_1_0() -> None:
+    """A document without modules of later versions is one of TDX 1.0."""
+    assert tcb_info.parse_tcb_info(_tdx(lambda d: d.pop("tdxModuleIdentities"))).modules == ()
+
+
+REFUSED_TDX = {
+    "TEE": (_tdx(lambda d: d.update(id="SNP")), "TCB info.id: want SGX or TDX, got 'SNP'"),
+    "no module": (_tdx(lambda d: d.pop("tdxModule")), "TCB info: member 'tdxModule' is missing"),
+    "a module in SGX's": (
+        _info(lambda d: d.update(tdxModule=MODULE)),
+        "TCB info: member 'tdxModule' is of TDX alone",
+    ),
+    "modules in SGX's": (
+        _info(lambda d: d.update(tdxModuleIdentities=[])),
+        "TCB info: member 'tdxModuleIdentities' is of TDX alone",
+    ),
+    "a module twice": (
+        _tdx(
+            lambda d: d["tdxModuleIdentities"].append(d["tdxModuleIdentities"][0] | {"id": "tdx_01"}),
+        ),
+        "TCB info.tdxModuleIdentities: an id stands twice",
+    ),
+    "no components": (
+        _tdx(lambda d: _tcb(d).pop("tdxtcbcomponents")),
+        "TCB info.tcbLevels.tcb: member 'tdxtcbcomponents' is missing",
+    ),
+    "components": (
+        _tdx(lambda d: _tcb(d)["tdxtcbcomponents"].pop()),
+        "TCB info.tcbLevels.tcb.tdxtcbcomponents: want 16, got 15",
+    ),
+    "a truth as a number": (
+        _tdx(lambda d: _tcb(d)["tdxtcbcomponents"][3].update(svn=True)),
+        "TCB info.tcbLevels.tcb.tdxtcbcomponents.svn: want an integer, got a boolean",
+    ),
+    "advisories as text": (
+        _tdx(lambda d: d["tcbLevels"][0].update(advisoryIDs="INTEL")),
+        "TCB info.tcbLevels.advisoryIDs: want a list, got text",
+    ),
+    "a status without end": (
+        _tdx(lambda d: d["tcbLevels"][0].update(tcbStatus="U" * 1025)),
+        "TCB info.tcbLevels.tcbStatus: is 1025 long, must be at most 1024",
+    ),
+    "pcesvn": (
+        _tdx(lambda d: _tcb(d).update(pcesvn=65536)),
+        "TCB info.tcbLevels.tcb.pcesvn: want 0..65535, got 65536",
+    ),
+    "key twice in a component": (
+        TDX.replace(b'{"svn":0}', b'{"svn":9,"svn":0}', 1),
+        "TCB info: key 'svn' stands twice",
+    ),
+    "key twice in a module": (
+        TDX.replace(b'"isvsvn":4', b'"isvsvn":9,"isvsvn":4', 1),
+        "TCB info: key 'isvsvn' stands twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_TDX)
+def test_refuses_of_tdx(name: str) -> None:
+    """Each failure names the member."""
+    data, message = REFUSED_TDX[name]
+    with pytest.raises(FormatError) as caught:
+        tcb_info.parse_tcb_info(data)
+    assert str(caught.value) == message
+
+
+def test_an_identity_with_a_key_twice() -> None:
+    """A key that stands twice in an identity is refused, however deep."""
+    with pytest.raises(FormatError) as caught:
+        tcb_info.parse_identity(COLLATERAL.qe_identity.replace(b'"isvsvn":1', b'"isvsvn":2,"isvsvn":1'))
+    assert str(caught.value) == "QE identity: key 'isvsvn' stands twice"
+
+
+def test_members_that_nobody_knows() -> None:
+    """A member that Intel may add one day is passed over, whatever it holds; the rest reads as before."""
+    more = _tdx(lambda d: d.update(later={"a": [{"b": 1}]}))
+    assert tcb_info.parse_tcb_info(more) == tcb_info.parse_tcb_info(TDX)
+
+
 @PROPERTY
-@given(mutations(COLLATERAL.tcb_info, COLLATERAL.qe_identity))
+@given(mutations(TDX, COLLATERAL.tcb_info))
+def test_both_readers_of_levels_agree(data: bytes) -> None:
+    """The quick reader of levels gives what the slower, which names each fault, gives; or leaves it to it."""
+    try:
+        document = Members(jcs.loads(data, "it"), "it")
+        if document.version(3) != 3 or "tcbLevels" not in document:
+            return
+        lists = ("sgxtcbcomponents", "tdxtcbcomponents") if b'"TDX"' in data else ("sgxtcbcomponents",)
+        quick = tcb_levels._usual(document, lists, "pcesvn")
+    except KluisError:
+        return
+    if quick is not None:
+        assert quick == tcb_levels._levels(document, tcb_levels._listed(lists))
+
+
+@PROPERTY
+@given(mutations(COLLATERAL.tcb_info, COLLATERAL.qe_identity, TDX))
 def test_only_our_errors(data: bytes) -> None:
     """No foreign exception leaves the readers."""
     for read in (tcb_info.parse_tcb_info, tcb_info.parse_identity):

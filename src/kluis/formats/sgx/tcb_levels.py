@@ -68,11 +68,7 @@ def platform_levels(info: Members, *, v2: bool, tdx: bool) -> tuple[tuple[Level,
         components = [tcb.integer(name, most=255) for name in _NAMES_V2]
         return (*components, tcb.integer("pcesvn", most=0xFFFF)), (), len(tcb)
 
-    def listed(tcb: Members) -> _Svns:
-        (components, *own), met = zip(*(_components(tcb, name) for name in lists), strict=True)
-        return (*components, tcb.integer("pcesvn", most=0xFFFF)), own[0] if own else (), len(tcb) + sum(met)
-
-    return _levels(info, one_by_one if v2 else listed)
+    return _levels(info, one_by_one if v2 else _listed(lists))
 
 
 def isvsvn_levels(document: Members) -> tuple[tuple[Level, ...], int]:
@@ -140,6 +136,14 @@ def _levels(document: Members, read: Callable[[Members], _Svns]) -> tuple[tuple[
     if not levels:
         raise FormatError(f"{document.what}.tcbLevels: want at least 1, got 0", code="bad_length")
     return tuple(levels), met
+
+
+def _listed(lists: tuple[str, ...]) -> Callable[[Members], _Svns]:
+    def read(tcb: Members) -> _Svns:
+        (components, *own), met = zip(*(_components(tcb, name) for name in lists), strict=True)
+        return (*components, tcb.integer("pcesvn", most=0xFFFF)), own[0] if own else (), len(tcb) + sum(met)
+
+    return read
 
 
 def _components(tcb: Members, name: str) -> tuple[tuple[int, ...], int]:

@@ -1,0 +1,285 @@
+"""What is remembered of a platform, what never is, and quotes whose chain comes beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kluis.errors import AuthenticityError, FreshnessError, KluisError, UnavailableError, UsageError
+from kluis.evidence import TrustAnchors, Verifier
+from kluis.evidence.context import Context, Memory
+from kluis.evidence.engine import OPENSSL, Key
+from kluis.evidence.intel import collateral as holding
+from kluis.evidence.intel import sgx
+from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.x509 import Scheme
+from kluis.tee.platform import quoting
+from tests.evidence.forge import NOW, Forge, key
+from tests.evidence.intel.steps import signer_serial
+
+NUMBERS = itertools.count()
+
+
+class Counting:
+    """An engine that counts what it verifies."""
+
+    def __init__(self) -> None:
+        # Anchors keep the keys of their own certificates by the engine's name.
+        self.name = f"counting {next(NUMBERS)}"
+        self.verified = 0
+
+    def key(self, spki: bytes, scheme: Scheme) -> Key:
+        counting, inner = self, OPENSSL.key(spki, scheme)
+
+        class Counted:
+            def verify(self, signature: bytes, signed: bytes) -> bool:
+                counting.verified += 1
+                return inner.verify(signature, signed)
+
+        return Counted()
+
+
+def _count(forge: Forge, *quotes: bytes, collateral: Any = None) -> list[int]:
+    engine = Counting()
+    verifier = Verifier(forge.anchors, engine=engine)
+    counts = []
+    for quote in quotes:
+        before = engine.verified
+        verifier.verify(quote, collateral=collateral or forge.collateral(), now=forge.now)
+        counts.append(engine.verified - before)
+    return counts
+
+
+def test_signatures_of_one_verification(forge: Forge) -> None:
+    """Nine signatures are checked for a quote and its collateral; three where the collateral is held."""
+    assert _count(forge, forge.quote()) == [9]
+    assert _count(forge, forge.quote(), collateral=forge.held()) == [3]
+
+
+def test_a_platform_seen_before_costs_one_signature(forge: Forge) -> None:
+    """Another quote under the same attestation key costs that quote's signature alone (P26)."""
+    other = forge.quote(forge.body(isvsvn=9))
+    assert _count(forge, forge.quote(), other, forge.quote(), collateral=forge.held()) == [3, 1, 1]
+
+
+SEEN: dict[str, tuple[Callable[[Forge], dict[str, Any]], type[KluisError], str]] = {
+    "a PCK certificate revoked since": (
+        lambda f: {"collateral": f.collateral(pck_crl=f.crl("platform_ca", _leaf_serial(f)))},
+        AuthenticityError,
+        "cert_revoked",
+    ),
+    "a PCK CA revoked since": (
+        lambda f: {"collateral": f.collateral(root_ca_crl=f.crl("root", f.ca.serial_number))},
+        AuthenticityError,
+        "cert_revoked",
+    ),
+    "a signer revoked since": (
+        lambda f: {"collateral": f.collateral(root_ca_crl=f.crl("root", signer_serial(f)))},
+        AuthenticityError,
+        "signing_cert_revoked",
+    ),
+    "certificates that have run out since": (
+        lambda f: {"now": NOW + timedelta(days=3651)},
+        FreshnessError,
+        "cert_expired",
+    ),
+    "collateral that has run out since": (
+        lambda f: {"now": NOW + timedelta(days=31)},
+        FreshnessError,
+        "tcb_info_expired",
+    ),
+    "TCB info of another kind of platform": (
+        lambda f: {"collateral": f.with_tcb_info(lambda d: d.update(fmspc="00906ea10000"))},
+        AuthenticityError,
+        "tcb_info_mismatch",
+    ),
+    "the identity of another quoting enclave": (
+        lambda f: {"collateral": f.with_identity(lambda d: d.update(isvprodid=2))},
+        AuthenticityError,
+        "qe_identity_mismatch",
+    ),
+    "a platform no longer supported": (
+        lambda f: {"collateral": f.with_tcb_info(lambda d: d["tcbLevels"][0]["tcb"].update(pcesvn=2))},
+        AuthenticityError,
+        "tcb_not_supported",
+    ),
+    "another body": (
+        lambda f: {"data": f.requote(signed=sgx_signed(f)[:-1] + b"\xff")},
+        AuthenticityError,
+        "sig_quote",
+    ),
+    "no collateral": (lambda f: {"collateral": None}, UnavailableError, "collateral_missing"),
+}
+
+
+def sgx_signed(forge: Forge) -> bytes:
+    """Header and body of the forger's quote."""
+    return dcap_quote.parse(forge.quote()).signed
+
+
+def _leaf_serial(forge: Forge) -> int:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificates(forge.platform.chain)[0].serial_number
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_is_never_remembered(name: str, forge: Forge) -> None:
+    """Time, revocation, status and the quote's own signature are judged anew for a platform seen before."""
+    change, error, code = SEEN[name]
+    verifier = Verifier(forge.anchors)
+    good = {"data": forge.quote(), "collateral": forge.collateral(), "now": forge.now}
+    verifier.verify(**good)
+    with pytest.raises(KluisError) as caught:
+        verifier.verify(**{**good, **change(forge)})
+    assert (type(caught.value), caught.value.code) == (error, code)
+    verifier.verify(**good)
+
+
+def test_only_successes_are_remembered(forge: Forge) -> None:
+    """Forged quotes leave nothing of theirs behind: no key, no chain (P26)."""
+    memory = Memory()
+    context = Context(forge.anchors, memory=memory)
+    held = forge.held()
+    sgx.verify(forge.quote(), context=context, collateral=held, now=forge.now)
+    kept = len(memory)
+    for quote in (
+        forge.requote(signature=bytes(64)),
+        forge.requote(qe_signature=bytes(64)),
+        forge.with_attestation_key(quoting.point(key())),
+        forge.with_chain(forge.leaf(issuer_key=key()), forge.ca, forge.root),
+        Forge().quote(),
+    ):
+        with pytest.raises(AuthenticityError):
+            sgx.verify(quote, context=context, collateral=held, now=forge.now)
+    assert len(memory) == kept
+
+
+def test_a_remembered_platform_under_another_root(forge: Forge) -> None:
+    """A platform remembered under one root is not vouched for by collateral of another."""
+    other = Forge()
+    verifier = Verifier(forge.anchors | other.anchors)
+    verifier.verify(forge.quote(), collateral=forge.held(), now=NOW)
+    with pytest.raises(AuthenticityError) as caught:
+        verifier.verify(forge.quote(), collateral=other.held(), now=NOW)
+    assert caught.value.code == "root_untrusted"
+
+
+TYPES = [1, 2, 3, 4, 7]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_chain_beside_the_quote(kind: int, forge: Forge) -> None:
+    """A quote that only names its certificate is verified with the chain that the collateral brings."""
+    quote = forge.requote(certification_type=kind, certification_data=b"\1" * 404)
+    beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
+    with pytest.raises(UnavailableError) as caught:
+        forge.verify(quote)
+    assert caught.value.code == "chain_missing"
+    assert caught.value.hint == "give the platform's PCK chain as the collateral's pck_certificate_chain"
+    claims = forge.verify(quote, beside)
+    assert claims == forge.verify()
+    assert forge.verify(quote, holding.hold(beside, forge.anchors)) == claims
+    assert _count(forge, quote, quote, collateral=holding.hold(beside, forge.anchors)) == [3, 1]
+
+
+def test_the_quotes_own_chain_goes_before(forge: Forge) -> None:
+    """A quote with a chain is judged by that chain, whatever the collateral brings."""
+    beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=b"nothing")
+    assert forge.verify(collateral=beside) == forge.verify()
+    lone = forge.requote(certification_type=3)
+    with pytest.raises(KluisError) as caught:
+        forge.verify(lone, beside)
+    assert str(caught.value) == "PCK chain at 0x0: is not a PEM certificate"
+
+
+def test_another_platforms_chain_beside(forge: Forge) -> None:
+    """A chain of another platform did not sign this quoting enclave's report (P06)."""
+    quote = forge.requote(certification_type=3)
+    stranger = quoting.PlatformKeys.create(forge.authority, NOW)
+    beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=stranger.chain)
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(quote, beside)
+    assert caught.value.code == "sig_qe_report"
+
+
+def _without(forge: Forge, oid: str) -> bytes:
+    """A quote whose leaf lacks one extension."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    good = forge.leaf()
+    builder = x509.CertificateBuilder(
+        good.issuer,
+        good.subject,
+        good.public_key(),
+        good.serial_number,
+        good.not_valid_before_utc,
+        good.not_valid_after_utc,
+        [each for each in good.extensions if each.oid.dotted_string != oid],
+    )
+    return forge.with_chain(builder.sign(forge.keys.platform_ca, SHA256()), forge.ca, forge.root)
+
+
+@pytest.mark.parametrize(("oid", "missing"), [("2.5.29.15", "key usage"), ("2.5.29.19", "basic constraints")])
+def test_a_leaf_without_its_profile(oid: str, missing: str, forge: Forge) -> None:
+    """A leaf without key usage, or basic constraints, may not be one (P07)."""
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(_without(forge, oid))
+    assert (caught.value.code, str(caught.value)) == ("cert_profile", f"PCK certificate: has no {missing}")
+
+
+def test_a_leaf_that_issues(forge: Forge) -> None:
+    """A certificate issued by a genuine PCK leaf is nobody's (P07)."""
+    own = key()
+    child = forge.leaf(public_key=own.public_key(), issuer=forge.leaf(), issuer_key=forge.platform.pck)
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(forge.with_chain(child, forge.ca, forge.root))
+    assert caught.value.code == "pck_chain"
+
+
+@pytest.mark.parametrize("form", ["hex", "PEM"])
+def test_crls_in_every_form(form: str, forge: Forge) -> None:
+    """CRLs may come as hex or PEM, as other services give them."""
+    import base64
+
+    def written(data: bytes) -> bytes:
+        if form == "hex":
+            return data.hex().encode()
+        return b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(data) + b"-----END X509 CRL-----\n"
+
+    good = forge.collateral()
+    other = forge.collateral(root_ca_crl=written(good.root_ca_crl), pck_crl=written(good.pck_crl))
+    assert forge.verify(collateral=other) == forge.verify(collateral=good)
+
+
+def test_held_collateral_at_its_edges(forge: Forge) -> None:
+    """The first and the last moment of collateral are its own; a naive time is refused."""
+    held = forge.held()
+    for moment in (held.start, held.end):
+        held.check(moment)
+    with pytest.raises(FreshnessError):
+        held.check(held.end + timedelta(seconds=1))
+    with pytest.raises(FreshnessError):
+        held.check(held.start - timedelta(seconds=1))
+    with pytest.raises(UsageError):
+        forge.verify(collateral=held, now=NOW.replace(tzinfo=None))
+
+
+def test_an_anchor_knows_its_own_certificates_alone(forge: Forge) -> None:
+    """A root certificate of the same key and other bytes is checked; one known by its bytes need not be."""
+    (anchor,) = forge.anchors
+    assert [each.common_name for each in anchor.proven.values()] == [
+        "Kluis emulated SGX Root CA (no hardware)"
+    ]
+    again = forge.with_chain(forge.leaf(), forge.ca, forge.root_ca())
+    assert _count(forge, again, collateral=forge.held()) == [4]
+    for known in TrustAnchors.shipped():
+        for certificate in known.proven.values():
+            key_of = OPENSSL.key(known.spki, certificate.scheme)
+            assert key_of.verify(certificate.signature, certificate.signed)

@@ -1,0 +1,115 @@
+"""Lists of revoked certificates: the pattern for the usual entry reads what the reader of any entry reads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509 as pyca
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+
+from kluis.errors import FormatError
+from kluis.formats import der, x509
+from kluis.formats.x509 import crl
+from kluis.tee.platform import issuing
+from tests.strategies import PROPERTY, mutations
+
+NOW = datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
+KEY = ec.generate_private_key(ec.SECP256R1())
+ISSUER = issuing.issue("a CA", KEY.public_key(), None, KEY, NOW, path_length=0)
+
+
+def _made(*serials: int, when: datetime = NOW) -> x509.Crl:
+    revoked = [(serial, when) for serial in serials]
+    return x509.parse_crl(issuing.crl(ISSUER, KEY, NOW, life=timedelta(days=30), revoked=revoked), "it")
+
+
+USUAL = ((1 << 159) - 1, (1 << 158) | 5, 1 << 151, (1 << 127) + 3, (1 << 128) - 1)
+
+
+def test_usual_serials() -> None:
+    """Serial numbers of 16 to 20 bytes, with and without a sign byte, are read as they are."""
+    assert _made(*USUAL).revoked == set(USUAL)
+
+
+@pytest.mark.parametrize("serial", [1, 255, 1 << 62, (1 << 120) - 1])
+def test_short_serials(serial: int) -> None:
+    """A short serial number among the usual ones is read, too."""
+    assert _made(*USUAL, serial).revoked == {*USUAL, serial}
+
+
+@pytest.mark.parametrize("day", [(2024, 2, 29), (2025, 12, 31), (2049, 1, 1), (2050, 6, 30)])
+def test_days(day: tuple[int, int, int]) -> None:
+    """Any day that there is, in either form of time."""
+    assert _made(*USUAL, when=datetime(*day, tzinfo=UTC)).revoked == set(USUAL)
+
+
+def _entry(serial: int = 1 << 158, when: bytes = b"\x17\x0d260131120000Z", rest: bytes = b"") -> bytes:
+    return der.element(der.SEQUENCE, der.integer(serial), when, rest)
+
+
+REASON = bytes.fromhex("300c300a0603551d1504030a0101")
+ENTRIES = b"".join((_entry(rest=REASON), _entry(1 << 159), _entry((1 << 159) - 7, rest=REASON)))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        _entry(when=b"\x17\x0d260231120000Z"),
+        _entry(when=b"\x17\x0d261301120000Z"),
+        _entry(when=b"\x17\x0d260131250000Z"),
+        _entry(rest=REASON + b"\0"),
+        b"\x30\x80" + _entry()[2:],
+        b"\0",
+    ],
+    ids=["day", "month", "hour", "more", "length", "between"],
+)
+def test_refuses(entry: bytes) -> None:
+    """An entry with no such day, a wrong length, or bytes between two, is refused."""
+    for data in (entry + ENTRIES, ENTRIES + entry, ENTRIES + entry + ENTRIES):
+        with pytest.raises(FormatError):
+            crl._revoked(data, 0, len(data), "it")
+
+
+def test_serials_of_160_bits() -> None:
+    """A serial number of 160 bits, whose first byte is a sign, is not cut (P23)."""
+    assert crl._revoked(ENTRIES, 0, len(ENTRIES), "it") == {1 << 158, 1 << 159, (1 << 159) - 7}
+
+
+@PROPERTY
+@given(mutations(ENTRIES))
+def test_both_readers_agree(data: bytes) -> None:
+    """Whatever the pattern reads, the reader of any entry reads the same; and refuses what that refuses."""
+    try:
+        strict = crl._revoked_of_any_form(data, 0, len(data), "it")
+    except FormatError:
+        with pytest.raises(FormatError):
+            crl._revoked(data, 0, len(data), "it")
+        return
+    assert crl._revoked(data, 0, len(data), "it") == strict
+
+
+def test_other_extensions_of_an_entry() -> None:
+    """An entry with another extension than a reason is read."""
+    entry = (
+        pyca.RevokedCertificateBuilder()
+        .serial_number(1 << 158)
+        .revocation_date(NOW)
+        .add_extension(pyca.InvalidityDate(NOW.replace(tzinfo=None)), critical=False)
+        .build()
+    )
+    builder = (
+        pyca.CertificateRevocationListBuilder()
+        .issuer_name(ISSUER.subject)
+        .last_update(NOW)
+        .next_update(NOW + timedelta(days=1))
+        .add_extension(pyca.CRLNumber(1), critical=False)
+        .add_extension(pyca.AuthorityKeyIdentifier.from_issuer_public_key(KEY.public_key()), critical=False)
+        .add_revoked_certificate(entry)
+    )
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    data = builder.sign(KEY, SHA256()).public_bytes(Encoding.DER)
+    assert x509.parse_crl(data, "it").revoked == {1 << 158}
