@@ -89,7 +89,7 @@ def test_to_stdout(fetch: Kluis) -> None:
     [
         ((), "update=early"),
         (("--update", "standard"), "update=standard"),
-        (("--evaluation", 17), "Number=17"),
+        (("--evaluation", 1), "Number=1"),
     ],
 )
 def test_the_release(fetch: Kluis, service: Service, words: tuple[object, ...], said: str) -> None:

@@ -51,7 +51,7 @@ def test_what_is_fetched_verifies_the_quote(service: Service, forge: Forge, pcs:
 
 @pytest.mark.parametrize(
     ("update", "number", "said"),
-    [("early", None, "update=early"), ("standard", None, "update=standard"), (None, 17, "Number=17")],
+    [("early", None, "update=early"), ("standard", None, "update=standard"), (None, 1, "Number=1")],
 )
 def test_the_release_is_the_one_that_was_named(
     service: Service, forge: Forge, pcs: Pcs, update: str | None, number: int | None, said: str

@@ -24,8 +24,8 @@ WANTED: list[tuple[Kind, Key, str]] = [
     ),
     (
         Kind.TCB_INFO,
-        ("sgx", FMSPC, "17"),
-        f"/sgx/certification/v4/tcb?fmspc={FMSPC}&tcbEvaluationDataNumber=17",
+        ("sgx", FMSPC, "1"),
+        f"/sgx/certification/v4/tcb?fmspc={FMSPC}&tcbEvaluationDataNumber=1",
     ),
     (Kind.QE_IDENTITY, ("sgx", "standard"), "/sgx/certification/v4/qe/identity?update=standard"),
     (Kind.PCK_CRL, ("platform",), "/sgx/certification/v4/pckcrl?ca=platform&encoding=der"),
@@ -64,6 +64,18 @@ def test_each_document_has_its_path(
             assert document == Document(body=good.pck_crl, chain=good.pck_crl_issuer_chain)
         case _:
             assert document == Document(body=good.root_ca_crl)
+
+
+def test_another_number_than_asked_for(service: Service, good: Collateral, pcs: Pcs) -> None:
+    """A cache that passes over the number asked for is told of; its document is not taken for the one."""
+    for kind, key in (
+        (Kind.TCB_INFO, ("sgx", FMSPC, "17")),
+        (Kind.QE_IDENTITY, ("sgx", "17")),
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            pcs.get(kind, key, NOW)
+        assert caught.value.code == "service_refused"
+        assert caught.value.message.endswith(": want evaluation data number 17, got 1")
 
 
 def test_tdx_has_paths_of_its_own(service: Service, good: Collateral, pcs: Pcs) -> None:

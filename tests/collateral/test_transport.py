@@ -125,7 +125,7 @@ def test_too_slow(service: Service, origin: Origin, reply: Reply) -> None:
         "service_slow",
         f"document: {service.url} gave no whole answer in 0.8 s",
     )
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
 
 
 def test_a_redirect_on_the_same_host(service: Service, origin: Origin) -> None:

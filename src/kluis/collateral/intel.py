@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import unquote_to_bytes
 
-from kluis.collateral.documents import MAX_CHAIN, Document, Key, Kind, check_key, times
+from kluis.collateral.documents import MAX_CHAIN, Document, Key, Kind, Times, check_key, times
 from kluis.collateral.transport import Answer, Limits, Origin
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats import x509
 from kluis.formats.sgx.collateral import crl_der
 
@@ -89,7 +89,9 @@ class Pcs:
             case Kind.EVALUATION_NUMBERS, (tee,):
                 path, query = f"{self._path(tee)}/tcbevaluationdatanumbers", {}
             case Kind.PCK_CRL, ("platform" | "processor" as ca,):
-                path, query = f"{self._path('sgx')}/pckcrl", {"ca": ca, "encoding": "der"}
+                # Caches of version 3 know no encoding: they answer in hex.
+                path, query = f"{self._path('sgx')}/pckcrl", {"ca": ca}
+                query |= {"encoding": "der"} if self._version == 4 else {}
             case Kind.ROOT_CA_CRL, ():
                 return self._root_crl(now)
             case _:
@@ -97,7 +99,9 @@ class Pcs:
         what = " ".join((kind, *key))
         answer = self._origin.get(path, query, what, hint=hint)
         body = crl_der(answer.body, what) if kind is Kind.PCK_CRL else answer.body
-        return _checked(kind, Document(body=body, chain=issuer_chain(answer.headers, kind, what)))
+        document = Document(body=body, chain=issuer_chain(answer.headers, kind, what))
+        _check_number(times(kind, document), key, what)
+        return document
 
     def _path(self, tee: str) -> str:
         # TDX was never in version 3: its caches serve version 4 beside version 3 for SGX.
@@ -109,7 +113,9 @@ class Pcs:
             answer = self._roots.get("/IntelSGXRootCA.der", {}, Kind.ROOT_CA_CRL)
         else:
             answer = self._origin.get(f"{self._path('sgx')}/rootcacrl", {}, Kind.ROOT_CA_CRL)
-        return _checked(Kind.ROOT_CA_CRL, Document(body=crl_der(answer.body, Kind.ROOT_CA_CRL)))
+        document = Document(body=crl_der(answer.body, Kind.ROOT_CA_CRL))
+        times(Kind.ROOT_CA_CRL, document)
+        return document
 
 
 def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
@@ -134,6 +140,11 @@ def _release(which: str) -> dict[str, str]:
     return {"tcbEvaluationDataNumber": which} if which.isdigit() else {"update": which}
 
 
-def _checked(kind: Kind, document: Document) -> Document:
-    times(kind, document)
-    return document
+def _check_number(found: Times, key: Key, what: str) -> None:
+    """A cache that passes over the number asked for answers with another."""
+    if found.evaluation is not None and key[-1].isdigit() and found.evaluation != int(key[-1]):
+        raise UnavailableError(
+            f"{what}: want evaluation data number {key[-1]}, got {found.evaluation}",
+            hint="the service passes over the number; ask another, or name no number",
+            code="service_refused",
+        )
