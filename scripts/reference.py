@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import kluis
+from kluis.appraisal import forms
+from kluis.appraisal.tees import TABLES
 from kluis.cli import explain
 from kluis.cli import main as cli
 from kluis.errors import KluisError
@@ -126,7 +128,54 @@ def _sentence(module: Any, name: str) -> str:
     return str(said).strip().split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 
-PAGES: dict[str, Any] = {"cli.md": command_line, "errors.md": errors, "python.md": python}
+POLICY_HEAD = """# Policies
+
+A policy is a TOML file of version 2. Every key must stand there: what is not stated is not assumed, and a
+policy that leaves one out does not load. Where anything is accepted, it says `"any"`. `kluis policy init`
+drafts one from evidence; each key is a rule that `kluis appraise` tells.
+
+| table | keys |
+|---|---|
+| `[accept]` | `protection`: levels; `debug`; `denylists`: refuse what a dated list names; `emulated_roots` |
+| `[freshness]` | `nonce`; `max_collateral_age_days`, or any; `max_evidence_age_seconds` |
+| `[tcb]` | `statuses`; `advisories`, `min_evaluation`, `min_tcb_date`, or any |
+| `[binding]` | `report_data`: hex, `"given"`, `"nonce"` or any; or `purpose`, for a Kluis enclave |
+| `[launch]` | with a purpose: `missing`, `counters`, `insecure` |
+| a TEE's own | below; at least one |
+"""
+FORMS = {
+    forms.Hexes: "list of hex",
+    forms.Names: "list of names",
+    forms.Numbers: "list of numbers",
+    forms.Number: "number",
+    forms.Least: "least number",
+    forms.Most: "most, in seconds",
+    forms.LeastVersion: "least version, as text",
+    forms.Allow: "true accepts it",
+    forms.Require: "true wants it",
+    forms.Bits: "`{ mask, value }` in hex",
+    forms.RegisterValues: "registers, each a list of hex",
+    forms.LeastComponents: "by product, least versions of its parts",
+}
+
+
+def policy() -> str:
+    """The page of policies: every key of every TEE's table."""
+    parts = [POLICY_HEAD]
+    for tee, fields in TABLES.items():
+        rows = "".join(
+            f"| `{each.key}` | {FORMS[type(each.form)]} | `{each.rule}` | {each.about} |\n" for each in fields
+        )
+        parts.append(f"## `[{tee}]`\n\n| key | form | rule | what it is |\n|---|---|---|---|\n{rows}")
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Any] = {
+    "cli.md": command_line,
+    "errors.md": errors,
+    "python.md": python,
+    "policy.md": policy,
+}
 
 
 def differing() -> list[str]:

@@ -71,7 +71,9 @@ SGX = Claims(
     level=ProtectionLevel.HARDWARE_SGX,
     measurement=digest(1, 32),
     platform=Platform(id=b"\5" * 16, product="00a067110000"),
-    vendor=_vendor(SgxClaims, attributes=0x85 | 3 << 64, smt=False),
+    vendor=_vendor(
+        SgxClaims, attributes=0x85 | 3 << 64, pcesvn=13, smt=False, dynamic=False, cached_keys=False
+    ),
 )
 TCB = TcbVersion(boot_loader=4, tee=0, snp=24, microcode=219)
 SNP = Claims(
@@ -146,7 +148,10 @@ TDX = Claims(
         mrowner=bytes(48),
         mrownerconfig=bytes(48),
         mrservicetd=bytes(48),
+        pcesvn=13,
         smt=True,
+        dynamic=False,
+        cached_keys=True,
     ),
 )
 NITRO = Claims(

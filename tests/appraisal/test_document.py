@@ -345,7 +345,10 @@ config_ids = "any"
 family_ids = "any"
 attributes = { mask = "36", value = "4" }
 products = "any"
+min_pce_svn = "any"
 smt = false
+dynamic_platform = "any"
+cached_keys = false
 platforms = "any"
 """.replace("{image}", "ab" * 32)
 

@@ -27,6 +27,11 @@ def test_the_public_names_are_the_ones_in_the_reference() -> None:
     assert (reference.REFERENCE / "python.md").read_text() == reference.python()
 
 
+def test_the_policy_page_is_what_the_tables_say() -> None:
+    """docs/reference/policy.md has every key of every TEE's table, with its rule."""
+    assert (reference.REFERENCE / "policy.md").read_text() == reference.policy()
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_the_line_in_the_table_is_the_commands_own(name: str) -> None:
     """The line that `kluis --help` shows without loading a room begins the room's own first sentence."""

@@ -80,6 +80,7 @@ def policy_init(
         data = files.evidence(evidence, part or ())
         trusted = files.anchors(root or (), root_level)
         proven = files.verified(data, trusted, collateral or (), evidence, files.time(now))
+        render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         made = draft(
             proven,
             this_machine=this_machine,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from kluis.appraisal.fields import Field, of
-from kluis.appraisal.forms import Allow, Bits, Number
-from kluis.appraisal.tees import shared
+from kluis.appraisal.forms import Bits, Number
+from kluis.appraisal.tees import intel, shared
 from kluis.appraisal.trust import Aspect
 from kluis.evidence.intel.sgx import SgxClaims
 
@@ -37,15 +37,5 @@ FIELDS: Final = (
         aspect=Aspect.CONFIGURATION,
         fix="sign and start the enclave with the attributes that the policy names",
     ),
-    shared.products("FMSPCs: kinds of platform"),
-    Field(
-        key="smt",
-        form=Allow(),
-        claim=of(SgxClaims, lambda claims: claims.smt),
-        about="hyper-threading, which lets a neighbour thread measure caches",
-        rule="smt",
-        aspect=Aspect.CONFIGURATION,
-        fix="switch hyper-threading off in the firmware, and have the platform certified anew",
-    ),
-    shared.platforms("PPIDs: single machines, for where physical attacks matter", 16),
+    *intel.FIELDS,
 )

@@ -10,7 +10,7 @@ from typing import Final
 
 from kluis.appraisal.fields import Field, of
 from kluis.appraisal.forms import Allow, Bits, Hexes
-from kluis.appraisal.tees import shared
+from kluis.appraisal.tees import intel, shared
 from kluis.appraisal.trust import Aspect
 from kluis.appraisal.values import Value
 from kluis.evidence.intel.tdx import TdxClaims
@@ -101,15 +101,5 @@ FIELDS: Final = (
         aspect=Aspect.CONFIGURATION,
         fix="start the domain so that it cannot be moved",
     ),
-    shared.products("FMSPCs: kinds of platform"),
-    Field(
-        key="smt",
-        form=Allow(),
-        claim=of(TdxClaims, lambda c: c.smt),
-        about="hyper-threading, which lets a neighbour thread measure caches",
-        rule="smt",
-        aspect=Aspect.CONFIGURATION,
-        fix="switch hyper-threading off in the firmware, and have the platform certified anew",
-    ),
-    shared.platforms("PPIDs: single machines, for where physical attacks matter", 16),
+    *intel.FIELDS,
 )

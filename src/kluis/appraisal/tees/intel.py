@@ -1,0 +1,55 @@
+"""Fields that SGX and TDX share: what Intel certifies of a platform.
+
+Spec: Intel SGX PCK Certificate and CRL Profile, "SGX Extensions".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.appraisal.fields import Field, of
+from kluis.appraisal.forms import Allow, Least
+from kluis.appraisal.tees import shared
+from kluis.appraisal.trust import Aspect
+from kluis.evidence.intel.claims import IntelClaims
+
+FIELDS: Final = (
+    shared.products("FMSPCs: kinds of platform"),
+    Field(
+        key="min_pce_svn",
+        form=Least(0xFFFF),
+        claim=of(IntelClaims, lambda c: c.pcesvn),
+        about="of the enclave that certifies the platform's keys; the TCB status judges it, too",
+        rule="pce_svn",
+        aspect=Aspect.HARDWARE,
+        fix="update the platform, and have it certified anew",
+    ),
+    Field(
+        key="smt",
+        form=Allow(),
+        claim=of(IntelClaims, lambda c: c.smt),
+        about="hyper-threading, which lets a neighbour thread measure caches",
+        rule="smt",
+        aspect=Aspect.CONFIGURATION,
+        fix="switch hyper-threading off in the firmware, and have the platform certified anew",
+    ),
+    Field(
+        key="dynamic_platform",
+        form=Allow(),
+        claim=of(IntelClaims, lambda c: c.dynamic),
+        about="processors may be added to it",
+        rule="dynamic_platform",
+        aspect=Aspect.HARDWARE,
+        fix="run it on a platform to which none can be added",
+    ),
+    Field(
+        key="cached_keys",
+        form=Allow(),
+        claim=of(IntelClaims, lambda c: c.cached_keys),
+        about="Intel keeps the platform's root keys",
+        rule="cached_keys",
+        aspect=Aspect.HARDWARE,
+        fix="register the platform without leaving its keys with Intel",
+    ),
+    shared.platforms("PPIDs: single machines, for where physical attacks matter", 16),
+)
