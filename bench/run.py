@@ -38,6 +38,7 @@ GROUPS = (
     "scratch",
     "reports",
     "documents",
+    "gpus",
     "imports",
     "tpm",
 )

@@ -315,6 +315,34 @@ def test_remembers_successes_only(gpu: Forge) -> None:
             verifier.verify(bad, collateral=None, now=NOW)
 
 
+def test_parts_in_any_order(gpu: Forge) -> None:
+    """The chain may stand before the report, and a collection may say of what type it is."""
+    parts = Collection.parse(gpu.evidence()).parts
+    turned = Collection(dict(reversed(parts.items()))).encode()
+    typed = Collection(parts, "tag:a.example").encode()
+    verifier = Verifier(gpu.anchors)
+    for data in (turned, gpu.evidence(), typed) * 2:
+        assert verifier.verify(data, collateral=None, now=NOW).value.nonce == NONCE
+
+
+def test_a_chain_that_was_seen_hides_nothing_before_it(gpu: Forge) -> None:
+    """With its chain seen before, a collection is still read whole: a part more, or one twice, is refused."""
+    verifier = Verifier(gpu.anchors)
+    good = gpu.evidence()
+    verifier.verify(good, collateral=None, now=NOW)
+    chain = good.index(b',"cert_chain"')
+    more = b',"more":["a/b","AA"]'
+    for data in (
+        good[:chain] + more + good[chain:],
+        good[:chain] + good[chain:-1] + good[chain:],
+        good[:chain] + b"," + good[1:chain] + good[chain:],
+        good[:chain] + b"x" + good[chain:],
+        good + b"}",
+    ):
+        with pytest.raises(FormatError):
+            verifier.verify(data, collateral=None, now=NOW)
+
+
 def test_unavailable_is_not_no(gpu: Forge) -> None:
     """A responder that does not know the certificate leaves the question open."""
     from cryptography.x509 import ocsp

@@ -52,6 +52,7 @@ class Chain:
         device: what kind of device the leaf is of.
         identity: which device.
         dice: what was measured before the leaf's key was made; None where the leaf does not say.
+        start: when the last of them begins.
         end: when the first of them runs out.
     """
 
@@ -60,6 +61,7 @@ class Chain:
     device: Device
     identity: Identity
     dice: Dice | None
+    start: datetime
     end: datetime
 
     @property
@@ -73,9 +75,16 @@ class Chain:
         Raises:
             FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
         """
-        for index, certificate in enumerate(self.certificates):
-            links.valid(certificate, _NAMES[index], now)
+        if not self.start <= now <= self.end:
+            self._out_of_time(now)
         return self.end
+
+    def _out_of_time(self, now: datetime) -> None:
+        """Name the first that is outside its time, and refuse it."""
+        index = next(
+            i for i, each in enumerate(self.certificates) if not each.not_before <= now <= each.not_after
+        )
+        links.valid(self.certificates[index], _NAMES[index], now)
 
 
 def check(data: bytes, context: Context) -> Chain:
@@ -125,6 +134,7 @@ def _check(certificates: tuple[Certificate, ...], context: Context) -> Chain:
         device=device,
         identity=found,
         dice=dice.read(certificates[0].extensions, _NAMES[0]),
+        start=max(certificate.not_before for certificate in certificates),
         end=min(certificate.not_after for certificate in certificates),
     )
 

@@ -31,13 +31,15 @@ from kluis.formats.cmw import Collection
 from kluis.formats.nvidia import dice
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.nvidia.opaque import Feature, Field, Opaque
-from kluis.formats.nvidia.report import Report
+from kluis.formats.nvidia.report import Frame, Report
 from kluis.formats.x509 import Scheme
 from kluis.hashes import Digest
 
 KIND: Final = "NVIDIA report"
 PARTS: Final = ("report", "cert_chain")
-_MEMORY: Final = "nvidia measurements"
+_CHAIN: Final = b',"cert_chain":["'
+_ENDS: Final = "nvidia end"
+_MEMORY: Final = "nvidia device"
 # Base64url of the first bytes of a request.
 _REPORT: Final = re.compile(rb'"report":\["[^"\\]{1,256}","EeAB_')
 
@@ -88,7 +90,8 @@ def verify(
 ) -> Verified[Claims]:
     """Verify one report of a GPU or a switch.
 
-    1. The evidence is a collection of a report and a chain, and both parse.
+    1. The evidence is a collection of a report and a chain, and both parse; the fields of the report
+       only after its signature.
     2. The chain is one leaf that signs, and CAs, all with keys on P-384.
     3. The root's key is one of the context's anchors, and that anchor is for GPUs.
     4. Each certificate is issued by the next: name and signature.
@@ -114,24 +117,39 @@ def verify(
         FreshnessError: a certificate or an OCSP response is out of its time.
         UnavailableError: NVIDIA does not know a certificate.
     """
-    parts = Collection.parse(data).values(PARTS)  # 1
-    report = Report.parse(parts["report"])
-    chain = devices.check(parts["cert_chain"], context)  # 2, 3, 4
+    raw, chain = _parts(data, context)  # 1, 2, 3, 4
+    frame = Frame.parse(raw)  # 1
     until = chain.check_time(now)  # 5
     checked, until = _revocation(collateral, chain, until, now, context)  # 6
-    signed = parts["report"][: len(parts["report"]) - len(report.signature) - len(report.trailing)]
     signatures.check_raw(  # 7
-        report.signature,
-        signed,
+        frame.signature,
+        raw[: len(raw) - len(frame.signature) - len(frame.trailing)],
         chain.leaf.spki,
         Scheme.ES384,
         KIND,
         context=context,
         code="sig_report",
     )
-    fwid = _firmware(report.opaque, chain)  # 8
-    driver, vbios = _versions(report.opaque, chain.device)  # 9
-    return mint(_claims(report, chain, fwid, driver, vbios, checked, until, now, context))
+    said = _read(frame, chain, context)  # 1, 8, 9
+    return mint(_claims(frame, chain, said, checked, until, now))
+
+
+def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
+    """The report, and the chain: read and checked once for the same end of a collection.
+
+    No text in a collection holds a quote, so what begins with a comma and a label is a part. Where the
+    end was read before, a collection of one part is left when it is taken off.
+    """
+    cut = data.find(_CHAIN)
+    end = data[cut:] if cut > 0 else b""
+    held: Chain | None = context.memory.get(_ENDS, end)
+    if held is not None:
+        return Collection.parse(data[:cut] + b"}").values(PARTS[:1])[PARTS[0]], held
+    parts = Collection.parse(data).values(PARTS)
+    chain = devices.check(parts["cert_chain"], context)
+    if end and list(parts) == list(PARTS):
+        context.memory.put(_ENDS, end, chain)
+    return parts["report"], chain
 
 
 def _revocation(
@@ -167,65 +185,84 @@ def _versions(opaque: Opaque, device: Device) -> tuple[str | None, str]:
     return driver, vbios
 
 
-def _registers(report: Report, context: Context) -> tuple[Digest, Mapping[str, Digest]]:
-    """Every measurement by name, and one digest of them all; made once for the same bytes."""
-    held: tuple[Digest, Mapping[str, Digest]] | None = context.memory.get(_MEMORY, report.record)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a device says of itself, the same from report to report.
+
+    Attributes:
+        measurement: SHA-384 of all measurements, in order.
+        registers: every measurement by name.
+        vendor: claims whose nonce, revocation and trailing bytes are of no report yet.
+    """
+
+    measurement: Digest
+    registers: Mapping[str, Digest]
+    vendor: NvidiaClaims
+
+
+def _read(frame: Frame, chain: Chain, context: Context) -> _Said:
+    """Read measurements and fields, once for the same bytes of a device of the same chain."""
+    key = b"".join((frame.record, frame.opaque, chain.leaf.spki, bytes((frame.count,))))
+    held: _Said | None = context.memory.get(_MEMORY, key)
     if held is None:
-        values = report.measurements()
-        blocks = {f"block{number}": Digest("sha384", value) for number, value in values.items()}
-        held = Digest.of("sha384", b"".join(values.values())), MappingProxyType(blocks)
-        context.memory.put(_MEMORY, report.record, held)
+        held = _say(Report.of(frame), chain)
+        context.memory.put(_MEMORY, key, held)
     return held
 
 
-def _claims(
-    report: Report,
-    chain: Chain,
-    fwid: bytes | None,
-    driver: str | None,
-    vbios: str,
-    checked: bool,
-    until: datetime,
-    now: datetime,
-    context: Context,
-) -> Claims:
-    opaque, flags = report.opaque, chain.dice.flags if chain.dice else None
-    debug = bool((flags or 0) & (dice.Flag.DEBUG | dice.Flag.NOT_SECURE))
-    measurement, registers = _registers(report, context)
-    board = [opaque.text(field) for field in (Field.PROJECT, Field.PROJECT_SKU, Field.CHIP_SKU)]
-    project, sku, chip = board
-    return Claims(
-        kind=KIND,
-        tee=Tee.NVIDIA,
-        level=ProtectionLevel.NONE if debug else chain.anchor.level,
-        anchor=chain.anchor.name,
-        debug=debug,
-        measurement=measurement,
-        signer=None,
-        product_id=None,
-        svn=None,
-        config_id=None,
-        family_id=None,
-        registers=registers,
-        report_data=b"",
-        nonce=report.nonce,
-        tcb=NOT_JUDGED,
-        platform=Platform(id=chain.identity.serial, product=chain.identity.product),
-        collateral_issued=None,
-        valid_until=until,
-        verified_at=now,
+def _say(report: Report, chain: Chain) -> _Said:
+    opaque = report.opaque
+    fwid = _firmware(opaque, chain)  # 8
+    driver, vbios = _versions(opaque, chain.device)  # 9
+    project, sku, chip = (opaque.text(each) for each in (Field.PROJECT, Field.PROJECT_SKU, Field.CHIP_SKU))
+    values = report.measurements()
+    blocks = {f"block{number}": Digest("sha384", value) for number, value in values.items()}
+    return _Said(
+        measurement=Digest.of("sha384", b"".join(values.values())),
+        registers=MappingProxyType(blocks),
         vendor=NvidiaClaims(
             device=chain.device,
             driver_version=driver,
             vbios_version=vbios,
             project=(project, sku, chip) if project and sku and chip else None,
             fwid=fwid,
-            flags=flags,
+            flags=chain.dice.flags if chain.dice else None,
             feature=opaque.feature,
             protected_pcie=opaque.protected_pcie,
             switches=opaque.pdis,
             device_nonce=report.device_nonce,
+            revocation_checked=False,
+            trailing_bytes=0,
+        ),
+    )
+
+
+def _claims(frame: Frame, chain: Chain, said: _Said, checked: bool, until: datetime, now: datetime) -> Claims:
+    debug = bool((said.vendor.flags or 0) & (dice.Flag.DEBUG | dice.Flag.NOT_SECURE))
+    return Claims(
+        kind=KIND,
+        tee=Tee.NVIDIA,
+        level=ProtectionLevel.NONE if debug else chain.anchor.level,
+        anchor=chain.anchor.name,
+        debug=debug,
+        measurement=said.measurement,
+        signer=None,
+        product_id=None,
+        svn=None,
+        config_id=None,
+        family_id=None,
+        registers=said.registers,
+        report_data=b"",
+        nonce=frame.nonce,
+        tcb=NOT_JUDGED,
+        platform=Platform(id=chain.identity.serial, product=chain.identity.product),
+        collateral_issued=None,
+        valid_until=until,
+        verified_at=now,
+        vendor=dataclasses.replace(
+            said.vendor,
+            device_nonce=frame.device_nonce,
             revocation_checked=checked,
-            trailing_bytes=len(report.trailing),
+            trailing_bytes=len(frame.trailing),
         ),
     )

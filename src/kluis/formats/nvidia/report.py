@@ -34,6 +34,80 @@ _SAME: Final = ((1, 1), (2, 51), (3, 0), (5, DIGEST_SIZE), (6, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A report cut at its lengths; what the device says of itself is not looked into.
+
+    Attributes:
+        nonce: 32 bytes that the requester chose.
+        slot: 0..7, which of the device's certificate chains signs.
+        count: of measurements.
+        record: 55 bytes a measurement.
+        device_nonce: 32 bytes that the device chose.
+        opaque: the maker's own fields.
+        opaque_start: where they stand.
+        signature: 96 bytes r and s, big-endian, over all before it.
+        trailing: bytes after the signature: none, or one zero byte.
+    """
+
+    nonce: bytes
+    slot: int
+    count: int
+    record: bytes
+    device_nonce: bytes
+    opaque: bytes
+    opaque_start: int
+    signature: bytes
+    trailing: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Cut one report, at most 32 KiB.
+
+        Raises:
+            FormatError: malformed.
+            UnsupportedError: another SPDM version or message.
+        """
+        if len(data) > MAX_SIZE:
+            raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+        reader = Reader(data, WHAT)
+        _expect(reader, _REQUEST, "request")
+        nonce = reader.take(NONCE_SIZE, "nonce")
+        slot = reader.u8("slot")
+        _expect(reader, _RESPONSE, "response")
+        answered = reader.take(2, "parameters")
+        if slot > 7 or answered != bytes((0, slot)):
+            raise FormatError(
+                f"{WHAT}.parameters at 0x27: want 00{slot:02x} for slot {slot} of 0..7, got {answered.hex()}",
+                code="bad_encoding",
+            )
+        count = reader.u8("number_of_blocks")
+        record = reader.take(reader.u24("record_length"), "measurements")
+        device_nonce = reader.take(NONCE_SIZE, "device_nonce")
+        opaque_size = reader.u16("opaque_length")
+        opaque_start = reader.position
+        opaque = reader.take(opaque_size, "opaque")
+        signature = reader.take(SIGNATURE_SIZE, "signature")
+        trailing = reader.take(1, "trailing") if reader.left == 1 else b""
+        if trailing.strip(b"\0"):
+            raise FormatError(
+                f"{WHAT} at {reader.position - 1:#x}: must be zero, found {trailing[0]:#04x}",
+                code="trailing_data",
+            )
+        reader.end()
+        return cls(
+            nonce=nonce,
+            slot=slot,
+            count=count,
+            record=record,
+            device_nonce=device_nonce,
+            opaque=opaque,
+            opaque_start=opaque_start,
+            signature=signature,
+            trailing=trailing,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One request and the answer to it.
 
@@ -63,48 +137,32 @@ class Report:
             FormatError: malformed.
             UnsupportedError: another SPDM version or message, or measurements that are no SHA-384 digests.
         """
-        if len(data) > MAX_SIZE:
-            raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
-        reader = Reader(data, WHAT)
-        _expect(reader, _REQUEST, "request")
-        nonce = reader.take(NONCE_SIZE, "nonce")
-        slot = reader.u8("slot")
-        _expect(reader, _RESPONSE, "response")
-        answered = reader.take(2, "parameters")
-        if slot > 7 or answered != bytes((0, slot)):
-            raise FormatError(
-                f"{WHAT}.parameters at 0x27: want 00{slot:02x} for slot {slot} of 0..7, got {answered.hex()}",
-                code="bad_encoding",
-            )
-        count = reader.u8("number_of_blocks")
-        size = reader.u24("record_length")
-        if not count or size != count * _BLOCK:
+        return cls.of(Frame.parse(data))
+
+    @classmethod
+    def of(cls, frame: Frame) -> Self:
+        """Read what a report that was cut says.
+
+        Raises:
+            FormatError: malformed.
+            UnsupportedError: measurements that are no SHA-384 digests, or another form of fields.
+        """
+        count = frame.count
+        if not count or len(frame.record) != count * _BLOCK:
             raise UnsupportedError(
-                f"{WHAT}.record_length at 0x2a: want {_BLOCK} for each of {count} measurements, got {size}",
+                f"{WHAT}.record_length at 0x2a: want {_BLOCK} for each of {count} measurements, "
+                f"got {len(frame.record)}",
                 code="bad_length",
             )
-        record = reader.take(size, "measurements")
-        _check_blocks(record, count)
-        device_nonce = reader.take(NONCE_SIZE, "device_nonce")
-        opaque_length = reader.u16("opaque_length")
-        opaque_start = reader.position
-        opaque = Opaque.parse(reader.take(opaque_length, "opaque"), count, opaque_start)
-        signature = reader.take(SIGNATURE_SIZE, "signature")
-        trailing = reader.take(1, "trailing") if reader.left == 1 else b""
-        if trailing.strip(b"\0"):
-            raise FormatError(
-                f"{WHAT} at {reader.position - 1:#x}: must be zero, found {trailing[0]:#04x}",
-                code="trailing_data",
-            )
-        reader.end()
+        _check_blocks(frame.record, count)
         return cls(
-            nonce=nonce,
-            slot=slot,
-            record=record,
-            device_nonce=device_nonce,
-            opaque=opaque,
-            signature=signature,
-            trailing=trailing,
+            nonce=frame.nonce,
+            slot=frame.slot,
+            record=frame.record,
+            device_nonce=frame.device_nonce,
+            opaque=Opaque.parse(frame.opaque, count, frame.opaque_start),
+            signature=frame.signature,
+            trailing=frame.trailing,
         )
 
     def signed(self) -> bytes:

@@ -1,0 +1,83 @@
+"""Verifying NVIDIA reports whose chain was seen before, against one P-384 verification alone.
+
+The report and its chain are genuine: the largest recorded ones in ``$KLUIS_VECTORS``. The evidence is
+the collection of both, in base64, as a verifier is handed it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.x509 import load_pem_x509_certificates
+
+from bench.harness import Harness, Row, timed
+from kluis.errors import UnavailableError
+from kluis.evidence import OPENSSL, Engine, TrustAnchors, Verifier, aws_lc
+from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.nvidia.report import Report
+
+TIMES = 10
+ROUNDS = 151
+VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
+AGAINST = "one P-384 verification by cryptography"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def rows(take: Harness) -> list[Row]:
+    """Two rows: by each engine, one verifier that keeps the chain it proved."""
+    report, chain = _genuine()
+    parts = {"report": Part(OCTETS, report), "cert_chain": Part(OCTETS, chain)}
+    evidence = Collection(parts).encode()
+
+    def ours(engine: Engine) -> Callable[[], float]:
+        verifier = Verifier(TrustAnchors.shipped(), engine=engine)
+
+        def work() -> None:
+            for _ in range(TIMES):
+                verifier.verify(evidence, collateral=None, now=NOW)
+
+        work()
+        return lambda: timed(work) / TIMES
+
+    theirs = _alone(report, chain)
+    return [
+        take.compare(name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS)
+        for name, hold, engine in (
+            ("nvidia report, endorsement seen before", 1.15, OPENSSL),
+            ("nvidia report, endorsement seen before, AWS-LC", 0.5, aws_lc()),
+        )
+    ]
+
+
+def _genuine() -> tuple[bytes, bytes]:
+    found = []
+    for path in (VECTORS / "nvidia").glob("*/meta.json"):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        if meta["expected"]["outcome"] == "valid":
+            report, chain = ((path.parent / meta["files"][each]["file"]) for each in ("report", "cert_chain"))
+            found.append((report.read_bytes(), chain.read_bytes()))
+    if not found:
+        raise UnavailableError(f"nvidia report: none recorded in {VECTORS}", hint="set KLUIS_VECTORS")
+    return max(found, key=lambda one: len(one[0]))
+
+
+def _alone(report: bytes, chain: bytes) -> Callable[[], float]:
+    """The same signature by the same key, everything about it made ready."""
+    key = load_pem_x509_certificates(chain)[0].public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    parsed = Report.parse(report)
+    r, s = (int.from_bytes(parsed.signature[at : at + 48], "big") for at in (0, 48))
+    signature, signed, algorithm = encode_dss_signature(r, s), parsed.signed(), ec.ECDSA(hashes.SHA384())
+
+    def work() -> None:
+        for _ in range(TIMES):
+            key.verify(signature, signed, algorithm)
+
+    return lambda: timed(work) / TIMES
