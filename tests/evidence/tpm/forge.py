@@ -170,6 +170,7 @@ class Maker:
         length: int | None = None,
         ca: bool = True,
         usage: bool = True,
+        crls: bool = True,
         usages: tuple[str, ...] = (),
         start: datetime = NOW - timedelta(days=30),
         end: datetime = NOW + timedelta(days=30),
@@ -178,6 +179,7 @@ class Maker:
         """Any certificate; ``usage`` False gives it no bit that its kind needs."""
         bits = dict.fromkeys(USAGES, False)
         bits["key_cert_sign" if ca else "digital_signature"] = usage
+        bits["crl_sign"] = ca and crls
         bits["content_commitment"] = not usage
         builder = (
             x509.CertificateBuilder()

@@ -190,6 +190,18 @@ def test_step_6_revocation(maker: Maker, tpm: Tpm) -> None:
         assert caught.value.code == code
 
 
+def test_step_6_who_signs_lists(maker: Maker, tpm: Tpm) -> None:
+    """A CA that may sign no list signs none; and a list given twice is not the lists of two issuers."""
+    leaf = maker.ak(tpm.key)
+    mute = maker.certificate("Maker CA", maker.ca_key, "Maker Root", maker.root_key, crls=False)
+    with pytest.raises(AuthenticityError, match="want a CA that signs CRLs") as caught:
+        _certified(maker, maker.endorse(leaf, mute, maker.root, crls=(maker.crl(),)))
+    assert caught.value.code == "cert_profile"
+    with pytest.raises(AuthenticityError, match="two are of one issuer") as twice:
+        _certified(maker, maker.endorse(leaf, crls=(maker.crl(),) * 2))
+    assert twice.value.code == "crl_issuer"
+
+
 def test_areas(tpm: Tpm) -> None:
     """A public area is read bare or with its size before it."""
     data = forge.area(tpm.key).encode()

@@ -85,7 +85,8 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
     3. The AK certificate is an end entity's for attestation keys (2.23.133.8.3); its issuers are CAs.
     4. Each is signed by its issuer.
     5. Each is in its time at ``now``.
-    6. Each CRL is of one of those issuers, signed and in its time, and lists none of them.
+    6. Each CRL is of one of those issuers, who may sign one, signed and in its time, and lists none of
+       them; an issuer has one.
 
     Raises:
         FormatError: a certificate or CRL is malformed.
@@ -97,6 +98,8 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
     for certificate in chain:  # 5
         links.valid(certificate, _name(certificate), now)
     crls = tuple(_crl(der, chain, context, now) for der in endorsements.crls)  # 6
+    if len({crl.issuer for crl in crls}) != len(crls):
+        raise AuthenticityError("AK chain CRL: two are of one issuer", code="crl_issuer")
     return TrustedKey(spki=chain[0].spki, anchor=anchor, chain=chain, crls=crls)
 
 
@@ -218,6 +221,8 @@ def _crl(der: bytes, chain: tuple[Certificate, ...], context: Context, now: date
     crl = x509.parse_crl(der, "AK chain CRL")
     for child, issuer in itertools.pairwise(chain):
         if crl.issuer == issuer.subject:
+            if issuer.usage is not None and not issuer.usage.crl_sign:
+                raise AuthenticityError(f"{_name(issuer)}: want a CA that signs CRLs", code="cert_profile")
             links.issued(crl, issuer, "AK chain CRL", schemes=_SCHEMES, context=context, code="crl_sig")
             links.in_time("AK chain CRL", crl.this_update, crl.next_update, now, kind="crl")
             links.not_revoked(child, crl, _name(child))
