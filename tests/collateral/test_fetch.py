@@ -13,8 +13,9 @@ from kluis.collateral import Cache, Cached, Document, Kind, fetch_for, release
 from kluis.collateral.intel import Pcs
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
 from kluis.evidence import Collateral, TrustAnchors
+from kluis.formats.wrappers import oe
 from tests.collateral.service import Reply, Service, signed
-from tests.evidence.forge import NOW, Forge
+from tests.evidence.forge import IMAGE, NOW, Forge
 
 PATH = "/sgx/certification/v4/tcb"
 
@@ -136,6 +137,14 @@ def test_a_quote_without_its_chain(forge: Forge, pcs: Pcs) -> None:
     with pytest.raises(UnavailableError) as caught:
         fetch_for(forge.requote(certification_type=3), pcs, release="early", anchors=forge.anchors, now=NOW)
     assert caught.value.code == "chain_missing"
+
+
+def test_a_quote_in_a_wrapper(forge: Forge, pcs: Pcs) -> None:
+    """What wraps a quote does not hide which platform it is of."""
+    wrapped = oe.encode_report(forge.quote())
+    found = fetch_for(wrapped, pcs, release="early", anchors=forge.anchors, now=NOW)
+    assert isinstance(found, Collateral)
+    assert forge.verify(wrapped, collateral=found).measurement.value == IMAGE
 
 
 def test_no_evidence(forge: Forge, pcs: Pcs) -> None:

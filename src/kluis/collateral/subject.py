@@ -12,6 +12,7 @@ from kluis.collateral.documents import Key
 from kluis.errors import UnavailableError, UnsupportedError
 from kluis.evidence.azure import hcl
 from kluis.evidence.registry import kind_of
+from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw, x509
 from kluis.formats.hcl import report as hcl_report
 from kluis.formats.hcl.report import ReportType
@@ -71,13 +72,16 @@ Subject: TypeAlias = Intel | Amd
 
 
 def of(data: bytes) -> Subject:
-    """Read from evidence which documents endorse it.
+    """Read from evidence, in a wrapper or not, which documents endorse it.
 
     Raises:
         FormatError: it is not such evidence.
         UnsupportedError: its kind is endorsed by nothing that a service publishes.
         UnavailableError: it does not carry what names its platform.
     """
+    unwrapped = unwrap(data)
+    if unwrapped is not None:
+        data = unwrapped.inner
     kind = kind_of(data)
     if kind.verify is hcl.verify:
         return _azure(data)
