@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
-from kluis.evidence import NvidiaEndorsements
+from kluis.evidence import AzureEndorsements, NvidiaEndorsements, SnpEndorsements, TpmEndorsements
 from kluis.evidence.sniff import MAX_DEPTH, Found, Jwt, sniff
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.snp import table
@@ -24,6 +24,7 @@ from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.evidence.nvidia.forge import Forge as GpuForge
 from tests.evidence.wrappers.test_unwrap import GOOD as WRAPPED
 from tests.formats.snp import samples
+from tests.formats.test_corim import comid, manifest
 from tests.strategies import PROPERTY, mutations
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +72,10 @@ GOOD: dict[str, bytes] = {
     "JSON web token": _url({"alg": "ES384"}) + b"." + _url({"iss": "x"}) + b".AAAA",
     "PCR values": b'{"sha256": {"0": "' + b"00" * 32 + b'"}}',
     "JSON web key": _jwk(),
+    "Azure endorsements": AzureEndorsements(tdx=COLLATERAL).to_json(),
+    "SNP endorsements": SnpEndorsements(vek=b"vek").to_json(),
+    "TPM endorsements": TpmEndorsements(certificate=b"ak", chain=b"ca").to_json(),
+    "CoRIM": manifest(comid()),
     "configfs-tsm report": tsm.wrap("sev_guest", REPORT),
     "dstack quote": WRAPPED["dstack quote"][0],
     "dstack certificate": WRAPPED["dstack certificate"][0],

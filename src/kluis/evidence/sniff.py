@@ -13,16 +13,18 @@ from typing import Any, Final, NamedTuple
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.evidence.wrappers import unwrap as wrappers
-from kluis.formats import armor, b64, cmw, jcs, jose, x509
+from kluis.formats import armor, b64, cmw, corim, jcs, jose, x509
 from kluis.formats.armor import Armor
 from kluis.formats.cca import endorsements as cca_endorsements
 from kluis.formats.cca.platform import Platform
 from kluis.formats.cca.realm import Realm
 from kluis.formats.cca.token import Token, message
 from kluis.formats.cmw import Collection
+from kluis.formats.corim import Corim
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.hcl import report as hcl
 from kluis.formats.hcl import runtime as hcl_runtime
+from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.nitro.document import Document
 from kluis.formats.nvidia import report as nvidia
@@ -41,6 +43,7 @@ from kluis.formats.x509.structure import Structure, structure_of
 MAX_DEPTH: Final = 4
 MAX_CERTIFICATES: Final = 8
 _JWT: Final = re.compile(rb"([A-Za-z0-9_-]{2,8192})\.([A-Za-z0-9_-]{2,262144})\.([A-Za-z0-9_-]{0,2048})")
+_AZURE: Final = re.compile(rb'\{\s*"(?:ak|snp|tdx)"\s*:')
 _PCRS: Final = re.compile(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:')
 _DCAP: Final = {version.to_bytes(2, "little") for version in dcap.VERSIONS}
 _ALGORITHM_AT: Final = slice(0x34, 0x38)
@@ -252,6 +255,11 @@ def _is_log(data: bytes) -> bool:
     return 32 + size <= len(data) and register <= _MAX_REGISTER and (kind <= 0x12 or kind >> 8 == 0x800000)
 
 
+def _is_corim(data: bytes) -> bool:
+    """Whether bytes begin as a manifest: under its own tag, or signed, and of its media type."""
+    return corim.matches(data) and (not corim.matches_signed(data) or b"rim+cbor" in data[:256])
+
+
 def _is_snp(data: bytes) -> bool:
     """Whether bytes begin as a report whose signature is by ECDSA P-384, or as a response around one."""
     return snp.matches(data) and (data[:4] == bytes(4) or data[_ALGORITHM_AT] == _ECDSA_P384)
@@ -269,6 +277,7 @@ _BINARY: Final = (
     _Kind("SEV-SNP report", _is_snp, snp.parse),
     _Kind("DCAP quote", _is_quote, dcap.parse),
     _Kind("CCA token", lambda data: data[:3] == _CCA, Token.parse),
+    _Kind("CoRIM", _is_corim, Corim.parse),
     _Kind("AWS Nitro document", lambda data: data[:1] in _COSE, Document.parse),
     _Kind("TPM public area", lambda data: data[:2] in (b"\0\1", b"\0\x23"), public.parse),
     _Kind("TPM signature", lambda data: data[:2] in (b"\0\x14", b"\0\x16", b"\0\x18"), signature.parse),
@@ -278,6 +287,7 @@ _DOCUMENTS: Final = (
     _Kind("JSON web token", lambda data: _JWT.fullmatch(data) is not None, _jwt),
     _Kind("dstack event log", dstack.matches_log, dstack.parse_log),
     _Kind("NVIDIA SDK evidence", nvtrust.matches, nvtrust.parse),
+    _Kind("Azure endorsements", lambda data: _AZURE.match(data) is not None, AzureEndorsements.from_json),
     _Kind("Intel collateral", _members("tcb_info", "qe_identity"), sgx_collateral.Collateral.from_json),
     _Kind("Intel TCB info", _members("tcbInfo"), _signed_document("tcbInfo", tcb_info.parse_tcb_info)),
     _Kind(

@@ -293,6 +293,7 @@ def test_revocation_is_told(gpu: Forge) -> None:
         assert isinstance(claims.vendor, NvidiaClaims)
         assert claims.vendor.revocation_checked is checked
         assert claims.valid_until == (NOW + DAY if given_ else NOW + 90 * DAY)
+        assert claims.collateral_issued == (NOW - DAY / 4 if given_ else None)
 
 
 def test_memory_holds_no_time_and_no_status(gpu: Forge) -> None:

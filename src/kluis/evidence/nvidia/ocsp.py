@@ -56,9 +56,7 @@ class Answer:
     responder: Certificate | None
 
 
-def check(
-    data: bytes, chain: tuple[Certificate, ...], now: datetime, context: Context
-) -> tuple[int, datetime]:
+def check(data: bytes, chain: tuple[Certificate, ...], now: datetime, context: Context) -> Answer:
     """Check one response, which must be about one certificate of the chain, and say that it is good.
 
     Args:
@@ -68,7 +66,7 @@ def check(
         context: of the verifier.
 
     Returns:
-        The certificate's place in the chain, and when the answer runs out.
+        The answer: for which certificate of the chain, and from when until when it holds.
 
     Raises:
         FormatError: malformed.
@@ -92,7 +90,7 @@ def check(
     if not answer.good:
         name = chain[answer.index].common_name
         raise AuthenticityError(f"{WHAT}: {name!a} is revoked: {answer.reason}", code="cert_revoked")
-    return answer.index, answer.end
+    return answer
 
 
 def _read(data: bytes, chain: tuple[Certificate, ...], context: Context) -> Answer:

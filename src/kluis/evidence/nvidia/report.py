@@ -120,7 +120,7 @@ def verify(
     raw, chain = _parts(data, context)  # 1, 2, 3, 4
     frame = Frame.parse(raw)  # 1
     until = chain.check_time(now)  # 5
-    checked, until = _revocation(collateral, chain, until, now, context)  # 6
+    revocation = _revocation(collateral, chain, until, now, context)  # 6
     signatures.check_raw(  # 7
         frame.signature,
         raw[: len(raw) - len(frame.signature) - len(frame.trailing)],
@@ -131,7 +131,7 @@ def verify(
         code="sig_report",
     )
     said = _read(frame, chain, context)  # 1, 8, 9
-    return mint(_claims(frame, chain, said, checked, until, now))
+    return mint(_claims(frame, chain, said, revocation, now))
 
 
 def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
@@ -152,18 +152,33 @@ def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
     return parts["report"], chain
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Revocation:
+    """What NVIDIA's answers say together.
+
+    Attributes:
+        checked: whether they are about every certificate that NVIDIA issued in the chain.
+        issued: of the oldest; None without any.
+        until: when the first of certificates and answers runs out.
+    """
+
+    checked: bool
+    issued: datetime | None
+    until: datetime
+
+
 def _revocation(
     collateral: NvidiaEndorsements | None, chain: Chain, until: datetime, now: datetime, context: Context
-) -> tuple[bool, datetime]:
-    if collateral is None:
-        return False, until
-    answered = set()
-    for response in collateral.ocsp:
-        index, end = ocsp.check(response, chain.certificates, now, context)
-        answered.add(index)
-        until = min(until, end)
+) -> _Revocation:
+    responses = collateral.ocsp if collateral else ()
+    answers = [ocsp.check(response, chain.certificates, now, context) for response in responses]
     # The leaf is issued by the device itself, and the root by nobody: NVIDIA answers for those between.
-    return answered >= set(range(1, len(chain.certificates) - 1)), until
+    asked = set(range(1, len(chain.certificates) - 1))
+    return _Revocation(
+        {answer.index for answer in answers} >= asked,
+        min((answer.start for answer in answers), default=None),
+        min(until, *(answer.end for answer in answers)) if answers else until,
+    )
 
 
 def _firmware(opaque: Opaque, chain: Chain) -> bytes | None:
@@ -237,7 +252,7 @@ def _say(report: Report, chain: Chain) -> _Said:
     )
 
 
-def _claims(frame: Frame, chain: Chain, said: _Said, checked: bool, until: datetime, now: datetime) -> Claims:
+def _claims(frame: Frame, chain: Chain, said: _Said, revocation: _Revocation, now: datetime) -> Claims:
     debug = bool((said.vendor.flags or 0) & (dice.Flag.DEBUG | dice.Flag.NOT_SECURE))
     return Claims(
         kind=KIND,
@@ -256,13 +271,13 @@ def _claims(frame: Frame, chain: Chain, said: _Said, checked: bool, until: datet
         nonce=frame.nonce,
         tcb=NOT_JUDGED,
         platform=Platform(id=chain.identity.serial, product=chain.identity.product),
-        collateral_issued=None,
-        valid_until=until,
+        collateral_issued=revocation.issued,
+        valid_until=revocation.until,
         verified_at=now,
         vendor=dataclasses.replace(
             said.vendor,
             device_nonce=frame.device_nonce,
-            revocation_checked=checked,
+            revocation_checked=revocation.checked,
             trailing_bytes=len(frame.trailing),
         ),
     )
