@@ -1,0 +1,1 @@
+"""Services that run inside enclaves, and what they are made of."""

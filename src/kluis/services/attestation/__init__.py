@@ -1,0 +1,1 @@
+"""The attestation service: what it answers, and the policies that it evaluates."""

@@ -1,0 +1,103 @@
+"""Claims as a policy sees them: typed, and with an issuer."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from kluis.errors import UsageError
+
+Value: TypeAlias = str | int | bool
+
+MOST_INTEGER: Final = (1 << 63) - 1
+_VALUE_TYPES: Final[dict[type, str]] = {str: "String", int: "Integer", bool: "Boolean"}
+
+
+class Issuer(enum.StrEnum):
+    """Who made a claim."""
+
+    SERVICE = "AttestationService"
+    CUSTOM = "CustomClaim"
+    POLICY = "AttestationPolicy"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim.
+
+    Attributes:
+        type: its name.
+        value: text, a 64-bit integer, or true or false.
+        issuer: who made it.
+        read_only: it may be read, and not be issued.
+    """
+
+    type: str
+    value: Value
+    issuer: str = Issuer.SERVICE
+    read_only: bool = False
+
+    @property
+    def value_type(self) -> str:
+        """``String``, ``Integer`` or ``Boolean``."""
+        return _VALUE_TYPES[type(self.value)]
+
+    def same(self, other: Claim) -> bool:
+        """Whether two claims say the same: true is not 1."""
+        return (
+            self.type == other.type
+            and type(self.value) is type(other.value)
+            and self.value == other.value
+            and self.issuer == other.issuer
+        )
+
+
+class ClaimSet:
+    """Claims in the order in which they came, none twice."""
+
+    def __init__(self, claims: Sequence[Claim] = ()) -> None:
+        self._claims: list[Claim] = []
+        self._seen: set[tuple[str, type, Value, str]] = set()
+        for claim in claims:
+            self.add(claim)
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self._claims)
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def add(self, claim: Claim) -> None:
+        """Add a claim; one that says the same is there once."""
+        key = (claim.type, type(claim.value), claim.value, claim.issuer)
+        if key not in self._seen:
+            self._seen.add(key)
+            self._claims.append(claim)
+
+    def as_token(self) -> dict[str, Value | list[Value]]:
+        """The claims of a token: one value as it is, several as a list, in the order of issue."""
+        found: dict[str, list[Value]] = {}
+        for claim in self._claims:
+            found.setdefault(claim.type, []).append(claim.value)
+        return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def of_mapping(values: Mapping[str, object], issuer: str = Issuer.SERVICE) -> list[Claim]:
+    """Claims from names and values; a list gives one claim a member.
+
+    Raises:
+        UsageError: a value is no text, 64-bit integer, boolean, or list of these.
+    """
+    claims = []
+    for name, value in values.items():
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, (str, int)) or (
+                not isinstance(each, bool)
+                and isinstance(each, int)
+                and not -MOST_INTEGER - 1 <= each <= MOST_INTEGER
+            ):
+                raise UsageError(f"claim {name!a}: want text, a 64-bit integer or a boolean, got {each!a}")
+            claims.append(Claim(name, each, issuer))
+    return claims

@@ -1,0 +1,244 @@
+"""Claims through a policy: what is permitted, what goes into the token, and why not.
+
+Spec: Microsoft Azure Attestation, "Policy", "Claim rules": rules run once, in the order of the text; a
+claim that a rule adds is seen by the rules after it; one executed ``deny`` outweighs every ``permit``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from kluis.errors import PolicyError
+from kluis.services.attestation.policy import functions
+from kluis.services.attestation.policy.claims import Claim, ClaimSet, Issuer, Value
+from kluis.services.attestation.policy.functions import Values
+from kluis.services.attestation.policy.syntax import (
+    Action,
+    Call,
+    Condition,
+    Expression,
+    Literal,
+    Policy,
+    Rule,
+    Section,
+    Test,
+    Verb,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """What one rule came to.
+
+    Attributes:
+        section: that it stands in.
+        rule: it.
+        ran: whether its action ran.
+        unmet: the first condition that did not hold, or None.
+        seen: the values of claims that the unmet condition names, by type.
+    """
+
+    section: Section
+    rule: Rule
+    ran: bool
+    unmet: Condition | None = None
+    seen: Mapping[str, tuple[Value, ...]] = dataclasses.field(default_factory=dict)
+
+    def told(self) -> str:
+        """The step in one line."""
+        if self.ran:
+            return f"{self.rule.place}: ran: {self.rule.text}"
+        assert self.unmet is not None  # noqa: S101  # a rule runs unless a condition does not hold
+        got = "; ".join(f"{name} is {_shown(values)}" for name, values in self.seen.items())
+        return f"{self.rule.place}: want {self.unmet.text}, got {got or 'no claim of the kind'}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a policy made of the claims.
+
+    Attributes:
+        permitted: a ``permit`` ran, and no ``deny``.
+        denied_by: the first ``deny`` that ran, or None.
+        issued: the token's claims.
+        properties: what the policy asked of the service.
+        steps: every rule, in order.
+    """
+
+    permitted: bool
+    denied_by: Rule | None
+    issued: dict[str, Value | list[Value]]
+    properties: dict[str, Value | list[Value]]
+    steps: tuple[Step, ...]
+
+    def require(self) -> None:
+        """Go on only if the policy permits.
+
+        Raises:
+            PolicyError: code ``policy_evaluation``; names each rule that did not, and over which claim.
+        """
+        if self.permitted:
+            return
+        if self.denied_by is not None:
+            why = f"rule {self.denied_by.place}: {self.denied_by.text}"
+        else:
+            permits = [
+                step.told()
+                for step in self.steps
+                if step.section is Section.AUTHORIZATION and step.rule.action.verb is Verb.PERMIT
+            ]
+            why = "no rule permits: " + ("; ".join(permits) or "there is none in authorizationrules")
+        raise PolicyError(
+            "Policy Evaluation Error has occurred: Policy Engine Exception: A Deny claim was issued, "
+            f"authorization failed. {why}",
+            hint="kluis policy eval POLICY --claims CLAIMS shows every rule",
+            code="policy_evaluation",
+        )
+
+
+def evaluate(policy: Policy, claims: Sequence[Claim]) -> Outcome:
+    """Run a policy.
+
+    Args:
+        policy: checked.
+        claims: incoming.
+
+    Raises:
+        PolicyError: code ``policy_evaluation``; a function or an action failed on these claims.
+    """
+    return _Run(policy, claims).outcome()
+
+
+class _Run:
+    def __init__(self, policy: Policy, claims: Sequence[Claim]) -> None:
+        self.policy = policy
+        self.incoming = ClaimSet(claims)
+        self.issued = ClaimSet()
+        self.properties = ClaimSet()
+        self.permitted = False
+        self.denied_by: Rule | None = None
+        self.steps: list[Step] = []
+
+    def outcome(self) -> Outcome:
+        for section in Section:
+            for rule in self.policy.rules(section):
+                self._run(section, rule)
+            if section is Section.AUTHORIZATION and (self.denied_by or not self.permitted):
+                break
+        return Outcome(
+            permitted=self.permitted and self.denied_by is None,
+            denied_by=self.denied_by,
+            issued=self.issued.as_token(),
+            properties=self.properties.as_token(),
+            steps=tuple(self.steps),
+        )
+
+    def _run(self, section: Section, rule: Rule) -> None:
+        bound: dict[str, list[Claim]] = {}
+        for condition in rule.conditions:
+            matching = [claim for claim in self.incoming if self._meets(claim, condition.tests, bound)]
+            if bool(matching) is condition.negated:
+                self.steps.append(Step(section, rule, False, condition, self._seen(condition)))
+                return
+            if condition.identifier is not None:
+                bound[condition.identifier] = matching
+        try:
+            self._act(section, rule, bound)
+        except PolicyError as error:
+            raise PolicyError(
+                f"Policy Evaluation Error has occurred: rule {rule.place}: {rule.text}: {error.message}",
+                code="policy_evaluation",
+            ) from None
+        self.steps.append(Step(section, rule, True))
+
+    def _meets(self, claim: Claim, tests: tuple[Test, ...], bound: dict[str, list[Claim]]) -> bool:
+        return all(
+            _compare(_property(claim, test.property), test.operator, self._value(test.expression, bound))
+            for test in tests
+        )
+
+    def _act(self, section: Section, rule: Rule, bound: dict[str, list[Claim]]) -> None:
+        action = rule.action
+        if action.verb is Verb.PERMIT:
+            self.permitted = True
+        elif action.verb is Verb.DENY:
+            self.denied_by = self.denied_by or rule
+        else:
+            for claim in self._made(action, bound):
+                self._put(section, action.verb, claim)
+
+    def _put(self, section: Section, verb: Verb, claim: Claim) -> None:
+        self.incoming.add(claim)
+        if verb is Verb.ISSUE_PROPERTY:
+            self.properties.add(claim)
+        elif verb is Verb.ISSUE and section is Section.ISSUANCE:
+            if claim.read_only:
+                raise PolicyError(f"claim {claim.type!a} is for reading only", code="policy_evaluation")
+            self.issued.add(claim)
+
+    def _made(self, action: Action, bound: dict[str, list[Claim]]) -> list[Claim]:
+        if action.copied is not None:
+            return bound[action.copied]
+        parts = {name: self._value(expression, bound) for name, expression in action.properties}
+        name: str = parts["type"].only(str, "type")
+        issuer: str = parts["issuer"].only(str, "issuer") if "issuer" in parts else Issuer.POLICY
+        made = [Claim(name, value, issuer, parts["value"].read_only) for value in parts["value"].members]
+        if "valueType" in parts:
+            want = parts["valueType"].only(str, "valueType")
+            for claim in made:
+                if claim.value_type != want:
+                    raise PolicyError(
+                        f"valueType: want {want}, got {claim.value_type}", code="policy_evaluation"
+                    )
+        return made
+
+    def _value(self, expression: Expression, bound: dict[str, list[Claim]]) -> Values:
+        if isinstance(expression, Literal):
+            return Values((expression.value,))
+        if isinstance(expression, Call):
+            arguments = [self._value(argument, bound) for argument in expression.arguments]
+            return functions.call(expression.function, arguments)
+        claims = bound[expression.identifier]
+        members = functions.unique([_property(claim, expression.property) for claim in claims])
+        return Values(members, expression.property == "value" and any(claim.read_only for claim in claims))
+
+    def _seen(self, condition: Condition) -> dict[str, tuple[Value, ...]]:
+        names = [
+            test.expression.value
+            for test in condition.tests
+            if test.property == "type" and isinstance(test.expression, Literal)
+        ]
+        return {
+            str(name): tuple(claim.value for claim in self.incoming if claim.type == name) for name in names
+        }
+
+
+def _property(claim: Claim, name: str) -> Value:
+    if name == "valueType":
+        return claim.value_type
+    found: Value = getattr(claim, name)
+    return str(found) if isinstance(found, Issuer) else found
+
+
+def _compare(left: Value, operator: str, right: Values) -> bool:
+    """Whether any member compares; values of two types are never equal, and only integers have an order."""
+    if operator == "!=":
+        return not _compare(left, "==", right)
+    if operator == "==":
+        return any(type(left) is type(member) and left == member for member in right.members)
+    if type(left) is not int:
+        return False
+    return any(type(member) is int and _ORDERS[operator](left, member) for member in right.members)
+
+
+_ORDERS = {
+    "<": int.__lt__,
+    "<=": int.__le__,
+    ">": int.__gt__,
+    ">=": int.__ge__,
+}
+
+
+def _shown(values: tuple[Value, ...]) -> str:
+    return " or ".join(repr(value)[:80] for value in values) or "absent"

@@ -1,0 +1,170 @@
+"""A policy as a tree, each part with its place in the text.
+
+Spec: Microsoft Azure Attestation, "Policy version 1.0", "1.1", "1.2": grammar, sections, functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Final, TypeAlias
+
+from kluis.services.attestation.policy.claims import Value
+
+
+class Section(enum.StrEnum):
+    """A policy's parts, in their order."""
+
+    CONFIGURATION = "configurationrules"
+    AUTHORIZATION = "authorizationrules"
+    ISSUANCE = "issuancerules"
+
+
+class Verb(enum.StrEnum):
+    """What a rule does."""
+
+    PERMIT = "permit"
+    DENY = "deny"
+    ADD = "add"
+    ISSUE = "issue"
+    ISSUE_PROPERTY = "issueproperty"
+
+
+VERBS: Final[dict[Section, frozenset[Verb]]] = {
+    Section.CONFIGURATION: frozenset({Verb.ISSUE_PROPERTY}),
+    Section.AUTHORIZATION: frozenset({Verb.PERMIT, Verb.DENY, Verb.ADD, Verb.ISSUE}),
+    Section.ISSUANCE: frozenset({Verb.ADD, Verb.ISSUE, Verb.ISSUE_PROPERTY}),
+}
+PROPERTIES: Final = ("type", "value", "valueType", "issuer")
+OPERATORS: Final = ("==", "!=", "<=", "<", ">=", ">")
+# Each function, and how many arguments it takes.
+FUNCTIONS: Final = {
+    "JmesPath": 2,
+    "JsonToClaimValue": 1,
+    "IsSubsetOf": 2,
+    "AppendString": 2,
+    "NegateBool": 1,
+    "ContainsOnlyValue": 2,
+}
+VERSIONS: Final = ((1, 0), (1, 1), (1, 2))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands: line and column from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Literal:
+    """A value that stands in the text."""
+
+    value: Value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reference:
+    """A property of the claims that an identifier is bound to."""
+
+    identifier: str
+    property: str
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A function of values."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+    place: Place
+    depth: int
+
+
+Expression: TypeAlias = Literal | Reference | Call
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Test:
+    """One demand on a property of a claim."""
+
+    property: str
+    operator: str
+    expression: Expression
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """A filter: the claims that meet every test; negated, that there be none."""
+
+    negated: bool
+    identifier: str | None
+    tests: tuple[Test, ...]
+    place: Place
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Action:
+    """What happens where all conditions hold.
+
+    Attributes:
+        verb: what.
+        copied: the identifier whose claims are taken, or None.
+        properties: of the claim that is made, by name.
+        place: of the verb.
+    """
+
+    verb: Verb
+    copied: str | None
+    properties: tuple[tuple[str, Expression], ...]
+    place: Place
+
+    def property(self, name: str) -> Expression | None:
+        """What a property of the claim is to be."""
+        return dict(self.properties).get(name)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """Conditions and an action."""
+
+    conditions: tuple[Condition, ...]
+    action: Action
+    place: Place
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that is accepted, and is not as the language is written."""
+
+    place: Place
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """A whole policy, checked.
+
+    Attributes:
+        version: 1.0, 1.1 or 1.2.
+        sections: the rules of each section that is there.
+        warnings: in the order of the text.
+        text: as it was given.
+    """
+
+    version: tuple[int, int]
+    sections: dict[Section, tuple[Rule, ...]]
+    warnings: tuple[Warned, ...]
+    text: str
+
+    def rules(self, section: Section) -> tuple[Rule, ...]:
+        """The rules of a section; none where it is not there."""
+        return self.sections.get(section, ())

@@ -1,0 +1,164 @@
+"""Policies do what is published of them, and a refusal names the rule and the claim."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import PolicyError
+from kluis.services.attestation.policy import Claim, Issuer, default_policy, evaluate, parse
+from kluis.services.attestation.policy.claims import of_mapping
+from kluis.services.attestation.policy.evaluation import Outcome
+from tests.services.attestation.policy.examples import EXAMPLES, SGX, Example
+
+
+def _run(policy: str, claims: dict[str, object], custom: dict[str, object] | None = None) -> Outcome:
+    given = [*of_mapping(claims), *of_mapping(custom or {}, Issuer.CUSTOM)]
+    return evaluate(parse(policy), given)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_examples(example: Example) -> None:
+    """Each published policy ends as it is stated to."""
+    outcome = _run(example.policy, example.claims, example.custom)
+    assert outcome.permitted is (example.token is not None)
+    if example.token is not None:
+        outcome.require()
+        assert outcome.issued == example.token
+    else:
+        with pytest.raises(PolicyError, match="A Deny claim was issued, authorization failed") as caught:
+            outcome.require()
+        assert caught.value.code == "policy_evaluation"
+
+
+def test_default_of_sgx() -> None:
+    """The default gives the old names beside the new ones, and asks for Azure's baseline."""
+    outcome = _run(default_policy("SgxEnclave") or "", SGX)
+    assert outcome.issued == {
+        "is-debuggable": False,
+        "sgx-mrsigner": "mrsigner1",
+        "sgx-mrenclave": "mrenclave1",
+        "product-id": 1,
+        "svn": 2,
+        "tee": "sgx",
+    }
+    assert outcome.properties == {"x-ms-sgx-tcbidentifier": "azuredefault"}
+
+
+@pytest.mark.parametrize("name", ["SevSnpVm", "TdxVm", "AzureGuest", "OpenEnclave", "SGXENCLAVE"])
+def test_defaults_permit(name: str) -> None:
+    """Every default permits evidence with nothing wrong; a TPM has none."""
+    assert _run(default_policy(name) or "", {"secureboot": True}).permitted
+    assert default_policy("Tpm") is None
+
+
+def test_default_of_guests_denies_by_claim() -> None:
+    """The default of guests denies a machine without secure boot, and says which rule."""
+    outcome = _run(default_policy("AzureGuest") or "", {"secureboot": False})
+    with pytest.raises(PolicyError, match=r"rule 5:2: \[type==\"secureboot\", value==false\] => deny\(\);"):
+        outcome.require()
+
+
+def test_a_refusal_names_rule_and_claim() -> None:
+    """Whoever is refused reads which condition was not met, and what was there instead."""
+    outcome = _run('version=1.0; authorizationrules{ [type=="x-ms-sgx-svn", value>=3] => permit(); };', SGX)
+    with pytest.raises(PolicyError) as caught:
+        outcome.require()
+    message = caught.value.message
+    assert '1:34: want [type=="x-ms-sgx-svn", value>=3], got x-ms-sgx-svn is 2' in message
+    absent = _run('version=1.0; authorizationrules{ [type=="rare"] => permit(); };', SGX)
+    with pytest.raises(PolicyError, match="got rare is absent"):
+        absent.require()
+    any_value = _run('version=1.0; authorizationrules{ [value=="rare"] => permit(); };', SGX)
+    with pytest.raises(PolicyError, match="got no claim of the kind"):
+        any_value.require()
+
+
+@pytest.mark.parametrize(
+    ("test", "value", "holds"),
+    [
+        ('value=="1"', 1, False),
+        ('value!="1"', 1, True),
+        ("value==1", 1, True),
+        ("value==1", True, False),
+        ("value==true", 1, False),
+        ("value<=0x10", 16, True),
+        ("value<-5", -6, True),
+        ("value>5", 5, False),
+        ("value>=5", "5", False),
+        ('valueType=="Integer"', 5, True),
+        ('valueType=="Boolean"', True, True),
+        ('issuer=="AttestationService"', "x", True),
+        ('value=="a\\"b\\\\c"', 'a"b\\c', True),
+    ],
+)
+def test_comparisons(test: str, value: object, holds: bool) -> None:
+    """Text, integers and booleans are never taken for one another."""
+    policy = f'version=1.0; authorizationrules{{ [type=="c", {test}] => permit(); }};'
+    assert _run(policy, {"c": value}).permitted is holds
+
+
+@pytest.mark.parametrize(
+    ("action", "problem"),
+    [
+        ('issue(type="x", value=JsonToClaimValue("1.5"))', "want text, integers and booleans, got float"),
+        ('issue(type="x", value=JsonToClaimValue("{}"))', "want text, integers and booleans, got dict"),
+        ('issue(type="x", value=JsonToClaimValue("[[1]]"))', "want text, integers and booleans, got list"),
+        ('issue(type="x", value=JmesPath("{", "a"))', "JmesPath: "),
+        ('issue(type="x", value=JmesPath("{}", "a["))', "JmesPath: "),
+        ('issue(type="x", value=JmesPath("", "a"))', "want JSON of at most"),
+        ('issue(type="x", value=NegateBool("true"))', "NegateBool: want one bool, got str"),
+        ('issue(type="x", value=AppendString("a", 1))', "AppendString: want one str, got int"),
+        ("issue(type=1, value=1)", "type: want one str, got int"),
+        ('issue(type="x", value=1, valueType="String")', "valueType: want String, got Integer"),
+        ('issue(type="x", value=ContainsOnlyValue("a", JsonToClaimValue("null")))', "want one value, got 0"),
+    ],
+)
+def test_what_fails(action: str, problem: str) -> None:
+    """An action that fails is a refusal with its rule, and no token without the claim."""
+    policy = f"version=1.2; authorizationrules{{ => permit(); }}; issuancerules{{ => {action}; }};"
+    with pytest.raises(PolicyError) as caught:
+        _run(policy, {})
+    assert problem in caught.value.message
+    assert "rule 1:65: => issue(" in caught.value.message
+
+
+def test_read_only_claims_are_not_issued() -> None:
+    """What may only be read does not leave: not as it is, nor through a function; a judgement of it may."""
+    pcrs = Claim("pcrs", '{"PCRs":[1]}', read_only=True)
+
+    def run(action: str) -> Outcome:
+        issuance = f'c:[type=="pcrs"] => {action};'
+        policy = f"version=1.2; authorizationrules{{ => permit(); }}; issuancerules{{ {issuance} }};"
+        return evaluate(parse(policy), [pcrs])
+
+    for action in ("issue(claim=c)", 'issue(type="x", value=JmesPath(c.value, "PCRs[0]"))'):
+        with pytest.raises(PolicyError, match="is for reading only"):
+            run(action)
+    assert run('issue(type="ok", value=ContainsOnlyValue(JmesPath(c.value, "PCRs[0]"), "1"))').issued == {
+        "ok": True
+    }
+    assert run('add(type="x", value=c.value)').issued == {}
+
+
+def test_several_values_and_identical_claims() -> None:
+    """A type issued twice with two values is a list; the same twice is one."""
+    policy = """version=1.0; authorizationrules{ => permit(); }; issuancerules{
+        => issue(type="x", value=1); => issue(type="x", value=2); => issue(type="x", value=1);
+        => issue(type="t", value=true); => issue(type="t", value=1); };"""
+    assert _run(policy, {}).issued == {"x": [1, 2], "t": [True, 1]}
+
+
+def test_issue_in_authorization_only_adds() -> None:
+    """Where authorization issues, later rules see it, and the token does not have it."""
+    policy = """version=1.0;
+        authorizationrules{ => issue(type="seen", value=1); [type=="seen"] => permit(); };
+        issuancerules{ };"""
+    outcome = _run(policy, {})
+    assert outcome.permitted
+    assert outcome.issued == {}
+
+
+def test_issuance_of_a_refusal_is_not_run() -> None:
+    """What a denied attestation would have issued is never made."""
+    policy = 'version=1.0; authorizationrules{ => deny(); }; issuancerules{ => issue(type="x", value=1); };'
+    assert _run(policy, {}).issued == {}
