@@ -11,7 +11,7 @@ import typer
 from kluis import appraisal
 from kluis.appraisal.draft import draft
 from kluis.cli import evidence_files as files
-from kluis.cli import render
+from kluis.cli import render, rules
 from kluis.cli.evidence import CollateralFiles, Evidence, Now, Parts, RootLevel, Roots
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -24,12 +24,15 @@ def register(app: typer.Typer) -> None:
     """Mount the commands."""
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.command("init")(policy_init)
+    rules.register(group)
     group.callback()(_policy)
-    app.add_typer(group, name="policy", help="Write a policy to begin with.")
+    app.add_typer(
+        group, name="policy", help="Write a policy; check and run those of the attestation service."
+    )
 
 
 def _policy() -> None:
-    """Write a policy to begin with."""
+    """Write a policy; check and run the attestation service's."""
 
 
 def policy_init(

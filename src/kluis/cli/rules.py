@@ -1,0 +1,193 @@
+"""``kluis policy lint``, ``eval``, ``test``: the attestation service's policies, offline.
+
+These are policies in Azure Attestation's language, which a service evaluates over claims; what
+``kluis appraise`` reads is another thing (``kluis policy init``).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kluis.cli import evidence_files as files
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
+from kluis.formats import jcs
+
+if TYPE_CHECKING:
+    from kluis.services.attestation.policy import Claim, Outcome, Policy
+
+PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
+MAX_CLAIMS = 1 << 20
+
+
+def register(group: typer.Typer) -> None:
+    """Mount the commands below ``kluis policy``."""
+    group.command("lint")(lint)
+    group.command("eval")(evaluate)
+    group.command("test")(run_cases)
+
+
+def lint(policy: PolicyFile, json: Json = False) -> None:
+    """Check an attestation service's policy: where it is wrong, and what it writes oddly."""
+    read = _policy(policy)
+    rules = {section.value: len(rules) for section, rules in read.sections.items()}
+    version = ".".join(map(str, read.version))
+    warnings = [
+        {"line": each.place.line, "column": each.place.column, "problem": each.problem}
+        for each in read.warnings
+    ]
+    lines = [f"{policy}:{each.place}: warning: {each.problem}" for each in read.warnings]
+    lines.append(
+        f"version {version}: " + ", ".join(f"{count} in {section}" for section, count in rules.items())
+    )
+    render.out({"version": version, "rules": rules, "warnings": warnings}, "\n".join(lines))
+
+
+def evaluate(
+    policy: PolicyFile,
+    claims: Annotated[
+        Path,
+        typer.Option("--claims", help="Claims of the service: a JSON object of names and values."),
+    ],
+    custom: Annotated[
+        Path | None, typer.Option("--custom", help="Claims of the client, likewise (issuer CustomClaim).")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run an attestation service's policy over claims: every rule, and what would go into the token."""
+    outcome = _run(_policy(policy), _given(claims), _given(custom) if custom else {})
+    render.out(
+        {
+            "permitted": outcome.permitted,
+            "token": outcome.issued,
+            "properties": outcome.properties,
+            "rules": [
+                {
+                    "section": step.section.value,
+                    "line": step.rule.place.line,
+                    "column": step.rule.place.column,
+                    "rule": step.rule.text,
+                    "ran": step.ran,
+                    "told": step.told(),
+                }
+                for step in outcome.steps
+            ],
+        },
+        "\n".join(_lines(outcome)),
+    )
+    return 0 if outcome.permitted else PolicyError.exit_code
+
+
+def run_cases(
+    policy: PolicyFile,
+    cases: Annotated[
+        Path,
+        typer.Option("--cases", help="TOML: [[case]] with name, claims, permitted, and token if you like."),
+    ],
+    json: Json = False,
+) -> int:
+    """Run an attestation service's policy over cases, and see that each ends as it says."""
+    read = _policy(policy)
+    results = [_case(read, case) for case in _cases(cases)]
+    wrong = [result for result in results if not result["ok"]]
+    lines = [
+        f"{'ok  ' if result['ok'] else 'FAIL'}  {result['name']}"
+        + (f": {result['why']}" if result["why"] else "")
+        for result in results
+    ]
+    lines.append(f"{len(results) - len(wrong)} of {len(results)} as they should be")
+    render.out({"cases": results, "wrong": len(wrong)}, "\n".join(lines))
+    return PolicyError.exit_code if wrong else 0
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    lines = [f"{'ran ' if step.ran else 'not '}  {step.section}: {step.told()}" for step in outcome.steps]
+    lines += [f"token {name} = {value!r}" for name, value in outcome.issued.items()]
+    lines += [f"asks  {name} = {value!r}" for name, value in outcome.properties.items()]
+    return [*lines, "permitted" if outcome.permitted else "denied"]
+
+
+def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
+    name = case["name"]
+    try:
+        outcome = _run(policy, case["claims"], case.get("custom", {}))
+    except PolicyError as error:
+        ok = case["permitted"] is False
+        return {"name": name, "ok": ok, "why": "" if ok else error.message}
+    if outcome.permitted is not case["permitted"]:
+        want, got = ("permitted", "denied") if case["permitted"] else ("denied", "permitted")
+        return {"name": name, "ok": False, "why": f"want {want}, got {got}"}
+    if "token" in case and outcome.issued != case["token"]:
+        return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
+    return {"name": name, "ok": True, "why": ""}
+
+
+def _cases(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = tomllib.loads(files.read(path).decode()).get("case")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: is not TOML: {error}", code="bad_encoding") from None
+    if not isinstance(found, list) or not found:
+        raise FormatError(f"{path}: want at least one [[case]]", code="policy_cases")
+    kinds = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted": bool}
+    for index, case in enumerate(found, 1):
+        for key in ("name", "claims", "permitted"):
+            if key not in case:
+                raise FormatError(f"{path}: case {index}: {key} is not stated", code="policy_cases")
+        for key, value in case.items():
+            if key not in kinds or not isinstance(value, kinds[key]):
+                raise FormatError(
+                    f"{path}: case {index}: {key!a} is not a key of a case", code="policy_cases"
+                )
+    return found
+
+
+def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:
+    from kluis.services.attestation import policy as language
+    from kluis.services.attestation.policy.claims import of_mapping
+
+    given: list[Claim] = [*of_mapping(claims), *of_mapping(custom, language.Issuer.CUSTOM)]
+    return language.evaluate(policy, given)
+
+
+def _given(path: Path) -> dict[str, Any]:
+    value = jcs.loads(files.read(path), f"{path}", max_size=MAX_CLAIMS)
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: want a JSON object of claims")
+    return value
+
+
+def _policy(path: Path) -> Policy:
+    try:
+        from kluis.services.attestation import policy as language
+    except ImportError as error:
+        raise UnavailableError(
+            f"policies of the attestation service: {error.name} is not installed",
+            hint="pip install 'kluis[services]'",
+        ) from None
+    data = files.read(path)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: is not UTF-8", code="bad_encoding") from None
+    try:
+        return language.parse(text)
+    except language.PolicyParsingError as error:
+        raise _pointed(error, text) from None
+
+
+def _pointed(error: KluisError, text: str) -> KluisError:
+    """The same error, with the line and a mark under the column as its hint."""
+    place = getattr(error, "place", None)
+    if place is not None:
+        line = text.split("\n")[place.line - 1].rstrip("\r")
+        start = max(0, place.column - 60)
+        error.hint = (
+            f"line {place.line}:\n  {line[start : start + 78]}\n  {' ' * (place.column - 1 - start)}^"
+        )
+    return error
