@@ -26,9 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("init")(policy_init)
     rules.register(group)
     group.callback()(_policy)
-    app.add_typer(
-        group, name="policy", help="Write a policy; check and run those of the attestation service."
-    )
+    app.add_typer(group, name="policy", help="Write a policy; check and run the attestation service's.")
 
 
 def _policy() -> None:
