@@ -264,6 +264,21 @@ def test_policy_init_refuses(kluis: Kluis, tmp_path: Path, argv: tuple[str, ...]
     assert not list(tmp_path.iterdir())
 
 
+def test_policy_init_from_evidence(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy drafted from evidence affirms it, and finds from its own folder the root that was named."""
+    (folder / "policies").mkdir()
+    monkeypatch.chdir(folder)
+    policy = Path("policies/drafted.toml")
+    said = kluis("policy", "init", "quote.bin", "-o", policy, "--root", "root.pem", "--now", NOW)
+    assert (said.code, said.out) == (0, f"written: {policy}\n")
+    assert "read the policy before you use it" in said.err
+    assert loads(policy.read_bytes()).emulated_roots == ("../root.pem",)
+    given = kluis("appraise", "quote.bin", "--policy", policy, "--now", NOW, "--nonce", NONCE.hex())
+    assert given.code == 0, given.out
+    refused = kluis("policy", "init", "quote.bin", "-o", "p", "--root", "root.pem", "--protection", "process")
+    assert (refused.code, refused.out) == (2, "")
+
+
 def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:
     """An image's file is as good as its id."""
     data = samples.image()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -85,7 +86,7 @@ def policy_init(
         made = draft(
             proven,
             this_machine=this_machine,
-            emulated_roots=tuple(map(str, root or ())),
+            emulated_roots=_beside(output, root or ()) if root_level is None else (),
             runtime_data=files.optional(None, evidence, "runtime"),
             launch_configuration=files.optional(None, evidence, "launch"),
         )
@@ -99,6 +100,11 @@ def policy_init(
         )
     files.write(output, appraisal.dumps(made).encode())
     render.out({"policy": str(output)}, f"written: {output}")
+
+
+def _beside(policy: Path, roots: Sequence[Path]) -> tuple[str, ...]:
+    """The roots as whoever appraises by the policy finds them: from its folder."""
+    return tuple(sorted(os.path.relpath(root, policy.parent) for root in roots))
 
 
 def _identity(

@@ -37,7 +37,8 @@ table { width: 100%; border-collapse: collapse; font-size: .92em; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; overflow-wrap: anywhere;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } thead th { border-bottom: 2px solid #14181f; }
-td.state { white-space: nowrap; font-weight: 600; } tr.fail td { background: var(--soft); }
+td.state, td code { white-space: nowrap; } td.state { font-weight: 600; }
+tr.fail td { background: var(--soft); }
 tr.fail td:first-child { box-shadow: inset 4px 0 0 #a11b1b; padding-left: .6rem; }
 .fix { display: block; margin-top: .15rem; }
 code, pre, .hex { font: .9em/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
