@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.cli import inspect as inspecting
 from kluis.cli import inspect_text as text
+from kluis.cli.inspect_fields import fields
 from kluis.cli.main import run
 from kluis.errors import KluisError
 from kluis.evidence.sniff import Found, sniff
 from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.eventlog.log import EventLog
 from kluis.formats.wrappers import oe
 from tests.evidence.forge import IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD, GPU, ROLES, SGX, VECTORS
@@ -232,6 +234,18 @@ def test_long_names_and_values() -> None:
 def test_shown(item: Any, shown: str) -> None:
     """How a field is put in words."""
     assert text._shown(item) == shown
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "shown"),
+    [((), "no bank that is known"), (((0x99, 32),), "no bank that is known"), (((0x12, 32),), None)],
+)
+def test_log_that_cannot_be_replayed(algorithms: tuple[tuple[int, int], ...], shown: str | None) -> None:
+    """A log of banks that are not handled is shown all the same, and why it is not replayed."""
+    log = EventLog(algorithms=algorithms, agile=True, events=(), padding=b"")
+    replay = fields(log)["replay"]
+    assert isinstance(replay, str)
+    assert replay == shown or shown is None
 
 
 def test_json_of_anything() -> None:
