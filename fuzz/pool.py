@@ -121,8 +121,9 @@ def _evidence() -> Iterator[bytes]:
 
 
 def _constants() -> Iterator[bytes]:
-    """The good inputs that the tests of formats begin from: bytes, and what writes itself as bytes."""
-    for path in sorted((ROOT / "tests" / "formats").rglob("test_*.py")):
+    """The good inputs that tests begin from: bytes, text, and what writes itself as bytes."""
+    paths = [path for room in ("formats", "appraisal") for path in (ROOT / "tests" / room).rglob("test_*.py")]
+    for path in sorted(paths):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         with suppress(ImportError):
             for value in vars(importlib.import_module(name)).values():
@@ -130,13 +131,13 @@ def _constants() -> Iterator[bytes]:
 
 
 def _bytes_of(value: Any) -> Iterator[bytes]:
-    if isinstance(value, bytes):
-        yield value
+    if isinstance(value, bytes | str):
+        yield value if isinstance(value, bytes) else value.encode()
     elif isinstance(value, list | tuple | dict):
         for item in value.values() if isinstance(value, dict) else value:
             if isinstance(item, bytes):
                 yield item
-    elif not isinstance(value, type | str) and callable(getattr(value, "encode", None)):
+    elif not isinstance(value, type) and callable(getattr(value, "encode", None)):
         with suppress(KluisError, TypeError):
             if isinstance(written := value.encode(), bytes):
                 yield written
