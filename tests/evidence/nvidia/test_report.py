@@ -84,10 +84,17 @@ def test_more_claims(gpu: Forge) -> None:
 def test_switch(gpu: Forge) -> None:
     """A switch has no driver and no firmware id, and may have one link's id."""
     leaf = gpu.certificate(0, extensions=(gpu.device_name(b"NVIDIA:LS_10:48B02DAE0092CDDB"), composite()))
-    fields = {Field.DRIVER_VERSION: None, Field.FWID: None, Field.VBIOS_VERSION: b"96.10.55.00.01"}
+    fields = {
+        Field.DRIVER_VERSION: None,
+        Field.FWID: None,
+        Field.VBIOS_VERSION: b"96.10.55.00.01",
+        Field.SWITCH_PDI: bytes(range(8)),
+        Field.MSRSCNT: bytes(8),
+    }
     claims = gpu.verify(gpu.evidence(gpu.report(fields=fields), gpu.chain(at0=leaf)))
     assert isinstance(claims.vendor, NvidiaClaims)
     assert (claims.vendor.device, claims.vendor.driver_version) == (Device.SWITCH, None)
+    assert (claims.vendor.vbios_version, claims.vendor.switches) == ("96.10.55.00.01", (bytes(range(8)),))
     assert (claims.platform.product, claims.vendor.fwid) == ("LS_10", FWID)
 
 

@@ -28,6 +28,12 @@ def test_fields() -> None:
     assert opaque.encode() == _bytes(*raw)
 
 
+def test_counts() -> None:
+    """A GPU counts every measurement, a switch fewer than it has."""
+    assert _read((Field.MSRSCNT, bytes(8))).get(Field.MSRSCNT) == bytes(8)
+    assert _read((Field.MSRSCNT, bytes(4))).get(Field.MSRSCNT) == bytes(4)
+
+
 def test_vbios_version() -> None:
     """A GPU gives numbers of which four stand reversed, a switch gives text."""
     assert _read((Field.VBIOS_VERSION, bytes.fromhex("00a5009601000000"))).vbios_version == "96.00.A5.00.01"
@@ -59,6 +65,7 @@ def test_states() -> None:
         ([(1, b""), (1, b"")], "duplicate_key"),
         ([(Field.FWID, bytes(47))], "bad_length"),
         ([(Field.MSRSCNT, bytes(12))], "bad_length"),
+        ([(Field.MSRSCNT, bytes(7))], "bad_length"),
         ([(n, b"") for n in range(MAX_FIELDS + 1)], "too_large"),
     ],
 )

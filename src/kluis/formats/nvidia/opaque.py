@@ -95,12 +95,15 @@ class Opaque:
             kinds = [kind for kind, _ in found]
             twice = next(kind for kind in kinds if kinds.count(kind) > 1)
             raise FormatError(f"{_WHAT}: field {twice} stands twice", code="duplicate_key")
-        for kind, want in ((Field.FWID, FWID_SIZE), (Field.MSRSCNT, 4 * measurements)):
-            value = fields.get(kind)
-            if value is not None and len(value) != want:
-                raise FormatError(
-                    f"{_WHAT}.{kind.name}: want {want} bytes, got {len(value)}", code="bad_length"
-                )
+        fwid, counts = fields.get(Field.FWID, bytes(FWID_SIZE)), fields.get(Field.MSRSCNT, b"")
+        if len(fwid) != FWID_SIZE:
+            raise FormatError(f"{_WHAT}.FWID: want {FWID_SIZE} bytes, got {len(fwid)}", code="bad_length")
+        # One count of 4 bytes a measurement of a GPU; a switch has more measurements than counts.
+        if len(counts) % 4 or len(counts) > 4 * measurements:
+            raise FormatError(
+                f"{_WHAT}.MSRSCNT: want at most {measurements} counts of 4 bytes, got {len(counts)} bytes",
+                code="bad_length",
+            )
         return cls(MappingProxyType(fields))
 
     def encode(self) -> bytes:
