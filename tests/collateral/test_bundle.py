@@ -9,6 +9,7 @@ import pytest
 from kluis.collateral import bundle
 from kluis.errors import FormatError, UsageError
 from kluis.formats.snp.endorsements import Endorsements
+from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import Forge
 
 
@@ -67,3 +68,18 @@ def test_a_crl_of_another_ca_says_so(forge: Forge) -> None:
     lines = {line.part: line for line in bundle.describe(odd)}
     assert lines["pck_crl"].issuer == "no certificate of the bundle"
     assert lines["root_ca_crl"].issuer == "Kluis emulated SGX Root CA (no hardware)"
+
+
+def test_a_bundle_of_an_azure_vm() -> None:
+    """What stands beside an Azure VM's evidence is shown part by part: hardware's, and the vTPM's key's."""
+    azure = AzureForge()
+    key = azure.maker.endorse(azure.maker.ak(azure.ak), azure.maker.ca, azure.maker.root)
+    given = azure.endorsements(ak=key)
+    read = bundle.parse(given.to_json())
+    assert read == given
+    parts = [line.part for line in bundle.describe(read)]
+    assert parts == [
+        *("snp.vek", "snp.ask", "snp.ark"),
+        *("tdx.tcb_info", "tdx.qe_identity", "tdx.pck_crl", "tdx.root_ca_crl"),
+        *("ak", "ak", "ak"),
+    ]

@@ -16,6 +16,7 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.wrappers import oe
 from tests.collateral.service import Reply, Service, signed
 from tests.evidence.forge import IMAGE, NOW, Forge
+from tests.evidence.samples import sample
 
 PATH = "/sgx/certification/v4/tcb"
 
@@ -152,6 +153,14 @@ def test_no_evidence(forge: Forge, pcs: Pcs) -> None:
     for data in (b"", bytes(100), forge.quote()[:1000]):
         with pytest.raises((FormatError, UnsupportedError)):
             fetch_for(data, pcs, release="early", anchors=forge.anchors, now=NOW)
+
+
+def test_evidence_that_needs_nothing(pcs: Pcs) -> None:
+    """A document that carries its whole chain needs nothing fetched, and nobody is asked."""
+    good = sample("nitro.document")
+    with pytest.raises(UnsupportedError) as caught:
+        fetch_for(good.data, pcs, release="early", anchors=good.anchors, now=NOW)
+    assert caught.value.message == "Nitro document: carries all that endorses it"
 
 
 def test_a_day_later_a_replay_is_told(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:

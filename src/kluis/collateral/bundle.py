@@ -9,16 +9,18 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from kluis.collateral.documents import MAX_DOCUMENT
 from kluis.collateral.fetch import Fetched
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats import jcs, x509
+from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.sgx.collateral import Collateral, crl_der, split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
 from kluis.formats.snp.endorsements import Endorsements
 
+Bundle: TypeAlias = Fetched | AzureEndorsements
 INTEL: Final = (
     "tcb_info",
     "tcb_info_issuer_chain",
@@ -136,25 +138,33 @@ def join(parts: Mapping[str, bytes]) -> Fetched:
     )
 
 
-def parse(data: bytes) -> Fetched:
-    """Read a bundle of either maker.
+def parse(data: bytes) -> Bundle:
+    """Read a bundle of either maker, or of an Azure VM, which may hold both.
 
     Raises:
-        FormatError: it is neither.
+        FormatError: it is none of them.
     """
-    value = jcs.loads(data, "bundle", max_size=4 << 20)
+    value = jcs.loads(data, "bundle", max_size=8 << 20)
     if isinstance(value, dict) and "tcb_info" in value:
         return Collateral.from_json(data)
+    if isinstance(value, dict) and value.keys() & {"snp", "tdx", "ak"}:
+        return AzureEndorsements.from_json(data)
     return Endorsements.from_json(data)
 
 
-def describe(found: Fetched) -> tuple[Line, ...]:
+def describe(found: Bundle) -> tuple[Line, ...]:
     """Say of each part who issued it and when it holds, as it says itself.
 
     Raises:
         FormatError: a part is not what its role says.
     """
-    return _describe_amd(found) if isinstance(found, Endorsements) else _describe_intel(found)
+    match found:
+        case Endorsements():
+            return _describe_amd(found)
+        case Collateral():
+            return _describe_intel(found)
+        case AzureEndorsements():
+            return _describe_azure(found)
 
 
 def _describe_intel(found: Collateral) -> tuple[Line, ...]:
@@ -200,6 +210,27 @@ def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
             )
     if found.crl is not None:
         lines.append(_crl("crl", found.crl, tuple(chain)))
+    return tuple(lines)
+
+
+def _describe_azure(found: AzureEndorsements) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    for name, held in (("snp", found.snp), ("tdx", found.tdx)):
+        if held is not None:
+            lines += (dataclasses.replace(line, part=f"{name}.{line.part}") for line in describe(held))
+    if found.ak is not None:
+        chain = x509.parse_pem(found.ak.chain, "AK chain") if found.ak.chain else ()
+        leaf = (_certificate(found.ak.certificate, "AK"),) if found.ak.certificate is not None else ()
+        lines += (
+            Line(
+                part="ak",
+                issuer=one.common_name,
+                issued=one.not_before,
+                until=one.not_after,
+                about=f"serial {one.serial}",
+            )
+            for one in (*leaf, *chain)
+        )
     return tuple(lines)
 
 

@@ -89,6 +89,12 @@ def of(data: bytes) -> Subject:
         return _amd(response.parse(data))
     if Collateral in kind.endorsements:
         return _intel(dcap_quote.parse(data))
+    if not kind.endorsements:
+        raise UnsupportedError(
+            f"{kind.name}: carries all that endorses it",
+            hint="kluis verify needs no collateral for it",
+            code="unsupported",
+        )
     raise UnsupportedError(
         f"{kind.name}: no service publishes what endorses it",
         hint="give its certificates with --collateral",
