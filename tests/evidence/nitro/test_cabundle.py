@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from kluis.errors import AuthenticityError, FreshnessError, KluisError
 from kluis.evidence import OPENSSL, ProtectionLevel, TrustAnchors
@@ -27,7 +28,9 @@ CA = "want a CA that signs certificates"
 LEAF = "want an end entity that signs data"
 SIGNED = "is not signed by the key it should be"
 HASH = "want ECDSA with SHA-384, got ECDSA with SHA-256"
+CURVE = "want a key on P-384, got P-256"
 OTHER = new_key()
+SMALL = ec.generate_private_key(ec.SECP256R1())
 
 # Whose certificate, what is said of it, what is told, its code.
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
@@ -42,6 +45,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ],
     *[(role, {"signer": OTHER}, SIGNED, "cert_chain") for role in ROLES],
     *[(role, {"hash": hashes.SHA256()}, HASH, "cert_profile") for role in ROLES],
+    *[(role, {"key": SMALL.public_key()}, CURVE, "cert_profile") for role in ROLES[1:]],
     ("root", {"path_length": 2}, "want at most 2 authorities below it, got 3", "cert_profile"),
     ("regional", {"path_length": 1}, "want at most 1 authorities below it, got 2", "cert_profile"),
     ("zonal", {"path_length": 0}, "want at most 0 authorities below it, got 1", "cert_profile"),

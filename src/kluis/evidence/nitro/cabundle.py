@@ -16,7 +16,7 @@ from kluis.evidence.context import Context
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
 from kluis.formats.nitro.document import Document
-from kluis.formats.x509 import Certificate, Scheme
+from kluis.formats.x509 import Certificate, KeyKind, Scheme
 
 KIND: Final = "nitro cabundle"
 SCHEMES: Final = (Scheme.ES384,)
@@ -118,6 +118,9 @@ def _check_authority(certificate: Certificate, what: str, *, below: int) -> None
 
 
 def _check_issued(certificate: Certificate, issuer: Certificate, what: str, context: Context) -> None:
+    kind = certificate.public_key.kind
+    if kind is not KeyKind.P384:
+        raise AuthenticityError(f"{what}: want a key on P-384, got {kind.value}", code="cert_profile")
     links.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")
 
 

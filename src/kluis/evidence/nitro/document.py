@@ -73,7 +73,7 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
        enclave's document or of a NitroTPM's.
     2. The first certificate of its bundle holds the key of an anchor that may vouch for Nitro.
     3. Every certificate was issued by the one before it, the root by itself: name, profile, path
-       length, ECDSA with SHA-384. The leaf is an end entity that signs data.
+       length, a key on P-384, ECDSA with SHA-384. The leaf is an end entity that signs data.
     4. Every certificate is in its time.
     5. The leaf's key signed the document.
     6. The document's timestamp is in the leaf's time, and not after ``now``; both within 5 minutes.
