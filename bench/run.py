@@ -35,6 +35,7 @@ GROUPS = (
     "analytics",
     "rooms",
     "quotes",
+    "dcap",
     "scratch",
     "reports",
     "documents",

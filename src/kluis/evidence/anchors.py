@@ -48,6 +48,9 @@ class Anchor:
     proven: Mapping[bytes, Certificate] = dataclasses.field(
         default_factory=lambda: MappingProxyType({}), compare=False, repr=False
     )
+    _chains: dict[bytes, tuple[Certificate, ...]] = dataclasses.field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
     _keys: dict[tuple[str, Scheme, bytes], Key] = dataclasses.field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -59,6 +62,19 @@ class Anchor:
         if found is None and any(spki == each.spki for each in self.proven.values()):
             found = self._keys[name] = engine.key(spki, scheme)
         return found
+
+    def chain(self, pem: bytes) -> tuple[Certificate, ...] | None:
+        """The proven certificates whose chain, as PEM is usually written, is ``pem``; None for others.
+
+        A chain is one certificate and the root that it was issued under, or the root alone.
+        """
+        if not self._chains and self.proven:
+            roots = [each for each in self.proven.values() if each.spki == self.spki]
+            for each in self.proven.values():
+                for root in roots:
+                    given = (each,) if each.spki == self.spki else (each, root)
+                    self._chains[b"".join(x509.write_pem(one.der) for one in given)] = given
+        return self._chains.get(pem)
 
     @property
     def emulated(self) -> bool:
@@ -146,6 +162,13 @@ class TrustAnchors:
         """
         for anchor in self.anchors:
             if found := anchor.key(spki, scheme, engine):
+                return found
+        return None
+
+    def chain(self, pem: bytes) -> tuple[Certificate, ...] | None:
+        """The proven certificates whose chain, as PEM is usually written, is ``pem``, or None."""
+        for anchor in self.anchors:
+            if found := anchor.chain(pem):
                 return found
         return None
 

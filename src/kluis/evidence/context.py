@@ -62,11 +62,13 @@ class Context:
         anchors: the roots that the relying party believes.
         engine: who checks signatures.
         memory: of what was proven before; fresh for a single verification.
+        lasting: whether there will be another verification, for which remembering is worth its cost.
     """
 
     anchors: TrustAnchors
     engine: Engine = OPENSSL
     memory: Memory = dataclasses.field(default_factory=Memory)
+    lasting: bool = False
 
     def key(self, spki: bytes, scheme: Scheme, what: str, *, code: str) -> Key:
         """Load a public key, once for the same bytes.

@@ -160,25 +160,11 @@ class Verifier:
     """
 
     def __init__(self, anchors: TrustAnchors, *, engine: Engine = OPENSSL, capacity: int = CAPACITY) -> None:
-        self._context = Context(anchors, engine, Memory(capacity))
+        self._context = Context(anchors, engine, Memory(capacity), lasting=True)
 
     def verify(self, data: bytes, *, collateral: Endorsements | None, now: datetime) -> Verified[Claims]:
         """Verify evidence of any kind, as :func:`verify` does."""
-        if now.tzinfo is None:
-            raise UsageError("now: want an aware time, got a naive one")
-        from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
-
-        unwrapped = unwrap(data)
-        if unwrapped is not None:
-            data = unwrapped.inner
-        kind = kind_of(data)
-        if collateral is not None and not isinstance(collateral, kind.endorsements):
-            raise UsageError(
-                f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "
-                f"{kind.name}, got {type(collateral).__name__}"
-            )
-        verified = kind.verify(data, context=self._context, collateral=collateral, now=now)
-        return verified if unwrapped is None else unwrapped.check(verified)
+        return _verify(data, self._context, collateral, now)
 
 
 def verify(
@@ -202,4 +188,24 @@ def verify(
         UnavailableError: an endorsement is missing.
         UsageError: ``now`` is naive, or the collateral is another maker's.
     """
-    return Verifier(anchors).verify(data, collateral=collateral, now=now)
+    return _verify(data, Context(anchors), collateral, now)
+
+
+def _verify(
+    data: bytes, context: Context, collateral: Endorsements | None, now: datetime
+) -> Verified[Claims]:
+    if now.tzinfo is None:
+        raise UsageError("now: want an aware time, got a naive one")
+    from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
+
+    unwrapped = unwrap(data)
+    if unwrapped is not None:
+        data = unwrapped.inner
+    kind = kind_of(data)
+    if collateral is not None and not isinstance(collateral, kind.endorsements):
+        raise UsageError(
+            f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "
+            f"{kind.name}, got {type(collateral).__name__}"
+        )
+    verified = kind.verify(data, context=context, collateral=collateral, now=now)
+    return verified if unwrapped is None else unwrapped.check(verified)

@@ -57,7 +57,7 @@ def _count(forge: Forge, *quotes: bytes, collateral: Any = None) -> list[int]:
 
 def test_signatures_of_one_verification(forge: Forge) -> None:
     """Nine signatures are checked for a quote and its collateral; three where the collateral is held."""
-    assert _count(forge, forge.quote()) == [9]
+    assert _count(forge, forge.quote(), collateral=forge.collateral()) == [9]
     assert _count(forge, forge.quote(), collateral=forge.held()) == [3]
 
 
@@ -65,6 +65,33 @@ def test_a_platform_seen_before_costs_one_signature(forge: Forge) -> None:
     """Another quote under the same attestation key costs that quote's signature alone (P26)."""
     other = forge.quote(forge.body(isvsvn=9))
     assert _count(forge, forge.quote(), other, forge.quote(), collateral=forge.held()) == [3, 1, 1]
+
+
+def test_collateral_seen_before_is_known_by_its_bytes(forge: Forge) -> None:
+    """The same bytes of collateral are proven once; any other bytes, even as good, are proven anew."""
+    engine = Counting()
+    verifier = Verifier(forge.anchors, engine=engine)
+    good = forge.collateral()
+    again = dataclasses.replace(good)
+    other = dataclasses.replace(good, root_ca_crl=good.root_ca_crl.hex().encode())
+    counts = []
+    for collateral in (good, again, other, other):
+        before = engine.verified
+        verifier.verify(forge.quote(), collateral=collateral, now=NOW)
+        counts.append(engine.verified - before)
+    assert counts == [9, 1, 7, 1]
+
+
+def test_one_verification_alone_remembers_nothing(forge: Forge) -> None:
+    """What is asked once is not kept; and little collateral is kept at all, since each is large."""
+    lone, lasting = Context(forge.anchors), Context(forge.anchors, lasting=True)
+    for context in (lone, lasting):
+        holding.recall(forge.collateral(), context)
+    assert lone.memory.get("collateral", b"") is None
+    good = forge.collateral()
+    for index in range(300):
+        holding.recall(dataclasses.replace(good, pck_certificate_chain=index.to_bytes(2, "big")), lasting)
+    assert 32 <= sum(kind == "collateral" for kind, _ in lasting.memory._entries) <= 64
 
 
 SEEN: dict[str, tuple[Callable[[Forge], dict[str, Any]], type[KluisError], str]] = {

@@ -158,7 +158,7 @@ def _hold(collateral: Collateral | HeldCollateral | None, quote: Quote, context:
             code="collateral_missing",
         )
     if isinstance(collateral, Collateral):
-        return holding.verify(collateral, context)
+        return holding.recall(collateral, context)
     if context.anchors.match(collateral.anchor.spki) is None:
         raise AuthenticityError(
             f"collateral: want root {' or '.join(a.name for a in context.anchors)}, "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEAF: Final = ("SGX PCK Certificate",)
 CA: Final = ("SGX PCK Platform CA", "SGX PCK Processor CA")
 ROOT: Final = ("SGX Root CA",)
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 SCHEMES: Final = (Scheme.ES256,)
 
 
@@ -92,11 +93,18 @@ def parse(
     Raises:
         FormatError: it holds something else, or more than 4.
     """
+    # Most chains are known as they are written, whole or all but the leaf.
+    text = pem.removesuffix(b"\0")
+    text += b"" if text.endswith(b"\n") else b"\n"
+    if whole := context.anchors.chain(text):
+        return whole
+    second = text.find(_BEGIN, 1)
+    rest = context.anchors.chain(text[second:]) if second > 0 else None
     found = []
-    for der in x509.split_pem(pem, what):
+    for der in x509.split_pem(text[:second] if rest else pem, what):
         same = [each for each in known if each.der == der]
         found.append(same[0] if same else context.anchors.proven(der) or x509.parse(der, what))
-    return tuple(found)
+    return (*found, *(rest or ()))
 
 
 def check_time(given: PckChain, now: datetime) -> None:

@@ -8,7 +8,7 @@ Spec: RFC 5280, "Certificate and Certificate Extensions Profile", "CRL and CRL E
 
 from kluis.formats.x509.certificate import Certificate, KeyUsage, parse
 from kluis.formats.x509.crl import Crl, parse_crl
-from kluis.formats.x509.pem import parse_pem, split_pem
+from kluis.formats.x509.pem import parse_pem, split_pem, write_pem
 from kluis.formats.x509.public_key import PublicKey, parse_public_key
 from kluis.formats.x509.scheme import KeyKind, Scheme
 
@@ -24,4 +24,5 @@ __all__ = [
     "parse_pem",
     "parse_public_key",
     "split_pem",
+    "write_pem",
 ]

@@ -41,6 +41,13 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
     return tuple(found)
 
 
+def write_pem(der: bytes) -> bytes:
+    """Write one certificate: lines of 64 characters, each ended by a line feed."""
+    text = binascii.b2a_base64(der, newline=False)
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return b"\n".join((b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""))
+
+
 def parse_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[Certificate, ...]:
     """Read a PEM chain, at most ``most`` certificates.
 
