@@ -44,15 +44,16 @@ class Reader:
         Raises:
             FormatError: fewer are left (code ``truncated``).
         """
-        if size > self.left:
+        start = self._position
+        stop = start + size
+        if stop > len(self._data):
             raise FormatError(
                 f"{self.what}.{field} at {self._base + self._position:#x}: "
                 f"needs {size} bytes, {self.left} left",
                 code="truncated",
             )
-        start = self._position
-        self._position += size
-        return self._data[start : self._position]
+        self._position = stop
+        return self._data[start:stop]
 
     def u8(self, field: str) -> int:
         """Read an unsigned byte."""

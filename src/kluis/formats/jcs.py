@@ -139,7 +139,7 @@ def _outside_strings(data: bytes) -> bytes:
 
 def _check_nesting(data: bytes, what: str, max_depth: int, outside: bytes | None = None) -> None:
     """Refuse depth before the parser follows it: a thread's small stack ends before Python 3.13's limit."""
-    if data.count(b"[") + data.count(b"{") <= max_depth:
+    if outside is None and data.count(b"[") + data.count(b"{") <= max_depth:
         return
     if b"\\" not in data:
         brackets = (outside or _outside_strings(data)).translate(None, _NO_BRACKETS)

@@ -29,6 +29,8 @@ from kluis.hashes import sha256
 # How Intel's documents name the TEE, and its quoting enclave.
 NAMES: Final = {TEE_SGX: ("SGX", "QE"), TEE_TDX: ("TDX", "TD_QE")}
 _KIND: Final = "DCAP attestation key"
+# What stands before the coordinates in the SubjectPublicKeyInfo of a key on P-256.
+_SPKI: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki[:-64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +131,7 @@ def _bound_key(quote: Quote, context: Context) -> Key:
         raise AuthenticityError(
             "quoting enclave's report: does not bind this attestation key", code="ak_binding"
         )
-    spki = PublicKey.of_point(KeyKind.P256, b"\x04" + quote.attestation_key).spki
+    spki = _SPKI + quote.attestation_key
     try:
         return context.engine.key(spki, Scheme.ES256)
     except ValueError:

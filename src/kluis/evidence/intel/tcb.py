@@ -34,6 +34,7 @@ _CONFIGURATION: Final = frozenset(
 # What Intel publishes of platforms and enclaves; the other members of TcbStatus are a verifier's own.
 _PUBLISHED: Final = frozenset({*_OUT_OF_DATE, *_OUT_OF_DATE.values(), TcbStatus.REVOKED})
 _OF_MODULES: Final = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
+_STATUSES: Final = {status.value: status for status in TcbStatus}
 _WORST_FIRST: Final = list(TcbStatus)
 
 
@@ -142,11 +143,12 @@ def evaluate(
     parts = [platform]
     if version:
         parts.append(_reached(module_of(info, version).levels, (tee_tcb_svn[0],), "TDX module"))
-    quoting = _reached(identity.levels, (qe.isvsvn,), "quoting enclave")
-    parts.append(quoting)
-    status = TcbStatus(platform.status)
-    for part in parts[1:]:
-        status = converge(status, TcbStatus(part.status))
+    parts.append(_reached(identity.levels, (qe.isvsvn,), "quoting enclave"))
+    statuses = [_STATUSES[part.status] for part in parts]
+    status = statuses[0]
+    for each in statuses[1:]:
+        if each is not TcbStatus.UP_TO_DATE:
+            status = converge(status, each)
     return Judgement(
         tcb=Tcb(
             status=status,
@@ -154,9 +156,9 @@ def evaluate(
             advisories=tuple(sorted({name for part in parts for name in part.advisories})),
             evaluation=min(info.evaluation, identity.evaluation),
         ),
-        platform=TcbStatus(platform.status),
-        module=TcbStatus(parts[1].status) if version else None,
-        quoting_enclave=TcbStatus(quoting.status),
+        platform=statuses[0],
+        module=statuses[1] if version else None,
+        quoting_enclave=statuses[-1],
     )
 
 
