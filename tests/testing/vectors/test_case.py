@@ -29,6 +29,13 @@ def test_an_unknown_role(tee: str) -> None:
         case_of(tee, {"surprise": b""})
 
 
+@pytest.mark.parametrize("tee", sorted(set(MAPPINGS) - {"snp"}))
+def test_a_missing_role(tee: str) -> None:
+    """A record without the file that is its evidence is told so; of AMD, a chain may stand alone."""
+    with pytest.raises(UsageError, match=f"{tee}: role '[a-z_]+' is missing"):
+        case_of(tee, {})
+
+
 def test_an_unknown_tee() -> None:
     """A TEE that is not known is named, with those that are."""
     with pytest.raises(UsageError, match="TEE 'abacus': is not known; known: azure, cca, "):

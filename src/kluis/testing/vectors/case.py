@@ -85,7 +85,7 @@ def case_of(tee: str, files: Mapping[str, bytes]) -> Case:
     """Put a record's files together.
 
     Raises:
-        UsageError: the TEE, or a file's role, is not known.
+        UsageError: the TEE, or a file's role, is not known, or a role is missing.
         FormatError: an endorsement is malformed.
     """
     mapping = MAPPINGS.get(tee)
@@ -94,7 +94,10 @@ def case_of(tee: str, files: Mapping[str, bytes]) -> Case:
     known = {*mapping.evidence, *mapping.endorsements, *mapping.aside}
     if unknown := sorted(set(files) - known):
         raise UsageError(f"{tee}: role {unknown[0]!a} is not known; known: {', '.join(sorted(known))}")
-    return mapping.make(files)
+    try:
+        return mapping.make(files)
+    except KeyError as missing:
+        raise UsageError(f"{tee}: role {missing} is missing") from None
 
 
 def instant(files: Mapping[str, bytes]) -> datetime:
@@ -190,13 +193,14 @@ def _azure(files: Mapping[str, bytes]) -> Case:
     ak = _certified(files)
     given = [bundle.join(parts) if parts else None for parts in (intel, amd)]
     parts = {part: files[role] for part, role in _HCL.items() if role in files}
+    report = files["hcl_report"]
     collection = Collection({name: Part(OCTETS, data) for name, data in parts.items()})
     endorsements = AzureEndorsements(
         tdx=given[0] if isinstance(given[0], Collateral) else None,
         snp=given[1] if isinstance(given[1], SnpEndorsements) else None,
     )
     return Case(
-        evidence=files["hcl_report"] if len(parts) == 1 else collection.encode(),
+        evidence=report if len(parts) == 1 else collection.encode(),
         endorsements=endorsements,
         fuller=dataclasses.replace(endorsements, ak=ak) if ak is not None else None,
         roots=(files["ark"],) if "ark" in files else (),

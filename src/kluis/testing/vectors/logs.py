@@ -37,6 +37,8 @@ def verify(record: Record) -> None:
         for name, values in recorded.items():
             want = {int(n) - first: bytes.fromhex(value) for n, value in values.items() if int(n) >= first}
             _same(replay(log, LABELS[name], kind), want, name)
+    if quoted is not None and "td_quote" not in record.files:
+        raise UsageError("eventlog: role 'td_quote' is missing")
     if quoted is not None:
         registers = _registers(record.files["td_quote"])
         got = (
