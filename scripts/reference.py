@@ -134,6 +134,11 @@ A policy is a TOML file of version 2. Every key must stand there: what is not st
 policy that leaves one out does not load. Where anything is accepted, it says `"any"`. `kluis policy init`
 drafts one from evidence; each key is a rule that `kluis appraise` tells.
 
+A rule speaks of one aspect of the attester. In a signed result, an aspect is affirmed if a rule that wants
+something of it is met and none fails; what no rule asks about is not claimed. `runtime-opaque` follows from
+the protection level: encrypted memory affirms it, isolation by software is a warning, and nothing is known of
+memory from a TPM. The status of a result is never better than the worst aspect.
+
 | table | keys |
 |---|---|
 | `[accept]` | `protection`: levels; `debug`; `denylists`: refuse what a dated list names; `emulated_roots` |
@@ -164,9 +169,12 @@ def policy() -> str:
     parts = [POLICY_HEAD]
     for tee, fields in TABLES.items():
         rows = "".join(
-            f"| `{each.key}` | {FORMS[type(each.form)]} | `{each.rule}` | {each.about} |\n" for each in fields
+            f"| `{each.key}` | {FORMS[type(each.form)]} | `{each.rule}` | {each.aspect} | {each.about} |\n"
+            for each in fields
         )
-        parts.append(f"## `[{tee}]`\n\n| key | form | rule | what it is |\n|---|---|---|---|\n{rows}")
+        parts.append(
+            f"## `[{tee}]`\n\n| key | form | rule | aspect | what it is |\n|---|---|---|---|---|\n{rows}"
+        )
     return "\n".join(parts)
 
 
