@@ -78,3 +78,20 @@ def test_binding(name: str) -> None:
     assert [rule.name for rule in rules if not rule.ok] == failing
     assert all(rule.want and rule.got and (rule.ok or rule.fix) for rule in rules)
     assert [rule.name for rule in rules] == ["report_data", *["nonce"] * binding.nonce]
+    # What it was made for says nothing of which instance made it.
+    assert not any(rule.affirms for rule in rules)
+    stale = {rule.name for rule in rules if rule.stale}
+    session = {"report_data"} if binding.report_data is Session.NONCE else set()
+    assert stale == session | ({"nonce"} if binding.nonce else set())
+
+
+def test_where_there_is_no_place_for_a_nonce() -> None:
+    """Evidence that cannot hold a nonce is told apart from evidence over another one."""
+    binding = ReportDataBinding(report_data=ANY, nonce=True)
+    fixes = [list(report_data_rules(c, binding, NONCE, None))[1].fix or "" for c in (SGX, NITRO_LIKE)]
+    assert fixes == [
+        'evidence of this kind has no place for a nonce: bind it with report_data = "nonce"',
+        "",
+    ]
+    other = list(report_data_rules(NITRO_LIKE, binding, b"another", None))[1]
+    assert other.fix == "ask for new evidence over your own nonce"
