@@ -35,6 +35,13 @@ CASES = {
         None,
         ["report_data"],
     ),
+    "nonce of all of it": (
+        ReportDataBinding(report_data=Session.NONCE),
+        dataclasses.replace(SGX, report_data=NONCE * 2),
+        NONCE * 2,
+        None,
+        [],
+    ),
     "nonce too long": (
         ReportDataBinding(report_data=Session.NONCE),
         OVER_NONCE,
