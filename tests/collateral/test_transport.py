@@ -81,12 +81,12 @@ def test_a_short_wait_is_waited(service: Service, origin: Origin, slept: list[fl
 
 
 def test_a_date_to_wait_until(service: Service, origin: Origin, slept: list[float]) -> None:
-    """A date that has passed is no wait."""
+    """A date that has passed is the least wait: a service that said it is busy is not asked at once."""
     service.put(
         "/x", Reply(503, headers=(("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),)), Reply(body=b"yes")
     )
     assert origin.get("/x", {}, "document").body == b"yes"
-    assert slept == [0.0]
+    assert slept == [1.0]
 
 
 @pytest.mark.parametrize("said", ["0", "1", "-1", "1e9", "soon", "99999999999999", "\u00b2"])
@@ -95,7 +95,7 @@ def test_waiting_ends(service: Service, origin: Origin, slept: list[float], said
     service.put("/x", Reply(429, headers=(("Retry-After", said),)))
     assert refused(origin).code == "service_busy"
     assert sum(slept) <= LIMITS.wait_seconds
-    assert len(service.asked) <= 22
+    assert len(service.asked) <= 3
 
 
 def test_too_large(service: Service, origin: Origin) -> None:

@@ -122,7 +122,7 @@ class Origin:
             wait = _retry_after(headers) if status in {429, 503} else None
             if wait is None or wait > left:
                 raise _refusal(status, what, self.name, hint, wait)
-            left -= max(wait, 0.1)  # a service that asks for no wait at all is not asked for ever
+            left -= wait
             self._sleep(wait)
 
     def _once(self, url: httpx.URL, what: str) -> tuple[int, Mapping[str, str], bytes]:
@@ -219,13 +219,13 @@ def _origin(url: str) -> httpx.URL:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read how long a service asks to wait, in seconds; None where it does not say."""
+    """Read how long a service asks to wait, in seconds, at least 1; None where it does not say."""
     said = headers.get("retry-after", "").strip()
     if said.isascii() and said.isdigit() and len(said) < 8:
-        return float(said)
+        return max(float(said), 1.0)
     try:
         when = parsedate_to_datetime(said)
-        return max((when - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((when - datetime.now(UTC)).total_seconds(), 1.0)
     except (ValueError, TypeError, OverflowError):
         return None
 
