@@ -18,6 +18,7 @@ from kluis.errors import (
 )
 from kluis.evidence import ProtectionLevel, TrustAnchors, makers
 from kluis.evidence.makers import Shipped
+from kluis.formats import x509
 from tests.evidence.forge import Forge, key, pem
 
 
@@ -111,3 +112,34 @@ def test_union(forge: Forge) -> None:
     first = next(iter(both))
     assert both.match(first.spki) is first
     assert both.match(bytes(65)) is None
+
+
+def test_certificates_that_a_key_signed() -> None:
+    """What a shipped key is said to have signed, it signed; a file that says otherwise is our bug."""
+    intel = next(entry for entry in makers.SHIPPED if entry.issued)
+    anchor = makers._load(intel)
+    assert len(anchor.proven) > 1
+    for der, certificate in anchor.proven.items():
+        assert TrustAnchors((anchor,)).proven(der) is certificate
+        assert anchor.chain(x509.write_pem(der)) == (
+            (certificate,) if certificate.spki == anchor.spki else None
+        )
+    other = next(entry for entry in makers.SHIPPED if entry.maker == "AMD")
+    with pytest.raises(InternalError, match="is not of its root"):
+        makers._load(dataclasses.replace(intel, issued=other.file))
+
+
+def test_chains_as_they_are_usually_written() -> None:
+    """A chain of proven certificates is known as it is written, its root last, and in no other order."""
+    anchors = TrustAnchors.shipped()
+    (anchor,) = (each for each in anchors if each.name == "Intel SGX Root CA")
+    roots = [each for each in anchor.proven.values() if each.spki == anchor.spki]
+    for each in anchor.proven.values():
+        for root in roots:
+            written = x509.write_pem(each.der) + x509.write_pem(root.der)
+            known = each.spki != anchor.spki
+            assert anchors.chain(written) == ((each, root) if known else None)
+            assert anchors.chain(x509.write_pem(root.der) + x509.write_pem(each.der)) is None
+            assert x509.split_pem(written, "it") == (each.der, root.der)
+    assert anchors.chain(b"") is None
+    assert anchors.proven(b"") is None
