@@ -26,7 +26,6 @@ from kluis.evidence.eventlog.judgement import LogClaims
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 
-Quote = Annotated[Path, typer.Argument(help="The evidence: a DCAP quote.", show_default=False)]
 Evidence = Annotated[
     Path | None,
     typer.Argument(
