@@ -88,6 +88,13 @@ def test_good(cca: Forge) -> None:
     )
 
 
+@pytest.mark.parametrize("data", [b"", b"\xd9\x01", b"\xd9\x01\x8e", b"\xd9\x01\x90", b"\xd2\x84D"])
+def test_matches(data: bytes) -> None:
+    """A token is told by tag 399, and by nothing near it."""
+    assert verifying.matches(b"\xd9\x01\x8f\xa2")
+    assert not verifying.matches(data)
+
+
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
 @pytest.mark.parametrize("legacy", [False, True])
 def test_generations(curve: ec.EllipticCurve, legacy: bool) -> None:
