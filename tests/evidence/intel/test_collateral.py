@@ -167,3 +167,15 @@ def test_every_part_has_its_window(forge: Forge) -> None:
     ]
     assert held.start == NOW - timedelta(minutes=5)
     assert held.end == NOW + timedelta(days=30, minutes=-5)
+
+
+def test_the_age_is_that_of_what_is_published_each_month(forge: Forge) -> None:
+    """A root's CRL is made once a year; collateral with one of last winter is not old for it."""
+    winter = NOW - timedelta(days=200)
+    yearly = forge.crl("root", now=winter, days=365)
+    held = holding.hold(forge.collateral(root_ca_crl=yearly), forge.anchors)
+    assert held.issued > winter
+    assert held.issued == holding.hold(forge.collateral(), forge.anchors).issued
+    stale = forge.crl("platform_ca", now=NOW - timedelta(days=20), days=30)
+    older = held.issued - timedelta(days=15)
+    assert holding.hold(forge.collateral(pck_crl=stale), forge.anchors).issued < older

@@ -53,7 +53,8 @@ class HeldCollateral:
         windows: of every part.
         start: the latest start of them.
         end: the earliest end.
-        issued: the oldest issue date of documents and CRLs.
+        issued: the oldest issue date of what Intel publishes anew each month: TCB info, QE identity and
+            PCK CRL. The root's CRL lives for a year, and has its own end.
         pck_certificate_chain: PEM, as given and not verified; or None.
     """
 
@@ -190,7 +191,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         windows=windows,
         start=max(window.start for window in windows),
         end=min(window.end for window in windows),
-        issued=min(window.start for window in windows[:4]),
+        issued=min(info.issued, identity.issued, pck_crl.this_update),
         pck_certificate_chain=collateral.pck_certificate_chain,
     )
 
