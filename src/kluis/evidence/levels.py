@@ -92,7 +92,11 @@ MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
         ProtectionLevel.HARDWARE_GPU: Meaning(
             "the maker",
             "the host, from the accelerator's own memory",
-            ("everything outside the accelerator: a processor's evidence must stand beside it", *_HARDWARE),
+            (
+                "everything outside the accelerator: a processor's evidence must stand beside it",
+                "a device opened to its developers' tools, which Hopper tells in its measurements alone",
+                *_HARDWARE,
+            ),
         ),
         ProtectionLevel.HARDWARE_CCA: Meaning("the maker", "the host and its administrators", _HARDWARE),
         ProtectionLevel.HARDWARE_NITRO: Meaning(
