@@ -25,7 +25,7 @@ from kluis.appraisal import (
     appraise,
     strict,
 )
-from kluis.appraisal.platform_rules import platform_rules
+from kluis.appraisal.platform_rules import platform_rules, shown
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.values import short
 from kluis.errors import FreshnessError, PolicyError
@@ -587,3 +587,44 @@ def test_a_platform_on_a_denylist_is_refused() -> None:
     )
     result = dataclasses.replace(_judge(), claims=SNP)
     assert any("milan-vcek-seed" in item for item in result.not_kept_out)
+
+
+def test_what_affirms() -> None:
+    """Of the rules about the platform, level, status and debug affirm; ages and lists say nothing good."""
+    claims = _evidence().value
+    affirming = {rule.name for rule in platform_rules(claims, POLICY, NOW) if rule.affirms}
+    assert affirming == {"protection", "debug", "tcb_status"}
+    lax = _policy(debug=True, protection=frozenset({ProtectionLevel.NONE, ProtectionLevel.PROCESS}))
+    affirming = {rule.name for rule in platform_rules(claims, lax, NOW) if rule.affirms}
+    assert affirming == {"protection", "tcb_status"}
+
+
+def test_the_last_moment_is_in_time() -> None:
+    """An age of exactly the most, and the very end of validity, are still in time; a second more is not."""
+    claims = _evidence().value
+    assert claims.collateral_issued is not None
+    age = NOW - claims.collateral_issued
+    late = claims.valid_until
+    for policy, now, name in (
+        (_policy(max_collateral_age=age), NOW, "collateral_age"),
+        (POLICY, NOW + timedelta(minutes=5), "evidence_age"),
+        (POLICY, NOW, "evidence_age"),
+        (_policy(max_evidence_age=timedelta(days=90)), late, "evidence_age"),
+    ):
+        for moment, ok in ((now, True), (now + timedelta(seconds=301), False)):
+            rule = {rule.name: rule for rule in platform_rules(claims, policy, moment)}[name]
+            assert rule.ok is ok, (name, moment)
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [
+        (timedelta(seconds=120), "2 min"),
+        (timedelta(minutes=120), "2 h"),
+        (timedelta(hours=96), "4 days"),
+        (timedelta(seconds=-121), "-3 min"),
+    ],
+)
+def test_ages_change_their_unit(age: timedelta, text: str) -> None:
+    """From two of a larger unit on, ages are told in it; days from four on."""
+    assert shown(age) == text

@@ -243,6 +243,12 @@ def test_forged_jwt(name: str) -> None:
     assert caught.value.code == code
 
 
+def test_the_last_moment_is_in_time() -> None:
+    """Clocks may differ by a minute, and no more; the second of expiry is too late."""
+    for text in (_claims(iat=int(NOW.timestamp()) + 60), _claims(exp=int(NOW.timestamp()) + 1)):
+        assert token.verify_jwt(text, P256.public_key(), now=NOW).status is Tier.WARNING
+
+
 def test_unknown_claims_are_passed_over() -> None:
     """Claims that we do not know change nothing, nor does an aspect that we do not know."""
     more = _claims(jti="x", nbf=1)

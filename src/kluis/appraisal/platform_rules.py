@@ -130,6 +130,7 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
         got=f"{shown(age)}, valid until {claims.valid_until:%Y-%m-%dT%H:%MZ}",
         fix="verify the evidence again, with collateral that is in date",
         stale=True,
+        affirms=False,
     )
 
 
