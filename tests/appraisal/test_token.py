@@ -101,6 +101,16 @@ def test_verified(key: ec.EllipticCurvePrivateKey) -> None:
     assert appraisal.not_kept_out == MEANINGS[RESULT.claims.level].lets_in
 
 
+def test_a_token_is_small_whatever_the_policy_lists() -> None:
+    """A rule's text is cut, so that a relying party can read every token that is made."""
+    rules = (dataclasses.replace(RESULT.rules[0], want="x" * 100_000), *RESULT.rules[1:])
+    made = ear.of(
+        dataclasses.replace(RESULT, rules=rules), issued_at=NOW, expires_at=NOW + timedelta(minutes=5)
+    )
+    assert token.verify_jwt(token.sign_jwt(made, P256), P256.public_key(), now=NOW) == made
+    assert len(token.sign_cwt(made, P256)) < 8192
+
+
 def test_without_details() -> None:
     """What the evidence says can be left out; the level and what it lets in cannot."""
     bare = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5), details=False)

@@ -115,6 +115,12 @@ def test_shown(value: Value, text: str) -> None:
     assert values.shown(value) == text
 
 
+def test_very_many_alternatives_are_counted() -> None:
+    """A long list is told by its first entries and how many more there are."""
+    assert values.either(range(10, 23)) == " or ".join(map(str, range(10, 23)))
+    assert values.either(range(10, 30)).endswith(" or 21 or one of 8 more")
+
+
 def test_written() -> None:
     """Lists and tables are sorted, and a key that is not bare is quoted."""
     assert values.listed({"b", "a"}) == '["a", "b"]'

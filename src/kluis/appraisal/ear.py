@@ -32,6 +32,7 @@ from kluis.hashes import sha256
 PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"
 DEVELOPER: Final = "Kluis"
 BUILD: Final = f"kluis {kluis.__version__}"
+MOST_TEXT: Final = 512
 NONCE_SIZES: Final = range(8, 65)
 
 
@@ -153,6 +154,11 @@ def policy_id(result: AttestationResult) -> str:
     return f"ni:///sha-256;{b64.encode_url(sha256(dumps(result.policy).encode()))}"
 
 
+def _cut(text: str) -> str:
+    """A token is small, whatever a policy lists."""
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}.."
+
+
 def _attester(claims: Claims) -> dict[str, Json]:
     return {
         "kind": claims.kind,
@@ -180,7 +186,7 @@ def _verifier(result: AttestationResult, details: bool) -> dict[str, Json]:
             "tcb_status": str(claims.tcb.status),
             "advisories": list(claims.tcb.advisories),
             "rules": [
-                {"name": rule.name, "ok": rule.ok, "want": rule.want, "got": rule.got}
+                {"name": rule.name, "ok": rule.ok, "want": _cut(rule.want), "got": _cut(rule.got)}
                 for rule in result.rules
             ],
         }

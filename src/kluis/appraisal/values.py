@@ -14,6 +14,7 @@ Value: TypeAlias = (
     bool | int | str | bytes | tuple[int, ...] | Mapping[str, int] | Mapping[str, Digest] | None
 )
 ABSENT: Final = "none"
+MOST_SHOWN: Final = 12
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -62,8 +63,10 @@ def shown(value: Value) -> str:
 
 
 def either(values: Iterable[str | int]) -> str:
-    """Values as alternatives, sorted."""
-    return " or ".join(sorted(map(str, values)))
+    """Values as alternatives, sorted; of very many the first, and how many more there are."""
+    texts = sorted(map(str, values))
+    more = len(texts) - MOST_SHOWN
+    return " or ".join([*texts[:MOST_SHOWN], f"one of {more} more"] if more > 1 else texts)
 
 
 def listed(values: Iterable[str | int]) -> str:
