@@ -171,6 +171,9 @@ static void close_calls(void) {
     if (has('j')) allow(&f, SYS_mprotect);
     else only_inside(&f, SYS_mprotect, memory_region());
     answer(&f, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
+    /* Who copies a file asks for its attributes, and goes on where there are none. */
+    answer(&f, SYS_listxattr, SECCOMP_RET_ERRNO | ENOTSUP);
+    answer(&f, SYS_llistxattr, SECCOMP_RET_ERRNO | ENOTSUP);
     allow_values(&f, SYS_tgkill, 0, me, 1, denied);
     allow_values(&f, SYS_socketpair, 0, families, 1, denied);
     allow_values(&f, SYS_prctl, 0, names, 3, denied);

@@ -75,7 +75,7 @@ ANSWERS = {
     ],
     "descriptors": ["abcdef", "EAGAIN", "nothing", "efabcd", "ENODEV", "11996", "7", "EBADF"],
     "full": ["ENOSPC", str(SIZE), "ENOSPC", str(SIZE)],
-    "libraries": ["True 100000", "70000", "(20000, 199990000)", "a stream True 0", "[]"],
+    "libraries": ["True 100000", "True", "70000", "(20000, 199990000)", "a stream True 0", "[]"],
     "backing": [
         "read EBADF", "write EBADF", "close EBADF", "mmap EBADF", "dup EBADF", "dup2 EBADF", "fcntl EBADF",
         "ftruncate EBADF", "EBADF EBADF", "still here",
