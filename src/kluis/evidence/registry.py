@@ -17,6 +17,7 @@ from kluis.evidence.verified import Verified
 
 if TYPE_CHECKING:
     from kluis.evidence.intel.collateral import HeldCollateral
+    from kluis.evidence.wrappers.unwrap import Unwrapped
     from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
     from kluis.formats.hcl.endorsements import AzureEndorsements
     from kluis.formats.nvidia.endorsements import NvidiaEndorsements
@@ -123,14 +124,28 @@ def _cca() -> Kind:
 
 # Each is loaded when evidence may be of its kind, and not before: a verifier of one maker's evidence
 # need not know the others. SNP stands before SGX, whose version and key type it cannot be taken for.
-LOADERS: Final[tuple[Callable[[], Kind], ...]] = tuple(
-    lru_cache(maxsize=1)(load) for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
-)
+LOADERS: Final[dict[str, Callable[[], Kind]]] = {
+    load.__name__: lru_cache(maxsize=1)(load)
+    for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
+}
+# CBOR begins as no other evidence does, and as no wrapper does.
+_BY_FIRST_BYTE: Final = {
+    0x84: LOADERS["_nitro"],
+    0xD2: LOADERS["_nitro"],
+    0xD9: LOADERS["_cca"],
+}
 
 
 def kinds() -> Iterator[Kind]:
     """Every kind, loaded one by one."""
-    return (load() for load in LOADERS)
+    return (load() for load in LOADERS.values())
+
+
+@lru_cache(maxsize=1)
+def _unwrap() -> Callable[[bytes], Unwrapped | None]:
+    from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
+
+    return unwrap
 
 
 def kind_of(data: bytes) -> Kind:
@@ -139,8 +154,11 @@ def kind_of(data: bytes) -> Kind:
     Raises:
         UnsupportedError: it is of no kind we verify.
     """
-    for kind in kinds():
-        if kind.matches(data):
+    likely = _BY_FIRST_BYTE.get(data[0]) if data else None
+    if likely is not None and (kind := likely()).matches(data):
+        return kind
+    for load in LOADERS.values():
+        if (kind := load()).matches(data):
             return kind
     raise UnsupportedError(
         f"evidence: is of no known kind; supported: {[kind.name for kind in kinds()]}", code="bad_magic"
@@ -196,9 +214,7 @@ def _verify(
 ) -> Verified[Claims]:
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
-    from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
-
-    unwrapped = unwrap(data)
+    unwrapped = None if data and data[0] in _BY_FIRST_BYTE else _unwrap()(data)
     if unwrapped is not None:
         data = unwrapped.inner
     kind = kind_of(data)
