@@ -84,9 +84,9 @@ def _rows_of(take: Harness, one: Recorded) -> list[Row]:
 
     verifier = {"sgx": sgx, "tdx": tdx}[one.tee]
     kinds: tuple[tuple[str, float, Callable[[], None]], ...] = (
-        ("cold", 1.5, fresh(OPENSSL, one.collateral)),
-        ("cold, AWS-LC", 1.4, fresh(aws_lc(), one.collateral)),
-        ("held", 0.65, fresh(OPENSSL, held)),
+        ("cold", 1.1, fresh(OPENSSL, one.collateral)),
+        ("cold, AWS-LC", 1.1, fresh(aws_lc(), one.collateral)),
+        ("held", 0.6, fresh(OPENSSL, held)),
         ("seen before, collateral as bytes", 0.3, again(one.collateral)),
         ("seen before", 0.25, again(held)),
     )
