@@ -150,3 +150,9 @@ def test_firmware_that_two_parts_claim_to_be_is_none() -> None:
     for parts in ((part, part), (dataclasses.replace(part, kind=None),)):
         vendor = dataclasses.replace(claims.vendor, components=parts)  # type: ignore[call-arg]
         assert field.claim(dataclasses.replace(claims, vendor=vendor)) is None
+
+
+def test_bits_are_told_as_they_are_wanted() -> None:
+    """A number of which some bits are wanted is told in hex, as the policy has it."""
+    rule = _judge("attributes", wants.Masked(0xF0, 0x10), 0x10000010, fix="none")
+    assert (rule.ok, rule.want, rule.got) == (True, "0x10 under 0xf0", "0x10000010")

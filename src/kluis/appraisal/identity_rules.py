@@ -10,7 +10,7 @@ from kluis.appraisal.result import Rule
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.trust import Aspect
 from kluis.appraisal.values import Value, shown
-from kluis.appraisal.wants import Any, AtLeast, Exactly, OneOf, Registers, Want
+from kluis.appraisal.wants import Any, AtLeast, Exactly, Masked, OneOf, Registers, Want
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
 
@@ -54,6 +54,8 @@ def _by_field(field: Field, want: Want, claims: Claims) -> Rule:
 def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspect.EXECUTABLES) -> Rule:
     ok = want.meets(got)
     text = shown(got)
+    if isinstance(want, Masked) and isinstance(got, int):
+        text = f"{got:#x}"  # as the bits that are wanted are written
     if isinstance(want, Registers) and isinstance(got, Mapping):
         told = want.failing(got) or want.values
         text = shown({each: d for each, d in got.items() if each in told and isinstance(d, Digest)})
