@@ -9,17 +9,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import AuthenticityError, FreshnessError, KluisError, UnavailableError, UsageError
-from kluis.evidence import TrustAnchors, Verifier
+from kluis.evidence import ProtectionLevel, TrustAnchors, Verifier
+from kluis.evidence.anchors import STATED_LEVELS
 from kluis.evidence.context import Context, Memory
 from kluis.evidence.engine import OPENSSL, Key
 from kluis.evidence.intel import collateral as holding
 from kluis.evidence.intel import sgx
+from kluis.evidence.intel.dcap import LEVELS
 from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.sgx.quote import TEE_TDX
 from kluis.formats.x509 import Scheme
 from kluis.tee.platform import quoting
 from tests.evidence.forge import NOW, Forge, key
+from tests.evidence.intel.forge import TdxForge
 from tests.evidence.intel.steps import signer_serial
 
 NUMBERS = itertools.count()
@@ -150,8 +156,6 @@ def sgx_signed(forge: Forge) -> bytes:
 
 
 def _leaf_serial(forge: Forge) -> int:
-    from cryptography import x509
-
     return x509.load_pem_x509_certificates(forge.platform.chain)[0].serial_number
 
 
@@ -237,7 +241,6 @@ def test_another_platforms_chain_beside(forge: Forge) -> None:
 
 def _without(forge: Forge, oid: str) -> bytes:
     """A quote whose leaf lacks one extension."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.hashes import SHA256
 
     good = forge.leaf()
@@ -310,3 +313,66 @@ def test_an_anchor_knows_its_own_certificates_alone(forge: Forge) -> None:
         for certificate in known.proven.values():
             key_of = OPENSSL.key(known.spki, certificate.scheme)
             assert key_of.verify(certificate.signature, certificate.signed)
+
+
+def _stated(forge: Forge, level: ProtectionLevel | None) -> TrustAnchors:
+    """The forger's root as a bare key, whose level is stated."""
+    spki = forge.root.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return TrustAnchors.from_pem(spki, level)
+
+
+@pytest.mark.parametrize(
+    ("level", "sgx_level", "tdx_level"),
+    [
+        (ProtectionLevel.HARDWARE_SGX, ProtectionLevel.HARDWARE_SGX, ProtectionLevel.HARDWARE_TDX),
+        (ProtectionLevel.HARDWARE_TDX, None, ProtectionLevel.HARDWARE_TDX),
+        (ProtectionLevel.NONE, ProtectionLevel.NONE, ProtectionLevel.NONE),
+        *((level, None, None) for level in STATED_LEVELS if level not in LEVELS[TEE_TDX]),
+    ],
+)
+def test_step_5_a_root_of_another_tee(
+    level: ProtectionLevel, sgx_level: ProtectionLevel | None, tdx_level: ProtectionLevel | None, forge: Forge
+) -> None:
+    """A root that is stated to be of AMD, of TPMs or of GPUs vouches for no quote of Intel's."""
+    domain = TdxForge()
+    for made, want in ((forge, sgx_level), (domain, tdx_level)):
+        anchors = _stated(made, level)
+        if want is not None:
+            assert made.verify(anchors=anchors).level is want
+            continue
+        with pytest.raises(AuthenticityError, match="is no root of") as caught:
+            made.verify(anchors=anchors)
+        assert caught.value.code == "root_untrusted"
+
+
+def test_held_collateral_does_not_bring_its_level(forge: Forge) -> None:
+    """Collateral held under a root of one level is nothing to whoever states another for the same key."""
+    held = holding.hold(forge.collateral(), _stated(forge, ProtectionLevel.HARDWARE_SGX))
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(collateral=held, anchors=_stated(forge, None))
+    assert caught.value.code == "root_untrusted"
+
+
+def test_a_ca_proven_under_one_root_is_not_under_another(forge: Forge) -> None:
+    """A chain of another root, and the CA of the collateral's, is refused before it is remembered."""
+    other = Forge()
+    leaf = forge.leaf()
+    mixed = forge.with_chain(leaf, forge.ca, other.root)
+    context = Context(forge.anchors | other.anchors, lasting=True)
+    with pytest.raises(AuthenticityError) as caught:
+        sgx.verify(mixed, context=context, collateral=forge.collateral(), now=forge.now)
+    assert caught.value.code == "pck_chain"
+    assert not any(kind == "DCAP attestation key" for kind, _ in context.memory._entries)
+
+
+def test_an_older_certificate_of_the_ca_that_is_revoked(forge: Forge) -> None:
+    """The quote's own certificate of the PCK CA is looked for on the root CRL, too."""
+    older = forge.pck_ca()
+    assert older.serial_number != forge.ca.serial_number
+    leaf = x509.load_pem_x509_certificates(forge.platform.chain)[0]
+    quote = forge.with_chain(leaf, older, forge.root)
+    forge.verify(quote)
+    revoking = forge.collateral(root_ca_crl=forge.crl("root", older.serial_number))
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(quote, revoking)
+    assert caught.value.code == "cert_revoked"

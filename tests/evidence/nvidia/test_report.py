@@ -378,3 +378,20 @@ def test_only_our_errors(data: bytes) -> None:
     except KluisError:
         return
     assert dataclasses.replace(claims, verified_at=NOW) == FORGE.verify(GOOD)
+
+
+def test_what_another_chain_says_of_the_same_key_is_not_remembered(gpu: Forge) -> None:
+    """Two certificates of one key, of two roots: neither lends the other its identity or its debug flags."""
+    other = Forge()
+    other.keys[0] = gpu.keys[0]
+    bad = gpu.chain(at0=gpu.certificate(0, extensions=(gpu.device_name(), tcb_info(flags=0x90000001))))
+    fine = other.chain(
+        at0=other.certificate(0, extensions=(gpu.device_name(b"NVIDIA:GB100:48B02DF44660DA06"), tcb_info()))
+    )
+    verifier = Verifier(gpu.anchors | TrustAnchors.from_pem(other.pem(4)))
+    report = gpu.report()
+    alone = gpu.verify(gpu.evidence(report, bad))
+    verifier.verify(gpu.evidence(report, fine), collateral=None, now=NOW)
+    again = verifier.verify(gpu.evidence(report, bad), collateral=None, now=NOW).value
+    assert (alone.debug, alone.level) == (True, ProtectionLevel.NONE)
+    assert again == alone

@@ -28,6 +28,11 @@ from kluis.hashes import sha256
 
 # How Intel's documents name the TEE, and its quoting enclave.
 NAMES: Final = {TEE_SGX: ("SGX", "QE"), TEE_TDX: ("TDX", "TD_QE")}
+# What a root that is no emulated one may vouch for; Intel's one root is of SGX and TDX alike.
+LEVELS: Final = {
+    TEE_SGX: (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_SGX),
+    TEE_TDX: (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_SGX, ProtectionLevel.HARDWARE_TDX),
+}
 _KIND: Final = "DCAP attestation key"
 # What stands before the coordinates in the SubjectPublicKeyInfo of a key on P-256.
 _SPKI: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki[:-64]
@@ -104,9 +109,12 @@ def prove(
         _check_qe_signature(quote, vouched.chain, context)  # 8
         context.memory.put(_KIND, name, vouched)
     chain, anchor = vouched.chain, vouched.anchor
+    _check_level(anchor, tee_type)  # 5
     pck.check_time(chain, now)  # 6
     _check_issuer(chain, anchor, held)  # 7
     held.check(now)  # 7 and 9
+    # The quote's own certificate of that CA may be another than the collateral's.
+    links.not_revoked(chain.ca, held.root_crl, "PCK CA certificate")
     links.not_revoked(chain.leaf, held.pck_crl, "PCK certificate", code="cert_revoked")
     tee, enclave = NAMES[tee_type]
     tcb.check_platform(held.tcb_info, chain.sgx, tee)  # 9
@@ -161,13 +169,21 @@ def _hold(collateral: Collateral | HeldCollateral | None, quote: Quote, context:
         )
     if isinstance(collateral, Collateral):
         return holding.recall(collateral, context)
-    if context.anchors.match(collateral.anchor.spki) is None:
+    if context.anchors.match(collateral.anchor.spki) != collateral.anchor:
         raise AuthenticityError(
             f"collateral: want root {' or '.join(a.name for a in context.anchors)}, "
             f"got {collateral.anchor.name}",
             code="root_untrusted",
         )
     return collateral
+
+
+def _check_level(anchor: Anchor, tee_type: int) -> None:
+    if not anchor.emulated and anchor.level not in LEVELS[tee_type]:
+        raise AuthenticityError(
+            f"PCK chain: {anchor.name}, of {anchor.level}, is no root of {NAMES[tee_type][0]}",
+            code="root_untrusted",
+        )
 
 
 def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None:

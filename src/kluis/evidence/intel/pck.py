@@ -73,7 +73,7 @@ def prove(pem: bytes, quote: Quote, held: HeldCollateral, context: Context) -> t
     if sgx is None:
         raise FormatError("PCK certificate: has no SGX extension", code="cert_profile")
     anchor = held.anchor if root is held.root else match_root(root, context, "PCK chain")  # 5
-    if ca is not held.pck_ca:
+    if ca is not held.pck_ca or (root.spki, root.subject) != (held.root.spki, held.root.subject):
         check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
     check_leaf(leaf, ca, anchor, "PCK certificate", context)
     return PckChain(leaf, ca, root, extension.parse(sgx)), anchor

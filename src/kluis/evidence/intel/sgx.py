@@ -61,7 +61,7 @@ def verify(
        and authentication data, and 32 zero bytes.
     3. The attestation key is a point on P-256, and signed header and body.
     4. The quote, or else the collateral, has one PCK leaf, one PCK CA and one root.
-    5. The root's key is one of the context's anchors.
+    5. The root's key is one of the context's anchors, and that anchor is for SGX.
     6. Leaf, CA and root have their profile, names, signatures and time.
     7. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
        the collateral are on neither.

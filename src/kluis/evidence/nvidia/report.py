@@ -217,7 +217,9 @@ class _Said:
 
 def _read(frame: Frame, chain: Chain, context: Context) -> _Said:
     """Read measurements and fields, once for the same bytes of a device of the same chain."""
-    key = b"".join((frame.record, frame.opaque, chain.leaf.spki, bytes((frame.count,))))
+    # Another certificate of the same key may name another device, other firmware and other flags.
+    parts = (frame.record, frame.opaque, chain.leaf.der, bytes((frame.count,)))
+    key = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     held: _Said | None = context.memory.get(_MEMORY, key)
     if held is None:
         held = _say(Report.of(frame), chain)
