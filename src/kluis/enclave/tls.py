@@ -1,0 +1,160 @@
+"""TLS 1.3 without a socket: ciphertext in, plain bytes out, and the connection's exporter.
+
+Over pyOpenSSL, because Python's own ``ssl`` has no exporter; never with a Python callback, which would
+need writable code (an enclave has none). The certificate is made here and says nothing: whoever wants
+to know the other end asks it for evidence. No session is resumed and nothing is sent early.
+Spec: RFC 8446; RFC 9266.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+from OpenSSL.crypto import PKey
+
+from kluis.errors import AuthenticityError, UsageError
+from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
+
+__all__ = ["Link", "client_context", "server_context"]
+
+CHUNK: Final = 64 * 1024
+# Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
+BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def server_context() -> SSL.Context:
+    """A server's settings, with a new P-256 key and a certificate that it signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave (ask it for evidence)")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(BEGIN)
+        .not_valid_after(END)
+        .sign(key, hashes.SHA256())
+    )
+    context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
+    context.use_certificate(certificate)
+    context.use_privatekey(PKey.from_cryptography_key(key))
+    return context
+
+
+def client_context() -> SSL.Context:
+    """A client's settings; the certificate is not looked at, the evidence is."""
+    return _only_1_3(SSL.Context(SSL.TLS_CLIENT_METHOD))
+
+
+class Link:
+    """One end of one connection.
+
+    Args:
+        context: shared by every connection of this end.
+        role: which end.
+    """
+
+    def __init__(self, context: SSL.Context, role: Role) -> None:
+        self.role = role
+        self.established = False
+        self._connection = SSL.Connection(context, None)
+        if role is Role.SERVER:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
+
+    def handshake(self) -> bool:
+        """Go on with the handshake, as far as what was fed allows.
+
+        Returns:
+            Whether it is done.
+
+        Raises:
+            AuthenticityError: what came is no TLS 1.3 handshake.
+        """
+        if not self.established:
+            try:
+                self._connection.do_handshake()
+            except SSL.WantReadError:
+                return False
+            except SSL.Error as error:
+                raise AuthenticityError(f"TLS handshake: {_reason(error)}", code="tls") from None
+            self.established = True
+        return True
+
+    def feed(self, ciphertext: bytes) -> None:
+        """Take what came from the other end."""
+        view = memoryview(ciphertext)
+        while view:
+            view = view[self._connection.bio_write(bytes(view[:CHUNK])) :]
+
+    def pending(self) -> bytes:
+        """What is to be sent to the other end now; empty if there is nothing."""
+        parts = []
+        while True:
+            try:
+                parts.append(self._connection.bio_read(CHUNK))
+            except SSL.WantReadError:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read(self) -> bytes | None:
+        """The next plain bytes; empty when more must be fed first, None once the other end has closed.
+
+        Raises:
+            AuthenticityError: a record does not open.
+        """
+        try:
+            return self._connection.recv(CHUNK)
+        except SSL.WantReadError:
+            return b""
+        except SSL.ZeroReturnError:
+            return None
+        except SSL.Error as error:
+            raise AuthenticityError(f"TLS record: {_reason(error)}", code="tls") from None
+
+    def write(self, plain: bytes) -> None:
+        """Seal plain bytes; :meth:`pending` has the records."""
+        if plain:
+            self._connection.sendall(plain)
+
+    def close(self) -> None:
+        """Say goodbye; :meth:`pending` has the alert."""
+        if self.established:
+            try:
+                self._connection.shutdown()
+            except SSL.Error:
+                return
+
+    def exporter(self) -> bytes:
+        """What only the two ends of this connection know: 32 bytes.
+
+        Raises:
+            UsageError: the handshake is not done.
+        """
+        if not self.established:
+            raise UsageError("TLS exporter: want a handshake that is done, got one under way")
+        return self._connection.export_keying_material(LABEL, EXPORTER_BYTES, None)
+
+
+def _only_1_3(context: SSL.Context) -> SSL.Context:
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_max_proto_version(SSL.TLS1_3_VERSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET)
+    return context
+
+
+def _reason(error: SSL.Error) -> str:
+    """OpenSSL's words, which carry nothing of what was sent."""
+    told = error.args[0] if error.args else None
+    if isinstance(told, list) and told:
+        return str(told[0][-1])
+    return "the other end hung up"
