@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 __all__ = [
-    "Evidence", "LocalReport", "Peer", "host_evidence", "open_sealed", "quote", "receipt_offer",
-    "release_offer", "report", "sign_receipt", "target_info", "verify_report",
+    "Evidence", "LocalReport", "Peer", "channel_evidence", "host_evidence", "open_sealed", "quote",
+    "receipt_offer", "release_offer", "report", "sign_receipt", "target_info", "verify_report",
 ]  # fmt: skip
 
 K = TypeVar("K")
@@ -185,6 +185,11 @@ def receipt_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
     here = inside("receipt_offer")
     key = okp_key("Ed25519", _receipt_key.get().public_key().public_bytes_raw())
     return _quote(here, Purpose.RECEIPT, nonce, payload, key)
+
+
+def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:
+    """Evidence bound to a connection that ends here; :mod:`kluis.enclave.channel` alone calls this."""
+    return _quote(inside("channel"), Purpose.CHANNEL, nonce, binding)
 
 
 def sign_receipt(receipt: bytes) -> bytes:

@@ -10,7 +10,8 @@ exporter, which no two connections share.
 
     binding:  {"exporter": hex, "role": "client" | "server", "version": 1}
     question: {"nonce": base64url, "version": 1}
-    answer:   {"challenge": base64url, "launch_configuration": ..., "quote": ..., "runtime_data": ..., "version": 1}
+    answer:   {"challenge": base64url, "launch_configuration": base64url, "quote": base64url,
+               "runtime_data": base64url, "version": 1}
 
 Canonical JSON (RFC 8785). The exporter is ``tls-exporter`` of RFC 9266: label ``EXPORTER-Channel-Binding``,
 no context, 32 bytes. The role keeps one end's evidence from being handed back to it as the other's.

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +37,7 @@ from kluis.tee.platform.quoting import PlatformKeys
 __all__ = ["Process", "RehearsalPlatform"]
 
 START_SECONDS = 60.0
+FIRST = 7  # descriptor of the first socket: 3 to 6 are the runtime's own
 
 
 class Process:
@@ -101,6 +103,7 @@ class RehearsalPlatform:
         threads: int = 8,
         signer: bytes = bytes(32),
         timeout_seconds: float | None = None,
+        sockets: Mapping[str, socket.socket] | None = None,
     ) -> EnclaveProxy:
         """Run the ``app.py`` at ``app``, and see it ready.
 
@@ -111,12 +114,13 @@ class RehearsalPlatform:
             threads: as in a manifest.
             signer: MRSIGNER, 32 bytes.
             timeout_seconds: of each call.
+            sockets: by grant, such as ``listen:web``, which it has by bringing one.
 
         Raises:
             EnclaveError: it did not start.
         """
         interface = interface_of(app)
-        process = self.start(app, interface, debug=debug, threads=threads, signer=signer)
+        process = self.start(app, interface, debug=debug, threads=threads, signer=signer, sockets=sockets)
         try:
             await_ready(process, interface[1], START_SECONDS)
             return EnclaveProxy(process, interface[0], functions_of(ocalls), timeout_seconds)
@@ -133,6 +137,7 @@ class RehearsalPlatform:
         debug: bool = False,
         threads: int = 8,
         signer: bytes = bytes(32),
+        sockets: Mapping[str, socket.socket] | None = None,
     ) -> Process:
         """Start the process, and no more: nobody has waited for it, and its sockets are free to abuse."""
         manifest: dict[str, Any] = {
@@ -142,7 +147,7 @@ class RehearsalPlatform:
             "threads": threads,
             "svn": interface[0].document["svn"],
             "product_id": interface[0].document["product_id"],
-            "grants": [],
+            "grants": sorted(given := dict(sockets or {})),
         }
         who = Identity(
             mrenclave=sha256(jcs.dumps(manifest) + app.read_bytes()),
@@ -154,7 +159,7 @@ class RehearsalPlatform:
             configuration=LaunchConfiguration(
                 heap_bytes=1 << 29,
                 threads=threads,
-                grants=(),
+                grants=tuple(sorted(given)),
                 missing=("everything",),
                 counter=UNWITNESSED,
                 level="none",
@@ -162,8 +167,9 @@ class RehearsalPlatform:
         )
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         session.expect_credentials(pairs[2][0])
-        document = _document(manifest, who, debug)
-        inside = [*(pair[1].detach() for pair in pairs), document]
+        document = _document(manifest, who, debug, {name: FIRST + at for at, name in enumerate(given)})
+        handed = [os.dup(one.fileno()) for one in given.values()]
+        inside = [*(pair[1].detach() for pair in pairs), document, *handed]
         paths = [str(app.parent), *(one for one in sys.path if one)]
         try:
             child = subprocess.Popen(
@@ -212,7 +218,7 @@ def forget(state: Path) -> None:
     shutil.rmtree(state, ignore_errors=True)
 
 
-def _document(manifest: dict[str, Any], who: Identity, debug: bool) -> int:
+def _document(manifest: dict[str, Any], who: Identity, debug: bool, sockets: dict[str, int]) -> int:
     from kluis.enclave import memfile
 
     return memfile.of_bytes(
@@ -222,6 +228,7 @@ def _document(manifest: dict[str, Any], who: Identity, debug: bool) -> int:
             "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
             "level": "none",
             "debug": debug,
+            "sockets": sockets,
         })
     )  # fmt: skip
 

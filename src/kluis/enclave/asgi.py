@@ -1,0 +1,256 @@
+"""Serves an ASGI application inside an enclave, over a listening socket that its host hands in.
+
+TLS 1.3 ends inside, with a key made inside; a client asks for evidence on the same connection and knows
+whom it talks to. HTTP/1.1 is uvicorn's, over h11. In an application's module::
+
+    app = Enclave("web", product_id=9, svn=1)
+    asgi.host(app, web)                # web: a Starlette, FastAPI or any ASGI application
+
+declares two ecalls: ``serve`` returns when ``drain`` was called and all is done. The listening socket
+stays the host's: to restart without a refused connection it starts the next enclave on it first, then
+drains this one. Spec: DESIGN.md sections 6 and 8; docs/decisions/0014.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import socket
+import threading
+from email.utils import formatdate
+from typing import Any, Final
+
+from uvicorn import Config
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from kluis.enclave.app import Enclave
+from kluis.enclave.channel import Judge, Peer
+from kluis.enclave.connections import Connection
+from kluis.enclave.evidence_requests import Application, EvidenceRequests, attested_peer
+from kluis.enclave.grants import granted_socket
+from kluis.enclave.tls import Link, server_context
+from kluis.errors import UnavailableError, UsageError
+from kluis.formats.attested_tls import Role
+
+__all__ = ["Limits", "Server", "attested_peer", "host"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What clients may take.
+
+    Attributes:
+        connections: at once; more wait in the kernel's queue.
+        head_bytes: of one request's line and headers.
+        body_bytes: of one request.
+        handshake_seconds: for the TLS handshake.
+        head_seconds: for a request's line and headers, from their first byte.
+        idle_seconds: between requests of one connection.
+    """
+
+    connections: int = 1000
+    head_bytes: int = 32 << 10
+    body_bytes: int = 64 << 20
+    handshake_seconds: float = 10.0
+    head_seconds: float = 10.0
+    idle_seconds: float = 30.0
+
+
+class Server:
+    """Serves one application on one listening socket.
+
+    Args:
+        application: ASGI 3.
+        peers: what is wanted of clients that attest themselves; None: none are asked to.
+        limits: what clients may take.
+    """
+
+    def __init__(
+        self, application: Application, *, peers: Judge | None = None, limits: Limits | None = None
+    ) -> None:
+        self._application = application
+        self._peers = peers
+        self._limits = limits or Limits()
+        self._context = server_context()
+        self._state = ServerState()
+        self._open: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Event | None = None
+        self._patience = 0.0
+        self._free: asyncio.Semaphore
+        self._config = Config(
+            application,
+            lifespan="auto",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=self._limits.head_bytes,
+            timeout_keep_alive=max(1, round(self._limits.idle_seconds)),
+        )
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve until :meth:`drain`.
+
+        Args:
+            listener: a listening stream socket, non-blocking; stays the caller's.
+
+        Raises:
+            UnavailableError: the application's start-up failed.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_tell_nothing)
+        self._draining = asyncio.Event()
+        self._free = asyncio.Semaphore(self._limits.connections)
+        self._config.load()
+        lifespan = LifespanOn(self._config)
+        await lifespan.startup()
+        if lifespan.should_exit:
+            raise UnavailableError("application: its start-up failed")
+        background = [
+            asyncio.create_task(self._accept(listener, lifespan.state)),
+            asyncio.create_task(self._tell_time()),
+        ]
+        await self._draining.wait()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self._finish()
+        await lifespan.shutdown()
+
+    def drain(self, seconds: float) -> None:
+        """Accept no more, let what runs end within ``seconds``, then end; from any thread, and at once.
+
+        Raises:
+            UsageError: it does not serve.
+        """
+        loop, draining = self._loop, self._draining
+        if loop is None or draining is None:
+            raise UsageError("drain: want a server that serves, got one that does not")
+        self._patience = seconds
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            loop.call_soon_threadsafe(draining.set)
+
+    async def _accept(self, listener: socket.socket, state: dict[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._free.acquire()
+            try:
+                made, _ = await loop.sock_accept(listener)
+                made.setblocking(False)
+                if made.family in (socket.AF_INET, socket.AF_INET6):
+                    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.connect_accepted_socket(lambda: self._connection(state), made)
+            except OSError:  # no descriptor is free, or the peer has gone: both pass
+                self._free.release()
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+            except BaseException:
+                self._free.release()
+                raise
+
+    def _connection(self, state: dict[str, Any]) -> Connection:
+        link = Link(self._context, Role.SERVER)
+        peer = Peer(link)
+        requests = EvidenceRequests(self._config.loaded_app, peer, self._peers, self._limits.body_bytes)
+        made: Connection
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            made.heard()
+            await requests(scope, receive, send)
+
+        def upper() -> H11Protocol:
+            protocol = H11Protocol(self._config, self._state, state)
+            protocol.app = application
+            return protocol
+
+        made = Connection(
+            link,
+            upper,
+            self._closed,
+            handshake_seconds=self._limits.handshake_seconds,
+            head_seconds=self._limits.head_seconds,
+        )
+        self._open.add(made)
+        return made
+
+    def _closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._free.release()
+
+    async def _finish(self) -> None:
+        """Close what is idle, let what runs end, cut off what does not."""
+        for connection in list(self._open):
+            if connection.upper is None:
+                connection.abort()
+            else:
+                connection.upper.shutdown()
+        end = asyncio.get_running_loop().time() + self._patience
+        while self._open and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        for connection in list(self._open):
+            connection.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        await asyncio.gather(*self._state.tasks, return_exceptions=True)
+
+    async def _tell_time(self) -> None:
+        """Keep the ``Date`` header, whose time is the host's word."""
+        while True:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            await asyncio.sleep(1)
+
+
+def host(
+    app: Enclave,
+    application: Application,
+    *,
+    grant: str = "listen:web",
+    peers: Judge | None = None,
+    limits: Limits | None = None,
+) -> Server:
+    """Declare the ecalls ``serve`` and ``drain`` that serve ``application`` on a granted socket.
+
+    Args:
+        app: whose ecalls they become.
+        application: ASGI 3.
+        grant: that the manifest has, and the host brings a listening socket for.
+        peers: what is wanted of clients that attest themselves; None: none are asked to.
+        limits: what clients may take.
+    """
+    server = Server(application, peers=peers, limits=limits)
+    once = threading.Lock()
+
+    @app.ecall
+    def serve() -> None:
+        """Serve until ``drain``; once a launch."""
+        if not once.acquire(blocking=False):
+            raise UsageError("serve: serves already, or has served")
+        with granted_socket(grant) as listener:
+            listener.setblocking(False)
+            asyncio.run(server.serve(listener))
+
+    @app.ecall
+    def drain(seconds: float) -> None:
+        """Accept no more, let what runs end within ``seconds``, then return from ``serve``."""
+        server.drain(seconds)
+
+    return server
+
+
+def _tell_nothing(*_: object) -> None:
+    """A task's last exception is not for the host's eyes."""
+
+
+# An exception's text may hold a secret, and standard error is the host's: only a handler that the
+# application adds itself hears of what its handlers raised.
+for _name in ("uvicorn", "asyncio"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+    logging.getLogger(_name).propagate = False
+
+ACCEPT_PAUSE_SECONDS: Final = 0.05
+DRAIN_LOOK_SECONDS: Final = 0.01

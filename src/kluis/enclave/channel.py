@@ -1,0 +1,135 @@
+"""Attested TLS at either end: make evidence of this end of a connection, judge evidence of the other.
+
+The evidence of an end is bound to its connection by the exporter, so evidence that a relay forwards
+from another connection is refused. A host cannot ask for it: what a host, or an application, has quoted
+carries the purposes ``cli`` and ``app``, and this one is ``channel``.
+Spec: :mod:`kluis.formats.attested_tls`; DESIGN.md section 8.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import os
+from collections.abc import Callable
+from datetime import datetime
+
+from kluis import appraisal, evidence
+from kluis.appraisal import AttestationResult, Policy, RuntimeBinding
+from kluis.enclave.attestation import channel_evidence
+from kluis.enclave.tls import Link
+from kluis.errors import AuthenticityError, UsageError
+from kluis.evidence import Collateral, TrustAnchors
+from kluis.formats.attested_tls import NONCE_BYTES, Answer, Binding, Role
+from kluis.formats.runtime_data import Purpose
+
+__all__ = ["Judge", "Peer", "attest_self"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judge:
+    """What one end wants of the other.
+
+    Args:
+        policy: its binding has the purpose ``channel`` and asks for a nonce.
+        standing: for each connection, the roots trusted, the collateral in hand and the time; inside an
+            enclave the clock is the host's word, and how old collateral may be rests on it.
+
+    Raises:
+        UsageError: the policy is for evidence of another purpose.
+    """
+
+    policy: Policy
+    standing: Callable[[], tuple[TrustAnchors, Collateral, datetime]]
+
+    def __post_init__(self) -> None:
+        binding = self.policy.binding
+        if not isinstance(binding, RuntimeBinding) or binding.purpose is not Purpose.CHANNEL:
+            got = binding.purpose if isinstance(binding, RuntimeBinding) else "evidence that is not Kluis's"
+            raise UsageError(
+                f"policy.binding.purpose: want channel, got {got}",
+                hint="a policy for attested TLS accepts evidence of purpose channel alone",
+            )
+        if not binding.nonce:
+            raise UsageError("policy.binding.nonce: want true, got false", hint="attested TLS makes its own")
+
+    def judge(self, answer: Answer, link: Link, nonce: bytes) -> AttestationResult:
+        """Judge what the other end of ``link`` answered.
+
+        1. The evidence is authentic.
+        2. It is what the policy wants, over ``nonce``, for the purpose ``channel``.
+        3. It was made for this connection: the exporters are one.
+        4. It was made by the other end of it, and is not this end's own, handed back.
+
+        Raises:
+            AuthenticityError, FreshnessError, FormatError: it is not authentic.
+            PolicyError, FreshnessError: a rule failed; names each.
+            AuthenticityError: of another connection (``channel_exporter``), or role (``channel_role``).
+        """
+        anchors, collateral, now = self.standing()
+        verified = evidence.verify(answer.quote, anchors=anchors, collateral=collateral, now=now)  # 1
+        result = appraisal.appraise(
+            verified,
+            self.policy,
+            nonce=nonce,
+            runtime_data=answer.runtime_data,
+            launch_configuration=answer.launch_configuration,
+            now=now,
+        )
+        result.require()  # 2
+        said = Binding.parse(result.runtime_data.payload if result.runtime_data else b"")
+        here = link.exporter()
+        if not hmac.compare_digest(said.exporter, here):  # 3
+            raise AuthenticityError(
+                "channel exporter: the evidence was made for another connection",
+                hint="somebody stands between, and forwards the evidence of an enclave that is elsewhere",
+                code="channel_exporter",
+            )
+        other = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
+        if said.role is not other:  # 4
+            raise AuthenticityError(f"channel role: want {other}, got {said.role}", code="channel_role")
+        return result
+
+
+class Peer:
+    """What is known of the client at the other end of one connection.
+
+    Attributes:
+        link: the connection, at this end.
+        result: of the client's evidence; None until it has presented some that held.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.result: AttestationResult | None = None
+        self._challenge: bytes | None = None
+
+    def challenge(self) -> bytes:
+        """A new nonce for the client's evidence; the one before is void."""
+        self._challenge = os.urandom(NONCE_BYTES)
+        return self._challenge
+
+    def present(self, answer: Answer, judge: Judge) -> None:
+        """Judge the client's evidence, over the last challenge, which is used up.
+
+        Raises:
+            UsageError: there is no challenge.
+            KluisError: as :meth:`Judge.judge`.
+        """
+        nonce, self._challenge, self.result = self._challenge, None, None
+        if nonce is None:
+            raise UsageError("evidence: want a challenge first, got none", hint="ask this server for its own")
+        self.result = judge.judge(answer, self.link, nonce)
+
+
+def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
+    """Make evidence of this end of ``link``.
+
+    Args:
+        link: its handshake is done.
+        nonce: the other end's, 32 bytes.
+        challenge: this end's own, for the other's evidence.
+    """
+    binding = Binding(link.role, link.exporter())
+    made = channel_evidence(nonce, binding.encode())
+    return Answer(made.quote, made.runtime_data, made.launch_configuration, challenge)

@@ -1,0 +1,153 @@
+"""An ASGI application around another: answers requests for evidence, bounds bodies, names the peer.
+
+Each connection gets one of its own, so what is answered is of that connection. The application finds the
+peer in ``scope["extensions"]["kluis.peer"]``; :func:`attested_peer` is the dependency that asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from kluis.appraisal import AttestationResult
+from kluis.enclave.channel import Judge, Peer, attest_self
+from kluis.errors import FormatError, KluisError, UsageError
+from kluis.formats import jcs
+from kluis.formats.attested_tls import MAX_ANSWER_BYTES, PATH, Answer, Question
+
+__all__ = ["EvidenceRequests", "attested_peer"]
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
+
+PEER: Final = "kluis.peer"
+
+
+def attested_peer(connection: Any) -> AttestationResult:
+    """The judgement of the client's evidence: what Starlette's and FastAPI's handlers call with a request.
+
+    Args:
+        connection: anything with an ASGI ``scope``, as ``starlette.requests.Request``.
+
+    Raises:
+        starlette.exceptions.HTTPException: 403, the client presented no evidence that held.
+    """
+    peer = connection.scope.get("extensions", {}).get(PEER)
+    if isinstance(peer, Peer) and peer.result is not None:
+        return peer.result
+    from starlette.exceptions import HTTPException
+
+    raise HTTPException(403, "this needs a client that has attested itself")
+
+
+class EvidenceRequests:
+    """One connection's application.
+
+    Args:
+        inner: the application, reached by everything but requests for evidence.
+        peer: the connection.
+        judge: of clients that attest themselves; None: no client is asked to.
+        max_body_bytes: of a request.
+    """
+
+    def __init__(self, inner: Application, peer: Peer, judge: Judge | None, max_body_bytes: int) -> None:
+        self._inner = inner
+        self._peer = peer
+        self._judge = judge
+        self._most = max_body_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["path"] == PATH:
+            await self._evidence(scope["method"], receive, send)
+            return
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if not told.isdigit() or len(told) > 15 or int(told) > self._most:
+            await _answer(send, 413, _fault("too_large", f"body: want at most {self._most} bytes"))
+            return
+        scope["extensions"] = {**scope.get("extensions", {}), PEER: self._peer}
+        bounded = _Bounded(receive, send, self._most)
+        try:
+            await self._inner(scope, bounded.receive, bounded.send)
+        except _TooLarge:
+            if bounded.started:
+                raise
+        if bounded.over and not bounded.started:
+            await _answer(send, 413, _fault("too_large", f"body: want at most {self._most} bytes"))
+
+    async def _evidence(self, method: str, receive: Receive, send: Send) -> None:
+        try:
+            if method == "POST":
+                body = await _body(receive)
+                nonce = Question.parse(body).nonce
+                challenge = self._peer.challenge() if self._judge else b""
+                made = await asyncio.to_thread(attest_self, self._peer.link, nonce, challenge)
+                await _answer(send, 200, made.encode())
+            elif method == "PUT":
+                if self._judge is None:
+                    raise UsageError("evidence: this server asks its clients for none")
+                presented = Answer.parse(await _body(receive))
+                await asyncio.to_thread(self._peer.present, presented, self._judge)
+                await _answer(send, 204, b"")
+            else:
+                await _answer(send, 405, _fault("usage", "want POST or PUT"))
+        except KluisError as error:
+            await _answer(send, error.http_status, _fault(error.code, error.message))
+
+
+class _TooLarge(Exception):
+    """The body goes on beyond its bound."""
+
+
+class _Bounded:
+    """Counts a request's body, and notes whether its answer has begun."""
+
+    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._left = most
+        self.over = False
+        self.started = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.over = True
+            raise _TooLarge
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.over and not self.started:
+            return  # a framework's own page for what it takes for an error of the application
+        self.started = True
+        await self._send(message)
+
+
+async def _body(receive: Receive) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise FormatError("evidence request: cut short")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_ANSWER_BYTES:
+            raise FormatError(f"evidence request: want at most {MAX_ANSWER_BYTES} bytes", code="too_large")
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _fault(code: str, message: str) -> bytes:
+    return jcs.dumps({"error": {"code": code, "message": message}})
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    if body:
+        headers.append((b"content-type", b"application/json"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,67 @@
+"""A client of a service inside an enclave, under a policy: transports for ``httpx``.
+
+::
+
+    with httpx.Client(transport=attested.transport("policy.toml", root=root)) as client:
+        client.get("https://localhost:8443/")    # raises before the request leaves, or it is the right code
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kluis.appraisal import Policy
+from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport, attestation
+from kluis.enclave.channel import Judge
+from kluis.evidence import Collateral, TrustAnchors
+from kluis.host.attesting import read_policy
+from kluis.tee.platform.client import Platform
+
+__all__ = ["async_transport", "attestation", "judge", "transport"]
+
+
+def transport(
+    policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
+) -> AttestedTransport:
+    """For ``httpx.Client(transport=...)``: every connection's enclave is judged before it hears a request.
+
+    Args:
+        policy: of purpose ``channel``, with a nonce; or the TOML file that holds it.
+        root: PEM of the root to trust; None trusts this machine's platform, which proves no more than
+            that this machine's operator runs it.
+        collateral: JSON in the shape that ``dcap-qvl`` reads; None asks this machine's platform.
+
+    Raises:
+        UsageError: the policy is for another purpose.
+    """
+    return AttestedTransport(judge(policy, root=root, collateral=collateral))
+
+
+def async_transport(
+    policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
+) -> AsyncAttestedTransport:
+    """For ``httpx.AsyncClient(transport=...)``; as :func:`transport`."""
+    return AsyncAttestedTransport(judge(policy, root=root, collateral=collateral))
+
+
+def judge(
+    policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
+) -> Judge:
+    """What :func:`transport` judges by, which asks this machine's platform anew for each connection."""
+    return Judge(read_policy(policy), _standing(root, collateral))
+
+
+def _standing(
+    root: bytes | None, collateral: bytes | None
+) -> Callable[[], tuple[TrustAnchors, Collateral, datetime]]:
+    def standing() -> tuple[TrustAnchors, Collateral, datetime]:
+        trusted, endorsed = root, collateral
+        if trusted is None or endorsed is None:
+            platform = Platform.connect()
+            trusted = platform.root_pem() if trusted is None else trusted
+            endorsed = platform.collateral() if endorsed is None else endorsed
+        return TrustAnchors.from_pem(trusted), Collateral.from_json(endorsed), datetime.now(UTC)
+
+    return standing

@@ -1,0 +1,91 @@
+"""The application that the tests of hosting serve inside: it remembers what reached it."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from kluis.enclave import Enclave, asgi, quote
+
+app = Enclave("hosted", product_id=5, svn=1)
+seen: list[str] = []
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    """Say when it begins and ends."""
+    seen.append("start-up")
+    yield
+    seen.append("shut-down")
+
+
+async def hello(request: Request) -> Response:
+    """Greet, and count."""
+    seen.append(request.url.path)
+    return PlainTextResponse("hello from inside")
+
+
+async def digest(request: Request) -> Response:
+    """Hash what is sent, piece by piece."""
+    held = hashlib.sha256()
+    async for part in request.stream():
+        held.update(part)
+    return PlainTextResponse(held.hexdigest())
+
+
+async def large(request: Request) -> Response:
+    """Send many bytes."""
+    count = int(request.query_params["mebibytes"])
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield bytes(1 << 20)
+
+    return StreamingResponse(parts())
+
+
+async def slow(request: Request) -> Response:
+    """Take a while."""
+    seen.append(request.url.path)
+    await asyncio.sleep(0.5)
+    return PlainTextResponse("done")
+
+
+async def peer(request: Request) -> Response:
+    """Name the client's code, if it has attested itself."""
+    result = asgi.attested_peer(request)
+    return JSONResponse({"measurement": result.claims.measurement.value.hex()})
+
+
+web = Starlette(
+    routes=[
+        Route("/", hello),
+        Route("/digest", digest, methods=["POST"]),
+        Route("/large", large),
+        Route("/slow", slow),
+        Route("/peer", peer),
+    ],
+    lifespan=lifespan,
+)
+LIMITS = asgi.Limits(
+    connections=50, body_bytes=8 << 20, handshake_seconds=1.0, head_seconds=1.0, idle_seconds=5.0
+)
+asgi.host(app, web, limits=LIMITS)
+
+
+@app.ecall
+def told() -> list[str]:
+    """What reached the application, in its order."""
+    return seen
+
+
+@app.ecall
+def vouch(nonce: bytes, payload: bytes) -> list[bytes]:
+    """Evidence of purpose ``app``, over whatever its host says."""
+    made = quote(payload, nonce=nonce)
+    return [made.quote, made.runtime_data, made.launch_configuration]

@@ -1,0 +1,266 @@
+"""A rehearsed enclave serves an application; honest clients, slow ones and hostile ones call it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kluis.appraisal import BySigner
+from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport, attestation
+from kluis.enclave.channel import Judge
+from kluis.errors import PolicyError, UsageError
+from kluis.formats.runtime_data import Purpose
+from kluis.host.proxy import EnclaveProxy
+from kluis.testing.rehearsal import RehearsalPlatform
+from tests.enclave.hosted.policies import judge_of, rehearsed
+
+APP = Path(__file__).parent / "hosted" / "web.py"
+
+
+class Served:
+    """A running service: its address, its enclave, and its listening socket."""
+
+    def __init__(self, enclave: EnclaveProxy, listener: socket.socket) -> None:
+        self.enclave = enclave
+        self.listener = listener
+        self.port: int = listener.getsockname()[1]
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.ended = enclave.submit("serve")
+
+    def plain_tls(self) -> ssl.SSLSocket:
+        """A client of Python's own, which asks for no evidence."""
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return context.wrap_socket(raw)
+
+
+@pytest.fixture(scope="module")
+def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
+    """The service, for all tests of this module."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        try:
+            yield Served(enclave, listener)
+        finally:
+            enclave.close()
+
+
+@pytest.fixture
+def judge(rehearsal_platform: RehearsalPlatform) -> Judge:
+    """One who trusts this platform's root and the application's signer."""
+    return judge_of(rehearsal_platform)
+
+
+def test_a_request_reaches_the_enclave_that_was_judged(served: Served, judge: Judge) -> None:
+    """A response names the enclave it came from, and one connection carries many requests."""
+    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url) as client:
+        first = client.get("/")
+        assert first.text == "hello from inside"
+        assert attestation(first).runtime_data.purpose is Purpose.CHANNEL
+        stream = first.extensions["network_stream"]
+        assert all(client.get("/").extensions["network_stream"] is stream for _ in range(20))
+
+
+def test_async(served: Served, judge: Judge) -> None:
+    """The asynchronous transport does the same, with many connections at once."""
+
+    async def run() -> list[str]:
+        transport = AsyncAttestedTransport(judge)
+        async with httpx.AsyncClient(transport=transport, base_url=served.url, timeout=60) as client:
+            answers = await asyncio.gather(*(client.get("/") for _ in range(30)))
+            assert {attestation(one).claims.product_id for one in answers} == {5}
+            return [one.text for one in answers]
+
+    assert asyncio.run(run()) == ["hello from inside"] * 30
+
+
+def test_many_threads(served: Served, judge: Judge) -> None:
+    """One client serves many threads, as httpx's do."""
+    with (
+        httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=60) as client,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        assert set(pool.map(lambda _: client.get("/").text, range(100))) == {"hello from inside"}
+
+
+def test_large_bodies(served: Served, judge: Judge) -> None:
+    """Megabytes go in and come out whole; beyond the bound they are refused, however they are sent."""
+    body = bytes(range(256)) * (20 << 10)
+    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=60) as client:
+        assert client.post("/digest", content=body).text == hashlib.sha256(body).hexdigest()
+        assert client.post("/digest", content=iter([body])).text == hashlib.sha256(body).hexdigest()
+        assert len(client.get("/large", params={"mebibytes": 24}).content) == 24 << 20
+        assert client.post("/digest", content=bytes((8 << 20) + 1)).status_code == 413
+        assert client.post("/digest", content=iter([body, body])).status_code == 413
+        assert client.get("/").status_code == 200
+
+
+def test_a_wrong_policy_is_refused_before_the_application_hears_a_byte(
+    served: Served, rehearsal_platform: RehearsalPlatform
+) -> None:
+    """Another signer is wanted: the error names the rule, and no request reached the application."""
+    wanted = rehearsed(BySigner(signers=frozenset({b"\1" * 32}), product_id=5, min_svn=1))
+    before = served.enclave.told()
+    with (
+        httpx.Client(transport=AttestedTransport(judge_of(rehearsal_platform, wanted))) as client,
+        pytest.raises(PolicyError, match="signer"),
+    ):
+        client.post(f"{served.url}/", content=b"a secret")
+    assert served.enclave.told() == before
+
+
+def test_another_platform_is_refused(served: Served, other_platform: RehearsalPlatform) -> None:
+    """Evidence under a root that is not trusted is not authentic; nothing was sent."""
+    before = served.enclave.told()
+    with (
+        httpx.Client(transport=AttestedTransport(judge_of(other_platform))) as client,
+        pytest.raises(Exception, match="root") as caught,
+    ):
+        client.get(f"{served.url}/")
+    assert type(caught.value).__module__ == "kluis.errors"
+    assert served.enclave.told() == before
+
+
+@pytest.mark.parametrize("purpose", [Purpose.APP, Purpose.CLI, Purpose.RECEIPT])
+def test_a_policy_of_another_purpose_makes_no_transport(
+    purpose: Purpose, rehearsal_platform: RehearsalPlatform
+) -> None:
+    """A policy that would take a quote a host can ask for is refused before any connection."""
+    with pytest.raises(UsageError, match="want channel, got"):
+        judge_of(rehearsal_platform, rehearsed(purpose=purpose))
+
+
+def test_plain_http_is_refused(judge: Judge) -> None:
+    """An address without TLS has no connection to attest."""
+    with httpx.Client(transport=AttestedTransport(judge)) as client, pytest.raises(UsageError, match="https"):
+        client.get("http://127.0.0.1:1/")
+
+
+def test_only_tls_1_3(served: Served) -> None:
+    """A client that offers TLS 1.2 alone is refused."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw,
+        pytest.raises(ssl.SSLError),
+    ):
+        context.wrap_socket(raw)
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\n\r\n", bytes(100), b"\x16\x03\x01\xff\xff" + bytes(70_000)]
+)
+def test_garbage_ends_its_own_connection(served: Served, said: bytes, judge: Judge) -> None:
+    """What is no TLS is cut off, and everybody else is served."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw:
+        try:
+            raw.sendall(said)
+            while raw.recv(1000):
+                pass
+        except ConnectionError:
+            pass
+    with httpx.Client(transport=AttestedTransport(judge)) as client:
+        assert client.get(f"{served.url}/").status_code == 200
+
+
+def test_slow_clients_are_cut_off(served: Served) -> None:
+    """One that never shakes hands, and one whose head trickles, lose their connections after a second."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw, served.plain_tls() as tls:
+        began = time.monotonic()
+        tls.sendall(b"GET / HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while time.monotonic() < began + 8:
+                tls.sendall(b"X: y\r\n")
+                time.sleep(0.1)
+        with contextlib.suppress(ConnectionError):
+            assert raw.recv(1) == b""
+        assert time.monotonic() - began < 7
+
+
+def test_a_head_is_bounded(served: Served) -> None:
+    """Headers without end are answered with an error and no more."""
+    with served.plain_tls() as tls:
+        tls.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * (40 << 10))
+        assert tls.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status"),
+    [
+        ("POST", b"{}", 400),
+        ("POST", b'{"nonce":"AAAA","version":1}', 400),
+        ("POST", b"x" * 2000, 400),
+        ("POST", b"x" * (300 << 10), 400),
+        ("PUT", b"{}", 400),
+        ("GET", b"", 405),
+    ],
+)
+def test_hostile_questions(served: Served, method: str, body: bytes, status: int) -> None:
+    """A question that is none is answered with our own error, and the connection goes on."""
+    with httpx.Client(verify=False, base_url=served.url) as client:
+        path = "/.well-known/kluis/evidence"
+        assert client.request(method, path, content=body).status_code == status
+        assert client.get("/").status_code == 200
+
+
+def test_a_client_without_evidence_is_no_attested_peer(served: Served, judge: Judge) -> None:
+    """The dependency answers 403."""
+    with httpx.Client(transport=AttestedTransport(judge)) as client:
+        assert client.get(f"{served.url}/peer").status_code == 403
+
+
+def test_graceful_restart(rehearsal_platform: RehearsalPlatform, judge: Judge) -> None:
+    """Two enclaves share a socket: the first drains, what it was doing ends, and no client is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        first = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        old = Served(first, listener)
+        with (
+            httpx.Client(transport=AttestedTransport(judge), base_url=old.url, timeout=30) as client,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            running = pool.submit(client.get, "/slow")
+            while "/slow" not in first.told():
+                time.sleep(0.02)
+            second = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+            Served(second, listener)
+            first.drain(10.0)
+            old.ended.result(timeout=15)
+            assert running.result().text == "done"
+            assert first.told() == ["start-up", "/slow", "shut-down"]
+            assert client.get("/").text == "hello from inside"
+            assert second.told() == ["start-up", "/"]
+        first.close()
+        second.close()
+
+
+def test_what_does_not_end_is_cut_off(rehearsal_platform: RehearsalPlatform, judge: Judge) -> None:
+    """A drain keeps its time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        served = Served(enclave, listener)
+        with (
+            httpx.Client(transport=AttestedTransport(judge)) as client,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            running = pool.submit(client.get, f"{served.url}/slow")
+            while "/slow" not in enclave.told():
+                time.sleep(0.02)
+            enclave.drain(0.0)
+            served.ended.result(timeout=15)
+            with pytest.raises(httpx.TransportError):
+                running.result()
+        enclave.close()
