@@ -27,6 +27,7 @@ from kluis.evidence import (
     Tee,
     TpmClaims,
     TpmEndorsements,
+    TrustAnchors,
     Verifier,
 )
 from kluis.evidence.azure import hcl
@@ -261,6 +262,13 @@ def test_step_5_certificate(azure: AzureForge) -> None:
     with pytest.raises(FreshnessError) as stale:
         azure.verify(data, azure.endorsements(maker.endorse(expired)))
     assert stale.value.code == "cert_expired"
+    # The same root, worth nothing: whoever named it did not say that it is of a TPM.
+    (maker_root,) = maker.anchors
+    nobody = TrustAnchors((dataclasses.replace(maker_root, level=ProtectionLevel.NONE),))
+    anchors = azure.amd.anchors | azure.intel.anchors | nobody
+    with pytest.raises(AuthenticityError, match="want a certificate under a root of level vtpm") as unrooted:
+        azure.verify(data, azure.endorsements(maker.endorse(maker.ak(azure.ak))), anchors=anchors)
+    assert unrooted.value.code == "root_untrusted"
 
 
 def test_step_5_two_keys(azure: AzureForge) -> None:

@@ -18,6 +18,7 @@ from kluis.evidence.azure.claims import KIND as KIND
 from kluis.evidence.azure.claims import claims
 from kluis.evidence.context import Context
 from kluis.evidence.intel.collateral import HeldCollateral
+from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
@@ -158,6 +159,13 @@ def _certified(
     if key.spki != runtime.ak:
         raise AuthenticityError(
             f"{KIND}: want the certificate of {runtime_data.AK}, got another key's", code="key_binding"
+        )
+    if key.anchor.level is not ProtectionLevel.VTPM:
+        # A root of an emulated TPM, or of nobody's, says nothing of the cloud's.
+        raise AuthenticityError(
+            f"{KIND}: want a certificate under a root of level {ProtectionLevel.VTPM}, got {key.anchor.name} "
+            f"of {key.anchor.level}",
+            code="root_untrusted",
         )
     return key
 
