@@ -6,7 +6,10 @@ import dataclasses
 import pkgutil
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import CertificateBuilder
 
 from kluis.errors import (
     AuthenticityError,
@@ -143,3 +146,22 @@ def test_chains_as_they_are_usually_written() -> None:
             assert x509.split_pem(written, "it") == (each.der, root.der)
     assert anchors.chain(b"") is None
     assert anchors.proven(b"") is None
+
+
+def test_a_root_signed_in_another_keys_scheme(forge: Forge) -> None:
+    """A root whose signature is of a scheme that its own key cannot make did not sign itself."""
+    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    good = forge.root
+    builder = CertificateBuilder(
+        good.subject,
+        good.subject,
+        good.public_key(),
+        1,
+        good.not_valid_before_utc,
+        good.not_valid_after_utc,
+        list(good.extensions),
+    )
+    assert _refused(pem(builder.sign(own, SHA256()))) == (
+        AuthenticityError,
+        "root certificate: is not signed by the key it should be",
+    )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
 import pytest
 
-from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnsupportedError
 from kluis.evidence import Collateral
+from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
 from kluis.tee.platform import issuing
 from tests.evidence.forge import NOW, Forge, key, pem
@@ -179,3 +182,80 @@ def test_the_age_is_that_of_what_is_published_each_month(forge: Forge) -> None:
     stale = forge.crl("platform_ca", now=NOW - timedelta(days=20), days=30)
     older = held.issued - timedelta(days=15)
     assert holding.hold(forge.collateral(pck_crl=stale), forge.anchors).issued < older
+
+
+@pytest.mark.parametrize("other", [bytes(32), b"\xff" * 32], ids=["before", "after"])
+def test_held_in_the_same_place(other: bytes, forge: Forge) -> None:
+    """Other collateral that happens to be kept in the same place is not what is asked for."""
+    context = Context(forge.anchors, lasting=True)
+    for place in range(64):
+        context.memory.put("collateral", bytes((place,)), (other, None))
+    assert holding.recall(forge.collateral(), context).tcb_info == forge.held().tcb_info
+
+
+def test_bounds_of_parts_are_held_too(forge: Forge) -> None:
+    """The same bytes, cut into parts in another place, are other collateral."""
+    context = Context(forge.anchors, lasting=True)
+    good = forge.collateral()
+    holding.recall(good, context)
+    names = [field.name for field in dataclasses.fields(good)]
+    first = names.index("tcb_info")
+    for one, two in itertools.pairwise(names):
+        if first not in (names.index(one), names.index(two)):
+            continue
+        left, right = getattr(good, one), getattr(good, two)
+        moved = dataclasses.replace(good, **{one: left + right[:1], two: right[1:]})
+        with pytest.raises(KluisError):
+            holding.recall(moved, context)
+
+
+def _two_keys(forge: Forge, own: str) -> tuple[Collateral, int]:
+    """Collateral of which one document has a signer with a key of its own."""
+    second = key()
+    signer = forge.signer(public_key=second.public_key())
+    chain = {"tcb_info": "tcb_info_issuer_chain", "qe_identity": "qe_identity_issuer_chain"}[own]
+    signature = issuing.sign(second, getattr(forge.collateral(), own))
+    changed = {chain: pem(signer, forge.root), f"{own}_signature": signature}
+    return forge.collateral(**changed), signer.serial_number
+
+
+@pytest.mark.parametrize("own", ["tcb_info", "qe_identity"])
+def test_each_document_has_its_own_signer(own: str, forge: Forge) -> None:
+    """A document is checked with its own signer's key, and that signer may be revoked."""
+    collateral, serial = _two_keys(forge, own)
+    held = holding.hold(collateral, forge.anchors)
+    assert serial in [signer.serial for signer in held.signers]
+    swapped = {name: getattr(collateral, name) for name in (f"{own}_issuer_chain",)}
+    with pytest.raises(AuthenticityError) as caught:
+        holding.hold(forge.collateral(**swapped), forge.anchors)
+    assert caught.value.code == f"{own}_sig"
+    revoked = dataclasses.replace(collateral, root_ca_crl=forge.crl("root", serial))
+    with pytest.raises(AuthenticityError) as caught:
+        holding.hold(revoked, forge.anchors).check(NOW)
+    assert caught.value.code == "signing_cert_revoked"
+
+
+def test_a_signers_root_is_exactly_that_root(forge: Forge) -> None:
+    """Another root's key is another, whichever of both is the greater."""
+    for one, two in ((forge, OTHER), (OTHER, forge)):
+        with pytest.raises(AuthenticityError) as caught:
+            holding.hold(one.collateral(tcb_info_issuer_chain=pem(two.signer(), two.root)), one.anchors)
+        assert caught.value.code == "root_untrusted"
+
+
+def test_a_signer_that_has_run_out(forge: Forge) -> None:
+    """Certificates of the collateral have their time, and its error names a certificate."""
+    old = forge.signer(now=NOW - timedelta(days=4000))
+    held = holding.hold(forge.collateral(tcb_info_issuer_chain=pem(old, forge.root)), forge.anchors)
+    with pytest.raises(FreshnessError) as caught:
+        held.check(NOW)
+    assert caught.value.code == "cert_expired"
+
+
+def test_the_age_is_that_of_the_oldest_document(forge: Forge) -> None:
+    """TCB info and identity each make collateral as old as they are."""
+    when = NOW - timedelta(days=9)
+    stamp = when.isoformat().replace("+00:00", "Z")
+    for change in (forge.with_tcb_info, forge.with_identity):
+        older = change(lambda document: document.update(issueDate=stamp))
+        assert holding.hold(older, forge.anchors).issued == when

@@ -376,3 +376,26 @@ def test_an_older_certificate_of_the_ca_that_is_revoked(forge: Forge) -> None:
     with pytest.raises(AuthenticityError) as caught:
         forge.verify(quote, revoking)
     assert caught.value.code == "cert_revoked"
+
+
+def test_a_remembered_platform_under_another_chain(forge: Forge) -> None:
+    """A platform remembered with the chain beside its quote is not vouched for by another chain."""
+    quote = forge.requote(certification_type=3)
+    stranger = quoting.PlatformKeys.create(forge.authority, NOW)
+    verifier = Verifier(forge.anchors)
+    good = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
+    verifier.verify(quote, collateral=good, now=NOW)
+    other = dataclasses.replace(good, pck_certificate_chain=stranger.chain)
+    with pytest.raises(AuthenticityError) as caught:
+        verifier.verify(quote, collateral=other, now=NOW)
+    assert caught.value.code == "sig_qe_report"
+
+
+def test_collateral_of_another_trusted_root_in_either_order(forge: Forge) -> None:
+    """Another root's collateral says nothing of a quote, whichever key is the greater; nor untrusted one."""
+    other = Forge()
+    for one, two in ((forge, other), (other, forge)):
+        for anchors in (one.anchors | two.anchors, one.anchors):
+            with pytest.raises(AuthenticityError) as caught:
+                one.verify(collateral=two.held(), anchors=anchors)
+            assert caught.value.code == "root_untrusted"

@@ -13,6 +13,7 @@ from kluis.errors import (
     AuthenticityError,
     FreshnessError,
     KluisError,
+    UnavailableError,
     UsageError,
 )
 from kluis.evidence import (
@@ -23,6 +24,7 @@ from kluis.evidence import (
     TcbStatus,
     TrustAnchors,
     Verified,
+    Verifier,
     verify,
 )
 from kluis.evidence.intel import sgx
@@ -230,3 +232,28 @@ def test_no_mutated_collateral_is_verified(field: str) -> None:
         assert claims == MUTANT.verify(GOOD)
 
     changed()
+
+
+@pytest.mark.parametrize("link", ["leaf", "pck_ca", "root_ca"])
+def test_the_first_to_run_out_ends_a_verification(link: str, forge: Forge) -> None:
+    """What is claimed holds until the first of collateral and the quote's own certificates runs out."""
+    old = getattr(forge, link)(now=NOW - timedelta(days=3640))
+    parts = {"leaf": forge.leaf(), "pck_ca": forge.ca, "root_ca": forge.root, link: old}
+    claims = forge.verify(forge.with_chain(*parts.values()), forge.held())
+    assert claims.valid_until == NOW + timedelta(days=10, minutes=-5)
+
+
+@pytest.mark.parametrize("vendor", [bytes(16), b"\xff" * 16], ids=["before", "after"])
+def test_any_other_vendor(vendor: bytes, forge: Forge) -> None:
+    """A quoting enclave of any other vendor is refused."""
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(forge.with_header(qe_vendor_id=vendor))
+    assert caught.value.code == "qe_vendor"
+
+
+def test_without_collateral_it_is_said_what_is_missing(forge: Forge) -> None:
+    """Evidence without collateral is told what it lacks, and how to get it."""
+    with pytest.raises(UnavailableError) as caught:
+        Verifier(forge.anchors).verify(forge.quote(), collateral=None, now=NOW)
+    assert str(caught.value) == "SGX quote v3: no collateral given: TCB info, QE identity and CRLs"
+    assert (caught.value.hint or "").startswith("kluis collateral fetch QUOTE")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
-from kluis.evidence import TcbStatus
+from kluis.errors import AuthenticityError
+from kluis.evidence import TcbStatus, TdxClaims
 from kluis.evidence.intel import tcb
+from kluis.formats.sgx import quote as dcap_quote
+from tests.evidence.intel.forge import TdxForge
 
 S = TcbStatus
 
@@ -46,3 +55,108 @@ def test_worst_first() -> None:
     """The enum starts at its worst member and ends at its best."""
     assert next(iter(TcbStatus)) is S.NOT_SUPPORTED
     assert list(TcbStatus)[-1] is S.UP_TO_DATE
+
+
+NEEDY = {
+    S.CONFIGURATION_NEEDED,
+    S.CONFIGURATION_AND_SW_HARDENING_NEEDED,
+    S.OUT_OF_DATE_CONFIGURATION_NEEDED,
+}
+RUNS_WELL = {
+    S.UP_TO_DATE,
+    S.SW_HARDENING_NEEDED,
+    S.CONFIGURATION_NEEDED,
+    S.CONFIGURATION_AND_SW_HARDENING_NEEDED,
+}
+
+
+@pytest.mark.parametrize("launch", TcbStatus)
+@pytest.mark.parametrize("current", TcbStatus)
+def test_relaunched(launch: TcbStatus, current: TcbStatus) -> None:
+    """Only a domain launched out of date, on a module that is not, is to be launched anew."""
+    want = launch
+    if launch in (S.OUT_OF_DATE, S.OUT_OF_DATE_CONFIGURATION_NEEDED) and current in RUNS_WELL:
+        needy = launch in NEEDY or current in NEEDY
+        want = S.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED if needy else S.TD_RELAUNCH_ADVISED
+    assert tcb.relaunched(launch, current) is want
+
+
+def _verified(forge: TdxForge, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> TdxClaims:
+    good = forge.collateral()
+    info, identity = json.loads(good.tcb_info), json.loads(good.qe_identity)
+    change(info, identity)
+    parts = {**forge.signed("tcb_info", info), **forge.signed("qe_identity", identity)}
+    claims = forge.verify(collateral=forge.collateral(**parts))
+    assert isinstance(claims.vendor, TdxClaims)
+    assert claims.vendor.launch == claims.tcb
+    return claims.vendor
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+def test_the_judgement_of_each_part(order: tuple[int, int, int], tdx_forge: TdxForge) -> None:
+    """Each part has its own status; the whole has the oldest date, every advisory, the lower evaluation."""
+
+    def change(info: dict[str, Any], identity: dict[str, Any]) -> None:
+        module = info["tdxModuleIdentities"][0]
+        parts = (info["tcbLevels"][0], module["tcbLevels"][0], identity["tcbLevels"][0])
+        statuses = ("ConfigurationNeeded", "OutOfDate", "SWHardeningNeeded")
+        for part, status, day in zip(parts, statuses, order, strict=True):
+            names = [f"KLUIS-{day}{letter}" for letter in "CABFED"]
+            part.update(tcbStatus=status, tcbDate=f"2024-01-0{day}T00:00:00Z", advisoryIDs=names)
+        info["tcbEvaluationDataNumber"], identity["tcbEvaluationDataNumber"] = order[0] + 20, order[1] + 20
+
+    vendor = _verified(tdx_forge, change)
+    assert (vendor.platform, vendor.module, vendor.quoting_enclave) == (
+        S.CONFIGURATION_NEEDED,
+        S.OUT_OF_DATE,
+        S.SW_HARDENING_NEEDED,
+    )
+    assert vendor.launch.date == datetime(2024, 1, 1, tzinfo=UTC)
+    assert vendor.launch.advisories == tuple(
+        f"KLUIS-{day}{letter}" for day in (1, 2, 3) for letter in "ABCDEF"
+    )
+    assert vendor.launch.evaluation == min(order[:2]) + 20
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_revoked_is_told(part: int, tdx_forge: TdxForge) -> None:
+    """A level that its maker revoked is told as that, of a platform and of a module."""
+
+    def change(info: dict[str, Any], identity: dict[str, Any]) -> None:
+        (info, info["tdxModuleIdentities"][0])[part]["tcbLevels"][0].update(tcbStatus="Revoked")
+
+    assert _verified(tdx_forge, change).launch.status is S.REVOKED
+
+
+def test_the_first_component_of_tdx_1_0_is_the_platforms(tdx_forge: TdxForge) -> None:
+    """Before TDX 1.5 the first component is compared, alone too."""
+    first = tdx_forge.quote(tdx_forge.td(tee_tcb_svn=bytes((5, 0, 2, *bytes(13)))))
+    newer = tdx_forge.with_tcb_info(lambda d: d["tcbLevels"][0]["tcb"]["tdxtcbcomponents"][0].update(svn=6))
+    with pytest.raises(AuthenticityError) as caught:
+        tdx_forge.verify(first, newer)
+    assert caught.value.code == "tcb_not_supported"
+
+
+def test_a_later_module_is_another(tdx_forge: TdxForge) -> None:
+    """A module is that of its version, and no later one; without any, none is known."""
+    info = tdx_forge.held().tcb_info
+    (module,) = info.modules
+    later = dataclasses.replace(info, module=None, modules=(dataclasses.replace(module, id="TDX_03"),))
+    for version in (0, 1):
+        with pytest.raises(AuthenticityError) as caught:
+            tcb.module_of(later, version)
+        assert caught.value.code == "tdx_module"
+
+
+def test_masks_of_the_quoting_enclaves_identity(tdx_forge: TdxForge) -> None:
+    """What the masks cover is compared, extended features too; what they leave out is not."""
+    qe = dcap_quote.parse(tdx_forge.quote()).qe_report
+    whole = (qe.flags.to_bytes(8, "little") + qe.xfrm.to_bytes(8, "little")).hex()
+    every = tdx_forge.with_identity(lambda d: d.update(attributes=whole, attributesMask="FF" * 16))
+    tdx_forge.verify(collateral=every)
+    for xfrm in (qe.xfrm ^ 1, qe.xfrm ^ 1 << 63):
+        with pytest.raises(AuthenticityError) as caught:
+            tdx_forge.verify(tdx_forge.with_qe(xfrm=xfrm), every)
+        assert caught.value.code == "qe_identity_mismatch"
+    loose = tdx_forge.with_identity(lambda d: d.update(miscselectMask="FEFFFFFF"))
+    tdx_forge.verify(tdx_forge.with_qe(miscselect=1), loose)

@@ -275,10 +275,10 @@ def test_each_verifier_takes_its_own(tdx_forge: TdxForge, forge: Any) -> None:
         sgx.verify(
             tdx_forge.quote(), context=Context(tdx_forge.anchors), collateral=tdx_forge.held(), now=NOW
         )
-    assert str(caught.value) == "TDX quote v4: want a quote of SGX"
+    assert (caught.value.code, str(caught.value)) == ("bad_type", "TDX quote v4: want a quote of SGX")
     with pytest.raises(UnsupportedError) as caught:
         tdx.verify(forge.quote(), context=Context(forge.anchors), collateral=forge.held(), now=NOW)
-    assert str(caught.value) == "SGX quote v3: want a quote of TDX"
+    assert (caught.value.code, str(caught.value)) == ("bad_type", "SGX quote v3: want a quote of TDX")
 
 
 LEVELS = {
