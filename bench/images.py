@@ -16,6 +16,11 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
     # heap, requirements, more lines
     "empty": ("128MiB", (), ""),
     "table": ("1GiB", ("pyarrow",), 'grants = ["table"]\n'),
+    "web": (
+        "256MiB",
+        ("starlette", "uvicorn", "pyOpenSSL"),
+        'entry = "inside:app"\ngrants = ["listen:web"]\n',
+    ),
     "scratch": ("256MiB", (), 'scratch = "2GiB"\n'),
     "science": (
         "4GiB",

@@ -42,6 +42,7 @@ GROUPS = (
     "gpus",
     "imports",
     "tpm",
+    "serving",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -53,3 +53,11 @@ def test_local_attestation(built: Callable[..., Path]) -> None:
         "refused a replay",
         "refused a report for another enclave",
     ]
+
+
+@pytest.mark.slow
+def test_web(built: Callable[..., Path]) -> None:
+    """The client is answered by the image it wants, and sends nothing to another."""
+    lines = said(EXAMPLES / "web" / "host.py", built(EXAMPLES / "web"))
+    assert lines[0] == "answered by the image: {'mean': 60.8}"
+    assert lines[1].startswith("nothing was sent: ")

@@ -73,3 +73,9 @@ def test_the_first_guides_do_what_they_say(folder: Path) -> None:
 def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
     """Following the guide of the clean room works to the letter, with libraries that pip fetches."""
     _follow("clean-room.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_serving_does_what_it_says(folder: Path) -> None:
+    """Following the guide of serving inside works to the letter, with libraries that pip fetches."""
+    _follow("serve-inside.md", folder)

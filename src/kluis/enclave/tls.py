@@ -16,12 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from OpenSSL.crypto import PKey
 
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
 
-__all__ = ["Link", "client_context", "server_context"]
+__all__ = ["Link", "client_context", "make_certificate", "server_context"]
 
 CHUNK: Final = 64 * 1024
 # Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
@@ -29,8 +28,8 @@ BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-def server_context() -> SSL.Context:
-    """A server's settings, with a new P-256 key and a certificate that it signed itself."""
+def make_certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A new P-256 key and a certificate that it signed itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave (ask it for evidence)")])
     certificate = (
@@ -43,9 +42,15 @@ def server_context() -> SSL.Context:
         .not_valid_after(END)
         .sign(key, hashes.SHA256())
     )
+    return key, certificate
+
+
+def server_context() -> SSL.Context:
+    """A server's settings, with a key made now."""
+    key, certificate = make_certificate()
     context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
     context.use_certificate(certificate)
-    context.use_privatekey(PKey.from_cryptography_key(key))
+    context.use_privatekey(key)
     return context
 
 

@@ -1,0 +1,50 @@
+"""An application that is a service and a client of its like, each end attested to the other."""
+
+from datetime import UTC, datetime
+
+import httpx
+from policies import rehearsed
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from kluis.appraisal import BySigner
+from kluis.enclave import Enclave, asgi
+from kluis.enclave.attested import AttestedTransport
+from kluis.enclave.channel import Judge, attest_self
+from kluis.errors import KluisError
+from kluis.evidence import Collateral, TrustAnchors
+
+app = Enclave("mutual", product_id=6, svn=1)
+trusted: list[bytes] = []
+
+
+def standing() -> tuple[TrustAnchors, Collateral, datetime]:
+    """What the test gave."""
+    return TrustAnchors.from_pem(trusted[0]), Collateral.from_json(trusted[1]), datetime.now(UTC)
+
+
+ALIKE = Judge(rehearsed(BySigner(signers=frozenset({bytes(32)}), product_id=6, min_svn=1)), standing)
+
+
+async def secret(request: Request) -> Response:
+    """For a client that is known alone."""
+    return PlainTextResponse(f"for {asgi.attested_peer(request).claims.measurement.value.hex()}")
+
+
+asgi.host(app, Starlette(routes=[Route("/secret", secret)]), peers=ALIKE)
+
+
+@app.ecall
+def trust(root: bytes, collateral: bytes) -> None:
+    """Name the root that both ends trust."""
+    trusted[:] = [root, collateral]
+
+
+@app.ecall(raises=(KluisError,))
+def ask(url: str, attested: bool) -> str:
+    """Ask another for its secret; attested to it, or not."""
+    transport = AttestedTransport(ALIKE, present=attest_self if attested else None)
+    with httpx.Client(transport=transport) as client:
+        return client.get(url).text

@@ -1,0 +1,136 @@
+"""Two rehearsed enclaves, each of which knows the other before it says a word."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kluis.enclave.channel import Judge, Peer
+from kluis.enclave.tls import Link, client_context, server_context
+from kluis.errors import FormatError, RemoteError, UsageError
+from kluis.formats.attested_tls import Answer, Role
+from kluis.host.proxy import EnclaveProxy
+from kluis.testing.rehearsal import RehearsalPlatform
+from tests.enclave.hosted.policies import judge_of
+
+APP = Path(__file__).parent / "hosted" / "mutual.py"
+WEB = Path(__file__).parent / "hosted" / "web.py"
+PATH = "/.well-known/kluis/evidence"
+
+
+@pytest.fixture(scope="module")
+def url(rehearsal_platform: RehearsalPlatform) -> Iterator[str]:
+    """The service of one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        trust(one, rehearsal_platform)
+        one.submit("serve")
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        one.close()
+
+
+def trust(one: EnclaveProxy, platform: RehearsalPlatform) -> None:
+    """Tell an enclave the root to trust."""
+    collateral = json.dumps(platform.authority.collateral(datetime.now(UTC))).encode()
+    one.trust(platform.authority.root_pem(), collateral)
+
+
+@pytest.fixture
+def other(enclave: Callable[..., EnclaveProxy], rehearsal_platform: RehearsalPlatform) -> EnclaveProxy:
+    """Another instance, a client."""
+    made = enclave(APP)
+    trust(made, rehearsal_platform)
+    return made
+
+
+def test_each_end_knows_the_other(url: str, other: EnclaveProxy) -> None:
+    """A client that attests itself is named by the handler, by its measurement."""
+    assert other.ask(f"{url}/secret", True) == f"for {other.image_id.hex()}"
+
+
+def test_a_client_that_does_not_attest_itself(url: str, other: EnclaveProxy) -> None:
+    """The handler answers 403: knowing the server does not make one known."""
+    assert other.ask(f"{url}/secret", False) == "this needs a client that has attested itself"
+
+
+def test_a_client_of_another_platform(
+    url: str, rehearsal_platform: RehearsalPlatform, other_platform: RehearsalPlatform
+) -> None:
+    """A client whose root the server does not trust is refused by the server, which says why."""
+    stranger = other_platform.launch(APP)
+    trust(stranger, rehearsal_platform)
+    with pytest.raises(RemoteError, match="status 204, got 403"):
+        stranger.ask(f"{url}/secret", True)
+    stranger.close()
+
+
+def test_a_servers_own_evidence_handed_back(url: str) -> None:
+    """A client without an enclave asks the server to quote over its own challenge, and presents that."""
+    with httpx.Client(verify=False, base_url=url) as client:
+        ask = client.post(PATH, content=question(os.urandom(32)))
+        challenge = Answer.parse(ask.content).challenge
+        made = Answer.parse(client.post(PATH, content=question(challenge)).content)
+        back = Answer(made.quote, made.runtime_data, made.launch_configuration)
+        refused = client.put(PATH, content=back.encode())
+        assert refused.status_code == 403  # the second question voided the first challenge
+        assert (
+            client.put(PATH, content=back.encode()).json()["error"]["message"].startswith("evidence: want a")
+        )
+        assert client.get("/secret").status_code == 403
+
+
+def question(nonce: bytes) -> bytes:
+    """What a client asks."""
+    from kluis.formats.attested_tls import Question
+
+    return Question(nonce).encode()
+
+
+def shaken() -> tuple[Link, Link]:
+    """Two ends of one connection."""
+    server, client = Link(server_context(), Role.SERVER), Link(client_context(), Role.CLIENT)
+    while not (client.handshake() and server.handshake()):
+        server.feed(client.pending())
+        server.handshake()
+        client.feed(server.pending())
+    return server, client
+
+
+def test_the_exporter_is_of_one_connection() -> None:
+    """Both ends have the same, and no other connection has it; before the handshake there is none."""
+    server, client = shaken()
+    assert server.exporter() == client.exporter() != shaken()[0].exporter()
+    with pytest.raises(UsageError, match="handshake"):
+        Link(client_context(), Role.CLIENT).exporter()
+
+
+def test_plain_bytes_arrive_until_the_goodbye() -> None:
+    """What one end writes the other reads, and then that it closed."""
+    server, client = shaken()
+    client.write(b"hello" * 100_000)
+    client.close()
+    server.feed(client.pending())
+    heard = b""
+    while plain := server.read():
+        heard += plain
+    assert heard == b"hello" * 100_000
+    assert plain is None
+
+
+def test_a_challenge_is_used_once(rehearsal_platform: RehearsalPlatform) -> None:
+    """Evidence that does not hold uses the challenge up, too."""
+    peer, judge = Peer(shaken()[0]), judge_of(rehearsal_platform)
+    peer.challenge()
+    with pytest.raises(FormatError):
+        peer.present(Answer(b"", b"", b""), judge)
+    with pytest.raises(UsageError, match="challenge"):
+        peer.present(Answer(b"", b"", b""), judge)
+    assert peer.result is None
+    assert isinstance(judge, Judge)
