@@ -7,6 +7,7 @@ result are seen here, and only what was sealed to a key made inside is not.
 from __future__ import annotations
 
 from kluis.host.loading import load
+from kluis.host.pool import Pool
 from kluis.host.proxy import Call, Ecall, EnclaveProxy
 
-__all__ = ["Call", "Ecall", "EnclaveProxy", "load"]
+__all__ = ["Call", "Ecall", "EnclaveProxy", "Pool", "load"]

@@ -1,0 +1,118 @@
+"""Pool: several enclaves of one image, as an executor. A call goes to one that is free."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from kluis.errors import AuthenticityError, EnclaveDied, UsageError
+from kluis.host.loading import load
+from kluis.host.proxy import EnclaveProxy
+
+MOST: Final = 256
+
+
+class Pool(Executor):
+    """Enclaves of one image; each is started when it is needed, and makes one call at a time.
+
+        with Pool("cohort.kluis", 4, each=lambda enclave: enclave.attest(policy)) as pool:
+            ages = list(pool.map("mean_age", files))
+
+    An enclave that dies takes the call with it that it was making: whether that had an effect, nobody
+    knows, so it is not made again. The next call starts another enclave.
+
+    Args:
+        path: a ``.kluis`` file.
+        size: how many enclaves at most, 1..256.
+        each: what is done with every enclave before its first call: attest it, give it keys.
+        options: as :func:`kluis.host.load` takes them.
+
+    Raises:
+        UsageError: ``size`` is out of range.
+        KluisError: the first enclave cannot be started, or ``each`` refuses it.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        size: int,
+        *,
+        each: Callable[[EnclaveProxy], object] | None = None,
+        **options: Any,
+    ) -> None:
+        if not 1 <= size <= MOST:
+            raise UsageError(f"pool: want a size of 1..{MOST}, got {size}")
+        self._path, self._each, self._options = path, each, options
+        self._idle: queue.LifoQueue[EnclaveProxy] = queue.LifoQueue()
+        self._all: set[EnclaveProxy] = set()
+        self._lock = threading.Lock()
+        self._image_id = b""
+        self._idle.put(self._start())
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="kluis-pool")
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call an ecall by its name, or a function that is given the enclave first.
+
+        Raises:
+            UsageError: ``fn`` is neither.
+            RuntimeError: the pool was shut down.
+        """
+        if not isinstance(fn, str) and not callable(fn):
+            raise UsageError(f"pool: want an ecall's name or a function, got {type(fn).__name__}")
+        return self._threads.submit(self._call, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the pool: calls that wait are made first, or cancelled; then every enclave is closed."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        with self._lock:
+            enclaves, self._all = self._all, set()
+        for enclave in enclaves:
+            enclave.close()
+
+    def _call(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            enclave = self._idle.get_nowait()
+        except queue.Empty:
+            enclave = self._start()
+        try:
+            made = (
+                getattr(enclave, fn)(*args, **kwargs) if isinstance(fn, str) else fn(enclave, *args, **kwargs)
+            )
+        except EnclaveDied:
+            self._lost(enclave)
+            raise
+        except BaseException:
+            self._idle.put(enclave)
+            raise
+        self._idle.put(enclave)
+        return made
+
+    def _start(self) -> EnclaveProxy:
+        enclave = load(self._path, **self._options)
+        try:
+            with self._lock:
+                self._image_id = self._image_id or enclave.image_id
+            if enclave.image_id != self._image_id:
+                raise AuthenticityError(
+                    f"pool: want image id {self._image_id.hex()}, got {enclave.image_id.hex()}",
+                    hint="the file changed while the pool ran; start another pool",
+                    code="image_changed",
+                )
+            if self._each is not None:
+                self._each(enclave)
+        except BaseException:
+            enclave.close()
+            raise
+        with self._lock:
+            self._all.add(enclave)
+        return enclave
+
+    def _lost(self, enclave: EnclaveProxy) -> None:
+        with self._lock:
+            self._all.discard(enclave)
+        enclave.close()
