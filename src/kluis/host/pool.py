@@ -80,9 +80,8 @@ class Pool(Executor):
         except queue.Empty:
             enclave = self._start()
         try:
-            made = (
-                getattr(enclave, fn)(*args, **kwargs) if isinstance(fn, str) else fn(enclave, *args, **kwargs)
-            )
+            call = getattr(enclave, fn) if isinstance(fn, str) else functools.partial(fn, enclave)
+            made = call(*args, **kwargs)
         except EnclaveDied:
             self._lost(enclave)
             raise
