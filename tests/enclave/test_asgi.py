@@ -191,6 +191,35 @@ def test_slow_clients_are_cut_off(served: Served) -> None:
         assert time.monotonic() - began < 7
 
 
+@pytest.mark.parametrize("path", ["/digest", "/.well-known/kluis/evidence"])
+def test_a_body_that_does_not_come(served: Served, path: str) -> None:
+    """A request whose body stops is answered with 408."""
+    with served.plain_tls() as tls:
+        tls.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegun".encode())
+        assert tls.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_an_answer_that_nobody_reads(served: Served) -> None:
+    """A client that asks for much and takes nothing is cut off."""
+    with served.plain_tls() as tls:
+        tls.sendall(b"GET /large?mebibytes=64 HTTP/1.1\r\nhost: a\r\n\r\n")
+        time.sleep(4)
+        heard = 0
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while part := tls.recv(1 << 20):
+                heard += len(part)
+        assert heard < 64 << 20
+
+
+def test_more_connections_than_there_may_be_wait(served: Served, judge: Judge) -> None:
+    """Past the bound, connections wait in the kernel's queue until others end; nobody is lost."""
+    idle = [socket.create_connection(("127.0.0.1", served.port), timeout=10) for _ in range(60)]
+    with httpx.Client(transport=AttestedTransport(judge), timeout=30) as client:
+        assert client.get(f"{served.url}/").status_code == 200
+    for one in idle:
+        one.close()
+
+
 def test_a_head_is_bounded(served: Served) -> None:
     """Headers without end are answered with an error and no more."""
     with served.plain_tls() as tls:

@@ -49,6 +49,7 @@ class Limits:
         body_bytes: of one request.
         handshake_seconds: for the TLS handshake.
         head_seconds: for a request's line and headers, from their first byte.
+        stall_seconds: for the next piece of a body that comes, or of an answer that goes.
         idle_seconds: between requests of one connection.
     """
 
@@ -57,6 +58,7 @@ class Limits:
     body_bytes: int = 64 << 20
     handshake_seconds: float = 10.0
     head_seconds: float = 10.0
+    stall_seconds: float = 30.0
     idle_seconds: float = 30.0
 
 
@@ -156,7 +158,13 @@ class Server:
     def _connection(self, state: dict[str, Any]) -> Connection:
         link = Link(self._context, Role.SERVER)
         peer = Peer(link)
-        requests = EvidenceRequests(self._config.loaded_app, peer, self._peers, self._limits.body_bytes)
+        requests = EvidenceRequests(
+            self._config.loaded_app,
+            peer,
+            self._peers,
+            max_body_bytes=self._limits.body_bytes,
+            stall_seconds=self._limits.stall_seconds,
+        )
         made: Connection
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -174,6 +182,7 @@ class Server:
             self._closed,
             handshake_seconds=self._limits.handshake_seconds,
             head_seconds=self._limits.head_seconds,
+            stall_seconds=self._limits.stall_seconds,
         )
         self._open.add(made)
         return made

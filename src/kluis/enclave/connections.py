@@ -25,6 +25,7 @@ class Connection(asyncio.Protocol):
         lost: told when the socket has closed.
         handshake_seconds: for the handshake.
         head_seconds: between a connection's first byte of a request and its handler's start.
+        stall_seconds: that the client may leave what is sent to it lying.
     """
 
     def __init__(
@@ -35,11 +36,14 @@ class Connection(asyncio.Protocol):
         *,
         handshake_seconds: float,
         head_seconds: float,
+        stall_seconds: float,
     ) -> None:
         self._link = link
         self._make = upper
         self._lost = lost
         self._head_seconds = head_seconds
+        self._stall_seconds = stall_seconds
+        self._stalled: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._below: asyncio.Transport | None = None
         self.upper: Any = None
@@ -80,18 +84,21 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._settle()
+        self._read_on()
         self._closing = True
         if self.upper is not None:
             self.upper.connection_lost(exc)
         self._lost(self)
 
     def pause_writing(self) -> None:
-        """The socket takes no more for now."""
+        """The socket takes no more for now: its other end has so long to read on."""
+        self._stalled = self._loop.call_later(self._stall_seconds, self.abort)
         if self.upper is not None:
             self.upper.pause_writing()
 
     def resume_writing(self) -> None:
         """The socket takes more again."""
+        self._read_on()
         if self.upper is not None:
             self.upper.resume_writing()
 
@@ -192,6 +199,11 @@ class Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _read_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _seal(self) -> None:
         parts, self._unsealed, self._unsealed_bytes = self._unsealed, [], 0

@@ -51,32 +51,46 @@ class EvidenceRequests:
         peer: the connection.
         judge: of clients that attest themselves; None: no client is asked to.
         max_body_bytes: of a request.
+        stall_seconds: for the next piece of a body.
     """
 
-    def __init__(self, inner: Application, peer: Peer, judge: Judge | None, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        inner: Application,
+        peer: Peer,
+        judge: Judge | None,
+        *,
+        max_body_bytes: int,
+        stall_seconds: float,
+    ) -> None:
         self._inner = inner
         self._peer = peer
         self._judge = judge
         self._most = max_body_bytes
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        bounded = _Bounded(receive, send, self._most, self._stall_seconds)
         if scope["path"] == PATH:
-            await self._evidence(scope["method"], receive, send)
+            try:
+                await self._evidence(scope["method"], bounded.receive, send)
+            except _Refused:
+                status, body = bounded.refused or (400, b"")
+                await _answer(send, status, body)
             return
         told = dict(scope["headers"]).get(b"content-length", b"0")
         if not told.isdigit() or len(told) > 15 or int(told) > self._most:
             await _answer(send, 413, _fault("too_large", f"body: want at most {self._most} bytes"))
             return
         scope["extensions"] = {**scope.get("extensions", {}), PEER: self._peer}
-        bounded = _Bounded(receive, send, self._most)
         try:
             await self._inner(scope, bounded.receive, bounded.send)
-        except _TooLarge:
+        except _Refused:
             if bounded.started:
                 raise
-        if bounded.over and not bounded.started:
-            await _answer(send, 413, _fault("too_large", f"body: want at most {self._most} bytes"))
+        if bounded.refused and not bounded.started:
+            await _answer(send, *bounded.refused)
 
     async def _evidence(self, method: str, receive: Receive, send: Send) -> None:
         try:
@@ -98,30 +112,38 @@ class EvidenceRequests:
             await _answer(send, error.http_status, _fault(error.code, error.message))
 
 
-class _TooLarge(Exception):
-    """The body goes on beyond its bound."""
+class _Refused(Exception):
+    """The body goes on beyond its bound, or does not go on."""
 
 
 class _Bounded:
-    """Counts a request's body, and notes whether its answer has begun."""
+    """Counts a request's body, waits for it so long, and notes whether its answer has begun."""
 
-    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+    def __init__(self, receive: Receive, send: Send, most: int, stall_seconds: float) -> None:
         self._receive = receive
         self._send = send
-        self._left = most
-        self.over = False
+        self._most = self._left = most
+        self._patience: float | None = stall_seconds
+        self.refused: tuple[int, bytes] | None = None
         self.started = False
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        try:
+            async with asyncio.timeout(self._patience):
+                message = await self._receive()
+        except TimeoutError:
+            self.refused = (408, _fault("stalled", "body: no more of it came"))
+            raise _Refused from None
+        if not message.get("more_body", False):
+            self._patience = None  # what is waited for now is the connection's end
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            self.over = True
-            raise _TooLarge
+            self.refused = (413, _fault("too_large", f"body: want at most {self._most} bytes"))
+            raise _Refused
         return message
 
     async def send(self, message: Message) -> None:
-        if self.over and not self.started:
+        if self.refused and not self.started:
             return  # a framework's own page for what it takes for an error of the application
         self.started = True
         await self._send(message)

@@ -73,7 +73,12 @@ web = Starlette(
     lifespan=lifespan,
 )
 LIMITS = asgi.Limits(
-    connections=50, body_bytes=8 << 20, handshake_seconds=1.0, head_seconds=1.0, idle_seconds=5.0
+    connections=50,
+    body_bytes=8 << 20,
+    handshake_seconds=1.0,
+    head_seconds=1.0,
+    stall_seconds=2.0,
+    idle_seconds=5.0,
 )
 asgi.host(app, web, limits=LIMITS)
 
