@@ -18,10 +18,10 @@ stop() {
 
 case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
-    check | docs) extras="rooms,services,demo,dev" tools="" ;;
-    fuzz) extras="rooms,services,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,demo,dev" tools="gdb strace perf swtpm tpm2" ;;
-    bench) extras="rooms,services,demo,dev" tools="gdb strace perf" ;;
+    check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
+    fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
+    test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2" ;;
+    bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, check, test, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 

@@ -65,7 +65,7 @@ def test_the_suite_passes(version: str, tmp_path: Path) -> None:
     python = venv / "bin" / "python"
     checkout = tmp_path / "kluis"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(checkout)], check=True)
-    install = [python, "-m", "pip", "install", "-q", "-e", f"{checkout}[rooms,services,demo,dev]"]
+    install = [python, "-m", "pip", "install", "-q", "-e", f"{checkout}[rooms,services,fast,demo,dev]"]
     subprocess.run([str(word) for word in install], check=True)
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", "-x", "--deselect", "tests/meta/test_pythons.py"],
