@@ -39,7 +39,10 @@ def test_another_target_is_refused() -> None:
     )
 
 
-@pytest.mark.skipif(not (ROOT / ".venv" / ".kluis-rooms,services,fast,demo,dev").exists(), reason="not set up by make")
+STAMP = ROOT / ".venv" / ".kluis-rooms,services,fast,demo,dev"
+
+
+@pytest.mark.skipif(not STAMP.exists(), reason="not set up by make")
 def test_the_second_time_is_quick() -> None:
     """Where all is set up, set-up makes and installs nothing, and says at most what the machine withholds."""
     _setup("check")
