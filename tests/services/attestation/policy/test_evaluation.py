@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from kluis.errors import PolicyError
@@ -162,3 +164,62 @@ def test_issuance_of_a_refusal_is_not_run() -> None:
     """What a denied attestation would have issued is never made."""
     policy = 'version=1.0; authorizationrules{ => deny(); }; issuancerules{ => issue(type="x", value=1); };'
     assert _run(policy, {}).issued == {}
+
+
+DOUBLING = "".join(
+    f'c:[type=="a{index}"] => add(type="a{index + 1}", value=AppendString(c.value, c.value));'
+    for index in range(60)
+)
+QUERIES = {
+    "built lists": " | ".join(["[@, @]"] * 60),
+    "built and flattened": " | ".join(["[@, @][]"] * 60),
+    "built objects": " | ".join(["{a: @, b: @}"] * 60),
+    "written": "to_string(" + " | ".join(["[@, @]"] * 60) + ")",
+    "joined": "join(@[0], @[1])",
+    "answer": "[" + ",".join(["@"] * 40) + "]",
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_cannot_outgrow_memory(name: str) -> None:
+    """A few characters of a query that would write more than any memory holds are refused at once."""
+    glue, parts = "x" * 400_000, ",".join(['""'] * 200_000)
+    document = f'["{glue}",[{parts}]]'
+    policy = """version=1.2; authorizationrules{ => permit(); };
+        issuancerules{ d:[type=="doc"] => issue(type="x", value=JmesPath(d.value, "QUERY")); };"""
+    start = time.process_time()
+    with pytest.raises(PolicyError, match="JmesPath: "):
+        _run(policy.replace("QUERY", QUERIES[name]), {"doc": document})
+    assert time.process_time() - start < 2
+
+
+def test_appending_cannot_outgrow_memory() -> None:
+    """Text that is doubled by each rule is refused when it is too long, and not when memory ends."""
+    policy = f"version=1.2; authorizationrules{{ => permit(); {DOUBLING} }};"
+    with pytest.raises(PolicyError, match="AppendString: want at most 4194304 characters"):
+        _run(policy, {"a0": "x"})
+
+
+def test_too_much_work() -> None:
+    """Many rules over many claims end at a bound, and name the rule that passed it."""
+    rules = '[type=="none"] => permit();' * 3000
+    with pytest.raises(PolicyError, match="the policy is too much work: want at most 2000000 comparisons"):
+        _run(f"version=1.0; authorizationrules{{ {rules} }};", {"c": list(range(5000))})
+    pairs = 'a:[type=="c"] && [type=="c", value==a.value] => permit();'
+    with pytest.raises(PolicyError, match="too much work"):
+        _run(f"version=1.0; authorizationrules{{ {pairs} }};", {"c": list(range(5000))})
+    with pytest.raises(PolicyError, match="want at most 16384 claims, got 20000"):
+        _run('version=1.0; authorizationrules{ [type=="c"] => permit(); };', {"c": list(range(20000))})
+    many = "[" + ",".join(map(str, range(20000))) + "]"
+    adding = 'd:[type=="doc"] => add(type="c", value=JsonToClaimValue(d.value));'
+    with pytest.raises(PolicyError, match="too much work: want at most 16384 claims"):
+        _run(f"version=1.2; authorizationrules{{ {adding} }};", {"doc": many})
+
+
+def test_what_is_compared_with_is_made_when_it_is_asked_for() -> None:
+    """A function is not run where no claim meets the tests before it, and once where many do."""
+    test = 'd:[type=="doc"] && [type=="CLAIM", value==JmesPath(d.value, "a")] => permit();'
+    policy = f"version=1.2; authorizationrules{{ {test} => permit(); }};"
+    assert _run(policy.replace("CLAIM", "absent"), {"doc": "{"}).permitted
+    with pytest.raises(PolicyError, match=r"rule 1:34: d:\[type.*: policy: JmesPath: "):
+        _run(policy.replace("CLAIM", "doc"), {"doc": "{"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from kluis.errors import PolicyError
 from kluis.services.attestation.policy import functions
@@ -22,9 +23,12 @@ from kluis.services.attestation.policy.syntax import (
     Policy,
     Rule,
     Section,
-    Test,
     Verb,
 )
+
+# Rules, conditions and claims multiply: so many comparisons, and so many claims, end a run.
+MAX_LOOKS: Final = 2_000_000
+MAX_CLAIMS: Final = 16_384
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +111,10 @@ def evaluate(policy: Policy, claims: Sequence[Claim]) -> Outcome:
     Raises:
         PolicyError: code ``policy_evaluation``; a function or an action failed on these claims.
     """
+    if len(claims) > MAX_CLAIMS:
+        raise PolicyError(
+            f"policy: want at most {MAX_CLAIMS} claims, got {len(claims)}", code="policy_evaluation"
+        )
     return _Run(policy, claims).outcome()
 
 
@@ -119,6 +127,7 @@ class _Run:
         self.permitted = False
         self.denied_by: Rule | None = None
         self.steps: list[Step] = []
+        self.looks = 0
 
     def outcome(self) -> Outcome:
         for section in Section:
@@ -135,28 +144,44 @@ class _Run:
         )
 
     def _run(self, section: Section, rule: Rule) -> None:
-        bound: dict[str, list[Claim]] = {}
-        for condition in rule.conditions:
-            matching = [claim for claim in self.incoming if self._meets(claim, condition.tests, bound)]
-            if bool(matching) is condition.negated:
-                self.steps.append(Step(section, rule, False, condition, self._seen(condition)))
-                return
-            if condition.identifier is not None:
-                bound[condition.identifier] = matching
         try:
-            self._act(section, rule, bound)
+            self.steps.append(self._step(section, rule))
         except PolicyError as error:
             raise PolicyError(
                 f"Policy Evaluation Error has occurred: rule {rule.place}: {rule.text}: {error.message}",
                 code="policy_evaluation",
             ) from None
-        self.steps.append(Step(section, rule, True))
 
-    def _meets(self, claim: Claim, tests: tuple[Test, ...], bound: dict[str, list[Claim]]) -> bool:
-        return all(
-            _compare(_property(claim, test.property), test.operator, self._value(test.expression, bound))
-            for test in tests
-        )
+    def _step(self, section: Section, rule: Rule) -> Step:
+        bound: dict[str, list[Claim]] = {}
+        for condition in rule.conditions:
+            matching = self._matching(condition, bound)
+            if bool(matching) is condition.negated:
+                return Step(section, rule, False, condition, self._seen(condition))
+            if condition.identifier is not None:
+                bound[condition.identifier] = matching
+        self._act(section, rule, bound)
+        return Step(section, rule, True)
+
+    def _matching(self, condition: Condition, bound: dict[str, list[Claim]]) -> list[Claim]:
+        # What a test compares with is the same for every claim, and is made for the first that asks.
+        made: dict[int, Values] = {}
+
+        def meets(claim: Claim) -> bool:
+            for index, test in enumerate(condition.tests):
+                if index not in made:
+                    made[index] = self._value(test.expression, bound)
+                self._spend(max(1, len(made[index].members)))
+                if not _compare(_property(claim, test.property), test.operator, made[index]):
+                    return False
+            return True
+
+        return [claim for claim in self.incoming if meets(claim)]
+
+    def _spend(self, looks: int) -> None:
+        self.looks += looks
+        if self.looks > MAX_LOOKS:
+            raise _too_much(f"{MAX_LOOKS} comparisons")
 
     def _act(self, section: Section, rule: Rule, bound: dict[str, list[Claim]]) -> None:
         action = rule.action
@@ -167,6 +192,8 @@ class _Run:
         else:
             for claim in self._made(action, bound):
                 self._put(section, action.verb, claim)
+                if len(self.incoming) > MAX_CLAIMS:
+                    raise _too_much(f"{MAX_CLAIMS} claims")
 
     def _put(self, section: Section, verb: Verb, claim: Claim) -> None:
         self.incoming.add(claim)
@@ -212,6 +239,10 @@ class _Run:
         return {
             str(name): tuple(claim.value for claim in self.incoming if claim.type == name) for name in names
         }
+
+
+def _too_much(most: str) -> PolicyError:
+    return PolicyError(f"the policy is too much work: want at most {most}", code="policy_evaluation")
 
 
 def _property(claim: Claim, name: str) -> Value:

@@ -19,6 +19,10 @@ from kluis.errors import PolicyError
 from kluis.services.attestation.policy.claims import MOST_INTEGER, Value
 
 MAX_JSON: Final = 4 << 20
+# A query may make its document so many times larger, and no more: each list or object that it builds
+# multiplies by its members, and a short text of them would outgrow any memory.
+MAX_GROWTH: Final = 4096
+_BUILDERS: Final = frozenset({"multi_select_list", "multi_select_dict"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,8 +64,10 @@ def _jmes_path(text: Values, query: Values) -> tuple[Value, ...]:
     document, expression = text.only(str, "JmesPath"), query.only(str, "JmesPath")
     try:
         compiled = jmespath.compile(expression)
+        if _growth(compiled.parsed) > MAX_GROWTH:
+            raise _failed(f"JmesPath: the query may grow its document more than {MAX_GROWTH} times")
         found = compiled.search(_json(document, "JmesPath"), _OPTIONS)
-        written = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+        written = _written(found)
     except (JMESPathError, ValueError, TypeError, RecursionError) as error:
         raise _failed(f"JmesPath: {_first_line(error)}") from None
     return (written,)
@@ -89,7 +95,10 @@ def _is_subset_of(part: Values, whole: Values) -> tuple[Value, ...]:
 
 
 def _append_string(first: Values, second: Values) -> tuple[Value, ...]:
-    return (first.only(str, "AppendString") + second.only(str, "AppendString"),)
+    head, tail = first.only(str, "AppendString"), second.only(str, "AppendString")
+    if len(head) + len(tail) > MAX_JSON:
+        raise _failed(f"AppendString: want at most {MAX_JSON} characters, got {len(head) + len(tail)}")
+    return (head + tail,)
 
 
 def _negate_bool(value: Values) -> tuple[Value, ...]:
@@ -113,7 +122,13 @@ _FUNCTIONS: Final[dict[str, Callable[..., tuple[Value, ...]]]] = {
 
 
 class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # the package has no types
-    @jmespath_functions.signature({"types": []}, {"types": []})  # type: ignore[untyped-decorator]
+    @jmespath_functions.signature({"types": ["string"]}, {"types": ["array-string"]})  # type: ignore[untyped-decorator]  # likewise
+    def _func_join(self, glue: str, parts: list[str]) -> str:
+        if len(glue) * len(parts) + sum(map(len, parts)) > MAX_JSON:
+            raise ValueError(f"join: want at most {MAX_JSON} characters")
+        return glue.join(parts)
+
+    @jmespath_functions.signature({"types": []}, {"types": []})  # type: ignore[untyped-decorator]  # likewise
     def _func_equals_ignore_case(self, first: object, second: object) -> bool:
         if not isinstance(first, str) or not isinstance(second, str):
             return False
@@ -121,6 +136,29 @@ class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # the pac
 
 
 _OPTIONS: Final = jmespath.Options(custom_functions=_Functions())
+
+
+def _growth(node: dict[str, Any]) -> int:
+    """How many times larger than its document a query's answer may be, at most."""
+    growth = max(1, len(node["children"])) if node["type"] in _BUILDERS else 1
+    for child in node["children"]:
+        if isinstance(child, dict):
+            growth = min(growth * _growth(child), MAX_GROWTH + 1)
+    return growth
+
+
+def _written(value: Any) -> str:
+    """JSON of at most so many characters; parts that a query repeats are written each time."""
+    size, parts = 0, []
+    for part in _ENCODER.iterencode(value):
+        size += len(part)
+        if size > MAX_JSON:
+            raise _failed(f"JmesPath: the answer is more than {MAX_JSON} characters")
+        parts.append(part)
+    return "".join(parts)
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _json(text: str, what: str) -> Any:
