@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from kluis.tee.doctor import probes
+from kluis.tee.process import native
 
 
 def perf_stacks(pid: int, needle: bytes, seconds: float = 2.0) -> int:
@@ -41,7 +42,7 @@ def patched_page(pid: int, function: str, code: bytes) -> None:
 
 def _library(pid: int) -> str:
     """The enclave's C library, as root sees it."""
-    return f"/proc/{pid}/root/k/python/lib/libc.so.6"
+    return f"/proc/{pid}/root{native.INSIDE}/libc.so.6"
 
 
 def _writable_twin(library: str) -> Path:

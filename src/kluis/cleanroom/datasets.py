@@ -15,6 +15,7 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -166,12 +167,13 @@ def _type_of(name: str, kind: pl.DataType) -> ColumnType:
         return "integer"
     if kind.is_float() or kind.is_decimal():
         return "number"
-    found: ColumnType | None = {
+    plain: dict[Any, ColumnType] = {
         pl.String: "string",
         pl.Boolean: "boolean",
         pl.Date: "date",
         pl.Datetime: "timestamp",
-    }.get(kind.base_type())  # type: ignore[assignment]
+    }
+    found = plain.get(kind.base_type())
     if found is None:
         raise UnsupportedError(
             f"column {name}: want a number, string, boolean, date or timestamp, got {kind}"

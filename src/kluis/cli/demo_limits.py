@@ -32,6 +32,7 @@ from kluis.formats.sgx.report import Flag
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.doctor import probes
 from kluis.tee.platform.quoting import PlatformKeys, make_quote, make_report_body
+from kluis.tee.process import native
 
 EVENT = f"kluis_demo_{os.getpid()}/key"
 PROBED = "PyBytes_AsString"  # what extension modules call to get at a bytes object, a key for one
@@ -211,7 +212,7 @@ def _interpreter(pid: int) -> str:
 
 def _mapped(pid: int, library: str, function: str) -> int:
     """The address of a function in the running enclave."""
-    offset = probes.offset(f"/proc/{pid}/root/k/python/lib/{library}", function)
+    offset = probes.offset(f"/proc/{pid}/root{native.INSIDE}/{library}", function)
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         where, mode, position, *_, name = line.split()
         start, end = (int(each, 16) for each in where.split("-"))

@@ -48,9 +48,10 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
         raise UsageError(f"--collateral: want one bundle for {kind.name}, got {len(datas)} files")
     if CcaEndorsements in taken and b'"cpak"' not in datas[0]:
         return CcaEndorsements(cpak=datas[0])
-    for each in kind.endorsements:
-        return each.from_json(datas[0])  # type: ignore[attr-defined]
-    raise UsageError(f"{files[0][0]}: evidence of kind {kind.name} takes no collateral")
+    if not kind.endorsements:
+        raise UsageError(f"{files[0][0]}: evidence of kind {kind.name} takes no collateral")
+    form: Any = kind.endorsements[0]
+    return form.from_json(datas[0])
 
 
 def _of_service(taken: set[type], datas: Sequence[bytes]) -> Any:

@@ -81,7 +81,7 @@ class Calls:
             for kind, one in enumerate(app.ocall_signatures)
         )
         self._by_frame = {one.codec.frame: one for one in self._ecalls if one.codec.frame is not None}
-        self._decode = msgspec.msgpack.Decoder(Union[tuple(self._by_frame) or None]).decode  # noqa: UP007
+        self._decode = msgspec.msgpack.Decoder(Union[tuple(self._by_frame) or None]).decode  # noqa: UP007 - made when it runs
         self._calls = calls
         self._control = control
         self._out = Answers(calls, control, launch.debug)

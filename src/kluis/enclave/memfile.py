@@ -17,6 +17,7 @@ from kluis.enclave.table import Table
 from kluis.errors import FormatError
 
 if TYPE_CHECKING:
+    # Python 3.12 has it; the checker, which reads for 3.11, need not.
     from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
 
     import pyarrow as pa

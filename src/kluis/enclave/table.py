@@ -86,6 +86,7 @@ class Table:
             return NotImplemented
         return bool(self.arrow.equals(other.arrow))
 
+    # Equal by content, and that may be large: a table is no key. object declares a method here.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:

@@ -138,7 +138,7 @@ class _Types:
             case "dict":
                 return _of(dict, self._hint(node["keys"], named), self._hint(node["values"], named))
             case "union":
-                return Union[tuple(self._hint(one, named) for one in node["of"])]  # noqa: UP007
+                return Union[tuple(self._hint(one, named) for one in node["of"])]  # noqa: UP007 - made when it runs
             case "literal":
                 return Literal[tuple(read_value(one) for one in node["values"])]
             case _:
@@ -163,7 +163,7 @@ class _Types:
     def _field(self, node: Node) -> Any:
         hint = self._hint(node["type"], _reference)
         if node.get("optional"):
-            return node["name"], Union[hint, msgspec.UnsetType], msgspec.UNSET  # noqa: UP007
+            return node["name"], Union[hint, msgspec.UnsetType], msgspec.UNSET  # noqa: UP007 - likewise
         default = _default(node)
         return (node["name"], hint) if default is msgspec.UNSET else (node["name"], hint, default)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
+from kluis.tee.image.manifest import MOUNTS
 from kluis.tee.process import native
 
 
@@ -20,6 +21,11 @@ def test_guardian_is_static() -> None:
     said = subprocess.run(["readelf", "-d", native.guardian()], capture_output=True, text=True, check=False)
 
     assert "NEEDED" not in said.stdout
+
+
+def test_the_launcher_finds_the_layer_where_images_put_it() -> None:
+    """The interpreter's layer is mounted where the launcher was linked to look."""
+    assert MOUNTS["python"] == native.PYTHON
 
 
 def test_launcher_looks_only_inside() -> None:

@@ -193,7 +193,7 @@ class Launcher:
         ended: Callable[[int, str], None],
     ) -> Running:
         manifest, name = read.manifest, secrets.token_hex(8)
-        stdlib = f"/k/python/lib/python{'.'.join(manifest.python.split('.')[:2])}"
+        stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
         mounts = [[layer.digest.hex(), layer.mount] for layer in read.layers]
         region = 2 * manifest.heap_bytes + sandbox.RESERVE
         if self._lockable is not None and "secret-memory" not in who.configuration.missing:
@@ -203,7 +203,7 @@ class Launcher:
             "op": "launch",
             "id": name,
             "layers": mounts,
-            "paths": [stdlib, f"{stdlib}/lib-dynload", *(f"{m}" for _, m in mounts if m != "/k/python")],
+            "paths": [stdlib, f"{stdlib}/lib-dynload", *(f"{m}" for _, m in mounts if m != native.PYTHON)],
             "heap": manifest.heap_bytes,
             "region": region,
             "threads": manifest.threads,

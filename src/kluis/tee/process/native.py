@@ -20,7 +20,8 @@ from kluis.errors import UnavailableError
 
 BIN = Path(__file__).parent / "bin"
 TAG = sys.implementation.cache_tag
-INSIDE = "/k/python/lib"
+PYTHON = "/k/python"  # where an enclave finds its interpreter
+INSIDE = f"{PYTHON}/lib"
 """Where the loader and the shared libraries are, inside an enclave."""
 
 SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")

@@ -13,6 +13,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from kluis.tee.process import native
+
 MEBIBYTE = 1 << 20
 RESERVE = 256 * MEBIBYTE
 """Address space beside the heap, bytes: libraries reserve much that they never touch."""
@@ -21,7 +23,7 @@ ENCLAVE_UIDS = 0x4B4C0000
 """Least of the user ids that enclaves run under."""
 
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
-LOADER = "/k/python/lib/ld-linux-x86-64.so.2"
+LOADER = f"{native.INSIDE}/ld-linux-x86-64.so.2"
 CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD = 3, 4, 5, 6
 SCRATCH_FD = 9
 SCRATCH = "/scratch"
@@ -112,8 +114,8 @@ def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[s
         line += ["--ro-bind", str(directory), mount]
     line += ["--chdir", "/", "--remount-ro", "/", "--"]
     line += ["/k/guardian", str(walls.uid), str(walls.uid), str(walls.region_bytes), walls.without]
-    line += ["/k/python/bin/kluis-launcher"]
-    line += ["/k/python", str(walls.heap_bytes), str(walls.threads + MAX_THREADS_BESIDE)]
+    line += [f"{native.PYTHON}/bin/kluis-launcher"]
+    line += [native.PYTHON, str(walls.heap_bytes), str(walls.threads + MAX_THREADS_BESIDE)]
     return [*line, walls.without, walls.options, "kluis.enclave.runtime", *walls.paths]
 
 
