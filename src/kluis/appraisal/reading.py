@@ -72,10 +72,6 @@ class Table:
         """What is left."""
         return sorted(self._left)
 
-    def peek(self, key: str) -> Any:
-        """The value of a key, which stays; None where there is none."""
-        return self._left.get(key)
-
     def take(self, key: str, kind: type[Any]) -> Any:
         """The value of a key, which must be there and of this kind."""
         if key not in self._left:

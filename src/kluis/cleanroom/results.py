@@ -68,15 +68,6 @@ def seal_result(
     return header + b"\n" + nonce + AESGCM(key).encrypt(nonce, plain, header)
 
 
-def read_header(sealed: bytes) -> Header:
-    """Say what a sealed result is, without opening it.
-
-    Raises:
-        FormatError: it is not a sealed result.
-    """
-    return decode(_split(sealed)[0], Header, "result")
-
-
 def open_result(sealed: bytes, party: str, key: SealingKey) -> tuple[Header, bytes]:
     """Open a result as one of its recipients.
 

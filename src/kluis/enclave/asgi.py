@@ -74,7 +74,6 @@ class Server:
     def __init__(
         self, application: Application, *, peers: Judge | None = None, limits: Limits | None = None
     ) -> None:
-        self._application = application
         self._peers = peers
         self._limits = limits or Limits()
         self._context = server_context()

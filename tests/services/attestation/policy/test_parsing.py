@@ -102,6 +102,10 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "a bare word in a claim": (_rules('=> add(type="x", value=y);'), "an argument is written name=value"),
     "no value": (_rules('=> add(type="x");'), "add needs value=..."),
     "no type": (_rules("=> add(value=1);"), "add needs type=..."),
+    "many properties": (
+        _rules("=> add(" + ", ".join(["value=1"] * 20_000) + ");"),
+        "a claim has at most 4 properties, got 20000",
+    ),
     "a property twice": (_rules('=> add(type="x", value=1, value=2);'), "property 'value' stands twice"),
     "permit of something": (_rules('=> permit(type="x");'), "permit takes no argument"),
     "claim and more": (_rules('c:[type=="x"] => issue(claim=c, type="y");'), "claim=... stands alone"),

@@ -81,6 +81,9 @@ def _of_action(
         allowed = ", ".join(sorted(VERBS[section]))
         yield f"{action.verb} is no verb of {section}; those are {allowed}", action.place
     names = [name for name, _ in action.properties]
+    if len(names) > len(PROPERTIES):
+        yield f"a claim has at most {len(PROPERTIES)} properties, got {len(names)}", action.place
+        return
     if action.verb in (Verb.PERMIT, Verb.DENY):
         if names or action.copied is not None:
             yield f"{action.verb} takes no argument", action.place

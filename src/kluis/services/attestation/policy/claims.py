@@ -44,15 +44,6 @@ class Claim:
         """``String``, ``Integer`` or ``Boolean``."""
         return _VALUE_TYPES[type(self.value)]
 
-    def same(self, other: Claim) -> bool:
-        """Whether two claims say the same: true is not 1."""
-        return (
-            self.type == other.type
-            and type(self.value) is type(other.value)
-            and self.value == other.value
-            and self.issuer == other.issuer
-        )
-
 
 class ClaimSet:
     """Claims in the order in which they came, none twice."""

@@ -126,10 +126,6 @@ class Action:
     properties: tuple[tuple[str, Expression], ...]
     place: Place
 
-    def property(self, name: str) -> Expression | None:
-        """What a property of the claim is to be."""
-        return dict(self.properties).get(name)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
