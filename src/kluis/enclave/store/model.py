@@ -1,0 +1,75 @@
+"""What a store is to the code inside: tables of records, read one by one or by an index, changed all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+__all__ = ["Reading", "Storage", "Writing"]
+
+
+class Reading(Protocol):
+    """Reads records as they were at one moment, or newer ones; never older ones than this enclave has seen."""
+
+    def get(self, table: str, key: str) -> bytes | None:
+        """One record's value, or None.
+
+        Raises:
+            AuthenticityError: what the host gave is not what was put: changed, of another key, or set back.
+            UnavailableError: the host gives nothing.
+        """
+        ...
+
+    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+        """Key and value of every record of ``table`` that was put with ``index``, in order of key; "" is all.
+
+        Raises:
+            AuthenticityError: a record is missing, changed, of another table, or set back.
+            UnavailableError: the host gives nothing.
+        """
+        ...
+
+
+class Writing(Reading, Protocol):
+    """Reads, and collects changes: its own reads see them, others see them once all are kept."""
+
+    def put(self, table: str, key: str, value: bytes, *, index: str = "") -> None:
+        """Keep ``value``, in place of what was there.
+
+        Args:
+            table: 1 to 64 characters.
+            key: 1 to 512 characters.
+            value: at most 4 MiB.
+            index: what else to find it by; the host sees only that two records have the same.
+        """
+        ...
+
+    def delete(self, table: str, key: str) -> None:
+        """Forget a record; nothing if there is none."""
+        ...
+
+
+class Storage(Reading, Protocol):
+    """A store.
+
+    Attributes:
+        rollback: who would notice if the host set everything back: ``undetected``, or by what.
+    """
+
+    rollback: str
+
+    def update(self, work: Callable[[Writing], T]) -> T:
+        """Run ``work`` and keep all that it put and deleted, or nothing.
+
+        ``work`` may run more than once: again, on what is there by then, if another instance was first. It
+        must do nothing but read and write the store. What it raises is raised, and nothing is kept.
+
+        Returns:
+            What ``work`` returned, once every change is on the host's disk.
+
+        Raises:
+            UnavailableError: others were first too often, or the host keeps nothing.
+        """
+        ...
