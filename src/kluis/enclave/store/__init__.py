@@ -1,1 +1,1 @@
-"""A sealed map that the host keeps: it sees neither keys nor values, and cannot change, mix or set back one."""
+"""A sealed map that the host keeps: it sees neither keys nor values, and cannot change or set back one."""

@@ -1,4 +1,4 @@
-"""What a store is to the code inside: tables of records, read one by one or by an index, changed all at once."""
+"""What a store is to the code inside: tables of records, read one by one or by index, changed all at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Reading", "Storage", "Writing"]
 
 
 class Reading(Protocol):
-    """Reads records as they were at one moment, or newer ones; never older ones than this enclave has seen."""
+    """Reads records as they were at one moment, or newer; never older than this enclave has seen."""
 
     def get(self, table: str, key: str) -> bytes | None:
         """One record's value, or None.

@@ -1,0 +1,98 @@
+"""Is a signing key an enclave's own? A certificate that carries evidence, held against a policy.
+
+An enclave that signs for others, as the attestation service does, has its evidence in the certificate of
+its key. Whoever relies on what it signed checks that first, without asking the enclave anything: the
+format is :mod:`kluis.formats.vouched`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from datetime import datetime
+from typing import Final
+
+from kluis import appraisal, evidence
+from kluis.appraisal import AttestationResult, Policy, RuntimeBinding
+from kluis.errors import AuthenticityError, UsageError
+from kluis.evidence import Collateral, HeldCollateral, TrustAnchors, chain
+from kluis.evidence.context import Context
+from kluis.formats import vouched, x509
+from kluis.formats.runtime_data import Purpose
+from kluis.formats.vouched import Vouched
+from kluis.formats.x509 import Scheme
+
+__all__ = ["SigningKey", "check"]
+
+_WHAT: Final = "signing certificate"
+_SCHEMES: Final = (Scheme.RS256, Scheme.ES256, Scheme.ES384)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that an enclave made and speaks for.
+
+    Attributes:
+        spki: DER of the SubjectPublicKeyInfo.
+        result: the judgement of the enclave; its ``claims`` have the protection level.
+    """
+
+    spki: bytes
+    result: AttestationResult
+
+
+def check(
+    certificate: bytes,
+    *,
+    anchors: TrustAnchors,
+    collateral: Collateral | HeldCollateral | None,
+    policy: Policy,
+    now: datetime,
+) -> SigningKey:
+    """Find the key that a certificate's evidence vouches for.
+
+    1. The certificate is signed by its own key, and in its time.
+    2. It carries a quote that is authentic.
+    3. The enclave is what the policy wants, and made the evidence for the purpose ``app``.
+    4. Its statement names the certificate's key.
+
+    How old the evidence is does not matter: a key does not leave its enclave as time passes. Whether
+    the platform is still good is judged ``now``, by the collateral.
+
+    Args:
+        certificate: DER, at most 16 KiB.
+        anchors: the roots that the relying party believes.
+        collateral: for the quote, as its maker publishes it.
+        policy: its binding has the purpose ``app``, and asks for no nonce.
+        now: aware.
+
+    Raises:
+        UsageError: the policy is for evidence of another purpose, or for a nonce that nobody gave.
+        FormatError: not a certificate, or without evidence.
+        AuthenticityError, FreshnessError: a step fails.
+        PolicyError: a rule of the policy fails; names each.
+    """
+    binding = policy.binding
+    if not isinstance(binding, RuntimeBinding) or binding.purpose is not Purpose.APP or binding.nonce:
+        raise UsageError(
+            "policy.binding: want purpose app without a nonce",
+            hint="what a certificate carries was made before anybody asked",
+        )
+    read = x509.parse(certificate, _WHAT)
+    chain.issued(read, read, _WHAT, schemes=_SCHEMES, context=Context(anchors), code="cert_sig")  # 1
+    chain.valid(read, _WHAT, now)
+    carried = Vouched.of(read)
+    verified = evidence.verify(carried.quote, anchors=anchors, collateral=collateral, now=now)  # 2
+    result = appraisal.appraise(
+        verified,
+        policy,
+        nonce=None,
+        runtime_data=carried.runtime_data,
+        launch_configuration=carried.launch_configuration,
+        now=now,
+    )
+    result.require()  # 3
+    named = vouched.read_statement(result.runtime_data.payload if result.runtime_data else b"")
+    if not hmac.compare_digest(named, read.spki):  # 4
+        raise AuthenticityError(f"{_WHAT}: its evidence vouches for another key", code="vouched_key")
+    return SigningKey(named, result)
