@@ -1,0 +1,12 @@
+"""What all services have in common on the wire: operations, errors, bearer tokens, health, metrics, logs.
+
+A service declares its :class:`Operation` s; :class:`Service` is the ASGI application that they make.
+"""
+
+from kluis.services.web.bearer import Bearer, Caller, Issuer
+from kluis.services.web.call import Answer, Call
+from kluis.services.web.operation import Operation
+from kluis.services.web.refusal import Refusal
+from kluis.services.web.service import Gate, Service
+
+__all__ = ["Answer", "Bearer", "Call", "Caller", "Gate", "Issuer", "Operation", "Refusal", "Service"]

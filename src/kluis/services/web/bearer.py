@@ -1,0 +1,127 @@
+"""Bearer tokens: who asks, by the word of one configured issuer.
+
+The issuer's keys are given, never fetched by what a token says of itself: ``jku``, ``jwk`` and ``x5c`` of a
+token's header count for nothing. Spec: RFC 7519; RFC 8725, "Best Current Practices".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from kluis.errors import AuthenticityError, FormatError, FreshnessError
+
+__all__ = ["Bearer", "Caller", "Issuer"]
+
+ALGORITHMS: Final = ["RS256", "ES256"]
+MOST_TOKEN: Final = 16 << 10
+LEEWAY_SECONDS: Final = 60
+
+
+class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who vouches for callers.
+
+    Attributes:
+        url: the tokens' ``iss``.
+        audiences: a token must name one of them.
+        keys: the issuer's JWKS document, JSON.
+    """
+
+    url: str
+    audiences: tuple[str, ...]
+    keys: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Caller:
+    """One who showed a token that held.
+
+    Attributes:
+        subject: who, as the issuer calls them.
+        roles: what the issuer says they may be.
+        claims: all that the token says.
+    """
+
+    subject: str
+    roles: frozenset[str]
+    claims: Mapping[str, Any] = dataclasses.field(repr=False)
+
+
+class Bearer:
+    """Checks tokens of one issuer.
+
+    Raises:
+        FormatError: the issuer's keys are no JWKS, or are secret ones.
+    """
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+        try:
+            document = msgspec.json.decode(issuer.keys)
+            keys = document["keys"]
+            if not keys or any(key.get("kty") == "oct" or "d" in key for key in keys):
+                raise FormatError("issuer.keys: want public keys, got none or others")
+            self._keys = KeySet.import_key_set(document)
+        except (msgspec.MsgspecError, JoseError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise FormatError(f"issuer.keys: want a JWKS document: {type(error).__name__}") from None
+
+    def check(self, header: str, now: datetime) -> Caller:
+        """Check the value of an ``Authorization`` header.
+
+        1. It is ``Bearer`` and one compact JWS, of an algorithm with a public key.
+        2. The issuer's key signed it.
+        3. ``iss`` is the issuer, ``aud`` names this service.
+        4. ``nbf`` and ``exp`` hold at ``now``; ``exp`` must be there.
+
+        Raises:
+            FormatError: it is no bearer token.
+            AuthenticityError: another's, or for another service.
+            FreshnessError: expired, or not yet valid.
+        """
+        scheme, _, text = header.partition(" ")
+        if scheme.lower() != "bearer" or not text or len(text) > MOST_TOKEN:  # 1
+            raise FormatError("Authorization: want Bearer and a token", code="bearer")
+        try:
+            claims = jwt.decode(text.strip(), self._keys, algorithms=ALGORITHMS).claims  # 2
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise AuthenticityError(
+                f"bearer token: not signed by {self._issuer.url}: {type(error).__name__}", code="bearer"
+            ) from None
+        if claims.get("iss") != self._issuer.url:  # 3
+            raise AuthenticityError(
+                f"bearer token iss: want {self._issuer.url}, got {str(claims.get('iss'))[:200]}",
+                code="bearer",
+            )
+        audience = claims.get("aud")
+        named = set(audience) if isinstance(audience, list) else {audience}
+        if not named & set(self._issuer.audiences):
+            raise AuthenticityError(
+                f"bearer token aud: want {' or '.join(self._issuer.audiences)}, got {str(audience)[:200]}",
+                code="bearer",
+            )
+        _in_time(claims, now)  # 4
+        roles = claims.get("roles", [])
+        return Caller(
+            str(claims.get("sub", ""))[:256],
+            frozenset(role for role in roles if isinstance(role, str))
+            if isinstance(roles, list)
+            else frozenset(),
+            claims,
+        )
+
+
+def _in_time(claims: Mapping[str, Any], now: datetime) -> None:
+    at, end, begin = now.timestamp(), claims.get("exp"), claims.get("nbf", 0)
+    if not isinstance(end, int) or not isinstance(begin, int):
+        raise AuthenticityError("bearer token exp: want a time in whole seconds, got none", code="bearer")
+    if at >= end + LEEWAY_SECONDS:
+        raise FreshnessError("bearer token: has expired", code="bearer")
+    if at < begin - LEEWAY_SECONDS:
+        raise FreshnessError("bearer token: is not valid yet", code="bearer")

@@ -1,0 +1,97 @@
+"""One request as a handler sees it, and one answer as a handler gives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from kluis.errors import FormatError
+from kluis.services.web.bearer import Caller
+
+__all__ = ["Answer", "Call"]
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request.
+
+    Attributes:
+        operation: the operation's name.
+        target: the path as sent, undecoded.
+        path: the path's parameters by name, decoded, as sent.
+        query: its first value for each name.
+        headers: by lower-case name.
+        body: bytes, within the operation's bound; not shown.
+        caller: who asks, verified; None for nobody in particular.
+        url: scheme and authority that the client used, such as ``https://localhost:8443``.
+        request_id: of this request, for the log.
+    """
+
+    operation: str
+    target: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = dataclasses.field(repr=False)
+    caller: Caller | None
+    url: str
+    request_id: str
+
+    @property
+    def version(self) -> str | None:
+        """The ``api-version`` asked for."""
+        return self.query.get("api-version")
+
+    def json(self, kind: type[T]) -> T:
+        """Read the body.
+
+        Args:
+            kind: what it should be; members that the type does not know are passed over.
+
+        Raises:
+            FormatError: it is not JSON, or of another shape; says where.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            message = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), str(error))
+            raise FormatError(f"body: {message}"[:MOST_MESSAGE]) from None
+        except RecursionError:
+            raise FormatError("body: is nested too deeply", code="too_deep") from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        body: a msgspec Struct or anything that JSON can say; or text or bytes, which go as they are; None for
+            none.
+        status: of HTTP.
+        content_type: by default JSON's, or text's for text.
+        headers: beside those that every answer has.
+    """
+
+    body: Any = None
+    status: int = 200
+    content_type: str | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def encoded(self) -> tuple[bytes, str | None]:
+        """The body's bytes, and their type."""
+        if self.body is None:
+            return b"", self.content_type
+        if isinstance(self.body, bytes):
+            return self.body, self.content_type or "application/octet-stream"
+        if isinstance(self.body, str):
+            return self.body.encode(), self.content_type or "text/plain; charset=utf-8"
+        return msgspec.json.encode(self.body), self.content_type or "application/json; charset=utf-8"
+
+
+MOST_MESSAGE = 500

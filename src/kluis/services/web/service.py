@@ -1,0 +1,270 @@
+"""A service's ASGI application: from a request to its operation, and back to bytes.
+
+Order of checks: path, method, bearer token and role, ``api-version``, size of the body; then the handler,
+in a thread. So one who may not ask learns nothing of what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from kluis.errors import KluisError
+from kluis.services.clock import Clock
+from kluis.services.web import openapi
+from kluis.services.web.bearer import Bearer, Caller
+from kluis.services.web.call import Answer, Call
+from kluis.services.web.operation import Match, Operation, Routes
+from kluis.services.web.refusal import Refusal
+from kluis.services.web.telemetry import CONTENT_TYPE_LATEST, Line, Telemetry
+
+__all__ = ["Gate", "Service"]
+
+VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?")
+CLIENT_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+THREADS: Final = 4
+MOST_QUERY: Final = 4096
+
+
+class Gate:
+    """Who may ask for what.
+
+    Args:
+        bearer: checks tokens; None: nobody has one that holds.
+        roles: what each role allows: names that operations have as their ``access``.
+        clock: tells when.
+    """
+
+    def __init__(self, bearer: Bearer | None, roles: Mapping[str, frozenset[str]], clock: Clock) -> None:
+        self._bearer = bearer
+        self._roles = roles
+        self._clock = clock
+
+    def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
+        """Let one in whose token holds and whose roles allow the operation.
+
+        Raises:
+            Refusal: as :meth:`unknown` and :meth:`forbidden` say it.
+        """
+        if operation.access is None:
+            return None
+        if self._bearer is None or "authorization" not in headers:
+            raise self.unknown(target, None)
+        try:
+            caller = self._bearer.check(headers["authorization"], self._clock.now())
+        except KluisError as error:
+            raise self.unknown(target, error) from None
+        self.examine(caller, target, headers)
+        if not any(operation.access in self._roles.get(role, frozenset()) for role in caller.roles):
+            raise self.forbidden(operation, target, caller)
+        return caller
+
+    def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
+        """Look at a caller whose token holds; a service may want more of it."""
+
+    def unknown(self, target: str, error: KluisError | None) -> Refusal:
+        """What one hears who has no token, or none that holds."""
+        why = error.message if error is not None else "got none"
+        return Refusal(
+            401,
+            "Unauthorized",
+            f"Access to {target} requires a valid JWT bearer token: {why}",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
+        """What one hears whose roles do not allow the operation."""
+        return Refusal(
+            403,
+            "Forbidden",
+            f"{operation.name}: want a role that allows {operation.access}, got {sorted(caller.roles)}",
+        )
+
+
+class Service:
+    """An ASGI 3 application.
+
+    Args:
+        name: for logs and metrics.
+        title: for people.
+        operations: what it can be asked.
+        gate: who may ask.
+        clock: tells the time in the log.
+        ready: raises one of our errors while the service cannot work.
+        tell: makes a refusal of one of our errors.
+        headers: of every answer.
+        threads: that answer at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        operations: tuple[Operation, ...],
+        *,
+        gate: Gate,
+        clock: Clock,
+        ready: Callable[[], None],
+        tell: Callable[[KluisError], Refusal] = Refusal.of,
+        headers: Mapping[str, str] | None = None,
+        threads: int = THREADS,
+    ) -> None:
+        self.name = name
+        self.operations = operations
+        self._gate = gate
+        self._clock = clock
+        self._ready = ready
+        self._tell = tell
+        self._headers = dict(headers or {})
+        self._telemetry = Telemetry(name)
+        self._document = openapi.document(title, operations)
+        self._routes = Routes((*operations, *self._own()))
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        self._threads.shutdown(wait=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        request = Request(scope, receive)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request_id = secrets.token_hex(16)
+        operation, code, bug = "unknown", None, None
+        self._telemetry.running.inc()
+        try:
+            match = self._match(scope)
+            if match.operation is None:
+                raise _no_method(match)
+            operation = match.operation.name
+            answer = await self._handle(match.operation, match, request, headers, request_id)
+        except ClientDisconnect:
+            self._telemetry.running.dec()
+            return
+        except KluisError as error:
+            refusal = self._tell(error)
+            answer, code = _refused(refusal), refusal.code
+        except Exception as error:  # noqa: BLE001 - whatever is left is our bug: its class is logged, no word of it goes out
+            answer, code, bug = _refused(Refusal.unexpected()), "InternalServerError", type(error).__name__
+        self._telemetry.running.dec()
+        took = round(time.perf_counter() - began, 6)
+        self._telemetry.tell(
+            Line(self._clock.now(), self.name, operation, answer.status, took, request_id, code, bug)
+        )
+        await self._response(answer, headers, request_id)(scope, receive, send)
+
+    def _match(self, scope: Scope) -> Match:
+        raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+        match = self._routes.find(scope["method"], raw)
+        if match is None or len(scope["query_string"]) > MOST_QUERY:
+            raise Refusal(404, "NotFound", f"path: want one of this service's, got {raw[:200]!a}")
+        return match
+
+    async def _handle(
+        self, operation: Operation, match: Match, request: Request, headers: dict[str, str], request_id: str
+    ) -> Answer:
+        target = request.url.path
+        caller = self._gate.admit(operation, target, headers)
+        query = dict(reversed(request.query_params.multi_items()))
+        if operation.versioned:
+            _check_version(query.get("api-version"))
+        body = await _body(request, headers, operation.most_bytes)
+        call = Call(
+            operation=operation.name,
+            target=target,
+            path=match.path,
+            query=query,
+            headers=headers,
+            body=body,
+            caller=caller,
+            url=f"{request.url.scheme}://{request.url.netloc}",
+            request_id=request_id,
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)
+
+    def _response(self, answer: Answer, headers: Mapping[str, str], request_id: str) -> Response:
+        body, kind = answer.encoded()
+        made = {**self._headers, "x-ms-request-id": request_id, "cache-control": "no-cache", **answer.headers}
+        if kind is not None:
+            made["content-type"] = kind
+        client_id = headers.get("x-ms-client-request-id", "")
+        if CLIENT_ID.fullmatch(client_id):
+            made["x-ms-client-request-id"] = client_id
+        return Response(body, answer.status, made)
+
+    def _own(self) -> tuple[Operation, ...]:
+        """Operations that every service has."""
+
+        def ready(call: Call) -> Answer:
+            self._ready()
+            return Answer({"status": "ready"})
+
+        def own(name: str, path: str, summary: str, handler: Callable[[Call], Answer]) -> Operation:
+            return Operation(
+                name=name, method="GET", path=path, handler=handler, summary=summary, versioned=False
+            )
+
+        return (
+            own("Live", "/health/live", "Whether it runs.", lambda _: Answer({"status": "live"})),
+            own("Ready", "/health/ready", "Whether it can work now.", ready),
+            own(
+                "Metrics",
+                "/metrics",
+                "Counts, in Prometheus' text format.",
+                lambda _: Answer(self._telemetry.metrics(), content_type=CONTENT_TYPE_LATEST),
+            ),
+            own(
+                "OpenApi",
+                "/openapi.json",
+                "This service's OpenAPI document.",
+                lambda _: Answer(self._document),
+            ),
+        )
+
+
+async def _body(request: Request, headers: Mapping[str, str], most: int) -> bytes:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal(415, "UnsupportedMediaType", "content-encoding: want identity, got another")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise Refusal(413, "RequestTooLarge", f"body: want at most {most} bytes, got more")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _check_version(version: str | None) -> None:
+    if version is None:
+        raise Refusal(
+            400, "BadRequest", "api-version: want one, got none", hint="add ?api-version=2022-08-01"
+        )
+    if not VERSION.fullmatch(version):
+        raise Refusal(400, "BadRequest", f"api-version: want a date or a number, got {version[:40]!a}")
+
+
+def _no_method(match: Match) -> Refusal:
+    allowed = ", ".join(match.allowed)
+    return Refusal(405, "MethodNotAllowed", f"method: want one of {allowed}", headers={"Allow": allowed})
+
+
+def _refused(refusal: Refusal) -> Answer:
+    return Answer(refusal.body(), refusal.status, headers=refusal.headers)

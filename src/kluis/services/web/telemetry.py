@@ -1,0 +1,90 @@
+"""What an operator sees of a service: counts, times and one line a request; never what was said.
+
+A line names the operation, not the path: names of keys are the caller's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+__all__ = ["CONTENT_TYPE_LATEST", "Line", "Telemetry"]
+
+BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request in the log.
+
+    Attributes:
+        time: RFC 3339.
+        service, operation: which.
+        status: of HTTP.
+        seconds: it took.
+        request_id: as the answer's header says it.
+        code: of the refusal.
+        bug: the class of an exception that is ours, without its message.
+    """
+
+    time: datetime
+    service: str
+    operation: str
+    status: int
+    seconds: float
+    request_id: str
+    code: str | None = None
+    bug: str | None = None
+
+
+class Telemetry:
+    """Counts and writes.
+
+    Args:
+        service: its name.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "kluis_requests",
+            "Requests answered.",
+            ["service", "operation", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "kluis_request_seconds",
+            "Seconds from a request's last byte to its answer.",
+            ["service", "operation"],
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self.running = Gauge(
+            "kluis_requests_running", "Requests being answered.", ["service"], registry=self._registry
+        ).labels(service)
+        self._log = logging.getLogger(f"kluis.services.{service}")
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def tell(self, line: Line) -> None:
+        """Count a request, and write its line."""
+        key = (line.operation, line.status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = (
+                self._requests.labels(self._service, line.operation, str(line.status)),
+                self._seconds.labels(self._service, line.operation),
+            )
+        child[0].inc()
+        child[1].observe(line.seconds)
+        level = logging.ERROR if line.status >= 500 else logging.INFO
+        if self._log.isEnabledFor(level):
+            self._log.log(level, "%s", msgspec.json.encode(line).decode())
+
+    def metrics(self) -> bytes:
+        """All counts, in Prometheus' text format."""
+        return generate_latest(self._registry)

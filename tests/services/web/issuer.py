@@ -1,0 +1,53 @@
+"""An issuer of bearer tokens, with a key of the test's own."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from kluis.services.web import Issuer
+
+URL = "https://issuer.example/tenant"
+AUDIENCE = "https://service.example"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+class FixedClock:
+    """A clock that the test sets."""
+
+    def __init__(self, at: datetime = NOW) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        """The time."""
+        return self.at
+
+
+class TokenMaker:
+    """Makes tokens, and says by which keys they hold."""
+
+    def __init__(self, url: str = URL, audience: str = AUDIENCE) -> None:
+        self.url, self.audience = url, audience
+        self.key = RSAKey.generate_key(2048, {"kid": "one"}, private=True)
+
+    def issuer(self) -> Issuer:
+        """What a service is configured with."""
+        return Issuer(self.url, (self.audience,), json.dumps({"keys": [self.key.as_dict(private=False)]}))
+
+    def token(self, *roles: str, now: datetime = NOW, **claims: Any) -> str:
+        """A token of an hour; a claim that is None is left out."""
+        at = int(now.timestamp())
+        said = {
+            "iss": self.url, "aud": self.audience, "sub": "somebody", "roles": list(roles), "nbf": at,
+            "exp": at + 3600, **claims,
+        }  # fmt: skip
+        said = {name: value for name, value in said.items() if value is not None}
+        return jwt.encode({"alg": "RS256", "kid": "one"}, said, self.key)
+
+    def header(self, *roles: str, **claims: Any) -> dict[str, str]:
+        """The request header that carries one."""
+        return {"Authorization": f"Bearer {self.token(*roles, **claims)}"}
