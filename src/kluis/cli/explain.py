@@ -25,6 +25,7 @@ GROUPS = {
     "enclave": "a call into an enclave",
     "machine": "images, and this machine",
     "room": "clean rooms",
+    "service": "the services",
 }
 
 
