@@ -11,6 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kluis.authority import issuing
 from kluis.evidence import Claims, Collateral, HeldCollateral, TrustAnchors, verify
 from kluis.evidence.intel import collateral as holding
 from kluis.formats import launch, runtime_data
@@ -20,7 +21,7 @@ from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.quote import BODY_TYPES, TEE_SGX, TEE_TDX, Body, Quote
 from kluis.formats.sgx.report import ReportBody
 from kluis.hashes import sha256
-from kluis.tee.platform import issuing, quoting
+from kluis.tee.platform import quoting
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.quoting import PlatformKeys
 

@@ -6,11 +6,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.authority import issuing
 from kluis.errors import AuthenticityError
 from kluis.evidence import TrustAnchors, signatures
 from kluis.evidence.context import Context
 from kluis.formats.x509 import Scheme
-from kluis.tee.platform import issuing
 from tests.evidence.forge import key
 
 HIGH = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

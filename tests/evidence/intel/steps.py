@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
+from kluis.authority import documents, issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import Collateral
 from kluis.formats.sgx import quote as sgx_quote
-from kluis.tee.platform import authority, issuing, quoting
+from kluis.tee.platform import quoting
 from tests.evidence.forge import NOW, Forge, key, pem
 from tests.evidence.intel.forge import TdxForge, as_tdx
 
@@ -285,7 +286,7 @@ STEPS: dict[str, Case] = {
         _quote(lambda f: f.with_qe(mrsigner=bytes(32))),
         AuthenticityError,
         "qe_identity_mismatch",
-        f"QE identity.mrsigner: want {authority.QE_MRSIGNER.hex()}, got {'00' * 32}",
+        f"QE identity.mrsigner: want {documents.QE_MRSIGNER.hex()}, got {'00' * 32}",
     ),
     "9 another product of the quoting enclave's signer": Case(
         _quote(lambda f: f.with_qe(isvprodid=2)),

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
+from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnsupportedError
 from kluis.evidence import Collateral
 from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
-from kluis.tee.platform import issuing
 from tests.evidence.forge import NOW, Forge, key, pem
 
 

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.hashes import SHA3_256, SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 
+from kluis.authority import issuing
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.formats import x509
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.formats.x509 import scheme as scheme_module
-from kluis.tee.platform import issuing
 from tests.evidence.forge import NOW, Forge, pem
 from tests.strategies import PROPERTY, mutations
 

@@ -9,10 +9,10 @@ from cryptography import x509 as pyca
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 
+from kluis.authority import issuing
 from kluis.errors import FormatError
 from kluis.formats import der, x509
 from kluis.formats.x509 import crl
-from kluis.tee.platform import issuing
 from tests.strategies import PROPERTY, mutations
 
 NOW = datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
-from kluis.errors import FormatError, KluisError, UnavailableError, UsageError
+from kluis.errors import FormatError, KluisError, UnavailableError
 from kluis.formats import jcs
 from kluis.tee.platform import keyfiles
 from kluis.tee.platform.authority import Authority
@@ -24,24 +23,6 @@ NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
 def authority() -> Authority:
     """An authority at level process."""
     return Authority.create("process", NOW)
-
-
-def test_names_say_what_they_are(authority: Authority) -> None:
-    """Every certificate's name says that no hardware is behind it, and the root's says its level."""
-    chain = x509.load_pem_x509_certificates(PlatformKeys.create(authority, NOW).chain)
-    names = [certificate.subject.rfc4514_string() for certificate in chain]
-    assert all("Kluis emulated" in name and "no hardware" in name for name in names)
-    (unit,) = chain[2].subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
-    assert unit.value == "process"
-    assert not any(certificate.subject == chain[2].subject for certificate in chain[:2])
-
-
-@pytest.mark.parametrize("level", ["hardware-sgx", "none", ""])
-def test_no_other_level(level: str) -> None:
-    """An emulated authority cannot be made at a level that it does not give."""
-    with pytest.raises(UsageError) as caught:
-        Authority.create(level, NOW)
-    assert str(caught.value) == f"authority.level: want one of process, process-user, got {level}"
 
 
 def test_saved_and_loaded(authority: Authority, tmp_path: Path) -> None:
@@ -62,15 +43,6 @@ def test_saved_and_loaded(authority: Authority, tmp_path: Path) -> None:
     for file in tmp_path.rglob("*"):
         if file.is_file():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_recovery_to_the_same_level(authority: Authority, tmp_path: Path) -> None:
-    """Raising the TCB to what it is keeps one level, and counts as an evaluation."""
-    authority.save(tmp_path)
-    same = Authority.load(tmp_path)
-    level = same.state.levels[0]
-    same.recover(cpusvn=level.cpusvn, pcesvn=level.pcesvn, advisories=(), now=NOW)
-    assert (len(same.state.levels), same.state.evaluation) == (1, 2)
 
 
 def test_platform_of_another_version(authority: Authority, tmp_path: Path) -> None:

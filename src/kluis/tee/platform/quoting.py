@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.authority import Authority, issuing
+from kluis.authority.documents import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN
+from kluis.authority.state import CPUSVN, PCESVN
 from kluis.errors import AuthenticityError
 from kluis.formats import jcs
 from kluis.formats._members import Members
@@ -30,7 +33,7 @@ from kluis.formats.sgx.quote import ECDSA_P256, PCK_CHAIN, QE_VENDOR_INTEL, TEE_
 from kluis.formats.sgx.report import Flag, Report, ReportBody
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
 from kluis.hashes import sha256
-from kluis.tee.platform import authority, issuing, keyfiles
+from kluis.tee.platform import keyfiles
 
 NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 USER_DATA: Final = NO_HARDWARE.ljust(20, b"\0")
@@ -68,11 +71,11 @@ class PlatformKeys:
     @classmethod
     def create(
         cls,
-        ca: authority.Authority,
+        ca: Authority,
         now: datetime,
         *,
-        cpusvn: bytes = authority.CPUSVN,
-        pcesvn: int = authority.PCESVN,
+        cpusvn: bytes = CPUSVN,
+        pcesvn: int = PCESVN,
     ) -> Self:
         """Make a platform's keys and have ``ca`` certify them at this TCB."""
         return cls._certified(
@@ -85,9 +88,7 @@ class PlatformKeys:
             pcesvn=pcesvn,
         )
 
-    def recertified(
-        self, ca: authority.Authority, now: datetime, *, cpusvn: bytes, pcesvn: int
-    ) -> PlatformKeys:
+    def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> PlatformKeys:
         """The same keys, certified anew at another TCB."""
         return self._certified(
             ca,
@@ -102,7 +103,7 @@ class PlatformKeys:
     @classmethod
     def _certified(
         cls,
-        ca: authority.Authority,
+        ca: Authority,
         now: datetime,
         *,
         pck: ec.EllipticCurvePrivateKey,
@@ -116,9 +117,9 @@ class PlatformKeys:
             cpusvn=cpusvn,
             flags=Flag.INIT | Flag.MODE64 | Flag.PROVISION_KEY,
             mrenclave=QE_MRENCLAVE,
-            mrsigner=authority.QE_MRSIGNER,
-            isvprodid=authority.QE_PRODUCT_ID,
-            isvsvn=authority.QE_SVN,
+            mrsigner=QE_MRSIGNER,
+            isvprodid=QE_PRODUCT_ID,
+            isvsvn=QE_SVN,
             configid=bytes(64),
             isvfamilyid=bytes(16),
             report_data=sha256(point(attestation) + auth_data) + bytes(32),
@@ -216,7 +217,7 @@ def make_quote(body: ReportBody, platform: PlatformKeys) -> bytes:
         version=3,
         attestation_key_type=ECDSA_P256,
         tee_type=TEE_SGX,
-        qe_svn=authority.QE_SVN,
+        qe_svn=QE_SVN,
         pce_svn=platform.pcesvn,
         qe_vendor_id=QE_VENDOR_INTEL,
         user_data=USER_DATA,

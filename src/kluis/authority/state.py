@@ -1,0 +1,120 @@
+"""What an authority remembers beside its keys, and the canonical JSON that it is kept as."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Self
+
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+
+FMSPC: Final = bytes.fromhex("e0e0e0000000")
+PCEID: Final = bytes(2)
+CPUSVN: Final = bytes([1] * 16)
+PCESVN: Final = 1
+UP_TO_DATE: Final = "UpToDate"
+OUT_OF_DATE: Final = "OutOfDate"
+UNKNOWN: Final = "Unknown"
+REVOKED: Final = "Revoked"
+MAX_LEVELS: Final = 256
+MAX_REVOKED: Final = 1024
+MAX_ADVISORIES: Final = 256
+WHAT: Final = "authority.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TcbLevel:
+    """One line of the TCB info: platforms that reach these SVNs have this status.
+
+    Attributes:
+        cpusvn: 16 bytes, one component SVN each.
+        pcesvn: 0..65535.
+        status: as Intel spells it: ``UpToDate``, ``OutOfDate`` or ``Revoked``.
+        date: when the level became current, as ``2026-01-31T00:00:00Z``.
+        advisories: names of what is wrong with it.
+    """
+
+    cpusvn: bytes
+    pcesvn: int
+    status: str
+    date: str
+    advisories: tuple[str, ...] = ()
+
+    def reached_by(self, cpusvn: bytes, pcesvn: int) -> bool:
+        """Whether a platform at these SVNs, 16 bytes and 0..65535, has all that the level asks for."""
+        return pcesvn >= self.pcesvn and all(
+            have >= need for have, need in zip(cpusvn, self.cpusvn, strict=True)
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What an authority remembers beside its keys; times as text, certificates as PEM."""
+
+    level: str
+    fmspc: bytes
+    evaluation: int
+    levels: tuple[TcbLevel, ...]
+    revoked: tuple[tuple[int, str], ...]
+    root: str
+    platform_ca: str
+    tcb_signing: str
+
+    def status(self, cpusvn: bytes, pcesvn: int) -> str:
+        """The status of a platform at these SVNs, as a verifier finds it: ``Unknown`` below every level."""
+        return next((one.status for one in self.levels if one.reached_by(cpusvn, pcesvn)), UNKNOWN)
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        return jcs.dumps(
+            {
+                "version": 1,
+                "level": self.level,
+                "fmspc": self.fmspc.hex(),
+                "evaluation": self.evaluation,
+                "levels": [
+                    {**dataclasses.asdict(level), "cpusvn": level.cpusvn.hex()} for level in self.levels
+                ],
+                "revoked": [{"serial": f"{serial:040x}", "date": when} for serial, when in self.revoked],
+                "certificates": [self.root, self.platform_ca, self.tcb_signing],
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            FormatError: it is something else.
+        """
+        value = Members(jcs.loads_canonical(data, WHAT), WHAT)
+        value.version(1)
+        certificates = value.texts("certificates", most=3)
+        if len(certificates) != 3:
+            raise FormatError(
+                f"{value.what}.certificates: want 3, got {len(certificates)}", code="bad_length"
+            )
+        root, platform_ca, tcb_signing = certificates
+        return cls(
+            level=value.text("level"),
+            fmspc=value.hex("fmspc", 6),
+            evaluation=value.integer("evaluation", least=1),
+            levels=tuple(
+                TcbLevel(
+                    cpusvn=level.hex("cpusvn", 16),
+                    pcesvn=level.integer("pcesvn", most=0xFFFF),
+                    status=level.text("status"),
+                    date=level.text("date"),
+                    advisories=level.texts("advisories", most=MAX_ADVISORIES),
+                )
+                for level in value.objects("levels", most=MAX_LEVELS)
+            ),
+            revoked=tuple(
+                (int.from_bytes(entry.hex("serial", 20), "big"), entry.text("date"))
+                for entry in value.objects("revoked", most=MAX_REVOKED)
+            ),
+            root=root,
+            platform_ca=platform_ca,
+            tcb_signing=tcb_signing,
+        )
