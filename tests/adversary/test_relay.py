@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from kluis.appraisal import ByImage, Policy, strict
 from kluis.enclave.attested import attestation
-from kluis.enclave.tls import Link, client_context, server_context
+from kluis.enclave.tls import Link, ServerKey, client_context
 from kluis.errors import AuthenticityError, KluisError, PolicyError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats.attested_tls import PATH, Answer, Binding, Question, Role
@@ -138,7 +138,7 @@ class Relay:
     def __init__(self, answer: Callable[[Link, Question], bytes], context: SSL.Context | None = None) -> None:
         self.heard: list[bytes] = []
         self._answer = answer
-        self._context = context or server_context()
+        self._context = context or ServerKey().context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()

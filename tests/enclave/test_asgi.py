@@ -10,15 +10,21 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from kluis.appraisal import BySigner
 from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport, attestation
 from kluis.enclave.channel import Judge
-from kluis.errors import PolicyError, UsageError
+from kluis.errors import PolicyError, RemoteError, UsageError
 from kluis.formats.runtime_data import Purpose
 from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
@@ -293,3 +299,73 @@ def test_what_does_not_end_is_cut_off(rehearsal_platform: RehearsalPlatform, jud
             with pytest.raises(httpx.TransportError):
                 running.result()
         enclave.close()
+
+
+def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key, _signed("a host's own authority", key.public_key(), None, key)
+
+
+def _signed(
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Certificate | None,
+    issuer_key: ec.EllipticCurvePrivateKey,
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+
+
+def _pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
+
+
+def test_a_host_can_name_the_service_for_clients_that_look_for_a_name(
+    rehearsal_platform: RehearsalPlatform,
+) -> None:
+    """A client that trusts the host's authority connects by name once the enclave shows its certificate."""
+    key, root = _authority()
+    context = ssl.create_default_context(cadata=_pem(root).decode())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://localhost:{listener.getsockname()[1]}/"
+        with rehearsal_platform.launch(APP, sockets={"listen:web": listener}) as enclave:
+            enclave.submit("serve")
+            with httpx.Client(verify=context) as client, pytest.raises(httpx.ConnectError):
+                client.get(url)
+            request = x509.load_pem_x509_csr(enclave.certificate_request())
+            assert request.is_signature_valid
+            asked = request.public_key()
+            assert isinstance(asked, ec.EllipticCurvePublicKey)
+            enclave.use_certificate(_pem(_signed("service", asked, root, key), root))
+            with httpx.Client(verify=context) as client:
+                assert client.get(url).text == "hello from inside"
+
+
+def test_a_certificate_for_another_key_is_refused(served: Served) -> None:
+    """A host cannot have an enclave show a certificate whose key the host holds, or no certificate at all."""
+    key, root = _authority()
+    with pytest.raises(
+        RemoteError, match="certificate chain: want one for this enclave's key, got one for another"
+    ):
+        served.enclave.use_certificate(_pem(_signed("service", key.public_key(), root, key)))
+    for chain in (b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        with pytest.raises(RemoteError, match="certificate chain: want PEM certificates"):
+            served.enclave.use_certificate(chain)
+    with pytest.raises(RemoteError, match="certificate chain: want at most 65536 bytes, got 65537"):
+        served.enclave.use_certificate(b"x" * 65537)

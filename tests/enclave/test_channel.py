@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from kluis.enclave.channel import Judge, Peer
-from kluis.enclave.tls import Link, client_context, server_context
+from kluis.enclave.tls import Link, ServerKey, client_context
 from kluis.errors import FormatError, RemoteError, UsageError
 from kluis.formats.attested_tls import Answer, Role
 from kluis.host.proxy import EnclaveProxy
@@ -95,7 +95,7 @@ def question(nonce: bytes) -> bytes:
 
 def shaken() -> tuple[Link, Link]:
     """Two ends of one connection."""
-    server, client = Link(server_context(), Role.SERVER), Link(client_context(), Role.CLIENT)
+    server, client = Link(ServerKey().context, Role.SERVER), Link(client_context(), Role.CLIENT)
     while not (client.handshake() and server.handshake()):
         server.feed(client.pending())
         server.handshake()

@@ -6,9 +6,10 @@ whom it talks to. HTTP/1.1 is uvicorn's, over h11. In an application's module::
     app = Enclave("web", product_id=9, svn=1)
     asgi.host(app, web)                # web: a Starlette, FastAPI or any ASGI application
 
-declares two ecalls: ``serve`` returns when ``drain`` was called and all is done. The listening socket
-stays the host's: to restart without a refused connection it starts the next enclave on it first, then
-drains this one. Spec: DESIGN.md sections 6 and 8; docs/decisions/0014.
+declares the ecalls ``serve``, which returns when ``drain`` was called and all is done, and for clients
+that look for a name ``certificate_request`` and ``use_certificate``. The listening socket stays the host's:
+to restart without a refused connection it starts the next enclave on it first, then drains this one.
+Spec: DESIGN.md sections 6 and 8; docs/decisions/0014.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from kluis.enclave.channel import Judge, Peer
 from kluis.enclave.connections import Connection
 from kluis.enclave.evidence_requests import Application, EvidenceRequests, attested_peer
 from kluis.enclave.grants import granted_socket
-from kluis.enclave.tls import Link, server_context
+from kluis.enclave.tls import Link, ServerKey
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.attested_tls import Role
 
@@ -65,6 +66,9 @@ class Limits:
 class Server:
     """Serves one application on one listening socket.
 
+    Attributes:
+        key: of its TLS.
+
     Args:
         application: ASGI 3.
         peers: what is wanted of clients that attest themselves; None: none are asked to.
@@ -76,7 +80,7 @@ class Server:
     ) -> None:
         self._peers = peers
         self._limits = limits or Limits()
-        self._context = server_context()
+        self.key = ServerKey()
         self._state = ServerState()
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -155,7 +159,7 @@ class Server:
                 raise
 
     def _connection(self, state: dict[str, Any]) -> Connection:
-        link = Link(self._context, Role.SERVER)
+        link = Link(self.key.context, Role.SERVER)
         peer = Peer(link)
         requests = EvidenceRequests(
             self._config.loaded_app,
@@ -221,7 +225,7 @@ def host(
     peers: Judge | None = None,
     limits: Limits | None = None,
 ) -> Server:
-    """Declare the ecalls ``serve`` and ``drain`` that serve ``application`` on a granted socket.
+    """Declare the ecalls that serve ``application`` on a granted socket, end it, and name it to clients.
 
     Args:
         app: whose ecalls they become.
@@ -246,6 +250,16 @@ def host(
     def drain(seconds: float) -> None:
         """Accept no more, let what runs end within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
+
+    @app.ecall
+    def certificate_request() -> bytes:
+        """A request for a certificate of the TLS key: PKCS#10, PEM."""
+        return server.key.request()
+
+    @app.ecall
+    def use_certificate(chain: bytes) -> None:
+        """Show clients this chain (PEM): it names the service by its host's word, and proves nothing more."""
+        server.key.adopt(chain)
 
     return server
 

@@ -1,8 +1,9 @@
 """TLS 1.3 without a socket: ciphertext in, plain bytes out, and the connection's exporter.
 
 Over pyOpenSSL, because Python's own ``ssl`` has no exporter; never with a Python callback, which would
-need writable code (an enclave has none). The certificate is made here and says nothing: whoever wants
-to know the other end asks it for evidence. No session is resumed and nothing is sent early.
+need writable code (an enclave has none). The certificate is made here and says nothing, unless the host
+has an authority of its own sign one for the same key, for clients that look for a name: whoever wants to
+know the other end asks it for evidence. No session is resumed and nothing is sent early.
 Spec: RFC 8446; RFC 9266.
 """
 
@@ -12,17 +13,20 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
 
-__all__ = ["Link", "client_context", "make_certificate", "server_context"]
+__all__ = ["Link", "ServerKey", "client_context", "make_certificate"]
 
 CHUNK: Final = 64 * 1024
+MOST_CHAIN: Final = 64 * 1024
 # Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -45,13 +49,51 @@ def make_certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     return key, certificate
 
 
-def server_context() -> SSL.Context:
-    """A server's settings, with a key made now."""
-    key, certificate = make_certificate()
-    context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
-    context.use_certificate(certificate)
-    context.use_privatekey(key)
-    return context
+class ServerKey:
+    """A server's key, made here, and the certificate that it shows for it.
+
+    Attributes:
+        context: a server's settings; another one once a certificate was adopted.
+    """
+
+    def __init__(self) -> None:
+        self._key, certificate = make_certificate()
+        self.context = self._settings([certificate])
+
+    def request(self) -> bytes:
+        """A request for a certificate of this key: PKCS#10, PEM; the authority says for which names."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave")])
+        made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256())
+        return made.public_bytes(Encoding.PEM)
+
+    def adopt(self, chain: bytes) -> None:
+        """Show ``chain`` to clients from now on; connections that are open keep what they have.
+
+        Args:
+            chain: PEM, this key's certificate first, its issuers after it.
+
+        Raises:
+            FormatError: it is no chain of certificates.
+            UsageError: its first certificate is for another key.
+        """
+        if len(chain) > MOST_CHAIN:
+            raise FormatError(f"certificate chain: want at most {MOST_CHAIN} bytes, got {len(chain)}")
+        try:
+            certificates = x509.load_pem_x509_certificates(chain)
+            same = certificates[0].public_key() == self._key.public_key()
+        except (ValueError, UnsupportedAlgorithm):
+            raise FormatError("certificate chain: want PEM certificates, this key's first") from None
+        if not same:
+            raise UsageError("certificate chain: want one for this enclave's key, got one for another")
+        self.context = self._settings(certificates)
+
+    def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
+        context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
+        context.use_certificate(chain[0])
+        for issuer in chain[1:]:
+            context.add_extra_chain_cert(issuer)
+        context.use_privatekey(self._key)
+        return context
 
 
 def client_context() -> SSL.Context:
