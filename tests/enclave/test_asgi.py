@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -369,3 +371,75 @@ def test_a_certificate_for_another_key_is_refused(served: Served) -> None:
             served.enclave.use_certificate(chain)
     with pytest.raises(RemoteError, match="certificate chain: want at most 65536 bytes, got 65537"):
         served.enclave.use_certificate(b"x" * 65537)
+
+
+STARVING = """
+import asyncio, socket, sys
+import _testcapi
+from kluis.enclave import asgi
+
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+class Starving(asgi.Server):
+    made = lost = 0
+
+    def _connection(self, state):
+        # The first allocation fails, then the second, and so on; and whatever follows within `width`.
+        self.made += 1
+        if self.made > HUNGRY:
+            return super()._connection(state)
+        _testcapi.set_nomemory(self.made, self.made + WIDTH)
+        try:
+            return super()._connection(state)
+        except MemoryError:
+            self.lost += 1
+            raise
+        finally:
+            _testcapi.remove_mem_hooks()
+
+HUNGRY, WIDTH = map(int, sys.argv[2:])
+server = Starving(application, limits=asgi.Limits(connections=3))
+listener = socket.socket(fileno=int(sys.argv[1]))
+listener.setblocking(False)
+
+async def run():
+    serving = asyncio.create_task(server.serve(listener))
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    server.drain(5.0)
+    await serving
+    print(server._free._value, len(server._open), server.lost > 10)
+
+asyncio.run(run())
+"""
+
+
+@pytest.mark.parametrize("width", [1, 30])
+def test_memory_that_ends_while_connections_are_made(width: int) -> None:
+    """Whichever allocation fails, that connection alone is lost, and the place that it had is free again."""
+    pytest.importorskip("_testcapi", reason="this Python has no way to fail an allocation")
+    hungry = 150
+    with socket.create_server(("127.0.0.1", 0), backlog=500) as listener:
+        listener.set_inheritable(True)
+        with subprocess.Popen(
+            [sys.executable, "-c", STARVING, str(listener.fileno()), str(hungry), str(width)],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as served:
+            try:
+                port = listener.getsockname()[1]
+                for _ in range(hungry):
+                    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                        client.shutdown(socket.SHUT_WR)
+                        with contextlib.suppress(ConnectionError):
+                            assert client.recv(1) == b""
+                with httpx.Client(verify=False, timeout=20) as client:
+                    assert client.get(f"https://127.0.0.1:{port}/").status_code == 200
+                said, _ = served.communicate(timeout=20)
+            finally:
+                served.kill()
+    assert said.split() == ["3", "0", "True"]

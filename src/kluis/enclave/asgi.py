@@ -23,6 +23,7 @@ import threading
 from email.utils import formatdate
 from typing import Any, Final
 
+from OpenSSL import SSL
 from uvicorn import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -142,21 +143,38 @@ class Server:
             loop.call_soon_threadsafe(draining.set)
 
     async def _accept(self, listener: socket.socket, state: dict[str, Any]) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._free.acquire()
             try:
-                made, _ = await loop.sock_accept(listener)
-                made.setblocking(False)
-                if made.family in (socket.AF_INET, socket.AF_INET6):
-                    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.connect_accepted_socket(lambda: self._connection(state), made)
-            except OSError:  # no descriptor is free, or the peer has gone: both pass
+                await self._accept_one(listener, state)
+            except SCARCE:  # of memory or descriptors, or the peer has gone: all pass
                 self._free.release()
-                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                await _pause()
             except BaseException:
                 self._free.release()
                 raise
+
+    async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
+        """Take one client; whatever is raised, nothing of it is left but its place."""
+        made, _ = await asyncio.get_running_loop().sock_accept(listener)
+        try:
+            made.setblocking(False)
+            if made.family in (socket.AF_INET, socket.AF_INET6):
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._begin(made, state)
+        except BaseException:
+            made.close()
+            raise
+
+    async def _begin(self, made: socket.socket, state: dict[str, Any]) -> None:
+        connection = self._connection(state)
+        self._open.add(connection)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, made)
+        except BaseException:
+            self._open.discard(connection)
+            connection.abort()
+            raise
 
     def _connection(self, state: dict[str, Any]) -> Connection:
         link = Link(self.key.context, Role.SERVER)
@@ -187,12 +205,12 @@ class Server:
             head_seconds=self._limits.head_seconds,
             stall_seconds=self._limits.stall_seconds,
         )
-        self._open.add(made)
         return made
 
     def _closed(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        self._free.release()
+        if connection in self._open:  # else its place was given back before it began
+            self._open.discard(connection)
+            self._free.release()
 
     async def _finish(self) -> None:
         """Close what is idle, let what runs end, cut off what does not."""
@@ -213,8 +231,11 @@ class Server:
     async def _tell_time(self) -> None:
         """Keep the ``Date`` header, whose time is the host's word."""
         while True:
-            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-            await asyncio.sleep(1)
+            try:
+                self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+                await asyncio.sleep(1)
+            except MemoryError:  # the header stands still until there is some
+                await _pause()
 
 
 def host(
@@ -264,6 +285,14 @@ def host(
     return server
 
 
+async def _pause() -> None:
+    """Let others run, and end, even where there is no memory for a timer."""
+    try:
+        await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+    except MemoryError:
+        await asyncio.sleep(0)
+
+
 def _tell_nothing(*_: object) -> None:
     """A task's last exception is not for the host's eyes."""
 
@@ -275,4 +304,7 @@ for _name in ("uvicorn", "asyncio"):
     logging.getLogger(_name).propagate = False
 
 ACCEPT_PAUSE_SECONDS: Final = 0.05
+# What a connection's making may end in, that another's need not: OpenSSL has an error of its own for
+# memory that it does not get.
+SCARCE: Final = (OSError, MemoryError, SSL.Error)
 DRAIN_LOOK_SECONDS: Final = 0.01
