@@ -10,6 +10,7 @@ from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.cca.token import CcaClaims
 from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.intel.sgx import SgxClaims
 from kluis.evidence.intel.tdx import TdxClaims
 from kluis.evidence.levels import ProtectionLevel
@@ -204,7 +205,18 @@ TPM = Claims(
     measurement=digest(1, 32),
     platform=Platform(id=b"\5" * 32, product="TPM 2.0"),
     vendor=_vendor(
-        TpmClaims, key_certified=True, revocation_checked=True, log=_vendor(LogClaims, secure_boot=True)
+        TpmClaims,
+        key_certified=True,
+        revocation_checked=True,
+        log=_vendor(
+            LogClaims,
+            registers=Registers.PCR,
+            reproduced=frozenset(range(8)),
+            contradicted=frozenset(),
+            unexplained=frozenset(),
+            failed=frozenset(),
+            secure_boot=True,
+        ),
     ),
 )
 CCA = Claims(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,10 @@ from kluis.appraisal.fields import Field
 from kluis.appraisal.identity_rules import _judge, identity_rules
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Want
+from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.model import Claims, Tee, VendorClaims
-from tests.appraisal.samples import SAMPLES, SGX, digest
+from kluis.evidence.tpm.claims import TpmClaims
+from tests.appraisal.samples import SAMPLES, SGX, changed, digest
 from tests.strategies import PROPERTY
 
 FIELDS = [(tee, field) for tee, fields in TABLES.items() for field in fields]
@@ -104,6 +107,24 @@ def test_another_makers_claims_have_nothing_to_say(tee: Tee, field: Field) -> No
     claims = SAMPLES[tee]
     other = dataclasses.replace(claims, vendor=VendorClaims())
     assert field.claim(other) in (None, field.claim(claims))
+
+
+@pytest.mark.parametrize("tee", [Tee.TPM, Tee.AZURE])
+def test_a_log_that_tells_nothing_is_no_log(tee: Tee) -> None:
+    """Where an event log is wanted, one that explains no register of firmware's is as good as none."""
+    claims = SAMPLES[tee]
+    tpm = claims if tee is Tee.TPM else cast("AzureClaims", claims.vendor).tpm
+    assert tpm is not None
+    log = cast("TpmClaims", tpm.vendor).log
+    assert log is not None
+    for told in (None, dataclasses.replace(log, reproduced=frozenset({9}))):
+        other = changed(tpm, log=told)
+        failed = [
+            rule
+            for rule in identity_rules(other if tee is Tee.TPM else changed(claims, tpm=other), _drafted(tee))
+            if not rule.ok
+        ]
+        assert ("event_log", "yes", "no") in [(rule.name, rule.want, rule.got) for rule in failed]
 
 
 def test_no_table_no_rule() -> None:

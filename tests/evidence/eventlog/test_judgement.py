@@ -128,6 +128,29 @@ def test_registers_a_log_is_silent_on() -> None:
     assert judge(log(CRTM), SHA256, PCR, {9: b"y" * 32}).explained
 
 
+def test_a_log_that_tells_nothing_of_firmware() -> None:
+    """A log contradicts nothing where nobody proved a register of firmware's, and tells nothing of it."""
+    action = event(9, EventType.ACTION, b"x")
+    elsewhere = {9: _extend(ZERO, action)}
+    for made, proven in (
+        (log(), elsewhere),
+        (log(CRTM), elsewhere),
+        (log(action), elsewhere),
+        (log(), {0: ZERO, **elsewhere}),
+        (log(), {}),
+    ):
+        judged = judge(made, SHA256, PCR, proven)
+        assert (judged.explained, judged.tells_of_firmware) == (True, False)
+    judged = judge(log(CRTM), SHA256, PCR, {0: _extend(ZERO, CRTM), **elsewhere})
+    assert (judged.explained, judged.tells_of_firmware) == (True, True)
+    judged = judge(log(CRTM), SHA256, PCR, {0: _extend(ZERO, CRTM), 1: b"x" * 32})
+    assert (judged.explained, judged.tells_of_firmware) == (False, False)
+    banks = (SHA384,)
+    late = event(3, EventType.ACTION, b"x", banks=banks)
+    value = hashlib.sha384(bytes(48) + hashlib.sha384(b"x").digest()).digest()
+    assert not judge(log(late, banks=banks), SHA384, RTMR, {2: value}).tells_of_firmware
+
+
 def _judged(*events: Event, **changes: bytes) -> LogClaims:
     made = log(*events)
     return judge(made, SHA256, PCR, {**replay(made, SHA256, PCR), **{int(k): v for k, v in changes.items()}})

@@ -65,8 +65,19 @@ def test_named_key(tpm: Tpm) -> None:
 
 
 def test_a_tpm_is_no_processor(tpm: Tpm) -> None:
-    """A level of hardware that a relying party states of its own key is a vTPM's for a quote."""
-    assert _verify(tpm.evidence(), tpm.named(ProtectionLevel.HARDWARE_SNP)).level is ProtectionLevel.VTPM
+    """A key that a relying party stated to be of a TEE's hardware signs no TPM's quote."""
+    hardware = tpm.named(ProtectionLevel.HARDWARE_SNP)
+    for data in (tpm.evidence(), tpm.evidence(tpm_public=forge.area(tpm.key).encode())):
+        with pytest.raises(AuthenticityError) as caught:
+            _verify(data, hardware)
+        assert (caught.value.code, str(caught.value), caught.value.hint) == (
+            "root_untrusted",
+            f"AK: want a key of vtpm, got {next(iter(hardware)).name} of hardware-snp",
+            "state the level of a TPM's key: --root-level vtpm",
+        )
+    with pytest.raises(AuthenticityError, match="not signed by the key"):
+        _verify(tpm.evidence(), hardware | Tpm(rsa_key()).named())
+    assert _verify(tpm.evidence(), hardware | tpm.named()).level is ProtectionLevel.VTPM
 
 
 def test_certified_key(maker: Maker, tpm: Tpm) -> None:

@@ -26,7 +26,7 @@ def _flag(claims: AzureClaims, name: str) -> Value:
 
 def _logged(claims: AzureClaims) -> Value:
     vendor = claims.tpm.vendor if claims.tpm else None
-    return isinstance(vendor, TpmClaims) and vendor.log is not None
+    return isinstance(vendor, TpmClaims) and vendor.log is not None and vendor.log.tells_of_firmware
 
 
 def _pcrs(claims: Claims) -> Value:
@@ -66,10 +66,10 @@ FIELDS: Final = (
         key="event_log_required",
         form=Require(),
         claim=of(AzureClaims, _logged),
-        about="whether a log must explain the PCRs",
+        about="whether a log must explain the PCRs, of which one at least is firmware's (0 to 7)",
         rule="event_log",
         aspect=Aspect.EXECUTABLES,
-        fix="give the event log: --event-log",
+        fix="quote firmware's PCRs, and give the event log that explains them: --event-log",
     ),
     Field(
         key="secure_boot",

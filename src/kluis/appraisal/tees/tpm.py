@@ -21,11 +21,11 @@ FIELDS: Final = (
     Field(
         key="event_log_required",
         form=Require(),
-        claim=of(TpmClaims, lambda c: c.log is not None),
-        about="whether a log must explain the PCRs",
+        claim=of(TpmClaims, lambda c: c.log is not None and c.log.tells_of_firmware),
+        about="whether a log must explain the PCRs, of which one at least is firmware's (0 to 7)",
         rule="event_log",
         aspect=Aspect.EXECUTABLES,
-        fix="give the event log: --event-log",
+        fix="quote firmware's PCRs, and give the event log that explains them: --event-log",
     ),
     Field(
         key="secure_boot",

@@ -106,6 +106,14 @@ class LogClaims:
         contradicted = self.contradicted & closed if self.registers is Registers.RTMR else self.contradicted
         return not (contradicted or self.unexplained & closed or self.failed)
 
+    @property
+    def tells_of_firmware(self) -> bool:
+        """Whether it is explained, and reproduces a register that firmware closes: one at least.
+
+        A log of nothing contradicts nothing where nobody proved a register of firmware's.
+        """
+        return self.explained and not self.reproduced.isdisjoint(CAPPED[self.registers])
+
 
 def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int, bytes]) -> LogClaims:
     """Hold a log against registers.

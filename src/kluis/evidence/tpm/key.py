@@ -15,6 +15,7 @@ from kluis.errors import AuthenticityError, UnavailableError
 from kluis.evidence import chain as links
 from kluis.evidence.anchors import Anchor
 from kluis.evidence.context import Context
+from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
 from kluis.formats.tpm import public as public_area
 from kluis.formats.tpm.endorsements import TpmEndorsements
@@ -25,6 +26,8 @@ from kluis.formats.x509 import Certificate, Crl, Scheme
 WHAT: Final = "AK certificate"
 # RFC 5280, "Validity": what has no well-defined end.
 ENDLESS: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+# A quote is a TPM's word, and no processor's.
+LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.VTPM)
 _SCHEMES: Final = tuple(Scheme)
 _REQUIRED: Final = (
     Attribute.FIXED_TPM
@@ -107,7 +110,7 @@ def named(spki: bytes, context: Context) -> TrustedKey:
     """The key that the relying party named as an anchor itself, as a bare public key.
 
     Raises:
-        AuthenticityError: it named others.
+        AuthenticityError: it named others, or keys of a TEE's hardware alone.
         UnavailableError: it named none, and nobody else vouches.
     """
     for anchor in named_keys(context):
@@ -121,17 +124,25 @@ def named(spki: bytes, context: Context) -> TrustedKey:
 
 
 def named_keys(context: Context) -> tuple[Anchor, ...]:
-    """Anchors that are bare keys: the only ones that may be attestation keys themselves.
+    """Anchors that are bare keys, and of no TEE's hardware: they alone may be attestation keys themselves.
 
     Raises:
+        AuthenticityError: the only ones were stated to be of hardware, which no TPM's key is.
         UnavailableError: there are none.
     """
-    found = tuple(anchor for anchor in context.anchors if not anchor.maker)
-    if not found:
+    bare = tuple(anchor for anchor in context.anchors if not anchor.maker)
+    if not bare:
         raise UnavailableError(
             "AK: nobody vouches for it: no certificate is given, and no key is named",
             hint="give the AK's certificate and chain as collateral, or name the AK itself as a root",
             code="chain_missing",
+        )
+    found = tuple(anchor for anchor in bare if anchor.level in LEVELS)
+    if not found:
+        raise AuthenticityError(
+            f"AK: want a key of {ProtectionLevel.VTPM}, got {bare[0].name} of {bare[0].level}",
+            hint=f"state the level of a TPM's key: --root-level {ProtectionLevel.VTPM}",
+            code="root_untrusted",
         )
     return found
 

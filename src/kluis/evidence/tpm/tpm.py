@@ -14,7 +14,6 @@ from kluis.evidence.context import Context
 from kluis.evidence.eventlog import judgement
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
@@ -52,7 +51,7 @@ def verify(
     2. A public area, the attester's or the one that the relying party expects, is that of a restricted
        signing key of the TPM's own.
     3. The attestation key is trusted: by a certificate chain (:func:`key.certified`), or because the
-       relying party named the key itself. All public areas are of that very key.
+       relying party named the key itself, and not as a TEE's. All public areas are of that very key.
     4. The signature is of the scheme that the area names.
     5. The quote is that key's, and the PCR values are the quoted ones (:func:`quote.check`).
     6. The event log replays to the quoted values, explains every register that firmware closes, and
@@ -92,8 +91,7 @@ def verify(
         claims(
             checked,
             vendor,
-            # A quote is a TPM's word, whatever else its root vouches for.
-            level=ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level,
+            level=key.anchor.level,
             anchor=key.anchor.name,
             issued=min((crl.this_update for crl in key.crls), default=None),
             until=key.valid_until,
