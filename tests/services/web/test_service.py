@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
 from kluis.errors import PolicyError, UnavailableError
 from kluis.services.web import Answer, Bearer, Call, Gate, Operation, Refusal, Service
+from tests.services.asking import ask
 from tests.services.web.issuer import FixedClock, TokenMaker
 
 SECRET = "a word that must not leave"
@@ -92,17 +91,6 @@ def service(standing: Standing) -> Service:
     clock = FixedClock()
     gate = Gate(Bearer(MAKER.issuer()), roles, clock)
     return Service("sums", "Sums", OPERATIONS, gate=gate, clock=clock, ready=standing.check)
-
-
-def ask(service: Service, method: str, path: str, **rest: Any) -> httpx.Response:
-    """One request."""
-
-    async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(service)
-        async with httpx.AsyncClient(transport=transport, base_url="https://sums.example:8443") as client:
-            return await client.request(method, path, **rest)
-
-    return asyncio.run(run())
 
 
 def test_a_request_is_answered(service: Service) -> None:

@@ -1,0 +1,160 @@
+"""A certificate authority for services on this machine: it names them to clients that look for a name.
+
+It is the host's, so a certificate of it proves no more than that this host runs the service; which code
+answers is proven by evidence, over attested TLS. Spec: RFC 5280; the names of RFC 6125.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kluis.errors import AuthenticityError, FormatError
+from kluis.tee.platform import keyfiles
+
+__all__ = ["LoopbackAuthority"]
+
+NAME: Final = "Kluis services on this machine"
+ROOT_LIFE: Final = timedelta(days=3650)
+LEAF_LIFE: Final = timedelta(days=90)
+BACKDATED: Final = timedelta(minutes=5)
+
+
+class LoopbackAuthority:
+    """Signs certificates for services of one state directory.
+
+    Args:
+        key: its key.
+        root: its certificate.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate) -> None:
+        self._key = key
+        self._root = root
+
+    @classmethod
+    def load_or_create(cls, folder: Path, now: datetime) -> Self:
+        """The authority whose key and certificate are in ``folder``, made there if there is none.
+
+        Raises:
+            UnavailableError: a file is another user's, or open to others.
+            FormatError: a file is not what was written.
+        """
+        if not (folder / "root.key").exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+            root = _issue(name, key.public_key(), name, key, now, ROOT_LIFE, ())
+            keyfiles.write(folder / "root.pem", root.public_bytes(Encoding.PEM))
+            keyfiles.save_key(folder / "root.key", key)
+        key = keyfiles.load_key(folder / "root.key")
+        try:
+            root = x509.load_pem_x509_certificate(keyfiles.read(folder / "root.pem"))
+        except ValueError:
+            raise FormatError(f"{folder / 'root.pem'}: want a certificate, PEM") from None
+        return cls(key, root)
+
+    def root_pem(self) -> bytes:
+        """Its certificate, PEM: what clients trust."""
+        return self._root.public_bytes(Encoding.PEM)
+
+    def sign(self, request: bytes, names: Sequence[str], now: datetime) -> bytes:
+        """Sign a certificate for the key of ``request``, valid for 90 days.
+
+        Args:
+            request: PKCS#10, PEM; only its key counts.
+            names: DNS names, one of which may begin with ``*.``, and IP addresses.
+            now: aware.
+
+        Returns:
+            The chain, PEM: the certificate, then the root.
+
+        Raises:
+            FormatError: it is no request.
+            AuthenticityError: whoever made it does not have the key.
+        """
+        try:
+            asked = x509.load_pem_x509_csr(request)
+            holds = asked.is_signature_valid
+        except ValueError:
+            raise FormatError("certificate request: want PKCS#10, PEM") from None
+        if not holds:
+            raise AuthenticityError("certificate request: want it signed by its own key", code="signature")
+        return self._chain(asked.public_key(), names, now)
+
+    def server_context(self, folder: Path, names: Sequence[str], now: datetime) -> ssl.SSLContext:
+        """Settings for a server of this process, with a key of its own, kept in ``folder``."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path = folder / "server.pem"
+        keyfiles.write(path, pem + self._chain(key.public_key(), names, now))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(path)
+        return context
+
+    def _chain(self, key: CertificatePublicKeyTypes, names: Sequence[str], now: datetime) -> bytes:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+        leaf = _issue(subject, key, self._root.subject, self._key, now, LEAF_LIFE, names)
+        return leaf.public_bytes(Encoding.PEM) + self.root_pem()
+
+
+def _issue(
+    subject: x509.Name,
+    key: CertificatePublicKeyTypes,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    life: timedelta,
+    names: Sequence[str],
+) -> x509.Certificate:
+    """One certificate: of an authority without ``names``, of a server with them."""
+    ca = not names
+    usage = x509.KeyUsage(
+        digital_signature=not ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + life)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
+        )
+    )
+    if not ca:
+        builder = builder.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        ).add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

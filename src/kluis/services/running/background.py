@@ -1,0 +1,76 @@
+"""An ASGI application of the host's own, served by uvicorn in a thread: the development issuer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from types import TracebackType
+from typing import Any, Final, Self
+
+from uvicorn import Config, Server
+
+from kluis.errors import UnavailableError
+
+__all__ = ["Background"]
+
+START_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 10.0
+
+
+class Background:
+    """A server in a thread, for as long as the ``with`` lasts.
+
+    Args:
+        application: ASGI 3.
+        listener: clients come in here; stays the caller's.
+        context: its TLS.
+    """
+
+    def __init__(self, application: Any, listener: socket.socket, context: ssl.SSLContext) -> None:
+        config = Config(
+            application,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ssl_context_factory=lambda *_: context,
+        )
+        self._server = _Server(config)
+        self._listener = listener
+        self._thread = threading.Thread(target=self._run, name="kluis-issuer", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start it, and see it serve.
+
+        Raises:
+            UnavailableError: it does not.
+        """
+        self._thread.start()
+        if not self._server.begun.wait(START_SECONDS):
+            raise UnavailableError("issuer: did not begin to serve")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it."""
+        self._server.should_exit = True
+        self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        with self._listener.dup() as own:
+            asyncio.run(self._server.serve(sockets=[own]))
+
+
+class _Server(Server):
+    """One that says when it has begun; signals are the main thread's affair."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.begun = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()

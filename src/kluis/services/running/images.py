@@ -1,0 +1,92 @@
+"""The services' images: built here from what is installed, once, and signed with a key made here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from kluis.errors import UsageError
+from kluis.hashes import sha256
+from kluis.tee.image import builder, inside
+
+__all__ = ["SERVICES", "ServiceImage", "folder_of", "image_of"]
+
+SERVICES: Final = ("attestation", "keyvault", "provisioning")
+
+
+class ServiceImage(msgspec.Struct, frozen=True):
+    """A service's image.
+
+    Attributes:
+        path: of the image file.
+        image_id: 32 bytes, its measurement.
+        mrsigner: 32 bytes; whoever has the key ``author.pem`` beside it can sign in this name.
+    """
+
+    path: Path
+    image_id: bytes
+    mrsigner: bytes
+
+
+def folder_of(service: str) -> Path:
+    """The folder that the service's image is built from.
+
+    Raises:
+        UsageError: there is no such service.
+    """
+    if service not in SERVICES:
+        raise UsageError(f"service: want one of {', '.join(SERVICES)}, got {service}")
+    return Path(__file__).parent / "images" / service
+
+
+def image_of(service: str, state: Path, say: Callable[[str], None]) -> ServiceImage:
+    """The service's image, built if what it is made from has changed since.
+
+    Args:
+        service: its name.
+        state: where images and the author's key are kept.
+        say: told, a line at a time, of what may take more than a second.
+
+    Raises:
+        UnavailableError: this machine lacks what a build needs; says what.
+    """
+    source = folder_of(service)
+    folder = state / "images" / service
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made, out = folder / "made.json", folder / f"{service}.kluis"
+    want = _fingerprint(source)
+    if made.exists() and out.exists():
+        known = msgspec.json.decode(made.read_bytes(), type=_Made)
+        if known.fingerprint == want:
+            return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
+    say(f"building the image of {service}")
+    work = folder / "source"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(source, work)
+    built = builder.build(work, out, state / "author.pem", say=say)
+    mrsigner = built.mrsigner or bytes(32)
+    made.write_bytes(msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex())))
+    return ServiceImage(out, built.image_id, mrsigner)
+
+
+class _Made(msgspec.Struct):
+    """What an image was made from, and what came of it."""
+
+    fingerprint: str
+    image_id: str
+    mrsigner: str
+
+
+def _fingerprint(source: Path) -> str:
+    """SHA-256 (hex) over what goes into the image: Kluis's part as installed, and the service's folder."""
+    parts = [f"{file.path} {file.sha256}" for file in inside.layer()]
+    parts += [
+        f"{file.name} {sha256(file.read_bytes()).hex()}"
+        for file in sorted(source.iterdir())
+        if file.is_file()
+    ]
+    return sha256("\n".join(parts).encode()).hex()

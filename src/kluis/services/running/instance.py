@@ -1,0 +1,93 @@
+"""One running enclave of a service: started, told its settings, named to clients, drained."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, TimeoutError  # noqa: A004 - a future's own
+from typing import Any, Final, Self
+
+from kluis.errors import EnclaveError, KluisError
+from kluis.host import load
+from kluis.host.proxy import Call, EnclaveProxy
+from kluis.services.running.images import ServiceImage
+
+__all__ = ["Instance"]
+
+GRANT: Final = "listen:web"
+START_SECONDS: Final = 120.0
+
+
+class Instance:
+    """One enclave that serves; end it with :meth:`drain`.
+
+    Attributes:
+        enclave: it.
+    """
+
+    def __init__(self, enclave: EnclaveProxy, serving: Call) -> None:
+        self.enclave = enclave
+        self._serving = serving
+
+    @classmethod
+    def start(
+        cls,
+        image: ServiceImage,
+        listener: socket.socket,
+        *,
+        ocalls: Mapping[str, Callable[..., Any]],
+        settings: bytes,
+        name: Callable[[bytes], bytes],
+        insecure_allow_missing: frozenset[str] = frozenset(),
+    ) -> Self:
+        """Start one on a listening socket, which stays the caller's.
+
+        Args:
+            image: the service's.
+            listener: clients come in here.
+            ocalls: what the host does for it.
+            settings: the service's, JSON.
+            name: from a request for a certificate to a chain, both PEM.
+            insecure_allow_missing: protections that this machine may lack; written into the evidence.
+
+        Raises:
+            KluisError: it did not start, or does not take these settings; says why.
+        """
+        enclave = load(
+            image.path,
+            sockets={GRANT: listener},
+            ocalls=dict(ocalls),
+            start_seconds=START_SECONDS,
+            insecure_allow_missing=insecure_allow_missing,
+        )
+        try:
+            enclave.configure(settings)
+            enclave.use_certificate(name(enclave.certificate_request()))
+            return cls(enclave, enclave.submit("serve"))
+        except BaseException:
+            enclave.close()
+            raise
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return not self._serving.done()
+
+    def fault(self) -> KluisError | None:
+        """Why it serves no more, if it ended by itself."""
+        if self.running:
+            return None
+        error = self._serving.exception()
+        return error if isinstance(error, KluisError) else EnclaveError("it stopped serving")
+
+    def rename(self, name: Callable[[bytes], bytes]) -> None:
+        """Have it show a new certificate, before the old one is out of its time."""
+        self.enclave.use_certificate(name(self.enclave.certificate_request()))
+
+    def drain(self, seconds: float) -> None:
+        """Let what runs end within ``seconds``, then end it."""
+        with contextlib.suppress(KluisError, CancelledError, TimeoutError):
+            self.enclave.drain(seconds)
+            self._serving.result(timeout=seconds + 5.0)
+        self.enclave.close()

@@ -1,0 +1,84 @@
+"""What ``kluis serve`` is to run: which services, where they are reached, and what they stand on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import UnavailableError, UsageError
+from kluis.services.running.images import SERVICES
+
+__all__ = ["DEFAULT_PORT", "HOST", "Plan", "listening"]
+
+HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8443
+ISSUER: Final = "issuer"
+ORDER: Final = (*SERVICES, ISSUER)
+MOST_INSTANCES: Final = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        services: one or more of ``attestation``, ``keyvault``, ``provisioning``.
+        state: a folder of this user's alone: keys of the loopback authority and the issuer, images.
+        database: an SQLAlchemy URL; None: SQLite in ``state``.
+        port: of the first service; the others follow. 0: whatever is free.
+        instances: enclaves of each service, on one socket and one database.
+        names: further DNS names and addresses that clients use.
+        insecure_allow_missing: protections that this machine may lack.
+    """
+
+    services: tuple[str, ...]
+    state: Path
+    database: str | None = None
+    port: int = DEFAULT_PORT
+    instances: int = 1
+    names: tuple[str, ...] = ()
+    insecure_allow_missing: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        for service in self.services:
+            if service not in SERVICES:
+                raise UsageError(f"service: want one of {', '.join(SERVICES)}, got {service}")
+        if not self.services:
+            raise UsageError("services: want one or more, got none")
+        if not 1 <= self.instances <= MOST_INSTANCES:
+            raise UsageError(f"instances: want 1..{MOST_INSTANCES}, got {self.instances}")
+        if not 0 <= self.port <= 0xFFFF - len(ORDER):
+            raise UsageError(f"port: want 0..{0xFFFF - len(ORDER)}, got {self.port}")
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """What certificates are made out to."""
+        return ("localhost", HOST, "vault.localhost", "*.vault.localhost", *self.names)
+
+
+@contextmanager
+def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
+    """Listen for each service and for the issuer, on loopback alone; closes them at the end.
+
+    Raises:
+        UnavailableError: a port is taken; says which, and how to choose another.
+    """
+    wanted: Sequence[str] = [name for name in ORDER if name in (*plan.services, ISSUER)]
+    with ExitStack() as stack:
+        made = {}
+        for name in wanted:
+            port = plan.port + ORDER.index(name) if plan.port else 0
+            try:
+                made[name] = stack.enter_context(socket.create_server((HOST, port), backlog=1024))
+            except OSError as error:
+                raise UnavailableError(
+                    f"{name}: cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}",
+                    hint="kluis serve ... --port N begins at another port, --port 0 takes free ones",
+                ) from None
+        yield made

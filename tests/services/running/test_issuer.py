@@ -1,0 +1,118 @@
+"""The development issuer: whom it gives a token, and that a service accepts it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kluis.services.running.issuer import STALE, TENANT, DevelopmentIssuer
+from kluis.services.web import Bearer, Issuer
+from tests.services.asking import ask
+from tests.services.web.issuer import NOW, FixedClock
+
+URL = "https://localhost:8446"
+ROLES = {"admin": ("Attestation Contributor", "Key Vault Crypto Officer"), "reader": ("Attestation Reader",)}
+RESOURCE = "https://vault.example"
+
+
+@pytest.fixture
+def issuer(tmp_path: Path) -> DevelopmentIssuer:
+    """One with two clients."""
+    return DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
+
+
+def post(issuer: DevelopmentIssuer, form: dict[str, Any]) -> httpx.Response:
+    """Ask for a token."""
+    return ask(issuer.application(), "POST", f"/{TENANT}/oauth2/v2.0/token", base=URL, data=form)
+
+
+def get(issuer: DevelopmentIssuer, path: str) -> Any:
+    """Read a document."""
+    return ask(issuer.application(), "GET", f"/{TENANT}{path}", base=URL).json()
+
+
+def form(issuer: DevelopmentIssuer, name: str = "admin", **changed: Any) -> dict[str, Any]:
+    """What a client posts."""
+    given = {
+        "grant_type": "client_credentials",
+        "client_id": name,
+        "client_secret": issuer.clients[name].secret,
+        "scope": f"{RESOURCE}/.default",
+    }
+    return {**given, **changed}
+
+
+def test_a_service_accepts_its_tokens(issuer: DevelopmentIssuer) -> None:
+    """A token of the issuer holds under its published keys, for the resource asked for, with its roles."""
+    answer = post(issuer, form(issuer)).json()
+    assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
+    keys = get(issuer, "/discovery/v2.0/keys")
+    bearer = Bearer(Issuer(issuer.issuer, (RESOURCE,), json.dumps(keys)))
+    caller = bearer.check(f"Bearer {answer['access_token']}", NOW)
+    assert (caller.subject, caller.roles) == ("admin", set(ROLES["admin"]))
+    assert "d" not in keys["keys"][0]
+
+
+def test_its_metadata_names_its_endpoints(issuer: DevelopmentIssuer) -> None:
+    """The discovery document says what a client needs, under the tenant."""
+    document = get(issuer, "/v2.0/.well-known/openid-configuration")
+    assert document["issuer"] == issuer.issuer == f"{URL}/{TENANT}/v2.0"
+    assert document["token_endpoint"] == f"{URL}/{TENANT}/oauth2/v2.0/token"
+    assert get(issuer, "/.well-known/openid-configuration") == document
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code"),
+    [
+        ({"client_secret": "guess"}, 401, "invalid_client"),
+        ({"client_secret": ""}, 401, "invalid_client"),
+        ({"client_secret": "é"}, 401, "invalid_client"),
+        ({"client_id": "nobody"}, 401, "invalid_client"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"scope": RESOURCE}, 400, "invalid_scope"),
+        ({"scope": f"{RESOURCE}/.default other/.default"}, 400, "invalid_scope"),
+        ({"scope": "/.default"}, 400, "invalid_scope"),
+        ({"filler": "x" * 20_000}, 401, "invalid_client"),
+    ],
+)
+def test_nobody_else_gets_one(
+    issuer: DevelopmentIssuer, changed: dict[str, str], status: int, code: str
+) -> None:
+    """A wrong secret, grant or scope is refused with the code that OAuth has for it."""
+    answer = post(issuer, form(issuer, **changed))
+    assert (answer.status_code, answer.json()["error"]) == (status, code)
+
+
+def test_clients_are_the_same_at_the_next_start(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
+    """Key and secrets are kept, a new client is added, and all files are this user's alone."""
+    again = DevelopmentIssuer.load_or_create(tmp_path, URL, {**ROLES, "new": ()}, FixedClock())
+    assert again.jwks() == issuer.jwks()
+    assert {name: again.clients[name] for name in ROLES} == dict(issuer.clients)
+    assert "new" in again.clients
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_secret_is_not_shown(issuer: DevelopmentIssuer) -> None:
+    """No repr has a client's secret."""
+    assert issuer.clients["admin"].secret not in repr(issuer.clients)
+
+
+def test_a_stale_clients_tokens_are_marked_until_claims_are_asked_for(tmp_path: Path) -> None:
+    """A client that is marked stale gets marked tokens, and an unmarked one when it asks as it was told."""
+    made = DevelopmentIssuer.load_or_create(tmp_path, URL, {"stale": ()}, FixedClock())
+    clients = json.loads((tmp_path / "clients.json").read_bytes())
+    clients[0]["stale"] = True
+    (tmp_path / "clients.json").write_text(json.dumps(clients))
+    issuer = DevelopmentIssuer.load_or_create(tmp_path, URL, {"stale": ()}, FixedClock())
+    bearer = Bearer(Issuer(issuer.issuer, (RESOURCE,), json.dumps(made.jwks())))
+    marked = post(issuer, form(issuer, "stale")).json()["access_token"]
+    claims = '{"access_token": {"nbf": {"essential": true, "value": "1"}}}'
+    fresh = post(issuer, form(issuer, "stale", claims=claims)).json()
+    odd = post(issuer, form(issuer, "stale", claims="[" * 9000)).json()
+    assert bearer.check(f"Bearer {marked}", NOW).claims[STALE] is True
+    assert STALE not in bearer.check(f"Bearer {fresh['access_token']}", NOW).claims
+    assert STALE in bearer.check(f"Bearer {odd['access_token']}", NOW).claims
