@@ -24,6 +24,7 @@ GROUPS = {
     "policy": "authentic, and not what the policy wants",
     "enclave": "a call into an enclave",
     "machine": "images, and this machine",
+    "store": "the store",
     "room": "clean rooms",
     "service": "the services",
 }

@@ -6,10 +6,11 @@ The enclaves are rehearsals: they start in a tenth of a second, and protect noth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,11 @@ from kluis.host.starting import await_ready
 from kluis.testing.evil_host import EvilHost
 from kluis.testing.rehearsal import START_SECONDS, RehearsalPlatform, interface_of
 
-__all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
+if TYPE_CHECKING:
+    from kluis.enclave.store import SealedStore
+    from kluis.testing.stale_storage import StaleStorage
+
+__all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform", "stale_storage", "storage"]
 
 Launch = Callable[..., EnclaveProxy]
 Attack = Callable[..., EvilHost]
@@ -65,3 +70,23 @@ def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
     yield attack
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[SealedStore]:
+    """A sealed store in a database of the test's own, with a key of its own; no enclave is needed."""
+    from kluis.enclave.store import SealedStore
+    from kluis.services.storage import Database
+
+    with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
+        yield SealedStore(database.records("test"), os.urandom(32))
+
+
+@pytest.fixture
+def stale_storage(tmp_path: Path) -> Iterator[StaleStorage]:
+    """A store whose host serves older copies of its database; see :mod:`kluis.testing.stale_storage`."""
+    from kluis.testing.stale_storage import StaleStorage
+
+    stale = StaleStorage(tmp_path)
+    yield stale
+    stale.close()

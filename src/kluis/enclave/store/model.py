@@ -42,7 +42,7 @@ class Writing(Reading, Protocol):
             table: 1 to 64 characters.
             key: 1 to 512 characters.
             value: at most 4 MiB.
-            index: what else to find it by; the host sees only that two records have the same.
+            index: what else to find it by, at most 512 characters.
         """
         ...
 

@@ -1,0 +1,135 @@
+"""The directory: which records there are, and which version of each, as of one commit; held inside.
+
+It grows by surveying every record once, and then by following the journal, entry by entry. Whatever the
+host says later is held against it: a record is right only in the version that stands here, and missing
+only where nothing does. It costs about 400 bytes a record, beside its names.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from kluis.enclave.store.cipher import GENESIS, Change, Cipher, epoch_of
+from kluis.enclave.store.records import KEPT_EPOCHS
+from kluis.errors import AuthenticityError
+
+__all__ = ["Directory", "Held", "Name"]
+
+
+class Name(NamedTuple):
+    """Where a record is."""
+
+    table: str
+    key: str
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a record: its version (24 bytes) and its index."""
+
+    version: bytes
+    index: str
+
+
+class Directory:
+    """Every record as of :attr:`epoch`. Not thread-safe.
+
+    Attributes:
+        epoch: of the last commit followed.
+        chain: of the journal after it, 32 bytes.
+        members: the set hash of all records.
+    """
+
+    def __init__(self, cipher: Cipher, epoch: int = 0, chain: bytes = GENESIS) -> None:
+        self._cipher = cipher
+        self.epoch = epoch
+        self.chain = chain
+        self.members = 0
+        self._tables: dict[str, dict[str, Held]] = {}
+        self._indexes: dict[tuple[str, str], set[str]] = {}
+        self._chains: deque[bytes] = deque([chain], KEPT_EPOCHS + 1)
+        self._changes: deque[list[Change]] = deque(maxlen=KEPT_EPOCHS)
+
+    def held(self, name: Name) -> Held | None:
+        """What is known of a record; None where there is none."""
+        table = self._tables.get(name.table)
+        return None if table is None else table.get(name.key)
+
+    def keys(self, table: str, index: str) -> list[str]:
+        """The keys of a table's records, or of those with ``index``, in order."""
+        return sorted(self._indexes.get((table, index), ()) if index else self._tables.get(table, ()))
+
+    def chain_at(self, epoch: int) -> bytes | None:
+        """The chain after an earlier epoch; None for one too long ago, or still to come."""
+        back = self.epoch - epoch
+        return self._chains[-1 - back] if 0 <= back < len(self._chains) else None
+
+    def changes_since(self, epoch: int) -> Iterable[Change] | None:
+        """Every change after ``epoch``; None if that is too long ago."""
+        count = self.epoch - epoch
+        if count > len(self._changes):
+            return None
+        return (change for at in range(-count, 0) for change in self._changes[at])
+
+    def put(self, name: Name, record: bytes, held: Held) -> None:
+        """Enter a record, in place of what is known of it."""
+        self.drop(name, record)
+        self._tables.setdefault(name.table, {})[name.key] = held
+        if held.index:
+            self._indexes.setdefault((name.table, held.index), set()).add(name.key)
+        self.members ^= self._cipher.member(record, held.version)
+
+    def drop(self, name: Name, record: bytes) -> None:
+        """Forget a record, if there is one."""
+        table = self._tables.get(name.table, {})
+        known = table.pop(name.key, None)
+        if known is None:
+            return
+        if not table:
+            del self._tables[name.table]
+        self.members ^= self._cipher.member(record, known.version)
+        if known.index:
+            keys = self._indexes[name.table, known.index]
+            keys.discard(name.key)
+            if not keys:
+                del self._indexes[name.table, known.index]
+
+    def follow(self, sealed: bytes) -> None:
+        """Apply the journal entry of the next epoch.
+
+        Raises:
+            AuthenticityError: it does not follow what was applied last.
+        """
+        epoch = self.epoch + 1
+        entry = self._cipher.open_entry(epoch, self.chain, sealed)
+        if epoch_of(entry.version) != epoch:
+            raise AuthenticityError(
+                f"store: journal entry {epoch}: is of epoch {epoch_of(entry.version)}", code="store_history"
+            )
+        for change in entry.changes:
+            name = Name(change.table, change.key)
+            record = self._cipher.id(*name)
+            if change.deleted:
+                self.drop(name, record)
+            else:
+                self.put(name, record, Held(entry.version, change.index))
+        self.epoch = epoch
+        self.chain = self._cipher.link(self.chain, sealed)
+        self._chains.append(self.chain)
+        self._changes.append(entry.changes)
+
+    def members_after(self, version: bytes, changes: Iterable[Change]) -> int:
+        """The set hash as it will be after a commit of ``changes``, one a record, that gives ``version``."""
+        members = self.members
+        for change in changes:
+            name = Name(change.table, change.key)
+            record = self._cipher.id(*name)
+            known = self.held(name)
+            if known is not None:
+                members ^= self._cipher.member(record, known.version)
+            if not change.deleted:
+                members ^= self._cipher.member(record, version)
+        return members

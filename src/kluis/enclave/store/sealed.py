@@ -1,0 +1,106 @@
+"""The sealed store: records that an untrusted host keeps, for code inside an enclave.
+
+See :mod:`kluis.enclave.store.model` for what it does, :mod:`~kluis.enclave.store.cipher` for what is sealed
+how, and docs/concepts/store.md for what a host still sees: how many records there are, how large, which
+were read and written together, and when.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from kluis.enclave.store.asking import Host
+from kluis.enclave.store.cipher import Cipher
+from kluis.enclave.store.committing import Committer
+from kluis.enclave.store.model import Writing
+from kluis.enclave.store.records import MAX_IDS, Records
+from kluis.enclave.store.transaction import MovedInterrupt, Transaction, name_of
+from kluis.enclave.store.view import View
+from kluis.enclave.store.witness import UNDETECTED, Witness
+from kluis.errors import UnavailableError
+
+__all__ = ["SealedStore"]
+
+T = TypeVar("T")
+TRIES: Final = 32
+LONGEST_WAIT_SECONDS: Final = 0.25
+
+
+class SealedStore:
+    """A :class:`~kluis.enclave.store.model.Storage` kept by an untrusted host. Thread-safe.
+
+    Args:
+        records: the host's side.
+        key: 32 bytes; whoever has it reads and writes the store.
+        witness: remembers the last commit beyond the host's reach; None: nobody does, and a host
+            that sets everything back is noticed only by the instances that run.
+
+    Attributes:
+        rollback: who would notice if the host set everything back; ``undetected``, or by what.
+
+    Raises:
+        AuthenticityError: what the host has is not this store, whole and as it was left.
+        UnavailableError: the host gives nothing.
+    """
+
+    def __init__(self, records: Records, key: bytes, *, witness: Witness | None = None) -> None:
+        host, cipher = Host(records), Cipher(key)
+        self.rollback: str = UNDETECTED if witness is None else witness.label
+        self._view = View(host, cipher, witness)
+        self._committer = Committer(host, cipher, self._view)
+
+    def __repr__(self) -> str:
+        return f"<SealedStore epoch={self.epoch} rollback={self.rollback!r}>"
+
+    @property
+    def epoch(self) -> int:
+        """The number of commits, as far as this instance has heard."""
+        with self._view.lock:
+            return self._view.directory.epoch
+
+    def get(self, table: str, key: str) -> bytes | None:
+        """As :meth:`kluis.enclave.store.model.Reading.get`."""
+        name = name_of(table, key)
+        return self._view.read([name])[0].get(name)
+
+    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+        """As :meth:`kluis.enclave.store.model.Reading.scan`."""
+        name_of(table, "any", index)
+        names, first, _ = self._view.names(table, index)
+
+        def pages() -> Iterator[tuple[str, bytes]]:
+            values = dict(first)
+            for at in range(0, len(names), MAX_IDS):
+                page = names[at : at + MAX_IDS]
+                missing = [name for name in page if name not in values]
+                if missing:
+                    values |= self._view.read(missing)[0]
+                for name in page:
+                    if name in values and self._view.holds(name, index):
+                        yield name.key, values.pop(name)
+
+        return pages()
+
+    def update(self, work: Callable[[Writing], T]) -> T:
+        """As :meth:`kluis.enclave.store.model.Storage.update`."""
+        for attempt in range(TRIES):
+            transaction = Transaction(self._view)
+            try:
+                result = work(transaction)
+            except MovedInterrupt:
+                continue
+            if not transaction.changes or self._committer.commit(transaction):
+                return result
+            _wait(attempt)
+        raise UnavailableError(
+            f"store: update: others were first {TRIES} times", hint="try again", code="store_busy"
+        )
+
+
+def _wait(attempt: int) -> None:
+    """Wait, longer each time, for a part of it that no other instance picks."""
+    most = min(LONGEST_WAIT_SECONDS, 0.001 * 2**attempt)
+    threading.Event().wait(most * int.from_bytes(os.urandom(2), "big") / 0xFFFF)

@@ -1,0 +1,192 @@
+"""The view: what an instance knows of the store, kept up with the journal, and every read held against it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.enclave.store.asking import Host
+from kluis.enclave.store.cipher import Cipher, epoch_of
+from kluis.enclave.store.directory import Name
+from kluis.enclave.store.records import KEPT_EPOCHS, MAX_IDS, StoreAnswer, StoreRow
+from kluis.enclave.store.surveying import follow, forked, set_back, survey
+from kluis.enclave.store.transaction import Transaction
+from kluis.enclave.store.witness import Witness, Witnessed
+from kluis.errors import AuthenticityError, UnavailableError
+
+__all__ = ["View"]
+
+TRIES: Final = 64
+
+
+class View:
+    """What one instance knows. Thread-safe.
+
+    Args:
+        host: keeps the records.
+        cipher: has the store's key.
+        witness: None: a store that was set back whole is not noticed by an instance that starts then.
+
+    Attributes:
+        lock: guards :attr:`directory`.
+        directory: as of the last commit heard of.
+    """
+
+    def __init__(self, host: Host, cipher: Cipher, witness: Witness | None) -> None:
+        self._host = host
+        self._cipher = cipher
+        self._witness = witness
+        self._surveying = threading.Lock()
+        self.lock = threading.Lock()
+        witnessed = self._remembered()
+        self.directory = survey(host, cipher, witnessed)
+        if witnessed is not None:
+            self.vouch(witnessed)
+
+    def read(self, names: list[Name]) -> tuple[dict[Name, bytes], int]:
+        """Values of those of ``names`` that there are, and the epoch from which on they are right.
+
+        Args:
+            names: at most ``MAX_IDS``, all different.
+
+        Raises:
+            AuthenticityError: a record is changed, older, hidden, or was deleted; or all are set back.
+            UnavailableError: the host gives nothing, or others write faster than it answers.
+        """
+        ids = {name: self._cipher.id(*name) for name in names}
+        values: dict[Name, bytes] = {}
+        since: int | None = None
+        for _ in range(TRIES):
+            answer = self.ask([ids[name] for name in names if name not in values])
+            rows = {row.id: row for row in answer.rows}
+            with self.lock:
+                epoch = self.directory.epoch
+                held = {name: self.directory.held(name) for name in names if name not in values}
+            since = epoch if since is None else since
+            late = answer.epoch < epoch  # another thread has heard of a later commit by now
+            progress = False
+            left: list[Name] = []
+            for name, known in held.items():
+                row = rows.get(ids[name])
+                if known is not None and row is not None and row.version == known.version:
+                    values[name] = self._cipher.open_value(row.id, row.version, row.value)
+                    progress = True
+                elif known is not None and (late or row is None):
+                    left.append(name)
+                elif not late and row is not None:
+                    raise _wrong(row, known.version if known else None)
+            if not left:
+                return values, since
+            if not late and not progress:
+                raise AuthenticityError(
+                    "store: record: want one, got none", hint="the host hides it", code="store_record"
+                )
+        raise UnavailableError("store: others write faster than the host answers", code="store_busy")
+
+    def names(self, table: str, index: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
+        """The names of a table or index in order, the values of the first of them, and the epoch of both."""
+        with self.lock:
+            guessed = [Name(table, key) for key in self.directory.keys(table, index)[:MAX_IDS]]
+        values, epoch = self.read(guessed)
+        with self.lock:
+            names = [Name(table, key) for key in self.directory.keys(table, index)]
+        return names, values, epoch
+
+    def moved(self, transaction: Transaction) -> bool:
+        """Whether something that ``transaction`` has read was changed since."""
+        with self.lock:
+            return transaction.touched_by(self.directory)
+
+    def ask(self, ids: list[bytes]) -> StoreAnswer:
+        """Ask the host for rows, and follow what it tells of commits, the witness being asked first.
+
+        Raises:
+            AuthenticityError: the host tells another history than is known, or an older one.
+            UnavailableError: it tells nothing.
+        """
+        witnessed = self._remembered()
+        with self.lock:
+            known = self.directory.epoch
+        answer = self._host.read(ids, known)
+        if answer.epoch > known or answer.entries:
+            self._follow(answer, known)
+        elif answer.epoch < known:
+            raise set_back(known, answer.epoch)
+        if witnessed is not None:
+            self.vouch(witnessed)
+        return answer
+
+    def vouch(self, witnessed: Witnessed) -> None:
+        """Hold what the witness remembers against what is known, and tell it of what is newer.
+
+        Raises:
+            AuthenticityError: it remembers a later commit than the host tells of, or another.
+        """
+        with self.lock:
+            mine = Witnessed(self.directory.epoch, self.directory.chain)
+            theirs = self.directory.chain_at(witnessed.epoch)
+        if witnessed.epoch > mine.epoch:
+            raise set_back(witnessed.epoch, mine.epoch)
+        if witnessed.epoch and theirs not in {None, witnessed.chain}:
+            raise forked(witnessed.epoch)
+        if self._witness is not None and mine.epoch > witnessed.epoch:
+            now = self._witness.advance(mine)
+            if now.epoch == mine.epoch and now.chain != mine.chain:
+                raise forked(mine.epoch)
+            if now.epoch > mine.epoch:
+                self.ask([])  # another instance is further, with this commit in its history or not
+
+    def vouch_mine(self) -> None:
+        """Tell the witness of the last commit known; errors as :meth:`vouch`."""
+        if self._witness is not None:
+            self.vouch(Witnessed(0, b""))
+
+    def holds(self, name: Name, index: str) -> bool:
+        """Whether there is a record of this name, with ``index`` unless that is empty."""
+        with self.lock:
+            held = self.directory.held(name)
+        return held is not None and (not index or held.index == index)
+
+    def _remembered(self) -> Witnessed | None:
+        return None if self._witness is None else self._witness.read()
+
+    def _follow(self, answer: StoreAnswer, known: int) -> None:
+        target = answer.epoch
+        while True:
+            if answer.epoch < known:
+                raise set_back(known, answer.epoch)
+            if not answer.entries and answer.epoch - known >= KEPT_EPOCHS:
+                self._survey_again()
+            else:
+                with self.lock:
+                    follow(self.directory, answer, known)
+            with self.lock:
+                known = self.directory.epoch
+            if known >= target:
+                return
+            answer = self._host.read([], known)
+
+    def _survey_again(self) -> None:
+        """This instance fell behind what the host keeps of the journal."""
+        with self._surveying:
+            fresh = survey(self._host, self._cipher, self._remembered())
+            with self.lock:
+                if fresh.epoch < self.directory.epoch:
+                    raise set_back(self.directory.epoch, fresh.epoch)
+                self.directory = fresh
+
+
+def _wrong(row: StoreRow, want: bytes | None) -> AuthenticityError:
+    got = epoch_of(row.version)
+    if want is None:
+        return AuthenticityError(
+            f"store: record of epoch {got}: was deleted since",
+            hint="the host brought it back",
+            code="store_record",
+        )
+    return AuthenticityError(
+        f"store: record: want the one of epoch {epoch_of(want)}, got epoch {got}",
+        hint="the host gives an older record, or another store's",
+        code="store_record",
+    )

@@ -1,0 +1,159 @@
+"""A database of stores: SQLite in a file, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import psycopg
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from kluis.errors import UnavailableError, UsageError
+from kluis.services.storage.keeping import KeptRecords
+from kluis.services.storage.migrating import migrate
+from kluis.services.storage.statements import Statements
+
+__all__ = ["Database", "records"]
+
+
+class Database:
+    """Connections to one database, one a thread, and the stores in it.
+
+    Args:
+        url: as SQLAlchemy reads it: ``sqlite:////var/lib/kluis/store.db``, or
+            ``postgresql+psycopg://user@host/name`` (``postgresql://`` means the same).
+
+    Raises:
+        UsageError: the URL is of no database that this knows.
+        UnavailableError: the database does not answer.
+        UnsupportedError: a newer version of Kluis made its schema.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(_read_url(url))
+        self.statements = Statements(self._engine.dialect)
+        self._mine = threading.local()
+        self._all: list[Any] = []
+        self._lock = threading.Lock()
+        with unavailable():
+            migrate(self._engine)
+
+    def records(self, store: str) -> KeptRecords:
+        """One store's records; it is made where there is none.
+
+        Args:
+            store: its name, 1 to 64 characters.
+
+        Raises:
+            UsageError: the name is out of bounds.
+            UnavailableError: the database does not answer.
+        """
+        if not 1 <= len(store) <= MAX_NAME:
+            raise UsageError(f"store name: want 1 to {MAX_NAME} characters, got {len(store)}")
+        return KeptRecords(self, store)
+
+    def cursor(self) -> Any:
+        """A cursor of this thread's own connection, which commits by itself."""
+        connection = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._connect()
+        return connection.cursor()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A cursor in a transaction that is kept at the end, or undone if something is raised."""
+        cursor = self.cursor()
+        cursor.execute("BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN")
+        try:
+            yield cursor
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")
+
+    def forget(self) -> None:
+        """Close this thread's connection: the next cursor has a new one."""
+        connection = self._mine.__dict__.pop("connection", None)
+        if connection is not None:
+            with self._lock:
+                self._all.remove(connection)
+            connection.close()
+
+    def close(self) -> None:
+        """Close every connection; no other thread may use one now."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._mine = threading.local()
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connect(self) -> Any:
+        pooled = self._engine.raw_connection()
+        connection = pooled.dbapi_connection
+        pooled.detach()
+        self._mine.connection = connection
+        with self._lock:
+            self._all.append(connection)
+        return connection
+
+
+def records(url: str, store: str = "kluis") -> KeptRecords:
+    """The records of one store in the database at ``url``; see :class:`Database`."""
+    return Database(url).records(store)
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Say of the database's own errors that it is unavailable."""
+    try:
+        yield
+    except (SQLAlchemyError, *DRIVERS) as error:
+        raise UnavailableError(f"database: {str(error).splitlines()[0]}", code="store_database") from None
+
+
+def _read_url(url: str) -> URL:
+    try:
+        read = make_url(url)
+    except ArgumentError:
+        raise UsageError("database: want a URL", hint="sqlite:////var/lib/kluis/store.db") from None
+    if read.drivername in {"postgresql", "postgres"}:
+        read = read.set(drivername="postgresql+psycopg")
+    if read.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        raise UsageError(f"database: want sqlite or postgresql, got {read.drivername}")
+    return read
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+MAX_NAME: Final = 64
+BUSY_SECONDS: Final = 30.0
+DRIVERS: Final = (sqlite3.Error, psycopg.Error)

@@ -1,0 +1,49 @@
+"""The tables in which a host keeps stores: nothing in them is plain but sizes, counts and epochs.
+
+One database may hold several stores; each has a row in ``stores``, which is what commits compete for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+
+__all__ = ["JOURNAL", "KEYS", "METADATA", "RECORDS", "STORES"]
+
+METADATA: Final = MetaData()
+
+STORES: Final = Table(
+    "stores",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+)
+
+RECORDS: Final = Table(
+    "records",
+    METADATA,
+    Column("store", Integer, ForeignKey("stores.id"), primary_key=True),
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("version", LargeBinary(24), nullable=False),
+    Column("label", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+)
+
+JOURNAL: Final = Table(
+    "journal",
+    METADATA,
+    Column("store", Integer, ForeignKey("stores.id"), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("entry", LargeBinary, nullable=False),
+)
+
+KEYS: Final = Table(
+    "keys",
+    METADATA,
+    Column("store", Integer, ForeignKey("stores.id"), primary_key=True),
+    Column("platform", LargeBinary(32), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)

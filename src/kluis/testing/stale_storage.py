@@ -1,0 +1,90 @@
+"""A host that sets its database back: it keeps a copy, and serves it when it likes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from kluis.enclave.store import Records, SealedStore, Witness
+from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreSurvey
+from kluis.services.storage import Database
+
+__all__ = ["StaleStorage", "SwitchedRecords"]
+
+
+class SwitchedRecords:
+    """Records that are others at the host's will.
+
+    Attributes:
+        now: what answers.
+    """
+
+    def __init__(self, now: Records) -> None:
+        self.now = now
+
+    def read(self, ids: list[bytes], known: int) -> StoreAnswer:
+        """As :meth:`kluis.enclave.store.Records.read`."""
+        return self.now.read(ids, known)
+
+    def survey(self, after: bytes) -> StoreSurvey:
+        """As :meth:`kluis.enclave.store.Records.survey`."""
+        return self.now.survey(after)
+
+    def commit(self, commit: StoreCommit) -> bool:
+        """As :meth:`kluis.enclave.store.Records.commit`."""
+        return self.now.commit(commit)
+
+
+class StaleStorage:
+    """A store whose host keeps older states of it.
+
+    Args:
+        folder: the test's own.
+        witness: makes what the store's instances ask beside their host; None: they have none.
+
+    Attributes:
+        records: the host's side, of every instance.
+        storage: the first instance, running.
+    """
+
+    def __init__(self, folder: Path, witness: Callable[[], Witness] | None = None) -> None:
+        self._folder = folder
+        self._witness = witness
+        self._key = os.urandom(32)
+        self._kept = 0
+        self._open: list[Database] = []
+        self.records = SwitchedRecords(self._database("live.db"))
+        self.storage = self.start()
+
+    def start(self) -> SealedStore:
+        """Start another instance of the same identity, on what the host serves now."""
+        witness = None if self._witness is None else self._witness()
+        return SealedStore(self.records, self._key, witness=witness)
+
+    def keep(self) -> str:
+        """Copy the database as it is now; the copy's name."""
+        import sqlite3
+
+        self._kept += 1
+        name = f"kept-{self._kept}.db"
+        source, target = (sqlite3.connect(self._folder / one) for one in ("live.db", name))
+        try:
+            source.backup(target)
+        finally:
+            source.close()
+            target.close()
+        return name
+
+    def serve(self, name: str) -> None:
+        """Serve the copy ``name`` from now on."""
+        self.records.now = self._database(name)
+
+    def close(self) -> None:
+        """Close every database."""
+        for one in self._open:
+            one.close()
+
+    def _database(self, name: str) -> Records:
+        self._open.append(Database(f"sqlite:///{self._folder / name}"))
+        return self._open[-1].records("test")

@@ -1,0 +1,26 @@
+"""The host that sets its database back is seen by whoever knew better."""
+
+from __future__ import annotations
+
+import pytest
+
+from kluis.errors import AuthenticityError
+from kluis.testing.plugin import stale_storage
+from kluis.testing.stale_storage import StaleStorage
+
+__all__ = ["stale_storage"]
+
+
+def test_set_back(stale_storage: StaleStorage) -> None:
+    """A running instance notices; without a witness one that starts then does not, and says so."""
+    stale_storage.storage.update(lambda store: store.put("t", "k", b"old"))
+    kept = stale_storage.keep()
+    stale_storage.storage.update(lambda store: store.put("t", "k", b"new"))
+    stale_storage.serve(kept)
+
+    with pytest.raises(AuthenticityError) as refused:
+        stale_storage.storage.get("t", "k")
+    assert refused.value.message == "store: last commit: want epoch 2 or later, got 1"
+    again = stale_storage.start()
+    assert again.get("t", "k") == b"old"
+    assert again.rollback == "undetected"
