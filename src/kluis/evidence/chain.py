@@ -66,7 +66,7 @@ def not_revoked(certificate: Certificate, crl: Crl, what: str, *, code: str = "c
     Raises:
         AuthenticityError: it is listed.
     """
-    if certificate.serial in crl.revoked:
+    if crl.lists(certificate.serial):
         raise AuthenticityError(f"{what}: serial {certificate.serial:#x} is revoked", code=code)
 
 

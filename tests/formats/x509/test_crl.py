@@ -50,6 +50,18 @@ def _entry(serial: int = 1 << 158, when: bytes = b"\x17\x0d260131120000Z", rest:
 
 
 REASON = bytes.fromhex("300c300a0603551d1504030a0101")
+
+
+def _entries(entries: bytes) -> x509.Crl:
+    """A list of these entries, whose signature is of another."""
+    data = issuing.crl(ISSUER, KEY, NOW, life=timedelta(days=30), revoked=[(1 << 158, NOW)])
+    outer = der.parse(data, "list").content
+    start, end = der.within(outer, 0, len(outer), der.SEQUENCE, "list")
+    old = der.element(der.SEQUENCE, x509.parse_crl(data, "list").entries)
+    body = outer[start:end].replace(old, der.element(der.SEQUENCE, entries))
+    return x509.parse_crl(der.element(der.SEQUENCE, der.element(der.SEQUENCE, body), outer[end:]), "it")
+
+
 ENTRIES = b"".join((_entry(rest=REASON), _entry(1 << 159), _entry((1 << 159) - 7, rest=REASON)))
 
 
@@ -69,25 +81,35 @@ def test_refuses(entry: bytes) -> None:
     """An entry with no such day, a wrong length, or bytes between two, is refused."""
     for data in (entry + ENTRIES, ENTRIES + entry, ENTRIES + entry + ENTRIES):
         with pytest.raises(FormatError):
-            crl._revoked(data, 0, len(data), "it")
+            _entries(data)
 
 
 def test_serials_of_160_bits() -> None:
     """A serial number of 160 bits, whose first byte is a sign, is not cut (P23)."""
-    assert crl._revoked(ENTRIES, 0, len(ENTRIES), "it") == {1 << 158, 1 << 159, (1 << 159) - 7}
+    read = _entries(ENTRIES)
+    assert read.entries == ENTRIES
+    assert read.revoked == {1 << 158, 1 << 159, (1 << 159) - 7}
+    assert all(read.lists(serial) for serial in read.revoked)
 
 
 @PROPERTY
 @given(mutations(ENTRIES))
-def test_both_readers_agree(data: bytes) -> None:
-    """Whatever the pattern reads, the reader of any entry reads the same; and refuses what that refuses."""
+def test_usual_entries_are_entries(data: bytes) -> None:
+    """Whatever the pattern of usual entries takes, the reader of any entry takes, too."""
     try:
-        strict = crl._revoked_of_any_form(data, 0, len(data), "it")
+        crl._serials(data, 0, len(data), "it")
     except FormatError:
-        with pytest.raises(FormatError):
-            crl._revoked(data, 0, len(data), "it")
-        return
-    assert crl._revoked(data, 0, len(data), "it") == strict
+        assert not crl._USUAL.fullmatch(data)
+
+
+@pytest.mark.parametrize("serial", [0, 1, 127, 128, 255, 256, 1 << 62, (1 << 127) - 1])
+def test_lists(serial: int) -> None:
+    """A serial number is listed where an entry holds it, and not where its bytes are part of another's."""
+    longer = 1 << 158 | serial << 8
+    made = _entries(_entry(longer))
+    assert made.lists(longer)
+    assert not made.lists(serial)
+    assert _entries(_entry(longer) + _entry(serial)).lists(serial)
 
 
 def test_other_extensions_of_an_entry() -> None:

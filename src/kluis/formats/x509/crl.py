@@ -29,7 +29,7 @@ class Crl:
         issuer: DER of the name.
         this_update: aware.
         next_update: aware; a CRL without one is refused.
-        revoked: serial numbers.
+        entries: the revoked certificates as they stand, one after another; each is whole.
         extensions: the value of each, by dotted identifier.
         scheme: of ``signature``.
         signed: the bytes that ``signature`` covers.
@@ -40,11 +40,22 @@ class Crl:
     issuer: bytes
     this_update: datetime
     next_update: datetime
-    revoked: frozenset[int]
+    entries: bytes
     extensions: Mapping[str, bytes]
     scheme: Scheme
     signed: bytes
     signature: bytes
+
+    @property
+    def revoked(self) -> frozenset[int]:
+        """Serial numbers, read anew at each use."""
+        return _serials(self.entries, 0, len(self.entries), "CRL")
+
+    def lists(self, serial: int) -> bool:
+        """Whether the certificate of this serial number, 0 or more, is revoked."""
+        # An entry holds it as these bytes, and no other: where they stand nowhere, it is not there.
+        written = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
+        return written in self.entries and serial in self.revoked
 
 
 def parse_crl(data: bytes, what: str) -> Crl:
@@ -75,10 +86,12 @@ def parse_crl(data: bytes, what: str) -> Crl:
     if data[position : position + 1] not in (b"\x17", b"\x18"):
         raise FormatError(f"{what}: has no next update", code="crl_expired")
     next_update, position = read_instant(data, position, body_end, what)
-    revoked: frozenset[int] = frozenset()
+    entries = b""
     if data[position : position + 1] == b"\x30" and position < body_end:
-        entries, position = der.within(data, position, body_end, der.SEQUENCE, what)
-        revoked = _revoked(data, entries, position, what)
+        start_of_entries, position = der.within(data, position, body_end, der.SEQUENCE, what)
+        if not _USUAL.fullmatch(data, start_of_entries, position):
+            _serials(data, start_of_entries, position, what)
+        entries = data[start_of_entries:position]
     extensions = read_extensions(data, position, body_end, 0xA0, what)
     if not {CRL_NUMBER, AUTHORITY_KEY} <= extensions.keys():
         raise FormatError(f"{what}: has no CRL number or authority key identifier", code="cert_profile")
@@ -87,7 +100,7 @@ def parse_crl(data: bytes, what: str) -> Crl:
         issuer=issuer,
         this_update=this_update,
         next_update=next_update,
-        revoked=revoked,
+        entries=entries,
         extensions=extensions,
         scheme=scheme,
         signed=data[start:body_end],
@@ -95,38 +108,8 @@ def parse_crl(data: bytes, what: str) -> Crl:
     )
 
 
-def _serials() -> bytes:
-    """A pattern of an INTEGER's length and contents, of 16 to 21 bytes, minimal and positive."""
-    forms = [
-        rb"%s(?:[\x01-\x7f][\x00-\xff]{%d}|\x00[\x80-\xff][\x00-\xff]{%d})"
-        % (re.escape(bytes([size])), size - 1, size - 2)
-        for size in range(16, 21)
-    ]
-    return b"|".join([*forms, rb"\x15\x00[\x80-\xff][\x00-\xff]{19}"])
-
-
-_DAY: Final = (
-    rb"(?:(?:0[13578]|1[02])(?:0[1-9]|[12]\d|3[01])"
-    rb"|(?:0[469]|11)(?:0[1-9]|[12]\d|30)|02(?:0[1-9]|1\d|2[0-8]))"
-)
-# One revoked certificate as makers write them: its length, serial, day, and perhaps a reason.
-_ENTRY: Final = re.compile(
-    rb"\x30([\x21-\x34])\x02(" + _serials() + rb")(\x17\x0d\d\d" + _DAY + rb"(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
-    rb"(?:\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01[\x00-\x0a])?)"
-)
-
-
-def _revoked(data: bytes, position: int, end: int, what: str) -> frozenset[int]:
-    found = _ENTRY.findall(data, position, end)
-    if sum([2 + size[0] for size, _, _ in found]) == end - position and all(
-        size[0] == 1 + len(serial) + len(rest) for size, serial, rest in found
-    ):
-        # They fill the list, each as long as it says: nothing stands between them.
-        return frozenset([int.from_bytes(serial[1:], "big") for _, serial, _ in found])
-    return _revoked_of_any_form(data, position, end, what)
-
-
-def _revoked_of_any_form(data: bytes, position: int, end: int, what: str) -> frozenset[int]:
+def _serials(data: bytes, position: int, end: int, what: str) -> frozenset[int]:
+    """Read the serial numbers of ``data[position:end]``, entries of any form that is whole."""
     found = set()
     while position < end:
         start, stop = der.within(data, position, end, der.SEQUENCE, what)
@@ -137,3 +120,29 @@ def _revoked_of_any_form(data: bytes, position: int, end: int, what: str) -> fro
             raise FormatError(f"{what} at {rest:#x}: bytes after a revoked certificate", code="trailing_data")
         position = stop
     return frozenset(found)
+
+
+# Makers write entries in one way: a serial of 16 to 21 bytes, minimal and positive, a day that every
+# year has, and perhaps a reason. One pattern finds all of a list in order, each as long as it says.
+_TIME: Final = (
+    rb"\x17\x0d\d\d(?:(?:0[1-9]|1[0-2])(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])(?:29|30)"
+    rb"|(?:0[13578]|1[02])31)(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
+)
+_REASON: Final = rb"\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01[\x00-\x0a]"
+
+
+def _usual_entry(rest: bytes, rest_size: int) -> bytes:
+    """A pattern of one entry that ends with ``rest``, which is so many bytes."""
+    serials = []
+    for size in (20, 21, 19, 18, 17, 16):
+        lengths = bytes([2 + size + rest_size, der.INTEGER, size])
+        signed = rb"\x00[\x80-\xff].{%d}" % (size - 2)
+        plain = rb"[\x01-\x7f].{%d}" % (size - 1)
+        contents = signed if size == 21 else rb"(?:%s|%s)" % (plain, signed)
+        serials.append(re.escape(lengths) + contents)
+    return rb"\x30(?:%s)%s" % (b"|".join(serials), rest)
+
+
+_USUAL: Final = re.compile(
+    rb"(?:%s|%s)*+" % (_usual_entry(_TIME + _REASON, 15 + 14), _usual_entry(_TIME, 15)), re.DOTALL
+)
