@@ -96,53 +96,17 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = 
     return cast("Json", value)
 
 
-def loads_counted(data: bytes, what: str) -> tuple[Json, int]:
-    """Read one JSON value for a reader that counts the members of every object it meets: it is faster.
-
-    Returns:
-        The value, where of a repeated key only the last is left, and how many members the text has.
-        A reader that has met another number calls :func:`loads`, which names what stands twice.
-
-    Raises:
-        FormatError: as ``loads``, but not for a key that stands twice, nor for a large integer.
-    """
-    if b"\\" in data or len(data) > MAX_SIZE:
-        value = loads(data, what)
-        return value, _members(value)
-    outside = _outside_strings(data)
-    _check_nesting(data, what, MAX_DEPTH, outside)
-    try:
-        value = _PLAIN.decode(data.decode())
-    except (ValueError, RecursionError):
-        value = loads(data, what)
-    return value, outside.count(b":")
-
-
-def _refuse(number: str) -> NoReturn:
-    raise ValueError(number)
-
-
-_PLAIN: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
-
-
-def _members(value: Json) -> int:
-    items: list[Json] = (
-        list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    )
-    return (len(items) if isinstance(value, dict) else 0) + sum(map(_members, items))
-
-
 def _outside_strings(data: bytes) -> bytes:
     """What is left of JSON without a backslash when its strings are taken out."""
     return b"".join(data.split(b'"')[::2])
 
 
-def _check_nesting(data: bytes, what: str, max_depth: int, outside: bytes | None = None) -> None:
+def _check_nesting(data: bytes, what: str, max_depth: int) -> None:
     """Refuse depth before the parser follows it: a thread's small stack ends before Python 3.13's limit."""
-    if outside is None and data.count(b"[") + data.count(b"{") <= max_depth:
+    if data.count(b"[") + data.count(b"{") <= max_depth:
         return
     if b"\\" not in data:
-        brackets = (outside or _outside_strings(data)).translate(None, _NO_BRACKETS)
+        brackets = _outside_strings(data).translate(None, _NO_BRACKETS)
         # Each turn takes away at most two levels.
         for _ in range(max_depth // 2):
             brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")

@@ -51,6 +51,7 @@ def as_tdx(document: dict[str, Any]) -> None:
     ]
     for level in document["tcbLevels"]:
         level["tcb"]["tdxtcbcomponents"] = [{"svn": svn} for svn in (0, 0, 2, *bytes(13))]
+    document["tcbLevels"] = document.pop("tcbLevels")  # which Intel writes last
 
 
 class TdxForge(Forge):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,8 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError
-from kluis.formats import jcs
-from kluis.formats._members import Members
-from kluis.formats.sgx import tcb_info, tcb_levels
+from kluis.formats.sgx import tcb_documents, tcb_info
+from kluis.formats.sgx.tcb_levels import AnyLevel
 from tests.evidence.forge import NOW, Forge
 from tests.evidence.intel.forge import TdxForge
 from tests.strategies import PROPERTY, mutations
@@ -25,12 +25,16 @@ def _text(document: dict[str, Any]) -> bytes:
     return json.dumps(document).encode()
 
 
+def _svns(level: AnyLevel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(level.tcb.svns), tuple(level.tcb.tdx)
+
+
 def test_version_3() -> None:
     """A version 3 document's levels are components and PCESVN, newest first."""
     info = tcb_info.parse_tcb_info(COLLATERAL.tcb_info)
     assert (info.tee, info.fmspc.hex(), info.pceid, info.evaluation) == ("SGX", "e0e0e0000000", b"\0\0", 1)
     (level,) = info.levels
-    assert (level.svns, level.status, level.advisories) == ((1,) * 17, "UpToDate", ())
+    assert (_svns(level), level.status, level.advisories) == (((1,) * 17, ()), "UpToDate", ())
     assert level.date == NOW
 
 
@@ -41,7 +45,7 @@ def test_version_2() -> None:
     old = {key: value for key, value in INFO.items() if key != "id"} | {"version": 2, "tcbLevels": [level]}
     info = tcb_info.parse_tcb_info(_text(old))
     assert info.tee == "SGX"
-    assert info.levels[0].svns == (*range(1, 17), 9)
+    assert _svns(info.levels[0]) == ((*range(1, 17), 9), ())
     assert info.levels[0].advisories == ("A",)
 
 
@@ -50,7 +54,7 @@ def test_identity() -> None:
     identity = tcb_info.parse_identity(COLLATERAL.qe_identity)
     assert (identity.id, identity.attributes, identity.miscselect_mask) == ("QE", 0x11, 0xFFFFFFFF)
     assert identity.attributes_mask == 0xFFFFFFFFFFFFFFFB
-    assert identity.levels[0].svns == (1,)
+    assert _svns(identity.levels[0]) == ((1,), ())
 
 
 def _info(change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -115,12 +119,16 @@ def test_tdx() -> None:
     info = tcb_info.parse_tcb_info(TDX)
     assert (info.tee, info.version) == ("TDX", 3)
     (level,) = info.levels
-    assert (len(level.svns), level.tdx) == (17, (0, 0, 2, *([0] * 13)))
+    svns, tdx = _svns(level)
+    assert (len(svns), tdx) == (17, (0, 0, 2, *([0] * 13)))
     assert info.module is not None
     assert (info.module.id, info.module.mrsigner, info.module.levels) == ("", bytes(48), ())
     (module,) = info.modules
     assert (module.id, module.attributes_mask) == ("TDX_01", b"\xff" * 8)
-    assert [(each.svns, each.status) for each in module.levels] == [((4,), "UpToDate"), ((2,), "OutOfDate")]
+    assert [(_svns(each), each.status) for each in module.levels] == [
+        (((4,), ()), "UpToDate"),
+        (((2,), ()), "OutOfDate"),
+    ]
 
 
 def test_tdx_of_version_1_0() -> None:
@@ -202,20 +210,107 @@ def test_members_that_nobody_knows() -> None:
     assert tcb_info.parse_tcb_info(more) == tcb_info.parse_tcb_info(TDX)
 
 
+Read = Callable[[bytes], tcb_info.TcbInfo | tcb_info.Identity]
+
+
+def _outcome(read: Read, data: bytes) -> tcb_info.TcbInfo | tcb_info.Identity | str:
+    """What a reader makes of a document, or says of it."""
+    try:
+        return read(data)
+    except FormatError as error:
+        return str(error)
+
+
 @PROPERTY
 @given(mutations(TDX, COLLATERAL.tcb_info))
-def test_both_readers_of_levels_agree(data: bytes) -> None:
-    """The quick reader of levels gives what the slower, which names each fault, gives; or leaves it to it."""
-    try:
-        document = Members(jcs.loads(data, "it"), "it")
-        if document.version(3) != 3 or "tcbLevels" not in document:
-            return
-        lists = ("sgxtcbcomponents", "tdxtcbcomponents") if b'"TDX"' in data else ("sgxtcbcomponents",)
-        quick = tcb_levels._usual(document, lists, "pcesvn")
-    except KluisError:
-        return
-    if quick is not None:
-        assert quick == tcb_levels._levels(document, tcb_levels._listed(lists))
+def test_both_readers_of_tcb_info_agree(data: bytes) -> None:
+    """What the typed reader takes, the reader by member reads the same, or refuses for the same reason."""
+    if tcb_documents.tcb_info(data) is not None:
+        assert _outcome(tcb_info.parse_tcb_info, data) == _outcome(tcb_info._tcb_info_by_member, data)
+
+
+@PROPERTY
+@given(mutations(COLLATERAL.qe_identity))
+def test_both_readers_of_identities_agree(data: bytes) -> None:
+    """As of TCB info."""
+    if tcb_documents.identity(data) is not None:
+        assert _outcome(tcb_info.parse_identity, data) == _outcome(tcb_info._identity_by_member, data)
+
+
+def test_as_intel_writes() -> None:
+    """The typed reader takes documents as Intel writes them, whose components may say what they are."""
+    named = TDX.replace(b'{"svn":0}', b'{"svn":0,"category":"BIOS","type":"SEAMLDR ACM"}', 2)
+    for data in (COLLATERAL.tcb_info, TDX, named):
+        assert tcb_documents.tcb_info(data) is not None
+    assert tcb_documents.identity(COLLATERAL.qe_identity) is not None
+    (plain,), (level,) = tcb_info.parse_tcb_info(TDX).levels, tcb_info.parse_tcb_info(named).levels
+    assert _svns(level) == _svns(plain)
+
+
+NOT_AS_INTEL_WRITES = {
+    "another order": TDX.replace(b'"pceId":"0000","tcbType":0', b'"tcbType":0,"pceId":"0000"'),
+    "a space": TDX.replace(b'"version":3', b'"version": 3'),
+    "a line": TDX + b"\n",
+    "an escape": TDX.replace(b'"TDX"', b'"\\u0054DX"'),
+    "a member more": TDX.replace(b'"tcbType":0', b'"tcbType":0,"later":1'),
+    "no advisory": TDX.replace(b'"tcbStatus":"UpToDate"', b'"tcbStatus":"UpToDate","advisoryIDs":[]'),
+}
+
+
+@pytest.mark.parametrize("name", NOT_AS_INTEL_WRITES)
+def test_not_as_intel_writes(name: str) -> None:
+    """A document in another form of JSON is read by member, and says the same."""
+    data = NOT_AS_INTEL_WRITES[name]
+    assert data != TDX
+    assert tcb_documents.tcb_info(data) is None
+    assert tcb_info.parse_tcb_info(data) == tcb_info.parse_tcb_info(TDX)
+
+
+REFUSED_AS_WRITTEN = {
+    "key twice": (
+        TDX.replace(b'"tcbType":0', b'"tcbType":1,"tcbType":0'),
+        "TCB info: key 'tcbType' stands twice",
+    ),
+    "a fraction of a second": (
+        re.sub(rb'("issueDate":"[^Z]*)Z', rb"\1.123456Z", TDX),
+        "TCB info.issueDate: is not a time like 2026-01-31T00:00:00Z",
+    ),
+    "an offset": (
+        re.sub(rb'("issueDate":"[^Z]*)Z', rb"\1+00:00", TDX),
+        "TCB info.issueDate: is not a time like 2026-01-31T00:00:00Z",
+    ),
+    "hex of another size": (
+        re.sub(rb'"fmspc":"..', b'"fmspc":"', TDX),
+        "TCB info.fmspc: want 6 bytes, got 5",
+    ),
+    "hex with a space": (
+        re.sub(rb'"fmspc":"..(..)', rb'"fmspc":" \1 ', TDX),
+        "TCB info.fmspc: is not hex",
+    ),
+    "too large": (
+        TDX + b" " * (1 << 20),
+        f"TCB info: is {len(TDX) + (1 << 20)} bytes, must be at most 1048576",
+    ),
+    "half a byte of text": (TDX.replace(b'"TDX_01"', b'"TDX_\xff"'), None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_AS_WRITTEN)
+def test_refuses_as_written(name: str) -> None:
+    """What the typed reader would take for less than it is, is refused by name."""
+    data, message = REFUSED_AS_WRITTEN[name]
+    with pytest.raises(FormatError) as caught:
+        tcb_info.parse_tcb_info(data)
+    assert message is None or str(caught.value) == message
+
+
+def test_an_identity_whose_hex_is_none() -> None:
+    """An identity in Intel's form whose measurement is no hex is refused by name."""
+    data = re.sub(rb'"mrsigner":"..', b'"mrsigner":"zz', COLLATERAL.qe_identity)
+    assert tcb_documents.identity(data) is not None
+    with pytest.raises(FormatError) as caught:
+        tcb_info.parse_identity(data)
+    assert str(caught.value) == "QE identity.mrsigner: is not hex"
 
 
 @PROPERTY

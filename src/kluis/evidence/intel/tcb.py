@@ -8,6 +8,7 @@ enough is appraisal's question; a part that reaches no level at all is refused.
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 from operator import lt
 from typing import Final
 
@@ -16,7 +17,7 @@ from kluis.evidence.model import Tcb, TcbStatus
 from kluis.formats.sgx.extension import SgxExtension
 from kluis.formats.sgx.report import ReportBody
 from kluis.formats.sgx.tcb_info import Identity, Module, TcbInfo
-from kluis.formats.sgx.tcb_levels import Level
+from kluis.formats.sgx.tcb_levels import AnyLevel
 
 _OUT_OF_DATE: Final = {
     TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
@@ -207,10 +208,11 @@ def relaunched(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
 
 
 def _reached(
-    levels: tuple[Level, ...], svns: tuple[int, ...], what: str, *, tdx: bytes = b"", skipped: int = 0
-) -> Level:
+    levels: tuple[AnyLevel, ...], svns: tuple[int, ...], what: str, *, tdx: bytes = b"", skipped: int = 0
+) -> AnyLevel:
     for level in levels:
-        if not any(map(lt, svns, level.svns)) and not any(map(lt, tdx, level.tdx[skipped:])):
+        tcb = level.tcb
+        if not any(map(lt, svns, tcb.svns)) and not any(map(lt, tdx, islice(tcb.tdx, skipped, None))):
             return level
     raise AuthenticityError(
         f"{what}: is NotSupported: it reaches none of the {len(levels)} TCB levels that its maker lists",

@@ -181,6 +181,9 @@ def _judge(proof: Proof, body: TdReport) -> tuple[Judgement, Judgement | None]:
     launch = tcb.evaluate(held.tcb_info, held.identity, sgx, qe, body.tee_tcb_svn)
     if not isinstance(body, TdReport15):
         return launch, None
+    if body.tee_tcb_svn_2 == body.tee_tcb_svn:
+        # The module that launched it runs still.
+        return launch, launch
     return launch, tcb.evaluate(held.tcb_info, held.identity, sgx, qe, body.tee_tcb_svn_2)
 
 

@@ -7,18 +7,27 @@ Identity" (version 2). The documents are read from the exact bytes that were sig
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import jcs
 from kluis.formats._members import Members
-from kluis.formats.sgx import tcb_levels
-from kluis.formats.sgx.tcb_levels import Level
+from kluis.formats.sgx import tcb_documents, tcb_levels
+from kluis.formats.sgx.tcb_documents import (
+    MAX_MODULES,
+    EnclaveIdentity,
+    SgxTcbInfo,
+    TdxModule,
+    TdxModuleIdentity,
+    TdxTcbInfo,
+    hex_of,
+)
+from kluis.formats.sgx.tcb_levels import Level, OwnTcb, PlatformLevel
 
 SGX: Final = "SGX"
 TDX: Final = "TDX"
-MAX_MODULES: Final = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,7 @@ class Module:
     mrsigner: bytes
     attributes: bytes
     attributes_mask: bytes
-    levels: tuple[Level, ...]
+    levels: tuple[Level[OwnTcb], ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,7 @@ class TcbInfo:
     fmspc: bytes
     pceid: bytes
     evaluation: int
-    levels: tuple[Level, ...]
+    levels: tuple[PlatformLevel, ...]
     module: Module | None
     modules: tuple[Module, ...]
 
@@ -97,7 +106,7 @@ class Identity:
     attributes_mask: int
     mrsigner: bytes
     isvprodid: int
-    levels: tuple[Level, ...]
+    levels: tuple[Level[OwnTcb], ...]
 
 
 def parse_tcb_info(signed: bytes) -> TcbInfo:
@@ -107,18 +116,86 @@ def parse_tcb_info(signed: bytes) -> TcbInfo:
         UnsupportedError: another version, TEE or kind of TCB.
         FormatError: a member missing, repeated, of the wrong kind or size, or no level.
     """
-    value, members = jcs.loads_counted(signed, "TCB info")
-    info = Members(value, "TCB info")
+    written = tcb_documents.tcb_info(signed)
+    try:
+        return _tcb_info(written) if written is not None else _tcb_info_by_member(signed)
+    except ValueError:
+        return _tcb_info_by_member(signed)
+
+
+def parse_identity(signed: bytes) -> Identity:
+    """Read an enclave identity from the bytes that were signed.
+
+    Raises:
+        UnsupportedError: another version.
+        FormatError: a member missing, repeated, of the wrong kind or size, or no level.
+    """
+    written = tcb_documents.identity(signed)
+    try:
+        return _identity(written) if written is not None else _identity_by_member(signed)
+    except ValueError:
+        return _identity_by_member(signed)
+
+
+def _tcb_info(written: SgxTcbInfo | TdxTcbInfo) -> TcbInfo:
+    module: Module | None = None
+    modules: tuple[Module, ...] = ()
+    if isinstance(written, TdxTcbInfo):
+        module = _module(written.tdx_module, "", ())
+        modules = tuple(
+            [_module(each, each.id, each.tcb_levels) for each in written.tdx_module_identities or ()]
+        )
+        _check_ids(modules)
+    return TcbInfo(
+        tee=TDX if module else SGX,
+        version=written.version,
+        issued=written.issue_date,
+        next_update=written.next_update,
+        fmspc=hex_of(written.fmspc, 6),
+        pceid=hex_of(written.pce_id, 2),
+        evaluation=written.tcb_evaluation_data_number,
+        levels=written.tcb_levels,
+        module=module,
+        modules=modules,
+    )
+
+
+def _module(written: TdxModule | TdxModuleIdentity, name: str, levels: tuple[Level[OwnTcb], ...]) -> Module:
+    return Module(
+        id=name,
+        mrsigner=hex_of(written.mrsigner, 48),
+        attributes=hex_of(written.attributes, 8),
+        attributes_mask=hex_of(written.attributes_mask, 8),
+        levels=levels,
+    )
+
+
+def _identity(written: EnclaveIdentity) -> Identity:
+    return Identity(
+        id=written.id,
+        issued=written.issue_date,
+        next_update=written.next_update,
+        evaluation=written.tcb_evaluation_data_number,
+        miscselect=_little(hex_of(written.miscselect, 4)),
+        miscselect_mask=_little(hex_of(written.miscselect_mask, 4)),
+        attributes=_little(hex_of(written.attributes, 16)),
+        attributes_mask=_little(hex_of(written.attributes_mask, 16)),
+        mrsigner=hex_of(written.mrsigner, 32),
+        isvprodid=written.isvprodid,
+        levels=written.tcb_levels,
+    )
+
+
+def _tcb_info_by_member(signed: bytes) -> TcbInfo:
+    info = Members(jcs.loads(signed, "TCB info"), "TCB info")
     version = info.version(2, 3)
     if (kind := info.integer("tcbType")) != 0:
         raise UnsupportedError(f"TCB info.tcbType: want 0, got {kind}", code="bad_type")
     tee = SGX if version == 2 else info.text("id")
     if tee not in (SGX, TDX):
         raise UnsupportedError(f"TCB info.id: want {SGX} or {TDX}, got {tee!a}", code="bad_type")
-    levels, met = tcb_levels.platform_levels(info, v2=version == 2, tdx=tee == TDX)
-    module, modules, met_modules = _modules(info, tee)
-    if len(info) + met + met_modules != members:
-        jcs.loads(signed, "TCB info")
+    levels = tcb_levels.platform_levels(info, v2=version == 2, tdx=tee == TDX)
+    module, modules = _modules_by_member(info, tee)
     return TcbInfo(
         tee=tee,
         version=version,
@@ -133,19 +210,9 @@ def parse_tcb_info(signed: bytes) -> TcbInfo:
     )
 
 
-def parse_identity(signed: bytes) -> Identity:
-    """Read an enclave identity from the bytes that were signed.
-
-    Raises:
-        UnsupportedError: another version.
-        FormatError: a member missing, repeated, of the wrong kind or size, or no level.
-    """
-    value, members = jcs.loads_counted(signed, "QE identity")
-    identity = Members(value, "QE identity")
+def _identity_by_member(signed: bytes) -> Identity:
+    identity = Members(jcs.loads(signed, "QE identity"), "QE identity")
     identity.version(2)
-    levels, met = tcb_levels.isvsvn_levels(identity)
-    if len(identity) + met != members:
-        jcs.loads(signed, "QE identity")
     return Identity(
         id=identity.text("id"),
         issued=identity.time("issueDate"),
@@ -157,31 +224,25 @@ def parse_identity(signed: bytes) -> Identity:
         attributes_mask=_little(identity.hex("attributesMask", 16)),
         mrsigner=identity.hex("mrsigner", 32),
         isvprodid=identity.integer("isvprodid", most=0xFFFF),
-        levels=levels,
+        levels=tcb_levels.own_levels(identity),
     )
 
 
-def _modules(info: Members, tee: str) -> tuple[Module | None, tuple[Module, ...], int]:
-    """A TDX document's modules, and how many members they have; an SGX document has none."""
+def _modules_by_member(info: Members, tee: str) -> tuple[Module | None, tuple[Module, ...]]:
+    """A TDX document's modules; an SGX document has none."""
     if tee == SGX:
         for name in ("tdxModule", "tdxModuleIdentities"):
             if name in info:
                 raise FormatError(f"TCB info: member {name!a} is of TDX alone", code="bad_type")
-        return None, (), 0
-    first = info.object("tdxModule")
-    met = len(first)
-    modules = []
-    if "tdxModuleIdentities" in info:
-        for item in info.objects("tdxModuleIdentities", most=MAX_MODULES):
-            levels, inside = tcb_levels.isvsvn_levels(item)
-            met += len(item) + inside
-            modules.append(_module(item, item.text("id"), levels))
-    if len({module.id.upper() for module in modules}) != len(modules):
-        raise FormatError("TCB info.tdxModuleIdentities: an id stands twice", code="duplicate_key")
-    return _module(first, "", ()), tuple(modules), met
+        return None, ()
+    first = _module_by_member(info.object("tdxModule"), "", ())
+    items = info.objects("tdxModuleIdentities", most=MAX_MODULES) if "tdxModuleIdentities" in info else ()
+    modules = [_module_by_member(item, item.text("id"), tcb_levels.own_levels(item)) for item in items]
+    _check_ids(modules)
+    return first, tuple(modules)
 
 
-def _module(item: Members, name: str, levels: tuple[Level, ...]) -> Module:
+def _module_by_member(item: Members, name: str, levels: tuple[Level[OwnTcb], ...]) -> Module:
     return Module(
         id=name,
         mrsigner=item.hex("mrsigner", 48),
@@ -189,6 +250,11 @@ def _module(item: Members, name: str, levels: tuple[Level, ...]) -> Module:
         attributes_mask=item.hex("attributesMask", 8),
         levels=levels,
     )
+
+
+def _check_ids(modules: Sequence[Module]) -> None:
+    if len({module.id.upper() for module in modules}) != len(modules):
+        raise FormatError("TCB info.tdxModuleIdentities: an id stands twice", code="duplicate_key")
 
 
 def _little(data: bytes) -> int:
