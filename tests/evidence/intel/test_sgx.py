@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 
 from kluis.errors import (
@@ -29,6 +30,7 @@ from kluis.evidence import (
 )
 from kluis.evidence.intel import sgx
 from kluis.evidence.intel import tcb as tcb_rules
+from kluis.formats.sgx import extension
 from kluis.hashes import Digest
 from kluis.tee.platform import quoting
 from tests.evidence.forge import DEBUG, IMAGE, NOW, SIGNER, Forge
@@ -70,6 +72,7 @@ def test_claims(forge: Forge) -> None:
     assert claims.report_data == forge.body().report_data
     assert isinstance(claims.vendor, SgxClaims)
     assert claims.vendor.attributes == 0x85 | 0xE7 << 64
+    assert claims.platform.product == "E0E0E0000000"
     assert claims.tcb.status is TcbStatus.UP_TO_DATE
     assert claims.tcb.evaluation == 1
     assert claims.platform.id == forge.platform.ppid
@@ -85,9 +88,40 @@ def test_debug_has_no_protection(forge: Forge) -> None:
 
 
 def test_without_kss_there_is_no_config_id(forge: Forge) -> None:
-    """Where key separation and sharing is off, CONFIGID and the family id mean nothing and are not told."""
-    claims = forge.verify(forge.quote(forge.body(flags=0x05)))
+    """Where key separation and sharing is off, what only it gives means nothing and is not told."""
+    body = dataclasses.replace(forge.body(), isvextprodid=bytes(range(16)), configsvn=5)
+    claims = forge.verify(forge.quote(body))
+    assert isinstance(claims.vendor, SgxClaims)
+    assert (claims.vendor.extended_product_id, claims.vendor.configsvn) == (bytes(range(16)), 5)
+    claims = forge.verify(forge.quote(dataclasses.replace(body, flags=0x05)))
+    assert isinstance(claims.vendor, SgxClaims)
     assert (claims.config_id, claims.family_id) == (None, None)
+    assert (claims.vendor.extended_product_id, claims.vendor.configsvn) == (None, None)
+
+
+@pytest.mark.parametrize("on", range(3))
+def test_a_platforms_configuration(on: int, forge: Forge) -> None:
+    """Each flag of a certificate's configuration is told as itself, and none where it has none."""
+    own = x509.load_pem_x509_certificates(forge.platform.chain)[0].extensions
+    sgx = own.get_extension_for_oid(x509.ObjectIdentifier(extension.OID)).value
+    assert isinstance(sgx, x509.UnrecognizedExtension)
+    flags = [index == on for index in range(3)]
+    for stated, order, told in (
+        (extension.Configuration(*flags), (1, 2, 3, 4, 5, 7), flags),
+        (None, (1, 2, 3, 4, 5), [None] * 3),
+    ):
+        made = dataclasses.replace(extension.parse(sgx.value), configuration=stated, order=order)
+        leaf = forge.leaf(sgx=made.encode())
+        vendor = forge.verify(forge.with_chain(leaf, forge.ca, forge.root)).vendor
+        assert isinstance(vendor, SgxClaims)
+        assert [vendor.dynamic, vendor.cached_keys, vendor.smt] == told
+
+
+def test_how_the_quoting_enclave_names_the_platform(forge: Forge) -> None:
+    """It is the first 16 bytes of the header's user data."""
+    vendor = forge.verify(forge.with_header(user_data=bytes(range(20)))).vendor
+    assert isinstance(vendor, SgxClaims)
+    assert vendor.qe_id == bytes(range(16))
 
 
 def test_order_of_the_chain_does_not_matter(forge: Forge) -> None:

@@ -47,6 +47,18 @@ OWN: dict[str, Case] = {
         "tdx_module",
         f"TDX module.seam_attributes: want {'00' * 8}, got 01{'00' * 7}",
     ),
+    "10 a module of Intel's where the TCB info wants another's": Case(
+        _module(lambda m: m.update(mrsigner="01" * 48)),
+        AuthenticityError,
+        "tdx_module",
+        f"TDX module.mrsignerseam: want {'01' * 48}, got {'00' * 48}",
+    ),
+    "10 a module without attributes where the TCB info wants some": Case(
+        _module(lambda m: m.update(attributes="01" + "00" * 7)),
+        AuthenticityError,
+        "tdx_module",
+        f"TDX module.seam_attributes: want 01{'00' * 7}, got {'00' * 8}",
+    ),
     "10 attributes that the TCB info allows, and nobody may": Case(
         lambda f: {
             **_td(seam_attributes=1)(f),
@@ -120,6 +132,7 @@ def test_claims(tdx_forge: TdxForge) -> None:
     assert (vendor.tee_tcb_svn, vendor.tee_tcb_svn_2, vendor.mrservicetd) == (TEE_TCB_SVN, None, None)
     assert (vendor.module, vendor.current, vendor.migration) == (TcbStatus.UP_TO_DATE, None, None)
     assert vendor.launch == claims.tcb
+    assert claims.platform.product == "E0E0E0000000"
     assert vendor.ppid == tdx_forge.platform.ppid == claims.platform.id
     assert vendor.pck_ca == "Kluis emulated SGX PCK Platform CA (no hardware)"
 
