@@ -28,9 +28,10 @@ from kluis.appraisal import (
 from kluis.appraisal.platform_rules import platform_rules, shown
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.values import short
-from kluis.errors import FreshnessError, PolicyError
+from kluis.errors import FreshnessError, PolicyError, UsageError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, verify
 from kluis.evidence.model import NOT_JUDGED
+from kluis.evidence.verified import mint
 from kluis.formats import launch, runtime_data
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import Purpose, RuntimeData
@@ -541,6 +542,34 @@ def test_any_is_told() -> None:
         "the policy accepts any code",
     )
     assert Aspect.EXECUTABLES not in result.vector
+
+
+def test_evidence_that_is_bound_to_nothing_is_told() -> None:
+    """Where the report data wanted are those of evidence that has none, nothing tells it from a replay."""
+    claims = dataclasses.replace(_evidence().value, report_data=b"")
+    for nonce, told in ((False, True), (True, False)):
+        policy = _policy(binding=ReportDataBinding(report_data=b"", nonce=nonce))
+        warnings = _judge(mint(claims), policy).warnings
+        assert ("binds this evidence to nothing" in " ".join(warnings)) is told
+
+
+def test_a_clock_without_a_zone() -> None:
+    """A naive time could be any of two dozen; it is the caller's fault, and no rule's."""
+    with pytest.raises(UsageError, match=r"^now: want an aware time, got a naive one$"):
+        _judge(now=NOW.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protection": "process-user"},
+        {"tcb_statuses": "UpToDate"},
+    ],
+)
+def test_a_policy_made_of_text(changes: dict[str, Any]) -> None:
+    """A level is in the name of another: a policy that names one where a set belongs is none."""
+    with pytest.raises(UsageError, match=r"want a set of values, got str$"):
+        _policy(**changes)
 
 
 def test_what_is_not_there_meets_no_least() -> None:

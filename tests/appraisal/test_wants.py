@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 
 import pytest
 
@@ -126,3 +127,17 @@ def test_written() -> None:
     assert values.listed({"b", "a"}) == '["a", "b"]'
     assert values.listed({2, 0}) == "[0, 2]"
     assert values.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: wants.Named("process-user"),  # type: ignore[arg-type]
+        lambda: wants.OneOf(A),  # type: ignore[arg-type]
+        lambda: wants.Registers({"pcr0": A}),  # type: ignore[dict-item]
+    ],
+)
+def test_text_is_no_list(make: Callable[[], Want]) -> None:
+    """A name where a set of names belongs would be met by every part of it: it makes no want."""
+    with pytest.raises(UsageError, match=r"want a set of values, got (str|bytes)$"):
+        make()

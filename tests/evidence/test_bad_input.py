@@ -64,6 +64,16 @@ def test_good(kind: str) -> None:
 
 
 @each
+def test_what_was_verified_stays_as_it_is(kind: str) -> None:
+    """Whoever is handed claims cannot make them say another thing to whoever reads them next."""
+    claims = sample(kind).verify()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        claims.debug = True  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        claims.registers["rtmr0"] = claims.measurement  # type: ignore[index]
+
+
+@each
 def test_cut_short(kind: str) -> None:
     """Evidence cut at any length, none at all included, is refused."""
     good = sample(kind)

@@ -1,4 +1,4 @@
-"""Appraisal: every rule of a policy, run on verified claims. It returns; it does not raise."""
+"""Appraisal: every rule of a policy, run on verified claims. Whatever they say, it returns."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kluis.appraisal.platform_rules import platform_rules
 from kluis.appraisal.policy import ByTable, Policy, ReportDataBinding
 from kluis.appraisal.result import AttestationResult, Verdict
 from kluis.appraisal.wants import ANY, Any
+from kluis.errors import UsageError
 from kluis.evidence.model import Claims, TcbStatus
 from kluis.evidence.verified import Verified
 from kluis.formats.launch import LaunchConfiguration
@@ -42,7 +43,12 @@ def appraise(
 
     Returns:
         A result without truth value: read it, or call its ``require``.
+
+    Raises:
+        UsageError: ``now`` is naive.
     """
+    if now.tzinfo is None:
+        raise UsageError("now: want an aware time, got a naive one")
     claims = evidence.value
     rules = [*platform_rules(claims, policy, now), *identity_rules(claims, policy.identity)]
     runtime: RuntimeData | None = None
@@ -79,7 +85,7 @@ def _warnings(claims: Claims, policy: Policy, launched: LaunchConfiguration | No
             ", ".join(claims.tcb.advisories) or "no advisory named"
         )
     bound = policy.binding
-    if isinstance(bound, ReportDataBinding) and bound.report_data == ANY and not bound.nonce:
+    if isinstance(bound, ReportDataBinding) and bound.report_data in (ANY, b"") and not bound.nonce:
         yield "the policy binds this evidence to nothing: it may be a replay, or another's"
     if isinstance(policy.identity, ByTable):
         tables = [policy.identity.tables.get(part.tee, {}) for part in within(claims)]

@@ -330,7 +330,12 @@ Want: TypeAlias = (
 
 
 def some(values: Iterable[object], name: str = "") -> None:
-    """Refuse an empty list: read as a list it accepts nothing, and people mean everything."""
+    """Refuse an empty list: read as a list it accepts nothing, and people mean everything.
+
+    Refuse text, too, which is a list of whatever stands in it: "process" is in "process-user".
+    """
+    if isinstance(values, str | bytes):
+        raise UsageError(f"{name + ': ' if name else ''}want a set of values, got {type(values).__name__}")
     if not list(values):
         raise UsageError(
             f"{name + ': ' if name else ''}want at least 1, got 0",

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
+from typing import Final
 
 from kluis.evidence.levels import ProtectionLevel
 from kluis.hashes import Digest
@@ -99,6 +101,9 @@ class Wrapper:
     binds: Mapping[str, bytes]
 
 
+NO_REGISTERS: Final[Mapping[str, Digest]] = MappingProxyType({})
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """What a piece of evidence says.
@@ -116,7 +121,7 @@ class Claims:
         svn: ISVSVN or guest SVN, or None.
         config_id: CONFIGID, 64 bytes; None where there is none.
         family_id: ISVFAMILYID or FAMILY_ID, 16 bytes; None where there is none.
-        registers: extended while it ran, by name: ``rtmr0``, ``pcr4``, ``rem0``.
+        registers: extended while it ran, by name: ``rtmr0``, ``pcr4``, ``rem0``; cannot be changed.
         report_data: what the enclave bound; 64 bytes of SGX, TDX and SNP, a Nitro document's user
             data, else empty.
         nonce: the verifier's own, where the format has a place for it.

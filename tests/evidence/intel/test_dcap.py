@@ -24,7 +24,7 @@ from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.formats.x509 import Scheme
 from kluis.tee.platform import quoting
-from tests.evidence.forge import NOW, Forge, key
+from tests.evidence.forge import NOW, Forge, key, pem
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.intel.steps import signer_serial
 
@@ -86,6 +86,19 @@ def test_collateral_seen_before_is_known_by_its_bytes(forge: Forge) -> None:
         verifier.verify(forge.quote(), collateral=collateral, now=NOW)
         counts.append(engine.verified - before)
     assert counts == [9, 1, 7, 1]
+
+
+def test_a_ca_that_the_collateral_names_and_its_root_revoked(forge: Forge) -> None:
+    """A revoked certificate of the CA is refused where it stands in the collateral alone, as in the quote."""
+    other = forge.pck_ca()
+    revoking = forge.crl("root", other.serial_number)
+    given = forge.collateral(pck_crl_issuer_chain=pem(other, forge.root), root_ca_crl=revoking)
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(collateral=given)
+    assert (caught.value.code, str(caught.value)) == (
+        "cert_revoked",
+        f"PCK CA certificate: serial {other.serial_number:#x} is revoked",
+    )
 
 
 def test_one_verification_alone_remembers_nothing(forge: Forge) -> None:

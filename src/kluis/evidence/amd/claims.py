@@ -7,7 +7,7 @@ from datetime import datetime
 
 from kluis.evidence.amd.chain import Vek
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tee, VendorClaims
+from kluis.evidence.model import NO_REGISTERS, NOT_JUDGED, Claims, Platform, Tee, VendorClaims
 from kluis.formats.snp.flags import GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import Cpuid, FirmwareVersion, Report
 from kluis.formats.snp.tcb import Product, TcbVersion
@@ -169,7 +169,7 @@ def claims(report: Report, vendor: SnpClaims, vek: Vek, crl: Crl | None, now: da
         svn=report.guest_svn,
         config_id=None,
         family_id=report.family_id,
-        registers={},
+        registers=NO_REGISTERS,
         report_data=report.report_data,
         nonce=None,
         tcb=NOT_JUDGED,

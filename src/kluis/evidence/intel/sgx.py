@@ -16,7 +16,7 @@ from kluis.evidence.intel.claims import IntelClaims
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.dcap import Proof
 from kluis.evidence.intel.tcb import Judgement
-from kluis.evidence.model import Claims, Platform, Tee
+from kluis.evidence.model import NO_REGISTERS, Claims, Platform, Tee
 from kluis.evidence.verified import Verified, mint
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
@@ -103,7 +103,7 @@ def _claims(proof: Proof, judged: Judgement, now: datetime) -> Claims:
         svn=body.isvsvn,
         config_id=body.configid if kss else None,
         family_id=body.isvfamilyid if kss else None,
-        registers={},
+        registers=NO_REGISTERS,
         report_data=body.report_data,
         nonce=None,
         tcb=judged.tcb,

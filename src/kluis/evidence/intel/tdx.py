@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
+from types import MappingProxyType
 from typing import cast
 
 from kluis.errors import AuthenticityError
@@ -204,12 +205,14 @@ def _claims(
         svn=None,
         config_id=None,
         family_id=None,
-        registers={
-            "rtmr0": Digest("sha384", body.rtmr0),
-            "rtmr1": Digest("sha384", body.rtmr1),
-            "rtmr2": Digest("sha384", body.rtmr2),
-            "rtmr3": Digest("sha384", body.rtmr3),
-        },
+        registers=MappingProxyType(
+            {
+                "rtmr0": Digest("sha384", body.rtmr0),
+                "rtmr1": Digest("sha384", body.rtmr1),
+                "rtmr2": Digest("sha384", body.rtmr2),
+                "rtmr3": Digest("sha384", body.rtmr3),
+            }
+        ),
         report_data=body.report_data,
         nonce=None,
         tcb=dataclasses.replace(launch.tcb, status=status),
