@@ -1,0 +1,1 @@
+"""The key service, inside an enclave: Azure Key Vault's key operations, and Secure Key Release."""

@@ -1,0 +1,98 @@
+"""Who may do what: Azure's built-in roles for keys, and what a caller without one hears.
+
+A refusal comes before the body is read or a key is looked for, so it tells nothing of what is there.
+
+Spec: Azure Key Vault, "Azure built-in roles for Key Vault data plane operations"; Managed HSM, "Local RBAC
+built-in roles"; Microsoft Entra, "Claims challenges" (continuous access evaluation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.errors import KluisError
+from kluis.formats import b64
+from kluis.services.clock import Clock
+from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
+
+__all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate"]
+
+PERMISSIONS: Final = frozenset({
+    "keys/create", "keys/import", "keys/read", "keys/update", "keys/delete", "keys/recover", "keys/purge",
+    "keys/backup", "keys/restore", "keys/rotate", "keys/rotationpolicy/read", "keys/rotationpolicy/write",
+    "keys/encrypt", "keys/decrypt", "keys/wrap", "keys/unwrap", "keys/sign", "keys/verify", "keys/release",
+    "deletedkeys/read", "rng", "audit/read",
+})  # fmt: skip
+_USE: Final = {"keys/encrypt", "keys/decrypt", "keys/wrap", "keys/unwrap", "keys/sign", "keys/verify"}
+_OFFICER: Final = frozenset(each for each in PERMISSIONS if each != "audit/read")
+ROLES: Final[Mapping[str, frozenset[str]]] = {
+    "Key Vault Administrator": PERMISSIONS,
+    "Key Vault Crypto Officer": _OFFICER,
+    "Key Vault Crypto User": frozenset({"keys/read", "keys/update", "keys/backup", *_USE}),
+    "Key Vault Crypto Service Encryption User": frozenset({"keys/read", "keys/wrap", "keys/unwrap"}),
+    "Key Vault Crypto Service Release User": frozenset({"keys/release"}),
+    "Key Vault Reader": frozenset({"keys/read", "deletedkeys/read"}),
+    "Managed HSM Administrator": PERMISSIONS,
+    "Managed HSM Crypto Officer": frozenset({"deletedkeys/read", "keys/recover", "keys/purge"}),
+    "Managed HSM Crypto User": _OFFICER - {"keys/purge", "keys/release", "deletedkeys/read", "keys/recover"},
+    "Managed HSM Crypto Service Encryption User": frozenset({"keys/read", "keys/wrap", "keys/unwrap"}),
+    "Managed HSM Crypto Service Release User": frozenset({"keys/release"}),
+    "Managed HSM Crypto Auditor": frozenset({"keys/read", "deletedkeys/read"}),
+    "Managed HSM Backup": frozenset({"keys/backup"}),
+    "Kluis Auditor": frozenset({"audit/read"}),
+}
+# A claim that says which claims a newer token must have: who issued the token wants its bearer to come again.
+CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
+MOST_CLAIMS: Final = 2048
+
+
+class VaultGate(Gate):
+    """Who may ask the key service.
+
+    Args:
+        bearer: checks tokens.
+        clock: tells when.
+        authorization: where clients get tokens.
+        resource: what they get them for.
+    """
+
+    def __init__(self, bearer: Bearer | None, clock: Clock, authorization: str, resource: str) -> None:
+        super().__init__(bearer, ROLES, clock)
+        self._challenge = f'Bearer authorization="{authorization}", resource="{resource}"'
+
+    def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
+        """Send a caller back for a newer token, if the issuer marked this one so.
+
+        Raises:
+            Refusal: a claims challenge.
+        """
+        wanted = caller.claims.get(CLAIMS_WANTED)
+        if wanted is None:
+            return
+        claims = b64.encode(str(wanted)[:MOST_CLAIMS].encode("utf-8", "replace"))
+        challenge = f'{self._challenge}, error="insufficient_claims", claims="{claims}"'
+        raise Refusal(
+            401,
+            "Unauthorized",
+            "AKV10035: The token's issuer wants its bearer to get a newer one.",
+            headers={"WWW-Authenticate": challenge},
+        )
+
+    def unknown(self, target: str, error: KluisError | None) -> Refusal:
+        """The challenge that tells a client where to get a token."""
+        message = "AKV10000: Request is missing a Bearer or PoP token."
+        if error is not None:
+            message = f"AKV10000: Request is missing a Bearer or PoP token that holds: {error.message}"
+        return Refusal(401, "Unauthorized", message, headers={"WWW-Authenticate": self._challenge})
+
+    def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
+        """What one hears whose roles do not allow it: the same, whether the key is there or not."""
+        wanted = sorted(role for role, allows in ROLES.items() if operation.access in allows)
+        return Refusal(
+            403,
+            "Forbidden",
+            f"Caller is not authorized to perform action on resource: {operation.name} wants one of "
+            f"{', '.join(wanted)}; got {', '.join(sorted(caller.roles)[:8]) or 'none'}.",
+            inner="ForbiddenByRbac",
+        )

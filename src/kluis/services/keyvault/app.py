@@ -1,0 +1,197 @@
+"""The key service's operations, declared once: paths, who may ask, and what answers.
+
+Spec: Azure Key Vault REST API, data plane, keys. A version that is not named is ``/keys/NAME/`` or
+``/keys/NAME//operation``, as Azure's clients write it, or ``/keys/NAME/operation``, as others do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from kluis.enclave.store.model import Storage
+from kluis.errors import FormatError, KluisError
+from kluis.services.clock import Clock
+from kluis.services.keyvault import requests
+from kluis.services.keyvault.access import VaultGate
+from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden, KeyNotFound
+from kluis.services.keyvault.handlers import Handlers
+from kluis.services.keyvault.keys import Keys
+from kluis.services.keyvault.lifecycle import Lifecycle
+from kluis.services.keyvault.operations import OPERATIONS, Use
+from kluis.services.keyvault.release.authority import canonical
+from kluis.services.keyvault.release.engine import Releases
+from kluis.services.keyvault.release.keyring import Endorse, Fetch, Keyring
+from kluis.services.keyvault.release.signer import Certify, Signer, Vouch
+from kluis.services.keyvault.settings import Settings
+from kluis.services.keyvault.vault import start
+from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
+
+__all__ = ["service"]
+
+MOST_BODY: Final = 256 * 1024
+MOST_RESTORE: Final = 1 << 20
+SERVICE_VERSION: Final = "1.9.3079.1"
+_ACCESS: Final = {
+    "encrypt": "keys/encrypt", "decrypt": "keys/decrypt", "wrapkey": "keys/wrap", "unwrapkey": "keys/unwrap",
+    "sign": "keys/sign", "verify": "keys/verify",
+}  # fmt: skip
+
+
+def service(
+    settings: Settings,
+    storage: Storage,
+    clock: Clock,
+    *,
+    fetch: Fetch,
+    endorse: Endorse = lambda quote: None,
+    certify: Certify | None = None,
+    vouch: Vouch = lambda payload: None,
+) -> Service:
+    """The key service, as an ASGI application.
+
+    Args:
+        settings: the operator's.
+        storage: this service's, sealed.
+        clock: the services' clock.
+        fetch: fetches an authority's documents, through the host.
+        endorse: finds collateral for an authority's quote, through the host.
+        certify: has the service's own authority name the key that signs releases; None: nobody does.
+        vouch: has this enclave quote a statement about that key; gives None outside an enclave.
+
+    Raises:
+        PolicyError: the vault was first started with other authorities.
+        UsageError: a setting that cannot be meant.
+    """
+    now = clock.now()
+    vault = start(storage, settings.rules(), canonical(settings.authorities), int(now.timestamp()))
+    keyring = Keyring(
+        settings.authorities,
+        fetch,
+        endorse,
+        life_seconds=settings.keys_life_seconds,
+        refetch_seconds=settings.refetch_seconds,
+    )
+    signer = Signer(certify, vouch, now)
+    handlers = Handlers(
+        settings,
+        vault,
+        clock,
+        Keys(vault),
+        Lifecycle(vault),
+        Use(vault),
+        Releases(vault, keyring, signer),
+        signer,
+    )
+    return Service(
+        "keyvault",
+        "Kluis key service",
+        _operations(handlers),
+        gate=VaultGate(Bearer(settings.issuer), clock, settings.authorization, settings.resource),
+        clock=clock,
+        ready=lambda: None,
+        tell=tell,
+        headers={"x-ms-keyvault-service-version": SERVICE_VERSION, "x-ms-keyvault-region": "local"},
+    )
+
+
+def tell(error: KluisError) -> Refusal:
+    """The refusal that an error of this service stands for."""
+    if isinstance(error, BadParameter | Conflict | Forbidden | KeyNotFound):
+        details = [each._asdict() for each in error.details]
+        return Refusal(
+            error.http_status, error.wire, error.message, inner=error.inner, details=details, hint=error.hint
+        )
+    if isinstance(error, FormatError):
+        return Refusal(400, BadParameter.wire, error.message, hint=error.hint)
+    return Refusal.of(error)
+
+
+def _operations(h: Handlers) -> tuple[Operation, ...]:
+    return (*_keys(h), *_deleted(h), *_uses(h), *_release(h), *_own(h))
+
+
+def _keys(h: Handlers) -> tuple[Operation, ...]:
+    one, turning = "/keys/{name}", "/keys/{name}/rotationpolicy"
+    read, write = "keys/rotationpolicy/read", "keys/rotationpolicy/write"
+    told = "What this enclave says of a key."
+    return (
+        _op("CreateKey", "POST", f"{one}/create", h.create, "keys/create", "Make a key.", requests.Create),
+        _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),
+        *_versions("GetKey", "GET", h.get, "keys/read", "A key's public half.", None),
+        *_versions("UpdateKey", "PATCH", h.update, "keys/update", "Change a key.", requests.Update),
+        _op("GetKeys", "GET", "/keys", h.names, "keys/read", "Every key's latest version."),
+        _op("GetKeyVersions", "GET", f"{one}/versions", h.versions, "keys/read", "Every version of a key."),
+        _op("RotateKey", "POST", f"{one}/rotate", h.rotate, "keys/rotate", "Make a new version."),
+        _op("GetKeyRotationPolicy", "GET", turning, h.rotation_policy, read, "A key's rotation policy."),
+        _op(
+            "UpdateKeyRotationPolicy", "PUT", turning, h.set_rotation_policy, write,
+            "Set a key's rotation policy.", requests.RotationPolicy,
+        ),
+        _op("BackupKey", "POST", f"{one}/backup", h.back_up, "keys/backup", "A key as one sealed blob."),
+        _op(
+            "RestoreKey", "POST", "/keys/restore", h.restore, "keys/restore", "Bring a key back.",
+            requests.Backup, most=MOST_RESTORE,
+        ),
+        *_versions("GetKeyAttestation", "GET", h.attestation, "keys/read", told, None, "attestation"),
+    )  # fmt: skip
+
+
+def _deleted(h: Handlers) -> tuple[Operation, ...]:
+    one = "/deletedkeys/{name}"
+    return (
+        _op("DeleteKey", "DELETE", "/keys/{name}", h.delete, "keys/delete", "Delete a key."),
+        _op("GetDeletedKey", "GET", one, h.deleted, "deletedkeys/read", "A deleted key."),
+        _op("GetDeletedKeys", "GET", "/deletedkeys", h.all_deleted, "deletedkeys/read", "Every deleted key."),
+        _op("RecoverDeletedKey", "POST", f"{one}/recover", h.recover, "keys/recover", "Bring a key back."),
+        _op("PurgeDeletedKey", "DELETE", one, h.purge, "keys/purge", "Forget a key for good.", status=204),
+    )
+
+
+def _uses(h: Handlers) -> tuple[Operation, ...]:
+    made: list[Operation] = []
+    for verb in OPERATIONS:
+        summary = f"Use a key: {verb}."
+        body = requests.Operate
+        made += _versions(verb.capitalize(), "POST", h.use(verb), _ACCESS[verb], summary, body, verb)
+    return tuple(made)
+
+
+def _release(h: Handlers) -> tuple[Operation, ...]:
+    summary = "A key, wrapped to an attested environment's own."
+    return _versions("Release", "POST", h.release, "keys/release", summary, requests.Release, "release")
+
+
+def _own(h: Handlers) -> tuple[Operation, ...]:
+    return (
+        _op("GetRandomBytes", "POST", "/rng", h.random, "rng", "Random bytes.", requests.Random),
+        _op("GetAudit", "GET", "/audit", h.audit, "audit/read", "What happened to keys, chained by hashes."),
+        Operation(
+            name="GetConfiguration", method="GET", path="/configuration", handler=h.configuration,
+            summary="Which authorities are pinned, and whose tokens hold.", versioned=False,
+        ),
+    )  # fmt: skip
+
+
+def _versions(
+    name: str, method: str, handler: Callable[[Call], Answer], access: str, summary: str, body: Any,
+    verb: str = "",
+) -> tuple[Operation, ...]:  # fmt: skip
+    """One operation on a version, by each path that names one or leaves it out."""
+    end = f"/{verb}" if verb else ""
+    paths = {
+        name: f"/keys/{{name}}/{{version}}{end}",
+        f"{name}Latest": f"/keys/{{name}}/{end}",
+        f"{name}Unversioned": f"/keys/{{name}}{end}",
+    }
+    return tuple(_op(each, method, path, handler, access, summary, body) for each, path in paths.items())
+
+
+def _op(
+    name: str, method: str, path: str, handler: Callable[[Call], Answer], access: str, summary: str,
+    body: Any = None, *, status: int = 200, most: int = MOST_BODY,
+) -> Operation:  # fmt: skip
+    return Operation(
+        name=name, method=method, path=path, handler=handler, access=access, summary=summary, body=body,
+        status=status, most_bytes=most,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""The record of what happened to keys: each entry holds the hash of the one before.
+
+An entry is kept in the same change as what it tells of. Whoever holds the head's hash can tell, later, that
+nothing before it was changed or left out: the hash of an entry is
+
+    SHA-256 of its members but ``hash``, in canonical JSON (RFC 8785)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from kluis.enclave.store.model import Reading, Writing
+from kluis.formats import jcs
+from kluis.hashes import sha256
+from kluis.services.keyvault.records import decode, encode
+
+__all__ = ["Entry", "Event", "append", "entries", "head"]
+
+TABLE, HEAD = "audit", "audit-head"
+START: Final = "0" * 64
+_DIGITS: Final = 16
+
+
+class Event(NamedTuple):
+    """What happened.
+
+    Attributes:
+        operation: ``create``, ``rotate``, ``policy``, ``delete``, ``recover``, ``purge``, ``backup``,
+            ``restore``, ``release``.
+        key: the key's name.
+        version: of it.
+        subject: who asked, as the issuer of their token calls them.
+        time: seconds since 1970, by the host's clock.
+        authority: who vouched for the environment; of a release.
+        target: SHA-256 of the attestation token, hex; of a release.
+        recipient: SHA-256 of the DER of the environment's key, hex; of a release.
+    """
+
+    operation: str
+    key: str
+    version: str
+    subject: str
+    time: int
+    authority: str = ""
+    target: str = ""
+    recipient: str = ""
+
+
+class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """An event in its place.
+
+    Attributes:
+        sequence: from 1, without a gap.
+        previous: the hash of the entry before, hex; zeros of the first.
+        hash: its own, hex.
+    """
+
+    sequence: int
+    operation: str
+    key: str
+    version: str
+    subject: str
+    time: int
+    authority: str
+    target: str
+    recipient: str
+    previous: str
+    hash: str
+
+    def computed(self) -> str:
+        """The hash that the other members make."""
+        members: dict[str, Any] = msgspec.structs.asdict(self)
+        del members["hash"]
+        return sha256(jcs.dumps(members)).hex()
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The last entry."""
+
+    sequence: int = 0
+    hash: str = START
+
+
+def append(writing: Writing, event: Event) -> None:
+    """Put an event at the end."""
+    last = head(writing)
+    # The issuer's words go into canonical JSON, in which half a character has no place.
+    subject = event.subject.encode("utf-8", "replace").decode()
+    said = event._replace(subject=subject)._asdict()
+    bare = Entry(sequence=last.sequence + 1, previous=last.hash, hash="", **said)
+    entry = msgspec.structs.replace(bare, hash=bare.computed())
+    writing.put(TABLE, f"{entry.sequence:0{_DIGITS}}", encode(entry))
+    writing.put(HEAD, HEAD, encode(Head(entry.sequence, entry.hash)))
+
+
+def head(reading: Reading) -> Head:
+    """The last entry's number and hash."""
+    value = reading.get(HEAD, HEAD)
+    return Head() if value is None else decode(Head, value, "stored audit head")
+
+
+def entries(reading: Reading, after: int, most: int) -> Iterator[Entry]:
+    """Entries after number ``after``, at most ``most``."""
+    for sequence in range(after + 1, min(after + most, head(reading).sequence) + 1):
+        value = reading.get(TABLE, f"{sequence:0{_DIGITS}}")
+        if value is not None:
+            yield decode(Entry, value, "stored audit entry")

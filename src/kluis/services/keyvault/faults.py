@@ -1,0 +1,86 @@
+"""What the key service refuses, in the words that clients of Azure Key Vault switch on.
+
+The messages are Azure's where Azure's clients or their users know them, capitals and periods included.
+
+Spec: Azure Key Vault REST API, "Authentication, requests and responses", "Error responses".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from kluis.errors import PolicyError, UsageError
+
+__all__ = ["BadParameter", "Conflict", "Detail", "Forbidden", "KeyNotFound"]
+
+
+class Detail(NamedTuple):
+    """One reason, for machines: ``error.details`` of our own.
+
+    Attributes:
+        code: the kind of reason: ``claim``, ``token``, ``authority``, ``runtime_key``.
+        target: what it is about: a claim's name.
+        message: want and got.
+    """
+
+    code: str
+    target: str
+    message: str
+
+
+class BadParameter(UsageError):
+    """What was asked cannot be meant: a member, a name, a combination."""
+
+    wire: ClassVar[str] = "BadParameter"
+    inner: str | None = None
+    details: Sequence[Detail] = ()
+
+
+class Forbidden(PolicyError):
+    """The key, its attributes, its operations or its release policy do not allow it.
+
+    Args:
+        message: as it goes out.
+        inner: the finer code, ``innererror.code``.
+        details: why, for whoever may know.
+    """
+
+    wire: ClassVar[str] = "Forbidden"
+
+    def __init__(self, message: str, inner: str | None = None, details: Sequence[Detail] = ()) -> None:
+        super().__init__(message)
+        self.inner = inner
+        self.details = tuple(details)
+
+
+class KeyNotFound(UsageError):
+    """No key, or no version, of the name."""
+
+    http_status = 404
+    wire: ClassVar[str] = "KeyNotFound"
+    inner: str | None = None
+    details: Sequence[Detail] = ()
+
+    def __init__(self, identifier: str) -> None:
+        super().__init__(
+            f"A key with (name/id) {identifier} was not found in this key vault. If you recently deleted "
+            "this key you may be able to recover it using the correct recovery command."
+        )
+
+
+class Conflict(UsageError):
+    """The name is in another state than what was asked needs.
+
+    Args:
+        message: as it goes out.
+        inner: the finer code, ``innererror.code``.
+    """
+
+    http_status = 409
+    wire: ClassVar[str] = "Conflict"
+    details: Sequence[Detail] = ()
+
+    def __init__(self, message: str, inner: str | None = None) -> None:
+        super().__init__(message)
+        self.inner = inner

@@ -1,0 +1,279 @@
+"""What answers each request: from a call to an engine, and back to what clients read."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from kluis.formats import b64, x509
+from kluis.services.clock import Clock
+from kluis.services.keyvault import audit, backup, paging, requests, rotation, shelf, views
+from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.keys import Keys
+from kluis.services.keyvault.lifecycle import Lifecycle
+from kluis.services.keyvault.names import LATEST, check_name, folded
+from kluis.services.keyvault.operations import Use
+from kluis.services.keyvault.records import KeyRecord, KeyVersion
+from kluis.services.keyvault.release.engine import Releases
+from kluis.services.keyvault.release.keyring import shown
+from kluis.services.keyvault.release.signer import Signer
+from kluis.services.keyvault.settings import Settings
+from kluis.services.keyvault.vault import Vault
+from kluis.services.web import Answer, Call
+
+__all__ = ["Handlers"]
+
+BEFORE_RELEASE: Final = frozenset({"2016-10-01", "7.0", "7.1", "7.2"})
+MOST_RANDOM: Final = 128
+MOST_ENTRIES: Final = 100
+STATEMENT: Final = "kluis-key-1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handlers:
+    """Answers.
+
+    Attributes:
+        settings: the operator's.
+        vault: whose keys.
+        clock: tells when.
+        keys: makes, shows and changes them.
+        lifecycle: deletes them and brings them back.
+        uses: uses them.
+        releases: lets them go.
+        signer: of what is said here.
+    """
+
+    settings: Settings
+    vault: Vault
+    clock: Clock
+    keys: Keys
+    lifecycle: Lifecycle
+    uses: Use
+    releases: Releases
+    signer: Signer
+
+    def create(self, call: Call) -> Answer:
+        """Make a key."""
+        asked = call.json(requests.Create)
+        _releasable(call, asked.attributes, asked.release_policy)
+        return self._bundle(call, *self.keys.create(call.path["name"], asked, self._now(), _subject(call)))
+
+    def bring(self, call: Call) -> Answer:
+        """Keep a key that is brought."""
+        asked = call.json(requests.Import)
+        if asked.hsm is None:
+            asked = msgspec.structs.replace(asked, hsm=_hsm(call))
+        _releasable(call, asked.attributes, asked.release_policy)
+        return self._bundle(call, *self.keys.bring(call.path["name"], asked, self._now(), _subject(call)))
+
+    def get(self, call: Call) -> Answer:
+        """Show a key's public half."""
+        return self._bundle(call, *self.keys.get(call.path["name"], _version(call), self._now()))
+
+    def update(self, call: Call) -> Answer:
+        """Change a key."""
+        asked = call.json(requests.Update)
+        _releasable(call, asked.attributes, asked.release_policy)
+        name, version = call.path["name"], _version(call)
+        return self._bundle(call, *self.keys.update(name, version, asked, self._now(), _subject(call)))
+
+    def names(self, call: Call) -> Answer:
+        """List keys."""
+        every = shelf.live(self.vault.storage, self._now())
+        return self._listed(call, "/keys", paging.page(self.vault, "keys", every, _folded, call.query))
+
+    def all_deleted(self, call: Call) -> Answer:
+        """List deleted keys."""
+        every = shelf.live(self.vault.storage, self._now(), deleted=True)
+        page = paging.page(self.vault, "deletedkeys", every, _folded, call.query)
+        return self._listed(call, "/deletedkeys", page)
+
+    def versions(self, call: Call) -> Answer:
+        """List a key's versions."""
+        name = check_name(call.path["name"])
+        record = shelf.demand(self.vault.storage, name, self._now())
+        every = shelf.versions(self.vault.storage, record)
+        listing = f"versions of {folded(name)}"
+        page = paging.page(self.vault, listing, every, lambda one: one.id, call.query)
+        items = [
+            views.item(self._url(call), record, one, self.vault.rules, versioned=True) for one in page.several
+        ]
+        return self._page(call, f"/keys/{record.name}/versions", items, page.token)
+
+    def rotate(self, call: Call) -> Answer:
+        """Make a new version."""
+        return self._bundle(call, *self.keys.again(call.path["name"], self._now(), _subject(call)))
+
+    def rotation_policy(self, call: Call) -> Answer:
+        """Show a rotation policy."""
+        record = shelf.demand(self.vault.storage, check_name(call.path["name"]), self._now())
+        return Answer(views.rotation_policy(self._url(call), record))
+
+    def set_rotation_policy(self, call: Call) -> Answer:
+        """Set a rotation policy."""
+        asked = call.json(requests.RotationPolicy)
+        record = rotation.set_policy(self.vault, call.path["name"], asked, self._now())
+        return Answer(views.rotation_policy(self._url(call), record))
+
+    def back_up(self, call: Call) -> Answer:
+        """Make a backup."""
+        blob = backup.back_up(self.vault, call.path["name"], self._now(), _subject(call))
+        return Answer({"value": b64.encode_url(blob)})
+
+    def restore(self, call: Call) -> Answer:
+        """Restore a backup."""
+        value = call.json(requests.Backup).value
+        record = backup.restore(self.vault, value, self._now(), _subject(call))
+        return self._bundle(call, record, record.current)
+
+    def delete(self, call: Call) -> Answer:
+        """Delete a key."""
+        record = self.lifecycle.delete(call.path["name"], self._now(), _subject(call))
+        return self._bundle(call, record, record.current)
+
+    def deleted(self, call: Call) -> Answer:
+        """Show a deleted key."""
+        record = self.lifecycle.deleted(call.path["name"], self._now())
+        return self._bundle(call, record, record.current)
+
+    def recover(self, call: Call) -> Answer:
+        """Bring a key back."""
+        record = self.lifecycle.recover(call.path["name"], self._now(), _subject(call))
+        return self._bundle(call, record, record.current)
+
+    def purge(self, call: Call) -> Answer:
+        """Forget a key for good."""
+        self.lifecycle.purge(call.path["name"], self._now(), _subject(call))
+        return Answer(status=204)
+
+    def use(self, verb: str) -> Callable[[Call], Answer]:
+        """What answers one way of using a key."""
+
+        def handler(call: Call) -> Answer:
+            asked, url = call.json(requests.Operate), self._url(call)
+            return Answer(self.uses.apply(verb, call.path["name"], _version(call), asked, self._now(), url))
+
+        return handler
+
+    def release(self, call: Call) -> Answer:
+        """Release a key."""
+        value = self.releases.release(
+            call.path["name"],
+            _version(call),
+            call.json(requests.Release),
+            now=self.clock.now(),
+            subject=_subject(call),
+            url=self._url(call),
+            api=call.version or "",
+        )
+        return Answer({"value": value})
+
+    def attestation(self, call: Call) -> Answer:
+        """Say of a key what this enclave can vouch for, in a statement of its own.
+
+        Azure's holds what an HSM's maker signed; here is none. ``version`` says whose statement it is.
+        """
+        record, version = self.keys.get(call.path["name"], _version(call), self._now())
+        made = views.bundle(self._url(call), record, version, self.vault.rules)
+        said = {
+            "kid": made["key"]["kid"],
+            "kty": version.kty,
+            "key_ops": list(version.key_ops),
+            "exportable": version.exportable,
+            "iat": self._now(),
+            **version.public,
+        }
+        statement = b64.encode_url(self.signer.sign(said).encode())
+        made["attributes"]["attestation"] = {
+            "version": STATEMENT,
+            "certificatePemFile": b64.encode_url(x509.write_pem(self.signer.own)),
+            "publicKeyAttestation": statement,
+            "privateKeyAttestation": statement,
+        }
+        return Answer(made)
+
+    def random(self, call: Call) -> Answer:
+        """Give random bytes."""
+        count = call.json(requests.Random).count
+        if count is None or not 1 <= count <= MOST_RANDOM:
+            raise BadParameter(f"count: want 1 to {MOST_RANDOM}, got {count}")
+        return Answer({"value": b64.encode_url(secrets.token_bytes(count))})
+
+    def audit(self, call: Call) -> Answer:
+        """Show what happened to keys."""
+        text = call.query.get("after", "0")
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise BadParameter(f"after: want an entry's number, got {text[:16]!a}")
+        most = paging.most_results(call.query, MOST_ENTRIES)
+        several = list(audit.entries(self.vault.storage, int(text), most))
+        head = audit.head(self.vault.storage)
+        return Answer({"value": several, "head": head, "rollback": self.vault.storage.rollback})
+
+    def configuration(self, call: Call) -> Answer:
+        """Show what this vault goes by: over attested TLS, so that a client may hold it to its own wants."""
+        issuer = self.settings.issuer
+        return Answer({
+            "authorities": [shown(each) for each in self.settings.authorities],
+            "issuer": {"url": issuer.url, "audiences": list(issuer.audiences), "jwks": issuer.keys},
+            "recoverableDays": self.vault.rules.recoverable_days,
+            "purgeProtection": self.vault.rules.purge_protection,
+            "rollback": self.vault.storage.rollback,
+            "created": self.vault.identity.created,
+            "signingCertificate": b64.encode(self.signer.own),
+        })  # fmt: skip
+
+    def _now(self) -> int:
+        return int(self.clock.now().timestamp())
+
+    def _url(self, call: Call) -> str:
+        return self.settings.url or call.url
+
+    def _bundle(self, call: Call, record: KeyRecord, version: KeyVersion) -> Answer:
+        return Answer(views.bundle(self._url(call), record, version, self.vault.rules))
+
+    def _listed(self, call: Call, path: str, page: paging.Page[KeyRecord]) -> Answer:
+        items = [
+            views.item(self._url(call), one, one.current, self.vault.rules, versioned=False)
+            for one in page.several
+        ]
+        return self._page(call, path, items, page.token)
+
+    def _page(self, call: Call, path: str, items: list[dict[str, Any]], token: str | None) -> Answer:
+        link = None
+        if token is not None:
+            most = paging.most_results(call.query)
+            query = f"api-version={call.version}&$skiptoken={token}&maxresults={most}"
+            link = f"{self._url(call)}{path}?{query}"
+        return Answer({"value": items, "nextLink": link})
+
+
+def _subject(call: Call) -> str:
+    return call.caller.subject if call.caller is not None else ""
+
+
+def _version(call: Call) -> str:
+    return call.path.get("version", LATEST)
+
+
+def _folded(record: KeyRecord) -> str:
+    return folded(record.name)
+
+
+def _hsm(call: Call) -> bool:
+    """The member ``hsm`` of an import, in any case of letters: Azure's clients write two."""
+    members = call.json(dict[str, Any])
+    return any(name.lower() == "hsm" and value is True for name, value in members.items())
+
+
+def _releasable(call: Call, attributes: requests.Attributes | None, policy: requests.Policy | None) -> None:
+    exportable = attributes is not None and attributes.exportable
+    if (exportable or policy is not None) and call.version in BEFORE_RELEASE:
+        raise BadParameter(
+            "AKV.SKR.1001: The exportable attribute is only supported with premium vaults and API version >= "
+            f"'7.3-preview': got {call.version}."
+        )

@@ -1,0 +1,257 @@
+"""Keys: made, brought, shown, listed and changed.
+
+Material is made before the store is asked to change, since a change may run twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from kluis.enclave.store.model import Reading, Writing
+from kluis.services.keyvault import audit, material, rotation, shelf, usage
+from kluis.services.keyvault.faults import BadParameter, Conflict
+from kluis.services.keyvault.material import Material
+from kluis.services.keyvault.names import LATEST, check_name, check_version
+from kluis.services.keyvault.records import KeyRecord, KeyVersion
+from kluis.services.keyvault.requests import Attributes, Create, Import, Update
+from kluis.services.keyvault.rules import check_exportable, checked_tags, checked_times, release_rule
+from kluis.services.keyvault.vault import Vault
+
+__all__ = ["Keys"]
+
+_NONE: Final = Attributes()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keys:
+    """What can be done with keys, other than using them.
+
+    Attributes:
+        vault: whose they are.
+    """
+
+    vault: Vault
+
+    def create(self, name: str, asked: Create, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
+        """Make a key, or a new version of one.
+
+        Raises:
+            BadParameter: what is asked cannot be made.
+            Conflict: the name is deleted, and can be recovered.
+        """
+        check_name(name)
+        if asked.kty is None:
+            raise BadParameter("kty: want one, got none")
+        kty = material.spelled(asked.kty)
+        draft = Draft(kty, asked.key_ops, asked.attributes or _NONE, asked.tags, asked)
+        # Refuse what will be refused before a key is made, which takes long.
+        _free(self.vault.storage, name, now)
+        draft.check()
+        made = material.generate(kty, size=asked.key_size, crv=asked.crv, exponent=asked.public_exponent)
+        return self._add(name, draft, made, now, subject)
+
+    def bring(self, name: str, asked: Import, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
+        """Keep a key that a client made.
+
+        Raises:
+            BadParameter: it is no private key, or what is asked cannot be kept.
+            Conflict: the name is deleted, and can be recovered.
+        """
+        check_name(name)
+        if asked.key is None:
+            raise BadParameter("key: want a JSON Web Key, got none")
+        made = material.imported(asked.key)
+        kty = material.spelled(str(asked.key.get("kty")))
+        if asked.hsm and not material.is_hardware(kty):
+            kty = f"{kty}-HSM"
+        operations = asked.key.get("key_ops")
+        if operations is not None and not _texts(operations):
+            raise BadParameter("key.key_ops: want a list of text, got another")
+        draft = Draft(kty, operations, asked.attributes or _NONE, asked.tags, asked)
+        draft.check()
+        return self._add(name, draft, made, now, subject)
+
+    def get(self, name: str, version: str, now: int) -> tuple[KeyRecord, KeyVersion]:
+        """One version of a key; "" is the latest.
+
+        Raises:
+            KeyNotFound: there is none.
+        """
+        record = shelf.demand(self.vault.storage, check_name(name), now)
+        return record, shelf.version(self.vault.storage, record, check_version(version))
+
+    def update(
+        self, name: str, version: str, asked: Update, now: int, subject: str
+    ) -> tuple[KeyRecord, KeyVersion]:
+        """Change what may change; what is not named stays.
+
+        Raises:
+            KeyNotFound: there is none.
+            BadParameter: what cannot change, or an immutable release policy.
+        """
+        check_name(name)
+        wanted = check_version(version)
+        if asked.release_policy is not None and wanted != LATEST:
+            raise BadParameter("AKV.SKR.1016: Key Release Policy can only be set on versionless key")
+
+        def work(writing: Writing) -> tuple[KeyRecord, KeyVersion]:
+            record = shelf.demand(writing, name, now)
+            before = shelf.version(writing, record, wanted)
+            after = _changed(before, asked, now)
+            if asked.release_policy is not None:
+                if not record.current.exportable:
+                    raise BadParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")
+                rule = release_rule(asked.release_policy, record.release)
+                if rule != record.release:
+                    audit.append(writing, audit.Event("policy", record.name, after.id, subject, now))
+                record = msgspec.structs.replace(record, release=rule)
+            if after.id != record.current.id:
+                shelf.keep_version(writing, record, after)
+            else:
+                record = msgspec.structs.replace(record, current=after)
+                shelf.keep(writing, record)
+            return record, after
+
+        return self.vault.storage.update(work)
+
+    def again(self, name: str, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
+        """Make a new version like the latest: same type, size, operations, tags and release policy.
+
+        Raises:
+            KeyNotFound: there is none.
+        """
+        record = shelf.demand(self.vault.storage, check_name(name), now)
+        old = record.current
+        made = material.generate(old.kty, size=old.size, crv=old.public.get("crv"), exponent=None)
+        life = None if record.rotation is None else record.rotation.expiry
+
+        def turn(before: KeyRecord | None) -> KeyRecord:
+            if before is None:
+                raise BadParameter(f"key {name}: is gone")
+            last = before.current
+            exp = None if life is None else now + rotation.seconds(life, "rotation policy")
+            fresh = _version(
+                last.kty, made, last.key_ops, now, exportable=last.exportable, tags=last.tags, exp=exp
+            )
+            return msgspec.structs.replace(before, current=fresh)
+
+        return self._keep(name, turn, now, "rotate", subject)
+
+    def _add(
+        self, name: str, draft: Draft, made: Material, now: int, subject: str
+    ) -> tuple[KeyRecord, KeyVersion]:
+        asked, ops = draft.attributes, draft.operations()
+
+        def turn(before: KeyRecord | None) -> KeyRecord:
+            exportable = check_exportable(draft.kty, asked, draft.asked.release_policy, before)
+            rule = release_rule(draft.asked.release_policy, None if before is None else before.release)
+            fresh = _version(
+                draft.kty, made, ops, now, exportable=exportable, tags=checked_tags(draft.tags),
+                exp=asked.exp, nbf=asked.nbf, enabled=asked.enabled is not False,
+            )  # fmt: skip
+            if before is None:
+                return KeyRecord(name=name, current=fresh, release=rule)
+            return msgspec.structs.replace(before, current=fresh, release=rule)
+
+        return self._keep(name, turn, now, "create", subject)
+
+    def _keep(
+        self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str
+    ) -> tuple[KeyRecord, KeyVersion]:
+        def work(writing: Writing) -> tuple[KeyRecord, KeyVersion]:
+            before = _free(writing, name, now)
+            if before is None:
+                # What is left of one whose time to be purged has come.
+                shelf.drop(writing, name)
+            after = turn(before)
+            if before is None or before.release != after.release:
+                audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
+            shelf.keep(writing, after, instead_of=before)
+            return after, after.current
+
+        return self.vault.storage.update(work)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draft:
+    """A version that is asked for."""
+
+    kty: str
+    ops: list[str] | None
+    attributes: Attributes
+    tags: dict[str, str] | None
+    asked: Create | Import
+
+    def operations(self) -> tuple[str, ...]:
+        """What it will be for."""
+        family = material.family(self.kty)
+        return usage.default_operations(family) if self.ops is None else usage.checked(family, self.ops)
+
+    def check(self) -> None:
+        """Refuse what needs no store to be refused."""
+        self.operations()
+        checked_tags(self.tags)
+        checked_times(self.attributes.nbf, self.attributes.exp)
+
+
+def _free(reading: Reading, name: str, now: int) -> KeyRecord | None:
+    record = shelf.find(reading, name, now)
+    if record is not None and record.deleted is not None:
+        raise Conflict(
+            f"Key {record.name} is currently in a deleted but recoverable state, and its name cannot be "
+            "reused; in this state, the key can only be recovered or purged.",
+            "ObjectIsDeletedButRecoverable",
+        )
+    return record
+
+
+def _version(
+    kty: str, made: Material, ops: tuple[str, ...], now: int, *, exportable: bool, tags: dict[str, str],
+    exp: int | None, nbf: int | None = None, enabled: bool = True,
+) -> KeyVersion:  # fmt: skip
+    return KeyVersion(
+        id=secrets.token_hex(16),
+        kty=kty,
+        secret=made.secret,
+        public=made.public,
+        size=made.size,
+        key_ops=ops,
+        created=now,
+        updated=now,
+        enabled=enabled,
+        nbf=nbf,
+        exp=exp,
+        exportable=exportable,
+        tags=tags,
+    )
+
+
+def _changed(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
+    attributes = asked.attributes or _NONE
+    if attributes.exportable is not None and attributes.exportable != before.exportable:
+        raise BadParameter(
+            "AKV.SKR.1003: The exportable attribute of an existing key cannot be changed: want "
+            f"{str(before.exportable).lower()}, got {str(attributes.exportable).lower()}."
+        )
+    nbf = before.nbf if attributes.nbf is None else attributes.nbf
+    exp = before.exp if attributes.exp is None else attributes.exp
+    checked_times(nbf, exp)
+    family = material.family(before.kty)
+    return msgspec.structs.replace(
+        before,
+        key_ops=before.key_ops if asked.key_ops is None else usage.checked(family, asked.key_ops),
+        tags=before.tags if asked.tags is None else checked_tags(asked.tags),
+        enabled=before.enabled if attributes.enabled is None else attributes.enabled,
+        nbf=nbf,
+        exp=exp,
+        updated=now,
+    )
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

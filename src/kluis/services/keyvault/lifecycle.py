@@ -1,0 +1,98 @@
+"""A key's end, and its way back: deleted, recovered, purged."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+
+from kluis.enclave.store.model import Reading, Writing
+from kluis.services.keyvault import audit, shelf
+from kluis.services.keyvault.faults import Forbidden, KeyNotFound
+from kluis.services.keyvault.names import check_name
+from kluis.services.keyvault.records import Deletion, KeyRecord
+from kluis.services.keyvault.vault import SECONDS_A_DAY, Vault
+
+__all__ = ["Lifecycle"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """Deletes keys and brings them back.
+
+    Attributes:
+        vault: whose they are.
+    """
+
+    vault: Vault
+
+    def delete(self, name: str, now: int, subject: str) -> KeyRecord:
+        """Delete a key, so that it can be recovered for the vault's days.
+
+        Raises:
+            KeyNotFound: there is none.
+        """
+        check_name(name)
+        purge_at = now + self.vault.rules.recoverable_days * SECONDS_A_DAY
+
+        def work(writing: Writing) -> KeyRecord:
+            record = shelf.demand(writing, name, now)
+            gone = msgspec.structs.replace(record, deleted=Deletion(now, purge_at))
+            shelf.keep(writing, gone)
+            audit.append(writing, audit.Event("delete", record.name, record.current.id, subject, now))
+            return gone
+
+        return self.vault.storage.update(work)
+
+    def deleted(self, name: str, now: int) -> KeyRecord:
+        """A deleted key.
+
+        Raises:
+            KeyNotFound: none of the name is deleted.
+        """
+        return _gone(self.vault.storage, check_name(name), now)
+
+    def recover(self, name: str, now: int, subject: str) -> KeyRecord:
+        """Bring a deleted key back.
+
+        Raises:
+            KeyNotFound: none of the name is deleted.
+        """
+        check_name(name)
+
+        def work(writing: Writing) -> KeyRecord:
+            back = msgspec.structs.replace(_gone(writing, name, now), deleted=None)
+            shelf.keep(writing, back)
+            audit.append(writing, audit.Event("recover", back.name, back.current.id, subject, now))
+            return back
+
+        return self.vault.storage.update(work)
+
+    def purge(self, name: str, now: int, subject: str) -> None:
+        """Forget a deleted key for good.
+
+        Raises:
+            KeyNotFound: none of the name is deleted.
+            Forbidden: the vault protects deleted keys from that.
+        """
+        check_name(name)
+
+        def work(writing: Writing) -> None:
+            record = _gone(writing, name, now)
+            if self.vault.rules.purge_protection:
+                raise Forbidden(
+                    "Operation purge is not enabled for this vault: deleted keys are protected until "
+                    f"{record.deleted.purge_at if record.deleted else 0}.",
+                    "ForbiddenByPolicy",
+                )
+            shelf.drop(writing, name)
+            audit.append(writing, audit.Event("purge", record.name, record.current.id, subject, now))
+
+        self.vault.storage.update(work)
+
+
+def _gone(reading: Reading, name: str, now: int) -> KeyRecord:
+    record = shelf.find(reading, name, now)
+    if record is None or record.deleted is None:
+        raise KeyNotFound(name)
+    return record

@@ -1,0 +1,88 @@
+"""Using a key: encrypt, decrypt, wrap, unwrap, sign, verify."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from kluis.formats import b64
+from kluis.services.keyvault import encryption, shelf, signing, usage
+from kluis.services.keyvault.encryption import Sealed
+from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.names import check_name, check_version, identifier
+from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.records import KeyVersion
+from kluis.services.keyvault.requests import Operate
+from kluis.services.keyvault.vault import Vault
+
+__all__ = ["OPERATIONS", "Use"]
+
+# The path's last segment, and the key operation that it is.
+OPERATIONS: Final = {
+    "encrypt": "encrypt", "decrypt": "decrypt", "wrapkey": "wrapKey", "unwrapkey": "unwrapKey",
+    "sign": "sign", "verify": "verify",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Use:
+    """Uses keys.
+
+    Attributes:
+        vault: whose they are.
+    """
+
+    vault: Vault
+
+    def apply(
+        self, operation: str, name: str, version: str, asked: Operate, now: int, url: str
+    ) -> dict[str, Any]:
+        """Use a key once.
+
+        Args:
+            operation: of :data:`OPERATIONS`.
+            name: the key's.
+            version: "" is the latest.
+            asked: algorithm and value.
+            now: seconds since 1970.
+            url: of the vault, for the answer's ``kid``.
+
+        Raises:
+            KeyNotFound: there is no such key.
+            Forbidden: the key may not be used so.
+            BadParameter: the algorithm or a value is not one for it.
+        """
+        record = shelf.demand(self.vault.storage, check_name(name), now)
+        key = shelf.version(self.vault.storage, record, check_version(version))
+        usage.allow(key, OPERATIONS[operation], now)
+        if asked.alg is None:
+            raise BadParameter("alg: want one, got none")
+        made = _applied(operation, key, asked.alg, asked)
+        return made if operation == "verify" else {"kid": identifier(url, record.name, key.id), **made}
+
+
+def _applied(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[str, Any]:
+    if operation == "verify":
+        digest, signature = octets(asked.digest, "digest"), octets(asked.value, "value")
+        return {"value": signing.verify(key, alg, digest, signature)}
+    value = octets(asked.value, "value")
+    if operation == "sign":
+        return {"value": b64.encode_url(signing.sign(key, alg, value))}
+    allowed = encryption.WRAPPING if operation in ("wrapkey", "unwrapkey") else encryption.CONTENT
+    if alg not in allowed:
+        raise BadParameter(f"alg: want one of {', '.join(allowed)}, got {alg[:32]!a}")
+    iv, aad, tag = (_optional(asked, each) for each in ("iv", "aad", "tag"))
+    if operation in ("encrypt", "wrapkey"):
+        if tag is not None:
+            raise BadParameter("tag: want none, got one")
+        return _shown(encryption.encrypt(key, alg, value, iv=iv, aad=aad))
+    return {"value": b64.encode_url(encryption.decrypt(key, alg, Sealed(value, iv, tag, aad)))}
+
+
+def _optional(asked: Operate, name: str) -> bytes | None:
+    text = getattr(asked, name)
+    return None if text is None else octets(text, name)
+
+
+def _shown(sealed: Sealed) -> dict[str, str]:
+    return {name: b64.encode_url(value) for name, value in sealed._asdict().items() if value is not None}

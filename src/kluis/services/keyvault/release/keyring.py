@@ -1,0 +1,208 @@
+"""The authorities' signing keys at hand: read once, fetched when they must be, and no oftener.
+
+What is fetched comes through the host, which may send anything: keys of an attested authority must carry
+its enclave's evidence, and the keys of one that is fetched insecurely are the host's word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from kluis.appraisal import ByImage, Policy, strict
+from kluis.appraisal import BySigner as SignedBy
+from kluis.enclave import vouching
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError
+from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
+from kluis.formats import vouched, x509
+from kluis.formats.runtime_data import Purpose
+from kluis.services.keyvault.release import trusted_keys
+from kluis.services.keyvault.release.authority import Attested, Authority, ByImages, InsecureFetched, Pinned
+from kluis.services.keyvault.release.policy import origin
+from kluis.services.keyvault.release.trusted_keys import TrustedKey
+
+__all__ = ["Endorse", "Fetch", "Keyring"]
+
+Fetch = Callable[[str], bytes]
+"""Fetches an https URL through the host: at most 256 KiB count."""
+Endorse = Callable[[bytes], Collateral | HeldCollateral | None]
+"""Finds the collateral for a quote."""
+MAX_FETCHED: Final = 256 * 1024
+AFTER_FAILURE_SECONDS: Final = 2
+
+
+@dataclasses.dataclass(slots=True)
+class Held:
+    """One authority's keys, and when they were fetched and asked for last; the lock is for fetching."""
+
+    authority: Authority
+    keys: dict[str, TrustedKey] = dataclasses.field(default_factory=dict)
+    fetched: float | None = None
+    tried: float | None = None
+    failed: str | None = None
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+
+class Keyring:
+    """Finds the key that an authority signs with.
+
+    Args:
+        authorities: the pinned set.
+        fetch: through the host.
+        endorse: finds collateral for quotes, through the host as well.
+        life_seconds: how long fetched keys are believed.
+        refetch_seconds: the least time between two fetches for one authority.
+
+    Raises:
+        UsageError: an authority that could never be believed.
+    """
+
+    def __init__(
+        self,
+        authorities: Sequence[Authority],
+        fetch: Fetch,
+        endorse: Endorse,
+        *,
+        life_seconds: int,
+        refetch_seconds: int,
+    ) -> None:
+        self._fetch = fetch
+        self._endorse = endorse
+        self._life = life_seconds
+        self._refetch = refetch_seconds
+        self._held = {origin(each.url): Held(each) for each in authorities}
+        for held in self._held.values():
+            if isinstance(held.authority, Pinned):
+                held.keys = _pinned(held.authority)
+            elif isinstance(held.authority, Attested):
+                _wanted(held.authority)
+
+    def knows(self, issuer: str) -> bool:
+        """Whether an issuer, as ``origin`` writes it, is an authority."""
+        return issuer in self._held
+
+    def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
+        """The key of that name.
+
+        Raises:
+            AuthenticityError: no such authority, or it has no such key.
+            UnavailableError: its keys cannot be had.
+        """
+        held = self._held.get(issuer)
+        if held is None:
+            raise AuthenticityError(f"token iss: want one of this vault's authorities, got {issuer[:200]!a}")
+        if not isinstance(held.authority, Pinned):
+            self._refresh(held, kid, now)
+        found = held.keys.get(kid)
+        if found is None:
+            if held.failed is not None:
+                raise UnavailableError(f"keys of {issuer}: {held.failed}")
+            raise AuthenticityError(f"token kid: want a key of {issuer}, got {kid[:64]!a}")
+        return found
+
+    def _refresh(self, held: Held, kid: str, now: datetime) -> None:
+        at = now.timestamp()
+        if not self._is_due(held, kid, at):
+            return
+        with held.lock:
+            if not self._is_due(held, kid, at):
+                return
+            held.tried = at
+            if held.fetched is not None and not 0 <= at - held.fetched < self._life:
+                held.keys, held.fetched = {}, None
+            try:
+                held.keys = self._fetched(held.authority, now)
+                held.fetched, held.failed = at, None
+            except KluisError as error:
+                held.failed = error.message
+
+    def _is_due(self, held: Held, kid: str, at: float) -> bool:
+        old = held.fetched is None or not 0 <= at - held.fetched < self._life
+        if not old and kid in held.keys:
+            return False
+        wait = AFTER_FAILURE_SECONDS if held.failed is not None else self._refetch
+        # A clock that went back is no reason never to ask again.
+        return held.tried is None or not 0 <= at - held.tried < wait
+
+    def _fetched(self, authority: Authority, now: datetime) -> dict[str, TrustedKey]:
+        if isinstance(authority, Attested):
+            document = self._get(f"{authority.url.removesuffix('/')}/certs")
+            return trusted_keys.read(
+                document,
+                certified=True,
+                vouched=lambda certificate: self._vouched(authority, certificate, now),
+            )
+        return trusted_keys.read(self._get(self._jwks_uri(authority)), certified=True)
+
+    def _jwks_uri(self, authority: Authority) -> str:
+        url = f"{authority.url.removesuffix('/')}/.well-known/openid-configuration"
+        try:
+            metadata = msgspec.json.decode(self._get(url))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise FormatError("OpenID metadata: want JSON, got another") from None
+        found = metadata.get("jwks_uri") if isinstance(metadata, dict) else None
+        if not isinstance(found, str):
+            raise FormatError("OpenID metadata: want jwks_uri, got none")
+        origin(found)
+        return found
+
+    def _get(self, url: str) -> bytes:
+        data = self._fetch(url)
+        if len(data) > MAX_FETCHED:
+            raise FormatError(f"{url}: is {len(data)} bytes, must be at most {MAX_FETCHED}")
+        return data
+
+    def _vouched(self, authority: Attested, certificate: bytes, now: datetime) -> bytes:
+        quote = vouched.Vouched.of(x509.parse(certificate, "signing certificate")).quote
+        anchors, policy = _wanted(authority)
+        found = vouching.check(
+            certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now
+        )
+        return found.spki
+
+
+def _pinned(authority: Pinned) -> dict[str, TrustedKey]:
+    try:
+        return trusted_keys.read(authority.jwks.encode("utf-8", "replace"), certified=False)
+    except KluisError as error:
+        raise UsageError(f"authority {authority.url}: {error.message}") from None
+
+
+def _wanted(authority: Attested) -> tuple[TrustAnchors, Policy]:
+    """The roots that an attested authority's evidence may chain to, and what its enclave must be."""
+    try:
+        roots = [TrustAnchors.from_pem(each.encode()) for each in authority.roots]
+        anchors = TrustAnchors(tuple(anchor for root in roots for anchor in root))
+        levels = frozenset(ProtectionLevel(each) for each in authority.levels)
+        named = authority.identity
+        if isinstance(named, ByImages):
+            identity: ByImage | SignedBy = ByImage(
+                image_ids=frozenset(bytes.fromhex(each) for each in named.images)
+            )
+        else:
+            identity = SignedBy(
+                signers=frozenset({bytes.fromhex(named.signer)}), product_id=named.product, min_svn=named.svn
+            )
+        made = strict(
+            identity,
+            protection=levels,
+            purpose=Purpose.APP,
+            counters=frozenset(authority.counters),
+            missing=frozenset(authority.missing),
+        )
+        binding = made.binding
+        # What is in a certificate was made before anybody asked, and is as old as its key.
+        return anchors, dataclasses.replace(made, binding=dataclasses.replace(binding, nonce=False))
+    except (KluisError, ValueError) as error:
+        raise UsageError(f"authority {authority.url}: {error}") from None
+
+
+def shown(authority: Authority) -> dict[str, object]:
+    """What a client is told of an authority."""
+    kind = "insecure_fetched" if isinstance(authority, InsecureFetched) else type(authority).__name__.lower()
+    return {"kind": kind, **msgspec.to_builtins(authority)}

@@ -1,0 +1,231 @@
+"""Release policies: which authorities may vouch, and for what; text in, a checked policy out.
+
+    policy    = { "version"?: "1.0.0", "anyOf": [ authority, ... ] }
+    authority = { "authority": URL, "allOf" or "anyOf": [ condition, ... ] }
+    condition = { "claim": NAME, "equals": VALUE } | { "allOf": [...] } | { "anyOf": [...] }
+
+The style of the preview, ``{"claim", "condition": "equals", "value"}``, is read as well. Values are compared
+as text, so that ``"true"`` in a policy meets the claim ``true``: Azure does so, and policies count on it.
+
+Spec: Azure Key Vault, "Secure Key Release policy grammar".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.formats.jcs import Json
+from kluis.services.keyvault.faults import BadParameter, Detail
+
+__all__ = ["MAX_SIZE", "Authority", "Claim", "Group", "ReleasePolicy", "judge", "origin", "parse"]
+
+MAX_SIZE: Final = 32 * 1024
+MAX_DEPTH: Final = 16
+MAX_AUTHORITIES: Final = 64
+MAX_CONDITIONS: Final = 1024
+MAX_NAME, MAX_VALUE, MAX_SHOWN, MAX_DETAILS = 256, 4096, 128, 16
+VERSIONS: Final = ("1.0.0", "1.0")
+_URL: Final = re.compile(r"(https)://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?(/[!-~]*)?")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that must equal ``text``, once both are text."""
+
+    name: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Conditions of which all, or any, must hold."""
+
+    every: bool
+    conditions: tuple[Claim | Group, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Authority:
+    """One authority, and what it must say."""
+
+    url: str
+    group: Group
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReleasePolicy:
+    """A checked policy: any of its authorities."""
+
+    authorities: tuple[Authority, ...]
+
+
+def origin(url: object) -> str:
+    """An authority's URL as it is compared: the host in small letters, without one closing slash.
+
+    Raises:
+        FormatError: no https URL, or one with a query.
+    """
+    found = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 2048 else None
+    if found is None or "?" in found[0] or "#" in found[0]:
+        raise FormatError(f"authority: want an https URL, got {_cut(str(url))!a}")
+    port = "" if found[3] in (None, ":443") else found[3]
+    return f"https://{found[2].lower()}{port}{(found[4] or '').removesuffix('/')}"
+
+
+@functools.lru_cache(maxsize=256)
+def parse(data: bytes) -> ReleasePolicy:
+    """Read a policy: at most 32 KiB, 64 authorities, 1024 conditions, 16 levels.
+
+    Raises:
+        BadParameter: not a policy; says where.
+    """
+    try:
+        value = jcs.loads(data, "release policy", max_size=MAX_SIZE, max_depth=2 * MAX_DEPTH + 4)
+        return _policy(value)
+    except FormatError as error:
+        raise BadParameter(
+            f"AKV.SKR.1004: Exportable keys must have release policy. {error.message}"
+        ) from None
+
+
+def judge(policy: ReleasePolicy, issuer: str, claims: Mapping[str, Any]) -> tuple[Detail, ...]:
+    """Why the claims do not meet the policy; nothing if they do.
+
+    Args:
+        policy: a checked one.
+        issuer: who vouches for the claims, as :func:`origin` writes it.
+        claims: of a token whose signature held.
+    """
+    ours = [each for each in policy.authorities if each.url == issuer]
+    if not ours:
+        want = " or ".join(each.url for each in policy.authorities[:8])
+        return (Detail("authority", "iss", f"want {want}, got {_cut(issuer)}"),)
+    missed: list[Detail] = []
+    for each in ours:
+        reasons = list(_misses(each.group, claims))
+        if not reasons:
+            return ()
+        missed += reasons
+    return tuple(missed[:MAX_DETAILS])
+
+
+def text_of(value: object) -> str | None:
+    """A claim or a policy's value as text; None of what is neither text, nor a whole number, nor a truth."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) else None
+
+
+def lookup(claims: Mapping[str, Any], name: str) -> object:
+    """A claim by its name, or by the path that the name's dots spell; None if there is none."""
+    if name in claims:
+        return claims[name]
+    head, dot, rest = name.partition(".")
+    inner = claims.get(head)
+    return lookup(inner, rest) if dot and isinstance(inner, dict) else None
+
+
+def _misses(condition: Claim | Group, claims: Mapping[str, Any]) -> Iterator[Detail]:
+    if isinstance(condition, Claim):
+        found = lookup(claims, condition.name)
+        if found is None or text_of(found) != condition.text:
+            yield Detail("claim", condition.name, f"want {_cut(condition.text)}, got {_got(found)}")
+        return
+    every = [list(_misses(each, claims)) for each in condition.conditions]
+    if condition.every or all(every):
+        for reasons in every:
+            yield from reasons
+
+
+def _policy(value: Json) -> ReleasePolicy:
+    what = "release policy"
+    members = _object(value, what, {"version", "anyOf"})
+    version = members.get("version", VERSIONS[0])
+    if version not in VERSIONS:
+        raise FormatError(f"{what}.version: want {' or '.join(VERSIONS)}, got {_cut(str(version))!a}")
+    listed = _array(members.get("anyOf"), f"{what}.anyOf", MAX_AUTHORITIES)
+    left = [MAX_CONDITIONS]
+    return ReleasePolicy(
+        tuple(_authority(each, f"{what}.anyOf[{at}]", left) for at, each in enumerate(listed))
+    )
+
+
+def _authority(value: Json, what: str, left: list[int]) -> Authority:
+    members = _object(value, what, {"authority", "allOf", "anyOf"})
+    try:
+        url = origin(members.get("authority"))
+    except FormatError as error:
+        raise FormatError(f"{what}.{error.message}") from None
+    return Authority(
+        url, _group({name: members[name] for name in members if name != "authority"}, what, left, 1)
+    )
+
+
+def _group(members: Mapping[str, Json], what: str, left: list[int], depth: int) -> Group:
+    names = [name for name in ("allOf", "anyOf") if name in members]
+    if len(names) != 1 or depth > MAX_DEPTH:
+        got = " and ".join(names) or "neither"
+        raise FormatError(f"{what}: want allOf or anyOf, at most {MAX_DEPTH} levels deep, got {got}")
+    name = names[0]
+    listed = _array(members[name], f"{what}.{name}", MAX_CONDITIONS)
+    made = tuple(_condition(each, f"{what}.{name}[{at}]", left, depth) for at, each in enumerate(listed))
+    return Group(name == "allOf", made)
+
+
+def _condition(value: Json, what: str, left: list[int], depth: int) -> Claim | Group:
+    left[0] -= 1
+    if left[0] < 0:
+        raise FormatError(f"release policy: want at most {MAX_CONDITIONS} conditions, got more")
+    if isinstance(value, dict) and "claim" not in value:
+        return _group(_object(value, what, {"allOf", "anyOf"}), what, left, depth + 1)
+    members = _object(value, what, {"claim", "equals", "condition", "value"})
+    name = members["claim"]
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise FormatError(f"{what}.claim: want 1 to {MAX_NAME} characters, got another")
+    if "equals" in members:
+        if len(members) != 2:
+            raise FormatError(f"{what}: want claim and equals, got {', '.join(sorted(members))}")
+        wanted = members["equals"]
+    else:
+        # The preview's style.
+        if members.get("condition") != "equals" or "value" not in members:
+            raise FormatError(f"{what}: want claim and equals, got {', '.join(sorted(members))}")
+        wanted = members["value"]
+    text = text_of(wanted)
+    if text is None or len(text) > MAX_VALUE:
+        raise FormatError(f"{what}.equals: want text, a whole number or a truth, got another")
+    return Claim(name, text)
+
+
+def _object(value: Json, what: str, known: set[str]) -> dict[str, Json]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{what}: want an object, got another")
+    if unknown := sorted(set(value) - known):
+        raise FormatError(f"{what}: want {', '.join(sorted(known))}, got {_cut(unknown[0])!a}")
+    return value
+
+
+def _array(value: Json, what: str, most: int) -> list[Json]:
+    if not isinstance(value, list) or not 1 <= len(value) <= most:
+        got = len(value) if isinstance(value, list) else "no list"
+        raise FormatError(f"{what}: want a list of 1 to {most}, got {got}")
+    return value
+
+
+def _got(value: object) -> str:
+    if value is None:
+        return "no such claim"
+    text = text_of(value)
+    return _cut(text) if text is not None else "a claim that is not one value"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

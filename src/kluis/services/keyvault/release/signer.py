@@ -1,0 +1,133 @@
+"""The key that signs releases: made inside, at each start, and named by a certificate.
+
+The certificate is its issuer's, whose word is the host's, or self-made. Beside it stands another one for the
+same key that carries this enclave's evidence, where there is an enclave: that one proves who signed.
+
+Spec: RFC 7515, "x5c", "x5t", "x5t#S256".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from kluis.errors import FormatError, UsageError
+from kluis.formats import b64, vouched
+from kluis.hashes import sha256
+
+__all__ = ["Certify", "Evidence", "Signer", "Vouch"]
+
+BITS: Final = 2048  # as Azure's; a release costs one signature
+LIFE: Final = timedelta(days=3650)
+BACKDATED: Final = timedelta(minutes=5)
+MAX_CHAIN: Final = 64 * 1024
+_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis key service")])
+
+
+class Evidence(Protocol):
+    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
+
+    @property
+    def quote(self) -> bytes:
+        """DCAP."""
+        ...
+
+    @property
+    def runtime_data(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+    @property
+    def launch_configuration(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+
+Certify: TypeAlias = Callable[[bytes], bytes]
+"""Has an authority certify a key: a request (PKCS#10, PEM) in, a chain (PEM, leaf first) out."""
+Vouch: TypeAlias = Callable[[bytes], Evidence | None]
+"""Has this enclave quote a payload for the purpose ``app``; None outside an enclave."""
+
+
+class Signer:
+    """Signs what this service says.
+
+    Args:
+        certify: the service's own authority; None: the certificate is self-made.
+        vouch: makes evidence about the key.
+        now: aware.
+
+    Raises:
+        FormatError: what the authority gave is no chain.
+        UsageError: its first certificate is for another key.
+    """
+
+    def __init__(self, certify: Certify | None, vouch: Vouch, now: datetime) -> None:
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
+        self.own = self._own(vouch, now)
+        self.chain = (self.own,) if certify is None else self._certified(certify)
+        leaf = self.chain[0]
+        # Azure names its keys by the SHA-1 of the certificate, and clients look for them so.
+        thumbprint = hashlib.sha1(leaf, usedforsecurity=False).digest()
+        header = {
+            "alg": "RS256",
+            "kid": thumbprint.hex().upper(),
+            "typ": "JWT",
+            "x5t": b64.encode_url(thumbprint),
+            "x5t#S256": b64.encode_url(sha256(leaf)),
+            "x5c": [b64.encode(each) for each in self.chain],
+        }
+        self._header = b64.encode_url(msgspec.json.encode(header)) + "."
+
+    def __repr__(self) -> str:
+        return "Signer()"
+
+    def sign(self, payload: Mapping[str, Any]) -> str:
+        """A JWS, compact, over ``payload`` as JSON."""
+        signed = self._header + b64.encode_url(msgspec.json.encode(payload))
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{b64.encode_url(signature)}"
+
+    def _own(self, vouch: Vouch, now: datetime) -> bytes:
+        at = now.replace(microsecond=0)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_NAME)
+            .issuer_name(_NAME)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(at - BACKDATED)
+            .not_valid_after(at + LIFE)
+        )
+        spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        made = vouch(vouched.statement(spki))
+        if made is not None:
+            held = vouched.Vouched(made.quote, made.runtime_data, made.launch_configuration)
+            for oid, value in held.extensions():
+                extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+                builder = builder.add_extension(extension, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def _certified(self, certify: Certify) -> tuple[bytes, ...]:
+        request = x509.CertificateSigningRequestBuilder().subject_name(_NAME).sign(self._key, hashes.SHA256())
+        chain = certify(request.public_bytes(Encoding.PEM))
+        if len(chain) > MAX_CHAIN:
+            raise FormatError(f"certificate chain: want at most {MAX_CHAIN} bytes, got {len(chain)}")
+        try:
+            certificates = x509.load_pem_x509_certificates(chain)
+            same = certificates[0].public_key() == self._key.public_key()
+        except (ValueError, UnsupportedAlgorithm):
+            raise FormatError("certificate chain: want PEM certificates, this key's first") from None
+        if not same:
+            raise UsageError("certificate chain: want one for this service's key, got one for another")
+        return tuple(each.public_bytes(Encoding.DER) for each in certificates)

@@ -1,0 +1,190 @@
+"""An authority's signing keys, read from its JWKS document: strictly, and once for each document.
+
+Spec: RFC 7517; RFC 8725 (a key signs by its own kind of algorithm); Azure Key Vault, which wants ``kid``,
+``kty`` and ``x5c`` of each key that it fetches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.errors import AuthenticityError, FormatError, KluisError
+from kluis.formats import jcs
+from kluis.services.keyvault.octets import octets
+
+__all__ = ["PublicKey", "TrustedKey", "read"]
+
+PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+MAX_JWKS: Final = 256 * 1024
+MAX_KEYS: Final = 32
+RSA_BITS: Final = (2048, 8192)
+_CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_NAMES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
+    "P-256": ec.SECP256R1,
+    "P-384": ec.SECP384R1,
+    "P-521": ec.SECP521R1,
+}
+_HASHES: Final = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
+_RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+
+
+class TrustedKey:
+    """One key of an authority, ready to verify.
+
+    Args:
+        kid: its name.
+        key: itself.
+        certificate: DER, if it came in one.
+        algorithm: the one that its JWK names, if any.
+    """
+
+    __slots__ = ("algorithms", "certificate", "key", "kid")
+
+    def __init__(self, kid: str, key: PublicKey, certificate: bytes | None, algorithm: str | None) -> None:
+        own = _RSA_ALGORITHMS if isinstance(key, rsa.RSAPublicKey) else (_CURVES[key.curve.name],)
+        self.kid = kid
+        self.key = key
+        self.certificate = certificate
+        self.algorithms = own if algorithm is None else tuple(each for each in own if each == algorithm)
+
+    def check(self, algorithm: str, signed: bytes, signature: bytes) -> None:
+        """Check one signature.
+
+        Raises:
+            AuthenticityError: another algorithm than this key's, or not its signature.
+        """
+        if algorithm not in self.algorithms:
+            wanted = " or ".join(self.algorithms) or "none of this key"
+            raise AuthenticityError(f"token alg: want {wanted}, got {algorithm[:32]!a}")
+        digest = _HASHES[algorithm[2:]]
+        try:
+            if isinstance(self.key, rsa.RSAPublicKey):
+                self.key.verify(signature, signed, _padding(algorithm, digest), digest)
+                return
+            size = (self.key.key_size + 7) // 8
+            if len(signature) != 2 * size:
+                raise InvalidSignature
+            r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
+            self.key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(digest))
+        except InvalidSignature:
+            raise AuthenticityError(f"token: is not signed by the key {self.kid[:64]!a}") from None
+
+
+def read(
+    document: bytes, *, certified: bool, vouched: Callable[[bytes], bytes] | None = None
+) -> dict[str, TrustedKey]:
+    """Read a JWKS document.
+
+    Args:
+        document: JSON, at most 256 KiB and 32 keys.
+        certified: whether each key must come in a certificate.
+        vouched: checks a certificate's evidence and gives the SubjectPublicKeyInfo that it vouches for, DER;
+            keys whose evidence does not hold are left out.
+
+    Raises:
+        FormatError: not a JWKS document, or a key that is not what it should be.
+        AuthenticityError: the evidence of no key holds; says why of the first.
+    """
+    value = jcs.loads(document, "JWKS", max_size=MAX_JWKS, max_depth=8)
+    keys = value.get("keys") if isinstance(value, dict) else None
+    if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_KEYS:
+        raise FormatError(f"JWKS: want 1 to {MAX_KEYS} keys, got another")
+    made: dict[str, TrustedKey] = {}
+    refused: KluisError | None = None
+    for each in keys:
+        if not isinstance(each, dict):
+            raise FormatError("JWKS: want objects as keys, got another")
+        try:
+            one = _key(each, certified=certified or vouched is not None, vouched=vouched)
+        except KluisError as error:
+            if vouched is None:
+                raise
+            refused = refused or error
+            continue
+        if one.kid in made:
+            raise FormatError(f"JWKS: want each kid once, got {one.kid[:64]!a} twice")
+        made[one.kid] = one
+    if not made and refused is not None:
+        raise AuthenticityError(f"no key of the authority is its enclave's own: {refused.message}")
+    return made
+
+
+def _key(jwk: dict[str, Any], *, certified: bool, vouched: Callable[[bytes], bytes] | None) -> TrustedKey:
+    kid, kty, algorithm = jwk.get("kid"), jwk.get("kty"), jwk.get("alg")
+    if not isinstance(kid, str) or not 1 <= len(kid) <= 256 or kty not in ("RSA", "EC"):
+        raise FormatError("JWK: want kid and kty, RSA or EC, got another")
+    if any(name in jwk for name in ("d", "p", "q", "k")):
+        raise FormatError("JWK: want a public key, got a private one")
+    if algorithm is not None and not isinstance(algorithm, str):
+        raise FormatError("JWK.alg: want text, got another")
+    chain = jwk.get("x5c")
+    if chain is None and certified:
+        raise FormatError("JWK.x5c: want one, got none")
+    certificate = None
+    if chain is not None:
+        if not isinstance(chain, list) or not 1 <= len(chain) <= 8:
+            raise FormatError("JWK.x5c: want 1 to 8 certificates, got another")
+        certificate = octets(chain[0], "JWK.x5c", most=32 * 1024)
+    named = _named(jwk) if "n" in jwk or "x" in jwk else None
+    key = named if certificate is None else _certified(certificate, vouched)
+    if key is None or (named is not None and _spki(named) != _spki(key)):
+        raise FormatError("JWK: want one key in it and its x5c, got two or none")
+    if isinstance(key, rsa.RSAPublicKey) is not (kty == "RSA"):
+        raise FormatError(f"JWK.kty: want its key's, got {kty}")
+    return TrustedKey(kid, key, certificate, algorithm)
+
+
+def _named(jwk: dict[str, Any]) -> PublicKey:
+    """The key that the members n and e, or crv, x and y, are."""
+    try:
+        if jwk.get("kty") == "RSA":
+            n, e = (int.from_bytes(octets(jwk.get(each), f"JWK.{each}", most=1024), "big") for each in "ne")
+            return _sized(rsa.RSAPublicNumbers(e, n).public_key())
+        x, y = (int.from_bytes(octets(jwk.get(each), f"JWK.{each}", most=66), "big") for each in "xy")
+        curve = _NAMES.get(str(jwk.get("crv")))
+        if curve is None:
+            raise FormatError(f"JWK.crv: want one of {', '.join(_NAMES)}, got another")
+        return ec.EllipticCurvePublicNumbers(x, y, curve()).public_key()
+    except ValueError:
+        raise FormatError("JWK: its members make no public key") from None
+
+
+def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> PublicKey:
+    # The evidence comes first: of a certificate without it nothing else is worth reading.
+    spki = None if vouched is None else vouched(certificate)
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, RecursionError):
+        raise FormatError("JWK.x5c: want a certificate, got another") from None
+    if isinstance(key, rsa.RSAPublicKey):
+        key = _sized(key)
+    elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise FormatError("JWK.x5c: want an RSA key, or one on P-256, P-384 or P-521, got another")
+    if spki is not None and _spki(key) != spki:
+        raise AuthenticityError("JWK.x5c: its evidence vouches for another key")
+    return key
+
+
+def _sized(key: rsa.RSAPublicKey) -> rsa.RSAPublicKey:
+    least, most = RSA_BITS
+    if not least <= key.key_size <= most:
+        raise FormatError(f"JWK: want an RSA key of {least} to {most} bits, got {key.key_size}")
+    return key
+
+
+def _spki(key: PublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _padding(algorithm: str, digest: hashes.HashAlgorithm) -> padding.AsymmetricPadding:
+    if algorithm.startswith("RS"):
+        return padding.PKCS1v15()
+    return padding.PSS(padding.MGF1(digest), digest.digest_size)

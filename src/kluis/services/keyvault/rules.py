@@ -1,0 +1,114 @@
+"""What a client may say of a key that is made, brought or changed: attributes, tags, release policy.
+
+The exportable attribute and the release policy belong to the name, and so to every version of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.services.keyvault import material
+from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.records import KeyRecord, ReleaseRule
+from kluis.services.keyvault.release import policy as release_policy
+from kluis.services.keyvault.requests import Attributes, Policy
+
+__all__ = ["check_exportable", "checked_tags", "checked_times", "release_rule"]
+
+CONTENT_TYPE: Final = "application/json; charset=utf-8"
+MOST_TAGS, MOST_TAG = 15, 256
+MOST_TIME: Final = 253_402_300_799
+
+
+def checked_tags(tags: dict[str, str] | None) -> dict[str, str]:
+    """The tags.
+
+    Raises:
+        BadParameter: more than 15, or one longer than 256 characters.
+    """
+    tags = tags or {}
+    if len(tags) > MOST_TAGS:
+        raise BadParameter(f"tags: want at most {MOST_TAGS}, got {len(tags)}")
+    for name, value in tags.items():
+        if not 1 <= len(name) <= MOST_TAG or len(value) > MOST_TAG:
+            raise BadParameter(f"tags: want names and values of at most {MOST_TAG} characters, got longer")
+    return dict(tags)
+
+
+def checked_times(nbf: int | None, exp: int | None) -> None:
+    """Refuse times that are none, or in the wrong order.
+
+    Raises:
+        BadParameter: before 1970, after 9999, or an expiry that is not after the start.
+    """
+    for what, value in (("nbf", nbf), ("exp", exp)):
+        if value is not None and not 0 <= value <= MOST_TIME:
+            raise BadParameter(
+                f"attributes.{what}: want seconds since 1970, up to the year 9999, got {value}"
+            )
+    if nbf is not None and exp is not None and exp <= nbf:
+        raise BadParameter(f"attributes.exp: want after nbf {nbf}, got {exp}")
+
+
+def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before: KeyRecord | None) -> bool:
+    """Whether the new version may be released.
+
+    Args:
+        kty: of the new version.
+        asked: by the client.
+        policy: given with it.
+        before: the key as it was, if the name is known.
+
+    Raises:
+        BadParameter: AKV.SKR.1003 to 1006.
+    """
+    known = None if before is None else before.current.exportable
+    exportable = known if asked.exportable is None else asked.exportable
+    if known is not None and exportable is not known:
+        raise BadParameter(
+            "AKV.SKR.1003: The exportable attribute of an existing key cannot be changed: want "
+            f"{str(known).lower()}, got {str(exportable).lower()}."
+        )
+    has_policy = policy is not None or (before is not None and before.release is not None)
+    if exportable and not material.is_hardware(kty):
+        raise BadParameter(
+            f"AKV.SKR.1006: Software keys are not exportable: want {material.spelled(kty)}-HSM, got "
+            f"{material.spelled(kty)}."
+        )
+    if exportable and not has_policy:
+        raise BadParameter("AKV.SKR.1004: Exportable keys must have release policy.")
+    if not exportable and policy is not None:
+        raise BadParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")
+    return bool(exportable)
+
+
+def release_rule(given: Policy | None, before: ReleaseRule | None) -> ReleaseRule | None:
+    """The release policy that will be kept.
+
+    Args:
+        given: by the client; None leaves the one before.
+        before: the one that the key has.
+
+    Raises:
+        BadParameter: not a policy (AKV.SKR.1004), or the one before is immutable (AKV.SKR.1020).
+    """
+    if given is None:
+        return before
+    if given.data is None:
+        raise BadParameter("AKV.SKR.1004: Exportable keys must have release policy: want data, got none.")
+    try:
+        data = octets(given.data, "release_policy.data", most=release_policy.MAX_SIZE)
+    except BadParameter as error:
+        # Azure's Python client sends the document itself if it is given as text.
+        raise BadParameter(
+            f"AKV.SKR.1004: Exportable keys must have release policy. {error.message}",
+            hint="KeyReleasePolicy takes the document as bytes, not as text",
+        ) from None
+    rule = ReleaseRule(data, (given.content_type or CONTENT_TYPE)[:256], immutable=bool(given.immutable))
+    if before is not None and before.immutable:
+        if (rule.data, rule.immutable) != (before.data, True):
+            raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
+        return before
+    release_policy.parse(data)
+    return rule

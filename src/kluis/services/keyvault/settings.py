@@ -1,0 +1,48 @@
+"""What an operator configures of a key service; what of it a vault keeps for ever stands with each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kluis.services.keyvault.release.authority import Authority
+from kluis.services.keyvault.vault import Rules
+from kluis.services.web import Issuer
+
+__all__ = ["Settings"]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key service's settings.
+
+    Attributes:
+        issuer: whose bearer tokens hold.
+        authorization: where clients get them, with the tenant: the challenge's ``authorization``.
+        resource: what they get them for: the challenge's ``resource``. Azure's clients want the vault's host
+            to end in a dot and this one's host and port.
+        authorities: who may vouch for environments; fixed by the vault's first start.
+        url: the vault's own, for identifiers of keys; None: the one that the client used.
+        recoverable_days: that a deleted key can be recovered, 7 to 90.
+        purge_protection: whether nobody may purge a key before that.
+        explain: whether a refused release says which claim failed.
+        keys_life_seconds: how long an authority's keys are believed before they are fetched again.
+        refetch_seconds: the least time between two fetches of one authority's keys.
+    """
+
+    issuer: Issuer
+    authorization: str
+    resource: str
+    authorities: tuple[Authority, ...] = ()
+    url: str | None = None
+    recoverable_days: int = 90
+    purge_protection: bool = False
+    explain: bool = True
+    keys_life_seconds: int = 3600
+    refetch_seconds: int = 30
+
+    def rules(self) -> Rules:
+        """The rules of the vault.
+
+        Raises:
+            UsageError: a setting out of its bounds.
+        """
+        return Rules(self.recoverable_days, self.purge_protection, self.explain)

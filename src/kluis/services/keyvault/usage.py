@@ -1,0 +1,75 @@
+"""What a key may be used for, and when: enabled, key_ops, not before, expiry.
+
+Azure lets an expired key still decrypt, unwrap, verify and release, so that old data stays readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from kluis.services.keyvault.faults import BadParameter, Forbidden
+from kluis.services.keyvault.records import KeyVersion
+
+__all__ = ["OPERATIONS", "allow", "checked", "default_operations"]
+
+OPERATIONS: Final = (
+    "encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export",
+)  # fmt: skip
+_ALL: Final = ("encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey")
+_DEFAULTS: Final = {
+    "RSA": _ALL,
+    "EC": ("sign", "verify"),
+    "oct": ("encrypt", "decrypt", "wrapKey", "unwrapKey"),
+}
+_POSSIBLE: Final = {"RSA": OPERATIONS, "EC": ("sign", "verify", "import", "export"), "oct": OPERATIONS}
+_IN_TIME: Final = frozenset({"encrypt", "sign", "wrapKey"})
+
+
+def default_operations(family: str) -> tuple[str, ...]:
+    """What a key of the family is for, if the client says nothing."""
+    return _DEFAULTS[family]
+
+
+def checked(family: str, operations: Iterable[str]) -> tuple[str, ...]:
+    """The operations, each once.
+
+    Raises:
+        BadParameter: one that there is not, or that a key of the family cannot do.
+    """
+    several = tuple(dict.fromkeys(operations))
+    for each in several:
+        if each not in _POSSIBLE[family]:
+            raise BadParameter(
+                f"key_ops: want some of {', '.join(_POSSIBLE[family])} for {family}, got {each[:32]!a}"
+            )
+    return several
+
+
+def allow(version: KeyVersion, operation: str, now: int) -> None:
+    """Go on only if the key may be used so now.
+
+    Args:
+        version: the key.
+        operation: of :data:`OPERATIONS`.
+        now: seconds since 1970.
+
+    Raises:
+        Forbidden: disabled, not for this operation, not yet valid, or expired.
+    """
+    if not version.enabled:
+        raise Forbidden(f"Operation {operation} is not allowed on a disabled key.", "KeyDisabled")
+    if operation not in version.key_ops:
+        raise Forbidden(f"Operation {operation} is not permitted on this key.", "KeyOperationForbidden")
+    if operation not in _IN_TIME:
+        return
+    if version.nbf is not None and now < version.nbf:
+        raise Forbidden(
+            f"Operation {operation} is not allowed on a key before its time: want {version.nbf}, got {now}",
+            "KeyNotYetValid",
+        )
+    if version.exp is not None and now >= version.exp:
+        raise Forbidden(
+            f"Operation {operation} is not allowed on an expired key: want before {version.exp}, got {now}",
+            "KeyExpired",
+        )

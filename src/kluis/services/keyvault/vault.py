@@ -1,0 +1,122 @@
+"""One vault: its store, its rules, and the identity that it got when it first started.
+
+The identity is random and lies sealed in the store: backups open only where it is, and which authorities
+may vouch for environments is fixed beside it. An operator cannot start the same vault with others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.errors import PolicyError, UsageError
+from kluis.services.keyvault.records import decode, encode
+
+__all__ = ["Identity", "Rules", "Vault", "start"]
+
+TABLE, KEY = "vault", "identity"
+SECONDS_A_DAY: Final = 86_400
+
+
+class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What a vault is, for as long as its store lives.
+
+    Attributes:
+        secret: 32 bytes; backups and skip tokens are made under it.
+        authorities: the pinned authorities in canonical JSON, as they were at the first start.
+        created: seconds since 1970.
+    """
+
+    format: int = 1
+    secret: bytes
+    authorities: bytes
+    created: int
+
+    def __repr__(self) -> str:
+        return f"Identity({self.created})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """What an operator chooses.
+
+    Attributes:
+        recoverable_days: that a deleted key can be recovered, 7 to 90.
+        purge_protection: whether nobody may purge a key before that.
+        explain: whether a refused release says which claim failed.
+    """
+
+    recoverable_days: int = 90
+    purge_protection: bool = False
+    explain: bool = True
+
+    def __post_init__(self) -> None:
+        if not 7 <= self.recoverable_days <= 90:
+            raise UsageError(f"recoverable_days: want 7 to 90, got {self.recoverable_days}")
+
+    @property
+    def recovery_level(self) -> str:
+        """As Azure names it."""
+        level = "Recoverable" if self.recoverable_days == 90 else "CustomizedRecoverable"
+        return level if self.purge_protection else f"{level}+Purgeable"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Vault:
+    """A vault that has started.
+
+    Attributes:
+        storage: where all is kept.
+        rules: the operator's.
+        identity: its own.
+    """
+
+    storage: Storage
+    rules: Rules
+    identity: Identity
+
+    def derived(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose."""
+        kdf = HKDF(hashes.SHA256(), 32, salt=None, info=f"kluis key service {purpose}".encode())
+        return kdf.derive(self.identity.secret)
+
+
+def start(storage: Storage, rules: Rules, authorities: bytes, now: int) -> Vault:
+    """Open a vault, or make one where there is none.
+
+    Args:
+        storage: of this service.
+        rules: the operator's.
+        authorities: the configured ones, in canonical JSON.
+        now: seconds since 1970.
+
+    Raises:
+        PolicyError: the vault was made with other authorities.
+    """
+    fresh = Identity(secret=secrets.token_bytes(32), authorities=authorities, created=now)
+
+    def work(writing: Writing) -> Identity:
+        value = writing.get(TABLE, KEY)
+        if value is not None:
+            return decode(Identity, value, "stored vault identity")
+        writing.put(TABLE, KEY, encode(fresh))
+        return fresh
+
+    value = storage.get(TABLE, KEY)
+    identity = storage.update(work) if value is None else decode(Identity, value, "stored vault identity")
+    if identity.authorities != authorities:
+        raise PolicyError(
+            f"authorities: want {_shown(identity.authorities)}, got {_shown(authorities)}",
+            hint="a vault keeps the authorities of its first start; start another vault for others",
+        )
+    return Vault(storage, rules, identity)
+
+
+def _shown(authorities: bytes) -> str:
+    return authorities.decode("utf-8", "replace")[:2000]

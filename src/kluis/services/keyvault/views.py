@@ -1,0 +1,103 @@
+"""Keys as clients see them: bundles, list items, and the times of a deletion.
+
+Spec: Azure Key Vault REST API, "KeyBundle", "KeyItem", "DeletedKeyBundle".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kluis.formats import b64
+from kluis.services.keyvault.names import identifier
+from kluis.services.keyvault.records import KeyRecord, KeyVersion, ReleaseRule, RotationRule
+from kluis.services.keyvault.vault import Rules
+
+__all__ = ["bundle", "item", "release_policy", "rotation_policy"]
+
+
+def bundle(url: str, record: KeyRecord, version: KeyVersion, rules: Rules) -> dict[str, Any]:
+    """A key whole: its public half, attributes, tags and release policy."""
+    made: dict[str, Any] = {
+        "key": {
+            "kid": identifier(url, record.name, version.id),
+            "kty": version.kty,
+            "key_ops": list(version.key_ops),
+            **version.public,
+        },
+        "attributes": attributes(version, rules),
+    }
+    if version.tags:
+        made["tags"] = version.tags
+    if record.release is not None and version.exportable:
+        made["release_policy"] = release_policy(record.release)
+    return made | _deletion(url, record)
+
+
+def item(
+    url: str, record: KeyRecord, version: KeyVersion, rules: Rules, *, versioned: bool
+) -> dict[str, Any]:
+    """A key in a list."""
+    made: dict[str, Any] = {
+        "kid": identifier(url, record.name, version.id if versioned else ""),
+        "attributes": attributes(version, rules),
+    }
+    if version.tags:
+        made["tags"] = version.tags
+    return made | _deletion(url, record)
+
+
+def attributes(version: KeyVersion, rules: Rules) -> dict[str, Any]:
+    """A version's attributes."""
+    made: dict[str, Any] = {
+        "enabled": version.enabled,
+        "created": version.created,
+        "updated": version.updated,
+        "recoveryLevel": rules.recovery_level,
+        "recoverableDays": rules.recoverable_days,
+        "exportable": version.exportable,
+    }
+    if version.nbf is not None:
+        made["nbf"] = version.nbf
+    if version.exp is not None:
+        made["exp"] = version.exp
+    return made
+
+
+def release_policy(rule: ReleaseRule) -> dict[str, Any]:
+    """A release policy, its document as it was given."""
+    return {
+        "contentType": rule.content_type,
+        "data": b64.encode_url(rule.data),
+        "immutable": rule.immutable,
+    }
+
+
+def rotation_policy(url: str, record: KeyRecord) -> dict[str, Any]:
+    """A rotation policy, or what stands for it where nobody set one."""
+    rule = record.rotation
+    identity = f"{identifier(url, record.name)}/rotationpolicy"
+    if rule is None:
+        notify = {"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}
+        return {"id": identity, "lifetimeActions": [notify], "attributes": {}}
+    return {"id": identity, "lifetimeActions": _actions(rule), "attributes": {
+        "expiryTime": rule.expiry, "created": rule.created, "updated": rule.updated,
+    }}  # fmt: skip
+
+
+def _actions(rule: RotationRule) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    for each in rule.actions:
+        trigger = {"timeAfterCreate": each.after_create, "timeBeforeExpiry": each.before_expiry}
+        said = {name: value for name, value in trigger.items() if value is not None}
+        made.append({"trigger": said, "action": {"type": each.action}})
+    return made
+
+
+def _deletion(url: str, record: KeyRecord) -> dict[str, Any]:
+    if record.deleted is None:
+        return {}
+    return {
+        "recoveryId": f"{url}/deletedkeys/{record.name}",
+        "deletedDate": record.deleted.at,
+        "scheduledPurgeDate": record.deleted.purge_at,
+    }

@@ -1,0 +1,248 @@
+"""Requests to a vault: what clients of Azure Key Vault send, and what they get."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kluis.formats import b64
+from tests.services.keyvault.world import API, OFFICER, RELEASER, VAULT, World, opened, policy, said, sign
+from tests.services.keyvault.world import claims as claimed
+from tests.services.web.issuer import NOW
+
+READER, USER = "Key Vault Reader", "Key Vault Crypto User"
+CHALLENGE = 'Bearer authorization="https://login.example/tenant", resource="https://vault.example:8443"'
+
+
+def test_challenge_comes_first() -> None:
+    """Without a token every path of a key answers the same, whatever is there and whatever the body is."""
+    world = World()
+    world.exportable()
+    answers = {
+        (answer.status_code, answer.headers["www-authenticate"], answer.text)
+        for name in ("k", "none")
+        for method, path in (("POST", "create"), ("POST", "release"), ("GET", ""), ("POST", "/release"))
+        for answer in [world.send(method, f"/keys/{name}/{path}", b"{not json", roles=())]
+    }
+    assert answers == {
+        (
+            401,
+            CHALLENGE,
+            '{"error":{"code":"Unauthorized",'
+            '"message":"AKV10000: Request is missing a Bearer or PoP token."}}',
+        )
+    }
+
+
+def test_a_token_for_another_audience_is_challenged() -> None:
+    """A token that names another service is no token here, and the answer says which one is wanted."""
+    world = World()
+    header = world.maker.header(OFFICER, aud="https://else.example")
+    answer = world.send("GET", "/keys", roles=(), headers=header)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == CHALLENGE
+    assert answer.json()["error"]["message"] == (
+        "AKV10000: Request is missing a Bearer or PoP token that holds: bearer token aud: want "
+        "https://vault.example:8443, got https://else.example"
+    )
+
+
+def test_a_marked_token_gets_a_claims_challenge() -> None:
+    """A bearer whose issuer wants them to come again is sent for a token with the claims it names."""
+    world = World()
+    header = world.maker.header(OFFICER, **{"x-kluis-claims-wanted": '{"access_token":{}}'})
+    answer = world.send("GET", "/keys", roles=(), headers=header)
+    assert answer.status_code == 401
+    claims = b64.encode(b'{"access_token":{}}')
+    assert (
+        answer.headers["www-authenticate"] == f'{CHALLENGE}, error="insufficient_claims", claims="{claims}"'
+    )
+
+
+def test_who_may_not_ask_learns_nothing() -> None:
+    """A caller without the permission hears the same of a key that is there and of one that is not."""
+    world = World()
+    world.exportable()
+    there, nowhere = (world.refused("DELETE", f"/keys/{name}", roles=(READER,)) for name in ("k", "none"))
+    assert there == nowhere
+    assert there == (
+        403,
+        "Forbidden",
+        "Caller is not authorized to perform action on resource: DeleteKey wants one of Key Vault "
+        "Administrator, Key Vault Crypto Officer, Managed HSM Administrator, Managed HSM Crypto User; "
+        "got Key Vault Reader.",
+        "ForbiddenByRbac",
+    )
+
+
+def test_only_release_users_release() -> None:
+    """The role that may use keys may not let one go."""
+    world = World()
+    world.exportable()
+    target = {"target": sign(claimed())}
+    assert world.refused("POST", "/keys/k/release", target, roles=(USER,))[0] == 403
+    assert "value" in world.ok("POST", "/keys/k/release", target, roles=(RELEASER,))
+
+
+@pytest.mark.parametrize("kty", ["RSA", "EC", "oct-HSM"])
+def test_bundle(kty: str) -> None:
+    """A key is shown by its public half alone."""
+    made = World().ok("POST", "/keys/Some-Key1/create", {"kty": kty, "tags": {"a": "b"}})
+    at = int(NOW.timestamp())
+    version = made["key"].pop("kid").removeprefix(f"{VAULT}/keys/Some-Key1/")
+    assert len(version) == 32
+    assert made["attributes"] == {
+        "enabled": True, "created": at, "updated": at, "recoveryLevel": "Recoverable+Purgeable",
+        "recoverableDays": 90, "exportable": False,
+    }  # fmt: skip
+    assert made["tags"] == {"a": "b"}
+    public = {"RSA": {"n", "e"}, "EC": {"crv", "x", "y"}, "oct-HSM": set()}[kty]
+    assert set(made["key"]) == {"kty", "key_ops"} | public
+
+
+def test_names_do_not_tell_capitals_apart() -> None:
+    """A key is found by its name in any case of letters, and keeps the spelling of its making."""
+    world = World()
+    world.ok("POST", "/keys/Mixed/create", {"kty": "EC"})
+    assert world.ok("GET", "/KEYS/mIXED/")["key"]["kid"].startswith(f"{VAULT}/keys/Mixed/")
+
+
+@pytest.mark.parametrize("path", ["/keys/k/", "/keys/k", "/keys/k/VERSION"])
+def test_every_spelling_of_a_version(path: str) -> None:
+    """The latest version is /keys/k/ as well as /keys/k."""
+    world = World()
+    kid = world.ok("POST", "/keys/k/create", {"kty": "EC"})["key"]["kid"]
+    assert world.ok("GET", path.replace("VERSION", kid[-32:]))["key"]["kid"] == kid
+
+
+@pytest.mark.parametrize("path", ["/keys/k//release", "/keys/k/release", "/keys/k/VERSION/release"])
+def test_release_paths(path: str) -> None:
+    """A release is asked for by three paths, and its answer says which was asked."""
+    world = World()
+    kid = world.exportable()["key"]["kid"]
+    sent = path.replace("VERSION", kid[-32:])
+    value = world.ok("POST", sent, {"target": sign(claimed())}, roles=(RELEASER,))["value"]
+    payload = said(value)
+    wanted = kid if "VERSION" in path else f"{VAULT}/keys/k"
+    assert payload["request"] == {"api-version": API, "enc": "CKM_RSA_AES_KEY_WRAP", "kid": wanted}
+    assert payload["response"]["key"]["key"]["kid"] == kid
+    assert opened(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/keys/a%2Fb/", 404), ("/keys/../secrets", 404), ("/keys/%2e%2e/", 404), ("/keys//k", 404),
+        ("/keys/k/../k2/", 404), ("/keys/a_b/", 400), ("/keys/k%00/", 404), (f"/keys/{'a' * 128}/", 400),
+        ("/keys/k/zz", 400), (f"/keys/k/{'0' * 32}", 404), ("/keys/k///release", 404),
+    ],
+)  # fmt: skip
+def test_odd_paths(path: str, status: int) -> None:
+    """A path that leads elsewhere, or names what no key is called, finds nothing."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": "EC"})
+    assert world.send("GET", path).status_code in (status, 405)
+
+
+@pytest.mark.parametrize("api", ["nonsense", "7.4; drop", "", "2025-13"])
+def test_odd_api_versions(api: str) -> None:
+    """What is no version of an API is refused, with the one error shape."""
+    answer = World().send("GET", "/keys", api=api or None)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+
+
+def test_release_needs_a_newer_api() -> None:
+    """An API from before releases makes no exportable key."""
+    asked = {"kty": "RSA-HSM", "attributes": {"exportable": True}, "release_policy": {"data": "e30"}}
+    assert World().refused("POST", "/keys/k/create", asked, api="7.2") == (
+        400,
+        "BadParameter",
+        "AKV.SKR.1001: The exportable attribute is only supported with premium vaults and API version >= "
+        "'7.3-preview': got 7.2.",
+        None,
+    )
+
+
+def test_pages() -> None:
+    """A list comes in pages, each key once; a link's token holds for its own list alone."""
+    world = World()
+    for at in range(7):
+        world.ok("POST", f"/keys/n{at}/create", {"kty": "oct-HSM"})
+    first = world.ok("GET", "/keys", maxresults="3")
+    assert [each["kid"][-2:] for each in first["value"]] == ["n0", "n1", "n2"]
+    token = first["nextLink"].split("$skiptoken=")[1].split("&")[0]
+    assert first["nextLink"] == f"{VAULT}/keys?api-version={API}&$skiptoken={token}&maxresults=3"
+    rest = world.ok("GET", "/keys", **{"$skiptoken": token})
+    assert [each["kid"][-2:] for each in rest["value"]] == ["n3", "n4", "n5", "n6"]
+    assert rest["nextLink"] is None
+    wanted = (400, "BadParameter", "$skiptoken: want one of this list's own, got another", None)
+    assert world.refused("GET", "/keys/n1/versions", **{"$skiptoken": token}) == wanted
+    assert world.refused("GET", "/keys", **{"$skiptoken": token[:-2] + "AA"}) == wanted
+
+
+def test_random_bytes() -> None:
+    """Random bytes, 1 to 128."""
+    world = World()
+    assert len(b64.decode_url(world.ok("POST", "/rng", {"count": 16})["value"], "value")) == 16
+    assert world.refused("POST", "/rng", {"count": 129})[2] == "count: want 1 to 128, got 129"
+
+
+def test_attestation_says_whose_statement_it_is() -> None:
+    """What is said of a key is this service's own statement, signed by the certificate that comes with it."""
+    world = World()
+    made = world.ok("POST", "/keys/k/create", {"kty": "EC"})
+    told = world.ok("GET", f"/keys/k/{made['key']['kid'][-32:]}/attestation")
+    statement = told["attributes"].pop("attestation")
+    assert statement["version"] == "kluis-key-1"
+    assert b64.decode_url(statement["certificatePemFile"], "pem").startswith(b"-----BEGIN CERTIFICATE-----")
+    payload = said(b64.decode_url(statement["publicKeyAttestation"], "statement").decode())
+    assert (payload["kid"], payload["x"]) == (made["key"]["kid"], made["key"]["x"])
+    assert told == made
+
+
+def test_configuration_is_shown_to_anyone() -> None:
+    """A client sees which authorities are pinned, and which only the operator vouches for."""
+    shown = World().ok("GET", "/configuration", roles=(), api=None)
+    assert shown["authorities"] == [
+        {"kind": "insecure_fetched", "type": "insecure_fetched", "url": "https://attest.example"}
+    ]
+    assert shown["issuer"]["url"] == "https://issuer.example/tenant"
+    assert shown["rollback"] == "undetected"
+
+
+def test_no_material_in_what_is_shown() -> None:
+    """Neither a bundle, nor a list, nor a backup, nor the record holds the material."""
+    world = World()
+    secret = b"S3CRETS3CRETS3CR"
+    jwk = {"kty": "oct", "k": b64.encode_url(secret)}
+    answers = [
+        world.send("PUT", "/keys/k", {"key": jwk, "Hsm": True}), world.send("GET", "/keys/k/"),
+        world.send("GET", "/keys"), world.send("POST", "/keys/k/backup"),
+        world.send("GET", "/audit", roles=("Kluis Auditor",)),
+    ]  # fmt: skip
+    assert all(answer.status_code == 200 for answer in answers)
+    for answer in answers:
+        for spelling in (secret, b64.encode(secret).rstrip("=").encode(), secret.hex().encode()):
+            assert spelling not in answer.content
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    """Operations are told apart in logs and in the OpenAPI document."""
+    world = World()
+    names = [operation.name for operation in world.service.operations]
+    assert len(names) == len(set(names))
+    assert json.loads(world.send("GET", "/openapi.json", roles=(), api=None).text)["paths"]
+
+
+def test_policy_is_kept_verbatim() -> None:
+    """A release policy comes back byte for byte, spaces and all."""
+    world = World()
+    rule = (
+        b'  {"anyOf" : [ {"authority":"https://attest.example/","anyOf":[{"claim":"a","equals":"true"}]} ] }'
+    )
+    made = world.exportable(rule=rule)
+    assert made["release_policy"] == {
+        "contentType": "application/json; charset=utf-8", "data": b64.encode_url(rule), "immutable": False,
+    }  # fmt: skip
+    assert policy() != rule
