@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kluis.enclave import Counter
-from kluis.errors import UsageError
+from kluis.errors import RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
 
 
@@ -21,6 +21,18 @@ def test_goes_up_and_stays(enclave: Callable[..., EnclaveProxy], subject: Path) 
     assert again.count("visits", True) == (2, "unwitnessed")
     assert again.count("others", False) == (0, "unwitnessed")
     assert enclave(subject, signer=b"\2" * 32).count("visits", False) == (0, "unwitnessed")
+
+
+def test_advances(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
+    """A counter jumps forward and keeps the first mark that it reached a value with."""
+    inside = enclave(subject)
+    assert inside.advance("epochs", 5, b"one") == ((5, "unwitnessed", b"one"),) * 2
+    assert inside.advance("epochs", 5, b"other") == ((5, "unwitnessed", b"one"),) * 2
+    assert inside.advance("epochs", 4, b"back") == ((5, "unwitnessed", b"one"),) * 2
+    assert inside.count("epochs", False) == (5, "unwitnessed")
+    with pytest.raises(RemoteError) as refused:
+        inside.advance("epochs", 0, b"")
+    assert refused.value.message == "UsageError: counter.to: want 1..9007199254740991, got 0"
 
 
 @pytest.mark.parametrize("size", [0, 257])

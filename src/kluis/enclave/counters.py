@@ -9,7 +9,7 @@ from kluis.errors import UsageError
 from kluis.formats import channel
 from kluis.hashes import sha256
 
-__all__ = ["Counter", "Reading", "counter"]
+__all__ = ["Counter", "MarkedReading", "Reading", "counter"]
 
 
 class Reading(NamedTuple):
@@ -17,6 +17,14 @@ class Reading(NamedTuple):
 
     value: int
     witness: str
+
+
+class MarkedReading(NamedTuple):
+    """What a counter said, and the mark that came with its value; empty where none did."""
+
+    value: int
+    witness: str
+    mark: bytes
 
 
 class Counter:
@@ -39,15 +47,34 @@ class Counter:
 
     def read(self) -> Reading:
         """Read it; a counter that was never incremented is 0."""
+        return Reading(*self._ask("read")[:2])
+
+    def read_marked(self) -> MarkedReading:
+        """Read it, and the mark that :meth:`advance` left."""
         return self._ask("read")
 
     def increment(self) -> Reading:
         """Add one, durably, and return the new value."""
-        return self._ask("increment")
+        return Reading(*self._ask("increment")[:2])
 
-    def _ask(self, op: str) -> Reading:
-        answer = inside("counter").session.request(channel.Counter(self._id, op), channel.Count)
-        return Reading(answer.value, answer.witness)
+    def advance(self, to: int, mark: bytes = b"") -> MarkedReading:
+        """Set it to ``to``, durably, if that is higher than its value.
+
+        Args:
+            to: 1..2^53-1.
+            mark: what to remember with it, at most 32 bytes. Of two that reach one value, the first's stays.
+
+        Returns:
+            What it has then: ``to`` and ``mark``, or what was there, which is as high or higher.
+
+        Raises:
+            UsageError: an argument is out of bounds.
+        """
+        return self._ask("advance", to, mark)
+
+    def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
+        answer = inside("counter").session.request(channel.Counter(self._id, op, to, mark), channel.Count)
+        return MarkedReading(answer.value, answer.witness, answer.mark)
 
 
 def counter(name: str) -> Counter:

@@ -77,10 +77,19 @@ class SealKey(msgspec.Struct, tag="seal_key", frozen=True, forbid_unknown_fields
 
 
 class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=True):
-    """Read or increment the monotonic counter ``id`` (32 bytes) of this enclave's signer and product."""
+    """Read or change a monotonic counter of this enclave's signer and product.
+
+    Attributes:
+        id: 32 bytes.
+        op: ``read``, ``increment``, or ``advance``: to ``to`` and ``mark`` if that is forward.
+        to: 1..2^53-1, for ``advance``.
+        mark: at most 32 bytes, for ``advance``.
+    """
 
     id: bytes
     op: str
+    to: int = 0
+    mark: bytes = b""
 
 
 class Info(msgspec.Struct, tag="info", frozen=True, forbid_unknown_fields=True):
@@ -100,10 +109,17 @@ class Truth(msgspec.Struct, tag="truth", frozen=True, forbid_unknown_fields=True
 
 
 class Count(msgspec.Struct, tag="count", frozen=True, forbid_unknown_fields=True):
-    """A counter's value, and who would notice if it were set back: ``unwitnessed`` where nobody would."""
+    """A counter.
+
+    Attributes:
+        value: 0 for one never changed.
+        witness: who would notice if it were set back: ``unwitnessed`` where nobody would.
+        mark: what came with the value, at most 32 bytes.
+    """
 
     value: int
     witness: str
+    mark: bytes = b""
 
 
 class Platform(msgspec.Struct, tag="platform", frozen=True, forbid_unknown_fields=True):

@@ -244,6 +244,13 @@ def count(name: str, up: bool) -> tuple[int, str]:
 
 
 @app.ecall
+def advance(name: str, to: int, mark: bytes) -> tuple[tuple[int, str, bytes], tuple[int, str, bytes]]:
+    """A counter after it was advanced, as it answered and as it reads."""
+    counter = Counter(name)
+    return counter.advance(to, mark), counter.read_marked()
+
+
+@app.ecall
 def target() -> bytes:
     """TARGETINFO."""
     return target_info()

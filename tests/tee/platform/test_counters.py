@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.errors import FormatError, PolicyError
+from kluis.errors import FormatError, PolicyError, UsageError
 from kluis.tee.platform import counters, keyfiles
 from kluis.tee.platform.counters import Counters
 
@@ -16,10 +16,10 @@ def test_up_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "counters.json"
     mine = Counters(path)
 
-    assert mine.read("owner", bytes(32)) == (0, "unwitnessed")
-    assert mine.increment("owner", bytes(32)) == (1, "unwitnessed")
-    assert mine.increment("owner", bytes(32)) == (2, "unwitnessed")
-    assert Counters(path).read("owner", bytes(32)) == (2, "unwitnessed")
+    assert mine.read("owner", bytes(32)) == (0, "unwitnessed", b"")
+    assert mine.increment("owner", bytes(32)) == (1, "unwitnessed", b"")
+    assert mine.increment("owner", bytes(32)) == (2, "unwitnessed", b"")
+    assert Counters(path).read("owner", bytes(32)) == (2, "unwitnessed", b"")
 
 
 def test_owners_are_apart(tmp_path: Path) -> None:
@@ -40,7 +40,51 @@ def test_bounded(tmp_path: Path) -> None:
         mine.increment("owner", b"\xff" * 32)
 
 
-@pytest.mark.parametrize("content", [b"[]", b'{"a":"b"}', b'{"a":1', b'{"a": 1}'])
+def test_advances_with_a_mark(tmp_path: Path) -> None:
+    """It goes forward to any value, keeps the mark of whoever was there first, and never goes back."""
+    path = tmp_path / "counters.json"
+    mine = Counters(path)
+
+    assert mine.advance("owner", bytes(32), 7, b"first") == (7, "unwitnessed", b"first")
+    assert mine.advance("owner", bytes(32), 7, b"second") == (7, "unwitnessed", b"first")
+    assert mine.advance("owner", bytes(32), 6, b"back") == (7, "unwitnessed", b"first")
+    assert Counters(path).read("owner", bytes(32)) == (7, "unwitnessed", b"first")
+    assert mine.increment("owner", bytes(32)) == (8, "unwitnessed", b"")
+    assert Counters(path).read("owner", bytes(32)) == (8, "unwitnessed", b"")
+
+
+@pytest.mark.parametrize(
+    ("to", "mark", "message"),
+    [
+        (0, b"", "counter.to: want 1..9007199254740991, got 0"),
+        (1 << 53, b"", "counter.to: want 1..9007199254740991, got 9007199254740992"),
+        (1, bytes(33), "counter.mark: want at most 32 bytes, got 33"),
+    ],
+)
+def test_advances_within_bounds(tmp_path: Path, to: int, mark: bytes, message: str) -> None:
+    """A value or mark out of bounds is refused, and nothing is written."""
+    mine = Counters(tmp_path / "counters.json")
+
+    with pytest.raises(UsageError) as refused:
+        mine.advance("owner", bytes(32), to, mark)
+    assert refused.value.message == message
+    assert not (tmp_path / "counters.json").exists()
+
+
+def test_advancing_makes_no_more_counters(tmp_path: Path) -> None:
+    """The bound on an owner's counters holds for those that are advanced too."""
+    mine = Counters(tmp_path / "counters.json")
+    for number in range(counters.MOST_EACH):
+        mine.advance("owner", number.to_bytes(32, "big"), 1, b"")
+
+    with pytest.raises(PolicyError, match="want at most 256 for one product, got one more"):
+        mine.advance("owner", b"\xff" * 32, 1, b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b'{"a":"b"}', b'{"a":1', b'{"a": 1}', b'{"a":true}', b'{"a":[1,"no hex"]}', b'{"a":[1]}'],
+)
 def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     """A file that this did not write is refused, not taken for an empty one."""
     keyfiles.write(tmp_path / "counters.json", content)

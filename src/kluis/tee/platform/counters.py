@@ -1,5 +1,8 @@
 """Monotonic counters: they never go back while the platform runs.
 
+A counter may carry a mark, some bytes that came with its value: of two who each reach one value with a
+mark of their own, the first is remembered, and the second learns of it.
+
 Across restarts they are a file, and whoever restores an older state directory sets them back: so
 every value comes with its witness, which is ``unwitnessed`` until something outside keeps it.
 """
@@ -8,9 +11,9 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from kluis.errors import FormatError, PolicyError
+from kluis.errors import FormatError, PolicyError, UsageError
 from kluis.formats import jcs
 from kluis.formats.launch import UNWITNESSED
 from kluis.tee.platform import keyfiles
@@ -20,41 +23,94 @@ MOST: Final = 4096
 LARGEST: Final = (1 << 53) - 1
 
 
+MARK_BYTES: Final = 32
+
+
 class Counters:
-    """All counters of a platform, kept in one file, written before an increment is answered."""
+    """All counters of a platform, kept in one file, written before a change is answered."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._values: dict[str, int] = {}
+        self._values: dict[str, tuple[int, bytes]] = {}
         if path.exists():
-            value = jcs.loads_canonical(keyfiles.read(path), path.name)
-            if not isinstance(value, dict) or not all(isinstance(v, int) for v in value.values()):
-                raise FormatError(f"{path.name}: want names and whole numbers")
-            self._values = cast("dict[str, int]", value)
+            self._values = _read(jcs.loads_canonical(keyfiles.read(path), path.name), path.name)
 
-    def read(self, owner: str, counter: bytes) -> tuple[int, str]:
-        """The value, 0 for one never incremented, and its witness."""
+    def read(self, owner: str, counter: bytes) -> tuple[int, str, bytes]:
+        """The value, 0 for one never changed; its witness; its mark, empty where it has none."""
         with self._lock:
-            return self._values.get(f"{owner}/{counter.hex()}", 0), UNWITNESSED
+            value, mark = self._values.get(f"{owner}/{counter.hex()}", NONE)
+            return value, UNWITNESSED, mark
 
-    def increment(self, owner: str, counter: bytes) -> tuple[int, str]:
-        """Add one and return the new value, on disk by then, and its witness.
+    def increment(self, owner: str, counter: bytes) -> tuple[int, str, bytes]:
+        """Add one and return the new value, on disk by then, and its witness; it has no mark.
 
         Raises:
             PolicyError: this owner has too many counters.
         """
-        name = f"{owner}/{counter.hex()}"
         with self._lock:
-            if name not in self._values:
-                mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
-                if mine >= MOST_EACH or len(self._values) >= MOST:
-                    raise PolicyError(
-                        f"counter: want at most {MOST_EACH} for one product, got one more", code="counters"
-                    )
-            value = self._values.get(name, 0) + 1
+            value = self._values.get(f"{owner}/{counter.hex()}", NONE)[0] + 1
             if value > LARGEST:
                 raise PolicyError("counter: is at its end", code="counter_end")
-            keyfiles.write(self._path, jcs.dumps({**self._values, name: value}))
-            self._values[name] = value
-            return value, UNWITNESSED
+            return self._change(owner, counter, value, b"")
+
+    def advance(self, owner: str, counter: bytes, to: int, mark: bytes) -> tuple[int, str, bytes]:
+        """Set it to ``to`` and ``mark`` if that is higher than its value, and return what it has then.
+
+        Args:
+            owner: whose it is.
+            counter: its id, 32 bytes.
+            to: 1..2^53-1.
+            mark: at most 32 bytes.
+
+        Raises:
+            UsageError: an argument is out of bounds.
+            PolicyError: this owner has too many counters.
+        """
+        if not 1 <= to <= LARGEST:
+            raise UsageError(f"counter.to: want 1..{LARGEST}, got {to}")
+        if len(mark) > MARK_BYTES:
+            raise UsageError(f"counter.mark: want at most {MARK_BYTES} bytes, got {len(mark)}")
+        with self._lock:
+            value, marked = self._values.get(f"{owner}/{counter.hex()}", NONE)
+            if to <= value:
+                return value, UNWITNESSED, marked
+            return self._change(owner, counter, to, mark)
+
+    def _change(self, owner: str, counter: bytes, value: int, mark: bytes) -> tuple[int, str, bytes]:
+        name = f"{owner}/{counter.hex()}"
+        if name not in self._values:
+            mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
+            if mine >= MOST_EACH or len(self._values) >= MOST:
+                raise PolicyError(
+                    f"counter: want at most {MOST_EACH} for one product, got one more", code="counters"
+                )
+        values = {**self._values, name: (value, mark)}
+        keyfiles.write(self._path, jcs.dumps({one: _written(*held) for one, held in values.items()}))
+        self._values = values
+        return value, UNWITNESSED, mark
+
+
+NONE: Final = (0, b"")
+
+
+def _written(value: int, mark: bytes) -> int | list[int | str]:
+    return [value, mark.hex()] if mark else value
+
+
+def _read(document: object, name: str) -> dict[str, tuple[int, bytes]]:
+    values: dict[str, tuple[int, bytes]] = {}
+    try:
+        if not isinstance(document, dict):
+            raise ValueError
+        for one, held in document.items():
+            match held:
+                case int(value) if not isinstance(held, bool):
+                    values[one] = value, b""
+                case [int(value), str(mark)]:
+                    values[one] = value, bytes.fromhex(mark)
+                case _:
+                    raise ValueError
+    except ValueError:
+        raise FormatError(f"{name}: want names, and whole numbers with or without a mark") from None
+    return values

@@ -142,4 +142,6 @@ def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count
         return channel.Count(*root.counters.read(owner, request.id))
     if request.op == "increment":
         return channel.Count(*root.counters.increment(owner, request.id))
-    raise UsageError(f"counter.op: want read or increment, got {request.op[:40]!r}")
+    if request.op == "advance":
+        return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark))
+    raise UsageError(f"counter.op: want read, increment or advance, got {request.op[:40]!r}")
