@@ -80,11 +80,12 @@ class RehearsalPlatform:
     Args:
         state: a folder of the test's own.
         now: when its certificates are made.
+        authority: that certifies it; None: one of its own.
     """
 
-    def __init__(self, state: Path, now: datetime) -> None:
+    def __init__(self, state: Path, now: datetime, authority: Authority | None = None) -> None:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.authority = Authority.create("process-user", now, cpusvn=CPUSVN)
+        self.authority = authority or Authority.create("process-user", now, cpusvn=CPUSVN)
         self.root = session.Root(
             "process-user",
             Secret.load_or_create(state / "platform.secret"),

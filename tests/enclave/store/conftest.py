@@ -1,7 +1,7 @@
-"""Stores without an enclave: the real ones, over SQLite."""
+"""Stores: without an enclave, the real ones over SQLite; and in rehearsed enclaves."""
 
 from __future__ import annotations
 
-from kluis.testing.plugin import stale_storage, storage
+from kluis.testing.plugin import enclave, other_platform, rehearsal_platform, stale_storage, storage
 
-__all__ = ["stale_storage", "storage"]
+__all__ = ["enclave", "other_platform", "rehearsal_platform", "stale_storage", "storage"]

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 from kluis.enclave.store.records import Records, StoreAnswer, StoreCommit, StoreSurvey
 from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
 
-__all__ = ["Host"]
+__all__ = ["Host", "asked"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,18 +22,24 @@ class Host:
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
         """As :meth:`Records.read`."""
-        return _asked(self._records.read, ids, known)
+        return asked(self._records.read, ids, known)
 
     def survey(self, after: bytes) -> StoreSurvey:
         """As :meth:`Records.survey`."""
-        return _asked(self._records.survey, after)
+        return asked(self._records.survey, after)
 
     def commit(self, commit: StoreCommit) -> bool:
         """As :meth:`Records.commit`."""
-        return _asked(self._records.commit, commit)
+        return asked(self._records.commit, commit)
 
 
-def _asked(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def asked(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Ask the host one thing.
+
+    Raises:
+        AuthenticityError: its answer is of another shape.
+        UnavailableError: it gives none.
+    """
     try:
         return ask(*args, **kwargs)
     except FormatError as error:

@@ -1,17 +1,22 @@
-"""Committing: changes become one sealed commit, kept only if nobody else was first."""
+"""Committing: what several threads want kept becomes one sealed commit, kept only if nobody else was first.
+
+A disk answers one flush at a time, so whoever waits while a commit is on its way goes into the next one
+together with all others who wait, unless one has read what another changes.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import Final
+from collections import deque
+from typing import Final, NamedTuple
 
 from kluis.enclave.store.asking import Host
 from kluis.enclave.store.cipher import Change, Cipher, EntryContent, HeadContent, Label, make_version
-from kluis.enclave.store.directory import Directory
-from kluis.enclave.store.records import KEPT_EPOCHS, StoreCommit, StorePut
-from kluis.enclave.store.transaction import Transaction
+from kluis.enclave.store.directory import Name
+from kluis.enclave.store.records import KEPT_EPOCHS, MAX_CHANGES, MAX_COMMIT_BYTES, StoreCommit, StorePut
+from kluis.enclave.store.transaction import Put, Transaction
 from kluis.enclave.store.view import View
-from kluis.errors import AuthenticityError, UnavailableError
+from kluis.errors import AuthenticityError, KluisError, UnavailableError
 
 __all__ = ["Committer"]
 
@@ -19,7 +24,7 @@ TRIES: Final = 16
 
 
 class Committer:
-    """Commits transactions, one after the other. Thread-safe.
+    """Commits transactions. Thread-safe.
 
     Args:
         host: keeps the records.
@@ -32,6 +37,7 @@ class Committer:
         self._cipher = cipher
         self._view = view
         self._turn = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
 
     def commit(self, transaction: Transaction) -> bool:
         """Keep what a transaction changed.
@@ -43,61 +49,108 @@ class Committer:
             AuthenticityError: the host is found out.
             UnavailableError: it keeps nothing, or nobody knows whether it did.
         """
+        mine = _Waiting(transaction)
+        self._waiting.append(mine)
         with self._turn:
-            for _ in range(TRIES):
-                with self._view.lock:
-                    directory = self._view.directory
-                    if transaction.touched_by(directory):
-                        return False
-                    changes = _effective(transaction, directory)
-                    if not changes:
-                        return True
-                    commit, chain = self._seal(transaction, changes, directory)
-                if self._offer(commit, chain):
-                    return True
-        return False
+            while mine.kept is None and mine.error is None:
+                self._commit_together(self._next())
+        if mine.error is not None:
+            raise mine.error
+        return bool(mine.kept)
 
-    def _seal(
-        self, transaction: Transaction, changes: list[Change], directory: Directory
-    ) -> tuple[StoreCommit, bytes]:
-        epoch = directory.epoch + 1
-        version = make_version(epoch)
-        entry = self._cipher.seal_entry(epoch, directory.chain, EntryContent(version, changes))
-        chain = self._cipher.link(directory.chain, entry)
-        members = directory.members_after(version, changes).to_bytes(32, "big")
+    def _next(self) -> list[_Waiting]:
+        """Those who wait, as many as fit one commit; at least one."""
+        taken: list[_Waiting] = []
+        changes = size = 0
+        while self._waiting:
+            one = self._waiting[0].transaction
+            changes, size = changes + len(one.changes), size + one.bytes
+            if taken and (changes > MAX_CHANGES or size > MAX_COMMIT_BYTES):
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    def _commit_together(self, batch: list[_Waiting]) -> None:
+        try:
+            for _ in range(TRIES):
+                batch = [one for one in batch if one.kept is None]
+                base = self._merge(batch)
+                if base is None or self._offer(*self._seal(base)):
+                    break
+            else:
+                _all_again(batch)
+            for one in batch:
+                one.kept = one.kept is None
+        except KluisError as error:
+            _fail(batch, error)
+        except BaseException:
+            _fail(batch, UnavailableError(CUT_SHORT, code="store_unavailable"))
+            raise
+
+    def _merge(self, batch: list[_Waiting]) -> _Base | None:
+        """What a commit of the whole batch changes; None if nothing. Who must run again is told so."""
+        view = self._view
+        if not view.directory.whole:
+            view.ask([])
+        merged: dict[Name, Put | None] = {}
+        with view.lock:
+            directory = view.directory
+            for one in batch:
+                if one.transaction.touched_by(directory) or one.transaction.reads_any(merged):
+                    one.kept = False
+                else:
+                    merged |= one.transaction.changes
+            changes = {
+                name: put
+                for name, put in merged.items()
+                if put is not None or directory.held(name) is not None
+            }
+            if not changes:
+                return None
+            epoch = directory.epoch + 1
+            version = make_version(epoch)
+            told = [Change(*name, put.index if put else "", put is None) for name, put in changes.items()]
+            members = directory.members_after(version, told)
+            return _Base(epoch, version, directory.chain, members, changes, told)
+
+    def _seal(self, base: _Base) -> tuple[StoreCommit, bytes]:
+        """Seal a commit; the chain after it beside it."""
+        cipher, epoch, version = self._cipher, base.epoch, base.version
         puts, deletes = [], []
-        for name, put in transaction.changes.items():
-            record = self._cipher.id(*name)
+        for name, put in base.changes.items():
+            record = cipher.id(*name)
             if put is None:
                 deletes.append(record)
             else:
-                label = self._cipher.seal_label(record, version, Label(*name, put.index))
-                puts.append(StorePut(record, label, self._cipher.seal_value(record, version, put.value)))
-        head = self._cipher.seal_head(epoch, HeadContent(members, chain))
+                label = cipher.seal_label(record, version, Label(*name, put.index))
+                puts.append(StorePut(record, label, cipher.seal_value(record, version, put.value)))
+        entry = cipher.seal_entry(epoch, base.chain, EntryContent(version, base.told))
+        chain = cipher.link(base.chain, entry)
+        head = cipher.seal_head(epoch, HeadContent(base.members.to_bytes(32, "big"), chain))
         return StoreCommit(epoch, version, head, entry, puts, deletes, max(0, epoch - KEPT_EPOCHS)), chain
 
     def _offer(self, commit: StoreCommit, chain: bytes) -> bool:
-        """Have the host keep it, and find out whether it did whatever it says."""
+        """Have the host keep it, and find out whether it did, whatever it says."""
         try:
             kept = self._host.commit(commit)
         except UnavailableError:
             if not self._is_there(commit, chain):
                 raise
-            kept = True
-        if kept:
-            with self._view.lock:
-                if self._view.directory.epoch == commit.epoch - 1:
-                    self._view.directory.follow(commit.entry)
-                known = self._view.directory.chain_at(commit.epoch)
-            if known != chain:
-                raise AuthenticityError(
-                    f"store: commit {commit.epoch}: want this enclave's, got another's",
-                    hint="the host shows its enclaves different histories",
-                    code="store_history",
-                )
-            self._view.vouch_mine()
             return True
-        return self._is_there(commit, chain)
+        if not kept:
+            return self._is_there(commit, chain)
+        with self._view.lock:
+            if self._view.directory.epoch == commit.epoch - 1:
+                self._view.directory.follow(commit.entry)
+            known = self._view.directory.chain_at(commit.epoch)
+        if known != chain:
+            raise AuthenticityError(
+                f"store: commit {commit.epoch}: want this enclave's, got another's",
+                hint="the host shows its enclaves different histories",
+                code="store_history",
+            )
+        self._view.vouch_mine()
+        return True
 
     def _is_there(self, commit: StoreCommit, chain: bytes) -> bool:
         self._view.ask([])
@@ -105,10 +158,37 @@ class Committer:
             return self._view.directory.chain_at(commit.epoch) == chain
 
 
-def _effective(transaction: Transaction, directory: Directory) -> list[Change]:
-    """The changes, without deletions of what is not there."""
-    return [
-        Change(*name, put.index if put else "", put is None)
-        for name, put in transaction.changes.items()
-        if put is not None or directory.held(name) is not None
-    ]
+class _Waiting:
+    """A transaction that waits: kept, to run again, or failed."""
+
+    __slots__ = ("error", "kept", "transaction")
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.kept: bool | None = None
+        self.error: KluisError | None = None
+
+
+class _Base(NamedTuple):
+    """What a commit is made from."""
+
+    epoch: int
+    version: bytes
+    chain: bytes
+    members: int
+    changes: dict[Name, Put | None]
+    told: list[Change]
+
+
+def _all_again(batch: list[_Waiting]) -> None:
+    for one in batch:
+        one.kept = False
+
+
+def _fail(batch: list[_Waiting], error: KluisError) -> None:
+    for one in batch:
+        if one.kept is None:
+            one.error = error
+
+
+CUT_SHORT: Final = "store: commit: was cut short, and may have been kept or not"

@@ -41,6 +41,7 @@ class Directory:
         epoch: of the last commit followed.
         chain: of the journal after it, 32 bytes.
         members: the set hash of all records.
+        whole: False if a change was cut short, as by a call taken back: nothing here is to be believed then.
     """
 
     def __init__(self, cipher: Cipher, epoch: int = 0, chain: bytes = GENESIS) -> None:
@@ -48,6 +49,7 @@ class Directory:
         self.epoch = epoch
         self.chain = chain
         self.members = 0
+        self.whole = True
         self._tables: dict[str, dict[str, Held]] = {}
         self._indexes: dict[tuple[str, str], set[str]] = {}
         self._chains: deque[bytes] = deque([chain], KEPT_EPOCHS + 1)
@@ -109,6 +111,7 @@ class Directory:
             raise AuthenticityError(
                 f"store: journal entry {epoch}: is of epoch {epoch_of(entry.version)}", code="store_history"
             )
+        self.whole = False
         for change in entry.changes:
             name = Name(change.table, change.key)
             record = self._cipher.id(*name)
@@ -120,6 +123,7 @@ class Directory:
         self.chain = self._cipher.link(self.chain, sealed)
         self._chains.append(self.chain)
         self._changes.append(entry.changes)
+        self.whole = True
 
     def members_after(self, version: bytes, changes: Iterable[Change]) -> int:
         """The set hash as it will be after a commit of ``changes``, one a record, that gives ``version``."""

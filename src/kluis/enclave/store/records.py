@@ -13,8 +13,8 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 __all__ = [
-    "Epoch", "Id", "Records", "StoreAnswer", "StoreCommit", "StoreLabel", "StorePut", "StoreRow",
-    "StoreSurvey", "Version",
+    "Epoch", "Id", "Records", "StoreAnswer", "StoreCommit", "StoreKeys", "StoreLabel", "StorePut",
+    "StoreRow", "StoreSurvey", "Version",
 ]  # fmt: skip
 
 ID_BYTES: Final = 32
@@ -41,6 +41,9 @@ Label = Annotated[bytes, msgspec.Meta(max_length=8192)]
 Value = Annotated[bytes, msgspec.Meta(max_length=MAX_VALUE_BYTES + SEALING_BYTES)]
 Entry = Annotated[bytes, msgspec.Meta(max_length=12 << 20)]
 Ids = Annotated[list[Id], msgspec.Meta(max_length=MAX_IDS)]
+
+
+SealedKey = Annotated[bytes, msgspec.Meta(max_length=1024)]
 
 
 class StoreRow(msgspec.Struct, array_like=True, frozen=True):
@@ -110,6 +113,18 @@ class StoreCommit(msgspec.Struct, array_like=True, frozen=True):
     puts: Annotated[list[StorePut], msgspec.Meta(max_length=MAX_CHANGES)]
     deletes: Annotated[list[Id], msgspec.Meta(max_length=MAX_CHANGES)]
     prune: Epoch
+
+
+class StoreKeys(msgspec.Struct, array_like=True, frozen=True):
+    """The sealed copies of a storage key that the host has.
+
+    Attributes:
+        sealed: the one for the platform asked about; empty if there is none.
+        any: whether there is one for any platform.
+    """
+
+    sealed: SealedKey
+    any: bool
 
 
 class Records(Protocol):

@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from kluis.enclave.store.cipher import Change
 from kluis.enclave.store.directory import Directory, Name
 from kluis.enclave.store.records import MAX_CHANGES, MAX_COMMIT_BYTES, MAX_IDS, MAX_VALUE_BYTES
 from kluis.errors import UsageError
@@ -48,6 +47,7 @@ class Transaction:
     Attributes:
         epoch: what was read is right as of it; None before anything was read.
         changes: what to keep, by name; None is to be deleted.
+        bytes: of all values to keep.
     """
 
     def __init__(self, source: Source) -> None:
@@ -56,7 +56,7 @@ class Transaction:
         self.changes: dict[Name, Put | None] = {}
         self._names: set[Name] = set()
         self._scans: set[tuple[str, str]] = set()
-        self._bytes = 0
+        self.bytes = 0
 
     def get(self, table: str, key: str) -> bytes | None:
         """As :meth:`kluis.enclave.store.model.Reading.get`."""
@@ -97,15 +97,19 @@ class Transaction:
         if self.epoch is None or self.epoch == directory.epoch:
             return False
         changes = directory.changes_since(self.epoch)
-        return changes is None or any(self._reads(change) for change in changes)
-
-    def _reads(self, change: Change) -> bool:
-        # A record that left an index is among the names that the scan of the index read.
-        return (
-            (change.table, change.key) in self._names
-            or (change.table, "") in self._scans
-            or (change.table, change.index) in self._scans
+        return changes is None or any(
+            self._reads(Name(change.table, change.key), change.index) for change in changes
         )
+
+    def reads_any(self, changes: Mapping[Name, Put | None]) -> bool:
+        """Whether what it has read is among ``changes``."""
+        return bool(self._names or self._scans) and any(
+            self._reads(name, put.index if put else "") for name, put in changes.items()
+        )
+
+    def _reads(self, name: Name, index: str) -> bool:
+        # A record that left an index is among the names that the scan of the index read.
+        return name in self._names or not self._scans.isdisjoint({(name.table, ""), (name.table, index)})
 
     def _read(self, names: list[Name]) -> dict[Name, bytes]:
         self._names.update(names)
@@ -134,12 +138,12 @@ class Transaction:
 
     def _stage(self, name: Name, put: Put | None) -> None:
         before = self.changes.get(name)
-        self._bytes += (len(put.value) if put else 0) - (len(before.value) if before else 0)
+        self.bytes += (len(put.value) if put else 0) - (len(before.value) if before else 0)
         self.changes[name] = put
         if len(self.changes) > MAX_CHANGES:
             raise UsageError(f"store update: want at most {MAX_CHANGES} changes, got one more")
-        if self._bytes > MAX_COMMIT_BYTES:
-            raise UsageError(f"store update: want at most {MAX_COMMIT_BYTES} bytes, got {self._bytes}")
+        if self.bytes > MAX_COMMIT_BYTES:
+            raise UsageError(f"store update: want at most {MAX_COMMIT_BYTES} bytes, got {self.bytes}")
 
 
 def name_of(table: str, key: str, index: str = "") -> Name:

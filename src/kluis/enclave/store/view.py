@@ -107,7 +107,9 @@ class View:
         """
         witnessed = self._remembered()
         with self.lock:
-            known = self.directory.epoch
+            known, whole = self.directory.epoch, self.directory.whole
+        if not whole:
+            self._survey_again()
         answer = self._host.read(ids, known)
         if answer.epoch > known or answer.entries:
             self._follow(answer, known)

@@ -8,11 +8,14 @@ it in a file: see :attr:`Witness.label`.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-__all__ = ["UNDETECTED", "Witness", "Witnessed"]
+from kluis.enclave.counters import Counter
+from kluis.enclave.store.cipher import Cipher
 
-UNDETECTED = "undetected"
+__all__ = ["UNDETECTED", "CounterWitness", "Witness", "Witnessed"]
+
+UNDETECTED: Final = "undetected"
 
 
 class Witnessed(NamedTuple):
@@ -42,3 +45,28 @@ class Witness(Protocol):
             What it remembers then: ``to``, a later one, or another that it was told of with this epoch.
         """
         ...
+
+
+class CounterWitness:
+    """The platform's counter as a witness: of the store that ``key`` opens, on this platform.
+
+    Args:
+        key: the storage key, 32 bytes. The counter's name is made from it, so a store with another key is
+            another store: a host that drops everything, sealed key and all, has a new and empty one.
+    """
+
+    label: str = "detected while the platform runs"
+    """The platform keeps its counters in a file, which its operator could set back while it is stopped."""
+
+    def __init__(self, key: bytes) -> None:
+        self._counter = Counter(f"kluis store {Cipher(key).name().hex()}")
+
+    def read(self) -> Witnessed:
+        """As :meth:`Witness.read`."""
+        said = self._counter.read_marked()
+        return Witnessed(said.value, said.mark)
+
+    def advance(self, to: Witnessed) -> Witnessed:
+        """As :meth:`Witness.advance`."""
+        said = self._counter.advance(to.epoch, to.chain)
+        return Witnessed(said.value, said.mark)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreLabel, StoreRow, StoreSurvey
+from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StoreLabel, StoreRow, StoreSurvey
 from kluis.errors import UnavailableError
 from kluis.services.storage.statements import ENTRY, STORE
 
@@ -48,6 +48,15 @@ class KeptRecords:
         """As :meth:`kluis.enclave.store.Records.commit`."""
         with self._writing:
             return self._asked(self._commit, commit)
+
+    def keys(self, platform: bytes) -> StoreKeys:
+        """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keys`."""
+        return self._asked(self._keys, platform)
+
+    def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
+        """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keep_key`."""
+        with self._writing:
+            return self._asked(self._keep_key, platform, sealed, first)
 
     def close(self) -> None:
         """Close the database."""
@@ -105,6 +114,25 @@ class KeptRecords:
             if commit.prune:
                 cursor.execute(made.prune.text, made.prune.bind(store=store, until=commit.prune))
         return True
+
+    def _keys(self, platform: bytes) -> StoreKeys:
+        cursor, find, some = self.database.cursor(), self._made.find_key, self._made.any_key
+        found = cursor.execute(find.text, find.bind(store=self._store, platform=platform)).fetchone()
+        if found is not None:
+            return StoreKeys(found[0], True)
+        return StoreKeys(b"", cursor.execute(some.text, some.bind(store=self._store)).fetchone() is not None)
+
+    def _keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
+        made, store = self._made, self._store
+        with self.database.transaction() as cursor:
+            # Whoever has the store's row is alone: two that are first wait for each other here.
+            cursor.execute(made.hold.text, made.hold.bind(store=store))
+            some = cursor.execute(made.any_key.text, made.any_key.bind(store=store)).fetchone()
+            if first and some is not None:
+                return False
+            keep = made.keep_key.bind(store=store, platform=platform, sealed=sealed)
+            kept: bool = cursor.execute(made.keep_key.text, keep).rowcount == 1
+        return kept
 
     def _asked(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         from kluis.services.storage.database import unavailable

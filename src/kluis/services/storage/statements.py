@@ -97,6 +97,7 @@ class Statements:
             .order_by(RECORDS.c.id)
             .limit(MAX_LABELS)
         )
+        self.hold = made(update(STORES).where(STORES.c.id == bindparam("store")).values(epoch=STORES.c.epoch))
         self.find_key = made(_where(select(KEYS.c.sealed), KEYS, "store", "platform"))
         self.any_key = made(_where(select(KEYS.c.platform), KEYS, "store").limit(1))
         self.keep_key = made(

@@ -1,0 +1,121 @@
+"""How a store's requests leave the enclave: five ocalls, declared on an application with one call.
+
+app = Enclave("ledger")
+records = ocalls.declare(app)            # inside: what a SealedStore is made with
+
+load(image, ocalls=ocalls.serving(records))     # outside: the host's own Records, as of a database
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, Protocol
+
+from kluis.enclave.app import Enclave
+from kluis.enclave.store.records import (
+    Id,
+    Ids,
+    Known,
+    Records,
+    SealedKey,
+    StoreAnswer,
+    StoreCommit,
+    StoreKeys,
+    StoreSurvey,
+)
+from kluis.errors import UnavailableError
+
+__all__ = ["KeptKeys", "OcallRecords", "declare", "serving"]
+
+READ_SECONDS: Final = 30.0
+COMMIT_SECONDS: Final = 60.0
+
+
+class KeptKeys(Protocol):
+    """The host's side of a storage key's life: sealed copies, by where they open."""
+
+    def keys(self, platform: bytes) -> StoreKeys:
+        """The copy for ``platform`` (32 bytes), and whether there is one for any."""
+        ...
+
+    def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
+        """Keep a copy, on disk by the return, where there is none for ``platform``.
+
+        Args:
+            platform: 32 bytes.
+            sealed: at most 1024 bytes.
+            first: only if there is none at all.
+
+        Returns:
+            Whether it is kept.
+        """
+        ...
+
+
+class HostSide(Records, KeptKeys, Protocol):
+    """Everything that a store asks of its host."""
+
+
+class OcallRecords:
+    """The host's records, through ocalls of an application."""
+
+    def __init__(self, app: Enclave) -> None:
+        self.read: Callable[[list[bytes], int], StoreAnswer] = _declared(app, store_read, READ_SECONDS)
+        self.survey: Callable[[bytes], StoreSurvey] = _declared(app, store_survey, READ_SECONDS)
+        self.commit: Callable[[StoreCommit], bool] = _declared(app, store_commit, COMMIT_SECONDS)
+        self.keys: Callable[[bytes], StoreKeys] = _declared(app, store_keys, READ_SECONDS)
+        self.keep_key: Callable[[bytes, bytes, bool], bool] = _declared(app, store_keep_key, COMMIT_SECONDS)
+
+
+def declare(app: Enclave) -> OcallRecords:
+    """Declare a store's ocalls on an application, and give its records inside."""
+    return OcallRecords(app)
+
+
+def serving(records: HostSide) -> Mapping[str, Callable[..., Any]]:
+    """What a host gives to ``load(ocalls=...)`` for a store to be kept in ``records``."""
+    return {
+        "store_read": records.read,
+        "store_survey": records.survey,
+        "store_commit": records.commit,
+        "store_keys": records.keys,
+        "store_keep_key": records.keep_key,
+    }
+
+
+def _declared(app: Enclave, function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    declare_it: Callable[..., Callable[..., Any]] = app.ocall(timeout_seconds=seconds)
+    return declare_it(function)
+
+
+def store_read(ids: Ids, known: Known) -> StoreAnswer:
+    """Read records, and what was committed since."""
+    _not_served()
+
+
+def store_survey(after: bytes) -> StoreSurvey:
+    """List records, page by page."""
+    _not_served()
+
+
+def store_commit(commit: StoreCommit) -> bool:
+    """Keep a commit, if nobody else was first."""
+    _not_served()
+
+
+def store_keys(platform: Id) -> StoreKeys:
+    """Find the sealed copy of the storage key."""
+    _not_served()
+
+
+def store_keep_key(platform: Id, sealed: SealedKey, first: bool) -> bool:
+    """Keep a sealed copy of the storage key."""
+    _not_served()
+
+
+def _not_served() -> NoReturn:
+    raise UnavailableError(
+        "store: this host keeps none",
+        hint="load(image, ocalls=ocalls.serving(records))",
+        code="store_unavailable",
+    )
