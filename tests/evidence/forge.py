@@ -39,7 +39,7 @@ class Forge:
     def __init__(self, level: str = "process", now: datetime = NOW) -> None:
         self.now = now
         self.authority = Authority.create(level, now)
-        self.keys = self.authority._keys  # a forger owns the authority
+        self.keys = self.authority.keys
         self.platform = PlatformKeys.create(self.authority, now)
         self.root = x509.load_pem_x509_certificate(self.authority.root_pem())
         self.ca = x509.load_pem_x509_certificate(self.authority.state.platform_ca.encode())

@@ -95,10 +95,14 @@ class Authority:
     """A certificate authority for one machine, or for several owners' provisioning service.
 
     Its keys are in this process's memory; who made it keeps them.
+
+    Attributes:
+        keys: private; for whoever keeps them.
+        state: all else that is to be kept.
     """
 
     def __init__(self, keys: Keys, state: State) -> None:
-        self._keys = keys
+        self.keys = keys
         self.state = state
 
     @classmethod
@@ -170,7 +174,7 @@ class Authority:
             order=(1, 2, 3, 4, 5, 6, 7),
         ).encode()
         issuer = _certificate(self.state.platform_ca)
-        leaf = issuing.issue(PCK_CN, key, issuer, self._keys.platform_ca, now, sgx=sgx)
+        leaf = issuing.issue(PCK_CN, key, issuer, self.keys.platform_ca, now, sgx=sgx)
         return (issuing.pem(leaf) + self.state.platform_ca + self.state.root).encode()
 
     def recover(self, *, cpusvn: bytes, pcesvn: int, advisories: tuple[str, ...], now: datetime) -> None:
@@ -231,7 +235,7 @@ class Authority:
 
     def publish(self, now: datetime) -> Published:
         """Sign what verifiers need beside a quote, valid for 30 days; the root's CRL for a year."""
-        state, keys = self.state, self._keys
+        state, keys = self.state, self.keys
         revoked = [(serial, datetime.fromisoformat(when)) for serial, when in state.revoked]
         info, identity = documents.tcb_info(state, now), documents.qe_identity(state, now)
         numbers = documents.evaluation_numbers(state, now)

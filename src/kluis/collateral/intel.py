@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import unquote_to_bytes
 
-from kluis.collateral.documents import MAX_CHAIN, Document, Key, Kind, Times, check_key, times
+from kluis.collateral.documents import Document, Key, Kind, Times, check_key, times
+from kluis.collateral.paths import issuer_chain
 from kluis.collateral.transport import Answer, Limits, Origin
-from kluis.errors import FormatError, UnavailableError, UsageError
-from kluis.formats import x509
+from kluis.errors import UnavailableError, UsageError
 from kluis.formats.sgx.collateral import crl_der
 
 PCS: Final = "https://api.trustedservices.intel.com"
 ROOTS: Final = "https://certificates.trustedservices.intel.com"
 _VERSIONED: Final = re.compile(r"(https://[^/?#]+)/sgx/certification/v([34])/?", re.ASCII)
-_CHAINS: Final = {
-    Kind.TCB_INFO: ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"),
-    Kind.QE_IDENTITY: ("SGX-Enclave-Identity-Issuer-Chain",),
-    Kind.EVALUATION_NUMBERS: ("TCB-Evaluation-Data-Numbers-Issuer-Chain",),
-    Kind.PCK_CRL: ("SGX-PCK-CRL-Issuer-Chain",),
-}
 
 
 class Pcs:
@@ -116,24 +108,6 @@ class Pcs:
         document = Document(body=crl_der(answer.body, Kind.ROOT_CA_CRL))
         times(Kind.ROOT_CA_CRL, document)
         return document
-
-
-def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
-    """Read the chain that Intel sends beside a document: two certificates, PEM, percent-encoded.
-
-    Raises:
-        FormatError: the header is missing, or holds anything else.
-    """
-    for name in _CHAINS[kind]:
-        if name in headers:
-            text = headers[name]
-            if len(text) > MAX_CHAIN:
-                raise FormatError(f"{what}: {name} is more than {MAX_CHAIN} characters", code="too_large")
-            chain = unquote_to_bytes(text)
-            if len(x509.parse_pem(chain, f"{what}: {name}")) != 2:
-                raise FormatError(f"{what}: {name}: want 2 certificates", code="bad_length")
-            return chain
-    raise FormatError(f"{what}: the answer has no header {_CHAINS[kind][0]}", code="chain_missing")
 
 
 def _release(which: str) -> dict[str, str]:

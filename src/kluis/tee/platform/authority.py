@@ -29,5 +29,5 @@ class Authority(authority.Authority):
     def save(self, directory: Path) -> None:
         """Write keys and state into ``directory``, each file 0600, whole or not at all."""
         for field in dataclasses.fields(Keys):
-            keyfiles.save_key(directory / f"{field.name}.key", getattr(self._keys, field.name))
+            keyfiles.save_key(directory / f"{field.name}.key", getattr(self.keys, field.name))
         keyfiles.write(directory / "authority.json", self.state.encode())

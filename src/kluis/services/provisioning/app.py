@@ -1,0 +1,215 @@
+"""The provisioning service's operations, and the application that they make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from kluis.collateral.paths import Vendor as Beside
+from kluis.enclave.store.model import Storage
+from kluis.evidence import TrustAnchors
+from kluis.services.clock import Clock
+from kluis.services.provisioning import owner
+from kluis.services.provisioning.authority import Authority
+from kluis.services.provisioning.intel import Intel
+from kluis.services.provisioning.makers import PREFIX, Makers
+from kluis.services.provisioning.owner import Owner
+from kluis.services.provisioning.platforms import Platforms
+from kluis.services.provisioning.vendor import Vendor
+from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Service
+
+__all__ = ["ROLES", "Settings", "service"]
+
+READ, WRITE = "provisioning/read", "provisioning/write"
+ROLES: Final = {"provisioning.owner": frozenset({READ, WRITE}), "provisioning.reader": frozenset({READ})}
+MAX_UPLOAD: Final = 8 << 20
+MAX_ENROLMENT: Final = 4096
+SGX, TDX = "/sgx/certification/v4", "/tdx/certification/v4"
+
+Handler = Callable[[Call], Answer]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one provisioning service is set up.
+
+    Attributes:
+        level: protection level of the platforms that its authority certifies, ``process`` or
+            ``process-user``; None: it has no authority, and only hands on what the makers publish.
+        issuer: who vouches for its owner and readers; None: nobody can give orders.
+    """
+
+    level: str | None = "process"
+    issuer: Issuer | None = None
+
+
+def service(
+    settings: Settings,
+    storage: Storage,
+    clock: Clock,
+    *,
+    beside: Beside | None = None,
+    anchors: TrustAnchors | None = None,
+) -> Service:
+    """Make the service, and its authority at the first start.
+
+    Args:
+        settings: how it is set up.
+        storage: its own, sealed.
+        clock: tells when.
+        beside: makers' documents that the host has: path and query to headers and body; not trusted.
+        anchors: the makers' roots; None: those that are shipped.
+
+    Raises:
+        UsageError: a level that no authority has.
+        FormatError: the issuer's keys are none, or the store's authority is of another level.
+        UnavailableError: the store gives or keeps nothing.
+    """
+    vendor = Vendor(storage, anchors or TrustAnchors.shipped(), beside)
+    makers = Makers(vendor, clock)
+    operations = (*_amd(makers), *_makers(makers, PREFIX), _upload(vendor, clock))
+    if settings.level is None:
+        operations += _makers(makers, "")
+    else:
+        authority = Authority(storage, settings.level)
+        authority.open(clock.now())
+        platforms = Platforms(storage, authority)
+        operations += _own(Intel(authority, platforms, clock))
+        operations += _owner(Owner(authority, platforms, clock))
+    bearer = Bearer(settings.issuer) if settings.issuer is not None else None
+    return Service(
+        "provisioning",
+        "Kluis provisioning service",
+        operations,
+        gate=Gate(bearer, ROLES, clock),
+        clock=clock,
+        ready=lambda: _read_something(storage),
+    )
+
+
+def _read_something(storage: Storage) -> None:
+    """Raise what the store raises while it cannot be read."""
+    storage.get("authority", "own")
+
+
+def _own(intel: Intel) -> tuple[Operation, ...]:
+    """Intel's paths under the service's own authority."""
+    return (
+        _get("TcbInfo", f"{SGX}/tcb", intel.tcb, "TCB info of the emulated platforms."),
+        _get("QeIdentity", f"{SGX}/qe/identity", intel.qe_identity, "Identity of the quoting enclave."),
+        _get("QveIdentity", f"{SGX}/qve/identity", intel.qve_identity, "There is none."),
+        _get(
+            "EvaluationNumbers",
+            f"{SGX}/tcbevaluationdatanumbers",
+            intel.evaluation_numbers,
+            "The TCB evaluation data number in force.",
+        ),
+        _get("PckCrl", f"{SGX}/pckcrl", intel.pck_crl, "The platform CA's CRL."),
+        _get("RootCaCrl", f"{SGX}/rootcacrl", intel.root_crl, "The root's CRL."),
+        _get("RootCaCrlDer", "/IntelSGXRootCA.der", intel.root_crl_der, "The root's CRL, DER."),
+        _get("Fmspcs", f"{SGX}/fmspcs", intel.fmspcs, "The kinds of platform that are certified."),
+        _get("PckCert", f"{SGX}/pckcert", intel.pck_certificate, "A platform's certificate for its TCB."),
+        _get("PckCerts", f"{SGX}/pckcerts", intel.pck_certificates, "All certificates of a platform."),
+        _get("TdxTcbInfo", f"{TDX}/tcb", intel.no_tdx, "There is none."),
+        _get("TdxQeIdentity", f"{TDX}/qe/identity", intel.no_tdx, "There is none."),
+        _get("Root", "/kluis/root", intel.root, "The root certificate of the emulated platforms."),
+    )
+
+
+def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
+    """Intel's paths, from what is kept of Intel's own."""
+    paths = {
+        "TcbInfo": f"{SGX}/tcb",
+        "QeIdentity": f"{SGX}/qe/identity",
+        "EvaluationNumbers": f"{SGX}/tcbevaluationdatanumbers",
+        "PckCrl": f"{SGX}/pckcrl",
+        "RootCaCrl": f"{SGX}/rootcacrl",
+        "RootCaCrlDer": "/IntelSGXRootCA.der",
+        "TdxTcbInfo": f"{TDX}/tcb",
+        "TdxQeIdentity": f"{TDX}/qe/identity",
+        "TdxEvaluationNumbers": f"{TDX}/tcbevaluationdatanumbers",
+    }
+    said = "As Intel signed it, if it is kept here."
+    return tuple(
+        _get(f"Intel{name}" if prefix else name, prefix + path, makers.answer, said)
+        for name, path in paths.items()
+    )
+
+
+def _amd(makers: Makers) -> tuple[Operation, ...]:
+    """AMD's paths."""
+    said = "As AMD signed it, if it is kept here."
+    return (
+        _get("Vcek", "/vcek/v1/{product}/{hwid}", makers.answer, said),
+        _get("VcekChain", "/vcek/v1/{product}/cert_chain", makers.answer, said),
+        _get("VcekCrl", "/vcek/v1/{product}/crl", makers.answer, said),
+        _get("VlekChain", "/vlek/v1/{product}/cert_chain", makers.answer, said),
+        _get("VlekCrl", "/vlek/v1/{product}/crl", makers.answer, said),
+    )
+
+
+def _owner(orders: Owner) -> tuple[Operation, ...]:
+    """Enrolment, and what its owner orders."""
+    return (
+        Operation(
+            name="EnrolPlatform",
+            method="POST",
+            path=f"{SGX}/platforms",
+            handler=orders.enrol,
+            summary="Certify a platform that proves that it holds its key, or let it wait.",
+            versioned=False,
+            result=owner.Enrolled,
+            status=201,
+            most_bytes=MAX_ENROLMENT,
+        ),
+        Operation(
+            name="ListPlatforms",
+            method="GET",
+            path="/kluis/platforms",
+            handler=orders.platforms,
+            summary="The platforms that are certified, revoked, or wait.",
+            access=READ,
+            versioned=False,
+            result=owner.Listing,
+        ),
+        _order("Recover", orders.recover, "Require more of platforms.", owner.Recovery, owner.Required),
+        _order(
+            "Certify",
+            orders.certify,
+            "Certify a platform that waits, or anew.",
+            owner.Certification,
+            owner.Enrolled,
+        ),
+        _order("Refuse", orders.refuse, "Forget a platform that waits.", owner.Named),
+        _order("Revoke", orders.revoke, "Revoke a platform's key.", owner.Named),
+        _order("Terms", orders.terms, "Say who is certified unasked.", owner.Terms, owner.Terms),
+    )
+
+
+def _upload(vendor: Vendor, clock: Clock) -> Operation:
+    handler = functools.partial(owner.upload, vendor, clock)
+    return _order("Collateral", handler, "Keep makers' documents.", owner.Upload, most_bytes=MAX_UPLOAD)
+
+
+def _get(name: str, path: str, handler: Handler, summary: str) -> Operation:
+    return Operation(name=name, method="GET", path=path, handler=handler, summary=summary, versioned=False)
+
+
+def _order(
+    name: str, handler: Handler, summary: str, body: Any, result: Any = None, most_bytes: int = 64 << 10
+) -> Operation:
+    return Operation(
+        name=name,
+        method="POST",
+        path=f"/kluis/{name.lower()}",
+        handler=handler,
+        summary=summary,
+        access=WRITE,
+        versioned=False,
+        body=body,
+        result=result,
+        status=200 if result is not None else 204,
+        most_bytes=most_bytes,
+    )

@@ -1,0 +1,302 @@
+"""Intel's paths, for the emulated platforms: what PCS version 4, and the caches that speak like it, answer.
+
+CRLs are hex of DER, as caches give them, unless ``encoding`` asks for ``der`` or ``pem``. An emulated
+platform has no key to encrypt its PPID with: ``qeid`` is the PPID, and ``encrypted_ppid`` is the PPID and
+zeros.
+
+Spec: Intel PCS API v4; PCCS design guide.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from kluis.authority import Published, TcbLevel
+from kluis.authority.state import PCEID
+from kluis.formats import x509
+from kluis.services.clock import Clock
+from kluis.services.provisioning.authority import Authority
+from kluis.services.provisioning.platforms import Platforms
+from kluis.services.provisioning.records import Certificate
+from kluis.services.web import Answer, Call, Refusal
+
+__all__ = ["Intel", "refused"]
+
+JSON: Final = "application/json"
+PEM: Final = "application/x-pem-file"
+DER: Final = "application/pkix-crl"
+HEX: Final = "text/plain"
+CA_TYPE: Final = "platform"
+PLATFORM: Final = "emulated"
+_FMSPC: Final = re.compile(r"[0-9a-fA-F]{12}", re.ASCII)
+_PPID: Final = re.compile(r"([0-9a-f]{32})(?:0{736})?", re.ASCII)
+_HEX: Final = {size: re.compile(rf"[0-9a-f]{{{size}}}", re.ASCII) for size in (4, 32)}
+_NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_UPDATES: Final = ("early", "standard")
+_KINDS: Final = ("all", "client", "E3", "E5")
+
+
+class Intel:
+    """Answers Intel's paths under the service's own authority.
+
+    Args:
+        authority: of the emulated platforms; it was opened.
+        platforms: that it certifies.
+        clock: tells when.
+    """
+
+    def __init__(self, authority: Authority, platforms: Platforms, clock: Clock) -> None:
+        self._authority = authority
+        self._platforms = platforms
+        self._clock = clock
+
+    def tcb(self, call: Call) -> Answer:
+        """TCB info of the emulated platforms."""
+        fmspc = call.query.get("fmspc", "")
+        if _FMSPC.fullmatch(fmspc) is None:
+            raise refused(call, 400, f"fmspc: want 12 hex digits, got {fmspc[:40]!a}")
+        state = self._authority.load().state
+        if fmspc.lower() != state.fmspc.hex():
+            raise refused(
+                call,
+                404,
+                f"fmspc: want {state.fmspc.hex()}, the emulated platforms', got {fmspc.lower()}",
+                hint="Intel's own documents are under /intel: kluis collateral fetch keeps them",
+            )
+        self._check_release(call)
+        found = self._published()
+        body = _signed("tcbInfo", found.tcb_info, found.tcb_info_signature)
+        return _answer(call, body, JSON, {"TCB-Info-Issuer-Chain": _header(found.signing_chain)})
+
+    def qe_identity(self, call: Call) -> Answer:
+        """Identity of the emulated quoting enclave."""
+        self._check_release(call)
+        found = self._published()
+        body = _signed("enclaveIdentity", found.qe_identity, found.qe_identity_signature)
+        chain = _header(found.signing_chain)
+        return _answer(call, body, JSON, {"SGX-Enclave-Identity-Issuer-Chain": chain})
+
+    def qve_identity(self, call: Call) -> Answer:
+        """There is no emulated quote verification enclave."""
+        raise refused(
+            call,
+            404,
+            "qve identity: the emulated platforms have no quote verification enclave",
+            hint="Intel's is not kept: kluis verify needs none",
+        )
+
+    def no_tdx(self, call: Call) -> Answer:
+        """There is no emulated TDX."""
+        raise refused(
+            call,
+            404,
+            "tdx: the emulated platforms have none",
+            hint="Intel's own documents are under /intel: kluis collateral fetch keeps them",
+        )
+
+    def evaluation_numbers(self, call: Call) -> Answer:
+        """The TCB evaluation data number in force."""
+        found = self._published()
+        body = _signed(
+            "tcbEvaluationDataNumbers", found.evaluation_numbers, found.evaluation_numbers_signature
+        )
+        chain = _header(found.signing_chain)
+        return _answer(call, body, JSON, {"TCB-Evaluation-Data-Numbers-Issuer-Chain": chain})
+
+    def pck_crl(self, call: Call) -> Answer:
+        """The CRL of the platform CA; the emulated platforms have no processor CA."""
+        ca = call.query.get("ca", "").lower()
+        if ca not in {"platform", "processor"}:
+            raise refused(call, 400, f"ca: want platform or processor, got {ca[:40]!a}")
+        if ca != CA_TYPE:
+            raise refused(call, 404, "ca: the emulated platforms have no processor CA")
+        found = self._published()
+        body, kind = encoded(call, found.pck_crl, HEX)
+        return _answer(call, body, kind, {"SGX-PCK-CRL-Issuer-Chain": _header(found.ca_chain)})
+
+    def root_crl(self, call: Call) -> Answer:
+        """The root's CRL."""
+        body, kind = encoded(call, self._published().root_crl, HEX)
+        return _answer(call, body, kind)
+
+    def root_crl_der(self, call: Call) -> Answer:
+        """The root's CRL where Intel's certificate service has its own: DER."""
+        return _answer(call, self._published().root_crl, DER)
+
+    def root(self, call: Call) -> Answer:
+        """The root certificate, which a relying party trusts by naming its file."""
+        return _answer(call, self._authority.load().root_pem(), PEM)
+
+    def fmspcs(self, call: Call) -> Answer:
+        """The one kind of platform that the authority certifies."""
+        kind = call.query.get("platform", "all")
+        if kind not in _KINDS:
+            raise refused(call, 400, f"platform: want one of {', '.join(_KINDS)}, got {kind[:40]!a}")
+        fmspc = self._authority.load().state.fmspc.hex().upper()
+        found = [{"fmspc": fmspc, "platform": PLATFORM}] if kind == "all" else []
+        return Answer(found, headers=_own(call))
+
+    def pck_certificate(self, call: Call) -> Answer:
+        """The certificate of one platform for the highest TCB that it has, no higher than its own."""
+        cpusvn, pcesvn = _hex(call, "cpusvn", 32), _hex(call, "pcesvn", 4)
+        has = TcbLevel(cpusvn=cpusvn, pcesvn=int.from_bytes(pcesvn, "little"), status="", date="")
+        reached = [
+            one
+            for one in self._certificates(call)
+            if TcbLevel(cpusvn=one.cpusvn, pcesvn=one.pcesvn, status="", date="").reached_by(
+                has.cpusvn, has.pcesvn
+            )
+        ]
+        if not reached:
+            raise refused(call, 404, "pckcert: the platform has no certificate for that TCB, or a lower one")
+        best = max(reached, key=lambda one: (one.pcesvn, one.cpusvn))
+        leaf, issuers = _split(best.chain)
+        return _answer(
+            call,
+            leaf.encode(),
+            PEM,
+            {
+                "SGX-PCK-Certificate-Issuer-Chain": _header(issuers),
+                "SGX-TCBm": _tcbm(best),
+                "SGX-FMSPC": self._authority.load().state.fmspc.hex().upper(),
+                "SGX-PCK-Certificate-CA-Type": CA_TYPE,
+            },
+        )
+
+    def pck_certificates(self, call: Call) -> Answer:
+        """Every certificate of one platform."""
+        found = self._certificates(call)
+        if not found:
+            raise refused(call, 404, "pckcerts: no platform of that name was certified")
+        body = [
+            {
+                "tcb": {
+                    "sgxtcbcomponents": [{"svn": svn} for svn in one.cpusvn],
+                    "pcesvn": one.pcesvn,
+                },
+                "tcbm": _tcbm(one),
+                "cert": quote(_split(one.chain)[0], safe=""),
+            }
+            for one in found
+        ]
+        headers = {
+            "SGX-PCK-Certificate-Issuer-Chain": _header(_split(found[0].chain)[1]),
+            "SGX-FMSPC": self._authority.load().state.fmspc.hex().upper(),
+            "SGX-PCK-Certificate-CA-Type": CA_TYPE,
+        }
+        return Answer(body, headers={**_own(call), **headers})
+
+    def _certificates(self, call: Call) -> tuple[Certificate, ...]:
+        if _hex(call, "pceid", 4) != PCEID:
+            raise refused(call, 404, f"pceid: want {PCEID.hex()}, the emulated platforms', got another")
+        name = call.query.get("qeid") or call.query.get("encrypted_ppid", "")
+        match = _PPID.fullmatch(name.lower())
+        if match is None:
+            raise refused(call, 400, "qeid or encrypted_ppid: want a PPID, or a PPID and zeros, got neither")
+        return self._platforms.certificates(match[1])
+
+    def _published(self) -> Published:
+        return self._authority.published(self._clock.now())
+
+    def _check_release(self, call: Call) -> None:
+        number = release(call)
+        if number is None:
+            return
+        current = self._authority.load().state.evaluation
+        if number < current:
+            raise refused(
+                call, 410, f"tcbEvaluationDataNumber: want {current}, got {number}, which is retired"
+            )
+        if number > current:
+            raise refused(call, 404, f"tcbEvaluationDataNumber: want {current}, got {number}")
+
+
+def release(call: Call) -> int | None:
+    """Check ``update`` and ``tcbEvaluationDataNumber``, of which one may be given; the number, if it is.
+
+    Raises:
+        Refusal: 400, naming what is wrong.
+    """
+    update, number = call.query.get("update"), call.query.get("tcbEvaluationDataNumber")
+    if update is not None and update not in _UPDATES:
+        raise refused(call, 400, f"update: want early or standard, got {update[:40]!a}")
+    if number is None:
+        return None
+    if update is not None:
+        raise refused(call, 400, "update, tcbEvaluationDataNumber: want one of them, got both")
+    if _NUMBER.fullmatch(number) is None:
+        raise refused(call, 400, f"tcbEvaluationDataNumber: want a number, got {number[:40]!a}")
+    return int(number)
+
+
+def encoded(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
+    """A CRL as the client wants it: its bytes and their type.
+
+    Args:
+        call: whose ``encoding`` says it.
+        crl: DER.
+        usual: the type where it says nothing.
+
+    Raises:
+        Refusal: 400, for another encoding.
+    """
+    wanted = {"der": DER, "pem": PEM, "": usual}.get(call.query.get("encoding", "").lower())
+    match wanted:
+        case None:
+            raise refused(call, 400, f"encoding: want der or pem, got {call.query['encoding'][:40]!a}")
+        case "application/x-pem-file":
+            text = base64.encodebytes(crl).replace(b"\n", b"")
+            lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+            return b"\n".join((b"-----BEGIN X509 CRL-----", *lines, b"-----END X509 CRL-----", b"")), PEM
+        case "text/plain":
+            return crl.hex().encode(), HEX
+        case _:
+            return crl, DER
+
+
+def refused(
+    call: Call, status: int, message: str, *, hint: str | None = None, code: str | None = None
+) -> Refusal:
+    """A refusal as Intel's service says it: status and two headers; our error object is the body."""
+    code = code or {400: "InvalidParameter", 404: "NotFound", 410: "Gone"}.get(status, "Unavailable")
+    headers = {**_own(call), "Error-Code": code, "Error-Message": message}
+    return Refusal(status, code, message, headers=headers, hint=hint)
+
+
+def _answer(call: Call, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(body, content_type=content_type, headers={**_own(call), **(headers or {})})
+
+
+def _own(call: Call) -> dict[str, str]:
+    return {"Request-ID": call.request_id}
+
+
+def _signed(member: str, document: bytes, signature: bytes) -> bytes:
+    """The document as it was signed, byte for byte, in the object that Intel puts around it."""
+    return b'{"%s":%s,"signature":"%s"}' % (member.encode(), document, signature.hex().encode())
+
+
+def _header(chain: str) -> str:
+    """A PEM chain as a header carries it."""
+    return quote(chain, safe="")
+
+
+def _tcbm(one: Certificate) -> str:
+    return (one.cpusvn + one.pcesvn.to_bytes(2, "little")).hex().upper()
+
+
+def _split(chain: bytes) -> tuple[str, str]:
+    """A PEM chain as its leaf and what issued it."""
+    leaf, *issuers = (x509.write_pem(der).decode() for der in x509.split_pem(chain, "chain"))
+    return leaf, "".join(issuers)
+
+
+def _hex(call: Call, name: str, digits: int) -> bytes:
+    text = call.query.get(name, "").lower()
+    if _HEX[digits].fullmatch(text) is None:
+        raise refused(call, 400, f"{name}: want {digits} hex digits, got {text[:40]!a}")
+    return bytes.fromhex(text)

@@ -1,0 +1,68 @@
+"""The makers' own documents on their services' paths: Intel's under ``/intel``, AMD's where AMD has them.
+
+Where the service has no authority of its own, Intel's are also where Intel has them.
+
+Spec: Intel PCS API v4; AMD 57230, "KDS interface".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.collateral.documents import Kind
+from kluis.collateral.paths import answer
+from kluis.errors import FreshnessError, KluisError, UnavailableError, UsageError
+from kluis.services.clock import Clock
+from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, encoded, refused, release
+from kluis.services.provisioning.vendor import Vendor
+from kluis.services.web import Answer, Call
+
+__all__ = ["PREFIX", "Makers"]
+
+PREFIX: Final = "/intel"
+_TYPES: Final = {Kind.VCEK: "application/pkix-cert", Kind.AMD_CHAIN: PEM, Kind.AMD_CRL: DER}
+
+
+class Makers:
+    """Answers the makers' paths from what is kept of theirs.
+
+    Args:
+        vendor: gives checked documents.
+        clock: tells when.
+    """
+
+    def __init__(self, vendor: Vendor, clock: Clock) -> None:
+        self._vendor = vendor
+        self._clock = clock
+
+    def answer(self, call: Call) -> Answer:
+        """Give the document that the path asks for."""
+        release(call)
+        path = call.target.removeprefix(PREFIX)
+        query = {name: text for name, text in call.query.items() if name != "encoding"}
+        try:
+            (kind, _), document = self._vendor.get(path, query, self._clock.now())
+        except KluisError as error:
+            raise refused(call, _status(error), error.message, hint=error.hint, code=_code(error)) from None
+        headers, body = answer(kind, document)
+        content_type = _TYPES.get(kind, JSON)
+        if kind in {Kind.PCK_CRL, Kind.ROOT_CA_CRL}:
+            usual = DER if path.endswith(".der") else HEX
+            body, content_type = encoded(call, body, usual)
+        return Answer(body, content_type=content_type, headers={**headers, "Request-ID": call.request_id})
+
+
+def _status(error: KluisError) -> int:
+    match error:
+        case UsageError():
+            return 400
+        case UnavailableError(code="collateral_missing"):
+            return 404
+        case UnavailableError() | FreshnessError():
+            return 503
+        case _:
+            return 502  # what is kept is not its maker's: the cache is poisoned
+
+
+def _code(error: KluisError) -> str | None:
+    return None if isinstance(error, UsageError) else error.code

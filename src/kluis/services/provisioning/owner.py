@@ -1,0 +1,211 @@
+"""What platforms ask of the authority, and what its owner orders: enrolment, recovery, revocation.
+
+Orders want a token whose roles allow ``provisioning/write``; lists want ``provisioning/read``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+import msgspec
+
+from kluis.authority import Authority as Own
+from kluis.collateral.documents import Document, Kind
+from kluis.enclave.store.model import Writing
+from kluis.errors import FormatError, UsageError
+from kluis.services.clock import Clock
+from kluis.services.provisioning.authority import Authority
+from kluis.services.provisioning.platforms import Platforms
+from kluis.services.provisioning.vendor import Vendor
+from kluis.services.web import Answer, Call
+
+__all__ = ["Owner", "upload"]
+
+MAX_DOCUMENTS: Final = 256
+# What others are checked with comes first.
+_FIRST: Final = (Kind.AMD_CHAIN, Kind.PCK_CRL)
+
+
+class Enrolled(msgspec.Struct):
+    """What a platform gets: ``certified`` and its chain (PEM), or ``pending``: an owner must allow it."""
+
+    status: str
+    chain: str | None = None
+
+
+class Recovery(msgspec.Struct):
+    """An order to require more of platforms.
+
+    Attributes:
+        cpusvn: 32 hex digits; by default what is required now.
+        pcesvn: 0..65535; by default one more than is required now.
+        advisories: names of what older levels suffer from.
+    """
+
+    cpusvn: str | None = None
+    pcesvn: int | None = None
+    advisories: tuple[str, ...] = ()
+
+
+class Required(msgspec.Struct):
+    """What is required of platforms that count as up to date, and the number of recoveries so far."""
+
+    cpusvn: str
+    pcesvn: int
+    evaluation: int
+
+
+class Named(msgspec.Struct):
+    """A platform: ``ppid`` is 32 hex digits."""
+
+    ppid: str
+
+
+class Certification(Named):
+    """An order to certify a platform that waits, or anew; by default for the TCB that it asks for, or has."""
+
+    cpusvn: str | None = None
+    pcesvn: int | None = None
+
+
+class Listed(msgspec.Struct):
+    """A platform, what its key is compared by, the TCB it is certified for or asks to be, and its status."""
+
+    ppid: str
+    key: str
+    cpusvn: str
+    pcesvn: int
+    status: str
+
+
+class Listing(msgspec.Struct):
+    """The platforms that are certified, revoked, or wait."""
+
+    platforms: tuple[Listed, ...]
+
+
+class Terms(msgspec.Struct):
+    """Whether every platform that asks is certified, or those alone that an owner allows."""
+
+    open: bool
+
+
+class Uploaded(msgspec.Struct):
+    """A maker's document; ``body`` and ``chain`` are base64, as ``kluis collateral fetch`` keeps them."""
+
+    kind: str
+    key: tuple[str, ...]
+    body: str
+    chain: str = ""
+
+
+class Upload(msgspec.Struct):
+    """Makers' documents, at most 256."""
+
+    documents: tuple[Uploaded, ...]
+
+
+class Owner:
+    """Answers platforms and the owner.
+
+    Args:
+        authority: of the emulated platforms.
+        platforms: that it certifies.
+        clock: tells when.
+    """
+
+    def __init__(self, authority: Authority, platforms: Platforms, clock: Clock) -> None:
+        self._authority = authority
+        self._platforms = platforms
+        self._clock = clock
+
+    def enrol(self, call: Call) -> Answer:
+        """Certify a platform that proves that it holds its key, or let it wait."""
+        chain = self._platforms.enrol(call.body, self._clock.now())
+        if chain is None:
+            return Answer(Enrolled("pending"), status=202)
+        return Answer(Enrolled("certified", chain.decode()), status=201)
+
+    def recover(self, call: Call) -> Answer:
+        """Raise what is required."""
+        order, now = call.json(Recovery), self._clock.now()
+
+        def recover(own: Own, _: Writing) -> None:
+            required = own.state.levels[0]
+            own.recover(
+                cpusvn=required.cpusvn if order.cpusvn is None else _cpusvn(order.cpusvn),
+                pcesvn=required.pcesvn + 1 if order.pcesvn is None else order.pcesvn,
+                advisories=order.advisories,
+                now=now,
+            )
+
+        state = self._authority.change(recover)
+        newest = state.levels[0]
+        return Answer(Required(newest.cpusvn.hex(), newest.pcesvn, state.evaluation))
+
+    def certify(self, call: Call) -> Answer:
+        """Allow a platform that waits, or certify one anew."""
+        order = call.json(Certification)
+        cpusvn = None if order.cpusvn is None else _cpusvn(order.cpusvn)
+        chain = self._platforms.certify(order.ppid.lower(), cpusvn, order.pcesvn, self._clock.now())
+        return Answer(Enrolled("certified", chain.decode()))
+
+    def refuse(self, call: Call) -> Answer:
+        """Forget what a platform that waits asked for."""
+        self._platforms.refuse(call.json(Named).ppid.lower())
+        return Answer(status=204)
+
+    def revoke(self, call: Call) -> Answer:
+        """Revoke a platform's key."""
+        self._platforms.revoke(call.json(Named).ppid.lower(), self._clock.now())
+        return Answer(status=204)
+
+    def terms(self, call: Call) -> Answer:
+        """Say who is let in."""
+        terms = call.json(Terms)
+        self._platforms.open_to_all(terms.open)
+        return Answer(terms)
+
+    def platforms(self, call: Call) -> Answer:
+        """List the platforms."""
+        return Answer(
+            Listing(
+                tuple(
+                    Listed(one.ppid, one.key, one.cpusvn, one.pcesvn, one.status)
+                    for one in self._platforms.known()
+                )
+            )
+        )
+
+
+def upload(vendor: Vendor, clock: Clock, call: Call) -> Answer:
+    """Keep makers' documents, each once it is checked; the first that is not its maker's ends it."""
+    given = call.json(Upload).documents
+    if len(given) > MAX_DOCUMENTS:
+        raise UsageError(f"documents: want at most {MAX_DOCUMENTS}, got {len(given)}")
+    now = clock.now()
+    for one in sorted(given, key=lambda each: each.kind not in _FIRST):
+        if one.kind not in set(Kind):
+            raise UsageError(f"kind: want one of {', '.join(Kind)}, got {one.kind[:40]!a}")
+        found = Document(body=_bytes(one.body, "body"), chain=_bytes(one.chain, "chain"))
+        vendor.keep(Kind(one.kind), one.key, found, now)
+    return Answer(status=204)
+
+
+def _cpusvn(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise UsageError(f"cpusvn: want 32 hex digits, got {text[:64]!a}")
+    return found
+
+
+def _bytes(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise FormatError(f"{what}: is not base64", code="bad_encoding") from None

@@ -1,0 +1,282 @@
+"""The platforms that the authority certifies: they ask, an owner allows, certifies anew and revokes.
+
+A platform is known by its PPID, and proves that it holds its key. What it says of its TCB is its own word,
+as far as the word of an emulated platform goes; so one that an owner has not seen waits for the owner, and
+one that claims more than it was certified for waits again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kluis.authority import Authority as Own
+from kluis.authority import issuing
+from kluis.authority.enrolment import Enrolment, name_of
+from kluis.authority.state import REVOKED, TcbLevel
+from kluis.enclave.store.model import Reading, Storage, Writing
+from kluis.errors import FreshnessError, PolicyError, UnavailableError, UsageError
+from kluis.services.provisioning.authority import Authority
+from kluis.services.provisioning.records import Certificate, Pending, Platform, Terms, decode, encode
+
+__all__ = ["Known", "Platforms"]
+
+PLATFORMS: Final = "platforms"
+PENDING: Final = "pending"
+TERMS: Final = "terms"
+MAX_PENDING: Final = 256
+MAX_CERTIFICATES: Final = 32
+_PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A platform as its owner sees it.
+
+    Attributes:
+        ppid: 32 hex digits.
+        key: 32 hex digits that its key is compared by.
+        cpusvn: 32 hex digits, what it is certified for, or asks to be.
+        status: of its certificate, as a verifier sees it, ``Revoked`` included; or ``pending``.
+    """
+
+    ppid: str
+    key: str
+    cpusvn: str
+    pcesvn: int
+    status: str
+
+
+class Platforms:
+    """Certifies platforms.
+
+    Args:
+        storage: the service's.
+        authority: that signs; it was opened.
+    """
+
+    def __init__(self, storage: Storage, authority: Authority) -> None:
+        self._storage = storage
+        self._authority = authority
+
+    def open_to_all(self, everyone: bool) -> None:
+        """Say whether every platform that asks is certified, or only those that an owner allows."""
+        self._storage.update(lambda store: store.put(TERMS, TERMS, encode(Terms(open=everyone))))
+
+    def enrol(self, request: bytes, now: datetime) -> bytes | None:
+        """Certify a platform that asks, or let it wait for an owner.
+
+        Args:
+            request: what the platform signed; from anybody.
+            now: aware.
+
+        Returns:
+            The chain, PEM: PCK certificate, platform CA, root; or None: an owner must allow it first.
+
+        Raises:
+            FormatError, AuthenticityError, FreshnessError: as :meth:`Enrolment.open`.
+            PolicyError: its key was revoked.
+            UnavailableError: too many wait already.
+        """
+        own = self._authority
+        level = own.load().state.level
+        asked = Enrolment.open(request, root=own.root, level=level, now=now)
+        ppid = asked.ppid.hex()
+        known = self._get(self._storage, ppid)
+        _refuse_replay(known, asked)
+        if known is not None and known.key == asked.key:
+            _refuse_revoked(known, ppid)
+            if (found := _certificate(known, asked.cpusvn, asked.pcesvn)) is not None:
+                return found.chain
+        if self._allowed(known, asked):
+            return self._sign(ppid, known, asked.key, asked.cpusvn, asked.pcesvn, asked.made, now)
+        waiting = encode(Pending(key=asked.key, cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, made=asked.made))
+
+        def wait(store: Writing) -> None:
+            others = sum(1 for key, _ in store.scan(PENDING) if key != ppid)
+            if others >= MAX_PENDING:
+                raise UnavailableError(
+                    f"enrolment: want at most {MAX_PENDING} platforms that wait, got one more",
+                    hint="the owner allows those that wait, or refuses them",
+                    code="enrolment_busy",
+                )
+            store.put(PENDING, ppid, waiting)
+
+        self._storage.update(wait)
+        return None
+
+    def certify(self, ppid: str, cpusvn: bytes | None, pcesvn: int | None, now: datetime) -> bytes:
+        """Allow a platform that waits, or certify one anew: an owner's word.
+
+        Args:
+            ppid: 32 hex digits.
+            cpusvn: 16 bytes; None: what it asks for, or has.
+            pcesvn: 0..65535; None: likewise.
+            now: aware.
+
+        Returns:
+            The chain, PEM.
+
+        Raises:
+            UsageError: no such platform, or no such TCB.
+            PolicyError: its key was revoked, and it has not asked with another.
+        """
+        if (cpusvn is not None and len(cpusvn) != 16) or (pcesvn is not None and not 0 <= pcesvn <= 0xFFFF):
+            raise UsageError("certify: want 16 bytes of cpusvn and a pcesvn of 0..65535")
+        known = self._get(self._storage, ppid)
+        data = self._storage.get(PENDING, ppid)
+        if data is not None:
+            waits = decode(data, Pending)
+            key, made, last = waits.key, waits.made, (waits.cpusvn, waits.pcesvn)
+        elif known is not None:
+            _refuse_revoked(known, ppid)
+            newest = known.certificates[0]
+            key, made, last = known.key, known.made, (newest.cpusvn, newest.pcesvn)
+        else:
+            raise _unknown(ppid)
+        tcb = last[0] if cpusvn is None else cpusvn, last[1] if pcesvn is None else pcesvn
+        return self._sign(ppid, known, key, *tcb, made, now)
+
+    def refuse(self, ppid: str) -> None:
+        """Forget what a platform that waits asked for.
+
+        Raises:
+            UsageError: none of that name waits.
+        """
+        self._get(self._storage, ppid)
+        if self._storage.get(PENDING, ppid) is None:
+            raise _unknown(ppid)
+        self._storage.update(lambda store: store.delete(PENDING, ppid))
+
+    def revoke(self, ppid: str, now: datetime) -> None:
+        """Revoke every certificate of a platform's key; the key is never certified again.
+
+        Raises:
+            UsageError: no such platform.
+        """
+        if self._get(self._storage, ppid) is None:
+            raise _unknown(ppid)
+
+        def revoke(own: Own, store: Writing) -> None:
+            known = self._get(store, ppid)
+            if known is None or known.revoked:
+                return
+            for certificate in known.certificates:
+                own.revoke(certificate.chain, now)
+            store.put(PLATFORMS, ppid, encode(msgspec.structs.replace(known, revoked=issuing.zulu(now))))
+
+        self._authority.change(revoke)
+
+    def known(self) -> Iterator[Known]:
+        """Every platform, certified ones first."""
+        state = self._authority.load().state
+        for ppid, data in self._storage.scan(PLATFORMS):
+            platform = decode(data, Platform)
+            newest = platform.certificates[0]
+            status = REVOKED if platform.revoked else state.status(newest.cpusvn, newest.pcesvn)
+            yield _known(ppid, platform.key, newest.cpusvn, newest.pcesvn, status)
+        for ppid, data in self._storage.scan(PENDING):
+            waits = decode(data, Pending)
+            yield _known(ppid, waits.key, waits.cpusvn, waits.pcesvn, "pending")
+
+    def certificates(self, ppid: str) -> tuple[Certificate, ...]:
+        """A platform's certificates, newest first; none for one that is unknown or revoked."""
+        known = self._get(self._storage, ppid)
+        return () if known is None or known.revoked else tuple(known.certificates)
+
+    @staticmethod
+    def _get(store: Reading, ppid: str) -> Platform | None:
+        if _PPID.fullmatch(ppid) is None:
+            raise UsageError(f"ppid: want 32 hex digits, got {ppid[:64]!a}")
+        data = store.get(PLATFORMS, ppid)
+        return None if data is None else decode(data, Platform)
+
+    def _allowed(self, known: Platform | None, asked: Enrolment) -> bool:
+        if known is not None and known.key != asked.key:
+            return False  # or anyone could put their key in the place of a platform's
+        terms = self._storage.get(TERMS, TERMS)
+        if terms is not None and decode(terms, Terms).open:
+            return True
+        if known is None:
+            return False
+        newest = known.certificates[0]
+        has = TcbLevel(cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, status="", date="")
+        return has.reached_by(newest.cpusvn, newest.pcesvn)
+
+    def _sign(
+        self,
+        ppid: str,
+        known: Platform | None,
+        key: bytes,
+        cpusvn: bytes,
+        pcesvn: int,
+        made: str,
+        now: datetime,
+    ) -> bytes:
+        same = known if known is not None and known.key == key else None
+        old = [] if same is None else same.certificates
+        found = None if same is None else _certificate(same, cpusvn, pcesvn)
+        if found is None:
+            if len(old) >= MAX_CERTIFICATES:
+                raise UsageError(
+                    f"platform {ppid}: want at most {MAX_CERTIFICATES} certificates of one key, got one more",
+                    hint="revoke it, and let it ask with another key",
+                )
+            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
+            chain = self._authority.load().certify(
+                point, ppid=bytes.fromhex(ppid), cpusvn=cpusvn, pcesvn=pcesvn, now=now
+            )
+            found = Certificate(cpusvn=cpusvn, pcesvn=pcesvn, chain=chain)
+        others = [one for one in old if one != found]
+        record = encode(Platform(key=key, certificates=[found, *others], revoked="", made=made))
+
+        def put(own: Own, store: Writing) -> None:
+            if self._get(store, ppid) != known:
+                raise UnavailableError(
+                    f"platform {ppid}: was changed by another at the same time",
+                    hint="ask again",
+                    code="enrolment_busy",
+                )
+            # A key that another takes the place of vouches for nobody any more.
+            for gone in () if known is None or same is not None else known.certificates:
+                own.revoke(gone.chain, now)
+            store.put(PLATFORMS, ppid, record)
+            store.delete(PENDING, ppid)
+
+        self._authority.change(put)
+        return found.chain
+
+
+def _certificate(known: Platform, cpusvn: bytes, pcesvn: int) -> Certificate | None:
+    return next((one for one in known.certificates if (one.cpusvn, one.pcesvn) == (cpusvn, pcesvn)), None)
+
+
+def _refuse_replay(known: Platform | None, asked: Enrolment) -> None:
+    if known is not None and asked.made < known.made:
+        raise FreshnessError(
+            f"enrolment.made: want {known.made} or later, as was seen, got {asked.made}",
+            code="enrolment_stale",
+        )
+
+
+def _refuse_revoked(known: Platform, ppid: str) -> None:
+    if known.revoked:
+        raise PolicyError(
+            f"platform {ppid}: its key was revoked on {known.revoked}",
+            hint="kluis platform certify makes new keys; then ask again",
+            code="platform_revoked",
+        )
+
+
+def _unknown(ppid: str) -> UsageError:
+    return UsageError(f"platform {ppid[:64]!a}: want one that asked, got another", code="platform_unknown")
+
+
+def _known(ppid: str, key: bytes, cpusvn: bytes, pcesvn: int, status: str) -> Known:
+    return Known(ppid=ppid, key=name_of(key), cpusvn=cpusvn.hex(), pcesvn=pcesvn, status=status)
