@@ -105,8 +105,8 @@ def test_a_cache_of_either_version(service: Service, forge: Forge, version: int,
 
 
 def test_another_path_is_no_cache(service: Service) -> None:
-    """A version that is not known, or any other path, is refused."""
-    for path in ("/sgx/certification/v5", "/x"):
+    """A version that is not known, or what can be no folder, is refused."""
+    for path in ("/sgx/certification/v5", "/x/sgx/certification/v5", "/x/../y", "/X", "/a?b", "/a/b/c/d/e"):
         with pytest.raises(UsageError):
             Pcs(service.url + path, roots=None)
 

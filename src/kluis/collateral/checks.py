@@ -24,8 +24,7 @@ from kluis.formats.snp.flags import SigningKey
 from kluis.formats.x509 import Certificate, Scheme
 
 _QE: Final = {"sgx": "QE", "tdx": "TD_QE"}
-_CODES: Final = {Kind.TCB_INFO: "tcb_info_sig", Kind.QE_IDENTITY: "qe_identity_sig"}
-_TIMES: Final = {Kind.TCB_INFO: "tcb_info", Kind.QE_IDENTITY: "qe_identity"}
+_NAMES: Final = {Kind.TCB_INFO: "tcb_info", Kind.QE_IDENTITY: "qe_identity"}
 
 Ask = Callable[[Kind, Key], Document]
 
@@ -67,13 +66,15 @@ def _signed_document(
     anchor = pck.match_root(root, context, name)
     pck.check_leaf(signer, root, anchor, "TCB signing certificate", context)
     body, signature = signed(kind, document)
-    code = _CODES.get(kind, "collateral_sig")
-    signatures.check_raw(signature, body, signer.spki, Scheme.ES256, what, context=context, code=code)
+    named = _NAMES.get(kind, "tcb_info")  # the numbers are those of TCB info
+    signatures.check_raw(
+        signature, body, signer.spki, Scheme.ES256, what, context=context, code=f"{named}_sig"
+    )
     chain.valid(signer, "TCB signing certificate", now)
     chain.valid(root, "root certificate", now)
     _named(kind, key, body, what)
     said = times(kind, document)
-    chain.in_time(what, said.issued, said.until, now, kind=_TIMES.get(kind, "collateral"))
+    chain.in_time(what, said.issued, said.until, now, kind=named)
     if key[-1].isdigit() and said.evaluation != int(key[-1]):
         raise _another(what, f"evaluation data number {said.evaluation}")
 

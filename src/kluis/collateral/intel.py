@@ -21,15 +21,17 @@ from kluis.formats.sgx.collateral import crl_der
 
 PCS: Final = "https://api.trustedservices.intel.com"
 ROOTS: Final = "https://certificates.trustedservices.intel.com"
-_VERSIONED: Final = re.compile(r"(https://[^/?#]+)/sgx/certification/v([34])/?", re.ASCII)
+_CACHE: Final = re.compile(
+    r"(https://[^/?#]+)((?:/(?!sgx/|tdx/)[a-z0-9-]{1,32}){0,4})(?:/sgx/certification/v([34]))?/?", re.ASCII
+)
 
 
 class Pcs:
     """Intel's service, or a cache of it; use it as a context manager.
 
     Args:
-        url: Intel's own, or a cache: ``https://host[:port]`` (version 4), or the same with
-            ``/sgx/certification/v3`` or ``/v4`` behind it.
+        url: Intel's own, or a cache: ``https://host[:port]`` and the folder that its paths are under, if
+            any (version 4), or the same with ``/sgx/certification/v3`` or ``/v4`` behind it.
         roots: the origin of the root's CRL; None where ``url`` is a cache, which serves it too.
         trust: the certificate authorities of its TLS; None for the usual ones.
         limits: on each answer.
@@ -46,9 +48,10 @@ class Pcs:
         trust: ssl.SSLContext | None = None,
         limits: Limits | None = None,
     ) -> None:
-        versioned = _VERSIONED.fullmatch(url)
-        self._version = int(versioned[2]) if versioned else 4
-        self._origin = Origin(versioned[1] if versioned else url, trust=trust, limits=limits)
+        found = _CACHE.fullmatch(url)
+        self._version = int(found[3] or 4) if found else 4
+        self._folder = found[2] if found else ""
+        self._origin = Origin(found[1] if found else url, trust=trust, limits=limits)
         self._roots = Origin(roots, trust=trust, limits=limits) if roots is not None else None
 
     def __enter__(self) -> Self:
@@ -97,7 +100,7 @@ class Pcs:
 
     def _path(self, tee: str) -> str:
         # TDX was never in version 3: its caches serve version 4 beside version 3 for SGX.
-        return f"/{tee}/certification/v{4 if tee == 'tdx' else self._version}"
+        return f"{self._folder}/{tee}/certification/v{4 if tee == 'tdx' else self._version}"
 
     def _root_crl(self, now: datetime) -> Document:
         answer: Answer

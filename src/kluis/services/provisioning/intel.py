@@ -31,6 +31,7 @@ PEM: Final = "application/x-pem-file"
 DER: Final = "application/pkix-crl"
 HEX: Final = "text/plain"
 CA_TYPE: Final = "platform"
+MOST_MESSAGE: Final = 500
 PLATFORM: Final = "emulated"
 _FMSPC: Final = re.compile(r"[0-9a-fA-F]{12}", re.ASCII)
 _PPID: Final = re.compile(r"([0-9a-f]{32})(?:0{736})?", re.ASCII)
@@ -263,7 +264,8 @@ def refused(
 ) -> Refusal:
     """A refusal as Intel's service says it: status and two headers; our error object is the body."""
     code = code or {400: "InvalidParameter", 404: "NotFound", 410: "Gone"}.get(status, "Unavailable")
-    headers = {**_own(call), "Error-Code": code, "Error-Message": message}
+    said = re.sub(r"[^ -~]", "?", message)[:MOST_MESSAGE]
+    headers = {**_own(call), "Error-Code": code, "Error-Message": said}
     return Refusal(status, code, message, headers=headers, hint=hint)
 
 

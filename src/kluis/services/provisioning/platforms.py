@@ -269,7 +269,7 @@ def _refuse_revoked(known: Platform, ppid: str) -> None:
     if known.revoked:
         raise PolicyError(
             f"platform {ppid}: its key was revoked on {known.revoked}",
-            hint="kluis platform certify makes new keys; then ask again",
+            hint="kluis platform certify --new-keys, then enroll; the owner must allow the new key",
             code="platform_revoked",
         )
 

@@ -1,4 +1,4 @@
-"""The makers' own documents, as somebody put them here: checked before they are kept, and when they are given.
+"""The makers' own documents, as somebody put them here: checked before they are kept, and when given.
 
 They come in an upload, or from beside the enclave, where the host has a folder of them. Either way only what
 its maker signed goes out, byte for byte, while it is in its time.

@@ -78,33 +78,20 @@ class PlatformKeys:
         pcesvn: int = PCESVN,
     ) -> Self:
         """Make a platform's keys and have ``ca`` certify them at this TCB."""
-        return cls._certified(
-            ca,
-            now,
-            pck=ec.generate_private_key(ec.SECP256R1()),
+        pck, ppid = ec.generate_private_key(ec.SECP256R1()), os.urandom(16)
+        return cls.of(
+            ca.certify(pck.public_key(), ppid=ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now),
+            pck=pck,
             attestation=ec.generate_private_key(ec.SECP256R1()),
-            ppid=os.urandom(16),
-            cpusvn=cpusvn,
-            pcesvn=pcesvn,
-        )
-
-    def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> PlatformKeys:
-        """The same keys, certified anew at another TCB."""
-        return self._certified(
-            ca,
-            now,
-            pck=self.pck,
-            attestation=self.attestation,
-            ppid=self.ppid,
+            ppid=ppid,
             cpusvn=cpusvn,
             pcesvn=pcesvn,
         )
 
     @classmethod
-    def _certified(
+    def of(
         cls,
-        ca: Authority,
-        now: datetime,
+        chain: bytes,
         *,
         pck: ec.EllipticCurvePrivateKey,
         attestation: ec.EllipticCurvePrivateKey,
@@ -112,6 +99,7 @@ class PlatformKeys:
         cpusvn: bytes,
         pcesvn: int,
     ) -> Self:
+        """A platform's keys under a chain that certifies the PCK for this platform and TCB."""
         auth_data = os.urandom(32)
         qe_report = make_report_body(
             cpusvn=cpusvn,
@@ -127,7 +115,7 @@ class PlatformKeys:
         return cls(
             pck=pck,
             attestation=attestation,
-            chain=ca.certify(pck.public_key(), ppid=ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now),
+            chain=chain,
             ppid=ppid,
             cpusvn=cpusvn,
             pcesvn=pcesvn,
@@ -135,6 +123,28 @@ class PlatformKeys:
             qe_signature=issuing.sign(pck, qe_report),
             auth_data=auth_data,
         )
+
+    def under(self, chain: bytes, *, cpusvn: bytes, pcesvn: int) -> Self:
+        """The same keys under another chain, which certifies them for this TCB."""
+        return self.of(
+            chain, pck=self.pck, attestation=self.attestation, ppid=self.ppid, cpusvn=cpusvn, pcesvn=pcesvn
+        )
+
+    def renewed(self) -> Self:
+        """The same platform with new keys, which nobody has certified yet."""
+        return self.of(
+            b"",
+            pck=ec.generate_private_key(ec.SECP256R1()),
+            attestation=ec.generate_private_key(ec.SECP256R1()),
+            ppid=self.ppid,
+            cpusvn=self.cpusvn,
+            pcesvn=self.pcesvn,
+        )
+
+    def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> Self:
+        """The same keys, certified anew at another TCB."""
+        chain = ca.certify(self.pck.public_key(), ppid=self.ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now)
+        return self.under(chain, cpusvn=cpusvn, pcesvn=pcesvn)
 
     @classmethod
     def load(cls, directory: Path) -> Self:

@@ -1,0 +1,266 @@
+"""Enrolment: possession is proven, an owner allows, and what was revoked stays so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.authority import enrolment
+from kluis.services.provisioning import platforms
+from tests.services.provisioning.serving import ONES, OWNER, READER, SGX, TWOS, Asking, Platform
+
+
+def _error(answer: Any) -> tuple[int, str, str]:
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["message"]
+
+
+def _list(asking: Asking) -> list[tuple[str, int, str]]:
+    found = asking.ask("GET", "/kluis/platforms", READER).json()["platforms"]
+    return [(one["key"], one["pcesvn"], one["status"]) for one in found]
+
+
+def _name(platform: Platform) -> str:
+    return enrolment.name_of(enrolment.point(platform.pck.public_key()))
+
+
+def test_one_that_waits_is_allowed_by_the_owner(asking: Asking) -> None:
+    """A new platform waits; once the owner has certified it, the same request gives the same chain."""
+    platform = Platform()
+    answer = asking.enrol(platform)
+    assert (answer.status_code, answer.json()) == (202, {"status": "pending", "chain": None})
+    assert _list(asking) == [(_name(platform), 1, "pending")]
+    allowed = asking.order("certify", ppid=platform.ppid.hex()).json()
+    assert allowed["status"] == "certified"
+    answer = asking.enrol(platform)
+    assert (answer.status_code, answer.json()) == (201, allowed)
+    leaf = x509.load_pem_x509_certificates(allowed["chain"].encode())[0]
+    assert leaf.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) == enrolment.point(
+        platform.pck.public_key()
+    )
+    assert _list(asking) == [(_name(platform), 1, "UpToDate")]
+
+
+def test_more_than_was_allowed_waits_again(asking: Asking) -> None:
+    """One that claims a higher TCB waits for the owner; a lower one is certified unasked."""
+    platform = Platform(pcesvn=5)
+    asking.enrol(platform)
+    asking.order("certify", ppid=platform.ppid.hex())
+    platform.pcesvn = 6
+    assert asking.enrol(platform).status_code == 202
+    platform.pcesvn = 4
+    assert asking.enrol(platform).status_code == 201
+
+
+def test_everybody_by_the_owners_word(asking: Asking) -> None:
+    """Where the owner lets everybody in, one is certified at once, unless it takes another's name."""
+    assert asking.order("terms", open=True).json() == {"open": True}
+    assert asking.enrol(Platform()).status_code == 201
+    assert asking.enrol(Platform()).status_code == 202
+    asking.order("terms", open=False)
+    assert asking.enrol(Platform(bytes(16))).status_code == 202
+
+
+def test_another_key_takes_the_place_by_the_owners_word(asking: Asking) -> None:
+    """When the owner certifies another key of a platform, the certificates of the first are revoked."""
+    first, second = Platform(), Platform()
+    asking.enrol(first)
+    asking.order("certify", ppid=first.ppid.hex())
+    asking.enrol(second)
+    asking.order("certify", ppid=first.ppid.hex())
+    assert _list(asking) == [(_name(second), 1, "UpToDate")]
+    assert len(list(_crl(asking))) == 1
+    assert asking.enrol(first).status_code == 202
+
+
+def _crl(asking: Asking) -> x509.CertificateRevocationList:
+    return x509.load_der_x509_crl(asking.get(f"{SGX}/pckcrl?ca=platform&encoding=der").content)
+
+
+def test_revoked_for_good(asking: Asking) -> None:
+    """A revoked key is on the CRL with all its certificates, and is certified no more; a new key may be."""
+    platform = Platform()
+    asking.order("terms", open=True)
+    asking.enrol(platform)
+    platform.pcesvn = 2
+    asking.enrol(platform)
+    ppid = platform.ppid.hex()
+    assert asking.order("revoke", ppid=ppid).status_code == 204
+    assert asking.order("revoke", ppid=ppid).status_code == 204
+    assert len(list(_crl(asking))) == 2
+    assert _list(asking) == [(_name(platform), 2, "Revoked")]
+    refused = (403, "platform_revoked", f"platform {ppid}: its key was revoked on 2026-06-01T12:00:00Z")
+    assert _error(asking.enrol(platform)) == refused
+    assert _error(asking.order("certify", ppid=ppid)) == refused
+    assert asking.get(f"{SGX}/pckcerts?pceid=0000&qeid={ppid}").status_code == 404
+    renewed = Platform()
+    assert asking.enrol(renewed).status_code == 202
+    assert asking.order("certify", ppid=ppid).status_code == 200
+    assert _list(asking) == [(_name(renewed), 1, "UpToDate")]
+
+
+def test_recovery_and_certification_anew(asking: Asking) -> None:
+    """After a recovery a platform is OutOfDate, until the owner certifies it at the new TCB."""
+    platform = Platform()
+    asking.enrol(platform)
+    ppid = platform.ppid.hex()
+    asking.order("certify", ppid=ppid)
+    assert asking.order("recover", advisories=["KLUIS-SA-1"]).json() == {
+        "cpusvn": ONES.hex(),
+        "pcesvn": 2,
+        "evaluation": 2,
+    }
+    assert [status for *_, status in _list(asking)] == ["OutOfDate"]
+    asking.order("certify", ppid=ppid, pcesvn=2)
+    assert [status for *_, status in _list(asking)] == ["UpToDate"]
+    asking.order("recover", cpusvn=TWOS.hex(), pcesvn=2)
+    assert [status for *_, status in _list(asking)] == ["OutOfDate"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "message"),
+    [
+        (
+            {"level": "process-user"},
+            403,
+            "enrolment_level",
+            "enrolment.level: want process, got process-user",
+        ),
+        (
+            {"made": "2026-06-01T11:49:59Z"},
+            403,
+            "enrolment_stale",
+            "enrolment.made: want a time within 10 minutes of 2026-06-01T12:00:00Z, got 2026-06-01T11:49:59Z",
+        ),
+        (
+            {"made": "2026-06-01T12:10:01Z"},
+            403,
+            "enrolment_stale",
+            "enrolment.made: want a time within 10 minutes of 2026-06-01T12:00:00Z, got 2026-06-01T12:10:01Z",
+        ),
+        ({"pcesvn": 65536}, 400, "bad_value", "enrolment.pcesvn: want 0..65535, got 65536"),
+        ({"ppid": bytes(15)}, 400, "bad_length", "enrolment.ppid: want 16 bytes, got 15"),
+    ],
+)
+def test_refused_requests(
+    asking: Asking, changes: dict[str, Any], status: int, code: str, message: str
+) -> None:
+    """A request for another level, of another time, or of another shape, is refused by name."""
+    request = Platform().request(asking, **changes)
+    answer = asking.ask("POST", f"{SGX}/platforms", content=request)
+    got = _error(answer)
+    assert (got[0], got[2]) == (status, message)
+    assert status == 400 or got[1] == code
+
+
+def test_possession(asking: Asking) -> None:
+    """A request signed by another key, changed in one byte, or with a key that is no point, is refused."""
+    platform = Platform()
+    request = platform.request(asking)
+    other = enrolment.point(ec.generate_private_key(ec.SECP256R1()).public_key())
+    own = enrolment.point(platform.pck.public_key())
+    for changed in (
+        request.replace(own.hex().encode(), other.hex().encode()),
+        request.replace(b'"pcesvn":1', b'"pcesvn":9'),
+        request.replace(own.hex().encode(), b"04" + b"00" * 64),
+    ):
+        answer = asking.ask("POST", f"{SGX}/platforms", content=changed)
+        assert _error(answer) == (403, "enrolment_signature", "enrolment: its key did not sign it")
+    answer = asking.ask("POST", f"{SGX}/platforms", content=request.replace(b'{"c', b'{"a":1,"c'))
+    assert answer.status_code == 400
+
+
+def test_for_another_root(asking: Asking) -> None:
+    """A request that a platform made for another authority is worth nothing here."""
+    request = Platform().request(asking, root=bytes(32))
+    status, code, message = _error(asking.ask("POST", f"{SGX}/platforms", content=request))
+    assert (status, code) == (403, "enrolment_root")
+    assert message.endswith(f"got {bytes(32).hex()}")
+
+
+def test_an_older_request_is_a_replay(asking: Asking) -> None:
+    """A request older than one that was seen of the platform is refused."""
+    platform = Platform()
+    old = platform.request(asking)
+    asking.clock.at += timedelta(minutes=1)
+    asking.enrol(platform)
+    asking.order("certify", ppid=platform.ppid.hex())
+    answer = asking.ask("POST", f"{SGX}/platforms", content=old)
+    assert _error(answer) == (
+        403,
+        "enrolment_stale",
+        "enrolment.made: want 2026-06-01T12:01:00Z or later, as was seen, got 2026-06-01T12:00:00Z",
+    )
+
+
+def test_who_waits_is_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more platforms wait than there is room for; one that waits may ask again, and be refused."""
+    monkeypatch.setattr(platforms, "MAX_PENDING", 1)
+    first = Platform(bytes(16))
+    assert asking.enrol(first).status_code == 202
+    assert asking.enrol(first).status_code == 202
+    assert _error(asking.enrol(Platform())) == (
+        503,
+        "enrolment_busy",
+        "enrolment: want at most 1 platforms that wait, got one more",
+    )
+    assert asking.order("refuse", ppid=bytes(16).hex()).status_code == 204
+    assert asking.enrol(Platform()).status_code == 202
+
+
+def test_certificates_of_a_key_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key has so many certificates and no more: each must be revocable."""
+    monkeypatch.setattr(platforms, "MAX_CERTIFICATES", 1)
+    asking.order("terms", open=True)
+    platform = Platform()
+    asking.enrol(platform)
+    platform.pcesvn = 2
+    assert _error(asking.enrol(platform)) == (
+        400,
+        "usage",
+        f"platform {platform.ppid.hex()}: want at most 1 certificates of one key, got one more",
+    )
+
+
+@pytest.mark.parametrize("name", ["certify", "revoke", "refuse"])
+def test_orders_about_nobody(asking: Asking, name: str) -> None:
+    """An order about a platform that never asked, or that cannot be one, says so."""
+    assert _error(asking.order(name, ppid="ab" * 16)) == (
+        400,
+        "platform_unknown",
+        f"platform '{'ab' * 16}': want one that asked, got another",
+    )
+    assert _error(asking.order(name, ppid="../x")) == (400, "usage", "ppid: want 32 hex digits, got '../x'")
+
+
+@pytest.mark.parametrize(
+    ("order", "body", "message"),
+    [
+        ("recover", {"cpusvn": "zz"}, "cpusvn: want 32 hex digits, got 'zz'"),
+        ("recover", {"pcesvn": 65536}, "recovery: want 16 bytes of cpusvn and a pcesvn of 0..65535"),
+        (
+            "certify",
+            {"ppid": "ab" * 16, "pcesvn": -1},
+            "certify: want 16 bytes of cpusvn and a pcesvn of 0..65535",
+        ),
+    ],
+)
+def test_orders_that_cannot_be_meant(asking: Asking, order: str, body: dict[str, Any], message: str) -> None:
+    """An order with a TCB that is none is refused."""
+    assert _error(asking.order(order, **body)) == (400, "usage", message)
+
+
+@pytest.mark.parametrize("name", ["recover", "certify", "revoke", "refuse", "terms", "collateral"])
+def test_orders_are_the_owners(asking: Asking, name: str) -> None:
+    """An order of nobody in particular, or of one who may only read, is refused and changes nothing."""
+    before = asking.get(f"{SGX}/tcb?fmspc=e0e0e0000000").content
+    assert asking.ask("POST", f"/kluis/{name}", json={}).status_code == 401
+    assert asking.ask("POST", f"/kluis/{name}", READER, json={}).status_code == 403
+    assert asking.get(f"{SGX}/tcb?fmspc=e0e0e0000000").content == before
+    assert asking.ask("GET", "/kluis/platforms").status_code == 401
+    assert asking.ask("GET", "/kluis/platforms", OWNER).status_code == 200
