@@ -1,7 +1,7 @@
 """Attestation results as signed tokens: a JWT or a CWT that holds an EAR, and their verifiers.
 
 A relying party needs :func:`verify_jwt` or :func:`verify_cwt`, the verifier's public key, and the time.
-The key's curve decides the algorithm: P-256 ES256, P-384 ES384; a token's header may only agree.
+The key decides the algorithm: P-256 ES256, P-384 ES384, RSA RS256; a token's header may only agree.
 
 Spec: draft-ietf-rats-ear-04; RFC 7515, RFC 7519 (JWT); RFC 8392 (CWT); RFC 9782 (media types).
 """
@@ -12,11 +12,11 @@ import json
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 
 from kluis.appraisal import ear_claims
 from kluis.appraisal.ear import PROFILE, Ear
@@ -28,6 +28,8 @@ MAX_SIZE: Final = 64 * 1024
 JWT_TYPE: Final = "eat+jwt"
 CWT_TYPE: Final = f'application/eat+cwt; eat_profile="{PROFILE}"'
 SKEW: Final = timedelta(minutes=1)
+MIN_RSA_BITS: Final = 2048
+MAX_SIGNATURE: Final = 512
 _COSE_TYPE: Final = 16
 _COSE_KEY_ID: Final = 4
 _ALGORITHMS: Final = {"secp256r1": "ES256", "secp384r1": "ES384"}
@@ -69,7 +71,9 @@ def sign_cwt(ear: Ear, key: ec.EllipticCurvePrivateKey) -> bytes:
     return cose.sign1(payload, key, headers)
 
 
-def verify_jwt(token: str | bytes, key: ec.EllipticCurvePublicKey, *, now: datetime) -> Ear:
+def verify_jwt(
+    token: str | bytes, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, *, now: datetime
+) -> Ear:
     """Verify a JWT that holds an attestation result.
 
     1. It is three parts of base64url, at most 64 KiB; the header is strict JSON and names no more than
@@ -80,14 +84,15 @@ def verify_jwt(token: str | bytes, key: ec.EllipticCurvePublicKey, *, now: datet
 
     Args:
         token: compact serialization.
-        key: the verifier's, on P-256 or P-384, from a source that the relying party trusts.
+        key: the verifier's, on P-256 or P-384, or RSA of 2048 bits or more, as an attestation service's
+            is; from a source that the relying party trusts.
         now: aware.
 
     Raises:
         FormatError: step 1 or 3.
         AuthenticityError: step 2.
         FreshnessError: step 4.
-        UsageError: a key on another curve, or a naive ``now``.
+        UsageError: a key on another curve or too short, or a naive ``now``.
     """
     text = token if isinstance(token, str) else token.decode("latin-1")
     parts = text.split(".")
@@ -99,9 +104,10 @@ def verify_jwt(token: str | bytes, key: ec.EllipticCurvePublicKey, *, now: datet
         raise FormatError(f"JWT header: want alg, kid and typ {JWT_TYPE}", code="bad_type")
     algorithm = _algorithm(key)
     try:  # 2
-        good = header.get("alg") == algorithm and len(signature) in (64, 96)
+        good = header.get("alg") == algorithm and len(signature) <= MAX_SIGNATURE
         if good:
-            jws.deserialize_compact(text, ECKey.import_key(key), algorithms=[algorithm])
+            held = RSAKey.import_key(key) if isinstance(key, rsa.RSAPublicKey) else ECKey.import_key(key)
+            jws.deserialize_compact(text, held, algorithms=[algorithm])
     except (JoseError, ValueError):
         good = False
     if not good:
@@ -170,7 +176,11 @@ def _check_time(ear: Ear, now: datetime) -> None:
         )
 
 
-def _algorithm(key: ec.EllipticCurvePublicKey) -> str:
+def _algorithm(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise UsageError(f"token key: want at least {MIN_RSA_BITS} bits, got {key.key_size}")
+        return "RS256"
     try:
         return _ALGORITHMS[key.curve.name]
     except KeyError:

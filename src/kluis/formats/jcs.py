@@ -56,7 +56,7 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = 
     if len(data) > max_size:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
 
-    _check_nesting(data, what, max_depth)
+    check_nesting(data, what, max_depth)
 
     def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(pairs)
@@ -101,7 +101,7 @@ def _outside_strings(data: bytes) -> bytes:
     return b"".join(data.split(b'"')[::2])
 
 
-def _check_nesting(data: bytes, what: str, max_depth: int) -> None:
+def check_nesting(data: bytes, what: str, max_depth: int) -> None:
     """Refuse depth before the parser follows it: a thread's small stack ends before Python 3.13's limit."""
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return

@@ -50,6 +50,7 @@ class ClaimSet:
 
     def __init__(self, claims: Sequence[Claim] = ()) -> None:
         self._claims: list[Claim] = []
+        self._by_type: dict[str, list[Claim]] = {}
         self._seen: set[tuple[str, type, Value, str]] = set()
         for claim in claims:
             self.add(claim)
@@ -60,12 +61,17 @@ class ClaimSet:
     def __len__(self) -> int:
         return len(self._claims)
 
+    def of_type(self, name: Value) -> Sequence[Claim]:
+        """The claims of one name, in the order in which they came."""
+        return self._by_type.get(name, ()) if isinstance(name, str) else ()
+
     def add(self, claim: Claim) -> None:
         """Add a claim; one that says the same is there once."""
         key = (claim.type, type(claim.value), claim.value, claim.issuer)
         if key not in self._seen:
             self._seen.add(key)
             self._claims.append(claim)
+            self._by_type.setdefault(claim.type, []).append(claim)
 
     def as_token(self) -> dict[str, Value | list[Value]]:
         """The claims of a token: one value as it is, several as a list, in the order of issue."""

@@ -176,7 +176,13 @@ class _Run:
                     return False
             return True
 
-        return [claim for claim in self.incoming if meets(claim)]
+        # Nearly every condition names a type, and few claims have it.
+        named = condition.named
+        return [
+            claim
+            for claim in (self.incoming if named is None else self.incoming.of_type(named))
+            if meets(claim)
+        ]
 
     def _spend(self, looks: int) -> None:
         self.looks += looks

@@ -109,6 +109,14 @@ class Condition:
     place: Place
     text: str
 
+    @property
+    def named(self) -> Value | None:
+        """The one type that a claim must have, where a test says it; None where none does."""
+        for test in self.tests:
+            if test.property == "type" and test.operator == "==" and isinstance(test.expression, Literal):
+                return test.expression.value
+        return None
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Action:

@@ -1,0 +1,203 @@
+"""The attestation service as an ASGI application: Azure Attestation's REST API, of instances in their paths.
+
+Each operation of the data plane is there twice: for the default instance, at the root, and for those that
+the control plane made, under ``/instances/<name>``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final
+
+import kluis
+from kluis.enclave.store.model import Storage
+from kluis.errors import KluisError
+from kluis.services.attestation.collateral import Endorsements
+from kluis.services.attestation.control_plane import ControlPlane
+from kluis.services.attestation.engine import Engine
+from kluis.services.attestation.gate import READ, WRITE, AttestationGate
+from kluis.services.attestation.handlers import Handlers, Rotation
+from kluis.services.attestation.requests import (
+    AttestOpenEnclave,
+    AttestReport,
+    AttestSgx,
+    AttestTdx,
+    Baselines,
+    Jwks,
+    Token,
+)
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.signing_certificate import Vouch
+from kluis.services.attestation.telling import tell
+from kluis.services.clock import Clock
+from kluis.services.web import Answer, Bearer, Call, Operation, Service
+
+__all__ = ["operations", "service"]
+
+TITLE: Final = "Kluis attestation service"
+INSTANCE: Final = "/instances/{instance}"
+MOST_BODY: Final = 4 << 20
+
+
+def service(
+    settings: AttestationSettings,
+    storage: Storage,
+    clock: Clock,
+    bearer: Bearer | None,
+    *,
+    vouch: Vouch,
+    ask: Endorsements | None,
+) -> Service:
+    """Put the service together.
+
+    Args:
+        settings: of the service.
+        storage: where policies, keys and instances are kept.
+        clock: tells the time; inside an enclave, the host's word.
+        bearer: checks callers' tokens; None: nobody may change a policy.
+        vouch: has this enclave quote a statement; gives None where there is no enclave.
+        ask: asks outside for collateral; None: the service works with what the settings have.
+
+    Raises:
+        KluisError: a setting does not hold.
+    """
+    engine = Engine(settings, storage, vouch, ask)
+
+    def tpm_open(target: str) -> bool:
+        parts = target.split("/")
+        name = parts[2] if len(parts) > 2 and parts[1].lower() == "instances" else None
+        try:
+            return not engine.instances.find(name).tpm_authentication
+        except KluisError:
+            return False
+
+    return Service(
+        "attestation",
+        TITLE,
+        operations(engine, clock),
+        gate=AttestationGate(bearer, clock, tpm_open),
+        clock=clock,
+        ready=lambda: engine.ready(clock.now()),
+        tell=tell,
+        headers={"x-ms-maa-service-version": f"kluis {kluis.__version__}"},
+    )
+
+
+def operations(engine: Engine, clock: Clock) -> tuple[Operation, ...]:
+    """Everything that the service can be asked."""
+    here = _data_plane(Handlers(engine, clock))
+    there = tuple(
+        dataclasses.replace(each, name=f"{each.name}OfInstance", path=INSTANCE + each.path) for each in here
+    )
+    return (*here, *there, *ControlPlane(engine, clock).operations)
+
+
+def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
+    def attest(name: str, path: str, handler: Callable[[Call], Answer], what: str, body: Any) -> Operation:
+        return Operation(
+            name=name,
+            method="POST",
+            path=f"/attest/{path}",
+            handler=handler,
+            summary=f"Attest {what}.",
+            body=body,
+            result=Token,
+            most_bytes=MOST_BODY,
+        )
+
+    def about(
+        name: str,
+        method: str,
+        path: str,
+        handler: Callable[[Call], Answer],
+        summary: str,
+        access: str | None = None,
+        body: Any = None,
+        result: Any = Token,
+        versioned: bool = True,
+    ) -> Operation:
+        return Operation(
+            name=name,
+            method=method,
+            path=path,
+            handler=handler,
+            summary=summary,
+            access=access,
+            body=body,
+            result=result,
+            versioned=versioned,
+        )
+
+    policy, certificates = "/policies/{type}", "/certificates"
+    return (
+        attest("AttestSgxEnclave", "SgxEnclave", asked.sgx, "an SGX enclave", AttestSgx),
+        attest(
+            "AttestOpenEnclave",
+            "OpenEnclave",
+            asked.open_enclave,
+            "an Open Enclave report",
+            AttestOpenEnclave,
+        ),
+        attest("AttestSevSnpVm", "SevSnpVm", asked.snp, "an SEV-SNP guest", AttestReport),
+        attest("AttestTdxVm", "TdxVm", asked.tdx, "a trust domain", AttestTdx),
+        about("GetPolicy", "GET", policy, asked.get_policy, "Say which policy holds.", READ),
+        about("SetPolicy", "PUT", policy, asked.set_policy, "Set a policy.", WRITE, str),
+        about("ResetPolicy", "POST", policy + ":reset", asked.reset_policy, "Reset a policy.", WRITE, str),
+        about("GetCertificates", "GET", certificates, asked.get_certificates, "List signers.", READ),
+        about(
+            "AddCertificate",
+            "POST",
+            certificates + ":add",
+            asked.add_certificate,
+            "Add a signer.",
+            WRITE,
+            str,
+        ),
+        about(
+            "RemoveCertificate",
+            "POST",
+            certificates + ":remove",
+            asked.remove_certificate,
+            "Remove a signer.",
+            WRITE,
+            str,
+        ),
+        about(
+            "GetSigningKeys",
+            "GET",
+            "/certs",
+            asked.certs,
+            "List the signing keys.",
+            result=Jwks,
+            versioned=False,
+        ),
+        about(
+            "RotateSigningKey",
+            "POST",
+            "/certs:rotate",
+            asked.rotate,
+            "Make a new signing key.",
+            WRITE,
+            Rotation,
+            Jwks,
+            False,
+        ),
+        about(
+            "GetMetadata",
+            "GET",
+            "/.well-known/openid-configuration",
+            asked.metadata,
+            "Give the OpenID metadata.",
+            result=None,
+            versioned=False,
+        ),
+        about(
+            "GetTcbBaselines",
+            "GET",
+            "/tcbbaselines/{type}",
+            asked.baselines,
+            "List TCB baselines.",
+            result=Baselines,
+        ),
+    )

@@ -1,0 +1,209 @@
+"""Evidence in, a token out: verify, bind, evaluate the policy, sign. In that order, and all or nothing.
+
+Spec: Microsoft Azure Attestation, "Attestation" (SGX enclave, Open Enclave, SEV-SNP VM, TDX VM).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from kluis.errors import KluisError
+from kluis.evidence import Claims, Tee
+from kluis.formats.wrappers import oe
+from kluis.services.attestation import baselines, bound_data, ears
+from kluis.services.attestation.bound_data import Bound
+from kluis.services.attestation.claims import sgx_claims, snp_claims, tdx_claims
+from kluis.services.attestation.claims.sgx import legacy_claims
+from kluis.services.attestation.compliance import compliance_status
+from kluis.services.attestation.evaluation import evaluated, incoming
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.instances import Instance
+from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.octets import octets
+from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, Platforms
+from kluis.services.attestation.policies import HeldPolicy, Policies, hold
+from kluis.services.attestation.requests import AttestOpenEnclave, AttestReport, AttestSgx, AttestTdx
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.tokens import Tokens
+
+__all__ = ["Attesting", "TokenForm"]
+
+MOST_COLLATERAL: Final = 4 << 20
+MOST_NONCE: Final = 4096
+_Request = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
+
+
+class TokenForm(enum.Enum):
+    """What a relying party reads."""
+
+    AZURE = enum.auto()
+    """A JWT as Azure's clients know it."""
+    EAR = enum.auto()
+    """An attestation result of the IETF's, EAR."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found of one piece of evidence."""
+
+    claims: Claims
+    told: dict[str, Any]
+    aliases: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Attesting:
+    """Attests enclaves, guests and trust domains.
+
+    Args:
+        settings: of the service.
+        platforms: verifies evidence.
+        policies: of the instances.
+        tokens: makes tokens.
+    """
+
+    def __init__(
+        self, settings: AttestationSettings, platforms: Platforms, policies: Policies, tokens: Tokens
+    ) -> None:
+        self._settings = settings
+        self._platforms = platforms
+        self._policies = policies
+        self._tokens = tokens
+
+    def sgx(
+        self, instance: Instance, request: AttestSgx, now: datetime, form: TokenForm = TokenForm.AZURE
+    ) -> str:
+        """Attest an SGX enclave by its quote.
+
+        Raises:
+            InvalidParameter: the request is malformed.
+            InvalidEvidence: the quote does not hold, or is not bound to the data.
+            PolicyError: the policy does not permit it.
+        """
+        quote = octets(request.quote, "quote", most=MAX_QUOTE)
+        return self._enclave(instance, AttestationType.SGX_ENCLAVE, quote, request, now, form)
+
+    def open_enclave(
+        self, instance: Instance, request: AttestOpenEnclave, now: datetime, form: TokenForm = TokenForm.AZURE
+    ) -> str:
+        """Attest an SGX enclave by its Open Enclave report, a header and a quote; as :meth:`sgx`."""
+        report = octets(request.report, "report", most=MAX_QUOTE)
+        try:
+            quote = oe.parse_report(report)
+        except KluisError as error:
+            raise InvalidEvidence(error.message, hint=error.hint, code=error.code) from None
+        return self._enclave(instance, AttestationType.OPEN_ENCLAVE, quote, request, now, form)
+
+    def snp(
+        self, instance: Instance, request: AttestReport, now: datetime, form: TokenForm = TokenForm.AZURE
+    ) -> str:
+        """Attest an SEV-SNP guest; as :meth:`sgx`."""
+        bundle = octets(request.report, "report", most=MAX_BUNDLE)
+        held = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
+        claims = self._platforms.report(bundle, now)
+        return self._guest(instance, held, _Found(claims, snp_claims(claims)), request, now, form)
+
+    def tdx(
+        self, instance: Instance, request: AttestTdx, now: datetime, form: TokenForm = TokenForm.AZURE
+    ) -> str:
+        """Attest a trust domain; as :meth:`sgx`."""
+        quote = octets(request.quote, "quote", most=MAX_QUOTE)
+        held = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
+        claims = self._platforms.quote(quote, Tee.TDX, _bundle(request), now).claims
+        return self._guest(instance, held, _Found(claims, tdx_claims(claims)), request, now, form)
+
+    def _enclave(
+        self,
+        instance: Instance,
+        kind: AttestationType,
+        quote: bytes,
+        request: AttestSgx | AttestOpenEnclave,
+        now: datetime,
+        form: TokenForm,
+    ) -> str:
+        held = self._policy(instance, kind, request.draftPolicyForAttestation)
+        runtime, initial = _data(request)
+        quoted = self._platforms.quote(quote, Tee.SGX, _bundle(request), now)
+        _check_bound(quoted.claims, runtime, initial)
+        asked = held.properties.get(baselines.PROPERTY, baselines.DEFAULT)
+        baselines.check(quoted.claims, baselines.baseline(asked))
+        told = sgx_claims(quoted.claims, quoted.collateral, runtime)
+        found = _Found(quoted.claims, told, legacy_claims(told))
+        return self._issue(instance, held, found, runtime, initial, request, now, form)
+
+    def _guest(
+        self,
+        instance: Instance,
+        held: HeldPolicy,
+        found: _Found,
+        request: AttestReport | AttestTdx,
+        now: datetime,
+        form: TokenForm,
+    ) -> str:
+        runtime, initial = _data(request)
+        _check_bound(found.claims, runtime, initial)
+        status = compliance_status(found.claims, runtime, self._settings.compliance)
+        if status is not None:
+            found.told["x-ms-compliance-status"] = status
+        return self._issue(instance, held, found, runtime, initial, request, now, form)
+
+    def _policy(self, instance: Instance, kind: AttestationType, draft: str | None) -> HeldPolicy:
+        return self._policies.current(instance, kind) if draft is None else hold(draft)
+
+    def _issue(
+        self,
+        instance: Instance,
+        held: HeldPolicy,
+        found: _Found,
+        runtime: Bound | None,
+        initial: Bound | None,
+        request: _Request,
+        now: datetime,
+        form: TokenForm,
+    ) -> str:
+        told = {**found.told, "x-ms-policy-hash": held.hash}
+        if held.signer is not None:
+            told["x-ms-policy-signer"] = held.signer
+        if runtime is not None and runtime.value is not None:
+            told["x-ms-runtime"] = runtime.value
+        if initial is not None and initial.value is not None:
+            told["x-ms-inittime"] = initial.value
+        if request.nonce is not None:
+            told["nonce"] = _nonce(request.nonce)
+        result = evaluated(held, incoming({**told, **found.aliases}), told)
+        draft = request.draftPolicyForAttestation is not None
+        if form is TokenForm.EAR:
+            if draft:
+                raise InvalidParameter(
+                    "draftPolicyForAttestation: want none where an EAR is asked for, got one",
+                    hint="nobody signs the outcome of a draft, and an EAR without a signature is none",
+                )
+            ear = ears.of(found.claims, told, result.issued, now, self._settings.token_seconds)
+            return self._tokens.as_ear(instance, ear, now)
+        return self._tokens.about_evidence(instance, {**told, **result.issued}, now, draft=draft)
+
+
+def _data(request: _Request) -> tuple[Bound | None, Bound | None]:
+    return (
+        bound_data.read(request.runtimeData, "runtimeData"),
+        bound_data.read(request.initTimeData, "initTimeData"),
+    )
+
+
+def _check_bound(claims: Claims, runtime: Bound | None, initial: Bound | None) -> None:
+    bound_data.check_runtime(claims, runtime)
+    bound_data.check_init_time(claims, initial)
+
+
+def _bundle(request: _Request) -> bytes | None:
+    given = request.collateral
+    return None if given is None else octets(given, "x-kluis-collateral", most=MOST_COLLATERAL)
+
+
+def _nonce(nonce: str | int) -> str | int:
+    if isinstance(nonce, str) and len(nonce) > MOST_NONCE:
+        raise InvalidParameter(f"nonce: want at most {MOST_NONCE} characters, got {len(nonce)}")
+    return nonce

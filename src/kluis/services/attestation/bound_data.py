@@ -1,0 +1,124 @@
+"""Runtime data and init-time data: what a client sends beside evidence, and the evidence is bound to.
+
+The evidence has the SHA-256 of the bytes as they were sent, so they are never written anew before they
+are hashed. Spec: Microsoft Azure Attestation, "RuntimeData", "InitTimeData".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from typing import Any, Final
+
+import msgspec
+
+from kluis.evidence import Claims, SnpClaims, TdxClaims, Tee
+from kluis.formats.runtime_data import base64url
+from kluis.hashes import sha256
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.octets import json_object, octets
+
+__all__ = ["Bound", "Data", "check_init_time", "check_runtime", "read"]
+
+MAX_BYTES: Final = 256 * 1024
+
+
+class Data(msgspec.Struct):
+    """Data in a request.
+
+    Attributes:
+        data: base64url.
+        dataType: ``JSON`` or ``Binary``, in any case of letters.
+    """
+
+    data: str | None = None
+    dataType: str | None = None  # noqa: N815 - as it is on the wire
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bound:
+    """Data that came with evidence.
+
+    Attributes:
+        raw: the bytes.
+        value: what they say, where they are JSON; None where they are binary.
+    """
+
+    raw: bytes
+    value: dict[str, Any] | None
+
+    @property
+    def text(self) -> str:
+        """The bytes in base64url."""
+        return base64url(self.raw)
+
+
+def read(given: Data | None, what: str) -> Bound | None:
+    """Read what a client sent; empty data is none, for some clients always send them.
+
+    Raises:
+        InvalidParameter: not base64, of an unknown type, or JSON that is none.
+    """
+    if given is None or not given.data:
+        return None
+    raw = octets(given.data, f"{what}.data", most=MAX_BYTES)
+    kind = (given.dataType or "Binary").lower()
+    if kind == "json":
+        return Bound(raw, json_object(raw, f"{what}.data"))
+    if kind != "binary":
+        raise InvalidParameter(f"{what}.dataType: want JSON or Binary, got {given.dataType!a:.40}")
+    return Bound(raw, None)
+
+
+def check_runtime(claims: Claims, bound: Bound | None) -> None:
+    """Refuse runtime data that the evidence is not bound to.
+
+    The first 32 bytes of report data are their SHA-256. An SNP report's other 32 are zero; on SGX and TDX
+    they are the application's own.
+
+    Raises:
+        InvalidEvidence: code ``runtime_data_binding``.
+    """
+    if bound is None:
+        return
+    want, got = sha256(bound.raw), claims.report_data
+    whole = want + bytes(32) if claims.tee is Tee.SNP else want
+    if not hmac.compare_digest(got[: len(whole)], whole):
+        raise InvalidEvidence(
+            f"runtimeData: want report data {want.hex()}, the SHA-256 of the data, got {got.hex()}",
+            hint="hash the very bytes that are sent, before they are encoded",
+            code="runtime_data_binding",
+        )
+
+
+def check_init_time(claims: Claims, bound: Bound | None) -> None:
+    """Refuse init-time data that the evidence is not bound to: by CONFIGID, HOST_DATA or MRCONFIGID.
+
+    Raises:
+        InvalidEvidence: code ``init_time_data_binding``.
+    """
+    if bound is None:
+        return
+    want = sha256(bound.raw)
+    name, got = _configured(claims)
+    if got is None:
+        raise InvalidEvidence(
+            f"initTimeData: want {name} to hold {want.hex()}, got none: this platform has no such field",
+            hint="CONFIGID needs key separation and sharing (KSS), on in the enclave's attributes",
+            code="init_time_data_binding",
+        )
+    if not hmac.compare_digest(got[:32], want):
+        raise InvalidEvidence(
+            f"initTimeData: want {name} {want.hex()}, the SHA-256 of the data, got {got[:32].hex()}",
+            code="init_time_data_binding",
+        )
+
+
+def _configured(claims: Claims) -> tuple[str, bytes | None]:
+    match claims.vendor:
+        case SnpClaims(host_data=data):
+            return "host data", data
+        case TdxClaims(mrconfigid=data):
+            return "MRCONFIGID", data
+        case _:
+            return "CONFIGID", claims.config_id

@@ -1,0 +1,94 @@
+"""Certificates of those who sign policies: read, linked, and found among those that are trusted.
+
+A chain is what ``x5c`` carries, the signer first. Each of its certificates is signed by the next, which must
+be a CA. A certificate alone is no chain: it stands for its key, whoever issued it. Validity dates do not
+matter: a policy outlives the certificate of who signed it.
+Spec: RFC 7515, "x5c"; RFC 5280, "Basic Path Validation", as far as it is said here.
+"""
+
+from __future__ import annotations
+
+import binascii
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from kluis.errors import FormatError, KluisError
+from kluis.evidence.engine import OPENSSL
+from kluis.formats import x509
+from kluis.formats.x509 import Certificate, KeyKind
+from kluis.services.attestation.faults import InvalidParameter
+
+__all__ = ["chain_of", "jwk_of", "read_certificate", "trusted"]
+
+MOST_CERTIFICATES: Final = 5
+_ALGORITHMS: Final = {
+    KeyKind.RSA: "RS256",
+    KeyKind.P256: "ES256",
+    KeyKind.P384: "ES384",
+    KeyKind.P521: "ES512",
+}
+
+
+def read_certificate(text: object, what: str) -> Certificate:
+    """Read one member of ``x5c``: base64 of DER.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    if not isinstance(text, str) or len(text) > 2 * x509.certificate.MAX_CERTIFICATE:
+        raise InvalidParameter(f"{what}: want base64 of a certificate")
+    try:
+        return x509.parse(binascii.a2b_base64(text.encode("ascii"), strict_mode=True), what)
+    except FormatError as error:
+        raise InvalidParameter(error.message, hint=error.hint) from None
+    except ValueError:
+        raise InvalidParameter(f"{what}: is not base64") from None
+
+
+def chain_of(x5c: object, what: str) -> tuple[Certificate, ...]:
+    """Read ``x5c``, and see that each certificate is signed by the next.
+
+    Raises:
+        InvalidParameter: it is no list of certificates, or a link does not hold.
+    """
+    if not isinstance(x5c, list) or not 1 <= len(x5c) <= MOST_CERTIFICATES:
+        raise InvalidParameter(f"{what}: want a list of 1 to {MOST_CERTIFICATES} certificates")
+    chain = tuple(read_certificate(each, f"{what}[{number}]") for number, each in enumerate(x5c))
+    for child, issuer in itertools.pairwise(chain):
+        if not _issued(child, issuer):
+            raise InvalidParameter(
+                f"{what}: Unable to find issuer certificate CN={issuer.common_name}: want a CA that signed "
+                f"CN={child.common_name}"
+            )
+    return chain
+
+
+def trusted(chain: Sequence[Certificate], anchors: Iterable[Certificate]) -> bool:
+    """Whether one of the chain is trusted itself, or was issued by one that is, and is a CA."""
+    known = tuple(anchors)
+    named = {each.der for each in known}
+    if any(each.der in named for each in chain):
+        return True
+    return any(_issued(chain[-1], each) for each in known)
+
+
+def jwk_of(chain: Sequence[Certificate]) -> dict[str, Any]:
+    """The chain as a key of a JWKS document, without the key's own numbers, as Azure has it."""
+    kind = chain[0].public_key.kind
+    return {
+        "alg": _ALGORITHMS[kind],
+        "kty": "RSA" if kind is KeyKind.RSA else "EC",
+        "use": "sig",
+        "x5c": [binascii.b2a_base64(each.der, newline=False).decode() for each in chain],
+    }
+
+
+def _issued(child: Certificate, issuer: Certificate) -> bool:
+    """Whether ``issuer`` is a CA, and signed ``child``."""
+    if child.issuer != issuer.subject or not issuer.ca:
+        return False
+    try:
+        return OPENSSL.key(issuer.spki, child.scheme).verify(child.signature, child.signed)
+    except (KluisError, ValueError):
+        return False

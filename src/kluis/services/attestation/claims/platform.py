@@ -1,0 +1,30 @@
+"""Claims of our own that every token has: who made the keys, and what their maker thinks of the platform."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kluis.evidence import Claims, TcbStatus
+from kluis.evidence.anchors import EMULATED
+
+__all__ = ["EMULATED_CLAIM", "PROTECTION", "platform_claims"]
+
+PROTECTION: Final = "x-kluis-protection"
+EMULATED_CLAIM: Final = "x-kluis-emulated"
+TCB_STATUS: Final = "x-kluis-tcb-status"
+TCB_ADVISORIES: Final = "x-kluis-tcb-advisories"
+
+
+def platform_claims(claims: Claims) -> dict[str, Any]:
+    """What is said of the platform, on hardware as on what only emulates it.
+
+    ``x-kluis-emulated`` is there, and true, where no hardware is behind the evidence; nowhere else.
+    """
+    found: dict[str, Any] = {PROTECTION: str(claims.level)}
+    if claims.anchor.startswith(EMULATED):
+        found[EMULATED_CLAIM] = True
+    if claims.tcb.status is not TcbStatus.NOT_JUDGED:
+        found[TCB_STATUS] = str(claims.tcb.status)
+        if claims.tcb.advisories:
+            found[TCB_ADVISORIES] = list(claims.tcb.advisories)
+    return found

@@ -1,0 +1,173 @@
+"""Intel's documents for the quotes that come in: asked for outside, verified inside, held for a while.
+
+Whoever gives them is not trusted: each bundle is verified under the service's roots, and judged by the time
+at every use. A bundle is chosen by the platform that the quote's certificates name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from kluis.errors import FormatError, UnavailableError
+from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
+from kluis.evidence.intel import collateral as holding
+from kluis.formats import x509
+from kluis.formats.sgx import extension
+from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.sgx.quote import TEE_TDX
+from kluis.hashes import sha256
+
+__all__ = ["Documents", "Endorsements", "Endorsing"]
+
+MOST_HELD: Final = 256
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
+
+Endorsements: TypeAlias = Callable[[str, bytes], bytes | None]
+"""Asks outside for what endorses evidence.
+
+Args: its kind, ``sgx``, ``tdx`` or ``snp``; the evidence. Returns: Intel's documents, or AMD's, as the JSON
+of ``Collateral`` and ``SnpEndorsements``; None where there is none. Raises UnavailableError.
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Documents:
+    """A verified bundle, and the hashes that tokens tell of it.
+
+    Attributes:
+        held: what quotes are verified with.
+        hashes: SHA-256, hex, by the names of ``x-ms-sgx-collateral``; that of the quote is missing.
+    """
+
+    held: HeldCollateral
+    hashes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Fetched:
+    documents: Documents
+    at: datetime
+
+
+class Endorsing:
+    """Finds the documents for a quote.
+
+    Args:
+        anchors: the roots that the service trusts.
+        bundles: that it was given, JSON.
+        ask: asks outside; None: the service works with what it has.
+        seconds: how long fetched documents are used before they are asked for again.
+
+    Raises:
+        KluisError: a bundle that was given does not hold.
+    """
+
+    def __init__(
+        self, anchors: TrustAnchors, bundles: tuple[bytes, ...], ask: Endorsements | None, seconds: int
+    ) -> None:
+        self._anchors = anchors
+        self._ask = ask
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._fetched: dict[bytes, _Fetched] = {}
+        self._by_bytes: dict[bytes, Documents] = {}
+        given = [self.hold(bundle) for bundle in bundles]
+        self._given = {_platform_of(each.held): each for each in given}
+
+    def find(self, quote: bytes, given: bytes | None, now: datetime) -> Documents:
+        """The documents for one quote.
+
+        Args:
+            quote: DCAP, not yet verified: it chooses among documents, and no more.
+            given: a bundle that came with it, JSON.
+            now: aware.
+
+        Raises:
+            FormatError: no quote, or the bundle is malformed.
+            AuthenticityError: the bundle is of nobody who is trusted.
+            UnavailableError: there are none.
+        """
+        if given is not None:
+            return self.hold(given)
+        # The platform's certificates end a quote, so that its other quotes have the same end.
+        key = quote[4:8] + quote[max(quote.find(_PEM), 0) :]
+        fetched = self._fetched.get(key)
+        if fetched is not None and abs((now - fetched.at).total_seconds()) < self._seconds:
+            return fetched.documents
+        parsed = dcap_quote.parse(quote)
+        tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
+        try:
+            bundle = self._ask(tee, quote) if self._ask else None
+        except UnavailableError:
+            if fetched is not None:
+                # Old documents say by themselves until when they are good.
+                return fetched.documents
+            bundle = None
+        documents = self._configured(tee, parsed) if bundle is None else self.hold(bundle)
+        with self._lock:
+            if len(self._fetched) >= MOST_HELD:
+                self._fetched.pop(next(iter(self._fetched)))
+            self._fetched[key] = _Fetched(documents, now)
+        return documents
+
+    def hold(self, bundle: bytes) -> Documents:
+        """Verify a bundle, or give what the same bytes gave before.
+
+        Raises:
+            FormatError, AuthenticityError: it does not hold.
+        """
+        name = sha256(bundle)
+        found = self._by_bytes.get(name)
+        if found is None:
+            parts = Collateral.from_json(bundle)
+            found = Documents(holding.hold(parts, self._anchors), _hashes(parts))
+            with self._lock:
+                if len(self._by_bytes) >= MOST_HELD:
+                    self._by_bytes.pop(next(iter(self._by_bytes)))
+                self._by_bytes[name] = found
+        return found
+
+    def _configured(self, tee: str, quote: dcap_quote.Quote) -> Documents:
+        fmspc = _fmspc_of(quote)
+        found = self._given.get((tee, fmspc))
+        if found is None:
+            raise UnavailableError(
+                f"collateral: want Intel's documents for {tee.upper()} platform {fmspc}, got none",
+                hint="kluis collateral fetch QUOTE makes a bundle to give with the request or the settings",
+                code="collateral_missing",
+            )
+        return found
+
+
+def _platform_of(held: HeldCollateral) -> tuple[str, str]:
+    return held.tcb_info.tee.lower(), held.tcb_info.fmspc.hex()
+
+
+def _fmspc_of(quote: dcap_quote.Quote) -> str:
+    """Of the PCK certificate that the quote carries; empty where it carries none."""
+    try:
+        for certificate in x509.parse_pem(quote.certification_data, "PCK chain"):
+            if extension.OID in certificate.extensions:
+                return extension.parse(certificate.extensions[extension.OID]).fmspc.hex()
+    except FormatError:
+        return ""
+    return ""
+
+
+def _hashes(parts: Collateral) -> dict[str, str]:
+    # Azure names seven hashes, and not what each is over: both lists of revoked certificates are told.
+    return {
+        name: sha256(data).hex()
+        for name, data in (
+            ("qeidcertshash", parts.qe_identity_issuer_chain),
+            ("qeidcrlhash", parts.root_ca_crl),
+            ("qeidhash", parts.qe_identity),
+            ("tcbinfocertshash", parts.tcb_info_issuer_chain),
+            ("tcbinfocrlhash", parts.pck_crl),
+            ("tcbinfohash", parts.tcb_info),
+        )
+    }

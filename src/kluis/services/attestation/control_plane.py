@@ -1,0 +1,177 @@
+"""From requests to the control plane: Azure Resource Manager's operations on attestation providers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kluis.services.attestation.engine import Engine
+from kluis.services.attestation.faults import Missing
+from kluis.services.attestation.gate import MANAGE, VIEW
+from kluis.services.attestation.providers import TYPE, ProviderRequest
+from kluis.services.clock import Clock
+from kluis.services.web import Answer, Call, Operation
+
+__all__ = ["ControlPlane"]
+
+_SUBSCRIPTION: Final = "/subscriptions/{subscription}"
+_GROUP: Final = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
+_IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"
+_ONE: Final = f"{_IN_GROUP}/{{name}}"
+_SPACE: Final = "Microsoft.Attestation"
+
+
+class ControlPlane:
+    """Answers requests.
+
+    Args:
+        engine: the service.
+        clock: tells the time.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._providers = engine.providers
+        self._clock = clock
+        self._operations = self._declared()
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """What can be asked."""
+        return self._operations
+
+    def _declared(self) -> tuple[Operation, ...]:
+        def one(
+            name: str,
+            method: str,
+            path: str,
+            handler: Any,
+            summary: str,
+            access: str | None,
+            body: Any = None,
+        ) -> Operation:
+            return Operation(
+                name=name,
+                method=method,
+                path=path,
+                handler=handler,
+                summary=summary,
+                access=access,
+                body=body,
+            )
+
+        links = f"{_ONE}/privateEndpointConnections"
+        return (
+            one("CreateProvider", "PUT", _ONE, self._put, "Make an instance.", MANAGE, ProviderRequest),
+            one("GetProvider", "GET", _ONE, self._get, "Say what an instance is.", VIEW),
+            one("UpdateProvider", "PATCH", _ONE, self._patch, "Change an instance.", MANAGE, ProviderRequest),
+            one("DeleteProvider", "DELETE", _ONE, self._delete, "Delete an instance.", MANAGE),
+            one("ListProvidersOfGroup", "GET", _IN_GROUP, self._list, "List a group's instances.", VIEW),
+            one(
+                "ListProviders",
+                "GET",
+                f"{_SUBSCRIPTION}/providers/{TYPE}",
+                self._list,
+                "List a subscription's instances.",
+                VIEW,
+            ),
+            one(
+                "ListDefaultProviders",
+                "GET",
+                f"{_SUBSCRIPTION}/providers/{_SPACE}/defaultProviders",
+                self._defaults,
+                "List the default instance.",
+                VIEW,
+            ),
+            one(
+                "GetDefaultProvider",
+                "GET",
+                f"{_SUBSCRIPTION}/providers/{_SPACE}/locations/{{location}}/defaultProvider",
+                self._default,
+                "Say what the default instance is.",
+                VIEW,
+            ),
+            one("ListPrivateEndpoints", "GET", links, self._none, "List private endpoints: none.", VIEW),
+            one("GetPrivateEndpoint", "GET", f"{links}/{{link}}", self._no_link, "There is none.", VIEW),
+            one("SetPrivateEndpoint", "PUT", f"{links}/{{link}}", self._no_link, "There is none.", MANAGE),
+            one(
+                "DeletePrivateEndpoint",
+                "DELETE",
+                f"{links}/{{link}}",
+                self._link_gone,
+                "There is none.",
+                MANAGE,
+            ),
+            one(
+                "ListPrivateLinks",
+                "GET",
+                f"{_ONE}/privateLinkResources",
+                self._none,
+                "List links: none.",
+                VIEW,
+            ),
+            one(
+                "ListOperations",
+                "GET",
+                f"/providers/{_SPACE}/operations",
+                self._list_operations,
+                "List these operations.",
+                None,
+            ),
+        )
+
+    def _put(self, call: Call) -> Answer:
+        request = call.json(ProviderRequest)
+        made, new = self._providers.put(*_named(call), request, self._clock.now())
+        return Answer(made, status=201 if new else 200)
+
+    def _get(self, call: Call) -> Answer:
+        return Answer(self._providers.get(*_named(call)))
+
+    def _patch(self, call: Call) -> Answer:
+        return Answer(self._providers.patch(*_named(call), call.json(ProviderRequest)))
+
+    def _delete(self, call: Call) -> Answer:
+        return Answer(status=200 if self._providers.delete(*_named(call)) else 204)
+
+    def _list(self, call: Call) -> Answer:
+        found = self._providers.listed(call.path["subscription"], call.path.get("group"))
+        return Answer({"value": found})
+
+    def _defaults(self, call: Call) -> Answer:
+        return Answer({"value": [self._providers.default()]})
+
+    def _default(self, call: Call) -> Answer:
+        return Answer(self._providers.default(call.path["location"]))
+
+    def _none(self, call: Call) -> Answer:
+        self._providers.get(*_named(call))
+        return Answer({"value": []})
+
+    def _no_link(self, call: Call) -> Answer:
+        self._providers.get(*_named(call))
+        raise Missing(
+            f"private endpoint: want one that there is, got {call.path['link'][:64]!a}: there are none"
+        )
+
+    def _link_gone(self, call: Call) -> Answer:
+        self._providers.get(*_named(call))
+        return Answer(status=204)
+
+    def _list_operations(self, call: Call) -> Answer:
+        shown = [
+            {
+                "name": f"{_SPACE}/attestationProviders/{'write' if each.access == MANAGE else 'read'}",
+                "display": {
+                    "provider": _SPACE,
+                    "resource": "attestationProviders",
+                    "operation": each.name,
+                    "description": each.summary,
+                },
+            }
+            for each in self._operations
+            if each.access is not None
+        ]
+        return Answer({"value": shown})
+
+
+def _named(call: Call) -> tuple[str, str, str]:
+    return call.path["subscription"], call.path["group"], call.path["name"]

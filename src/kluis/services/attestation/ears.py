@@ -1,0 +1,74 @@
+"""Attestation results in the IETF's form, EAR, of what the service attests.
+
+The policy of an instance says yes or no, and not which aspect of the attester it looked at. So the vector
+claims nothing of code, configuration or identity: it speaks of the platform, which the service judged by
+its maker's word, and of who can look into its memory. What the policy read and issued stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final
+
+from kluis.appraisal import trust
+from kluis.appraisal.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
+from kluis.appraisal.result import Rule
+from kluis.appraisal.trust import Aspect, Tier
+from kluis.evidence import Claims, TcbStatus
+from kluis.evidence.levels import MEANINGS
+
+__all__ = ["TYPE", "of"]
+
+TYPE: Final = "eat+jwt"
+
+
+def of(
+    claims: Claims, told: Mapping[str, Any], issued: Mapping[str, Any], now: datetime, seconds: int
+) -> Ear:
+    """The result of one attestation that the policy permitted.
+
+    Args:
+        claims: verified.
+        told: what the service says in a token.
+        issued: what the policy says beside it.
+        now: aware.
+        seconds: of its life, cut to when the evidence's endorsements run out.
+    """
+    vector = _vector(claims)
+    tiers = [Tier.AFFIRMING, *map(trust.tier, vector.values())]
+    nonce = str(told["nonce"]).encode() if "nonce" in told else b""
+    at = now.astimezone(UTC).replace(microsecond=0)
+    appraisal = Appraisal(
+        status=min(tiers, key=list(Tier).index),
+        vector=vector,
+        policy_ids=(f"ni:///sha-256;{told['x-ms-policy-hash']}",),
+        nonce=nonce if len(nonce) in NONCE_SIZES else None,
+        attester=MappingProxyType(dict(told)),
+        verifier=MappingProxyType(
+            {
+                "protection": str(claims.level),
+                "not_kept_out": list(MEANINGS[claims.level].lets_in),
+                "anchor": claims.anchor,
+                "policy_claims": dict(issued),
+            }
+        ),
+    )
+    return Ear(
+        issued_at=at,
+        expires_at=min(at + timedelta(seconds=seconds), claims.valid_until).replace(microsecond=0),
+        developer=DEVELOPER,
+        build=BUILD,
+        submods=MappingProxyType({str(claims.tee): appraisal}),
+    )
+
+
+def _vector(claims: Claims) -> Mapping[Aspect, int]:
+    status = claims.tcb.status
+    supported = status not in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED)
+    rule = Rule.of(
+        "tcb_status", supported, want="supported", got=status, fix="update it", aspect=Aspect.HARDWARE
+    )
+    current = status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED)
+    return trust.vector((rule,), claims.level, vulnerable=not current)

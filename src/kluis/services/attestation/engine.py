@@ -1,0 +1,126 @@
+"""The attestation service without HTTP: its parts, put together over one store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from kluis.enclave.store.model import Storage
+from kluis.errors import InternalError
+from kluis.formats import b64, x509
+from kluis.formats.runtime_data import base64url
+from kluis.services.attestation import baselines
+from kluis.services.attestation.attesting import Attesting
+from kluis.services.attestation.certificates import PolicyCertificates
+from kluis.services.attestation.collateral import Endorsements
+from kluis.services.attestation.faults import InvalidParameter
+from kluis.services.attestation.instances import Instance, Instances
+from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.platforms import Platforms
+from kluis.services.attestation.policies import Policies
+from kluis.services.attestation.providers import Providers
+from kluis.services.attestation.requests import Jwks, JwksKey
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.signing import SigningKeys
+from kluis.services.attestation.signing_certificate import Vouch
+from kluis.services.attestation.tokens import Tokens
+
+__all__ = ["Engine"]
+
+_CLAIMS: Final = (
+    "cnf", "nonce", "x-ms-ver", "x-ms-attestation-type", "x-ms-policy-hash", "x-ms-policy-signer",
+    "x-ms-sgx-is-debuggable", "x-ms-sgx-mrenclave", "x-ms-sgx-mrsigner", "x-ms-sgx-svn", "x-ms-sgx-ehd",
+    "x-ms-sgx-collateral", "is-debuggable", "sgx-mrsigner", "sgx-mrenclave", "product-id", "svn", "tee",
+    "x-kluis-protection", "x-kluis-emulated",
+)  # fmt: skip
+_SGX: Final = (AttestationType.SGX_ENCLAVE, AttestationType.OPEN_ENCLAVE)
+
+
+class Engine:
+    """Everything that the service can be asked.
+
+    Args:
+        settings: of the service.
+        storage: where policies, keys and instances are kept.
+        vouch: has this enclave quote a statement; gives None where there is no enclave.
+        ask: asks outside for collateral; None: the service works with what it has.
+
+    Raises:
+        KluisError: a root, a bundle or a policy signer that was given is none.
+
+    Attributes:
+        instances, providers, policies, certificates, keys, attesting: the parts.
+    """
+
+    def __init__(
+        self, settings: AttestationSettings, storage: Storage, vouch: Vouch, ask: Endorsements | None
+    ) -> None:
+        for der in settings.policy_signers:
+            x509.parse(der, "policy signer")
+        self.settings = settings
+        self.storage = storage
+        self.instances = Instances(settings, storage)
+        self.keys = SigningKeys(settings, storage, vouch)
+        self.tokens = Tokens(settings, self.keys)
+        self.certificates = PolicyCertificates(settings, storage, self.tokens)
+        self.policies = Policies(storage, self.certificates, self.tokens)
+        self.providers = Providers(
+            settings, storage, self.instances, self.policies, self.certificates, self.keys
+        )
+        self.platforms = Platforms(settings, ask)
+        self.attesting = Attesting(settings, self.platforms, self.policies, self.tokens)
+
+    def ready(self, now: datetime) -> None:
+        """See that the service can sign.
+
+        Raises:
+            KluisError: it cannot.
+        """
+        default = self.instances.default
+        self.keys.current(default.name, default.url, now)
+
+    def certs(self, instance: Instance, now: datetime) -> Jwks:
+        """The keys whose tokens may still be about, newest first."""
+        return Jwks([_jwk(kid, der) for kid, der in self.keys.published(instance.name, instance.url, now)])
+
+    def metadata(self, instance: Instance) -> dict[str, Any]:
+        """The OpenID metadata of an instance."""
+        return {
+            "response_types_supported": ["token", "none"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "revocation_endpoint": f"{instance.url}/revoke",
+            "issuer": instance.url,
+            "jwks_uri": f"{instance.url}/certs",
+            "claims_supported": list(_CLAIMS),
+        }
+
+    def baselines(self, instance: Instance, kind: AttestationType) -> list[dict[str, Any]]:
+        """The TCB baselines of SGX, and which the instance's policy asks for.
+
+        Raises:
+            InvalidParameter: another TEE: it has none.
+        """
+        if kind not in _SGX:
+            raise InvalidParameter(f"TCB baselines: want {' or '.join(_SGX)}, got {kind}")
+        properties = self.policies.current(instance, kind).properties
+        asked = properties.get(baselines.PROPERTY, baselines.DEFAULT)
+        return baselines.listed(baselines.baseline(asked))
+
+
+def _jwk(kid: str, der: bytes) -> JwksKey:
+    key = load_der_public_key(x509.parse(der, "signing certificate").spki)
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise InternalError("signing certificate: is of no RSA key")
+    numbers = key.public_numbers()
+    return JwksKey(
+        kid=kid,
+        kty="RSA",
+        x5c=[b64.encode(der)],
+        alg="RS256",
+        use="sig",
+        n=base64url(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")),
+        e=base64url(numbers.e.to_bytes(3, "big")),
+    )

@@ -1,0 +1,69 @@
+"""Who may ask the attestation service for what, and in which words the others hear that they may not.
+
+Spec: Microsoft Azure Attestation, "Azure RBAC": roles Attestation Reader and Attestation Contributor; who
+lacks the role is told 401, as who has no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from kluis.services.clock import Clock
+from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
+
+__all__ = ["DELETE", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
+
+READ: Final = "attestation/read"
+WRITE: Final = "attestation/write"
+DELETE: Final = "attestation/delete"
+VIEW: Final = "attestationProviders/read"
+MANAGE: Final = "attestationProviders/write"
+# Asked for with a TPM's evidence, unless the instance says that it does not matter.
+TPM: Final = "attestation/tpm"
+
+_READER: Final = frozenset({READ, TPM})
+_CONTRIBUTOR: Final = frozenset({READ, WRITE, DELETE, TPM})
+ROLES: Final[Mapping[str, frozenset[str]]] = {
+    "Attestation Reader": _READER,
+    "Attestation Contributor": _CONTRIBUTOR,
+    "Reader": frozenset({VIEW}),
+    "Contributor": frozenset({VIEW, MANAGE}),
+    "Owner": frozenset({VIEW, MANAGE}),
+}
+
+
+class AttestationGate(Gate):
+    """Lets callers in.
+
+    Args:
+        bearer: checks tokens; None: nobody has one that holds.
+        clock: tells when.
+        tpm_open: whether the instance behind a path takes a TPM's evidence from anybody.
+    """
+
+    def __init__(self, bearer: Bearer | None, clock: Clock, tpm_open: Callable[[str], bool]) -> None:
+        super().__init__(bearer, ROLES, clock)
+        self._tpm_open = tpm_open
+
+    def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
+        """Let one in, as :meth:`Gate.admit` does."""
+        if operation.access == TPM and self._tpm_open(target):
+            return None
+        return super().admit(operation, target, headers)
+
+    def unknown(self, target: str, error: Exception | None) -> Refusal:
+        """What one hears who has no token, or none that holds: no challenge, which no client asks for."""
+        said = f"Access to {target} requires a valid JWT bearer token"
+        why = getattr(error, "message", None)
+        return Refusal(401, "Unauthorized", said if why is None else f"{said}: {why}")
+
+    def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
+        """What one hears whose roles do not allow the operation."""
+        roles = ", ".join(sorted(caller.roles)) or "none"
+        return Refusal(
+            401,
+            "Unauthorized",
+            f"Access to {target} requires a valid JWT bearer token: want a role that allows "
+            f"{operation.access}, got {roles}",
+        )

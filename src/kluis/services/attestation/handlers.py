@@ -1,0 +1,157 @@
+"""From requests to the engine: what each operation of the data plane takes, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from kluis.services.attestation.attesting import TokenForm
+from kluis.services.attestation.certificates import certificate_body
+from kluis.services.attestation.ears import TYPE
+from kluis.services.attestation.engine import Engine
+from kluis.services.attestation.faults import InvalidParameter
+from kluis.services.attestation.instances import Instance
+from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.requests import (
+    AttestOpenEnclave,
+    AttestReport,
+    AttestSgx,
+    AttestTdx,
+    Baselines,
+    Token,
+)
+from kluis.services.clock import Clock
+from kluis.services.web import Answer, Call
+
+__all__ = ["Handlers", "Rotation"]
+
+EAT: Final = f"application/{TYPE}"
+
+
+class Rotation(msgspec.Struct):
+    """When a new signing key signs.
+
+    Attributes:
+        signs_in_seconds: from now; None for the usual time.
+    """
+
+    signs_in_seconds: int | None = None
+
+
+class Handlers:
+    """Answers requests.
+
+    Args:
+        engine: the service.
+        clock: tells the time.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def sgx(self, call: Call) -> Answer:
+        """Attest an SGX enclave."""
+        request = call.json(AttestSgx)
+        return self._token(
+            call, self._engine.attesting.sgx(self._of(call), request, self._clock.now(), _form(call))
+        )
+
+    def open_enclave(self, call: Call) -> Answer:
+        """Attest an SGX enclave by an Open Enclave report."""
+        request = call.json(AttestOpenEnclave)
+        return self._token(
+            call, self._engine.attesting.open_enclave(self._of(call), request, self._clock.now(), _form(call))
+        )
+
+    def snp(self, call: Call) -> Answer:
+        """Attest an SEV-SNP guest."""
+        request = call.json(AttestReport)
+        return self._token(
+            call, self._engine.attesting.snp(self._of(call), request, self._clock.now(), _form(call))
+        )
+
+    def tdx(self, call: Call) -> Answer:
+        """Attest a trust domain."""
+        request = call.json(AttestTdx)
+        return self._token(
+            call, self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call))
+        )
+
+    def get_policy(self, call: Call) -> Answer:
+        """Say which policy holds."""
+        return Answer(Token(self._engine.policies.get(self._of(call), _kind(call), self._clock.now())))
+
+    def set_policy(self, call: Call) -> Answer:
+        """Set a policy."""
+        now = self._clock.now()
+        return Answer(Token(self._engine.policies.set(self._of(call), _kind(call), _text(call), now)))
+
+    def reset_policy(self, call: Call) -> Answer:
+        """Go back to the default policy."""
+        now = self._clock.now()
+        return Answer(Token(self._engine.policies.reset(self._of(call), _kind(call), _text(call), now)))
+
+    def get_certificates(self, call: Call) -> Answer:
+        """List the policy management certificates."""
+        return Answer(Token(self._engine.certificates.get(self._of(call), self._clock.now())))
+
+    def add_certificate(self, call: Call) -> Answer:
+        """Trust one more."""
+        jws = certificate_body(call.body)
+        return Answer(Token(self._engine.certificates.add(self._of(call), jws, self._clock.now())))
+
+    def remove_certificate(self, call: Call) -> Answer:
+        """Trust one less."""
+        jws = certificate_body(call.body)
+        return Answer(Token(self._engine.certificates.remove(self._of(call), jws, self._clock.now())))
+
+    def certs(self, call: Call) -> Answer:
+        """List the signing keys."""
+        return Answer(self._engine.certs(self._of(call), self._clock.now()))
+
+    def rotate(self, call: Call) -> Answer:
+        """Make a new signing key."""
+        asked = call.json(Rotation) if call.body else Rotation()
+        usual = self._engine.settings.publish_seconds
+        delay = usual if asked.signs_in_seconds is None else asked.signs_in_seconds
+        if not 0 <= delay <= self._engine.settings.key_seconds:
+            raise InvalidParameter(
+                f"signs_in_seconds: want 0 to {self._engine.settings.key_seconds}, got {delay}"
+            )
+        instance, now = self._of(call), self._clock.now()
+        self._engine.keys.rotate(instance.name, instance.url, now, delay)
+        return Answer(self._engine.certs(instance, now))
+
+    def metadata(self, call: Call) -> Answer:
+        """Give the OpenID metadata."""
+        return Answer(self._engine.metadata(self._of(call)))
+
+    def baselines(self, call: Call) -> Answer:
+        """List the TCB baselines."""
+        return Answer(Baselines(self._engine.baselines(self._of(call), _kind(call))))
+
+    def _of(self, call: Call) -> Instance:
+        return self._engine.instances.find(call.path.get("instance"))
+
+    def _token(self, call: Call, token: str) -> Answer:
+        if _form(call) is TokenForm.EAR:
+            return Answer(token, content_type=EAT)
+        return Answer(Token(token))
+
+
+def _form(call: Call) -> TokenForm:
+    asked = call.headers.get("accept", "")
+    return TokenForm.EAR if EAT in asked.lower() else TokenForm.AZURE
+
+
+def _kind(call: Call) -> AttestationType:
+    return AttestationType.of(call.path["type"])
+
+
+def _text(call: Call) -> str:
+    try:
+        return call.body.decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidParameter("body: want a JWS, got bytes that are no ASCII text") from None

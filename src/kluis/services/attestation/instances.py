@@ -1,0 +1,112 @@
+"""Instances: each an attestation provider with an address, a trust model, policies and keys of its own.
+
+The service itself is one, the default instance. Others are made by the control plane; their address is the
+service's with a path, ``<service>/instances/<name>``, which resolves wherever the service does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final
+
+import msgspec
+
+from kluis.enclave.store.model import Reading, Storage
+from kluis.services.attestation.faults import Missing
+from kluis.services.attestation.kinds import TrustModel
+from kluis.services.attestation.settings import AttestationSettings
+
+__all__ = ["DEFAULT", "Instance", "Instances", "Provider"]
+
+DEFAULT: Final = "default"
+TABLE: Final = "attestation.providers"
+# Azure's rule: 3 to 24 letters, digits and hyphens.
+NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{1,22})[A-Za-z0-9]")
+
+
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An instance in the store, as the control plane made it.
+
+    Attributes:
+        version: of this record.
+        name: in the letters that it was made with.
+        subscription, resource_group, location: as the control plane knows it.
+        tags: the owner's.
+        isolated: its trust model.
+        public_network_access: ``Enabled`` or ``Disabled``: told, and nothing is done about it.
+        tpm_authentication: whether it wants a bearer token with a TPM's evidence.
+        created: seconds since 1970.
+    """
+
+    version: int = 1
+    name: str
+    subscription: str
+    resource_group: str
+    location: str
+    tags: dict[str, str]
+    isolated: bool
+    public_network_access: str
+    tpm_authentication: bool
+    created: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance.
+
+    Attributes:
+        name: lower case; ``default`` for the service's own.
+        url: ``iss`` of its tokens.
+        trust_model: who may change its policies.
+        tpm_authentication: whether it wants a bearer token with a TPM's evidence.
+    """
+
+    name: str
+    url: str
+    trust_model: TrustModel
+    tpm_authentication: bool
+
+    @property
+    def isolated(self) -> bool:
+        """Whether a policy must be signed by one of its policy management certificates."""
+        return self.trust_model is TrustModel.ISOLATED
+
+
+class Instances:
+    """Finds instances."""
+
+    def __init__(self, settings: AttestationSettings, storage: Storage) -> None:
+        self._settings = settings
+        self._storage = storage
+        self.default = Instance(DEFAULT, settings.url, settings.trust_model, settings.tpm_authentication)
+
+    def url(self, name: str) -> str:
+        """The address of an instance that is not the default one."""
+        return f"{self._settings.url}/instances/{name.lower()}"
+
+    def find(self, name: str | None) -> Instance:
+        """The instance of a name; None is the default one.
+
+        Raises:
+            Missing: there is none.
+        """
+        if name is None:
+            return self.default
+        found = self.provider(self._storage, name)
+        if found is None:
+            raise Missing(f"instance: want one that was made here, got {name[:64]!a}")
+        return self.of(found)
+
+    def of(self, provider: Provider) -> Instance:
+        """The instance that a record is of."""
+        model = TrustModel.ISOLATED if provider.isolated else TrustModel.AAD
+        name = provider.name.lower()
+        return Instance(name, self.url(name), model, provider.tpm_authentication)
+
+    def provider(self, store: Reading, name: str) -> Provider | None:
+        """The record of an instance, or None."""
+        if not NAME.fullmatch(name):
+            return None
+        data = store.get(TABLE, name.lower())
+        return None if data is None else msgspec.msgpack.decode(data, type=Provider)

@@ -1,0 +1,85 @@
+"""Bytes and JSON objects as clients write them: more forms than one, and each of them one meaning.
+
+Clients differ in base64's alphabet and padding, so both are taken. What two readers might read in two
+ways is not: a member that stands twice in an object is refused, and so is what is nested too deeply.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from typing import Any, Final, NoReturn
+
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.services.attestation.faults import InvalidParameter
+
+__all__ = ["json_object", "octets"]
+
+MAX_DEPTH: Final = 32
+_ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+
+
+def octets(text: str, what: str, *, most: int) -> bytes:
+    """Read base64 or base64url, padded or not.
+
+    Args:
+        text: it.
+        what: for messages.
+        most: bytes.
+
+    Raises:
+        InvalidParameter: another character, an impossible length, or more bytes.
+    """
+    if len(text) > most // 3 * 4 + 8:
+        raise InvalidParameter(f"{what}: want at most {most} bytes, got {len(text) * 3 // 4}")
+    raw = text.encode("ascii", "backslashreplace").rstrip(b"=").translate(_FROM_URL)
+    try:
+        data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+    except ValueError:
+        bad = next((byte for byte in raw if byte not in _ALPHABET), None)
+        why = f"Unknown base64 character: {bad} ('{chr(bad)}')" if bad is not None else "is cut short"
+        raise InvalidParameter(f"{what}: {why}") from None
+    if len(data) > most:
+        raise InvalidParameter(f"{what}: want at most {most} bytes, got {len(data)}")
+    return data
+
+
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    """Read a JSON object, whatever its layout.
+
+    Args:
+        data: UTF-8, already bounded.
+        what: for messages.
+
+    Raises:
+        InvalidParameter: not JSON, no object, a member that stands twice, or nested more than 32 deep.
+    """
+    try:
+        jcs.check_nesting(data, what, MAX_DEPTH)
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        why = f"member {error.args[0]!a} stands twice" if isinstance(error, _Twice) else "is not JSON"
+        raise InvalidParameter(f"{what}: {why}") from None
+    except FormatError as error:
+        raise InvalidParameter(error.message) from None
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"{what}: want a JSON object, got {type(value).__name__}")
+    return value
+
+
+class _Twice(ValueError):
+    """A member that stands twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)

@@ -1,0 +1,214 @@
+"""Evidence verified under the service's roots: authentic, and of a protection level that it attests.
+
+Spec: Microsoft Azure Attestation, "Attest SGX Enclave", "Attest Sev Snp Vm", "Attest Tdx Vm".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from kluis.errors import KluisError, UnavailableError
+from kluis.evidence import Claims, ProtectionLevel, SnpEndorsements, Tee, TrustAnchors, Verifier
+from kluis.formats import x509
+from kluis.hashes import sha256
+from kluis.services.attestation.collateral import Documents, Endorsements, Endorsing
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.settings import AttestationSettings
+
+__all__ = ["Platforms", "Quoted"]
+
+MOST_LISTS: Final = 16
+MAX_QUOTE: Final = 64 * 1024
+MAX_REPORT: Final = 8 * 1024
+MAX_CHAIN: Final = 64 * 1024
+MAX_BUNDLE: Final = 256 * 1024
+_COLLATERAL: Final = (
+    "collateral",
+    "crl",
+    "tcb_info",
+    "qe_identity",
+    "pck",
+    "root",
+    "cert",
+    "chain",
+    "signing",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote that is authentic.
+
+    Attributes:
+        claims: verified.
+        collateral: seven hashes, of the quote and of what it was verified with.
+    """
+
+    claims: Claims
+    collateral: Mapping[str, str]
+
+
+class Platforms:
+    """Verifies evidence.
+
+    Args:
+        settings: roots, bundles, and whether what is unprotected is attested.
+        ask: asks outside for collateral; None: the service works with what it has.
+
+    Raises:
+        KluisError: a root or a bundle is none.
+    """
+
+    def __init__(self, settings: AttestationSettings, ask: Endorsements | None) -> None:
+        self.anchors = _anchors(settings)
+        self.verifier = Verifier(self.anchors)
+        self._unprotected = settings.insecure_accept_unprotected
+        self._ask = ask
+        self._endorsing = Endorsing(self.anchors, settings.collateral, ask, settings.collateral_seconds)
+        self._lists: dict[bytes, tuple[datetime, bytes | None]] = {}
+        self._seconds = settings.collateral_seconds
+
+    def quote(self, data: bytes, tee: Tee, given: bytes | None, now: datetime) -> Quoted:
+        """Verify a DCAP quote.
+
+        Args:
+            data: it.
+            tee: that it must be of.
+            given: Intel's documents that came with it, JSON; or None.
+            now: aware.
+
+        Raises:
+            InvalidEvidence: it is of another TEE, or a step of its verification fails.
+            UnavailableError: nobody gives Intel's documents.
+        """
+        try:
+            documents = self._endorsing.find(data, given, now)
+            claims = self.verifier.verify(data, collateral=documents.held, now=now).value
+        except UnavailableError:
+            raise
+        except KluisError as error:
+            raise _invalid("quote", error) from None
+        if claims.tee is not tee:
+            raise _of_another("quote", tee, claims)
+        self.admit(claims)
+        return Quoted(claims, {**documents.hashes, "quotehash": sha256(data).hex()})
+
+    def documents(self, quote: bytes, given: bytes | None, now: datetime) -> Documents:
+        """Intel's documents for a quote, verified."""
+        return self._endorsing.find(quote, given, now)
+
+    def report(self, bundle: bytes, now: datetime) -> Claims:
+        """Verify an SNP report in the bundle that guests send.
+
+        Args:
+            bundle: JSON: ``SnpReport``, ``VcekCertChain``; ``Endorsements`` counts for nothing here.
+            now: aware.
+
+        Raises:
+            InvalidParameter: it is no such bundle.
+            InvalidEvidence: a step of the report's verification fails.
+        """
+        members = json_object(bundle, "report")
+        report = octets(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
+        chain = octets(text_of(members, "VcekCertChain"), "report.VcekCertChain", most=MAX_CHAIN)
+        return self.snp(report, endorsements_of(chain), now)
+
+    def snp(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> Claims:
+        """Verify an SNP report.
+
+        Raises:
+            InvalidEvidence: a step fails, a certificate is missing.
+        """
+        try:
+            if endorsements.vek is not None and (crl := self._crl(report, endorsements, now)) is not None:
+                endorsements = dataclasses.replace(endorsements, crl=crl)
+            claims = self.verifier.verify(report, collateral=endorsements, now=now).value
+        except KluisError as error:
+            raise _invalid("report", error) from None
+        if claims.tee is not Tee.SNP:
+            raise _of_another("report", Tee.SNP, claims)
+        self.admit(claims)
+        return claims
+
+    def admit(self, claims: Claims) -> None:
+        """Refuse what protects nothing, unless the service was told to attest it.
+
+        Raises:
+            InvalidEvidence: code ``protection``.
+        """
+        if claims.level is ProtectionLevel.NONE and not self._unprotected:
+            why = "a debug TEE, open to its host" if claims.debug else f"under root {claims.anchor}"
+            raise InvalidEvidence(
+                f"protection: want a level that keeps something out, got none: {why}",
+                hint="start it without debug; insecure_accept_unprotected attests it all the same",
+                code="protection",
+            )
+
+    def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
+        """AMD's list for a report's root, as it was fetched; without one nothing is known of revocation."""
+        if self._ask is None:
+            return None
+        key = sha256(endorsements.ark or b"")
+        held = self._lists.get(key)
+        if held is not None and abs((now - held[0]).total_seconds()) < self._seconds:
+            return held[1]
+        try:
+            found = self._ask("snp", report)
+        except UnavailableError:
+            return held[1] if held else None
+        crl = SnpEndorsements.from_json(found).crl if found else None
+        if len(self._lists) > MOST_LISTS:
+            self._lists.clear()
+        self._lists[key] = (now, crl)
+        return crl
+
+
+def text_of(members: Mapping[str, Any], name: str) -> str:
+    """A member that must be text.
+
+    Raises:
+        InvalidParameter: it is not there, or no text.
+    """
+    value = members.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidParameter(f"{name}: want text, got {'none' if value is None else type(value).__name__}")
+    return value
+
+
+def endorsements_of(chain: bytes) -> SnpEndorsements:
+    """A VCEK or VLEK, and who issued it, from one PEM text in that order.
+
+    Raises:
+        InvalidParameter: anything else.
+    """
+    try:
+        found = x509.split_pem(chain.strip() + b"\n", "VcekCertChain", most=3)
+    except KluisError as error:
+        raise InvalidParameter(error.message) from None
+    if len(found) != 3:
+        raise InvalidParameter(f"VcekCertChain: want 3 certificates, VCEK, ASK and ARK, got {len(found)}")
+    return SnpEndorsements(vek=found[0], ask=found[1], ark=found[2])
+
+
+def _anchors(settings: AttestationSettings) -> TrustAnchors:
+    found = [TrustAnchors.from_pem(root.pem, root.level) for root in settings.roots]
+    if settings.shipped_roots:
+        found.insert(0, TrustAnchors.shipped())
+    return TrustAnchors(tuple(anchor for each in found for anchor in each))
+
+
+def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:
+    return InvalidEvidence(f"The specified {what} was invalid: want one of {want}, got one of {claims.tee}")
+
+
+def _invalid(what: str, error: KluisError) -> InvalidEvidence:
+    """The error of evidence that does not hold, in Azure's words and then in ours."""
+    code = error.code or ""
+    about = " due to an error in the quote collateral" if code.startswith(_COLLATERAL) else ""
+    return InvalidEvidence(
+        f"The specified {what} was invalid{about}: {error.message}", hint=error.hint, code=error.code
+    )

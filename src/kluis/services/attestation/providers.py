@@ -1,0 +1,302 @@
+"""The control plane: instances made, listed, changed and deleted, as Azure's resource manager does it.
+
+A name is one instance's, whatever subscription and resource group it is in, as on Azure; here nothing
+hangs on those two but the lists. Spec: Azure Resource Manager, Microsoft.Attestation, 2021-06-01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.services.attestation.certificate_chains import chain_of
+from kluis.services.attestation.certificates import PolicyCertificates
+from kluis.services.attestation.faults import InvalidOperation, InvalidParameter, Missing
+from kluis.services.attestation.instances import DEFAULT, NAME, TABLE, Instances, Provider
+from kluis.services.attestation.policies import Policies
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.signing import SigningKeys
+
+__all__ = ["Properties", "ProviderRequest", "Providers"]
+
+TYPE: Final = "Microsoft.Attestation/attestationProviders"
+MOST_TAGS: Final = 50
+MOST_CERTIFICATES: Final = 16
+SWITCH: Final = ("Enabled", "Disabled")
+_NOT_X509: Final = "PolicySigningCertificate key is not an X509 security key"
+
+
+class Properties(msgspec.Struct, kw_only=True):
+    """What an owner may say of an instance."""
+
+    publicNetworkAccess: str | None = None  # noqa: N815 - names of the wire
+    policySigningCertificates: dict[str, Any] | None = None  # noqa: N815
+    tpmAttestationAuthentication: str | None = None  # noqa: N815
+
+
+class ProviderRequest(msgspec.Struct, kw_only=True):
+    """A request to make or change an instance."""
+
+    location: str | None = None
+    tags: dict[str, str] | None = None
+    properties: Properties = msgspec.field(default_factory=Properties)
+
+
+class Providers:
+    """Makes and deletes instances of one service."""
+
+    def __init__(
+        self,
+        settings: AttestationSettings,
+        storage: Storage,
+        instances: Instances,
+        policies: Policies,
+        certificates: PolicyCertificates,
+        keys: SigningKeys,
+    ) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._instances = instances
+        self._policies = policies
+        self._certificates = certificates
+        self._keys = keys
+
+    def put(
+        self, subscription: str, group: str, name: str, request: ProviderRequest, now: datetime
+    ) -> tuple[dict[str, Any], bool]:
+        """Make an instance, or say what one should be that there is.
+
+        Returns:
+            The resource, and whether it is new.
+
+        Raises:
+            InvalidParameter: a name, tag, switch or certificate that is none.
+            InvalidOperation: the name is another's, or the trust model would change.
+        """
+        _check_name(name)
+        asked = request.properties
+        chains = _chains(asked.policySigningCertificates)
+        made = _changed(
+            Provider(
+                name=name,
+                subscription=subscription,
+                resource_group=group,
+                location=request.location or self._settings.location,
+                tags={},
+                isolated=bool(chains),
+                public_network_access="Enabled",
+                tpm_authentication=True,
+                created=int(now.timestamp()),
+            ),
+            request,
+        )
+
+        def work(store: Writing) -> tuple[Provider, bool]:
+            there = self._instances.provider(store, name)
+            if there is None:
+                if chains:
+                    self._certificates.put(store, name.lower(), chains)
+                _write(store, made)
+                return made, True
+            if not _within(there, subscription, group):
+                raise InvalidOperation(f"instance: want a name of your own, got {name!a}, another's")
+            if chains and not there.isolated:
+                raise InvalidOperation(
+                    "instance: want trust model AAD to stay, got policySigningCertificates",
+                    hint="make another instance with them",
+                )
+            changed = _changed(there, request)
+            _write(store, changed)
+            return changed, False
+
+        found, new = self._storage.update(work)
+        return self._resource(found), new
+
+    def get(self, subscription: str, group: str, name: str) -> dict[str, Any]:
+        """One instance.
+
+        Raises:
+            Missing: there is none of this name here.
+        """
+        return self._resource(self._found(subscription, group, name))
+
+    def patch(self, subscription: str, group: str, name: str, request: ProviderRequest) -> dict[str, Any]:
+        """Change tags and switches.
+
+        Raises:
+            Missing: there is none of this name here.
+            InvalidParameter: a tag or switch that is none.
+            InvalidOperation: certificates are given, which change by signed requests alone.
+        """
+        if request.properties.policySigningCertificates is not None:
+            raise InvalidOperation(
+                "instance: want policySigningCertificates to stay, got others",
+                hint="POST /certificates:add to the instance, signed by one that is trusted",
+            )
+
+        def work(store: Writing) -> Provider:
+            there = self._instances.provider(store, name)
+            if there is None or not _within(there, subscription, group):
+                raise _missing(name)
+            changed = _changed(there, request)
+            _write(store, changed)
+            return changed
+
+        return self._resource(self._storage.update(work))
+
+    def delete(self, subscription: str, group: str, name: str) -> bool:
+        """Delete an instance with its keys, policies and certificates; whether there was one."""
+
+        def work(store: Writing) -> bool:
+            there = self._instances.provider(store, name)
+            if there is None or not _within(there, subscription, group):
+                return False
+            key = there.name.lower()
+            store.delete(TABLE, key)
+            self._keys.forget(key, store)
+            self._policies.forget(key, store)
+            self._certificates.forget(key, store)
+            return True
+
+        return self._storage.update(work)
+
+    def listed(self, subscription: str, group: str | None = None) -> list[dict[str, Any]]:
+        """The instances of a subscription, or of one of its resource groups."""
+        return [self._resource(each) for each in self._all() if _within(each, subscription, group)]
+
+    def default(self, location: str | None = None) -> dict[str, Any]:
+        """The default instance.
+
+        Raises:
+            Missing: it is in another location.
+        """
+        if location is not None and _squeezed(location) != _squeezed(self._settings.location):
+            raise Missing(f"location: want {self._settings.location}, got {location[:64]!a}")
+        instance = self._instances.default
+        return _resource_of(
+            f"/providers/{TYPE}/{DEFAULT}",
+            DEFAULT,
+            self._settings.location,
+            {},
+            _properties(instance.url, instance.trust_model, "Enabled", instance.tpm_authentication),
+        )
+
+    def _found(self, subscription: str, group: str, name: str) -> Provider:
+        there = self._instances.provider(self._storage, name)
+        if there is None or not _within(there, subscription, group):
+            raise _missing(name)
+        return there
+
+    def _all(self) -> Iterator[Provider]:
+        for _, data in self._storage.scan(TABLE):
+            yield msgspec.msgpack.decode(data, type=Provider)
+
+    def _resource(self, provider: Provider) -> dict[str, Any]:
+        instance = self._instances.of(provider)
+        where = f"/subscriptions/{provider.subscription}/resourceGroups/{provider.resource_group}"
+        return _resource_of(
+            f"{where}/providers/{TYPE}/{provider.name}",
+            provider.name,
+            provider.location,
+            provider.tags,
+            _properties(
+                instance.url,
+                instance.trust_model,
+                provider.public_network_access,
+                provider.tpm_authentication,
+            ),
+        )
+
+
+def _properties(url: str, model: str, network: str, tpm: bool) -> dict[str, Any]:
+    return {
+        "trustModel": str(model),
+        "status": "Ready",
+        "attestUri": url,
+        "publicNetworkAccess": network,
+        "privateEndpointConnections": [],
+        "tpmAttestationAuthentication": SWITCH[0] if tpm else SWITCH[1],
+    }
+
+
+def _resource_of(
+    name_id: str, name: str, location: str, tags: Mapping[str, str], properties: dict[str, Any]
+) -> dict[str, Any]:
+    made = {"id": name_id, "name": name, "type": TYPE, "location": location, "tags": dict(tags)}
+    return {**made, "properties": properties}
+
+
+def _changed(provider: Provider, request: ProviderRequest) -> Provider:
+    asked = request.properties
+    changes: dict[str, Any] = {}
+    if request.tags is not None:
+        if len(request.tags) > MOST_TAGS or any(
+            len(k) > 512 or len(v) > 256 for k, v in request.tags.items()
+        ):
+            raise InvalidParameter(
+                f"tags: want at most {MOST_TAGS}, names of 512 and values of 256 characters"
+            )
+        changes["tags"] = request.tags
+    for name, value in (
+        ("publicNetworkAccess", asked.publicNetworkAccess),
+        ("tpmAttestationAuthentication", asked.tpmAttestationAuthentication),
+    ):
+        if value is not None and value not in SWITCH:
+            raise InvalidParameter(f"properties.{name}: want Enabled or Disabled, got {value[:40]!a}")
+    if asked.publicNetworkAccess is not None:
+        changes["public_network_access"] = asked.publicNetworkAccess
+    if asked.tpmAttestationAuthentication is not None:
+        changes["tpm_authentication"] = asked.tpmAttestationAuthentication == SWITCH[0]
+    return msgspec.structs.replace(provider, **changes)
+
+
+def _chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
+    if given is None:
+        return ()
+    keys = given.get("keys")
+    if keys is None or keys == []:
+        return ()
+    if not isinstance(keys, list) or len(keys) > MOST_CERTIFICATES:
+        raise InvalidParameter(
+            f"properties.policySigningCertificates.keys: want a list of at most {MOST_CERTIFICATES}"
+        )
+    found = []
+    for number, key in enumerate(keys):
+        what = f"properties.policySigningCertificates.keys[{number}]"
+        x5c = key.get("x5c") if isinstance(key, dict) else None
+        if not x5c:
+            raise InvalidParameter(f"{_NOT_X509}: {what}: want x5c, got none")
+        try:
+            found.append(tuple(each.der for each in chain_of(x5c, f"{what}.x5c")))
+        except InvalidParameter as error:
+            raise InvalidParameter(f"{_NOT_X509}: {error.message}") from None
+    return tuple(found)
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name) or name.lower() == DEFAULT:
+        raise InvalidParameter(
+            f"instance: want 3 to 24 letters, digits and hyphens, not {DEFAULT!r}, got {name[:64]!a}"
+        )
+
+
+def _within(provider: Provider, subscription: str, group: str | None) -> bool:
+    if provider.subscription.lower() != subscription.lower():
+        return False
+    return group is None or provider.resource_group.lower() == group.lower()
+
+
+def _missing(name: str) -> Missing:
+    return Missing(f"instance: want one of this resource group, got {name[:64]!a}")
+
+
+def _squeezed(location: str) -> str:
+    return location.replace(" ", "").lower()
+
+
+def _write(store: Writing, provider: Provider) -> None:
+    store.put(TABLE, provider.name.lower(), msgspec.msgpack.encode(provider))

@@ -1,0 +1,262 @@
+"""The keys that an instance's tokens are signed with: made inside, and published before they sign.
+
+A key signs for a while; then a new one is made. The new one is published a while before it signs, for
+clients keep what they fetched; the old one's certificate stays published until its last token has expired,
+while the private key itself is forgotten. Each certificate carries the evidence of the enclave that made
+the key (:mod:`kluis.formats.vouched`), where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.errors import InternalError
+from kluis.formats.runtime_data import base64url
+from kluis.services.attestation.settings import DAY, AttestationSettings
+from kluis.services.attestation.signing_certificate import Vouch, certify, key_id
+
+__all__ = ["SigningKey", "SigningKeys"]
+
+TABLE: Final = "attestation.signing"
+BITS: Final = 2048
+# How long an instance's keys are used before the store is asked for them again.
+HELD_SECONDS: Final = 30
+# A token's verifier may be slow, and have another clock.
+GRACE_SECONDS: Final = DAY
+MOST_KEYS: Final = 32
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One key in the store; ``private`` is empty once it signs no more."""
+
+    kid: str
+    certificate: bytes
+    private: bytes
+    created: int
+    signs_from: int
+    published_until: int | None = None
+
+
+class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An instance's keys in the store, in the order of their making."""
+
+    version: int
+    keys: tuple[_Kept, ...]
+
+
+class SigningKey:
+    """One key, ready to sign.
+
+    Args:
+        kid: its name in ``/certs``.
+        certificate: DER.
+        private: the key.
+        url: of the instance.
+    """
+
+    def __init__(self, kid: str, certificate: bytes, private: rsa.RSAPrivateKey, url: str) -> None:
+        self.kid = kid
+        self.certificate = certificate
+        self._private = private
+        self._header = {"alg": "RS256", "jku": f"{url}/certs", "kid": kid, "typ": "JWT"}
+        self._usual = _part(self._header)
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.kid!r})"
+
+    def sign(self, claims: dict[str, Any], **header: Any) -> str:
+        """Sign claims as a JWT.
+
+        Args:
+            claims: of the token.
+            header: members beside, or in place of, the usual ones; None takes one away.
+        """
+        first = self._usual
+        if header:
+            made = {**self._header, **header}
+            first = _part({name: value for name, value in made.items() if value is not None})
+        signed = f"{first}.{_part(claims)}"
+        signature = self._private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{base64url(signature)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Held:
+    ring: _Ring
+    at: datetime
+
+
+class SigningKeys:
+    """The keys of every instance of one service.
+
+    Args:
+        settings: how long a key signs, and is published before.
+        storage: where they are kept.
+        vouch: has this enclave quote a statement; gives None where there is no enclave.
+    """
+
+    def __init__(self, settings: AttestationSettings, storage: Storage, vouch: Vouch) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._vouch = vouch
+        self._held: dict[str, _Held] = {}
+        self._loaded: dict[str, SigningKey] = {}
+        self._lock = threading.Lock()
+
+    def current(self, instance: str, url: str, now: datetime) -> SigningKey:
+        """The key that signs now; a first one, or a next one, is made when there is need of it.
+
+        Args:
+            instance: whose.
+            url: that its tokens are issued by.
+            now: aware.
+        """
+        ring = self._ring(instance, url, now)
+        at = int(now.timestamp())
+        signing = [key for key in ring.keys if key.signs_from <= at and key.private]
+        # A host that sets the clock back finds no key that signs already: then the oldest that can.
+        kept = signing[-1] if signing else next(key for key in ring.keys if key.private)
+        if at - kept.created > self._settings.key_seconds and kept is ring.keys[-1]:
+            self.rotate(instance, url, now, self._settings.publish_seconds, only_after=kept.kid)
+        return self._load(kept, url)
+
+    def published(self, instance: str, url: str, now: datetime) -> list[tuple[str, bytes]]:
+        """Key id and certificate, DER, of every key whose tokens may still be about, newest first."""
+        ring, at = self._ring(instance, url, now), int(now.timestamp())
+        return [
+            (key.kid, key.certificate)
+            for key in reversed(ring.keys)
+            if key.published_until is None or at < key.published_until
+        ]
+
+    def rotate(
+        self, instance: str, url: str, now: datetime, delay_seconds: int, *, only_after: str | None = None
+    ) -> str:
+        """Make a new key. It is published at once, and signs after ``delay_seconds``.
+
+        Args:
+            instance: whose.
+            url: that its tokens are issued by.
+            now: aware.
+            delay_seconds: 0 where the old key must not sign one more token.
+            only_after: the key that is to be replaced: if it is no longer the newest, another was faster.
+
+        Returns:
+            The id of the newest key.
+        """
+        made = self._make(url, now, delay_seconds)
+        at = int(now.timestamp())
+
+        def work(store: Writing) -> _Ring:
+            there = _read(store.get(TABLE, instance))
+            if only_after is not None and (not there.keys or there.keys[-1].kid != only_after):
+                return there
+            keys = [self._aged(key, at, made.signs_from) for key in there.keys]
+            kept = [key for key in keys if key.published_until is None or at < key.published_until]
+            return _write(store, instance, (*kept[-MOST_KEYS:], made))
+
+        ring = self._storage.update(work)
+        self._keep(instance, ring, now)
+        return ring.keys[-1].kid
+
+    def forget(self, instance: str, store: Writing) -> None:
+        """Delete an instance's keys, as a part of a change of the store."""
+        store.delete(TABLE, instance)
+
+    def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
+        held = self._held.get(instance)
+        if held is not None and abs((now - held.at).total_seconds()) < HELD_SECONDS:
+            return held.ring
+        with self._lock:
+            ring = _read(self._storage.get(TABLE, instance))
+            if not ring.keys:
+                first = self._make(url, now, 0)
+
+                def work(store: Writing) -> _Ring:
+                    # Another instance of the service may have been first.
+                    there = _read(store.get(TABLE, instance))
+                    return there if there.keys else _write(store, instance, (first,))
+
+                ring = self._storage.update(work)
+            elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
+                ring = self._storage.update(lambda store: self._wiped(store, instance, now))
+            self._keep(instance, ring, now)
+            return ring
+
+    def _over(self, key: _Kept, at: int) -> bool:
+        """Whether a key that signs no more is still there to sign with."""
+        if key.published_until is None or not key.private:
+            return False
+        return at >= key.published_until - self._published_seconds + 2 * HELD_SECONDS
+
+    def _wiped(self, store: Writing, instance: str, now: datetime) -> _Ring:
+        at, there = int(now.timestamp()), _read(store.get(TABLE, instance))
+        wiped = [
+            msgspec.structs.replace(key, private=b"") if self._over(key, at) else key for key in there.keys
+        ]
+        return _write(store, instance, tuple(wiped))
+
+    @property
+    def _published_seconds(self) -> int:
+        """How long a key is published after it signed its last token."""
+        return self._settings.longest_token_seconds + GRACE_SECONDS
+
+    def _aged(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
+        """A key after a newer one was made: it ends when that one begins, and is a certificate alone."""
+        if key.published_until is None:
+            private = key.private if replaced_at > at else b""
+            until = replaced_at + self._published_seconds
+            return msgspec.structs.replace(key, published_until=until, private=private)
+        return msgspec.structs.replace(key, private=b"") if self._over(key, at) else key
+
+    def _keep(self, instance: str, ring: _Ring, now: datetime) -> None:
+        self._held[instance] = _Held(ring, now)
+
+    def _make(self, url: str, now: datetime, delay_seconds: int) -> _Kept:
+        private = rsa.generate_private_key(65537, BITS)
+        at = int(now.timestamp())
+        life = self._settings.key_seconds + delay_seconds + self._settings.longest_token_seconds
+        return _Kept(
+            kid=key_id(private.public_key()),
+            certificate=certify(private, url, now, life + 30 * DAY, self._vouch),
+            private=private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+            created=at,
+            signs_from=at + delay_seconds,
+        )
+
+    def _load(self, kept: _Kept, url: str) -> SigningKey:
+        found = self._loaded.get(kept.kid)
+        if found is None:
+            private = load_der_private_key(kept.private, None)
+            if not isinstance(private, rsa.RSAPrivateKey):
+                raise InternalError("signing key: is no RSA key")
+            found = self._loaded[kept.kid] = SigningKey(kept.kid, kept.certificate, private, url)
+        return found
+
+
+def _read(data: bytes | None) -> _Ring:
+    return _Ring(1, ()) if data is None else msgspec.msgpack.decode(data, type=_Ring)
+
+
+def _write(store: Writing, instance: str, keys: tuple[_Kept, ...]) -> _Ring:
+    ring = _Ring(1, keys)
+    store.put(TABLE, instance, msgspec.msgpack.encode(ring))
+    return ring
+
+
+def _part(value: dict[str, Any]) -> str:
+    return base64url(msgspec.json.encode(value))
