@@ -21,8 +21,8 @@ __all__ = ["DEFAULT", "Instance", "Instances", "Provider"]
 
 DEFAULT: Final = "default"
 TABLE: Final = "attestation.providers"
-# Azure's rule: 3 to 24 letters, digits and hyphens.
-NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{1,22})[A-Za-z0-9]")
+# Azure's rule, but for its least length of 3.
+NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,22}[A-Za-z0-9])?")
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -280,7 +280,7 @@ def _chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name) or name.lower() == DEFAULT:
         raise InvalidParameter(
-            f"instance: want 3 to 24 letters, digits and hyphens, not {DEFAULT!r}, got {name[:64]!a}"
+            f"instance: want 1 to 24 letters, digits and hyphens, not {DEFAULT!r}, got {name[:64]!a}"
         )
 
 

@@ -1,25 +1,37 @@
-"""The certificate of a signing key: self-signed, named after its instance, with the enclave's evidence."""
+"""The certificate of a signing key: self-signed, named after its instance, with the enclave's evidence.
+
+Spec: RFC 5280, "Basic Certificate Fields".
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
-from kluis.formats import b64, vouched
+from kluis.formats import b64, der, vouched
 from kluis.formats.vouched import Vouched
 from kluis.hashes import sha256
 
 __all__ = ["Evidence", "Vouch", "certify", "key_id"]
 
 BACKDATED: Final = timedelta(minutes=5)  # a relying party's clock may be behind ours
-MOST_NAME: Final = 64  # RFC 5280, "ub-common-name"
+SERIAL_BYTES: Final = 16
+FIRST_GENERALIZED: Final = 2050  # RFC 5280, "Validity"
+_VERSION_3: Final = b"\xa0\x03\x02\x01\x02"
+_RS256: Final = der.element(der.SEQUENCE, der.oid("1.2.840.113549.1.1.11"), b"\x05\x00")
+_COMMON_NAME: Final = der.oid("2.5.4.3")
+_ALTERNATIVE_NAME: Final = "2.5.29.17"
+_EXTENSIONS: Final = 0xA3
+_URI: Final = 0x86
+_UTF8: Final = 0x0C
+_UTC_TIME: Final = 0x17
+_GENERALIZED_TIME: Final = 0x18
 
 
 class Evidence(Protocol):
@@ -63,30 +75,43 @@ def certify(private: rsa.RSAPrivateKey, url: str, now: datetime, life_seconds: i
     Returns:
         DER.
     """
+    at = now.astimezone(UTC)
+    spki = _spki(private.public_key())
     name = _name(url)
-    at = now.replace(microsecond=0)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(at - BACKDATED)
-        .not_valid_after(at + timedelta(seconds=life_seconds))
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(url)]), critical=False)
-    )
-    made = vouch(vouched.statement(_spki(private.public_key())))
+    extensions = [(_ALTERNATIVE_NAME, der.element(der.SEQUENCE, der.element(_URI, url.encode())))]
+    made = vouch(vouched.statement(spki))
     if made is not None:
         held = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        for oid, value in held.extensions():
-            extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
-            builder = builder.add_extension(extension, critical=False)
-    return builder.sign(private, hashes.SHA256()).public_bytes(Encoding.DER)
+        extensions += held.extensions()
+    signed = der.element(
+        der.SEQUENCE,
+        _VERSION_3,
+        der.integer(int.from_bytes(os.urandom(SERIAL_BYTES), "big") | 1),
+        _RS256,
+        name,
+        der.element(der.SEQUENCE, _time(at - BACKDATED), _time(at + timedelta(seconds=life_seconds))),
+        name,
+        spki,
+        der.element(_EXTENSIONS, der.element(der.SEQUENCE, *(_extension(*each) for each in extensions))),
+    )
+    signature = private.sign(signed, padding.PKCS1v15(), hashes.SHA256())
+    return der.element(der.SEQUENCE, signed, _RS256, der.element(der.BIT_STRING, b"\0", signature))
 
 
-def _name(url: str) -> x509.Name:
-    # Azure's own names are longer than a common name may be, too: clients compare the whole address.
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, url, _validate=len(url) <= MOST_NAME)])
+def _name(url: str) -> bytes:
+    """A name of one attribute. Azure's, too, are longer than RFC 5280 bounds a common name."""
+    attribute = der.element(der.SEQUENCE, _COMMON_NAME, der.element(_UTF8, url.encode()))
+    return der.element(der.SEQUENCE, der.element(der.SET, attribute))
+
+
+def _time(when: datetime) -> bytes:
+    if when.year < FIRST_GENERALIZED:
+        return der.element(_UTC_TIME, when.strftime("%y%m%d%H%M%SZ").encode())
+    return der.element(_GENERALIZED_TIME, when.strftime("%Y%m%d%H%M%SZ").encode())
+
+
+def _extension(oid: str, value: bytes) -> bytes:
+    return der.element(der.SEQUENCE, der.oid(oid), der.element(der.OCTET_STRING, value))
 
 
 def _spki(key: rsa.RSAPublicKey) -> bytes:

@@ -1,0 +1,420 @@
+"""Evidence in, a token out: every claim is the evidence's own, and what does not hold gets none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kluis.enclave.store import SealedStore
+from kluis.formats.tdx.report import TdReport15
+from kluis.formats.wrappers import oe
+from kluis.hashes import sha256
+from tests.evidence.forge import DEBUG, IMAGE, NOW, SIGNER, Forge
+from tests.evidence.intel.forge import MRTD
+from tests.services.attestation.world import (
+    AMD,
+    DENY,
+    DOCUMENTS,
+    INTEL,
+    TDX,
+    URL,
+    World,
+    b64u,
+    claims_of,
+    error_of,
+    from_b64u,
+    header_of,
+)
+
+PEM = Encoding.PEM
+HELLO = b"hello"
+JWKS = json.dumps({"keys": [{"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB"}]}).encode()
+AT = int(NOW.timestamp())
+
+
+def bound(data: bytes) -> bytes:
+    """Report data that data are bound to."""
+    return sha256(data) + bytes(32)
+
+
+def sgx(data: bytes = HELLO, kind: str = "Binary", **body: Any) -> dict[str, Any]:
+    """A good request about an enclave."""
+    quote = INTEL.quote(INTEL.body(**{"report_data": bound(data), **body}))
+    return {"quote": b64u(quote), "runtimeData": {"data": b64u(data), "dataType": kind}}
+
+
+def snp(data: bytes = JWKS, **fields: Any) -> dict[str, Any]:
+    """A good request about an SNP guest."""
+    made = AMD.report(**{"report_data": bound(data), **fields})
+    chain = b"".join(each.public_bytes(PEM) for each in (AMD.vek, AMD.ask, AMD.ark))
+    bundle = json.dumps({"SnpReport": b64u(made), "VcekCertChain": b64u(chain)}).encode()
+    return {"report": b64u(bundle), "runtimeData": {"data": b64u(data), "dataType": "JSON"}}
+
+
+def tdx(data: bytes = JWKS, **fields: Any) -> dict[str, Any]:
+    """A good request about a trust domain, in standard base64."""
+    quote = TDX.quote(TDX.td(TdReport15, **{"report_data": bound(data), **fields}))
+    return {
+        "quote": base64.b64encode(quote).decode(),
+        "runtimeData": {"data": base64.b64encode(data).decode(), "dataType": "JSON"},
+    }
+
+
+def test_an_enclave(world: World) -> None:
+    """Every claim of Azure's own tokens is there, with the quote's own bytes; ours stand beside them."""
+    answer = world.attest("SgxEnclave", sgx())
+    claims = world.token(answer)
+    assert claims.pop("x-ms-sgx-collateral") == claims.pop("maa-attestationcollateral")
+    assert len(claims.pop("jti")) == 64
+    assert len(from_b64u(claims.pop("x-ms-policy-hash"))) == 32
+    config = claims.pop("x-ms-sgx-config-id")
+    assert len(config) == 128
+    assert claims == {
+        "iss": URL,
+        "iat": AT,
+        "nbf": AT,
+        "exp": AT + 28800,
+        "x-ms-ver": "1.0",
+        "x-ms-attestation-type": "sgx",
+        "x-ms-sgx-is-debuggable": False,
+        "x-ms-sgx-product-id": 7,
+        "x-ms-sgx-svn": 3,
+        "x-ms-sgx-mrenclave": IMAGE.hex(),
+        "x-ms-sgx-mrsigner": SIGNER.hex(),
+        "x-ms-sgx-report-data": bound(HELLO).hex(),
+        "x-ms-sgx-ehd": "aGVsbG8",
+        "aas-ehd": "aGVsbG8",
+        "maa-ehd": "aGVsbG8",
+        "x-ms-sgx-config-svn": 0,
+        "x-ms-sgx-isv-extended-product-id": "00" * 16,
+        "x-ms-sgx-isv-family-id": b"KLUIS-NO-HARDWARE"[:16].hex(),
+        "is-debuggable": False,
+        "product-id": 7,
+        "svn": 3,
+        "sgx-mrsigner": SIGNER.hex(),
+        "sgx-mrenclave": IMAGE.hex(),
+        "tee": "sgx",
+        "x-kluis-protection": "process",
+        "x-kluis-emulated": True,
+        "x-kluis-tcb-status": "UpToDate",
+    }
+
+
+def test_the_hashes_of_an_enclaves_collateral(world: World) -> None:
+    """Seven hashes: of the quote, and of each document that it was verified with."""
+    request = sgx()
+    claims = world.token(world.attest("SgxEnclave", request))
+    documents = DOCUMENTS
+    assert claims["x-ms-sgx-collateral"] == {
+        "quotehash": sha256(from_b64u(request["quote"])).hex(),
+        "qeidhash": sha256(documents.qe_identity).hex(),
+        "qeidcertshash": sha256(documents.qe_identity_issuer_chain).hex(),
+        "qeidcrlhash": sha256(documents.root_ca_crl).hex(),
+        "tcbinfohash": sha256(documents.tcb_info).hex(),
+        "tcbinfocertshash": sha256(documents.tcb_info_issuer_chain).hex(),
+        "tcbinfocrlhash": sha256(documents.pck_crl).hex(),
+    }
+
+
+def test_an_open_enclave_report(world: World) -> None:
+    """The same enclave by its Open Enclave report has the same claims, of type sgx."""
+    request = sgx()
+    report = oe.encode_report(from_b64u(request["quote"]))
+    claims = world.token(
+        world.attest("OpenEnclave", {"report": b64u(report), "runtimeData": request["runtimeData"]})
+    )
+    assert claims["x-ms-attestation-type"] == "sgx"
+    assert claims["x-ms-sgx-mrenclave"] == IMAGE.hex()
+    answer = world.attest("OpenEnclave", {"report": request["quote"]})
+    assert error_of(answer)[:2] == (400, "InvalidParameter")
+
+
+def test_json_runtime_data(world: World) -> None:
+    """JSON stands in the token as an object, and as no held data."""
+    claims = world.token(world.attest("SgxEnclave", sgx(JWKS, "JSON")))
+    assert claims["x-ms-runtime"] == json.loads(JWKS)
+    assert "x-ms-sgx-ehd" not in claims
+
+
+def test_a_guest(world: World) -> None:
+    """Every claim of an SNP guest, mixed case and all; svns are those of the reported TCB."""
+    fields = {"host_data": sha256(b"policy"), "family_id": bytes(range(16)), "guest_svn": 5, "vmpl": 1}
+    claims = world.token(world.attest("SevSnpVM", snp(**fields) | {"nonce": "mine"}))
+    parsed = AMD.fields(report_data=bound(JWKS), **fields)
+    for name in ("iss", "iat", "nbf", "exp", "jti", "x-ms-ver", "x-ms-policy-hash"):
+        claims.pop(name)
+    policy = {
+        claims.pop(f"x-ms-sevsnpvm-{name}") for name in ("is-debuggable", "migration-allowed", "smt-allowed")
+    }
+    assert policy <= {True, False}
+    assert claims == {
+        "nonce": "mine",
+        "x-ms-attestation-type": "sevsnpvm",
+        "x-ms-runtime": json.loads(JWKS),
+        "x-ms-sevsnpvm-authorkeydigest": parsed.author_key_digest.hex(),
+        "x-ms-sevsnpvm-bootloader-svn": 4,
+        "x-ms-sevsnpvm-familyId": bytes(range(16)).hex(),
+        "x-ms-sevsnpvm-guestsvn": 5,
+        "x-ms-sevsnpvm-hostdata": sha256(b"policy").hex(),
+        "x-ms-sevsnpvm-idkeydigest": parsed.id_key_digest.hex(),
+        "x-ms-sevsnpvm-imageId": parsed.image_id.hex(),
+        "x-ms-sevsnpvm-launchmeasurement": parsed.measurement.hex(),
+        "x-ms-sevsnpvm-microcode-svn": 219,
+        "x-ms-sevsnpvm-reportdata": bound(JWKS).hex(),
+        "x-ms-sevsnpvm-reportid": parsed.report_id.hex(),
+        "x-ms-sevsnpvm-snpfw-svn": 24,
+        "x-ms-sevsnpvm-tee-svn": 1,
+        "x-ms-sevsnpvm-vmpl": 1,
+        "x-kluis-protection": "vm",
+        "x-kluis-emulated": True,
+    }
+
+
+def test_a_trust_domain(world: World) -> None:
+    """Every claim of a trust domain, in standard base64; what is documented of the bytes' order holds."""
+    claims = world.token(world.attest("TdxVm", tdx()))
+    assert claims["x-ms-attestation-type"] == "tdxvm"
+    assert claims["eat_profile"] == "https://aka.ms/maa-eat-profile-tdxvm"
+    assert claims["tdx_mrtd"] == MRTD.hex()
+    assert claims["tdx_report_data"] == bound(JWKS).hex()
+    assert claims["tdx_rtmr2"] == (bytes([3]) * 48).hex()
+    assert claims["tdx_tee_tcb_svn"].startswith("0501")
+    assert claims["tdx_seamsvn"] == 5
+    assert claims["tdx_td_attributes_debug"] is False
+    assert claims["dbgstat"] == "disabled"
+    assert claims["intuse"] == "generic"
+    assert claims["attester_tcb_status"] == "UpToDate"
+    assert claims["x-ms-runtime"] == json.loads(JWKS)
+    assert {name for name in claims if name.startswith("tdx_")} == {
+        "tdx_mrconfigid", "tdx_mrowner", "tdx_mrownerconfig", "tdx_mrseam", "tdx_mrsignerseam", "tdx_mrtd",
+        "tdx_report_data", "tdx_rtmr0", "tdx_rtmr1", "tdx_rtmr2", "tdx_rtmr3", "tdx_seam_attributes",
+        "tdx_seamsvn", "tdx_td_attributes", "tdx_td_attributes_debug", "tdx_td_attributes_key_locker",
+        "tdx_td_attributes_perfmon", "tdx_td_attributes_protection_keys",
+        "tdx_td_attributes_septve_disable", "tdx_tee_tcb_svn", "tdx_xfam",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("nonce", ["n", 0, 2**64 - 1])
+def test_a_nonce_comes_back_as_it_was(world: World, nonce: str | int) -> None:
+    """Text stays text; a number of 64 bits stays that number, to its last digit."""
+    token = world.attest("SgxEnclave", sgx() | {"nonce": nonce}).json()["token"]
+    assert claims_of(token)["nonce"] == nonce
+
+
+@pytest.mark.parametrize(
+    "initial", [None, {}, {"data": "", "dataType": ""}, {"dataType": "JSON"}, {"data": None}]
+)
+def test_empty_data_are_none(world: World, initial: Any) -> None:
+    """Clients send empty init-time data, or none of it but the type."""
+    assert world.attest("SgxEnclave", sgx() | {"initTimeData": initial}).status_code == 200
+
+
+def test_runtime_data_of_others(world: World) -> None:
+    """Data that the report is not over are refused, and both hashes are told."""
+    for name, request in (("SgxEnclave", sgx()), ("SevSnpVm", snp()), ("TdxVm", tdx())):
+        other = {"data": b64u(b'{"a":1}'), "dataType": "JSON"}
+        status, code, message = error_of(world.attest(name, request | {"runtimeData": other}))
+        want = sha256(b'{"a":1}').hex()
+        assert (status, code) == (400, "InvalidParameter")
+        assert message.startswith(f"runtimeData: want report data {want}, the SHA-256 of the data, got ")
+
+
+def test_the_upper_half_of_an_snp_report(world: World) -> None:
+    """An SNP report's other 32 bytes must be zero; a quote's are the application's own."""
+    data = sha256(JWKS) + b"\1" * 32
+    assert world.attest("SevSnpVm", snp(report_data=data)).status_code == 400
+    assert world.attest("TdxVm", tdx(report_data=data)).status_code == 200
+    assert world.attest("SgxEnclave", sgx(report_data=sha256(HELLO) + b"\1" * 32)).status_code == 200
+
+
+def test_init_time_data(world: World) -> None:
+    """Init-time data are bound by CONFIGID, HOST_DATA and MRCONFIGID, and stand in the token."""
+    data = {"data": b64u(JWKS), "dataType": "JSON"}
+    digest = sha256(JWKS)
+    good = {
+        "SgxEnclave": sgx(configid=digest + bytes(32)),
+        "SevSnpVm": snp(host_data=digest),
+        "TdxVm": tdx(mrconfigid=digest + bytes(16)),
+    }
+    for kind, request in good.items():
+        claims = world.token(world.attest(kind, request | {"initTimeData": data}))
+        assert claims["x-ms-inittime"] == json.loads(JWKS)
+    for kind, request in (("SgxEnclave", sgx()), ("SevSnpVm", snp()), ("TdxVm", tdx())):
+        _, code, message = error_of(world.attest(kind, request | {"initTimeData": data}))
+        assert code == "InvalidParameter"
+        assert f"{digest.hex()}, the SHA-256 of the data" in message
+    old = sgx(flags=0x05)
+    _, code, message = error_of(world.attest("SgxEnclave", old | {"initTimeData": data}))
+    assert message == (
+        f"initTimeData: want CONFIGID to hold {digest.hex()}, got none: this platform has no such field"
+    )
+
+
+def test_a_draft(world: World) -> None:
+    """A draft policy is evaluated in place of the one that is set; nobody signs what comes of it."""
+    draft = 'version=1.0; authorizationrules{=> permit();}; issuancerules{=> issue(type="d", value=7);};'
+    assert world.set_policy("SgxEnclave", DENY).status_code == 200
+    token = world.attest("SgxEnclave", sgx() | {"draftPolicyForAttestation": draft}).json()["token"]
+    assert header_of(token)["alg"] == "none"
+    assert token.endswith(".")
+    assert claims_of(token)["d"] == 7
+    assert world.attest("SgxEnclave", sgx()).status_code == 400
+    answer = world.attest("SgxEnclave", sgx() | {"draftPolicyForAttestation": "version=1.0"})
+    assert error_of(answer)[:2] == (400, "PolicyParsingError")
+
+
+def test_denied(world: World) -> None:
+    """Who is denied learns which rule it was."""
+    world.set_policy("SgxEnclave", DENY)
+    status, code, message = error_of(world.attest("SgxEnclave", sgx()))
+    assert (status, code) == (400, "PolicyEvaluationError")
+    assert message == (
+        "Policy Evaluation Error has occurred: Policy Engine Exception: A Deny claim was issued, "
+        "authorization failed. rule 1:35: =>deny();"
+    )
+
+
+def test_a_rule_that_no_claim_meets(world: World) -> None:
+    """Who is not permitted learns which claim was wanted, and what it was."""
+    world.set_policy(
+        "SgxEnclave",
+        'version=1.0; authorizationrules { [type=="x-ms-sgx-svn", value>=4] => permit(); };issuancerules{};',
+    )
+    _, _, message = error_of(world.attest("SgxEnclave", sgx()))
+    assert message.endswith('1:35: want [type=="x-ms-sgx-svn", value>=4], got x-ms-sgx-svn is 3')
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown"),
+    [
+        ('"iss", value="https://evil"', "claim 'iss' is the service's own: want absent, got 'https://evil'"),
+        ('"x-ms-sgx-svn", value=9', "claim 'x-ms-sgx-svn' is the service's own: want 3, got '9'"),
+        ('"x-kluis-protection", value="hardware-sgx"', "want 'process', got 'hardware-sgx'"),
+        ('"x-ms-compliance-status", value="azure-compliant-cvm"', "want absent"),
+        ('"tdx_mrtd", value="00"', "want absent"),
+    ],
+)
+def test_what_only_the_service_says(world: World, claim: str, shown: str) -> None:
+    """A policy cannot change a claim of the service's, nor say one in its place."""
+    policy = f"version=1.0; authorizationrules{{=>permit();}}; issuancerules{{=> issue(type={claim});}};"
+    world.set_policy("SgxEnclave", policy)
+    _, code, message = error_of(world.attest("SgxEnclave", sgx()))
+    assert code == "PolicyEvaluationError"
+    assert shown in message
+
+
+def test_repeating_the_service(world: World) -> None:
+    """A policy may repeat what the service says."""
+    policy = (
+        "version=1.0; authorizationrules{=>permit();}; "
+        'issuancerules{c:[type=="x-ms-sgx-svn"] => issue(claim=c);};'
+    )
+    world.set_policy("SgxEnclave", policy)
+    assert world.token(world.attest("SgxEnclave", sgx()))["x-ms-sgx-svn"] == 3
+
+
+def test_old_names_of_claims(world: World) -> None:
+    """Policies of 2020 read claims whose names begin with a dollar sign."""
+    world.set_policy(
+        "SgxEnclave",
+        'version=1.0; authorizationrules{c:[type=="$is-debuggable", value==false] => permit();};'
+        'issuancerules{c:[type=="$sgx-mrsigner"] => issue(type="who", value=c.value);};',
+    )
+    claims = world.token(world.attest("SgxEnclave", sgx()))
+    assert claims["who"] == SIGNER.hex()
+    assert not [name for name in claims if name.startswith("$")]
+
+
+def test_a_debug_enclave(world: World, storage: SealedStore) -> None:
+    """An enclave that is open to its host is attested only where the service was told to."""
+    request = sgx(flags=DEBUG)
+    status, code, message = error_of(world.attest("SgxEnclave", request))
+    assert (status, code) == (400, "InvalidParameter")
+    assert message == (
+        "protection: want a level that keeps something out, got none: a debug TEE, open to its host"
+    )
+    told = World(storage, insecure_accept_unprotected=True)
+    claims = told.token(told.attest("SgxEnclave", request))
+    assert claims["x-kluis-protection"] == "none"
+    assert claims["x-ms-sgx-is-debuggable"] is True
+
+
+def test_a_platform_that_nobody_named(world: World) -> None:
+    """Evidence under another root gets no token."""
+    other = Forge()
+    quote = other.quote(other.body(report_data=bound(HELLO)))
+    bundle = b64u(other.collateral().to_json())
+    answer = world.attest("SgxEnclave", {"quote": b64u(quote), "x-kluis-collateral": bundle})
+    assert error_of(answer)[:2] == (400, "InvalidParameter")
+
+
+def test_a_bit_of_the_signature(world: World) -> None:
+    """A quote with one bit changed is refused, and the check is named."""
+    request = sgx()
+    quote = bytearray(from_b64u(request["quote"]))
+    quote[440] ^= 1
+    status, code, message = error_of(world.attest("SgxEnclave", request | {"quote": b64u(bytes(quote))}))
+    assert (status, code) == (400, "InvalidParameter")
+    assert message.startswith("The specified quote was invalid")
+
+
+def test_an_old_platform(storage: SealedStore) -> None:
+    """A platform whose TCB is older than the policy's baseline is refused, in Azure's words and in ours."""
+    world = World(storage)
+    policy = (
+        'version=1.1; configurationrules{ => issueproperty(type="x-ms-sgx-tcbidentifier", value="NN"); };'
+        "authorizationrules{ => permit(); }; issuancerules{};"
+    )
+    world.set_policy("SgxEnclave", policy.replace("NN", "99"))
+    _, code, message = error_of(world.attest("SgxEnclave", sgx()))
+    assert code == "InvalidParameter"
+    assert message == (
+        "x-ms-sgx-tcbidentifier: want one of '10', '11', '12', '13', '14', '15', 'azuredefault', got '99'"
+    )
+    world.set_policy("SgxEnclave", policy.replace("NN", "15"))
+    assert world.attest("SgxEnclave", sgx()).status_code == 200
+
+
+def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
+    """A service without documents asks outside, once for a platform; what it is given is verified."""
+    asked: list[str] = []
+
+    def give(kind: str, evidence: bytes) -> bytes:
+        asked.append(kind)
+        return INTEL.collateral().to_json()
+
+    world = World(storage, collateral=(), ask=give)
+    for _ in range(3):
+        assert world.attest("SgxEnclave", sgx()).status_code == 200
+    assert asked == ["sgx"]
+    silent = World(storage, collateral=())
+    status, code, message = error_of(silent.attest("SgxEnclave", sgx()))
+    assert (status, code) == (503, "ServiceUnavailable")
+    assert message.startswith("collateral: want Intel's documents for SGX platform ")
+    lying = World(storage, collateral=(), ask=lambda *_: Forge().collateral().to_json())
+    assert error_of(lying.attest("SgxEnclave", sgx()))[:2] == (400, "InvalidParameter")
+    bundle = b64u(INTEL.collateral().to_json())
+    assert silent.attest("SgxEnclave", sgx() | {"x-kluis-collateral": bundle}).status_code == 200
+
+
+def test_an_ear(world: World) -> None:
+    """Who asks for an EAR gets one, which says the level, and which the library verifies."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    from kluis.appraisal.token import verify_jwt
+    from kluis.formats import x509
+
+    answer = world.attest("SgxEnclave", sgx(), headers={"Accept": "application/eat+jwt"})
+    assert answer.headers["content-type"] == "application/eat+jwt"
+    der = base64.b64decode(world.ask("GET", "/certs").json()["keys"][0]["x5c"][0])
+    key = load_der_public_key(x509.parse(der, "certificate").spki)
+    assert isinstance(key, rsa.RSAPublicKey)
+    ear = verify_jwt(answer.text, key, now=NOW)
+    assert ear.submods["sgx"].protection == "process"
+    assert ear.status == "warning"
+    assert ear.submods["sgx"].attester["x-ms-sgx-mrenclave"] == IMAGE.hex()

@@ -1,0 +1,184 @@
+"""The control plane: instances of their own, each with an address, a trust model, keys and policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.services.attestation.owners import owner
+from tests.services.attestation.test_attesting import sgx
+from tests.services.attestation.world import DENY, PERMIT, URL, VERSION, World, error_of, unsigned
+
+ARM = "api-version=2021-06-01"
+GROUP = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/attestationProviders"
+ONE = f"{GROUP}/p1"
+BASE = "/instances/p1"
+
+
+def make(world: World, path: str = ONE, **body: Any) -> Any:
+    """Make an instance."""
+    return world.owner("PUT", f"{path}?{ARM}", json={"location": "local", "properties": {}, **body})
+
+
+def keys(*names: str) -> dict[str, Any]:
+    """Properties with certificates."""
+    held = [{"kty": "RSA", "x5c": owner(name).chain} for name in names]
+    return {"policySigningCertificates": {"keys": held}}
+
+
+def test_made_used_and_deleted(world: World) -> None:
+    """An instance is ready at once, attests at its own address under its own key, and is gone in the end."""
+    answer = make(world, tags={"a": "b"})
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "id": ONE,
+        "name": "p1",
+        "type": "Microsoft.Attestation/attestationProviders",
+        "location": "local",
+        "tags": {"a": "b"},
+        "properties": {
+            "trustModel": "AAD",
+            "status": "Ready",
+            "attestUri": f"{URL}/instances/p1",
+            "publicNetworkAccess": "Enabled",
+            "privateEndpointConnections": [],
+            "tpmAttestationAuthentication": "Enabled",
+        },
+    }
+    claims = world.token(world.attest("SgxEnclave", sgx(), BASE), BASE)
+    assert claims["iss"] == f"{URL}/instances/p1"
+    own = {key["kid"] for key in world.ask("GET", f"{BASE}/certs").json()["keys"]}
+    assert not own & {key["kid"] for key in world.ask("GET", "/certs").json()["keys"]}
+    for path in (GROUP, "/subscriptions/s/providers/Microsoft.Attestation/attestationProviders"):
+        assert [each["name"] for each in world.owner("GET", f"{path}?{ARM}").json()["value"]] == ["p1"]
+    assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 200
+    assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 204
+    assert error_of(world.owner("GET", f"{ONE}?{ARM}"))[:2] == (404, "NotFound")
+    assert error_of(world.attest("SgxEnclave", sgx(), BASE))[:2] == (404, "NotFound")
+    assert world.owner("GET", f"{GROUP}?{ARM}").json() == {"value": []}
+
+
+def test_policies_are_its_own(world: World) -> None:
+    """A policy of one instance is no other's, and does not come back with the instance's name."""
+    make(world)
+    assert world.set_policy("SgxEnclave", DENY, BASE).status_code == 200
+    assert world.attest("SgxEnclave", sgx(), BASE).status_code == 400
+    assert world.attest("SgxEnclave", sgx()).status_code == 200
+    world.owner("DELETE", f"{ONE}?{ARM}")
+    make(world)
+    assert world.attest("SgxEnclave", sgx(), BASE).status_code == 200
+
+
+def test_an_isolated_one(world: World) -> None:
+    """Made with certificates it is isolated: their signatures count, and nobody else's."""
+    answer = make(world, properties=keys("one", "two"))
+    assert answer.json()["properties"]["trustModel"] == "Isolated"
+    path = f"{BASE}/policies/SgxEnclave?{VERSION}"
+    assert error_of(world.owner("PUT", path, content=unsigned(PERMIT)))[1] == "InvalidOperation"
+    for name in ("one", "two"):
+        assert world.owner("PUT", path, content=owner(name).policy(PERMIT)).status_code == 200
+    assert error_of(world.owner("PUT", path, content=owner("three").policy(PERMIT)))[0] == 400
+    answer = world.owner("PATCH", f"{ONE}?{ARM}", json={"properties": keys("three")})
+    assert error_of(answer) == (
+        400,
+        "InvalidOperation",
+        "instance: want policySigningCertificates to stay, got others",
+    )
+    make(world, properties=keys("three"))
+    assert world.owner("PUT", path, content=owner("three").policy(PERMIT)).status_code == 400
+
+
+def test_changed(world: World) -> None:
+    """Tags and switches change; what is not said stays."""
+    make(world, tags={"a": "b"})
+    changed = {"properties": {"tpmAttestationAuthentication": "Disabled", "publicNetworkAccess": "Disabled"}}
+    found = world.owner("PATCH", f"{ONE}?{ARM}", json=changed).json()
+    assert found["tags"] == {"a": "b"}
+    assert found["properties"]["tpmAttestationAuthentication"] == "Disabled"
+    assert world.owner("PATCH", f"{ONE}?{ARM}", json={"tags": {}}).json()["tags"] == {}
+    assert world.owner("GET", f"{ONE}?{ARM}").json()["properties"]["publicNetworkAccess"] == "Disabled"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("p-", {}, "instance: want 1 to 24 letters, digits and hyphens, not 'default', got 'p-'"),
+        ("p" * 25, {}, "instance: want 1 to 24 letters"),
+        ("default", {}, "got 'default'"),
+        ("-abc", {}, "got '-abc'"),
+        ("p1", {"properties": {"publicNetworkAccess": "On"}}, "properties.publicNetworkAccess: want Enabled"),
+        ("p1", {"tags": {"a": "b" * 300}}, "tags: want at most 50"),
+        (
+            "p1",
+            {"properties": {"policySigningCertificates": {"keys": [{"kty": "RSA", "n": "x"}]}}},
+            "PolicySigningCertificate key is not an X509 security key: ",
+        ),
+        (
+            "p1",
+            {"properties": {"policySigningCertificates": {"keys": [{"x5c": ["AAAA"]}]}}},
+            "PolicySigningCertificate key is not an X509 security key: ",
+        ),
+    ],
+)
+def test_what_makes_none(world: World, name: str, body: dict[str, Any], message: str) -> None:
+    """A name, switch, tag or certificate that is none is refused, and nothing is made."""
+    status, code, told = error_of(make(world, f"{GROUP}/{name}", **body))
+    assert (status, code) == (400, "InvalidParameter")
+    assert message in told
+    assert world.owner("GET", f"{GROUP}?{ARM}").json() == {"value": []}
+
+
+def test_anothers_name(world: World) -> None:
+    """A name is one instance's, in any letters and any group; nobody sees or deletes another group's."""
+    make(world)
+    elsewhere = ONE.replace("/rg/", "/other/")
+    assert error_of(make(world, elsewhere))[1] == "InvalidOperation"
+    assert error_of(make(world, elsewhere.replace("p1", "P1")))[1] == "InvalidOperation"
+    assert world.owner("GET", f"{elsewhere}?{ARM}").status_code == 404
+    assert world.owner("DELETE", f"{elsewhere}?{ARM}").status_code == 204
+    assert world.owner("GET", f"{ONE.replace('p1', 'P1')}?{ARM}").status_code == 200
+
+
+def test_the_default_one(world: World) -> None:
+    """The service's own instance is the default of its location."""
+    base = "/subscriptions/s/providers/Microsoft.Attestation"
+    (found,) = world.owner("GET", f"{base}/defaultProviders?{ARM}").json()["value"]
+    assert found["properties"]["attestUri"] == URL
+    assert world.owner("GET", f"{base}/locations/Local/defaultProvider?{ARM}").json() == found
+    assert world.owner("GET", f"{base}/locations/mars/defaultProvider?{ARM}").status_code == 404
+
+
+def test_private_links(world: World) -> None:
+    """There are no private links, and the lists say so."""
+    make(world)
+    for name in ("privateEndpointConnections", "privateLinkResources"):
+        assert world.owner("GET", f"{ONE}/{name}?{ARM}").json() == {"value": []}
+    one = f"{ONE}/privateEndpointConnections/x?{ARM}"
+    assert error_of(world.owner("GET", one))[:2] == (404, "NotFound")
+    assert error_of(world.owner("PUT", one, json={}))[:2] == (404, "NotFound")
+    assert world.owner("DELETE", one).status_code == 204
+
+
+def test_operations(world: World) -> None:
+    """Anyone may ask what can be asked."""
+    found = world.ask("GET", f"/providers/Microsoft.Attestation/operations?{ARM}").json()["value"]
+    assert {each["name"] for each in found} == {
+        "Microsoft.Attestation/attestationProviders/read",
+        "Microsoft.Attestation/attestationProviders/write",
+    }
+
+
+def test_who_may(world: World) -> None:
+    """A reader makes nothing; one without a role in the control plane sees nothing."""
+    assert world.owner("PUT", f"{ONE}?{ARM}", "Reader", json={}).status_code == 401
+    assert world.owner("GET", f"{GROUP}?{ARM}", "Reader").status_code == 200
+    assert world.owner("GET", f"{GROUP}?{ARM}", "Attestation Contributor").status_code == 401
+    assert world.ask("GET", f"{GROUP}?{ARM}").status_code == 401
+
+
+def test_an_instance_that_was_never_made(world: World) -> None:
+    """Its paths lead nowhere, and neither do names that lead elsewhere."""
+    for name in ("nobody", "%2e%2e", "a%2fb", "default"):
+        answer = world.ask("GET", f"/instances/{name}/certs")
+        assert answer.status_code == 404, name
