@@ -52,6 +52,7 @@ COMMANDS: dict[str, Entry] = {
     "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
     "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
+    "serve": Entry("serve", "services", "Run the services on loopback, each in an enclave."),
     "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from msgspec import UNSET
 
@@ -21,7 +21,6 @@ __all__ = ["Enclave", "Router"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Decorator: TypeAlias = Callable[[Callable[P, R]], Callable[P, R]]
 
 MAX_MESSAGE_BYTES = 256 << 20
 MAX_TABLE_BYTES = 16 << 30
@@ -32,6 +31,14 @@ class Router(Protocol):
 
     def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
         """Make the ocall declared as number ``index`` and return its result."""
+
+
+class Declare(Protocol):
+    """A decorator that leaves a function's type as it is."""
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
+        """Declare ``function``, and return it or its stand-in."""
+        ...
 
 
 class Enclave:
@@ -76,7 +83,7 @@ class Enclave:
     @overload
     def ecall(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
-    def ecall(self, /, *, raises: tuple[type[Exception], ...] = ...) -> Decorator[P, R]: ...
+    def ecall(self, /, *, raises: tuple[type[Exception], ...] = ...) -> Declare: ...
     def ecall(self, function: Any = None, /, *, raises: tuple[type[Exception], ...] = ()) -> Any:
         """Declare a function that the host may call.
 
@@ -102,7 +109,7 @@ class Enclave:
     @overload
     def ocall(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
-    def ocall(self, /, *, timeout_seconds: float | None = ...) -> Decorator[P, R]: ...
+    def ocall(self, /, *, timeout_seconds: float | None = ...) -> Declare: ...
     def ocall(self, function: Any = None, /, *, timeout_seconds: float | None = None) -> Any:
         """Declare a function that the host runs for the enclave; what it answers is not trusted.
 

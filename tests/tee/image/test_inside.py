@@ -12,10 +12,13 @@ LAYER = {file.path: file for file in inside.layer()}
 
 
 def test_what_is_outside_stays_outside() -> None:
-    """The platform, the host, the command line and the build are not in an image."""
+    """The platform, the host, the command line and what runs services from outside are not in an image."""
     rooms = {path.split("/")[1].removesuffix(".py") for path in LAYER if path.startswith("kluis/")}
-    assert {"errors", "hashes", "formats", "enclave"} <= rooms
-    assert rooms & {"tee", "host", "cli", "collateral", "services", "testing", "console"} == set()
+    assert {"errors", "hashes", "formats", "enclave", "services"} <= rooms
+    assert rooms & {"tee", "host", "cli", "testing", "console"} == set()
+    assert {
+        path for path in LAYER if path.startswith(("kluis/services/running", "kluis/services/storage"))
+    } == set()
 
 
 def test_nothing_of_who_installed_it() -> None:

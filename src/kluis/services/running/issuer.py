@@ -33,7 +33,8 @@ __all__ = ["Client", "DevelopmentIssuer"]
 TENANT: Final = "00000000-0000-4000-8000-6b6c75697300"
 TOKEN_SECONDS: Final = 3600
 MOST_FORM: Final = 16 << 10
-STALE: Final = "x-kluis-wants-claims"
+# What a service that reads it answers with a claims challenge (Microsoft Entra, "Claims challenges").
+CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
 
 
 class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +135,9 @@ class DevelopmentIssuer:
             "jti": str(uuid.uuid4()),
         }
         if client.stale and not fresh:
-            claims[STALE] = True
+            claims[CLAIMS_WANTED] = json.dumps(
+                {"access_token": {"nbf": {"essential": True, "value": str(at)}}}
+            )
         return jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
 
     def application(self) -> Starlette:

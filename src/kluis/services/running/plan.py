@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError
 from kluis.services.running.images import SERVICES
@@ -34,6 +34,9 @@ class Plan:
         instances: enclaves of each service, on one socket and one database.
         names: further DNS names and addresses that clients use.
         insecure_allow_missing: protections that this machine may lack.
+        online: whether Intel and AMD are asked for documents that endorse evidence.
+        origins: ``https://host[:port]`` of further authorities whose documents may be fetched.
+        given: settings that go over those that are made, by service.
     """
 
     services: tuple[str, ...]
@@ -43,6 +46,9 @@ class Plan:
     instances: int = 1
     names: tuple[str, ...] = ()
     insecure_allow_missing: frozenset[str] = frozenset()
+    online: bool = False
+    origins: tuple[str, ...] = ()
+    given: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

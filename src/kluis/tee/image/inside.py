@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,12 @@ from kluis.tee.image import sources
 from kluis.tee.image.sources import Source
 
 # What an enclave may import. The host, the platform and the command line stay outside.
-PACKAGES: Final = ("formats", "evidence", "appraisal", "ledger", "enclave", "cleanroom")
+PACKAGES: Final = (
+    "formats", "evidence", "appraisal", "authority", "collateral", "ledger", "enclave", "cleanroom",
+    "services",
+)  # fmt: skip
+# What a service's host runs for it.
+OUTSIDE: Final = frozenset({"services/running", "services/storage"})
 MODULES: Final = ("__init__.py", "errors.py", "hashes.py", "py.typed")
 DISTRIBUTIONS: Final = ("cffi", "cryptography", "msgspec", "pycparser")
 # Who installed a package, from where and when, is this machine's business and differs on the next.
@@ -31,7 +37,7 @@ def layer() -> list[Source]:
         if (root / package).is_dir():
             found += [
                 sources.held(f"kluis/{package}/{path}", origin)
-                for path, origin in sources.walk(root / package, _keep)
+                for path, origin in sources.walk(root / package, _inside(package))
             ]
     for name in DISTRIBUTIONS:
         found += _distribution(name)
@@ -41,6 +47,13 @@ def layer() -> list[Source]:
 def versions() -> dict[str, str]:
     """The distributions that the layer holds, and their versions here."""
     return {name: _find(name).version for name in DISTRIBUTIONS}
+
+
+def _inside(package: str) -> Callable[[str, bool], bool]:
+    def keep(path: str, folder: bool) -> bool:
+        return f"{package}/{path}" not in OUTSIDE and _keep(path, folder)
+
+    return keep
 
 
 def _distribution(name: str) -> list[Source]:

@@ -1,0 +1,232 @@
+"""``kluis serve``: the services, inside enclaves of this machine, on loopback."""
+
+from __future__ import annotations
+
+import json as stdjson
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import typer
+
+from kluis.cli import evidence_files as files
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.cli.serve_text import lines_of
+from kluis.errors import KluisError, UsageError
+from kluis.services.clock import SystemClock
+from kluis.services.running.images import SERVICES
+from kluis.services.running.plan import DEFAULT_PORT, Plan
+from kluis.services.running.serving import Serving, serving
+from kluis.services.running.settings import base64_of
+
+LOOK_SECONDS: Final = 1.0
+MOST_FAULTS: Final = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("serve")(serve)
+
+
+def serve(
+    services: Annotated[
+        list[str],
+        typer.Argument(help=f"{', '.join(SERVICES)}, several of them, or all.", show_default=False),
+    ],
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Where keys, images and the database are kept.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", help="SQLAlchemy URL; SQLite in the state folder otherwise.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="The first port; 0 takes free ones.")] = DEFAULT_PORT,
+    instances: Annotated[int, typer.Option("--instances", help="Enclaves of each service.")] = 1,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="Another name or address that clients use.")
+    ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root", help="A root whose evidence is attested, PEM: FILE, or FILE=LEVEL; may be repeated."
+        ),
+    ] = None,
+    collateral: Annotated[
+        list[Path] | None, typer.Option("--collateral", help="Intel's documents, JSON; may be repeated.")
+    ] = None,
+    policy_signer: Annotated[
+        list[Path] | None,
+        typer.Option("--policy-signer", help="A certificate (PEM) whose key signs policies: Isolated mode."),
+    ] = None,
+    authority: Annotated[
+        list[Path] | None,
+        typer.Option("--authority", help="An authority that keys are released on, JSON; may be repeated."),
+    ] = None,
+    insecure_authority: Annotated[
+        list[str] | None,
+        typer.Option("--insecure-authority", help="One by URL, whose keys are fetched: your own word."),
+    ] = None,
+    insecure_accept_unprotected: Annotated[
+        bool,
+        typer.Option("--insecure-accept-unprotected", help="Attest evidence of level none, and say so."),
+    ] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask Intel and AMD for what endorses evidence.")
+    ] = False,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option("--insecure-allow-missing", help="Protections that this machine may lack."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run the services on loopback, each in an enclave, until stopped.
+
+    Prints how clients reach them once they are ready. Stop it with Ctrl-C; SIGHUP starts every enclave anew
+    and refuses no client.
+    """
+    chosen = SERVICES if "all" in services else tuple(dict.fromkeys(services))
+    plan = Plan(
+        services=chosen,
+        state=(state or _folder()).absolute(),
+        database=database,
+        port=port,
+        instances=instances,
+        names=tuple(name or ()),
+        insecure_allow_missing=frozenset(missing or ()),
+        online=online,
+        origins=tuple(insecure_authority or ()),
+        given={
+            "attestation": _attestation(root, collateral, policy_signer, insecure_accept_unprotected),
+            "keyvault": _keyvault(authority, insecure_authority),
+        },
+    )
+    _run(plan)
+
+
+def _run(plan: Plan) -> None:
+    wake, asked = threading.Event(), _Asked()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        asked.hear(number)
+        wake.set()
+
+    before = {
+        number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    try:
+        with serving(plan, SystemClock(), render.note) as running:
+            render.out(_told(plan, running), lines_of(plan, running))
+            _watch(running, wake, asked)
+            render.note("kluis: draining")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Asked:
+    """What signals asked for."""
+
+    stop = False
+    replace = False
+
+    def hear(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.replace = True
+        else:
+            self.stop = True
+
+
+def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
+    """Keep the instances up until asked to stop.
+
+    Raises:
+        KluisError: they end again and again; says why the last one did.
+    """
+    faults = 0
+    while not asked.stop:
+        wake.wait(LOOK_SECONDS)
+        wake.clear()
+        if asked.replace:
+            asked.replace = False
+            try:
+                running.replace()
+                render.note("kluis: every enclave was started anew")
+            except KluisError as error:
+                render.error(error)
+        for service, fault in running.mend():
+            faults += 1
+            render.note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")
+            if faults >= MOST_FAULTS:
+                raise fault
+
+
+def _attestation(
+    roots: list[str] | None, bundles: list[Path] | None, signers: list[Path] | None, unprotected: bool
+) -> Mapping[str, Any]:
+    made: dict[str, Any] = {}
+    if roots:
+        made["roots"] = [_root(one) for one in roots]
+    if bundles:
+        made["collateral"] = [base64_of(files.read(path)) for path in bundles]
+    if signers:
+        made["policy_signers"] = [base64_of(_der(path)) for path in signers]
+    if unprotected:
+        made["insecure_accept_unprotected"] = True
+    return made
+
+
+def _root(given: str) -> dict[str, Any]:
+    path, equals, level = given.partition("=")
+    pem = files.read(Path(path))
+    return {"pem": base64_of(pem), "level": level if equals else None}
+
+
+def _der(path: Path) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        return x509.load_pem_x509_certificate(files.read(path)).public_bytes(Encoding.DER)
+    except ValueError:
+        raise UsageError(f"{path}: want a certificate, PEM") from None
+
+
+def _keyvault(documents: list[Path] | None, insecure: list[str] | None) -> Mapping[str, Any]:
+    if not documents and not insecure:
+        return {}
+    found = []
+    for path in documents or ():
+        try:
+            found.append(stdjson.loads(files.read(path)))
+        except ValueError:
+            raise UsageError(f"{path}: want an authority, JSON") from None
+    found += [{"type": "insecure_fetched", "url": url} for url in insecure or ()]
+    return {"authorities": found}
+
+
+def _told(plan: Plan, running: Serving) -> dict[str, Any]:
+    return {
+        "addresses": dict(running.addresses),
+        "ca": str(plan.state / "ca" / "root.pem"),
+        "clients": str(plan.state / "issuer" / "clients.json"),
+        "authorization": running.issuer.authorization if running.issuer else None,
+        "images": {
+            service: {
+                "image_id": image.image_id.hex(),
+                "mrsigner": image.mrsigner.hex(),
+                "path": str(image.path),
+            }
+            for service, image in running.images.items()
+        },
+        "levels": {fleet.service: [one.enclave.level for one in fleet.instances] for fleet in running.fleets},
+        "pid": os.getpid(),
+    }
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "kluis" / "services"

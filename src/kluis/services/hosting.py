@@ -1,0 +1,146 @@
+"""A service in its enclave: told its settings once, with a store that its host keeps, served over TLS.
+
+What crosses the boundary is here and nowhere else. Inwards: ``configure``, and what
+:func:`kluis.enclave.asgi.host` and :func:`kluis.enclave.store.custody.declare` declare. Outwards, to a
+host that is not trusted: the store's requests, ``fetch`` for documents whose signatures are checked inside,
+``endorse`` likewise, ``certify`` for a certificate of a key made inside, and ``log``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kluis.enclave import Enclave, Evidence, asgi, quote
+from kluis.enclave.store import custody
+from kluis.enclave.store.model import Storage
+from kluis.errors import UnavailableError, UsageError
+from kluis.services.clock import Clock, SystemClock
+from kluis.services.logbook import Logbook
+
+__all__ = ["Place", "Published", "host"]
+
+FETCH_SECONDS: Final = 20.0
+GRANT: Final = "listen:web"
+LIMITS: Final = asgi.Limits(connections=1000, body_bytes=8 << 20)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service finds itself.
+
+    Attributes:
+        storage: its records.
+        clock: its host's word for the time.
+        fetch: bytes at an address, by its host, who may give any: only what is signed counts.
+        certify: from a request (PKCS#10, PEM) to a chain (PEM), by its host's own authority.
+        endorse: from a kind (``sgx``, ``tdx``, ``snp``) and evidence to what its maker publishes about it,
+            JSON, or None; by its host, and verified inside like what anybody brings.
+        published: what a maker's service answers to a path and a query: headers and body, or None; by its
+            host.
+        vouch: quotes a statement, purpose ``app``.
+    """
+
+    storage: Storage
+    clock: Clock
+    fetch: Callable[[str], bytes]
+    certify: Callable[[bytes], bytes]
+    endorse: Callable[[str, bytes], bytes | None]
+    published: Callable[[str, Mapping[str, str]], tuple[dict[str, str], bytes] | None]
+    vouch: Callable[[bytes], Evidence]
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A maker's document as its service answers it; empty where the host has none."""
+
+    found: bool
+    headers: dict[str, str]
+    body: bytes
+
+
+Build = Callable[[bytes, Place], Any]
+
+
+def host(app: Enclave, build: Build) -> None:
+    """Declare all that a service's enclave has.
+
+    Args:
+        app: whose ecalls and ocalls they become.
+        build: makes the service's ASGI application from its settings (JSON) and its place; raises one of
+            our errors for settings that cannot be meant.
+    """
+    clock = SystemClock()
+    kept = custody.declare(app, now=clock.now)
+    later = _Later()
+
+    @app.ocall(timeout_seconds=FETCH_SECONDS)
+    def fetch(url: str) -> bytes:
+        """Bytes at ``url``."""
+        raise UnavailableError(f"fetch {url}: this host fetches nothing")
+
+    @app.ocall(timeout_seconds=FETCH_SECONDS)
+    def certify(request: bytes) -> bytes:
+        """A chain for a request, both PEM."""
+        raise UnavailableError("certify: this host has no authority")
+
+    @app.ocall(timeout_seconds=FETCH_SECONDS)
+    def endorse(kind: str, evidence: bytes) -> bytes:
+        """What a maker publishes about evidence, JSON; empty for nothing."""
+        raise UnavailableError(f"endorse {kind}: this host has nothing")
+
+    @app.ocall(timeout_seconds=FETCH_SECONDS)
+    def published(path: str, query: dict[str, str]) -> Published:
+        """A maker's document."""
+        raise UnavailableError(f"published {path}: this host has nothing")
+
+    @app.ocall(timeout_seconds=FETCH_SECONDS)
+    def log(lines: list[str]) -> None:
+        """Lines of the log."""
+
+    def answered(path: str, query: Mapping[str, str]) -> tuple[dict[str, str], bytes] | None:
+        made = published(path, dict(query))
+        return (made.headers, made.body) if made.found else None
+
+    once = threading.Lock()
+
+    @app.ecall
+    def configure(settings: bytes) -> None:
+        """Take the service's settings (JSON), and open its store; once a launch."""
+        if not once.acquire(blocking=False):
+            raise UsageError("configure: this service has its settings already")
+        _log_to(log)
+        place = Place(
+            storage=kept.storage,
+            clock=clock,
+            fetch=fetch,
+            certify=certify,
+            endorse=lambda kind, evidence: endorse(kind, evidence) or None,
+            published=answered,
+            vouch=quote,
+        )
+        later.application = build(settings, place)
+
+    asgi.host(app, later, grant=GRANT, limits=LIMITS)
+
+
+class _Later:
+    """The application that ``configure`` makes."""
+
+    application: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.application is None:
+            raise UsageError("serve: want settings first", hint="configure(settings)")
+        await self.application(scope, receive, send)
+
+
+def _log_to(log: Callable[[list[str]], None]) -> None:
+    logger = logging.getLogger("kluis.services")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(Logbook(log))

@@ -1,0 +1,47 @@
+"""The key service's enclave."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kluis.enclave import Enclave
+from kluis.errors import UsageError
+from kluis.evidence import Collateral
+from kluis.services import hosting
+from kluis.services.hosting import Place
+from kluis.services.keyvault.app import service
+from kluis.services.keyvault.settings import Settings
+from kluis.services.web import Service
+
+__all__ = ["app", "build"]
+
+app = Enclave("keyvault", product_id=102, svn=1)
+
+
+def build(document: bytes, place: Place) -> Service:
+    """The service, as its settings (JSON) say.
+
+    Raises:
+        UsageError: the settings are of another shape; says where.
+    """
+    try:
+        settings = msgspec.json.decode(document, type=Settings)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"keyvault settings: {error}") from None
+
+    def endorse(quote: bytes) -> Collateral | None:
+        found = place.endorse("sgx", quote)
+        return None if found is None else Collateral.from_json(found)
+
+    return service(
+        settings,
+        place.storage,
+        place.clock,
+        fetch=place.fetch,
+        endorse=endorse,
+        certify=place.certify,
+        vouch=place.vouch,
+    )
+
+
+hosting.host(app, build)

@@ -1,0 +1,32 @@
+"""The provisioning service's enclave."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kluis.enclave import Enclave
+from kluis.errors import UsageError
+from kluis.services import hosting
+from kluis.services.hosting import Place
+from kluis.services.provisioning.app import Settings, service
+from kluis.services.web import Service
+
+__all__ = ["app", "build"]
+
+app = Enclave("provisioning", product_id=103, svn=1)
+
+
+def build(document: bytes, place: Place) -> Service:
+    """The service, as its settings (JSON) say.
+
+    Raises:
+        UsageError: the settings are of another shape; says where.
+    """
+    try:
+        settings = msgspec.json.decode(document, type=Settings)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"provisioning settings: {error}") from None
+    return service(settings, place.storage, place.clock, beside=place.published)
+
+
+hosting.host(app, build)

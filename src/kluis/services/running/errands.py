@@ -1,0 +1,141 @@
+"""What the host does for a service that has no network of its own; whatever it brings is checked inside."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from kluis.collateral import Cache, Cached, Makers, fetch_for, release
+from kluis.collateral.amd import Kds
+from kluis.collateral.intel import Pcs
+from kluis.collateral.paths import vendor
+from kluis.collateral.transport import Limits, Origin
+from kluis.errors import KluisError, UnavailableError
+from kluis.evidence import TrustAnchors
+from kluis.formats.sgx import quote as dcap_quote
+from kluis.services.clock import Clock
+from kluis.services.hosting import Published
+from kluis.tee.platform.client import Platform
+
+__all__ = ["Errands"]
+
+LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=5.0, total_seconds=10.0, wait_seconds=1.0)
+NOTHING: Final = b""
+
+
+class Errands:
+    """The ocalls of every service's enclave but those of its store.
+
+    Args:
+        certify: from a request to a chain, both PEM.
+        origins: ``https://host:port`` of those that may be fetched from, and the authorities of their TLS.
+        cache: where makers' documents are kept.
+        online: whether Intel and AMD are asked for documents that are not kept.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        certify: Callable[[bytes], bytes],
+        origins: Mapping[str, ssl.SSLContext | None],
+        *,
+        cache: Path,
+        online: bool,
+        clock: Clock,
+    ) -> None:
+        self._certify = certify
+        self._origins = {name: Origin(name, trust=trust, limits=LIMITS) for name, trust in origins.items()}
+        self._cache = Cache(cache)
+        self._online = online
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """By the names that the enclaves call them."""
+        return {
+            "fetch": self.fetch,
+            "certify": self._certify,
+            "endorse": self.endorse,
+            "published": self.published,
+            "log": _write,
+        }
+
+    def fetch(self, url: str) -> bytes:
+        """What is at ``url``, if it is of a configured origin.
+
+        Raises:
+            UnavailableError: it is of another, or there is nothing.
+        """
+        name, path = _split(url)
+        origin = self._origins.get(name)
+        if origin is None:
+            raise UnavailableError(f"fetch: want an address of {sorted(self._origins)}, got {url[:200]!a}")
+        with self._lock:  # one client an origin, and few documents
+            return origin.get(path, {}, "document").body
+
+    def endorse(self, kind: str, evidence: bytes) -> bytes:
+        """What endorses evidence, as JSON; nothing where there is none.
+
+        Args:
+            kind: ``sgx``, ``tdx`` or ``snp``.
+            evidence: not verified.
+        """
+        if kind == "sgx" and _emulated(evidence):
+            try:
+                return Platform.connect(start=False).collateral()
+            except KluisError:
+                return NOTHING
+        with contextlib.ExitStack() as services:
+            behind = (
+                Makers(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
+                if self._online
+                else None
+            )
+            try:
+                found = fetch_for(
+                    evidence,
+                    Cached(self._cache, behind),
+                    release=release("early", None),
+                    anchors=TrustAnchors.shipped(),
+                    now=self._clock.now(),
+                )
+            except KluisError:
+                return NOTHING
+        return found.to_json()
+
+    def published(self, path: str, query: dict[str, str]) -> Published:
+        """What is kept of Intel's and AMD's documents, as their services answer."""
+        found = vendor(self._cache)(path, query)
+        return Published(found is not None, *(found or ({}, NOTHING)))
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Origin and path; no origin where there is more to it than these."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    if parts.query or parts.fragment:
+        return "", ""
+    return f"{parts.scheme}://{parts.netloc}", parts.path or "/"
+
+
+def _emulated(quote: bytes) -> bool:
+    """Whether a quote says that no hardware made it."""
+    try:
+        return dcap_quote.parse(quote).header.user_data.startswith(b"KLUIS-NO-HARDWARE")
+    except KluisError:
+        return False
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Lines of a service's log, to standard error."""
+    for line in lines:
+        sys.stderr.write("".join(one if one.isprintable() else "?" for one in line) + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,102 @@
+"""All instances of one service: on one socket and one database, replaced without a refused client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from kluis.errors import KluisError
+from kluis.services.running.instance import Instance
+
+__all__ = ["Fleet"]
+
+DRAIN_SECONDS: Final = 30.0
+
+
+class Fleet:
+    """The running instances of one service.
+
+    Args:
+        service: its name.
+        start: starts one instance.
+        count: how many there are.
+    """
+
+    def __init__(self, service: str, start: Callable[[], Instance], count: int) -> None:
+        self.service = service
+        self._start = start
+        self._count = count
+        self._lock = threading.Lock()
+        self._instances: list[Instance] = []
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Those that run now."""
+        return tuple(self._instances)
+
+    def start(self) -> None:
+        """Start all, one after the other: the first makes what the others take over.
+
+        Raises:
+            KluisError: one did not start; those that did are ended.
+        """
+        with self._lock:
+            try:
+                self._instances = [self._start()]
+                self._instances += [self._start() for _ in range(self._count - 1)]
+            except BaseException:
+                self._end(self._instances, 0.0)
+                raise
+
+    def replace(self) -> None:
+        """Start new ones beside the old, then let the old ones finish what they do: nobody is refused.
+
+        Raises:
+            KluisError: a new one did not start; the old ones go on.
+        """
+        with self._lock:
+            fresh: list[Instance] = []
+            try:
+                fresh += [self._start() for _ in range(self._count)]
+            except BaseException:
+                self._end(fresh, 0.0)
+                raise
+            old, self._instances = self._instances, fresh
+            self._end(old, DRAIN_SECONDS)
+
+    def mend(self) -> list[KluisError]:
+        """Start one in place of each that ended by itself.
+
+        Returns:
+            Why each ended.
+
+        Raises:
+            KluisError: one did not start.
+        """
+        with self._lock:
+            faults = [(one, fault) for one in self._instances if (fault := one.fault()) is not None]
+            for one, _ in faults:
+                self._instances.remove(one)
+                one.drain(0.0)
+            self._instances += [self._start() for _ in range(self._count - len(self._instances))]
+            return [fault for _, fault in faults]
+
+    def rename(self, name: Callable[[bytes], bytes]) -> None:
+        """Have all show new certificates."""
+        with self._lock:
+            for one in self._instances:
+                one.rename(name)
+
+    def stop(self) -> None:
+        """Let what runs end, then end all."""
+        with self._lock:
+            old, self._instances = self._instances, []
+            self._end(old, DRAIN_SECONDS)
+
+    def _end(self, instances: list[Instance], seconds: float) -> None:
+        if not instances:
+            return
+        with ThreadPoolExecutor(len(instances)) as threads:
+            list(threads.map(lambda one: one.drain(seconds), instances))

@@ -1,0 +1,5 @@
+"""The attestation service, as its image starts it."""
+
+from kluis.services.attestation.inside import app
+
+__all__ = ["app"]

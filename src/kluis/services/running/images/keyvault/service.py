@@ -1,0 +1,5 @@
+"""The keyvault service, as its image starts it."""
+
+from kluis.services.keyvault.inside import app
+
+__all__ = ["app"]

@@ -1,0 +1,171 @@
+"""Everything that ``kluis serve`` runs: authority, issuer, database, and the services' enclaves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kluis.enclave.store import ocalls
+from kluis.errors import KluisError, UsageError
+from kluis.services.clock import Clock
+from kluis.services.running.authority import LoopbackAuthority
+from kluis.services.running.background import Background
+from kluis.services.running.errands import Errands
+from kluis.services.running.fleet import Fleet
+from kluis.services.running.images import ServiceImage, image_of
+from kluis.services.running.instance import Instance
+from kluis.services.running.issuer import DevelopmentIssuer
+from kluis.services.running.plan import HOST, ISSUER, Plan, listening
+from kluis.services.running.settings import ROLES, Standing, settings_of
+from kluis.services.storage.database import Database
+from kluis.services.web import Issuer
+from kluis.tee.platform.client import Platform
+
+__all__ = ["Serving", "serving"]
+
+
+class Serving:
+    """What runs.
+
+    Attributes:
+        addresses: of each service and of the issuer, ``https://host:port``.
+        authority: whose root clients trust.
+        images: of the services.
+        fleets: of the services.
+        issuer: the development issuer, if it runs.
+    """
+
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        authority: LoopbackAuthority,
+        images: Mapping[str, ServiceImage],
+        fleets: tuple[Fleet, ...],
+        issuer: DevelopmentIssuer | None,
+    ) -> None:
+        self.addresses = addresses
+        self.authority = authority
+        self.images = images
+        self.fleets = fleets
+        self.issuer = issuer
+
+    def authorization_parts(self) -> tuple[str, str]:
+        """Address and tenant of the development issuer.
+
+        Raises:
+            UsageError: none runs.
+        """
+        if self.issuer is None:
+            raise UsageError("issuer: want the development issuer, got another")
+        url, _, tenant = self.issuer.authorization.rpartition("/")
+        return url, tenant
+
+    def replace(self) -> None:
+        """Start every service anew, beside the old one, and refuse nobody meanwhile."""
+        for fleet in self.fleets:
+            fleet.replace()
+
+    def mend(self) -> list[tuple[str, KluisError]]:
+        """Start one in place of each instance that ended by itself; says which, and why it ended."""
+        return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.mend()]
+
+
+@contextlib.contextmanager
+def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Serving]:
+    """Run what ``plan`` says, for as long as the ``with`` lasts.
+
+    Raises:
+        KluisError: something does not start; says what, and nothing is left running.
+    """
+    with contextlib.ExitStack() as stack:
+        plan.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
+        sockets = stack.enter_context(listening(plan))
+        addresses = {name: _address(name, one) for name, one in sockets.items()}
+        platform = Platform.connect()
+        images = {service: image_of(service, plan.state, say) for service in plan.services}
+        issuer = _issuer(plan, clock, authority, sockets[ISSUER], addresses[ISSUER], stack)
+        database = stack.enter_context(Database(plan.database or f"sqlite:///{plan.state / 'services.db'}"))
+        standing = Standing(
+            addresses=addresses,
+            issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
+            authorization=issuer.authorization,
+            images=images,
+            platform_root=platform.root_pem(),
+            level=str(platform.status()["level"]),
+            given=plan.given,
+        )
+
+        def name(request: bytes) -> bytes:
+            return authority.sign(request, plan.server_names, clock.now())
+
+        trust = ssl.create_default_context(cadata=authority.root_pem().decode())
+        origins = {address: trust for service, address in addresses.items() if service in plan.services}
+        errands = Errands(
+            name,
+            {**origins, **dict.fromkeys(plan.origins)},
+            cache=plan.state / "collateral",
+            online=plan.online,
+            clock=clock,
+        )
+        fleets = tuple(
+            _fleet(plan, each, images[each], sockets[each], standing, errands, database, name)
+            for each in plan.services
+        )
+        for fleet in fleets:
+            say(f"starting {fleet.service}")
+            stack.callback(fleet.stop)
+            fleet.start()
+        yield Serving(addresses, authority, images, fleets, issuer)
+
+
+def _address(service: str, listener: socket.socket) -> str:
+    """Where clients reach it: a vault by its number, whose host has the parent that Azure's clients want."""
+    host = HOST if service == "keyvault" else "localhost"
+    return f"https://{host}:{listener.getsockname()[1]}"
+
+
+def _issuer(
+    plan: Plan,
+    clock: Clock,
+    authority: LoopbackAuthority,
+    listener: socket.socket,
+    url: str,
+    stack: contextlib.ExitStack,
+) -> DevelopmentIssuer:
+    folder = plan.state / "issuer"
+    made = DevelopmentIssuer.load_or_create(folder, url, ROLES, clock)
+    context = authority.server_context(folder, plan.server_names, clock.now())
+    stack.enter_context(Background(made.application(), listener, context))
+    return made
+
+
+def _fleet(
+    plan: Plan,
+    service: str,
+    image: ServiceImage,
+    listener: socket.socket,
+    standing: Standing,
+    errands: Errands,
+    database: Database,
+    name: Callable[[bytes], bytes],
+) -> Fleet:
+    settings = settings_of(service, standing)
+
+    def start() -> Instance:
+        records = database.records(service)
+        functions: dict[str, Callable[..., Any]] = {**errands.functions(), **ocalls.serving(records)}
+        return Instance.start(
+            image,
+            listener,
+            ocalls=functions,
+            settings=settings,
+            name=name,
+            insecure_allow_missing=plan.insecure_allow_missing,
+        )
+
+    return Fleet(service, start, plan.instances)

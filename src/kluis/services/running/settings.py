@@ -1,0 +1,103 @@
+"""What each service is told at its start: one JSON document, made from the plan and what runs beside it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kluis.services.running.images import ServiceImage
+from kluis.services.web import Issuer
+
+__all__ = ["AUDIENCES", "ROLES", "Standing", "settings_of"]
+
+# Whom Azure's clients ask tokens for, by service; each also takes its own address.
+AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
+    "attestation": ("https://attest.azure.net", "https://management.azure.com"),
+    "keyvault": ("https://vault.azure.net", "https://managedhsm.azure.net"),
+    "provisioning": ("https://provisioning.kluis",),
+}
+# The development issuer's clients, and what they may be.
+ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "admin": (
+        "Attestation Contributor",
+        "Key Vault Crypto Officer",
+        "Key Vault Crypto User",
+        "Key Vault Crypto Service Release User",
+        "Provisioning Contributor",
+    ),
+    "reader": ("Attestation Reader", "Key Vault Reader"),
+    "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What runs, as far as settings tell of it.
+
+    Attributes:
+        addresses: of each service, ``https://host:port``.
+        issuer: of bearer tokens; its audiences are those of the service that is told.
+        authorization: where clients get them.
+        images: of the services that run.
+        platform_root: of this machine's platform, PEM; None where none is asked for.
+        level: of the enclaves that it runs.
+        given: settings that the operator gave, by service, which go over those that are made here.
+    """
+
+    addresses: Mapping[str, str]
+    issuer: Issuer
+    authorization: str
+    images: Mapping[str, ServiceImage]
+    platform_root: bytes | None
+    level: str
+    given: Mapping[str, Mapping[str, Any]]
+
+
+def settings_of(service: str, standing: Standing) -> bytes:
+    """The document for one service, JSON."""
+    url = standing.addresses[service]
+    resource = _resource(url)
+    issuer = msgspec.structs.replace(standing.issuer, audiences=(*AUDIENCES[service], url, resource))
+    made: dict[str, Any] = {"issuer": issuer}
+    if service == "attestation":
+        made |= {"url": url}
+    if service == "provisioning":
+        made |= {"level": standing.level}
+    if service == "keyvault":
+        made |= {
+            "authorization": standing.authorization,
+            "resource": resource,
+            "authorities": _authorities(standing),
+        }
+    return msgspec.json.encode({**made, **standing.given.get(service, {})})
+
+
+def _resource(url: str) -> str:
+    """What a vault's challenge names: Azure's clients want the vault's host to end in a dot and this."""
+    scheme, _, authority = url.partition("://")
+    return f"{scheme}://{authority.partition('.')[2] or authority}"
+
+
+def _authorities(standing: Standing) -> list[Any]:
+    """The attestation service beside the vault, by its image."""
+    image = standing.images.get("attestation")
+    if image is None or standing.platform_root is None:
+        return []
+    return [
+        {
+            "type": "attested",
+            "url": standing.addresses["attestation"],
+            "roots": [standing.platform_root.decode()],
+            "identity": {"type": "images", "images": [image.image_id.hex()]},
+            "levels": [standing.level],
+        }
+    ]
+
+
+def base64_of(data: bytes) -> str:
+    """How settings carry bytes."""
+    return base64.b64encode(data).decode()
