@@ -19,7 +19,7 @@ from kluis.services.storage.keeping import KeptRecords
 from kluis.services.storage.migrating import migrate
 from kluis.services.storage.statements import Statements
 
-__all__ = ["Database", "records"]
+__all__ = ["Database", "read_url", "records", "unavailable"]
 
 
 class Database:
@@ -36,7 +36,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(_read_url(url))
+        self._engine = _engine(read_url(url))
         self.statements = Statements(self._engine.dialect)
         self._mine = threading.local()
         self._all: list[Any] = []
@@ -121,10 +121,16 @@ def unavailable() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, *DRIVERS) as error:
-        raise UnavailableError(f"database: {str(error).splitlines()[0]}", code="store_database") from None
+        told = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise UnavailableError(f"database: {told}", code="store_database") from None
 
 
-def _read_url(url: str) -> URL:
+def read_url(url: str) -> URL:
+    """Read a database's URL.
+
+    Raises:
+        UsageError: it is of no database that this knows.
+    """
     try:
         read = make_url(url)
     except ArgumentError:

@@ -1,0 +1,106 @@
+"""Databases for tests: SQLite in a folder of the test's, and a PostgreSQL cluster of the session's own."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from kluis.enclave.store.witness import Witnessed
+from kluis.tee.platform.counters import Counters
+
+__all__ = ["Cluster", "CountersWitness", "database_url", "postgres"]
+
+
+class Cluster(NamedTuple):
+    """A PostgreSQL server on a unix socket."""
+
+    socket: Path
+    number: count[int]
+
+    def make(self) -> str:
+        """Make a database, and give its URL."""
+        import psycopg
+
+        name = f"test{next(self.number)}"
+        with psycopg.connect(host=str(self.socket), user="kluis", dbname="postgres", autocommit=True) as made:
+            made.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://kluis@/{name}?host={self.socket}"
+
+
+class CountersWitness:
+    """A platform's counters as a store's witness, without an enclave between."""
+
+    label = "detected while the platform runs"
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def read(self) -> Witnessed:
+        value, _, mark = self._counters.read("tests", bytes(32))
+        return Witnessed(value, mark)
+
+    def advance(self, to: Witnessed) -> Witnessed:
+        value, _, mark = self._counters.advance("tests", bytes(32), to.epoch, to.chain)
+        return Witnessed(value, mark)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A cluster of the session's own, run by an ordinary user, on a unix socket alone."""
+    programs = programs_of("initdb", "pg_ctl")
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    initdb, pg_ctl = programs
+    folder = Path(tempfile.mkdtemp(prefix="kluis-pg-"))
+    user = ordinary_user()
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    who = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **who}
+    data = str(folder / "data")
+    try:
+        subprocess.run([initdb, "-D", data, "-U", "kluis", "-A", "trust", "-E", "UTF8"], **run)
+        options = f"-k {folder} -c listen_addresses='' -c max_connections=200"
+        subprocess.run([pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start"], **run)
+        yield Cluster(folder, count())
+        subprocess.run([pg_ctl, "-D", data, "-w", "-m", "immediate", "stop"], **run)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return cluster.make()
+
+
+def programs_of(*names: str) -> list[str] | None:
+    """Where PostgreSQL's own programs are; Debian keeps them off the PATH."""
+    places = [*sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True), os.environ.get("PATH", "")]
+    found = [shutil.which(name, path=os.pathsep.join(places)) for name in names]
+    return None if None in found else [one for one in found if one is not None]
+
+
+def ordinary_user() -> pwd.struct_passwd | None:
+    """Who the server runs as: it refuses to be root's. None: whoever runs the tests."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    pytest.skip("no ordinary user to run PostgreSQL as")
