@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from kluis.authority import Authority, State
 from kluis.authority.state import MAX_LEVELS, MAX_REVOKED
 from kluis.errors import FormatError, UsageError
 from kluis.formats.sgx import evaluation
+from kluis.formats.sgx.tcb_info import parse_tcb_info
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
 PCK = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -59,7 +61,7 @@ def test_a_state_is_read_as_it_was_written(authority: Authority) -> None:
 
 
 def test_recovery_says_who_is_behind(authority: Authority) -> None:
-    """After a recovery the old level is OutOfDate with its advisories, the new UpToDate, and less Unknown."""
+    """After a recovery the old level is OutOfDate with its advisories, the new UpToDate, and less is none."""
     authority.recover(cpusvn=TWOS, pcesvn=1, advisories=("KLUIS-SA-1",), now=NOW)
     authority.recover(cpusvn=TWOS, pcesvn=2, advisories=("KLUIS-SA-2",), now=NOW)
     state = authority.state
@@ -67,7 +69,7 @@ def test_recovery_says_who_is_behind(authority: Authority) -> None:
         "UpToDate",
         "OutOfDate",
         "OutOfDate",
-        "Unknown",
+        "NotSupported",
     ]
     assert [level.advisories for level in state.levels] == [
         (),
@@ -104,15 +106,19 @@ def test_what_is_required_never_falls(authority: Authority) -> None:
 
 
 def test_memory_is_bounded(authority: Authority) -> None:
-    """So many levels, so many revoked certificates, and no more."""
-    for pcesvn in range(2, MAX_LEVELS + 1):
+    """So many levels, advisories and revoked certificates, and no more; a recovery is not refused for it."""
+    for pcesvn in range(2, MAX_LEVELS + 2):
         authority.recover(cpusvn=ONES, pcesvn=pcesvn, advisories=(), now=NOW)
+    state = authority.state
+    assert len(state.levels) == 64
+    assert [state.status(ONES, at) for at in (2, 1)] == ["OutOfDate", "NotSupported"]
+    parse_tcb_info(authority.publish(NOW).tcb_info)
+    names = tuple(f"KLUIS-SA-{number}" for number in range(257))
     with pytest.raises(UsageError) as caught:
-        authority.recover(cpusvn=ONES, pcesvn=MAX_LEVELS + 1, advisories=(), now=NOW)
-    assert str(caught.value) == "recovery: want at most 256 levels and 256 advisories of each"
+        authority.recover(cpusvn=ONES, pcesvn=99, advisories=names, now=NOW)
+    assert str(caught.value) == "recovery: want at most 256 advisories of a level, got more"
     full = tuple((serial, "2026-06-01T12:00:00Z") for serial in range(MAX_REVOKED))
-    full_state = {name: getattr(authority.state, name) for name in State.__slots__}
-    authority.state = State(**{**full_state, "revoked": full})
+    authority.state = dataclasses.replace(state, revoked=full)
     with pytest.raises(UsageError) as caught:
         authority.revoke(_chain(authority), NOW)
     assert str(caught.value) == "revocation: want at most 1024 certificates, got one more"

@@ -33,11 +33,14 @@ class Reply(NamedTuple):
 
 
 class Service:
-    """Answers paths as ``replies`` says, the last one for ever; ``asked`` has every path with its query."""
+    """Answers paths as ``replies`` says, the last one for ever; ``asked`` has every path with its query,
+    ``sent`` what was posted.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.replies: dict[str, list[Reply]] = {}
         self.asked: list[str] = []
+        self.sent: list[bytes] = []
         certificate = _authority(folder)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
@@ -99,6 +102,10 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             with suppress(OSError):
                 self._answer(service.reply(self.path))
+
+        def do_POST(self) -> None:
+            service.sent.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.do_GET()
 
         def _answer(self, reply: Reply) -> None:
             if reply.drip_headers:

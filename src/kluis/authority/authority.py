@@ -180,6 +180,8 @@ class Authority:
     def recover(self, *, cpusvn: bytes, pcesvn: int, advisories: tuple[str, ...], now: datetime) -> None:
         """Raise the required TCB: platforms below it are OutOfDate from now on.
 
+        The newest 64 levels are published; a platform below the oldest is supported no more.
+
         Args:
             cpusvn: 16 bytes, the least component SVNs that are up to date.
             pcesvn: likewise, 0..65535.
@@ -208,11 +210,10 @@ class Authority:
             for level in state.levels
             if (level.cpusvn, level.pcesvn) != (cpusvn, pcesvn)
         )
-        if len(older) >= MAX_LEVELS or any(len(level.advisories) > MAX_ADVISORIES for level in older):
-            raise UsageError(
-                f"recovery: want at most {MAX_LEVELS} levels and {MAX_ADVISORIES} advisories of each"
-            )
-        self.state = dataclasses.replace(state, levels=(newest, *older), evaluation=state.evaluation + 1)
+        if any(len(level.advisories) > MAX_ADVISORIES for level in older):
+            raise UsageError(f"recovery: want at most {MAX_ADVISORIES} advisories of a level, got more")
+        levels = (newest, *older)[:MAX_LEVELS]
+        self.state = dataclasses.replace(state, levels=levels, evaluation=state.evaluation + 1)
 
     def revoke(self, chain: bytes, now: datetime) -> None:
         """Revoke the PCK certificate that ``chain`` (PEM) begins with: collateral says so from now on.

@@ -15,9 +15,9 @@ CPUSVN: Final = bytes([1] * 16)
 PCESVN: Final = 1
 UP_TO_DATE: Final = "UpToDate"
 OUT_OF_DATE: Final = "OutOfDate"
-UNKNOWN: Final = "Unknown"
+NOT_SUPPORTED: Final = "NotSupported"
 REVOKED: Final = "Revoked"
-MAX_LEVELS: Final = 256
+MAX_LEVELS: Final = 64  # what verifiers take
 MAX_REVOKED: Final = 1024
 MAX_ADVISORIES: Final = 256
 WHAT: Final = "authority.json"
@@ -62,8 +62,8 @@ class State:
     tcb_signing: str
 
     def status(self, cpusvn: bytes, pcesvn: int) -> str:
-        """The status of a platform at these SVNs, as a verifier finds it: ``Unknown`` below every level."""
-        return next((one.status for one in self.levels if one.reached_by(cpusvn, pcesvn)), UNKNOWN)
+        """A platform's status at these SVNs, as a verifier finds it: ``NotSupported`` below every level."""
+        return next((one.status for one in self.levels if one.reached_by(cpusvn, pcesvn)), NOT_SUPPORTED)
 
     def encode(self) -> bytes:
         """Canonical JSON."""

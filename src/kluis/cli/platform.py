@@ -20,7 +20,7 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write it to
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
     platform = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (start, stop, root, collateral, status):
+    for command in (start, stop, root, collateral, status, recover, revoke, certify, enroll):
         platform.command()(command)
     app.add_typer(platform, name="platform", help="The local root of trust.")
 
@@ -60,6 +60,62 @@ def collateral(output: Output = None, json: Json = False) -> None:
 def status(json: Json = False) -> None:
     """Say what the platform is, what it lacks and what it runs."""
     _show(Platform.connect(start=False).status())
+
+
+def recover(
+    cpusvn: Annotated[
+        str | None,
+        typer.Option("--cpusvn", help="Least component SVNs, 32 hex digits; by default those of now."),
+    ] = None,
+    pcesvn: Annotated[
+        int | None, typer.Option("--pcesvn", help="Least PCESVN; by default one more than now.")
+    ] = None,
+    advisory: Annotated[
+        list[str] | None,
+        typer.Option("--advisory", help="What older platforms suffer from; may be repeated."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Require more of platforms: those certified before are OutOfDate to every verifier from now on."""
+    order: dict[str, Any] = {"advisories": list(advisory or ())}
+    order |= {} if cpusvn is None else {"cpusvn": cpusvn.lower()}
+    order |= {} if pcesvn is None else {"pcesvn": pcesvn}
+    _show(Platform.connect().order("recover", **order))
+
+
+def revoke(json: Json = False) -> None:
+    """Revoke this platform's key: verifiers that fetch collateral refuse its quotes from now on."""
+    _show(Platform.connect().order("revoke"))
+
+
+def certify(
+    new_keys: Annotated[
+        bool, typer.Option("--new-keys", help="With new keys; a revoked one is renewed in any case.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Certify this platform anew, under its own authority, for the versions that it runs."""
+    _show(Platform.connect().order("certify", new_keys=new_keys))
+
+
+def enroll(
+    url: Annotated[str, typer.Argument(help="The service: https://host[:port].", show_default=False)],
+    root: Annotated[
+        Path, typer.Option("--root", help="Its root certificate, as its owner gave it to you (PEM).")
+    ],
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="The authority of its TLS certificate (PEM).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Have a provisioning service certify this platform, and take its collateral; again to renew both.
+
+    The platform checks what the service says before it uses it. A platform that the service's owner does
+    not know yet waits: tell the owner its ppid and key, and ask again.
+    """
+    from kluis.cli.enrolling import enrolled
+
+    _show(enrolled(Platform.connect(), url, root, ca))
 
 
 def _give(text: str, value: Any, output: Path | None) -> None:

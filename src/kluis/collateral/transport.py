@@ -125,12 +125,36 @@ class Origin:
             left -= wait
             self._sleep(wait)
 
-    def _once(self, url: httpx.URL, what: str) -> tuple[int, Mapping[str, str], bytes]:
+    def post(self, path: str, body: bytes, what: str) -> tuple[int, bytes]:
+        """Send a JSON document, once, and follow no redirect.
+
+        Args:
+            path: begins with a slash.
+            body: JSON.
+            what: for messages.
+
+        Returns:
+            The status, whatever it is, and the answer's body.
+
+        Raises:
+            UnavailableError: no whole answer (``service_unreachable``, ``service_slow``).
+            FormatError: more than the limit, or an encoding that was not asked for.
+        """
+        status, _, answer = self._once(self._origin.copy_with(path=path), what, body)
+        return status, answer
+
+    def _once(
+        self, url: httpx.URL, what: str, sent: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
         deadline = _Deadline(self._limits.total_seconds)
+        headers = None if sent is None else {"Content-Type": "application/json"}
+        method = "GET" if sent is None else "POST"
         with deadline, self._foreign(what, deadline):
             for _ in range(REDIRECTS + 1):
-                with self._client.stream("GET", url, extensions={"trace": deadline.watch}) as response:
-                    if not response.is_redirect:
+                with self._client.stream(
+                    method, url, content=sent, headers=headers, extensions={"trace": deadline.watch}
+                ) as response:
+                    if sent is not None or not response.is_redirect:
                         return response.status_code, response.headers, self._body(response, what)
                     url = self._redirected(response, url, what)
             raise UnavailableError(

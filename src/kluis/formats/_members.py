@@ -100,6 +100,13 @@ class Members:
             raise FormatError(f"{self.what}.{name}: want {least}..{most}, got {value}", code="bad_encoding")
         return value
 
+    def flag(self, name: str) -> bool:
+        """Read true or false."""
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise FormatError(f"{self.what}.{name}: want true or false, got {_kind(value)}", code="bad_type")
+        return value
+
     def hex(self, name: str, size: int | None = None, *, lower: bool = False) -> bytes:
         """Read hex, in either case or in lower case alone, of ``size`` bytes where one is given."""
         text = self.text(name)

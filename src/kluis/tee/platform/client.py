@@ -181,6 +181,16 @@ class Platform:
         answer.pop("event", None)
         return {**answer, "socket": str(self.places.socket), "state": str(self.places.state)}
 
+    def order(self, op: str, **order: Any) -> dict[str, Any]:
+        """Have certificates kept up: ``recover``, ``revoke``, ``certify``, ``enrolment`` or ``adopt``.
+
+        Raises:
+            KluisError: as :class:`kluis.tee.platform.upkeep.Upkeep`; PolicyError for another user.
+        """
+        answer = self._ask(op, **order)
+        answer.pop("event", None)
+        return answer
+
     def stop(self) -> None:
         """Stop the platform and every enclave it runs."""
         starting.stop(self.places)
@@ -198,9 +208,9 @@ class Platform:
             ) from None
         return connection
 
-    def _ask(self, op: str) -> dict[str, Any]:
+    def _ask(self, op: str, **more: Any) -> dict[str, Any]:
         with self._connect() as connection:
-            connection.send(json.dumps({"op": op}).encode())
+            connection.send(json.dumps({"op": op, **more}).encode())
             return self._checked(connection.recv(MAX_ANSWER))
 
     def _checked(self, data: bytes) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kluis.errors import UsageError
-from kluis.tee.platform import policy
+from kluis.errors import PolicyError, UsageError
+from kluis.tee.platform import policy, upkeep
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.enrolled import Enrolled
 from kluis.tee.platform.hosts import Host
 from kluis.tee.platform.keys import CPUSVN, Secret
 from kluis.tee.platform.launch import Launcher
@@ -53,20 +54,26 @@ def load_root(state: Path, level: str, version: bytes) -> Root:
     authority = Authority.load(ca_at)
     if not (keys_at / "platform.json").exists():
         PlatformKeys.create(authority, now, cpusvn=CPUSVN).save(keys_at)
+    upkeep.settle(state)
     keys = PlatformKeys.load(keys_at)
-    return Root(level, secret, authority, keys, Counters(state / "counters.json"), version)
+    root = Root(level, secret, authority, keys, Counters(state / "counters.json"), version)
+    enrolled = Enrolled.load(state)
+    if enrolled is not None and enrolled.vouches_for(keys):
+        root.enrolled = enrolled
+    return root
 
 
 class Daemon:
     """Serves hosts until told to stop, or, for one user, until idle."""
 
     def __init__(
-        self, listener: socket.socket, launcher: Launcher, root: Root, lacks: frozenset[str]
+        self, listener: socket.socket, launcher: Launcher, root: Root, lacks: frozenset[str], state: Path
     ) -> None:
         self._listener = listener
         self._launcher = launcher
         self._root = root
         self._lacks = lacks
+        self._upkeep = upkeep.Upkeep(root, state)
         self._connections: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -119,10 +126,10 @@ class Daemon:
             host.close()
             self._gone(connection, user)
 
-    def _answer(self, op: object, user: int) -> dict[str, Any]:
-        match op:
+    def _answer(self, request: dict[str, Any], user: int) -> dict[str, Any]:
+        match request.get("op"):
             case "root":
-                return {"root": self._root.authority.root_pem().decode()}
+                return {"root": self._root.root_pem().decode()}
             case "collateral":
                 return {"collateral": self._root.collateral().decode()}
             case "status":
@@ -130,9 +137,18 @@ class Daemon:
             case "stop" if user in (0, os.geteuid()):
                 self._stop.set()
                 return {}
+            case op if op in self._upkeep:
+                if user not in (0, os.geteuid()):
+                    raise PolicyError(
+                        f"platform {op}: want root or the platform's own user, got user {user}",
+                        hint=f"sudo kluis platform {op}",
+                        code="platform_user",
+                    )
+                return self._upkeep.answer(request)
             case other:
                 raise UsageError(
-                    f"platform request: want launch, root, collateral, status, stop; got {str(other)[:30]!r}"
+                    "platform request: want launch, root, collateral, status, stop or an order of upkeep; "
+                    f"got {str(other)[:30]!r}"
                 )
 
     def _status(self) -> dict[str, Any]:
@@ -145,6 +161,7 @@ class Daemon:
             "started": self._started.isoformat(timespec="seconds"),
             "counter": "unwitnessed",
             "pid": os.getpid(),
+            **self._upkeep.status(),
         }
 
 
@@ -158,5 +175,5 @@ def main() -> int:
     listener = socket.socket(fileno=LISTEN_FD)
     orders = Orders(socket.socket(fileno=ORDERS_FD), lost=lambda: os._exit(1))
     launcher = Launcher(root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"])
-    Daemon(listener, launcher, root, lacks).serve(settings["idle_seconds"])
+    Daemon(listener, launcher, root, lacks, Path.cwd()).serve(settings["idle_seconds"])
     return 0

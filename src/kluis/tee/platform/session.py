@@ -19,6 +19,7 @@ from kluis.formats.sgx.targetinfo import TargetInfo, target_of
 from kluis.tee.platform import quoting
 from kluis.tee.platform.authority import Authority
 from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.enrolled import Enrolled
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import Secret
 from kluis.tee.platform.quoting import PlatformKeys
@@ -32,6 +33,7 @@ class Root:
 
     Attributes:
         version: SHA-256 over launcher and guardian, 32 bytes.
+        enrolled: what a provisioning service gave that certified it; None under its own authority.
     """
 
     level: str
@@ -40,9 +42,16 @@ class Root:
     keys: PlatformKeys
     counters: Counters
     version: bytes
+    enrolled: Enrolled | None = None
+
+    def root_pem(self) -> bytes:
+        """The root certificate of whoever certified it."""
+        return self.enrolled.root if self.enrolled else self.authority.root_pem()
 
     def collateral(self) -> bytes:
-        """Fresh signed collateral, JSON in the shape that ``dcap-qvl`` reads."""
+        """Signed collateral, JSON in the shape that ``dcap-qvl`` reads: fresh, or as the service gave it."""
+        if self.enrolled is not None:
+            return self.enrolled.collateral
         return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
 
 
@@ -122,9 +131,7 @@ def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Repl
         case channel.Counter():
             return _count(request, who, root)
         case channel.Info():
-            return channel.Platform(
-                root.level, root.authority.root_pem(), root.collateral(), root.version, who.cpusvn
-            )
+            return channel.Platform(root.level, root.root_pem(), root.collateral(), root.version, who.cpusvn)
 
 
 def _sized(report_data: bytes) -> bytes:

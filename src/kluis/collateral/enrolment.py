@@ -1,0 +1,107 @@
+"""A platform's way to a provisioning service: what it asks, and what comes back. Nothing of it is verified.
+
+The platform itself checks what comes back before it uses it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from kluis.collateral.documents import Kind
+from kluis.collateral.fetch import intel_collateral
+from kluis.collateral.intel import Pcs
+from kluis.collateral.transport import Limits, Origin
+from kluis.errors import FormatError, PolicyError, UnavailableError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats.sgx.collateral import Collateral
+
+PATH: Final = "/sgx/certification/v4/platforms"
+_WHAT: Final = "enrolment"
+
+
+class Enrolling:
+    """A provisioning service as a platform's host sees it; use it as a context manager.
+
+    Args:
+        url: ``https://host[:port]``.
+        trust: the certificate authorities of its TLS; None for the usual ones.
+        limits: on each answer.
+    """
+
+    def __init__(
+        self, url: str, *, trust: ssl.SSLContext | None = None, limits: Limits | None = None
+    ) -> None:
+        self._origin = Origin(url, trust=trust, limits=limits)
+        self._pcs = Pcs(url, roots=None, trust=trust, limits=limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._origin.__exit__(kind, error, trace)
+        self._pcs.__exit__(kind, error, trace)
+
+    @property
+    def name(self) -> str:
+        """As messages say it."""
+        return self._origin.name
+
+    def collateral(self, fmspc: bytes, now: datetime) -> Collateral:
+        """What the service publishes of its platforms.
+
+        Raises:
+            UnavailableError: a document cannot be had.
+            FormatError: a document is malformed.
+        """
+        wanted = {
+            Kind.TCB_INFO: ("sgx", fmspc.hex(), "early"),
+            Kind.QE_IDENTITY: ("sgx", "early"),
+            Kind.PCK_CRL: ("platform",),
+            Kind.ROOT_CA_CRL: (),
+        }
+        return intel_collateral({kind: self._pcs.get(kind, key, now) for kind, key in wanted.items()})
+
+    def enrol(self, request: bytes) -> bytes | None:
+        """Send a platform's request.
+
+        Returns:
+            The chain, PEM; or None: the service's owner must allow the platform first.
+
+        Raises:
+            PolicyError: the service refuses; says what it says.
+            UnavailableError: it cannot be asked, or is busy.
+            FormatError: its answer is none.
+        """
+        status, body = self._origin.post(PATH, request, _WHAT)
+        if status == 202:
+            return None
+        if status == 201:
+            chain = Members(jcs.loads(body, _WHAT), _WHAT).text("chain")
+            return chain.encode()
+        if 400 <= status < 500:
+            raise PolicyError(
+                f"enrolment: {self.name} refuses ({status}): {_said(body)}",
+                hint="its owner can say why; kluis explain has the codes",
+                code="enrolment_refused",
+            )
+        raise UnavailableError(
+            f"enrolment: {self.name} answers {status}, want 201 or 202: {_said(body)}",
+            hint="try again later",
+            code="service_refused",
+        )
+
+
+def _said(body: bytes) -> str:
+    """What an error object says, in printable text and not much of it."""
+    try:
+        error = Members(jcs.loads(body, _WHAT), _WHAT).object("error")
+        text = f"{error.text('message')} ({error.text('code')})"
+    except FormatError:
+        return "says no reason"
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:300])
