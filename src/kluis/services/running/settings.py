@@ -24,12 +24,13 @@ AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": (
         "Attestation Contributor",
+        "Contributor",
         "Key Vault Crypto Officer",
         "Key Vault Crypto User",
         "Key Vault Crypto Service Release User",
-        "Provisioning Contributor",
+        "provisioning.owner",
     ),
-    "reader": ("Attestation Reader", "Key Vault Reader"),
+    "reader": ("Attestation Reader", "Reader", "Key Vault Reader", "provisioning.reader"),
     "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
 }
 
@@ -62,18 +63,21 @@ def settings_of(service: str, standing: Standing) -> bytes:
     url = standing.addresses[service]
     resource = _resource(url)
     issuer = msgspec.structs.replace(standing.issuer, audiences=(*AUDIENCES[service], url, resource))
-    made: dict[str, Any] = {"issuer": issuer}
+    given = standing.given.get(service, {})
+    made: Mapping[str, Any]
     if service == "attestation":
-        made |= {"url": url}
-    if service == "provisioning":
-        made |= {"level": standing.level}
-    if service == "keyvault":
-        made |= {
+        made = {"issuer": issuer, "attestation": {"url": url, **given}}
+    elif service == "keyvault":
+        made = {
+            "issuer": issuer,
             "authorization": standing.authorization,
             "resource": resource,
             "authorities": _authorities(standing),
+            **given,
         }
-    return msgspec.json.encode({**made, **standing.given.get(service, {})})
+    else:
+        made = {"issuer": issuer, "level": standing.level, **given}
+    return msgspec.json.encode(made)
 
 
 def _resource(url: str) -> str:
