@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -200,3 +201,19 @@ def test_text_without_end() -> None:
     """It is read once, however many escapes it holds."""
     with pytest.raises(FormatError, match="not JSON"):
         jcs.loads(b'"' + b'\\"[' * 300_000, "it")
+
+
+def test_the_last_key_twice_is_found_at_once() -> None:
+    """Of very many keys the one that stands twice is named without comparing each with each."""
+    data = b"{" + b"".join(b'"%d":0,' % index for index in range(80_000)) + b'"79999":0}'
+    begun = time.process_time()
+    with pytest.raises(FormatError, match=r"^it: key '79999' stands twice$"):
+        jcs.loads(data, "it")
+    assert time.process_time() - begun < 1
+
+
+def test_a_long_key_twice_makes_no_long_message() -> None:
+    """What is told of a key is its beginning."""
+    key = b'"' + b"k" * 100_000 + b'":0'
+    with pytest.raises(FormatError, match=r"^it: key 'k{39} stands twice$"):
+        jcs.loads(b"{" + key + b"," + key + b"}", "it")

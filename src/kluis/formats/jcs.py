@@ -61,9 +61,11 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = 
     def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise FormatError(f"{what}: key {twice!a} stands twice", code="duplicate_key")
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise FormatError(f"{what}: key {key!a:.40} stands twice", code="duplicate_key")
+                seen.add(key)
         return found
 
     def refuse(number: str) -> NoReturn:
