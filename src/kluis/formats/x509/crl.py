@@ -47,8 +47,8 @@ class Crl:
     signature: bytes
 
     @property
-    def revoked(self) -> frozenset[int]:
-        """Serial numbers, read anew at each use."""
+    def revoked(self) -> tuple[int, ...]:
+        """Serial numbers as they stand, read anew at each use."""
         return _serials(self.entries, 0, len(self.entries), "CRL")
 
     def lists(self, serial: int) -> bool:
@@ -108,18 +108,21 @@ def parse_crl(data: bytes, what: str) -> Crl:
     )
 
 
-def _serials(data: bytes, position: int, end: int, what: str) -> frozenset[int]:
-    """Read the serial numbers of ``data[position:end]``, entries of any form that is whole."""
-    found = set()
+def _serials(data: bytes, position: int, end: int, what: str) -> tuple[int, ...]:
+    """Read the serial numbers of ``data[position:end]``, entries of any form that is whole.
+
+    They are not made a set: whoever chooses them can have all of one hash.
+    """
+    found = []
     while position < end:
         start, stop = der.within(data, position, end, der.SEQUENCE, what)
         serial_start, serial_end = der.within(data, start, stop, der.INTEGER, what)
-        found.add(read_serial(data, serial_start, serial_end, what))
+        found.append(read_serial(data, serial_start, serial_end, what))
         _, rest = read_instant(data, serial_end, stop, what)
         if rest != stop and der.within(data, rest, stop, der.SEQUENCE, what)[1] != stop:
             raise FormatError(f"{what} at {rest:#x}: bytes after a revoked certificate", code="trailing_data")
         position = stop
-    return frozenset(found)
+    return tuple(found)
 
 
 # Makers write entries in one way: a serial of 16 to 21 bytes, minimal and positive, a day that every
