@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 _HOME = pytest.StashKey[Path]()
+MOST_MEMORY = 512 << 20
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,3 +42,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if home.exists() and any(home.iterdir()):
         start.stop(places.mine())
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """No more than half a gibibyte beside what this process has: to ask for more is a ``MemoryError``."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        have = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (have + MOST_MEMORY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

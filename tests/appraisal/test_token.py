@@ -169,6 +169,7 @@ CWT_CLAIMS = ear_claims.write(EAR, numbers=True)
 FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
     "1 two parts": (lambda: JWT.rpartition(".")[0], FormatError, "bad_length"),
     "1 large": (lambda: JWT + "A" * token.MAX_SIZE, FormatError, "bad_length"),
+    "1 large and of many parts": (lambda: "." * (64 << 20), FormatError, "bad_length"),
     "1 padding": (lambda: JWT + "=", FormatError, "bad_encoding"),
     "1 no text": (lambda: "\udc80.a.b", FormatError, "bad_encoding"),
     "1 a header that is no object": (lambda: _signed([], CLAIMS), FormatError, "bad_type"),

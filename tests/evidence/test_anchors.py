@@ -165,3 +165,11 @@ def test_a_root_signed_in_another_keys_scheme(forge: Forge) -> None:
         AuthenticityError,
         "root certificate: is not signed by the key it should be",
     )
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n"])
+def test_blank_lines_after_a_root_take_no_memory(blank: bytes, forge: Forge) -> None:
+    """64 MiB of blank lines after a root are passed over, and not kept."""
+    data = pem(forge.root) + blank * ((64 << 20) // len(blank))
+    assert TrustAnchors.from_pem(data) == forge.anchors

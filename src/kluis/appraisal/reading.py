@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-import tomllib
 from collections.abc import Collection
 from typing import Any, Final, TypeVar
 
 from kluis.errors import FormatError
+from kluis.formats import toml
 
 E_co = TypeVar("E_co", bound=enum.StrEnum)
 MAX_DEPTH: Final = 8
@@ -34,12 +34,7 @@ def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
     Raises:
         FormatError: not TOML, a key twice, too large or too deep.
     """
-    if len(data) > most:
-        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {most}", code="too_large")
-    try:
-        value = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what}: is not TOML: {error}", code="bad_encoding") from None
+    value = toml.loads(data, what, max_size=most)
     _check(value, what)
     return Table(value, what, hint)
 

@@ -6,7 +6,6 @@ These are policies in Azure Attestation's language, which a service evaluates ov
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from kluis.cli import evidence_files as files
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
-from kluis.formats import jcs
+from kluis.formats import jcs, toml
 
 if TYPE_CHECKING:
     from kluis.services.attestation.policy import Claim, Outcome, Policy
@@ -128,10 +127,7 @@ def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cases(path: Path) -> list[dict[str, Any]]:
-    try:
-        found = tomllib.loads(files.read(path).decode()).get("case")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{path}: is not TOML: {error}", code="bad_encoding") from None
+    found = toml.loads(files.read(path), str(path)).get("case")
     if not isinstance(found, list) or not found:
         raise FormatError(f"{path}: want at least one [[case]]", code="policy_cases")
     kinds = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted": bool}

@@ -82,10 +82,10 @@ def _text(text: bytes, what: str) -> Opened:
         if len(digits) % 2:
             raise FormatError(f"{what}: is hex of {len(digits)} digits, an odd number", code="bad_encoding")
         return Opened(binascii.unhexlify(digits), (Armor.HEX,))
-    marks = set(joined.translate(None, _PLAIN).rstrip(b"="))
-    if marks <= set(b"+/") and joined.count(b"=") <= 2:
+    marks = joined.translate(None, _PLAIN).rstrip(b"=")
+    if not marks.translate(None, b"+/") and joined.count(b"=") <= 2:
         return _base64(joined, Armor.BASE64, what)
-    if marks <= set(b"-_") and b"=" not in joined:
+    if not marks.translate(None, b"-_") and b"=" not in joined:
         return _base64(joined.translate(_FROM_URL), Armor.BASE64URL, what)
     return Opened(text, ())
 

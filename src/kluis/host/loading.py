@@ -101,7 +101,7 @@ def _read(path: Path) -> tuple[bytes, bytes]:
     document = head.take(head.u32("interface size"), "interface")
     try:
         want = msgspec.json.decode(manifest, type=_Manifest).interface
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise FormatError(f"image {path}: manifest: {error}") from None
     if want != sha256(document).hex():
         raise FormatError(f"image {path}: interface: want {want}, got {sha256(document).hex()}")

@@ -322,3 +322,13 @@ def test_only_our_errors(data: bytes) -> None:
             read(data)
         except KluisError:
             continue
+
+
+@pytest.mark.parametrize("depth", [50, 5_000, 100_000])
+def test_nested_deeper_than_any_document(depth: int) -> None:
+    """Nesting is refused by our own error, whichever reader meets it first."""
+    for data in (b'{"a":' * depth + b"1" + b"}" * depth, b'{"tcbLevels":' + b"[" * depth):
+        for read in (tcb_info.parse_tcb_info, tcb_info.parse_identity):
+            with pytest.raises(FormatError) as caught:
+                read(data)
+            assert caught.value.code == "too_deep"

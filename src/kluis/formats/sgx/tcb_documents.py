@@ -123,6 +123,6 @@ def _read(decoder: Decoder[T], signed: bytes) -> T | None:
         return None
     try:
         made = decoder.decode(signed)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return made if _write(made) == signed else None

@@ -11,7 +11,7 @@ from kluis.formats.x509.certificate import Certificate, parse
 
 MAX_CHAIN: Final = 4
 _PEM: Final = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----(?:\r?\n)*"
+    rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]++)-----END CERTIFICATE-----(?:\r?\n)*+"
 )
 
 

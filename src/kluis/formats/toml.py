@@ -1,0 +1,43 @@
+"""TOML, within bounds: the standard library's reader, which a key of many parts costs the square of them.
+
+Spec: TOML 1.0.0.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any, Final
+
+from kluis.errors import FormatError
+
+MAX_SIZE: Final = 1 << 20
+MAX_PARTS: Final = 20
+# One part of a key, bare or in quotes, that another follows. Each run of letters is looked at from its
+# beginning alone, so that the search costs no more than the text is long.
+_PART: Final = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_LONG_KEY: Final = re.compile(f"(?<![A-Za-z0-9_-])(?:{_PART}){{{MAX_PARTS}}}")
+
+
+def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE) -> dict[str, Any]:
+    """Read one document.
+
+    Args:
+        data: TOML in UTF-8.
+        what: it is, for messages.
+        max_size: bytes.
+
+    Raises:
+        FormatError: not TOML, a key twice or of more than 20 parts, too large or too deep for a reader.
+    """
+    if len(data) > max_size:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
+    try:
+        text = data.decode()
+        if _LONG_KEY.search(text):
+            raise FormatError(f"{what}: a key has more than {MAX_PARTS} parts", code="too_deep")
+        return tomllib.loads(text)
+    except FormatError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what}: is not TOML: {error}", code="bad_encoding") from None
