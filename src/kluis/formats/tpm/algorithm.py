@@ -43,7 +43,9 @@ RSA: Final = 0x0001
 ECC: Final = 0x0023
 NULL: Final = 0x0010
 RSASSA: Final = 0x0014
+RSAES: Final = 0x0015
 RSAPSS: Final = 0x0016
+OAEP: Final = 0x0017
 ECDSA: Final = 0x0018
 
 

@@ -11,11 +11,23 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats._reader import Reader
-from kluis.formats.tpm.algorithm import ECC, ECDSA, NULL, RSA, RSAPSS, RSASSA, HashId, hash_id
+from kluis.formats.tpm.algorithm import (
+    ECC,
+    ECDSA,
+    NULL,
+    OAEP,
+    RSA,
+    RSAES,
+    RSAPSS,
+    RSASSA,
+    HashId,
+    hash_id,
+)
 from kluis.formats.tpm.attest import read_sized, sized
 from kluis.formats.x509 import KeyKind, PublicKey
 
@@ -138,21 +150,39 @@ def parse(data: bytes) -> Public:
         UnsupportedError: not a signing key over RSA or a NIST curve, or a name hash that is not known.
         FormatError: malformed.
     """
+    return _area(data, {RSA: (RSASSA, RSAPSS), ECC: (ECDSA,)})
+
+
+def parse_decryption(data: bytes) -> Public:
+    """Read the TPMT_PUBLIC of an RSA key that decrypts what it is given, and is no storage key.
+
+    Args:
+        data: at most 1 KiB; or the same as a TPM2B_PUBLIC.
+
+    Raises:
+        UnsupportedError: another kind of key.
+        FormatError: malformed.
+    """
+    sized_area = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
+    return _area(data[2:] if sized_area else data, {RSA: (RSAES, OAEP)})
+
+
+def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]]) -> Public:
+    """Read the area of a key whose type is among ``schemes``, and its scheme none or of that type."""
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     r = Reader(data, WHAT, byte_order="big")
     kind = r.u16("type")
-    if kind not in (RSA, ECC):
-        raise UnsupportedError(
-            f"{WHAT}.type at 0x0: want {RSA:#x} or {ECC:#x}, got {kind:#x}", code="bad_type"
-        )
+    if kind not in schemes:
+        wanted = " or ".join(f"{each:#x}" for each in schemes)
+        raise UnsupportedError(f"{WHAT}.type at 0x0: want {wanted}, got {kind:#x}", code="bad_type")
     name_hash = hash_id(r.u16("name_hash"), f"{WHAT}.name_hash")
     if name_hash is HashId.SM3:
         raise UnsupportedError(f"{WHAT}.name_hash: SM3 is not handled", code="bad_type")
     attributes = r.u32("attributes")
     policy = read_sized(r, "policy", 64)
     _null(r, "symmetric")
-    scheme, hashed = _scheme(r, (RSASSA, RSAPSS) if kind == RSA else (ECDSA,))
+    scheme, hashed = _scheme(r, schemes[kind])
     key = _rsa(r, scheme, hashed) if kind == RSA else _ecc(r, scheme, hashed)
     r.end()
     return Public(name_hash=name_hash, attributes=attributes, policy=policy, key=key)
@@ -184,6 +214,8 @@ def _scheme(r: Reader, allowed: tuple[int, ...]) -> tuple[int | None, HashId | N
         raise UnsupportedError(
             f"{WHAT}.scheme: want one of {[f'{s:#x}' for s in allowed]}, got {scheme:#x}", code="bad_type"
         )
+    if scheme == RSAES:
+        return scheme, None
     return scheme, hash_id(r.u16("scheme_hash"), f"{WHAT}.scheme_hash")
 
 

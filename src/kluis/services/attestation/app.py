@@ -19,6 +19,7 @@ from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.gate import READ, WRITE, AttestationGate
 from kluis.services.attestation.handlers import Handlers, Rotation
 from kluis.services.attestation.requests import (
+    AttestGuest,
     AttestOpenEnclave,
     AttestReport,
     AttestSgx,
@@ -140,6 +141,7 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
             AttestOpenEnclave,
         ),
         attest("AttestSevSnpVm", "SevSnpVm", asked.snp, "an SEV-SNP guest", AttestReport),
+        attest("AttestAzureGuest", "AzureGuest", asked.guest, "an Azure guest", AttestGuest),
         attest("AttestTdxVm", "TdxVm", asked.tdx, "a trust domain", AttestTdx),
         about("GetPolicy", "GET", policy, asked.get_policy, "Say which policy holds.", READ),
         about("SetPolicy", "PUT", policy, asked.set_policy, "Set a policy.", WRITE, str),

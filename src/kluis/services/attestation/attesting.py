@@ -14,19 +14,27 @@ from typing import Any, Final
 from kluis.errors import KluisError
 from kluis.evidence import Claims, Tee
 from kluis.formats.wrappers import oe
-from kluis.services.attestation import baselines, bound_data, ears
+from kluis.services.attestation import baselines, bound_data, ears, guest_request, guests
 from kluis.services.attestation.bound_data import Bound
 from kluis.services.attestation.claims import sgx_claims, snp_claims, tdx_claims
+from kluis.services.attestation.claims.guest import guest_aliases, guest_claims
 from kluis.services.attestation.claims.sgx import legacy_claims
 from kluis.services.attestation.compliance import compliance_status
 from kluis.services.attestation.evaluation import evaluated, incoming
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.guest_envelope import enclose
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import octets
 from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, Platforms
 from kluis.services.attestation.policies import HeldPolicy, Policies, hold
-from kluis.services.attestation.requests import AttestOpenEnclave, AttestReport, AttestSgx, AttestTdx
+from kluis.services.attestation.requests import (
+    AttestGuest,
+    AttestOpenEnclave,
+    AttestReport,
+    AttestSgx,
+    AttestTdx,
+)
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import Tokens
 
@@ -115,6 +123,27 @@ class Attesting:
         claims = self._platforms.quote(quote, Tee.TDX, _bundle(request), now).claims
         return self._guest(instance, held, _Found(claims, tdx_claims(claims)), request, now, form)
 
+    def guest(self, instance: Instance, request: AttestGuest, now: datetime) -> str:
+        """Attest an Azure guest: gives an envelope that only its TPM opens.
+
+        Raises:
+            InvalidParameter: the request is malformed.
+            InvalidEvidence: something that it sent does not hold.
+            PolicyError: the policy does not permit it.
+        """
+        text = request.client if request.client is not None else request.attestationInfo
+        if not text:
+            raise InvalidParameter("AttestationInfo: want text, got none")
+        draft = request.draftPolicyForAttestation
+        held = self._policy(instance, AttestationType.AZURE_GUEST, draft)
+        guest = guests.verify(guest_request.parse(text), self._platforms, now)
+        told = guest_claims(guest, self._settings)
+        told |= _about(held)
+        result = evaluated(held, incoming({**told, **guest_aliases(told)}), told)
+        claims = {**told, **result.issued}
+        token = self._tokens.about_evidence(instance, claims, now, draft=draft is not None)
+        return enclose(token, guest.key)
+
     def _enclave(
         self,
         instance: Instance,
@@ -164,9 +193,7 @@ class Attesting:
         now: datetime,
         form: TokenForm,
     ) -> str:
-        told = {**found.told, "x-ms-policy-hash": held.hash}
-        if held.signer is not None:
-            told["x-ms-policy-signer"] = held.signer
+        told = {**found.told, **_about(held)}
         if runtime is not None and runtime.value is not None:
             told["x-ms-runtime"] = runtime.value
         if initial is not None and initial.value is not None:
@@ -184,6 +211,14 @@ class Attesting:
             ear = ears.of(found.claims, told, result.issued, now, self._settings.token_seconds)
             return self._tokens.as_ear(instance, ear, now)
         return self._tokens.about_evidence(instance, {**told, **result.issued}, now, draft=draft)
+
+
+def _about(held: HeldPolicy) -> dict[str, Any]:
+    """What a token says of the policy that it was made under."""
+    found: dict[str, Any] = {"x-ms-policy-hash": held.hash}
+    if held.signer is not None:
+        found["x-ms-policy-signer"] = held.signer
+    return found
 
 
 def _data(request: _Request) -> tuple[Bound | None, Bound | None]:

@@ -14,6 +14,7 @@ from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.requests import (
+    AttestGuest,
     AttestOpenEnclave,
     AttestReport,
     AttestSgx,
@@ -78,6 +79,11 @@ class Handlers:
         return self._token(
             call, self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call))
         )
+
+    def guest(self, call: Call) -> Answer:
+        """Attest an Azure guest."""
+        request = call.json(AttestGuest)
+        return Answer(Token(self._engine.attesting.guest(self._of(call), request, self._clock.now())))
 
     def get_policy(self, call: Call) -> Answer:
         """Say which policy holds."""

@@ -11,8 +11,20 @@ from datetime import datetime
 from typing import Any, Final
 
 from kluis.errors import KluisError, UnavailableError
-from kluis.evidence import Claims, ProtectionLevel, SnpEndorsements, Tee, TrustAnchors, Verifier
+from kluis.evidence import (
+    Claims,
+    ProtectionLevel,
+    SnpEndorsements,
+    Tee,
+    TpmEndorsements,
+    TrustAnchors,
+    Verifier,
+)
+from kluis.evidence.context import Context
+from kluis.evidence.tpm import key as trust
+from kluis.evidence.tpm.key import TrustedKey
 from kluis.formats import x509
+from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
 from kluis.services.attestation.collateral import Documents, Endorsements, Endorsing
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
@@ -66,6 +78,8 @@ class Platforms:
     def __init__(self, settings: AttestationSettings, ask: Endorsements | None) -> None:
         self.anchors = _anchors(settings)
         self.verifier = Verifier(self.anchors)
+        self.context = Context(self.anchors, lasting=True)
+        self._issuers = [x509.parse(der, "TPM issuer") for der in settings.tpm_issuers]
         self._unprotected = settings.insecure_accept_unprotected
         self._ask = ask
         self._endorsing = Endorsing(self.anchors, settings.collateral, ask, settings.collateral_seconds)
@@ -134,6 +148,40 @@ class Platforms:
         self.admit(claims)
         return claims
 
+    def attestation_key(self, certificate: bytes, now: datetime) -> TrustedKey:
+        """The attestation key of a TPM, by its certificate and the issuers that the service knows.
+
+        Args:
+            certificate: DER or PEM.
+            now: aware.
+
+        Raises:
+            KluisError: as :func:`kluis.evidence.tpm.key.certified`.
+        """
+        if not certificate:
+            raise UnavailableError("AK certificate: want one, got none", code="chain_missing")
+        der = certificate
+        if certificate.startswith(b"-----BEGIN"):
+            (der,) = x509.split_pem(certificate, "AK certificate", most=1)
+        above: list[Certificate] = []
+        last = x509.parse(der, "AK certificate")
+        while len(above) < x509.pem.MAX_CHAIN and last.issuer != last.subject:
+            issuer = next((each for each in self._issuers if each.subject == last.issuer), None)
+            if issuer is None:
+                break
+            above.append(issuer)
+            last = issuer
+        chain = b"".join(x509.write_pem(each.der) for each in above)
+        found = TpmEndorsements(certificate=der, chain=chain)
+        key = trust.certified(found, context=self.context, now=now)
+        if key.anchor.level is ProtectionLevel.NONE and not self._unprotected:
+            raise _unprotected(f"under root {key.anchor.name}")
+        return key
+
+    def invalid(self, what: str, error: KluisError) -> InvalidEvidence:
+        """The error of evidence that does not hold, in Azure's words and then in ours."""
+        return _invalid(what, error)
+
     def admit(self, claims: Claims) -> None:
         """Refuse what protects nothing, unless the service was told to attest it.
 
@@ -141,11 +189,8 @@ class Platforms:
             InvalidEvidence: code ``protection``.
         """
         if claims.level is ProtectionLevel.NONE and not self._unprotected:
-            why = "a debug TEE, open to its host" if claims.debug else f"under root {claims.anchor}"
-            raise InvalidEvidence(
-                f"protection: want a level that keeps something out, got none: {why}",
-                hint="start it without debug; insecure_accept_unprotected attests it all the same",
-                code="protection",
+            raise _unprotected(
+                "a debug TEE, open to its host" if claims.debug else f"under root {claims.anchor}"
             )
 
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
@@ -199,6 +244,14 @@ def _anchors(settings: AttestationSettings) -> TrustAnchors:
     if settings.shipped_roots:
         found.insert(0, TrustAnchors.shipped())
     return TrustAnchors(tuple(anchor for each in found for anchor in each))
+
+
+def _unprotected(why: str) -> InvalidEvidence:
+    return InvalidEvidence(
+        f"protection: want a level that keeps something out, got none: {why}",
+        hint="start it without debug; insecure_accept_unprotected attests it all the same",
+        code="protection",
+    )
 
 
 def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import UsageError
@@ -11,6 +12,7 @@ from kluis.services.attestation.kinds import TrustModel
 
 __all__ = ["AttestationSettings", "Compliance", "Root"]
 
+VARIABLES: Final = ("PK", "KEK", "db", "dbx")
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 # Azure's bound for the reports of TPMs: a year.
@@ -73,6 +75,10 @@ class AttestationSettings:
         publish_seconds: a new signing key is published so long before it signs.
         challenge_seconds: a TPM's challenge is good for so long.
         collateral_seconds: fetched collateral is used so long before it is asked for again.
+        tpm_issuers: certificates, DER, of those who issue attestation keys' certificates, roots included,
+            for clients that send the key's alone.
+        secure_boot_variables: SHA-256 digests of the values of PK, KEK, db and dbx that are known to be good,
+            by name; a variable without a list is never called validated.
         tpm_authentication: whether the default instance wants a bearer token with a TPM's evidence.
         custom_claim_prefix: before the names of claims that TPM clients make of themselves.
         deprecated_names: whether tokens repeat claims under the names that they had in 2018.
@@ -94,6 +100,8 @@ class AttestationSettings:
     publish_seconds: int = HOUR
     challenge_seconds: int = 600
     collateral_seconds: int = HOUR
+    tpm_issuers: tuple[bytes, ...] = ()
+    secure_boot_variables: Mapping[str, frozenset[bytes]] = dataclasses.field(default_factory=dict)
     tpm_authentication: bool = True
     custom_claim_prefix: str = "http://schemas.microsoft.com/2013/09/ws-trust/attestation/customclaims/"
     deprecated_names: bool = False
@@ -104,6 +112,10 @@ class AttestationSettings:
             raise UsageError(f"attestation.url: want https://host[:port], got {self.url!a}")
         if not self.shipped_roots and not self.roots:
             raise UsageError("attestation.roots: want at least 1 where the shipped ones are off, got 0")
+        if more := sorted(set(self.secure_boot_variables) - set(VARIABLES)):
+            raise UsageError(
+                f"attestation.secure_boot_variables: want {', '.join(VARIABLES)}, got {more[0]!a}"
+            )
         for name in (
             "token_seconds",
             "policy_token_seconds",

@@ -1,0 +1,78 @@
+"""What a TPM signs when it certifies a key of its own, TPMS_ATTEST. Nothing here is verified. Big-endian.
+
+Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_CERTIFY_INFO".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._reader import Reader
+from kluis.formats.tpm.attest import GENERATED, MAX_SIZE, Clock, read_sized, sized
+
+WHAT: Final = "TPM certification"
+CERTIFY: Final = 0x8017
+_CLOCK_SIZE: Final = 25
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Certification:
+    """A certification, taken apart.
+
+    Attributes:
+        qualified_signer: the certifying key's qualified name, at most 66 bytes.
+        extra_data: what the verifier asked to have signed, at most 66 bytes.
+        clock: when, and under which firmware.
+        name: of the certified key, at most 66 bytes.
+        qualified_name: of the certified key, at most 66 bytes.
+    """
+
+    qualified_signer: bytes
+    extra_data: bytes
+    clock: Clock
+    name: bytes
+    qualified_name: bytes
+
+    def encode(self) -> bytes:
+        """Write the TPMS_ATTEST."""
+        return b"".join(
+            (
+                GENERATED.to_bytes(4, "big"),
+                CERTIFY.to_bytes(2, "big"),
+                sized(self.qualified_signer),
+                sized(self.extra_data),
+                self.clock.encode(),
+                sized(self.name),
+                sized(self.qualified_name),
+            )
+        )
+
+
+def parse(data: bytes) -> Certification:
+    """Read one certification; nothing may follow it.
+
+    Args:
+        data: at most 1 KiB.
+
+    Raises:
+        UnsupportedError: another kind of attestation.
+        FormatError: not made by a TPM (code ``bad_magic``), or malformed.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    r = Reader(data, WHAT, byte_order="big")
+    magic = r.u32("magic")
+    if magic != GENERATED:
+        raise FormatError(f"{WHAT}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
+    kind = r.u16("type")
+    if kind != CERTIFY:
+        raise UnsupportedError(f"{WHAT}.type at 0x4: want {CERTIFY:#x}, got {kind:#x}", code="bad_type")
+    signer, extra = read_sized(r, "qualified_signer", 66), read_sized(r, "extra_data", 66)
+    clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=r.position - _CLOCK_SIZE)
+    name, qualified = read_sized(r, "name", 66), read_sized(r, "qualified_name", 66)
+    r.end()
+    return Certification(
+        qualified_signer=signer, extra_data=extra, clock=clock, name=name, qualified_name=qualified
+    )

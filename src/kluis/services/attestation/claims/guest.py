@@ -1,0 +1,115 @@
+"""Claims of Azure guests: how the VM was started, and what its hardware says.
+
+Azure does not publish when its service calls keys of secure boot ``validated``: here a variable is validated
+if the operator's list has its value. Spec: Azure "Guest attestation of confidential VMs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kluis.evidence.anchors import EMULATED
+from kluis.formats.eventlog.sipa import Sipa
+from kluis.formats.runtime_data import base64url
+from kluis.formats.tpm.public import DEFAULT_EXPONENT, Public, RsaPublic
+from kluis.services.attestation.boot import boot_of
+from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION
+from kluis.services.attestation.claims.snp import snp_claims
+from kluis.services.attestation.claims.tdx import tdx_claims
+from kluis.services.attestation.compliance import compliance_status
+from kluis.services.attestation.guest_request import PROTOCOL
+from kluis.services.attestation.guests import VerifiedGuest
+from kluis.services.attestation.settings import VARIABLES, AttestationSettings
+
+__all__ = ["guest_aliases", "guest_claims"]
+
+KEY_ID: Final = "TpmEphemeralEncryptionKey"
+ISOLATION: Final = "x-ms-isolation-tee"
+_P: Final = "x-ms-azurevm-"
+
+
+def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[str, Any]:
+    """The claims of one guest.
+
+    Args:
+        guest: verified.
+        settings: which variables of secure boot, and which code, are known to be good.
+    """
+    request, boot = guest.request, boot_of(guest.log)
+    windows = request.os_type.lower() == "windows" or boot.windows is not None
+    # Windows measures whether it can be debugged: if it measured nothing, nobody knows.
+    unknown = windows and boot.windows is None
+    debugged = {
+        "bootdebug-enabled": unknown or boot.perhaps_on(Sipa.BOOT_DEBUGGING),
+        "kerneldebug-enabled": unknown or boot.perhaps_on(Sipa.OS_KERNEL_DEBUG),
+        "hypervisordebug-enabled": unknown or boot.perhaps_on(Sipa.HYPERVISOR_DEBUG),
+    }
+    signing = {
+        "testsigning-enabled": unknown or boot.perhaps_on(Sipa.TEST_SIGNING),
+        "flightsigning-enabled": unknown or boot.perhaps_on(Sipa.FLIGHT_SIGNING),
+    }
+    good = settings.secure_boot_variables
+    told: dict[str, Any] = {
+        "attestation-protocol-ver": PROTOCOL,
+        "attested-pcrs": list(request.pcr_set),
+        **debugged,
+        "dbvalidated": boot.validated(good, "db"),
+        "dbxvalidated": boot.validated(good, "dbx"),
+        "debuggersdisabled": not any(debugged.values()),
+        "default-securebootkeysvalidated": boot.validated(good, *VARIABLES),
+        "elam-enabled": boot.known_on(Sipa.ELAM_AGGREGATION),
+        **signing,
+        "hvci-policy": boot.value(Sipa.HVCI_POLICY) if boot.readable else 0,
+        "is-windows": windows,
+        "osbuild": request.os_build,
+        "osdistro": request.os_distro,
+        "ostype": request.os_type,
+        "osversion-major": request.os_version[0],
+        "osversion-minor": request.os_version[1],
+        "signingdisabled": not any(signing.values()),
+    }
+    if guest.hcl is not None and guest.hcl.vm_id:
+        told["vmid"] = guest.hcl.vm_id
+    found: dict[str, Any] = {
+        "secureboot": boot.secure_boot is True,
+        "x-ms-attestation-type": "azurevm",
+        **{_P + name: value for name, value in told.items()},
+        "x-ms-runtime": {"keys": [_jwk(guest.key)], "client-payload": dict(request.payload)},
+        PROTECTION: str(guest.level),
+    }
+    if guest.anchor.startswith(EMULATED):
+        found[EMULATED_CLAIM] = True
+    if (isolation := _isolation(guest, settings)) is not None:
+        found[ISOLATION] = isolation
+    return found
+
+
+def guest_aliases(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hardware says, for policies, under the names that a release policy uses: with a dot."""
+    return {f"{ISOLATION}.{name}": value for name, value in claims.get(ISOLATION, {}).items()}
+
+
+def _isolation(guest: VerifiedGuest, settings: AttestationSettings) -> dict[str, Any] | None:
+    hardware = guest.hardware
+    if hardware is None or guest.runtime is None:
+        return None
+    found = snp_claims(hardware) if hardware.tee == "snp" else tdx_claims(hardware)
+    found["x-ms-runtime"] = guest.runtime.value
+    status = compliance_status(hardware, guest.runtime, settings.compliance)
+    if status is not None:
+        found["x-ms-compliance-status"] = status
+    return found
+
+
+def _jwk(area: Public) -> dict[str, Any]:
+    key = area.key
+    modulus = key.modulus if isinstance(key, RsaPublic) else b""
+    exponent = (key.exponent if isinstance(key, RsaPublic) else 0) or DEFAULT_EXPONENT
+    return {
+        "e": base64url(exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")),
+        "key_ops": ["encrypt"],
+        "kid": KEY_ID,
+        "kty": "RSA",
+        "n": base64url(modulus),
+    }

@@ -1,0 +1,58 @@
+"""The envelope of a guest's token: only the TPM that made the key opens it.
+
+The token is encrypted under a key of its own, and that key to the guest's. RSAES-PKCS1-v1_5 is what guests
+decrypt: their TPM does it, and tells nobody whether a padding was right.
+Spec: Azure "Guest attestation of confidential VMs", client library, ``TpmUnseal``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from kluis.errors import InternalError
+from kluis.formats import b64
+from kluis.formats.runtime_data import base64url
+from kluis.formats.tpm.public import Public
+
+__all__ = ["enclose"]
+
+ASSOCIATED: Final = b"Transport Key"
+KEY_BYTES: Final = 32
+IV_BYTES: Final = 12
+TAG_BYTES: Final = 16
+
+
+def enclose(token: str, key: Public) -> str:
+    """Encrypt a token to a guest's key.
+
+    Args:
+        token: it.
+        key: RSA, verified to be the guest's own.
+
+    Returns:
+        Base64url of the envelope's JSON.
+    """
+    public = load_der_public_key(key.spki)
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise InternalError("guest's key: is no RSA key")
+    secret, iv = os.urandom(KEY_BYTES), os.urandom(IV_BYTES)
+    sealed = AESGCM(secret).encrypt(iv, token.encode(), ASSOCIATED)
+    envelope = {
+        "EncryptedInnerKey": b64.encode(public.encrypt(secret, padding.PKCS1v15())),
+        "EncryptionParams": {
+            "Iv": b64.encode(iv),
+            "BlockMode": "ChainingModeGCM",
+            "BlockPadding": "PKCS7",
+            "Cipher": "AES",
+            "KeySizeInBits": 8 * KEY_BYTES,
+        },
+        "AuthenticationData": b64.encode(sealed[-TAG_BYTES:]),
+        "Jwt": b64.encode(sealed[:-TAG_BYTES]),
+    }
+    return base64url(msgspec.json.encode(envelope))

@@ -1,0 +1,185 @@
+"""What an Azure guest sends of itself: JSON in base64url, and nearly every member base64 again.
+
+Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", client library, protocol 2.0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.tpm.pcrs import PCR_COUNT, Values
+from kluis.services.attestation.faults import InvalidParameter
+from kluis.services.attestation.octets import json_object, octets
+
+__all__ = ["Guest", "parse"]
+
+PROTOCOL: Final = "2.0"
+MAX_REQUEST: Final = 3 << 20
+MAX_LOG: Final = 2 << 20
+MAX_PART: Final = 64 * 1024
+MAX_TEXT: Final = 256
+MOST_PAYLOAD: Final = 64
+T = TypeVar("T")
+
+
+class _Pcr(msgspec.Struct):
+    Index: int
+    Digest: str
+
+
+class _Tpm(msgspec.Struct, kw_only=True):
+    AikPub: str
+    PcrQuote: str
+    PcrSignature: str
+    PcrSet: list[int]
+    PCRs: list[_Pcr]
+    EncKeyPub: str
+    EncKeyCertifyInfo: str
+    EncKeyCertifyInfoSignature: str
+    AikCert: str = ""
+
+
+class _Evidence(msgspec.Struct, kw_only=True):
+    Proof: str = ""
+    RunTimeData: str = ""
+
+
+class _Isolation(msgspec.Struct, kw_only=True):
+    Type: str
+    Evidence: _Evidence | None = None
+
+
+class _Request(msgspec.Struct, kw_only=True):
+    AttestationProtocolVersion: str
+    OSType: str = ""
+    OSDistro: str = ""
+    OSBuild: str = ""
+    OSVersionMajor: int = 0
+    OSVersionMinor: int = 0
+    TcgLogs: str = ""
+    ClientPayload: dict[str, Any] | None = None
+    TpmInfo: _Tpm
+    IsolationInfo: _Isolation
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A request, taken apart.
+
+    Attributes:
+        isolation: ``trustedlaunch``, ``sevsnp`` or ``tdx``.
+        proof: of the hardware: JSON of an SNP report and its certificates, or a TD quote; empty without.
+        runtime: the paravisor's runtime data, JSON; empty without.
+        os_type, os_distro, os_build: as the guest calls itself.
+        os_version: major and minor.
+        log: TCG event log; empty without.
+        payload: the client's own, by name, base64 as it was sent.
+        aik_certificate: DER or PEM; empty without.
+        aik: the attestation key's public area.
+        quote, signature: of the PCRs.
+        pcr_set: that were quoted, as the client says.
+        pcrs: their values.
+        key: the public area of the key that the token is encrypted to.
+        certification, certification_signature: of that key, by the attestation key.
+    """
+
+    isolation: str
+    proof: bytes
+    runtime: bytes
+    os_type: str
+    os_distro: str
+    os_build: str
+    os_version: tuple[int, int]
+    log: bytes
+    payload: dict[str, str]
+    aik_certificate: bytes
+    aik: bytes
+    quote: bytes
+    signature: bytes
+    pcr_set: tuple[int, ...]
+    pcrs: Values
+    key: bytes
+    certification: bytes
+    certification_signature: bytes
+
+
+def parse(text: str) -> Guest:
+    """Read a request.
+
+    Args:
+        text: base64url of JSON.
+
+    Raises:
+        InvalidParameter: a member is missing, of the wrong kind, or too large.
+    """
+    what = "AttestationInfo"
+    members = json_object(octets(text, what, most=MAX_REQUEST), what)
+    try:
+        request = msgspec.convert(members, _Request)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"{what}: {str(error)[:200]}") from None
+    if request.AttestationProtocolVersion != PROTOCOL:
+        got = request.AttestationProtocolVersion[:16]
+        raise InvalidParameter(f"{what}.AttestationProtocolVersion: want {PROTOCOL}, got {got!a}")
+    tpm, isolation = request.TpmInfo, request.IsolationInfo
+    evidence = isolation.Evidence or _Evidence()
+    return Guest(
+        isolation=isolation.Type.lower(),
+        proof=_part(evidence.Proof, "IsolationInfo.Evidence.Proof", 4 * MAX_PART),
+        runtime=_part(evidence.RunTimeData, "IsolationInfo.Evidence.RunTimeData"),
+        os_type=_text(request.OSType, "OSType"),
+        os_distro=_text(request.OSDistro, "OSDistro"),
+        os_build=_text(request.OSBuild, "OSBuild"),
+        os_version=(request.OSVersionMajor, request.OSVersionMinor),
+        log=_part(request.TcgLogs, "TcgLogs", MAX_LOG),
+        payload=_payload(request.ClientPayload),
+        aik_certificate=_part(tpm.AikCert, "TpmInfo.AikCert"),
+        aik=_part(tpm.AikPub, "TpmInfo.AikPub"),
+        quote=_part(tpm.PcrQuote, "TpmInfo.PcrQuote"),
+        signature=_part(tpm.PcrSignature, "TpmInfo.PcrSignature"),
+        pcr_set=tuple(sorted({_index(each, "TpmInfo.PcrSet") for each in tpm.PcrSet})),
+        pcrs=_pcrs(tpm.PCRs),
+        key=_part(tpm.EncKeyPub, "TpmInfo.EncKeyPub"),
+        certification=_part(tpm.EncKeyCertifyInfo, "TpmInfo.EncKeyCertifyInfo"),
+        certification_signature=_part(tpm.EncKeyCertifyInfoSignature, "TpmInfo.EncKeyCertifyInfoSignature"),
+    )
+
+
+def _part(text: str, what: str, most: int = MAX_PART) -> bytes:
+    return octets(text, what, most=most)
+
+
+def _text(text: str, what: str) -> str:
+    try:
+        said = octets(text, what, most=MAX_TEXT).decode()
+    except UnicodeDecodeError:
+        raise InvalidParameter(f"{what}: is not UTF-8") from None
+    return said.rstrip("\0")
+
+
+def _index(index: int, what: str) -> int:
+    if not 0 <= index < PCR_COUNT:
+        raise InvalidParameter(f"{what}: want 0..{PCR_COUNT - 1}, got {index}")
+    return index
+
+
+def _pcrs(given: list[_Pcr]) -> Values:
+    found: dict[int, bytes] = {}
+    for each in given:
+        index = _index(each.Index, "TpmInfo.PCRs")
+        value = octets(each.Digest, f"TpmInfo.PCRs.{index}", most=64)
+        if len(value) != HashId.SHA256.size or index in found:
+            raise InvalidParameter(f"TpmInfo.PCRs.{index}: want one value of 32 bytes, got {len(value)}")
+        found[index] = value
+    return {HashId.SHA256: found}
+
+
+def _payload(given: dict[str, Any] | None) -> dict[str, str]:
+    payload = given or {}
+    if len(payload) > MOST_PAYLOAD or not all(isinstance(value, str) for value in payload.values()):
+        raise InvalidParameter(f"ClientPayload: want at most {MOST_PAYLOAD} members, all text")
+    return payload
