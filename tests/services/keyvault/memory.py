@@ -42,27 +42,44 @@ class MemoryStorage:
         """Change all at once."""
         with self._lock:
             if self.twice:
-                work(MemoryWriting(dict(self.rows)))
-            writing = MemoryWriting(dict(self.rows))
+                work(MemoryWriting(self.rows))
+            writing = MemoryWriting(self.rows)
             result = work(writing)
-            self.rows = writing.rows
+            for place, row in writing.changes.items():
+                if row is None:
+                    self.rows.pop(place, None)
+                else:
+                    self.rows[place] = row
             return result
 
 
-class MemoryWriting(MemoryStorage):
-    """Changes that are not kept yet."""
+class MemoryWriting:
+    """Changes that are not kept yet, over what is."""
 
     def __init__(self, rows: Rows) -> None:
-        super().__init__()
         self.rows = rows
+        self.changes: dict[tuple[str, str], tuple[bytes, str] | None] = {}
+
+    def get(self, table: str, key: str) -> bytes | None:
+        """One value."""
+        place = (table, key)
+        row = self.changes[place] if place in self.changes else self.rows.get(place)
+        return None if row is None else row[0]
+
+    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+        """All of a table, or of an index."""
+        merged = {**self.rows, **self.changes}
+        for (where, key), row in sorted(merged.items(), key=lambda one: one[0]):
+            if row is not None and where == table and index in ("", row[1]):
+                yield key, row[0]
 
     def put(self, table: str, key: str, value: bytes, *, index: str = "") -> None:
         """Keep a value."""
         assert 1 <= len(table) <= 64
         assert 1 <= len(key) <= 512
         assert len(value) <= 4 << 20
-        self.rows[table, key] = (value, index)
+        self.changes[table, key] = (value, index)
 
     def delete(self, table: str, key: str) -> None:
         """Forget a value."""
-        self.rows.pop((table, key), None)
+        self.changes[table, key] = None

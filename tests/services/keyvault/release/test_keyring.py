@@ -1,0 +1,242 @@
+"""Authorities' keys: fetched when they must be, believed for a while, never by the host's word unasked."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
+from kluis.formats import b64
+from kluis.services.keyvault.release.authority import (
+    Attested,
+    ByImages,
+    InsecureFetched,
+    Pinned,
+    canonical,
+)
+from kluis.services.keyvault.release.keyring import Keyring, shown
+from tests.services.keyvault.world import (
+    AUTHORITY,
+    CERTIFICATE,
+    OTHER_KEY,
+    PINNED,
+    Host,
+    certificate,
+    jwks,
+    public_jwk,
+)
+from tests.services.web.issuer import NOW
+
+METADATA, CERTS = f"{AUTHORITY}/.well-known/openid-configuration", f"{AUTHORITY}/certs"
+
+
+def ring(host: Host, authority: Any = None, **limits: int) -> Keyring:
+    """The keys of one authority, fetched through a host."""
+    given = {"life_seconds": 3600, "refetch_seconds": 30, **limits}
+    return Keyring((authority or InsecureFetched(AUTHORITY),), host.fetch, lambda quote: None, **given)
+
+
+def test_fetched_once() -> None:
+    """Keys are fetched when they are first wanted, and not again while they are believed."""
+    host = Host()
+    keyring = ring(host)
+    assert host.fetched == []
+    for _ in range(5):
+        assert keyring.key(AUTHORITY, "one", NOW).certificate == CERTIFICATE
+    assert host.fetched == [METADATA, CERTS]
+
+
+def test_an_unknown_name_is_asked_for_once_in_a_while() -> None:
+    """Tokens of unknown keys make the host fetch, but not at every token."""
+    host = Host()
+    keyring = ring(host)
+    for seconds in (0, 1, 15, 29):
+        with pytest.raises(AuthenticityError, match="token kid: want a key of"):
+            keyring.key(AUTHORITY, "new", NOW + timedelta(seconds=seconds))
+    assert len(host.fetched) == 2
+    host.documents[CERTS] = json.dumps(jwks(kid="new")).encode()
+    assert keyring.key(AUTHORITY, "new", NOW + timedelta(seconds=30)).kid == "new"
+    assert len(host.fetched) == 4
+    assert keyring.key(AUTHORITY, "new", NOW + timedelta(seconds=31))
+
+
+def test_keys_are_believed_for_a_while() -> None:
+    """What the authority withdrew is believed no longer than its keys' life."""
+    host = Host()
+    keyring = ring(host, life_seconds=60)
+    keyring.key(AUTHORITY, "one", NOW)
+    host.documents[CERTS] = json.dumps(jwks(kid="new")).encode()
+    keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=59))
+    with pytest.raises(AuthenticityError):
+        keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=60))
+
+
+def test_a_clock_that_goes_back() -> None:
+    """A clock that is set back makes keys be fetched again, not believed for ever."""
+    host = Host()
+    keyring = ring(host)
+    keyring.key(AUTHORITY, "one", NOW)
+    keyring.key(AUTHORITY, "one", NOW - timedelta(days=1))
+    assert len(host.fetched) == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "document", "message"),
+    [
+        (METADATA, b"not found", "OpenID metadata: want JSON, got another"),
+        (METADATA, b"[" * 100_000, "OpenID metadata: want JSON, got another"),
+        (METADATA, b"{}", "OpenID metadata: want jwks_uri, got none"),
+        (
+            METADATA,
+            b'{"jwks_uri":"http://attest.example/certs"}',
+            "authority: want an https URL, got 'http://attest.example/certs'",
+        ),
+        (
+            METADATA,
+            b'{"jwks_uri":"file:///etc/passwd"}',
+            "authority: want an https URL, got 'file:///etc/passwd'",
+        ),
+        (METADATA, b" " * 300_000, f"{METADATA}: is 300000 bytes, must be at most 262144"),
+        (CERTS, b'{"keys":[]}', "JWKS: want 1 to 32 keys, got another"),
+        (CERTS, json.dumps(jwks(x5c=None)).encode(), "JWK.x5c: want one, got none"),
+        (CERTS, json.dumps(jwks(x5c=["AAAA"])).encode(), "JWK.x5c: want a certificate, got another"),
+        (
+            CERTS,
+            json.dumps(jwks(x5c=["A" * 100_000])).encode(),
+            "JWK.x5c: want at most 32768 bytes, got more",
+        ),
+        (CERTS, json.dumps(jwks(kid=None)).encode(), "JWK: want kid and kty, RSA or EC, got another"),
+        (CERTS, json.dumps(jwks(kty="oct")).encode(), "JWK: want kid and kty, RSA or EC, got another"),
+        (CERTS, json.dumps(jwks(kty="EC")).encode(), "JWK.kty: want its key's, got EC"),
+        (CERTS, json.dumps(jwks(d="AA")).encode(), "JWK: want a public key, got a private one"),
+        (
+            CERTS,
+            json.dumps(jwks(**public_jwk(OTHER_KEY))).encode(),
+            "JWK: want one key in it and its x5c, got two or none",
+        ),
+        (
+            CERTS,
+            json.dumps({"keys": jwks()["keys"] * 2}).encode(),
+            "JWKS: want each kid once, got 'one' twice",
+        ),
+        (CERTS, json.dumps({"keys": jwks()["keys"] * 33}).encode(), "JWKS: want 1 to 32 keys, got another"),
+    ],
+)
+def test_documents_that_are_none(url: str, document: bytes, message: str) -> None:
+    """An authority whose documents are not what they should be vouches for nothing."""
+    host = Host()
+    host.documents[url] = document
+    keyring = ring(host)
+    with pytest.raises(UnavailableError) as refused:
+        keyring.key(AUTHORITY, "one", NOW)
+    assert refused.value.message == f"keys of {AUTHORITY}: {message}"
+    fetched = len(host.fetched)
+    with pytest.raises(UnavailableError):
+        keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=1))
+    assert len(host.fetched) == fetched
+    host.documents = Host().documents
+    assert keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=2))
+
+
+def test_a_failure_leaves_what_is_known() -> None:
+    """While a fetch for an unknown key fails, known keys hold."""
+    host = Host()
+    keyring = ring(host)
+    keyring.key(AUTHORITY, "one", NOW)
+    host.documents = {}
+    with pytest.raises(UnavailableError):
+        keyring.key(AUTHORITY, "new", NOW + timedelta(seconds=31))
+    assert keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=32))
+
+
+def test_pinned_keys_are_never_fetched() -> None:
+    """A pinned authority's keys are those of the configuration."""
+    host = Host()
+    keyring = ring(host, PINNED)
+    assert keyring.key(AUTHORITY, "one", NOW)
+    with pytest.raises(AuthenticityError):
+        keyring.key(AUTHORITY, "two", NOW)
+    assert host.fetched == []
+    bare = {"keys": [public_jwk(OTHER_KEY, kid="n")]}
+    assert ring(host, Pinned(AUTHORITY, json.dumps(bare))).key(AUTHORITY, "n", NOW).certificate is None
+
+
+def test_an_attested_authority_without_evidence() -> None:
+    """Whatever the host hands out, a key without its enclave's evidence is none of an attested authority."""
+    host = Host()
+    keyring = ring(host, attested())
+    with pytest.raises(UnavailableError) as refused:
+        keyring.key(AUTHORITY, "one", NOW)
+    assert refused.value.message == (
+        f"keys of {AUTHORITY}: no key of the authority is its enclave's own: vouched certificate: "
+        "want extension 1.3.6.1.4.1.311.105.1, got none"
+    )
+    assert host.fetched == [CERTS]
+
+
+def attested(**changes: Any) -> Attested:
+    """An attested authority, of an image that nobody has."""
+    given: dict[str, Any] = {
+        "url": AUTHORITY,
+        "roots": (ROOT,),
+        "identity": ByImages(("ab" * 32,)),
+        "levels": ("process",),
+        **changes,
+    }
+    return Attested(**given)
+
+
+def pem(der: bytes) -> str:
+    """PEM of a certificate."""
+    return f"-----BEGIN CERTIFICATE-----\n{b64.encode(der)}\n-----END CERTIFICATE-----\n"
+
+
+ROOT = pem(certificate(OTHER_KEY))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"roots": ()},
+        {"roots": ("x",)},
+        {"levels": ()},
+        {"levels": ("perfect",)},
+        {"identity": ByImages(())},
+        {"identity": ByImages(("zz",))},
+        {"identity": ByImages(("ab",))},
+        {"url": "http://attest.example"},
+    ],
+)
+def test_authorities_that_could_never_be_believed(changes: dict[str, Any]) -> None:
+    """A setting that cannot be meant is refused at the start."""
+    with pytest.raises(KluisError):
+        ring(Host(), attested(**changes))
+
+
+def test_pinned_keys_that_are_none() -> None:
+    """Pinned keys are read at the start."""
+    with pytest.raises(UsageError) as refused:
+        ring(Host(), Pinned(AUTHORITY, '{"keys":[]}'))
+    assert refused.value.message == f"authority {AUTHORITY}: JWKS: want 1 to 32 keys, got another"
+
+
+def test_the_set_in_one_form() -> None:
+    """The set of authorities is written in one way, whatever its order; no URL comes twice."""
+    other = InsecureFetched("https://b.example")
+    assert canonical((PINNED, other)) == canonical((other, PINNED))
+    with pytest.raises(UsageError, match="got two"):
+        canonical((PINNED, InsecureFetched(f"{AUTHORITY}/")))
+    with pytest.raises(UsageError):
+        canonical((InsecureFetched("ftp://x"),))
+    with pytest.raises(UsageError):
+        canonical([InsecureFetched(f"https://a{at}.example") for at in range(33)])
+
+
+def test_what_is_insecure_says_so() -> None:
+    """An authority by the host's word is shown as insecure."""
+    assert shown(InsecureFetched(AUTHORITY))["kind"] == "insecure_fetched"
+    assert shown(PINNED)["kind"] == "pinned"
+    assert shown(attested())["kind"] == "attested"
