@@ -60,11 +60,12 @@ def service(
         vouch: has this enclave quote a statement about that key; gives None outside an enclave.
 
     Raises:
-        PolicyError: the vault was first started with other authorities.
+        PolicyError: the vault was first started with other authorities, or another issuer.
         UsageError: a setting that cannot be meant.
     """
     now = clock.now()
-    vault = start(storage, settings.rules(), canonical(settings.authorities), int(now.timestamp()))
+    authorities, issuer = canonical(settings.authorities), settings.pinned_issuer()
+    vault = start(storage, settings.rules(), authorities, issuer, int(now.timestamp()))
     keyring = Keyring(
         settings.authorities,
         fetch,

@@ -219,7 +219,12 @@ class Handlers:
         issuer = self.settings.issuer
         return Answer({
             "authorities": [shown(each) for each in self.settings.authorities],
-            "issuer": {"url": issuer.url, "audiences": list(issuer.audiences), "jwks": issuer.keys},
+            "issuer": {
+                "url": issuer.url,
+                "audiences": list(issuer.audiences),
+                "jwks": issuer.keys,
+                "insecureChanging": self.settings.insecure_changing_issuer,
+            },
             "recoverableDays": self.vault.rules.recoverable_days,
             "purgeProtection": self.vault.rules.purge_protection,
             "rollback": self.vault.storage.rollback,

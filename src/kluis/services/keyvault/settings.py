@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kluis.formats import jcs
 from kluis.services.keyvault.release.authority import Authority
 from kluis.services.keyvault.vault import Rules
 from kluis.services.web import Issuer
@@ -20,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         resource: what they get them for: the challenge's ``resource``. Azure's clients want the vault's host
             to end in a dot and this one's host and port.
         authorities: who may vouch for environments; fixed by the vault's first start.
+        insecure_changing_issuer: whether another start may name another issuer, or other keys of it; fixed by
+            the first start. Then whoever runs the vault can give themselves any role.
         url: the vault's own, for identifiers of keys; None: the one that the client used.
         recoverable_days: that a deleted key can be recovered, 7 to 90.
         purge_protection: whether nobody may purge a key before that.
@@ -32,12 +35,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     authorization: str
     resource: str
     authorities: tuple[Authority, ...] = ()
+    insecure_changing_issuer: bool = False
     url: str | None = None
     recoverable_days: int = 90
     purge_protection: bool = False
     explain: bool = True
     keys_life_seconds: int = 3600
     refetch_seconds: int = 30
+
+    def pinned_issuer(self) -> bytes:
+        """The issuer as a vault keeps it of its first start, canonical JSON.
+
+        Raises:
+            FormatError: its keys are no JSON.
+        """
+        if self.insecure_changing_issuer:
+            return jcs.dumps("insecure_changing_issuer")
+        keys = jcs.loads(self.issuer.keys.encode(), "issuer.keys")
+        audiences = sorted(self.issuer.audiences)
+        return jcs.dumps({"url": self.issuer.url, "audiences": audiences, "keys": keys})
 
     def rules(self) -> Rules:
         """The rules of the vault.

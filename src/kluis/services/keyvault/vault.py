@@ -1,7 +1,8 @@
 """One vault: its store, its rules, and the identity that it got when it first started.
 
-The identity is random and lies sealed in the store: backups open only where it is, and which authorities
-may vouch for environments is fixed beside it. An operator cannot start the same vault with others.
+The identity is random and lies sealed in the store: backups open only where it is. Beside it is fixed who
+may vouch for environments, and whose tokens say who may do what: an operator cannot start the same vault
+with an authority or an issuer of their own, and help themselves to its keys.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     Attributes:
         secret: 32 bytes; backups and skip tokens are made under it.
         authorities: the pinned authorities in canonical JSON, as they were at the first start.
+        issuer: the issuer of bearer tokens, likewise; or that it may change.
         created: seconds since 1970.
     """
 
     format: int = 1
     secret: bytes
     authorities: bytes
+    issuer: bytes
     created: int
 
     def __repr__(self) -> str:
@@ -87,19 +90,20 @@ class Vault:
         return kdf.derive(self.identity.secret)
 
 
-def start(storage: Storage, rules: Rules, authorities: bytes, now: int) -> Vault:
+def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now: int) -> Vault:
     """Open a vault, or make one where there is none.
 
     Args:
         storage: of this service.
         rules: the operator's.
         authorities: the configured ones, in canonical JSON.
+        issuer: the configured one, likewise.
         now: seconds since 1970.
 
     Raises:
-        PolicyError: the vault was made with other authorities.
+        PolicyError: the vault was made with other authorities, or another issuer.
     """
-    fresh = Identity(secret=secrets.token_bytes(32), authorities=authorities, created=now)
+    fresh = Identity(secret=secrets.token_bytes(32), authorities=authorities, issuer=issuer, created=now)
 
     def work(writing: Writing) -> Identity:
         value = writing.get(TABLE, KEY)
@@ -110,12 +114,17 @@ def start(storage: Storage, rules: Rules, authorities: bytes, now: int) -> Vault
 
     value = storage.get(TABLE, KEY)
     identity = storage.update(work) if value is None else decode(Identity, value, "stored vault identity")
-    if identity.authorities != authorities:
-        raise PolicyError(
-            f"authorities: want {_shown(identity.authorities)}, got {_shown(authorities)}",
-            hint="a vault keeps the authorities of its first start; start another vault for others",
-        )
+    _same("authorities", identity.authorities, authorities)
+    _same("issuer", identity.issuer, issuer)
     return Vault(storage, rules, identity)
+
+
+def _same(what: str, want: bytes, got: bytes) -> None:
+    if want != got:
+        raise PolicyError(
+            f"{what}: want {_shown(want)}, got {_shown(got)}",
+            hint=f"a vault keeps the {what} of its first start; start another vault for another",
+        )
 
 
 def _shown(authorities: bytes) -> str:
