@@ -20,7 +20,7 @@ case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
     check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2" ;;
+    test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb" ;;
     bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, check, test, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
@@ -46,8 +46,9 @@ has gcc || packages+=(gcc)
 [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
 has bwrap || packages+=(bubblewrap)
 for tool in $tools; do
-    if ! has "$tool"; then
+    if ! has "$tool" && ! compgen -G "/usr/lib/postgresql/*/bin/$tool" >/dev/null; then
         case "$tool" in
+            initdb) packages+=(postgresql) ;;
             perf) packages+=(linux-perf) ;;
             tpm2) packages+=(tpm2-tools) ;;
             *) packages+=("$tool") ;;
@@ -59,6 +60,10 @@ if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && has apt-get && [ -z "$dry" ]; then
         say "installing system packages: ${packages[*]}"
         export DEBIAN_FRONTEND=noninteractive
+        if [[ " ${packages[*]} " == *" postgresql "* ]] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+            mkdir -p /etc/postgresql-common # the tests start a cluster of their own: no other is wanted here
+            echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+        fi
         apt-get update -qq >/dev/null
         apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
     else

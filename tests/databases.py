@@ -28,13 +28,13 @@ class Cluster(NamedTuple):
     number: count[int]
 
     def make(self) -> str:
-        """Make a database, and give its URL."""
+        """Make an empty schema, which is all that a database of its own would be, and give its URL."""
         import psycopg
 
         name = f"test{next(self.number)}"
         with psycopg.connect(host=str(self.socket), user="kluis", dbname="postgres", autocommit=True) as made:
-            made.execute(f"CREATE DATABASE {name}")
-        return f"postgresql://kluis@/{name}?host={self.socket}"
+            made.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql://kluis@/postgres?host={self.socket}&options=-csearch_path%3D{name}"
 
 
 class CountersWitness:

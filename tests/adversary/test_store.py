@@ -188,6 +188,15 @@ def test_an_older_record(host: Host, store: SealedStore) -> None:
     assert refused(host.start) == "store: records: are not those of epoch 4, the last commit"
 
 
+def test_an_older_value_under_the_newest_version(host: Host, store: SealedStore) -> None:
+    """A value that a commit wrote does not open as another commit's, whatever number the host gives it."""
+    old = host.row("a")["value"]
+    put(store, "a", b"new")
+    host.change_row("a", value=old)
+    for access in [*read_all(store), *read_all(host.start())]:
+        assert refused(access) == "store: record: is not what this store's enclaves wrote"
+
+
 def test_a_hidden_record(host: Host, store: SealedStore) -> None:
     """A record that is gone without having been deleted is missed by who runs, and by who starts."""
     host.change(delete(RECORDS).where(RECORDS.c.id == CIPHER.id("t", "a")))
@@ -372,6 +381,21 @@ def test_a_fork_before_a_witness(host: Host, copy: Copy, witness: CountersWitnes
     assert (
         refused(lambda: put(three, "a", b"another")) == "store: commit 2: is not the one that was witnessed"
     )
+
+
+def test_a_longer_fork_before_a_witness(host: Host, copy: Copy, witness: CountersWitness) -> None:
+    """A copy that went on without the witness is refused at start, though its last commit is a later one."""
+    one = host.start(witness)
+    put(one, "a", b"both")
+    copy.take(host.dump())
+    put(one, "a", b"one history")
+    elsewhere = copy.start()
+    for _ in range(3):
+        put(elsewhere, "a", b"another")
+    assert refused(lambda: copy.start(witness)) == (
+        "store: journal entry 3: does not follow what this enclave has seen"
+    )
+    assert host.start(witness).get("t", "a") == b"one history"
 
 
 def test_two_writers_lose_nothing(host: Host, witness: CountersWitness) -> None:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kluis.enclave.store import Records, SealedStore, Witness
-from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreSurvey
+from kluis.enclave.store import SealedStore, Witness
+from kluis.enclave.store.ocalls import HostSide
+from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StoreSurvey
 from kluis.services.storage import Database
 
 __all__ = ["StaleStorage", "SwitchedRecords"]
@@ -20,7 +21,7 @@ class SwitchedRecords:
         now: what answers.
     """
 
-    def __init__(self, now: Records) -> None:
+    def __init__(self, now: HostSide) -> None:
         self.now = now
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
@@ -34,6 +35,14 @@ class SwitchedRecords:
     def commit(self, commit: StoreCommit) -> bool:
         """As :meth:`kluis.enclave.store.Records.commit`."""
         return self.now.commit(commit)
+
+    def keys(self, platform: bytes) -> StoreKeys:
+        """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keys`."""
+        return self.now.keys(platform)
+
+    def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
+        """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keep_key`."""
+        return self.now.keep_key(platform, sealed, first)
 
 
 class StaleStorage:
@@ -85,6 +94,6 @@ class StaleStorage:
         for one in self._open:
             one.close()
 
-    def _database(self, name: str) -> Records:
+    def _database(self, name: str) -> HostSide:
         self._open.append(Database(f"sqlite:///{self._folder / name}"))
         return self._open[-1].records("test")

@@ -3,5 +3,14 @@
 from __future__ import annotations
 
 from kluis.testing.plugin import enclave, other_platform, rehearsal_platform, stale_storage, storage
+from tests.databases import database_url, postgres
 
-__all__ = ["enclave", "other_platform", "rehearsal_platform", "stale_storage", "storage"]
+__all__ = [
+    "database_url",
+    "enclave",
+    "other_platform",
+    "postgres",
+    "rehearsal_platform",
+    "stale_storage",
+    "storage",
+]

@@ -25,7 +25,7 @@ from kluis.enclave.store.records import (
 )
 from kluis.errors import UnavailableError
 
-__all__ = ["KeptKeys", "OcallRecords", "declare", "serving"]
+__all__ = ["HostSide", "KeptKeys", "OcallRecords", "declare", "serving"]
 
 READ_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 60.0

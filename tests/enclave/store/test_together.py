@@ -1,0 +1,199 @@
+"""Instances and threads that write at once: each update sees one moment, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kluis.enclave.outward import CancelInterrupt
+from kluis.enclave.store import SealedStore, Writing, committing, directory, surveying, view
+from kluis.enclave.store.records import StoreCommit
+from kluis.errors import UnavailableError
+from kluis.services.storage import Database
+from kluis.services.storage.keeping import KeptRecords
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def records(database_url: str) -> Iterator[KeptRecords]:
+    """A host's records."""
+    with Database(database_url) as database:
+        yield database.records("test")
+
+
+def transfer(store: SealedStore, number: int, seen: list[int]) -> None:
+    """Move one unit between two accounts, whose sum never changes."""
+
+    def work(writing: Writing) -> int:
+        one, two = (int(writing.get("accounts", name) or b"0") for name in ("one", "two"))
+        step = 1 if number % 2 else -1
+        writing.put("accounts", "one", b"%d" % (one + step))
+        writing.put("accounts", "two", b"%d" % (two - step))
+        writing.put("moves", f"{threading.get_ident()}-{number}", b"")
+        return one + two
+
+    seen.append(store.update(work))
+
+
+def test_each_update_sees_one_moment(records: KeptRecords) -> None:
+    """No update sees a half of another's, whoever writes."""
+    stores = [SealedStore(records, KEY) for _ in range(2)]
+    seen: list[int] = []
+
+    def run(store: SealedStore) -> None:
+        for number in range(15):
+            transfer(store, number, seen)
+
+    threads = [threading.Thread(target=run, args=(store,)) for store in stores * 2]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert seen == [0] * 60
+    assert len(list(stores[0].scan("moves"))) == 60
+
+
+def test_threads_share_commits(records: KeptRecords) -> None:
+    """Updates that do not touch each other are kept together: fewer commits than updates."""
+    slow = threading.Event()
+
+    class Slow:
+        """A host whose first commit takes long."""
+
+        read = records.read
+        survey = records.survey
+
+        def commit(self, commit: StoreCommit) -> bool:
+            slow.wait(10)
+            return records.commit(commit)
+
+    store = SealedStore(Slow(), KEY)
+    threads = [
+        threading.Thread(target=store.update, args=(lambda work, at=at: work.put("t", str(at), b"v"),))
+        for at in range(20)
+    ]
+    for one in threads:
+        one.start()
+    while len(store._committer._waiting) < 19:
+        threading.Event().wait(0.01)
+    slow.set()
+    for one in threads:
+        one.join()
+    assert store.epoch == 2
+    assert len(list(SealedStore(records, KEY).scan("t"))) == 20
+
+
+def test_one_that_fails_fails_alone(records: KeptRecords) -> None:
+    """A commit of several that the host cannot keep is told to each of them."""
+
+    class Full:
+        """A host whose disk is full."""
+
+        read = records.read
+        survey = records.survey
+
+        def commit(self, commit: StoreCommit) -> bool:
+            raise UnavailableError("database: database or disk is full")
+
+    store = SealedStore(Full(), KEY)
+    with pytest.raises(UnavailableError) as failed:
+        store.update(lambda work: work.put("t", "k", b""))
+    assert failed.value.message == "database: database or disk is full"
+    assert store.get("t", "k") is None
+
+
+def test_an_instance_too_far_behind_starts_again(
+    records: KeptRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has missed more than the host keeps of the journal surveys all records anew."""
+    for module in (committing, directory, surveying, view):
+        monkeypatch.setattr(module, "KEPT_EPOCHS", 4)
+    idle, busy = SealedStore(records, KEY), SealedStore(records, KEY)
+    for at in range(8):
+        busy.update(lambda work, at=at: work.put("t", str(at % 6), b"%d" % at, index=f"i{at % 2}"))
+    busy.update(lambda work: work.delete("t", "2"))
+    assert records.read([], 4).entries == []
+    assert len(records.read([], 5).entries) == 4
+    assert list(idle.scan("t", "i0")) == [("0", b"6"), ("4", b"4")]
+    assert idle.get("t", "2") is None
+    assert idle.epoch == 9
+    idle.update(lambda work: work.put("t", "2", b"again"))
+    assert busy.get("t", "2") == b"again"
+
+
+def test_a_change_cut_short_is_learnt_again(records: KeptRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is taken back in the middle of following the journal leaves nothing half-known."""
+    idle, busy = SealedStore(records, KEY), SealedStore(records, KEY)
+    busy.update(lambda work: [work.put("t", key, b"v") for key in "abc"])
+    put, calls = directory.Directory.put, []
+
+    def interrupted(self: directory.Directory, *arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise CancelInterrupt
+        put(self, *arguments)
+
+    monkeypatch.setattr(directory.Directory, "put", interrupted)
+    with pytest.raises(CancelInterrupt):
+        idle.get("t", "a")
+    assert [key for key, _ in idle.scan("t")] == ["a", "b", "c"]
+    idle.update(lambda work: work.delete("t", "b"))
+    assert [key for key, _ in SealedStore(records, KEY).scan("t")] == ["a", "c"]
+
+
+WRITER = """
+import sys
+from kluis.enclave.store import SealedStore
+from kluis.services.storage import records
+store = SealedStore(records(sys.argv[1], "test"), bytes(range(32)))
+print("ready", flush=True)
+number = int(sys.argv[2])
+while True:
+    number += 1
+    store.update(lambda work: (work.put("t", "last", b"%d" % number), work.put("t", f"{number}", b"v")))
+    print(number, flush=True)
+"""
+
+
+def kill_at_random(url: str, times: int) -> None:
+    """Kill a writer at some moment of its work, again and again; no update that it told of is gone."""
+    last = 0
+    with Database(url) as database:
+        for _ in range(times):
+            writer = subprocess.Popen([sys.executable, "-c", WRITER, url, str(last)], stdout=subprocess.PIPE)
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            threading.Event().wait(int.from_bytes(os.urandom(1), "big") / 4000)
+            writer.send_signal(signal.SIGKILL)
+            told = [
+                int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")
+            ]
+            writer.wait()
+            writer.stdout.close()
+            store = SealedStore(database.records("test"), KEY)
+            kept = int(store.get("t", "last") or b"0")
+            assert max(told, default=last) <= kept <= max(told, default=last) + 1
+            last = kept
+        keys = {key for key, _ in store.scan("t")}
+        assert keys == {"last", *(str(number) for number in range(1, last + 1))} - (
+            {"last"} if not last else set()
+        )
+
+
+def test_a_killed_writer_loses_nothing_that_it_told_of(database_url: str) -> None:
+    """Whenever a writer dies, all that it was told is kept is there, and an update is there whole or not."""
+    kill_at_random(database_url, 5)
+
+
+@pytest.mark.slow
+def test_writers_killed_many_times(database_url: str) -> None:
+    """Two hundred times."""
+    kill_at_random(database_url, 200)

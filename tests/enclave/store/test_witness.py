@@ -1,0 +1,94 @@
+"""A witness hears of every commit before it is acknowledged, and a crash in between costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kluis.enclave.store import SealedStore, ocalls
+from kluis.enclave.store.witness import Witnessed
+from kluis.errors import EnclaveDied, RemoteError
+from kluis.host.proxy import EnclaveProxy
+from kluis.services.storage import Database
+from kluis.services.storage.keeping import KeptRecords
+from kluis.tee.platform.counters import Counters
+from kluis.testing.stale_storage import StaleStorage
+from tests.databases import CountersWitness
+
+KEY = bytes(range(32))
+KEEPER = Path(__file__).parent / "keeper" / "app.py"
+
+
+@pytest.fixture
+def counters(tmp_path: Path) -> Counters:
+    """A platform's."""
+    return Counters(tmp_path / "counters.json")
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> KeptRecords:
+    """A host's records."""
+    return Database(f"sqlite:///{tmp_path / 'store.db'}").records("test")
+
+
+class Dying(CountersWitness):
+    """A platform that ends before it is told of a commit."""
+
+    def advance(self, to: Witnessed) -> Witnessed:
+        raise EnclaveDied("platform: hung up")
+
+
+def put(store: SealedStore, value: bytes) -> None:
+    store.update(lambda work: work.put("t", "k", value))
+
+
+def test_an_acknowledged_commit_is_witnessed(records: KeptRecords, counters: Counters) -> None:
+    """After an update the witness has its epoch, and the chain there."""
+    store = SealedStore(records, KEY, witness=CountersWitness(counters))
+    for at in range(1, 4):
+        put(store, b"%d" % at)
+        assert CountersWitness(counters).read() == (at, store._view.directory.chain)
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_crash_before_the_witness_is_told(records: KeptRecords, counters: Counters, restarts: bool) -> None:
+    """The commit is there, was not acknowledged, and is witnessed by the next who finds it."""
+    other = SealedStore(records, KEY, witness=CountersWitness(counters))
+    put(other, b"old")
+    dying = SealedStore(records, KEY, witness=Dying(counters))
+    with pytest.raises(EnclaveDied):
+        put(dying, b"new")
+    assert counters.read("tests", bytes(32))[0] == 1
+    if restarts:
+        other = SealedStore(records, KEY, witness=CountersWitness(counters))
+    assert other.get("t", "k") == b"new"
+    assert counters.read("tests", bytes(32))[0] == 2
+    put(other, b"newer")
+    assert counters.read("tests", bytes(32))[0] == 3
+
+
+def test_a_witness_that_comes_later(records: KeptRecords, counters: Counters) -> None:
+    """A platform that never heard of the store hears of all of it at once."""
+    plain = SealedStore(records, KEY)
+    for _ in range(3):
+        put(plain, b"v")
+    SealedStore(records, KEY, witness=CountersWitness(counters))
+    assert counters.read("tests", bytes(32))[0] == 3
+
+
+def test_an_enclaves_own_counter(enclave: Callable[..., EnclaveProxy], stale_storage: StaleStorage) -> None:
+    """In an enclave the witness is the platform's counter: an older copy of the database is refused."""
+    host = ocalls.serving(stale_storage.records)
+    first = enclave(KEEPER, ocalls=host)
+    first.put("k", b"old")
+    kept = stale_storage.keep()
+    first.put("k", b"new")
+    stale_storage.serve(kept)
+    for one in (first, enclave(KEEPER, ocalls=host)):
+        with pytest.raises(RemoteError) as refused:
+            one.get("k")
+        assert refused.value.message == (
+            "AuthenticityError: store: last commit: want epoch 2 or later, got 1"
+        )
