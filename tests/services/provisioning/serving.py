@@ -24,7 +24,7 @@ from kluis.services.running.authority import LoopbackAuthority
 from tests.services.web.issuer import FixedClock, TokenMaker
 
 MAKER = TokenMaker()
-OWNER, READER = "provisioning.owner", "provisioning.reader"
+OWNER, READER = "Provisioning Contributor", "Provisioning Reader"
 SGX = "/sgx/certification/v4"
 ONES, TWOS = bytes([1] * 16), bytes([2] * 16)
 

@@ -24,7 +24,10 @@ from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Se
 __all__ = ["ROLES", "Settings", "service"]
 
 READ, WRITE = "provisioning/read", "provisioning/write"
-ROLES: Final = {"provisioning.owner": frozenset({READ, WRITE}), "provisioning.reader": frozenset({READ})}
+ROLES: Final = {
+    "Provisioning Contributor": frozenset({READ, WRITE}),
+    "Provisioning Reader": frozenset({READ}),
+}
 MAX_UPLOAD: Final = 8 << 20
 MAX_ENROLMENT: Final = 4096
 SGX, TDX = "/sgx/certification/v4", "/tdx/certification/v4"

@@ -28,9 +28,9 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Key Vault Crypto Officer",
         "Key Vault Crypto User",
         "Key Vault Crypto Service Release User",
-        "provisioning.owner",
+        "Provisioning Contributor",
     ),
-    "reader": ("Attestation Reader", "Reader", "Key Vault Reader", "provisioning.reader"),
+    "reader": ("Attestation Reader", "Reader", "Key Vault Reader", "Provisioning Reader"),
     "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
 }
 
