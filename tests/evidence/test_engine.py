@@ -69,8 +69,20 @@ def test_schemes(scheme: Scheme, each: Engine) -> None:
         (_spki(CURVES[Scheme.ES256]), Scheme.PS384),
         (_spki(ed25519.Ed25519PrivateKey.generate()), Scheme.RS256),
         (_spki(rsa.generate_private_key(65537, 1024)), Scheme.RS256),
+        (_spki(CURVES[Scheme.ES256])[:-64] + bytes(64), Scheme.ES256),
+        (_spki(CURVES[Scheme.ES384])[:-1], Scheme.ES384),
+        (_spki(CURVES[Scheme.ES384]) + b"\0", Scheme.ES384),
     ],
-    ids=["nothing", "RSA for a curve", "curve for RSA", "Ed25519", "RSA of 1024 bits"],
+    ids=[
+        "nothing",
+        "RSA for a curve",
+        "curve for RSA",
+        "Ed25519",
+        "RSA of 1024 bits",
+        "no point",
+        "cut short",
+        "a byte more",
+    ],
 )
 def test_other_keys(spki: bytes, scheme: Scheme, each: Engine) -> None:
     """A key that the scheme cannot use, or that is too short, is refused when it is loaded."""

@@ -48,33 +48,6 @@ class Anchor:
     proven: Mapping[bytes, Certificate] = dataclasses.field(
         default_factory=lambda: MappingProxyType({}), compare=False, repr=False
     )
-    _chains: dict[bytes, tuple[Certificate, ...]] = dataclasses.field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
-    _keys: dict[tuple[str, Scheme, bytes], Key] = dataclasses.field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
-
-    def key(self, spki: bytes, scheme: Scheme, engine: Engine) -> Key | None:
-        """The key of one of the proven certificates, loaded once; None if it is of none of them."""
-        name = (engine.name, scheme, spki)
-        found = self._keys.get(name)
-        if found is None and any(spki == each.spki for each in self.proven.values()):
-            found = self._keys[name] = engine.key(spki, scheme)
-        return found
-
-    def chain(self, pem: bytes) -> tuple[Certificate, ...] | None:
-        """The proven certificates whose chain, as PEM is usually written, is ``pem``; None for others.
-
-        A chain is one certificate and the root that it was issued under, or the root alone.
-        """
-        if not self._chains and self.proven:
-            roots = [each for each in self.proven.values() if each.spki == self.spki]
-            for each in self.proven.values():
-                for root in roots:
-                    given = (each,) if each.spki == self.spki else (each, root)
-                    self._chains[b"".join(x509.write_pem(one.der) for one in given)] = given
-        return self._chains.get(pem)
 
     @property
     def emulated(self) -> bool:
@@ -82,25 +55,49 @@ class Anchor:
         return self.maker == EMULATED
 
 
+class _Known:
+    """What all anchors know together, by exact bytes."""
+
+    __slots__ = ("chains", "keys", "proven", "roots")
+
+    def __init__(self, anchors: tuple[Anchor, ...]) -> None:
+        self.roots: dict[bytes, Anchor] = {}
+        self.proven: dict[bytes, Certificate] = {}
+        self.chains: dict[bytes, tuple[Certificate, ...]] = {}
+        # By SubjectPublicKeyInfo; each is loaded when it is first asked for.
+        self.keys: dict[bytes, dict[tuple[str, Scheme], Key]] = {}
+        for anchor in anchors:
+            self.roots.setdefault(anchor.spki, anchor)
+            self.proven.update(anchor.proven)
+            roots = [each for each in anchor.proven.values() if each.spki == anchor.spki]
+            for each in anchor.proven.values():
+                self.keys[each.spki] = {}
+                for root in roots:
+                    given = (each,) if each.spki == anchor.spki else (each, root)
+                    self.chains[b"".join(x509.write_pem(one.der) for one in given)] = given
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrustAnchors:
     """The anchors that a relying party believes, at least one."""
 
     anchors: tuple[Anchor, ...]
+    _known: _Known = dataclasses.field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.anchors:
             raise UsageError("trust anchors: want at least 1, got 0")
+        object.__setattr__(self, "_known", _Known(self.anchors))
 
     def __iter__(self) -> Iterator[Anchor]:
         return iter(self.anchors)
 
-    @classmethod
-    def shipped(cls) -> Self:
+    @staticmethod
+    def shipped() -> TrustAnchors:
         """The makers' roots that Kluis ships: hardware and vTPMs only."""
         from kluis.evidence import makers  # which makes its anchors of this module's
 
-        return cls(makers.anchors())
+        return makers.shipped()
 
     @classmethod
     def from_pem(cls, data: bytes, level: ProtectionLevel | None = None) -> Self:
@@ -149,35 +146,33 @@ class TrustAnchors:
 
     def match(self, spki: bytes) -> Anchor | None:
         """The anchor whose key is exactly ``spki``, DER, or None."""
-        for anchor in self.anchors:
-            if anchor.spki == spki:
-                return anchor
-        return None
+        return self._known.roots.get(spki)
 
     def key(self, spki: bytes, scheme: Scheme, engine: Engine) -> Key | None:
-        """A loaded key of a proven certificate, or None.
+        """The key of a proven certificate, loaded once; None if it is of none of them.
 
         Raises:
             ValueError: it is no key of that scheme.
         """
-        for anchor in self.anchors:
-            if found := anchor.key(spki, scheme, engine):
-                return found
-        return None
+        loaded = self._known.keys.get(spki)
+        if loaded is None:
+            return None
+        name = (engine.name, scheme)
+        found = loaded.get(name)
+        if found is None:
+            found = loaded[name] = engine.key(spki, scheme)
+        return found
 
     def chain(self, pem: bytes) -> tuple[Certificate, ...] | None:
-        """The proven certificates whose chain, as PEM is usually written, is ``pem``, or None."""
-        for anchor in self.anchors:
-            if found := anchor.chain(pem):
-                return found
-        return None
+        """The proven certificates whose chain, as PEM is usually written, is ``pem``; None for others.
+
+        A chain is one certificate and the root that it was issued under, or the root alone.
+        """
+        return self._known.chains.get(pem)
 
     def proven(self, der: bytes) -> Certificate | None:
         """The certificate of these bytes, if one of the keys is known to have signed it."""
-        for anchor in self.anchors:
-            if found := anchor.proven.get(der):
-                return found
-        return None
+        return self._known.proven.get(der)
 
 
 def _known(spki: bytes) -> Anchor | None:

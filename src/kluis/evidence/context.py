@@ -77,16 +77,16 @@ class Context:
             AuthenticityError: it is no key of that scheme.
         """
         kind = scheme.name
-        held: Key | None = self.memory.get(kind, spki)
-        if held is None:
-            try:
-                held = self.anchors.key(spki, scheme, self.engine) or self.engine.key(spki, scheme)
-            except ValueError as error:
-                raise AuthenticityError(
-                    f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",
-                    code=code,
-                ) from None
-            self.memory.put(kind, spki, held)
+        try:
+            held: Key | None = self.anchors.key(spki, scheme, self.engine) or self.memory.get(kind, spki)
+            if held is None:
+                held = self.engine.key(spki, scheme)
+                self.memory.put(kind, spki, held)
+        except ValueError as error:
+            raise AuthenticityError(
+                f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",
+                code=code,
+            ) from None
         return held
 
 

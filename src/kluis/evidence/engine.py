@@ -1,7 +1,7 @@
 """Engines: who does the arithmetic of a signature check. The parser and every rule are the same.
 
 ``OPENSSL`` is the reference, by ``cryptography``. ``aws_lc`` is optional: it verifies P-384 in less
-than half the time.
+than half the time, and P-256 in four fifths of it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kluis.errors import UnavailableError
-from kluis.formats.x509 import Scheme
+from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
@@ -24,6 +25,21 @@ _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
 }
+_DIGESTS: Final = {
+    Scheme.ES256: hashlib.sha256,
+    Scheme.ES384: hashlib.sha384,
+    Scheme.ES512: hashlib.sha512,
+}
+_OF_DIGESTS: Final = {scheme: ec.ECDSA(Prehashed(_HASHES[scheme.hash])) for scheme in _DIGESTS}
+
+
+def _before_point(kind: KeyKind) -> tuple[int, bytes]:
+    """The size of the SubjectPublicKeyInfo of a point that is not compressed, and what stands before it."""
+    spki = PublicKey.of_point(kind, b"\x04" + bytes(2 * kind.size)).spki
+    return len(spki), spki[: -2 * kind.size]
+
+
+_POINTS: Final = dict(map(_before_point, (KeyKind.P256, KeyKind.P384)))
 
 
 class Key(Protocol):
@@ -72,6 +88,24 @@ class _OpenSslKey:
         return True
 
 
+class _OpenSslCurveKey:
+    """A key on a curve of ``cryptography``, which is given the digest: it takes longer to make one."""
+
+    __slots__ = ("_algorithm", "_digest", "_verify")
+
+    def __init__(self, key: ec.EllipticCurvePublicKey, scheme: Scheme) -> None:
+        self._verify = key.verify
+        self._digest = _DIGESTS[scheme]
+        self._algorithm = _OF_DIGESTS[scheme]
+
+    def verify(self, signature: bytes, signed: bytes) -> bool:
+        try:
+            self._verify(signature, self._digest(signed).digest(), self._algorithm)
+        except InvalidSignature:
+            return False
+        return True
+
+
 class _OpenSsl:
     """Keys by ``cryptography``."""
 
@@ -82,15 +116,15 @@ class _OpenSsl:
             key = load_der_public_key(spki)
         except UnsupportedAlgorithm as error:
             raise ValueError(str(error)) from None
-        digest = _HASHES[scheme.hash]
-        if scheme.elliptic:
+        if scheme in _DIGESTS:
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 raise ValueError("is no key on a curve")
-            return _OpenSslKey(key, ec.ECDSA(digest))
+            return _OpenSslCurveKey(key, scheme)
         if not isinstance(key, rsa.RSAPublicKey):
             raise ValueError("is no RSA key")
         if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
             raise ValueError(f"has {key.key_size} bits, want {MIN_RSA_BITS} to {MAX_RSA_BITS}")
+        digest = _HASHES[scheme.hash]
         if scheme.name.startswith("R"):
             return _OpenSslKey(key, padding.PKCS1v15(), digest)
         salted = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
@@ -100,34 +134,33 @@ class _OpenSsl:
 class _AwsLcKey:
     """A key of AWS-LC, which is given the digest."""
 
-    __slots__ = ("_hash", "_verify")
+    __slots__ = ("_digest", "_verify")
 
-    def __init__(self, verify: Any, hash_name: str) -> None:
+    def __init__(self, verify: Any, scheme: Scheme) -> None:
         self._verify = verify
-        self._hash = hash_name
+        self._digest = _DIGESTS[scheme]
 
     def verify(self, signature: bytes, signed: bytes) -> bool:
-        return bool(self._verify(hashlib.new(self._hash, signed).digest(), signature))
+        return bool(self._verify(self._digest(signed).digest(), signature))
 
 
 class _AwsLc:
-    """Keys on P-256 and P-384 by AWS-LC; all others by OpenSSL."""
+    """Points on P-256 and P-384 in their one form by AWS-LC; all other keys by OpenSSL."""
 
     name = "AWS-LC"
 
     def __init__(self, ec_class: Any) -> None:
-        self._ec = ec_class
+        self._load = ec_class.new_key_from_der_data
 
     def key(self, spki: bytes, scheme: Scheme) -> Key:
-        reference = OPENSSL.key(spki, scheme)
-        if scheme not in (Scheme.ES256, Scheme.ES384):
-            return reference
-        try:
-            loaded = self._ec.new_key_from_der_data(spki)
-        except RuntimeError:
-            # AWS-LC has fewer curves than OpenSSL.
-            return reference
-        return _AwsLcKey(loaded.verify, scheme.hash)
+        form = _POINTS.get(len(spki))
+        if form is not None and spki.startswith(form) and scheme in _DIGESTS:
+            try:
+                return _AwsLcKey(self._load(spki).verify, scheme)
+            except RuntimeError:
+                # No point on the curve: the reference says so.
+                pass
+        return OPENSSL.key(spki, scheme)
 
 
 OPENSSL: Final[Engine] = _OpenSsl()

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.errors import InternalError
-from kluis.evidence.anchors import Anchor
+from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.engine import OPENSSL
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
@@ -106,13 +106,13 @@ SHIPPED: Final[tuple[Shipped, ...]] = (
 
 
 @lru_cache(maxsize=1)
-def anchors() -> tuple[Anchor, ...]:
+def shipped() -> TrustAnchors:
     """Every shipped anchor.
 
     Raises:
         InternalError: a file is not the one that was pinned.
     """
-    return tuple(map(_load, SHIPPED))
+    return TrustAnchors(tuple(map(_load, SHIPPED)))
 
 
 def _load(entry: Shipped) -> Anchor:

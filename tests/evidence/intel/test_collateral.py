@@ -159,6 +159,8 @@ def test_two_signers(forge: Forge) -> None:
 def test_every_part_has_its_window(forge: Forge) -> None:
     """The window of the whole is the intersection of its parts'."""
     held = forge.held()
+    assert held.start == max(window.start for window in held.windows)
+    assert held.end == min(window.end for window in held.windows)
     assert [window.what for window in held.windows] == [
         "TCB info",
         "QE identity",

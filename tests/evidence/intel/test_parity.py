@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from kluis.errors import FormatError, KluisError
-from kluis.evidence import Claims, Collateral, TdxClaims
+from kluis.evidence import Claims, Collateral, TdxClaims, TrustAnchors
 from kluis.evidence.intel.claims import IntelClaims
-from kluis.evidence.makers import anchors
 from kluis.formats import x509
 from kluis.formats.sgx import quote as dcap_quote
 from tests.evidence.test_vectors import FOUND, SHIPPED, VECTORS, Vector, verify
@@ -104,7 +103,12 @@ def _of_pck_ca(both: Both) -> bool:
     return both.refused_alone is not None and both.changed == "pck_crl_issuer_chain"
 
 
-ROOTS = {each.der for anchor in anchors() for each in anchor.proven.values() if each.subject == each.issuer}
+ROOTS = {
+    each.der
+    for anchor in TrustAnchors.shipped()
+    for each in anchor.proven.values()
+    if each.subject == each.issuer
+}
 
 
 def _root_alone(both: Both) -> bool:

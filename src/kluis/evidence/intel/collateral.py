@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
+from operator import attrgetter
 from typing import Final
 
 from kluis.errors import AuthenticityError
@@ -22,7 +23,10 @@ from kluis.hashes import sha256
 
 _KIND: Final = "collateral"
 _PLACES: Final = 64
+_PARTS: Final = attrgetter(*(field.name for field in dataclasses.fields(Collateral)))
 SIGNING: Final = ("SGX TCB Signing",)
+_SIGNER: Final = "TCB signing certificate"
+_CERTIFICATES: Final = ("root certificate", "PCK CA certificate", _SIGNER, _SIGNER)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,8 +54,7 @@ class HeldCollateral:
         pck_crl: of ``pck_ca``.
         tcb_info: of one kind of platform.
         identity: of the quoting enclave.
-        windows: of every part.
-        start: the latest start of them.
+        start: the latest start of every part's window.
         end: the earliest end.
         issued: the oldest issue date of what Intel publishes anew each month: TCB info, QE identity and
             PCK CRL. The root's CRL lives for a year, and has its own end.
@@ -66,11 +69,25 @@ class HeldCollateral:
     pck_crl: Crl
     tcb_info: TcbInfo
     identity: Identity
-    windows: tuple[Window, ...]
     start: datetime
     end: datetime
     issued: datetime
     pck_certificate_chain: bytes | None
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """When each part may be used."""
+        info, identity, certificates = self.tcb_info, self.identity, (self.root, self.pck_ca, *self.signers)
+        return (
+            Window("TCB info", "tcb_info", info.issued, info.next_update),
+            Window("QE identity", "qe_identity", identity.issued, identity.next_update),
+            Window("root CA CRL", "crl", self.root_crl.this_update, self.root_crl.next_update),
+            Window("PCK CRL", "crl", self.pck_crl.this_update, self.pck_crl.next_update),
+            *(
+                Window(what, "cert", certificate.not_before, certificate.not_after)
+                for what, certificate in zip(_CERTIFICATES, certificates, strict=False)
+            ),
+        )
 
     def check(self, now: datetime) -> None:
         """Step 7 and 9, at ``now``: every part is in its time, and no CA or signer is revoked.
@@ -84,7 +101,7 @@ class HeldCollateral:
             chain.in_time(window.what, window.start, window.end, now, kind=window.kind)
         chain.not_revoked(self.pck_ca, self.root_crl, "PCK CA certificate")
         for signer in self.signers:
-            chain.not_revoked(signer, self.root_crl, "TCB signing certificate", code="signing_cert_revoked")
+            chain.not_revoked(signer, self.root_crl, _SIGNER, code="signing_cert_revoked")
 
 
 def hold(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
@@ -107,7 +124,7 @@ def recall(collateral: Collateral, context: Context) -> HeldCollateral:
     """
     if not context.lasting:
         return verify(collateral, context)
-    parts = [part or b"" for part in dataclasses.astuple(collateral)]
+    parts = [part or b"" for part in _PARTS(collateral)]
     sizes = repr([len(part) for part in parts]).encode()
     name = sha256(b"".join((sizes, *parts)))
     place = bytes((name[0] % _PLACES,))
@@ -167,18 +184,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
     info, identity = parse_tcb_info(collateral.tcb_info), parse_identity(collateral.qe_identity)
     tcb.check_statuses(info, identity)
     signers = (tcb_signer,) if same else (tcb_signer, qe_signer)
-    certificates = (
-        ("root certificate", root),
-        ("PCK CA certificate", pck_ca),
-        *(("TCB signing certificate", signer) for signer in signers),
-    )
-    windows = (
-        Window("TCB info", "tcb_info", info.issued, info.next_update),
-        Window("QE identity", "qe_identity", identity.issued, identity.next_update),
-        Window("root CA CRL", "crl", root_crl.this_update, root_crl.next_update),
-        Window("PCK CRL", "crl", pck_crl.this_update, pck_crl.next_update),
-        *(Window(what, "cert", c.not_before, c.not_after) for what, c in certificates),
-    )
+    documents, lists, certificates = (info, identity), (root_crl, pck_crl), (root, pck_ca, *signers)
     return HeldCollateral(
         anchor=anchor,
         root=root,
@@ -188,9 +194,15 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         pck_crl=pck_crl,
         tcb_info=info,
         identity=identity,
-        windows=windows,
-        start=max(window.start for window in windows),
-        end=min(window.end for window in windows),
+        start=max(
+            *[document.issued for document in documents],
+            *[crl.this_update for crl in lists],
+            *[certificate.not_before for certificate in certificates],
+        ),
+        end=min(
+            *[part.next_update for part in (*documents, *lists)],
+            *[certificate.not_after for certificate in certificates],
+        ),
         issued=min(info.issued, identity.issued, pck_crl.this_update),
         pck_certificate_chain=collateral.pck_certificate_chain,
     )
@@ -200,7 +212,7 @@ def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str, context: C
     signer, own_root = pck.by_role(pck.parse(pem, what, context, known=(root,)), SIGNING, pck.ROOT, what=what)
     if own_root.spki != root.spki:
         raise AuthenticityError(f"{what}: its root is not that of the PCK CRL", code="root_untrusted")
-    pck.check_leaf(signer, root, anchor, "TCB signing certificate", context)
+    pck.check_leaf(signer, root, anchor, _SIGNER, context)
     return signer
 
 

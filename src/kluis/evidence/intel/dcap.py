@@ -97,8 +97,8 @@ def prove(
     quote = dcap_quote.parse(data)  # 1
     _check_header(quote, tee_type)
     chain_pem = pck.chain_of(quote, collateral)
-    name = sha256(quote.certified + chain_pem)
-    vouched: Vouched | None = context.memory.get(_KIND, name)
+    name = _name(quote, chain_pem) if context.lasting else None
+    vouched: Vouched | None = context.memory.get(_KIND, name) if name else None
     key = _bound_key(quote, context) if vouched is None else vouched.key  # 2
     signatures.check_raw_by(
         key, quote.signature, quote.signed, Scheme.ES256, quote.name, code="sig_quote"
@@ -107,7 +107,8 @@ def prove(
     if vouched is None:
         vouched = Vouched(key, *pck.prove(chain_pem, quote, held, context))  # 4 to 6
         _check_qe_signature(quote, vouched.chain, context)  # 8
-        context.memory.put(_KIND, name, vouched)
+        if name:
+            context.memory.put(_KIND, name, vouched)
     chain, anchor = vouched.chain, vouched.anchor
     _check_level(anchor, tee_type)  # 5
     pck.check_time(chain, now)  # 6
@@ -120,6 +121,13 @@ def prove(
     tcb.check_platform(held.tcb_info, chain.sgx, tee)  # 9
     tcb.check_quoting_enclave(held.identity, quote.qe_report, enclave)
     return Proof(quote, chain, anchor, held)
+
+
+def _name(quote: Quote, chain_pem: bytes) -> bytes:
+    """What is remembered is known by all that says whose the attestation key is, the chain among it."""
+    if quote.certification_type == dcap_quote.PCK_CHAIN:
+        return sha256(quote.certified)
+    return sha256(quote.certified + chain_pem)
 
 
 def _check_header(quote: Quote, tee_type: int) -> None:

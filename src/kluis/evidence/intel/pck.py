@@ -123,7 +123,7 @@ def by_role(given: tuple[Certificate, ...], *roles: tuple[str, ...], what: str) 
 
     Args:
         given: in any order.
-        roles: for each role, what its common name may contain.
+        roles: for each role, what its common name may contain: one name, or two.
         what: for messages.
 
     Raises:
@@ -135,7 +135,8 @@ def by_role(given: tuple[Certificate, ...], *roles: tuple[str, ...], what: str) 
         )
     found = []
     for names in roles:
-        matching = [c for c in given if any(name in c.common_name for name in names)]
+        one, other = names[0], names[-1]
+        matching = [c for c in given if one in c.common_name or other in c.common_name]
         if len(matching) != 1:
             raise AuthenticityError(
                 f"{what}: want 1 certificate named {' or '.join(names)}, got {len(matching)}",

@@ -21,7 +21,7 @@ from kluis.evidence.verified import Verified, mint
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import TEE_SGX
-from kluis.formats.sgx.report import Flag, ReportBody
+from kluis.formats.sgx.report import KSS, ReportBody
 from kluis.hashes import Digest
 
 KIND = "SGX quote"
@@ -90,7 +90,7 @@ def verify(
 def _claims(proof: Proof, judged: Judgement, now: datetime) -> Claims:
     quote, sgx = proof.quote, proof.chain.sgx
     body = cast("ReportBody", quote.body)
-    kss = bool(body.flags & Flag.KSS)
+    kss = bool(body.flags & KSS)
     return Claims(
         kind=quote.name,
         tee=Tee.SGX,

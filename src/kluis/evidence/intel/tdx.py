@@ -215,7 +215,7 @@ def _claims(
         ),
         report_data=body.report_data,
         nonce=None,
-        tcb=dataclasses.replace(launch.tcb, status=status),
+        tcb=launch.tcb if status is launch.tcb.status else dataclasses.replace(launch.tcb, status=status),
         platform=Platform(id=sgx.ppid, product=sgx.fmspc.hex().upper()),
         collateral_issued=proof.held.issued,
         valid_until=proof.valid_until(),

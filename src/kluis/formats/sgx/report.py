@@ -29,6 +29,11 @@ class Flag(enum.IntFlag):
     AEX_NOTIFY = 0x400
 
 
+# As plain numbers: to look at a flag of an enum costs as much as to read a report.
+DEBUG: Final = int(Flag.DEBUG)
+KSS: Final = int(Flag.KSS)
+
+
 @layout("SGX report body", BODY_SIZE)
 class ReportBody(Struct):
     """Who the enclave is, on what, and the 64 bytes it chose: 384 bytes."""
@@ -50,7 +55,7 @@ class ReportBody(Struct):
     @property
     def debug(self) -> bool:
         """Whether the enclave's memory is open to its host."""
-        return bool(self.flags & Flag.DEBUG)
+        return bool(self.flags & DEBUG)
 
 
 @layout("SGX report", SIZE)

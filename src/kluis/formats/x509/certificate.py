@@ -6,6 +6,7 @@ Spec: RFC 5280, "Certificate", "Standard Extensions": basic constraints, key usa
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -216,24 +217,39 @@ def read_extensions(data: bytes, position: int, end: int, tag: int, what: str) -
     while position < end:
         if len(found) == MAX_EXTENSIONS:
             raise FormatError(f"{what}: more than {MAX_EXTENSIONS} extensions", code="too_large")
-        start, stop = der.within(data, position, end, der.SEQUENCE, what)
-        _, name_end = der.within(data, start, stop, der.OID, what)
-        name = dotted(data[start:name_end])
-        critical = data[name_end : name_end + 2] == b"\x01\x01"
-        if critical and (name_end + 3 > stop or data[name_end + 2] != 0xFF):
-            raise FormatError(f"{what} at {name_end:#x}: boolean must be ff or absent", code="bad_encoding")
-        value, value_end = der.within(
-            data, name_end + 3 if critical else name_end, stop, der.OCTET_STRING, what
-        )
-        if value_end != stop:
-            raise FormatError(f"{what} at {value_end:#x}: bytes after an extension", code="trailing_data")
+        name, critical, value, stop = _extension(data, position, end, what)
         if critical and name not in _CRITICAL:
             raise UnsupportedError(f"{what}: critical extension {name} is not known", code="bad_type")
         if name in found:
             raise FormatError(f"{what}: extension {name} stands twice", code="duplicate_key")
-        found[name] = data[value:value_end]
+        found[name] = data[value:stop]
         position = stop
     return found
+
+
+# An extension as most are: short, and its identifier one of X.509's own.
+_USUAL: Final = re.compile(
+    rb"\x30([\x00-\x7f])(\x06\x03\x55\x1d.)(\x01\x01\xff)?\x04([\x00-\x7f])", re.DOTALL
+)
+
+
+def _extension(data: bytes, position: int, end: int, what: str) -> tuple[str, bool, int, int]:
+    """Read one extension: its identifier, whether it is critical, where its value begins, and it ends."""
+    usual = _USUAL.match(data, position)
+    if usual is not None:
+        size, oid, truth, value_size = usual.groups()
+        stop = position + 2 + size[0]
+        if stop <= end and usual.end() + value_size[0] == stop:
+            return dotted(oid), truth is not None, usual.end(), stop
+    start, stop = der.within(data, position, end, der.SEQUENCE, what)
+    _, name_end = der.within(data, start, stop, der.OID, what)
+    critical = data[name_end : name_end + 2] == b"\x01\x01"
+    if critical and (name_end + 3 > stop or data[name_end + 2] != 0xFF):
+        raise FormatError(f"{what} at {name_end:#x}: boolean must be ff or absent", code="bad_encoding")
+    value, value_end = der.within(data, name_end + 3 if critical else name_end, stop, der.OCTET_STRING, what)
+    if value_end != stop:
+        raise FormatError(f"{what} at {value_end:#x}: bytes after an extension", code="trailing_data")
+    return dotted(data[start:name_end]), critical, value, stop
 
 
 @lru_cache(maxsize=256)
@@ -271,6 +287,7 @@ def _constraints(value: bytes | None, what: str) -> tuple[bool, int | None]:
     return ca, der.Element(der.INTEGER, value[start:stop]).integer(255, what)
 
 
+@lru_cache(maxsize=64)
 def _usage(value: bytes | None, what: str) -> KeyUsage | None:
     if value is None:
         return None
@@ -288,8 +305,9 @@ def _usage(value: bytes | None, what: str) -> KeyUsage | None:
     return KeyUsage(bits)
 
 
-def _names(name: bytes, what: str) -> dict[bytes, str]:
-    """Common name and organizational unit, each at most once."""
+@lru_cache(maxsize=64)
+def _names(name: bytes, what: str) -> Mapping[bytes, str]:
+    """Common name and organizational unit, each at most once; a maker has few names for all platforms."""
     found: dict[bytes, str] = {}
     position, end = der.within(name, 0, len(name), der.SEQUENCE, what)
     while position < end:

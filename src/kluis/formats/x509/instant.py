@@ -27,12 +27,12 @@ def read_instant(data: bytes, position: int, limit: int, what: str) -> tuple[dat
         raise FormatError(
             f"{what} at {position:#x}: want a time of digits that ends in Z", code="bad_encoding"
         )
+    date, clock = divmod(int(text[:-1]), 1_000_000)
+    year, month, day = date // 10_000, date // 100 % 100, date % 100
     if tag == UTC_TIME:
-        text = (b"19" if text[0] >= 0x35 else b"20") + text
-    year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
-    hour, minute, second = int(text[8:10]), int(text[10:12]), int(text[12:14])
+        year += 1900 if year >= 50 else 2000
     try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        moment = datetime(year, month, day, clock // 10_000, clock // 100 % 100, clock % 100, tzinfo=UTC)
     except ValueError:
         raise FormatError(f"{what} at {position:#x}: is no time of any day", code="bad_encoding") from None
     return moment, end

@@ -10,9 +10,9 @@ from kluis.errors import FormatError
 from kluis.formats.x509.certificate import Certificate, parse
 
 MAX_CHAIN: Final = 4
-_PEM: Final = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]++)-----END CERTIFICATE-----(?:\r?\n)*+"
-)
+_BEGIN: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n")
+_END: Final = re.compile(rb"-----END CERTIFICATE-----(?:\r?\n)*+")
+_ALPHABET: Final = re.compile(rb"[A-Za-z0-9+/=\r\n]++")
 
 
 def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...]:
@@ -25,17 +25,19 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
     found: list[bytes] = []
     position = 0
     while position < len(text):
-        match = _PEM.match(text, position)
-        if match is None:
+        begin = _BEGIN.match(text, position)
+        end = _END.search(text, begin.end()) if begin else None
+        if begin is None or end is None or begin.end() == end.start():
             raise FormatError(f"{what} at {position:#x}: is not a PEM certificate", code="bad_encoding")
         if len(found) == most:
             raise FormatError(f"{what}: more than {most} certificates", code="too_large")
+        body = text[begin.end() : end.start()]
         try:
-            body = match[1].replace(b"\r", b"").replace(b"\n", b"")
-            found.append(binascii.a2b_base64(body, strict_mode=True))
+            found.append(binascii.a2b_base64(body.translate(None, b"\r\n"), strict_mode=True))
         except ValueError:
-            raise FormatError(f"{what} at {position:#x}: is not base64", code="bad_encoding") from None
-        position = match.end()
+            problem = "base64" if _ALPHABET.fullmatch(body) else "a PEM certificate"
+            raise FormatError(f"{what} at {position:#x}: is not {problem}", code="bad_encoding") from None
+        position = end.end()
     if not found:
         raise FormatError(f"{what}: holds no certificate", code="truncated")
     return tuple(found)
