@@ -77,6 +77,14 @@ def serve(
     online: Annotated[
         bool, typer.Option("--online", help="Ask Intel and AMD for what endorses evidence.")
     ] = False,
+    store_key: Annotated[
+        str,
+        typer.Option(
+            "--store-key",
+            help="Who opens a store again: measurement, this very image; or signer, also later ones that"
+            " whoever has author.pem signs.",
+        ),
+    ] = "measurement",
     missing: Annotated[
         list[str] | None,
         typer.Option("--insecure-allow-missing", help="Protections that this machine may lack."),
@@ -96,6 +104,7 @@ def serve(
         port=port,
         instances=instances,
         names=tuple(name or ()),
+        store_key=store_key,
         insecure_allow_missing=frozenset(missing or ()),
         online=online,
         origins=tuple(insecure_authority or ()),

@@ -59,7 +59,10 @@ def test_another_signers_image_cannot_open_it(enclave: Launch, records: KeptReco
     other.write_text(KEEPER.read_text() + "\n# another version\n")
     with pytest.raises(RemoteError) as refused:
         enclave(other, ocalls=ocalls.serving(records)).store_open()
-    assert refused.value.message == "UnavailableError: store: its key is on other platforms alone"
+    assert (
+        refused.value.message
+        == "UnavailableError: store: its key is sealed to another image, signer or platform than this enclave's"
+    )
 
 
 def test_an_instance_on_another_platform_gets_the_key_from_one_that_runs(
@@ -69,7 +72,9 @@ def test_an_instance_on_another_platform_gets_the_key_from_one_that_runs(
     giver = enclave(KEEPER, ocalls=ocalls.serving(records))
     giver.put("k", b"v")
     joiner = enclave(KEEPER, on=sister, ocalls=ocalls.serving(records))
-    with pytest.raises(RemoteError, match="store: its key is on other platforms alone"):
+    with pytest.raises(
+        RemoteError, match="store: its key is sealed to another image, signer or platform than this enclave's"
+    ):
         joiner.get("k")
     hand_over(giver, joiner)
     assert joiner.get("k") == b"v"

@@ -114,8 +114,9 @@ class Custody:
                 return sealing.unseal(found.sealed, associated=LABEL + name)
             if found.any:
                 raise UnavailableError(
-                    "store: its key is on other platforms alone",
-                    hint="have an instance that runs hand it over: store_key_challenge, _ask, _give, _take",
+                    "store: its key is sealed to another image, signer or platform than this enclave's",
+                    hint="the image that made it opens it there, or hands it over (store_key_give);"
+                    " another --state of kluis serve begins anew",
                     code="store_waiting",
                 )
             key = os.urandom(KEY_BYTES)

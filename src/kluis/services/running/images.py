@@ -9,13 +9,15 @@ from typing import Final
 
 import msgspec
 
+from kluis.enclave.store.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
 from kluis.hashes import sha256
 from kluis.tee.image import builder, inside
 
-__all__ = ["SERVICES", "ServiceImage", "folder_of", "image_of"]
+__all__ = ["SERVICES", "STORE_KEYS", "ServiceImage", "folder_of", "image_of"]
 
 SERVICES: Final = ("attestation", "keyvault", "provisioning")
+STORE_KEYS: Final = ("measurement", "signer")
 
 
 class ServiceImage(msgspec.Struct, frozen=True):
@@ -43,19 +45,23 @@ def folder_of(service: str) -> Path:
     return Path(__file__).parent / "images" / service
 
 
-def image_of(service: str, state: Path, say: Callable[[str], None]) -> ServiceImage:
+def image_of(service: str, state: Path, store_key: str, say: Callable[[str], None]) -> ServiceImage:
     """The service's image, built if what it is made from has changed since.
 
     Args:
         service: its name.
         state: where images and the author's key are kept.
+        store_key: whom the key of its store is sealed to: ``measurement``, this very image, which no
+            later version of Kluis is; or ``signer``, any image of the author's key. It is measured.
         say: told, a line at a time, of what may take more than a second.
 
     Raises:
         UnavailableError: this machine lacks what a build needs; says what.
     """
     source = folder_of(service)
-    folder = state / "images" / service
+    if store_key not in STORE_KEYS:
+        raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {store_key}")
+    folder = state / "images" / (service if store_key == "measurement" else f"{service}-{store_key}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made, out = folder / "made.json", folder / f"{service}.kluis"
     want = _fingerprint(source)
@@ -67,6 +73,9 @@ def image_of(service: str, state: Path, say: Callable[[str], None]) -> ServiceIm
     work = folder / "source"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(source, work)
+    if store_key == "signer":
+        with (work / "kluis.toml").open("a") as file:
+            file.write(f'argv = ["{SIGNER_ARGUMENT}"]\n')
     built = builder.build(work, out, state / "author.pem", say=say)
     mrsigner = built.mrsigner or bytes(32)
     made.write_bytes(msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex())))

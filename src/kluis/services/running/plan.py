@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError
-from kluis.services.running.images import SERVICES
+from kluis.services.running.images import SERVICES, STORE_KEYS
 
 __all__ = ["DEFAULT_PORT", "HOST", "Plan", "listening"]
 
@@ -33,6 +33,7 @@ class Plan:
         port: of the first service; the others follow. 0: whatever is free.
         instances: enclaves of each service, on one socket and one database.
         names: further DNS names and addresses that clients use.
+        store_key: whom the key of a service's store is sealed to, ``measurement`` or ``signer``.
         insecure_allow_missing: protections that this machine may lack.
         online: whether Intel and AMD are asked for documents that endorse evidence.
         origins: ``https://host[:port]`` of further authorities whose documents may be fetched.
@@ -45,6 +46,7 @@ class Plan:
     port: int = DEFAULT_PORT
     instances: int = 1
     names: tuple[str, ...] = ()
+    store_key: str = "measurement"
     insecure_allow_missing: frozenset[str] = frozenset()
     online: bool = False
     origins: tuple[str, ...] = ()
@@ -59,6 +61,8 @@ class Plan:
             raise UsageError("services: want one or more, got none")
         if not 1 <= self.instances <= MOST_INSTANCES:
             raise UsageError(f"instances: want 1..{MOST_INSTANCES}, got {self.instances}")
+        if self.store_key not in STORE_KEYS:
+            raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {self.store_key}")
         if not 0 <= self.port <= 0xFFFF - len(ORDER):
             raise UsageError(f"port: want 0..{0xFFFF - len(ORDER)}, got {self.port}")
 

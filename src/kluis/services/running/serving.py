@@ -87,7 +87,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         sockets = stack.enter_context(listening(plan))
         addresses = {name: _address(name, one) for name, one in sockets.items()}
         platform = Platform.connect()
-        images = {service: image_of(service, plan.state, say) for service in plan.services}
+        images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
         issuer = _issuer(plan, clock, authority, sockets[ISSUER], addresses[ISSUER], stack)
         database = stack.enter_context(Database(plan.database or f"sqlite:///{plan.state / 'services.db'}"))
         standing = Standing(
@@ -97,6 +97,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             images=images,
             platform_root=platform.root_pem(),
             level=str(platform.status()["level"]),
+            store_key=plan.store_key,
             given=plan.given,
         )
 

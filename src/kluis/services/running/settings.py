@@ -14,6 +14,8 @@ from kluis.services.web import Issuer
 
 __all__ = ["AUDIENCES", "ROLES", "Standing", "settings_of"]
 
+# As :mod:`kluis.services.attestation.inside` declares it.
+ATTESTATION_PRODUCT: Final = 101
 # Whom Azure's clients ask tokens for, by service; each also takes its own address.
 AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
     "attestation": ("https://attest.azure.net", "https://management.azure.com"),
@@ -46,6 +48,7 @@ class Standing:
         images: of the services that run.
         platform_root: of this machine's platform, PEM; None where none is asked for.
         level: of the enclaves that it runs.
+        store_key: whom stores are sealed to, and so by what the attestation service is known to the vault.
         given: settings that the operator gave, by service, which go over those that are made here.
     """
 
@@ -55,6 +58,7 @@ class Standing:
     images: Mapping[str, ServiceImage]
     platform_root: bytes | None
     level: str
+    store_key: str
     given: Mapping[str, Mapping[str, Any]]
 
 
@@ -87,7 +91,7 @@ def _resource(url: str) -> str:
 
 
 def _authorities(standing: Standing) -> list[Any]:
-    """The attestation service beside the vault, by its image."""
+    """The attestation service beside the vault: by its image, or its signer where stores are the signer's."""
     image = standing.images.get("attestation")
     if image is None or standing.platform_root is None:
         return []
@@ -96,10 +100,16 @@ def _authorities(standing: Standing) -> list[Any]:
             "type": "attested",
             "url": standing.addresses["attestation"],
             "roots": [standing.platform_root.decode()],
-            "identity": {"type": "images", "images": [image.image_id.hex()]},
+            "identity": _identity(image, standing.store_key),
             "levels": [standing.level],
         }
     ]
+
+
+def _identity(image: ServiceImage, store_key: str) -> dict[str, Any]:
+    if store_key == "measurement":
+        return {"type": "images", "images": [image.image_id.hex()]}
+    return {"type": "signer", "signer": image.mrsigner.hex(), "product": ATTESTATION_PRODUCT, "svn": 1}
 
 
 def base64_of(data: bytes) -> str:
