@@ -19,6 +19,8 @@ KEEPER = Path(__file__).parent / "keeper" / "app.py"
 MEASUREMENT = "PolicyError: contraindicated: measurement: want "
 Launch = Callable[..., EnclaveProxy]
 
+WAITING = "store: its key is sealed to another image, signer or platform than this enclave's"
+
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[KeptRecords]:
@@ -59,10 +61,7 @@ def test_another_signers_image_cannot_open_it(enclave: Launch, records: KeptReco
     other.write_text(KEEPER.read_text() + "\n# another version\n")
     with pytest.raises(RemoteError) as refused:
         enclave(other, ocalls=ocalls.serving(records)).store_open()
-    assert (
-        refused.value.message
-        == "UnavailableError: store: its key is sealed to another image, signer or platform than this enclave's"
-    )
+    assert refused.value.message == f"UnavailableError: {WAITING}"
 
 
 def test_an_instance_on_another_platform_gets_the_key_from_one_that_runs(

@@ -43,12 +43,7 @@ class Fleet:
             KluisError: one did not start; those that did are ended.
         """
         with self._lock:
-            try:
-                self._instances = [self._start()]
-                self._instances += [self._start() for _ in range(self._count - 1)]
-            except BaseException:
-                self._end(self._instances, 0.0)
-                raise
+            self._instances = self._started(self._count)
 
     def replace(self) -> None:
         """Start new ones beside the old, then let the old ones finish what they do: nobody is refused.
@@ -57,12 +52,7 @@ class Fleet:
             KluisError: a new one did not start; the old ones go on.
         """
         with self._lock:
-            fresh: list[Instance] = []
-            try:
-                fresh += [self._start() for _ in range(self._count)]
-            except BaseException:
-                self._end(fresh, 0.0)
-                raise
+            fresh = self._started(self._count)
             old, self._instances = self._instances, fresh
             self._end(old, DRAIN_SECONDS)
 
@@ -80,7 +70,7 @@ class Fleet:
             for one, _ in faults:
                 self._instances.remove(one)
                 one.drain(0.0)
-            self._instances += [self._start() for _ in range(self._count - len(self._instances))]
+            self._instances += self._started(self._count - len(self._instances))
             return [fault for _, fault in faults]
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
@@ -94,6 +84,16 @@ class Fleet:
         with self._lock:
             old, self._instances = self._instances, []
             self._end(old, DRAIN_SECONDS)
+
+    def _started(self, count: int) -> list[Instance]:
+        """So many new ones, or none."""
+        made: list[Instance] = []
+        try:
+            made.extend(self._start() for _ in range(count))  # one by one: what was made is there to be ended
+        except BaseException:
+            self._end(made, 0.0)
+            raise
+        return made
 
     def _end(self, instances: list[Instance], seconds: float) -> None:
         if not instances:

@@ -1,0 +1,181 @@
+"""The services as ``kluis serve`` runs them: in enclaves of this machine, reached by name over TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kluis.services.clock import SystemClock
+from kluis.services.running.plan import Plan
+from kluis.services.running.serving import Serving, serving
+
+SERVICES = ("attestation", "keyvault", "provisioning")
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One state folder: its images are built once."""
+    return tmp_path_factory.mktemp("services")
+
+
+@pytest.fixture(scope="module")
+def running(state: Path) -> Iterator[Serving]:
+    """All three services, two enclaves of each."""
+    plan = Plan(services=SERVICES, state=state, port=0, instances=2)
+    with serving(plan, SystemClock(), lambda line: None) as made:
+        yield made
+
+
+def client_of(running: Serving) -> httpx.Client:
+    """One that trusts the loopback root alone."""
+    context = ssl.create_default_context(cadata=running.authority.root_pem().decode())
+    return httpx.Client(verify=context, timeout=30)
+
+
+def test_every_service_is_ready_in_an_enclave(running: Serving) -> None:
+    """Each answers under its name, says that it can work, and is at the level that this machine gives."""
+    with client_of(running) as client:
+        for service in SERVICES:
+            assert client.get(running.addresses[service] + "/health/ready").json() == {"status": "ready"}
+    assert {one.enclave.level for fleet in running.fleets for one in fleet.instances} <= {
+        "process",
+        "process-user",
+    }
+    assert [len(fleet.instances) for fleet in running.fleets] == [2, 2, 2]
+
+
+def test_a_token_of_the_issuer_opens_a_service(running: Serving) -> None:
+    """A vault's challenge leads to the issuer, whose token makes a key; another client's roles do not."""
+    vault = running.addresses["keyvault"]
+    with client_of(running) as client:
+        challenge = client.get(f"{vault}/keys?api-version=7.4").headers["www-authenticate"]
+        assert running.issuer is not None
+        assert f'authorization="{running.issuer.authorization}"' in challenge
+        made = _create(client, running, "admin", "one")
+        assert made.status_code == 200
+        assert made.json()["key"]["kid"].startswith(f"{vault}/keys/one/")
+        assert _create(client, running, "reader", "two").status_code == 403
+
+
+def _create(client: httpx.Client, running: Serving, name: str, key: str) -> httpx.Response:
+    return client.post(
+        f"{running.addresses['keyvault']}/keys/{key}/create?api-version=7.4",
+        json={"kty": "EC", "crv": "P-256"},
+        headers=_bearer(client, running, name),
+    )
+
+
+def _bearer(client: httpx.Client, running: Serving, name: str) -> dict[str, str]:
+    assert running.issuer is not None
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": name,
+        "client_secret": running.issuer.clients[name].secret,
+        "scope": "https://vault.azure.net/.default",
+    }
+    token = client.post(f"{running.issuer.authorization}/oauth2/v2.0/token", data=form).json()
+    return {"Authorization": f"Bearer {token['access_token']}"}
+
+
+def test_instances_share_what_they_keep(running: Serving) -> None:
+    """A key that one instance made is there for every other, on connections of their own."""
+    with client_of(running) as client:
+        assert _create(client, running, "admin", "shared").status_code == 200
+        bearer = _bearer(client, running, "admin")
+    url = f"{running.addresses['keyvault']}/keys/shared/?api-version=7.4"
+    for _ in range(12):
+        with client_of(running) as client:
+            assert client.get(url, headers=bearer).status_code == 200
+
+
+def test_no_request_is_lost_while_every_enclave_is_replaced(running: Serving) -> None:
+    """Clients that ask all the time, on connections old and new, are all answered."""
+    url, answers, stop = running.addresses["attestation"] + "/certs", list[int](), threading.Event()
+    before = {one.enclave.pid for fleet in running.fleets for one in fleet.instances}
+
+    def ask(keep: bool) -> None:
+        with client_of(running) as client:
+            while not stop.is_set():
+                answers.append(client.get(url, headers={} if keep else {"Connection": "close"}).status_code)
+
+    threads = [threading.Thread(target=ask, args=(keep,)) for keep in (True, False)]
+    for one in threads:
+        one.start()
+    try:
+        running.fleets[0].replace()
+    finally:
+        time.sleep(0.2)
+        stop.set()
+        for one in threads:
+            one.join()
+    assert set(answers) == {200}
+    assert len(answers) > 20
+    assert not before & {one.enclave.pid for one in running.fleets[0].instances}
+
+
+def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
+    """Whoever kills one costs a moment: its place is taken, and what was kept is there."""
+    fleet = running.fleets[2]
+    fleet.instances[0].enclave.kill()
+    end = time.monotonic() + 10
+    faults = []
+    while not faults and time.monotonic() < end:
+        faults = running.mend()
+        time.sleep(0.05)
+    assert [service for service, _ in faults] == ["provisioning"]
+    assert len(fleet.instances) == 2
+    with client_of(running) as client:
+        assert client.get(running.addresses["provisioning"] + "/health/ready").status_code == 200
+
+
+def test_the_command_says_where_it_serves_and_ends_when_told(state: Path, running: Serving) -> None:
+    """One JSON document when all is ready; a hangup starts all anew; a termination drains and exits 0."""
+    line = [
+        sys.executable,
+        "-m",
+        "kluis.cli.main",
+        "serve",
+        "provisioning",
+        "--state",
+        str(state),
+        "--port",
+        "0",
+    ]
+    line += ["--database", f"sqlite:///{state}/other.db", "--json"]
+    code = "import sys; from kluis.cli.main import main; sys.argv[1:] = sys.argv[5:]; main()"
+    line = [sys.executable, "-c", code, *line[:4], *line[3:]]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
+        told = _document(served)
+        context = ssl.create_default_context(cafile=told["ca"])
+        with httpx.Client(verify=context) as client:
+            url = told["addresses"]["provisioning"]
+            assert client.get(url + "/health/ready").status_code == 200
+            os.kill(served.pid, signal.SIGHUP)
+            assert served.stderr is not None
+            while "started anew" not in (said := served.stderr.readline()):
+                assert served.poll() is None, said
+            assert client.get(url + "/health/ready", headers={"Connection": "close"}).status_code == 200
+        os.kill(served.pid, signal.SIGTERM)
+        assert served.wait(60) == 0
+
+
+def _document(served: subprocess.Popen[str]) -> Any:
+    text = ""
+    assert served.stdout is not None
+    for line in served.stdout:
+        text += line
+        if line == "}\n":
+            return json.loads(text)
+    raise AssertionError(served.stderr.read() if served.stderr else text)

@@ -1,0 +1,94 @@
+"""What services are told: addresses, issuer, and whom a vault believes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.services.keyvault.settings import Settings
+from kluis.services.running.images import ServiceImage
+from kluis.services.running.settings import ROLES, Standing, settings_of
+from kluis.services.web import Issuer
+
+ADDRESSES = {
+    "attestation": "https://localhost:8443",
+    "keyvault": "https://127.0.0.1:8444",
+    "provisioning": "https://localhost:8445",
+}
+IMAGE = ServiceImage(Path("attestation.kluis"), bytes([1]) * 32, bytes([2]) * 32)
+
+
+def told(service: str, **changed: Any) -> Any:
+    """The document."""
+    standing = {
+        "addresses": ADDRESSES,
+        "issuer": Issuer("https://localhost:8446/t/v2.0", (), "{}"),
+        "authorization": "https://localhost:8446/t",
+        "images": {"attestation": IMAGE},
+        "platform_root": b"ROOT",
+        "level": "process",
+        "store_key": "measurement",
+        "given": {},
+    }
+    return json.loads(settings_of(service, Standing(**{**standing, **changed})))
+
+
+def test_a_vault_is_challenged_for_by_the_parent_of_its_host() -> None:
+    """Azure's clients want the vault's host to end in the challenge's resource, port and all."""
+    document = told("keyvault")
+    assert document["resource"] == "https://0.0.1:8444"
+    assert "https://0.0.1:8444" in document["issuer"]["audiences"]
+    assert (
+        ADDRESSES["keyvault"]
+        .removeprefix("https://")
+        .endswith("." + document["resource"].removeprefix("https://"))
+    )
+    json.dumps(document)
+
+
+def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> None:
+    """The authority is attested: this image, under this machine's root, at this level."""
+    assert told("keyvault")["authorities"] == [
+        {
+            "type": "attested",
+            "url": "https://localhost:8443",
+            "roots": ["ROOT"],
+            "identity": {"type": "images", "images": ["01" * 32]},
+            "levels": ["process"],
+        }
+    ]
+
+
+def test_where_stores_are_the_signers_the_authority_is_too() -> None:
+    """A service that outlives its image is believed by its signer and product."""
+    (authority,) = told("keyvault", store_key="signer")["authorities"]
+    assert authority["identity"] == {"type": "signer", "signer": "02" * 32, "product": 101, "svn": 1}
+
+
+@pytest.mark.parametrize("changed", [{"images": {}}, {"platform_root": None}])
+def test_without_an_attestation_service_beside_it_a_vault_believes_nobody(changed: Any) -> None:
+    """No authority is made up."""
+    assert told("keyvault", **changed)["authorities"] == []
+
+
+def test_what_the_operator_gives_goes_over_what_is_made() -> None:
+    """Given authorities stand in place of the one that would be made."""
+    given = {"keyvault": {"authorities": [], "explain": False}, "attestation": {"roots": []}}
+    document = told("keyvault", given=given)
+    assert (document["authorities"], document["explain"]) == ([], False)
+    assert told("attestation", given=given)["attestation"] == {"url": "https://localhost:8443", "roots": []}
+
+
+def test_services_read_what_they_are_told() -> None:
+    """The vault's own type takes the document."""
+    import msgspec
+
+    assert msgspec.convert(told("keyvault"), Settings).authorities[0].url == "https://localhost:8443"
+
+
+def test_a_workload_may_release_and_no_more() -> None:
+    """The development client for workloads has no role that makes or reads a key."""
+    assert set(ROLES["workload"]) == {"Attestation Reader", "Key Vault Crypto Service Release User"}
