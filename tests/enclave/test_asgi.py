@@ -284,6 +284,44 @@ def test_graceful_restart(rehearsal_platform: RehearsalPlatform, judge: Judge) -
         second.close()
 
 
+def test_a_kept_connection_is_answered_once_more_and_told_that_it_ends(
+    rehearsal_platform: RehearsalPlatform, judge: Judge
+) -> None:
+    """A client about to use a connection that it kept is answered while its server drains."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        first = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        old = Served(first, listener)
+        with httpx.Client(transport=AttestedTransport(judge), base_url=old.url, timeout=30) as client:
+            assert "connection" not in client.get("/").headers
+            second = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+            Served(second, listener)
+            first.drain(10.0)
+            time.sleep(0.3)
+            assert client.get("/").headers["connection"] == "close"
+            old.ended.result(timeout=5)
+            assert "connection" not in client.get("/").headers
+            assert first.told() == ["start-up", "/", "/", "shut-down"]
+            assert second.told() == ["start-up", "/"]
+        first.close()
+        second.close()
+
+
+def test_an_idle_connection_does_not_hold_a_drain(
+    rehearsal_platform: RehearsalPlatform, judge: Judge
+) -> None:
+    """A connection that nobody uses is closed after a second, long before the patience ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        served = Served(enclave, listener)
+        with httpx.Client(transport=AttestedTransport(judge), base_url=served.url) as client:
+            client.get("/")
+            began = time.monotonic()
+            enclave.drain(30.0)
+            served.ended.result(timeout=10)
+            assert 0.9 < time.monotonic() - began < 5
+        enclave.close()
+
+
 def test_what_does_not_end_is_cut_off(rehearsal_platform: RehearsalPlatform, judge: Judge) -> None:
     """A drain keeps its time."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -87,6 +87,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Event | None = None
         self._patience = 0.0
+        self._ending = False
         self._free: asyncio.Semaphore
         self._config = Config(
             application,
@@ -123,6 +124,7 @@ class Server:
             asyncio.create_task(self._tell_time()),
         ]
         await self._draining.wait()
+        self._ending = True
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
@@ -156,24 +158,24 @@ class Server:
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
         """Take one client; whatever is raised, nothing of it is left but its place."""
-        made, _ = await asyncio.get_running_loop().sock_accept(listener)
+        made = await _client(listener)
+        # A client that was let in is served: a drain, which cancels this, does not reach its beginning.
+        await asyncio.shield(self._begin(made, state))
+
+    async def _begin(self, made: socket.socket, state: dict[str, Any]) -> None:
+        connection: Connection | None = None
         try:
             made.setblocking(False)
             if made.family in (socket.AF_INET, socket.AF_INET6):
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._begin(made, state)
+            connection = begun = self._connection(state)
+            self._open.add(begun)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: begun, made)
         except BaseException:
+            if connection is not None:
+                self._open.discard(connection)
+                connection.abort()
             made.close()
-            raise
-
-    async def _begin(self, made: socket.socket, state: dict[str, Any]) -> None:
-        connection = self._connection(state)
-        self._open.add(connection)
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, made)
-        except BaseException:
-            self._open.discard(connection)
-            connection.abort()
             raise
 
     def _connection(self, state: dict[str, Any]) -> Connection:
@@ -190,7 +192,13 @@ class Server:
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
             made.heard()
-            await requests(scope, receive, send)
+
+            async def say(message: Any) -> None:
+                if self._ending and message["type"] == "http.response.start":
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+                await send(message)
+
+            await requests(scope, receive, say)
 
         def upper() -> H11Protocol:
             protocol = H11Protocol(self._config, self._state, state)
@@ -213,14 +221,17 @@ class Server:
             self._free.release()
 
     async def _finish(self) -> None:
-        """Close what is idle, let what runs end, cut off what does not."""
-        for connection in list(self._open):
-            if connection.upper is None:
-                connection.abort()
-            else:
-                connection.upper.shutdown()
-        end = asyncio.get_running_loop().time() + self._patience
-        while self._open and asyncio.get_running_loop().time() < end:
+        """Answer what still comes on each connection, and close it; cut off what does not end.
+
+        A client that keeps a connection may be about to use it: so its next answer says that it is the last
+        one, and only a connection that stays idle is closed unasked.
+        """
+        now = asyncio.get_running_loop().time
+        end, idle = now() + self._patience, now() + min(self._patience, DRAIN_IDLE_SECONDS)
+        while self._open and now() < end:
+            if now() >= idle:
+                for connection in [one for one in self._open if one.idle]:
+                    connection.close()
             await asyncio.sleep(DRAIN_LOOK_SECONDS)
         for connection in list(self._open):
             connection.abort()
@@ -293,6 +304,26 @@ async def _pause() -> None:
         await asyncio.sleep(0)
 
 
+async def _client(listener: socket.socket) -> socket.socket:
+    """The next client. Whoever is cancelled here has taken none, which the loop's own accept may have."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return listener.accept()[0]
+        except BlockingIOError:
+            readable = loop.create_future()
+            loop.add_reader(listener, _done, readable)
+            try:
+                await readable
+            finally:
+                loop.remove_reader(listener)
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _tell_nothing(*_: object) -> None:
     """A task's last exception is not for the host's eyes."""
 
@@ -308,3 +339,5 @@ ACCEPT_PAUSE_SECONDS: Final = 0.05
 # memory that it does not get.
 SCARCE: Final = (OSError, MemoryError, SSL.Error)
 DRAIN_LOOK_SECONDS: Final = 0.01
+DRAIN_IDLE_SECONDS: Final = 1.0
+"""How long a kept connection may stay idle, while its server drains, before it is closed."""

@@ -171,6 +171,14 @@ class Connection(asyncio.Protocol):
             return True
         return default if self._below is None else self._below.get_extra_info(name, default)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is between two requests, and nothing of the next one has come."""
+        if self.upper is None or self._closing or self._deadline is not None:
+            return False
+        cycle = self.upper.cycle
+        return cycle is None or bool(cycle.response_complete)
+
     def heard(self) -> None:
         """The HTTP protocol has the whole head of a request: its time is its own."""
         self._settle()
