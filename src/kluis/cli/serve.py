@@ -6,6 +6,7 @@ import json as stdjson
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,8 @@ from kluis.services.running.settings import base64_of
 
 LOOK_SECONDS: Final = 1.0
 MOST_FAULTS: Final = 5
+# Certificates are made out for 90 days.
+RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 
 def register(app: typer.Typer) -> None:
@@ -155,7 +158,7 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
     Raises:
         KluisError: they end again and again; says why the last one did.
     """
-    faults = 0
+    faults, renewed = 0, time.monotonic()
     while not asked.stop:
         wake.wait(LOOK_SECONDS)
         wake.clear()
@@ -166,6 +169,9 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
                 render.note("kluis: every enclave was started anew")
             except KluisError as error:
                 render.error(error)
+        if time.monotonic() - renewed > RENEW_SECONDS:
+            running.rename()
+            renewed = time.monotonic()
         for service, fault in running.mend():
             faults += 1
             render.note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")

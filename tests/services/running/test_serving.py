@@ -89,6 +89,16 @@ def _bearer(client: httpx.Client, running: Serving, name: str) -> dict[str, str]
     return {"Authorization": f"Bearer {token['access_token']}"}
 
 
+def test_certificates_are_renewed_while_it_serves(running: Serving) -> None:
+    """After a renewal a new connection is shown another certificate for the same key."""
+    host, _, port = running.addresses["attestation"].removeprefix("https://").partition(":")
+    before = ssl.get_server_certificate((host, int(port)))
+    running.rename()
+    assert ssl.get_server_certificate((host, int(port))) != before
+    with client_of(running) as client:
+        assert client.get(running.addresses["attestation"] + "/health/live").status_code == 200
+
+
 def test_instances_share_what_they_keep(running: Serving) -> None:
     """A key that one instance made is there for every other, on connections of their own."""
     with client_of(running) as client:

@@ -46,12 +46,14 @@ class Serving:
         images: Mapping[str, ServiceImage],
         fleets: tuple[Fleet, ...],
         issuer: DevelopmentIssuer | None,
+        name: Callable[[bytes], bytes],
     ) -> None:
         self.addresses = addresses
         self.authority = authority
         self.images = images
         self.fleets = fleets
         self.issuer = issuer
+        self._name = name
 
     def authorization_parts(self) -> tuple[str, str]:
         """Address and tenant of the development issuer.
@@ -68,6 +70,11 @@ class Serving:
         """Start every service anew, beside the old one, and refuse nobody meanwhile."""
         for fleet in self.fleets:
             fleet.replace()
+
+    def rename(self) -> None:
+        """Have every enclave show a new certificate, before the old one is out of its time."""
+        for fleet in self.fleets:
+            fleet.rename(self._name)
 
     def mend(self) -> list[tuple[str, KluisError]]:
         """Start one in place of each instance that ended by itself; says which, and why it ended."""
@@ -121,7 +128,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             say(f"starting {fleet.service}")
             stack.callback(fleet.stop)
             fleet.start()
-        yield Serving(addresses, authority, images, fleets, issuer)
+        yield Serving(addresses, authority, images, fleets, issuer, name)
 
 
 def _address(service: str, listener: socket.socket) -> str:
