@@ -20,14 +20,18 @@ A foreign exception that leaves a parser or a verifier is a bug (DESIGN, rule 5)
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# Of a message: what is wrong with very long input can be as long as it is.
+MOST_CHARACTERS: Final = 16 << 10
 
 
 class KluisError(Exception):
     """The root of the tree: a sentence, a stable code, and how to mend it.
 
     Args:
-        message: what was wrong, want and got; lower case, no period, no secret.
+        message: what was wrong, want and got; lower case, no period, no secret. Past 16,384 characters
+            its middle is left out.
         hint: the command or change that mends it, if one is known.
         code: a finer snake_case code than the class's own.
     """
@@ -37,6 +41,8 @@ class KluisError(Exception):
     http_status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        if len(message) > MOST_CHARACTERS:
+            message = f"{message[: MOST_CHARACTERS // 2]} .. {message[-MOST_CHARACTERS // 4 :]}"
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kluis.errors import KluisError
+from kluis.errors import MOST_CHARACTERS, KluisError
 from scripts import reference
 
 CODES = {2, 3, 4, 5, 6, 7, 70}
@@ -31,3 +31,15 @@ def test_no_subclass_ends_otherwise_than_its_kind() -> None:
 def test_the_reference_is_what_the_program_says() -> None:
     """docs/reference/errors.md has a row for every class, with its code, exit code and status."""
     assert (reference.REFERENCE / "errors.md").read_text() == reference.errors()
+
+
+def test_a_message_is_bounded() -> None:
+    """What is wrong with very long input is told by its beginning and its end."""
+    long = "it: got " + "a" * (1 << 20) + ", want b"
+    for told in (KluisError(long).message, str(KluisError(long))):
+        assert len(told) < MOST_CHARACTERS
+        assert told.startswith("it: got aaa")
+        assert told.endswith("aaa, want b")
+        assert "a .. a" in told
+    whole = "a" * MOST_CHARACTERS
+    assert KluisError(whole).message == whole

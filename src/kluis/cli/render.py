@@ -6,15 +6,20 @@ value, whoever did not gets the text. Meaning is never carried by colour.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
 from kluis.errors import KluisError
+
+# Controls, marks of direction and the like, other ends of lines, halves of characters.
+_OBEYED: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
 @dataclass
@@ -53,14 +58,29 @@ def out(value: Any, text: str) -> None:
         text: what a person reads, without the last newline.
     """
     line = msgspec.json.format(msgspec.json.encode(value), indent=2).decode() if _mode.json else text
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(harmless(line, json.dumps if _mode.json else ascii) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """Say something to the person, on stderr, which is never part of the result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(harmless(text, json.dumps if _mode.json else ascii) + "\n")
     sys.stderr.flush()
+
+
+def harmless(text: str, escaped: Callable[[str], str] = ascii) -> str:
+    """Text whose characters a terminal shows, and obeys none of: evidence is others' words.
+
+    Args:
+        text: of lines; tabs and line feeds stay.
+        escaped: writes a character that is not shown, in quotes.
+    """
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return "".join(
+        escaped(each)[1:-1] if unicodedata.category(each) in _OBEYED and each not in "\n\t" else each
+        for each in text
+    )
 
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) -> str:

@@ -182,6 +182,7 @@ def _pointed(error: KluisError, text: str) -> KluisError:
     place = getattr(error, "place", None)
     if place is not None:
         line = text.split("\n")[place.line - 1].rstrip("\r")
+        line = "".join(each if each.isprintable() else "\ufffd" for each in line)  # one for one: columns stay
         start = max(0, place.column - 60)
         error.hint = (
             f"line {place.line}:\n  {line[start : start + 78]}\n  {' ' * (place.column - 1 - start)}^"

@@ -1,0 +1,59 @@
+"""Files that mean harm, wherever the command line takes one: it says what is wrong, at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.quotes import NOW, Kluis
+from tests.formats.hostile import hostile
+
+LARGEST = 64 << 20
+MOST_SECONDS = 1.5
+MOST_SAID = 64 << 10
+# Where the file stands that is swapped, by the command that reads it.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "inspect": ("inspect", "X"),
+    "evidence": ("verify", "X", "--now", NOW),
+    "root": ("verify", "quote.bin", "--root", "X", "--now", NOW),
+    "collateral": ("verify", "quote.bin", "--root", "root.pem", "--collateral", "X", "--now", NOW),
+    "policy": ("appraise", "quote.bin", "--policy", "X", "--now", NOW),
+    "reference": ("appraise", "quote.bin", "--policy", "policy.toml", "--reference", "X", "--now", NOW),
+    "bundle": ("collateral", "show", "X", "--now", NOW),
+    "rules": ("policy", "lint", "X"),
+    "image": ("measure", "X"),
+}
+READS_ANYTHING = {"inspect"}
+
+
+def _all_refused(command: str, size: int, folder: Path, kluis: Kluis) -> None:
+    path = folder / "hostile"
+    words = [str(path) if word == "X" else word for word in COMMANDS[command]]
+    words = [str(folder / word) if (folder / word).is_file() else word for word in words]
+    for what, data in hostile(size):
+        path.write_bytes(data)
+        begun = time.process_time()
+        said = kluis(*words)
+        took = time.process_time() - begun
+        assert said.code in range(2, 8) or command in READS_ANYTHING, (what, said.code, said.err[-300:])
+        assert "Traceback" not in said.err, what
+        assert len(said.out + said.err) < MOST_SAID, what
+        assert all(line.isprintable() for line in (said.out + said.err).replace("\t", " ").split("\n")), what
+        assert took < MOST_SECONDS, f"{what}: {took:.1f} s"
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_files_that_are_read_in(command: str, folder: Path, kluis: Kluis) -> None:
+    """Whatever stands in a file, it ends with an exit code of ours and words that a terminal can show."""
+    _all_refused(command, 100_000, folder, kluis)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_files_as_large_as_can_be(command: str, folder: Path, kluis: Kluis) -> None:
+    """So does a file of 64 MiB, in little memory."""
+    _all_refused(command, LARGEST, folder, kluis)

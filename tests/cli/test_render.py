@@ -1,0 +1,52 @@
+"""What is printed: others' words are shown, and a terminal obeys none of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kluis.cli import render
+from tests.cli.quotes import Kluis
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, in lines\n\tand Ünïcode: 龍", "plain, in lines\n\tand Ünïcode: 龍"),
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("a\rb\x7f\x9b\x85", r"a\rb\x7f\x9b\x85"),
+        ("level \u202enon\u202c", r"level \u202enon\u202c"),
+        ("\u2028\U000e0041\ud800", r"\u2028\U000e0041\ud800"),
+        ("1\u00a0000", "1\u00a0000"),
+    ],
+)
+def test_harmless(text: str, shown: str) -> None:
+    """Controls, marks of direction and other ends of lines are written, and not sent."""
+    assert render.harmless(text) == shown
+
+
+def test_json_stays_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """In JSON the same characters are written as JSON writes them: who reads it reads the same."""
+    value = {"name": "\x1b[2J\x7f\x9b\u202e\U000e0041"}
+    render.reset(json=True)
+    try:
+        render.out(value, "")
+    finally:
+        render.reset()
+    said = capsys.readouterr().out
+    assert said.replace("\n", "").isprintable()
+    assert json.loads(said) == value
+
+
+def test_a_line_of_a_policy(kluis: Kluis, tmp_path: Path) -> None:
+    """A line that is shown because it is wrong clears no screen, and its mark stays in place."""
+    path = tmp_path / "odd.policy"
+    path.write_bytes(b"version\x1b[2J= 1.0;")
+    said = kluis("policy", "lint", path)
+    assert said.code != 0
+    assert "\x1b" not in said.err
+    lines = said.err.splitlines()
+    shown = next(index for index, line in enumerate(lines) if line.startswith("  version\ufffd[2J= 1.0;"))
+    assert lines[shown + 1].strip() == "^"
