@@ -1,0 +1,7 @@
+"""A sealed store over SQLite, as a vault in an enclave has it."""
+
+from __future__ import annotations
+
+from kluis.testing.plugin import storage
+
+__all__ = ["storage"]
