@@ -14,6 +14,7 @@ from kluis.errors import FormatError, KluisError
 from kluis.services.clock import Clock
 from kluis.services.keyvault import requests
 from kluis.services.keyvault.access import VaultGate
+from kluis.services.keyvault.audit import Recorder
 from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden, KeyNotFound
 from kluis.services.keyvault.handlers import Handlers
 from kluis.services.keyvault.keys import Keys
@@ -31,6 +32,8 @@ __all__ = ["service"]
 
 MOST_BODY: Final = 256 * 1024
 MOST_RESTORE: Final = 1 << 20
+# More than there are processors: a release waits for its record to be on the host's disk.
+THREADS: Final = 8
 SERVICE_VERSION: Final = "1.9.3079.1"
 _ACCESS: Final = {
     "encrypt": "keys/encrypt", "decrypt": "keys/decrypt", "wrapkey": "keys/wrap", "unwrapkey": "keys/unwrap",
@@ -81,7 +84,7 @@ def service(
         Keys(vault),
         Lifecycle(vault),
         Use(vault),
-        Releases(vault, keyring, signer),
+        Releases(vault, keyring, signer, Recorder(storage)),
         signer,
     )
     return Service(
@@ -92,6 +95,7 @@ def service(
         clock=clock,
         ready=lambda: None,
         tell=tell,
+        threads=THREADS,
         headers={"x-ms-keyvault-service-version": SERVICE_VERSION, "x-ms-keyvault-region": "local"},
     )
 

@@ -9,16 +9,18 @@ nothing before it was changed or left out: the hash of an entry is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kluis.enclave.store.model import Reading, Writing
+from kluis.enclave.store.model import Reading, Storage, Writing
+from kluis.errors import InternalError, KluisError
 from kluis.hashes import sha256
 from kluis.services.keyvault.records import decode, encode
 
-__all__ = ["Entry", "Event", "append", "entries", "head"]
+__all__ = ["Entry", "Event", "Recorder", "append", "entries", "head"]
 
 TABLE, HEAD = "audit", "audit-head"
 START: Final = "0" * 64
@@ -85,6 +87,65 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     sequence: int = 0
     hash: str = START
+
+
+class Recorder:
+    """Puts events at the end that change nothing else, those that come at once in one change.
+
+    Each change ends with the host's disk: whoever waits for the one before goes into the next together.
+
+    Args:
+        storage: where the record is.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._waiting: list[_Ticket] = []
+        self._gather = threading.Lock()
+        self._change = threading.Lock()
+
+    def record(self, event: Event) -> None:
+        """Go on once the event is on record.
+
+        Raises:
+            KluisError: the store does not keep it.
+        """
+        mine = _Ticket(event)
+        with self._gather:
+            self._waiting.append(mine)
+        with self._change:
+            if not mine.tried:
+                self._keep()
+        if mine.error is not None:
+            raise mine.error
+
+    def _keep(self) -> None:
+        with self._gather:
+            several, self._waiting = self._waiting, []
+        error: Exception | None = InternalError("audit: was left in the middle")
+        try:
+            self._storage.update(lambda writing: append_all(writing, [each.event for each in several]))
+            error = None
+        except KluisError as refused:
+            error = refused
+        finally:
+            for each in several:
+                each.tried, each.error = True, error
+
+
+class _Ticket:
+    """An event that waits to be on record, and what came of it."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.tried = False
+        self.error: Exception | None = None
+
+
+def append_all(writing: Writing, events: Iterable[Event]) -> None:
+    """Put events at the end, in this order."""
+    for event in events:
+        append(writing, event)
 
 
 def append(writing: Writing, event: Event) -> None:

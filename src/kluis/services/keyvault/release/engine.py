@@ -13,11 +13,11 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.enclave.store.model import Writing
 from kluis.errors import KluisError
 from kluis.formats import b64
 from kluis.hashes import sha256
-from kluis.services.keyvault import audit, shelf, views
+from kluis.services.keyvault import shelf, views
+from kluis.services.keyvault.audit import Event, Recorder
 from kluis.services.keyvault.faults import BadParameter, Detail, Forbidden
 from kluis.services.keyvault.names import check_name, check_version, identifier
 from kluis.services.keyvault.records import KeyRecord, KeyVersion
@@ -43,11 +43,13 @@ class Releases:
         vault: whose they are.
         keyring: the authorities' keys.
         signer: of what is said here.
+        recorder: of releases.
     """
 
     vault: Vault
     keyring: Keyring
     signer: Signer
+    recorder: Recorder
 
     def release(
         self, name: str, version: str, asked: Release, *, now: datetime, subject: str, url: str, api: str
@@ -123,15 +125,11 @@ class Releases:
         subject: str,
     ) -> None:
         spki = to.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        event = audit.Event(
+        event = Event(
             "release", record.name, key.id, subject, at, vouched.issuer,
             sha256(token.encode()).hex(), sha256(spki).hex(),
         )  # fmt: skip
-
-        def work(writing: Writing) -> None:
-            audit.append(writing, event)
-
-        self.vault.storage.update(work)
+        self.recorder.record(event)
 
 
 def _rule(record: KeyRecord, key: KeyVersion) -> bytes:

@@ -1,0 +1,95 @@
+"""The record: chained, in one change with what it tells of, and kept whole whoever comes at once."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kluis.errors import KluisError, UnavailableError
+from kluis.formats import jcs
+from kluis.hashes import sha256
+from kluis.services.keyvault import audit
+from kluis.services.keyvault.audit import Entry, Event, Recorder
+from tests.services.keyvault.memory import MemoryStorage
+
+
+def event(subject: str = "somebody", **more: Any) -> Event:
+    """An event."""
+    return Event("release", "k", "0" * 32, subject, 1_780_272_000, **more)
+
+
+text = st.text(max_size=12)
+
+
+@given(text.map(lambda one: one.encode("utf-8", "replace").decode()), text, st.integers(0, 1 << 40))
+def test_the_hash_is_of_canonical_json(subject: str, name: str, time: int) -> None:
+    """The hash that is computed fast is the one of RFC 8785: anyone can check it with any tool."""
+    name = name.encode("utf-8", "replace").decode()
+    entry = Entry(1, "release", name, "0", subject, time, "", "", "", audit.START, "")
+    members = {
+        "sequence": 1, "operation": "release", "key": name, "version": "0", "subject": subject, "time": time,
+        "authority": "", "target": "", "recipient": "", "previous": audit.START,
+    }  # fmt: skip
+    assert entry.computed() == sha256(jcs.dumps(members)).hex()
+
+
+def test_a_subject_of_half_a_character() -> None:
+    """Whatever the issuer calls its bearer, the record can be written."""
+    storage = MemoryStorage()
+    storage.update(lambda writing: audit.append(writing, event("\ud800")))
+    assert [each.subject for each in audit.entries(storage, 0, 9)] == ["?"]
+
+
+def test_events_that_come_together_go_together() -> None:
+    """Who waits for a change that is under way goes into the next one, together with all who wait."""
+    storage = Gated()
+    recorder = Recorder(storage)
+    threads = [threading.Thread(target=recorder.record, args=(event(str(at)),)) for at in range(6)]
+    threads[0].start()
+    assert storage.inside.wait(5)
+    for each in threads[1:]:
+        each.start()
+    while len(recorder._waiting) < 5:
+        threading.Event().wait(0.001)
+    storage.go.set()
+    for each in threads:
+        each.join(5)
+    assert storage.changes == 2
+    assert {each.subject for each in audit.entries(storage, 0, 9)} == set("012345")
+    assert audit.head(storage).sequence == 6
+
+
+class Gated(MemoryStorage):
+    """A store whose first change waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go, self.changes = threading.Event(), threading.Event(), 0
+
+    def update(self, work: Any) -> Any:
+        """Change, once it may."""
+        self.changes += 1
+        self.inside.set()
+        assert self.go.wait(5)
+        return super().update(work)
+
+
+@pytest.mark.parametrize("fault", [UnavailableError("the host keeps nothing"), ZeroDivisionError()])
+def test_what_is_not_kept_is_told(fault: Exception) -> None:
+    """Who was not put on record hears so, whatever went wrong; the next one is."""
+    storage = MemoryStorage()
+    recorder, good = Recorder(storage), storage.update
+
+    def bad(work: Any) -> Any:
+        raise fault
+
+    storage.update = bad  # type: ignore[method-assign]
+    with pytest.raises((KluisError, ZeroDivisionError)):
+        recorder.record(event())
+    storage.update = good  # type: ignore[method-assign]
+    recorder.record(event())
+    assert audit.head(storage).sequence == 1
