@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
-from joserfc import jwt
-from joserfc.jwk import RSAKey
 
 from kluis.enclave.store.model import Storage
 from kluis.services.attestation.app import service
@@ -120,8 +120,12 @@ class World:
         keys = {key["kid"]: key for key in self.ask("GET", f"{base}/certs").json()["keys"]}
         header = header_of(token)
         certificate = load_der_x509_certificate(base64.b64decode(keys[header["kid"]]["x5c"][0]))
-        key = RSAKey.import_key(certificate.public_key().public_bytes(*PEM))
-        claims: dict[str, Any] = dict(jwt.decode(token, key, algorithms=["RS256"]).claims)
+        key = certificate.public_key()
+        assert isinstance(key, rsa.RSAPublicKey)
+        signed, _, signature = token.rpartition(".")
+        key.verify(from_b64u(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        claims = claims_of(token)
+        assert header["alg"] == "RS256"
         assert header["jku"] == claims["iss"] + "/certs"
         return claims
 
@@ -134,12 +138,3 @@ def error_of(answer: httpx.Response) -> tuple[int, str, str]:
     """Status, code and message of a refusal."""
     error = answer.json()["error"]
     return answer.status_code, error["code"], error["message"]
-
-
-def _pem() -> tuple[Any, Any]:
-    from cryptography.hazmat.primitives.serialization import PublicFormat
-
-    return Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-
-
-PEM = _pem()

@@ -16,7 +16,7 @@ from kluis.errors import KluisError
 from kluis.services.attestation.collateral import Endorsements
 from kluis.services.attestation.control_plane import ControlPlane
 from kluis.services.attestation.engine import Engine
-from kluis.services.attestation.gate import READ, WRITE, AttestationGate
+from kluis.services.attestation.gate import READ, TPM, WRITE, AttestationGate
 from kluis.services.attestation.handlers import Handlers, Rotation
 from kluis.services.attestation.requests import (
     AttestGuest,
@@ -27,6 +27,7 @@ from kluis.services.attestation.requests import (
     Baselines,
     Jwks,
     Token,
+    TpmMessage,
 )
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.signing_certificate import Vouch
@@ -143,6 +144,17 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
         attest("AttestSevSnpVm", "SevSnpVm", asked.snp, "an SEV-SNP guest", AttestReport),
         attest("AttestAzureGuest", "AzureGuest", asked.guest, "an Azure guest", AttestGuest),
         attest("AttestTdxVm", "TdxVm", asked.tdx, "a trust domain", AttestTdx),
+        Operation(
+            name="AttestTpm",
+            method="POST",
+            path="/attest/Tpm",
+            handler=asked.tpm,
+            summary="Answer a message of the TPM protocol.",
+            access=TPM,
+            body=TpmMessage,
+            result=TpmMessage,
+            most_bytes=2 * MOST_BODY,
+        ),
         about("GetPolicy", "GET", policy, asked.get_policy, "Say which policy holds.", READ),
         about("SetPolicy", "PUT", policy, asked.set_policy, "Set a policy.", WRITE, str),
         about("ResetPolicy", "POST", policy + ":reset", asked.reset_policy, "Reset a policy.", WRITE, str),

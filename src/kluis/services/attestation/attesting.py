@@ -27,7 +27,7 @@ from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import octets
 from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, Platforms
-from kluis.services.attestation.policies import HeldPolicy, Policies, hold
+from kluis.services.attestation.policies import HeldPolicy, Policies, about, hold
 from kluis.services.attestation.requests import (
     AttestGuest,
     AttestOpenEnclave,
@@ -138,7 +138,7 @@ class Attesting:
         held = self._policy(instance, AttestationType.AZURE_GUEST, draft)
         guest = guests.verify(guest_request.parse(text), self._platforms, now)
         told = guest_claims(guest, self._settings)
-        told |= _about(held)
+        told |= about(held)
         result = evaluated(held, incoming({**told, **guest_aliases(told)}), told)
         claims = {**told, **result.issued}
         token = self._tokens.about_evidence(instance, claims, now, draft=draft is not None)
@@ -193,7 +193,7 @@ class Attesting:
         now: datetime,
         form: TokenForm,
     ) -> str:
-        told = {**found.told, **_about(held)}
+        told = {**found.told, **about(held)}
         if runtime is not None and runtime.value is not None:
             told["x-ms-runtime"] = runtime.value
         if initial is not None and initial.value is not None:
@@ -211,14 +211,6 @@ class Attesting:
             ear = ears.of(found.claims, told, result.issued, now, self._settings.token_seconds)
             return self._tokens.as_ear(instance, ear, now)
         return self._tokens.about_evidence(instance, {**told, **result.issued}, now, draft=draft)
-
-
-def _about(held: HeldPolicy) -> dict[str, Any]:
-    """What a token says of the policy that it was made under."""
-    found: dict[str, Any] = {"x-ms-policy-hash": held.hash}
-    if held.signer is not None:
-        found["x-ms-policy-signer"] = held.signer
-    return found
 
 
 def _data(request: _Request) -> tuple[Bound | None, Bound | None]:

@@ -27,6 +27,8 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.signing import SigningKeys
 from kluis.services.attestation.signing_certificate import Vouch
 from kluis.services.attestation.tokens import Tokens
+from kluis.services.attestation.tpm import TpmProtocol
+from kluis.services.attestation.tpm.challenges import Challenges
 
 __all__ = ["Engine"]
 
@@ -52,7 +54,7 @@ class Engine:
         KluisError: a root, a bundle or a policy signer that was given is none.
 
     Attributes:
-        instances, providers, policies, certificates, keys, attesting: the parts.
+        instances, providers, policies, certificates, keys, attesting, tpm: the parts.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Engine:
             settings, storage, self.instances, self.policies, self.certificates, self.keys
         )
         self.platforms = Platforms(settings, ask)
+        challenges = Challenges(storage, settings.challenge_seconds)
+        self.tpm = TpmProtocol(settings, self.platforms, self.policies, self.tokens, challenges)
         self.attesting = Attesting(settings, self.platforms, self.policies, self.tokens)
 
     def ready(self, now: datetime) -> None:

@@ -21,6 +21,7 @@ from kluis.services.attestation.requests import (
     AttestTdx,
     Baselines,
     Token,
+    TpmMessage,
 )
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call
@@ -84,6 +85,11 @@ class Handlers:
         """Attest an Azure guest."""
         request = call.json(AttestGuest)
         return Answer(Token(self._engine.attesting.guest(self._of(call), request, self._clock.now())))
+
+    def tpm(self, call: Call) -> Answer:
+        """Answer a message of the TPM protocol."""
+        message = call.json(TpmMessage)
+        return Answer(TpmMessage(self._engine.tpm.answer(self._of(call), message.data, self._clock.now())))
 
     def get_policy(self, call: Call) -> Answer:
         """Say which policy holds."""

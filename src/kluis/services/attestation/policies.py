@@ -28,7 +28,7 @@ from kluis.services.attestation.policy.syntax import Section
 from kluis.services.attestation.signed_documents import UNSIGNED_EMPTY, Document
 from kluis.services.attestation.tokens import Tokens
 
-__all__ = ["HeldPolicy", "Policies", "hold"]
+__all__ = ["HeldPolicy", "Policies", "about", "hold"]
 
 TABLE: Final = "attestation.policies"
 MEMBER: Final = "AttestationPolicy"
@@ -172,6 +172,14 @@ class Policies:
         if document.chain:
             claims["x-ms-policy-signer"] = _signer(document)
         return self._tokens.about_policies(instance, claims, now)
+
+
+def about(held: HeldPolicy) -> dict[str, Any]:
+    """What a token says of the policy that it was made under."""
+    found: dict[str, Any] = {"x-ms-policy-hash": held.hash}
+    if held.signer is not None:
+        found["x-ms-policy-signer"] = held.signer
+    return found
 
 
 def hold(text: str) -> HeldPolicy:

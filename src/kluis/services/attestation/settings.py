@@ -103,7 +103,7 @@ class AttestationSettings:
     tpm_issuers: tuple[bytes, ...] = ()
     secure_boot_variables: Mapping[str, frozenset[bytes]] = dataclasses.field(default_factory=dict)
     tpm_authentication: bool = True
-    custom_claim_prefix: str = "http://schemas.microsoft.com/2013/09/ws-trust/attestation/customclaims/"
+    custom_claim_prefix: str = "urn:kluis:custom-claim:"
     deprecated_names: bool = False
     insecure_accept_unprotected: bool = False
 
@@ -115,6 +115,10 @@ class AttestationSettings:
         if more := sorted(set(self.secure_boot_variables) - set(VARIABLES)):
             raise UsageError(
                 f"attestation.secure_boot_variables: want {', '.join(VARIABLES)}, got {more[0]!a}"
+            )
+        if not self.custom_claim_prefix:
+            raise UsageError(
+                "attestation.custom_claim_prefix: want text, got none: clients could claim anything"
             )
         for name in (
             "token_seconds",

@@ -55,6 +55,10 @@ class Tokens:
         made = {**_times(instance, now, self._settings.policy_token_seconds), **claims}
         return self._keys.current(instance.name, instance.url, now).sign(made)
 
+    def certificate(self, instance: Instance, now: datetime) -> bytes:
+        """DER of the certificate of the key that signs now."""
+        return self._keys.current(instance.name, instance.url, now).certificate
+
     def about_evidence(
         self,
         instance: Instance,

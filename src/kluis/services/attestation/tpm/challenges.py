@@ -1,0 +1,91 @@
+"""Challenges that nobody keeps: each comes back with a context that says when the service made it.
+
+    service_context = challenge (32 bytes) || seconds since 1970 (8) || HMAC-SHA256 (32)
+
+The code is over the instance's name as well, so that a challenge of one instance is none of another. It is
+good for some minutes, and for as many requests as come within them: what is fresh is the TPM's quote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from datetime import datetime
+from typing import Final
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.services.attestation.faults import InvalidEvidence
+
+__all__ = ["Challenges"]
+
+TABLE: Final = "attestation.challenges"
+KEY: Final = "key"
+CHALLENGE_BYTES: Final = 32
+_TIME_BYTES: Final = 8
+_SIZE: Final = CHALLENGE_BYTES + _TIME_BYTES + 32
+
+
+class Challenges:
+    """Makes challenges, and knows its own again.
+
+    Args:
+        storage: where the key of the codes is kept, for all instances of the service.
+        seconds: that a challenge is good for.
+    """
+
+    def __init__(self, storage: Storage, seconds: int) -> None:
+        self._storage = storage
+        self._seconds = seconds
+        self._key = b""
+
+    def __repr__(self) -> str:
+        return f"<Challenges good for {self._seconds} s>"
+
+    def make(self, instance: str, now: datetime) -> tuple[bytes, bytes]:
+        """A new challenge, 32 bytes, and its context."""
+        challenge = os.urandom(CHALLENGE_BYTES)
+        at = int(now.timestamp()).to_bytes(_TIME_BYTES, "big")
+        return challenge, challenge + at + self._code(instance, challenge + at)
+
+    def check(self, instance: str, challenge: bytes, context: bytes, now: datetime) -> None:
+        """See that a challenge is one of this instance's, and not too old.
+
+        Raises:
+            InvalidEvidence: code ``challenge``.
+        """
+        made, at, code = context[:32], context[32:40], context[40:]
+        good = len(context) == _SIZE and hmac.compare_digest(code, self._code(instance, made + at))
+        if not good or not hmac.compare_digest(made, challenge):
+            raise InvalidEvidence(
+                "challenge: want one that this instance made, with its service_context, got another",
+                hint="begin anew: ask for a challenge",
+                code="challenge",
+            )
+        age = int(now.timestamp()) - int.from_bytes(at, "big")
+        if not 0 <= age <= self._seconds:
+            raise InvalidEvidence(
+                f"challenge: want one of the last {self._seconds} seconds, got one of {age} seconds ago",
+                hint="begin anew: ask for a challenge",
+                code="challenge",
+            )
+
+    def _code(self, instance: str, data: bytes) -> bytes:
+        if not self._key:
+            self._key = self._kept()
+        name = instance.encode()
+        return hmac.digest(self._key, len(name).to_bytes(2, "big") + name + data, hashlib.sha256)
+
+    def _kept(self) -> bytes:
+        found = self._storage.get(TABLE, KEY)
+        if found is not None:
+            return found
+        fresh = os.urandom(32)
+
+        def work(store: Writing) -> bytes:
+            there = store.get(TABLE, KEY)
+            if there is None:
+                store.put(TABLE, KEY, fresh)
+            return there or fresh
+
+        return self._storage.update(work)

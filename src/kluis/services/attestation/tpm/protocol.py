@@ -1,0 +1,209 @@
+"""The TPM protocol's two steps: a challenge, and a token for a request that answers it.
+
+There is no policy by default: until an owner sets one, every message is refused.
+Spec: Microsoft Azure Attestation, "TPM attestation", "VBS attestation protocol".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kluis.evidence import ProtectionLevel
+from kluis.formats import jose
+from kluis.formats.runtime_data import base64url
+from kluis.hashes import sha256
+from kluis.services.attestation.evaluation import evaluated, incoming
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.instances import Instance
+from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.platforms import Platforms
+from kluis.services.attestation.policies import Policies, about, hold
+from kluis.services.attestation.policy import Claim, Issuer
+from kluis.services.attestation.policy.claims import MOST_INTEGER
+from kluis.services.attestation.settings import MOST_REPORT_MINUTES, AttestationSettings
+from kluis.services.attestation.tokens import Tokens
+from kluis.services.attestation.tpm import evidence, messages, vbs
+from kluis.services.attestation.tpm.challenges import Challenges
+from kluis.services.attestation.tpm.claims import READ_ONLY, tpm_claims
+from kluis.services.attestation.tpm.evidence import Said
+from kluis.services.attestation.tpm.messages import CustomClaim, Data, Request
+
+__all__ = ["TpmProtocol"]
+
+MAX_MESSAGE: Final = 4 << 20
+MOST_OTHER_KEYS: Final = 2
+MOST_TEXT: Final = 4096
+MOST_NAME: Final = 128
+ALL_PCRS: Final = 0xFFFFFF
+DRAFT: Final = "draftPolicyForAttestation"
+
+
+class TpmProtocol:
+    """Answers TPM clients.
+
+    Args:
+        settings: of the service.
+        platforms: the roots that it trusts.
+        policies: of the instances.
+        tokens: makes tokens.
+        challenges: makes challenges.
+    """
+
+    def __init__(
+        self,
+        settings: AttestationSettings,
+        platforms: Platforms,
+        policies: Policies,
+        tokens: Tokens,
+        challenges: Challenges,
+    ) -> None:
+        self._settings = settings
+        self._platforms = platforms
+        self._policies = policies
+        self._tokens = tokens
+        self._challenges = challenges
+
+    def answer(self, instance: Instance, data: str, now: datetime) -> str:
+        """Answer one message.
+
+        Args:
+            instance: that attests.
+            data: base64url of JSON: a question for a challenge, or a request.
+            now: aware.
+
+        Returns:
+            Base64url of JSON: a challenge and its context, or a report: a JWT.
+
+        Raises:
+            PolicyMissing: nobody has set a policy.
+            InvalidParameter: it is no message.
+            InvalidEvidence: what it says does not hold.
+            PolicyError: the policy does not permit it.
+        """
+        text = octets(data, "data", most=MAX_MESSAGE)
+        message = json_object(text, "data")
+        if "request" in message:
+            return _encoded({"report": self._report(instance, message, now)})
+        self._policies.current(instance, AttestationType.TPM)
+        wrapped = message.get("payload")
+        asked = wrapped if isinstance(wrapped, dict) else message
+        kind = asked.get("type")
+        if kind != "aikcert":
+            raise InvalidParameter(f"data: want type aikcert, or a request, got {str(kind)[:40]!a}")
+        challenge, context = self._challenges.make(instance.name, now)
+        made = {"challenge": base64url(challenge), "service_context": base64url(context)}
+        return _encoded({"payload": made} if isinstance(wrapped, dict) else made)
+
+    def _report(self, instance: Instance, message: Mapping[str, Any], now: datetime) -> str:
+        draft = message.get(DRAFT)
+        if draft is not None and not isinstance(draft, str):
+            raise InvalidParameter(f"{DRAFT}: want a policy's text")
+        held = self._policies.current(instance, AttestationType.TPM) if draft is None else hold(draft)
+        jws = message["request"]
+        if not isinstance(jws, str):
+            raise InvalidParameter("request: want a JWS")
+        request = messages.parse(jws)
+        challenge = octets(request.data.challenge, "challenge", most=64)
+        context = octets(request.data.service_context, "service_context", most=256)
+        self._challenges.check(instance.name, challenge, context, now)
+        said = evidence.verify(request, challenge, self._platforms, now)
+        self._check_asked(said, held.properties)
+        told = tpm_claims(said, request) | about(held)
+        report = None
+        if request.vsm_report:
+            report = vbs.verify(request.vsm_report, request.reported, said.log, self._platforms.context)
+        told |= vbs.claims_of(report)
+        claims = [*incoming(told, READ_ONLY), *self._custom(request.data.custom_claims)]
+        public = {name: value for name, value in told.items() if name.startswith(("x-ms-policy", "x-kluis-"))}
+        public |= {"x-ms-attestation-type": "tpm", **_answered(request)}
+        result = evaluated(held, claims, public)
+        minutes = _whole(result.properties, "report_validity_in_minutes", self._settings.tpm_token_minutes)
+        if not 1 <= minutes <= MOST_REPORT_MINUTES:
+            raise InvalidParameter(
+                f"report_validity_in_minutes: want 1 to {MOST_REPORT_MINUTES}, got {minutes}"
+            )
+        return self._tokens.about_evidence(
+            instance,
+            {**public, **result.issued},
+            now,
+            seconds=60 * minutes,
+            draft=draft is not None,
+            header=self._header(instance, result.properties, now),
+        )
+
+    def _check_asked(self, said: Said, properties: Mapping[str, Any]) -> None:
+        """What the policy's configuration rules ask of the evidence itself."""
+        if properties.get("require_valid_aik_cert", True) is not False and not said.certified:
+            raise InvalidEvidence(
+                "aik_cert: want a certificate of the attestation key, got none",
+                hint="or say in the policy's configurationrules: require_valid_aik_cert is false",
+                code="chain_missing",
+            )
+        if said.level is ProtectionLevel.NONE and not self._settings.insecure_accept_unprotected:
+            raise InvalidEvidence(
+                "protection: want a level that keeps something out, got none: nobody vouches for the TPM",
+                hint="insecure_accept_unprotected attests it all the same",
+                code="protection",
+            )
+        mask = _whole(properties, "required_pcr_mask", ALL_PCRS)
+        quoted = {index for values in said.checked.values.values() for index in values}
+        lacks = [index for index in range(24) if mask >> index & 1 and index not in quoted]
+        if lacks:
+            raise InvalidEvidence(
+                f"TPM quote: PCRs: want those of required_pcr_mask {mask:#x}, got none for {lacks}",
+                code="pcr_selection",
+            )
+
+    def _custom(self, given: list[CustomClaim]) -> list[Claim]:
+        # Under a prefix: a client's own word is never taken for a claim of the service's.
+        prefix = self._settings.custom_claim_prefix
+        for each in given:
+            whole = isinstance(each.value, int) and not isinstance(each.value, bool)
+            if len(each.name) > MOST_NAME or (isinstance(each.value, str) and len(each.value) > MOST_TEXT):
+                raise InvalidParameter(
+                    f"custom_claims: want names of {MOST_NAME} and values of {MOST_TEXT} characters at most"
+                )
+            if whole and not -MOST_INTEGER - 1 <= int(each.value) <= MOST_INTEGER:
+                raise InvalidParameter(f"custom_claims.{each.name}: want a number of 64 bits")
+        return [Claim(prefix + each.name, each.value, Issuer.CUSTOM) for each in given]
+
+    def _header(self, instance: Instance, properties: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        der = self._tokens.certificate(instance, now)
+        if properties.get("omit_x5c") is True:
+            digest = hashlib.sha1(der, usedforsecurity=False).digest()
+            return {"x5t": base64url(digest), "x5t#S256": base64url(sha256(der))}
+        return {"x5c": [base64.b64encode(der).decode()]}
+
+
+def _answered(request: Request) -> dict[str, Any]:
+    """What a token repeats of the request: its key, and what the relying party gave."""
+    data: Data = request.data
+    if len(data.other_keys) > MOST_OTHER_KEYS:
+        raise InvalidParameter(f"other_keys: want at most {MOST_OTHER_KEYS}, got {len(data.other_keys)}")
+    found: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
+    for name, text in (("rp_id", data.rp_id), ("rp_data", data.rp_data)):
+        if text is not None and len(text) > MOST_TEXT:
+            raise InvalidParameter(f"{name}: want at most {MOST_TEXT} characters, got {len(text)}")
+    for other in data.other_keys:
+        jose.public_key(other, "other_keys")
+    if data.rp_data is not None:
+        found |= {"rp_data": data.rp_data, "nonce": data.rp_data}
+    return found
+
+
+def _whole(properties: Mapping[str, Any], name: str, usual: int) -> int:
+    value = properties.get(name, usual)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidParameter(f"{name}: want a number, got {str(value)[:40]!a}")
+    return value
+
+
+def _encoded(value: Mapping[str, Any]) -> str:
+    return base64url(msgspec.json.encode(value))

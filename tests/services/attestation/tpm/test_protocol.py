@@ -1,0 +1,375 @@
+"""TPMs: a challenge answered by its own key, by a quote over both, or nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from kluis.enclave.store import SealedStore
+from kluis.formats import vbs
+from kluis.formats.eventlog.sipa import Sipa
+from kluis.hashes import sha512
+from tests.evidence.tpm.forge import rsa_key, sign
+from tests.services.attestation.tpm.client import KEY, PERMIT, Client, jwk_text, signed, world_of
+from tests.services.attestation.vm import boot, sipa
+from tests.services.attestation.world import (
+    URL,
+    VERSION,
+    World,
+    b64u,
+    claims_of,
+    error_of,
+    from_b64u,
+    header_of,
+)
+
+ISSUE_ALL = "".join(
+    f'c:[type=="{name}"] => issue(type="out-{name}", value=c.value);'
+    for name in (
+        "aikValidated", "aikPubHash", "tpmVersion", "secureBootEnabled", "bootDebuggingDisabled",
+        "notSafeMode", "notWinPE", "vbsEnabled", "vbsReportPresent", "events", "x-ms-tpm-request-key",
+    )
+)  # fmt: skip
+
+
+@pytest.fixture
+def tpms(storage: SealedStore) -> World:
+    """A service with a policy for TPMs that issues what the service found."""
+    world = world_of(storage)
+    assert world.set_policy("Tpm", PERMIT.replace("ISSUE", ISSUE_ALL)).status_code == 200
+    return world
+
+
+def issue(world: World, rules: str, before: str = "") -> None:
+    """Set a policy that permits, and issues something."""
+    policy = PERMIT.replace("ISSUE", rules).replace("version=1.2;", f"version=1.2; {before}")
+    assert world.set_policy("Tpm", policy).status_code == 200
+
+
+def test_no_policy(storage: SealedStore) -> None:
+    """Until a policy is set, even a challenge is refused, in Azure's words."""
+    world = world_of(storage)
+    answer = Client(world).send({"payload": {"type": "aikcert"}})
+    status, code, message = error_of(answer)
+    assert (status, code) == (400, "InvalidOperation")
+    assert message.startswith("A VBS attestation policy has not been set on the attestation provider.")
+
+
+def test_challenges(tpms: World) -> None:
+    """Each is new, and comes in the wrapping of the question."""
+    client = Client(tpms)
+    assert client.begin()[0] != client.begin()[0]
+    bare = json.loads(from_b64u(client.send({"type": "aikcert"}).json()["data"]))
+    assert set(bare) == {"challenge", "service_context"}
+    assert error_of(client.send({"type": "other"}))[2] == (
+        "data: want type aikcert, or a request, got 'other'"
+    )
+
+
+def test_a_request_whose_key_is_quoted(tpms: World) -> None:
+    """The report confirms the key, repeats what the relying party gave, and says what the policy issues."""
+    client = Client(tpms)
+    token = client.token(client.v2())
+    claims = tpms.verified(token)
+    header = header_of(token)
+    key = tpms.ask("GET", "/certs").json()["keys"][0]
+    assert header["x5c"] == key["x5c"]
+    events = json.loads(claims.pop("out-events"))["Events"]
+    variables = [
+        event["ProcessedData"] for event in events
+        if event["EventTypeString"] == "EV_EFI_VARIABLE_DRIVER_CONFIG"
+    ]  # fmt: skip
+    assert variables[0]["UnicodeName"] == "SecureBoot"
+    assert variables[0]["VariableData"] == "AQ"
+    jwk = json.loads(jwk_text(KEY))
+    told = json.loads(claims.pop("out-x-ms-tpm-request-key"))
+    assert told == {"jwk": jwk, "info": {"tpm_quote": {"hash_alg": "sha-256"}}}
+    hashed = claims.pop("out-aikPubHash")
+    assert len(base64.b64decode(hashed)) == 32
+    for name in ("iat", "nbf", "jti", "x-ms-policy-hash"):
+        claims.pop(name)
+    assert claims == {
+        "iss": URL,
+        "exp": claims["exp"],
+        "x-ms-ver": "1.0",
+        "x-ms-attestation-type": "tpm",
+        "x-kluis-protection": "vtpm",
+        "cnf": {"jwk": jwk},
+        "rp_data": "cnA",
+        "nonce": "cnA",
+        "out-aikValidated": True,
+        "out-tpmVersion": 2,
+        "out-secureBootEnabled": True,
+        "out-bootDebuggingDisabled": False,
+        "out-notSafeMode": False,
+        "out-notWinPE": False,
+        "out-vbsEnabled": False,
+        "out-vbsReportPresent": False,
+    }
+    assert claims["exp"] == int(tpms.clock.at.timestamp()) + 86400
+
+
+def test_windows_modes(tpms: World) -> None:
+    """What Windows measured of its modes is told; what it did not measure is not known to be good."""
+    modes = sipa((Sipa.BOOT_DEBUGGING, b"\0"), (Sipa.SAFE_MODE, b"\0"), (Sipa.WIN_PE, b"\1"),
+                 (Sipa.VSM_REQUIRED, b"\1"))  # fmt: skip
+    client = Client(tpms, boot(b"\1", modes))
+    claims = client.report(client.v2())
+    assert claims["out-bootDebuggingDisabled"] is True
+    assert claims["out-notSafeMode"] is True
+    assert claims["out-notWinPE"] is False
+    assert claims["out-vbsEnabled"] is True
+
+
+def test_a_request_whose_key_is_certified(tpms: World) -> None:
+    """The policy reads what the TPM promises of the key."""
+    client = Client(tpms)
+    claims = client.report(client.certified())
+    told = json.loads(claims["out-x-ms-tpm-request-key"])
+    assert told["info"] == {"tpm_certify": {"name_alg": 11, "obj_attr": 0x60072, "auth_policy": ""}}
+
+
+def test_version_1(tpms: World) -> None:
+    """A quote as Windows hands it out is read, with its own log."""
+    client = Client(tpms)
+    claims = client.report(client.v1())
+    assert claims["out-secureBootEnabled"] is True
+    assert claims["cnf"] == {"jwk": json.loads(jwk_text(KEY))}
+
+
+def test_properties_of_the_policy(tpms: World) -> None:
+    """How long a report lives, and whether its header has the certificate, is the policy's to say."""
+    issue(
+        tpms,
+        '=> issueproperty(type="report_validity_in_minutes", value=10);'
+        '=> issueproperty(type="omit_x5c", value=true);',
+    )
+    client = Client(tpms)
+    token = client.token(client.v2())
+    claims, header = claims_of(token), header_of(token)
+    assert claims["exp"] - claims["iat"] == 600
+    assert "x5c" not in header
+    der = base64.b64decode(tpms.ask("GET", "/certs").json()["keys"][0]["x5c"][0])
+    assert header["x5t"] == b64u(hashlib.sha1(der).digest())
+    issue(tpms, '=> issueproperty(type="report_validity_in_minutes", value=600000);')
+    assert Client(tpms).refused(client.v2()) == (
+        "InvalidParameter",
+        "report_validity_in_minutes: want 1 to 525600, got 600000",
+    )
+
+
+def test_pcrs_that_a_policy_wants(tpms: World) -> None:
+    """All must be quoted, unless the policy names fewer."""
+    client = Client(tpms)
+    some = client.v2(tpm={"pcrs_quoted": (0, 1, 2, 3, 4, 5, 6, 7)})
+    assert client.refused(some)[1] == (
+        f"TPM quote: PCRs: want those of required_pcr_mask 0xffffff, got none for {list(range(8, 24))}"
+    )
+    issue(tpms, "", 'configurationrules{ => issueproperty(type="required_pcr_mask", value=15); };')
+    assert client.token(some)
+
+
+def test_a_key_that_nobody_vouches_for(storage: SealedStore) -> None:
+    """It needs a certificate; where the policy asks for none, the service must be told to attest it."""
+    world = world_of(storage)
+    issue(world, "")
+    bare: Callable[[Client], str] = lambda client: client.v2(tpm={"aik_cert": ""})  # noqa: E731
+    client = Client(world)
+    assert client.refused(bare(client))[1] == (
+        "aik_cert: want a certificate of the attestation key, got none"
+    )
+    issue(world, "", 'configurationrules{ => issueproperty(type="require_valid_aik_cert", value=false); };')
+    assert client.refused(bare(client))[1].startswith("protection: want a level that keeps something out")
+    told = world_of(storage, insecure_accept_unprotected=True)
+    client = Client(told)
+    assert client.report(bare(client))["x-kluis-protection"] == "none"
+
+
+def test_a_draft(tpms: World) -> None:
+    """A draft policy's report is signed by nobody."""
+    client = Client(tpms)
+    token = client.token(client.v2(), draftPolicyForAttestation=PERMIT.replace("ISSUE", ""))
+    assert header_of(token)["alg"] == "none"
+    assert "out-aikValidated" not in claims_of(token)
+
+
+def test_pcrs_are_for_reading_only(tpms: World) -> None:
+    """A policy reads the PCRs, and issues what it made of them, not them."""
+    client = Client(tpms)
+    value = client.vm.values[11][7].hex()
+    query = f'JmesPath(p.value, "PCRs[? Index == `7`].Digests.SHA256 | @[0] == `\\"{value}\\"`")'
+    rules = f'p:[type=="pcrs"] => add(type="good", value=JsonToClaimValue({query}));'
+    asked = PERMIT.replace("=> permit();", rules + '[type=="good", value==true] => permit();')
+    assert tpms.set_policy("Tpm", asked.replace("ISSUE", "")).status_code == 200
+    assert client.token(client.v2())
+    issue(tpms, 'p:[type=="pcrs"] => issue(type="all", value=p.value);')
+    code, message = client.refused(client.v2())
+    assert code == "PolicyEvaluationError"
+    assert "is for reading only" in message
+
+
+def test_a_clients_own_claims(tpms: World) -> None:
+    """What a client says of itself is under a prefix, and of issuer CustomClaim: never the service's word."""
+    claims = [{"name": "secureBootEnabled", "value": True}, {"name": "OSName", "value": "Win"}]
+    issue(
+        tpms,
+        'c:[type=="urn:kluis:custom-claim:OSName", issuer=="CustomClaim"] => issue(type="os", value=c.value);'
+        'd:[type=="secureBootEnabled", value==true] => issue(type="sb", value=true);',
+    )
+    client = Client(tpms, boot(b"\0"))
+    found = client.report(client.v2(custom_claims=claims))
+    assert found["os"] == "Win"
+    assert "sb" not in found
+
+
+def test_who_may(tpms: World) -> None:
+    """A bearer token is wanted, unless the instance says that it does not matter."""
+    client = Client(tpms)
+    assert error_of(client.send({"request": client.v2()}, headers=False))[:2] == (401, "Unauthorized")
+    group = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/attestationProviders"
+    body = {"location": "local", "properties": {"tpmAttestationAuthentication": "Disabled"}}
+    tpms.owner("PUT", f"{group}/open?api-version=2021-06-01", json=body)
+    question = {"data": b64u(b'{"type":"aikcert"}')}
+    answer = tpms.ask("POST", f"/instances/open/attest/Tpm?{VERSION}", json=question)
+    assert error_of(answer)[1] == "InvalidOperation"  # no policy, and no 401
+
+
+def flip(name: str) -> Callable[[dict[str, Any]], None]:
+    """Change one bit of a part."""
+
+    def alter(said: dict[str, Any]) -> None:
+        data = bytearray(from_b64u(said[name]))
+        data[-1] ^= 1
+        said[name] = b64u(bytes(data))
+
+    return alter
+
+
+def retyped(jws: str, **header: Any) -> str:
+    """A request with another header, signed anew by its key."""
+    payload = from_b64u(jws.split(".")[1]).decode()
+    return signed({"alg": "PS256", "typ": "attReqV2", **header}, payload)
+
+
+BAD: dict[str, tuple[Callable[[Client], str], str]] = {
+    "a signature changed": (lambda c: c.v2(alter=flip("signature")), "TPM quote: is not signed by the key"),
+    "a quote changed": (lambda c: c.v2(alter=flip("quote")), "TPM quote: is not signed by the key"),
+    "another challenge in the quote": (
+        lambda c: c.v2(extra=bytes(32)),
+        "TPM quote: qualifying data: want ",
+    ),
+    "a challenge of its own": (
+        lambda c: c.v2(challenge=b64u(bytes(32))),
+        "challenge: want one that this instance made, with its service_context, got another",
+    ),
+    "a context of its own": (
+        lambda c: c.v2(service_context=b64u(bytes(72))),
+        "challenge: want one that this instance made",
+    ),
+    "another key than the quote's": (
+        lambda c: c.v2(rsa_key(), extra=c.bound(jwk_text(KEY))),
+        "TPM quote: qualifying data: want ",
+    ),
+    "another signer": (
+        lambda c: c.v2().rpartition(".")[0] + "." + signed({}, "", rsa_key()).rpartition(".")[2],
+        "request: is not signed by the key it should be",
+    ),
+    "a shared key": (lambda c: retyped(c.v2(), alg="HS256"), "request alg: want PS256 or RS256, got 'HS256'"),
+    "no algorithm": (lambda c: retyped(c.v2(), alg="none"), "request alg: want PS256 or RS256, got 'none'"),
+    "another type": (lambda c: retyped(c.v2(), typ="JWT"), "request typ: want attReq or attReqV2, got 'JWT'"),
+    "two parts": (lambda c: "a.b", "request: want three parts, got 2"),
+    "a certification of another": (
+        lambda c: c.certified(signature=b64u(sign(rsa_key(), b"x").encode())),
+        "tpm_certify: is not signed by the attestation key",
+    ),
+    "another bank": (
+        lambda c: c.v2(tpm={"pcrs": [{"algorithm": 12, "values": []}]}),
+        "pcrs.algorithm: want 4 and 11, each once, got 12",
+    ),
+    "three other keys": (
+        lambda c: c.v2(other_keys=[json.loads(jwk_text(KEY))] * 3),
+        "other_keys: want at most 2, got 3",
+    ),
+    "a claim too many": (
+        lambda c: c.v2(custom_claims=[{"name": "a", "value": 1}] * 65),
+        "custom_claims: want at most 64, got 65",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_hold(tpms: World, name: str) -> None:
+    """Each part that is wrong is named, and no report is made."""
+    make, want = BAD[name]
+    client = Client(tpms)
+    code, message = client.refused(make(client))
+    assert code == "InvalidParameter"
+    assert want in message
+
+
+def test_an_old_challenge(tpms: World) -> None:
+    """A challenge is good for ten minutes, and in no other instance."""
+    client = Client(tpms)
+    tpms.clock.at += timedelta(seconds=601)
+    assert client.refused(client.v2())[1] == (
+        "challenge: want one of the last 600 seconds, got one of 601 seconds ago"
+    )
+    tpms.clock.at -= timedelta(seconds=601)
+    assert client.token(client.v2())
+
+
+def idks(key: Any) -> tuple[int, bytes]:
+    """The secure kernel's key, as the loader measures it."""
+    n = key.public_key().public_numbers().n.to_bytes(256, "big")
+    head = b"".join(number.to_bytes(4, "little") for number in (1, 2048, 3, 256))
+    return 0x00050023, head + b"\1\0\1" + n
+
+
+def vbs_request(client: Client, signer: Any, data: bytes | None = None) -> str:
+    """A request of a VBS enclave's."""
+    jwk = jwk_text(KEY)
+    said = {"current_attestation": client.attestation(client.bound(jwk))}
+    member = f'"request_key":{{"jwk":{jwk},"info":{{"tpm_quote":{{"hash_alg":"sha-256"}}}}}}'
+    text = client.data(said, member)
+    report = vbs.Report(
+        report_size=224, report_version=1, enclave_data=data or sha512(text.encode()), owner_id=bytes(32),
+        unique_id=bytes(32), author_id=b"\1" * 32, family_id=bytes(16), image_id=b"\1" * 16, enclave_svn=4,
+        secure_kernel_svn=1, platform_svn=2, flags=0, signing_level=1, enclave_type=1,
+    ).encode()  # fmt: skip
+    signature = signer.sign(report, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+    header = vbs.Header(
+        package_size=20 + len(report) + len(signature), version=1, signature_scheme=1, signature_size=256
+    )
+    package = header.encode() + report + signature
+    data_text = f'{{"report_signed":{text},"vsm_report":"{b64u(package)}"}}'
+    return signed({"alg": "PS256", "typ": "attReqV2"}, f'{{"att_type":"vbs","att_data":{data_text}}}')
+
+
+def test_a_vbs_enclave(tpms: World) -> None:
+    """An enclave whose kernel's key the boot measured, and whose data are the request, has its claims."""
+    kernel = rsa_key()
+    issue(
+        tpms,
+        'a:[type=="enclaveAuthorId"] => issue(type="author", value=a.value);'
+        's:[type=="enclaveSvn"] => issue(type="svn", value=s.value);'
+        'p:[type=="vsmReportPresent"] => issue(type="present", value=p.value);',
+    )
+    client = Client(tpms, boot(b"\1", sipa(idks(kernel))))
+    claims = client.report(vbs_request(client, kernel))
+    assert (claims["author"], claims["svn"], claims["present"]) == (b64u(b"\1" * 32), 4, True)
+    assert client.refused(vbs_request(client, rsa_key()))[1] == (
+        "VBS report: want a signature of one of 1 keys that the boot measured, got another's"
+    )
+    assert client.refused(vbs_request(client, kernel, bytes(64)))[1].startswith(
+        "VBS report: enclave data: want "
+    )
+    unmeasured = Client(tpms)
+    assert "want a signature of one of 0 keys" in unmeasured.refused(vbs_request(unmeasured, kernel))[1]
