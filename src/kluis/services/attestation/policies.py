@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kluis.enclave.store.lease import Leases
 from kluis.enclave.store.model import Storage, Writing
 from kluis.formats.runtime_data import base64url
 from kluis.hashes import sha256
@@ -66,6 +67,7 @@ class Policies:
 
     def __init__(self, storage: Storage, certificates: PolicyCertificates, tokens: Tokens) -> None:
         self._storage = storage
+        self._leases = Leases(storage)
         self._certificates = certificates
         self._tokens = tokens
         # By the exact bytes in the store, so that what is held is never another than what is kept.
@@ -78,7 +80,7 @@ class Policies:
         Raises:
             PolicyMissing: none is set, and there is none by default.
         """
-        data = self._storage.get(TABLE, _key(instance, kind))
+        data = self._leases.get(TABLE, _key(instance, kind))
         if data is None:
             return self._default(kind)
         found = self._held.get(data)
@@ -120,6 +122,7 @@ class Policies:
             store.put(TABLE, _key(instance, kind), msgspec.msgpack.encode(_Kept(1, held.jws)))
 
         self._storage.update(work)
+        self.settle()
         return self._changed(instance, document, "Updated", now)
 
     def reset(self, instance: Instance, kind: AttestationType, jws: str, now: datetime) -> str:
@@ -144,10 +147,15 @@ class Policies:
             store.delete(TABLE, _key(instance, kind))
 
         self._storage.update(work)
+        self.settle()
         return self._changed(instance, document, "Removed", now)
 
+    def settle(self) -> None:
+        """Wait, after a change of the store, until no instance of the service goes by what was before."""
+        self._leases.settle()
+
     def forget(self, instance: str, store: Writing) -> None:
-        """Delete an instance's policies, as a part of a change of the store."""
+        """Delete an instance's policies, as a part of a change of the store that :meth:`settle` follows."""
         for kind in AttestationType:
             store.delete(TABLE, f"{instance}/{kind}")
 

@@ -162,7 +162,10 @@ class Providers:
             self._certificates.forget(key, store)
             return True
 
-        return self._storage.update(work)
+        gone = self._storage.update(work)
+        if gone:
+            self._policies.settle()
+        return gone
 
     def listed(self, subscription: str, group: str | None = None) -> list[dict[str, Any]]:
         """The instances of a subscription, or of one of its resource groups."""

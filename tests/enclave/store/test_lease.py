@@ -1,0 +1,78 @@
+"""Leases: few questions to the host, and no reader behind a writer who was told that it is done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from kluis.enclave.store import SealedStore
+from kluis.enclave.store.lease import LEASE_SECONDS, Leases
+from kluis.services.storage.database import Database
+
+KEY = bytes(range(32))
+
+
+class Counted(SealedStore):
+    """A store that counts its reads."""
+
+    reads = 0
+
+    def get(self, table: str, key: str) -> bytes | None:
+        """Count, and read."""
+        self.reads += 1
+        return super().get(table, key)
+
+
+def store(folder: Path) -> Counted:
+    """An instance's, on a database that others have too."""
+    return Counted(Database(f"sqlite:///{folder / 'store.db'}").records("one"), KEY)
+
+
+def test_a_record_is_asked_for_once_a_lease(tmp_path: Path) -> None:
+    """Many reads within a lease ask the host once; the next lease asks again."""
+    kept = store(tmp_path)
+    leases = Leases(kept)
+    began = time.monotonic()
+    while time.monotonic() - began < LEASE_SECONDS / 2:
+        assert leases.get("t", "k") is None
+    assert kept.reads == 1
+    time.sleep(LEASE_SECONDS)
+    leases.get("t", "k")
+    assert kept.reads == 2
+
+
+def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(tmp_path: Path) -> None:
+    """Readers of another instance, busy all the time, have seen each change once its writer was told."""
+    writer, reader = store(tmp_path), Leases(store(tmp_path))
+    told, stop, behind = [0], threading.Event(), list[tuple[int, bytes | None]]()
+
+    def read() -> None:
+        while not stop.is_set():
+            least = told[0]
+            value = reader.get("t", "k")
+            if int(value or b"0") < least:
+                behind.append((least, value))
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for one in threads:
+        one.start()
+    leases = Leases(writer)
+    for number in range(1, 16):
+        writer.update(lambda w, n=number: w.put("t", "k", str(n).encode()))  # type: ignore[misc]  # bound at once
+        leases.settle()
+        told[0] = number
+    stop.set()
+    for one in threads:
+        one.join()
+    assert behind == []
+
+
+def test_without_the_wait_a_reader_is_behind(tmp_path: Path) -> None:
+    """The wait is what makes it so: a reader with a lease has the old record right after a change."""
+    writer, reader = store(tmp_path), Leases(store(tmp_path))
+    assert reader.get("t", "k") is None
+    writer.update(lambda w: w.put("t", "k", b"1"))
+    assert reader.get("t", "k") is None
+    Leases(writer).settle()
+    assert reader.get("t", "k") == b"1"
