@@ -121,7 +121,7 @@ def test_memory_is_bounded(authority: Authority) -> None:
     authority.state = dataclasses.replace(state, revoked=full)
     with pytest.raises(UsageError) as caught:
         authority.revoke(_chain(authority), NOW)
-    assert str(caught.value) == "revocation: want at most 1024 certificates, got one more"
+    assert str(caught.value) == "revocation: want at most 2048 certificates, got one more"
 
 
 def test_revoked_once(authority: Authority) -> None:

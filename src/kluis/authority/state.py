@@ -18,7 +18,7 @@ OUT_OF_DATE: Final = "OutOfDate"
 NOT_SUPPORTED: Final = "NotSupported"
 REVOKED: Final = "Revoked"
 MAX_LEVELS: Final = 64  # what verifiers take
-MAX_REVOKED: Final = 1024
+MAX_REVOKED: Final = 2048  # their CRL, in hex, is what verifiers take
 MAX_ADVISORIES: Final = 256
 WHAT: Final = "authority.json"
 

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.authority import Authority as Own
 from kluis.authority import enrolment
 from kluis.services.provisioning import platforms
 from tests.services.provisioning.serving import ONES, OWNER, READER, SGX, TWOS, Asking, Platform
@@ -225,6 +226,36 @@ def test_certificates_of_a_key_are_bounded(asking: Asking, monkeypatch: pytest.M
         "usage",
         f"platform {platform.ppid.hex()}: want at most 1 certificates of one key, got one more",
     )
+
+
+def test_platforms_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everybody is let in, so many are, and no more."""
+    monkeypatch.setattr(platforms, "MAX_PLATFORMS", 1)
+    asking.order("terms", open=True)
+    assert asking.enrol(Platform(bytes(16))).status_code == 201
+    assert _error(asking.enrol(Platform())) == (
+        503,
+        "enrolment_busy",
+        "enrolment: want at most 1 platforms, got one more",
+    )
+
+
+def test_two_at_once(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that change one platform at once, one is told to ask again, and nothing is half done."""
+    asking.order("terms", open=True)
+    platform = Platform()
+    own = Own.certify
+
+    def slow(self: Own, *given: Any, **more: Any) -> bytes:
+        monkeypatch.setattr(Own, "certify", own)
+        assert asking.enrol(platform).status_code == 201
+        return own(self, *given, **more)
+
+    monkeypatch.setattr(Own, "certify", slow)
+    answer = asking.enrol(platform)
+    assert _error(answer)[:2] == (503, "enrolment_busy")
+    assert answer.json()["error"]["message"].endswith("was changed by another at the same time")
+    assert asking.enrol(platform).status_code == 201
 
 
 @pytest.mark.parametrize("name", ["certify", "revoke", "refuse"])

@@ -324,6 +324,43 @@ def test_nothing_older_takes_a_place(believing: Asking) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "collateral_replayed")
 
 
+class Folder:
+    """What a host has beside: one document for every path, as a test sets it."""
+
+    def __init__(self) -> None:
+        self.document: Document | None = None
+
+    def __call__(self, path: str, query: Mapping[str, str]) -> tuple[dict[str, str], bytes] | None:
+        return None if self.document is None else ({}, self.document.body)
+
+
+def test_a_host_cannot_go_back(storage: SealedStore) -> None:
+    """The newest genuine document that was given once is given from then on, whatever the host has later."""
+    folder, path = Folder(), PATHS[Kind.ROOT_CA_CRL]
+    asking = Asking(storage, NOW, anchors=FORGE.anchors, beside=folder)
+    first, second = (Document(body=FORGE.crl("root", now=NOW - timedelta(days=days))) for days in (2, 1))
+    lies = Document(body=Forge().crl("root"))
+    for has, gives in (
+        (first, first),
+        (second, second),
+        (first, second),
+        (None, second),
+        (lies, second),
+        (Document(body=b"0"), second),
+    ):
+        folder.document = has
+        assert asking.get(path).content == gives.body
+    late = Document(body=FORGE.crl("root", now=NOW + timedelta(days=29)))
+    asking.clock.at = NOW + timedelta(days=29, hours=1)
+    folder.document = None
+    assert asking.get(path).status_code == 503
+    folder.document = late
+    assert asking.get(path).content == late.body
+    folder.document, asking.clock.at = None, NOW
+    other = Asking(storage, NOW, anchors=FORGE.anchors)
+    assert other.get(path).status_code == 503  # kept, and of the future
+
+
 @pytest.mark.parametrize(
     ("one", "message"),
     [

@@ -31,6 +31,7 @@ PLATFORMS: Final = "platforms"
 PENDING: Final = "pending"
 TERMS: Final = "terms"
 MAX_PENDING: Final = 256
+MAX_PLATFORMS: Final = 4096
 MAX_CERTIFICATES: Final = 32
 _PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -246,6 +247,12 @@ class Platforms:
             # A key that another takes the place of vouches for nobody any more.
             for gone in () if known is None or same is not None else known.certificates:
                 own.revoke(gone.chain, now)
+            if known is None and sum(1 for _ in store.scan(PLATFORMS)) >= MAX_PLATFORMS:
+                raise UnavailableError(
+                    f"enrolment: want at most {MAX_PLATFORMS} platforms, got one more",
+                    hint="the owner lets in those alone that are allowed: POST /kluis/terms",
+                    code="enrolment_busy",
+                )
             store.put(PLATFORMS, ppid, record)
             store.delete(PENDING, ppid)
 

@@ -15,7 +15,7 @@ from kluis.collateral.documents import Document, Key, Kind, check_key, times
 from kluis.collateral.paths import Asked, asked, document
 from kluis.collateral.paths import Vendor as Beside
 from kluis.enclave.store.model import Storage
-from kluis.errors import FreshnessError, UnavailableError
+from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import TrustAnchors
 from kluis.evidence.context import Context
 from kluis.services.provisioning import records
@@ -56,9 +56,17 @@ class Vendor:
                 f"{path[:200]}: want a document that the makers publish, got another path",
                 code="collateral_missing",
             )
-        found = self._find(wanted, path, query)
-        check(*wanted, found, self._ask, self._context, now)
-        return wanted, found
+        failed: KluisError | None = None
+        for found, new in self._find(wanted, path, query):
+            try:
+                check(*wanted, found, self._ask, self._context, now)
+            except KluisError as error:
+                failed = failed or error
+                continue
+            if new:  # so that nothing older is given from now on, whatever the host has then
+                self._put(_name(*wanted), found)
+            return wanted, found
+        raise failed or _missing(*wanted)
 
     def keep(self, kind: Kind, key: Key, found: Document, now: datetime) -> None:
         """Keep a document, once it is checked.
@@ -71,34 +79,57 @@ class Vendor:
         check_key(kind, key)
         check(kind, key, found, self._ask, self._context, now)
         name = _name(kind, key)
-        data = self._storage.get(TABLE, name)
-        if data is not None:
-            old, new = times(kind, _document(data)), times(kind, found)
+        kept = self._kept(name)
+        if kept is not None:
+            old, new = times(kind, kept), times(kind, found)
             if new.issued < old.issued or (new.evaluation or 0) < (old.evaluation or 0):
                 raise FreshnessError(
                     f"{name}: want one issued {old.issued.isoformat()} or later, as is kept, "
                     f"got one issued {new.issued.isoformat()}",
                     code="collateral_replayed",
                 )
-        kept = encode(records.Vendor(body=found.body, chain=found.chain))
-        self._storage.update(lambda store: store.put(TABLE, name, kept))
+        self._put(name, found)
 
-    def _find(self, wanted: Asked, path: str, query: Mapping[str, str]) -> Document:
-        data = self._storage.get(TABLE, _name(*wanted))
-        if data is not None:
-            return _document(data)
+    def _find(self, wanted: Asked, path: str, query: Mapping[str, str]) -> list[tuple[Document, bool]]:
+        """What is kept here, and what is beside if that says that it is newer; each with whether it is new.
+
+        Raises:
+            FormatError: there is nothing but what is beside, and that is no such document.
+        """
+        kept = self._kept(_name(*wanted))
         given = self._beside(path, query) if self._beside is not None else None
         if given is None:
-            raise _missing(*wanted)
-        return document(wanted, *given)
+            return [] if kept is None else [(kept, False)]
+        if kept is None:
+            return [(document(wanted, *given), True)]
+        try:
+            other = document(wanted, *given)
+            if times(wanted.kind, other).issued > times(wanted.kind, kept).issued:
+                return [(other, True), (kept, False)]
+        except FormatError:  # no such document, and so no newer one
+            return [(kept, False)]
+        return [(kept, False)]
 
     def _ask(self, kind: Kind, key: Key) -> Document:
         """What another document is checked with: kept here, or beside; checked by who asks."""
-        data = self._storage.get(TABLE, _name(kind, key))
-        if data is not None:
-            return _document(data)
+        kept = self._kept(_name(kind, key))
+        if kept is not None:
+            return kept
         path, query = _path(kind, key)
-        return self._find(Asked(kind, key), path, query)
+        for found, _ in self._find(Asked(kind, key), path, query):
+            return found
+        raise _missing(kind, key)
+
+    def _kept(self, name: str) -> Document | None:
+        data = self._storage.get(TABLE, name)
+        if data is None:
+            return None
+        record = decode(data, records.Vendor)
+        return Document(body=record.body, chain=record.chain)
+
+    def _put(self, name: str, found: Document) -> None:
+        record = encode(records.Vendor(body=found.body, chain=found.chain))
+        self._storage.update(lambda store: store.put(TABLE, name, record))
 
 
 def _name(kind: Kind, key: Key) -> str:
@@ -122,8 +153,3 @@ def _missing(kind: Kind, key: Key) -> UnavailableError:
         hint=f"{_FETCH}{how} on the service's host gets it from its maker",
         code="collateral_missing",
     )
-
-
-def _document(data: bytes) -> Document:
-    record = decode(data, records.Vendor)
-    return Document(body=record.body, chain=record.chain)
