@@ -116,6 +116,27 @@ def test_another_user_reads_no_state(own: Path) -> None:
     assert "PermissionError" in said
 
 
+ASKS = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+connection.connect(sys.argv[1])
+for op in ("revoke", "recover", "certify", "enrolment", "adopt"):
+    connection.send(b'{"op":"%s","advisories":[],"new_keys":true}' % op.encode())
+    print(connection.recv(65536).decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_another_user_gives_no_orders(own: Path) -> None:
+    """A user who may launch enclaves gives no orders about the platform's certificates."""
+    platform = Platform(start.start())
+    before = platform.status()
+    said = attacks.as_user(attacks.NOBODY, ASKS, str(own / "run" / "platform.sock"))
+
+    assert said.count('"code": "platform_user"') == 5, said
+    assert [platform.status()[name] for name in ("tcb", "key")] == [before["tcb"], before["key"]]
+
+
 def test_debug_build_does_not_unseal(
     platform: Platform, victim_image: Path, allowed: frozenset[str], tmp_path: Path
 ) -> None:
