@@ -89,8 +89,9 @@ def test_another_authoritys_platform_gets_nothing(
     giver = enclave(KEEPER, ocalls=ocalls.serving(records))
     giver.put("k", b"v")
     joiner = enclave(KEEPER, on=other_platform, ocalls=ocalls.serving(records))
+    request = joiner.store_key_ask(giver.store_key_challenge())
     with pytest.raises(RemoteError) as refused:
-        hand_over(giver, joiner)
+        giver.store_key_give(request)
     assert refused.value.type_name == "AuthenticityError"
 
 
@@ -103,8 +104,9 @@ def test_another_image_gets_nothing(
     other = tmp_path / "app.py"
     other.write_text(KEEPER.read_text() + "\n# another version\n")
     joiner = enclave(other, on=sister, ocalls=ocalls.serving(records))
+    request = joiner.store_key_ask(giver.store_key_challenge())
     with pytest.raises(RemoteError, match=MEASUREMENT):
-        hand_over(giver, joiner)
+        giver.store_key_give(request)
 
 
 def test_a_giver_of_another_image_is_refused(
@@ -126,8 +128,9 @@ def test_a_giver_of_another_image_is_refused(
         giver = enclave(evil, ocalls=ocalls.serving(database.records("evil")))
         enclave(KEEPER, ocalls=ocalls.serving(records)).put("k", b"v")
         joiner = enclave(KEEPER, on=sister, ocalls=ocalls.serving(records))
+        gift = giver.store_key_give(joiner.store_key_ask(giver.store_key_challenge()))
         with pytest.raises(RemoteError, match=MEASUREMENT):
-            hand_over(giver, joiner)
+            joiner.store_key_take(gift)
 
 
 def test_messages_of_another_handover_are_refused(

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from kluis.enclave.outward import CancelInterrupt
-from kluis.enclave.store import SealedStore, Writing, committing, directory, surveying, view
+from kluis.enclave.store import SealedStore, Writing, cipher, committing, directory, surveying, view
 from kluis.enclave.store.records import StoreCommit
 from kluis.errors import UnavailableError
 from kluis.services.storage import Database
@@ -61,34 +61,57 @@ def test_each_update_sees_one_moment(records: KeptRecords) -> None:
     assert len(list(stores[0].scan("moves"))) == 60
 
 
-def test_threads_share_commits(records: KeptRecords) -> None:
-    """Updates that do not touch each other are kept together: fewer commits than updates."""
-    slow = threading.Event()
+class Slow:
+    """A host whose commits wait until it is told to go on."""
 
-    class Slow:
-        """A host whose first commit takes long."""
+    def __init__(self, records: KeptRecords) -> None:
+        self.read = records.read
+        self.survey = records.survey
+        self.now = records
+        self.go_on = threading.Event()
 
-        read = records.read
-        survey = records.survey
+    def commit(self, commit: StoreCommit) -> bool:
+        self.go_on.wait(10)
+        return self.now.commit(commit)
 
-        def commit(self, commit: StoreCommit) -> bool:
-            slow.wait(10)
-            return records.commit(commit)
 
-    store = SealedStore(Slow(), KEY)
+def all_at_once(records: KeptRecords, work: Callable[[Writing, int], None]) -> SealedStore:
+    """Twenty threads of one instance, all of which have done their work before the first commit is kept."""
+    slow = Slow(records)
+    store = SealedStore(slow, KEY)
     threads = [
-        threading.Thread(target=store.update, args=(lambda work, at=at: work.put("t", str(at), b"v"),))
+        threading.Thread(target=store.update, args=(lambda writing, at=at: work(writing, at),))
         for at in range(20)
     ]
     for one in threads:
         one.start()
     while len(store._committer._waiting) < 19:
         threading.Event().wait(0.01)
-    slow.set()
+    slow.go_on.set()
     for one in threads:
         one.join()
+    return store
+
+
+def test_threads_share_commits(records: KeptRecords) -> None:
+    """Updates that do not touch each other are kept together: fewer commits than updates."""
+    store = all_at_once(records, lambda writing, at: writing.put("t", str(at), b"v"))
     assert store.epoch == 2
     assert len(list(SealedStore(records, KEY).scan("t"))) == 20
+
+
+def test_threads_that_touch_each_other_do_not_share(records: KeptRecords) -> None:
+    """Of those who wait together, and read what another of them changes, all but the first run again."""
+
+    def add(writing: Writing, _: int) -> None:
+        writing.put("t", "sum", b"%d" % (int(writing.get("t", "sum") or b"0") + 1))
+
+    def collect(writing: Writing, at: int) -> None:
+        writing.put("u", str(at), b"%d" % len(list(writing.scan("u"))))
+
+    assert all_at_once(records, add).get("t", "sum") == b"20"
+    counts = [int(value) for _, value in all_at_once(records, collect).scan("u")]
+    assert sorted(counts) == list(range(20))
 
 
 def test_one_that_fails_fails_alone(records: KeptRecords) -> None:
@@ -133,15 +156,15 @@ def test_a_change_cut_short_is_learnt_again(records: KeptRecords, monkeypatch: p
     """A call that is taken back in the middle of following the journal leaves nothing half-known."""
     idle, busy = SealedStore(records, KEY), SealedStore(records, KEY)
     busy.update(lambda work: [work.put("t", key, b"v") for key in "abc"])
-    put, calls = directory.Directory.put, []
+    member, calls = cipher.Cipher.member, []
 
-    def interrupted(self: directory.Directory, *arguments: Any) -> None:
+    def interrupted(self: cipher.Cipher, *arguments: Any) -> int:
         calls.append(arguments)
-        if len(calls) == 2:
+        if len(calls) == 2:  # in the middle of entering the second record
             raise CancelInterrupt
-        put(self, *arguments)
+        return member(self, *arguments)
 
-    monkeypatch.setattr(directory.Directory, "put", interrupted)
+    monkeypatch.setattr(cipher.Cipher, "member", interrupted)
     with pytest.raises(CancelInterrupt):
         idle.get("t", "a")
     assert [key for key, _ in idle.scan("t")] == ["a", "b", "c"]
