@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Final
+
+import msgspec
 
 from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
@@ -19,8 +20,7 @@ DAY: Final = 24 * HOUR
 MOST_REPORT_MINUTES: Final = 525_600
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Root:
+class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A root that the instance trusts beside the makers'.
 
     Attributes:
@@ -33,8 +33,7 @@ class Root:
     level: ProtectionLevel | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Compliance:
+class Compliance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which code gets the claim ``x-ms-compliance-status``. By default none does.
 
     Attributes:
@@ -54,8 +53,7 @@ class Compliance:
                     raise UsageError(f"compliance.{name}: want 48 bytes, got {len(digest)}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AttestationSettings:
+class AttestationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the service is told.
 
     Attributes:
@@ -92,7 +90,7 @@ class AttestationSettings:
     roots: tuple[Root, ...] = ()
     shipped_roots: bool = True
     collateral: tuple[bytes, ...] = ()
-    compliance: Compliance = dataclasses.field(default_factory=Compliance)
+    compliance: Compliance = msgspec.field(default_factory=Compliance)
     token_seconds: int = 8 * HOUR
     policy_token_seconds: int = HOUR
     tpm_token_minutes: int = 1440
@@ -101,7 +99,7 @@ class AttestationSettings:
     challenge_seconds: int = 600
     collateral_seconds: int = HOUR
     tpm_issuers: tuple[bytes, ...] = ()
-    secure_boot_variables: Mapping[str, frozenset[bytes]] = dataclasses.field(default_factory=dict)
+    secure_boot_variables: Mapping[str, frozenset[bytes]] = msgspec.field(default_factory=dict)
     tpm_authentication: bool = True
     custom_claim_prefix: str = "urn:kluis:custom-claim:"
     deprecated_names: bool = False
@@ -117,9 +115,7 @@ class AttestationSettings:
                 f"attestation.secure_boot_variables: want {', '.join(VARIABLES)}, got {more[0]!a}"
             )
         if not self.custom_claim_prefix:
-            raise UsageError(
-                "attestation.custom_claim_prefix: want text, got none: clients could claim anything"
-            )
+            raise UsageError("attestation.custom_claim_prefix: want text, got none")
         for name in (
             "token_seconds",
             "policy_token_seconds",
