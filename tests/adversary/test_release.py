@@ -52,6 +52,7 @@ from tests.services.web.issuer import NOW, FixedClock, TokenMaker
 UNVERIFIED = "Target environment attestation statement cannot be verified."
 UNMET = "Target environment attestation does not meet key release policy requirements."
 CERTS = f"{AUTHORITY}/certs"
+SETTINGS = bytes([5]) * 32
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def signing_certificate(
         purpose=body.pop("purpose", Purpose.APP),
         image_id=body.get("mrenclave", IMAGE),
         nonce=b"",
-        payload=vouched.statement(spki(named or key)),
+        payload=vouched.statement(spki(named or key), body.pop("settings", SETTINGS)),
     ).encode()
     quote = forge.quote(forge.body(report_data=runtime_data.report_data(document), **body))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY)])
@@ -93,6 +94,7 @@ def attested(forge: Forge, **changes: Any) -> Attested:
         "roots": (forge.authority.root_pem().decode(),),
         "identity": ByImages((IMAGE.hex(),)),
         "levels": ("process",),
+        "settings": (SETTINGS.hex(),),
         **changes,
     }
     return Attested(**given)
@@ -161,6 +163,20 @@ def test_an_authority_of_another_measurement(forge: Forge, body: dict[str, Any],
     assert message == UNVERIFIED
     assert detail.startswith(f"keys of {AUTHORITY}: no key of the authority is its enclave's own: ")
     assert why in detail
+
+
+@pytest.mark.parametrize("told", [None, bytes(32)])
+def test_an_authority_that_was_told_something_else(forge: Forge, told: bytes | None) -> None:
+    """The right code under roots of its operator's choice, or silent about them, vouches for nothing."""
+    certificate = signing_certificate(forge, settings=told)
+    message, detail = refused(vault(forge, certificate).release(sign(claims())))
+    assert message == UNVERIFIED
+    assert detail == (
+        f"keys of {AUTHORITY}: no key of the authority is its enclave's own: settings: want "
+        f"{SETTINGS.hex()}, got {'none' if told is None else told.hex()}"
+    )
+    anything = attested(forge, settings=(), insecure_any_settings=True)
+    assert vault(forge, certificate, anything).release(sign(claims())).status_code == 200
 
 
 def test_an_older_authority(forge: Forge) -> None:

@@ -33,7 +33,8 @@ def with_extensions(bare: x509.Certificate, **changes: bytes) -> x509.Certificat
 def test_written_and_read(bare: x509.Certificate) -> None:
     """What is written is read as it was."""
     assert Vouched.of(with_extensions(bare)) == MADE
-    assert vouched.read_statement(STATEMENT) == b"key"
+    assert vouched.read_statement(STATEMENT) == (b"key", None)
+    assert vouched.read_statement(vouched.statement(b"key", bytes(32))) == (b"key", bytes(32))
     assert STATEMENT == b'{"public_key":"a2V5","statement":"signing-key","version":1}'
 
 
@@ -69,10 +70,10 @@ def test_same_statement_or_refused(at: int, put: bytes) -> None:
     """Whatever statement parses writes back to the same bytes; only our errors escape."""
     data = STATEMENT[:at] + put + STATEMENT[at + len(put) :]
     try:
-        key = vouched.read_statement(data)
+        key, settings = vouched.read_statement(data)
     except FormatError:
         return
-    assert vouched.statement(key) == data
+    assert vouched.statement(key, settings) == data
 
 
 def test_a_statement_about_something_else() -> None:

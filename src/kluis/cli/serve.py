@@ -229,6 +229,7 @@ def _told(plan: Plan, running: Serving) -> dict[str, Any]:
         "ca": str(plan.state / "ca" / "root.pem"),
         "clients": str(plan.state / "issuer" / "clients.json"),
         "authorization": running.issuer.authorization if running.issuer else None,
+        "attestation_settings": running.attestation_settings,
         "images": {
             service: {
                 "image_id": image.image_id.hex(),

@@ -35,10 +35,12 @@ class SigningKey:
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
         result: the judgement of the enclave; its ``claims`` have the protection level.
+        settings: digest of what the enclave was told, 32 bytes; None where it says nothing of that.
     """
 
     spki: bytes
     result: AttestationResult
+    settings: bytes | None = None
 
 
 def check(
@@ -93,6 +95,6 @@ def check(
     )
     result.require()  # 3
     named = vouched.read_statement(result.runtime_data.payload if result.runtime_data else b"")
-    if not hmac.compare_digest(named, read.spki):  # 4
+    if not hmac.compare_digest(named.spki, read.spki):  # 4
         raise AuthenticityError(f"{_WHAT}: its evidence vouches for another key", code="vouched_key")
-    return SigningKey(named, result)
+    return SigningKey(named.spki, result, named.settings)

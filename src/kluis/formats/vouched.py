@@ -5,9 +5,11 @@ Kluis's own and holds the two documents whose hashes stand in the quote:
 
     Documents ::= SEQUENCE { runtimeData OCTET STRING, launchConfiguration OCTET STRING }
 
-The payload of the runtime data is a *statement*, which names the key:
+The payload of the runtime data is a *statement*, which names the key; of a service whose operator tells it
+things that its word depends on, the digest of these too:
 
     {"public_key": base64url of the SubjectPublicKeyInfo, "statement": "signing-key", "version": 1}
+    {"public_key": ..., "settings": hex of 32 bytes, "statement": "signing-key", "version": 2}
 
 Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.enclave.vouching` does that.
 """
@@ -15,7 +17,7 @@ Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.enclave.vouchin
 from __future__ import annotations
 
 import dataclasses
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import der, jcs
@@ -23,7 +25,7 @@ from kluis.formats._members import Members
 from kluis.formats.runtime_data import base64url, from_base64url
 from kluis.formats.x509 import Certificate
 
-__all__ = ["Vouched", "read_statement", "statement"]
+__all__ = ["Statement", "Vouched", "read_statement", "statement"]
 
 QUOTE_OID: Final = "1.3.6.1.4.1.311.105.1"
 # Of a random UUID, as ITU-T X.667 lets everybody make them.
@@ -77,26 +79,43 @@ class Vouched:
         return cls(quote, documents[runtime:after], documents[launch:last])
 
 
-def statement(spki: bytes) -> bytes:
+class Statement(NamedTuple):
+    """What an enclave says of a key.
+
+    Attributes:
+        spki: DER of the SubjectPublicKeyInfo.
+        settings: digest of what the enclave was told, 32 bytes; None where it says nothing of that.
+    """
+
+    spki: bytes
+    settings: bytes | None = None
+
+
+def statement(spki: bytes, settings: bytes | None = None) -> bytes:
     """Write the statement about a key.
 
     Args:
         spki: DER of the SubjectPublicKeyInfo.
+        settings: digest of what the enclave was told, 32 bytes, if its word depends on it.
     """
-    return jcs.dumps({"public_key": base64url(spki), "statement": SIGNING_KEY, "version": 1})
+    said = {"public_key": base64url(spki), "statement": SIGNING_KEY}
+    if settings is None:
+        return jcs.dumps({**said, "version": 1})
+    return jcs.dumps({**said, "settings": settings.hex(), "version": 2})
 
 
-def read_statement(data: bytes) -> bytes:
-    """Read a statement in its one canonical form: DER of the SubjectPublicKeyInfo that it names.
+def read_statement(data: bytes) -> Statement:
+    """Read a statement in its one canonical form.
 
     Raises:
         UnsupportedError: a statement about something else.
         FormatError: not canonical, a member missing or unknown.
     """
     value = Members(jcs.loads_canonical(data, _STATEMENT, max_size=MAX_STATEMENT), _STATEMENT)
-    value.only(("public_key", "statement", "version"))
-    value.version(1)
+    version = value.version(1, 2)
+    value.only(("public_key", "statement", "version", *(("settings",) if version == 2 else ())))
     said = value.text("statement")
     if said != SIGNING_KEY:
         raise UnsupportedError(f"{_STATEMENT}.statement: want {SIGNING_KEY}, got {said!a}", code="bad_type")
-    return from_base64url(value.text("public_key"), f"{_STATEMENT}.public_key")
+    spki = from_base64url(value.text("public_key"), f"{_STATEMENT}.public_key")
+    return Statement(spki, value.hex("settings", 32, lower=True) if version == 2 else None)

@@ -107,16 +107,18 @@ def test_two_services_over_one_store(storage: SealedStore) -> None:
 
 def test_a_private_key_is_forgotten(world: World) -> None:
     """What signs no more is a certificate alone, in the store too."""
+    from kluis.services.attestation.settings_digest import digest
     from kluis.services.attestation.signing import TABLE
 
+    place = f"default/{digest(world.settings).hex()}"
     kid(world)
     rotate(world)
-    before = len(world.storage.get(TABLE, "default") or b"")
+    before = len(world.storage.get(TABLE, place) or b"")
     world.clock.at += HOUR + timedelta(minutes=5)
     kid(world)
     world.clock.at += HOUR
     kid(world)
-    assert len(world.storage.get(TABLE, "default") or b"") < before - 1000
+    assert len(world.storage.get(TABLE, place) or b"") < before - 1000
 
 
 def test_never_shown(world: World) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.settings_digest import digest
 from kluis.services.keyvault.settings import Settings
 from kluis.services.running.images import ServiceImage
 from kluis.services.running.settings import ROLES, Standing, settings_of
@@ -58,8 +60,16 @@ def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> No
             "roots": ["ROOT"],
             "identity": {"type": "images", "images": ["01" * 32]},
             "levels": ["process"],
+            "settings": [digest(AttestationSettings(url="https://localhost:8443")).hex()],
         }
     ]
+
+
+def test_a_vault_believes_it_under_these_settings_alone() -> None:
+    """Other roots for the attestation service are another authority."""
+    given = {"attestation": {"shipped_roots": True, "insecure_accept_unprotected": True}}
+    (one,), (other,) = told("keyvault")["authorities"], told("keyvault", given=given)["authorities"]
+    assert one["settings"] != other["settings"]
 
 
 def test_where_stores_are_the_signers_the_authority_is_too() -> None:

@@ -27,6 +27,7 @@ from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import InternalError
 from kluis.formats.runtime_data import base64url
 from kluis.services.attestation.settings import DAY, AttestationSettings
+from kluis.services.attestation.settings_digest import digest
 from kluis.services.attestation.signing_certificate import Vouch, certify, key_id
 
 __all__ = ["SigningKey", "SigningKeys"]
@@ -113,6 +114,7 @@ class SigningKeys:
         self._settings = settings
         self._storage = storage
         self._vouch = vouch
+        self._digest = digest(settings)
         self._held: dict[str, _Held] = {}
         self._loaded: dict[str, SigningKey] = {}
         self._lock = threading.Lock()
@@ -162,12 +164,12 @@ class SigningKeys:
         at = int(now.timestamp())
 
         def work(store: Writing) -> _Ring:
-            there = _read(store.get(TABLE, instance))
+            there = _read(store.get(TABLE, self._place(instance)))
             if only_after is not None and (not there.keys or there.keys[-1].kid != only_after):
                 return there
             keys = [self._aged(key, at, made.signs_from) for key in there.keys]
             kept = [key for key in keys if key.published_until is None or at < key.published_until]
-            return _write(store, instance, (*kept[-MOST_KEYS:], made))
+            return self._write(store, instance, (*kept[-MOST_KEYS:], made))
 
         ring = self._storage.update(work)
         self._keep(instance, ring, now)
@@ -175,21 +177,22 @@ class SigningKeys:
 
     def forget(self, instance: str, store: Writing) -> None:
         """Delete an instance's keys, as a part of a change of the store."""
-        store.delete(TABLE, instance)
+        for place in [place for place, _ in store.scan(TABLE, instance)]:
+            store.delete(TABLE, place)
 
     def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
         held = self._held.get(instance)
         if held is not None and abs((now - held.at).total_seconds()) < HELD_SECONDS:
             return held.ring
         with self._lock:
-            ring = _read(self._storage.get(TABLE, instance))
+            ring = _read(self._storage.get(TABLE, self._place(instance)))
             if not ring.keys:
                 first = self._make(url, now, 0)
 
                 def work(store: Writing) -> _Ring:
                     # Another instance of the service may have been first.
-                    there = _read(store.get(TABLE, instance))
-                    return there if there.keys else _write(store, instance, (first,))
+                    there = _read(store.get(TABLE, self._place(instance)))
+                    return there if there.keys else self._write(store, instance, (first,))
 
                 ring = self._storage.update(work)
             elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
@@ -204,11 +207,11 @@ class SigningKeys:
         return at >= key.published_until - self._published_seconds + 2 * HELD_SECONDS
 
     def _wiped(self, store: Writing, instance: str, now: datetime) -> _Ring:
-        at, there = int(now.timestamp()), _read(store.get(TABLE, instance))
+        at, there = int(now.timestamp()), _read(store.get(TABLE, self._place(instance)))
         wiped = [
             msgspec.structs.replace(key, private=b"") if self._over(key, at) else key for key in there.keys
         ]
-        return _write(store, instance, tuple(wiped))
+        return self._write(store, instance, tuple(wiped))
 
     @property
     def _published_seconds(self) -> int:
@@ -232,11 +235,20 @@ class SigningKeys:
         life = self._settings.key_seconds + delay_seconds + self._settings.longest_token_seconds
         return _Kept(
             kid=key_id(private.public_key()),
-            certificate=certify(private, url, now, life + 30 * DAY, self._vouch),
+            certificate=certify(private, url, now, life + 30 * DAY, self._vouch, self._digest),
             private=private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
             created=at,
             signs_from=at + delay_seconds,
         )
+
+    def _place(self, instance: str) -> str:
+        """Where an instance's keys are: a key never signs under other settings than its evidence names."""
+        return f"{instance}/{self._digest.hex()}"
+
+    def _write(self, store: Writing, instance: str, keys: tuple[_Kept, ...]) -> _Ring:
+        ring = _Ring(1, keys)
+        store.put(TABLE, self._place(instance), msgspec.msgpack.encode(ring), index=instance)
+        return ring
 
     def _load(self, kept: _Kept, url: str) -> SigningKey:
         found = self._loaded.get(kept.kid)
@@ -250,12 +262,6 @@ class SigningKeys:
 
 def _read(data: bytes | None) -> _Ring:
     return _Ring(1, ()) if data is None else msgspec.msgpack.decode(data, type=_Ring)
-
-
-def _write(store: Writing, instance: str, keys: tuple[_Kept, ...]) -> _Ring:
-    ring = _Ring(1, keys)
-    store.put(TABLE, instance, msgspec.msgpack.encode(ring))
-    return ring
 
 
 def _part(value: dict[str, Any]) -> str:

@@ -62,7 +62,9 @@ def key_id(key: rsa.RSAPublicKey) -> str:
     return b64.encode(sha256(_spki(key)))
 
 
-def certify(private: rsa.RSAPrivateKey, url: str, now: datetime, life_seconds: int, vouch: Vouch) -> bytes:
+def certify(
+    private: rsa.RSAPrivateKey, url: str, now: datetime, life_seconds: int, vouch: Vouch, settings: bytes
+) -> bytes:
     """Make the certificate of a key.
 
     Args:
@@ -71,6 +73,7 @@ def certify(private: rsa.RSAPrivateKey, url: str, now: datetime, life_seconds: i
         now: aware; validity begins five minutes before it.
         life_seconds: of the certificate, after ``now``.
         vouch: makes evidence about the key.
+        settings: digest of what the service was told, 32 bytes; the evidence names it.
 
     Returns:
         DER.
@@ -79,7 +82,7 @@ def certify(private: rsa.RSAPrivateKey, url: str, now: datetime, life_seconds: i
     spki = _spki(private.public_key())
     name = _name(url)
     extensions = [(_ALTERNATIVE_NAME, der.element(der.SEQUENCE, der.element(_URI, url.encode())))]
-    made = vouch(vouched.statement(spki))
+    made = vouch(vouched.statement(spki, settings))
     if made is not None:
         held = Vouched(made.quote, made.runtime_data, made.launch_configuration)
         extensions += held.extensions()

@@ -20,7 +20,7 @@ from kluis.services.running.images import ServiceImage, image_of
 from kluis.services.running.instance import Instance
 from kluis.services.running.issuer import DevelopmentIssuer
 from kluis.services.running.plan import HOST, ISSUER, Plan, listening
-from kluis.services.running.settings import ROLES, Standing, settings_of
+from kluis.services.running.settings import ROLES, Standing, attestation_digest, settings_of
 from kluis.services.storage.database import Database
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
@@ -37,6 +37,7 @@ class Serving:
         images: of the services.
         fleets: of the services.
         issuer: the development issuer, if it runs.
+        attestation_settings: digest of what the attestation service was told, hex; None if it does not run.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Serving:
         fleets: tuple[Fleet, ...],
         issuer: DevelopmentIssuer | None,
         name: Callable[[bytes], bytes],
+        attestation_settings: str | None,
     ) -> None:
         self.addresses = addresses
         self.authority = authority
@@ -54,6 +56,7 @@ class Serving:
         self.fleets = fleets
         self.issuer = issuer
         self._name = name
+        self.attestation_settings = attestation_settings
 
     def authorization_parts(self) -> tuple[str, str]:
         """Address and tenant of the development issuer.
@@ -128,7 +131,8 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             say(f"starting {fleet.service}")
             stack.callback(fleet.stop)
             fleet.start()
-        yield Serving(addresses, authority, images, fleets, issuer, name)
+        told = attestation_digest(standing).hex() if "attestation" in plan.services else None
+        yield Serving(addresses, authority, images, fleets, issuer, name, told)
 
 
 def _address(service: str, listener: socket.socket) -> str:

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
+from kluis.errors import UsageError
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.settings_digest import digest
 from kluis.services.running.images import ServiceImage
 from kluis.services.web import Issuer
 
-__all__ = ["AUDIENCES", "ROLES", "Standing", "settings_of"]
+__all__ = ["AUDIENCES", "ROLES", "Standing", "attestation_digest", "settings_of"]
 
 # As :mod:`kluis.services.attestation.inside` declares it.
 ATTESTATION_PRODUCT: Final = 101
@@ -70,7 +73,7 @@ def settings_of(service: str, standing: Standing) -> bytes:
     given = standing.given.get(service, {})
     made: Mapping[str, Any]
     if service == "attestation":
-        made = {"issuer": issuer, "attestation": {"url": url, **given}}
+        made = {"issuer": issuer, "attestation": _attestation(standing)}
     elif service == "keyvault":
         made = {
             "issuer": issuer,
@@ -90,6 +93,23 @@ def _resource(url: str) -> str:
     return f"{scheme}://{authority.partition('.')[2] or authority}"
 
 
+def _attestation(standing: Standing) -> dict[str, Any]:
+    return {"url": standing.addresses["attestation"], **standing.given.get("attestation", {})}
+
+
+def attestation_digest(standing: Standing) -> bytes:
+    """The digest of what the attestation service is told, as its signing keys' evidence names it.
+
+    Raises:
+        UsageError: the settings are of another shape.
+    """
+    try:
+        told = msgspec.json.decode(msgspec.json.encode(_attestation(standing)), type=AttestationSettings)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"attestation settings: {error}") from None
+    return digest(told)
+
+
 def _authorities(standing: Standing) -> list[Any]:
     """The attestation service beside the vault: by its image, or its signer where stores are the signer's."""
     image = standing.images.get("attestation")
@@ -102,6 +122,7 @@ def _authorities(standing: Standing) -> list[Any]:
             "roots": [standing.platform_root.decode()],
             "identity": _identity(image, standing.store_key),
             "levels": [standing.level],
+            "settings": [attestation_digest(standing).hex()],
         }
     ]
 

@@ -184,6 +184,7 @@ def attested(**changes: Any) -> Attested:
         "roots": (ROOT,),
         "identity": ByImages(("ab" * 32,)),
         "levels": ("process",),
+        "insecure_any_settings": True,
         **changes,
     }
     return Attested(**given)
@@ -208,6 +209,10 @@ ROOT = pem(certificate(OTHER_KEY))
         {"identity": ByImages(("zz",))},
         {"identity": ByImages(("ab",))},
         {"url": "http://attest.example"},
+        {"insecure_any_settings": False},
+        {"settings": ("ab" * 32,)},
+        {"insecure_any_settings": False, "settings": ("ab",)},
+        {"insecure_any_settings": False, "settings": ("AB" * 32,)},
     ],
 )
 def test_authorities_that_could_never_be_believed(changes: dict[str, Any]) -> None:

@@ -44,10 +44,14 @@ class BySigner(msgspec.Struct, tag="signer", frozen=True, forbid_unknown_fields=
 class Attested(msgspec.Struct, tag="attested", frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An authority in an enclave.
 
+    Its code alone says little: whoever runs it tells it which roots to believe. So its settings count too.
+
     Attributes:
         url: the tokens' ``iss``.
         roots: PEM of the roots that its evidence may chain to.
         identity: what it is.
+        settings: digests of what it may have been told, hex of 32 bytes; ``kluis serve --json`` has its own.
+        insecure_any_settings: whether it may have been told anything: then its operator's word counts.
         levels: protection levels that will do.
         missing: protections that its machine may lack.
         counters: how its state may be witnessed.
@@ -57,6 +61,8 @@ class Attested(msgspec.Struct, tag="attested", frozen=True, forbid_unknown_field
     roots: tuple[str, ...]
     identity: ByImages | BySigner
     levels: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    insecure_any_settings: bool = False
     missing: tuple[str, ...] = ()
     counters: tuple[str, ...] = ("unwitnessed",)
 

@@ -163,6 +163,9 @@ class Keyring:
         found = vouching.check(
             certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now
         )
+        told = "none" if found.settings is None else found.settings.hex()
+        if not authority.insecure_any_settings and told not in authority.settings:
+            raise AuthenticityError(f"settings: want {' or '.join(authority.settings)}, got {told}")
         return found.spki
 
 
@@ -179,6 +182,10 @@ def _wanted(authority: Attested) -> tuple[TrustAnchors, Policy]:
         roots = [TrustAnchors.from_pem(each.encode()) for each in authority.roots]
         anchors = TrustAnchors(tuple(anchor for root in roots for anchor in root))
         levels = frozenset(ProtectionLevel(each) for each in authority.levels)
+        if bool(authority.settings) is authority.insecure_any_settings or any(
+            len(bytes.fromhex(each)) != 32 or each != each.lower() for each in authority.settings
+        ):
+            raise UsageError("settings: want digests of 32 bytes, or insecure_any_settings, got another")
         named = authority.identity
         if isinstance(named, ByImages):
             identity: ByImage | SignedBy = ByImage(

@@ -1,0 +1,46 @@
+"""The digest of what a service was told: who relies on its tokens may want that, beside its code.
+
+The same code under other roots says other things of the same evidence, and roots are its operator's choice.
+So the digest stands in the evidence of every signing key, and a key signs under one set of settings alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.errors import InternalError
+from kluis.formats import jcs
+from kluis.formats.jcs import Json
+from kluis.hashes import sha256
+from kluis.services.attestation.settings import AttestationSettings
+
+__all__ = ["digest"]
+
+# What is verified whoever brings it, and what only says where the service is.
+LEFT_OUT: Final = frozenset({"collateral", "collateral_seconds", "location"})
+
+
+def digest(settings: AttestationSettings) -> bytes:
+    """SHA-256 of the settings in canonical JSON: bytes in hex, sets in order, some members left out."""
+    return sha256(jcs.dumps(_plain(settings)))
+
+
+def _plain(value: object) -> Json:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, frozenset):
+        return sorted((_plain(each) for each in value), key=str)
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value) if field.name not in LEFT_OUT]
+        return {name: _plain(getattr(value, name)) for name in names}
+    raise InternalError(f"attestation settings: want plain values, got {type(value).__name__}")
