@@ -10,32 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from kluis.services.clock import SystemClock
-from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving, serving
-
-SERVICES = ("attestation", "keyvault", "provisioning")
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One state folder: its images are built once."""
-    return tmp_path_factory.mktemp("services")
-
-
-@pytest.fixture(scope="module")
-def running(state: Path) -> Iterator[Serving]:
-    """All three services, two enclaves of each."""
-    plan = Plan(services=SERVICES, state=state, port=0, instances=2)
-    with serving(plan, SystemClock(), lambda line: None) as made:
-        yield made
+from kluis.services.running.serving import Serving
+from tests.services.running.conftest import SERVICES
 
 
 def client_of(running: Serving) -> httpx.Client:

@@ -1,0 +1,28 @@
+"""The services, running in enclaves of this machine, for every test of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kluis.services.clock import SystemClock
+from kluis.services.running.plan import Plan
+from kluis.services.running.serving import Serving, serving
+
+SERVICES = ("attestation", "keyvault", "provisioning")
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One state folder: its images are built once."""
+    return tmp_path_factory.mktemp("services")
+
+
+@pytest.fixture(scope="session")
+def running(state: Path) -> Iterator[Serving]:
+    """All three services, two enclaves of each."""
+    plan = Plan(services=SERVICES, state=state, port=0, instances=2)
+    with serving(plan, SystemClock(), lambda line: None) as made:
+        yield made
