@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kluis.authority import Authority, State
 from kluis.authority.state import MAX_LEVELS, MAX_REVOKED
 from kluis.errors import FormatError, UsageError
+from kluis.formats import channel
 from kluis.formats.sgx import evaluation
 from kluis.formats.sgx.tcb_info import parse_tcb_info
 
@@ -100,8 +101,8 @@ def test_what_is_required_never_falls(authority: Authority) -> None:
         authority.recover(cpusvn=ONES[:15], pcesvn=5, advisories=(), now=NOW)
     assert str(caught.value) == "recovery: want 16 bytes of cpusvn and a pcesvn of 0..65535"
     with pytest.raises(UsageError) as caught:
-        authority.recover(cpusvn=ONES, pcesvn=5, advisories=("x" * 65,), now=NOW)
-    assert str(caught.value) == "recovery: advisories: want names of 1 to 64 characters"
+        authority.recover(cpusvn=ONES, pcesvn=5, advisories=("x" * 33,), now=NOW)
+    assert str(caught.value) == "recovery: advisories: want names of 1 to 32 characters"
     assert authority.state == before
 
 
@@ -110,18 +111,22 @@ def test_memory_is_bounded(authority: Authority) -> None:
     for pcesvn in range(2, MAX_LEVELS + 2):
         authority.recover(cpusvn=ONES, pcesvn=pcesvn, advisories=(), now=NOW)
     state = authority.state
-    assert len(state.levels) == 64
+    assert len(state.levels) == 32
     assert [state.status(ONES, at) for at in (2, 1)] == ["OutOfDate", "NotSupported"]
     parse_tcb_info(authority.publish(NOW).tcb_info)
-    names = tuple(f"KLUIS-SA-{number}" for number in range(257))
+    names = tuple(f"KLUIS-SA-{number}" for number in range(17))
     with pytest.raises(UsageError) as caught:
         authority.recover(cpusvn=ONES, pcesvn=99, advisories=names, now=NOW)
-    assert str(caught.value) == "recovery: want at most 256 advisories of a level, got more"
-    full = tuple((serial, "2026-06-01T12:00:00Z") for serial in range(MAX_REVOKED))
+    assert str(caught.value) == "recovery: want at most 16 advisories of a level, got more"
+    names = tuple(f"{number:032}" for number in range(16))
+    authority.recover(cpusvn=ONES, pcesvn=99, advisories=names, now=NOW)
+    state = authority.state
+    full = tuple(((serial + 1) << 149, "2026-06-01T12:00:00Z") for serial in range(MAX_REVOKED))
     authority.state = dataclasses.replace(state, revoked=full)
     with pytest.raises(UsageError) as caught:
         authority.revoke(_chain(authority), NOW)
-    assert str(caught.value) == "revocation: want at most 2048 certificates, got one more"
+    assert str(caught.value) == "revocation: want at most 512 certificates, got one more"
+    assert len(json.dumps(authority.collateral(NOW), indent=1)) < channel.MAX_FRAME - 8192
 
 
 def test_revoked_once(authority: Authority) -> None:

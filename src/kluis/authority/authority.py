@@ -33,7 +33,7 @@ from kluis.formats.sgx import extension
 
 LEVELS: Final = ("process", "process-user")
 ROOT_CRL_LIFE: Final = timedelta(days=365)
-_LONGEST_ADVISORY: Final = 64
+_LONGEST_ADVISORY: Final = 32
 
 ROOT_CN: Final = "Kluis emulated SGX Root CA (no hardware)"
 PLATFORM_CA_CN: Final = "Kluis emulated SGX PCK Platform CA (no hardware)"
@@ -180,7 +180,7 @@ class Authority:
     def recover(self, *, cpusvn: bytes, pcesvn: int, advisories: tuple[str, ...], now: datetime) -> None:
         """Raise the required TCB: platforms below it are OutOfDate from now on.
 
-        The newest 64 levels are published; a platform below the oldest is supported no more.
+        The newest 32 levels are published; a platform below the oldest is supported no more.
 
         Args:
             cpusvn: 16 bytes, the least component SVNs that are up to date.

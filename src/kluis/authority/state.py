@@ -17,9 +17,10 @@ UP_TO_DATE: Final = "UpToDate"
 OUT_OF_DATE: Final = "OutOfDate"
 NOT_SUPPORTED: Final = "NotSupported"
 REVOKED: Final = "Revoked"
-MAX_LEVELS: Final = 64  # what verifiers take
-MAX_REVOKED: Final = 2048  # their CRL, in hex, is what verifiers take
-MAX_ADVISORIES: Final = 256
+# With all of these full, collateral still fits into one frame from a platform to its enclaves.
+MAX_LEVELS: Final = 32
+MAX_REVOKED: Final = 512
+MAX_ADVISORIES: Final = 16
 WHAT: Final = "authority.json"
 
 

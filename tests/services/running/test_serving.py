@@ -58,13 +58,15 @@ def _create(client: httpx.Client, running: Serving, name: str, key: str) -> http
     )
 
 
-def _bearer(client: httpx.Client, running: Serving, name: str) -> dict[str, str]:
+def _bearer(
+    client: httpx.Client, running: Serving, name: str, resource: str = "https://vault.azure.net"
+) -> dict[str, str]:
     assert running.issuer is not None
     form = {
         "grant_type": "client_credentials",
         "client_id": name,
         "client_secret": running.issuer.clients[name].secret,
-        "scope": "https://vault.azure.net/.default",
+        "scope": f"{resource}/.default",
     }
     token = client.post(f"{running.issuer.authorization}/oauth2/v2.0/token", data=form).json()
     return {"Authorization": f"Bearer {token['access_token']}"}
@@ -89,6 +91,23 @@ def test_instances_share_what_they_keep(running: Serving) -> None:
     for _ in range(12):
         with client_of(running) as client:
             assert client.get(url, headers=bearer).status_code == 200
+
+
+def test_instances_of_an_authority_publish_the_same_bytes(running: Serving) -> None:
+    """An order to one instance of the authority holds for every other, and what they sign is one document."""
+    pcs = running.addresses["provisioning"]
+    with client_of(running) as client:
+        bearer = _bearer(client, running, "admin", pcs)
+        order = client.post(f"{pcs}/kluis/recover", json={"advisories": ["KLUIS-SA-1"]}, headers=bearer)
+        assert order.json()["evaluation"] == 2
+        assert client.post(f"{pcs}/kluis/recover", json={}).status_code == 401
+    seen = set()
+    for _ in range(12):
+        with client_of(running) as client:
+            answer = client.get(f"{pcs}/sgx/certification/v4/tcb?fmspc=E0E0E0000000")
+            assert answer.json()["tcbInfo"]["tcbEvaluationDataNumber"] == 2
+            seen.add(answer.content)
+    assert len(seen) == 1
 
 
 def test_no_request_is_lost_while_every_enclave_is_replaced(running: Serving) -> None:

@@ -218,3 +218,30 @@ def test_orders_that_cannot_be_meant(orders: Upkeep) -> None:
             orders.answer(order)
         assert caught.value.message == message
     assert "launch" not in orders
+
+
+def test_a_large_order_is_in_a_file(orders: Upkeep, root: Root, tmp_path: Path) -> None:
+    """The rest of an order may be in a regular file, which is bounded; what is in it counts."""
+    service = Service.create("process", now())
+    path = tmp_path / "order"
+    path.write_text(json.dumps(adoption(service, root.keys)))
+    with path.open("rb") as file:
+        file.read()
+        assert orders.answer({"op": "adopt"}, [file.fileno()])["authority"] == "https://pcs.example"
+    path.write_bytes(bytes(upkeep.MAX_ORDER + 1))
+    too_large = {**adoption(service, root.keys), "collateral": " " * (upkeep.MAX_COLLATERAL + 1)}
+    ends = os.pipe()
+    with path.open("rb") as file:
+        for fd in (file.fileno(), ends[0]):
+            with pytest.raises(UsageError) as caught:
+                orders.answer({"op": "adopt"}, [fd])
+            assert caught.value.message == "adopt: want a regular file of at most 131072 bytes"
+    for end in ends:
+        os.close(end)
+    path.write_bytes(b"[]")
+    with path.open("rb") as file, pytest.raises(UsageError) as caught:
+        orders.answer({"op": "adopt"}, [file.fileno()])
+    assert caught.value.message == "adopt: want an object, got another value"
+    with pytest.raises(UsageError) as caught:
+        orders.answer(too_large)
+    assert caught.value.message == "adopt.collateral: want at most 122880 bytes, got 122881"

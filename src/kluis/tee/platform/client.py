@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import socket
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -187,7 +188,11 @@ class Platform:
         Raises:
             KluisError: as :class:`kluis.tee.platform.upkeep.Upkeep`; PolicyError for another user.
         """
-        answer = self._ask(op, **order)
+        with self._connect() as connection, tempfile.TemporaryFile() as file:
+            file.write(json.dumps(order).encode())
+            file.flush()
+            socket.send_fds(connection, [json.dumps({"op": op}).encode()], [file.fileno()])
+            answer = self._checked(connection.recv(MAX_ANSWER))
         answer.pop("event", None)
         return answer
 
@@ -208,9 +213,9 @@ class Platform:
             ) from None
         return connection
 
-    def _ask(self, op: str, **more: Any) -> dict[str, Any]:
+    def _ask(self, op: str) -> dict[str, Any]:
         with self._connect() as connection:
-            connection.send(json.dumps({"op": op, **more}).encode())
+            connection.send(json.dumps({"op": op}).encode())
             return self._checked(connection.recv(MAX_ANSWER))
 
     def _checked(self, data: bytes) -> dict[str, Any]:

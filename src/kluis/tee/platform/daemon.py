@@ -126,7 +126,7 @@ class Daemon:
             host.close()
             self._gone(connection, user)
 
-    def _answer(self, request: dict[str, Any], user: int) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any], descriptors: list[int], user: int) -> dict[str, Any]:
         match request.get("op"):
             case "root":
                 return {"root": self._root.root_pem().decode()}
@@ -144,7 +144,7 @@ class Daemon:
                         hint=f"sudo kluis platform {op}",
                         code="platform_user",
                     )
-                return self._upkeep.answer(request)
+                return self._upkeep.answer(request, descriptors)
             case other:
                 raise UsageError(
                     "platform request: want launch, root, collateral, status, stop or an order of upkeep; "

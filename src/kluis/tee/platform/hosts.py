@@ -16,7 +16,7 @@ from kluis.formats import jcs
 from kluis.tee.platform.launch import Launcher, Running
 from kluis.tee.process.sandbox import MOST_GRANTED
 
-MAX_REQUEST = 128 * 1024
+MAX_REQUEST = 16 * 1024
 DYING_SECONDS = 5.0
 
 
@@ -27,7 +27,7 @@ class Host:
         connection: SEQPACKET; a request a datagram, with its descriptors.
         user: who it is, as the kernel says.
         launcher: starts enclaves.
-        answer: answers every other request, for the user.
+        answer: answers every other request, with its descriptors, for the user.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Host:
         connection: socket.socket,
         user: int,
         launcher: Launcher,
-        answer: Callable[[dict[str, Any], int], dict[str, Any]],
+        answer: Callable[[dict[str, Any], list[int], int], dict[str, Any]],
     ) -> None:
         self._connection = connection
         self._user = user
@@ -71,7 +71,7 @@ class Host:
                 running = self._launch(request, descriptors)
                 answer, ends = _told(running), (running.calls, running.control)
             else:
-                answer = self._answer(request, self._user)
+                answer = self._answer(request, descriptors, self._user)
         except KluisError as error:
             kind = next(c.__name__ for c in type(error).__mro__ if c.__module__ == "kluis.errors")
             answer = {"error": kind, "code": error.code, "message": error.message, "hint": error.hint}

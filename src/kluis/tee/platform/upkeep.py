@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from kluis.authority.enrolment import Enrolment, name_of, point
 from kluis.authority.issuing import zulu
-from kluis.authority.state import REVOKED
-from kluis.errors import AuthenticityError, PolicyError
-from kluis.formats import x509
+from kluis.authority.state import MAX_ADVISORIES, REVOKED
+from kluis.errors import AuthenticityError, PolicyError, UsageError
+from kluis.formats import channel, jcs, x509
 from kluis.formats._members import Members
 from kluis.formats.sgx import extension
 from kluis.tee.platform import enrolled
@@ -28,7 +29,8 @@ from kluis.tee.platform.session import Root
 AUTHORITY: Final = "authority"
 KEYS: Final = "platform"
 NEXT: Final = "platform.next"
-MAX_ADVISORIES: Final = 64
+MAX_ORDER: Final = channel.MAX_FRAME
+MAX_COLLATERAL: Final = channel.MAX_FRAME - 8192
 
 
 class Upkeep:
@@ -52,17 +54,22 @@ class Upkeep:
         }
 
     def __contains__(self, op: object) -> bool:
-        return op in self._orders
+        return isinstance(op, str) and op in self._orders
 
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         """Carry out one order.
+
+        Args:
+            request: its ``op`` is one of those that are in here.
+            descriptors: of an open file with the rest of the order, JSON, where it is a large one.
 
         Raises:
             KluisError: it cannot be carried out; nothing is changed.
         """
         op = str(request["op"])
+        order = dict(request) | (_read(descriptors[0], op) if descriptors else {})
         with self._lock:
-            return self._orders[op](Members(dict(request), op))
+            return self._orders[op](Members(order, op))
 
     def status(self) -> dict[str, Any]:
         """Who vouches for the platform, under which name, and how its TCB stands."""
@@ -136,6 +143,10 @@ class Upkeep:
                 raise AuthenticityError(
                     f"PCK certificate: {name}: want {want.hex()}, got {got.hex()}", code="enrolment_mismatch"
                 )
+        if len(given.collateral) > MAX_COLLATERAL:
+            raise UsageError(
+                f"adopt.collateral: want at most {MAX_COLLATERAL} bytes, got {len(given.collateral)}"
+            )
         keys = root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn)
         given.check(keys, root.level, _now())
         given.save(self._state)
@@ -161,6 +172,17 @@ def settle(state: Path) -> None:
             if (made / name).exists():
                 os.replace(made / name, state / KEYS / name)
     shutil.rmtree(made, ignore_errors=True)
+
+
+def _read(descriptor: int, what: str) -> dict[str, Any]:
+    """Read an order from an open file, from its start."""
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_ORDER:
+        raise UsageError(f"{what}: want a regular file of at most {MAX_ORDER} bytes")
+    value = jcs.loads(os.pread(descriptor, MAX_ORDER, 0), what)
+    if not isinstance(value, dict):
+        raise UsageError(f"{what}: want an object, got another value")
+    return value
 
 
 def _said(chain: bytes) -> extension.SgxExtension:
