@@ -6,9 +6,10 @@ So the digest stands in the evidence of every signing key, and a key signs under
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Final
+
+import msgspec
 
 from kluis.errors import InternalError
 from kluis.formats import jcs
@@ -40,7 +41,7 @@ def _plain(value: object) -> Json:
         return [_plain(each) for each in value]
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.name not in LEFT_OUT]
+    if isinstance(value, msgspec.Struct):
+        names = [name for name in value.__struct_fields__ if name not in LEFT_OUT]
         return {name: _plain(getattr(value, name)) for name in names}
     raise InternalError(f"attestation settings: want plain values, got {type(value).__name__}")
