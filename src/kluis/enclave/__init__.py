@@ -32,16 +32,21 @@ if TYPE_CHECKING:
     )
     from kluis.enclave.counters import Counter, counter
     from kluis.enclave.grants import granted_socket, insecure_raw_quote
+    from kluis.enclave.key_release import OpenedKey, open_released, release_key_offer
     from kluis.enclave.sealing import seal, unseal
+    from kluis.enclave.vaults import CertifiedVault, ExpectedVault, VaultEvidence
 
 __all__ = [
-    "Counter", "Enclave", "Evidence", "LocalReport", "Peer", "Table", "counter", "granted_socket",
-    "insecure_raw_quote", "open_sealed", "quote", "receipt_offer", "release_offer", "report", "seal",
+    "CertifiedVault", "Counter", "Enclave", "Evidence", "ExpectedVault", "LocalReport", "OpenedKey", "Peer",
+    "Table", "VaultEvidence", "counter", "granted_socket", "insecure_raw_quote", "open_released",
+    "open_sealed", "quote", "receipt_offer", "release_key_offer", "release_offer", "report", "seal",
     "sign_receipt", "target_info", "unseal", "verify_report",
 ]  # fmt: skip
 
 _HOMES = {
-    "Counter": "counters", "counter": "counters", "granted_socket": "grants", "insecure_raw_quote": "grants",
+    "CertifiedVault": "vaults", "Counter": "counters", "ExpectedVault": "vaults", "OpenedKey": "key_release",
+    "VaultEvidence": "vaults", "counter": "counters", "granted_socket": "grants",
+    "insecure_raw_quote": "grants", "open_released": "key_release", "release_key_offer": "key_release",
     "seal": "sealing", "unseal": "sealing",
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ import msgspec
 from kluis.enclave.inside import Inside, inside
 from kluis.errors import AuthenticityError, FreshnessError
 from kluis.formats import channel
-from kluis.formats.runtime_data import Purpose, RuntimeData, okp_key, report_data
+from kluis.formats.runtime_data import Jwk, Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Report
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 __all__ = [
-    "Evidence", "LocalReport", "Peer", "channel_evidence", "host_evidence", "open_sealed", "quote",
-    "receipt_offer", "release_offer", "report", "sign_receipt", "target_info", "verify_report",
+    "Evidence", "LocalReport", "Peer", "RunKey", "channel_evidence", "host_evidence", "open_sealed", "quote",
+    "receipt_offer", "release_key_evidence", "release_offer", "report", "sign_receipt", "target_info",
+    "verify_report",
 ]  # fmt: skip
 
 K = TypeVar("K")
@@ -187,6 +188,11 @@ def receipt_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
     return _quote(here, Purpose.RECEIPT, nonce, payload, key)
 
 
+def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
+    """Evidence of an RSA key made here; :mod:`kluis.enclave.key_release` alone calls this."""
+    return _quote(inside("release_key_offer"), Purpose.RELEASE_KEY, nonce, payload, key)
+
+
 def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:
     """Evidence bound to a connection that ends here; :mod:`kluis.enclave.channel` alone calls this."""
     return _quote(inside("channel"), Purpose.CHANNEL, nonce, binding)
@@ -203,20 +209,24 @@ def host_evidence(nonce: bytes, app_data: bytes) -> Evidence:
     return _quote(inside("attest"), Purpose.CLI, nonce, app_data)
 
 
-def _quote(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: dict[str, str]) -> Evidence:
+def _quote(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: Jwk) -> Evidence:
     document = _document(here, purpose, nonce, payload, *keys)
     made = here.session.request(channel.Quote(report_data(document)), channel.Bytes)
     return Evidence(made.value, document, here.launch.launch_configuration)
 
 
-def _document(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: dict[str, str]) -> bytes:
+def _document(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: Jwk) -> bytes:
     return RuntimeData(
         purpose=purpose, image_id=here.launch.image_id, nonce=nonce, keys=keys, payload=payload
     ).encode()
 
 
-class _MadeOnce(Generic[K]):
-    """A key of this run, made when it is first needed."""
+class RunKey(Generic[K]):
+    """A key of this run, made when it is first needed, and gone with it.
+
+    Args:
+        make: the key.
+    """
 
     def __init__(self, make: Callable[[], K]) -> None:
         self._make = make
@@ -224,6 +234,7 @@ class _MadeOnce(Generic[K]):
         self._key: K | None = None
 
     def get(self) -> K:
+        """The key."""
         with self._lock:
             if self._key is None:
                 self._key = self._make()
@@ -242,5 +253,5 @@ def _ed25519() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
-_release_key: Final = _MadeOnce(_x25519)
-_receipt_key: Final = _MadeOnce(_ed25519)
+_release_key: Final = RunKey(_x25519)
+_receipt_key: Final = RunKey(_ed25519)

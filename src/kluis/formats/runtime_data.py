@@ -6,7 +6,7 @@ and 32 zero bytes, as Azure Attestation expects.
 
     {"image_id": hex, "keys": [JWK], "nonce": hex, "payload": base64url, "purpose": text, "version": 1}
 
-Canonical JSON (RFC 8785); keys are public JWKs (RFC 7517) whose members are all text.
+Canonical JSON (RFC 8785); keys are public JWKs (RFC 7517) whose members are text, or lists of text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import binascii
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Final, Self, cast
+from typing import Final, Self, TypeAlias, cast
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import jcs
@@ -28,6 +28,8 @@ MAX_PAYLOAD: Final = 128 * 1024
 MAX_NONCE: Final = 64
 MAX_KEYS: Final = 8
 _MEMBERS: Final = ("image_id", "keys", "nonce", "payload", "purpose", "version")
+MAX_LIST: Final = 8
+Jwk: TypeAlias = Mapping[str, str | list[str]]
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _WHAT: Final = "runtime data"
 
@@ -57,7 +59,7 @@ class RuntimeData:
     purpose: Purpose
     image_id: bytes
     nonce: bytes
-    keys: tuple[Mapping[str, str], ...] = ()
+    keys: tuple[Jwk, ...] = ()
     payload: bytes = b""
 
     def encode(self) -> bytes:
@@ -120,7 +122,18 @@ def okp_key(curve: str, public: bytes) -> dict[str, str]:
     return {"kty": "OKP", "crv": curve, "x": base64url(public)}
 
 
-def okp_public(key: Mapping[str, str], curve: str) -> bytes:
+def rsa_key(modulus: int, exponent: int) -> dict[str, str | list[str]]:
+    """Write a public RSA key that others encrypt to as a JWK, named by its thumbprint.
+
+    Spec: RFC 7517; RFC 7518, "Parameters for RSA Keys"; RFC 7638.
+    """
+    numbers = {name: base64url(_octets(value)) for name, value in (("n", modulus), ("e", exponent))}
+    thumbprint = base64url(sha256(jcs.dumps({"kty": "RSA", **numbers})))
+    # Key services look for one of the two: use, as RFC 7517 has it, or key_ops, as Azure's guests write it.
+    return {"kty": "RSA", "kid": thumbprint, "use": "enc", "key_ops": ["encrypt"], **numbers}
+
+
+def okp_public(key: Jwk, curve: str) -> bytes:
     """Read a public key of ``curve`` from a JWK: 32 bytes.
 
     Raises:
@@ -130,7 +143,8 @@ def okp_public(key: Mapping[str, str], curve: str) -> bytes:
     if key.get("kty") != "OKP" or key.get("crv") != curve:
         got = f"{key.get('kty')!a} {key.get('crv')!a}"
         raise FormatError(f"{what}: want an OKP key on {curve}, got {got}", code="bad_type")
-    public = from_base64url(key.get("x", ""), what)
+    x = key.get("x")
+    public = from_base64url(x if isinstance(x, str) else "", what)
     if len(public) != 32:
         raise FormatError(f"{what}: want 32 bytes, got {len(public)}", code="bad_length")
     return public
@@ -170,10 +184,20 @@ def _bounds(value: RuntimeData) -> None:
             raise FormatError(f"{_WHAT}.keys: a public key has no member {private[0]!a}", code="bad_type")
 
 
-def _keys(items: list[jcs.Json]) -> tuple[Mapping[str, str], ...]:
+def _keys(items: list[jcs.Json]) -> tuple[Jwk, ...]:
     for key in items:
-        if not isinstance(key, dict) or not all(isinstance(member, str) for member in key.values()):
+        if not isinstance(key, dict) or not all(map(_is_member, key.values())):
             raise FormatError(f"{_WHAT}.keys: want objects of text", code="bad_type")
         if "kty" not in key:
             raise FormatError(f"{_WHAT}.keys: want member 'kty'", code="bad_type")
-    return tuple(cast("dict[str, str]", key) for key in items)
+    return tuple(cast("dict[str, str | list[str]]", key) for key in items)
+
+
+def _is_member(value: jcs.Json) -> bool:
+    if isinstance(value, list):
+        return len(value) <= MAX_LIST and all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
+
+
+def _octets(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")

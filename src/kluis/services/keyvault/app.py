@@ -76,7 +76,7 @@ def service(
         life_seconds=settings.keys_life_seconds,
         refetch_seconds=settings.refetch_seconds,
     )
-    signer = Signer(certify, vouch, now)
+    signer = Signer(certify, vouch, now, vault.name)
     handlers = Handlers(
         settings,
         vault,

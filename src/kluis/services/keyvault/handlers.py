@@ -218,6 +218,7 @@ class Handlers:
         """Show what this vault goes by: over attested TLS, so that a client may hold it to its own wants."""
         issuer = self.settings.issuer
         return Answer({
+            "vault": self.vault.name.hex(),
             "authorities": [shown(each) for each in self.settings.authorities],
             "issuer": {
                 "url": issuer.url,

@@ -84,6 +84,11 @@ class Vault:
     rules: Rules
     identity: Identity
 
+    @property
+    def name(self) -> bytes:
+        """Which vault this is, of all that there are: 32 bytes that nobody chooses."""
+        return self.derived("name")
+
     def derived(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose."""
         kdf = HKDF(hashes.SHA256(), 32, salt=None, info=f"kluis key service {purpose}".encode())

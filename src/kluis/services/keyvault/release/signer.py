@@ -1,7 +1,8 @@
 """The key that signs releases: made inside, at each start, and named by a certificate.
 
 The certificate is its issuer's, whose word is the host's, or self-made. Beside it stands another one for the
-same key that carries this enclave's evidence, where there is an enclave: that one proves who signed.
+same key that carries this enclave's evidence, where there is an enclave: that one proves who signed. Which
+of all vaults that such enclaves keep, the header says: ``x-kluis-vault``, of RFC 7515's private names.
 
 Spec: RFC 7515, "x5c", "x5t", "x5t#S256".
 """
@@ -66,13 +67,14 @@ class Signer:
         certify: the service's own authority; None: the certificate is self-made.
         vouch: makes evidence about the key.
         now: aware.
+        vault: the vault's name, 32 bytes.
 
     Raises:
         FormatError: what the authority gave is no chain.
         UsageError: its first certificate is for another key.
     """
 
-    def __init__(self, certify: Certify | None, vouch: Vouch, now: datetime) -> None:
+    def __init__(self, certify: Certify | None, vouch: Vouch, now: datetime, vault: bytes) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
         self.own = self._own(vouch, now)
         self.chain = (self.own,) if certify is None else self._certified(certify)
@@ -86,6 +88,7 @@ class Signer:
             "x5t": b64.encode_url(thumbprint),
             "x5t#S256": b64.encode_url(sha256(leaf)),
             "x5c": [b64.encode(each) for each in self.chain],
+            "x-kluis-vault": vault.hex(),
         }
         self._header = b64.encode_url(msgspec.json.encode(header)) + "."
 

@@ -1,0 +1,215 @@
+"""Keys released to this run: offer an RSA key made inside, and open what a key service wrapped to it.
+
+The offer is evidence of purpose ``release-key`` whose runtime data carries the key as a JWK: an attestation
+service copies it to ``x-ms-runtime.keys`` of its token, and a key service wraps to it. Whatever the host
+brings back is checked before it is opened: it must be of the vault that the application expects, and for
+this run, so that nobody hands in a key of their own for the enclave to work with.
+
+Spec: Azure Key Vault, "Secure Key Release"; PKCS #11 v3.0, "CKM_RSA_AES_KEY_WRAP"; RFC 8017; RFC 5649.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from kluis.enclave.attestation import Evidence, RunKey, release_key_evidence
+from kluis.enclave.inside import inside
+from kluis.enclave.vaults import Vault, VaultEvidence
+from kluis.errors import AuthenticityError, FreshnessError, UsageError
+from kluis.evidence import TrustAnchors, signatures
+from kluis.evidence.context import Context
+from kluis.formats.released_key import ALGORITHMS, ReleasedKey
+from kluis.formats.runtime_data import from_base64url, rsa_key
+from kluis.formats.x509 import Scheme
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey
+
+__all__ = ["OpenedKey", "open_released", "release_key_offer"]
+
+BITS: Final = 3072
+_WHAT: Final = "released key"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """A key that was released to this run.
+
+    Attributes:
+        name: in its vault.
+        version: in its vault.
+        kty: ``oct``, ``RSA`` or ``EC``.
+        material: of an oct key its bytes, else PKCS#8, DER.
+    """
+
+    name: str
+    version: str
+    kty: str
+    material: bytes = dataclasses.field(repr=False)
+
+    def private_key(self) -> PrivateKey:
+        """The RSA or EC key.
+
+        Raises:
+            UsageError: it is an oct key.
+        """
+        if self.kty == "oct":
+            raise UsageError(f"{_WHAT} {self.name}: want RSA or EC, got oct", hint="its bytes are material")
+        return _private(self.material)
+
+
+def release_key_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
+    """Offer this run's RSA key, of 3072 bits, which a key service wraps a released key to.
+
+    Args:
+        nonce: of whoever verifies, at most 64 bytes; an attestation service asks for none.
+        payload: at most 128 KiB.
+
+    Raises:
+        FormatError: an argument is out of bounds.
+    """
+    inside("release_key_offer")
+    return release_key_evidence(nonce, payload, _offered())
+
+
+def open_released(
+    release: str,
+    *,
+    vault: Vault,
+    brought: VaultEvidence,
+    key: str,
+    now: datetime,
+    version: str | None = None,
+    nonce: str | None = None,
+) -> OpenedKey:
+    """Open a key that was released to this run.
+
+    1. The release is of the expected vault, by a signing key that is the vault's.
+    2. That key signed it.
+    3. It is of the key that is wanted, of the version and for the nonce where these are given.
+    4. It is wrapped to this run's key, and opens.
+    5. An RSA or EC key is the private half of the public key that the vault shows.
+
+    A host may keep a release and bring it again to the same run: a ``nonce`` made inside, which the host
+    hands to the vault, tells a new one from an old one.
+
+    Args:
+        release: a JWS, as a release of Key Vault's API answers.
+        vault: the one that the key is expected from; of the application, never of the host.
+        brought: evidence of the vault's, from the host.
+        key: its name.
+        now: aware; by the host's word, where the host has the only clock.
+        version: of the key; None takes any.
+        nonce: that the release was asked with; None takes any.
+
+    Raises:
+        FormatError: not a release, or not evidence.
+        AuthenticityError: a step fails.
+        FreshnessError: another nonce, or evidence out of its time.
+        PolicyError: the vault's enclave is not what was expected; names each rule.
+    """
+    inside("open_released")
+    read = ReleasedKey.parse(release)
+    spki = vault.signing_key(read, brought, now)  # 1
+    signatures.check_raw(
+        read.signature,
+        read.signed,
+        spki,
+        Scheme.RS256,
+        _WHAT,
+        context=Context(TrustAnchors(())),
+        code="sig_token",
+    )  # 2
+    _wanted("name", key, read.name)  # 3
+    if version is not None:
+        _wanted("version", version, read.version)
+    if nonce is not None and read.nonce != nonce:
+        raise FreshnessError(f"{_WHAT} nonce: want {nonce!a}, got {read.nonce!a}", code="nonce")
+    own = _offered()["kid"]
+    if read.recipient != own:  # 4
+        raise AuthenticityError(
+            f"{_WHAT} recipient: want {own}, this run's key, got {read.recipient!a}",
+            hint="each run offers a key of its own: attest this run, and have the key released to it",
+            code="release_recipient",
+        )
+    opened = OpenedKey(
+        read.name, read.version, read.kty.removesuffix("-HSM"), _unwrap(read.ciphertext, read.algorithm)
+    )
+    if opened.kty != "oct":
+        _matches(opened.private_key(), read)  # 5
+    return opened
+
+
+def _wanted(what: str, want: str, got: str) -> None:
+    if got != want:
+        raise AuthenticityError(f"{_WHAT} {what}: want {want}, got {got}", code="release_key")
+
+
+def _unwrap(ciphertext: bytes, algorithm: str) -> bytes:
+    from cryptography.hazmat.primitives import hashes, keywrap
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    known: dict[str, hashes.HashAlgorithm] = {
+        "sha1": hashes.SHA1(),  # noqa: S303  # what the mechanism names; OAEP does not need it to resist collisions
+        "sha256": hashes.SHA256(),
+        "sha384": hashes.SHA384(),
+    }
+    digest = known[ALGORITHMS[algorithm]]
+    try:
+        wrapped, sealed = ciphertext[: BITS // 8], ciphertext[BITS // 8 :]
+        kek = _offered_key.get().decrypt(wrapped, padding.OAEP(padding.MGF1(digest), digest, None))
+        return keywrap.aes_key_unwrap_with_padding(kek, sealed)
+    except (ValueError, keywrap.InvalidUnwrap):
+        raise AuthenticityError(f"{_WHAT}: cannot be opened by this enclave", code="sealed") from None
+
+
+def _private(material: bytes) -> PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    try:
+        key = load_der_private_key(material, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
+        raise AuthenticityError(f"{_WHAT}: want an RSA or EC key in PKCS#8, got another", code="release_key")
+    return key
+
+
+def _matches(key: PrivateKey, read: ReleasedKey) -> None:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
+    numbers = key.public_key().public_numbers()
+    if isinstance(numbers, RSAPublicNumbers):
+        own = {"n": numbers.n, "e": numbers.e}
+    else:
+        own = {"x": numbers.x, "y": numbers.y}
+    shown = {
+        name: int.from_bytes(from_base64url(read.public.get(name, ""), f"{_WHAT}.{name}"), "big")
+        for name in own
+    }
+    if shown != own:
+        raise AuthenticityError(
+            f"{_WHAT}: is not the private half of the key that it shows", code="release_key"
+        )
+
+
+def _offered() -> dict[str, str | list[str]]:
+    numbers = _offered_key.get().public_key().public_numbers()
+    return rsa_key(numbers.n, numbers.e)
+
+
+def _rsa() -> RSAPrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+    return generate_private_key(public_exponent=65537, key_size=BITS)
+
+
+_offered_key: Final = RunKey(_rsa)
