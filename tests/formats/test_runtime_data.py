@@ -9,7 +9,7 @@ from hypothesis import given
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.formats import jcs, runtime_data
-from kluis.formats.runtime_data import Purpose, RuntimeData, okp_key, okp_public
+from kluis.formats.runtime_data import Purpose, RuntimeData, okp_key, okp_public, rsa_key
 from kluis.hashes import sha256
 from tests.strategies import PROPERTY, mutations
 
@@ -61,6 +61,14 @@ REFUSED = {
     "nine keys": (_changed(keys=[{"kty": "x"}] * 9), "runtime data.keys: has 9 items, must be at most 8"),
     "key that is no object": (_changed(keys=["x"]), "runtime data.keys: want objects of text"),
     "key with a number": (_changed(keys=[{"kty": 1}]), "runtime data.keys: want objects of text"),
+    "key with a list of numbers": (
+        _changed(keys=[{"kty": "x", "key_ops": [1]}]),
+        "runtime data.keys: want objects of text",
+    ),
+    "key with nine operations": (
+        _changed(keys=[{"kty": "x", "key_ops": ["a"] * 9}]),
+        "runtime data.keys: want objects of text",
+    ),
     "key without a type": (_changed(keys=[{"x": "a"}]), "runtime data.keys: want member 'kty'"),
     "private key": (
         _changed(keys=[{"kty": "OKP", "d": "a"}]),
@@ -109,6 +117,19 @@ def test_same_bytes_or_refused(data: bytes) -> None:
     except KluisError:
         return
     assert parsed.encode() == data
+
+
+def test_rsa_key() -> None:
+    """An RSA key to encrypt to is named by its thumbprint, and reads back as it was written."""
+    key = rsa_key((1 << 3071) + 1, 65537)
+    said = RuntimeData(purpose=Purpose.RELEASE_KEY, image_id=bytes(32), nonce=b"", keys=(key,))
+    assert RuntimeData.parse(said.encode()).keys == (key,)
+    assert (key["use"], key["key_ops"], key["e"]) == ("enc", ["encrypt"], "AQAB")
+    assert key["kid"] == "VdLkLTItmob8hSPEqelZMNL_m0Ggl-5kUEk4ISuasM8"
+    with pytest.raises(FormatError, match="want an OKP key on X25519, got 'RSA' None"):
+        okp_public(key, "X25519")
+    with pytest.raises(FormatError, match="want 32 bytes, got 0"):
+        okp_public({"kty": "OKP", "crv": "X25519", "x": ["a"]}, "X25519")
 
 
 def test_okp_keys() -> None:

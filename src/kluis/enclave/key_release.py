@@ -18,8 +18,8 @@ from kluis.enclave.attestation import Evidence, RunKey, release_key_evidence
 from kluis.enclave.inside import inside
 from kluis.enclave.vaults import Vault, VaultEvidence
 from kluis.errors import AuthenticityError, FreshnessError, UsageError
-from kluis.evidence import TrustAnchors, signatures
-from kluis.evidence.context import Context
+from kluis.evidence import signatures
+from kluis.evidence.engine import OPENSSL
 from kluis.formats.released_key import ALGORITHMS, ReleasedKey
 from kluis.formats.runtime_data import from_base64url, rsa_key
 from kluis.formats.x509 import Scheme
@@ -116,15 +116,7 @@ def open_released(
     inside("open_released")
     read = ReleasedKey.parse(release)
     spki = vault.signing_key(read, brought, now)  # 1
-    signatures.check_raw(
-        read.signature,
-        read.signed,
-        spki,
-        Scheme.RS256,
-        _WHAT,
-        context=Context(TrustAnchors(())),
-        code="sig_token",
-    )  # 2
+    _check_signature(read, spki)  # 2
     _wanted("name", key, read.name)  # 3
     if version is not None:
         _wanted("version", version, read.version)
@@ -143,6 +135,16 @@ def open_released(
     if opened.kty != "oct":
         _matches(opened.private_key(), read)  # 5
     return opened
+
+
+def _check_signature(read: ReleasedKey, spki: bytes) -> None:
+    try:
+        key = OPENSSL.key(spki, Scheme.RS256)
+    except ValueError:
+        raise AuthenticityError(
+            f"{_WHAT}: want an RSA key to sign it, got another", code="sig_token"
+        ) from None
+    signatures.check_raw_by(key, read.signature, read.signed, Scheme.RS256, _WHAT, code="sig_token")
 
 
 def _wanted(what: str, want: str, got: str) -> None:

@@ -139,13 +139,14 @@ class World:
         self.host = settings.pop("host", None) or Host()
         self.endorse = settings.pop("endorse", lambda quote: None)
         self.certify = settings.pop("certify", None)
+        self.vouch = settings.pop("vouch", lambda payload: None)
         self.settings = Settings(
             issuer=self.maker.issuer(), authorization=AUTHORIZATION, resource=RESOURCE,
             authorities=authorities, **settings,
         )  # fmt: skip
         self.service: Service = service(
             self.settings, self.storage, self.clock,
-            fetch=self.host.fetch, endorse=self.endorse, certify=self.certify,
+            fetch=self.host.fetch, endorse=self.endorse, certify=self.certify, vouch=self.vouch,
         )  # fmt: skip
 
     def send(

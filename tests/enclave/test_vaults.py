@@ -1,0 +1,119 @@
+"""Which vault is expected: written down, read strictly, and met by evidence or by certificate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.appraisal import ByImage, BySigner
+from kluis.enclave import CertifiedVault, ExpectedVault, VaultEvidence
+from kluis.errors import AuthenticityError, FormatError, RemoteError
+from kluis.formats.released_key import ReleasedKey
+from kluis.formats.runtime_data import Purpose
+from kluis.host.proxy import EnclaveProxy
+from kluis.services.running.authority import LoopbackAuthority
+from tests.enclave.released import ReleasingVault
+from tests.evidence.forge import Forge
+from tests.services.keyvault.world import VAULT, claims, sign
+from tests.services.web.issuer import NOW
+
+APP = Path(__file__).parent / "releasing" / "app.py"
+HOST = VAULT.removeprefix("https://").partition(":")[0]
+GOOD: dict[str, Any] = {
+    "version": 1,
+    "vault": "ab" * 32,
+    "roots": [],
+    "images": ["cd" * 32],
+    "levels": ["process"],
+}
+
+
+def written(**changes: Any) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+def test_reads_what_it_writes() -> None:
+    """What is written reads back, and says what the enclave must be, by image or by signer."""
+    made = ExpectedVault.parse(written())
+    assert ExpectedVault.parse(made.encode()) == made
+    policy = made.policy(Purpose.APP)
+    assert policy.identity == ByImage(image_ids=frozenset({b"\xcd" * 32}))
+    assert (policy.debug, policy.binding.nonce) == (False, False)  # type: ignore[union-attr]
+    signed = ExpectedVault.parse(written(images=[], signer="01" * 32, product_id=102, min_svn=2))
+    assert signed.policy(Purpose.CHANNEL, nonce=True).identity == BySigner(
+        signers=frozenset({b"\1" * 32}), product_id=102, min_svn=2
+    )
+
+
+SHAPE = "expected vault: want version 1, a name of 32 bytes, and either images or a signer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, SHAPE),
+        ({"vault": "ab"}, SHAPE),
+        ({"images": []}, SHAPE),
+        ({"signer": "01" * 32}, SHAPE),
+        ({"levels": ["best"]}, "expected vault: 'best' is not a valid ProtectionLevel"),
+        ({"vaults": ""}, "expected vault: Object contains unknown field `vaults`"),
+    ],
+)
+def test_refuses(changes: dict[str, Any], message: str) -> None:
+    """What could not be meant, or be met, is refused when it is read."""
+    with pytest.raises(FormatError) as refused:
+        ExpectedVault.parse(written(**changes))
+    assert refused.value.message == message
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReleasingVault, LoopbackAuthority]:
+    """A vault whose signing key an authority certifies, and that authority."""
+    authority = LoopbackAuthority.load_or_create(tmp_path_factory.mktemp("ca"), NOW)
+    names = (HOST, "vault.example")
+    vault = ReleasingVault(Forge(now=NOW), certify=lambda request: authority.sign(request, names, NOW))
+    vault.world.exportable()
+    return vault, authority
+
+
+def test_certified(
+    enclave: Callable[..., EnclaveProxy], certified: tuple[ReleasingVault, LoopbackAuthority]
+) -> None:
+    """A release opens where its own certificate is the vault's, under the pinned root, in its time."""
+    vault, authority = certified
+    running = enclave(APP)
+    said = claims(**{"x-ms-runtime": json.loads(running.offer(b"").runtime_data)})
+    release = vault.world.release(sign(said)).json()["value"]
+    assert running.opened_certified(release, VAULT, authority.root_pem(), NOW) == "RSAPrivateKey"
+    for url, roots, now, message in (
+        (VAULT, vault.forge.authority.root_pem(), NOW, f"x5c: want a certificate of {HOST} under the pinned"),
+        (VAULT, authority.root_pem(), NOW + timedelta(days=4000), "x5c: want a certificate"),
+        (
+            "https://other.example",
+            authority.root_pem(),
+            NOW,
+            f"vault: want https://other.example, got {VAULT}",
+        ),
+    ):
+        with pytest.raises(RemoteError) as refused:
+            running.opened_certified(release, url, roots, now)
+        assert refused.value.message.startswith(f"AuthenticityError: released key {message}")
+
+
+def test_a_name_that_is_not_in_the_certificate(
+    enclave: Callable[..., EnclaveProxy], certified: tuple[ReleasingVault, LoopbackAuthority]
+) -> None:
+    """A release that says another host than its certificate does is none of that host's."""
+    vault, authority = certified
+    said = claims(**{"x-ms-runtime": json.loads(enclave(APP).offer(b"").runtime_data)})
+    read = ReleasedKey.parse(vault.world.release(sign(said)).json()["value"])
+    read = dataclasses.replace(read, url="https://evil.example")
+    expected = CertifiedVault("https://evil.example", authority.root_pem())
+    with pytest.raises(AuthenticityError, match=r"want a certificate of evil\.example under the pinned root"):
+        expected.signing_key(read, VaultEvidence(), NOW)
