@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.appraisal import ByImage, BySigner
 from kluis.enclave import CertifiedVault, ExpectedVault, VaultEvidence
 from kluis.errors import AuthenticityError, FormatError, RemoteError
+from kluis.formats import b64
 from kluis.formats.released_key import ReleasedKey
 from kluis.formats.runtime_data import Purpose
 from kluis.host.proxy import EnclaveProxy
@@ -25,6 +30,7 @@ from tests.services.web.issuer import NOW
 
 APP = Path(__file__).parent / "releasing" / "app.py"
 HOST = VAULT.removeprefix("https://").partition(":")[0]
+KEY = rsa.generate_private_key(65537, 2048)
 GOOD: dict[str, Any] = {
     "version": 1,
     "vault": "ab" * 32,
@@ -117,3 +123,26 @@ def test_a_name_that_is_not_in_the_certificate(
     expected = CertifiedVault("https://evil.example", authority.root_pem())
     with pytest.raises(AuthenticityError, match=r"want a certificate of evil\.example under the pinned root"):
         expected.signing_key(read, VaultEvidence(), NOW)
+
+
+def test_a_key_that_is_not_what_its_vault_shows(
+    enclave: Callable[..., EnclaveProxy], certified: tuple[ReleasingVault, LoopbackAuthority]
+) -> None:
+    """A vault that shows one public key and hands out another private one is not believed."""
+    vault, authority = certified
+    running = enclave(APP)
+    said = claims(**{"x-ms-runtime": json.loads(running.offer(b"").runtime_data)})
+    release = vault.world.release(sign(said)).json()["value"]
+    payload = json.loads(b64.decode_url(release.split(".")[1], "payload"))
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(KEY, hashes.SHA256())
+    chain = authority.sign(request.public_bytes(Encoding.PEM), (HOST,), NOW)
+    ders = [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(chain)]
+    header = {"x5c": [b64.encode(each) for each in ders]}
+    given = (VAULT, authority.root_pem(), NOW)
+    assert running.opened_certified(sign(payload, header, KEY), *given) == "RSAPrivateKey"
+    payload["response"]["key"]["key"]["n"] = b64.encode_url(KEY.public_key().public_numbers().n.to_bytes(256))
+    with pytest.raises(RemoteError) as refused:
+        running.opened_certified(sign(payload, header, KEY), *given)
+    assert refused.value.message == (
+        "AuthenticityError: released key: is not the private half of the key that it shows"
+    )
