@@ -16,7 +16,6 @@ import dataclasses
 import hmac
 from datetime import datetime
 from typing import Final, Protocol, Self
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -169,7 +168,7 @@ class CertifiedVault:
     """A vault known by its certificate alone, as Azure Key Vault is.
 
     Attributes:
-        url: ``https://`` and the host that its certificate is made out to.
+        url: ``https://HOST[:PORT]``; its certificate is made out to the host.
         roots: PEM of the roots that the certificate may chain to.
     """
 
@@ -182,7 +181,7 @@ class CertifiedVault:
         from cryptography.x509 import DNSName, load_der_x509_certificate, load_pem_x509_certificates
         from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-        host = urlsplit(self.url).hostname or ""
+        host = self.url.removeprefix("https://").partition(":")[0]
         if released.url != self.url:
             raise AuthenticityError(f"released key vault: want {self.url}, got {released.url}", code=_CODE)
         try:
