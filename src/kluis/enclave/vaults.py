@@ -31,7 +31,6 @@ __all__ = ["CertifiedVault", "ExpectedVault", "Vault", "VaultEvidence"]
 
 MAX_SIZE: Final = 64 * 1024
 _WHAT: Final = "expected vault"
-_CODE: Final = "release_vault"
 
 
 class VaultEvidence(msgspec.Struct, frozen=True):
@@ -152,7 +151,7 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """See :class:`Vault`: the key in the certificate that the host brought, if its evidence holds."""
         if released.vault is None or not hmac.compare_digest(released.vault.hex(), self.vault):
             got = "none" if released.vault is None else released.vault.hex()
-            raise AuthenticityError(f"released key vault: want {self.vault}, got {got}", code=_CODE)
+            raise AuthenticityError(f"released key vault: want {self.vault}, got {got}", code="release_vault")
         collateral = Collateral.from_json(brought.collateral) if brought.collateral else None
         return vouching.check(
             brought.certificate,
@@ -183,7 +182,9 @@ class CertifiedVault:
 
         host = self.url.removeprefix("https://").partition(":")[0]
         if released.url != self.url:
-            raise AuthenticityError(f"released key vault: want {self.url}, got {released.url}", code=_CODE)
+            raise AuthenticityError(
+                f"released key vault: want {self.url}, got {released.url}", code="release_vault"
+            )
         try:
             roots = Store(load_pem_x509_certificates(self.roots))
             leaf, *between = (load_der_x509_certificate(each) for each in released.chain)
@@ -192,6 +193,6 @@ class CertifiedVault:
         except (ValueError, VerificationError):
             raise AuthenticityError(
                 f"released key x5c: want a certificate of {host} under the pinned root, got another",
-                code=_CODE,
+                code="release_vault",
             ) from None
         return leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
