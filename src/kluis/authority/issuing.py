@@ -98,6 +98,42 @@ def crl(
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+def carrying(
+    root: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    extensions: Iterable[tuple[str, bytes]],
+    now: datetime,
+    life: timedelta,
+) -> bytes:
+    """Sign another certificate of a root's name and key, which issues nothing and carries more.
+
+    Args:
+        root: the root's certificate, PEM.
+        key: the root's.
+        extensions: identifier and value of each.
+        now: aware; validity starts five minutes before it.
+        life: how long it lasts.
+
+    Returns:
+        DER.
+    """
+    name = x509.load_pem_x509_certificate(root).subject
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(whole(now - BACKDATED))
+        .not_valid_after(whole(now - BACKDATED + life))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )
+    for oid, value in extensions:
+        held = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(held, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
 def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
     """Sign with ECDSA P-256 and SHA-256: 64 bytes, r and s big-endian."""
     r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))

@@ -19,6 +19,7 @@ from kluis.services.provisioning.makers import PREFIX, Makers
 from kluis.services.provisioning.owner import Owner
 from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.vendor import Vendor
+from kluis.services.provisioning.vouching import Vouch, VouchedRoot
 from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Service
 
 __all__ = ["ROLES", "Settings", "service"]
@@ -54,6 +55,8 @@ def service(
     clock: Clock,
     *,
     beside: Beside | None = None,
+    told: bytes = b"",
+    vouch: Vouch | None = None,
     anchors: TrustAnchors | None = None,
 ) -> Service:
     """Make the service, and its authority at the first start.
@@ -63,6 +66,8 @@ def service(
         storage: its own, sealed.
         clock: tells when.
         beside: makers' documents that the host has: path and query to headers and body; not trusted.
+        told: the settings as the service was told them.
+        vouch: makes evidence of this enclave; None where there is none.
         anchors: the makers' roots; None: those that are shipped.
 
     Raises:
@@ -81,6 +86,7 @@ def service(
         platforms = Platforms(storage, authority)
         operations += _own(Intel(authority, platforms, clock))
         operations += _owner(Owner(authority, platforms, clock))
+        operations += _vouched(VouchedRoot(authority, told, vouch, clock))
     bearer = Bearer(settings.issuer) if settings.issuer is not None else None
     return Service(
         "provisioning",
@@ -118,6 +124,14 @@ def _own(intel: Intel) -> tuple[Operation, ...]:
         _get("TdxTcbInfo", f"{TDX}/tcb", intel.no_tdx, "There is none."),
         _get("TdxQeIdentity", f"{TDX}/qe/identity", intel.no_tdx, "There is none."),
         _get("Root", "/kluis/root", intel.root, "The root certificate of the emulated platforms."),
+    )
+
+
+def _vouched(root: VouchedRoot) -> tuple[Operation, ...]:
+    """What proves that the root's key is the enclave's."""
+    return (
+        _get("VouchedRoot", "/kluis/root/vouched", root.certificate, "The root's key, with evidence of it."),
+        _get("Settings", "/kluis/settings", root.settings, "What the service was told."),
     )
 
 

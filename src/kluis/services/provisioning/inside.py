@@ -26,7 +26,14 @@ def build(document: bytes, place: Place) -> Service:
         settings = msgspec.json.decode(document, type=Settings)
     except msgspec.MsgspecError as error:
         raise UsageError(f"provisioning settings: {error}") from None
-    return service(settings, place.storage, place.clock, beside=place.published)
+    return service(
+        settings,
+        place.storage,
+        place.clock,
+        beside=place.published,
+        told=document,
+        vouch=place.vouch,
+    )
 
 
 hosting.host(app, build)

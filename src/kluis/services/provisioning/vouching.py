@@ -1,0 +1,92 @@
+"""Proof that the authority's root key is this enclave's own: a certificate of it that carries evidence.
+
+Owners who do not run the service check it with :func:`kluis.enclave.vouching.check` before they name the
+root to anybody. The evidence names what the service was told, too: whose tokens are orders is the operator's
+choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeAlias
+
+from kluis.authority import issuing
+from kluis.errors import UnavailableError
+from kluis.formats import vouched, x509
+from kluis.formats.vouched import Vouched
+from kluis.hashes import sha256
+from kluis.services.clock import Clock
+from kluis.services.provisioning.authority import Authority
+from kluis.services.web import Answer, Call
+
+__all__ = ["Evidence", "Vouch", "VouchedRoot"]
+
+LIFE: Final = timedelta(days=90)
+ANEW: Final = timedelta(days=1)
+
+
+class Evidence(Protocol):
+    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
+
+    @property
+    def quote(self) -> bytes:
+        """DCAP."""
+        ...
+
+    @property
+    def runtime_data(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+    @property
+    def launch_configuration(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+
+Vouch: TypeAlias = Callable[[bytes], Evidence]
+"""Has this enclave quote a payload, exactly as it is given, for the purpose ``app``."""
+
+
+class VouchedRoot:
+    """Answers for the root key.
+
+    Args:
+        authority: whose root it is; it was opened.
+        told: the settings that the service was told, as it was told them.
+        vouch: makes evidence; None where there is no enclave.
+        clock: tells when.
+    """
+
+    def __init__(self, authority: Authority, told: bytes, vouch: Vouch | None, clock: Clock) -> None:
+        self._authority = authority
+        self._told = told
+        self._vouch = vouch
+        self._clock = clock
+        self._made: tuple[datetime, bytes] | None = None
+
+    def certificate(self, call: Call) -> Answer:
+        """The certificate, DER; made anew each day.
+
+        Raises:
+            UnavailableError: this is no enclave.
+        """
+        now = self._clock.now()
+        made = self._made
+        if made is None or not timedelta(0) <= now - made[0] < ANEW:
+            made = self._made = now, self._certificate(now)
+        return Answer(made[1], content_type="application/pkix-cert")
+
+    def settings(self, call: Call) -> Answer:
+        """What the service was told, whose digest the evidence names; nothing in it is secret."""
+        return Answer(self._told, content_type="application/json")
+
+    def _certificate(self, now: datetime) -> bytes:
+        if self._vouch is None:
+            raise UnavailableError("root: want an enclave that vouches for it, got a plain process")
+        own = self._authority.load()
+        (root,) = x509.parse_pem(own.root_pem(), "root")
+        made = self._vouch(vouched.statement(root.spki, sha256(self._told)))
+        held = Vouched(made.quote, made.runtime_data, made.launch_configuration)
+        return issuing.carrying(own.root_pem(), own.keys.root, held.extensions(), now, LIFE)
