@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import PolicyError, UsageError
+from kluis.formats import jcs
+from kluis.hashes import sha256
 from kluis.services.keyvault.records import decode, encode
 
 __all__ = ["Identity", "Rules", "Vault", "start"]
@@ -128,9 +130,18 @@ def _same(what: str, want: bytes, got: bytes) -> None:
     if want != got:
         raise PolicyError(
             f"{what}: want {_shown(want)}, got {_shown(got)}",
-            hint=f"a vault keeps the {what} of its first start; start another vault for another",
+            hint=f"a vault keeps the {what} of its first start; another vault has a store of its own",
         )
 
 
-def _shown(authorities: bytes) -> str:
-    return authorities.decode("utf-8", "replace")[:2000]
+def _shown(pinned: bytes) -> str:
+    """Each by kind, URL and the start of its digest: whole, with roots and keys, they are pages long."""
+    value = msgspec.json.decode(pinned)
+    several = value if isinstance(value, list) else [value]
+    shown = [_line(each) if isinstance(each, dict) else str(each) for each in several]
+    return "; ".join(shown[:8]) or "none"
+
+
+def _line(one: dict[str, object]) -> str:
+    digest = sha256(jcs.dumps(one)).hex()[:16]  # type: ignore[arg-type]  # it was JSON a moment ago
+    return f"{one.get('type', 'issuer')} {one.get('url')} ({digest})"
