@@ -106,7 +106,7 @@ def store(host: Host) -> SealedStore:
 @pytest.fixture
 def witness(tmp_path: Path) -> CountersWitness:
     """A platform's counters."""
-    return CountersWitness(Counters(tmp_path / "counters.json"))
+    return CountersWitness(Counters(tmp_path / "counters"))
 
 
 def put(store: SealedStore, key: str, value: bytes) -> None:

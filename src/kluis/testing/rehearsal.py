@@ -91,7 +91,7 @@ class RehearsalPlatform:
             Secret.load_or_create(state / "platform.secret"),
             self.authority,
             PlatformKeys.create(self.authority, now, cpusvn=CPUSVN),
-            Counters(state / "counters.json"),
+            Counters(state / "counters"),
             bytes(32),
         )
 

@@ -24,7 +24,7 @@ KEEPER = Path(__file__).parent / "keeper" / "app.py"
 @pytest.fixture
 def counters(tmp_path: Path) -> Counters:
     """A platform's."""
-    return Counters(tmp_path / "counters.json")
+    return Counters(tmp_path / "counters")
 
 
 @pytest.fixture

@@ -13,10 +13,9 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import FormatError, PolicyError, UsageError
-from kluis.formats import jcs
+from kluis.errors import PolicyError, UsageError
 from kluis.formats.launch import UNWITNESSED
-from kluis.tee.platform import keyfiles
+from kluis.tee.platform.slots import Held, Slots
 
 MOST_EACH: Final = 256
 MOST: Final = 4096
@@ -27,14 +26,20 @@ MARK_BYTES: Final = 32
 
 
 class Counters:
-    """All counters of a platform, kept in one file, written before a change is answered."""
+    """All counters of a platform, kept in one file, written before a change is answered.
+
+    Args:
+        path: the file; see :mod:`kluis.tee.platform.slots`.
+
+    Raises:
+        UnavailableError: it is another user's, or open to others.
+        FormatError: it is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._lock = threading.Lock()
-        self._values: dict[str, tuple[int, bytes]] = {}
-        if path.exists():
-            self._values = _read(jcs.loads_canonical(keyfiles.read(path), path.name), path.name)
+        self._slots = Slots(path)
+        self._values = self._slots.values
 
     def read(self, owner: str, counter: bytes) -> tuple[int, str, bytes]:
         """The value, 0 for one never changed; its witness; its mark, empty where it has none."""
@@ -85,32 +90,8 @@ class Counters:
                 raise PolicyError(
                     f"counter: want at most {MOST_EACH} for one product, got one more", code="counters"
                 )
-        values = {**self._values, name: (value, mark)}
-        keyfiles.write(self._path, jcs.dumps({one: _written(*held) for one, held in values.items()}))
-        self._values = values
+        self._slots.write(name, Held(value, mark))
         return value, UNWITNESSED, mark
 
 
-NONE: Final = (0, b"")
-
-
-def _written(value: int, mark: bytes) -> int | list[int | str]:
-    return [value, mark.hex()] if mark else value
-
-
-def _read(document: object, name: str) -> dict[str, tuple[int, bytes]]:
-    values: dict[str, tuple[int, bytes]] = {}
-    try:
-        if not isinstance(document, dict):
-            raise ValueError
-        for one, held in document.items():
-            match held:
-                case int(value) if not isinstance(held, bool):
-                    values[one] = value, b""
-                case [int(value), str(mark)]:
-                    values[one] = value, bytes.fromhex(mark)
-                case _:
-                    raise ValueError
-    except ValueError:
-        raise FormatError(f"{name}: want names, and whole numbers with or without a mark") from None
-    return values
+NONE: Final = Held(0, b"")

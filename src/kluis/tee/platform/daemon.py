@@ -56,7 +56,7 @@ def load_root(state: Path, level: str, version: bytes) -> Root:
         PlatformKeys.create(authority, now, cpusvn=CPUSVN).save(keys_at)
     upkeep.settle(state)
     keys = PlatformKeys.load(keys_at)
-    root = Root(level, secret, authority, keys, Counters(state / "counters.json"), version)
+    root = Root(level, secret, authority, keys, Counters(state / "counters"), version)
     enrolled = Enrolled.load(state)
     if enrolled is not None and enrolled.vouches_for(keys):
         root.enrolled = enrolled

@@ -48,20 +48,8 @@ def read(path: Path) -> bytes:
         UnavailableError: it is missing, not this user's, or open to others.
         FormatError: it is larger.
     """
+    descriptor = open_checked(path, os.O_RDONLY)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise UnavailableError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise UnavailableError(f"{path}: want a regular file")
-        if state.st_uid != os.geteuid():
-            raise UnavailableError(f"{path}: want owner {os.geteuid()}, got {state.st_uid}")
-        if state.st_mode & 0o077:
-            raise UnavailableError(
-                f"{path}: want mode 0600, got {stat.S_IMODE(state.st_mode):04o}", hint=f"chmod 600 {path}"
-            )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_SIZE + 1)
     finally:
@@ -69,6 +57,35 @@ def read(path: Path) -> bytes:
     if len(data) > MAX_SIZE:
         raise FormatError(f"{path}: is more than {MAX_SIZE} bytes", code="too_large")
     return data
+
+
+def open_checked(path: Path, flags: int) -> int:
+    """Open a secret file of this user's, which is open to nobody else; the descriptor is the caller's.
+
+    Raises:
+        UnavailableError: it is missing, no regular file, not this user's, or open to others.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise UnavailableError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        _check(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(path: Path, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise UnavailableError(f"{path}: want a regular file")
+    if state.st_uid != os.geteuid():
+        raise UnavailableError(f"{path}: want owner {os.geteuid()}, got {state.st_uid}")
+    if state.st_mode & 0o077:
+        raise UnavailableError(
+            f"{path}: want mode 0600, got {stat.S_IMODE(state.st_mode):04o}", hint=f"chmod 600 {path}"
+        )
 
 
 def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
