@@ -25,6 +25,8 @@ _KIND: Final = "collateral"
 _PLACES: Final = 64
 _PARTS: Final = attrgetter(*(field.name for field in dataclasses.fields(Collateral)))
 SIGNING: Final = ("SGX TCB Signing",)
+_ROOT_CRL: Final = "root CA CRL"
+_PCK_CRL: Final = "PCK CRL"
 _SIGNER: Final = "TCB signing certificate"
 _CERTIFICATES: Final = ("root certificate", "PCK CA certificate", _SIGNER, _SIGNER)
 
@@ -81,8 +83,8 @@ class HeldCollateral:
         return (
             Window("TCB info", "tcb_info", info.issued, info.next_update),
             Window("QE identity", "qe_identity", identity.issued, identity.next_update),
-            Window("root CA CRL", "crl", self.root_crl.this_update, self.root_crl.next_update),
-            Window("PCK CRL", "crl", self.pck_crl.this_update, self.pck_crl.next_update),
+            Window(_ROOT_CRL, "crl", self.root_crl.this_update, self.root_crl.next_update),
+            Window(_PCK_CRL, "crl", self.pck_crl.this_update, self.pck_crl.next_update),
             *(
                 Window(what, "cert", certificate.not_before, certificate.not_after)
                 for what, certificate in zip(_CERTIFICATES, certificates, strict=False)
@@ -161,8 +163,9 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
         if same
         else _signer(collateral.qe_identity_issuer_chain, root, anchor, "QE identity issuer chain", context)
     )
-    root_crl = _crl(collateral.root_ca_crl, root, "root CA CRL", context)  # 3
-    pck_crl = _crl(collateral.pck_crl, pck_ca, "PCK CRL", context)
+    root_crl, pck_crl = _crl(collateral.root_ca_crl, _ROOT_CRL), _crl(collateral.pck_crl, _PCK_CRL)
+    _check_crl(root_crl, root, _ROOT_CRL, context)  # 3
+    _check_crl(pck_crl, pck_ca, _PCK_CRL, context)
     signatures.check_raw(  # 4
         collateral.tcb_info_signature,
         collateral.tcb_info,
@@ -216,9 +219,11 @@ def _signer(pem: bytes, root: Certificate, anchor: Anchor, what: str, context: C
     return signer
 
 
-def _crl(data: bytes, issuer: Certificate, what: str, context: Context) -> Crl:
-    crl = x509.parse_crl(crl_der(data, what), what)
+def _crl(data: bytes, what: str) -> Crl:
+    return x509.parse_crl(crl_der(data, what), what)
+
+
+def _check_crl(crl: Crl, issuer: Certificate, what: str, context: Context) -> None:
     chain.issued(
         crl, issuer, what, schemes=pck.SCHEMES, context=context, code="crl_sig", name_code="crl_issuer"
     )
-    return crl

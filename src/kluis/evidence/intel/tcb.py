@@ -153,7 +153,7 @@ def evaluate(
     return Judgement(
         tcb=Tcb(
             status=status,
-            date=min(part.date for part in parts),
+            date=min([part.date for part in parts]),
             advisories=tuple(sorted({name for part in parts for name in part.advisories})),
             evaluation=min(info.evaluation, identity.evaluation),
         ),

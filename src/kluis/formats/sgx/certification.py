@@ -25,6 +25,9 @@ class CertificationType(enum.IntEnum):
     PLATFORM_MANIFEST = 7
 
 
+_TYPES: Final = {kind.value: kind for kind in CertificationType}
+
+
 class PckId(Struct):
     """Which PCK certificate to ask for; ``ppid`` names the platform, in clear or encrypted to Intel."""
 
@@ -82,12 +85,12 @@ def kind(value: int, what: str, offset: int) -> CertificationType:
     Raises:
         UnsupportedError: it is none that is known.
     """
-    try:
-        return CertificationType(value)
-    except ValueError:
+    found = _TYPES.get(value)
+    if found is None:
         raise UnsupportedError(
             f"{what}.certification_type at {offset:#x}: want 1 to 7, got {value}", code="bad_type"
-        ) from None
+        )
+    return found
 
 
 def pck_id(kind: CertificationType, data: bytes) -> PckId | None:

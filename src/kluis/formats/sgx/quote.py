@@ -164,7 +164,8 @@ def parse(data: bytes) -> Quote:
     certification_data = inner.take(inner.u32("certification_data_size"), "certification_data")
     inner.end()
     padding = r.left
-    r.zeros(padding, "padding")
+    if padding:
+        r.zeros(padding, "padding")
     return Quote(
         signed=signed,
         header=header,
@@ -187,7 +188,9 @@ def version_of(data: bytes) -> int:
     Raises:
         FormatError: fewer than 2 bytes.
     """
-    return Reader(data[:2], "DCAP quote").u16("version")
+    if len(data) < 2:
+        raise FormatError(f"DCAP quote.version at 0x0: needs 2 bytes, {len(data)} left", code="truncated")
+    return data[0] | data[1] << 8
 
 
 def matches(data: bytes, tee: int) -> bool:

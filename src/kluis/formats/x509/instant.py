@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from kluis.errors import FormatError
@@ -27,12 +27,12 @@ def read_instant(data: bytes, position: int, limit: int, what: str) -> tuple[dat
         raise FormatError(
             f"{what} at {position:#x}: want a time of digits that ends in Z", code="bad_encoding"
         )
-    date, clock = divmod(int(text[:-1]), 1_000_000)
-    year, month, day = date // 10_000, date // 100 % 100, date % 100
     if tag == UTC_TIME:
-        year += 1900 if year >= 50 else 2000
+        text = (b"19" if text[0] >= 0x35 else b"20") + text
+    digits = text.decode()
     try:
-        moment = datetime(year, month, day, clock // 10_000, clock // 100 % 100, clock % 100, tzinfo=UTC)
+        # The hour 24, which some versions of Python take for midnight, is none here.
+        moment = datetime.fromisoformat(f"{digits[:8]}T{digits[8:]}" if digits[8:10] < "24" else "")
     except ValueError:
         raise FormatError(f"{what} at {position:#x}: is no time of any day", code="bad_encoding") from None
     return moment, end

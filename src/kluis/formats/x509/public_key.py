@@ -78,6 +78,9 @@ def parse_public_key(data: bytes, what: str) -> PublicKey:
 
 def read_public_key(data: bytes, position: int, limit: int, what: str) -> tuple[PublicKey, int]:
     """Read the key at ``position``; gives it, and where it ends."""
+    end = position + _P256_SIZE
+    if end <= limit and data.startswith(_P256, position):
+        return PublicKey(data[position:end], KeyKind.P256, data[end - 65 : end]), end
     start, end = der.within(data, position, limit, der.SEQUENCE, what)
     _, algorithm_end = der.within(data, start, end, der.SEQUENCE, what)
     kind = key_kind(data[start:algorithm_end], what)
@@ -91,3 +94,9 @@ def read_public_key(data: bytes, position: int, limit: int, what: str) -> tuple[
             code="bad_length",
         )
     return PublicKey(data[position:end], kind, bits), end
+
+
+# A point on P-256 that is not compressed has one form.
+_POINT: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki
+_P256: Final = _POINT[:-64]
+_P256_SIZE: Final = len(_POINT)
