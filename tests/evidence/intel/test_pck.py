@@ -150,6 +150,16 @@ def test_a_chain_in_another_order(forge: Forge) -> None:
     assert forge.verify(forge.with_chain(forge.root, forge.leaf(), forge.ca)).debug is False
 
 
+@pytest.mark.parametrize("last", ["A", "z"])
+def test_a_root_of_another_name(last: str, forge: Forge) -> None:
+    """A CA is of the root that issued it by name too, though its key and the CA are known."""
+    name = f"Kluis emulated SGX Root CA (no hardwar{last})"
+    assert refused(forge, root=forge.root_ca(common_name=name)) == (
+        "pck_chain",
+        f"PCK CA certificate: its issuer is not '{name}'",
+    )
+
+
 def test_the_makers_name_begins_a_name(forge: Forge) -> None:
     """A name that has the maker's somewhere else is not the maker's."""
     name = "Not Kluis emulated SGX PCK Platform CA"
