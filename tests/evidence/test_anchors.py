@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import pkgutil
 
@@ -49,25 +50,31 @@ def test_emulated_root_names_its_level(forge: Forge) -> None:
     assert not anchor.level.hardware
 
 
-def _refused(data: bytes) -> tuple[type[KluisError], str]:
+def _refused(data: bytes) -> tuple[type[KluisError], str, str]:
     with pytest.raises(KluisError) as caught:
         TrustAnchors.from_pem(data)
-    return type(caught.value), str(caught.value)
+    return type(caught.value), caught.value.code, str(caught.value)
 
 
 def test_refused_roots(forge: Forge) -> None:
     """A root file must be one certificate, of a known maker and level, signed by itself."""
     hardware = forge.root_ca(unit="hardware-sgx")
     known = "'Kluis emulated SGX Root CA (no hardware)' is no emulated platform's root that names its level"
-    assert _refused(b"") == (FormatError, "root certificate: holds no certificate")
+    assert _refused(b"") == (FormatError, "truncated", "root certificate: holds no certificate")
     assert _refused(pem(forge.root, forge.root)) == (
         FormatError,
+        "bad_length",
         "root certificate: want 1 certificate, got 2",
     )
-    assert _refused(pem(hardware)) == (UnsupportedError, f"root certificate: {known}")
-    assert _refused(pem(forge.root_ca(unit=None))) == (UnsupportedError, f"root certificate: {known}")
+    assert _refused(pem(hardware)) == (UnsupportedError, "bad_type", f"root certificate: {known}")
+    assert _refused(pem(forge.root_ca(unit=None))) == (
+        UnsupportedError,
+        "bad_type",
+        f"root certificate: {known}",
+    )
     assert _refused(pem(forge.root_ca(issuer_key=key()))) == (
         AuthenticityError,
+        "root_untrusted",
         "root certificate: is not signed by the key it should be",
     )
 
@@ -84,6 +91,22 @@ def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
         TrustAnchors.from_pem(data, ProtectionLevel.PROCESS)
     with pytest.raises(UnsupportedError):
         TrustAnchors.from_pem(pem(forge.root), ProtectionLevel.HARDWARE_SGX)
+
+
+def test_a_name_that_only_holds_ours_is_anybodys(forge: Forge) -> None:
+    """A root whose name does not begin as an emulated one's has no level of its own, whatever it says."""
+    (anchor,) = TrustAnchors.from_pem(pem(forge.root_ca(common_name="A Kluis emulated SGX Root CA")))
+    assert (anchor.level, anchor.emulated) == (ProtectionLevel.NONE, False)
+
+
+def test_a_bare_key_of_a_makers_root_is_the_makers() -> None:
+    """A shipped root that is named by its key alone is the shipped anchor, too."""
+    intel = makers.shipped().anchors[0]
+    text = b"\n".join(
+        (b"-----BEGIN PUBLIC KEY-----", base64.encodebytes(intel.spki).strip(), b"-----END PUBLIC KEY-----")
+    )
+    (anchor,) = TrustAnchors.from_pem(text)
+    assert anchor is intel
 
 
 def test_a_bare_key_is_an_anchor() -> None:
@@ -163,6 +186,7 @@ def test_a_root_signed_in_another_keys_scheme(forge: Forge) -> None:
     )
     assert _refused(pem(builder.sign(own, SHA256()))) == (
         AuthenticityError,
+        "root_untrusted",
         "root certificate: is not signed by the key it should be",
     )
 
