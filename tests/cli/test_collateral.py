@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.cli.main import run
-from kluis.evidence import Collateral
+from kluis.evidence import Collateral, SnpEndorsements
 from tests.collateral.service import Reply, Service, signed
+from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import Forge
 
 FORGE = Forge()
@@ -241,3 +243,22 @@ def test_files_that_are_not_there(kluis: Kluis, folder: Path) -> None:
     assert kluis("show", gone).code == 2
     assert kluis("bundle", *parts(folder).values(), "-o", gone).code == 2
     assert kluis("show", gone, "--now", "soon").code == 2
+
+
+def test_amds_documents_from_a_cache(kluis: Kluis, service: Service, folder: Path) -> None:
+    """A cache of AMD's service is asked instead of AMD's, over TLS of an authority that is named."""
+    forge = AmdForge("Milan")
+    (folder / "report.bin").write_bytes(forge.report())
+    (folder / "ark.pem").write_bytes(forge.ark.public_bytes(Encoding.PEM))
+    chain = b"".join(one.public_bytes(Encoding.PEM) for one in (forge.ask, forge.ark))
+    service.put("/vcek/v1/Milan/cert_chain", Reply(body=chain))
+    service.put("/vcek/v1/Milan/crl", Reply(body=forge.crl()))
+    vek = forge.vek.public_bytes(Encoding.DER)
+    service.put(f"/vcek/v1/Milan/{forge.hw_id.hex()}", Reply(body=vek))
+    words = ("fetch", folder / "report.bin", "--root", folder / "ark.pem", "--cache", folder / "kept")
+    done = kluis(*words, "--kds", service.url, "--kds-ca", folder / "loopback.pem", "--now", NOW)
+    assert (done.code, done.err) == (0, "")
+    assert SnpEndorsements.from_json(done.out.encode()).vek == vek
+    done = kluis(*words, "--kds-ca", folder / "loopback.pem")
+    assert done.code == 2
+    assert done.err.startswith("kluis: error: --kds-ca: is of no service\n")

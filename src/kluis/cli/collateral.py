@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -55,6 +54,12 @@ def fetch(
     pccs_ca: Annotated[
         Path | None, typer.Option("--pccs-ca", help="The authority of its TLS certificate (PEM).")
     ] = None,
+    kds: Annotated[
+        str | None, typer.Option("--kds", help="Ask this caching service instead of AMD's (https).")
+    ] = None,
+    kds_ca: Annotated[
+        Path | None, typer.Option("--kds-ca", help="The authority of its TLS certificate (PEM).")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is kept; ask nobody.")] = False,
     cache: Annotated[Path | None, typer.Option("--cache", help="Where documents are kept.")] = None,
     root: Annotated[
@@ -74,7 +79,7 @@ def fetch(
     data = files.evidence(evidence, part or ())
     kept = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
-        behind = None if offline else _makers(open_services, pccs, pccs_ca)
+        behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
         found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
     _give(found, output, when)
 
@@ -111,7 +116,13 @@ def show(
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
-def _makers(services: contextlib.ExitStack, pccs: str | None, pccs_ca: Path | None) -> Makers:
+def _makers(
+    services: contextlib.ExitStack,
+    pccs: str | None,
+    pccs_ca: Path | None,
+    kds: str | None,
+    kds_ca: Path | None,
+) -> Makers:
     try:
         from kluis.collateral.amd import Kds
         from kluis.collateral.intel import Pcs
@@ -120,17 +131,12 @@ def _makers(services: contextlib.ExitStack, pccs: str | None, pccs_ca: Path | No
             f"collateral fetch: want the package {missing.name}, got none",
             hint="pip install 'kluis[collateral]'",
         ) from None
-    if pccs is None:
-        if pccs_ca is not None:
-            raise UsageError("--pccs-ca: is of no service", hint="name the service with --pccs")
-        return Makers(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
-    try:
-        trust = ssl.create_default_context(cafile=str(pccs_ca) if pccs_ca else None)
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(f"{pccs_ca}: is no PEM certificate: {error.strerror or error}") from None
-    return Makers(
-        intel=services.enter_context(Pcs(pccs, roots=None, trust=trust)), amd=services.enter_context(Kds())
-    )
+    for name, url, ca in (("pccs", pccs, pccs_ca), ("kds", kds, kds_ca)):
+        if url is None and ca is not None:
+            raise UsageError(f"--{name}-ca: is of no service", hint=f"name the service with --{name}")
+    intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=files.tls(pccs_ca))
+    amd = Kds() if kds is None else Kds(kds, trust=files.tls(kds_ca))
+    return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
 
 
 def _give(found: Fetched, output: Path | None, now: datetime) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kluis.authority.state import FMSPC
 from kluis.cli import evidence_files as files
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import UnavailableError
 from kluis.evidence import TrustAnchors
 from kluis.evidence.intel.collateral import hold
 from kluis.formats import x509
@@ -45,7 +44,7 @@ def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[
     pem, now = files.read(root), datetime.now(UTC)
     anchors = TrustAnchors.from_pem(pem)
     (certificate,) = x509.parse_pem(pem, "root certificate")
-    with Enrolling(url, trust=_trust(ca)) as service:
+    with Enrolling(url, trust=files.tls(ca)) as service:
         collateral = service.collateral(FMSPC, now)
         held = hold(collateral, anchors)
         held.check(now)
@@ -72,10 +71,3 @@ def _adopt(
         collateral=collateral.to_json().decode(),
         chain=chain.decode(),
     )
-
-
-def _trust(ca: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(ca) if ca else None)
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(f"{ca}: is no PEM certificate: {error.strerror or error}") from None

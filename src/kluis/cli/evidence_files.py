@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kluis.cli.endorsing import of_files
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
@@ -26,6 +26,9 @@ from kluis.formats import cmw
 from kluis.formats.armor import open_armor
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.tpm.algorithm import HashId
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_FILE: Final = 16 << 20
 STDIN: Final = Path("-")
@@ -221,3 +224,17 @@ def write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def tls(ca: Path | None) -> ssl.SSLContext:
+    """Whom a service's TLS certificate may be of: the authority in the file ``ca``, or the usual ones.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no certificate.
+    """
+    import ssl  # which none but those who ask a service need
+
+    try:
+        return ssl.create_default_context(cafile=str(ca) if ca else None)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"{ca}: is no PEM certificate: {error.strerror or error}") from None

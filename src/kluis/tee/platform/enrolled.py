@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from kluis.errors import AuthenticityError, FormatError, KluisError
-from kluis.evidence import Claims, Collateral, TrustAnchors, verify
-from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import jcs, x509
 from kluis.formats._members import Members
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform import keyfiles
 from kluis.tee.platform.quoting import PlatformKeys, make_quote, make_report_body
+
+if TYPE_CHECKING:
+    from kluis.evidence import Claims
 
 FILE: Final = "enrolled.json"
 MAX_SERVICE: Final = 256
@@ -56,6 +57,9 @@ class Enrolled:
         Raises:
             FormatError, AuthenticityError, FreshnessError: the service's word does not hold.
         """
+        # A platform under its own authority starts, and starts enclaves, without a verifier.
+        from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors, verify
+
         body = make_report_body(
             cpusvn=keys.cpusvn,
             flags=Flag.INIT | Flag.MODE64,
