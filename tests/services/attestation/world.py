@@ -84,8 +84,10 @@ class World:
         settings: changes of them.
     """
 
-    def __init__(self, storage: Storage, *, vouch: Any = None, ask: Any = None, **settings: Any) -> None:
-        self.clock = FixedClock(NOW)
+    def __init__(
+        self, storage: Storage, *, vouch: Any = None, ask: Any = None, clock: Any = None, **settings: Any
+    ) -> None:
+        self.clock = clock or FixedClock(NOW)
         self.storage = storage
         self.settings = settings_of(**settings)
         self.app = service(
