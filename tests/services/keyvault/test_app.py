@@ -76,6 +76,22 @@ def test_who_may_not_ask_learns_nothing() -> None:
     )
 
 
+def test_who_uses_keys_does_not_say_where_they_go() -> None:
+    """A role that may update keys may not update release policies: with them a key could be had."""
+    world = World()
+    world.exportable()
+    loose = {"release_policy": {"data": b64.encode_url(policy({"claim": "a", "equals": "b"}))}}
+    assert world.refused("PATCH", "/keys/k/", loose, roles=(USER,)) == (
+        403,
+        "Forbidden",
+        "Caller is not authorized to perform action on resource: a release policy is changed by who "
+        "may make keys.",
+        "ForbiddenByRbac",
+    )
+    assert world.ok("PATCH", "/keys/k/", {"tags": {"a": "b"}}, roles=(USER,))["tags"] == {"a": "b"}
+    assert world.ok("PATCH", "/keys/k/", loose)["release_policy"]["data"] == loose["release_policy"]["data"]
+
+
 def test_only_release_users_release() -> None:
     """The role that may use keys may not let one go."""
     world = World()

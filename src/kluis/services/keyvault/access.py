@@ -16,13 +16,13 @@ from kluis.formats import b64
 from kluis.services.clock import Clock
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
-__all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate"]
+__all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate", "allows"]
 
 PERMISSIONS: Final = frozenset({
     "keys/create", "keys/import", "keys/read", "keys/update", "keys/delete", "keys/recover", "keys/purge",
     "keys/backup", "keys/restore", "keys/rotate", "keys/rotationpolicy/read", "keys/rotationpolicy/write",
     "keys/encrypt", "keys/decrypt", "keys/wrap", "keys/unwrap", "keys/sign", "keys/verify", "keys/release",
-    "deletedkeys/read", "rng", "audit/read",
+    "keys/releasepolicy/write", "deletedkeys/read", "rng", "audit/read",
 })  # fmt: skip
 _USE: Final = {"keys/encrypt", "keys/decrypt", "keys/wrap", "keys/unwrap", "keys/sign", "keys/verify"}
 _OFFICER: Final = frozenset(each for each in PERMISSIONS if each != "audit/read")
@@ -45,6 +45,11 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 # A claim that says which claims a newer token must have: who issued the token wants its bearer to come again.
 CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
 MOST_CLAIMS: Final = 2048
+
+
+def allows(caller: Caller | None, permission: str) -> bool:
+    """Whether a caller's roles allow something that is finer than an operation."""
+    return caller is not None and any(permission in ROLES.get(role, frozenset()) for role in caller.roles)
 
 
 class VaultGate(Gate):

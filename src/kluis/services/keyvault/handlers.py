@@ -12,7 +12,8 @@ import msgspec
 from kluis.formats import b64, x509
 from kluis.services.clock import Clock
 from kluis.services.keyvault import audit, backup, paging, requests, rotation, shelf, views
-from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.access import allows
+from kluis.services.keyvault.faults import BadParameter, Forbidden
 from kluis.services.keyvault.keys import Keys
 from kluis.services.keyvault.lifecycle import Lifecycle
 from kluis.services.keyvault.names import LATEST, check_name, folded
@@ -79,6 +80,13 @@ class Handlers:
         """Change a key."""
         asked = call.json(requests.Update)
         _releasable(call, asked.attributes, asked.release_policy)
+        if asked.release_policy is not None and not allows(call.caller, "keys/releasepolicy/write"):
+            raise Forbidden(
+                "Caller is not authorized to perform action on resource: a release policy is changed "
+                "by who may "
+                "make keys.",
+                "ForbiddenByRbac",
+            )
         name, version = call.path["name"], _version(call)
         return self._bundle(call, *self.keys.update(name, version, asked, self._now(), _subject(call)))
 
@@ -188,7 +196,7 @@ class Handlers:
             "iat": self._now(),
             **version.public,
         }
-        statement = b64.encode_url(self.signer.sign(said).encode())
+        statement = b64.encode_url(self.signer.state(said).encode())
         made["attributes"]["attestation"] = {
             "version": STATEMENT,
             "certificatePemFile": b64.encode_url(x509.write_pem(self.signer.own)),

@@ -28,6 +28,7 @@ from kluis.hashes import sha256
 
 __all__ = ["Certify", "Evidence", "Signer", "Vouch"]
 
+RELEASE, STATEMENT = "JWT", "kluis-key+jwt"
 BITS: Final = 2048  # as Azure's; a release costs one signature
 LIFE: Final = timedelta(days=3650)
 BACKDATED: Final = timedelta(minutes=5)
@@ -84,20 +85,30 @@ class Signer:
         header = {
             "alg": "RS256",
             "kid": thumbprint.hex().upper(),
-            "typ": "JWT",
             "x5t": b64.encode_url(thumbprint),
             "x5t#S256": b64.encode_url(sha256(leaf)),
             "x5c": [b64.encode(each) for each in self.chain],
             "x-kluis-vault": vault.hex(),
         }
-        self._header = b64.encode_url(msgspec.json.encode(header)) + "."
+        # By its type no statement passes for a release.
+        self._release, self._statement = (
+            b64.encode_url(msgspec.json.encode({**header, "typ": kind})) + "."
+            for kind in (RELEASE, STATEMENT)
+        )
 
     def __repr__(self) -> str:
         return "Signer()"
 
     def sign(self, payload: Mapping[str, Any]) -> str:
-        """A JWS, compact, over ``payload`` as JSON."""
-        signed = self._header + b64.encode_url(msgspec.json.encode(payload))
+        """A release: a JWS, compact, over ``payload`` as JSON."""
+        return self._signed(self._release, payload)
+
+    def state(self, payload: Mapping[str, Any]) -> str:
+        """A statement about a key, likewise, of a type of its own."""
+        return self._signed(self._statement, payload)
+
+    def _signed(self, header: str, payload: Mapping[str, Any]) -> str:
+        signed = header + b64.encode_url(msgspec.json.encode(payload))
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{b64.encode_url(signature)}"
 

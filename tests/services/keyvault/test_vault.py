@@ -1,0 +1,75 @@
+"""A vault's identity and rules: made once, kept, and bounded."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kluis.errors import InternalError, PolicyError, UsageError
+from kluis.services.keyvault import vault
+from kluis.services.keyvault.vault import Rules
+from tests.services.keyvault.memory import MemoryStorage
+
+
+def start(storage: MemoryStorage, authorities: bytes = b"[]", issuer: bytes = b"{}") -> vault.Vault:
+    """Start a vault."""
+    return vault.start(storage, Rules(), authorities, issuer, 5)
+
+
+def test_an_identity_is_made_once() -> None:
+    """A vault that starts again is the same, and another store is another vault."""
+    storage = MemoryStorage()
+    first, again, other = start(storage), start(storage), start(MemoryStorage())
+    assert first.identity == again.identity
+    assert first.derived("backup") == again.derived("backup")
+    assert first.derived("backup") != first.derived("skip tokens")
+    assert first.derived("backup") != other.derived("backup")
+    assert repr(first.identity) == "Identity(5)"
+
+
+def test_two_that_start_at_once_are_one_vault() -> None:
+    """Of two first starts one makes the identity, and the other takes it."""
+    storage = MemoryStorage()
+    storage.twice = True
+    made: list[vault.Vault] = []
+    threads = [threading.Thread(target=lambda: made.append(start(storage))) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(5)
+    assert len({each.identity.secret for each in made}) == 1
+
+
+def test_what_is_fixed() -> None:
+    """Authorities and issuer are those of the first start; the refusal names both sides and the way out."""
+    storage = MemoryStorage()
+    start(storage, b'[{"type":"pinned","url":"https://a"}]', b'{"url":"https://i"}')
+    with pytest.raises(PolicyError) as refused:
+        start(storage, b"[]", b'{"url":"https://i"}')
+    assert refused.value.message == "authorities: want pinned https://a (fffd266b98c92e35), got none"
+    assert refused.value.hint == (
+        "a vault keeps the authorities of its first start; another vault has a store of its own"
+    )
+    with pytest.raises(PolicyError) as refused:
+        start(storage, b'[{"type":"pinned","url":"https://a"}]', b'"insecure_changing_issuer"')
+    assert refused.value.message.endswith("), got insecure_changing_issuer")
+
+
+@pytest.mark.parametrize("days", [6, 91, 0, -1])
+def test_days(days: int) -> None:
+    """Deleted keys can be recovered for 7 to 90 days."""
+    with pytest.raises(UsageError) as refused:
+        Rules(recoverable_days=days)
+    assert refused.value.message == f"recoverable_days: want 7 to 90, got {days}"
+
+
+def test_a_record_of_another_format() -> None:
+    """What was sealed here was written here: another format is a bug of ours, and says nothing to callers."""
+    storage = MemoryStorage()
+    start(storage)
+    (place,) = storage.rows
+    storage.rows[place] = (b"\xc0", "")
+    with pytest.raises(InternalError) as refused:
+        start(storage)
+    assert refused.value.message == "stored vault identity: want a record of format 1, got another"
