@@ -239,6 +239,7 @@ def _told(plan: Plan, running: Serving) -> dict[str, Any]:
             for service, image in running.images.items()
         },
         "levels": {fleet.service: [one.enclave.level for one in fleet.instances] for fleet in running.fleets},
+        "enclaves": {fleet.service: [one.enclave.pid for one in fleet.instances] for fleet in running.fleets},
         "pid": os.getpid(),
     }
 

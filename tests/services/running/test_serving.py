@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from kluis.services.running.serving import Serving
 from tests.services.running.conftest import SERVICES
+from tests.services.running.served import Served
 
 
 def client_of(running: Serving) -> httpx.Client:
@@ -150,42 +147,16 @@ def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
         assert client.get(running.addresses["provisioning"] + "/health/ready").status_code == 200
 
 
-def test_the_command_says_where_it_serves_and_ends_when_told(state: Path, running: Serving) -> None:
+def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> None:
     """One JSON document when all is ready; a hangup starts all anew; a termination drains and exits 0."""
-    line = [
-        sys.executable,
-        "-m",
-        "kluis.cli.main",
-        "serve",
-        "provisioning",
-        "--state",
-        str(state),
-        "--port",
-        "0",
-    ]
-    line += ["--database", f"sqlite:///{state}/other.db", "--json"]
-    code = "import sys; from kluis.cli.main import main; sys.argv[1:] = sys.argv[5:]; main()"
-    line = [sys.executable, "-c", code, *line[:4], *line[3:]]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
-        told = _document(served)
-        context = ssl.create_default_context(cafile=told["ca"])
-        with httpx.Client(verify=context) as client:
-            url = told["addresses"]["provisioning"]
-            assert client.get(url + "/health/ready").status_code == 200
-            os.kill(served.pid, signal.SIGHUP)
-            assert served.stderr is not None
-            while "started anew" not in (said := served.stderr.readline()):
-                assert served.poll() is None, said
-            assert client.get(url + "/health/ready", headers={"Connection": "close"}).status_code == 200
-        os.kill(served.pid, signal.SIGTERM)
-        assert served.wait(60) == 0
-
-
-def _document(served: subprocess.Popen[str]) -> Any:
-    text = ""
-    assert served.stdout is not None
-    for line in served.stdout:
-        text += line
-        if line == "}\n":
-            return json.loads(text)
-    raise AssertionError(served.stderr.read() if served.stderr else text)
+    with Served(["provisioning"], state, "--database", f"sqlite:///{state}/other.db") as served:
+        with httpx.Client(verify=ssl.create_default_context(cafile=served.told["ca"])) as client:
+            url = served.told["addresses"]["provisioning"] + "/health/ready"
+            assert client.get(url).status_code == 200
+            os.kill(served.process.pid, signal.SIGHUP)
+            end = time.monotonic() + 60
+            while not any("started anew" in line for line in served.log) and time.monotonic() < end:
+                time.sleep(0.05)
+            assert "kluis: every enclave was started anew\n" in served.log
+            assert client.get(url, headers={"Connection": "close"}).status_code == 200
+        assert served.stop() == 0

@@ -63,7 +63,7 @@ def service(
         vouch: has this enclave quote a statement about that key; gives None outside an enclave.
 
     Raises:
-        PolicyError: the vault was first started with other authorities, or another issuer.
+        PolicyError: the vault got its first key under other authorities, or another issuer.
         UsageError: a setting that cannot be meant.
     """
     now = clock.now()

@@ -20,9 +20,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         authorization: where clients get them, with the tenant: the challenge's ``authorization``.
         resource: what they get them for: the challenge's ``resource``. Azure's clients want the vault's host
             to end in a dot and this one's host and port.
-        authorities: who may vouch for environments; fixed by the vault's first start.
+        authorities: who may vouch for environments; fixed by the vault's first key.
         insecure_changing_issuer: whether another start may name another issuer, or other keys of it; fixed by
-            the first start. Then whoever runs the vault can give themselves any role.
+            the first key. Then whoever runs the vault can give themselves any role.
         url: the vault's own, for identifiers of keys; None: the one that the client used.
         recoverable_days: that a deleted key can be recovered, 7 to 90.
         purge_protection: whether nobody may purge a key before that.
@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     refetch_seconds: int = 30
 
     def pinned_issuer(self) -> bytes:
-        """The issuer as a vault keeps it of its first start, canonical JSON.
+        """The issuer as a vault keeps it from its first key on, canonical JSON.
 
         Raises:
             FormatError: its keys are no JSON.

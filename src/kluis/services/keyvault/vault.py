@@ -1,29 +1,35 @@
-"""One vault: its store, its rules, and the identity that it got when it first started.
+"""One vault: its store, its rules, and the identity that it has from its first key on.
 
 The identity is random and lies sealed in the store: backups open only where it is. Beside it is fixed who
 may vouch for environments, and whose tokens say who may do what: an operator cannot start the same vault
-with an authority or an issuer of their own, and help themselves to its keys.
+with an authority or an issuer of their own, and help themselves to its keys. A vault that never had a key
+has nothing to guard, and is made anew where it is started otherwise; an instance that runs as it was before
+keeps nothing any more.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import secrets
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from kluis.enclave.store.model import Storage, Writing
-from kluis.errors import PolicyError, UsageError
-from kluis.formats import jcs
-from kluis.hashes import sha256
+from kluis.enclave.store.model import Reading, Storage, Writing
+from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.services.keyvault.audit import TABLE as AUDITED
 from kluis.services.keyvault.records import decode, encode
+from kluis.services.keyvault.shelf import NAMES, PROMISES
+
+T = TypeVar("T")
 
 __all__ = ["Identity", "Rules", "Vault", "start"]
 
 TABLE, KEY = "vault", "identity"
+MOST_SHOWN, MOST_TEXT = 4, 100
 SECONDS_A_DAY: Final = 86_400
 
 
@@ -32,7 +38,7 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
     Attributes:
         secret: 32 bytes; backups and skip tokens are made under it.
-        authorities: the pinned authorities in canonical JSON, as they were at the first start.
+        authorities: the pinned authorities in canonical JSON.
         issuer: the issuer of bearer tokens, likewise; or that it may change.
         created: seconds since 1970.
     """
@@ -108,40 +114,93 @@ def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now
         now: seconds since 1970.
 
     Raises:
-        PolicyError: the vault was made with other authorities, or another issuer.
+        PolicyError: the vault has had keys under other authorities, or another issuer.
     """
     fresh = Identity(secret=secrets.token_bytes(32), authorities=authorities, issuer=issuer, created=now)
 
     def work(writing: Writing) -> Identity:
         value = writing.get(TABLE, KEY)
-        if value is not None:
-            return decode(Identity, value, "stored vault identity")
+        found = None if value is None else decode(Identity, value, "stored vault identity")
+        if found is not None and (_told(found) == _told(fresh) or _used(writing)):
+            return found
         writing.put(TABLE, KEY, encode(fresh))
         return fresh
 
     value = storage.get(TABLE, KEY)
-    identity = storage.update(work) if value is None else decode(Identity, value, "stored vault identity")
+    found = None if value is None else decode(Identity, value, "stored vault identity")
+    identity = storage.update(work) if found is None or _told(found) != _told(fresh) else found
     _same("authorities", identity.authorities, authorities)
     _same("issuer", identity.issuer, issuer)
-    return Vault(storage, rules, identity)
+    return Vault(_Own(storage, encode(identity)), rules, identity)
+
+
+class _Own(Storage):
+    """A vault's store, which its instances change only while it is still the vault that they started."""
+
+    def __init__(self, storage: Storage, identity: bytes) -> None:
+        self._storage = storage
+        self._identity = identity
+        self.rollback = storage.rollback
+
+    def get(self, table: str, key: str) -> bytes | None:
+        return self._storage.get(table, key)
+
+    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+        return self._storage.scan(table, index)
+
+    def update(self, work: Callable[[Writing], T]) -> T:
+        def guarded(writing: Writing) -> T:
+            if writing.get(TABLE, KEY) != self._identity:
+                raise UnavailableError(
+                    "vault: was started with other authorities or another issuer since",
+                    hint="restart this instance",
+                    code="vault_replaced",
+                )
+            return work(writing)
+
+        return self._storage.update(guarded)
+
+
+def _told(identity: Identity) -> tuple[bytes, bytes]:
+    return identity.authorities, identity.issuer
+
+
+def _used(reading: Reading) -> bool:
+    """Whether the vault has, or had, a key."""
+    return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PROMISES, AUDITED))
 
 
 def _same(what: str, want: bytes, got: bytes) -> None:
     if want != got:
         raise PolicyError(
-            f"{what}: want {_shown(want)}, got {_shown(got)}",
-            hint=f"a vault keeps the {what} of its first start; another vault has a store of its own",
+            f"{what}: want {' and '.join(_differing(want, got))}",
+            hint=f"a vault keeps the {what} under which it got its first key: start it as before, or another"
+            " (kluis serve --state)",
         )
 
 
-def _shown(pinned: bytes) -> str:
-    """Each by kind, URL and the start of its digest: whole, with roots and keys, they are pages long."""
-    value = msgspec.json.decode(pinned)
-    several = value if isinstance(value, list) else [value]
-    shown = [_line(each) if isinstance(each, dict) else str(each) for each in several]
-    return "; ".join(shown[:8]) or "none"
+def _differing(want: bytes, got: bytes) -> list[str]:
+    """Where two documents differ, member by member."""
+    told = _leaves(msgspec.json.decode(want), "")
+    other = _leaves(msgspec.json.decode(got), "")
+    return [
+        f"{path or 'it'} {_shown(told.get(path))}, got {_shown(other.get(path))}"
+        for path in [*told, *(path for path in other if path not in told)]
+        if told.get(path) != other.get(path)
+    ][:MOST_SHOWN]
 
 
-def _line(one: dict[str, object]) -> str:
-    digest = sha256(jcs.dumps(one)).hex()[:16]  # type: ignore[arg-type]  # it was JSON a moment ago
-    return f"{one.get('type', 'issuer')} {one.get('url')} ({digest})"
+def _leaves(value: Any, path: str) -> dict[str, str]:
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        found: dict[str, str] = {}
+        for name, each in items:
+            found |= _leaves(each, f"{path}.{name}" if path else str(name))
+        return found
+    return {path: msgspec.json.encode(value).decode()}
+
+
+def _shown(text: str | None) -> str:
+    if text is None:
+        return "none"
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}.."

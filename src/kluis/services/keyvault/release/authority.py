@@ -93,7 +93,7 @@ Authority = Attested | Pinned | InsecureFetched
 
 
 def canonical(authorities: Sequence[Authority]) -> bytes:
-    """The set of authorities in canonical JSON, in order of URL: what a vault keeps of its first start.
+    """The set of authorities in canonical JSON, in order of URL: what a vault keeps from its first key on.
 
     Raises:
         UsageError: two of one URL, too many, or a URL that is none.

@@ -1,0 +1,154 @@
+"""``kluis serve`` as a process of its own, and a client of what it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+CODE = "import sys; from kluis.cli.main import main; main()"
+SCOPES = {"attestation": "https://attest.azure.net", "keyvault": "https://vault.azure.net"}
+
+
+class Served:
+    """A running command; use it in a ``with``, which kills it if it still runs.
+
+    Attributes:
+        told: what it printed once all was ready.
+        log: lines of its standard error.
+    """
+
+    def __init__(self, services: Iterable[str], state: Path, *more: str, port: int = 0) -> None:
+        where = ["--state", str(state), "--port", str(port)]
+        line = [sys.executable, "-c", CODE, "serve", *services, *where, "--json"]
+        self.process = subprocess.Popen(
+            [*line, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.told = self._document()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(self.process.stderr)
+
+    def _document(self) -> Any:
+        text = ""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            text += line
+            if line == "}\n":
+                return json.loads(text)
+        self._reader.join(10)
+        raise AssertionError("".join(self.log))
+
+    def enclaves(self) -> list[int]:
+        """Pids of its enclaves, as this machine knows them."""
+        return [pid for pids in self.told["enclaves"].values() for pid in pids]
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def stop(self) -> int:
+        """Ask it to end, and wait; its exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def free_ports(count: int = 4) -> int:
+    """The first of so many ports in a row that are free now: a vault keeps its authority's address."""
+    for first in range(20_000, 30_000, 10):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("no free ports")
+
+
+class Admin:
+    """A client with the development issuer's administrator's tokens."""
+
+    def __init__(self, told: Any) -> None:
+        self.addresses = told["addresses"]
+        self.http = httpx.Client(verify=ssl.create_default_context(cafile=told["ca"]), timeout=30)
+        secrets = {one["id"]: one["secret"] for one in json.loads(Path(told["clients"]).read_text())}
+        form = {"grant_type": "client_credentials", "client_id": "admin", "client_secret": secrets["admin"]}
+        self._headers = {}
+        for service, scope in SCOPES.items():
+            answer = self.http.post(
+                f"{told['authorization']}/oauth2/v2.0/token", data={**form, "scope": f"{scope}/.default"}
+            )
+            self._headers[service] = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    def create_key(self, name: str) -> bool:
+        """Make a key; whether that was acknowledged."""
+        answer = self.http.post(
+            f"{self.addresses['keyvault']}/keys/{name}/create?api-version=7.4",
+            json={"kty": "EC", "crv": "P-256"},
+            headers=self._headers["keyvault"],
+        )
+        return answer.status_code == 200
+
+    def key(self, name: str) -> httpx.Response:
+        """Read a key."""
+        url = f"{self.addresses['keyvault']}/keys/{name}/?api-version=7.4"
+        return self.http.get(url, headers=self._headers["keyvault"])
+
+    def set_policy(self, number: int) -> bool:
+        """Set a policy that carries a number; whether that was acknowledged."""
+        text = f"version= 1.0; authorizationrules{{ => permit(); }}; issuancerules{{ }}; // {number}"
+        body = urlsafe_b64encode(
+            json.dumps({"AttestationPolicy": urlsafe_b64encode(text.encode()).rstrip(b"=").decode()}).encode()
+        ).rstrip(b"=")
+        answer = self.http.put(
+            f"{self.addresses['attestation']}/policies/SgxEnclave?api-version=2020-10-01",
+            content=b"eyJhbGciOiJub25lIn0." + body + b".",
+            headers={**self._headers["attestation"], "Content-Type": "text/plain"},
+        )
+        return answer.status_code == 200
+
+    def policy(self) -> int:
+        """The number of the policy that holds; 0 for the default one."""
+        url = f"{self.addresses['attestation']}/policies/SgxEnclave?api-version=2020-10-01"
+        token = self.http.get(url, headers=self._headers["attestation"]).json()["token"]
+        jws = json.loads(_part(token.split(".")[1]))["x-ms-policy"]
+        text = _part(json.loads(_part(jws.split(".")[1]))["AttestationPolicy"]).decode()
+        return int(text.rpartition("// ")[2]) if "// " in text else 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+
+def _part(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
