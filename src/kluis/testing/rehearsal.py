@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -105,6 +105,7 @@ class RehearsalPlatform:
         signer: bytes = bytes(32),
         timeout_seconds: float | None = None,
         sockets: Mapping[str, socket.socket] | None = None,
+        argv: Sequence[str] = (),
     ) -> EnclaveProxy:
         """Run the ``app.py`` at ``app``, and see it ready.
 
@@ -116,12 +117,15 @@ class RehearsalPlatform:
             signer: MRSIGNER, 32 bytes.
             timeout_seconds: of each call.
             sockets: by grant, such as ``listen:web``, which it has by bringing one.
+            argv: the measured arguments.
 
         Raises:
             EnclaveError: it did not start.
         """
         interface = interface_of(app)
-        process = self.start(app, interface, debug=debug, threads=threads, signer=signer, sockets=sockets)
+        process = self.start(
+            app, interface, debug=debug, threads=threads, signer=signer, sockets=sockets, argv=argv
+        )
         try:
             await_ready(process, interface[1], START_SECONDS)
             return EnclaveProxy(process, interface[0], functions_of(ocalls), timeout_seconds)
@@ -139,11 +143,12 @@ class RehearsalPlatform:
         threads: int = 8,
         signer: bytes = bytes(32),
         sockets: Mapping[str, socket.socket] | None = None,
+        argv: Sequence[str] = (),
     ) -> Process:
         """Start the process, and no more: nobody has waited for it, and its sockets are free to abuse."""
         manifest: dict[str, Any] = {
             "entry": f"{app.stem}:app",
-            "argv": [],
+            "argv": list(argv),
             "interface": interface[1].hex(),
             "threads": threads,
             "svn": interface[0].document["svn"],

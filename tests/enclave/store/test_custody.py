@@ -64,6 +64,27 @@ def test_another_signers_image_cannot_open_it(enclave: Launch, records: KeptReco
     assert refused.value.message == f"UnavailableError: {WAITING}"
 
 
+def test_a_signers_later_image_opens_it_where_the_arguments_say_so(
+    enclave: Launch, records: KeptRecords, sister: RehearsalPlatform, tmp_path: Path
+) -> None:
+    """With the measured argument a later image of the signer and product has the key, and no other has."""
+    host, argv = ocalls.serving(records), ["--store-key=signer"]
+    giver = enclave(KEEPER, ocalls=host, argv=argv)
+    giver.put("k", b"v")
+    later = tmp_path / "app.py"
+    later.write_text(KEEPER.read_text().replace("svn=1", "svn=2"))
+    assert enclave(later, ocalls=host, argv=argv).get("k") == b"v"
+    for other in ({"signer": b"\2" * 32, "argv": argv}, {"argv": ()}):
+        with pytest.raises(RemoteError, match="UnavailableError: store: its key is sealed to another image"):
+            enclave(later, ocalls=host, **other).get("k")
+    joiner = enclave(later, on=sister, ocalls=host, argv=argv)
+    hand_over(giver, joiner)
+    assert joiner.get("k") == b"v"
+    request = giver.store_key_ask(joiner.store_key_challenge())
+    with pytest.raises(RemoteError, match="PolicyError: contraindicated: svn: want "):
+        joiner.store_key_give(request)
+
+
 def test_an_instance_on_another_platform_gets_the_key_from_one_that_runs(
     enclave: Launch, records: KeptRecords, sister: RehearsalPlatform
 ) -> None:

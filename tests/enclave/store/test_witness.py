@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore, ocalls
 from kluis.enclave.store.witness import Witnessed
-from kluis.errors import EnclaveDied, RemoteError
+from kluis.errors import EnclaveDied, EnclaveError, RemoteError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.storage import Database
 from kluis.services.storage.keeping import KeptRecords
@@ -92,3 +95,20 @@ def test_an_enclaves_own_counter(enclave: Callable[..., EnclaveProxy], stale_sto
         assert refused.value.message == (
             "AuthenticityError: store: last commit: want epoch 2 or later, got 1"
         )
+
+
+def test_a_killed_enclave_loses_nothing_that_it_told_of(
+    enclave: Callable[..., EnclaveProxy], records: KeptRecords
+) -> None:
+    """Whenever an enclave is killed, its counter and its records agree with all that its host was told."""
+    told = 0
+    for _ in range(4):
+        one = enclave(KEEPER, ocalls=ocalls.serving(records))
+        assert one.add("n") in (told + 1, told + 2)
+        killer = threading.Timer(int.from_bytes(os.urandom(1), "big") / 2000, one.kill)
+        killer.start()
+        with contextlib.suppress(EnclaveError):
+            while True:
+                told = one.add("n")
+        killer.join()
+    assert enclave(KEEPER, ocalls=ocalls.serving(records)).add("n") in (told + 1, told + 2)

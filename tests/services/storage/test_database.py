@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
+from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError, UsageError
 from kluis.services.storage import Database, records
+from kluis.services.storage.database import read_url
 
 
 @pytest.mark.parametrize(
@@ -42,11 +46,39 @@ def test_sqlite_is_durable(tmp_path: Path) -> None:
         assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_a_broken_connection_is_replaced(tmp_path: Path) -> None:
-    """After a failure the next request has a new connection."""
-    with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
-        store = database.records("one")
+def test_a_broken_connection_is_replaced(database_url: str) -> None:
+    """After the server has closed every connection, reads and commits go on over new ones."""
+    with Database(database_url) as database:
+        store = SealedStore(database.records("one"), bytes(32))
+        for at in range(3):
+            cut(database, database_url)
+            store.update(lambda work, at=at: work.put("t", "k", b"%d" % at))
+            cut(database, database_url)
+            assert store.get("t", "k") == b"%d" % at
+
+
+def cut(database: Database, url: str) -> None:
+    """Close every connection, as a server that starts again does."""
+    if url.startswith("sqlite"):
         database.cursor().connection.close()
-        with pytest.raises(UnavailableError):
-            store.read([], -1)
-        assert store.read([], -1).epoch == 0
+        return
+    with create_engine(read_url(url), poolclass=NullPool).connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+def test_a_full_database_keeps_nothing(tmp_path: Path) -> None:
+    """A commit that does not fit is told of, and the next that does is kept."""
+    with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
+        store = SealedStore(database.records("one"), bytes(32))
+        pages = database.cursor().execute("PRAGMA page_count").fetchone()[0]
+        database.cursor().execute(f"PRAGMA max_page_count={pages + 8}")
+        with pytest.raises(UnavailableError) as failed:
+            store.update(lambda work: work.put("t", "large", bytes(1 << 20)))
+        assert failed.value.message == "database: database or disk is full"
+        store.update(lambda work: work.put("t", "small", b"v"))
+        assert [key for key, _ in store.scan("t")] == ["small"]

@@ -172,9 +172,9 @@ def alike(policy: SealPolicy, purpose: Purpose) -> Policy:
     """A policy that accepts enclaves like this one, no lower protected.
 
     Args:
-        policy: ``measurement``: of this very image; ``signer``: any of its signer and product whose svn is
-            no lower.
-        purpose: of the evidence.
+        policy: ``measurement``: of this very image; ``signer``: any of its signer and product. To one of a
+            lower svn no key is given; from one it is taken, as it is unsealed when such a one sealed it.
+        purpose: of the evidence: ``release-key`` of who wants the key, ``app`` of who gives it.
     """
     here = inside("handover")
     launch = LaunchConfiguration.parse(here.launch.launch_configuration)
@@ -183,9 +183,8 @@ def alike(policy: SealPolicy, purpose: Purpose) -> Policy:
     body = Report.parse(attestation.report(attestation.target_info()).report).body
     identity: ByImage | BySigner = ByImage(image_ids=frozenset({body.mrenclave}))
     if policy == "signer":
-        identity = BySigner(
-            signers=frozenset({body.mrsigner}), product_id=body.isvprodid, min_svn=body.isvsvn
-        )
+        least = body.isvsvn if purpose is Purpose.RELEASE_KEY else 0
+        identity = BySigner(signers=frozenset({body.mrsigner}), product_id=body.isvprodid, min_svn=least)
     return Policy(
         protection=frozenset(levels[mine:]) - {ProtectionLevel.HARDWARE_GPU},
         debug=levels[mine] is ProtectionLevel.NONE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from kluis.services.storage.keeping import KeptRecords
 from kluis.services.storage.migrating import migrate
 from kluis.services.storage.statements import Statements
 
-__all__ = ["Database", "read_url", "records", "unavailable"]
+__all__ = ["BROKEN", "Database", "read_url", "records", "unavailable"]
 
 
 class Database:
@@ -68,14 +69,26 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A cursor in a transaction that is kept at the end, or undone if something is raised."""
-        cursor = self.cursor()
-        cursor.execute("BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN")
+        cursor = self._begun()
         try:
             yield cursor
+            cursor.execute("COMMIT")
         except BaseException:
-            cursor.execute("ROLLBACK")
+            with contextlib.suppress(*DRIVERS):  # the database may have undone it already
+                cursor.execute("ROLLBACK")
             raise
-        cursor.execute("COMMIT")
+
+    def _begun(self) -> Any:
+        """A cursor in a transaction; of a new connection, if the one there was has broken since."""
+        begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN"
+        try:
+            cursor = self.cursor()
+            cursor.execute(begin)
+        except BROKEN:
+            self.forget()
+            cursor = self.cursor()
+            cursor.execute(begin)
+        return cursor
 
     def forget(self) -> None:
         """Close this thread's connection: the next cursor has a new one."""
@@ -83,7 +96,8 @@ class Database:
         if connection is not None:
             with self._lock:
                 self._all.remove(connection)
-            connection.close()
+            with contextlib.suppress(*DRIVERS):
+                connection.close()
 
     def close(self) -> None:
         """Close every connection; no other thread may use one now."""
@@ -163,3 +177,5 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 MAX_NAME: Final = 64
 BUSY_SECONDS: Final = 30.0
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
+BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
+"""What a connection raises that the server, or somebody else, has closed."""

@@ -38,11 +38,11 @@ class KeptRecords:
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
         """As :meth:`kluis.enclave.store.Records.read`."""
-        return self._asked(self._read, ids, known)
+        return self._asked_again(self._read, ids, known)
 
     def survey(self, after: bytes) -> StoreSurvey:
         """As :meth:`kluis.enclave.store.Records.survey`."""
-        return self._asked(self._survey, after)
+        return self._asked_again(self._survey, after)
 
     def commit(self, commit: StoreCommit) -> bool:
         """As :meth:`kluis.enclave.store.Records.commit`."""
@@ -51,7 +51,7 @@ class KeptRecords:
 
     def keys(self, platform: bytes) -> StoreKeys:
         """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keys`."""
-        return self._asked(self._keys, platform)
+        return self._asked_again(self._keys, platform)
 
     def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
         """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keep_key`."""
@@ -133,6 +133,19 @@ class KeptRecords:
             keep = made.keep_key.bind(store=store, platform=platform, sealed=sealed)
             kept: bool = cursor.execute(made.keep_key.text, keep).rowcount == 1
         return kept
+
+    def _asked_again(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Ask what may be asked twice: on a new connection, if the one there was has broken since."""
+        from kluis.services.storage.database import BROKEN
+
+        def twice() -> R:
+            try:
+                return ask(*args, **kwargs)
+            except BROKEN:
+                self.database.forget()
+                return ask(*args, **kwargs)
+
+        return self._asked(twice)
 
     def _asked(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         from kluis.services.storage.database import unavailable
