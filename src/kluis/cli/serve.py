@@ -77,6 +77,10 @@ def serve(
         bool,
         typer.Option("--insecure-accept-unprotected", help="Attest evidence of level none, and say so."),
     ] = False,
+    token_seconds: Annotated[
+        int | None,
+        typer.Option("--token-seconds", help="Life of an attestation token; 8 hours otherwise."),
+    ] = None,
     online: Annotated[
         bool, typer.Option("--online", help="Ask Intel and AMD for what endorses evidence.")
     ] = False,
@@ -112,7 +116,9 @@ def serve(
         online=online,
         origins=tuple(insecure_authority or ()),
         given={
-            "attestation": _attestation(root, collateral, policy_signer, insecure_accept_unprotected),
+            "attestation": _attestation(
+                root, collateral, policy_signer, token_seconds, insecure_accept_unprotected
+            ),
             "keyvault": _keyvault(authority, insecure_authority),
         },
     )
@@ -180,7 +186,11 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
 
 
 def _attestation(
-    roots: list[str] | None, bundles: list[Path] | None, signers: list[Path] | None, unprotected: bool
+    roots: list[str] | None,
+    bundles: list[Path] | None,
+    signers: list[Path] | None,
+    token_seconds: int | None,
+    unprotected: bool,
 ) -> Mapping[str, Any]:
     made: dict[str, Any] = {}
     if roots:
@@ -189,6 +199,8 @@ def _attestation(
         made["collateral"] = [base64_of(files.read(path)) for path in bundles]
     if signers:
         made["policy_signers"] = [base64_of(_der(path)) for path in signers]
+    if token_seconds is not None:
+        made["token_seconds"] = token_seconds
     if unprotected:
         made["insecure_accept_unprotected"] = True
     return made
