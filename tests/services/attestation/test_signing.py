@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from datetime import timedelta
 from threading import Thread
 from typing import Any
@@ -17,7 +18,7 @@ from kluis.formats import runtime_data, x509
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.hashes import sha256
 from tests.enclave.test_vouching import wanted
-from tests.evidence.forge import IMAGE
+from tests.evidence.forge import IMAGE, Forge
 from tests.services.attestation.test_attesting import sgx
 from tests.services.attestation.world import DOCUMENTS, INTEL, URL, VERSION, World, error_of, header_of
 
@@ -132,15 +133,44 @@ def test_never_shown(world: World) -> None:
     assert "PRIVATE" not in repr(Tokens(world.settings, made))
 
 
-def test_vouched_for_by_the_enclave(storage: SealedStore) -> None:
-    """The certificate carries the enclave's evidence, and whoever relies on the key can check it."""
+def vouching_on(platform: Forge) -> Callable[[bytes], Evidence]:
+    """An enclave on a platform."""
 
     def vouch(payload: bytes) -> Evidence:
         document = RuntimeData(purpose=Purpose.APP, image_id=IMAGE, nonce=b"", payload=payload).encode()
-        quote = INTEL.quote(INTEL.body(report_data=runtime_data.report_data(document)))
-        return Evidence(quote, document, INTEL.launch)
+        quote = platform.quote(platform.body(report_data=runtime_data.report_data(document)))
+        return Evidence(quote, document, platform.launch)
 
-    world = World(storage, vouch=vouch)
+    return vouch
+
+
+def test_evidence_of_a_platform_that_was_certified_anew(storage: SealedStore) -> None:
+    """A service that starts again on a platform with another certificate vouches for its keys anew."""
+    (first,) = keys(World(storage, vouch=vouching_on(INTEL)))
+    (same,) = keys(World(storage, vouch=vouching_on(INTEL)))
+    assert same == first
+    renewed = Forge(now=INTEL.now)
+    world = World(storage, vouch=vouching_on(renewed))
+    (other,) = keys(world)
+    assert (other["kid"], other["n"]) == (first["kid"], first["n"])
+    found = vouching.check(
+        base64.b64decode(other["x5c"][0]),
+        anchors=renewed.anchors,
+        collateral=renewed.collateral(),
+        policy=wanted(),
+        now=world.clock.at,
+    )
+    assert key_id_of(found.spki) == kid(world) == first["kid"]
+
+
+def key_id_of(spki: bytes) -> str:
+    """How a key is named."""
+    return base64.b64encode(sha256(spki)).decode()
+
+
+def test_vouched_for_by_the_enclave(storage: SealedStore) -> None:
+    """The certificate carries the enclave's evidence, and whoever relies on the key can check it."""
+    world = World(storage, vouch=vouching_on(INTEL))
     der = base64.b64decode(keys(world)[0]["x5c"][0])
     found = vouching.check(
         der, anchors=INTEL.anchors, collateral=DOCUMENTS, policy=wanted(), now=world.clock.at

@@ -28,7 +28,7 @@ from kluis.errors import InternalError
 from kluis.formats.runtime_data import base64url
 from kluis.services.attestation.settings import DAY, AttestationSettings
 from kluis.services.attestation.settings_digest import digest
-from kluis.services.attestation.signing_certificate import Vouch, certify, key_id
+from kluis.services.attestation.signing_certificate import Vouch, certify, key_id, stands_on
 
 __all__ = ["SigningKey", "SigningKeys"]
 
@@ -197,8 +197,37 @@ class SigningKeys:
                 ring = self._storage.update(work)
             elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
                 ring = self._storage.update(lambda store: self._wiped(store, instance, now))
+            if held is None:
+                ring = self._renewed(instance, url, ring, now)
             self._keep(instance, ring, now)
             return ring
+
+    def _renewed(self, instance: str, url: str, ring: _Ring, now: datetime) -> _Ring:
+        """The keys, once a start, with evidence of the platform and the image as they are now.
+
+        A platform that was certified anew, after a TCB recovery, is still out of date by its old evidence.
+        """
+        fresh: dict[str, bytes] = {}
+        for key in ring.keys:
+            if not key.private:
+                continue
+            private = _private(key.private)
+            life = max(key.signs_from - int(now.timestamp()), 0) + self._life_seconds
+            made = certify(private, url, now, life, self._vouch, self._digest)
+            if stands_on(made) != stands_on(key.certificate):
+                fresh[key.kid] = made
+        if not fresh:
+            return ring
+
+        def work(store: Writing) -> _Ring:
+            there = _read(store.get(TABLE, self._place(instance)))
+            keys = [
+                msgspec.structs.replace(key, certificate=fresh[key.kid]) if key.kid in fresh else key
+                for key in there.keys
+            ]
+            return self._write(store, instance, tuple(keys))
+
+        return self._storage.update(work)
 
     def _over(self, key: _Kept, at: int) -> bool:
         """Whether a key that signs no more is still there to sign with."""
@@ -218,6 +247,11 @@ class SigningKeys:
         """How long a key is published after it signed its last token."""
         return self._settings.longest_token_seconds + GRACE_SECONDS
 
+    @property
+    def _life_seconds(self) -> int:
+        """Of a key's certificate, from when the key signs."""
+        return self._settings.key_seconds + self._settings.longest_token_seconds + 30 * DAY
+
     def _aged(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
         """A key after a newer one was made: it ends when that one begins, and is a certificate alone."""
         if key.published_until is None:
@@ -232,10 +266,10 @@ class SigningKeys:
     def _make(self, url: str, now: datetime, delay_seconds: int) -> _Kept:
         private = rsa.generate_private_key(65537, BITS)
         at = int(now.timestamp())
-        life = self._settings.key_seconds + delay_seconds + self._settings.longest_token_seconds
+        life = delay_seconds + self._life_seconds
         return _Kept(
             kid=key_id(private.public_key()),
-            certificate=certify(private, url, now, life + 30 * DAY, self._vouch, self._digest),
+            certificate=certify(private, url, now, life, self._vouch, self._digest),
             private=private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
             created=at,
             signs_from=at + delay_seconds,
@@ -253,15 +287,20 @@ class SigningKeys:
     def _load(self, kept: _Kept, url: str) -> SigningKey:
         found = self._loaded.get(kept.kid)
         if found is None:
-            private = load_der_private_key(kept.private, None)
-            if not isinstance(private, rsa.RSAPrivateKey):
-                raise InternalError("signing key: is no RSA key")
+            private = _private(kept.private)
             found = self._loaded[kept.kid] = SigningKey(kept.kid, kept.certificate, private, url)
         return found
 
 
 def _read(data: bytes | None) -> _Ring:
     return _Ring(1, ()) if data is None else msgspec.msgpack.decode(data, type=_Ring)
+
+
+def _private(data: bytes) -> rsa.RSAPrivateKey:
+    private = load_der_private_key(data, None)
+    if not isinstance(private, rsa.RSAPrivateKey):
+        raise InternalError("signing key: is no RSA key")
+    return private
 
 
 def _part(value: dict[str, Any]) -> str:

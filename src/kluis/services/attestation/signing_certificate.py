@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.formats import b64, der, vouched
+from kluis.formats import b64, der, vouched, x509
+from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.vouched import Vouched
 from kluis.hashes import sha256
 
-__all__ = ["Evidence", "Vouch", "certify", "key_id"]
+__all__ = ["Evidence", "Vouch", "certify", "key_id", "stands_on"]
 
 BACKDATED: Final = timedelta(minutes=5)  # a relying party's clock may be behind ours
 SERIAL_BYTES: Final = 16
@@ -60,6 +61,23 @@ Vouch: TypeAlias = Callable[[bytes], Evidence | None]
 def key_id(key: rsa.RSAPublicKey) -> str:
     """A key's name: base64 of the SHA-256 of its SubjectPublicKeyInfo."""
     return b64.encode(sha256(_spki(key)))
+
+
+def stands_on(certificate: bytes) -> tuple[bytes, ...]:
+    """What a certificate's evidence is of: image, versions of the platform, and its certificates.
+
+    Args:
+        certificate: DER, of :func:`certify`.
+
+    Returns:
+        Nothing where there is no evidence.
+    """
+    read = x509.parse(certificate, "signing certificate")
+    if vouched.QUOTE_OID not in read.extensions:
+        return ()
+    quote = dcap_quote.parse(Vouched.of(read).quote)
+    body = quote.body
+    return body.mrenclave, body.cpusvn, quote.certification_data  # type: ignore[union-attr]
 
 
 def certify(
