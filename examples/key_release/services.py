@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import ssl
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Services:
         self.issuer, _, self.tenant = said["authorization"].rpartition("/")
         clients = json.loads(Path(said["clients"]).read_text())
         self.client = client
+        self.pid: int = said["pid"]
         self.secret = next(each["secret"] for each in clients if each["id"] == client)
 
     def attest(self, made: Evidence) -> str:
@@ -85,6 +88,10 @@ class Services:
             exportable=True,
             release_policy=KeyReleasePolicy(json.dumps(policy).encode()),
         )
+
+    def restart(self) -> None:
+        """Have every service's enclave started anew; no client is refused meanwhile."""
+        os.kill(self.pid, signal.SIGHUP)
 
     def _keys(self) -> Any:
         return KeyClient(self.vault, self._credential(), connection_verify=self.ca)
