@@ -43,6 +43,7 @@ GROUPS = (
     "imports",
     "tpm",
     "serving",
+    "services",
 )
 RESULTS = HERE / "results" / "rows.json"
 
