@@ -381,6 +381,8 @@ def test_the_record_shows_what_was_changed() -> None:
         return previous == told["head"]["hash"]
 
     assert whole(entries)
+    stated = said(told["statement"])["audit"]
+    assert (stated["sequence"], stated["hash"]) == (4, told["head"]["hash"])
     assert not whole(entries[:-1])
     assert not whole(entries[1:])
     assert not whole([entries[1], entries[0], *entries[2:]])

@@ -31,8 +31,8 @@ class Event(NamedTuple):
     """What happened.
 
     Attributes:
-        operation: ``create``, ``rotate``, ``policy``, ``delete``, ``recover``, ``purge``, ``backup``,
-            ``restore``, ``release``.
+        operation: ``create``, ``import``, ``rotate``, ``policy``, ``delete``, ``recover``, ``purge``,
+            ``backup``, ``restore``, ``release``.
         key: the key's name.
         version: of it.
         subject: who asked, as the issuer of their token calls them.

@@ -82,9 +82,8 @@ class Handlers:
         _releasable(call, asked.attributes, asked.release_policy)
         if asked.release_policy is not None and not allows(call.caller, "keys/releasepolicy/write"):
             raise Forbidden(
-                "Caller is not authorized to perform action on resource: a release policy is changed "
-                "by who may "
-                "make keys.",
+                "Caller is not authorized to perform action on resource: a release policy is changed by "
+                "who may make keys.",
                 "ForbiddenByRbac",
             )
         name, version = call.path["name"], _version(call)
@@ -220,7 +219,18 @@ class Handlers:
         most = paging.most_results(call.query, MOST_ENTRIES)
         several = list(audit.entries(self.vault.storage, int(text), most))
         head = audit.head(self.vault.storage)
-        return Answer({"value": several, "head": head, "rollback": self.vault.storage.rollback})
+        said = {
+            "vault": self.vault.name.hex(),
+            "sequence": head.sequence,
+            "hash": head.hash,
+            "iat": self._now(),
+        }
+        return Answer({
+            "value": several,
+            "head": head,
+            "statement": self.signer.state({"audit": said}),
+            "rollback": self.vault.storage.rollback,
+        })  # fmt: skip
 
     def configuration(self, call: Call) -> Answer:
         """Show what this vault goes by: over attested TLS, so that a client may hold it to its own wants."""

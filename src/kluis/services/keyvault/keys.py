@@ -158,7 +158,8 @@ class Keys:
                 return KeyRecord(name=name, current=fresh, release=rule)
             return msgspec.structs.replace(before, current=fresh, release=rule)
 
-        return self._keep(name, turn, now, "create", subject)
+        event = "create" if isinstance(draft.asked, Create) else "import"
+        return self._keep(name, turn, now, event, subject)
 
     def _keep(
         self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str
@@ -169,8 +170,7 @@ class Keys:
                 # What is left of one whose time to be purged has come.
                 shelf.drop(writing, name)
             after = turn(before)
-            if before is None or before.release != after.release:
-                audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
+            audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
             shelf.keep(writing, after, instead_of=before)
             return after, after.current
 
