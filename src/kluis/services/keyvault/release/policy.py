@@ -78,7 +78,7 @@ def origin(url: object) -> str:
     return f"https://{found[2].lower()}{port}{(found[4] or '').removesuffix('/')}"
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def parse(data: bytes) -> ReleasePolicy:
     """Read a policy: at most 32 KiB, 64 authorities, 1024 conditions, 16 levels.
 
