@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kluis.authority import enrolment
 from kluis.authority.enrolment import Enrolment
-from kluis.errors import AuthenticityError, FormatError, KluisError
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 PCK = ec.generate_private_key(ec.SECP256R1())
@@ -56,6 +56,15 @@ def test_bytes_put_in(more: bytes, at: int) -> None:
     if at < len(GOOD):
         with pytest.raises(KluisError):
             opened(GOOD[:at])
+
+
+def test_the_last_moment() -> None:
+    """Ten minutes are allowed either way, and a second more is not."""
+    for minutes in (-10, 10):
+        at = NOW + timedelta(minutes=minutes)
+        assert Enrolment.open(GOOD, root=ROOT, level="process", now=at) == ASKS
+        with pytest.raises(FreshnessError):
+            Enrolment.open(GOOD, root=ROOT, level="process", now=at + timedelta(seconds=minutes / 10))
 
 
 def test_more_than_a_request() -> None:

@@ -26,6 +26,12 @@ def _list(asking: Asking) -> list[tuple[str, int, str]]:
     return [(one["key"], one["pcesvn"], one["status"]) for one in found]
 
 
+def test_who_would_notice_a_rollback(asking: Asking) -> None:
+    """The list of platforms says whether a host could set revocations back unseen."""
+    answer = asking.ask("GET", "/kluis/platforms", READER)
+    assert answer.json() == {"platforms": [], "rollback": "undetected"}
+
+
 def _name(platform: Platform) -> str:
     return enrolment.name_of(enrolment.point(platform.pck.public_key()))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import ssl
@@ -11,7 +13,15 @@ from pathlib import Path
 
 import httpx
 
+from kluis.appraisal import ByImage, strict
+from kluis.enclave import vouching
+from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
+from kluis.formats import x509
+from kluis.formats.runtime_data import Purpose
+from kluis.hashes import sha256
+from kluis.services.clock import SystemClock
 from kluis.services.running.serving import Serving
+from kluis.tee.platform.client import Platform
 from tests.services.running.conftest import SERVICES
 from tests.services.running.served import Served
 
@@ -105,6 +115,33 @@ def test_instances_of_an_authority_publish_the_same_bytes(running: Serving) -> N
             assert answer.json()["tcbInfo"]["tcbEvaluationDataNumber"] == 2
             seen.add(answer.content)
     assert len(seen) == 1
+
+
+def test_an_authoritys_root_is_its_enclaves(running: Serving) -> None:
+    """Whoever relies on the authority's root finds the image that holds its key, and what it was told."""
+    platform = Platform.connect(start=False)
+    wanted = strict(
+        ByImage(image_ids=frozenset({running.images["provisioning"].image_id})),
+        protection=frozenset({ProtectionLevel(platform.status()["level"])}),
+        purpose=Purpose.APP,
+        counters=frozenset({"unwitnessed"}),
+        missing=frozenset(platform.status()["missing"]),
+    )
+    policy = dataclasses.replace(wanted, binding=dataclasses.replace(wanted.binding, nonce=False))
+    pcs = running.addresses["provisioning"]
+    with client_of(running) as client:
+        carried = client.get(f"{pcs}/kluis/root/vouched").content
+        root, settings = (client.get(f"{pcs}/kluis/{name}").content for name in ("root", "settings"))
+    found = vouching.check(
+        carried,
+        anchors=TrustAnchors.from_pem(platform.root_pem()),
+        collateral=Collateral.from_json(platform.collateral()),
+        policy=policy,
+        now=SystemClock().now(),
+    )
+    (certificate,) = x509.parse_pem(root, "root")
+    assert (found.spki, found.settings) == (certificate.spki, sha256(settings))
+    assert json.loads(settings)["issuer"]["url"].startswith("https://localhost:")
 
 
 def test_no_request_is_lost_while_every_enclave_is_replaced(running: Serving) -> None:

@@ -81,9 +81,13 @@ class Listed(msgspec.Struct):
 
 
 class Listing(msgspec.Struct):
-    """The platforms that are certified, revoked, or wait."""
+    """The platforms that are certified, revoked, or wait.
+
+    ``rollback`` says who would notice if the service's host set its records back, revocations included.
+    """
 
     platforms: tuple[Listed, ...]
+    rollback: str
 
 
 class Terms(msgspec.Struct):
@@ -175,7 +179,8 @@ class Owner:
                 tuple(
                     Listed(one.ppid, one.key, one.cpusvn, one.pcesvn, one.status)
                     for one in self._platforms.known()
-                )
+                ),
+                self._platforms.rollback,
             )
         )
 

@@ -66,6 +66,11 @@ class Platforms:
         self._storage = storage
         self._authority = authority
 
+    @property
+    def rollback(self) -> str:
+        """Who would notice if the host set everything back: ``undetected``, or by what."""
+        return self._storage.rollback
+
     def open_to_all(self, everyone: bool) -> None:
         """Say whether every platform that asks is certified, or only those that an owner allows."""
         self._storage.update(lambda store: store.put(TERMS, TERMS, encode(Terms(open=everyone))))
