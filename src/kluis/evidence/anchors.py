@@ -58,7 +58,7 @@ class Anchor:
 class _Known:
     """What all anchors know together, by exact bytes."""
 
-    __slots__ = ("chains", "keys", "proven", "roots")
+    __slots__ = ("chains", "keys", "proven", "roots", "sizes")
 
     def __init__(self, anchors: tuple[Anchor, ...]) -> None:
         self.roots: dict[bytes, Anchor] = {}
@@ -75,6 +75,7 @@ class _Known:
                 for root in roots:
                     given = (each,) if each.spki == anchor.spki else (each, root)
                     self.chains[b"".join(x509.write_pem(one.der) for one in given)] = given
+        self.sizes = frozenset(map(len, self.chains))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ class TrustAnchors:
 
         A chain is one certificate and the root that it was issued under, or the root alone.
         """
-        return self._known.chains.get(pem)
+        # To look up what is of no chain's size costs a hash of all of it.
+        return self._known.chains.get(pem) if len(pem) in self._known.sizes else None
 
     def proven(self, der: bytes) -> Certificate | None:
         """The certificate of these bytes, if one of the keys is known to have signed it."""
