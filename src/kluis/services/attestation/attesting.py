@@ -20,7 +20,7 @@ from kluis.services.attestation.claims import sgx_claims, snp_claims, tdx_claims
 from kluis.services.attestation.claims.guest import guest_aliases, guest_claims
 from kluis.services.attestation.claims.sgx import legacy_claims
 from kluis.services.attestation.compliance import compliance_status
-from kluis.services.attestation.evaluation import evaluated, incoming
+from kluis.services.attestation.evaluation import evaluated
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.guest_envelope import enclose
 from kluis.services.attestation.instances import Instance
@@ -139,7 +139,7 @@ class Attesting:
         guest = guests.verify(guest_request.parse(text), self._platforms, now)
         told = guest_claims(guest, self._settings)
         told |= about(held)
-        result = evaluated(held, incoming({**told, **guest_aliases(told)}), told)
+        result = evaluated(held, told, told, aliases=guest_aliases(told))
         claims = {**told, **result.issued}
         token = self._tokens.about_evidence(instance, claims, now, draft=draft is not None)
         return enclose(token, guest.key)
@@ -200,7 +200,7 @@ class Attesting:
             told["x-ms-inittime"] = initial.value
         if request.nonce is not None:
             told["nonce"] = _nonce(request.nonce)
-        result = evaluated(held, incoming({**told, **found.aliases}), told)
+        result = evaluated(held, told, told, aliases=found.aliases)
         draft = request.draftPolicyForAttestation is not None
         if form is TokenForm.EAR:
             if draft:

@@ -39,15 +39,19 @@ class Evaluated:
     properties: Mapping[str, Any]
 
 
-def incoming(claims: Mapping[str, Any], read_only: frozenset[str] = frozenset()) -> list[Claim]:
+def incoming(
+    claims: Mapping[str, Any], reads: frozenset[str] | None = None, read_only: frozenset[str] = frozenset()
+) -> list[Claim]:
     """The service's claims, as policies see them: what is no plain value is JSON text.
 
     Args:
         claims: by name; None is none.
+        reads: the names that the policy looks at; None: any. Others are left out.
         read_only: names of claims that a policy reads and does not issue.
     """
     found: list[Claim] = []
-    for name, value in claims.items():
+    for name in claims if reads is None else reads & claims.keys():
+        value = claims[name]
         plain = value if isinstance(value, list) and all(map(_plain, value)) else [value]
         for each in plain:
             if each is not None:
@@ -56,32 +60,46 @@ def incoming(claims: Mapping[str, Any], read_only: frozenset[str] = frozenset())
     return found
 
 
-def evaluated(held: HeldPolicy, claims: Sequence[Claim], said: Mapping[str, Any] = {}) -> Evaluated:
+def evaluated(
+    held: HeldPolicy,
+    found: Mapping[str, Any],
+    said: Mapping[str, Any],
+    *,
+    aliases: Mapping[str, Any] = {},
+    custom: Sequence[Claim] = (),
+    read_only: frozenset[str] = frozenset(),
+) -> Evaluated:
     """Evaluate a policy.
 
     Args:
         held: it.
-        claims: incoming.
-        said: what the token says of itself, whatever the policy issues.
+        found: what the service found, by name.
+        said: what the token says of it, whatever the policy issues.
+        aliases: the same, under other names.
+        custom: the client's own claims.
+        read_only: names of what a policy reads and does not issue.
 
     Raises:
         PolicyError: code ``policy_evaluation``: it denies, does not permit, fails, or says what only the
             service says; names the rule and the claim.
     """
+    claims = [*incoming(found, held.reads, read_only), *custom]
+    if aliases:
+        claims += incoming(aliases, held.reads, read_only)
     outcome = evaluate(held.policy, claims)
     outcome.require()
     issued = {}
     for name, value in outcome.issued.items():
         if name in said or name in _OF_EVERY_TOKEN or name.lower().startswith(RESERVED):
-            _check_repeated(name, value, claims)
+            _check_repeated(name, value, found)
             if name in said:
                 continue
         issued[name] = value
     return Evaluated(issued, outcome.properties)
 
 
-def _check_repeated(name: str, value: object, claims: Sequence[Claim]) -> None:
-    own = [each.value for each in claims if each.type == name and each.issuer == Issuer.SERVICE]
+def _check_repeated(name: str, value: object, found: Mapping[str, Any]) -> None:
+    own = [each.value for each in incoming({name: found.get(name)})]
     told = value if isinstance(value, list) else [value]
     if own and all(any(type(each) is type(mine) and each == mine for mine in own) for each in told):
         return

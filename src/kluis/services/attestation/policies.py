@@ -50,6 +50,7 @@ class HeldPolicy:
     Attributes:
         policy: it.
         properties: what its configuration rules ask of the service.
+        reads: the types of claims that it looks at; None where it looks at any.
         hash: the value of ``x-ms-policy-hash``.
         signer: the value of ``x-ms-policy-signer``, or None where nobody signed.
         jws: as it is kept.
@@ -57,6 +58,7 @@ class HeldPolicy:
 
     policy: Policy
     properties: Mapping[str, Any]
+    reads: frozenset[str] | None
     hash: str
     signer: dict[str, Any] | None
     jws: str
@@ -220,6 +222,7 @@ def _hold(text: str, jws: str, signer: dict[str, Any] | None) -> HeldPolicy:
     return HeldPolicy(
         policy=policy,
         properties=evaluate(asked, ()).properties if asked else {},
+        reads=policy.reads(),
         hash=base64url(sha256(base64url(text.encode()).encode())),
         signer=signer,
         jws=jws,

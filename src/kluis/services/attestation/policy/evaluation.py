@@ -164,25 +164,20 @@ class _Run:
         return Step(section, rule, True)
 
     def _matching(self, condition: Condition, bound: dict[str, list[Claim]]) -> list[Claim]:
-        # What a test compares with is the same for every claim, and is made for the first that asks.
-        made: dict[int, Values] = {}
-
-        def meets(claim: Claim) -> bool:
-            for index, test in enumerate(condition.tests):
-                if index not in made:
-                    made[index] = self._value(test.expression, bound)
-                self._spend(max(1, len(made[index].members)))
-                if not _compare(_property(claim, test.property), test.operator, made[index]):
-                    return False
-            return True
-
         # Nearly every condition names a type, and few claims have it.
         named = condition.named
-        return [
-            claim
-            for claim in (self.incoming if named is None else self.incoming.of_type(named))
-            if meets(claim)
-        ]
+        looked = list(self.incoming if named is None else self.incoming.of_type(named))
+        self._spend(len(looked))
+        for test in condition.others:
+            if not looked:
+                break
+            # What a test compares with is the same for every claim.
+            made = self._value(test.expression, bound)
+            self._spend(len(looked) * max(1, len(made.members)))
+            looked = [
+                claim for claim in looked if _compare(_property(claim, test.property), test.operator, made)
+            ]
+        return looked
 
     def _spend(self, looks: int) -> None:
         self.looks += looks

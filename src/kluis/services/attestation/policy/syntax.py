@@ -101,21 +101,30 @@ class Test:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Condition:
-    """A filter: the claims that meet every test; negated, that there be none."""
+    """A filter: the claims that meet every test; negated, that there be none.
+
+    Attributes:
+        named: the one type that a claim must have, where a test says it; None where none does.
+        others: the tests beside that one.
+    """
 
     negated: bool
     identifier: str | None
     tests: tuple[Test, ...]
     place: Place
     text: str
+    named: Value | None = dataclasses.field(init=False)
+    others: tuple[Test, ...] = dataclasses.field(init=False)
 
-    @property
-    def named(self) -> Value | None:
-        """The one type that a claim must have, where a test says it; None where none does."""
-        for test in self.tests:
-            if test.property == "type" and test.operator == "==" and isinstance(test.expression, Literal):
-                return test.expression.value
-        return None
+    def __post_init__(self) -> None:
+        naming = next((test for test in self.tests if _names_a_type(test)), None)
+        named = naming.expression.value if naming and isinstance(naming.expression, Literal) else None
+        object.__setattr__(self, "named", named)
+        object.__setattr__(self, "others", tuple(test for test in self.tests if test is not naming))
+
+
+def _names_a_type(test: Test) -> bool:
+    return test.property == "type" and test.operator == "==" and isinstance(test.expression, Literal)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,6 +177,17 @@ class Policy:
     sections: dict[Section, tuple[Rule, ...]]
     warnings: tuple[Warned, ...]
     text: str
+
+    def reads(self) -> frozenset[str] | None:
+        """The types of claims that its conditions look at; None where one looks at claims of any type."""
+        found: set[str] = set()
+        for rules in self.sections.values():
+            for rule in rules:
+                for condition in rule.conditions:
+                    if condition.named is None:
+                        return None
+                    found.add(str(condition.named))
+        return frozenset(found)
 
     def rules(self, section: Section) -> tuple[Rule, ...]:
         """The rules of a section; none where it is not there."""

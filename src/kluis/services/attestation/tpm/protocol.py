@@ -18,7 +18,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.formats import jose
 from kluis.formats.runtime_data import base64url
 from kluis.hashes import sha256
-from kluis.services.attestation.evaluation import evaluated, incoming
+from kluis.services.attestation.evaluation import evaluated
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
@@ -120,10 +120,10 @@ class TpmProtocol:
         if request.vsm_report:
             report = vbs.verify(request.vsm_report, request.reported, said.log, self._platforms.context)
         told |= vbs.claims_of(report)
-        claims = [*incoming(told, READ_ONLY), *self._custom(request.data.custom_claims)]
+        custom = self._custom(request.data.custom_claims)
         public = {name: value for name, value in told.items() if name.startswith(("x-ms-policy", "x-kluis-"))}
         public |= {"x-ms-attestation-type": "tpm", **_answered(request)}
-        result = evaluated(held, claims, public)
+        result = evaluated(held, told, public, custom=custom, read_only=READ_ONLY)
         minutes = _whole(result.properties, "report_validity_in_minutes", self._settings.tpm_token_minutes)
         if not 1 <= minutes <= MOST_REPORT_MINUTES:
             raise InvalidParameter(
