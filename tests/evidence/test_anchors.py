@@ -79,6 +79,21 @@ def test_refused_roots(forge: Forge) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["A root", "Z root"])
+def test_a_root_that_another_names(name: str, forge: Forge) -> None:
+    """A certificate that its own key signed, in another's name, is no root, whichever name is less."""
+    own = key()
+    issuer = forge.root_ca(common_name=name, public_key=own.public_key(), issuer_key=own)
+    made = forge.root_ca(
+        common_name="M root", public_key=own.public_key(), issuer=issuer, issuer_key=own, unit="process"
+    )
+    assert _refused(pem(made)) == (
+        AuthenticityError,
+        "root_untrusted",
+        "root certificate: is not signed by the key it should be",
+    )
+
+
 def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
     """Whoever names a root that nobody knows says what it is worth; unsaid, it is worth nothing."""
     data = pem(forge.root_ca(common_name="Intel SGX Root CA"))

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.errors import AuthenticityError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.evidence.context import Context, Memory
+from kluis.evidence.engine import Key
 from kluis.formats.x509 import Scheme
 from tests.evidence.forge import key
 
@@ -52,15 +53,16 @@ def test_many_threads() -> None:
     assert len(memory) <= 8 + 4
 
 
-def test_another_thread_was_faster() -> None:
-    """An oldest entry that another thread has just forgotten is no reason to fail."""
+@pytest.mark.parametrize("error", [KeyError, RuntimeError, StopIteration])
+def test_another_thread_was_faster(error: type[Exception]) -> None:
+    """An oldest entry that another thread has just forgotten, or put in, is no reason to fail."""
 
     class Raced(dict[tuple[str, bytes], object]):
         """Entries of which the first is gone when it is forgotten."""
 
         def __delitem__(self, name: tuple[str, bytes]) -> None:
             super().__delitem__(name)
-            raise KeyError(name)
+            raise error(name)
 
     memory = Memory(1)
     memory._entries = Raced()
@@ -80,3 +82,20 @@ def test_keys_are_loaded_once() -> None:
             context.key(b"noise", Scheme.ES256, "it", code="sig_quote")
         assert caught.value.code == "sig_quote"
     assert len(context.memory) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("", "ValueError"), ("one\ntwo", "one"), ("a" * 100, "a" * 80)], ids=len
+)
+def test_what_an_engine_says_of_a_key_is_told_in_one_line(said: str, told: str) -> None:
+    """Whatever an engine says of a key that is none, an error of ours tells it, cut short."""
+
+    class Refusing:
+        name = "refusing"
+
+        def key(self, spki: bytes, scheme: Scheme) -> Key:
+            raise ValueError(said)
+
+    with pytest.raises(AuthenticityError) as caught:
+        Context(TrustAnchors.shipped(), engine=Refusing()).key(b"key", Scheme.ES256, "it", code="sig")
+    assert str(caught.value) == f"it: want a key for {Scheme.ES256.value}, got one that is none: {told}"
