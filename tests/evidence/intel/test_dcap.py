@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors, Verifier
 from kluis.evidence.anchors import STATED_LEVELS
@@ -391,9 +392,10 @@ def test_an_older_certificate_of_the_ca_that_is_revoked(forge: Forge) -> None:
     assert caught.value.code == "cert_revoked"
 
 
-def test_a_remembered_platform_under_another_chain(forge: Forge) -> None:
+@pytest.mark.parametrize("kind", [3, 7])
+def test_a_remembered_platform_under_another_chain(kind: int, forge: Forge) -> None:
     """A platform remembered with the chain beside its quote is not vouched for by another chain."""
-    quote = forge.requote(certification_type=3)
+    quote = forge.requote(certification_type=kind)
     stranger = quoting.PlatformKeys.create(forge.authority, NOW)
     verifier = Verifier(forge.anchors)
     good = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
@@ -402,6 +404,36 @@ def test_a_remembered_platform_under_another_chain(forge: Forge) -> None:
     with pytest.raises(AuthenticityError) as caught:
         verifier.verify(quote, collateral=other, now=NOW)
     assert caught.value.code == "sig_qe_report"
+
+
+def test_a_remembered_chain_beside_another_quoting_enclave(forge: Forge) -> None:
+    """A chain that was proven beside a quote vouches for that quoting enclave's report alone."""
+    verifier = Verifier(forge.anchors)
+    beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
+    good = dcap_quote.parse(forge.requote(certification_type=3))
+    verifier.verify(good.encode(), collateral=beside, now=NOW)
+    newer = dataclasses.replace(good.qe_report, isvsvn=good.qe_report.isvsvn + 1).encode()
+    forged = dataclasses.replace(good, qe_report_bytes=newer)
+    with pytest.raises(AuthenticityError) as caught:
+        verifier.verify(forged.encode(), collateral=beside, now=NOW)
+    assert caught.value.code == "sig_qe_report"
+
+
+@pytest.mark.parametrize("greater", [False, True])
+def test_the_list_of_another_ca_of_the_same_root(greater: bool, forge: Forge) -> None:
+    """A PCK CRL is of the very CA that issued the leaf, whichever key is the greater."""
+    mine = forge.ca.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    while True:  # of keys, half are less
+        own = key()
+        other = own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if (other > mine) is greater:
+            break
+    ca = forge.pck_ca(public_key=own.public_key())
+    crl = issuing.crl(ca, own, NOW, life=timedelta(days=30), revoked=())
+    given = forge.collateral(pck_crl=crl, pck_crl_issuer_chain=pem(ca, forge.root))
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(collateral=given)
+    assert caught.value.code == "crl_issuer"
 
 
 def test_collateral_of_another_trusted_root_in_either_order(forge: Forge) -> None:
