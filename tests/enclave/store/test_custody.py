@@ -14,6 +14,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.services.storage import Database
 from kluis.services.storage.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
+from kluis.testing.stale_storage import StaleStorage
 
 KEEPER = Path(__file__).parent / "keeper" / "app.py"
 MEASUREMENT = "PolicyError: contraindicated: measurement: want "
@@ -174,3 +175,25 @@ def test_messages_of_another_handover_are_refused(
     gift.sealed = gift.sealed[:-1] + bytes([gift.sealed[-1] ^ 1])
     with pytest.raises(RemoteError, match="AuthenticityError: handover: want evidence of this sealed key"):
         joiner.store_key_take(gift)
+
+
+def test_a_joiner_is_shown_no_older_store(
+    enclave: Launch, stale_storage: StaleStorage, sister: RehearsalPlatform
+) -> None:
+    """With the key comes how far the store is: an empty database, or an older one, is refused."""
+    host = ocalls.serving(stale_storage.records)
+    giver = enclave(KEEPER, ocalls=host)
+    empty = stale_storage.keep()
+    giver.put("k", b"old")
+    older = stale_storage.keep()
+    giver.put("k", b"new")
+    for name, epoch in ((empty, 0), (older, 1)):
+        joiner = enclave(KEEPER, on=sister, ocalls=host)
+        gift = giver.store_key_give(joiner.store_key_ask(giver.store_key_challenge()))
+        stale_storage.serve(name)
+        with pytest.raises(RemoteError) as refused:
+            joiner.store_key_take(gift)
+        assert refused.value.message == (
+            f"AuthenticityError: store: last commit: want epoch 2 or later, got {epoch}"
+        )
+        stale_storage.serve("live.db")

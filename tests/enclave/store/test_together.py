@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from kluis.enclave.outward import CancelInterrupt
 from kluis.enclave.store import SealedStore, Writing, cipher, committing, directory, surveying, view
-from kluis.enclave.store.records import StoreCommit
+from kluis.enclave.store.records import StoreCommit, StoreSurvey
 from kluis.errors import UnavailableError
 from kluis.services.storage import Database
 from kluis.services.storage.keeping import KeptRecords
@@ -170,6 +171,33 @@ def test_a_change_cut_short_is_learnt_again(records: KeptRecords, monkeypatch: p
     assert [key for key, _ in idle.scan("t")] == ["a", "b", "c"]
     idle.update(lambda work: work.delete("t", "b"))
     assert [key for key, _ in SealedStore(records, KEY).scan("t")] == ["a", "c"]
+
+
+def test_instances_start_while_others_write(records: KeptRecords) -> None:
+    """A survey that is overtaken by commits on every page still ends in the newest state."""
+    busy = SealedStore(records, KEY)
+    busy.update(lambda work: [work.put("t", str(at), b"0", index="i") for at in range(40)])
+    numbers = itertools.count(1)
+
+    class Overtaken:
+        """A host that shows three records at a time, while another instance puts, moves and deletes."""
+
+        read = records.read
+        commit = records.commit
+
+        def survey(self, after: bytes) -> StoreSurvey:
+            number = next(numbers)
+            labels = records.survey(after).labels[:3]
+            busy.update(lambda work: work.put("t", str(number % 40), b"%d" % number, index=f"i{number % 3}"))
+            busy.update(lambda work: work.delete("t", str(number * 7 % 40)))
+            busy.update(lambda work: work.put("t", f"new {number}", b"", index="i"))
+            return StoreSurvey(labels)
+
+    for _ in range(3):
+        started = SealedStore(Overtaken(), KEY)
+        for index in ("", "i", "i0", "i1", "i2"):
+            assert list(started.scan("t", index)) == list(busy.scan("t", index))
+        started.update(lambda work: work.put("t", "last", b""))
 
 
 WRITER = """

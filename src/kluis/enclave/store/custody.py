@@ -24,7 +24,7 @@ from kluis.enclave.store import ocalls
 from kluis.enclave.store.asking import asked
 from kluis.enclave.store.handover import Giver, Joiner, KeyGift, KeyRequest, Standing
 from kluis.enclave.store.sealed import SealedStore
-from kluis.enclave.store.witness import CounterWitness
+from kluis.enclave.store.witness import CounterWitness, Witnessed
 from kluis.errors import UnavailableError
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.channel import Bytes, Info, Platform, SealKey
@@ -79,23 +79,29 @@ class Custody:
 
     def give(self, request: KeyRequest) -> KeyGift:
         """As :meth:`Giver.give`, once the store is open here."""
-        _ = self.storage
+        last = self.storage.last()
         with self._lock:
             key = self._key or b""
-        return self._both()[0].give(request, key)
+        return self._both()[0].give(request, _encode(_Handed(key, *last)))
 
     def ask(self, challenge: bytes) -> KeyRequest:
         """As :meth:`Joiner.ask`."""
         return self._both()[1].ask(challenge)
 
     def take(self, gift: KeyGift) -> None:
-        """As :meth:`Joiner.take`; the store is open then, and the key kept for this platform."""
-        key = self._both()[1].take(gift)
+        """As :meth:`Joiner.take`; the store is open then, and the key kept for this platform.
+
+        The giver tells how far the store has come, and this platform's witness hears of it first: a host
+        that shows the joiner an older state, or an empty one, is found out.
+        """
+        handed = _handed(self._both()[1].take(gift))
         with self._lock:
             if self._storage is not None:
                 return
-            self._open(key)
-            self._keep(key, first=False)
+            if handed.epoch:
+                CounterWitness(handed.key).advance(Witnessed(handed.epoch, handed.chain))
+            self._open(handed.key)
+            self._keep(handed.key, first=False)
 
     def _open(self, key: bytes) -> None:
         self._storage = SealedStore(self._records, key, witness=CounterWitness(key))
@@ -176,6 +182,14 @@ def declare(app: Enclave, *, now: Callable[[], datetime], standing: Standing | N
     return custody
 
 
+class _Handed(msgspec.Struct, array_like=True, frozen=True):
+    """What goes from instance to instance: the key, and the last commit that the giver has heard of."""
+
+    key: bytes
+    epoch: int
+    chain: bytes
+
+
 def seal_policy() -> sealing.Policy:
     """Who may open the key: this very image, unless its measured arguments say its signer's."""
     return "signer" if SIGNER_ARGUMENT in inside("store").launch.argv else "measurement"
@@ -196,3 +210,5 @@ def _own_standing(now: Callable[[], datetime]) -> Standing:
 
 
 LABEL: Final = b"kluis store key 1\x00"
+_encode = msgspec.msgpack.Encoder().encode
+_handed = msgspec.msgpack.Decoder(_Handed).decode

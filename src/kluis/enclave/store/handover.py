@@ -4,8 +4,9 @@ The host carries three messages; each instance proves itself to the other, over 
 
 1. giver: ``challenge()`` gives nonce ``g``.
 2. joiner: ``ask(g)`` gives evidence of purpose ``release-key`` over ``g``: a key made here, and nonce ``j``.
-3. giver: ``give`` judges it, and answers with the key, sealed by HPKE to the joiner's (``info`` = a label,
-   ``g`` and ``j``), and evidence of purpose ``app`` over ``j`` that names the hash of the sealed key.
+3. giver: ``give`` judges it, and answers with the key, and how far the store has come, sealed by HPKE to the
+   joiner's (``info`` = a label, ``g`` and ``j``), and evidence of purpose ``app`` over ``j`` that names the
+   hash of what is sealed.
 4. joiner: ``take`` judges that evidence, and only then opens the key: or its host could give it a key of its
    own choice, and read all that it writes.
 
@@ -100,8 +101,8 @@ class Giver:
             self._open.append(nonce)
         return nonce
 
-    def give(self, request: KeyRequest, key: bytes) -> KeyGift:
-        """Seal ``key`` (32 bytes) to a joiner that is like this enclave.
+    def give(self, request: KeyRequest, secret: bytes) -> KeyGift:
+        """Seal ``secret`` (at most 128 bytes) to a joiner that is like this enclave.
 
         Raises:
             AuthenticityError, FreshnessError, FormatError: the evidence is not authentic, or over no nonce
@@ -118,7 +119,7 @@ class Giver:
         theirs = proven.payload.removeprefix(LABEL)
         if len(proven.keys) != 1 or len(theirs) != NONCE_BYTES or proven.payload != LABEL + theirs:
             raise AuthenticityError("handover: want a request for a store's key", code="handover")
-        sealed = _seal(okp_public(proven.keys[0], "X25519"), said.nonce + theirs, key)
+        sealed = _seal(okp_public(proven.keys[0], "X25519"), said.nonce + theirs, secret)
         mine = attestation.quote(_payload(said.nonce, theirs, sealed), nonce=theirs)
         return KeyGift(mine.quote, mine.runtime_data, mine.launch_configuration, sealed)
 
@@ -150,7 +151,7 @@ class Joiner:
         return KeyRequest(made.quote, made.runtime_data, made.launch_configuration)
 
     def take(self, gift: KeyGift) -> bytes:
-        """The key, 32 bytes, from a giver that is like this enclave.
+        """What a giver that is like this enclave has sealed to it.
 
         Raises:
             AuthenticityError, FreshnessError, FormatError: the evidence is not authentic, or not over the

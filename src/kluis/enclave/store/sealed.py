@@ -19,7 +19,7 @@ from kluis.enclave.store.model import Writing
 from kluis.enclave.store.records import MAX_IDS, Records
 from kluis.enclave.store.transaction import MovedInterrupt, Transaction, name_of
 from kluis.enclave.store.view import View
-from kluis.enclave.store.witness import UNDETECTED, Witness
+from kluis.enclave.store.witness import UNDETECTED, Witness, Witnessed
 from kluis.errors import UnavailableError
 
 __all__ = ["SealedStore"]
@@ -58,8 +58,11 @@ class SealedStore:
     @property
     def epoch(self) -> int:
         """The number of commits, as far as this instance has heard."""
-        with self._view.lock:
-            return self._view.directory.epoch
+        return self._view.last().epoch
+
+    def last(self) -> Witnessed:
+        """The last commit that this instance has heard of, for another to hold its host's answers against."""
+        return self._view.last()
 
     def get(self, table: str, key: str) -> bytes | None:
         """As :meth:`kluis.enclave.store.model.Reading.get`."""

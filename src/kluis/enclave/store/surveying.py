@@ -13,7 +13,7 @@ from kluis.enclave.store.cipher import Cipher
 from kluis.enclave.store.directory import Directory, Held, Name
 from kluis.enclave.store.records import KEPT_EPOCHS, StoreAnswer
 from kluis.enclave.store.witness import Witnessed
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, UnavailableError
 
 __all__ = ["survey"]
 
@@ -119,6 +119,10 @@ def follow(directory: Directory, answer: StoreAnswer, known: int, until: int | N
     for epoch, entry in enumerate(answer.entries, known + 1):
         if directory.epoch < epoch <= end:
             directory.follow(entry)
+    if directory.epoch == known and end - known >= KEPT_EPOCHS:
+        raise UnavailableError(
+            "store: others write faster than this instance can survey", hint="try again", code="store_busy"
+        )
     if directory.epoch == known < end:
         raise AuthenticityError(
             f"store: journal entry {known + 1}: want one of {answer.epoch - known} newer ones, got none",

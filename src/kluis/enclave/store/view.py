@@ -125,8 +125,8 @@ class View:
         Raises:
             AuthenticityError: it remembers a later commit than the host tells of, or another.
         """
+        mine = self.last()
         with self.lock:
-            mine = Witnessed(self.directory.epoch, self.directory.chain)
             theirs = self.directory.chain_at(witnessed.epoch)
         if witnessed.epoch > mine.epoch:
             raise set_back(witnessed.epoch, mine.epoch)
@@ -160,6 +160,7 @@ class View:
                 raise set_back(known, answer.epoch)
             if not answer.entries and answer.epoch - known >= KEPT_EPOCHS:
                 self._survey_again()
+                self._reached(target)
             else:
                 with self.lock:
                     follow(self.directory, answer, known)
@@ -168,6 +169,18 @@ class View:
             if known >= target:
                 return
             answer = self._host.read([], known)
+
+    def _reached(self, epoch: int) -> None:
+        """A host that told of a commit must show it."""
+        with self.lock:
+            known = self.directory.epoch
+        if known < epoch:
+            raise set_back(epoch, known)
+
+    def last(self) -> Witnessed:
+        """The last commit known: what another instance can hold its host's answers against."""
+        with self.lock:
+            return Witnessed(self.directory.epoch, self.directory.chain)
 
     def _survey_again(self) -> None:
         """This instance fell behind what the host keeps of the journal."""
