@@ -1,0 +1,56 @@
+"""The services' images: built once, from what is installed and locked."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kluis.enclave.store.custody import SIGNER_ARGUMENT
+from kluis.errors import UsageError
+from kluis.services.running.images import SERVICES, folder_of, image_of
+from kluis.tee.image.archive import read_image
+from tests.meta.tree import ROOT, SRC
+
+
+def test_an_image_is_built_once(tmp_path: Path) -> None:
+    """The second start finds the image of the first; whom the store is sealed to is measured in it."""
+    said: list[str] = []
+    first = image_of("provisioning", tmp_path, "measurement", said.append)
+    assert said[0] == "building the image of provisioning"
+    said.clear()
+    assert image_of("provisioning", tmp_path, "measurement", said.append) == first
+    assert said == []
+    upgradable = image_of("provisioning", tmp_path, "signer", said.append)
+    assert upgradable.image_id != first.image_id
+    assert upgradable.mrsigner == first.mrsigner
+    with upgradable.path.open("rb") as file:
+        assert read_image(file).manifest.argv == [SIGNER_ARGUMENT]
+    assert (tmp_path / "author.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_service_has_no_image(tmp_path: Path) -> None:
+    """Another name, or another way to seal, is refused."""
+    with pytest.raises(
+        UsageError, match="service: want one of attestation, keyvault, provisioning, got bank"
+    ):
+        folder_of("bank")
+    with pytest.raises(UsageError, match="store key: want one of measurement, signer, got nobody"):
+        image_of("keyvault", tmp_path, "nobody", print)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_wheel_has_all_that_an_image_is_built_from(service: str) -> None:
+    """Every file of a service's folder is package data, and its requirements are locked for both Pythons."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["kluis"]
+    held = {path for pattern in patterns for path in SRC.glob(pattern)}
+    files = {path for path in folder_of(service).iterdir() if path.is_file()}
+    assert {path.name for path in files} >= {
+        "service.py",
+        "kluis.toml",
+        "requirements.cpython-311.lock",
+        "requirements.cpython-313.lock",
+    }
+    assert {path.name for path in files} - {path.name for path in held} == set()
