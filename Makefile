@@ -6,7 +6,7 @@ VENV := $(or $(KLUIS_VENV),.venv)
 PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test test-slow vectors fuzz check bench docs format clean
+.PHONY: demo test test-slow clients vectors fuzz check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
@@ -19,6 +19,10 @@ test: check  ## what every change must pass
 test-slow:  ## what takes too long for every change
 	@scripts/setup.sh test
 	@$(PY) -m pytest -m slow
+
+clients:  ## every service with Azure's own clients, as a table: scenario, call, outcome
+	@scripts/setup.sh clients
+	@$(PY) scripts/clients.py
 
 vectors:  ## every recorded piece of evidence in $$KLUIS_VECTORS: which end otherwise than recorded
 	@scripts/setup.sh check
@@ -49,5 +53,5 @@ format:
 
 clean:  ## everything that make made
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf src/kluis/tee/process/bin $(VENV)
+	rm -rf src/kluis/tee/process/bin $(VENV) $(VENV)-azure
 	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +

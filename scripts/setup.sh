@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|bench|docs|fuzz [--dry-run]`.
+# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|clients|bench|docs|fuzz [--dry-run]`.
 # As root it installs the system packages that are missing and says which; as anyone else it installs none, and
 # prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-what="${1:?usage: scripts/setup.sh demo|check|test|bench|docs|fuzz [--dry-run]}"
+what="${1:?usage: scripts/setup.sh demo|check|test|clients|bench|docs|fuzz [--dry-run]}"
 dry="${2:-}"
 venv="${KLUIS_VENV:-.venv}"
 
@@ -21,8 +21,9 @@ case "$what" in
     check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
     test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb" ;;
+    clients) extras="rooms,services,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
-    *) stop "target: want demo, check, test, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
+    *) stop "target: want demo, check, test, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
 # ---- what the machine lacks ----------------------------------------------------------------------------------------
@@ -110,4 +111,23 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; 
         "$venv/bin/python" -m kluis.tee.process.native >&2 || stop "the process TEE could not be built" "read the words above"
     fi
     printf '%s' "$want" >"$stamp"
+fi
+
+# ---- Azure's own clients, in an environment of their own -------------------------------------------------------------
+
+if [ "$what" = test ] || [ "$what" = clients ]; then
+    pins="tests/clients/azure/requirements.txt" azure="$venv-azure"
+    want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(sha256sum <"$pins")"
+    if [ "$(cat "$azure/.kluis-clients" 2>/dev/null)" != "$want" ]; then
+        say "installing Azure's clients into $azure"
+        rm -f "$azure/.kluis-clients"
+        [ -x "$azure/bin/python" ] || "$python" -m venv "$azure"
+        if "$azure/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$pins" >&2; then
+            printf '%s' "$want" >"$azure/.kluis-clients"
+        elif [ "$what" = clients ]; then
+            stop "Azure's clients: could not be installed" "read the words above; PyPI must be reached once"
+        else
+            say "Azure's clients could not be installed: the tests with them will be skipped"
+        fi
+    fi
 fi

@@ -65,9 +65,15 @@ def serve(
         list[Path] | None,
         typer.Option("--policy-signer", help="A certificate (PEM) whose key signs policies: Isolated mode."),
     ] = None,
+    tpm_issuer: Annotated[
+        list[Path] | None,
+        typer.Option("--tpm-issuer", help="Who certifies TPMs' keys, up to the root, PEM; may be repeated."),
+    ] = None,
     authority: Annotated[
         list[Path] | None,
-        typer.Option("--authority", help="An authority that keys are released on, JSON; may be repeated."),
+        typer.Option(
+            "--authority", help="A further authority that keys are released on, JSON; may be repeated."
+        ),
     ] = None,
     insecure_authority: Annotated[
         list[str] | None,
@@ -80,6 +86,10 @@ def serve(
     token_seconds: Annotated[
         int | None,
         typer.Option("--token-seconds", help="Life of an attestation token; 8 hours otherwise."),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option("--settings", help="Further settings, JSON, by service; the other options add to them."),
     ] = None,
     online: Annotated[
         bool, typer.Option("--online", help="Ask Intel and AMD for what endorses evidence.")
@@ -115,12 +125,15 @@ def serve(
         insecure_allow_missing=frozenset(missing or ()),
         online=online,
         origins=tuple(insecure_authority or ()),
-        given={
-            "attestation": _attestation(
-                root, collateral, policy_signer, token_seconds, insecure_accept_unprotected
-            ),
-            "keyvault": _keyvault(authority, insecure_authority),
-        },
+        given=_given(
+            settings,
+            {
+                "attestation": _attestation(
+                    root, collateral, policy_signer, tpm_issuer, token_seconds, insecure_accept_unprotected
+                ),
+            },
+        ),
+        authorities=_authorities(authority, insecure_authority),
     )
     _run(plan)
 
@@ -185,10 +198,31 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
                 raise fault
 
 
+def _given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Settings of a file, by service, with those that options make: lists of both, and else the option's."""
+    try:
+        read = {} if path is None else stdjson.loads(files.read(path))
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict) or not all(isinstance(each, dict) for each in read.values()):
+        raise UsageError(f"{path}: want settings by service, JSON")
+    if more := sorted(set(read) - set(SERVICES)):
+        raise UsageError(f"{path}: want settings of {', '.join(SERVICES)}, got {more[0]!a}")
+    made = {service: dict(members) for service, members in read.items()}
+    for service, members in options.items():
+        known = made.setdefault(service, {})
+        for name, value in members.items():
+            before = known.get(name)
+            both = isinstance(value, list) and isinstance(before, list)
+            known[name] = [*before, *value] if both else value  # type: ignore[misc]  # a list, as is seen above
+    return made
+
+
 def _attestation(
     roots: list[str] | None,
     bundles: list[Path] | None,
     signers: list[Path] | None,
+    issuers: list[Path] | None,
     token_seconds: int | None,
     unprotected: bool,
 ) -> Mapping[str, Any]:
@@ -198,7 +232,9 @@ def _attestation(
     if bundles:
         made["collateral"] = [base64_of(files.read(path)) for path in bundles]
     if signers:
-        made["policy_signers"] = [base64_of(_der(path)) for path in signers]
+        made["policy_signers"] = [base64_of(_certificates(path)[0]) for path in signers]
+    if issuers:
+        made["tpm_issuers"] = [base64_of(der) for path in issuers for der in _certificates(path)]
     if token_seconds is not None:
         made["token_seconds"] = token_seconds
     if unprotected:
@@ -212,27 +248,26 @@ def _root(given: str) -> dict[str, Any]:
     return {"pem": base64_of(pem), "level": level if equals else None}
 
 
-def _der(path: Path) -> bytes:
+def _certificates(path: Path) -> list[bytes]:
+    """One certificate or more of a file, DER."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
-        return x509.load_pem_x509_certificate(files.read(path)).public_bytes(Encoding.DER)
+        found = x509.load_pem_x509_certificates(files.read(path))
     except ValueError:
         raise UsageError(f"{path}: want a certificate, PEM") from None
+    return [each.public_bytes(Encoding.DER) for each in found]
 
 
-def _keyvault(documents: list[Path] | None, insecure: list[str] | None) -> Mapping[str, Any]:
-    if not documents and not insecure:
-        return {}
+def _authorities(documents: list[Path] | None, insecure: list[str] | None) -> tuple[Mapping[str, Any], ...]:
     found = []
     for path in documents or ():
         try:
             found.append(stdjson.loads(files.read(path)))
         except ValueError:
             raise UsageError(f"{path}: want an authority, JSON") from None
-    found += [{"type": "insecure_fetched", "url": url} for url in insecure or ()]
-    return {"authorities": found}
+    return (*found, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))
 
 
 def _told(plan: Plan, running: Serving) -> dict[str, Any]:

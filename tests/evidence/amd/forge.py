@@ -40,9 +40,13 @@ class Forge:
         product: of both.
         vlek: whether a cloud's key signs, and not the chip's.
         emulated: whether the names say that no hardware is behind it.
+        now: certificates are good for a year before and after.
     """
 
-    def __init__(self, product: str = "Milan", *, vlek: bool = False, emulated: bool = False) -> None:
+    def __init__(
+        self, product: str = "Milan", *, vlek: bool = False, emulated: bool = False, now: datetime = NOW
+    ) -> None:
+        self.now = now
         self.product, self.vlek, self.emulated = Product(product), vlek, emulated
         self.ark_key, self.ask_key = rsa_key("ARK"), rsa_key("ASK")
         self.vek_key = ec.generate_private_key(ec.SECP384R1())
@@ -70,6 +74,11 @@ class Forge:
         )
         return TrustAnchors((anchor,))
 
+    @property
+    def validity(self) -> dict[str, datetime]:
+        """From when until when a certificate is good."""
+        return {"start": self.now - YEAR, "end": self.now + YEAR}
+
     def name(self, name: str) -> str:
         """A common name, as this authority writes it."""
         return f"Kluis emulated {name} (no hardware)" if self.emulated else name
@@ -86,6 +95,7 @@ class Forge:
                 "ca": True,
                 "usage": {"key_cert_sign", "crl_sign"},
                 "unit": "vm" if self.emulated else "Engineering",
+                **self.validity,
                 **changed,
             }
         )
@@ -103,6 +113,7 @@ class Forge:
                 "ca": True,
                 "path_length": 0,
                 "usage": {"key_cert_sign"},
+                **self.validity,
                 **changed,
             }
         )
@@ -128,6 +139,7 @@ class Forge:
                 "issuer_key": self.ask_key,
                 "serial": 1,
                 "values": (extensions or self.extensions()).encode(),
+                **self.validity,
                 **changed,
             }
         )

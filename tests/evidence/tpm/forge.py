@@ -152,9 +152,10 @@ def name(common: str) -> x509.Name:
 
 
 class Maker:
-    """A TPM maker: root, CA, and certificates for attestation keys."""
+    """A TPM maker: root, CA, and certificates for attestation keys, good 30 days before ``now`` and after."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
         self.root_key: PRIVATE = ec.generate_private_key(ec.SECP384R1())
         self.ca_key: PRIVATE = rsa_key()
         self.root = self.certificate("Maker Root", self.root_key, "Maker Root", self.root_key, length=1)
@@ -172,8 +173,8 @@ class Maker:
         usage: bool = True,
         crls: bool = True,
         usages: tuple[str, ...] = (),
-        start: datetime = NOW - timedelta(days=30),
-        end: datetime = NOW + timedelta(days=30),
+        start: datetime | None = None,
+        end: datetime | None = None,
         serial: int = 7,
     ) -> x509.Certificate:
         """Any certificate; ``usage`` False gives it no bit that its kind needs."""
@@ -187,8 +188,8 @@ class Maker:
             .issuer_name(name(issuer))
             .public_key(key.public_key() if hasattr(key, "public_key") else key)
             .serial_number(serial)
-            .not_valid_before(start)
-            .not_valid_after(end)
+            .not_valid_before(start or self.now - timedelta(days=30))
+            .not_valid_after(end or self.now + timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=length if ca else None), critical=True)
             .add_extension(x509.KeyUsage(**bits), critical=True)
         )

@@ -13,6 +13,7 @@ from kluis.enclave.store import SealedStore
 from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
+from kluis.services.attestation.settings import Root
 from tests.evidence.forge import DEBUG, IMAGE, NOW, SIGNER, Forge
 from tests.evidence.intel.forge import MRTD
 from tests.services.attestation.world import (
@@ -418,3 +419,15 @@ def test_an_ear(world: World) -> None:
     assert ear.submods["sgx"].protection == "process"
     assert ear.status == "warning"
     assert ear.submods["sgx"].attester["x-ms-sgx-mrenclave"] == IMAGE.hex()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_asked_for_hides_nothing_configured(storage: SealedStore, trusted: bool) -> None:
+    """A host that brings another authority's documents, trusted or not, hides none that are the quote's."""
+    other = Forge()
+    roots = (Root(INTEL.authority.root_pem()), *([Root(other.authority.root_pem())] if trusted else []))
+    given: dict[str, Any] = {"roots": roots, "ask": lambda kind, quote: other.collateral().to_json()}
+    world = World(storage, collateral=(), **given)
+    assert error_of(world.attest("SgxEnclave", sgx()))[:2] == (400, "InvalidParameter")
+    world = World(storage, collateral=(DOCUMENTS.to_json(),), **given)
+    assert world.token(world.attest("SgxEnclave", sgx()))["x-ms-sgx-mrenclave"] == IMAGE.hex()

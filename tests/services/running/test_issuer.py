@@ -103,12 +103,11 @@ def test_a_secret_is_not_shown(issuer: DevelopmentIssuer) -> None:
 
 def test_a_stale_clients_tokens_are_marked_until_claims_are_asked_for(tmp_path: Path) -> None:
     """A client that is marked stale gets marked tokens, and an unmarked one when it asks as it was told."""
-    made = DevelopmentIssuer.load_or_create(tmp_path, URL, {"stale": ()}, FixedClock())
-    clients = json.loads((tmp_path / "clients.json").read_bytes())
-    clients[0]["stale"] = True
-    (tmp_path / "clients.json").write_text(json.dumps(clients))
-    issuer = DevelopmentIssuer.load_or_create(tmp_path, URL, {"stale": ()}, FixedClock())
-    bearer = Bearer(Issuer(issuer.issuer, (RESOURCE,), json.dumps(made.jwks())))
+    issuer = DevelopmentIssuer.load_or_create(
+        tmp_path, URL, {"stale": (), "other": ()}, FixedClock(), frozenset({"stale"})
+    )
+    assert not issuer.clients["other"].stale
+    bearer = Bearer(Issuer(issuer.issuer, (RESOURCE,), json.dumps(issuer.jwks())))
     marked = post(issuer, form(issuer, "stale")).json()["access_token"]
     claims = '{"access_token": {"nbf": {"essential": true, "value": "1"}}}'
     fresh = post(issuer, form(issuer, "stale", claims=claims)).json()

@@ -102,3 +102,11 @@ def test_services_read_what_they_are_told() -> None:
 def test_a_workload_may_release_and_no_more() -> None:
     """The development client for workloads has no role that makes or reads a key."""
     assert set(ROLES["workload"]) == {"Attestation Reader", "Key Vault Crypto Service Release User"}
+
+
+def test_further_authorities_stand_beside_the_attestation_service() -> None:
+    """One more authority takes no place of the attestation service that runs here, nor needs it to run."""
+    more = ({"type": "insecure_fetched", "url": "https://other.example"},)
+    first, second = told("keyvault", authorities=more)["authorities"]
+    assert (first["type"], second) == ("attested", more[0])
+    assert told("keyvault", authorities=more, images={})["authorities"] == list(more)

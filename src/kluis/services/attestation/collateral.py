@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from kluis.errors import FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
 from kluis.evidence.intel import collateral as holding
 from kluis.formats import x509
@@ -107,7 +107,7 @@ class Endorsing:
                 # Old documents say by themselves until when they are good.
                 return fetched.documents
             bundle = None
-        documents = self._configured(tee, parsed) if bundle is None else self.hold(bundle)
+        documents = self._chosen(tee, parsed, bundle)
         with self._lock:
             if len(self._fetched) >= MOST_HELD:
                 self._fetched.pop(next(iter(self._fetched)))
@@ -131,31 +131,41 @@ class Endorsing:
                 self._by_bytes[name] = found
         return found
 
-    def _configured(self, tee: str, quote: dcap_quote.Quote) -> Documents:
-        fmspc = _fmspc_of(quote)
-        found = self._given.get((tee, fmspc))
-        if found is None:
-            raise UnavailableError(
-                f"collateral: want Intel's documents for {tee.upper()} platform {fmspc}, got none",
-                hint="kluis collateral fetch QUOTE makes a bundle to give with the request or the settings",
-                code="collateral_missing",
-            )
-        return found
+    def _chosen(self, tee: str, quote: dcap_quote.Quote, bundle: bytes | None) -> Documents:
+        """What was asked for; or what was configured, where that alone is of the quote's authority."""
+        fmspc, authority = _platform_in(quote)
+        configured = self._given.get((tee, fmspc, authority))
+        if bundle is None:
+            if configured is None:
+                raise UnavailableError(
+                    f"collateral: want Intel's documents for {tee.upper()} platform {fmspc}, got none",
+                    hint="kluis collateral fetch QUOTE makes a bundle for the request or the settings",
+                    code="collateral_missing",
+                )
+            return configured
+        try:
+            asked = self.hold(bundle)
+        except AuthenticityError:
+            if configured is None:
+                raise
+            return configured
+        return asked if configured is None or _platform_of(asked.held)[2] == authority else configured
 
 
-def _platform_of(held: HeldCollateral) -> tuple[str, str]:
-    return held.tcb_info.tee.lower(), held.tcb_info.fmspc.hex()
+def _platform_of(held: HeldCollateral) -> tuple[str, str, bytes]:
+    """TEE, FMSPC and key of the authority: emulated platforms of all machines have one FMSPC."""
+    return held.tcb_info.tee.lower(), held.tcb_info.fmspc.hex(), held.pck_ca.spki
 
 
-def _fmspc_of(quote: dcap_quote.Quote) -> str:
-    """Of the PCK certificate that the quote carries; empty where it carries none."""
+def _platform_in(quote: dcap_quote.Quote) -> tuple[str, bytes]:
+    """FMSPC of the PCK certificate that the quote carries, and the key of its issuer; empty for none."""
     try:
-        for certificate in x509.parse_pem(quote.certification_data, "PCK chain"):
-            if extension.OID in certificate.extensions:
-                return extension.parse(certificate.extensions[extension.OID]).fmspc.hex()
+        found = x509.parse_pem(quote.certification_data, "PCK chain")
+        if len(found) > 1 and extension.OID in found[0].extensions:
+            return extension.parse(found[0].extensions[extension.OID]).fmspc.hex(), found[1].spki
     except FormatError:
-        return ""
-    return ""
+        return "", b""
+    return "", b""
 
 
 def _hashes(parts: Collateral) -> dict[str, str]:

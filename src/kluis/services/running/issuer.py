@@ -75,7 +75,12 @@ class DevelopmentIssuer:
 
     @classmethod
     def load_or_create(
-        cls, folder: Path, url: str, roles: Mapping[str, tuple[str, ...]], clock: Clock
+        cls,
+        folder: Path,
+        url: str,
+        roles: Mapping[str, tuple[str, ...]],
+        clock: Clock,
+        stale: frozenset[str] = frozenset(),
     ) -> Self:
         """The issuer whose key and clients are in ``folder``, made there if there are none.
 
@@ -84,6 +89,7 @@ class DevelopmentIssuer:
             url: as clients reach it.
             roles: of each client, by its name; a client that is new gets a secret.
             clock: tells the time.
+            stale: those of them whose tokens are marked, if they are new.
 
         Raises:
             UnavailableError: a file is another user's, or open to others.
@@ -97,7 +103,7 @@ class DevelopmentIssuer:
             key = RSAKey.import_key(json.loads(keyfiles.read(path)))
         except ValueError:
             raise FormatError(f"{path}: want a JSON Web Key") from None
-        return cls(url, key, _clients(folder / "clients.json", roles), clock)
+        return cls(url, key, _clients(folder / "clients.json", roles, stale), clock)
 
     @property
     def issuer(self) -> str:
@@ -217,14 +223,16 @@ def _refused(status: int, code: str, why: str) -> Response:
     return JSONResponse({"error": code, "error_description": why}, status)
 
 
-def _clients(path: Path, roles: Mapping[str, tuple[str, ...]]) -> dict[str, Client]:
+def _clients(path: Path, roles: Mapping[str, tuple[str, ...]], stale: frozenset[str]) -> dict[str, Client]:
     """The clients in the file, with those that ``roles`` has and the file lacks, which are written there."""
     try:
         known = msgspec.json.decode(keyfiles.read(path), type=list[Client]) if path.exists() else []
     except msgspec.MsgspecError as error:
         raise FormatError(f"{path}: {error}") from None
     found = {client.id: client for client in known}
-    new = {name: Client(name, secrets.token_urlsafe(24), given) for name, given in roles.items()}
+    new = {
+        name: Client(name, secrets.token_urlsafe(24), given, name in stale) for name, given in roles.items()
+    }
     merged = {**new, **found}
     if merged != found:
         keyfiles.write(path, msgspec.json.format(msgspec.json.encode(list(merged.values()))))

@@ -38,6 +38,7 @@ class Plan:
         online: whether Intel and AMD are asked for documents that endorse evidence.
         origins: ``https://host[:port]`` of further authorities whose documents may be fetched.
         given: settings that go over those that are made, by service.
+        authorities: that keys are released on, beside the attestation service that runs.
     """
 
     services: tuple[str, ...]
@@ -51,6 +52,7 @@ class Plan:
     online: bool = False
     origins: tuple[str, ...] = ()
     given: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    authorities: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -20,7 +20,7 @@ from kluis.services.running.images import ServiceImage, image_of
 from kluis.services.running.instance import Instance
 from kluis.services.running.issuer import DevelopmentIssuer
 from kluis.services.running.plan import HOST, ISSUER, Plan, listening
-from kluis.services.running.settings import ROLES, Standing, attestation_digest, settings_of
+from kluis.services.running.settings import ROLES, STALE, Standing, attestation_digest, settings_of
 from kluis.services.storage.database import Database
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
@@ -109,6 +109,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             level=str(platform.status()["level"]),
             store_key=plan.store_key,
             given=plan.given,
+            authorities=plan.authorities,
         )
 
         def name(request: bytes) -> bytes:
@@ -150,7 +151,7 @@ def _issuer(
     stack: contextlib.ExitStack,
 ) -> DevelopmentIssuer:
     folder = plan.state / "issuer"
-    made = DevelopmentIssuer.load_or_create(folder, url, ROLES, clock)
+    made = DevelopmentIssuer.load_or_create(folder, url, ROLES, clock, STALE)
     context = authority.server_context(folder, plan.server_names, clock.now())
     stack.enter_context(Background(made.application(), listener, context))
     return made

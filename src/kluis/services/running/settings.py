@@ -15,7 +15,7 @@ from kluis.services.attestation.settings_digest import digest
 from kluis.services.running.images import ServiceImage
 from kluis.services.web import Issuer
 
-__all__ = ["AUDIENCES", "ROLES", "Standing", "attestation_digest", "settings_of"]
+__all__ = ["AUDIENCES", "ROLES", "STALE", "Standing", "attestation_digest", "settings_of"]
 
 # As :mod:`kluis.services.attestation.inside` declares it.
 ATTESTATION_PRODUCT: Final = 101
@@ -37,7 +37,10 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "reader": ("Attestation Reader", "Reader", "Key Vault Reader", "Provisioning Reader"),
     "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
+    "stale": ("Key Vault Reader",),
 }
+# The key service sends them back once for a newer token, so that anybody may see how a client takes that.
+STALE: Final = frozenset({"stale"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Standing:
         level: of the enclaves that it runs.
         store_key: whom stores are sealed to, and so by what the attestation service is known to the vault.
         given: settings that the operator gave, by service, which go over those that are made here.
+        authorities: of the vault, beside the attestation service that runs here.
     """
 
     addresses: Mapping[str, str]
@@ -63,6 +67,7 @@ class Standing:
     level: str
     store_key: str
     given: Mapping[str, Mapping[str, Any]]
+    authorities: tuple[Mapping[str, Any], ...] = ()
 
 
 def settings_of(service: str, standing: Standing) -> bytes:
@@ -111,10 +116,10 @@ def attestation_digest(standing: Standing) -> bytes:
 
 
 def _authorities(standing: Standing) -> list[Any]:
-    """The attestation service beside the vault: by its image, or its signer where stores are the signer's."""
+    """The attestation service beside the vault, by its image or signer as stores are; and further ones."""
     image = standing.images.get("attestation")
     if image is None or standing.platform_root is None:
-        return []
+        return list(standing.authorities)
     return [
         {
             "type": "attested",
@@ -123,7 +128,8 @@ def _authorities(standing: Standing) -> list[Any]:
             "identity": _identity(image, standing.store_key),
             "levels": [standing.level],
             "settings": [attestation_digest(standing).hex()],
-        }
+        },
+        *standing.authorities,
     ]
 
 

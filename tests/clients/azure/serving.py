@@ -1,0 +1,150 @@
+"""The services as ``kluis serve`` runs them, and the runner of Azure's clients that asks them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.clients.azure.fakes import fakes
+from tests.clients.azure.forger import Forger
+from tests.clients.azure.listing import FOLDER
+
+__all__ = ["environment", "results", "served"]
+
+ROOT = FOLDER.parents[2]
+STAMP = ".kluis-clients"
+START_SECONDS = 240
+RUN_SECONDS = 300
+
+
+def environment() -> Path | None:
+    """The environment of Azure's clients, as ``scripts/setup.sh`` makes it; None where it is not made."""
+    folder = Path(
+        os.environ.get("KLUIS_AZURE_VENV") or f"{ROOT / os.environ.get('KLUIS_VENV', '.venv')}-azure"
+    )
+    return folder if (folder / STAMP).exists() else None
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[tuple[dict[str, Any], Forger]]:
+    """Every service, in enclaves, on free ports: what a runner is told, and who forges evidence for it.
+
+    Args:
+        folder: the environment of the clients; images of the services are kept in it, all else is new.
+    """
+    forger, state = Forger(datetime.now(UTC)), folder / "services"
+    with contextlib.ExitStack() as stack:
+        state.mkdir(mode=0o700, exist_ok=True)
+        fcntl.flock(stack.enter_context((state / "lock").open("w")), fcntl.LOCK_EX)
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kluis-clients-")))
+        authorities, trust = stack.enter_context(fakes(work))
+        words = [
+            sys.executable,
+            "-c",
+            "from kluis.cli.main import main; main()",
+            "serve",
+            "all",
+            "--port",
+            "0",
+        ]
+        words += ["--json", "--state", str(state), "--database", f"sqlite:///{work}/services.db"]
+        words += forger.options(work)
+        for url in authorities.values():
+            words += ["--insecure-authority", url]
+        log = stack.enter_context((work / "log").open("w+b"))
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "SSL_CERT_FILE": str(trust)}
+        )
+        stack.callback(_end, process)
+        late = threading.Timer(START_SECONDS, process.kill)
+        late.start()
+        told = _first(process)
+        late.cancel()
+        if told is None:
+            log.seek(0)
+            raise RuntimeError(f"kluis serve: did not start: {log.read().decode(errors='replace')[-2000:]}")
+        clients = json.loads(Path(told["clients"]).read_bytes())
+        addresses = told["addresses"]
+        yield (
+            {
+                "attestation": addresses["attestation"],
+                "keyvault": addresses["keyvault"],
+                "provisioning": addresses["provisioning"],
+                "ca": told["ca"],
+                "authorization": told["authorization"],
+                "secrets": {client["id"]: client["secret"] for client in clients},
+                "fakes": authorities,
+                "fakes_key": str(work / "fakes.pem"),
+                "log": str(work / "log"),
+            },
+            forger,
+        )
+
+
+def results(
+    folder: Path, told: dict[str, Any], forger: Forger, names: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Run scenarios, and answer their wishes for evidence; gives each result as it comes.
+
+    Args:
+        folder: the environment of the clients.
+        told: what the services are, for the runner.
+        forger: of evidence.
+        names: of scenarios; all, where there are none.
+    """
+    with subprocess.Popen(
+        [str(folder / "bin" / "python"), "-B", "-W", "ignore", str(FOLDER / "run.py"), *names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+    ) as runner:
+        assert runner.stdin is not None
+        assert runner.stdout is not None
+        late = threading.Timer(RUN_SECONDS, runner.kill)
+        late.start()
+        try:
+            print(json.dumps(told), file=runner.stdin, flush=True)
+            for line in runner.stdout:
+                said = json.loads(line)
+                if "forge" in said:
+                    print(json.dumps(forger.answer(said)), file=runner.stdin, flush=True)
+                else:
+                    yield said
+        finally:
+            late.cancel()
+            if runner.poll() is None:
+                runner.kill()
+
+
+def _first(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """The JSON document that ``kluis serve`` prints once it is ready."""
+    text = b""
+    assert process.stdout is not None
+    for line in process.stdout:
+        text += line
+        with contextlib.suppress(ValueError):
+            told: dict[str, Any] = json.loads(text)
+            return told
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

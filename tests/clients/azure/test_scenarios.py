@@ -1,0 +1,57 @@
+"""Azure's own clients, unmodified, use the services in their enclaves: one test for each scenario.
+
+The scenarios are in the modules beside this one, and run once a session in the clients' own environment; a
+failure shows the error that the client had.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kluis.errors import UnavailableError
+from kluis.tee.process import linux, native
+from tests.clients.azure.listing import declared
+from tests.clients.azure.serving import environment, results, served
+
+SCENARIOS = declared()
+# The wire specification numbers its scenarios with gaps, which those of our own fill.
+SPECIFIED = [
+    1, 2, 3, 4, 6, 8, 10, 12, 15, 16, 17, 18, 20, 22, 23, 25, 26, 27, 29, 31, 32, 34, 35, 37, 38, 39, 41, 42,
+    44, 45, 46, 48, 49, 51,
+]  # fmt: skip
+HEAP_BYTES = 512 << 20
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> dict[str, dict[str, Any]]:
+    """Every scenario's result, by name."""
+    folder = environment()
+    if folder is None:
+        pytest.skip("Azure's clients are not installed: scripts/setup.sh clients, where PyPI can be reached")
+    try:
+        native.launcher()
+    except UnavailableError as lack:
+        pytest.skip(lack.message)
+    if lacks := sorted(linux.missing(HEAP_BYTES)):
+        pytest.skip(f"the services are for a machine that lacks nothing: {lacks[0]} {linux.FIXES[lacks[0]]}")
+    with served(folder) as (told, forger):
+        return {result["name"]: result for result in results(folder, told, forger)}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, id=f"{number or 'own'}-{name}") for name, (number, _) in SCENARIOS.items()]
+)
+def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
+    """What the client does ends as the scenario says."""
+    if name not in outcomes:
+        pytest.fail(f"{SCENARIOS[name][1]}: did not run: the runner ended before", pytrace=False)
+    if error := outcomes[name]["error"]:
+        pytest.fail(f"{SCENARIOS[name][1]}\n{error}", pytrace=False)
+
+
+def test_every_scenario_of_the_specification() -> None:
+    """Each scenario of the wire specification has one, and no number has two."""
+    numbers = sorted(number for number, _ in SCENARIOS.values() if number is not None)
+    assert numbers == SPECIFIED
