@@ -99,7 +99,7 @@ def test_bodies_of_another_shape() -> None:
 def test_a_new_version_keeps_what_is_the_names() -> None:
     """A new version inherits the release policy, and cannot be otherwise exportable."""
     world = World()
-    first = world.exportable()
+    first = world.exportable(kty="RSA-HSM")
     second = world.ok("POST", "/keys/k/create", {"kty": "RSA-HSM"})
     assert second["attributes"]["exportable"] is True
     assert second["release_policy"] == first["release_policy"]

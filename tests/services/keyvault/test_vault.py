@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from kluis.errors import InternalError, PolicyError, UsageError
+from kluis.errors import InternalError, PolicyError, UnavailableError, UsageError
 from kluis.services.keyvault import vault
 from kluis.services.keyvault.vault import Rules
 from tests.services.keyvault.memory import MemoryStorage
@@ -41,19 +41,35 @@ def test_two_that_start_at_once_are_one_vault() -> None:
     assert len({each.identity.secret for each in made}) == 1
 
 
+ONE, OTHER = b'[{"type":"pinned","url":"https://a"}]', b'[{"type":"pinned","url":"https://b"}]'
+ISSUER = b'{"url":"https://i"}'
+
+
 def test_what_is_fixed() -> None:
-    """Authorities and issuer are those of the first start; the refusal names both sides and the way out."""
+    """Authorities and issuer are those of the first key; the refusal names what differs, and the way out."""
     storage = MemoryStorage()
-    start(storage, b'[{"type":"pinned","url":"https://a"}]', b'{"url":"https://i"}')
+    first = start(storage, ONE, ISSUER)
+    first.storage.update(lambda writing: writing.put("keys", "k", b""))
     with pytest.raises(PolicyError) as refused:
-        start(storage, b"[]", b'{"url":"https://i"}')
-    assert refused.value.message == "authorities: want pinned https://a (fffd266b98c92e35), got none"
-    assert refused.value.hint == (
-        "a vault keeps the authorities of its first start; another vault has a store of its own"
+        start(storage, OTHER, ISSUER)
+    assert refused.value.message == 'authorities: want 0.url "https://a", got "https://b"'
+    with pytest.raises(PolicyError) as refused:
+        start(storage, ONE, b'"insecure_changing_issuer"')
+    assert refused.value.message == (
+        'issuer: want url "https://i", got none and it none, got "insecure_changing_issuer"'
     )
-    with pytest.raises(PolicyError) as refused:
-        start(storage, b'[{"type":"pinned","url":"https://a"}]', b'"insecure_changing_issuer"')
-    assert refused.value.message.endswith("), got insecure_changing_issuer")
+    assert start(storage, ONE, ISSUER).identity == first.identity
+
+
+def test_a_vault_without_keys_is_made_anew() -> None:
+    """Until it guards something a vault is started as one likes; one from before keeps nothing more."""
+    storage = MemoryStorage()
+    first, second = start(storage, ONE, ISSUER), start(storage, OTHER, ISSUER)
+    assert first.derived("backup") != second.derived("backup")
+    second.storage.update(lambda writing: writing.put("keys", "k", b""))
+    with pytest.raises(UnavailableError) as refused:
+        first.storage.update(lambda writing: writing.put("keys", "other", b""))
+    assert refused.value.message == "vault: was started with other authorities or another issuer since"
 
 
 @pytest.mark.parametrize("days", [6, 91, 0, -1])

@@ -84,7 +84,7 @@ def service(
         Keys(vault),
         Lifecycle(vault),
         Use(vault),
-        Releases(vault, keyring, signer, Recorder(storage)),
+        Releases(vault, keyring, signer, Recorder(vault.storage)),
         signer,
     )
     return Service(
