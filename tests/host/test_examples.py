@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kluis.tee.platform.client import Platform
 from kluis.testing.images import ALLOWED, built
 
 __all__ = ["built"]
@@ -61,3 +68,91 @@ def test_web(built: Callable[..., Path]) -> None:
     lines = said(EXAMPLES / "web" / "host.py", built(EXAMPLES / "web"))
     assert lines[0] == "answered by the image: {'mean': 60.8}"
     assert lines[1].startswith("nothing was sent: ")
+
+
+REFUSED = (
+    "another measurement", "a debug build", "a key of the host's own", "a token for another run's key",
+    "a release that the host changed", "a stale token", "an outdated platform",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_key_release(tmp_path: Path) -> None:
+    """A key is released to the example's enclave, by Azure's clients and without, and in no other case."""
+    place = shutil.copytree(EXAMPLES / "key_release", tmp_path / "key_release")
+    (tmp_path / "platform.pem").write_bytes(Platform.connect().root_pem())
+    with served(tmp_path) as told:
+        image_id = told["images"]["keyvault"]["image_id"]
+        vault = told["addresses"]["keyvault"]
+        written = place / "vault.json"
+        ran(tmp_path, KLUIS, "vault", vault, "--root", "platform.pem", "--image-id", image_id, "-o", written)
+        ran(tmp_path, KLUIS, "build", place, "-o", "archive.kluis", "--key", "author.pem")
+        for start in ((), ("-c", WITHOUT_AZURE)):
+            for script in ("owner", "host"):
+                lines = ran(tmp_path, sys.executable, *start, place / f"{script}.py", "archive.kluis")
+            assert lines[-1] == "mean age: 63.0"
+        lines = ran(tmp_path, sys.executable, place / "refused.py", "archive.kluis")
+        said = "\n".join(lines)
+        assert [line for line in lines if line[:1] != " "] == [
+            *(f"refused {one}:" for one in REFUSED),
+            "released again, once the platform was certified anew",
+        ]
+        for why in (
+            "x-ms-sgx-mrenclave: want ", "got none: a debug TEE,", "runtimeData: want report data ",
+            "released key recipient: want ", "is not signed by the key it should be",
+            "token exp: want one after ", "tcb_status: want UpToDate, got\n",
+        ):  # fmt: skip
+            assert why in said
+        assert max(map(len, lines)) < 80
+
+
+WITHOUT_AZURE = (
+    "import runpy, sys; sys.modules['azure'] = None; sys.argv[:1] = []; "
+    "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+KLUIS = Path(sys.executable).parent / "kluis"
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Any]:
+    """All services, until the end; what they said of themselves."""
+    options = (
+        "--root",
+        "platform.pem",
+        "--state",
+        "services",
+        "--port",
+        "0",
+        "--token-seconds",
+        "25",
+        "--json",
+    )
+    told = folder / "services.json"
+    with told.open("w") as file:
+        child = subprocess.Popen([KLUIS, "serve", "all", *options], cwd=folder, stdout=file)
+    try:
+        for _ in range(180):
+            if told.read_text().endswith("}\n"):
+                break
+            assert child.poll() is None
+            time.sleep(1)
+        yield json.loads(told.read_text())
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def ran(folder: Path, *argv: object) -> list[str]:
+    """What a command prints."""
+    path = f"{KLUIS.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(each) for each in argv],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, f"{argv}\n{done.stdout}{done.stderr}"
+    return done.stdout.splitlines()

@@ -96,8 +96,9 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
         sockets = stack.enter_context(listening(plan))
         addresses = {name: _address(name, one) for name, one in sockets.items()}
-        platform = Platform.connect()
         images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
+        # Not before: a platform that runs nothing ends itself, and building images takes longer.
+        platform = Platform.connect()
         issuer = _issuer(plan, clock, authority, sockets[ISSUER], addresses[ISSUER], stack)
         database = stack.enter_context(Database(plan.database or f"sqlite:///{plan.state / 'services.db'}"))
         standing = Standing(
