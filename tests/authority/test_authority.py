@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -14,7 +14,7 @@ from kluis.authority import Authority, State
 from kluis.authority.state import MAX_LEVELS, MAX_REVOKED
 from kluis.errors import FormatError, UsageError
 from kluis.formats import channel
-from kluis.formats.sgx import evaluation
+from kluis.formats.sgx import evaluation, extension
 from kluis.formats.sgx.tcb_info import parse_tcb_info
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -48,6 +48,18 @@ def test_no_other_level(level: str) -> None:
     with pytest.raises(UsageError) as caught:
         Authority.create(level, NOW)
     assert str(caught.value) == f"authority.level: want one of process, process-user, got {level}"
+
+
+def test_what_a_certificate_says(authority: Authority) -> None:
+    """The SGX extension says which platform it is, of which kind, and at which TCB."""
+    chain = authority.certify(PCK, ppid=bytes(range(16)), cpusvn=TWOS, pcesvn=513, now=NOW)
+    leaf = x509.load_pem_x509_certificates(chain)[0]
+    found = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(extension.OID)).value.value
+    said = extension.parse(found)
+    assert (said.ppid, said.platform_instance_id) == (bytes(range(16)), bytes(range(16)))
+    assert (said.cpusvn, said.components, said.pcesvn) == (TWOS, (2,) * 16, 513)
+    assert (said.fmspc.hex(), said.pceid.hex(), said.sgx_type) == ("e0e0e0000000", "0000", 0)
+    assert leaf.public_key() == PCK
 
 
 def test_a_state_is_read_as_it_was_written(authority: Authority) -> None:
@@ -85,6 +97,33 @@ def test_recovery_to_the_same_level(authority: Authority) -> None:
     level = authority.state.levels[0]
     authority.recover(cpusvn=level.cpusvn, pcesvn=level.pcesvn, advisories=(), now=NOW)
     assert (len(authority.state.levels), authority.state.evaluation) == (1, 2)
+
+
+def test_the_highest_that_can_be_required(authority: Authority) -> None:
+    """The PCESVN goes up to 65535 and no further; every byte of the CPUSVN counts."""
+    for cpusvn, pcesvn in ((ONES, 65536), (ONES, -1), (ONES + b"\1", 1), (ONES[:15], 1)):
+        with pytest.raises(UsageError) as caught:
+            authority.recover(cpusvn=cpusvn, pcesvn=pcesvn, advisories=(), now=NOW)
+        assert str(caught.value) == "recovery: want 16 bytes of cpusvn and a pcesvn of 0..65535"
+    authority.recover(cpusvn=bytes([255] * 16), pcesvn=65535, advisories=("x" * 32, "y"), now=NOW)
+    newest = authority.state.levels[0]
+    assert (newest.cpusvn, newest.pcesvn) == (bytes([255] * 16), 65535)
+    assert authority.state.status(bytes([255] * 15 + [254]), 65535) == "OutOfDate"
+    for name in ("", "a\nb"):
+        with pytest.raises(UsageError):
+            authority.recover(cpusvn=newest.cpusvn, pcesvn=65535, advisories=(name,), now=NOW)
+
+
+def test_what_is_published_lasts(authority: Authority) -> None:
+    """Documents and the PCK CRL last 30 days, the root's CRL a year, all from five minutes ago."""
+    said = authority.publish(NOW)
+    start = datetime(2026, 6, 1, 11, 55, 0, tzinfo=UTC)
+    info = parse_tcb_info(said.tcb_info)
+    assert (info.issued, info.next_update - info.issued) == (start, timedelta(days=30))
+    for der, days in ((said.pck_crl, 30), (said.root_crl, 365)):
+        crl = x509.load_der_x509_crl(der)
+        assert crl.last_update_utc == start
+        assert crl.next_update_utc == start + timedelta(days=days)
 
 
 def test_what_is_required_never_falls(authority: Authority) -> None:
