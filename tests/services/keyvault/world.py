@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, keywrap
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -39,7 +39,7 @@ HASHES: dict[str, hashes.HashAlgorithm] = {
 }  # fmt: skip
 
 
-def certificate(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = AUTHORITY_KEY) -> bytes:
+def certificate(key: Any = AUTHORITY_KEY) -> bytes:
     """A self-signed certificate, DER."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY)])
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -48,7 +48,9 @@ def certificate(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = AUTHORITY_
         .not_valid_before(NOW - timedelta(days=1))
         .not_valid_after(NOW + timedelta(days=1))
     )
-    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return made.sign(
+        key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    ).public_bytes(Encoding.DER)
 
 
 CERTIFICATE = certificate()

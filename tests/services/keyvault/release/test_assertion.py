@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -288,6 +288,14 @@ def test_no_key_to_release_to(runtime: Any, message: str) -> None:
     with pytest.raises(KluisError) as refused:
         assertion.recipient({"x-ms-runtime": runtime})
     assert refused.value.message == message
+
+
+def test_a_certificate_of_another_kind_of_key() -> None:
+    """A certificate of a key that nothing is encrypted to names nobody to release to."""
+    for key in (ec.generate_private_key(ec.SECP521R1()), ed25519.Ed25519PrivateKey.generate()):
+        entry = {"kty": "RSA", "kid": "c", "use": "enc", "x5c": [b64.encode(certificate(key))]}
+        with pytest.raises(FormatError, match="want an RSA key of 2048 to 8192 bits, got another"):
+            assertion.recipient({"x-ms-runtime": {"keys": [entry]}})
 
 
 def test_a_weak_key_hides_no_strong_one() -> None:

@@ -7,6 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
 from kluis.formats import b64
@@ -245,3 +248,39 @@ def test_what_is_insecure_says_so() -> None:
     assert shown(InsecureFetched(AUTHORITY))["kind"] == "insecure_fetched"
     assert shown(PINNED)["kind"] == "pinned"
     assert shown(attested())["kind"] == "attested"
+
+
+words = st.sampled_from([
+    "keys", "kid", "kty", "x5c", "n", "e", "crv", "x", "y", "alg", "d", "RSA", "EC", "P-256", "one", "AQAB",
+    b64.encode(CERTIFICATE), public_jwk(OTHER_KEY)["n"],
+])  # fmt: skip
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | words | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from([METADATA, CERTS]), values, st.booleans())
+def test_whatever_a_host_hands_out(url: str, document: Any, of_enclave: bool) -> None:
+    """Whatever documents come, there is a key or an error of ours."""
+    host = Host()
+    given = document if url == METADATA else {"keys": document}
+    host.documents[url] = json.dumps(given).encode()
+    try:
+        ring(host, attested() if of_enclave else None).key(AUTHORITY, "one", NOW)
+    except KluisError:
+        return
+
+
+def test_a_ring_of_both_kinds_of_keys() -> None:
+    """Keys on curves come with their coordinates as well as in certificates."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    numbers = key.public_key().public_numbers()
+    x, y = (b64.encode_url(each.to_bytes(48, "big")) for each in (numbers.x, numbers.y))
+    entry = {"kid": "c", "kty": "EC", "crv": "P-384", "x": x, "y": y}
+    keyring = ring(Host(), Pinned(AUTHORITY, json.dumps({"keys": [entry]})))
+    assert keyring.key(AUTHORITY, "c", NOW).algorithms == ("ES384",)
+    for wrong in ({"crv": "P-256"}, {"crv": "P-999"}, {"y": x}, {"kty": "RSA"}, {"x": None}):
+        with pytest.raises(UsageError):
+            ring(Host(), Pinned(AUTHORITY, json.dumps({"keys": [{**entry, **wrong}]})))
