@@ -378,6 +378,19 @@ def test_an_old_platform(storage: SealedStore) -> None:
     )
     world.set_policy("SgxEnclave", policy.replace("NN", "15"))
     assert world.attest("SgxEnclave", sgx()).status_code == 200
+    info = json.loads(DOCUMENTS.tcb_info)
+    for level in info["tcbLevels"]:
+        level["tcbDate"] = "2021-06-08T00:00:00Z"
+    older = INTEL.collateral(**INTEL.signed("tcb_info", info)).to_json()
+    request = sgx() | {"x-kluis-collateral": b64u(older)}
+    _, code, message = error_of(world.attest("SgxEnclave", request))
+    assert code == "InvalidParameter"
+    assert message == (
+        "The specified quote was invalid because the device on which the quote was generated does not meet "
+        "the Azure baseline requirements: TCB: want one of 2023-02-14 or later (baseline 15), got 2021-06-08"
+    )
+    world.set_policy("SgxEnclave", policy.replace("NN", "11"))
+    assert world.attest("SgxEnclave", request).status_code == 200
 
 
 def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
@@ -431,3 +444,18 @@ def test_what_is_asked_for_hides_nothing_configured(storage: SealedStore, truste
     assert error_of(world.attest("SgxEnclave", sgx()))[:2] == (400, "InvalidParameter")
     world = World(storage, collateral=(DOCUMENTS.to_json(),), **given)
     assert world.token(world.attest("SgxEnclave", sgx()))["x-ms-sgx-mrenclave"] == IMAGE.hex()
+
+
+def test_a_revoked_platform(world: World) -> None:
+    """A platform that its maker revoked gets no token, whatever the policy permits."""
+    for kind, forge, request in (("SgxEnclave", INTEL, sgx()), ("TdxVm", TDX, tdx())):
+        info = json.loads(forge.collateral().tcb_info)
+        for level in info["tcbLevels"]:
+            level["tcbStatus"] = "Revoked"
+        bundle = b64u(forge.collateral(**forge.signed("tcb_info", info)).to_json())
+        answer = world.attest(kind, request | {"x-kluis-collateral": bundle})
+        assert error_of(answer) == (
+            400,
+            "InvalidParameter",
+            "TCB: want a platform that its maker supports, got Revoked",
+        )

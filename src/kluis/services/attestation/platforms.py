@@ -15,6 +15,7 @@ from kluis.evidence import (
     Claims,
     ProtectionLevel,
     SnpEndorsements,
+    TcbStatus,
     Tee,
     TpmEndorsements,
     TrustAnchors,
@@ -183,11 +184,17 @@ class Platforms:
         return _invalid(what, error)
 
     def admit(self, claims: Claims) -> None:
-        """Refuse what protects nothing, unless the service was told to attest it.
+        """Refuse a platform that its maker revoked, and what protects nothing, unless told to attest it.
 
         Raises:
-            InvalidEvidence: code ``protection``.
+            InvalidEvidence: code ``tcb_status`` or ``protection``.
         """
+        if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
+            raise InvalidEvidence(
+                f"TCB: want a platform that its maker supports, got {claims.tcb.status}",
+                hint="update the platform's firmware and microcode",
+                code="tcb_status",
+            )
         if claims.level is ProtectionLevel.NONE and not self._unprotected:
             raise _unprotected(
                 "a debug TEE, open to its host" if claims.debug else f"under root {claims.anchor}"

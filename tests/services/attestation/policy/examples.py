@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 SGX: dict[str, Any] = {
@@ -96,7 +97,102 @@ FUNCTIONS = _rules(
     version="1.2",
 )
 
+BASELINE = _rules(
+    "=> permit();",
+    'c:[type=="x-ms-sgx-mrsigner"] => issue(type="sgx-mrsigner", value=c.value);',
+    version="1.1",
+    before='configurationrules{ => issueproperty(type="x-ms-sgx-tcbidentifier", value="11"); };',
+)
+GOLDEN = ("0" * 63 + "a", "1" * 63 + "b", "2" * 63 + "c", "3" * 63 + "d")
+PCR = (
+    'c:[type=="pcrs", issuer=="AttestationService"] => add(type="pcrNValidated", value=JsonToClaimValue('
+    'JmesPath(c.value, "PCRs[? Index == `N`].Digests.SHA256 | @[0] == `\\"WANT\\"`")));'
+)
+PCRS = _rules(
+    "".join(PCR.replace("N", str(n)).replace("WA" + str(n) + "T", want) for n, want in enumerate(GOLDEN))
+    + " && ".join(f'[type=="pcr{n}Validated", value==true]' for n in range(4))
+    + " => permit();",
+    version="1.2",
+)
+
+
+def pcrs_of(*values: str) -> str:
+    """PCRs as the service tells them."""
+    return json.dumps(
+        {"PCRs": [{"Index": n, "Digests": {"SHA256": value}} for n, value in enumerate(values)]}
+    )
+
+
+SECURE_BOOT_LOG = _rules(
+    "=> permit();",
+    r"""c:[type=="events", issuer=="AttestationService"] => add(type="variables", value=JmesPath(c.value,
+        "Events[?EventTypeString == 'EV_EFI_VARIABLE_DRIVER_CONFIG' &&
+        ProcessedData.VariableGuid == '8BE4DF61-93CA-11D2-AA0D-00E098032B8C']"));
+    c:[type=="variables", issuer=="AttestationPolicy"] => add(type="found", value=JmesPath(c.value,
+        "[?ProcessedData.UnicodeName == 'SecureBoot'] |
+        length(@) == `1` && @[0].ProcessedData.VariableData == 'AQ'"));
+    f:[type=="found", value=="true"] => issue(type="SecureBootEnabled", value=true);
+    ![type=="SecureBootEnabled", issuer=="AttestationPolicy"] =>
+        issue(type="SecureBootEnabled", value=false);""",
+    version="1.2",
+).replace("\n        ", " ")  # a string ends on its line
+VBS = _rules(
+    '[type=="vsmReportPresent", value==true] && [type=="enclaveAuthorId", value=="' + "A" * 43 + '"] && '
+    '[type=="enclaveImageId", value=="AQEAAAAAAAAAAAAAAAAAAA"] && '
+    '[type=="enclaveSvn", value>=0] => permit();',
+    version="1.2",
+)
+ENCLAVE: dict[str, Any] = {
+    "vsmReportPresent": True, "enclaveAuthorId": "A" * 43, "enclaveImageId": "AQEAAAAAAAAAAAAAAAAAAA",
+    "enclaveSvn": 0,
+}  # fmt: skip
+# As it is published: boolProperties is read, and no rule ever adds it.
+QUIRK = _rules(
+    "=> permit();",
+    r"""c:[type=="events", issuer=="AttestationService"] => add(type="bootEvents", value=c.value);
+    c:[type=="boolProperties", issuer=="AttestationPolicy"] => issue(type="codeIntegrityEnabled",
+        value=JsonToClaimValue(JmesPath(c.value, "[*].CodeIntegrity | @[0]")));
+    c:[type=="boolProperties", issuer=="AttestationPolicy"] => issue(type="elamDriverLoaded", value=true);
+    ![type=="elamDriverLoaded"] => issue(type="elamDriverLoaded", value=false);
+    [type=="codeIntegrityEnabled", value==true] && [type=="elamDriverLoaded", value==true] =>
+        issue(type="PlatformAttested", value=true);""",
+    version="1.2",
+)
+
+
+def variable(name: str, value: str) -> str:
+    """An event of one variable, as the service tells it."""
+    guid = "8BE4DF61-93CA-11D2-AA0D-00E098032B8C"
+    told = {"VariableGuid": guid, "UnicodeName": name, "VariableData": value}
+    kind = "EV_EFI_VARIABLE_DRIVER_CONFIG"
+    return json.dumps({"Events": [{"EventSeq": 1, "EventTypeString": kind, "ProcessedData": told}]})
+
+
 EXAMPLES = [
+    Example("a baseline of one's own", BASELINE, SGX, {"sgx-mrsigner": "mrsigner1"}),
+    Example("golden PCRs", PCRS, {"pcrs": pcrs_of(*GOLDEN)}, {}),
+    Example("golden PCRs, one digit", PCRS, {"pcrs": pcrs_of(*GOLDEN[:3], "3" * 63 + "e")}, None),
+    Example(
+        "secure boot by log",
+        SECURE_BOOT_LOG,
+        {"events": variable("SecureBoot", "AQ")},
+        {"SecureBootEnabled": True},
+    ),
+    Example(
+        "secure boot off by log",
+        SECURE_BOOT_LOG,
+        {"events": variable("SecureBoot", "AA")},
+        {"SecureBootEnabled": False},
+    ),
+    Example(
+        "no secure boot in the log",
+        SECURE_BOOT_LOG,
+        {"events": variable("PK", "AQ")},
+        {"SecureBootEnabled": False},
+    ),
+    Example("VBS", VBS, ENCLAVE, {}),
+    Example("VBS, another enclave", VBS, ENCLAVE | {"enclaveAuthorId": "B" * 43}, None),
+    Example("a property that nothing adds", QUIRK, {"events": EVENTS}, {"elamDriverLoaded": False}),
     Example("custom SGX", CUSTOM, SGX, {"custom": "mrsigner1"}),
     Example("custom SGX, another signer", CUSTOM, SGX | {"x-ms-sgx-mrsigner": "mrsigner2"}, None),
     Example("several enclaves, not debuggable", MULTI, SGX, None),

@@ -89,6 +89,7 @@ def test_a_request_whose_key_is_quoted(tpms: World) -> None:
     ]  # fmt: skip
     assert variables[0]["UnicodeName"] == "SecureBoot"
     assert variables[0]["VariableData"] == "AQ"
+    assert variables[0]["VariableGuid"] == "8BE4DF61-93CA-11D2-AA0D-00E098032B8C"
     jwk = json.loads(jwk_text(KEY))
     told = json.loads(claims.pop("out-x-ms-tpm-request-key"))
     assert told == {"jwk": jwk, "info": {"tpm_quote": {"hash_alg": "sha-256"}}}

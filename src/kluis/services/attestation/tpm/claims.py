@@ -114,7 +114,8 @@ def _processed(judged: Judged) -> Mapping[str, Any]:
         if event.kind in _VARIABLES:
             variable = parse_variable(event.data)
             return {
-                "VariableGuid": variable.vendor,
+                # In capitals, as policies that are published compare it.
+                "VariableGuid": variable.vendor.upper(),
                 "UnicodeName": variable.name,
                 "VariableData": base64url(variable.value),
             }
