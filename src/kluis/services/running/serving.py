@@ -97,8 +97,9 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         sockets = stack.enter_context(listening(plan))
         addresses = {name: _address(name, one) for name, one in sockets.items()}
         images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
-        # Not before: a platform that runs nothing ends itself, and building images takes longer.
+        # Only now, and asked at once: a platform that has nothing to do ends while images are built.
         platform = Platform.connect()
+        root, level = platform.root_pem(), str(platform.status()["level"])
         issuer = _issuer(plan, clock, authority, sockets[ISSUER], addresses[ISSUER], stack)
         database = stack.enter_context(Database(plan.database or f"sqlite:///{plan.state / 'services.db'}"))
         standing = Standing(
@@ -106,8 +107,8 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
             authorization=issuer.authorization,
             images=images,
-            platform_root=platform.root_pem(),
-            level=str(platform.status()["level"]),
+            platform_root=root,
+            level=level,
             store_key=plan.store_key,
             given=plan.given,
             authorities=plan.authorities,
