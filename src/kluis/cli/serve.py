@@ -185,7 +185,8 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
             asked.replace = False
             try:
                 running.replace()
-                render.note("kluis: every enclave was started anew")
+                pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
+                render.note(f"kluis: every enclave was started anew; enclaves now: {pids}")
             except KluisError as error:
                 render.error(error)
         if time.monotonic() - renewed > RENEW_SECONDS:

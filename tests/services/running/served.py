@@ -60,6 +60,11 @@ class Served:
         """Pids of its enclaves, as this machine knows them."""
         return [pid for pids in self.told["enclaves"].values() for pid in pids]
 
+    def running_enclaves(self) -> list[int]:
+        """Pids of the enclaves that run since the last hangup."""
+        told = [line.rpartition(":")[2] for line in self.log if "enclaves now:" in line]
+        return [int(word) for word in told[-1].split()] if told else self.enclaves()
+
     def kill(self) -> None:
         """End it as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -107,6 +112,10 @@ class Admin:
                 f"{told['authorization']}/oauth2/v2.0/token", data={**form, "scope": f"{scope}/.default"}
             )
             self._headers[service] = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    def headers(self, service: str) -> dict[str, str]:
+        """What authorises a request to one service."""
+        return self._headers[service]
 
     def create_key(self, name: str) -> bool:
         """Make a key; whether that was acknowledged."""
