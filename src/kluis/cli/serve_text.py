@@ -1,4 +1,4 @@
-"""What ``kluis serve`` says once all is ready: for each service, the lines that point its client at it."""
+"""What ``kluis serve`` says once all is ready: Python that points clients at each service, to paste."""
 
 from __future__ import annotations
 
@@ -9,35 +9,48 @@ __all__ = ["lines_of"]
 
 
 def lines_of(plan: Plan, running: Serving) -> str:
-    """Lines of Python, in Azure's own clients, and where secrets lie."""
-    ca = plan.state / "ca" / "root.pem"
-    parts = []
+    """Python for Azure's own clients; it reads the secret of the client ``admin`` from where it lies."""
+    parts = [PACKAGES]
     if running.issuer is not None:
         url, tenant = running.authorization_parts()
-        parts.append(
-            f"# tokens, from the development issuer; secrets of its clients are in\n"
-            f"# {plan.state}/issuer/clients.json\n"
-            f'ca = "{ca}"\n'
-            f"credential = ClientSecretCredential(\n"
-            f'    "{tenant}", "admin", SECRET, authority="{url}",\n'
-            f"    disable_instance_discovery=True, connection_verify=ca)"
-        )
-    for service, line in CLIENTS.items():
+        parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
+    for service, lines in CLIENTS.items():
         if service in plan.services:
             address = running.addresses[service]
             level = running.fleets[plan.services.index(service)].instances[0].enclave.level
-            parts.append(f"# {service}, at level {level}\n" + line.format(url=address))
+            parts.append(f"\n# {service}, in an enclave of level {level}\n" + lines.format(url=address))
+    parts.append("\n# Ctrl-C ends all; kill -HUP starts every enclave anew")
     return "\n".join(parts)
 
 
+PACKAGES = "# pip install azure-identity azure-security-attestation six azure-keyvault-keys"
+CREDENTIAL = """\
+import json, pathlib
+from azure.identity import ClientSecretCredential
+state = "{state}"
+ca = state + "/ca/root.pem"
+clients = json.loads(pathlib.Path(state, "issuer/clients.json").read_text())
+secrets = {{each["id"]: each["secret"] for each in clients}}  # development's own
+credential = ClientSecretCredential(
+    "{tenant}", "admin", secrets["admin"],
+    authority="{url}",
+    disable_instance_discovery=True, connection_verify=ca)"""
 CLIENTS = {
-    "attestation": (
-        'AttestationClient("{url}", credential, connection_verify=ca)\n'
-        'AttestationAdministrationClient("{url}", credential, connection_verify=ca)\n'
-        "AttestationManagementClient(\n"
-        '    credential, "subscription", base_url="{url}", connection_verify=ca,\n'
-        '    credential_scopes=["https://management.azure.com/.default"])'
-    ),
-    "keyvault": 'KeyClient("{url}", credential, connection_verify=ca)',
-    "provisioning": 'dcap_qvl.get_collateral("{url}", quote)  # SSL_CERT_FILE=$ca',
+    "attestation": """\
+from azure.security.attestation import (
+    AttestationAdministrationClient, AttestationClient)
+url = "{url}"
+attestation = AttestationClient(url, credential, connection_verify=ca)
+policies = AttestationAdministrationClient(
+    url, credential, connection_verify=ca)
+# AttestationManagementClient(
+#     credential, "subscription", base_url=url, connection_verify=ca,
+#     credential_scopes=["https://management.azure.com/.default"])""",
+    "keyvault": """\
+from azure.keyvault.keys import KeyClient
+url = "{url}"
+keys = KeyClient(url, credential, connection_verify=ca)""",
+    "provisioning": """\
+# dcap_qvl.get_collateral("{url}", quote)
+# with SSL_CERT_FILE=CA in the environment""",
 }
