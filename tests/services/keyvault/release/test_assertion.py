@@ -264,6 +264,13 @@ GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
             {"keys": [5, None, "x", {}]},
             "x-ms-runtime.keys: want an RSA key for use enc, or with key_ops encrypt, got none",
         ),
+        *[
+            (
+                {"keys": [{**GOOD, "use": None, "key_ops": wrong}]},
+                "x-ms-runtime.keys: want an RSA key for use enc, or with key_ops encrypt, got none",
+            )
+            for wrong in ("encrypt", 5, {"encrypt": 1}, [["encrypt"]])
+        ],
         (
             {"keys": [{**GOOD, "kid": None}]},
             "x-ms-runtime.keys: want a kid of the key for encryption, got none",
