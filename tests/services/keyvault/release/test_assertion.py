@@ -271,6 +271,21 @@ GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
             )
             for wrong in ("encrypt", 5, {"encrypt": 1}, [["encrypt"]])
         ],
+        *[
+            (
+                {"keys": [{"kty": "RSA", "kid": "k", "use": "enc", "x5c": wrong}]},
+                "x-ms-runtime.keys.x5c: want base64url, got none",
+            )
+            for wrong in ([], "AAAA", 5, {})
+        ],
+        *[
+            (
+                {"keys": [{**GOOD, "kid": wrong}]},
+                "x-ms-runtime.keys: want a kid of the key for encryption, got none",
+            )
+            for wrong in ("", "k" * 257, 5)
+        ],
+        ({"keys": [{**GOOD, "e": "AQAAAAA"}]}, "x-ms-runtime.keys.e: want 3 to 32 bits, got another"),
         (
             {"keys": [{**GOOD, "kid": None}]},
             "x-ms-runtime.keys: want a kid of the key for encryption, got none",
