@@ -25,11 +25,17 @@ __all__ = ["storage"]
 
 dcap_qvl = pytest.importorskip("dcap_qvl", reason="pip install dcap-qvl")
 
-# A private authority of TLS is named in the environment, and so to a process of its own.
+# A private authority of TLS is named in the environment, and so to a process of its own. That process ends
+# without taking the interpreter apart: threads of the client may still run then, and crash it.
 FETCH = """
-import asyncio, sys, dcap_qvl
+import asyncio, os, sys, dcap_qvl
 async def fetch(): return await dcap_qvl.get_collateral(sys.argv[1], sys.stdin.buffer.read())
-print(asyncio.run(fetch()).to_json())
+try:
+    print(asyncio.run(fetch()).to_json(), flush=True)
+except ValueError as error:
+    print(error, file=sys.stderr, flush=True)
+    os._exit(1)
+os._exit(0)
 """
 
 
@@ -108,6 +114,7 @@ def test_not_without_naming_the_authority(served: Served) -> None:
         check=False,
     )
     assert done.returncode == 1
+    assert b"Failed to get collateral" in done.stderr
 
 
 def test_sees_recovery_revocation_and_certification(served: Served) -> None:

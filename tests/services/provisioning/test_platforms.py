@@ -98,6 +98,7 @@ def test_revoked_for_good(asking: Asking) -> None:
     asking.enrol(platform)
     ppid = platform.ppid.hex()
     assert asking.order("revoke", ppid=ppid).status_code == 204
+    asking.clock.at += timedelta(seconds=1)
     assert asking.order("revoke", ppid=ppid).status_code == 204
     assert len(list(_crl(asking))) == 2
     assert _list(asking) == [(_name(platform), 2, "Revoked")]
