@@ -119,6 +119,7 @@ def test_authorities_are_compared_by_origin(one: str, other: str, same: bool) ->
         "http://a.example",
         "https://",
         "https://a.example?x",
+        "https://a.example/?x",
         "https://a.example/#x",
         "https://u@a.example",
         "a",
