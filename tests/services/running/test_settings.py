@@ -60,9 +60,16 @@ def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> No
             "roots": ["ROOT"],
             "identity": {"type": "images", "images": ["01" * 32]},
             "levels": ["process"],
+            "missing": [],
             "settings": [digest(AttestationSettings(url="https://localhost:8443")).hex()],
         }
     ]
+
+
+def test_a_lack_of_this_machine_is_a_lack_of_its_authority() -> None:
+    """What the operator let the machine lack, the vault lets the service beside it lack, and no more."""
+    (authority,) = told("keyvault", missing=frozenset({"memfd_secret", "landlock"}))["authorities"]
+    assert authority["missing"] == ["landlock", "memfd_secret"]
 
 
 def test_a_vault_believes_it_under_these_settings_alone() -> None:

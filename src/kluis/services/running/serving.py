@@ -112,6 +112,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             store_key=plan.store_key,
             given=plan.given,
             authorities=plan.authorities,
+            missing=plan.insecure_allow_missing,
         )
 
         def name(request: bytes) -> bytes:

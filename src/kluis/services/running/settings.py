@@ -57,6 +57,7 @@ class Standing:
         store_key: whom stores are sealed to, and so by what the attestation service is known to the vault.
         given: settings that the operator gave, by service, which go over those that are made here.
         authorities: of the vault, beside the attestation service that runs here.
+        missing: protections that this machine may lack, by the operator's leave.
     """
 
     addresses: Mapping[str, str]
@@ -68,6 +69,7 @@ class Standing:
     store_key: str
     given: Mapping[str, Mapping[str, Any]]
     authorities: tuple[Mapping[str, Any], ...] = ()
+    missing: frozenset[str] = frozenset()
 
 
 def settings_of(service: str, standing: Standing) -> bytes:
@@ -127,6 +129,7 @@ def _authorities(standing: Standing) -> list[Any]:
             "roots": [standing.platform_root.decode()],
             "identity": _identity(image, standing.store_key),
             "levels": [standing.level],
+            "missing": sorted(standing.missing),
             "settings": [attestation_digest(standing).hex()],
         },
         *standing.authorities,
