@@ -137,9 +137,11 @@ class RemoteError(EnclaveError):
     Attributes:
         type_name: the exception's class name, as the code inside raised it.
         traceback: the traceback inside, from a debug enclave alone; else None.
+        inner_code: the code of the error inside, if it is one of ours; else None.
     """
 
     code = "remote_error"
+    inner_code: str | None = None
 
     def __init__(self, type_name: str, message: str, traceback: str | None = None) -> None:
         super().__init__(f"{type_name}: {message}" if message else type_name)

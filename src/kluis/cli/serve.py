@@ -192,6 +192,7 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
         if time.monotonic() - renewed > RENEW_SECONDS:
             running.rename()
             renewed = time.monotonic()
+        running.hand_over()
         for service, fault in running.mend():
             faults += 1
             render.note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")

@@ -345,6 +345,7 @@ def raised(parcel: Parcel) -> EnclaveError:
         return CallCancelled(told.message)
     error = RemoteError(told.type, told.message, told.traceback)
     error.hint = told.hint
+    error.inner_code = told.code
     return error
 
 

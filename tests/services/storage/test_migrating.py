@@ -22,7 +22,7 @@ def test_the_steps_lead_to_the_schema(database_url: str) -> None:
     engine = create_engine(read_url(database_url))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0001"
+        assert context.get_current_revision() == "0002"
         assert compare_metadata(context, METADATA) == []
     engine.dispose()
 
@@ -50,4 +50,4 @@ def test_a_newer_schema_is_refused(database_url: str) -> None:
     engine.dispose()
     with pytest.raises(UnsupportedError) as refused:
         Database(database_url)
-    assert refused.value.message == "database schema: want 0001 or older, got 0999"
+    assert refused.value.message == "database schema: want 0002 or older, got 0999"

@@ -39,6 +39,7 @@ class Instance:
         ocalls: Mapping[str, Callable[..., Any]],
         settings: bytes,
         name: Callable[[bytes], bytes],
+        opened: Callable[[EnclaveProxy], None] = lambda enclave: None,
         insecure_allow_missing: frozenset[str] = frozenset(),
     ) -> Self:
         """Start one on a listening socket, which stays the caller's.
@@ -49,6 +50,7 @@ class Instance:
             ocalls: what the host does for it.
             settings: the service's, JSON.
             name: from a request for a certificate to a chain, both PEM.
+            opened: sees the enclave's store open, before it takes its settings.
             insecure_allow_missing: protections that this machine may lack; written into the evidence.
 
         Raises:
@@ -62,6 +64,7 @@ class Instance:
             insecure_allow_missing=insecure_allow_missing,
         )
         try:
+            opened(enclave)
             enclave.configure(settings)
             enclave.use_certificate(name(enclave.certificate_request()))
             return cls(enclave, enclave.submit("serve"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import socket
 import ssl
@@ -11,23 +12,29 @@ from typing import Any
 
 from kluis.enclave.store import ocalls
 from kluis.errors import KluisError, UsageError
+from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
+from kluis.services.running import handover
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.errands import Errands
 from kluis.services.running.fleet import Fleet
+from kluis.services.running.handover import Givers
 from kluis.services.running.images import ServiceImage, image_of
 from kluis.services.running.instance import Instance
 from kluis.services.running.issuer import DevelopmentIssuer
 from kluis.services.running.plan import HOST, ISSUER, Plan, listening
 from kluis.services.running.settings import ROLES, STALE, Standing, attestation_digest, settings_of
 from kluis.services.storage.database import Database
+from kluis.services.storage.keeping import KeptRecords
+from kluis.services.storage.mailbox import Mailbox
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
 __all__ = ["Serving", "serving"]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """What runs.
 
@@ -38,25 +45,18 @@ class Serving:
         fleets: of the services.
         issuer: the development issuer, if it runs.
         attestation_settings: digest of what the attestation service was told, hex; None if it does not run.
+        name: makes a certificate chain of a request.
+        givers: of each fleet, where hosts elsewhere may share the database.
     """
 
-    def __init__(
-        self,
-        addresses: Mapping[str, str],
-        authority: LoopbackAuthority,
-        images: Mapping[str, ServiceImage],
-        fleets: tuple[Fleet, ...],
-        issuer: DevelopmentIssuer | None,
-        name: Callable[[bytes], bytes],
-        attestation_settings: str | None,
-    ) -> None:
-        self.addresses = addresses
-        self.authority = authority
-        self.images = images
-        self.fleets = fleets
-        self.issuer = issuer
-        self._name = name
-        self.attestation_settings = attestation_settings
+    addresses: Mapping[str, str]
+    authority: LoopbackAuthority
+    images: Mapping[str, ServiceImage]
+    fleets: tuple[Fleet, ...]
+    issuer: DevelopmentIssuer | None
+    attestation_settings: str | None
+    name: Callable[[bytes], bytes]
+    givers: tuple[Givers, ...]
 
     def authorization_parts(self) -> tuple[str, str]:
         """Address and tenant of the development issuer.
@@ -77,7 +77,17 @@ class Serving:
     def rename(self) -> None:
         """Have every enclave show a new certificate, before the old one is out of its time."""
         for fleet in self.fleets:
-            fleet.rename(self._name)
+            fleet.rename(self.name)
+
+    def hand_over(self) -> None:
+        """Answer instances on other platforms that wait for a store's key; quick where none does.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        for fleet, givers in zip(self.fleets, self.givers, strict=False):
+            if fleet.instances:
+                givers.serve(fleet.instances[0].enclave)
 
     def mend(self) -> list[tuple[str, KluisError]]:
         """Start one in place of each instance that ended by itself; says which, and why it ended."""
@@ -128,7 +138,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             clock=clock,
         )
         fleets = tuple(
-            _fleet(plan, each, images[each], sockets[each], standing, errands, database, name)
+            _fleet(plan, each, images[each], sockets[each], standing, errands, database, name, say)
             for each in plan.services
         )
         for fleet in fleets:
@@ -136,7 +146,29 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             stack.callback(fleet.stop)
             fleet.start()
         told = attestation_digest(standing).hex() if "attestation" in plan.services else None
-        yield Serving(addresses, authority, images, fleets, issuer, name, told)
+        givers = tuple(Givers(Mailbox(database.records(each))) for each in plan.services if database.shared)
+        for one in givers:
+            stack.callback(one.close)
+        yield Serving(
+            addresses=addresses,
+            authority=authority,
+            images=images,
+            fleets=fleets,
+            issuer=issuer,
+            attestation_settings=told,
+            name=name,
+            givers=givers,
+        )
+
+
+def _open(
+    enclave: EnclaveProxy, database: Database, records: KeptRecords, say: Callable[[str], None]
+) -> None:
+    """See a store open: where hosts elsewhere share the database, with a key that they hand over."""
+    if database.shared:
+        handover.opened(enclave, Mailbox(records), say)
+    else:
+        enclave.store_open()
 
 
 def _address(service: str, listener: socket.socket) -> str:
@@ -169,6 +201,7 @@ def _fleet(
     errands: Errands,
     database: Database,
     name: Callable[[bytes], bytes],
+    say: Callable[[str], None],
 ) -> Fleet:
     settings = settings_of(service, standing)
 
@@ -181,6 +214,7 @@ def _fleet(
             ocalls=functions,
             settings=settings,
             name=name,
+            opened=lambda enclave: _open(enclave, database, records, say),
             insecure_allow_missing=plan.insecure_allow_missing,
         )
 

@@ -45,6 +45,11 @@ class Database:
         with unavailable():
             migrate(self._engine)
 
+    @property
+    def shared(self) -> bool:
+        """Whether hosts on other machines may have it too: a file is of one machine."""
+        return self._engine.dialect.name != "sqlite"
+
     def records(self, store: str) -> KeptRecords:
         """One store's records; it is made where there is none.
 

@@ -26,6 +26,9 @@ class KeptRecords:
         database: where.
         store: its name.
 
+    Attributes:
+        number: of the store in the database.
+
     Raises:
         UnavailableError: the database does not answer.
     """
@@ -34,7 +37,7 @@ class KeptRecords:
         self.database = database
         self._made = database.statements
         self._writing = threading.Lock()  # two writers of this process would poll for SQLite's own lock
-        self._store: int = self._asked(self._enter, store)
+        self.number: int = self._asked(self._enter, store)
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
         """As :meth:`kluis.enclave.store.Records.read`."""
@@ -70,7 +73,7 @@ class KeptRecords:
         return number
 
     def _read(self, ids: list[bytes], known: int) -> StoreAnswer:
-        text, values = self._made.read(ids, self._store, known if known >= 0 else NO_ENTRIES)
+        text, values = self._made.read(ids, self.number, known if known >= 0 else NO_ENTRIES)
         epoch, head = 0, b""
         entries: list[tuple[int, bytes]] = []
         rows: list[StoreRow] = []
@@ -89,11 +92,11 @@ class KeptRecords:
 
     def _survey(self, after: bytes) -> StoreSurvey:
         survey = self._made.survey
-        found = self.database.cursor().execute(survey.text, survey.bind(store=self._store, after=after))
+        found = self.database.cursor().execute(survey.text, survey.bind(store=self.number, after=after))
         return StoreSurvey([StoreLabel(*row) for row in found])
 
     def _commit(self, commit: StoreCommit) -> bool:
-        made, store = self._made, self._store
+        made, store = self._made, self.number
         with self.database.transaction() as cursor:
             head = made.head.bind(store=store, before=commit.epoch - 1, now=commit.epoch, sealed=commit.head)
             if cursor.execute(made.head.text, head).rowcount != 1:
@@ -117,13 +120,13 @@ class KeptRecords:
 
     def _keys(self, platform: bytes) -> StoreKeys:
         cursor, find, some = self.database.cursor(), self._made.find_key, self._made.any_key
-        found = cursor.execute(find.text, find.bind(store=self._store, platform=platform)).fetchone()
+        found = cursor.execute(find.text, find.bind(store=self.number, platform=platform)).fetchone()
         if found is not None:
             return StoreKeys(found[0], True)
-        return StoreKeys(b"", cursor.execute(some.text, some.bind(store=self._store)).fetchone() is not None)
+        return StoreKeys(b"", cursor.execute(some.text, some.bind(store=self.number)).fetchone() is not None)
 
     def _keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
-        made, store = self._made, self._store
+        made, store = self._made, self.number
         with self.database.transaction() as cursor:
             # Whoever has the store's row is alone: two that are first wait for each other here.
             cursor.execute(made.hold.text, made.hold.bind(store=store))

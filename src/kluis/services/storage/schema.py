@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table
 
-__all__ = ["JOURNAL", "KEYS", "METADATA", "RECORDS", "STORES"]
+__all__ = ["JOURNAL", "KEYS", "MESSAGES", "METADATA", "RECORDS", "STORES"]
 
 METADATA: Final = MetaData()
 
@@ -46,4 +46,13 @@ KEYS: Final = Table(
     Column("store", Integer, ForeignKey("stores.id"), primary_key=True),
     Column("platform", LargeBinary(32), primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
+)
+
+MESSAGES: Final = Table(
+    "messages",
+    METADATA,
+    Column("store", Integer, ForeignKey("stores.id"), primary_key=True),
+    Column("joiner", LargeBinary(16), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )

@@ -29,11 +29,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kluis.enclave.store.records import MAX_ANSWER_BYTES, MAX_ENTRIES, MAX_IDS, MAX_LABELS
-from kluis.services.storage.schema import JOURNAL, KEYS, RECORDS, STORES
+from kluis.services.storage.schema import JOURNAL, KEYS, MESSAGES, RECORDS, STORES
 
 __all__ = ["ENTRY", "ROW", "STORE", "Statement", "Statements"]
 
 STORE, ENTRY, ROW = 0, 1, 2
+MOST_MESSAGES: Final = 256
 SIZES: Final = (0, 1, 16, MAX_IDS)
 """For how many ids there is a statement; an id given twice fills what is left."""
 
@@ -105,6 +106,16 @@ class Statements:
                 index_elements=["store", "platform"]
             )
         )
+        told = _insert(dialect, MESSAGES, "store", "joiner", "step", "body")
+        self.post = made(
+            told.on_conflict_do_update(
+                index_elements=["store", "joiner", "step"], set_={"body": told.excluded["body"]}
+            )
+        )
+        self.messages = made(
+            _where(select(MESSAGES.c.joiner, MESSAGES.c.body), MESSAGES, "store", "step").limit(MOST_MESSAGES)
+        )
+        self.forget_messages = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner"))
         self._reads = {size: made(_read(size)) for size in SIZES}
 
     def read(self, ids: Sequence[bytes], store: int, known: int) -> tuple[str, Parameters]:

@@ -1,0 +1,132 @@
+"""The hosts' part in a handover: carry messages between who waits for a store's key and who has it.
+
+The two run on different platforms and share a database. Neither host is trusted: each enclave judges the
+other's evidence before a key leaves, and before one is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from kluis.enclave.store.handover import KeyGift, KeyRequest
+from kluis.errors import KluisError, RemoteError, UnavailableError
+from kluis.services.storage.mailbox import Mailbox, Step
+
+__all__ = ["Givers", "opened"]
+
+WAITING: Final = "store_waiting"
+JOIN_SECONDS: Final = 60.0
+BEAT_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.2
+
+
+class HasStore(Protocol):
+    """An enclave with a store, as :mod:`kluis.enclave.store.custody` declares it."""
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call an ecall."""
+        ...
+
+
+def opened(enclave: HasStore, mailbox: Mailbox, say: Callable[[str], None]) -> None:
+    """See an enclave's store open: by itself, or with a key that an instance elsewhere hands over.
+
+    Raises:
+        RemoteError: it does not open, and nobody who has the key is there; or it was refused one.
+        UnavailableError: nobody answered in a minute.
+    """
+    try:
+        enclave.call("store_open")
+    except RemoteError as error:
+        if error.inner_code != WAITING or not _somebody_is_there(mailbox):
+            raise
+        say("asking an instance on another platform for the store's key")
+        _join(enclave, mailbox)
+
+
+def _somebody_is_there(mailbox: Mailbox) -> bool:
+    """Whether a giver's beat changes while one looks: an old one says nothing."""
+    before = mailbox.read(Step.BEAT)
+    time.sleep(2.5 * BEAT_SECONDS)
+    return any(before.get(name) != beat for name, beat in mailbox.read(Step.BEAT).items())
+
+
+def _join(enclave: HasStore, mailbox: Mailbox) -> None:
+    joiner, end = os.urandom(16), time.monotonic() + JOIN_SECONDS
+    mailbox.post(joiner, Step.WANTED)
+    try:
+        challenge = _awaited(mailbox, joiner, Step.CHALLENGE, end)
+        request: KeyRequest = enclave.call("store_key_ask", challenge)
+        mailbox.post(joiner, Step.REQUEST, msgspec.msgpack.encode(request))
+        gift = _awaited(mailbox, joiner, Step.GIFT, end)
+        enclave.call("store_key_take", msgspec.msgpack.decode(gift, type=KeyGift))
+    except msgspec.MsgspecError:
+        raise UnavailableError("store key: what came in the database is no answer", code=WAITING) from None
+    finally:
+        mailbox.clear(joiner)
+
+
+def _awaited(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> bytes:
+    while time.monotonic() < end:
+        if joiner in (found := mailbox.read(step)):
+            return found[joiner]
+        if joiner in (refused := mailbox.read(Step.REFUSED)):
+            raise UnavailableError(
+                f"store key: an instance elsewhere refused it: {refused[joiner].decode('utf-8', 'replace')}",
+                code=WAITING,
+            )
+        time.sleep(LOOK_SECONDS)
+    raise UnavailableError(f"store key: no {step.name.lower()} came in {JOIN_SECONDS:.0f} s", code=WAITING)
+
+
+class Givers:
+    """One host's instances that have a store's key, and answer who asks for it.
+
+    Args:
+        mailbox: of the store.
+    """
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._name = os.urandom(16)
+        self._begun: dict[bytes, HasStore] = {}
+        self._beat = 0.0
+
+    def serve(self, enclave: HasStore) -> None:
+        """Answer what waits, with an enclave that has the key; quick where nothing does.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        now = time.monotonic()
+        if now - self._beat < BEAT_SECONDS:
+            return
+        self._beat = now
+        self._mailbox.post(self._name, Step.BEAT, os.urandom(8))
+        challenged = self._mailbox.read(Step.CHALLENGE)
+        for joiner in self._mailbox.read(Step.WANTED):
+            if joiner not in challenged:
+                # The challenge is this enclave's: it alone answers the request over it.
+                self._begun[joiner] = enclave
+                self._mailbox.post(joiner, Step.CHALLENGE, enclave.call("store_key_challenge"))
+        answered = self._mailbox.read(Step.GIFT).keys() | self._mailbox.read(Step.REFUSED).keys()
+        for joiner, body in self._mailbox.read(Step.REQUEST).items():
+            if joiner not in answered and joiner in self._begun:
+                self._answer(joiner, body, self._begun.pop(joiner))
+
+    def close(self) -> None:
+        """Say no more that somebody is there."""
+        self._mailbox.clear(self._name)
+
+    def _answer(self, joiner: bytes, body: bytes, enclave: HasStore) -> None:
+        try:
+            gift = enclave.call("store_key_give", msgspec.msgpack.decode(body, type=KeyRequest))
+        except (KluisError, msgspec.MsgspecError) as error:
+            self._mailbox.post(joiner, Step.REFUSED, str(error)[:4096].encode())
+        else:
+            self._mailbox.post(joiner, Step.GIFT, msgspec.msgpack.encode(gift))

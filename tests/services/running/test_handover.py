@@ -1,0 +1,141 @@
+"""Hosts that share a database carry a store's key from one platform to another, and no further."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kluis.enclave.store import ocalls
+from kluis.errors import RemoteError, UnavailableError
+from kluis.host.proxy import EnclaveProxy
+from kluis.services.running import handover
+from kluis.services.running.handover import Givers
+from kluis.services.storage import Database
+from kluis.services.storage.mailbox import Mailbox, Step
+from kluis.testing.plugin import enclave, other_platform, rehearsal_platform
+from kluis.testing.rehearsal import RehearsalPlatform
+from tests.databases import database_url, postgres
+
+__all__ = ["database_url", "enclave", "other_platform", "postgres", "rehearsal_platform"]
+
+KEEPER = Path(__file__).resolve().parents[2] / "enclave" / "store" / "keeper" / "app.py"
+Launch = Callable[..., EnclaveProxy]
+
+
+class Host:
+    """One host: its own connection to the database that all share."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.records = self.database.records("keeper")
+        self.mailbox = Mailbox(self.records)
+        self.functions = ocalls.serving(self.records)
+
+
+@pytest.fixture
+def hosts(database_url: str) -> Iterator[tuple[Host, Host]]:
+    """Two of them."""
+    made = Host(database_url), Host(database_url)
+    yield made
+    for one in made:
+        one.database.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats of a tenth of a second."""
+    monkeypatch.setattr(handover, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(handover, "JOIN_SECONDS", 20.0)
+
+
+@contextmanager
+def giving(host: Host, instance: EnclaveProxy) -> Iterator[None]:
+    """A host whose command answers, as ``kluis serve`` does each second."""
+    stop, givers = threading.Event(), Givers(host.mailbox)
+
+    def run() -> None:
+        while not stop.wait(0.02):
+            givers.serve(instance)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        givers.close()
+
+
+def test_an_instance_on_another_platform_opens_the_store(
+    enclave: Launch, hosts: tuple[Host, Host], rehearsal_platform: RehearsalPlatform, tmp_path: Path
+) -> None:
+    """It asks in the database, is judged, gets the key, and reads what is there; no message is left."""
+    sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
+    giver = enclave(KEEPER, ocalls=hosts[0].functions)
+    giver.put("k", b"v")
+    joiner, said = enclave(KEEPER, on=sister, ocalls=hosts[1].functions), list[str]()
+    with giving(hosts[0], giver):
+        handover.opened(joiner, hosts[1].mailbox, said.append)
+    assert said == ["asking an instance on another platform for the store's key"]
+    assert joiner.get("k") == b"v"
+    assert [hosts[0].mailbox.read(step) for step in Step] == [{}] * len(Step)
+    again = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
+    handover.opened(again, hosts[1].mailbox, said.append)
+    assert len(said) == 1
+
+
+def test_without_anybody_who_has_it_the_store_stays_closed(
+    enclave: Launch, hosts: tuple[Host, Host], rehearsal_platform: RehearsalPlatform, tmp_path: Path
+) -> None:
+    """No beat, or one of a host that is gone: the first error stands, at once."""
+    sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
+    giver = enclave(KEEPER, ocalls=hosts[0].functions)
+    giver.put("k", b"v")
+    hosts[0].mailbox.post(bytes(16), Step.BEAT, b"long ago")
+    joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
+    with pytest.raises(RemoteError, match="store: its key is sealed to another image") as refused:
+        handover.opened(joiner, hosts[1].mailbox, print)
+    assert refused.value.inner_code == "store_waiting"
+
+
+def test_who_is_not_alike_is_refused_and_told_so(
+    enclave: Launch, hosts: tuple[Host, Host], other_platform: RehearsalPlatform
+) -> None:
+    """A platform of another authority gets nothing, and its host reads why."""
+    giver = enclave(KEEPER, ocalls=hosts[0].functions)
+    giver.put("k", b"v")
+    joiner = enclave(KEEPER, on=other_platform, ocalls=hosts[1].functions)
+    with (
+        giving(hosts[0], giver),
+        pytest.raises(
+            UnavailableError, match="store key: an instance elsewhere refused it: AuthenticityError"
+        ),
+    ):
+        handover.opened(joiner, hosts[1].mailbox, print)
+    assert hosts[0].mailbox.read(Step.REQUEST) == {}
+
+
+def test_rubbish_in_the_database_harms_nobody(
+    enclave: Launch, hosts: tuple[Host, Host], rehearsal_platform: RehearsalPlatform, tmp_path: Path
+) -> None:
+    """A request that is none is refused, an answer that is none opens nothing, and the giver goes on."""
+    sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
+    giver = enclave(KEEPER, ocalls=hosts[0].functions)
+    giver.put("k", b"v")
+    with giving(hosts[0], giver):
+        hosts[1].mailbox.post(b"r" * 16, Step.WANTED)
+        end = threading.Event()
+        while b"r" * 16 not in hosts[1].mailbox.read(Step.CHALLENGE):
+            end.wait(0.02)
+        hosts[1].mailbox.post(b"r" * 16, Step.REQUEST, b"\xff rubbish")
+        while b"r" * 16 not in hosts[1].mailbox.read(Step.REFUSED):
+            end.wait(0.02)
+        joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
+        handover.opened(joiner, hosts[1].mailbox, print)
+    assert joiner.get("k") == b"v"
