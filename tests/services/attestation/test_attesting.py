@@ -14,6 +14,7 @@ from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import Root
+from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import DEBUG, IMAGE, NOW, SIGNER, Forge
 from tests.evidence.intel.forge import MRTD
 from tests.services.attestation.world import (
@@ -413,6 +414,34 @@ def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
     assert error_of(lying.attest("SgxEnclave", sgx()))[:2] == (400, "InvalidParameter")
     bundle = b64u(INTEL.collateral().to_json())
     assert silent.attest("SgxEnclave", sgx() | {"x-kluis-collateral": bundle}).status_code == 200
+
+
+def test_documents_for_a_platform_that_somebody_made_up(storage: SealedStore) -> None:
+    """A host is asked for the documents of platforms under a trusted root, and of no others."""
+    asked: list[str] = []
+    world = World(storage, collateral=(), ask=lambda kind, _: asked.append(kind))
+    other = Forge()
+    quote = other.quote(other.body(report_data=bound(HELLO)))
+    assert error_of(world.attest("SgxEnclave", {"quote": b64u(quote)}))[1] == "InvalidParameter"
+    stranger = AmdForge(emulated=True)
+    chain = b"".join(each.public_bytes(PEM) for each in (AMD.vek, AMD.ask, stranger.vek))
+    bundle = json.dumps({"SnpReport": b64u(AMD.report()), "VcekCertChain": b64u(chain)}).encode()
+    assert error_of(world.attest("SevSnpVm", {"report": b64u(bundle)}))[1] == "InvalidParameter"
+    assert asked == []
+
+
+def test_a_draft_beside_evidence_that_does_not_hold(world: World) -> None:
+    """A draft is read once the evidence holds; and it is short."""
+    request = sgx() | {"draftPolicyForAttestation": "no policy"}
+    quote = bytearray(from_b64u(request["quote"]))
+    quote[440] ^= 1
+    answer = world.attest("SgxEnclave", request | {"quote": b64u(bytes(quote))})
+    assert error_of(answer)[1] == "InvalidParameter"
+    assert error_of(world.attest("SgxEnclave", request))[1] == "PolicyParsingError"
+    long = sgx() | {"draftPolicyForAttestation": "/" * 70_000}
+    assert error_of(world.attest("SgxEnclave", long))[2] == (
+        "draftPolicyForAttestation: want at most 65536 characters, got 70000"
+    )
 
 
 def test_an_ear(world: World) -> None:

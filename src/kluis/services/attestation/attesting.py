@@ -27,7 +27,7 @@ from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import octets
 from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, Platforms
-from kluis.services.attestation.policies import HeldPolicy, Policies, about, hold
+from kluis.services.attestation.policies import HeldPolicy, Policies, about, hold_draft
 from kluis.services.attestation.requests import (
     AttestGuest,
     AttestOpenEnclave,
@@ -110,8 +110,8 @@ class Attesting:
     ) -> str:
         """Attest an SEV-SNP guest; as :meth:`sgx`."""
         bundle = octets(request.report, "report", most=MAX_BUNDLE)
-        held = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
         claims = self._platforms.report(bundle, now)
+        held = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
         return self._guest(instance, held, _Found(claims, snp_claims(claims)), request, now, form)
 
     def tdx(
@@ -119,8 +119,8 @@ class Attesting:
     ) -> str:
         """Attest a trust domain; as :meth:`sgx`."""
         quote = octets(request.quote, "quote", most=MAX_QUOTE)
-        held = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
         claims = self._platforms.quote(quote, Tee.TDX, _bundle(request), now).claims
+        held = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
         return self._guest(instance, held, _Found(claims, tdx_claims(claims)), request, now, form)
 
     def guest(self, instance: Instance, request: AttestGuest, now: datetime) -> str:
@@ -135,8 +135,8 @@ class Attesting:
         if not text:
             raise InvalidParameter("AttestationInfo: want text, got none")
         draft = request.draftPolicyForAttestation
-        held = self._policy(instance, AttestationType.AZURE_GUEST, draft)
         guest = guests.verify(guest_request.parse(text), self._platforms, now)
+        held = self._policy(instance, AttestationType.AZURE_GUEST, draft)
         told = guest_claims(guest, self._settings)
         told |= about(held)
         result = evaluated(held, told, told, aliases=guest_aliases(told))
@@ -153,10 +153,10 @@ class Attesting:
         now: datetime,
         form: TokenForm,
     ) -> str:
-        held = self._policy(instance, kind, request.draftPolicyForAttestation)
         runtime, initial = _data(request)
         quoted = self._platforms.quote(quote, Tee.SGX, _bundle(request), now)
         _check_bound(quoted.claims, runtime, initial)
+        held = self._policy(instance, kind, request.draftPolicyForAttestation)
         asked = held.properties.get(baselines.PROPERTY, baselines.DEFAULT)
         baselines.check(quoted.claims, baselines.baseline(asked))
         told = sgx_claims(quoted.claims, quoted.collateral, runtime)
@@ -180,7 +180,8 @@ class Attesting:
         return self._issue(instance, held, found, runtime, initial, request, now, form)
 
     def _policy(self, instance: Instance, kind: AttestationType, draft: str | None) -> HeldPolicy:
-        return self._policies.current(instance, kind) if draft is None else hold(draft)
+        # Read after the evidence is verified: nobody else has the service read a text of theirs.
+        return self._policies.current(instance, kind) if draft is None else hold_draft(draft)
 
     def _issue(
         self,

@@ -14,16 +14,20 @@ from typing import Final, TypeAlias
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
+from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
+from kluis.evidence.intel import pck
 from kluis.formats import x509
 from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote
+from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.hashes import sha256
 
 __all__ = ["Documents", "Endorsements", "Endorsing"]
 
 MOST_HELD: Final = 256
+_CHAIN: Final = "PCK chain"
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
 Endorsements: TypeAlias = Callable[[str, bytes], bytes | None]
@@ -88,7 +92,7 @@ class Endorsing:
 
         Raises:
             FormatError: no quote, or the bundle is malformed.
-            AuthenticityError: the bundle is of nobody who is trusted.
+            AuthenticityError: the bundle, or the platform, is of nobody who is trusted.
             UnavailableError: there are none.
         """
         if given is not None:
@@ -99,6 +103,8 @@ class Endorsing:
         if fetched is not None and abs((now - fetched.at).total_seconds()) < self._seconds:
             return fetched.documents
         parsed = dcap_quote.parse(quote)
+        # Whoever made up a platform must not have documents fetched for it.
+        self._check_platform(parsed)
         tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
         try:
             bundle = self._ask(tee, quote) if self._ask else None
@@ -113,6 +119,16 @@ class Endorsing:
                 self._fetched.pop(next(iter(self._fetched)))
             self._fetched[key] = _Fetched(documents, now)
         return documents
+
+    def _check_platform(self, quote: dcap_quote.Quote) -> None:
+        """Refuse a platform whose certificates are of no authority that is trusted."""
+        if quote.certification_type == CertificationType.PCK_CHAIN:
+            context = Context(self._anchors)
+            found = pck.parse(quote.certification_data, _CHAIN, context)
+            leaf, ca, root = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
+            anchor = pck.match_root(root, context, _CHAIN)
+            pck.check_ca(ca, root, anchor, "PCK CA certificate", context)
+            pck.check_leaf(leaf, ca, anchor, "PCK certificate", context)
 
     def hold(self, bundle: bytes) -> Documents:
         """Verify a bundle, or give what the same bytes gave before.

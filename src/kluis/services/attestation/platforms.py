@@ -200,9 +200,13 @@ class Platforms:
                 "a debug TEE, open to its host" if claims.debug else f"under root {claims.anchor}"
             )
 
+    def _known(self, root: bytes | None) -> bool:
+        """Whether a root's key is trusted: nobody else's list is asked for."""
+        return root is not None and self.anchors.match(x509.parse(root, "ARK").spki) is not None
+
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
         """AMD's list for a report's root, as it was fetched; without one nothing is known of revocation."""
-        if self._ask is None:
+        if self._ask is None or not self._known(endorsements.ark):
             return None
         key = sha256(endorsements.ark or b"")
         held = self._lists.get(key)

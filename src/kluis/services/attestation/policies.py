@@ -29,11 +29,12 @@ from kluis.services.attestation.policy.syntax import Section
 from kluis.services.attestation.signed_documents import UNSIGNED_EMPTY, Document
 from kluis.services.attestation.tokens import Tokens
 
-__all__ = ["HeldPolicy", "Policies", "about", "hold"]
+__all__ = ["HeldPolicy", "Policies", "about", "hold", "hold_draft"]
 
 TABLE: Final = "attestation.policies"
 MEMBER: Final = "AttestationPolicy"
 MOST_HELD: Final = 256
+MOST_DRAFT: Final = 64 * 1024
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +191,20 @@ def about(held: HeldPolicy) -> dict[str, Any]:
     if held.signer is not None:
         found["x-ms-policy-signer"] = held.signer
     return found
+
+
+def hold_draft(text: str) -> HeldPolicy:
+    """Read a policy that a client brought along, of at most 64 KiB.
+
+    Raises:
+        InvalidParameter: it is longer.
+        PolicyParsingError: it is none.
+    """
+    if len(text) > MOST_DRAFT:
+        raise InvalidParameter(
+            f"draftPolicyForAttestation: want at most {MOST_DRAFT} characters, got {len(text)}"
+        )
+    return hold(text)
 
 
 def hold(text: str) -> HeldPolicy:

@@ -186,6 +186,7 @@ class SigningKeys:
             return held.ring
         with self._lock:
             ring = _read(self._storage.get(TABLE, self._place(instance)))
+            there_before = bool(ring.keys)
             if not ring.keys:
                 first = self._make(url, now, 0)
 
@@ -197,7 +198,7 @@ class SigningKeys:
                 ring = self._storage.update(work)
             elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
                 ring = self._storage.update(lambda store: self._wiped(store, instance, now))
-            if held is None:
+            if held is None and there_before:
                 ring = self._renewed(instance, url, ring, now)
             self._keep(instance, ring, now)
             return ring

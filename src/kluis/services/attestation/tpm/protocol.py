@@ -24,7 +24,7 @@ from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.platforms import Platforms
-from kluis.services.attestation.policies import Policies, about, hold
+from kluis.services.attestation.policies import Policies, about, hold_draft
 from kluis.services.attestation.policy import Claim, Issuer
 from kluis.services.attestation.policy.claims import MOST_INTEGER
 from kluis.services.attestation.settings import MOST_REPORT_MINUTES, AttestationSettings
@@ -105,7 +105,7 @@ class TpmProtocol:
         draft = message.get(DRAFT)
         if draft is not None and not isinstance(draft, str):
             raise InvalidParameter(f"{DRAFT}: want a policy's text")
-        held = self._policies.current(instance, AttestationType.TPM) if draft is None else hold(draft)
+        held = self._policies.current(instance, AttestationType.TPM) if draft is None else None
         jws = message["request"]
         if not isinstance(jws, str):
             raise InvalidParameter("request: want a JWS")
@@ -114,6 +114,7 @@ class TpmProtocol:
         context = octets(request.data.service_context, "service_context", most=256)
         self._challenges.check(instance.name, challenge, context, now)
         said = evidence.verify(request, challenge, self._platforms, now)
+        held = held or hold_draft(draft or "")
         self._check_asked(said, held.properties)
         told = tpm_claims(said, request) | about(held)
         report = None
