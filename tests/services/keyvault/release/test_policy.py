@@ -252,6 +252,17 @@ def test_conditions_are_counted_across_groups() -> None:
     data = policy(*[group] * 3).replace(b" ", b"")
     with pytest.raises(BadParameter, match="want at most 1024 conditions, got more"):
         parse(data)
+    full, more = ([{"claim": "a", "equals": 1}] * size for size in (511, 512))
+    assert parse(policy({"anyOf": full}, {"anyOf": full}).replace(b" ", b""))
+    with pytest.raises(BadParameter, match="want at most 1024 conditions, got more"):
+        parse(policy({"anyOf": full}, {"anyOf": more}).replace(b" ", b""))
+
+
+@pytest.mark.parametrize("name", [["a"], {"a": 1}, 5, None, True])
+def test_a_name_is_text(name: Any) -> None:
+    """What is no text names no claim."""
+    with pytest.raises(BadParameter, match="want 1 to 256 characters, got another"):
+        parse(policy(claim(name, "1")))
 
 
 def test_a_name_twice_is_refused() -> None:
