@@ -15,7 +15,7 @@ from kluis.errors import UnavailableError
 from kluis.tee.process import linux, native
 from tests.meta.tree import DOCS, ROOT
 
-FILE = re.compile(r"```(?:python|toml) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"```(?:python|toml|text) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
 HEAP_BYTES = 512 << 20
@@ -80,3 +80,22 @@ def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_serving_does_what_it_says(folder: Path) -> None:
     """Following the guide of serving inside works to the letter, with libraries that pip fetches."""
     _follow("serve-inside.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_key_release_does_what_it_says(folder: Path) -> None:
+    """Following the guide of key release works to the letter, with Azure's own clients."""
+    _follow("secure-key-release.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_the_attestation_service_does_what_it_says(folder: Path) -> None:
+    """Following the guide of the attestation service works to the letter, with Azure's own clients."""
+    _follow("first-enclave.md", folder)
+    _follow("attestation-service.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_running_services_does_what_it_says(folder: Path) -> None:
+    """Following the guide of running the services works to the letter."""
+    _follow("serve.md", folder)
