@@ -221,6 +221,24 @@ def test_who_waits_is_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -
     assert asking.enrol(Platform()).status_code == 202
 
 
+def test_the_last_place_is_given(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is room for two that wait, two wait."""
+    monkeypatch.setattr(platforms, "MAX_PENDING", 2)
+    answers = [asking.enrol(Platform(bytes([number] * 16))).status_code for number in range(3)]
+    assert answers == [202, 202, 503]
+
+
+def test_the_bounds_of_a_tcb(asking: Asking) -> None:
+    """An owner certifies for a PCESVN of 0 to 65535, and for no other."""
+    platform = Platform()
+    asking.enrol(platform)
+    statuses = [
+        asking.order("certify", ppid=platform.ppid.hex(), pcesvn=pcesvn).status_code
+        for pcesvn in (0, 65535, 65536, -1)
+    ]
+    assert statuses == [200, 200, 400, 400]
+
+
 def test_certificates_of_a_key_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key has so many certificates and no more: each must be revocable."""
     monkeypatch.setattr(platforms, "MAX_CERTIFICATES", 1)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import dcap_qvl
 import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -408,6 +407,8 @@ def test_intels_own(storage: SealedStore, tmp_path: Path) -> None:
             found = fetch_for(quote, makers, release="early", anchors=anchors, now=vector.now)
         assert isinstance(found, Collateral)
         assert verify(quote, collateral=found, anchors=anchors, now=vector.now).value.tcb.status == "UpToDate"
+
+        dcap_qvl = pytest.importorskip("dcap_qvl", reason="pip install dcap-qvl")
 
         async def fetch() -> Any:
             return await dcap_qvl.get_collateral(f"{served.plain}/intel", quote)
