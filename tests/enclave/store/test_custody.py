@@ -197,3 +197,20 @@ def test_a_joiner_is_shown_no_older_store(
             f"AuthenticityError: store: last commit: want epoch 2 or later, got {epoch}"
         )
         stale_storage.serve("live.db")
+
+
+def test_a_host_that_fails(enclave: Launch, records: KeptRecords) -> None:
+    """What a host raises is told as its unavailability, and the next request is served again."""
+    fails = [True]
+
+    def read(ids: list[bytes], known: int) -> object:
+        if fails[0]:
+            raise OSError("the disk is gone")
+        return records.read(ids, known)
+
+    one = enclave(KEEPER, ocalls=dict(ocalls.serving(records)) | {"store_read": read})
+    with pytest.raises(RemoteError) as refused:
+        one.get("k")
+    assert refused.value.message == "UnavailableError: store: host: OSError: the disk is gone"
+    fails[0] = False
+    assert one.get("k") is None
