@@ -7,6 +7,7 @@ import base64
 import json
 from typing import Any
 
+import requests
 from azure.core.credentials import AccessToken
 from azure.security.attestation import AttestationType
 from azure.security.attestation.aio import AttestationClient as AsyncClient
@@ -227,6 +228,85 @@ def evidence_that_does_not_hold(world: World) -> None:
         answer = world.post("/attest/SgxEnclave?api-version=2020-10-01", {"quote": text})
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["code"] == "InvalidParameter", answer.text
+
+
+@scenario("POST /attest/SevSnpVm, a byte of report, chain or bundle changed; a chain that is none")
+def guests_that_do_not_hold(world: World) -> None:
+    data = runtime()
+    made = world.forged("snp", report_data=bound(data))
+    report, chain = made["report"], made["chain"]
+
+    def refused_for(report: bytes = report, chain: bytes = chain, data: bytes = data, **more: Any) -> str:
+        bundle = json.dumps({"SnpReport": b64u(report), "VcekCertChain": b64u(chain)}).encode()
+        body = {"report": b64u(bundle), "runtimeData": {"data": b64u(data), "dataType": "JSON"}, **more}
+        answer = world.post(f"/attest/SevSnpVm?api-version={VERSION}", body)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["code"] == "InvalidParameter", answer.text
+        message: str = answer.json()["error"]["message"]
+        return message
+
+    for at in (0, 0x08, 0x50, 0x90, 0xC0, 0x180, 0x1A0, 0x2A0, 0x2E8):
+        changed = bytearray(report)
+        changed[at] ^= 1
+        refused_for(bytes(changed))
+    certificates = chain.decode().split("-----END CERTIFICATE-----\n")[:3]
+    first, second, third = (each + "-----END CERTIFICATE-----\n" for each in certificates)
+    for text in ("", "no", first, first + second, second + third, third + second + first):
+        refused_for(chain=text.encode())
+    refused_for(report[:-1])
+    refused_for(report + b"\0")
+    assert "runtimeData" in refused_for(data=data + b" ")
+    refused_for(runtimeData={"data": "%%", "dataType": "JSON"})
+    refused_for(runtimeData={"data": b64u(data), "dataType": "XML"})
+    for text in ("", "AAAA", b64u(b"{}"), b64u(b"[]"), 7):
+        answer = world.post(f"/attest/SevSnpVm?api-version={VERSION}", {"report": text})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InvalidParameter"), answer.text
+
+
+@scenario("POST /attest/TdxVm, a byte of the quote changed; a TDX quote as SGX's, and the reverse")
+def trust_domains_that_do_not_hold(world: World) -> None:
+    data = runtime()
+    quote = world.forged("tdx", report_data=bound(data))["quote"]
+    enclave = world.quote(data)
+
+    def asked(path: str, quote: bytes) -> tuple[int, str]:
+        body = {"quote": b64u(quote), "runtimeData": {"data": b64u(data), "dataType": "JSON"}}
+        answer = world.post(f"/attest/{path}?api-version=2025-06-01", body)
+        return answer.status_code, answer.json().get("error", {}).get("code", "")
+
+    assert asked("TdxVm", quote)[0] == 200
+    for at in (0, 4, 48, 48 + 136, 48 + 520, 640, 700, 1000):
+        changed = bytearray(quote)
+        changed[at] ^= 1
+        assert asked("TdxVm", bytes(changed)) == (400, "InvalidParameter"), at
+    assert asked("SgxEnclave", quote) == (400, "InvalidParameter")
+    assert asked("TdxVm", enclave) == (400, "InvalidParameter")
+    # Version 5 of a quote, of a later trust domain.
+    assert asked("TdxVm", world.forged("tdx", report_data=bound(data), version=5)["quote"])[0] == 200
+
+
+@scenario("GET /tcbbaselines/SgxEnclave; A.set_policy with a baseline that is none")
+def baselines(world: World) -> None:
+    answer = requests.get(
+        f"{world.attestation}/tcbbaselines/SgxEnclave?api-version=2022-09-01-preview",
+        verify=world.ca,
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    found = {each["tcbIdentifier"] for each in answer.json()["tcbBaselines"]}
+    assert {"10", "11", "15"} <= found
+    policy = (
+        'version=1.1; configurationrules{{ => issueproperty(type="x-ms-sgx-tcbidentifier", value="{}"); }};'
+        "authorizationrules{{ => permit(); }}; issuancerules{{}};"
+    )
+    with world.instance() as url:
+        owner, client, quote = world.owner(url), world.attester(url), world.quote(HELLO)
+        for name in ("azuredefault", "11"):
+            owner.set_policy(AttestationType.SGX_ENCLAVE, policy.format(name))
+            client.attest_sgx_enclave(quote, runtime_data=HELLO)
+        with refused(400, "InvalidParameter"):
+            owner.set_policy(AttestationType.SGX_ENCLAVE, policy.format("soon"))
+            client.attest_sgx_enclave(quote, runtime_data=HELLO)
 
 
 @scenario("C.attest_sgx_enclave of a platform that nobody here trusts")

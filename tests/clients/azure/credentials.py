@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -137,6 +138,32 @@ def challenges(world: World) -> None:
         world.keys(url=world.vault.replace("https", "http")).get_key(name)
     with refused(404, "KeyNotFound"):
         world.keys().get_key(fresh("none"))
+
+
+@contextmanager
+def resolved(suffix: str) -> Iterator[None]:
+    """Names that end so are this machine, as a wildcard record of DNS would have it."""
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, *rest: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if str(host).endswith(suffix) else host, *rest, **more)
+
+    socket.getaddrinfo = resolve
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = real
+
+
+@scenario("K as https://NAME.vault.localhost:PORT: the challenge is for the name that was asked")
+def vault_by_name(world: World) -> None:
+    name, port = fresh("k"), world.vault.rpartition(":")[2]
+    url = f"https://mine.vault.localhost:{port}"
+    with resolved(".vault.localhost"):
+        made = world.keys(url=url).create_ec_key(name)
+        assert made.id.startswith(f"{url}/keys/{name}/")
+        assert world.keys(url=url.replace("mine", "other")).get_key(name).name == name
+    assert world.keys().get_key(name).name == name
 
 
 @scenario("K's first request: the challenge comes before anything is said of a key, and for an empty body")

@@ -48,6 +48,27 @@ def test_a_token_for_another_audience_is_challenged() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("host", "resource"),
+    [
+        ("mine.named.example:8443", "https://named.example:8443"),
+        ("MINE.named.example:8443", "https://named.example:8443"),
+        ("mine.other.example:8443", "https://vault.example:8443"),
+        ("named.example:8443", "https://vault.example:8443"),
+        ("mine.named.example", "https://vault.example:8443"),
+        ('"', "https://vault.example:8443"),
+    ],
+)
+def test_the_challenge_is_for_the_host_that_was_asked(host: str, resource: str) -> None:
+    """A vault of another name says the resource of that name; of one that it does not have, the usual."""
+    world = World(other_resources=("https://named.example:8443",))
+    marked = world.maker.header(OFFICER, **{"x-kluis-claims-wanted": "{}"})
+    for given in ({}, marked):
+        answer = world.send("GET", "/keys", roles=(), headers={**given, "host": host})
+        challenge = answer.headers["www-authenticate"]
+        assert challenge.startswith(CHALLENGE.replace("https://vault.example:8443", resource))
+
+
 def test_a_marked_token_gets_a_claims_challenge() -> None:
     """A bearer whose issuer wants them to come again is sent for a token with the claims it names."""
     world = World()

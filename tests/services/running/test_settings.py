@@ -111,6 +111,17 @@ def test_a_workload_may_release_and_no_more() -> None:
     assert set(ROLES["workload"]) == {"Attestation Reader", "Key Vault Crypto Service Release User"}
 
 
+def test_a_vault_of_many_names_is_asked_for_by_each() -> None:
+    """For every name with a parent there is a resource, for which tokens hold; addresses have none more."""
+    names = ("localhost", "127.0.0.1", "vault.localhost", "*.vault.localhost", "mine.vault.example")
+    document = told("keyvault", names=names)
+    port = document["resource"].rpartition(":")[2]
+    assert document["other_resources"] == [
+        f"https://{parent}:{port}" for parent in ("localhost", "vault.example", "vault.localhost")
+    ]
+    assert set(document["other_resources"]) <= set(document["issuer"]["audiences"])
+
+
 def test_further_authorities_stand_beside_the_attestation_service() -> None:
     """One more authority takes no place of the attestation service that runs here, nor needs it to run."""
     more = ({"type": "insecure_fetched", "url": "https://other.example"},)

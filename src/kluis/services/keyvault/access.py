@@ -45,6 +45,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 # A claim that says which claims a newer token must have: who issued the token wants its bearer to come again.
 CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
 MOST_CLAIMS: Final = 2048
+CHALLENGE: Final = "WWW-Authenticate"
 
 
 def allows(caller: Caller | None, permission: str) -> bool:
@@ -60,11 +61,35 @@ class VaultGate(Gate):
         clock: tells when.
         authorization: where clients get tokens.
         resource: what they get them for.
+        others: what they get them for where they know the vault by a host of one of these.
     """
 
-    def __init__(self, bearer: Bearer | None, clock: Clock, authorization: str, resource: str) -> None:
+    def __init__(
+        self,
+        bearer: Bearer | None,
+        clock: Clock,
+        authorization: str,
+        resource: str,
+        others: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(bearer, ROLES, clock)
-        self._challenge = f'Bearer authorization="{authorization}", resource="{resource}"'
+        self._authorization = authorization
+        self._challenge = self._challenge_for(resource)
+        self._others = {each.partition("://")[2].lower(): self._challenge_for(each) for each in others}
+
+    def _challenge_for(self, resource: str) -> str:
+        return f'Bearer authorization="{self._authorization}", resource="{resource}"'
+
+    def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
+        """Let one in, as :meth:`Gate.admit` does; a challenge is for the host that was asked."""
+        try:
+            return super().admit(operation, target, headers)
+        except Refusal as refusal:
+            challenge = refusal.headers.get(CHALLENGE)
+            other = self._others.get(headers.get("host", "").lower().partition(".")[2])
+            if challenge is not None and other is not None:
+                refusal.headers[CHALLENGE] = challenge.replace(self._challenge, other)
+            raise
 
     def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
         """Send a caller back for a newer token, if the issuer marked this one so.
@@ -81,7 +106,7 @@ class VaultGate(Gate):
             401,
             "Unauthorized",
             "AKV10035: The token's issuer wants its bearer to get a newer one.",
-            headers={"WWW-Authenticate": challenge},
+            headers={CHALLENGE: challenge},
         )
 
     def unknown(self, target: str, error: KluisError | None) -> Refusal:
@@ -89,7 +114,7 @@ class VaultGate(Gate):
         message = "AKV10000: Request is missing a Bearer or PoP token."
         if error is not None:
             message = f"AKV10000: Request is missing a Bearer or PoP token that holds: {error.message}"
-        return Refusal(401, "Unauthorized", message, headers={"WWW-Authenticate": self._challenge})
+        return Refusal(401, "Unauthorized", message, headers={CHALLENGE: self._challenge})
 
     def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
         """What one hears whose roles do not allow it: the same, whether the key is there or not."""

@@ -20,6 +20,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         authorization: where clients get them, with the tenant: the challenge's ``authorization``.
         resource: what they get them for: the challenge's ``resource``. Azure's clients want the vault's host
             to end in a dot and this one's host and port.
+        other_resources: the same for other hosts of the vault: ``https://vault.example`` for one named
+            ``mine.vault.example``.
         authorities: who may vouch for environments; fixed by the vault's first key.
         insecure_changing_issuer: whether another start may name another issuer, or other keys of it; fixed by
             the first key. Then whoever runs the vault can give themselves any role.
@@ -34,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     issuer: Issuer
     authorization: str
     resource: str
+    other_resources: tuple[str, ...] = ()
     authorities: tuple[Authority, ...] = ()
     insecure_changing_issuer: bool = False
     url: str | None = None

@@ -123,6 +123,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             given=plan.given,
             authorities=plan.authorities,
             missing=plan.insecure_allow_missing,
+            names=plan.server_names,
         )
 
         def name(request: bytes) -> bytes:

@@ -58,6 +58,7 @@ class Standing:
         given: settings that the operator gave, by service, which go over those that are made here.
         authorities: of the vault, beside the attestation service that runs here.
         missing: protections that this machine may lack, by the operator's leave.
+        names: that clients may know the services by; those with a ``*`` are for every one.
     """
 
     addresses: Mapping[str, str]
@@ -70,13 +71,16 @@ class Standing:
     given: Mapping[str, Mapping[str, Any]]
     authorities: tuple[Mapping[str, Any], ...] = ()
     missing: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
 
 
 def settings_of(service: str, standing: Standing) -> bytes:
     """The document for one service, JSON."""
     url = standing.addresses[service]
     resource = _resource(url)
-    issuer = msgspec.structs.replace(standing.issuer, audiences=(*AUDIENCES[service], url, resource))
+    others = _other_resources(url, standing.names) if service == "keyvault" else ()
+    audiences = (*AUDIENCES[service], url, resource, *others)
+    issuer = msgspec.structs.replace(standing.issuer, audiences=audiences)
     given = standing.given.get(service, {})
     made: Mapping[str, Any]
     if service == "attestation":
@@ -86,6 +90,7 @@ def settings_of(service: str, standing: Standing) -> bytes:
             "issuer": issuer,
             "authorization": standing.authorization,
             "resource": resource,
+            "other_resources": others,
             "authorities": _authorities(standing),
             **given,
         }
@@ -98,6 +103,13 @@ def _resource(url: str) -> str:
     """What a vault's challenge names: Azure's clients want the vault's host to end in a dot and this."""
     scheme, _, authority = url.partition("://")
     return f"{scheme}://{authority.partition('.')[2] or authority}"
+
+
+def _other_resources(url: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for every other name with a dot in it."""
+    port = url.rpartition(":")[2]
+    parents = sorted({name.partition(".")[2] for name in names if not name[-1:].isdigit()} - {""})
+    return tuple(f"https://{parent}:{port}" for parent in parents)
 
 
 def _attestation(standing: Standing) -> dict[str, Any]:
