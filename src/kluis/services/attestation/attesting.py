@@ -234,4 +234,6 @@ def _bundle(request: _Request) -> bytes | None:
 def _nonce(nonce: str | int) -> str | int:
     if isinstance(nonce, str) and len(nonce) > MOST_NONCE:
         raise InvalidParameter(f"nonce: want at most {MOST_NONCE} characters, got {len(nonce)}")
+    if isinstance(nonce, int) and not 0 <= nonce < 1 << 64:
+        raise InvalidParameter("nonce: want 0 to 2^64-1")
     return nonce

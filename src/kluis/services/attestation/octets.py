@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 from typing import Any, Final, NoReturn
+
+import msgspec
 
 from kluis.errors import FormatError
 from kluis.formats import jcs
@@ -54,11 +57,21 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
         what: for messages.
 
     Raises:
-        InvalidParameter: not JSON, no object, a member that stands twice, or nested more than 32 deep.
+        InvalidParameter: not JSON, no object, a member that stands twice, nested more than 32 deep, a number
+            that no reader holds, or half a character.
     """
     try:
         jcs.check_nesting(data, what, MAX_DEPTH)
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(
+            data.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_int=_integer,
+            parse_float=_float,
+        )
+        if b"\\u" in data:
+            # Half a character comes from an escape alone, and no token can say it.
+            msgspec.json.encode(value)
     except (ValueError, RecursionError) as error:
         why = f"member {error.args[0]!a} stands twice" if isinstance(error, _Twice) else "is not JSON"
         raise InvalidParameter(f"{what}: {why}") from None
@@ -79,6 +92,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise _Twice(next(name for name in names if names.count(name) > 1))
     return found
+
+
+def _integer(digits: str) -> int:
+    value = int(digits)
+    if not -1 << 63 <= value < 1 << 64:
+        raise ValueError("past 64 bits")
+    return value
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("past every number")
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:
