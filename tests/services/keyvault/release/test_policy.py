@@ -128,6 +128,7 @@ def test_authorities_are_compared_by_origin(one: str, other: str, same: bool) ->
         None,
         5,
         "https://" + "a" * 3000,
+        "https://a.example/" + "b" * 2048,
     ],
 )
 def test_urls_that_are_no_authority(url: Any) -> None:
@@ -256,6 +257,13 @@ def test_conditions_are_counted_across_groups() -> None:
     assert parse(policy({"anyOf": full}, {"anyOf": full}).replace(b" ", b""))
     with pytest.raises(BadParameter, match="want at most 1024 conditions, got more"):
         parse(policy({"anyOf": full}, {"anyOf": more}).replace(b" ", b""))
+
+
+def test_a_value_is_bounded() -> None:
+    """A value of 4096 characters is read, and no longer one."""
+    assert meets(policy(claim("a", "x" * 4096)), {"a": "x" * 4096})
+    with pytest.raises(BadParameter, match="want text, a whole number or a truth, got another"):
+        parse(policy(claim("a", "x" * 4097)))
 
 
 @pytest.mark.parametrize("name", [["a"], {"a": 1}, 5, None, True])
