@@ -77,6 +77,29 @@ def test_keys_are_believed_for_a_while() -> None:
         keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=60))
 
 
+def test_keys_that_are_too_old_are_not_believed_for_want_of_newer() -> None:
+    """A host that stops fetching does not keep a key alive that the authority may have withdrawn."""
+    host = Host()
+    keyring = ring(host, life_seconds=60)
+    keyring.key(AUTHORITY, "one", NOW)
+    host.documents = {}
+    with pytest.raises(UnavailableError):
+        keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=60))
+    with pytest.raises(UnavailableError):
+        keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=61))
+
+
+def test_an_issuer_that_is_no_authority() -> None:
+    """Nothing is fetched for whoever is no authority."""
+    host = Host()
+    with pytest.raises(AuthenticityError) as refused:
+        ring(host).key("https://evil.example", "one", NOW)
+    assert refused.value.message == (
+        "token iss: want one of this vault's authorities, got 'https://evil.example'"
+    )
+    assert host.fetched == []
+
+
 def test_a_clock_that_goes_back() -> None:
     """A clock that is set back makes keys be fetched again, not believed for ever."""
     host = Host()

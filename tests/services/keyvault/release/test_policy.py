@@ -259,6 +259,13 @@ def test_conditions_are_counted_across_groups() -> None:
         parse(policy({"anyOf": full}, {"anyOf": more}).replace(b" ", b""))
 
 
+@pytest.mark.parametrize("rest", [{}, {"condition": "equals"}, {"value": "1"}])
+def test_half_a_condition(rest: dict[str, Any]) -> None:
+    """A condition without a value, in either style, is none."""
+    with pytest.raises(BadParameter, match="want claim and equals, got"):
+        parse(policy({"claim": "a", **rest}))
+
+
 def test_a_value_is_bounded() -> None:
     """A value of 4096 characters is read, and no longer one."""
     assert meets(policy(claim("a", "x" * 4096)), {"a": "x" * 4096})

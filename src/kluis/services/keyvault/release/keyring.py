@@ -82,10 +82,6 @@ class Keyring:
             elif isinstance(held.authority, Attested):
                 _wanted(held.authority)
 
-    def knows(self, issuer: str) -> bool:
-        """Whether an issuer, as ``origin`` writes it, is an authority."""
-        return issuer in self._held
-
     def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
         """The key of that name.
 
