@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
+import jwt
+import requests
 from azure.core.exceptions import ClientAuthenticationError
 from azure.security.attestation import (
     AttestationPolicyToken,
@@ -13,8 +16,9 @@ from azure.security.attestation import (
     PolicyModification,
 )
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from scenario import PERMIT, Signer, World, parts_of, raises, refused, scenario, signer
+from scenario import PERMIT, Signer, World, b64u, parts_of, raises, refused, scenario, signer
 
 SGX = AttestationType.SGX_ENCLAVE
 HELLO = b"hello"
@@ -231,3 +235,94 @@ def who_may_not(world: World) -> None:
     answer = world.post(f"{path}:reset?api-version=2020-10-01", "")
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "Unauthorized")
     assert f"Access to {path}" in answer.json()["error"]["message"]
+
+
+def put(world: World, url: str, text: str, kind: str = "SgxEnclave") -> requests.Response:
+    """A policy as other tools send it."""
+    return requests.put(
+        f"{url}/policies/{kind}?api-version=2022-08-01",
+        data=text.encode(),
+        headers={**world.bearer(), "Content-Type": "text/plain"},
+        verify=world.ca,
+        timeout=30,
+    )
+
+
+@scenario("PUT /policies/SgxEnclave with quotes and blanks about the JWS; as .NET signs it; by an EC key")
+def policies_as_other_tools_write_them(world: World) -> None:
+    stored = AttestationPolicyToken(PERMIT).to_jwt_string()
+    by, curve = signer("anybody"), Signer("curve", key=ec.generate_private_key(ec.SECP256R1()))
+    body = {"AttestationPolicy": b64u(PERMIT.encode())}
+    rs256 = jwt.encode(body, by.private, "RS256", {"x5c": by.jwk["x5c"], "typ": None})
+    es256 = jwt.encode(body, curve.private, "ES256", {"x5c": curve.jwk["x5c"]})
+    with world.instance() as url:
+        owner = world.owner(url)
+        for text in (stored, f'"{stored}"', f" {stored}\r\n", rs256, es256):
+            owner.reset_policy(SGX)
+            answer = put(world, url, text)
+            assert answer.status_code == 200, answer.text
+            claims = world.claims(answer.json()["token"], url)
+            assert claims["x-ms-policy-result"] == "Updated"
+            sent = hashlib.sha256(text.strip().strip('"').encode()).digest()
+            assert claims["x-ms-policy-token-hash"] == b64u(sent)
+            assert owner.get_policy(SGX)[0] == PERMIT
+            world.attester(url).attest_sgx_enclave(world.quote(HELLO), runtime_data=HELLO)
+        assert put(world, url, stored, "sgxenclave").status_code == 200
+        head, _, signature = rs256.split(".")
+        changed = f"{head}.{b64u(b'{}')}.{signature}"
+        for text in ("", "a", "a.b.c", "..", rs256[:-9], changed, PERMIT):
+            answer = put(world, url, text)
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["error"]["code"] in {"InvalidParameter", "InvalidOperation"}, answer.text
+
+
+@scenario("POST /certificates:add with a JSON string, an object, a bare JWS, and the claim's older names")
+def certificates_as_other_tools_write_them(world: World) -> None:
+    mine, others = signer("mine"), [signer(f"other {number}") for number in range(3)]
+    with world.instance(**signed_by(mine)) as url:
+
+        def sent(path: str, body: str, kind: str = "application/json") -> dict[str, Any]:
+            answer = requests.post(
+                f"{url}/certificates:{path}?api-version=2022-08-01",
+                data=body.encode(),
+                headers={**world.bearer(), "Content-Type": kind},
+                verify=world.ca,
+                timeout=30,
+            )
+            assert answer.status_code == 200, answer.text
+            return world.claims(answer.json()["token"], url)
+
+        names = ("policyCertificate", "maa-policyCertificate", "x-ms-policyCertificate")
+        wishes = [
+            jwt.encode({name: other.jwk}, mine.private, "RS256", {"x5c": mine.jwk["x5c"]})
+            for name, other in zip(names, others, strict=True)
+        ]
+        added = [
+            sent("add", json.dumps(wishes[0])),
+            sent("add", json.dumps({"policyCertificateToAdd": wishes[1]})),
+            sent("add", wishes[2], "text/plain"),
+        ]
+        for claims, other in zip(added, others, strict=True):
+            assert claims["x-ms-policycertificates-result"] == "IsPresent"
+            assert claims["x-ms-certificate-thumbprint"] == other.x5t
+        assert len(world.owner(url).get_policy_management_certificates()[0]) == 4
+        gone = sent("remove", json.dumps({"policyCertificateToRemove": wishes[1]}))
+        assert gone["x-ms-policycertificates-result"] == "IsAbsent"
+        assert len(world.owner(url).get_policy_management_certificates()[0]) == 3
+
+
+@scenario("A.set_policy of version 1.2, with functions and negation")
+def policy_with_functions(world: World) -> None:
+    policy = (
+        'version=1.2; authorizationrules{ ![type=="x-ms-sgx-is-debuggable", value==true] => permit(); }; '
+        'issuancerules{ => add(type="list", value="{\\"a\\": [0, 7, true]}"); '
+        'c:[type=="list"] => issue(type="out", value=JsonToClaimValue(JmesPath(c.value, "a[1]"))); '
+        'c:[type=="x-ms-sgx-mrsigner"] => issue(type="joined", value=AppendString("signer ", c.value)); };'
+    )
+    with world.instance() as url:
+        world.owner(url).set_policy(SGX, policy)
+        quote = world.quote(HELLO)
+        _, token = world.attester(url).attest_sgx_enclave(quote, runtime_data=HELLO)
+        claims = world.claims(str(token), url)
+        assert claims["out"] == 7
+        assert claims["joined"] == f"signer {quote[176:208].hex()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from keys import private_jwk
 from scenario import (
     World,
     b64u,
+    bound,
     fresh,
     from_b64u,
     parts_of,
@@ -44,8 +46,6 @@ def opened(value: str, key: rsa.RSAPrivateKey | None = None) -> tuple[dict[str, 
 
     PyJWT checks the signature with the certificate in the header.
     """
-    import base64
-
     header = jwt.get_unverified_header(value)
     leaf = x509.load_der_x509_certificate(base64.b64decode(header["x5c"][0]))
     payload = jwt.decode(value, leaf.public_key(), ["RS256"])
@@ -279,10 +279,6 @@ def keys_that_stay(world: World) -> None:
 
 @scenario("K.release_key to an SGX enclave, to a trust domain and to an Azure guest, by nested claims")
 def released_to_every_kind(world: World) -> None:
-    import base64
-
-    from scenario import bound
-
     keys, data = world.keys(), runtime()
     enclave = world.attester().attest_sgx_enclave(world.quote(data), runtime_json=data)[1]
     body = {"quote": b64u(world.forged("tdx", report_data=bound(data))["quote"])}
@@ -319,6 +315,80 @@ def released_to_every_kind(world: World) -> None:
     payload = jwt.decode(keys.release_key(name, guest).value, options={"verify_signature": False})
     sealed = json.loads(from_b64u(payload["response"]["key"]["key"]["key_hsm"]))
     assert sealed["header"]["kid"] == "TpmEphemeralEncryptionKey"
-    assert base64
     with refused(403, "Forbidden", UNMET):
         keys.release_key(name, world.snp_token(data))
+
+
+@scenario(
+    "PUT and POST as the Go tool and the sidecar: hsm in small letters, other base64, an older policy's form"
+)
+def keys_as_other_tools_write_them(world: World) -> None:
+    key, name = rsa.generate_private_key(65537, 2048), fresh("r")
+    jwk = {
+        field: b64u(value) if isinstance(value, bytes) else value
+        for field, value in vars(private_jwk(key)).items()
+        if value is not None
+    }
+    older = {
+        "version": "1.0",
+        "anyOf": [
+            {
+                "authority": world.attestation,
+                "allOf": [
+                    {"claim": "x-ms-sevsnpvm-is-debuggable", "condition": "equals", "value": "false"},
+                    {"claim": "x-ms-sevsnpvm-vmpl", "equals": "0"},
+                ],
+            }
+        ],
+    }
+    body = {
+        "hsm": True,
+        "key": {**jwk, "kty": "RSA-HSM"},
+        "attributes": {"exportable": True},
+        "release_policy": {
+            "contentType": "application/json; version=1.0",
+            "data": base64.b64encode(json.dumps(older).encode()).decode(),
+        },
+    }
+    headers = world.bearer("admin", "https://vault.azure.net/.default")
+    url = f"{world.vault}/keys/{name}"
+    answer = requests.put(
+        f"{url}?api-version=7.3-preview", json=body, headers=headers, verify=world.ca, timeout=30
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["key"]["kty"] == "RSA-HSM"
+    target = {"target": world.snp_token(runtime()), "enc": "RSA_AES_KEY_WRAP_256", "nonce": "n"}
+    for path in (f"{url}/release", f"{url}//release"):
+        answer = requests.post(
+            f"{path}?api-version=7.3-preview", json=target, headers=headers, verify=world.ca, timeout=30
+        )
+        assert answer.status_code == 200, answer.text
+        _, material = opened(answer.json()["value"])
+        found = load_der_private_key(material, None)
+        assert isinstance(found, rsa.RSAPrivateKey)
+        assert found.private_numbers() == key.private_numbers()
+
+
+@scenario(
+    "K.release_key refused: the claim that failed, what was wanted and what was there, in error.details"
+)
+def refusals_that_say_why(world: World) -> None:
+    keys = world.keys()
+    name = made_for(world, keys, x_ms_attestation_type="sevsnpvm", x_ms_sevsnpvm_vmpl="3")
+    answer = requests.post(
+        f"{world.vault}/keys/{name}/release?api-version=7.4",
+        json={"target": world.snp_token(runtime())},
+        headers=world.bearer("workload", "https://vault.azure.net/.default"),
+        verify=world.ca,
+        timeout=30,
+    )
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["innererror"]["code"]) == (
+        403,
+        "Forbidden",
+        "AccessDenied",
+    )
+    assert UNMET in error["message"]
+    said = json.dumps(error["details"])
+    assert "x-ms-sevsnpvm-vmpl" in said
+    assert "3" in said

@@ -225,7 +225,7 @@ class Static:
 class Signer:
     """One who signs policies: a key and a certificate, PEM and DER."""
 
-    def __init__(self, name: str, *, key: rsa.RSAPrivateKey | None = None) -> None:
+    def __init__(self, name: str, *, key: Any = None) -> None:
         self.key = key or rsa.generate_private_key(65537, 2048)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
