@@ -19,8 +19,6 @@ from tests.services.running.conftest import running, state
 
 __all__ = ["running", "state"]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -29,6 +27,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root.pem"
 
 
+@pytest.mark.slow
 def test_a_vault(kluis: Kluis, running: Serving, state: Path, root: Path, tmp_path: Path) -> None:
     """What is written names this vault, and its signing key is believed by it."""
     url, image = running.addresses["keyvault"], running.images["keyvault"].image_id.hex()
@@ -48,6 +47,7 @@ def test_a_vault(kluis: Kluis, running: Serving, state: Path, root: Path, tmp_pa
     assert ExpectedVault.parse(again.out.encode()) == found
 
 
+@pytest.mark.slow
 def test_another(kluis: Kluis, running: Serving, state: Path, root: Path) -> None:
     """Another image, another service and nobody are refused, each for what it is."""
     url = running.addresses["keyvault"]
@@ -65,3 +65,18 @@ def test_another(kluis: Kluis, running: Serving, state: Path, root: Path) -> Non
         vault_evidence(url, ca="nowhere.pem")
     with pytest.raises(UnavailableError, match=r"vault: https://localhost:\d+ has none \(404\)"):
         vault_evidence(running.addresses["provisioning"], ca=state / "ca" / "root.pem")
+
+
+@pytest.mark.parametrize(
+    ("url", "image", "message"),
+    [
+        ("https://localhost:1", "00", "--image-id: want 64 hex digits, got '00'"),
+        ("https://localhost:1", "zz" * 32, f"--image-id: want 64 hex digits, got '{'zz' * 32}'"),
+        ("localhost:1", "00" * 32, "vault: want https://host[:port], got 'localhost:1'"),
+    ],
+)
+def test_what_cannot_be_meant(kluis: Kluis, folder: Path, url: str, image: str, message: str) -> None:
+    """Words that name no image and no vault are refused as words."""
+    said = kluis("vault", url, "--root", folder / "root.pem", "--image-id", image)
+    assert said.code == 2
+    assert said.err.splitlines()[0] == f"kluis: error: {message}"

@@ -40,7 +40,7 @@ def build(
         raise UsageError("build: want --key PEM or --unsigned, one of the two", hint="--key author.pem")
     built = image.build(directory, out, key, debug, say=render.note)
     if built.key_made:
-        render.note(f"made the author's key {key}; whoever has it can sign in your name: keep it safe")
+        render.note(f"made the author's key, {key}: whoever has it signs in your name")
     for line in built.notes:
         render.note(f"note: {line}")
     signer = built.mrsigner.hex() if built.mrsigner else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,7 +15,7 @@ from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.enclave import vouching
 from kluis.enclave.vaults import ExpectedVault
-from kluis.errors import FormatError, UnavailableError
+from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats.runtime_data import Purpose
 from kluis.host import attested
@@ -22,6 +23,7 @@ from kluis.services.clock import SystemClock
 from kluis.tee.platform.client import Platform
 
 UNNAMED: Final = "00" * 32  # until the vault has said its name, to one who knows that it is a vault
+_IMAGE_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
 
 
@@ -57,6 +59,14 @@ def vault(
     An image that has the file opens keys that this vault released, and no other's: ExpectedVault.parse,
     open_released.
     """
+    for each in image_id:
+        if not _IMAGE_ID.fullmatch(each):
+            raise UsageError(
+                f"--image-id: want 64 hex digits, got {each[:80]!a}",
+                hint="kluis measure STATE/images/keyvault/keyvault.kluis",
+            )
+    if not url.startswith("https://"):
+        raise UsageError(f"vault: want https://host[:port], got {url[:80]!a}")
     wanted = ExpectedVault(
         vault=UNNAMED,
         roots=(files.read(root).decode("utf-8", "replace"),),
