@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.enclave.store import SealedStore
+from kluis.errors import RemoteError
 from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
@@ -414,6 +415,18 @@ def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
     assert error_of(lying.attest("SgxEnclave", sgx()))[:2] == (400, "InvalidParameter")
     bundle = b64u(INTEL.collateral().to_json())
     assert silent.attest("SgxEnclave", sgx() | {"x-kluis-collateral": bundle}).status_code == 200
+
+
+def test_a_host_that_fails(storage: SealedStore) -> None:
+    """A host that gives no documents, however it fails, leaves the service with what it was given."""
+
+    def fail(kind: str, _: bytes) -> bytes:
+        raise RemoteError("ValueError", kind)
+
+    assert World(storage, ask=fail).attest("SgxEnclave", sgx()).status_code == 200
+    assert World(storage, ask=fail).attest("SevSnpVm", snp()).status_code == 200
+    without = World(storage, ask=fail, collateral=())
+    assert error_of(without.attest("SgxEnclave", sgx()))[:2] == (503, "ServiceUnavailable")
 
 
 def test_documents_for_a_platform_that_somebody_made_up(storage: SealedStore) -> None:

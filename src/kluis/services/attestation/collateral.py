@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
 from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
@@ -108,7 +108,7 @@ class Endorsing:
         tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
         try:
             bundle = self._ask(tee, quote) if self._ask else None
-        except UnavailableError:
+        except (UnavailableError, EnclaveError):
             if fetched is not None:
                 # Old documents say by themselves until when they are good.
                 return fetched.documents

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from kluis.errors import KluisError, UnavailableError
+from kluis.errors import EnclaveError, KluisError, UnavailableError
 from kluis.evidence import (
     Claims,
     ProtectionLevel,
@@ -214,7 +214,7 @@ class Platforms:
             return held[1]
         try:
             found = self._ask("snp", report)
-        except UnavailableError:
+        except (UnavailableError, EnclaveError):
             return held[1] if held else None
         crl = SnpEndorsements.from_json(found).crl if found else None
         if len(self._lists) > MOST_LISTS:

@@ -10,6 +10,7 @@ from typing import Final
 
 from kluis.errors import (
     AuthenticityError,
+    EnclaveError,
     FormatError,
     FreshnessError,
     KluisError,
@@ -29,6 +30,7 @@ _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
     (InvalidOperation, 400, "InvalidOperation"),
     (PolicyError, 400, "PolicyEvaluationError"),
     (UnavailableError, 503, "ServiceUnavailable"),
+    (EnclaveError, 503, "ServiceUnavailable"),
     (FormatError, 400, "InvalidParameter"),
     (AuthenticityError, 400, "InvalidParameter"),
     (FreshnessError, 400, "InvalidParameter"),
