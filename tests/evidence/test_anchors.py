@@ -94,6 +94,20 @@ def test_a_root_that_another_names(name: str, forge: Forge) -> None:
     )
 
 
+@pytest.mark.parametrize("level", ProtectionLevel)
+def test_which_levels_there_are_for_whom(level: ProtectionLevel, forge: Forge) -> None:
+    """An operator's root names one of three levels; of an unknown root, any of the others may be stated."""
+    own = {"process-user", "process", "vm"}
+    emulated, unknown = pem(forge.root_ca(unit=level)), pem(forge.root_ca(common_name="A Root"))
+    if level in own:
+        assert next(iter(TrustAnchors.from_pem(emulated))).level is level
+        with pytest.raises(UsageError):
+            TrustAnchors.from_pem(unknown, level)
+    else:
+        assert _refused(emulated)[0] is UnsupportedError
+        assert next(iter(TrustAnchors.from_pem(unknown, level))).level is level
+
+
 def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
     """Whoever names a root that nobody knows says what it is worth; unsaid, it is worth nothing."""
     data = pem(forge.root_ca(common_name="Intel SGX Root CA"))
