@@ -261,3 +261,26 @@ def test_the_age_is_that_of_the_oldest_document(forge: Forge) -> None:
     for change in (forge.with_tcb_info, forge.with_identity):
         older = change(lambda document: document.update(issueDate=stamp))
         assert holding.hold(older, forge.anchors).issued == when
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [(timedelta(days=-4000), "cert_expired"), (timedelta(days=1), "cert_not_yet_valid")],
+    ids=["old", "new"],
+)
+@pytest.mark.parametrize("which", ["root", "ca", "signer"])
+def test_each_certificate_of_the_collateral_has_its_time(
+    which: str, made: timedelta, code: str, forge: Forge
+) -> None:
+    """A certificate that stands in the collateral alone is in its time, too, though the quote's own are."""
+    given = {"root": forge.root_ca, "ca": forge.pck_ca, "signer": forge.signer}[which](now=NOW + made)
+    if which == "signer":
+        collateral = forge.collateral(tcb_info_issuer_chain=pem(given, forge.root))
+    else:
+        chain = pem(forge.ca, given) if which == "root" else pem(given, forge.root)
+        collateral = forge.collateral(pck_crl_issuer_chain=chain)
+    with pytest.raises(FreshnessError) as caught:
+        forge.verify(collateral=collateral)
+    name = {"root": "root", "ca": "PCK CA", "signer": "TCB signing"}[which]
+    assert str(caught.value).startswith(f"{name} certificate: want a time ")
+    assert caught.value.code == code
