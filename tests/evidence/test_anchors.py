@@ -20,7 +20,7 @@ from kluis.errors import (
     UnsupportedError,
     UsageError,
 )
-from kluis.evidence import ProtectionLevel, TrustAnchors, makers
+from kluis.evidence import OPENSSL, ProtectionLevel, TrustAnchors, makers
 from kluis.evidence.makers import Shipped
 from kluis.formats import x509
 from tests.evidence.forge import Forge, key, pem
@@ -126,6 +126,16 @@ def test_a_name_that_only_holds_ours_is_anybodys(forge: Forge) -> None:
     """A root whose name does not begin as an emulated one's has no level of its own, whatever it says."""
     (anchor,) = TrustAnchors.from_pem(pem(forge.root_ca(common_name="A Kluis emulated SGX Root CA")))
     assert (anchor.level, anchor.emulated) == (ProtectionLevel.NONE, False)
+
+
+def test_a_known_key_is_of_its_scheme_alone() -> None:
+    """A key that anchors know, once loaded, is given for the scheme that it was loaded for, and no other."""
+    anchors = TrustAnchors.shipped()
+    spki = next(certificate.spki for anchor in anchors for certificate in anchor.proven.values())
+    loaded = anchors.key(spki, x509.Scheme.ES256, OPENSSL)
+    assert loaded is not None
+    assert anchors.key(spki, x509.Scheme.ES256, OPENSSL) is loaded
+    assert anchors.key(spki, x509.Scheme.ES384, OPENSSL) is not loaded
 
 
 def test_a_bare_key_of_a_makers_root_is_the_makers() -> None:
