@@ -417,6 +417,14 @@ def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
     assert silent.attest("SgxEnclave", sgx() | {"x-kluis-collateral": bundle}).status_code == 200
 
 
+def test_a_quote_without_its_platforms_certificates(world: World) -> None:
+    """What the client alone could have brought is its fault, and no use to ask for again."""
+    quote = INTEL.requote(certification_type=3, certification_data=b"\0" * 20)
+    bundle = b64u(DOCUMENTS.to_json())
+    answer = world.attest("SgxEnclave", {"quote": b64u(quote), "x-kluis-collateral": bundle})
+    assert error_of(answer)[:2] == (400, "InvalidParameter")
+
+
 def test_a_host_that_fails(storage: SealedStore) -> None:
     """A host that gives no documents, however it fails, leaves the service with what it was given."""
 

@@ -39,6 +39,8 @@ MAX_QUOTE: Final = 64 * 1024
 MAX_REPORT: Final = 8 * 1024
 MAX_CHAIN: Final = 64 * 1024
 MAX_BUNDLE: Final = 256 * 1024
+# What only the client could have brought: asking again does not mend it.
+_THE_CLIENTS: Final = ("chain_missing",)
 _COLLATERAL: Final = (
     "collateral",
     "crl",
@@ -103,9 +105,9 @@ class Platforms:
         try:
             documents = self._endorsing.find(data, given, now)
             claims = self.verifier.verify(data, collateral=documents.held, now=now).value
-        except UnavailableError:
-            raise
         except KluisError as error:
+            if isinstance(error, UnavailableError) and error.code not in _THE_CLIENTS:
+                raise
             raise _invalid("quote", error) from None
         if claims.tee is not tee:
             raise _of_another("quote", tee, claims)
