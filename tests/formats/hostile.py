@@ -12,6 +12,8 @@ FILLERS = (
     *(b"\x81", b"\x9f", b"\xa1\0", b"\xd9\x01\x8f", b"\xc6", b"\xf6", b"\x5f", b"\x40"),
     *(BEGIN, END, b"-----", b"\xc3\x28", b"0x", b"a.", b"a=1\n", b"\0\1", b"\1\0\0\0", b"ab", b"QUFB\n"),
 )
+# So many bytes of small pieces: a list of them is many times as large.
+MANY = 4_000_000
 DEPTHS = (9, 33, 100, 1000, 20_000)
 _ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
 _NAME = bytes.fromhex("300c310a300806035504030c0161")
@@ -61,11 +63,14 @@ def hostile(size: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _json(size: int) -> Iterator[tuple[str, bytes]]:
-    keys = [b'"%d":0' % index for index in range(size // 12)]
+    keys = [b'"%d":0' % index for index in range(min(size, MANY) // 12)]
     yield "many keys", b"{" + b",".join(keys) + b"}"
     yield "many keys, and the last twice", b"{" + b",".join((*keys, keys[-1])) + b"}"
     yield "one key very often", b"{" + b",".join(keys[:1] * len(keys)) + b"}"
-    yield "many numbers", b"[" + b",".join(b"%d" % (index * 7919) for index in range(size // 12)) + b"]"
+    yield (
+        "many numbers",
+        b"[" + b",".join(b"%d" % (index * 7919) for index in range(min(size, MANY) // 12)) + b"]",
+    )
     yield "many objects", b"[" + b",".join([b'{"a":"b"}'] * (size // 10)) + b"]"
     yield "a number of many digits", b'{"version":' + b"1" * (size - 12) + b"}"
     yield "numbers of many digits", b"[" + b",".join([b"1" * 4000] * (size // 4001)) + b"]"
@@ -81,7 +86,7 @@ def _cbor(size: int) -> Iterator[tuple[str, bytes]]:
     yield "a long array", head(4, size // 2) + bytes(size // 2)
     for major in (2, 3, 4, 5):
         yield f"a length of nobody's, major type {major}", head(major, 1 << 62) + b"\0"
-    entries = [head(0, 70_000 + index) + b"\0" for index in range(size // 8)]
+    entries = [head(0, 70_000 + index) + b"\0" for index in range(min(size, MANY) // 8)]
     yield "a large map", head(5, len(entries)) + b"".join(entries)
     yield "a large map, and its last key twice", head(5, len(entries) + 1) + b"".join((*entries, entries[-1]))
     yield "pieces without end", b"\x5f" + b"\x40" * (size - 2) + b"\xff"
