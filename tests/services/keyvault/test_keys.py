@@ -85,6 +85,17 @@ def test_what_is_not_made(asked: Any, message: str) -> None:
     assert world.refused("GET", "/keys/k/")[0] == 404
 
 
+def test_what_is_just_within_bounds() -> None:
+    """Fifteen tags, and a beginning or an end alone, are taken; a key works from its beginning to its end."""
+    world = World()
+    tags = {str(at): "v" * 256 for at in range(15)}
+    assert create(world, tags=tags)["tags"] == tags
+    for attributes in ({"nbf": AT}, {"exp": AT + 1}, {"nbf": AT, "exp": AT + 1}):
+        made = create(world, attributes=attributes)
+        assert attributes.items() <= made["attributes"].items()
+        world.ok("POST", "/keys/k//sign", {"alg": "ES256", "value": b64.encode_url(bytes(32))})
+
+
 def test_bodies_of_another_shape() -> None:
     """A body that is no object of the kind is the caller's fault."""
     world = World()
