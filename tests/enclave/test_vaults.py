@@ -25,7 +25,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.services.running.authority import LoopbackAuthority
 from tests.enclave.released import ReleasingVault
 from tests.evidence.forge import Forge
-from tests.services.keyvault.world import VAULT, claims, sign
+from tests.services.keyvault.world import VAULT, claims, policy, sign
 from tests.services.web.issuer import NOW
 
 APP = Path(__file__).parent / "releasing" / "app.py"
@@ -48,9 +48,9 @@ def test_reads_what_it_writes() -> None:
     """What is written reads back, and says what the enclave must be, by image or by signer."""
     made = ExpectedVault.parse(written())
     assert ExpectedVault.parse(made.encode()) == made
-    policy = made.policy(Purpose.APP)
-    assert policy.identity == ByImage(image_ids=frozenset({b"\xcd" * 32}))
-    assert (policy.debug, policy.binding.nonce) == (False, False)  # type: ignore[union-attr]
+    wanted = made.policy(Purpose.APP)
+    assert wanted.identity == ByImage(image_ids=frozenset({b"\xcd" * 32}))
+    assert (wanted.debug, wanted.binding.nonce) == (False, False)  # type: ignore[union-attr]
     signed = ExpectedVault.parse(written(images=[], signer="01" * 32, product_id=102, min_svn=2))
     assert signed.policy(Purpose.CHANNEL, nonce=True).identity == BySigner(
         signers=frozenset({b"\1" * 32}), product_id=102, min_svn=2
@@ -84,7 +84,12 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReleasingVault,
     authority = LoopbackAuthority.load_or_create(tmp_path_factory.mktemp("ca"), NOW)
     names = (HOST, "vault.example")
     vault = ReleasingVault(Forge(now=NOW), certify=lambda request: authority.sign(request, names, NOW))
-    vault.world.exportable()
+    asked = {
+        "kty": "RSA-HSM",
+        "attributes": {"exportable": True},
+        "release_policy": {"data": b64.encode_url(policy())},
+    }
+    vault.world.ok("POST", "/keys/k/create", asked)
     return vault, authority
 
 
