@@ -90,14 +90,20 @@ def test_result_is_checked_where_it_is_made() -> None:
     assert refused.value.message == "pay result: want float, got str"
 
 
+def _open_files() -> int:
+    """How many descriptors are open, what other tests left to be collected apart."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
 def test_tables_there_and_back() -> None:
     """Tables go as files, in order, and every descriptor is closed again."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     frame, files = LOOK.encode_call(1, (TABLE, 5, {"b": [3]}))
     assert LOOK.decode_call(Parcel(frame, files)) == (TABLE, 5, Table({"b": [3]}))
     frame, files = LOOK.encode_result(1, TABLE)
     assert LOOK.decode_result(Parcel(frame, files)) == TABLE
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert _open_files() == before
 
 
 @pytest.mark.parametrize(
@@ -111,23 +117,22 @@ def test_tables_there_and_back() -> None:
 )
 def test_wrong_files(numbers: tuple[int, int], count: int, message: str) -> None:
     """A file too many, too few or out of order is refused, and all are closed."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     files = tuple(memfile.of_table(TABLE) for _ in range(count))
     with pytest.raises(FormatError) as refused:
         LOOK.decode_call(Parcel(frames.encode([6, 1, numbers[0], 5, numbers[1]]), files))
     assert refused.value.message == message
     del refused  # holds the mapping of the file that was good
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert _open_files() == before
 
 
 def test_files_where_none_belong() -> None:
     """A descriptor that comes with a call that takes none is refused and closed."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     with pytest.raises(FormatError) as refused:
         PAY.decode_call(Parcel(frames.encode([5, 7, 3, [], b""]), (memfile.of_bytes(b"x"),)))
     assert refused.value.message == "pay: want 0 tables, got 1"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert _open_files() == before
 
 
 class Deep(msgspec.Struct, array_like=True):

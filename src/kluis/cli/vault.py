@@ -54,7 +54,7 @@ def vault(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Meet a vault over attested TLS, and write down which one it is.
+    """Meet a vault, and write down which one it is, over attested TLS.
 
     An image that has the file opens keys that this vault released, and no other's: ExpectedVault.parse,
     open_released.
