@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.cli import serve
-from kluis.errors import UsageError
+from kluis.errors import EnclaveError, KluisError, UnavailableError, UsageError
 from tests.evidence.tpm.forge import Maker
+
+if TYPE_CHECKING:
+    from kluis.services.running.serving import Serving
 
 
 def test_settings_of_a_file_and_of_options(tmp_path: Path) -> None:
@@ -73,3 +78,56 @@ def test_further_authorities(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         serve._authorities([path], None)
     assert caught.value.message == f"{path}: want an authority, JSON"
+
+
+class Running:
+    """Stands where the services run: what it is told to raise, and which instances ended."""
+
+    fleets = ()
+
+    def __init__(self, turns: list[Exception | list[tuple[str, KluisError]]], asked: serve._Asked) -> None:
+        self._turns, self._asked = turns, asked
+
+    def hand_over(self) -> None:
+        """Nobody waits."""
+
+    def mend(self) -> list[tuple[str, KluisError]]:
+        """The next turn; after the last, the command is asked to stop."""
+        turn = self._turns.pop(0)
+        self._asked.stop = not self._turns
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+
+def watch(turns: list[Exception | list[tuple[str, KluisError]]]) -> None:
+    """Watch over them."""
+    asked, wake = serve._Asked(), threading.Event()
+    serve._watch(cast("Serving", Running(turns, asked)), wake, asked)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wait between turns."""
+    monkeypatch.setattr(serve, "LOOK_SECONDS", 0.0)
+
+
+def test_what_is_away_for_a_while_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A database that does not answer is told of once, and again only after it did."""
+    away = UnavailableError("database: is away", code="store_database")
+    watch([away, away, [], away, []])
+    assert capsys.readouterr().err.count("kluis: error: database: is away") == 2
+
+
+def test_enclaves_that_end_again_and_again_end_the_command() -> None:
+    """The fifth end within minutes is raised; as many over a long time are not."""
+    fault = EnclaveError("it stopped serving")
+    with pytest.raises(EnclaveError, match="it stopped serving"):
+        watch([[("keyvault", fault)]] * 5 + [[]])
+    watch([[("keyvault", fault)]] * 4 + [[]])
+
+
+def test_as_many_ends_over_a_long_time_are_borne(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is made good, and nothing ends."""
+    monkeypatch.setattr(serve, "FAULT_SECONDS", 0.0)
+    watch([[("keyvault", EnclaveError("it stopped serving"))]] * 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json as stdjson
 import os
 import signal
@@ -26,7 +27,9 @@ from kluis.services.running.serving import Serving, serving
 from kluis.services.running.settings import base64_of
 
 LOOK_SECONDS: Final = 1.0
+# So many ends of enclaves in so long are no accident.
 MOST_FAULTS: Final = 5
+FAULT_SECONDS: Final = 300.0
 # Certificates are made out for 90 days.
 RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
@@ -174,30 +177,46 @@ class _Asked:
 def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
     """Keep the instances up until asked to stop.
 
+    A database or a platform that is away for a while is told of, and ends nothing that still serves.
+
     Raises:
         KluisError: they end again and again; says why the last one did.
     """
-    faults, renewed = 0, time.monotonic()
+    recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
+    renewed, told = time.monotonic(), ""
     while not asked.stop:
         wake.wait(LOOK_SECONDS)
         wake.clear()
         if asked.replace:
             asked.replace = False
-            try:
-                running.replace()
-                pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
-                render.note(f"kluis: every enclave was started anew; enclaves now: {pids}")
-            except KluisError as error:
+            _replace(running)
+        faults: list[tuple[str, KluisError]] = []
+        try:
+            if time.monotonic() - renewed > RENEW_SECONDS:
+                running.rename()
+                renewed = time.monotonic()
+            running.hand_over()
+            faults = running.mend()
+            told = ""
+        except KluisError as error:
+            if error.message != told:
+                told = error.message
                 render.error(error)
-        if time.monotonic() - renewed > RENEW_SECONDS:
-            running.rename()
-            renewed = time.monotonic()
-        running.hand_over()
-        for service, fault in running.mend():
-            faults += 1
+        for service, fault in faults:
+            recent.append(time.monotonic())
             render.note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")
-            if faults >= MOST_FAULTS:
+            if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:
                 raise fault
+
+
+def _replace(running: Serving) -> None:
+    try:
+        running.replace()
+    except KluisError as error:
+        render.error(error)
+        return
+    pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
+    render.note(f"kluis: every enclave was started anew; enclaves now: {pids}")
 
 
 def _given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
