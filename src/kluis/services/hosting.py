@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -23,7 +23,9 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
-__all__ = ["Place", "Published", "host"]
+__all__ = ["Place", "Published", "host", "read_settings"]
+
+T = TypeVar("T")
 
 FETCH_SECONDS: Final = 20.0
 GRANT: Final = "listen:web"
@@ -64,6 +66,18 @@ class Published(msgspec.Struct, frozen=True):
 
 
 Build = Callable[[bytes, Place], Any]
+
+
+def read_settings(document: bytes, kind: type[T], service: str) -> T:
+    """What a service was told, of its own type.
+
+    Raises:
+        UsageError: of another shape; says where.
+    """
+    try:
+        return msgspec.json.decode(document, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UsageError(f"{service} settings: {error}") from None
 
 
 def host(app: Enclave, build: Build) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from kluis.enclave import Enclave
-from kluis.errors import UsageError
 from kluis.services import hosting
 from kluis.services.attestation.app import service
 from kluis.services.attestation.settings import AttestationSettings
-from kluis.services.hosting import Place
+from kluis.services.hosting import Place, read_settings
 from kluis.services.web import Bearer, Issuer, Service
 
 __all__ = ["Document", "app", "build"]
@@ -35,10 +34,7 @@ def build(document: bytes, place: Place) -> Service:
     Raises:
         UsageError: the settings are of another shape; says where.
     """
-    try:
-        told = msgspec.json.decode(document, type=Document)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"attestation settings: {error}") from None
+    told = read_settings(document, Document, "attestation")
     return service(
         told.attestation,
         place.storage,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from kluis.enclave import Enclave
-from kluis.errors import UsageError
 from kluis.evidence import Collateral
 from kluis.services import hosting
-from kluis.services.hosting import Place
+from kluis.services.hosting import Place, read_settings
 from kluis.services.keyvault.app import service
 from kluis.services.keyvault.settings import Settings
 from kluis.services.web import Service
@@ -24,10 +21,7 @@ def build(document: bytes, place: Place) -> Service:
     Raises:
         UsageError: the settings are of another shape; says where.
     """
-    try:
-        settings = msgspec.json.decode(document, type=Settings)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"keyvault settings: {error}") from None
+    settings = read_settings(document, Settings, "keyvault")
 
     def endorse(quote: bytes) -> Collateral | None:
         found = place.endorse("sgx", quote)

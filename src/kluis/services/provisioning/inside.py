@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from kluis.enclave import Enclave
-from kluis.errors import UsageError
 from kluis.services import hosting
-from kluis.services.hosting import Place
+from kluis.services.hosting import Place, read_settings
 from kluis.services.provisioning.app import Settings, service
 from kluis.services.web import Service
 
@@ -22,10 +19,7 @@ def build(document: bytes, place: Place) -> Service:
     Raises:
         UsageError: the settings are of another shape; says where.
     """
-    try:
-        settings = msgspec.json.decode(document, type=Settings)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"provisioning settings: {error}") from None
+    settings = read_settings(document, Settings, "provisioning")
     return service(
         settings,
         place.storage,
