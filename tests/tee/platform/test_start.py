@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,30 @@ def test_started_twice_is_one(own: places.Places) -> None:
     first = start.ask(own, {"op": "status"})["pid"]
     start.start()
     assert start.ask(own, {"op": "status"})["pid"] == first
+
+
+def test_stopped_without_an_answer(own: places.Places) -> None:
+    """A platform that hangs up on its last request is waited for until its socket is gone."""
+    places.prepare(own, os.geteuid(), os.getegid())
+    hung_up = threading.Event()
+
+    def ends() -> None:
+        connection, _ = listener.accept()
+        connection.recv(4096)
+        connection.close()
+        hung_up.set()
+        time.sleep(0.2)
+        own.socket.unlink()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(own.socket))
+        listener.listen(1)
+        thread = threading.Thread(target=ends)
+        thread.start()
+        start.stop(own)
+        assert hung_up.is_set()
+        assert not own.socket.exists()
+        thread.join()
 
 
 def test_mark_is_the_files_own(tmp_path: Path) -> None:

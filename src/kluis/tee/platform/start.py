@@ -177,9 +177,13 @@ def _last_words(log: Path) -> str:
 
 def stop(places: Places) -> None:
     """Stop a platform and every enclave it runs, and see it gone; one that does not run is no error."""
-    with contextlib.suppress(OSError, UnavailableError):
-        its = where.mark(places.socket)
+    its = where.mark(places.socket)
+    try:
         ask(places, {"op": "stop"})
-        until = time.monotonic() + STOP_SECONDS
-        while where.mark(places.socket) == its and time.monotonic() < until:
-            time.sleep(0.005)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return
+    except (OSError, UnavailableError):
+        pass  # It may be gone before its answer is; it is waited for all the same.
+    until = time.monotonic() + STOP_SECONDS
+    while its and where.mark(places.socket) == its and time.monotonic() < until:
+        time.sleep(0.005)
