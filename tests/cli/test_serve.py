@@ -87,9 +87,14 @@ class Running:
 
     def __init__(self, turns: list[Exception | list[tuple[str, KluisError]]], asked: serve._Asked) -> None:
         self._turns, self._asked = turns, asked
+        self.waits: list[list[tuple[str, KluisError]]] = []
 
     def hand_over(self) -> None:
         """Nobody waits."""
+
+    def tend(self) -> list[tuple[str, KluisError]]:
+        """What waits the next time; nothing after the last."""
+        return self.waits.pop(0) if self.waits else []
 
     def mend(self) -> list[tuple[str, KluisError]]:
         """The next turn; after the last, the command is asked to stop."""
@@ -100,10 +105,15 @@ class Running:
         return turn
 
 
-def watch(turns: list[Exception | list[tuple[str, KluisError]]]) -> None:
-    """Watch over them."""
+def watch(
+    turns: list[Exception | list[tuple[str, KluisError]]], *waits: list[tuple[str, KluisError]]
+) -> list[list[tuple[str, KluisError]]]:
+    """Watch over them; what they were not asked for."""
     asked, wake = serve._Asked(), threading.Event()
-    serve._watch(cast("Serving", Running(turns, asked)), wake, asked)
+    running = Running(turns, asked)
+    running.waits.extend(waits)
+    serve._watch(cast("Serving", running), wake, asked)
+    return running.waits
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +141,15 @@ def test_as_many_ends_over_a_long_time_are_borne(monkeypatch: pytest.MonkeyPatch
     """Each is made good, and nothing ends."""
     monkeypatch.setattr(serve, "FAULT_SECONDS", 0.0)
     watch([[("keyvault", EnclaveError("it stopped serving"))]] * 9)
+
+
+def test_services_are_asked_to_do_what_is_due(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and then by the calendar of the command; what waits is told once, until it waits no more."""
+    away = [("keyvault", UnavailableError("store: is away"))]
+    assert watch([[]] * 3, away, away) == [away]
+    monkeypatch.setattr(serve, "TEND_SECONDS", -1.0)
+    assert watch([[]] * 5, away, away, [], away) == []
+    line = "kluis: keyvault: what is due waits: store: is away"
+    assert capsys.readouterr().err.count(line) == 3

@@ -27,6 +27,8 @@ from kluis.services.running.serving import Serving, serving
 from kluis.services.running.settings import base64_of
 
 LOOK_SECONDS: Final = 1.0
+# How often services are asked to do what is due: what that is, they know by themselves.
+TEND_SECONDS: Final = 10.0
 # So many ends of enclaves in so long are no accident.
 MOST_FAULTS: Final = 5
 FAULT_SECONDS: Final = 300.0
@@ -183,7 +185,8 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
         KluisError: they end again and again; says why the last one did.
     """
     recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
-    renewed, told = time.monotonic(), ""
+    renewed, tended, told = time.monotonic(), float("-inf"), ""
+    waits: list[str] = []
     while not asked.stop:
         wake.wait(LOOK_SECONDS)
         wake.clear()
@@ -197,6 +200,8 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
                 renewed = time.monotonic()
             running.hand_over()
             faults = running.mend()
+            if time.monotonic() - tended > TEND_SECONDS:
+                tended, waits = time.monotonic(), _tend(running, waits)
             told = ""
         except KluisError as error:
             if error.message != told:
@@ -207,6 +212,15 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
             render.note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")
             if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:
                 raise fault
+
+
+def _tend(running: Serving, before: list[str]) -> list[str]:
+    """Have the services do what is due; what they could not do the time before is told once."""
+    waits = [f"kluis: {service}: what is due waits: {fault.message}" for service, fault in running.tend()]
+    for line in dict.fromkeys(waits):
+        if line not in before:
+            render.note(line)
+    return waits
 
 
 def _replace(running: Serving) -> None:

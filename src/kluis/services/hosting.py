@@ -1,6 +1,6 @@
 """A service in its enclave: told its settings once, with a store that its host keeps, served over TLS.
 
-What crosses the boundary is here and nowhere else. Inwards: ``configure``, and what
+What crosses the boundary is here and nowhere else. Inwards: ``configure``, ``tend``, and what
 :func:`kluis.enclave.asgi.host` and :func:`kluis.enclave.store.custody.declare` declare. Outwards, to a
 host that is not trusted: the store's requests, ``fetch`` for documents whose signatures are checked inside,
 ``endorse`` likewise, ``certify`` for a certificate of a key made inside, and ``log``.
@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -65,7 +65,17 @@ class Published(msgspec.Struct, frozen=True):
     body: bytes
 
 
-Build = Callable[[bytes, Place], Any]
+class Application(Protocol):
+    """What is served, and looked after."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request, as ASGI 3 has it."""
+
+    def tend(self) -> None:
+        """Do what is due by now."""
+
+
+Build = Callable[[bytes, Place], Application]
 
 
 def read_settings(document: bytes, kind: type[T], service: str) -> T:
@@ -139,13 +149,19 @@ def host(app: Enclave, build: Build) -> None:
         )
         later.application = build(settings, place)
 
+    @app.ecall
+    def tend() -> None:
+        """Do what is due by now, if anything is. When that is, is computed inside: a host can only knock."""
+        if later.application is not None:
+            later.application.tend()
+
     asgi.host(app, later, grant=GRANT, limits=LIMITS)
 
 
 class _Later:
     """The application that ``configure`` makes."""
 
-    application: Any = None
+    application: Application | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self.application is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from datetime import UTC, datetime, timedelta
 
+import requests
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.keyvault.keys import (
     ApiVersion,
@@ -18,6 +20,7 @@ from azure.keyvault.keys import (
     KeyRotationPolicyAction,
 )
 from azure.keyvault.keys.crypto import EncryptionAlgorithm, KeyWrapAlgorithm, SignatureAlgorithm
+from credentials import VAULT
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from scenario import World, fresh, raises, refused, release_policy, scenario
@@ -148,6 +151,56 @@ def rotated_key(world: World) -> None:
         first.properties.version,
         second.properties.version,
     }
+
+
+@scenario(
+    "K.update_key_rotation_policy on a key that is due: the vault rotates it by itself, and tells of others"
+)
+def rotated_by_itself(world: World) -> None:
+    keys, name, near = world.keys(), fresh("k"), fresh("k")
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    policy = release_policy(world.attestation, True, a="b")
+    first = keys.create_rsa_key(
+        name,
+        hardware_protected=True,
+        exportable=True,
+        release_policy=policy,
+        expires_on=soon,
+        tags={"a": "b"},
+    )
+    keys.create_ec_key(near, expires_on=soon)
+    action = KeyRotationLifetimeAction(KeyRotationPolicyAction.rotate, time_before_expiry="P7D")
+    keys.update_key_rotation_policy(name, KeyRotationPolicy(), lifetime_actions=[action], expires_in="P30D")
+
+    def told() -> list[tuple[str, str, str]]:
+        url, entries = f"{world.vault}/audit?api-version=7.4", []
+        while page := requests.get(
+            f"{url}&after={len(entries)}",
+            headers=world.bearer("auditor", VAULT),
+            verify=world.ca,
+            timeout=30,
+        ).json()["value"]:
+            entries += page
+        return [
+            (each["operation"], each["key"], each["subject"])
+            for each in entries
+            if each["key"] in (name, near) and each["operation"] in ("auto-rotate", "near-expiry")
+        ]
+
+    until = time.monotonic() + 60
+    while len(told()) < 2 and time.monotonic() < until:
+        time.sleep(1)
+    assert sorted(told()) == sorted([("auto-rotate", name, ""), ("near-expiry", near, "")])
+    second = keys.get_key(name)
+    assert second.properties.version != first.properties.version
+    assert second.key.n != first.key.n
+    assert second.properties.exportable is True
+    assert second.properties.release_policy.immutable is True
+    assert second.properties.release_policy.encoded_policy == policy.encoded_policy
+    assert second.properties.tags == {"a": "b"}
+    life = second.properties.expires_on - second.properties.created_on
+    assert life == timedelta(days=30)
+    assert len(list(keys.list_properties_of_key_versions(name))) == 2
 
 
 @scenario("K.begin_delete_key, get_deleted_key, begin_recover_deleted_key, purge_deleted_key", 45)

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from kluis.testing.plugin import storage
+from tests.databases import database_url, postgres
 
-__all__ = ["storage"]
+__all__ = ["database_url", "postgres", "storage"]

@@ -6,17 +6,22 @@ from typing import Any
 
 import pytest
 
-from kluis.services.keyvault.rotation import seconds
 from tests.services.keyvault.world import VAULT, World
 from tests.services.web.issuer import NOW
 
 AT = int(NOW.timestamp())
 DAY = 86_400
+USUAL = {"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}
 
 
 def rotate_after(after: str) -> dict[str, Any]:
     """A rule that rotates."""
     return {"trigger": {"timeAfterCreate": after}, "action": {"type": "rotate"}}
+
+
+def before(time: str, action: str = "Rotate") -> dict[str, Any]:
+    """A rule that does something so long before the expiry."""
+    return {"trigger": {"timeBeforeExpiry": time, "timeAfterCreate": None}, "action": {"type": action}}
 
 
 def test_rotating() -> None:
@@ -46,17 +51,51 @@ def test_a_policy_is_kept_and_gives_new_versions_their_end() -> None:
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     assert world.ok("GET", "/keys/k/rotationpolicy") == {
         "id": f"{VAULT}/keys/k/rotationpolicy", "attributes": {},
-        "lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}],
+        "lifetimeActions": [USUAL],
     }  # fmt: skip
     asked = {"lifetimeActions": [rotate_after("P90D")], "attributes": {"expiryTime": "P1Y"}}
     kept = world.ok("PUT", "/keys/k/rotationpolicy", asked)
     assert kept == {
         "id": f"{VAULT}/keys/k/rotationpolicy",
         "attributes": {"expiryTime": "P1Y", "created": AT, "updated": AT},
-        "lifetimeActions": [{"trigger": {"timeAfterCreate": "P90D"}, "action": {"type": "Rotate"}}],
+        "lifetimeActions": [{"trigger": {"timeAfterCreate": "P90D"}, "action": {"type": "Rotate"}}, USUAL],
     }
     assert world.ok("GET", "/keys/k/rotationpolicy") == kept
     assert world.ok("POST", "/keys/k/rotate")["attributes"]["exp"] == AT + 365 * DAY
+
+
+def test_a_policy_that_says_nothing_is_the_usual_one() -> None:
+    """An empty one is; a notification of its own takes the usual one's place; who set it is on record."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": "EC"})
+    for empty in ({}, {"lifetimeActions": []}, {"lifetimeActions": None, "attributes": {}}):
+        assert world.ok("PUT", "/keys/k/rotationpolicy", empty)["lifetimeActions"] == [USUAL]
+    kept = world.ok("PUT", "/keys/k/rotationpolicy", {"lifetimeActions": [before("P10D", "notify")]})
+    assert kept["lifetimeActions"] == [
+        {"trigger": {"timeBeforeExpiry": "P10D"}, "action": {"type": "Notify"}}
+    ]
+    told = world.ok("GET", "/audit", roles=("Kluis Auditor",))["value"]
+    assert (told[-1]["operation"], told[-1]["key"], told[-1]["subject"]) == (
+        "rotation-policy",
+        "k",
+        "somebody",
+    )
+
+
+def test_rotating_what_has_changed_meanwhile() -> None:
+    """A key of another type that takes the place of the one being rotated gets no material of that one's."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": "EC"})
+    real = world.storage.update
+
+    def late(work: Any) -> Any:
+        world.storage.update = real
+        world.ok("POST", "/keys/k/create", {"kty": "oct-HSM"})
+        return real(work)
+
+    world.storage.update = late
+    assert world.refused("POST", "/keys/k/rotate")[:3] == (409, "Conflict", "Key k was changed meanwhile.")
+    assert world.ok("GET", "/keys/k/")["key"]["kty"] == "oct-HSM"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +108,26 @@ def test_a_policy_is_kept_and_gives_new_versions_their_end() -> None:
         ),
         ({"lifetimeActions": [rotate_after("P6D")]}, "lifetimeActions.trigger: want at least P7D, got P6D"),
         ({"lifetimeActions": [rotate_after("P7D")] * 2}, "lifetimeActions: want one Rotate, got more"),
+        (
+            {"lifetimeActions": [before("P7D", "Notify")] * 2},
+            "lifetimeActions: want one Notify, got more",
+        ),
+        (
+            {"lifetimeActions": [rotate_after("P22D")], "attributes": {"expiryTime": "P28D"}},
+            "lifetimeActions.trigger: want at least P7D less than attributes.expiryTime P28D, got P22D",
+        ),
+        (
+            {"lifetimeActions": [before("P1M")], "attributes": {"expiryTime": "P36D"}},
+            "lifetimeActions.trigger: want at least P7D less than attributes.expiryTime P36D, got P1M",
+        ),
+        (
+            {"lifetimeActions": [before("P7D")]},
+            "lifetimeActions.trigger: want attributes.expiryTime for timeBeforeExpiry, got none",
+        ),
+        (
+            {"lifetimeActions": [{"trigger": {"timeAfterCreate": "P9D"}, "action": {"type": "Notify"}}]},
+            "lifetimeActions.trigger: want timeBeforeExpiry for Notify, got timeAfterCreate",
+        ),
         ({"lifetimeActions": [{}] * 9}, "lifetimeActions: want at most 8, got 9"),
         (
             {"lifetimeActions": [{"trigger": {}, "action": {"type": "Explode"}}]},
@@ -85,8 +144,3 @@ def test_policies_that_are_none(asked: Any, message: str) -> None:
     world = World()
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     assert world.refused("PUT", "/keys/k/rotationpolicy", asked) == (400, "BadParameter", message, None)
-
-
-def test_durations() -> None:
-    """Years, months and days, in days of 86400 seconds."""
-    assert seconds("P1Y2M3D", "it") == (365 + 60 + 3) * DAY

@@ -20,6 +20,12 @@ class Stand:
         self.drained: float | None = None
         self.why: KluisError | None = None
         self.names = 0
+        self.knocks: list[KluisError | None] = []
+
+    def tend(self) -> KluisError | None:
+        """Do what is due."""
+        self.knocks.append(self.why)
+        return self.why
 
     def fault(self) -> KluisError | None:
         """Why it ended."""
@@ -105,6 +111,15 @@ def test_a_new_certificate_is_shown_by_all(starter: Starter) -> None:
     fleet.start()
     fleet.rename(lambda request: request)
     assert [one.names for one in starter.made] == [1, 1]
+
+
+def test_all_do_what_is_due(starter: Starter) -> None:
+    """Each is asked, whatever another's last time ended in."""
+    fleet = Fleet("x", starter, 2)
+    fleet.start()
+    starter.made[0].why = fault = EnclaveError("away")
+    assert fleet.tend() == [fault]
+    assert [one.knocks for one in starter.made] == [[fault], [None]]
 
 
 def test_stopping_lets_what_runs_end(starter: Starter) -> None:

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -98,6 +99,38 @@ def test_instances_share_what_they_keep(running: Serving) -> None:
     for _ in range(12):
         with client_of(running) as client:
             assert client.get(url, headers=bearer).status_code == 200
+
+
+def test_a_key_that_is_due_is_rotated_once(running: Serving) -> None:
+    """The host knocks at both instances, several times; one makes one new version, by the policy's expiry."""
+    vault = running.addresses["keyvault"]
+    rule = {"trigger": {"timeBeforeExpiry": "P7D"}, "action": {"type": "Rotate"}}
+    asked = {"lifetimeActions": [rule], "attributes": {"expiryTime": "P28D"}}
+    with client_of(running) as client:
+        assert _create(client, running, "admin", "due").status_code == 200
+        headers = _bearer(client, running, "admin")
+
+        def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
+            url = f"{vault}/keys/due{path}?api-version=7.4"
+            answer = client.request(method, url, json=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            told: dict[str, Any] = answer.json()
+            return told
+
+        ask("PUT", "/rotationpolicy", asked)
+        running.tend()
+        time.sleep(0.5)
+        assert len(ask("GET", "/versions")["value"]) == 1
+        ask("PATCH", "/", {"attributes": {"exp": int(time.time()) + 6 * 86_400}})
+        until = time.monotonic() + 30
+        while len(ask("GET", "/versions")["value"]) == 1 and time.monotonic() < until:
+            assert running.tend() == []
+            time.sleep(0.2)
+        for _ in range(3):
+            assert running.tend() == []
+            time.sleep(0.2)
+        assert len(ask("GET", "/versions")["value"]) == 2
+        assert ask("GET", "/")["attributes"]["exp"] >= time.time() + 27 * 86_400
 
 
 def test_instances_of_an_authority_publish_the_same_bytes(running: Serving) -> None:

@@ -25,6 +25,7 @@ from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import Endorse, Fetch, Keyring
 from kluis.services.keyvault.release.signer import Certify, Signer, Vouch
 from kluis.services.keyvault.settings import Settings
+from kluis.services.keyvault.upkeep import Upkeep
 from kluis.services.keyvault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
 
@@ -76,12 +77,12 @@ def service(
         life_seconds=settings.keys_life_seconds,
         refetch_seconds=settings.refetch_seconds,
     )
-    signer = Signer(certify, vouch, now, vault.name)
+    signer, keys = Signer(certify, vouch, now, vault.name), Keys(vault)
     handlers = Handlers(
         settings,
         vault,
         clock,
-        Keys(vault),
+        keys,
         Lifecycle(vault),
         Use(vault),
         Releases(vault, keyring, signer, Recorder(vault.storage)),
@@ -102,6 +103,7 @@ def service(
         ready=lambda: None,
         tell=tell,
         threads=THREADS,
+        upkeep=Upkeep(keys).tend,
         headers={"x-ms-keyvault-service-version": SERVICE_VERSION, "x-ms-keyvault-region": "local"},
     )
 
@@ -137,7 +139,7 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
         _op("GetKeyRotationPolicy", "GET", turning, h.rotation_policy, read, "A key's rotation policy."),
         _op(
             "UpdateKeyRotationPolicy", "PUT", turning, h.set_rotation_policy, write,
-            "Set a key's rotation policy.", requests.RotationPolicy,
+            "Set a rotation policy: the vault makes new versions by it.", requests.RotationPolicy,
         ),
         _op("BackupKey", "POST", f"{one}/backup", h.back_up, "keys/backup", "A key as one sealed blob."),
         _op(

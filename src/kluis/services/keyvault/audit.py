@@ -31,11 +31,12 @@ class Event(NamedTuple):
     """What happened.
 
     Attributes:
-        operation: ``create``, ``import``, ``rotate``, ``policy``, ``delete``, ``recover``, ``purge``,
-            ``backup``, ``restore``, ``release``.
+        operation: ``create``, ``import``, ``rotate``, ``policy``, ``rotation-policy``, ``delete``,
+            ``recover``, ``purge``, ``backup``, ``restore``, ``release``; of the vault's own accord
+            ``auto-rotate`` and ``near-expiry``.
         key: the key's name.
         version: of it.
-        subject: who asked, as the issuer of their token calls them.
+        subject: who asked, as the issuer of their token calls them; nobody, where the vault did it by itself.
         time: seconds since 1970, by the host's clock.
         authority: who vouched for the environment; of a release.
         target: SHA-256 of the attestation token, hex; of a release.
@@ -148,8 +149,8 @@ def append_all(writing: Writing, events: Iterable[Event]) -> None:
         append(writing, event)
 
 
-def append(writing: Writing, event: Event) -> None:
-    """Put an event at the end."""
+def append(writing: Writing, event: Event) -> int:
+    """Put an event at the end; gives its entry's number."""
     last = head(writing)
     # The issuer's words go into canonical JSON, in which half a character has no place.
     subject = event.subject.encode("utf-8", "replace").decode()
@@ -158,6 +159,7 @@ def append(writing: Writing, event: Event) -> None:
     entry = msgspec.structs.replace(bare, hash=bare.computed())
     writing.put(TABLE, f"{entry.sequence:0{_DIGITS}}", encode(entry))
     writing.put(HEAD, HEAD, encode(Head(entry.sequence, entry.hash)))
+    return entry.sequence
 
 
 def head(reading: Reading) -> Head:

@@ -124,7 +124,7 @@ class Handlers:
     def set_rotation_policy(self, call: Call) -> Answer:
         """Set a rotation policy."""
         asked = call.json(requests.RotationPolicy)
-        record = rotation.set_policy(self.vault, call.path["name"], asked, self._now())
+        record = rotation.set_policy(self.vault, call.path["name"], asked, self._now(), _subject(call))
         return Answer(views.rotation_policy(self._url(call), record))
 
     def back_up(self, call: Call) -> Answer:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from kluis.enclave.store.model import Reading, Writing
-from kluis.services.keyvault import audit, material, rotation, shelf, usage
-from kluis.services.keyvault.faults import BadParameter, Conflict
+from kluis.services.keyvault import audit, material, schedule, shelf, usage
+from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
 from kluis.services.keyvault.material import Material
 from kluis.services.keyvault.names import LATEST, check_name, check_version
 from kluis.services.keyvault.records import KeyRecord, KeyVersion
@@ -124,23 +124,53 @@ class Keys:
 
         Raises:
             KeyNotFound: there is none.
+            Conflict: meanwhile there is a latest version of another type or size.
         """
         record = shelf.demand(self.vault.storage, check_name(name), now)
+        kept = self._again(record, now, "rotate", subject, lambda last: _shape(last) == _shape(record))
+        return kept.record, kept.record.current
+
+    def again_if_due(self, name: str, now: int) -> int | None:
+        """The same, of the vault's own accord, where the key's policy wants it by ``now``.
+
+        Whoever comes second finds a version that is not due: of instances that try at once, one does it.
+
+        Returns:
+            The number of the entry that is on record; None where nothing was due.
+        """
+        record = shelf.find(self.vault.storage, name, now)
+        if record is None or not _due(record, now):
+            return None
+        shape = _shape(record)
+
+        def still(last: KeyRecord) -> bool:
+            return _due(last, now) and _shape(last) == shape
+
+        try:
+            return self._again(record, now, "auto-rotate", "", still).sequence
+        except (Conflict, KeyNotFound):
+            return None
+
+    def _again(
+        self, record: KeyRecord, now: int, event: str, subject: str, still: Callable[[KeyRecord], bool]
+    ) -> _Kept:
         old = record.current
         made = material.generate(old.kty, size=old.size, crv=old.public.get("crv"), exponent=None)
-        life = None if record.rotation is None else record.rotation.expiry
 
         def turn(before: KeyRecord | None) -> KeyRecord:
             if before is None:
-                raise BadParameter(f"key {name}: is gone")
-            last = before.current
-            exp = None if life is None else now + rotation.seconds(life, "rotation policy")
+                raise KeyNotFound(record.name)
+            if not still(before):
+                raise Conflict(f"Key {before.name} was changed meanwhile.")
+            last, rule = before.current, before.rotation
+            life = None if rule is None or rule.expiry is None else schedule.seconds(rule.expiry, "expiry")
             fresh = _version(
-                last.kty, made, last.key_ops, now, exportable=last.exportable, tags=last.tags, exp=exp
-            )
+                last.kty, made, last.key_ops, now, exportable=last.exportable, tags=last.tags,
+                exp=None if life is None else now + life,
+            )  # fmt: skip
             return msgspec.structs.replace(before, current=fresh)
 
-        return self._keep(name, turn, now, "rotate", subject)
+        return self._keep(record.name, turn, now, event, subject)
 
     def _add(
         self, name: str, draft: Draft, made: Material, now: int, subject: str
@@ -159,22 +189,30 @@ class Keys:
             return msgspec.structs.replace(before, current=fresh, release=rule)
 
         event = "create" if isinstance(draft.asked, Create) else "import"
-        return self._keep(name, turn, now, event, subject)
+        kept = self._keep(name, turn, now, event, subject)
+        return kept.record, kept.record.current
 
     def _keep(
         self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str
-    ) -> tuple[KeyRecord, KeyVersion]:
-        def work(writing: Writing) -> tuple[KeyRecord, KeyVersion]:
+    ) -> _Kept:
+        def work(writing: Writing) -> _Kept:
             before = _free(writing, name, now)
             if before is None:
                 # What is left of one whose time to be purged has come.
                 shelf.drop(writing, name)
             after = turn(before)
-            audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
+            sequence = audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
             shelf.keep(writing, after, instead_of=before)
-            return after, after.current
+            return _Kept(after, sequence)
 
         return self.vault.storage.update(work)
+
+
+class _Kept(NamedTuple):
+    """A key as it is now, and the number of the entry about it."""
+
+    record: KeyRecord
+    sequence: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,6 +246,16 @@ def _free(reading: Reading, name: str, now: int) -> KeyRecord | None:
             "ObjectIsDeletedButRecoverable",
         )
     return record
+
+
+def _due(record: KeyRecord, now: int) -> bool:
+    at = schedule.rotate_at(record)
+    return at is not None and at <= now
+
+
+def _shape(record: KeyRecord) -> tuple[str, int, str | None]:
+    """What another version's material must fit."""
+    return record.current.kty, record.current.size, record.current.public.get("crv")
 
 
 def _version(

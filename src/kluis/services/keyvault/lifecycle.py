@@ -11,7 +11,8 @@ from kluis.services.keyvault import audit, shelf
 from kluis.services.keyvault.faults import Forbidden, KeyNotFound
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.records import Deletion, KeyRecord
-from kluis.services.keyvault.vault import SECONDS_A_DAY, Vault
+from kluis.services.keyvault.schedule import SECONDS_A_DAY
+from kluis.services.keyvault.vault import Vault
 
 __all__ = ["Lifecycle"]
 

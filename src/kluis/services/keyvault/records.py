@@ -14,11 +14,13 @@ from kluis.errors import InternalError
 
 __all__ = [
     "Deletion",
+    "Due",
     "KeyRecord",
     "KeyVersion",
     "LifetimeAction",
     "ReleaseRule",
     "RotationRule",
+    "Told",
     "decode",
     "encode",
 ]
@@ -92,6 +94,19 @@ class RotationRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     updated: int
 
 
+class Told(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Of which version, with which expiry, it was told that it is about to expire."""
+
+    version: str
+    exp: int | None
+
+
+class Due(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """When something is next to be done about a key."""
+
+    at: int
+
+
 class Deletion(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """When a key was deleted, and when it is gone for good."""
 
@@ -108,6 +123,7 @@ class KeyRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen
     release: ReleaseRule | None = None
     rotation: RotationRule | None = None
     deleted: Deletion | None = None
+    told: Told | None = None
 
     def __repr__(self) -> str:
         return f"KeyRecord({self.name}, {self.current!r})"

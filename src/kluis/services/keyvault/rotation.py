@@ -1,47 +1,35 @@
-"""Rotation policies: kept, checked and shown. A key is rotated when a client asks for it.
+"""Rotation policies: checked, kept, and what their absence stands for; :mod:`upkeep` does what they say.
 
-No enclave wakes by itself, and the host's clock is no one's to trust: who wants keys rotated by the calendar
-calls ``rotate`` by it. The policy's expiry gives each new version its own.
+A policy has at most one action of each kind. One that says nothing of a notification has the usual one, 30
+days before the expiry, as on Azure, where no policy takes it away. A new version of a key lives by the same
+policy, and gets its expiry from it.
 
-Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; ISO 8601 durations of years, months, days.
+Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; REST API, "Update Key Rotation Policy".
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import msgspec
 
 from kluis.enclave.store.model import Writing
-from kluis.services.keyvault import shelf
+from kluis.services.keyvault import audit, shelf
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.records import KeyRecord, LifetimeAction, RotationRule
+from kluis.services.keyvault.requests import LifetimeAction as Asked
 from kluis.services.keyvault.requests import RotationPolicy
-from kluis.services.keyvault.vault import SECONDS_A_DAY, Vault
+from kluis.services.keyvault.schedule import NEAR_EXPIRY, SECONDS_A_DAY, seconds
+from kluis.services.keyvault.vault import Vault
 
-__all__ = ["seconds", "set_policy"]
+__all__ = ["set_policy"]
 
-_DURATION: Final = re.compile(r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,5})D)?", re.ASCII)
 _ACTIONS: Final = {"rotate": "Rotate", "notify": "Notify"}
 LEAST_DAYS, LEAST_EXPIRY_DAYS, MOST_ACTIONS = 7, 28, 8
 
 
-def seconds(duration: str, what: str) -> int:
-    """Seconds of a duration: a year has 365 days, a month 30.
-
-    Raises:
-        BadParameter: not ``PnYnMnD``.
-    """
-    found = _DURATION.fullmatch(duration)
-    if found is None:
-        raise BadParameter(f"{what}: want an ISO 8601 duration such as P90D or P2Y, got {duration[:32]!a}")
-    years, months, days = (int(part or 0) for part in found.groups())
-    return (365 * years + 30 * months + days) * SECONDS_A_DAY
-
-
-def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int) -> KeyRecord:
+def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int, subject: str) -> KeyRecord:
     """Keep a rotation policy.
 
     Raises:
@@ -49,40 +37,57 @@ def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int) -> KeyR
         BadParameter: not a policy.
     """
     check_name(name)
-    actions = _actions(asked)
     expiry = None if asked.attributes is None else asked.attributes.expiry
     if expiry is not None and seconds(expiry, "attributes.expiryTime") < LEAST_EXPIRY_DAYS * SECONDS_A_DAY:
         raise BadParameter(f"attributes.expiryTime: want at least P{LEAST_EXPIRY_DAYS}D, got {expiry}")
+    actions = _actions(asked, expiry)
 
     def work(writing: Writing) -> KeyRecord:
         record = shelf.demand(writing, name, now)
         created = now if record.rotation is None else record.rotation.created
         kept = msgspec.structs.replace(record, rotation=RotationRule(actions, expiry, created, now))
+        event = audit.Event("rotation-policy", record.name, record.current.id, subject, now)
+        audit.append(writing, event)
         shelf.keep(writing, kept)
         return kept
 
     return vault.storage.update(work)
 
 
-def _actions(asked: RotationPolicy) -> tuple[LifetimeAction, ...]:
+def _actions(asked: RotationPolicy, expiry: str | None) -> tuple[LifetimeAction, ...]:
     listed = asked.actions or []
     if len(listed) > MOST_ACTIONS:
         raise BadParameter(f"lifetimeActions: want at most {MOST_ACTIONS}, got {len(listed)}")
-    made = []
-    for each in listed:
-        kind = _ACTIONS.get((each.action.type if each.action and each.action.type else "").lower())
-        if kind is None or each.trigger is None:
-            raise BadParameter("lifetimeActions: want a trigger and the action Rotate or Notify, got another")
-        after, before = each.trigger.after_create, each.trigger.before_expiry
-        if (after is None) is (before is None):
-            raise BadParameter(
-                "lifetimeActions.trigger: want timeAfterCreate or timeBeforeExpiry, got another"
-            )
-        if seconds(after or before or "", "lifetimeActions.trigger") < LEAST_DAYS * SECONDS_A_DAY:
-            raise BadParameter(
-                f"lifetimeActions.trigger: want at least P{LEAST_DAYS}D, got {after or before}"
-            )
-        made.append(LifetimeAction(kind, after, before))
-    if sum(each.action == "Rotate" for each in made) > 1:
-        raise BadParameter("lifetimeActions: want one Rotate, got more")
+    made = [_action(each, expiry) for each in listed]
+    for kind in _ACTIONS.values():
+        if sum(each.action == kind for each in made) > 1:
+            raise BadParameter(f"lifetimeActions: want one {kind}, got more")
+    if all(each.action != NEAR_EXPIRY.action for each in made):
+        made.append(NEAR_EXPIRY)
     return tuple(made)
+
+
+def _action(asked: Asked, expiry: str | None) -> LifetimeAction:
+    what = "lifetimeActions.trigger"
+    kind = _ACTIONS.get((asked.action.type if asked.action and asked.action.type else "").lower())
+    if kind is None or asked.trigger is None:
+        raise BadParameter("lifetimeActions: want a trigger and the action Rotate or Notify, got another")
+    after, before = asked.trigger.after_create, asked.trigger.before_expiry
+    if (after is None) is (before is None):
+        raise BadParameter(f"{what}: want timeAfterCreate or timeBeforeExpiry, got another")
+    wait, least = seconds(after or before or "", what), LEAST_DAYS * SECONDS_A_DAY
+    if wait < least:
+        raise BadParameter(f"{what}: want at least P{LEAST_DAYS}D, got {after or before}")
+    if kind == "Notify":
+        if before is None:
+            raise BadParameter(f"{what}: want timeBeforeExpiry for Notify, got timeAfterCreate")
+    elif expiry is None:
+        if before is not None:
+            raise BadParameter(f"{what}: want attributes.expiryTime for timeBeforeExpiry, got none")
+    elif wait > seconds(expiry, "attributes.expiryTime") - least:
+        # Else each new version were due at once, or only when it is of no use any more.
+        raise BadParameter(
+            f"{what}: want at least P{LEAST_DAYS}D less than attributes.expiryTime {expiry}, got "
+            f"{after or before}"
+        )
+    return LifetimeAction(kind, after, before)

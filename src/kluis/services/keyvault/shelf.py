@@ -1,4 +1,4 @@
-"""Where keys lie in the store: names, older versions, and what an immutable policy was promised for."""
+"""Where keys lie in the store: names, older versions, what is due when, and what was promised for ever."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from kluis.enclave.store.model import Reading, Writing
 from kluis.hashes import sha256
+from kluis.services.keyvault import schedule
 from kluis.services.keyvault.faults import BadParameter, KeyNotFound
 from kluis.services.keyvault.names import LATEST, folded
-from kluis.services.keyvault.records import KeyRecord, KeyVersion, decode, encode
+from kluis.services.keyvault.records import Due, KeyRecord, KeyVersion, decode, encode
 
-__all__ = ["demand", "drop", "find", "keep", "keep_version", "live", "promised", "version", "versions"]
+__all__ = ["demand", "drop", "due", "find", "keep", "keep_version", "live", "promised", "version", "versions"]
 
-NAMES, VERSIONS, PROMISES = "keys", "versions", "promises"
+NAMES, VERSIONS, PROMISES, DUE = "keys", "versions", "promises", "due"
 LIVE, DELETED = "live", "deleted"
 
 
@@ -68,6 +69,12 @@ def live(reading: Reading, now: int, *, deleted: bool = False) -> Iterator[KeyRe
             yield record
 
 
+def due(reading: Reading, now: int) -> list[str]:
+    """Names about which something is to be done by now, those that wait longest first."""
+    every = [(decode(Due, value, "stored due time").at, name) for name, value in reading.scan(DUE)]
+    return [name for at, name in sorted(every) if at <= now]
+
+
 def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = None) -> None:
     """Keep a record; the latest version of the one that it takes the place of becomes an older one.
 
@@ -80,6 +87,11 @@ def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = 
         _promise(writing, record)
     index = LIVE if record.deleted is None else DELETED
     writing.put(NAMES, folded(record.name), encode(record), index=index)
+    at = schedule.next_at(record)
+    if at is None:
+        writing.delete(DUE, folded(record.name))
+    else:
+        writing.put(DUE, folded(record.name), encode(Due(at)))
 
 
 def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
@@ -92,6 +104,7 @@ def drop(writing: Writing, name: str) -> None:
     for key in [key for key, _ in writing.scan(VERSIONS, folded(name))]:
         writing.delete(VERSIONS, key)
     writing.delete(NAMES, folded(name))
+    writing.delete(DUE, folded(name))
 
 
 def promised(reading: Reading, record: KeyRecord, several: list[KeyVersion]) -> None:

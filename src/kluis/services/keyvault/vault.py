@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -30,7 +30,6 @@ __all__ = ["Identity", "Rules", "Vault", "start"]
 
 TABLE, KEY = "vault", "identity"
 MOST_SHOWN, MOST_TEXT = 4, 100
-SECONDS_A_DAY: Final = 86_400
 
 
 class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

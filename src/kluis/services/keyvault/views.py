@@ -9,7 +9,8 @@ from typing import Any
 
 from kluis.formats import b64
 from kluis.services.keyvault.names import identifier
-from kluis.services.keyvault.records import KeyRecord, KeyVersion, ReleaseRule, RotationRule
+from kluis.services.keyvault.records import KeyRecord, KeyVersion, LifetimeAction, ReleaseRule
+from kluis.services.keyvault.schedule import NEAR_EXPIRY
 from kluis.services.keyvault.vault import Rules
 
 __all__ = ["bundle", "item", "release_policy", "rotation_policy"]
@@ -77,16 +78,15 @@ def rotation_policy(url: str, record: KeyRecord) -> dict[str, Any]:
     rule = record.rotation
     identity = f"{identifier(url, record.name)}/rotationpolicy"
     if rule is None:
-        notify = {"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Notify"}}
-        return {"id": identity, "lifetimeActions": [notify], "attributes": {}}
-    return {"id": identity, "lifetimeActions": _actions(rule), "attributes": {
+        return {"id": identity, "lifetimeActions": _actions((NEAR_EXPIRY,)), "attributes": {}}
+    return {"id": identity, "lifetimeActions": _actions(rule.actions), "attributes": {
         "expiryTime": rule.expiry, "created": rule.created, "updated": rule.updated,
     }}  # fmt: skip
 
 
-def _actions(rule: RotationRule) -> list[dict[str, Any]]:
+def _actions(several: tuple[LifetimeAction, ...]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
-    for each in rule.actions:
+    for each in several:
         trigger = {"timeAfterCreate": each.after_create, "timeBeforeExpiry": each.before_expiry}
         said = {name: value for name, value in trigger.items() if value is not None}
         made.append({"trigger": said, "action": {"type": each.action}})

@@ -79,6 +79,14 @@ class Fleet:
             for one in self._instances:
                 one.rename(name)
 
+    def tend(self) -> list[KluisError]:
+        """Have each do what is due by now; waits for none.
+
+        Returns:
+            What the time before ended in, of those that it ended in an error of.
+        """
+        return [fault for one in self.instances if (fault := one.tend()) is not None]
+
     def stop(self) -> None:
         """Let what runs end, then end all."""
         with self._lock:

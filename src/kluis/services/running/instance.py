@@ -29,6 +29,7 @@ class Instance:
     def __init__(self, enclave: EnclaveProxy, serving: Call) -> None:
         self.enclave = enclave
         self._serving = serving
+        self._tending: Call | None = None
 
     @classmethod
     def start(
@@ -87,6 +88,19 @@ class Instance:
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Have it show a new certificate, before the old one is out of its time."""
         self.enclave.use_certificate(name(self.enclave.certificate_request()))
+
+    def tend(self) -> KluisError | None:
+        """Have it do what is due by now; waits for nothing, and asks nothing of one that is still at it.
+
+        Returns:
+            What the time before ended in, if in an error.
+        """
+        before = self._tending
+        if before is not None and not before.done():
+            return None
+        self._tending = self.enclave.submit("tend")
+        error = None if before is None else before.exception()
+        return error if isinstance(error, KluisError) else None
 
     def drain(self, seconds: float) -> None:
         """Let what runs end within ``seconds``, then end it."""

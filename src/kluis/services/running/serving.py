@@ -89,6 +89,10 @@ class Serving:
             if fleet.instances:
                 givers.serve(fleet.instances[0].enclave)
 
+    def tend(self) -> list[tuple[str, KluisError]]:
+        """Have every instance do what is due by now; says of which it ended in an error the time before."""
+        return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.tend()]
+
     def mend(self) -> list[tuple[str, KluisError]]:
         """Start one in place of each instance that ended by itself; says which, and why it ended."""
         return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.mend()]

@@ -38,6 +38,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "reader": ("Attestation Reader", "Reader", "Key Vault Reader", "Provisioning Reader"),
     "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
     "stale": ("Key Vault Reader",),
+    "auditor": ("Kluis Auditor",),
 }
 # The key service sends them back once for a newer token, so that anybody may see how a client takes that.
 STALE: Final = frozenset({"stale"})

@@ -8,5 +8,17 @@ from kluis.services.web.call import Answer, Call
 from kluis.services.web.operation import Operation
 from kluis.services.web.refusal import Refusal
 from kluis.services.web.service import Gate, Service
+from kluis.services.web.telemetry import Happening
 
-__all__ = ["Answer", "Bearer", "Call", "Caller", "Gate", "Issuer", "Operation", "Refusal", "Service"]
+__all__ = [
+    "Answer",
+    "Bearer",
+    "Call",
+    "Caller",
+    "Gate",
+    "Happening",
+    "Issuer",
+    "Operation",
+    "Refusal",
+    "Service",
+]

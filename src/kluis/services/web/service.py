@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -25,7 +27,7 @@ from kluis.services.web.bearer import Bearer, Caller
 from kluis.services.web.call import Answer, Call
 from kluis.services.web.operation import Match, Operation, Routes
 from kluis.services.web.refusal import Refusal
-from kluis.services.web.telemetry import CONTENT_TYPE_LATEST, Line, Telemetry
+from kluis.services.web.telemetry import CONTENT_TYPE_LATEST, Happening, Line, Telemetry
 
 __all__ = ["Gate", "Service"]
 
@@ -103,6 +105,7 @@ class Service:
         tell: makes a refusal of one of our errors.
         headers: of every answer.
         threads: that answer at once.
+        upkeep: does what is due by a time, and gives what happened.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Service:
         tell: Callable[[KluisError], Refusal] = Refusal.of,
         headers: Mapping[str, str] | None = None,
         threads: int = THREADS,
+        upkeep: Callable[[datetime], Iterable[Happening]] = lambda now: (),
     ) -> None:
         self.name = name
         self.operations = operations
@@ -129,6 +133,22 @@ class Service:
         self._document = openapi.document(title, operations)
         self._routes = Routes((*operations, *self._own()))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
+        self._upkeep = upkeep
+        self._tending = threading.Lock()
+
+    def tend(self) -> None:
+        """Do what is due by now, if anything is; nothing while another call is at it.
+
+        Raises:
+            KluisError: what was left undone, and why; what was done is counted and told.
+        """
+        if not self._tending.acquire(blocking=False):
+            return
+        try:
+            for each in self._upkeep(self._clock.now()):
+                self._telemetry.happened(each, self._clock.now())
+        finally:
+            self._tending.release()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

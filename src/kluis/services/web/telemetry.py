@@ -13,7 +13,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-__all__ = ["CONTENT_TYPE_LATEST", "Line", "Telemetry"]
+__all__ = ["CONTENT_TYPE_LATEST", "Happening", "Line", "Telemetry"]
 
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -41,6 +41,30 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     bug: str | None = None
 
 
+class Happening(msgspec.Struct, frozen=True):
+    """What a service did, or found, by itself.
+
+    Attributes:
+        event: its kind.
+        entry: its number in the service's record, where there is one: the record says more than a log may.
+        code: of the error that it ended in.
+    """
+
+    event: str
+    entry: int | None = None
+    code: str | None = None
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A happening in the log; ``time`` is RFC 3339."""
+
+    time: datetime
+    service: str
+    event: str
+    entry: int | None = None
+    code: str | None = None
+
+
 class Telemetry:
     """Counts and writes.
 
@@ -64,6 +88,10 @@ class Telemetry:
             buckets=BUCKETS,
             registry=self._registry,
         )
+        self._events = Counter(
+            "kluis_events", "What a service did or found by itself.", ["service", "event"],
+            registry=self._registry,
+        )  # fmt: skip
         self.running = Gauge(
             "kluis_requests_running", "Requests being answered.", ["service"], registry=self._registry
         ).labels(service)
@@ -84,6 +112,13 @@ class Telemetry:
         level = logging.ERROR if line.status >= 500 else logging.INFO
         if self._log.isEnabledFor(level):
             self._log.log(level, "%s", msgspec.json.encode(line).decode())
+
+    def happened(self, what: Happening, time: datetime) -> None:
+        """Count what happened, and write its line."""
+        self._events.labels(self._service, what.event).inc()
+        line = Told(time, self._service, what.event, what.entry, what.code)
+        level = logging.INFO if what.code is None else logging.ERROR
+        self._log.log(level, "%s", msgspec.json.encode(line).decode())
 
     def metrics(self) -> bytes:
         """All counts, in Prometheus' text format."""

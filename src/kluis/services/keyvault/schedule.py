@@ -1,0 +1,67 @@
+"""When a key is due to be rotated, or to be told of: moments, computed here from what is sealed.
+
+The host says what time it is and knocks now and then; it has no part in what is due when. Moments are of the
+latest version alone, and a key that is deleted or disabled has none.
+
+Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; ISO 8601 durations of years, months, days.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.records import KeyRecord, LifetimeAction, Told
+
+__all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "next_at", "rotate_at", "seconds", "tell_at", "told"]
+
+SECONDS_A_DAY: Final = 86_400
+# What holds of a key whose policy says nothing of it: Azure tells of every key that is about to expire.
+NEAR_EXPIRY: Final = LifetimeAction("Notify", before_expiry="P30D")
+_DURATION: Final = re.compile(r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,5})D)?", re.ASCII)
+
+
+def seconds(duration: str, what: str) -> int:
+    """Seconds of a duration: a year has 365 days, a month 30.
+
+    Raises:
+        BadParameter: not ``PnYnMnD``.
+    """
+    found = _DURATION.fullmatch(duration)
+    if found is None:
+        raise BadParameter(f"{what}: want an ISO 8601 duration such as P90D or P2Y, got {duration[:32]!a}")
+    years, months, days = (int(part or 0) for part in found.groups())
+    return (365 * years + 30 * months + days) * SECONDS_A_DAY
+
+
+def rotate_at(record: KeyRecord) -> int | None:
+    """When the latest version is to be followed by another; None: never, as things are."""
+    return _moment(record, "Rotate")
+
+
+def tell_at(record: KeyRecord) -> int | None:
+    """When it is to be told that the latest version is about to expire; None: never, or it was told."""
+    return None if record.told == told(record) else _moment(record, "Notify")
+
+
+def next_at(record: KeyRecord) -> int | None:
+    """The next moment at which something is due; None: there is none."""
+    return min((at for at in (rotate_at(record), tell_at(record)) if at is not None), default=None)
+
+
+def told(record: KeyRecord) -> Told:
+    """What is kept once it was told of the latest version; another expiry is told of anew."""
+    return Told(record.current.id, record.current.exp)
+
+
+def _moment(record: KeyRecord, action: str) -> int | None:
+    version = record.current
+    if record.deleted is not None or not version.enabled:
+        return None
+    for each in (NEAR_EXPIRY,) if record.rotation is None else record.rotation.actions:
+        if each.action == action and each.after_create is not None:
+            return version.created + seconds(each.after_create, "rotation policy")
+        if each.action == action and each.before_expiry is not None and version.exp is not None:
+            return version.exp - seconds(each.before_expiry, "rotation policy")
+    return None

@@ -1,0 +1,74 @@
+"""When something is due: of the latest version, by the policy or by what stands for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from kluis.services.keyvault import schedule
+from kluis.services.keyvault.records import Deletion, KeyRecord, KeyVersion, LifetimeAction, RotationRule
+
+DAY = 86_400
+CREATED = 1_000_000_000
+
+
+def record(*actions: LifetimeAction, **more: Any) -> KeyRecord:
+    """A key with these actions; without one it has no policy."""
+    version = KeyVersion(
+        id="0" * 32, kty="EC", secret=b"", public={}, size=256, key_ops=(), created=CREATED, updated=CREATED,
+        **more,
+    )  # fmt: skip
+    rule = RotationRule(actions, None, CREATED, CREATED) if actions else None
+    return KeyRecord(name="k", current=version, rotation=rule)
+
+
+AFTER = LifetimeAction("Rotate", after_create="P90D")
+BEFORE = LifetimeAction("Rotate", before_expiry="P10D")
+NOTIFY = LifetimeAction("Notify", before_expiry="P20D")
+
+
+def test_durations() -> None:
+    """Years, months and days, in days of 86400 seconds."""
+    assert schedule.seconds("P1Y2M3D", "it") == (365 + 60 + 3) * DAY
+
+
+def test_rotation_after_creation() -> None:
+    """From the version's own creation on, whenever the policy came."""
+    assert schedule.rotate_at(record(AFTER)) == CREATED + 90 * DAY
+
+
+def test_rotation_before_expiry() -> None:
+    """From the version's own expiry back; one that never expires is never due."""
+    assert schedule.rotate_at(record(BEFORE, exp=CREATED + 50 * DAY)) == CREATED + 40 * DAY
+    assert schedule.rotate_at(record(BEFORE)) is None
+
+
+def test_notification() -> None:
+    """Before the expiry, by default thirty days; once told, only another expiry is told of."""
+    end = CREATED + 50 * DAY
+    assert schedule.tell_at(record(exp=end)) == CREATED + 20 * DAY
+    assert schedule.tell_at(record()) is None
+    assert schedule.tell_at(record(AFTER, NOTIFY, exp=end)) == CREATED + 30 * DAY
+    told = msgspec.structs.replace(record(exp=end), told=schedule.told(record(exp=end)))
+    assert schedule.tell_at(told) is None
+    later = msgspec.structs.replace(told.current, exp=end + DAY)
+    assert schedule.tell_at(msgspec.structs.replace(told, current=later)) == CREATED + 21 * DAY
+
+
+def test_the_next_moment() -> None:
+    """The earlier of the two."""
+    assert schedule.next_at(record(BEFORE, NOTIFY, exp=CREATED + 50 * DAY)) == CREATED + 30 * DAY
+    assert schedule.next_at(record(AFTER, NOTIFY)) == CREATED + 90 * DAY
+    assert schedule.next_at(record()) is None
+
+
+@pytest.mark.parametrize("moment", [schedule.rotate_at, schedule.tell_at, schedule.next_at])
+def test_keys_that_are_left_alone(moment: Any) -> None:
+    """A disabled or deleted key is due for nothing."""
+    key = record(AFTER, NOTIFY, exp=CREATED + 50 * DAY)
+    assert moment(key) is not None
+    assert moment(msgspec.structs.replace(key, deleted=Deletion(CREATED, CREATED + DAY))) is None
+    off = msgspec.structs.replace(key.current, enabled=False)
+    assert moment(msgspec.structs.replace(key, current=off)) is None
