@@ -24,6 +24,18 @@ from typing import ClassVar, Final
 
 # Of a message: what is wrong with very long input can be as long as it is.
 MOST_CHARACTERS: Final = 16 << 10
+# Of what somebody else says went wrong, within a message of ours.
+MOST_FOREIGN: Final = 300
+
+
+def foreign(text: str, most: int = MOST_FOREIGN) -> str:
+    """Somebody else's words as a message of ours may carry them: bounded, on one line, obeyed by no terminal.
+
+    Args:
+        text: theirs; each character that is not shown becomes a question mark.
+        most: how many of its characters are kept.
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
 
 
 class KluisError(Exception):

@@ -22,6 +22,7 @@ from kluis.evidence import Collateral
 from kluis.formats import b64, runtime_data, vouched
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.formats.vouched import Vouched
+from kluis.services.hosting import Endorsed, endorsement
 from kluis.services.keyvault.audit import Entry
 from kluis.services.keyvault.release.authority import (
     Attested,
@@ -222,6 +223,24 @@ def test_a_host_that_keeps_collateral_back(forge: Forge) -> None:
     for given in (None, other.collateral(), old.collateral()):
         world = vault(forge, signing_certificate(forge), endorse=lambda quote, given=given: given)
         assert refused(world.release(sign(claims())))[0] == UNVERIFIED
+
+
+def test_a_host_that_says_why_it_has_no_collateral(forge: Forge) -> None:
+    """The reason stands in the refusal as the host's word: bounded, one line, no control characters."""
+
+    def nothing(kind: str, evidence: bytes) -> Endorsed:
+        return Endorsed(b"", "CRL: expired\x1b[2J\nHTTP/1.1 200 OK" + "!" * 10_000, "kluis platform start")
+
+    def endorse(quote: bytes) -> Collateral:
+        return Collateral.from_json(endorsement(nothing, "sgx", quote))
+
+    message, why = refused(vault(forge, signing_certificate(forge), endorse=endorse).release(sign(claims())))
+    assert message == UNVERIFIED
+    said = "the host says, unchecked: CRL: expired?[2J?HTTP/1.1 200 OK!"
+    assert said in why
+    assert why.isprintable()
+    assert why.endswith("!; mended there by: kluis platform start")
+    assert len(why) < 600
 
 
 def test_a_host_that_plays_dead_or_mad(forge: Forge) -> None:

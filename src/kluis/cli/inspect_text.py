@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kluis.cli.inspect_fields import Fields, fields, key_of, plain
+from kluis.errors import foreign
 from kluis.evidence.sniff import Found
 from kluis.formats import x509
 
@@ -103,8 +104,7 @@ def _shown(item: Any) -> str:
 def _row(name: str, text: str, pad: str, width: int) -> Iterator[str]:
     """A name and what it says, in 80 columns; hex and lists go on below."""
     room = max(WIDTH - len(pad) - width - 2, 16)
-    safe = "".join(letter if letter.isprintable() else "?" for letter in text)
-    first, *more = textwrap.wrap(safe, room, break_on_hyphens=False) or [""]
+    first, *more = textwrap.wrap(foreign(text, len(text)), room, break_on_hyphens=False) or [""]
     if len(name) > width:
         yield f"{pad}{name}"
         yield f"{pad}{'':<{width}}  {first}".rstrip()

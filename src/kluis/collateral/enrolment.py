@@ -14,7 +14,7 @@ from kluis.collateral.documents import Kind
 from kluis.collateral.fetch import intel_collateral
 from kluis.collateral.intel import Pcs
 from kluis.collateral.transport import Limits, Origin
-from kluis.errors import FormatError, PolicyError, UnavailableError
+from kluis.errors import FormatError, PolicyError, UnavailableError, foreign
 from kluis.formats import jcs
 from kluis.formats._members import Members
 from kluis.formats.sgx.collateral import Collateral
@@ -104,4 +104,4 @@ def _said(body: bytes) -> str:
         text = f"{error.text('message')} ({error.text('code')})"
     except FormatError:
         return "says no reason"
-    return "".join(sign if sign.isprintable() else "?" for sign in text[:300])
+    return foreign(text)

@@ -19,11 +19,11 @@ import msgspec
 from kluis.enclave import Enclave, Evidence, asgi, quote
 from kluis.enclave.store import custody
 from kluis.enclave.store.model import Storage
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import EnclaveError, UnavailableError, UsageError, foreign
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
-__all__ = ["Place", "Published", "host", "read_settings"]
+__all__ = ["Endorsed", "Place", "Published", "endorsement", "host", "read_settings"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,8 @@ class Place:
         fetch: bytes at an address, by its host, who may give any: only what is signed counts.
         certify: from a request (PKCS#10, PEM) to a chain (PEM), by its host's own authority.
         endorse: from a kind (``sgx``, ``tdx``, ``snp``) and evidence to what its maker publishes about it,
-            JSON, or None; by its host, and verified inside like what anybody brings.
+            JSON; by its host, and verified inside like what anybody brings. Raises UnavailableError, with the
+            host's word for why there is none.
         published: what a maker's service answers to a path and a query: headers and body, or None; by its
             host.
         vouch: quotes a statement, purpose ``app``.
@@ -52,9 +53,23 @@ class Place:
     clock: Clock
     fetch: Callable[[str], bytes]
     certify: Callable[[bytes], bytes]
-    endorse: Callable[[str, bytes], bytes | None]
+    endorse: Callable[[str, bytes], bytes]
     published: Callable[[str, Mapping[str, str]], tuple[dict[str, str], bytes] | None]
     vouch: Callable[[bytes], Evidence]
+
+
+class Endorsed(msgspec.Struct, frozen=True):
+    """What a maker publishes about evidence; or why the host has none.
+
+    Attributes:
+        document: JSON; empty for none.
+        why: what failed; for people.
+        mend: what the host's operator does about it; for people.
+    """
+
+    document: bytes
+    why: str = ""
+    mend: str = ""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -113,8 +128,8 @@ def host(app: Enclave, build: Build) -> None:
         raise UnavailableError("certify: this host has no authority")
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
-    def endorse(kind: str, evidence: bytes) -> bytes:
-        """What a maker publishes about evidence, JSON; empty for nothing."""
+    def endorse(kind: str, evidence: bytes) -> Endorsed:
+        """What a maker publishes about evidence."""
         raise UnavailableError(f"endorse {kind}: this host has nothing")
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
@@ -143,7 +158,7 @@ def host(app: Enclave, build: Build) -> None:
             clock=clock,
             fetch=fetch,
             certify=certify,
-            endorse=lambda kind, evidence: endorse(kind, evidence) or None,
+            endorse=lambda kind, evidence: endorsement(endorse, kind, evidence),
             published=answered,
             vouch=quote,
         )
@@ -156,6 +171,23 @@ def host(app: Enclave, build: Build) -> None:
             later.application.tend()
 
     asgi.host(app, later, grant=GRANT, limits=LIMITS)
+
+
+def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: bytes) -> bytes:
+    """What a host gives for evidence.
+
+    Raises:
+        UnavailableError: nothing; carries why, as the host says it.
+    """
+    try:
+        found = endorse(kind, evidence)
+    except EnclaveError as error:
+        found = Endorsed(b"", error.message)
+    if found.document:
+        return found.document
+    said = foreign(found.why) or "no reason"
+    mend = f"; mended there by: {foreign(found.mend)}" if found.mend else ""
+    raise UnavailableError(f"the host says, unchecked: {said}{mend}", code="collateral_missing")
 
 
 class _Later:

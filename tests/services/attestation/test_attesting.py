@@ -15,6 +15,7 @@ from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import Root
+from kluis.services.hosting import Endorsed, endorsement
 from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import DEBUG, IMAGE, NOW, SIGNER, Forge
 from tests.evidence.intel.forge import MRTD
@@ -428,13 +429,39 @@ def test_a_quote_without_its_platforms_certificates(world: World) -> None:
 def test_a_host_that_fails(storage: SealedStore) -> None:
     """A host that gives no documents, however it fails, leaves the service with what it was given."""
 
-    def fail(kind: str, _: bytes) -> bytes:
-        raise RemoteError("ValueError", kind)
+    def broken(kind: str, _: bytes) -> Endorsed:
+        raise RemoteError("ValueError", "\x1b[2J" + kind * 1000)
+
+    def fail(kind: str, evidence: bytes) -> bytes:
+        return endorsement(broken, kind, evidence)
 
     assert World(storage, ask=fail).attest("SgxEnclave", sgx()).status_code == 200
     assert World(storage, ask=fail).attest("SevSnpVm", snp()).status_code == 200
     without = World(storage, ask=fail, collateral=())
-    assert error_of(without.attest("SgxEnclave", sgx()))[:2] == (503, "ServiceUnavailable")
+    status, code, message = error_of(without.attest("SgxEnclave", sgx()))
+    assert (status, code) == (503, "ServiceUnavailable")
+    assert message.endswith(
+        f", got none: the host says, unchecked: {('ValueError: ?[2J' + 'sgx' * 1000)[:300]}"
+    )
+
+
+def test_a_host_that_says_why(storage: SealedStore) -> None:
+    """Why a host has no documents is in the refusal, as the host's word, with what mends it there."""
+
+    def busy(kind: str, evidence: bytes) -> Endorsed:
+        return Endorsed(b"", "PCK CRL: https://pcs.example is busy (429)\n200 OK", "kluis platform start")
+
+    world = World(storage, collateral=(), ask=lambda kind, evidence: endorsement(busy, kind, evidence))
+    answer = world.attest("SgxEnclave", sgx())
+    assert error_of(answer) == (
+        503,
+        "ServiceUnavailable",
+        "collateral: want Intel's documents for SGX platform e0e0e0000000, got none: "
+        "the host says, unchecked: PCK CRL: https://pcs.example is busy (429)?200 OK; "
+        "mended there by: kluis platform start",
+    )
+    hints = [one["message"] for one in answer.json()["error"]["details"] if one["code"] == "Hint"]
+    assert hints == ["kluis collateral fetch QUOTE makes a bundle for the request or the settings"]
 
 
 def test_documents_for_a_platform_that_somebody_made_up(storage: SealedStore) -> None:

@@ -28,8 +28,8 @@ def place(storage: SealedStore) -> Place:
         return None
 
     return Place(
-        storage=storage, clock=FixedClock(NOW), fetch=nothing, certify=nothing, endorse=none, published=none,
-        vouch=none,
+        storage=storage, clock=FixedClock(NOW), fetch=nothing, certify=nothing, endorse=nothing,
+        published=none, vouch=none,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
 from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
@@ -30,11 +30,11 @@ MOST_HELD: Final = 256
 _CHAIN: Final = "PCK chain"
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
-Endorsements: TypeAlias = Callable[[str, bytes], bytes | None]
+Endorsements: TypeAlias = Callable[[str, bytes], bytes]
 """Asks outside for what endorses evidence.
 
 Args: its kind, ``sgx``, ``tdx`` or ``snp``; the evidence. Returns: Intel's documents, or AMD's, as the JSON
-of ``Collateral`` and ``SnpEndorsements``; None where there is none. Raises UnavailableError.
+of ``Collateral`` and ``SnpEndorsements``. Raises UnavailableError: there is none; its text says why.
 """
 
 
@@ -106,14 +106,15 @@ class Endorsing:
         # Whoever made up a platform must not have documents fetched for it.
         self._check_platform(parsed)
         tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
+        bundle, why = None, "nobody may be asked"
         try:
             bundle = self._ask(tee, quote) if self._ask else None
-        except (UnavailableError, EnclaveError):
+        except UnavailableError as error:
             if fetched is not None:
                 # Old documents say by themselves until when they are good.
                 return fetched.documents
-            bundle = None
-        documents = self._chosen(tee, parsed, bundle)
+            why = error.message
+        documents = self._chosen(tee, parsed, bundle, why)
         with self._lock:
             if len(self._fetched) >= MOST_HELD:
                 self._fetched.pop(next(iter(self._fetched)))
@@ -147,14 +148,14 @@ class Endorsing:
                 self._by_bytes[name] = found
         return found
 
-    def _chosen(self, tee: str, quote: dcap_quote.Quote, bundle: bytes | None) -> Documents:
+    def _chosen(self, tee: str, quote: dcap_quote.Quote, bundle: bytes | None, why: str) -> Documents:
         """What was asked for; or what was configured, where that alone is of the quote's authority."""
         fmspc, authority = _platform_in(quote)
         configured = self._given.get((tee, fmspc, authority))
         if bundle is None:
             if configured is None:
                 raise UnavailableError(
-                    f"collateral: want Intel's documents for {tee.upper()} platform {fmspc}, got none",
+                    f"collateral: want Intel's documents for {tee.upper()} platform {fmspc}, got none: {why}",
                     hint="kluis collateral fetch QUOTE makes a bundle for the request or the settings",
                     code="collateral_missing",
                 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from kluis.errors import EnclaveError, KluisError, UnavailableError
+from kluis.errors import KluisError, UnavailableError
 from kluis.evidence import (
     Claims,
     ProtectionLevel,
@@ -215,10 +215,9 @@ class Platforms:
         if held is not None and abs((now - held[0]).total_seconds()) < self._seconds:
             return held[1]
         try:
-            found = self._ask("snp", report)
-        except (UnavailableError, EnclaveError):
-            return held[1] if held else None
-        crl = SnpEndorsements.from_json(found).crl if found else None
+            crl = SnpEndorsements.from_json(self._ask("snp", report)).crl
+        except UnavailableError:
+            crl = held[1] if held else None  # an old list says by itself until when it is good
         if len(self._lists) > MOST_LISTS:
             self._lists.clear()
         self._lists[key] = (now, crl)

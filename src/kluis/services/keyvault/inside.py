@@ -23,9 +23,8 @@ def build(document: bytes, place: Place) -> Service:
     """
     settings = read_settings(document, Settings, "keyvault")
 
-    def endorse(quote: bytes) -> Collateral | None:
-        found = place.endorse("sgx", quote)
-        return None if found is None else Collateral.from_json(found)
+    def endorse(quote: bytes) -> Collateral:
+        return Collateral.from_json(place.endorse("sgx", quote))
 
     return service(
         settings,

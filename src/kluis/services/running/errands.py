@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import sys
 import threading
@@ -16,17 +17,19 @@ from kluis.collateral.amd import Kds
 from kluis.collateral.intel import Pcs
 from kluis.collateral.paths import vendor
 from kluis.collateral.transport import Limits, Origin
-from kluis.errors import KluisError, UnavailableError
+from kluis.errors import KluisError, UnavailableError, foreign
 from kluis.evidence import TrustAnchors
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.services.clock import Clock
-from kluis.services.hosting import Published
+from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
 __all__ = ["Errands"]
 
 LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=5.0, total_seconds=10.0, wait_seconds=1.0)
-NOTHING: Final = b""
+# Said of the operator's own machine: what endorses evidence is fetched with its command line.
+TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the service's machine"
+_PATH: Final = re.compile(r"(?<![\w:/.])/[^\s:,;'\"]+")
 
 
 class Errands:
@@ -79,40 +82,46 @@ class Errands:
         with self._lock:  # one client an origin, and few documents
             return origin.get(path, {}, "document").body
 
-    def endorse(self, kind: str, evidence: bytes) -> bytes:
-        """What endorses evidence, as JSON; nothing where there is none.
+    def endorse(self, kind: str, evidence: bytes) -> Endorsed:
+        """What endorses evidence; or why there is none, which the host's log tells as well.
 
         Args:
             kind: ``sgx``, ``tdx`` or ``snp``.
             evidence: not verified.
         """
+        try:
+            return Endorsed(self._endorsing(kind, evidence))
+        except KluisError as error:
+            mend = error.hint or ""
+            if error.code == "collateral_missing" and not self._online:
+                mend = TO_FETCH
+            why = foreign(error.message)
+            _write([f"endorse {kind[:8]}: {why}" + (f" (hint: {mend})" if mend else "")])
+            # A service's clients are told; where its host keeps its files is no affair of theirs.
+            return Endorsed(b"", *map(_without_paths, (why, mend)))
+
+    def _endorsing(self, kind: str, evidence: bytes) -> bytes:
         if kind == "sgx" and _emulated(evidence):
-            try:
-                return Platform.connect(start=False).collateral()
-            except KluisError:
-                return NOTHING
+            return Platform.connect(start=False).collateral()
         with contextlib.ExitStack() as services:
             behind = (
                 Makers(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
                 if self._online
                 else None
             )
-            try:
-                found = fetch_for(
-                    evidence,
-                    Cached(self._cache, behind),
-                    release=release("early", None),
-                    anchors=TrustAnchors.shipped(),
-                    now=self._clock.now(),
-                )
-            except KluisError:
-                return NOTHING
+            found = fetch_for(
+                evidence,
+                Cached(self._cache, behind),
+                release=release("early", None),
+                anchors=TrustAnchors.shipped(),
+                now=self._clock.now(),
+            )
         return found.to_json()
 
     def published(self, path: str, query: dict[str, str]) -> Published:
         """What is kept of Intel's and AMD's documents, as their services answer."""
         found = vendor(self._cache)(path, query)
-        return Published(found is not None, *(found or ({}, NOTHING)))
+        return Published(found is not None, *(found or ({}, b"")))
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -134,8 +143,12 @@ def _emulated(quote: bytes) -> bool:
         return False
 
 
+def _without_paths(text: str) -> str:
+    return _PATH.sub("(path)", text)
+
+
 def _write(lines: Iterable[str]) -> None:
     """Lines of a service's log, to standard error."""
     for line in lines:
-        sys.stderr.write("".join(one if one.isprintable() else "?" for one in line) + "\n")
+        sys.stderr.write(foreign(line, len(line)) + "\n")
     sys.stderr.flush()

@@ -17,7 +17,7 @@ import msgspec
 from kluis.appraisal import ByImage, Policy, strict
 from kluis.appraisal import BySigner as SignedBy
 from kluis.enclave import vouching
-from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
 from kluis.formats import vouched, x509
 from kluis.formats.runtime_data import Purpose
@@ -31,9 +31,10 @@ __all__ = ["Endorse", "Fetch", "Keyring"]
 Fetch = Callable[[str], bytes]
 """Fetches an https URL through the host: at most 256 KiB count."""
 Endorse = Callable[[bytes], Collateral | HeldCollateral | None]
-"""Finds the collateral for a quote."""
+"""Finds the collateral for a quote; None: there is nobody to ask. Raises UnavailableError, which says why."""
 MAX_FETCHED: Final = 256 * 1024
 AFTER_FAILURE_SECONDS: Final = 2
+MOST_SAID: Final = 1024
 
 
 @dataclasses.dataclass(slots=True)
@@ -115,7 +116,8 @@ class Keyring:
                 held.keys = self._fetched(held.authority, now)
                 held.fetched, held.failed = at, None
             except KluisError as error:
-                held.failed = error.message
+                # What a host's call raised is in the host's own words.
+                held.failed = foreign(error.message, MOST_SAID)
 
     def _is_due(self, held: Held, kid: str, at: float) -> bool:
         old = held.fetched is None or not 0 <= at - held.fetched < self._life
