@@ -100,6 +100,9 @@ def test_plain_functions_outside() -> None:
         return twice(x=x) + 1
 
     assert through(3) == 7
+    assert app.begin(twice, 4)() == 8
+    with pytest.raises(UsageError, match="begin: want an ocall of subject"):
+        app.begin(through, 3)
 
 
 def test_binds_like_python() -> None:

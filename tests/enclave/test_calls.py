@@ -169,6 +169,18 @@ def test_ocalls(running: EnclaveProxy) -> None:
     assert running.shown({"a": [1, 2]}) == 2
 
 
+def test_ocalls_that_are_begun(enclave: Launch, subject: Path) -> None:
+    """The host works on several at once, while the call that began them goes on."""
+    together = threading.Barrier(3)
+
+    def ask(question: int) -> int:
+        together.wait(10)
+        return 3 * question
+
+    running = enclave(subject, ocalls={"ask": ask})
+    assert running.ahead(3) == [0, 3, 6]
+
+
 def test_ocall_in_an_ocall(enclave: Launch, subject: Path) -> None:
     """A host may call in again from an ocall, some levels deep."""
     running: EnclaveProxy

@@ -29,8 +29,8 @@ MAX_TABLE_BYTES = 16 << 30
 class Router(Protocol):
     """What carries an ocall to the host: the runtime, once the enclave runs."""
 
-    def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
-        """Make the ocall declared as number ``index`` and return its result."""
+    def begin(self, index: int, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        """Send the ocall declared as number ``index``, and return what waits for its result."""
 
 
 class Declare(Protocol):
@@ -78,6 +78,7 @@ class Enclave:
         self.ocalls: dict[str, Callable[..., Any]] = {}
         self.ecall_signatures: list[Signature] = []
         self.ocall_signatures: list[Signature] = []
+        self._begun: dict[Callable[..., Any], Callable[..., Callable[[], Any]]] = {}
         self._router: Router | None = None
 
     @overload
@@ -135,12 +136,35 @@ class Enclave:
 
         @functools.wraps(function)
         def outward(*args: P.args, **kwargs: P.kwargs) -> R:
-            if self._router is None:
-                return function(*args, **kwargs)
-            result: R = self._router.ocall(index, bind(args, kwargs))
-            return result
+            return begun(*args, **kwargs)()
 
+        def begun(*args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
+            if self._router is None:
+                return functools.partial(function, *args, **kwargs)
+            waiting: Callable[[], R] = self._router.begin(index, bind(args, kwargs))
+            return waiting
+
+        self._begun[outward] = begun
         return outward
+
+    def begin(self, ocall: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
+        """Send an ocall, and go on while the host works.
+
+        Args:
+            ocall: declared here.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+
+        Returns:
+            What waits for its result and returns it; to be called once, and in this thread.
+
+        Raises:
+            UsageError: it is none of this enclave's.
+        """
+        begun = self._begun.get(ocall)
+        if begun is None:
+            raise UsageError(f"begin: want an ocall of {self.name}, got {ocall!r}")
+        return begun(*args, **kwargs)
 
     def _declare(self, signature: Signature) -> None:
         if signature.name in self.ecalls or signature.name in self.ocalls:

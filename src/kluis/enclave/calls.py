@@ -126,18 +126,23 @@ class Calls:
         else:
             self._calls.send(answer)
 
-    def ocall(self, index: int, arguments: tuple[Any, ...]) -> Any:
-        """Make ocall number ``index`` and wait for the host's answer, which is not trusted.
+    def begin(self, index: int, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        """Send ocall number ``index``.
+
+        Returns:
+            What waits, in this thread, for the host's answer, which is not trusted. It raises RemoteError
+            (the host's function raised), CallTimeout (it did not answer in the time that the declaration
+            gives it), or FormatError (its answer is of another type).
 
         Raises:
             UsageError: an argument is of another type.
-            RemoteError: the host's function raised.
-            CallTimeout: the host did not answer in the time that the declaration gives it.
-            FormatError: the host's answer is of another type.
         """
         codec = self._ocalls[index]
         slot = Slot(next(self._ocall_ids))
         self._ask(codec, slot, arguments)
+        return functools.partial(self._awaited, codec, slot)
+
+    def _awaited(self, codec: Codec, slot: Slot) -> Any:
         try:
             answer = slot.wait(codec.timeout_seconds, codec.name)
         except BaseException:

@@ -207,6 +207,13 @@ def through(question: int) -> int:
 
 
 @app.ecall
+def ahead(questions: int) -> list[int]:
+    """Ask the host several things before its first answer."""
+    waiting = [app.begin(ask, question) for question in range(questions)]
+    return [wait() for wait in waiting]
+
+
+@app.ecall
 def shown(table: Table) -> int:
     """Show the host a table, and take one back."""
     return show(table).num_rows

@@ -22,6 +22,11 @@ def event(subject: str = "somebody", **more: Any) -> Event:
     return Event("release", "k", "0" * 32, subject, 1_780_272_000, **more)
 
 
+def record(recorder: Recorder, one: Event) -> None:
+    """Put an event on record that nothing follows from."""
+    recorder.record(lambda _: one, lambda: None)
+
+
 text = st.text(max_size=12)
 
 
@@ -48,7 +53,7 @@ def test_events_that_come_together_go_together() -> None:
     """Who waits for a change that is under way goes into the next one, together with all who wait."""
     storage = Gated()
     recorder = Recorder(storage)
-    threads = [threading.Thread(target=recorder.record, args=(event(str(at)),)) for at in range(6)]
+    threads = [threading.Thread(target=record, args=(recorder, event(str(at)))) for at in range(6)]
     threads[0].start()
     assert storage.inside.wait(5)
     for each in threads[1:]:
@@ -70,12 +75,12 @@ class Gated(MemoryStorage):
         super().__init__()
         self.inside, self.go, self.changes = threading.Event(), threading.Event(), 0
 
-    def update(self, work: Any) -> Any:
+    def update(self, work: Any, meanwhile: Any = None) -> Any:
         """Change, once it may."""
         self.changes += 1
         self.inside.set()
         assert self.go.wait(5)
-        return super().update(work)
+        return super().update(work, meanwhile)
 
 
 @pytest.mark.parametrize("fault", [UnavailableError("the host keeps nothing"), ZeroDivisionError()])
@@ -84,12 +89,32 @@ def test_what_is_not_kept_is_told(fault: Exception) -> None:
     storage = MemoryStorage()
     recorder, good = Recorder(storage), storage.update
 
-    def bad(work: Any) -> Any:
+    def bad(work: Any, meanwhile: Any) -> Any:
         raise fault
 
     storage.update = bad  # type: ignore[method-assign]
     with pytest.raises((KluisError, ZeroDivisionError)):
-        recorder.record(event())
+        record(recorder, event())
     storage.update = good  # type: ignore[method-assign]
-    recorder.record(event())
+    record(recorder, event())
     assert audit.head(storage).sequence == 1
+
+
+def test_what_follows_is_of_the_change_that_is_kept() -> None:
+    """A change that runs twice is followed once, from its last run; who fails fails alone."""
+    storage = MemoryStorage()
+    storage.twice = True
+    recorder, found, followed = Recorder(storage), [], []
+
+    def happen(reading: Any) -> Event:
+        found.append(audit.head(reading).sequence)
+        return event()
+
+    recorder.record(happen, lambda: followed.append(len(found)))
+    assert followed == [2]
+    with pytest.raises(ZeroDivisionError):
+        recorder.record(lambda _: 1 // 0, lambda: followed.append(-1))  # type: ignore[arg-type,return-value]
+    with pytest.raises(ZeroDivisionError):
+        recorder.record(lambda _: event(), lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+    assert followed == [2]
+    assert audit.head(storage).sequence == 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from kluis.enclave.store.records import Records, StoreAnswer, StoreCommit, StoreSurvey
 from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
@@ -12,6 +13,15 @@ __all__ = ["Host", "asked"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """Records that are somewhere else: one can go on while they are written there."""
+
+    def begin_commit(self, commit: StoreCommit) -> Callable[[], bool]:
+        """Send a commit, and return what waits for the answer."""
+        ...
 
 
 class Host:
@@ -28,9 +38,12 @@ class Host:
         """As :meth:`Records.survey`."""
         return asked(self._records.survey, after)
 
-    def commit(self, commit: StoreCommit) -> bool:
-        """As :meth:`Records.commit`."""
-        return asked(self._records.commit, commit)
+    def begin_commit(self, commit: StoreCommit) -> Callable[[], bool]:
+        """Send what :meth:`Records.commit` is to keep, and return what waits for its answer."""
+        records = self._records
+        if isinstance(records, Begins):
+            return functools.partial(asked, asked(records.begin_commit, commit))
+        return functools.partial(asked, records.commit, commit)
 
 
 def asked(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kluis.enclave.store.asking import Host
@@ -39,8 +40,12 @@ class Committer:
         self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
 
-    def commit(self, transaction: Transaction) -> bool:
+    def commit(self, transaction: Transaction, meanwhile: Callable[[], None] | None = None) -> bool:
         """Keep what a transaction changed.
+
+        Args:
+            transaction: has changes.
+            meanwhile: runs once, in this thread, while the host writes or others wait for it.
 
         Returns:
             Whether it is kept; if not, what it has read was changed by others and it must run again.
@@ -51,11 +56,18 @@ class Committer:
         """
         mine = _Waiting(transaction)
         self._waiting.append(mine)
-        with self._turn:
+        aside = _Aside(meanwhile)
+        if not self._turn.acquire(blocking=False):
+            aside.run()
+            self._turn.acquire()
+        try:
             while mine.kept is None and mine.error is None:
-                self._commit_together(self._next())
+                self._commit_together(self._next(), aside)
+        finally:
+            self._turn.release()
         if mine.error is not None:
             raise mine.error
+        aside.end()
         return bool(mine.kept)
 
     def _next(self) -> list[_Waiting]:
@@ -70,12 +82,12 @@ class Committer:
             taken.append(self._waiting.popleft())
         return taken
 
-    def _commit_together(self, batch: list[_Waiting]) -> None:
+    def _commit_together(self, batch: list[_Waiting], aside: _Aside) -> None:
         try:
             for _ in range(TRIES):
                 batch = [one for one in batch if one.kept is None]
                 base = self._merge(batch)
-                if base is None or self._offer(*self._seal(base)):
+                if base is None or self._offer(base, *self._seal(base), aside):
                     break
             else:
                 _all_again(batch)
@@ -129,10 +141,12 @@ class Committer:
         head = cipher.seal_head(epoch, HeadContent(base.members.to_bytes(32, "big"), chain))
         return StoreCommit(epoch, version, head, entry, puts, deletes, max(0, epoch - KEPT_EPOCHS)), chain
 
-    def _offer(self, commit: StoreCommit, chain: bytes) -> bool:
+    def _offer(self, base: _Base, commit: StoreCommit, chain: bytes, aside: _Aside) -> bool:
         """Have the host keep it, and find out whether it did, whatever it says."""
         try:
-            kept = self._host.commit(commit)
+            answer = self._host.begin_commit(commit)
+            aside.run()
+            kept = answer()
         except UnavailableError:
             if not self._is_there(commit, chain):
                 raise
@@ -149,6 +163,7 @@ class Committer:
                 hint="the host shows its enclaves different histories",
                 code="store_history",
             )
+        self._view.wrote(commit, (name for name, put in base.changes.items() if put is not None))
         self._view.vouch_mine()
         return True
 
@@ -156,6 +171,32 @@ class Committer:
         self._view.ask([])
         with self._view.lock:
             return self._view.directory.chain_at(commit.epoch) == chain
+
+
+class _Aside:
+    """What runs once while others work; what it raises is told at the end."""
+
+    __slots__ = ("_error", "_work")
+
+    def __init__(self, work: Callable[[], None] | None) -> None:
+        self._work = work
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Run it, unless it has run."""
+        work, self._work = self._work, None
+        if work is None:
+            return
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a commit under way is seen through first
+            self._error = error
+
+    def end(self) -> None:
+        """Raise what it raised."""
+        self.run()
+        if self._error is not None:
+            raise self._error
 
 
 class _Waiting:

@@ -60,16 +60,22 @@ class Storage(Reading, Protocol):
 
     rollback: str
 
-    def update(self, work: Callable[[Writing], T]) -> T:
+    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
         """Run ``work`` and keep all that it put and deleted, or nothing.
 
         ``work`` may run more than once: again, on what is there by then, if another instance was first. It
         must do nothing but read and write the store. What it raises is raised, and nothing is kept.
 
+        Args:
+            work: reads and writes.
+            meanwhile: runs after each run of ``work`` that changes something, while the host writes: for what
+                needs the time and is of no use before the changes are kept.
+
         Returns:
             What ``work`` returned, once every change is on the host's disk.
 
         Raises:
+            Exception: what ``work`` raised, and nothing is kept; or ``meanwhile``, and all is.
             UnavailableError: others were first too often, or the host keeps nothing.
         """
         ...

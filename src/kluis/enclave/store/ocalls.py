@@ -8,6 +8,7 @@ load(image, ocalls=ocalls.serving(records))     # outside: the host's own Record
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
@@ -63,6 +64,9 @@ class OcallRecords:
         self.read: Callable[[list[bytes], int], StoreAnswer] = _declared(app, store_read, READ_SECONDS)
         self.survey: Callable[[bytes], StoreSurvey] = _declared(app, store_survey, READ_SECONDS)
         self.commit: Callable[[StoreCommit], bool] = _declared(app, store_commit, COMMIT_SECONDS)
+        self.begin_commit: Callable[[StoreCommit], Callable[[], bool]] = functools.partial(
+            app.begin, self.commit
+        )
         self.keys: Callable[[bytes], StoreKeys] = _declared(app, store_keys, READ_SECONDS)
         self.keep_key: Callable[[bytes, bytes, bool], bool] = _declared(app, store_keep_key, COMMIT_SECONDS)
 

@@ -87,15 +87,27 @@ class SealedStore:
 
         return pages()
 
-    def update(self, work: Callable[[Writing], T]) -> T:
-        """As :meth:`kluis.enclave.store.model.Storage.update`."""
+    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
+        """As :meth:`kluis.enclave.store.model.Storage.update`.
+
+        What was read in the transaction needs no word of the host before the commit: one that others were
+        ahead of is not kept, and the witness tells of a store that was set back.
+        """
         for attempt in range(TRIES):
             transaction = Transaction(self._view)
             try:
                 result = work(transaction)
             except MovedInterrupt:
                 continue
-            if not transaction.changes or self._committer.commit(transaction):
+            except Exception:
+                if self._view.proves(transaction):
+                    raise
+                continue
+            if transaction.changes:
+                kept = self._committer.commit(transaction, meanwhile)
+            else:
+                kept = self._view.proves(transaction)
+            if kept:
                 return result
             _wait(attempt)
         raise UnavailableError(

@@ -32,6 +32,10 @@ class Source(Protocol):
         """Values of those names that there are, and the epoch from which on they are right."""
         ...
 
+    def recall(self, names: list[Name]) -> tuple[dict[Name, bytes], int] | None:
+        """As :meth:`read`, from what is known here, or None: then there may be later epochs."""
+        ...
+
     def names(self, table: str, index: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
         """The names of a table or index in order, some of their values, and the epoch of both."""
         ...
@@ -48,6 +52,7 @@ class Transaction:
         epoch: what was read is right as of it; None before anything was read.
         changes: what to keep, by name; None is to be deleted.
         bytes: of all values to keep.
+        recalled: whether it has read something without asking the host.
     """
 
     def __init__(self, source: Source) -> None:
@@ -57,6 +62,7 @@ class Transaction:
         self._names: set[Name] = set()
         self._scans: set[tuple[str, str]] = set()
         self.bytes = 0
+        self.recalled = False
 
     def get(self, table: str, key: str) -> bytes | None:
         """As :meth:`kluis.enclave.store.model.Reading.get`."""
@@ -113,7 +119,9 @@ class Transaction:
 
     def _read(self, names: list[Name]) -> dict[Name, bytes]:
         self._names.update(names)
-        values, epoch = self._source.read(names)
+        known = self._source.recall(names)
+        self.recalled = self.recalled or known is not None
+        values, epoch = self._source.read(names) if known is None else known
         self._settle(epoch)
         return values
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from kluis.enclave.store.asking import Host
 from kluis.enclave.store.cipher import Cipher, epoch_of
 from kluis.enclave.store.directory import Name
-from kluis.enclave.store.records import KEPT_EPOCHS, MAX_IDS, StoreAnswer, StoreRow
+from kluis.enclave.store.records import KEPT_EPOCHS, MAX_IDS, StoreAnswer, StoreCommit, StoreRow
+from kluis.enclave.store.remembered import Remembered
 from kluis.enclave.store.surveying import follow, forked, set_back, survey
 from kluis.enclave.store.transaction import Transaction
 from kluis.enclave.store.witness import Witness, Witnessed
@@ -38,8 +39,9 @@ class View:
         self._cipher = cipher
         self._witness = witness
         self._surveying = threading.Lock()
+        self._remembered = Remembered()
         self.lock = threading.Lock()
-        witnessed = self._remembered()
+        witnessed = self._witnessed()
         self.directory = survey(host, cipher, witnessed)
         if witnessed is not None:
             self.vouch(witnessed)
@@ -72,6 +74,8 @@ class View:
                 if known is not None and row is not None and row.version == known.version:
                     values[name] = self._cipher.open_value(row.id, row.version, row.value)
                     progress = True
+                    with self.lock:
+                        self._remembered.keep(name, row.version, row.value)
                 elif known is not None and (late or row is None):
                     left.append(name)
                 elif not late and row is not None:
@@ -83,6 +87,42 @@ class View:
                     "store: record: want one, got none", hint="the host hides it", code="store_record"
                 )
         raise UnavailableError("store: others write faster than the host answers", code="store_busy")
+
+    def recall(self, names: list[Name]) -> tuple[dict[Name, bytes], int] | None:
+        """As :meth:`read`, without asking the host: right as of the epoch, but there may be later ones.
+
+        Returns:
+            None if not every one of these rows is known here.
+        """
+        values: dict[Name, bytes] = {}
+        with self.lock:
+            if not self.directory.whole:
+                return None
+            for name in names:
+                held = self.directory.held(name)
+                if held is None:
+                    continue
+                sealed = self._remembered.row(name, held.version)
+                if sealed is None:
+                    return None
+                values[name] = self._cipher.open_value(self._cipher.id(*name), held.version, sealed)
+            return values, self.directory.epoch
+
+    def proves(self, transaction: Transaction) -> bool:
+        """Whether what ``transaction`` has read is there still; the host is asked if it was not before.
+
+        Raises:
+            AuthenticityError, UnavailableError: as :meth:`ask`.
+        """
+        if transaction.recalled:
+            self.ask([])
+        return not self.moved(transaction)
+
+    def wrote(self, commit: StoreCommit, names: Iterable[Name]) -> None:
+        """Remember the rows of a commit that is kept, whose names these are, in its order."""
+        with self.lock:
+            for name, put in zip(names, commit.puts, strict=True):
+                self._remembered.keep(name, commit.version, put.value)
 
     def names(self, table: str, index: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
         """The names of a table or index in order, the values of the first of them, and the epoch of both."""
@@ -105,7 +145,7 @@ class View:
             AuthenticityError: the host tells another history than is known, or an older one.
             UnavailableError: it tells nothing.
         """
-        witnessed = self._remembered()
+        witnessed = self._witnessed()
         with self.lock:
             known, whole = self.directory.epoch, self.directory.whole
         if not whole:
@@ -150,7 +190,7 @@ class View:
             held = self.directory.held(name)
         return held is not None and (not index or held.index == index)
 
-    def _remembered(self) -> Witnessed | None:
+    def _witnessed(self) -> Witnessed | None:
         return None if self._witness is None else self._witness.read()
 
     def _follow(self, answer: StoreAnswer, known: int) -> None:
@@ -185,7 +225,7 @@ class View:
     def _survey_again(self) -> None:
         """This instance fell behind what the host keeps of the journal."""
         with self._surveying:
-            fresh = survey(self._host, self._cipher, self._remembered())
+            fresh = survey(self._host, self._cipher, self._witnessed())
             with self.lock:
                 if fresh.epoch < self.directory.epoch:
                     raise set_back(self.directory.epoch, fresh.epoch)

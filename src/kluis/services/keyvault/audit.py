@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -105,48 +105,76 @@ class Recorder:
         self._gather = threading.Lock()
         self._change = threading.Lock()
 
-    def record(self, event: Event) -> None:
-        """Go on once the event is on record.
+    def record(self, happen: Callable[[Reading], Event], then: Callable[[], None]) -> None:
+        """Have something happen, and go on once it is on record.
+
+        Args:
+            happen: finds out, in the change itself, what happens, or raises that it does not; may run again.
+            then: does what follows from it and is of no use before it is on record; while the host
+                writes, or after.
 
         Raises:
-            KluisError: the store does not keep it.
+            Exception: what ``happen`` or ``then`` raised, or the store, which keeps nothing then.
         """
-        mine = _Ticket(event)
+        mine = _Ticket(happen, then)
         with self._gather:
             self._waiting.append(mine)
         with self._change:
             if not mine.tried:
-                self._keep()
+                self._keep(mine.follow)
+        mine.follow()
         if mine.error is not None:
             raise mine.error
 
-    def _keep(self) -> None:
+    def _keep(self, meanwhile: Callable[[], None]) -> None:
         with self._gather:
             several, self._waiting = self._waiting, []
         error: Exception | None = InternalError("audit: was left in the middle")
         try:
-            self._storage.update(lambda writing: append_all(writing, [each.event for each in several]))
+            self._storage.update(lambda writing: _append_all(writing, several), meanwhile)
             error = None
         except KluisError as refused:
             error = refused
         finally:
             for each in several:
-                each.tried, each.error = True, error
+                each.tried, each.error = True, each.error or error
 
 
 class _Ticket:
-    """An event that waits to be on record, and what came of it."""
+    """Something that waits to be on record, and what came of it."""
 
-    def __init__(self, event: Event) -> None:
-        self.event = event
+    def __init__(self, happen: Callable[[Reading], Event], then: Callable[[], None]) -> None:
+        self._happen = happen
+        self._then = then
+        self._followed = False
         self.tried = False
         self.error: Exception | None = None
 
+    def happen(self, reading: Reading) -> Event | None:
+        """What happens; None if it does not, which :attr:`error` tells of."""
+        self.error, self._followed = None, False
+        try:
+            return self._happen(reading)
+        except Exception as error:  # noqa: BLE001 - it ends this one alone, not those that go with it
+            self.error = error
+            return None
 
-def append_all(writing: Writing, events: Iterable[Event]) -> None:
-    """Put events at the end, in this order."""
-    for event in events:
-        append(writing, event)
+    def follow(self) -> None:
+        """Do what follows, once, unless nothing happened; :attr:`error` tells if it fails."""
+        if self.error is not None or self._followed:
+            return
+        self._followed = True
+        try:
+            self._then()
+        except Exception as error:  # noqa: BLE001 - the change that is under way is of others too
+            self.error = error
+
+
+def _append_all(writing: Writing, several: Iterable[_Ticket]) -> None:
+    for each in several:
+        event = each.happen(writing)
+        if event is not None:
+            append(writing, event)
 
 
 def append(writing: Writing, event: Event) -> int:

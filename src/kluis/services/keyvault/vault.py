@@ -147,7 +147,7 @@ class _Own(Storage):
     def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
         return self._storage.scan(table, index)
 
-    def update(self, work: Callable[[Writing], T]) -> T:
+    def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
         def guarded(writing: Writing) -> T:
             if writing.get(TABLE, KEY) != self._identity:
                 raise UnavailableError(
@@ -157,7 +157,7 @@ class _Own(Storage):
                 )
             return work(writing)
 
-        return self._storage.update(guarded)
+        return self._storage.update(guarded, meanwhile)
 
 
 def _told(identity: Identity) -> tuple[bytes, bytes]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -87,6 +89,28 @@ def test_keys_that_are_too_old_are_not_believed_for_want_of_newer() -> None:
         keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=60))
     with pytest.raises(UnavailableError):
         keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=61))
+
+
+def test_whoever_comes_while_keys_are_fetched_waits_for_them() -> None:
+    """Of two tokens that come first, neither is refused for keys that are on their way."""
+    host, asked, go = Host(), threading.Event(), threading.Event()
+    fetch = host.fetch
+
+    def slow(url: str) -> bytes:
+        asked.set()
+        assert go.wait(10)
+        return fetch(url)
+
+    host.fetch = slow  # type: ignore[method-assign]
+    keyring = ring(host)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(keyring.key, AUTHORITY, "one", NOW)
+        assert asked.wait(10)
+        second = threads.submit(keyring.key, AUTHORITY, "one", NOW)
+        assert not wait((second,), 0.1).done
+        go.set()
+        assert {one.result(10).kid for one in (first, second)} == {"one"}
+    assert host.fetched == [METADATA, CERTS]
 
 
 def test_an_issuer_that_is_no_authority() -> None:

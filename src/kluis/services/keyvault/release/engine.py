@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
 from kluis.formats import b64
 from kluis.hashes import sha256
@@ -85,25 +86,47 @@ class Releases:
         if asked.nonce is not None and len(asked.nonce) > MAX_NONCE:
             raise BadParameter(f"nonce: want at most {MAX_NONCE} characters, got {len(asked.nonce)}")
         algorithm = wrapping.chosen(asked.enc)
-        record = shelf.demand(self.vault.storage, check_name(name), at)  # 1
-        key = shelf.version(self.vault.storage, record, check_version(version))
+        name, version = check_name(name), check_version(version)
+        vouched = self._checked(asked.target, now)
+        target = sha256(asked.target.encode()).hex()
+        going: _Going
+        signed = ""
+
+        def happen(reading: Reading) -> Event:
+            nonlocal going
+            going = self._going(reading, name, version, vouched, at)
+            return going.event(subject, at, target)
+
+        def then() -> None:
+            nonlocal signed
+            ciphertext = wrapping.wrap(going.key.secret, going.to.key, algorithm)
+            signed = self.signer.sign(
+                _payload(self.vault, going, ciphertext, algorithm, asked, version, url, api)
+            )
+
+        self.recorder.record(happen, then)  # 5
+        return signed
+
+    def _going(
+        self, reading: Reading, name: str, version: str, vouched: Assertion | Forbidden, at: int
+    ) -> _Going:
+        """What may go, and where to; steps 1 to 4."""
+        record = shelf.demand(reading, name, at)  # 1
+        key = shelf.version(reading, record, version)
         rule = _rule(record, key)
-        vouched = self._checked(asked.target, now)  # 2
+        if isinstance(vouched, Forbidden):  # 2
+            raise vouched
         missed = policy.judge(policy.parse(rule), vouched.issuer, vouched.claims)  # 3
         if missed:
             raise self._refused(UNMET, missed)
-        to = self._recipient(vouched)  # 4
-        ciphertext = wrapping.wrap(key.secret, to.key, algorithm)  # 5
-        payload = _payload(self.vault, record, key, to.kid, ciphertext, algorithm, asked, version, url, api)
-        signed = self.signer.sign(payload)
-        self._record(record, key, vouched, to, asked.target, at, subject)
-        return signed
+        return _Going(record, key, self._recipient(vouched), vouched.issuer)  # 4
 
-    def _checked(self, target: str, now: datetime) -> Assertion:
+    def _checked(self, target: str, now: datetime) -> Assertion | Forbidden:
+        """What the token says; or the refusal, for one who may hear first that there is no such key."""
         try:
             return assertion.check(target, self.keyring, now)
         except KluisError as error:
-            raise self._refused(UNVERIFIED, (Detail("token", "target", error.message),)) from None
+            return self._refused(UNVERIFIED, (Detail("token", "target", error.message),))
 
     def _recipient(self, vouched: Assertion) -> Recipient:
         try:
@@ -114,22 +137,20 @@ class Releases:
     def _refused(self, message: str, details: Sequence[Detail]) -> Forbidden:
         return Forbidden(message, "AccessDenied", details if self.vault.rules.explain else ())
 
-    def _record(
-        self,
-        record: KeyRecord,
-        key: KeyVersion,
-        vouched: Assertion,
-        to: Recipient,
-        token: str,
-        at: int,
-        subject: str,
-    ) -> None:
-        spki = to.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        event = Event(
-            "release", record.name, key.id, subject, at, vouched.issuer,
-            sha256(token.encode()).hex(), sha256(spki).hex(),
-        )  # fmt: skip
-        self.recorder.record(event)
+
+class _Going(NamedTuple):
+    """A key that may go: to whom, and by whose word."""
+
+    record: KeyRecord
+    key: KeyVersion
+    to: Recipient
+    authority: str
+
+    def event(self, subject: str, at: int, target: str) -> Event:
+        """Its release, for the record."""
+        spki = self.to.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        name, version = self.record.name, self.key.id
+        return Event("release", name, version, subject, at, self.authority, target, sha256(spki).hex())
 
 
 def _rule(record: KeyRecord, key: KeyVersion) -> bytes:
@@ -143,9 +164,10 @@ def _rule(record: KeyRecord, key: KeyVersion) -> bytes:
 
 
 def _payload(
-    vault: Vault, record: KeyRecord, key: KeyVersion, kid: str, ciphertext: bytes, algorithm: str,
-    asked: Release, version: str, url: str, api: str,
+    vault: Vault, going: _Going, ciphertext: bytes, algorithm: str, asked: Release, version: str, url: str,
+    api: str,
 ) -> dict[str, Any]:  # fmt: skip
+    record, kid = going.record, going.to.kid
     request = {"api-version": api, "enc": algorithm, "kid": identifier(url, record.name, version)}
     if asked.nonce is not None:
         request["nonce"] = asked.nonce
@@ -154,6 +176,6 @@ def _payload(
         "header": {"kid": kid, "alg": "dir", "enc": algorithm},
         "ciphertext": b64.encode_url(ciphertext),
     }
-    shown = views.bundle(url, record, key, vault.rules)
+    shown = views.bundle(url, record, going.key, vault.rules)
     shown["key"]["key_hsm"] = b64.encode_url(msgspec.json.encode(sealed))
     return {"request": request, "response": {"key": shown}}

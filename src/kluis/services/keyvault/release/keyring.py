@@ -109,7 +109,6 @@ class Keyring:
         with held.lock:
             if not self._is_due(held, kid, at):
                 return
-            held.tried = at
             if held.fetched is not None and not 0 <= at - held.fetched < self._life:
                 held.keys, held.fetched = {}, None
             try:
@@ -118,6 +117,8 @@ class Keyring:
             except KluisError as error:
                 # What a host's call raised is in the host's own words.
                 held.failed = foreign(error.message, MOST_SAID)
+            finally:
+                held.tried = at  # not before: whoever comes meanwhile waits for the answer
 
     def _is_due(self, held: Held, kid: str, at: float) -> bool:
         old = held.fetched is None or not 0 <= at - held.fetched < self._life
