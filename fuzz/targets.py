@@ -24,7 +24,7 @@ NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PACKAGES: Final = (kluis.formats, kluis.evidence, kluis.appraisal)
 NAMES: Final = (
     *("parse", "loads", "split", "from_json", "from_pem", "from_thim", "decode"),
-    *("roles_of", "crl_der", "open_armor", "unwrap", "sniff", "kind_of", "message"),
+    *("roles_of", "crl_der", "open_armor", "unwrap", "sniff", "kind_of", "message", "peel", "of_extension"),
 )
 BYTES: Final = (bytes, bytes | memoryview)
 # What a caller says beside the bytes.

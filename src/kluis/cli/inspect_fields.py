@@ -14,10 +14,10 @@ from kluis.errors import KluisError
 from kluis.evidence.eventlog import replay as replaying
 from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.sniff import Jwt
-from kluis.evidence.wrappers.unwrap import Unwrapped
-from kluis.formats import runtime_data, x509
+from kluis.evidence.wrappers.bound import Unwrapped
+from kluis.formats import cmw_cbor, runtime_data, x509
 from kluis.formats.cca.token import Token
-from kluis.formats.cmw import Collection
+from kluis.formats.cmw import Collection, Indicator, Part
 from kluis.formats.eventlog.event_type import name_of
 from kluis.formats.eventlog.log import Event, EventLog
 from kluis.formats.hcl import runtime as hcl_runtime
@@ -35,6 +35,7 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.public import Attribute as KeyAttribute
 from kluis.formats.tpm.public import Public
 from kluis.formats.wrappers import dstack
+from kluis.formats.wrappers.eat import Eat
 from kluis.hashes import sha256
 
 _LAST_CCEL: Final = 4
@@ -272,9 +273,24 @@ def _unwrapped(unwrapped: Unwrapped) -> Fields:
     return {"binds": [bound.what for bound in unwrapped.bounds]}
 
 
-def _collection(collection: Collection) -> Fields:
-    types = {label: part.media_type for label, part in collection.parts.items()}
+def _collection(collection: Collection | cmw_cbor.Collection) -> Fields:
+    types = {str(label): part.media_type for label, part in collection.parts.items()}
     return {"type": collection.type, "media_types": types}
+
+
+def _record(part: Part) -> Fields:
+    names = [flag.name for flag in Indicator if flag & part.indicator] if part.indicator else []
+    return {"media_type": part.media_type, "says_it_is": names}
+
+
+def _eat(token: Eat) -> Fields:
+    return {
+        "note": "vouches for nothing by itself: only evidence within does",
+        "nonces": [spellings[0] for spellings in token.nonces],
+        "ueid": token.ueid,
+        "profile": token.profile,
+        "media_types": {where: held.part.media_type for where, held in token.held.items()},
+    }
 
 
 def _runtime(runtime: runtime_data.RuntimeData) -> Fields:
@@ -315,6 +331,9 @@ _SHOWN: Final[tuple[tuple[type, Callable[[Any], Fields]], ...]] = (
     (Identity, _identity),
     (Unwrapped, _unwrapped),
     (Collection, _collection),
+    (cmw_cbor.Collection, _collection),
+    (Part, _record),
+    (Eat, _eat),
     (runtime_data.RuntimeData, _runtime),
     (Jwt, _jwt),
     (bytes, _bytes),

@@ -17,7 +17,7 @@ from kluis.evidence.verified import Verified
 
 if TYPE_CHECKING:
     from kluis.evidence.intel.collateral import HeldCollateral
-    from kluis.evidence.wrappers.unwrap import Unwrapped
+    from kluis.evidence.wrappers.bound import Unwrapped
     from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
     from kluis.formats.hcl.endorsements import AzureEndorsements
     from kluis.formats.nvidia.endorsements import NvidiaEndorsements
@@ -128,12 +128,16 @@ LOADERS: Final[dict[str, Callable[[], Kind]]] = {
     load.__name__: lru_cache(maxsize=1)(load)
     for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
 }
-# CBOR begins as no other evidence does, and as no wrapper does.
+# CBOR begins as no other evidence does; an envelope may, too, but not with these bytes near its beginning.
 _BY_FIRST_BYTE: Final = {
     0x84: LOADERS["_nitro"],
     0xD2: LOADERS["_nitro"],
     0xD9: LOADERS["_cca"],
 }
+_CCA: Final = b"\xd9\x01\x8f"
+# The first key of a document, behind heads of at most 16 bytes: within an envelope it stands further in.
+_NITRO: Final = b"module_id"
+_NITRO_WITHIN: Final = 25
 
 
 def kinds() -> Iterator[Kind]:
@@ -146,6 +150,11 @@ def _unwrap() -> Callable[[bytes], Unwrapped | None]:
     from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
 
     return unwrap
+
+
+def _bare(data: bytes) -> bool:
+    """Whether evidence in CBOR stands in no envelope: a Nitro document, a CCA token."""
+    return data[:3] == _CCA or (data[:1] in (b"\x84", b"\xd2") and _NITRO in data[:_NITRO_WITHIN])
 
 
 def kind_of(data: bytes) -> Kind:
@@ -214,7 +223,7 @@ def _verify(
 ) -> Verified[Claims]:
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
-    unwrapped = None if data and data[0] in _BY_FIRST_BYTE else _unwrap()(data)
+    unwrapped = None if _bare(data) else _unwrap()(data)
     if unwrapped is not None:
         data = unwrapped.inner
     kind = kind_of(data)

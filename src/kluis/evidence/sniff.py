@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
+from kluis.evidence.wrappers import envelope
 from kluis.evidence.wrappers import unwrap as wrappers
-from kluis.formats import armor, b64, cmw, corim, jcs, jose, x509
+from kluis.evidence.wrappers.bound import EVENT_LOG
+from kluis.formats import armor, b64, cmw, cmw_cbor, corim, jcs, jose, x509
 from kluis.formats.armor import Armor
 from kluis.formats.cca import endorsements as cca_endorsements
 from kluis.formats.cca.platform import Platform
@@ -37,17 +39,13 @@ from kluis.formats.snp import endorsements as snp_endorsements
 from kluis.formats.snp import response as snp
 from kluis.formats.tpm import attest, pcrs, public, signature
 from kluis.formats.tpm.endorsements import TpmEndorsements
-from kluis.formats.wrappers import dstack, nvtrust
+from kluis.formats.wrappers import dstack, eat, nvtrust, tsm
 from kluis.formats.x509.structure import Structure, structure_of
 
 MAX_DEPTH: Final = 4
 MAX_CERTIFICATES: Final = 8
-_JWT: Final = re.compile(rb"([A-Za-z0-9_-]{2,8192})\.([A-Za-z0-9_-]{2,262144})\.([A-Za-z0-9_-]{0,2048})")
 _AZURE: Final = re.compile(rb'\{\s*"(?:ak|snp|tdx)"\s*:')
 _PCRS: Final = re.compile(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:')
-_DCAP: Final = {version.to_bytes(2, "little") for version in dcap.VERSIONS}
-_ALGORITHM_AT: Final = slice(0x34, 0x38)
-_ECDSA_P384: Final = b"\1\0\0\0"
 _QUOTED: Final = attest.GENERATED.to_bytes(4, "big") + attest.QUOTE.to_bytes(2, "big")
 _CCA: Final = bytes.fromhex("d9018f")
 _COSE: Final = (b"\x84", b"\xd2")
@@ -112,17 +110,16 @@ def sniff(data: bytes) -> Found:
 def _sniff(data: bytes, depth: int) -> Found:
     if depth > MAX_DEPTH:
         raise FormatError(f"input: is wrapped more than {MAX_DEPTH} deep", code="too_deep")
-    unwrapped = wrappers.unwrap(data)
+    found = _envelope(data, depth)
+    if found is not None:
+        return found
+    unwrapped = None if eat.matches_jwt(data) else wrappers.peel(data)
     if unwrapped is not None:
         parts = [("evidence", _part(unwrapped.inner, depth))]
         if data[:1] in (b"0", b"-"):
             parts.append(("certificate", _certificates(data)))
-        parts += [(b.what, _part(b.value, depth)) for b in unwrapped.bounds if b.what == wrappers.EVENT_LOG]
+        parts += [(b.what, _part(b.value, depth)) for b in unwrapped.bounds if b.what == EVENT_LOG]
         return Found(name=unwrapped.name, size=len(data), value=unwrapped, within=tuple(parts))
-    if cmw.matches(data):
-        found = Collection.parse(data)
-        within = tuple((label, _part(part.value, depth)) for label, part in found.parts.items())
-        return Found(name="CMW collection", size=len(data), value=found, within=within)
     if data[:1] == b"-" or structure_of(data) is not None:
         return _certificates(data)
     for kind in (*_BINARY, *_DOCUMENTS):
@@ -132,6 +129,44 @@ def _sniff(data: bytes, depth: int) -> Found:
                 name=_name(value) or kind.name, size=len(data), value=value, within=_within(value, depth)
             )
     raise UnsupportedError("input: is of no kind known here", code="bad_magic")
+
+
+def _envelope(data: bytes, depth: int) -> Found | None:
+    """What may hold anything, with each of its parts; a token that holds nothing is no envelope."""
+    if eat.matches(data):
+        token = _token_of(data)
+        if token is None:
+            return None
+        parts = {where: held.part for where, held in token.held.items()}
+        return _parted(f"EAT ({token.form})", data, token, parts, depth)
+    if cmw.matches(data) and not tsm.matches(data):
+        collection = Collection.parse(data)
+        return _parted("CMW collection", data, collection, collection.parts, depth)
+    if cmw.matches_record(data):
+        record = cmw.Part.parse(data)
+        return _parted("CMW record", data, record, {"content": record}, depth)
+    if cmw_cbor.matches(data) or envelope.is_collection(data):
+        message = cmw_cbor.parse(data)
+        if isinstance(message, cmw_cbor.Record):
+            return _parted("CMW record", data, message.part, {"content": message.part}, depth)
+        return _parted("CMW collection", data, message, message.parts, depth)
+    return None
+
+
+def _token_of(data: bytes) -> eat.Eat | None:
+    """A token; None for one of JSON that holds nothing, or numbers that not every reader reads alike."""
+    if not eat.matches_jwt(data):
+        return eat.parse(data)
+    try:
+        token = eat.parse(data)
+    except FormatError:
+        return None
+    return token if token.held else None
+
+
+def _parted(name: str, data: bytes, value: object, parts: Mapping[Any, cmw.Part], depth: int) -> Found:
+    within = tuple((str(label), _part(part.value, depth)) for label, part in parts.items())
+    return Found(name=name, size=len(data), value=value, within=within)
 
 
 def _name(value: object) -> str | None:
@@ -260,22 +295,12 @@ def _is_corim(data: bytes) -> bool:
     return corim.matches(data) and (not corim.matches_signed(data) or b"rim+cbor" in data[:256])
 
 
-def _is_snp(data: bytes) -> bool:
-    """Whether bytes begin as a report whose signature is by ECDSA P-384, or as a response around one."""
-    return snp.matches(data) and (data[:4] == bytes(4) or data[_ALGORITHM_AT] == _ECDSA_P384)
-
-
-def _is_quote(data: bytes) -> bool:
-    """Whether bytes begin with a version of quotes, and any kind of key."""
-    return data[:2] in _DCAP and data[2:4] != b"\0\0"
-
-
 _BINARY: Final = (
     _Kind(nvidia.WHAT, nvidia.matches, nvidia.Report.parse),
     _Kind("HCL report", hcl.matches, hcl.parse),
     _Kind("TPM quote", lambda data: data[:6] == _QUOTED, attest.parse),
-    _Kind("SEV-SNP report", _is_snp, snp.parse),
-    _Kind("DCAP quote", _is_quote, dcap.parse),
+    _Kind("SEV-SNP report", snp.matches_signed, snp.parse),
+    _Kind("DCAP quote", dcap.begins, dcap.parse),
     _Kind("CCA token", lambda data: data[:3] == _CCA, Token.parse),
     _Kind("CoRIM", _is_corim, Corim.parse),
     _Kind("AWS Nitro document", lambda data: data[:1] in _COSE, Document.parse),
@@ -284,7 +309,7 @@ _BINARY: Final = (
     _Kind("event log", _is_log, event_log.parse),
 )
 _DOCUMENTS: Final = (
-    _Kind("JSON web token", lambda data: _JWT.fullmatch(data) is not None, _jwt),
+    _Kind("JSON web token", eat.matches_jwt, _jwt),
     _Kind("dstack event log", dstack.matches_log, dstack.parse_log),
     _Kind("NVIDIA SDK evidence", nvtrust.matches, nvtrust.parse),
     _Kind("Azure endorsements", lambda data: _AZURE.match(data) is not None, AzureEndorsements.from_json),

@@ -1,10 +1,10 @@
 """Conceptual message wrapper: evidence of several parts, each with its name and media type.
 
 A part is ``["media type","base64url"]`` with an optional indicator of what it is; a collection is an
-object of parts. Compact JSON alone is read, so that what parses is written as the same bytes.
-Nothing here is verified: a wrapper is not signed, its parts are.
+object of parts, and of further collections. Compact JSON alone is read, so that what parses is
+written as the same bytes. Nothing here is verified: a wrapper is not signed, its parts are.
 
-Spec: RATS Conceptual Messages Wrapper, draft-ietf-rats-msg-wrap, "JSON Record" and "CMW Collections".
+Spec: RFC 9999, "Record CMW" and "Collection CMW", in JSON; :mod:`kluis.formats.cmw_cbor` has CBOR's.
 """
 
 from __future__ import annotations
@@ -21,23 +21,29 @@ from kluis.formats import b64
 
 MAX_SIZE: Final = 16 << 20
 MAX_PARTS: Final = 32
+MAX_DEPTH: Final = 4
+MAX_FORMAT: Final = 65535
 OCTETS: Final = "application/octet-stream"
+NESTED: Final = "application/cmw+json"
 
 _LABELS: Final = r"(?!__cmwc_t\b)[A-Za-z0-9_.:/-]{1,64}"
-_MEDIAS: Final = r"[a-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+:;= -]{1,160}"
+# A quoted parameter, as of a profile, is the one place where JSON of this form has backslashes.
+_MEDIAS: Final = r'[a-z0-9!#$&^_.+-]{1,64}/(?:[A-Za-z0-9!#$&^_.+:;=,/@%~? -]|\\"){1,160}'
 _URIS: Final = r"(?:[a-z][a-z0-9+.-]{0,31}:[!#-\[\]-~]{1,200}|[0-9]{1,10}(?:\.[0-9]{1,10}){1,24})"
 _LABEL: Final = re.compile(_LABELS, re.ASCII)
-_MEDIA: Final = re.compile(_MEDIAS, re.ASCII)
+_MEDIA: Final = re.compile(_MEDIAS.replace(r"\\", ""), re.ASCII)
 _URI: Final = re.compile(_URIS, re.ASCII)
-_START: Final = re.compile(rb'\{"(?:__cmwc_t":"|[A-Za-z0-9_.:/-]{1,64}":\["[a-z0-9!#$&^_.+-]{1,64}/)')
-_RECORD_START: Final = re.compile(rb'\["[a-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+:;= -]{1,160}","')
+_START: Final = re.compile(
+    rb'(?:\{"[A-Za-z0-9_.:/-]{1,64}":){0,3}'
+    rb'\{"(?:__cmwc_t":"|[A-Za-z0-9_.:/-]{1,64}":\[(?:"[a-z0-9!#$&^_.+-]{1,64}/|[0-9]{1,5},"))'
+)
+_RECORD_START: Final = re.compile(rf'\[(?:"{_MEDIAS}"|[0-9]{{1,5}}),"'.encode())
 _TYPED: Final = '"__cmwc_t":'
 _URI_TEXT: Final = re.compile(f'"({_URIS})"', re.ASCII)
 _KEY: Final = re.compile(f'"({_LABELS})":', re.ASCII)
 _PART: Final = re.compile(rf'\["({_MEDIAS})","', re.ASCII)
-_MEMBER: Final = re.compile(rf'"({_LABELS})":\["({_MEDIAS})","', re.ASCII)
 _END: Final = re.compile(r'"(?:,([1-9][0-9]{0,2}))?\]')
-_FORMAT: Final = re.compile(r"\[[0-9]")
+_FORMAT: Final = re.compile(r'\[(0|[1-9][0-9]{0,4}),"')
 
 
 class Indicator(enum.IntFlag):
@@ -55,18 +61,19 @@ class Part:
     """One part: bytes, and what they say they are.
 
     Attributes:
-        media_type: such as ``application/octet-stream``; not believed.
+        media_type: such as ``application/octet-stream``, or the number of a content format,
+            0..65535; not believed.
         value: the bytes.
         indicator: what the part is for; None where it does not say.
     """
 
-    media_type: str
+    media_type: str | int
     value: bytes
     indicator: Indicator | None = None
 
     def __post_init__(self) -> None:
-        if not _MEDIA.fullmatch(self.media_type):
-            raise UsageError(f"CMW: {self.media_type[:64]!a} is no media type")
+        if not is_type(self.media_type):
+            raise UsageError(f"CMW: {str(self.media_type)[:64]!a} is no media type, and no content format")
         if self.indicator is not None and not 0 < self.indicator < 32:
             raise UsageError(f"CMW: want an indicator of 1..31, got {self.indicator:d}")
 
@@ -76,17 +83,28 @@ class Part:
 
         Raises:
             FormatError: not one record in compact JSON.
-            UnsupportedError: its type is a content format number.
+            UnsupportedError: a tunnel, which drafts before the RFC had.
         """
         reader = _Reader(data, what)
-        part = reader.part()
+        part = reader.part(0)
         reader.end()
         return cls(part.media_type, part.value, part.indicator)
 
     def encode(self) -> bytes:
         """Write it as a record that stands alone."""
         end = f",{self.indicator:d}]" if self.indicator is not None else "]"
-        return f'["{self.media_type}","{b64.encode_url(self.value)}"{end}'.encode()
+        kind = self.media_type
+        shown = kind if isinstance(kind, int) else '"{}"'.format(kind.replace('"', '\\"'))
+        return f'[{shown},"{b64.encode_url(self.value)}"{end}'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Nested(Part):
+    """A collection that stands in a collection; its value is the compact JSON that it is."""
+
+    def encode(self) -> bytes:
+        """Write it as it stands."""
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +131,15 @@ class Collection:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a collection in compact JSON, at most 16 MiB and 32 parts.
+        """Read a collection in compact JSON, at most 16 MiB, 32 parts each and 4 within each other.
 
         Raises:
             FormatError: it is not one, or a label stands twice.
-            UnsupportedError: a part is a content format number, or a collection itself.
+            UnsupportedError: a part is a tunnel, which drafts before the RFC had.
         """
         reader = _Reader(data, "CMW collection")
-        kind, parts = reader.collection()
+        kind, parts = reader.collection(1)
+        reader.end()
         return cls(parts, kind)
 
     def encode(self) -> bytes:
@@ -146,6 +165,18 @@ class Collection:
         return {label: part.value for label, part in self.parts.items()}
 
 
+def is_type(value: object) -> bool:
+    """Whether a value is a media type, or the number of a content format."""
+    if isinstance(value, str):
+        return _MEDIA.fullmatch(value) is not None
+    return type(value) is int and 0 <= value <= MAX_FORMAT
+
+
+def is_label(text: str) -> bool:
+    """Whether text may be a part's label."""
+    return _LABEL.fullmatch(text) is not None
+
+
 def matches(data: bytes) -> bool:
     """Whether bytes begin as a collection does."""
     return _START.match(data) is not None
@@ -157,7 +188,7 @@ def matches_record(data: bytes) -> bool:
 
 
 class _Reader:
-    """Compact JSON of this shape is a regular language; a backslash has no place in it."""
+    """Compact JSON of this shape is a regular language, but for collections in collections."""
 
     def __init__(self, data: bytes, what: str) -> None:
         self.what = what
@@ -169,7 +200,9 @@ class _Reader:
             raise FormatError(f"{what} at {error.start:#x}: is not ASCII", code="bad_encoding") from None
         self.position = 0
 
-    def collection(self) -> tuple[str | None, dict[str, Part]]:
+    def collection(self, depth: int) -> tuple[str | None, dict[str, Part]]:
+        if depth > MAX_DEPTH:
+            raise self.refuse(f"more than {MAX_DEPTH} collections within each other", code="too_deep")
         kind: str | None = None
         parts: dict[str, Part] = {}
         self.expect("{")
@@ -179,51 +212,40 @@ class _Reader:
             self.expect(",")
         while True:
             start = self.position
-            found = _MEMBER.match(self.text, start)
-            if found is None:
-                raise self.explain()
-            label = found[1]
+            label = self.match(_KEY, "a label")[1]
             if label in parts:
-                raise self.refuse(f"label {label!a} stands twice", code="duplicate_key")
+                raise self.refuse(f"label {label!a} stands twice", start, code="duplicate_key")
             if len(parts) == MAX_PARTS:
-                raise self.refuse(f"more than {MAX_PARTS} parts", code="too_large")
-            self.position = found.end()
-            parts[label] = self.rest(found[2], start)
+                raise self.refuse(f"more than {MAX_PARTS} parts", start, code="too_large")
+            parts[label] = (
+                self.nested(depth) if self.text.startswith("{", self.position) else self.part(start)
+            )
             if self.text.startswith("}", self.position):
                 break
             self.expect(",")
         self.expect("}")
-        self.end()
         return kind, parts
 
-    def part(self) -> Part:
+    def nested(self, depth: int) -> Nested:
+        start = self.position
+        self.collection(depth + 1)
+        return Nested(NESTED, self.text[start : self.position].encode())
+
+    def part(self, start: int) -> Part:
         found = _PART.match(self.text, self.position)
-        if found is None:
-            raise self.explain_part()
-        self.position = found.end()
-        return self.rest(found[1], 0)
-
-    def explain(self) -> FormatError:
-        """Why no member stands here."""
-        self.match(_KEY, "a label")
-        return self.explain_part()
-
-    def explain_part(self) -> FormatError:
-        """Why no part stands here."""
-        at = f"{self.what} at {self.position:#x}"
-        if self.text.startswith(("{", '["#'), self.position):
-            return UnsupportedError(
-                f"{at}: a collection or a tunnel within one is not handled", code="too_deep"
+        if found is not None:
+            self.position = found.end()
+            return self.rest(found[1].replace("\\", ""), start)
+        if self.text.startswith('["#', self.position):
+            raise UnsupportedError(
+                f"{self.what} at {self.position:#x}: a tunnel is not handled", code="bad_type"
             )
-        if _FORMAT.match(self.text, self.position):
-            return UnsupportedError(
-                f"{at}: the type is a content format number",
-                hint="name the media type instead",
-                code="bad_type",
-            )
-        return self.refuse(f"want a part with a media type, got {self.text[self.position :][:24]!a}")
+        number = self.match(_FORMAT, "a part with a media type or a content format")
+        if int(number[1]) > MAX_FORMAT:
+            raise self.refuse(f"content format: want 0..{MAX_FORMAT}, got {number[1]}", start)
+        return self.rest(int(number[1]), start)
 
-    def rest(self, media: str, start: int) -> Part:
+    def rest(self, media: str | int, start: int) -> Part:
         """What follows a part's media type."""
         value_start = self.position
         self.position = max(self.text.find('"', value_start), value_start)

@@ -3,7 +3,7 @@
 An EAT is a CWT whose claims describe an entity. Which claims, of which sizes, each profile says; a
 profile that is not known is refused, for a claim means what its profile says it means.
 
-Spec: RFC 9711, "Claims Characterising an Entity"; RFC 8392, "Claims Registry".
+Spec: RFC 9711, "Claims Characterising an Entity"; RFC 8392, "Claims Registry"; RFC 9999, "cmw" claim.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ NONCE: Final = 10
 UEID: Final = 256
 PROFILE: Final = 265
 SUBMODULES: Final = 266
+MEASUREMENTS: Final = 273
+CMW: Final = 299
 
 MAX_PROFILE: Final = 256
 UEID_RANDOM: Final = 0x01

@@ -41,7 +41,7 @@ _CHAIN: Final = b',"cert_chain":["'
 _ENDS: Final = "nvidia end"
 _MEMORY: Final = "nvidia device"
 # Base64url of the first bytes of a request.
-_REPORT: Final = re.compile(rb'"report":\["[^"\\]{1,256}","EeAB_')
+_REPORT: Final = re.compile(rb'"report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_')
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class NvidiaClaims(VendorClaims):
 
 def matches(data: bytes) -> bool:
     """Whether ``data`` looks like a collection of a report and its chain."""
-    return cmw.matches(data) and b'"cert_chain":["' in data and _REPORT.search(data) is not None
+    return cmw.matches(data) and b'"cert_chain":[' in data and _REPORT.search(data) is not None
 
 
 def verify(

@@ -7,15 +7,20 @@ signatures of certificates that carry evidence are not looked at; the key in the
 
 from __future__ import annotations
 
-import dataclasses
-import hmac
-from collections.abc import Mapping
+import hashlib
 from typing import Final
 
-from kluis.errors import AuthenticityError, UnsupportedError
-from kluis.evidence.model import Claims, Wrapper
-from kluis.evidence.verified import Verified, mint
-from kluis.formats import cmw, x509
+from kluis.errors import AuthenticityError, FormatError, UnsupportedError
+from kluis.evidence.wrappers.bound import (
+    CUSTOM_CLAIMS,
+    EVENT_LOG,
+    NONCE,
+    PUBLIC_KEY,
+    REPORT_DATA,
+    Bound,
+    Unwrapped,
+)
+from kluis.formats import cmw, cmw_cbor, x509
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
@@ -24,97 +29,59 @@ from kluis.formats.x509 import Certificate
 from kluis.formats.x509.structure import Structure, structure_of
 from kluis.hashes import sha256
 
-PUBLIC_KEY: Final = "public key"
-CUSTOM_CLAIMS: Final = "custom claims"
-EVENT_LOG: Final = "event log"
-NONCE: Final = "nonce"
-REPORT_DATA: Final = "report data"
 MAX_CERTIFICATES: Final = 6
+MAX_LAYERS: Final = 4
 _WHAT: Final = "certificate"
+_TOKEN: Final = b"ey"  # of base64url of JSON, as a JWT begins
+_EAT: Final = b'"eat_'
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 _BANKS: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """What the evidence within must say, for the wrapper to be true.
-
-    Attributes:
-        what: is bound.
-        value: its bytes.
-        report_data: 64 bytes each, one of which the evidence has; empty where it is not asked.
-        registers: values that the evidence has, by name.
-        nonce: that the evidence has; None where it is not asked.
-    """
-
-    what: str
-    value: bytes
-    report_data: tuple[bytes, ...] = ()
-    registers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
-    nonce: bytes | None = None
-
-    def check(self, claims: Claims, name: str) -> None:
-        """Compare verified claims with it, in full length.
-
-        Raises:
-            AuthenticityError: they do not bind it.
-        """
-        if self.report_data and not any(
-            hmac.compare_digest(want, claims.report_data) for want in self.report_data
-        ):
-            raise AuthenticityError(
-                f"{name}: the evidence within binds another {self.what}: want report data "
-                f"{self.report_data[0].hex()}, got {claims.report_data.hex() or 'none'}",
-                code="key_binding" if self.what == PUBLIC_KEY else "report_data",
-            )
-        for register, want in self.registers.items():
-            got = claims.registers.get(register)
-            if got is None or not hmac.compare_digest(want, got.value):
-                raise AuthenticityError(
-                    f"{name}: the {self.what} gives {register} {want.hex()}, got {got or 'none'}",
-                    code="event_log",
-                )
-        if self.nonce is not None and not hmac.compare_digest(self.nonce, claims.nonce or b""):
-            raise AuthenticityError(
-                f"{name}: want nonce {self.nonce.hex()}, got {(claims.nonce or b'').hex() or 'none'}",
-                code="nonce",
-            )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Unwrapped:
-    """Evidence out of its wrapper.
-
-    Attributes:
-        name: of the wrapper, for people.
-        inner: the evidence.
-        bounds: what it must bind; none where the wrapper says nothing.
-    """
-
-    name: str
-    inner: bytes
-    bounds: tuple[Bound, ...] = ()
-
-    def check(self, verified: Verified[Claims]) -> Verified[Claims]:
-        """Compare the verified claims of ``inner`` with the wrapper; gives them with what was bound.
-
-        Raises:
-            AuthenticityError: they do not bind what the wrapper says.
-        """
-        for bound in self.bounds:
-            bound.check(verified.value, self.name)
-        binds = {bound.what: bound.value for bound in self.bounds}
-        return mint(dataclasses.replace(verified.value, wrapper=Wrapper(self.name, binds)))
-
-
 def unwrap(data: bytes) -> Unwrapped | None:
+    """Take wrappers off: envelopes within each other, and within them one of a maker's; None for none.
+
+    Raises:
+        FormatError: a wrapper that is malformed, or more than 4 envelopes within each other.
+        UnsupportedError: one of a kind or version that is not handled.
+        AuthenticityError: an envelope without evidence, or a certificate whose claims name another key.
+    """
+    layers: list[Unwrapped] = []
+    while (layer := peel(data)) is not None:
+        if len(layers) == MAX_LAYERS:
+            raise FormatError(f"{layer.name}: is wrapped more than {MAX_LAYERS} deep", code="too_deep")
+        layers.append(layer)
+        data = layer.inner
+        if not layer.envelope:
+            break
+    if not layers:
+        return None
+    name = " in ".join(layer.name for layer in reversed(layers))
+    return Unwrapped(name, data, tuple(bound for layer in layers for bound in layer.bounds))
+
+
+def peel(data: bytes) -> Unwrapped | None:
     """Take one wrapper off; None where there is none.
 
     Raises:
         FormatError: a wrapper that is malformed.
         UnsupportedError: one of a kind or version that is not handled.
-        AuthenticityError: a certificate whose claims name another key.
+        AuthenticityError: an envelope without evidence, or a certificate whose claims name another key.
     """
+    if data[:1] == b"{" and _EAT in data[:4096]:
+        return _envelope(data)
+    return _of_maker(data) or _envelope(data)
+
+
+def _envelope(data: bytes) -> Unwrapped | None:
+    if not data[:1] or not (data[:1] in b"{[" or data[0] > 0x7F or data.startswith(_TOKEN)):
+        return None
+    from kluis.evidence.wrappers import envelope  # which the evidence of most makers never comes in
+
+    return envelope.peel(data)
+
+
+def _of_maker(data: bytes) -> Unwrapped | None:
     first = data[:1]
     if first in (b"{", b"["):
         return _document(data)
@@ -144,8 +111,6 @@ def _document(data: bytes) -> Unwrapped | None:
         parts = {"report": Part(OCTETS, device.report), "cert_chain": Part(OCTETS, device.chain)}
         bound = Bound(what=NONCE, value=device.nonce, nonce=device.nonce)
         return Unwrapped("NVIDIA SDK evidence", Collection(parts).encode(), (bound,))
-    if cmw.matches_record(data):
-        return Unwrapped("CMW record", Part.parse(data).value)
     return None
 
 
@@ -190,11 +155,21 @@ def _certificate(data: bytes) -> Unwrapped | None:
     for name in (*oe.EVIDENCE_OIDS, *oe.REPORT_OIDS):
         if name in extensions:
             return _oe_certificate(extensions[name], name in oe.EVIDENCE_OIDS, key)
+    for name in (cmw_cbor.CERTIFICATE_OID, ratls.DICE_OID):
+        if name in extensions and (message := cmw_cbor.of_extension(extensions[name])) is not None:
+            return Unwrapped("certificate with a CMW", message, (_hash_of(key),), envelope=True)
     found = ratls.read(extensions, key)
     if found is None:
         return None
     bound = Bound(what=PUBLIC_KEY, value=key, report_data=(sha256(found.bound) + bytes(32),))
     return Unwrapped("RA-TLS certificate", found.evidence, (bound,))
+
+
+def _hash_of(key: bytes) -> Bound:
+    """The key of a certificate, by any hash: no specification says which."""
+    hashes = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
+    wanted = tuple(each(key).digest().ljust(64, b"\0") for each in hashes)
+    return Bound(what=PUBLIC_KEY, value=key, report_data=wanted)
 
 
 def _dstack_certificate(certificate: Certificate) -> Unwrapped:

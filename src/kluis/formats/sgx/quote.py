@@ -28,6 +28,7 @@ TEE_SGX: Final = 0x00
 TEE_TDX: Final = 0x81
 PCK_CHAIN: Final = CertificationType.PCK_CHAIN
 VERSIONS: Final = (3, 4, 5)
+_BEGINS: Final = tuple(version.to_bytes(2, "little") for version in VERSIONS)
 
 Body = ReportBody | TdReport
 _NAMES: Final = {TEE_SGX: "SGX", TEE_TDX: "TDX"}
@@ -191,6 +192,11 @@ def version_of(data: bytes) -> int:
     if len(data) < 2:
         raise FormatError(f"DCAP quote.version at 0x0: needs 2 bytes, {len(data)} left", code="truncated")
     return data[0] | data[1] << 8
+
+
+def begins(data: bytes) -> bool:
+    """Whether ``data`` begins with a version of quotes, and any kind of key."""
+    return data[:2] in _BEGINS and data[2:4] not in (b"", b"\0\0")
 
 
 def matches(data: bytes, tee: int) -> bool:

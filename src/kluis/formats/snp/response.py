@@ -21,6 +21,8 @@ MAX_RESPONSE: Final = 4000
 MAX_SIZE: Final = snp_report.SIZE + certificate_table.MAX_SIZE
 _HEADER: Final = bytes(4) + snp_report.SIZE.to_bytes(4, "little") + bytes(24)
 _WHAT: Final = "SNP report response"
+_ALGORITHM_AT: Final = slice(0x34, 0x38)
+_ECDSA_P384: Final = b"\1\0\0\0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,11 @@ def matches(data: bytes) -> bool:
     if data[:HEADER_SIZE] == _HEADER:
         return True
     return len(data) >= 4 and 1 <= snp_report.version_of(data) <= 0xFF
+
+
+def matches_signed(data: bytes) -> bool:
+    """Whether ``data`` begins as a report whose signature is by ECDSA P-384, or as a response around one."""
+    return matches(data) and (data[:4] == bytes(4) or data[_ALGORITHM_AT] == _ECDSA_P384)
 
 
 def parse(data: bytes) -> Response:

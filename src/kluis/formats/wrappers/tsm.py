@@ -24,7 +24,7 @@ _WHAT: Final = "configfs-tsm report"
 
 def matches(data: bytes) -> bool:
     """Whether bytes begin as a collection does, and have an output blob."""
-    return cmw.matches(data) and b'"outblob":["' in data
+    return cmw.matches(data) and b'"outblob":[' in data
 
 
 def wrap(provider: str, outblob: bytes, auxblob: bytes | None = None) -> bytes:

@@ -1,0 +1,111 @@
+"""What a wrapper says of the evidence within, and whether the verified evidence says so, too.
+
+A wrapper is never believed: the evidence is verified as it would be alone, and then compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.errors import AuthenticityError
+from kluis.evidence.model import Claims, Wrapper
+from kluis.evidence.verified import Verified, mint
+
+PUBLIC_KEY: Final = "public key"
+CUSTOM_CLAIMS: Final = "custom claims"
+EVENT_LOG: Final = "event log"
+NONCE: Final = "nonce"
+EAT_NONCE: Final = "nonce of an EAT"
+REPORT_DATA: Final = "report data"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What the evidence within must say, for the wrapper to be true.
+
+    Attributes:
+        what: is bound.
+        value: its bytes.
+        report_data: 64 bytes each, one of which the evidence has; empty where it is not asked.
+        registers: values that the evidence has, by name.
+        nonce: that the evidence has; None where it is not asked.
+        challenge: bytes, one of which the evidence has as its nonce, or as report data with zeros
+            after it; empty where it is not asked.
+    """
+
+    what: str
+    value: bytes
+    report_data: tuple[bytes, ...] = ()
+    registers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    nonce: bytes | None = None
+    challenge: tuple[bytes, ...] = ()
+
+    def check(self, claims: Claims, name: str) -> None:
+        """Compare verified claims with it, in full length.
+
+        Raises:
+            AuthenticityError: they do not bind it.
+        """
+        if self.report_data and not any(
+            hmac.compare_digest(want, claims.report_data) for want in self.report_data
+        ):
+            raise AuthenticityError(
+                f"{name}: the evidence within binds another {self.what}: want report data "
+                f"{self.report_data[0].hex()}, got {claims.report_data.hex() or 'none'}",
+                code="key_binding" if self.what == PUBLIC_KEY else "report_data",
+            )
+        for register, want in self.registers.items():
+            got = claims.registers.get(register)
+            if got is None or not hmac.compare_digest(want, got.value):
+                raise AuthenticityError(
+                    f"{name}: the {self.what} gives {register} {want.hex()}, got {got or 'none'}",
+                    code="event_log",
+                )
+        if self.nonce is not None and not hmac.compare_digest(self.nonce, claims.nonce or b""):
+            raise AuthenticityError(
+                f"{name}: want nonce {self.nonce.hex()}, got {(claims.nonce or b'').hex() or 'none'}",
+                code="nonce",
+            )
+        if self.challenge and not self._challenged(claims):
+            raise AuthenticityError(
+                f"{name}: the evidence within answers another {self.what}: want "
+                f"{self.challenge[0].hex()} as its nonce or report data, got "
+                f"{(claims.nonce or claims.report_data).hex() or 'none'}",
+                code="nonce",
+            )
+
+    def _challenged(self, claims: Claims) -> bool:
+        said = (claims.nonce or b"", claims.report_data)
+        wanted = [form for each in self.challenge for form in (each, each.ljust(64, b"\0"))]
+        return any(hmac.compare_digest(want, got) for want in wanted for got in said)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """Evidence out of its wrapper.
+
+    Attributes:
+        name: of the wrapper, for people.
+        inner: the evidence.
+        bounds: what it must bind; none where the wrapper says nothing.
+        envelope: whether it may hold another wrapper.
+    """
+
+    name: str
+    inner: bytes
+    bounds: tuple[Bound, ...] = ()
+    envelope: bool = False
+
+    def check(self, verified: Verified[Claims]) -> Verified[Claims]:
+        """Compare the verified claims of ``inner`` with the wrapper; gives them with what was bound.
+
+        Raises:
+            AuthenticityError: they do not bind what the wrapper says.
+        """
+        for bound in self.bounds:
+            bound.check(verified.value, self.name)
+        binds = {bound.what: bound.value for bound in self.bounds}
+        return mint(dataclasses.replace(verified.value, wrapper=Wrapper(self.name, binds)))

@@ -1,0 +1,125 @@
+"""Envelopes, which may hold any evidence and other envelopes: conceptual message wrappers, and EATs.
+
+What an envelope says of itself is not believed, signed or not. It is opened where it holds one piece
+of evidence: several would each need their own appraisal, and none would be nobody's word. Of what an
+EAT claims, only its nonce is compared with the evidence within.
+
+Spec: RFC 9999, "Decapsulation Algorithm"; RFC 9711, "Nonce Claim", "Submodules".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from kluis.errors import AuthenticityError, KluisError, UnsupportedError
+from kluis.evidence.wrappers.bound import EAT_NONCE, Bound, Unwrapped
+from kluis.formats import cmw, cmw_cbor
+from kluis.formats.cbor import Key
+from kluis.formats.cmw import Indicator, Part
+from kluis.formats.hcl import report as hcl
+from kluis.formats.sgx import quote as dcap
+from kluis.formats.snp import response as snp
+from kluis.formats.wrappers import coco, dstack, eat, gotpm, nvtrust, oe, tsm
+
+# Evidence of several parts that belong together, told by the label of one of them.
+TOGETHER: Final = ("tpm_quote", "hcl_report", "cert_chain")
+_CCA: Final = b"\xd9\x01\x8f"
+_COSE: Final = (b"\xd2\x84", b"\x84\x44")
+
+
+def peel(data: bytes) -> Unwrapped | None:
+    """Open one envelope; None where there is none, or where its parts belong together.
+
+    Raises:
+        FormatError: malformed.
+        UnsupportedError: several pieces of evidence, or a form that is not handled.
+        AuthenticityError: no evidence (code ``no_evidence``).
+    """
+    if eat.matches(data):
+        return _token(eat.parse(data))
+    if cmw.matches_record(data):
+        return _record(Part.parse(data))
+    if cmw.matches(data):
+        return None if tsm.matches(data) else _collection(cmw.Collection.parse(data).parts)
+    if cmw_cbor.matches(data) or is_collection(data):
+        message = cmw_cbor.parse(data)
+        if isinstance(message, cmw_cbor.Record):
+            return _record(message.part)
+        return _as_json(message.parts) or _collection(message.parts)
+    return None
+
+
+def is_collection(data: bytes) -> bool:
+    """Whether bytes are a collection in CBOR, which is a map and has no mark of its own."""
+    if not b"\xa0" < data[:1] < b"\xbc":
+        return False
+    try:
+        cmw_cbor.parse(data)
+    except KluisError as error:
+        # A signed part is told from bytes that are none.
+        return isinstance(error, UnsupportedError)
+    return True
+
+
+def _record(part: Part) -> Unwrapped:
+    if part.indicator is not None and not _may_be_evidence(part):
+        said = " and ".join((flag.name or "").lower() for flag in Indicator if flag & part.indicator)
+        raise AuthenticityError(f"CMW record: want evidence, got what says it is {said}", code="no_evidence")
+    return Unwrapped("CMW record", part.value, envelope=True)
+
+
+def _collection(parts: Mapping[str, Part] | Mapping[Key, Part]) -> Unwrapped | None:
+    if any(label in parts for label in TOGETHER):
+        return None
+    return Unwrapped("CMW collection", _one(parts.values(), "CMW collection").value, envelope=True)
+
+
+def _as_json(parts: Mapping[Key, Part]) -> Unwrapped | None:
+    """Parts that belong together, as their verifiers read them."""
+    held = {label: part for label, part in parts.items() if isinstance(label, str) and cmw.is_label(label)}
+    if len(held) != len(parts) or not any(label in held for label in (*TOGETHER, *tsm.PARTS)):
+        return None
+    return Unwrapped("CMW collection", cmw.Collection(held).encode(), envelope=True)
+
+
+def _token(token: eat.Eat) -> Unwrapped:
+    name = f"EAT ({token.form})"
+    chosen = _one((held.part for held in token.held.values()), name)
+    (held,) = (held for held in token.held.values() if held.part is chosen)
+    bounds = (Bound(what=EAT_NONCE, value=each[0], challenge=each) for each in held.nonces)
+    return Unwrapped(name, chosen.value, tuple(bounds), envelope=True)
+
+
+def _one(parts: Iterable[Part], name: str) -> Part:
+    found = [part for part in parts if _may_be_evidence(part) and _is_evidence(part.value)]
+    if not found:
+        raise AuthenticityError(
+            f"{name}: want evidence within, got none: what it says is nobody's word",
+            hint="give the evidence that it was made from; a service's token is a result, "
+            "and is checked by whoever trusts the service",
+            code="no_evidence",
+        )
+    if len(found) > 1:
+        raise UnsupportedError(
+            f"{name}: want one piece of evidence within, got {len(found)}",
+            hint="each is evidence of its own: take them apart (kluis inspect shows them), and verify each",
+            code="bad_length",
+        )
+    return found[0]
+
+
+def _may_be_evidence(part: Part) -> bool:
+    return part.indicator is None or Indicator.EVIDENCE in part.indicator
+
+
+def _is_evidence(data: bytes) -> bool:
+    return any(matches(data) for matches in _EVIDENCE)
+
+
+_EVIDENCE: Final[tuple[Callable[[bytes], bool], ...]] = (
+    *(snp.matches_signed, dcap.begins, hcl.matches, oe.matches_report, oe.matches_evidence, gotpm.matches),
+    *(cmw.matches, cmw.matches_record, cmw_cbor.matches, eat.matches, is_collection),
+    *(dstack.matches_response, coco.matches_snp, coco.matches_quote, nvtrust.matches),
+    lambda data: data[:3] == _CCA or data[:2] in _COSE,
+)
