@@ -1,9 +1,12 @@
 """Reports of enclaves that Windows' hypervisor isolates (VBS): bytes to fields. Nothing here is verified.
 
-A header, the report with the enclave's data and identity, what else was loaded, and a signature of the
-secure kernel's key. Little-endian.
+A header, the signed statement (the report with the enclave's data and identity, and a block for each module
+that was loaded), and a signature of the secure kernel's key. Little-endian, packed.
 
-Spec: Windows SDK, ``ntenclv.h``: VBS_ENCLAVE_REPORT_PKG_HEADER, VBS_ENCLAVE_REPORT, ENCLAVE_IDENTITY.
+Spec: Windows SDK, ``ntenclv.h``: VBS_ENCLAVE_REPORT_PKG_HEADER, VBS_ENCLAVE_REPORT, ENCLAVE_IDENTITY;
+``winnt.h``: ENCLAVE_FLAG. What is signed, and how (RSASSA-PSS, SHA-256, MGF1 with SHA-256, 32 bytes of
+salt), is what Microsoft's SQL Server drivers verify. The module blocks are signed and stay unread: those
+drivers skip them too, and nothing public says whether a block's size counts its own header.
 """
 
 from __future__ import annotations
@@ -16,21 +19,24 @@ from kluis.formats._layout import U32, Struct, at, layout
 from kluis.formats._reader import Reader
 
 WHAT: Final = "VBS report"
-HEADER_SIZE: Final = 20
+HEADER_SIZE: Final = 24
 REPORT_SIZE: Final = 224
 RSA_PSS_SHA256: Final = 1
 MAX_SIZE: Final = 64 * 1024
-DEBUG: Final = 0x1
+VERSION: Final = 1
+# ENCLAVE_FLAG: full debug; dynamic debug, which can be turned on; dynamic debug, turned on.
+DEBUG: Final = 0x1 | 0x2 | 0x4
 
 
 @layout("VBS report header", HEADER_SIZE)
 class Header(Struct):
-    """What stands before a report: 20 bytes."""
+    """What stands before a report: 24 bytes, the last 4 reserved."""
 
     package_size: int = at(0, U32)
     version: int = at(4, U32)
     signature_scheme: int = at(8, U32)
-    signature_size: int = at(12, U32)
+    statement_size: int = at(12, U32)
+    signature_size: int = at(16, U32)
 
 
 @layout("VBS report", REPORT_SIZE)
@@ -54,7 +60,7 @@ class Report(Struct):
 
     @property
     def debug(self) -> bool:
-        """Whether the enclave's memory is open to its host."""
+        """Whether the enclave's memory is open to its host, or can be opened."""
         return bool(self.flags & DEBUG)
 
 
@@ -64,8 +70,8 @@ class Package:
 
     Attributes:
         report: the enclave's.
-        signed: the bytes that the signature is over: from the report to the signature.
-        signature: RSA-PSS with SHA-256.
+        signed: the bytes that the signature is over: the statement, from the report to the signature.
+        signature: RSASSA-PSS with SHA-256.
     """
 
     report: Report
@@ -77,7 +83,7 @@ def parse(data: bytes) -> Package:
     """Read one package; nothing may follow it.
 
     Raises:
-        UnsupportedError: another signature scheme.
+        UnsupportedError: another version, or another signature scheme.
         FormatError: sizes that do not fit.
     """
     if len(data) > MAX_SIZE:
@@ -88,14 +94,30 @@ def parse(data: bytes) -> Package:
         raise FormatError(
             f"{WHAT}.package_size at 0x0: want {len(data)}, got {header.package_size}", code="bad_length"
         )
+    if header.version != VERSION:
+        raise UnsupportedError(
+            f"{WHAT}.version at 0x4: want {VERSION}, got {header.version}", code="bad_version"
+        )
     if header.signature_scheme != RSA_PSS_SHA256:
         raise UnsupportedError(
             f"{WHAT}.signature_scheme at 0x8: want {RSA_PSS_SHA256}, got {header.signature_scheme}",
             code="bad_type",
         )
-    report = Report.parse(r.take(REPORT_SIZE, "report"), base=HEADER_SIZE)
-    if header.signature_size > r.left or report.report_size < REPORT_SIZE:
-        raise FormatError(f"{WHAT}: sizes do not fit", code="bad_length")
-    r.take(r.left - header.signature_size, "modules")
+    signed = r.take(header.statement_size, "statement")
     signature = r.take(header.signature_size, "signature")
-    return Package(report, data[HEADER_SIZE : len(data) - header.signature_size], signature)
+    r.end()
+    if len(signed) < REPORT_SIZE:
+        raise FormatError(
+            f"{WHAT}.statement_size at 0xc: want at least {REPORT_SIZE}, got {len(signed)}", code="truncated"
+        )
+    report = Report.parse(signed[:REPORT_SIZE], base=HEADER_SIZE)
+    if report.report_version != VERSION:
+        raise UnsupportedError(
+            f"{WHAT}.report_version at 0x1c: want {VERSION}, got {report.report_version}", code="bad_version"
+        )
+    if not REPORT_SIZE <= report.report_size <= len(signed):
+        raise FormatError(
+            f"{WHAT}.report_size at 0x18: want {REPORT_SIZE}..{len(signed)}, got {report.report_size}",
+            code="bad_length",
+        )
+    return Package(report, signed, signature)

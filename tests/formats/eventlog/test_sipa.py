@@ -16,14 +16,14 @@ def one(kind: int, value: bytes) -> bytes:
     return kind.to_bytes(4, "little") + len(value).to_bytes(4, "little") + value
 
 
-DEBUG = one(Sipa.OS_KERNEL_DEBUG, b"\1")
-WITHIN = one(0x40010001, DEBUG + one(Sipa.HVCI_POLICY, (3).to_bytes(8, "little")))
+DEBUG = one(Sipa.OSKERNELDEBUG, b"\1")
+WITHIN = one(0x40010001, DEBUG + one(Sipa.VBS_HVCI_POLICY, (3).to_bytes(8, "little")))
 
 
 def test_events_within_events() -> None:
     """A container stands before what it holds."""
     found = sipa.events(WITHIN)
-    assert [kind for kind, _ in found] == [0x40010001, Sipa.OS_KERNEL_DEBUG, Sipa.HVCI_POLICY]
+    assert [kind for kind, _ in found] == [0x40010001, Sipa.OSKERNELDEBUG, Sipa.VBS_HVCI_POLICY]
     assert sipa.number(found[2][1]) == 3
     assert sipa.matches(WITHIN)
     assert sipa.matches(DEBUG)

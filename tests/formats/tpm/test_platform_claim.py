@@ -23,6 +23,20 @@ def test_written_and_read() -> None:
     assert found.encode() == MADE
 
 
+def test_the_toolkits_own_words() -> None:
+    """The headers are those of Microsoft's toolkit: PADS, and PAD2 that names the bank (0xb is SHA-256)."""
+    parts = bytes(24 * 32) + b"quotesiglog"
+    head = b"PAD2" + b"".join(n.to_bytes(4, "little") for n in (2, 32, 24 * 32, 5, 3, 3, 11))
+    assert head + parts == MADE
+    older = b"PADS" + b"".join(n.to_bytes(4, "little") for n in (2, 28, 24 * 20, 5, 3, 3))
+    found = platform_claim.parse(older + bytes(24 * 20) + b"quotesiglog")
+    assert (found.bank, found.named, found.signature) == (HashId.SHA1, False, b"sig")
+    assert found.encode() == older + bytes(24 * 20) + b"quotesiglog"
+    with pytest.raises(UnsupportedError) as refused:
+        platform_claim.parse(b"PADS" + MADE[4:])
+    assert refused.value.message == "platform claim: want a TPM 2.0 and a header of 28 bytes, got 2 and 32"
+
+
 @given(st.integers(0, 64), st.binary(max_size=4))
 def test_same_bytes_or_refused(at: int, put: bytes) -> None:
     """Whatever parses writes back to the same bytes; only our errors escape."""
@@ -34,20 +48,12 @@ def test_same_bytes_or_refused(at: int, put: bytes) -> None:
     assert parsed.encode() == data
 
 
-def test_the_short_header() -> None:
-    """An older claim names no bank: it is of SHA-1."""
-    head = [platform_claim.MAGIC, 2, 28, 24 * 20, 1, 1, 0]
-    data = b"".join(number.to_bytes(4, "little") for number in head) + bytes(24 * 20) + b"qs"
-    # The bank's place is the first value's: with the short header nothing is read twice.
-    with_short = platform_claim.parse(data)
-    assert with_short.bank is HashId.SHA1
-    assert (with_short.quote, with_short.signature) == (b"q", b"s")
-
-
 def test_another_tpm() -> None:
     """A claim of a TPM 1.2 is refused, and so is one that is none."""
     with pytest.raises(UnsupportedError):
         platform_claim.parse(MADE[:4] + b"\1" + MADE[5:])
     with pytest.raises(FormatError) as refused:
         platform_claim.parse(b"none" + MADE[4:])
-    assert refused.value.message == "platform claim.magic at 0x0: want 0x44504150, got 0x656e6f6e"
+    assert (
+        refused.value.message == "platform claim.magic at 0x0: want 0x53444150 or 0x32444150, got 0x656e6f6e"
+    )

@@ -270,12 +270,12 @@ def test_without_lists(world: World) -> None:
 
 def test_windows(guests: World) -> None:
     """What Windows measured of itself is told, by the log and not by what it calls itself."""
-    inner = (Sipa.OS_KERNEL_DEBUG, b"\1"), (Sipa.HVCI_POLICY, (3).to_bytes(8, "little"))
+    inner = (Sipa.OSKERNELDEBUG, b"\1"), (Sipa.VBS_HVCI_POLICY, (3).to_bytes(8, "little"))
     data = b"".join(
         kind.to_bytes(4, "little") + len(value).to_bytes(4, "little") + value for kind, value in inner
     )
     guests.set_policy("AzureGuest", PERMIT)
-    claims = attest(guests, Vm(boot(b"\1", sipa((0x40010001, data), (Sipa.TEST_SIGNING, b"\0")))))
+    claims = attest(guests, Vm(boot(b"\1", sipa((0x40010001, data), (Sipa.TESTSIGNING, b"\0")))))
     assert claims["x-ms-azurevm-is-windows"] is True
     assert claims["x-ms-azurevm-kerneldebug-enabled"] is True
     assert claims["x-ms-azurevm-debuggersdisabled"] is False

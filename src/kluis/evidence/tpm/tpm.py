@@ -133,15 +133,20 @@ def _check_same(area: Public, key: TrustedKey, signed: Signature) -> None:
         )
 
 
-def check_log(data: bytes, checked: Checked) -> LogClaims:
+def check_log(data: bytes, checked: Checked, *more: bytes) -> LogClaims:
     """Step 6: hold an event log against the quoted PCRs, in the strongest bank that both have.
+
+    Args:
+        data: the log.
+        checked: the quote.
+        more: logs that follow it, as of a dynamic launch.
 
     Raises:
         FormatError: the log is malformed.
         AuthenticityError: it does not replay, or tells of failed firmware.
         UnsupportedError: it has digests of no bank that was quoted.
     """
-    log = event_log.parse(data)
+    log = event_log.join([event_log.parse(each) for each in (data, *more)])
     declared = dict(log.algorithms)
     bank = next((b for b in _STRONGEST_FIRST if b in checked.values and b in declared), None)
     if bank is None:

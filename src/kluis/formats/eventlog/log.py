@@ -11,6 +11,7 @@ Spec: TCG "PC Client Platform Firmware Profile", "Event Logging", "TCG_EfiSpecID
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
@@ -122,6 +123,21 @@ def parse(data: bytes) -> EventLog:
             raise FormatError(f"{WHAT}: more than {MAX_EVENTS} records", code="too_large")
         events.append(_agile_event(r, sizes) if agile else _sha1_event(r))
     return EventLog(algorithms, agile, tuple(events), r.take(r.left, "padding"))
+
+
+def join(logs: Sequence[EventLog]) -> EventLog:
+    """Logs of one start, in the order of their measurements, as one.
+
+    Raises:
+        FormatError: there is none, or they declare different hashes.
+    """
+    if not logs:
+        raise FormatError(f"{WHAT}: want at least one, got none", code="event_log")
+    first = logs[0]
+    if any((each.agile, each.algorithms) != (first.agile, first.algorithms) for each in logs):
+        raise FormatError(f"{WHAT}: want logs that declare the same hashes, got others", code="event_log")
+    events = tuple(event for each in logs for event in each.events)
+    return dataclasses.replace(first, events=events, padding=b"")
 
 
 def _padded(data: bytes, position: int, least: int) -> bool:

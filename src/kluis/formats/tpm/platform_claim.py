@@ -1,9 +1,12 @@
 """A TPM's quote as Windows hands it out, a platform claim: bytes to parts. Nothing here is verified.
 
-A header, the values of all 24 PCRs of one bank, the quote, its signature, and the log (TSB). Little-endian
-but for the quote.
+A header, the values of all 24 PCRs of one bank, the quote, its signature, and the log. Little-endian but
+for the quote.
 
-Spec: Microsoft "TPM Platform Crypto-Provider Toolkit", ``PCP_PLATFORM_ATTESTATION_BLOB``.
+Spec: Microsoft "TPM Platform Crypto-Provider Toolkit", header ``TpmAtt.h``, PCP_PLATFORM_ATTESTATION_BLOB
+(magic 'SDAP', of SHA-1) and PCP_PLATFORM_ATTESTATION_BLOB2 (magic '2DAP', which names its bank); what
+stands where is its ``TpmAttGeneratePlatformAttestation``. That ``NCryptCreateClaim`` writes the same is
+what the toolkit's users rely on; no recorded claim was at hand to prove it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from kluis.formats.tpm.algorithm import SIZES, HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT
 
 WHAT: Final = "platform claim"
-MAGIC: Final = 0x44504150
+# As bytes: PADS, and PAD2.
+MAGIC: Final = 0x53444150
+MAGIC_2: Final = 0x32444150
 TPM_2: Final = 2
 MAX_SIZE: Final = 3 << 20
-_SHORT_HEADER: Final = 28
-_LONG_HEADER: Final = 32
+_HEADERS: Final = {MAGIC: 28, MAGIC_2: 32}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,9 @@ class PlatformClaim:
         bank: of the values.
         values: of PCRs 0 to 23.
         quote: TPMS_ATTEST.
-        signature: raw, of RSASSA with SHA-256, or a TPMT_SIGNATURE.
+        signature: the RSASSA's bytes alone: which hash it is over, nothing in a claim says.
         log: of events.
+        named: whether the claim names its bank; the older form is of SHA-1 and does not.
     """
 
     bank: HashId
@@ -41,11 +46,14 @@ class PlatformClaim:
     quote: bytes
     signature: bytes
     log: bytes
+    named: bool = True
 
     def encode(self) -> bytes:
-        """Write the claim, with the header that names the bank."""
+        """Write the claim: of SHA-1 in the older form, of another bank in the one that names it."""
         parts = (b"".join(self.values), self.quote, self.signature, self.log)
-        head = (MAGIC, TPM_2, _LONG_HEADER, *map(len, parts), int(self.bank))
+        older = self.bank is HashId.SHA1 and not self.named
+        magic, name = (MAGIC, ()) if older else (MAGIC_2, (int(self.bank),))
+        head = (magic, TPM_2, _HEADERS[magic], *map(len, parts), *name)
         return b"".join((*(number.to_bytes(4, "little") for number in head), *parts))
 
 
@@ -63,22 +71,25 @@ def parse(data: bytes) -> PlatformClaim:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     r = Reader(data, WHAT)
     magic, platform, header = r.u32("magic"), r.u32("platform"), r.u32("header size")
-    if magic != MAGIC:
-        raise FormatError(f"{WHAT}.magic at 0x0: want {MAGIC:#x}, got {magic:#x}", code="bad_magic")
-    if platform != TPM_2 or header not in (_SHORT_HEADER, _LONG_HEADER):
+    if magic not in _HEADERS:
+        raise FormatError(
+            f"{WHAT}.magic at 0x0: want {MAGIC:#x} or {MAGIC_2:#x}, got {magic:#x}", code="bad_magic"
+        )
+    if platform != TPM_2 or header != _HEADERS[magic]:
         raise UnsupportedError(
-            f"{WHAT}: want a TPM 2.0 and a header of {_SHORT_HEADER} or {_LONG_HEADER} bytes, got {platform} "
-            f"and {header}",
+            f"{WHAT}: want a TPM 2.0 and a header of {_HEADERS[magic]} bytes, got {platform} and {header}",
             code="bad_version",
         )
     sizes = [r.u32(f"{name} size") for name in ("values", "quote", "signature", "log")]
-    named = r.u32("bank") if header == _LONG_HEADER else HashId.SHA1
-    if named not in (HashId.SHA1, HashId.SHA256) or sizes[0] != PCR_COUNT * SIZES[named]:
+    number = r.u32("bank") if magic == MAGIC_2 else HashId.SHA1
+    if number not in (HashId.SHA1, HashId.SHA256) or sizes[0] != PCR_COUNT * SIZES[number]:
         raise FormatError(
             f"{WHAT}: want the values of {PCR_COUNT} PCRs, got {sizes[0]} bytes", code="bad_length"
         )
-    bank = HashId(named)
+    bank = HashId(number)
     values = tuple(r.take(SIZES[bank], f"PCR {index}") for index in range(PCR_COUNT))
     quote, signature, log = (r.take(size, "part") for size in sizes[1:])
     r.end()
-    return PlatformClaim(bank=bank, values=values, quote=quote, signature=signature, log=log)
+    return PlatformClaim(
+        bank=bank, values=values, quote=quote, signature=signature, log=log, named=magic == MAGIC_2
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.formats import x509
 from kluis.formats.eventlog.log import Event
 from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.tpm.attest import Selection
+from kluis.formats.tpm.attest import Clock, Selection
 from kluis.formats.tpm.certify import Certification
 from kluis.formats.tpm.platform_claim import PlatformClaim
 from kluis.formats.tpm.signature import RsaSignature
@@ -82,10 +83,11 @@ class Client:
         made = json.loads(from_b64u(answer.json()["data"]))["payload"]
         return from_b64u(made["challenge"]), made["service_context"]
 
-    def quoted(self, extra: bytes, pcrs: tuple[int, ...] = ALL) -> tuple[bytes, bytes]:
+    def quoted(self, extra: bytes, pcrs: tuple[int, ...] = ALL, clock: Clock = CLOCK) -> tuple[bytes, bytes]:
         """A quote and its signature."""
         selected = (Selection.of(HashId.SHA256, *pcrs),)
-        message = quote(self.vm.values, selected, nonce=extra).encode()
+        made = quote(self.vm.values, selected, nonce=extra)
+        message = dataclasses.replace(made, clock=clock).encode()
         return message, sign(AK, message).encode()
 
     def bound(self, jwk: str) -> bytes:
@@ -95,7 +97,7 @@ class Client:
     def attestation(self, extra: bytes, **changes: Any) -> dict[str, Any]:
         """What the TPM says, in version 2."""
         pcrs = changes.pop("pcrs_quoted", ALL)
-        message, signature = self.quoted(extra, pcrs)
+        message, signature = self.quoted(extra, pcrs, changes.pop("clock", CLOCK))
         n = AK.public_key().public_numbers().n
         values = self.vm.values[HashId.SHA256]
         return {
@@ -134,17 +136,22 @@ class Client:
         said = self.attestation(rest.pop("extra", self.bound(jwk)), **rest.pop("tpm", {}))
         if alter:
             alter(said)
-        member = f'"request_key":{{"jwk":{jwk},"info":{{"tpm_quote":{{"hash_alg":"sha-256"}}}}}}'
-        data = self.data({"current_attestation": said}, member, **rest)
+        info = json.dumps(rest.pop("info", {"tpm_quote": {"hash_alg": "sha-256"}}))
+        member = f'"request_key":{{"jwk":{jwk},"info":{info}}}'
+        given = {"current_attestation": said, **rest.pop("att_data", {})}
+        data = self.data(given, member, **rest)
         return signed({"alg": "PS256", "typ": "attReqV2"}, f'{{"att_type":"basic","att_data":{data}}}', key)
 
-    def certified(self, attributes: int = 0x60072, **rest: Any) -> str:
-        """A request of version 2, whose key the attestation key certified."""
-        public = area(KEY, attributes)
+    def certification(
+        self, key: rsa.RSAPrivateKey = KEY, attributes: int = 0x60072, extra: bytes | None = None, **rest: str
+    ) -> dict[str, Any]:
+        """How a key's certification is sent."""
+        public = area(key, attributes)
+        qualifying = self.challenge if extra is None else extra
         certification = Certification(
-            qualified_signer=b"", extra_data=b"", clock=CLOCK, name=public.name, qualified_name=b""
+            qualified_signer=b"", extra_data=qualifying, clock=CLOCK, name=public.name, qualified_name=b""
         ).encode()
-        info = {
+        return {
             "tpm_certify": {
                 "public": b64u(public.encode()),
                 "certification": b64u(certification),
@@ -152,26 +159,34 @@ class Client:
                 **rest,
             }
         }
+
+    def certified(self, **changes: Any) -> str:
+        """A request of version 2, whose key the attestation key certified."""
+        info = self.certification(**changes)
         said = {"current_attestation": self.attestation(self.challenge)}
         member = f'"request_key":{{"jwk":{jwk_text(KEY)},"info":{json.dumps(info)}}}'
         payload = f'{{"att_type":"basic","att_data":{self.data(said, member)}}}'
         return signed({"alg": "PS256", "typ": "attReqV2"}, payload)
 
-    def v1(self, **changes: Any) -> str:
-        """A request of version 1, with Windows' own form of a quote."""
-        jwk = jwk_text(KEY)
-        message, _ = self.quoted(self.bound(jwk))
+    def claim(self, extra: bytes, clock: Clock = CLOCK) -> bytes:
+        """A quote in Windows' own form."""
+        message, _ = self.quoted(extra, clock=clock)
         made = sign(AK, message)
         assert isinstance(made, RsaSignature)
         values = tuple(self.vm.values[HashId.SHA256][index] for index in ALL)
-        claim = PlatformClaim(
+        return PlatformClaim(
             bank=HashId.SHA256, values=values, quote=message, signature=made.value, log=self.vm.log
-        )
+        ).encode()
+
+    def v1(self, extra: bytes | None = None, **changes: Any) -> str:
+        """A request of version 1; Windows' quote is over the challenge, and over no key."""
+        jwk = jwk_text(KEY)
+        claim = self.claim(self.challenge if extra is None else extra)
         n = AK.public_key().public_numbers().n
         said = {
             "aik_cert": b64u(LEAF.public_bytes(Encoding.DER)),
             "aik_pub": {"kty": "RSA", "n": b64u(n.to_bytes(256, "big")), "e": "AQAB"},
-            "current_claim": b64u(claim.encode()),
+            "current_claim": b64u(claim),
             **changes,
         }
         data = self.data(said, f'"attest_key":{jwk}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,9 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from kluis.enclave.store import SealedStore
 from kluis.formats import vbs
+from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.sipa import Sipa
+from kluis.formats.tpm.algorithm import HashId
 from kluis.hashes import sha512
 from tests.evidence.tpm.forge import rsa_key, sign
+from tests.formats.eventlog.logs import event, log
 from tests.services.attestation.tpm.client import KEY, PERMIT, Client, jwk_text, signed, world_of
 from tests.services.attestation.vm import boot, sipa
 from tests.services.attestation.world import (
@@ -103,6 +107,7 @@ def test_a_request_whose_key_is_quoted(tpms: World) -> None:
         "x-ms-ver": "1.0",
         "x-ms-attestation-type": "tpm",
         "x-kluis-protection": "vtpm",
+        "x-kluis-key-binding": "quote",
         "cnf": {"jwk": jwk},
         "rp_data": "cnA",
         "nonce": "cnA",
@@ -120,8 +125,8 @@ def test_a_request_whose_key_is_quoted(tpms: World) -> None:
 
 def test_windows_modes(tpms: World) -> None:
     """What Windows measured of its modes is told; what it did not measure is not known to be good."""
-    modes = sipa((Sipa.BOOT_DEBUGGING, b"\0"), (Sipa.SAFE_MODE, b"\0"), (Sipa.WIN_PE, b"\1"),
-                 (Sipa.VSM_REQUIRED, b"\1"))  # fmt: skip
+    modes = sipa((Sipa.BOOTDEBUGGING, b"\0"), (Sipa.SAFEMODE, b"\0"), (Sipa.WINPE, b"\1"),
+                 (Sipa.VBS_VSM_REQUIRED, b"\1"))  # fmt: skip
     client = Client(tpms, boot(b"\1", modes))
     claims = client.report(client.v2())
     assert claims["out-bootDebuggingDisabled"] is True
@@ -143,7 +148,14 @@ def test_version_1(tpms: World) -> None:
     client = Client(tpms)
     claims = client.report(client.v1())
     assert claims["out-secureBootEnabled"] is True
-    assert claims["cnf"] == {"jwk": json.loads(jwk_text(KEY))}
+    jwk = json.loads(jwk_text(KEY))
+    assert claims["cnf"] == {"jwk": jwk}
+    # The quote is over the challenge alone, so nothing binds the key, and the token says so.
+    assert claims["x-kluis-key-binding"] == "none"
+    assert json.loads(claims["out-x-ms-tpm-request-key"]) == {"jwk": jwk}
+    bound = client.report(client.v1(client.bound(jwk_text(KEY))))
+    assert bound["x-kluis-key-binding"] == "quote"
+    assert client.refused(client.v1(bytes(32)))[1].endswith(f"got {bytes(32).hex()}")
 
 
 def test_properties_of_the_policy(tpms: World) -> None:
@@ -296,8 +308,41 @@ BAD: dict[str, tuple[Callable[[Client], str], str]] = {
         "pcrs.algorithm: want 4 and 11, each once, got 12",
     ),
     "three other keys": (
-        lambda c: c.v2(other_keys=[json.loads(jwk_text(KEY))] * 3),
+        lambda c: c.v2(other_keys=[{"jwk": json.loads(jwk_text(KEY))}] * 3),
         "other_keys: want at most 2, got 3",
+    ),
+    "another key that the quote is over": (
+        lambda c: c.v2(other_keys=[{"jwk": json.loads(jwk_text(KEY)), "info": {"tpm_quote": {}}}]),
+        "other_keys.info: want tpm_certify or none, got tpm_quote",
+    ),
+    "another key that is none": (
+        lambda c: c.v2(other_keys=[{"jwk": {"kty": "oct"}}]),
+        "other_keys.kty: want EC or RSA, got 'oct'",
+    ),
+    "another key, of another certification": (
+        lambda c: c.v2(other_keys=[{"jwk": json.loads(jwk_text(KEY)), "info": c.certification(rsa_key())}]),
+        "tpm_certify: certifies another key",
+    ),
+    "a certification of another time": (
+        lambda c: c.certified(extra=bytes(32)),
+        "tpm_certify: qualifying data: want ",
+    ),
+    "a key that is not bound": (lambda c: c.v2(info={}), "request_key.info: want tpm_quote or tpm_certify"),
+    "a weak hash": (
+        lambda c: c.v2(info={"tpm_quote": {"hash_alg": "sha-1"}}),
+        "hash_alg: want one of sha-256, sha-384, sha-512, got 'sha-1'",
+    ),
+    "another kind of log": (
+        lambda c: c.v2(tpm={"logs": [{"type": "syslog", "log": ""}]}),
+        "logs.type: want TCG or IMA, got 'syslog'",
+    ),
+    "nine logs": (
+        lambda c: c.v2(tpm={"logs": [{"type": "TCG", "log": b64u(c.vm.log)}] * 9}),
+        "logs: want at most 8, got 9",
+    ),
+    "a log twice": (
+        lambda c: c.v2(tpm={"logs": [{"type": "TCG", "log": b64u(c.vm.log)}] * 2}),
+        "event log: want PCRs as they were quoted, got others for ",
     ),
     "a claim too many": (
         lambda c: c.v2(custom_claims=[{"name": "a", "value": 1}] * 65),
@@ -331,46 +376,133 @@ def idks(key: Any) -> tuple[int, bytes]:
     """The secure kernel's key, as the loader measures it."""
     n = key.public_key().public_numbers().n.to_bytes(256, "big")
     head = b"".join(number.to_bytes(4, "little") for number in (1, 2048, 3, 256))
-    return 0x00050023, head + b"\1\0\1" + n
+    return Sipa.VSM_IDKS_INFO, head + b"\1\0\1" + n
 
 
-def vbs_request(client: Client, signer: Any, data: bytes | None = None) -> str:
+def vbs_request(
+    client: Client, signer: Any, data: bytes | None = None, version: int = 2, flags: int = 0
+) -> str:
     """A request of a VBS enclave's."""
     jwk = jwk_text(KEY)
-    said = {"current_attestation": client.attestation(client.bound(jwk))}
+    said: dict[str, Any] = {"current_attestation": client.attestation(client.bound(jwk))}
     member = f'"request_key":{{"jwk":{jwk},"info":{{"tpm_quote":{{"hash_alg":"sha-256"}}}}}}'
+    if version == 1:
+        told = client.attestation(b"")
+        said = {name: told[name] for name in ("aik_cert", "aik_pub")}
+        said["current_claim"] = b64u(client.claim(client.challenge))
+        member = f'"attest_key":{jwk}'
     text = client.data(said, member)
     report = vbs.Report(
         report_size=224, report_version=1, enclave_data=data or sha512(text.encode()), owner_id=bytes(32),
         unique_id=bytes(32), author_id=b"\1" * 32, family_id=bytes(16), image_id=b"\1" * 16, enclave_svn=4,
-        secure_kernel_svn=1, platform_svn=2, flags=0, signing_level=1, enclave_type=1,
+        secure_kernel_svn=1, platform_svn=2, flags=flags, signing_level=1, enclave_type=16,
     ).encode()  # fmt: skip
     signature = signer.sign(report, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
     header = vbs.Header(
-        package_size=20 + len(report) + len(signature), version=1, signature_scheme=1, signature_size=256
-    )
-    package = header.encode() + report + signature
-    data_text = f'{{"report_signed":{text},"vsm_report":"{b64u(package)}"}}'
-    return signed({"alg": "PS256", "typ": "attReqV2"}, f'{{"att_type":"vbs","att_data":{data_text}}}')
+        package_size=24 + len(report) + len(signature), version=1, signature_scheme=1,
+        statement_size=len(report), signature_size=256,
+    )  # fmt: skip
+    package = b64u(header.encode() + report + signature)
+    told = f'"{package}"' if version == 1 else f'{{"enclave":{{"report":"{package}"}}}}'
+    kind = "attReq" if version == 1 else "attReqV2"
+    payload = f'{{"att_type":"vbs","att_data":{{"report_signed":{text},"vsm_report":{told}}}}}'
+    return signed({"alg": "PS256", "typ": kind}, payload)
 
 
-def test_a_vbs_enclave(tpms: World) -> None:
+VBS = (
+    'a:[type=="enclaveAuthorId"] => issue(type="author", value=a.value);'
+    's:[type=="enclaveSvn"] => issue(type="svn", value=s.value);'
+    'p:[type=="vsmReportPresent"] => issue(type="present", value=p.value);'
+)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_vbs_enclave(tpms: World, version: int) -> None:
     """An enclave whose kernel's key the boot measured, and whose data are the request, has its claims."""
     kernel = rsa_key()
-    issue(
-        tpms,
-        'a:[type=="enclaveAuthorId"] => issue(type="author", value=a.value);'
-        's:[type=="enclaveSvn"] => issue(type="svn", value=s.value);'
-        'p:[type=="vsmReportPresent"] => issue(type="present", value=p.value);',
-    )
+    issue(tpms, VBS)
     client = Client(tpms, boot(b"\1", sipa(idks(kernel))))
-    claims = client.report(vbs_request(client, kernel))
+    claims = client.report(vbs_request(client, kernel, version=version))
     assert (claims["author"], claims["svn"], claims["present"]) == (b64u(b"\1" * 32), 4, True)
-    assert client.refused(vbs_request(client, rsa_key()))[1] == (
+    assert claims["x-kluis-key-binding"] == "enclave"
+    assert client.refused(vbs_request(client, rsa_key(), version=version))[1] == (
         "VBS report: want a signature of one of 1 keys that the boot measured, got another's"
     )
-    assert client.refused(vbs_request(client, kernel, bytes(64)))[1].startswith(
+    assert client.refused(vbs_request(client, kernel, bytes(64), version=version))[1].startswith(
         "VBS report: enclave data: want "
     )
     unmeasured = Client(tpms)
-    assert "want a signature of one of 0 keys" in unmeasured.refused(vbs_request(unmeasured, kernel))[1]
+    assert (
+        "want a signature of one of 0 keys"
+        in unmeasured.refused(vbs_request(unmeasured, kernel, version=version))[1]
+    )
+
+
+def test_a_kernels_key_that_came_later(tpms: World) -> None:
+    """A key that a running system measured is none of the secure kernel's, whatever the log calls the end."""
+    kernel = rsa_key()
+    closed = event(12, EventType.SEPARATOR, b"WBCL", banks=(HashId.SHA256,))
+    disguised = dataclasses.replace(closed, kind=EventType.EVENT_TAG)
+    for end in (closed, disguised):
+        client = Client(tpms, boot(b"\1", end, sipa(idks(kernel))))
+        assert "want a signature of one of 0 keys" in client.refused(vbs_request(client, kernel))[1]
+        before = Client(tpms, boot(b"\1", sipa(idks(kernel)), end))
+        assert before.token(vbs_request(before, kernel))
+
+
+def test_a_kernels_key_that_somebody_else_hashed(tpms: World) -> None:
+    """Where the digest is over a tag's value alone, its first bytes are the log keeper's: no key is read."""
+    kernel = rsa_key()
+    kind, value = idks(kernel)
+    data = kind.to_bytes(4, "little") + len(value).to_bytes(4, "little") + value
+    client = Client(
+        tpms, boot(b"\1", event(12, EventType.EVENT_TAG, data, over=value, banks=(HashId.SHA256,)))
+    )
+    assert "want a signature of one of 0 keys" in client.refused(vbs_request(client, kernel))[1]
+
+
+def test_a_debug_enclave(tpms: World, storage: SealedStore) -> None:
+    """An enclave that its host can open is attested where the service is told to, and not else."""
+    kernel = rsa_key()
+    client = Client(tpms, boot(b"\1", sipa(idks(kernel))))
+    assert client.refused(vbs_request(client, kernel, flags=4))[1] == (
+        "protection: want a level that keeps something out, got none: an enclave open to its host"
+    )
+    told = world_of(storage, insecure_accept_unprotected=True)
+    client = Client(told, boot(b"\1", sipa(idks(kernel))))
+    assert client.token(vbs_request(client, kernel, flags=4))
+
+
+def test_other_keys(tpms: World) -> None:
+    """Keys beside the request's are told to the policy, with what the TPM promises of each."""
+    other = rsa_key()
+    issue(tpms, 'c:[type=="x-ms-tpm-other-keys"] => issue(type="others", value=c.value);')
+    client = Client(tpms)
+    keys = [{"jwk": json.loads(jwk_text(key))} for key in (other, KEY)]
+    claims = client.report(client.v2(other_keys=[keys[0] | {"info": client.certification(other)}, keys[1]]))
+    certified = {"tpm_certify": {"name_alg": 11, "obj_attr": 0x60072, "auth_policy": ""}}
+    assert json.loads(claims["others"]) == [keys[0] | {"info": certified}, keys[1]]
+
+
+@pytest.mark.parametrize("name", ["sha-384", "SHA-512"])
+def test_other_hashes_of_the_key(tpms: World, name: str) -> None:
+    """The quote may be over the key by another hash, which the request names."""
+    client = Client(tpms)
+    hashed = hashlib.new(name.lower().replace("-", ""), jwk_text(KEY).encode() + b"\0" + client.challenge)
+    claims = client.report(client.v2(extra=hashed.digest(), info={"tpm_quote": {"hash_alg": name}}))
+    assert json.loads(claims["out-x-ms-tpm-request-key"])["info"] == {"tpm_quote": {"hash_alg": name.lower()}}
+
+
+def test_logs_in_their_order(tpms: World) -> None:
+    """A start's log and a dynamic launch's are one, in the order of their measurements."""
+    drtm = event(17, EventType.EVENT_TAG, b"x" * 9, banks=(HashId.SHA256,))
+    client = Client(tpms, (*boot(), drtm))
+    logs = [
+        {"type": "TCG", "log": b64u(log(*events, banks=(HashId.SHA256,)).encode())}
+        for events in (boot(), (drtm,))
+    ]
+    claims = client.report(client.v2(tpm={"logs": logs}))
+    assert json.loads(claims["out-events"])["Events"][-1]["PcrIndex"] == 17
+    assert client.refused(client.v2(tpm={"logs": logs[1:]}))[1].startswith(
+        "The specified TPM evidence was invalid: event log: want PCRs as they were quoted"
+    )

@@ -41,13 +41,13 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
     # Windows measures whether it can be debugged: if it measured nothing, nobody knows.
     unknown = windows and boot.windows is None
     debugged = {
-        "bootdebug-enabled": unknown or boot.perhaps_on(Sipa.BOOT_DEBUGGING),
-        "kerneldebug-enabled": unknown or boot.perhaps_on(Sipa.OS_KERNEL_DEBUG),
+        "bootdebug-enabled": unknown or boot.perhaps_on(Sipa.BOOTDEBUGGING),
+        "kerneldebug-enabled": unknown or boot.perhaps_on(Sipa.OSKERNELDEBUG),
         "hypervisordebug-enabled": unknown or boot.perhaps_on(Sipa.HYPERVISOR_DEBUG),
     }
     signing = {
-        "testsigning-enabled": unknown or boot.perhaps_on(Sipa.TEST_SIGNING),
-        "flightsigning-enabled": unknown or boot.perhaps_on(Sipa.FLIGHT_SIGNING),
+        "testsigning-enabled": unknown or boot.perhaps_on(Sipa.TESTSIGNING),
+        "flightsigning-enabled": unknown or boot.perhaps_on(Sipa.FLIGHTSIGNING),
     }
     good = settings.secure_boot_variables
     told: dict[str, Any] = {
@@ -60,7 +60,7 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
         "default-securebootkeysvalidated": boot.validated(good, *VARIABLES),
         "elam-enabled": boot.known_on(Sipa.ELAM_AGGREGATION),
         **signing,
-        "hvci-policy": boot.value(Sipa.HVCI_POLICY) if boot.readable else 0,
+        "hvci-policy": boot.value(Sipa.VBS_HVCI_POLICY) if boot.readable else 0,
         "is-windows": windows,
         "osbuild": request.os_build,
         "osdistro": request.os_distro,

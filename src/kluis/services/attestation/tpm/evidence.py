@@ -1,43 +1,47 @@
 """What a TPM said, verified: whose quote, over which PCRs and which challenge, and for whose key.
 
-Spec: Microsoft Azure Attestation, "TPM attestation"; version 1's claims as Windows' toolkit writes them.
+Spec: Microsoft Azure Attestation, "TPM attestation", "TPM and VBS enclave attestation protocol". Quotes over
+SHA-1, which old attestation keys of Windows sign, are refused: nothing binds a machine by SHA-1 any more.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import hmac
 from datetime import datetime
-from typing import Final
 
 from kluis.errors import AuthenticityError, KluisError
 from kluis.evidence import ProtectionLevel
+from kluis.evidence.context import Context
+from kluis.evidence.eventlog import ima as ima_log
+from kluis.evidence.eventlog.ima import Proven
 from kluis.evidence.eventlog.judgement import LogClaims
-from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
 from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.tpm.tpm import check_log
-from kluis.formats import jose
-from kluis.formats.tpm import certify, platform_claim, signature
-from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.tpm.pcrs import PCR_COUNT, Values
-from kluis.formats.tpm.public import Public
-from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-from kluis.services.attestation.octets import octets
+from kluis.formats.eventlog import ima
+from kluis.formats.tpm import signature
+from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.platforms import Platforms
-from kluis.services.attestation.tpm.messages import (
-    Attestation,
-    Attestations,
-    Certified,
-    PlatformClaims,
-    Request,
-)
+from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_key
+from kluis.services.attestation.tpm.messages import Request
+from kluis.services.attestation.tpm.parts import Parts, parts_of
 
-__all__ = ["Said", "verify"]
+__all__ = ["Said", "Time", "verify"]
 
-MAX_LOG: Final = 2 << 20
-MAX_PART: Final = 16 * 1024
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Time:
+    """What a TPM said of one time.
+
+    Attributes:
+        checked: the quote, and the PCRs that it is over.
+        log: what the event log is worth; None without one.
+        ima: records of Linux while it ran, that the quote proves.
+    """
+
+    checked: Checked
+    log: LogClaims | None
+    ima: Proven
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,30 +53,20 @@ class Said:
         anchor: its name, or empty.
         certified: whether a certificate vouches for the key.
         ak: DER of the attestation key's SubjectPublicKeyInfo.
-        checked: the quote, and the PCRs that it is over.
-        log: what the log is worth; None without one.
-        certified_area: of the request's key in the TPM, where it was certified.
+        now: what it said of now.
+        boot: of the boot, where the machine has resumed since.
+        key: the request's.
+        others: keys beside it.
     """
 
     level: ProtectionLevel
     anchor: str
     certified: bool
     ak: bytes
-    checked: Checked
-    log: LogClaims | None
-    certified_area: Public | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Parts:
-    """One time's evidence, whatever the version."""
-
-    aik_cert: bytes
-    ak: bytes
-    message: bytes
-    signed: bytes
-    values: Values
-    log: bytes
+    now: Time
+    boot: Time | None
+    key: BoundKey
+    others: tuple[BoundKey, ...]
 
 
 def verify(request: Request, challenge: bytes, platforms: Platforms, now: datetime) -> Said:
@@ -80,15 +74,18 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
 
     1. A certificate, where there is one, vouches for the attestation key, under a root for TPMs.
     2. That key signed the quote, over the values of the request.
-    3. The quote is over the request's key and the challenge: SHA-256(key || 0 || challenge); or over the
-       challenge, and the attestation key certified the request's key, which has the name of its public area.
-    4. The event log, where there is one, replays to the quoted values.
+    3. The quote is over the challenge, with the request's key or beside its certification
+       (:func:`keys.request_key`); further keys are certified, or called unbound.
+    4. The event logs, where there are some, replay to the quoted values; so do IMA's, at one of its records.
+    5. What is said of the boot, where it is: the same key quoted it earlier, over values to which its logs
+       replay, and the TPM was not reset between.
 
     Raises:
         InvalidEvidence: a step fails.
+        InvalidParameter: a part is malformed.
     """
     try:
-        parts = _parts(request.current)
+        parts, before = parts_of(request.current)
         level, anchor, certified = ProtectionLevel.NONE, "", False
         if parts.aik_cert:  # 1
             key = platforms.attestation_key(parts.aik_cert, now)
@@ -98,93 +95,35 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
                 )
             level = ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level
             anchor, certified = key.anchor.name, True
-        checked = quote.check(  # 2
-            parts.message,
-            signature.parse_either(parts.signed),
-            parts.values,
-            parts.ak,
-            context=platforms.context,
-        )
-        area = _bound(request, challenge, checked, parts.ak, platforms)  # 3
-        log = check_log(parts.log, checked) if parts.log else None  # 4
+        current = _time(parts, platforms.context)  # 2, 4
+        quoted = current.checked.quote.extra_data
+        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 3
+        others = other_keys(request.data.other_keys, challenge, parts.ak, platforms.context)
+        boot = None if before is None else _before(before, parts, current, platforms.context)  # 5
     except InvalidParameter:
         raise
     except KluisError as error:
         raise platforms.invalid("TPM evidence", error) from None
-    return Said(level, anchor, certified, parts.ak, checked, log, area)
+    return Said(level, anchor, certified, parts.ak, current, boot, bound, others)
 
 
-def _bound(
-    request: Request, challenge: bytes, checked: Checked, ak: bytes, platforms: Platforms
-) -> Public | None:
-    got = checked.quote.extra_data
-    certified = request.info.tpm_certify
-    want = challenge if certified else hashlib.sha256(request.jwk + b"\0" + challenge).digest()
-    if not hmac.compare_digest(got, want):
-        what = "the challenge" if certified else "SHA-256 of the request's key, a zero byte and the challenge"
-        raise InvalidEvidence(
-            f"TPM quote: qualifying data: want {want.hex()}, {what}, got {got.hex() or 'none'}",
-            code="runtime_data_binding",
+def _time(parts: Parts, context: Context) -> Time:
+    signed = signature.parse_either(parts.signed)
+    checked = quote.check(parts.message, signed, parts.values, parts.ak, context=context)
+    log = check_log(parts.logs[0], checked, *parts.logs[1:]) if parts.logs else None
+    records = ima.parse(b"".join(parts.ima))
+    return Time(checked, log, ima_log.proven(records, checked.values) if records else Proven())
+
+
+def _before(parts: Parts, current: Parts, now: Time, context: Context) -> Time:
+    if parts.ak != current.ak:
+        raise AuthenticityError("boot: want the same attestation key, got another", code="key_binding")
+    found = _time(parts, context)
+    then, since = found.checked.quote.clock, now.checked.quote.clock
+    # Restarts are what resuming is; a reset is another boot. Keys obscure the counts, each by one number.
+    if then.reset_count != since.reset_count or then.milliseconds > since.milliseconds:
+        raise AuthenticityError(
+            "boot: want a quote of this boot, before the current one, got one of another boot or later",
+            code="boot",
         )
-    return None if certified is None else _certified(request, certified, ak, platforms)
-
-
-def _certified(request: Request, given: Certified, ak: bytes, platforms: Platforms) -> Public:
-    message = octets(given.certification, "tpm_certify.certification", most=MAX_PART)
-    signed = signature.parse_either(octets(given.signature, "tpm_certify.signature", most=MAX_PART))
-    if not quote.signed_by(message, signed, ak, platforms.context):
-        raise AuthenticityError("tpm_certify: is not signed by the attestation key", code="sig_tpm")
-    area = trust.area_of(octets(given.public, "tpm_certify.public", most=MAX_PART))
-    named = certify.parse(message)
-    if named.name != area.name or area.spki != request.key.spki:
-        raise AuthenticityError("tpm_certify: certifies another key than the request's", code="key_binding")
-    return area
-
-
-def _parts(current: Attestations | PlatformClaims) -> _Parts:
-    if isinstance(current, Attestations):
-        return _of_attestation(current.current_attestation)
-    claim = platform_claim.parse(octets(current.current_claim, "current_claim", most=MAX_LOG))
-    # A resumed machine's log is the newer one; what a claim carries of its own is the newest.
-    given = current.srtm_resume_log or current.srtm_boot_log
-    log = octets(given, "srtm log", most=MAX_LOG) if given else claim.log
-    return _Parts(
-        aik_cert=octets(current.aik_cert, "aik_cert", most=MAX_PART),
-        ak=jose.public_key(current.aik_pub, "aik_pub").spki,
-        message=claim.quote,
-        signed=claim.signature,
-        values={claim.bank: dict(enumerate(claim.values))},
-        log=log,
-    )
-
-
-def _of_attestation(given: Attestation) -> _Parts:
-    logs = [each for each in given.logs if each.type.upper() == "TCG"]
-    if len(logs) > 1:
-        raise InvalidParameter(f"logs: want at most one of type TCG, got {len(logs)}")
-    return _Parts(
-        aik_cert=octets(given.aik_cert, "aik_cert", most=MAX_PART),
-        ak=jose.public_key(given.aik_pub, "aik_pub").spki,
-        message=octets(given.quote, "quote", most=MAX_PART),
-        signed=octets(given.signature, "signature", most=MAX_PART),
-        values=_values(given),
-        log=octets(logs[0].log, "log", most=MAX_LOG) if logs else b"",
-    )
-
-
-def _values(given: Attestation) -> Values:
-    found: dict[HashId, dict[int, bytes]] = {}
-    for bank in given.pcrs:
-        if bank.algorithm not in (HashId.SHA1, HashId.SHA256) or bank.algorithm in found:
-            raise InvalidParameter(f"pcrs.algorithm: want 4 and 11, each once, got {bank.algorithm}")
-        held = found.setdefault(HashId(bank.algorithm), {})
-        for each in bank.values:
-            value = octets(each.digest, f"pcrs.{each.index}", most=64)
-            if (
-                not 0 <= each.index < PCR_COUNT
-                or len(value) != HashId(bank.algorithm).size
-                or each.index in held
-            ):
-                raise InvalidParameter(f"pcrs.{each.index}: want one value of a PCR, 0..{PCR_COUNT - 1}")
-            held[each.index] = value
     return found

@@ -1,7 +1,8 @@
 """Messages of the TPM protocol, versions 1 and 2: JSON within base64url within JSON, and a JWS.
 
 Nothing here is verified but that the request's own key signed it. Spec: Microsoft Azure Attestation,
-"TPM attestation", "VBS attestation protocol".
+"Trusted Platform Module (TPM) and Virtualization based Security(VBS) enclave attestation protocol", of
+15 April 2025.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ MAX_JWS: Final = 3 << 20
 TYPES: Final = {"attreq": 1, "attreqv2": 2}
 KINDS: Final = ("basic", "vbs", "vsm")
 MOST_CLAIMS: Final = 64
+MOST_OTHER_KEYS: Final = 2
 _SCHEMES: Final = {
     ("PS256", KeyKind.RSA): Scheme.PS256,
     ("RS256", KeyKind.RSA): Scheme.RS256,
@@ -97,18 +99,24 @@ class Certified(msgspec.Struct, kw_only=True):
     signature: str
 
 
-class KeyInfo(msgspec.Struct, kw_only=True):
-    """How the request's key is bound to the TPM: by the quote, or by a certification."""
+class Quoted(msgspec.Struct, kw_only=True):
+    """A key that the quote is over, by this hash."""
 
-    tpm_quote: dict[str, Any] | None = None
+    hash_alg: str = "sha-256"
+
+
+class KeyInfo(msgspec.Struct, kw_only=True):
+    """How a key is bound to the TPM: by the quote, by a certification, or not at all."""
+
+    tpm_quote: Quoted | None = None
     tpm_certify: Certified | None = None
 
 
-class RequestKey(msgspec.Struct, kw_only=True):
-    """The request's key, in version 2; the bytes of ``jwk`` as they were sent count."""
+class Key(msgspec.Struct, kw_only=True):
+    """A key, in version 2; the bytes of ``jwk`` as they were sent count."""
 
     jwk: msgspec.Raw
-    info: KeyInfo
+    info: KeyInfo | None = None
 
 
 class CustomClaim(msgspec.Struct, kw_only=True):
@@ -128,16 +136,31 @@ class Data(msgspec.Struct, kw_only=True):
     service_context: str
     tpm_att_data: msgspec.Raw
     attest_key: msgspec.Raw = msgspec.Raw(b"null")
-    request_key: RequestKey | None = None
-    other_keys: list[Any] = []
+    request_key: Key | None = None
+    other_keys: list[Key] = []
     custom_claims: list[CustomClaim] = []
 
 
+class EnclaveReport(msgspec.Struct):
+    """A VBS enclave's report, base64url."""
+
+    report: str
+
+
+class VsmReport(msgspec.Struct):
+    """What version 2 puts around it."""
+
+    enclave: EnclaveReport
+
+
 class Enclosed(msgspec.Struct, kw_only=True):
-    """The same, inside what a VBS enclave reports; the bytes of ``report_signed`` as they were sent count."""
+    """The same, inside what a VBS enclave reports; the bytes of ``report_signed`` as they were sent count.
+
+    Version 1 has a report's text in ``vsm_report``, version 2 an object.
+    """
 
     report_signed: msgspec.Raw
-    vsm_report: str
+    vsm_report: str | VsmReport
 
 
 class _Payload(msgspec.Struct, kw_only=True):
@@ -154,7 +177,7 @@ class Request:
         version: 1 or 2.
         jwk: the request's key, the very bytes that were sent.
         key: the same, read.
-        info: how it is bound to the TPM.
+        info: how it says that it is bound to the TPM; in version 1 it does not say.
         current: what the TPM says now: version 2, or version 1's claims.
         vsm_report: of a VBS enclave; empty without.
         reported: the very bytes that a VBS enclave reports on; empty without.
@@ -195,7 +218,9 @@ def parse(jws: str) -> Request:
     if kind != "basic":
         enclosed = _decoded(raw, Enclosed, "att_data")
         raw = bytes(enclosed.report_signed)
-        report = octets(enclosed.vsm_report, "vsm_report", most=64 * 1024)
+        given = enclosed.vsm_report
+        text = given if isinstance(given, str) else given.enclave.report
+        report = octets(text, "vsm_report", most=64 * 1024)
     data = _decoded(raw, Data, "att_data")
     jwk, info = _key_of(data, version)
     try:
@@ -203,6 +228,8 @@ def parse(jws: str) -> Request:
     except KluisError as error:
         raise InvalidParameter(error.message) from None
     _check(header.get("alg"), key, octets(parts[2], "request signature", most=1024), jws.rpartition(".")[0])
+    if len(data.other_keys) > MOST_OTHER_KEYS:
+        raise InvalidParameter(f"other_keys: want at most {MOST_OTHER_KEYS}, got {len(data.other_keys)}")
     if len(data.custom_claims) > MOST_CLAIMS:
         raise InvalidParameter(f"custom_claims: want at most {MOST_CLAIMS}, got {len(data.custom_claims)}")
     current: Attestations | PlatformClaims
@@ -226,13 +253,14 @@ def _key_of(data: Data, version: int) -> tuple[bytes, KeyInfo]:
     if version == 1:
         if bytes(data.attest_key) == b"null":
             raise InvalidParameter("attest_key: want a JWK, got none")
-        return bytes(data.attest_key), KeyInfo(tpm_quote={})
+        return bytes(data.attest_key), KeyInfo()
     key = data.request_key
     if key is None:
         raise InvalidParameter("request_key: want one, got none")
-    if (key.info.tpm_quote is None) is (key.info.tpm_certify is None):
+    info = key.info or KeyInfo()
+    if (info.tpm_quote is None) is (info.tpm_certify is None):
         raise InvalidParameter("request_key.info: want tpm_quote or tpm_certify")
-    return bytes(key.jwk), key.info
+    return bytes(key.jwk), info
 
 
 def _check(algorithm: object, key: PublicKey, signature: bytes, signed: str) -> None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from kluis.evidence import ProtectionLevel
-from kluis.formats import jose
 from kluis.formats.runtime_data import base64url
+from kluis.formats.vbs import Report
 from kluis.hashes import sha256
 from kluis.services.attestation.evaluation import evaluated
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
@@ -33,16 +33,17 @@ from kluis.services.attestation.tpm import evidence, messages, vbs
 from kluis.services.attestation.tpm.challenges import Challenges
 from kluis.services.attestation.tpm.claims import READ_ONLY, tpm_claims
 from kluis.services.attestation.tpm.evidence import Said
+from kluis.services.attestation.tpm.keys import Binding
 from kluis.services.attestation.tpm.messages import CustomClaim, Data, Request
 
 __all__ = ["TpmProtocol"]
 
 MAX_MESSAGE: Final = 4 << 20
-MOST_OTHER_KEYS: Final = 2
 MOST_TEXT: Final = 4096
 MOST_NAME: Final = 128
 ALL_PCRS: Final = 0xFFFFFF
 DRAFT: Final = "draftPolicyForAttestation"
+KEY_BINDING: Final = "x-kluis-key-binding"
 
 
 class TpmProtocol:
@@ -116,14 +117,16 @@ class TpmProtocol:
         said = evidence.verify(request, challenge, self._platforms, now)
         held = held or hold_draft(draft or "")
         self._check_asked(said, held.properties)
-        told = tpm_claims(said, request) | about(held)
-        report = None
+        told = tpm_claims(said) | about(held)
+        report, binding = None, said.key.binding
         if request.vsm_report:
-            report = vbs.verify(request.vsm_report, request.reported, said.log, self._platforms.context)
+            report = vbs.verify(request.vsm_report, request.reported, said.now.log, self._platforms.context)
+            self._check_debug(report)
+            binding = Binding.ENCLAVE
         told |= vbs.claims_of(report)
         custom = self._custom(request.data.custom_claims)
         public = {name: value for name, value in told.items() if name.startswith(("x-ms-policy", "x-kluis-"))}
-        public |= {"x-ms-attestation-type": "tpm", **_answered(request)}
+        public |= {"x-ms-attestation-type": "tpm", KEY_BINDING: str(binding), **_answered(request)}
         result = evaluated(held, told, public, custom=custom, read_only=READ_ONLY)
         minutes = _whole(result.properties, "report_validity_in_minutes", self._settings.tpm_token_minutes)
         if not 1 <= minutes <= MOST_REPORT_MINUTES:
@@ -154,12 +157,20 @@ class TpmProtocol:
                 code="protection",
             )
         mask = _whole(properties, "required_pcr_mask", ALL_PCRS)
-        quoted = {index for values in said.checked.values.values() for index in values}
+        quoted = {index for values in said.now.checked.values.values() for index in values}
         lacks = [index for index in range(24) if mask >> index & 1 and index not in quoted]
         if lacks:
             raise InvalidEvidence(
                 f"TPM quote: PCRs: want those of required_pcr_mask {mask:#x}, got none for {lacks}",
                 code="pcr_selection",
+            )
+
+    def _check_debug(self, report: Report) -> None:
+        if report.debug and not self._settings.insecure_accept_unprotected:
+            raise InvalidEvidence(
+                "protection: want a level that keeps something out, got none: an enclave open to its host",
+                hint="start it without debug; insecure_accept_unprotected attests it all the same",
+                code="protection",
             )
 
     def _custom(self, given: list[CustomClaim]) -> list[Claim]:
@@ -186,14 +197,10 @@ class TpmProtocol:
 def _answered(request: Request) -> dict[str, Any]:
     """What a token repeats of the request: its key, and what the relying party gave."""
     data: Data = request.data
-    if len(data.other_keys) > MOST_OTHER_KEYS:
-        raise InvalidParameter(f"other_keys: want at most {MOST_OTHER_KEYS}, got {len(data.other_keys)}")
     found: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
     for name, text in (("rp_id", data.rp_id), ("rp_data", data.rp_data)):
         if text is not None and len(text) > MOST_TEXT:
             raise InvalidParameter(f"{name}: want at most {MOST_TEXT} characters, got {len(text)}")
-    for other in data.other_keys:
-        jose.public_key(other, "other_keys")
     if data.rp_data is not None:
         found |= {"rp_data": data.rp_data, "nonce": data.rp_data}
     return found

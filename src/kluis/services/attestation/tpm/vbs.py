@@ -1,35 +1,33 @@
 """VBS enclaves: whose secure kernel signed the report, and for which request.
 
 The key that signs is in no certificate: the hypervisor's loader measures it (IDKS), so the TPM's quote is
-what vouches for it. Spec: Microsoft Azure Attestation, "VBS attestation protocol"; Windows SDK.
+what vouches for it, and is worth what the boot is worth: a policy that believes an enclave holds the boot to
+Windows' own, by secure boot and PCRs. Spec: Microsoft Azure Attestation, "TPM and VBS enclave attestation
+protocol", "VBS report object"; Windows SDK, ``wbcl.h``, SIPAEVENT_VSM_IDKS_INFO.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from kluis.errors import FormatError, KluisError
 from kluis.evidence import signatures
 from kluis.evidence.context import Context
-from kluis.evidence.eventlog.judgement import LogClaims, Proof
+from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.formats import vbs
-from kluis.formats._reader import Reader
 from kluis.formats.eventlog import sipa
-from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.runtime_data import base64url
 from kluis.formats.vbs import Report
 from kluis.formats.x509 import PublicKey, Scheme
 from kluis.hashes import sha512
+from kluis.services.attestation import windows
 from kluis.services.attestation.faults import InvalidEvidence
 
 __all__ = ["claims_of", "verify"]
-
-IDKS: Final = 0x00050023
-RSA: Final = 1
-MAX_MODULUS: Final = 1024
-_MEASURED: Final = range(11, 15)
 
 
 def verify(package: bytes, reported: bytes, log: LogClaims | None, context: Context) -> Report:
@@ -91,25 +89,11 @@ def claims_of(report: Report | None) -> dict[str, Any]:
 
 
 def _keys(log: LogClaims | None) -> Iterator[PublicKey]:
-    """Keys of the secure kernel's that the log proves."""
-    for each in log.events if log else ():
-        tagged = each.event.kind == EventType.EVENT_TAG and each.register in _MEASURED
-        if not tagged or each.proof is not Proof.DATA or not sipa.matches(each.event.data):
+    """Keys of the secure kernel's that the log proves: measured before Windows closed the register."""
+    for each in windows.measured(log):
+        if each.nodes is None or not each.early:
             continue
-        try:
-            for kind, value in sipa.events(each.event.data):
-                if kind == IDKS:
-                    yield _key(value)
-        except FormatError:
-            continue
-
-
-def _key(data: bytes) -> PublicKey:
-    """Read SIPAEVENT_VSM_IDK_INFO_PAYLOAD: algorithm, bits, sizes, exponent and modulus, big-endian both."""
-    r = Reader(data, "IDKS")
-    algorithm, _, exponent_size, modulus_size = (r.u32(name) for name in ("algorithm", "bits", "e", "n"))
-    if algorithm != RSA or not 1 <= exponent_size <= 8 or not 1 <= modulus_size <= MAX_MODULUS:
-        raise FormatError("IDKS: want an RSA key", code="bad_type")
-    exponent, modulus = r.take(exponent_size, "exponent"), r.take(modulus_size, "modulus")
-    r.end()
-    return PublicKey.of_rsa(int.from_bytes(modulus, "big"), int.from_bytes(exponent, "big"))
+        for kind, value in sipa.flat(each.nodes):
+            if kind == Sipa.VSM_IDKS_INFO:
+                with contextlib.suppress(FormatError):
+                    yield sipa.identity_key(value)

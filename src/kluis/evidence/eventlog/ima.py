@@ -1,0 +1,97 @@
+"""What an IMA log is worth against quoted PCRs: a machine that runs adds to it while it is quoted.
+
+A bank is extended by its own hash of each record's template, or, by Linux before 5.8, by the SHA-1 digest
+with zeros after it. Spec: Linux, ``security/integrity/ima/ima_queue.c``, ``ima_crypto.c``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from kluis.errors import AuthenticityError
+from kluis.formats.eventlog.ima import WHAT, Record
+from kluis.formats.tpm.algorithm import HashId
+
+__all__ = ["Proven", "proven"]
+
+_STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.SHA1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Proven:
+    """Records that PCRs prove.
+
+    Attributes:
+        records: in order.
+        hash: that they are proven by; SHA-1 where Linux extends nothing else.
+    """
+
+    records: tuple[Record, ...] = ()
+    hash: HashId = HashId.SHA256
+
+
+def proven(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, bytes]]) -> Proven:
+    """The records that quoted PCRs prove: those up to the quote.
+
+    1. A record's digest is SHA-1 of its template, or it says itself that it is of nothing.
+    2. Every register that the log extends was quoted.
+    3. At some record the log replays to the quoted values of all of them; what follows was measured after
+       the quote, and is left out.
+
+    Args:
+        records: of a log, of any origin.
+        values: proven PCR values, by bank; the strongest counts.
+
+    Raises:
+        AuthenticityError: a step fails.
+    """
+    for number, record in enumerate(records):  # 1
+        if (
+            not record.violated
+            and hashlib.sha1(record.hashed, usedforsecurity=False).digest() != record.digest
+        ):
+            raise AuthenticityError(
+                f"{WHAT}: record {number}: want SHA-1 of its template, got another digest", code="event_log"
+            )
+    registers = {record.register for record in records}
+    bank = next((bank for bank in _STRONGEST_FIRST if registers <= values.get(bank, {}).keys()), None)
+    if bank is None:  # 2
+        raise AuthenticityError(
+            f"{WHAT}: want PCRs {sorted(registers)} quoted in one bank, got others", code="event_log"
+        )
+    want = {register: values[bank][register] for register in registers}
+    for extended in (_own, _padded):  # 3
+        if (count := _length(records, want, bank, extended)) is not None:
+            return Proven(records[:count], bank if extended is _own else HashId.SHA1)
+    raise AuthenticityError(
+        f"{WHAT}: want PCRs {sorted(registers)} as they were quoted, got others at each of "
+        f"{len(records)} records",
+        code="event_log",
+    )
+
+
+def _length(
+    records: tuple[Record, ...],
+    want: Mapping[int, bytes],
+    bank: HashId,
+    extended: Callable[[Record, HashId], bytes],
+) -> int | None:
+    held = {register: bytes(bank.size) for register in want}
+    found = 0 if held == want else None
+    for number, record in enumerate(records, 1):
+        digest = b"\xff" * bank.size if record.violated else extended(record, bank)
+        held[record.register] = hashlib.new(bank.label, held[record.register] + digest).digest()
+        if held == want:
+            found = number
+    return found
+
+
+def _own(record: Record, bank: HashId) -> bytes:
+    return hashlib.new(bank.label, record.hashed).digest()
+
+
+def _padded(record: Record, bank: HashId) -> bytes:
+    return record.digest.ljust(bank.size, b"\0")

@@ -1,0 +1,114 @@
+"""Events of a start and of what ran since, as policies read them: JSON, and data only where they are proven.
+
+Spec: Microsoft Azure Attestation, "Policy version 1.2"; "Examples of an attestation policy for TPM endpoint":
+EV_EFI_VARIABLE, EV_EVENT_TAG and IMA_MEASUREMENT_EVENT are in the shapes that their queries compare. Of IMA's
+records they name KernelVersion, Keyring and CertificateSubject; the other members are Kluis' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography import x509
+
+from kluis.errors import FormatError
+from kluis.evidence.eventlog.judgement import Judged, LogClaims, Proof
+from kluis.formats.eventlog.event_data import parse_variable
+from kluis.formats.eventlog.event_type import EventType, name_of
+from kluis.formats.eventlog.ima import Record
+from kluis.formats.runtime_data import base64url
+from kluis.formats.tpm.algorithm import HashId
+from kluis.hashes import sha256
+from kluis.services.attestation import windows
+from kluis.services.attestation.tpm.evidence import Time
+
+__all__ = ["HASHES", "events"]
+
+HASHES: Final = {HashId.SHA1: "SHA1", HashId.SHA256: "SHA256"}
+IMA: Final = 0x14
+KERNEL_VERSION: Final = "kernel_version"
+_VARIABLES: Final = (
+    EventType.EFI_VARIABLE_DRIVER_CONFIG,
+    EventType.EFI_VARIABLE_BOOT,
+    EventType.EFI_VARIABLE_BOOT2,
+    EventType.EFI_VARIABLE_AUTHORITY,
+)
+
+
+def events(said: Time) -> dict[str, Any]:
+    """The events of one time, in order: of the start, then of what ran."""
+    found: list[dict[str, Any]] = []
+    for each in said.log.events if said.log else ():
+        event = each.event
+        told: dict[str, Any] = {
+            "EventSeq": len(found),
+            "EventType": event.kind,
+            "EventTypeString": name_of(event.kind),
+            "PcrIndex": event.index,
+            "Digests": {HASHES[HashId(kind)]: value.hex() for kind, value in event.digests if kind in HASHES},
+        }
+        if each.proof is Proof.DATA and said.log and (processed := _processed(each, said.log)):
+            told["ProcessedData"] = processed
+        found.append(told)
+    for record in said.ima.records:
+        told = {
+            "EventSeq": len(found),
+            "EventType": IMA,
+            "EventTypeString": "IMA_MEASUREMENT_EVENT",
+            "PcrIndex": record.register,
+            "Digests": _digests(record, said.ima.hash),
+        }
+        if not record.violated:
+            told["ProcessedData"] = _measurement(record)
+        found.append(told)
+    return {"Events": found}
+
+
+def _processed(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
+    event = judged.event
+    if event.kind in _VARIABLES:
+        try:
+            variable = parse_variable(event.data)
+        except FormatError:
+            return {}
+        return {
+            # In capitals, as policies that are published compare it.
+            "VariableGuid": variable.vendor.upper(),
+            "UnicodeName": variable.name,
+            "VariableData": base64url(variable.value),
+        }
+    if event.kind == EventType.EVENT_TAG:
+        return windows.told(event, log) or {}
+    if event.kind == EventType.SEPARATOR:
+        return {"Value": base64url(event.data)}
+    return {}
+
+
+def _digests(record: Record, proven: HashId) -> dict[str, str]:
+    found = {HASHES[HashId.SHA1]: record.digest.hex()}
+    if proven is HashId.SHA256 and not record.violated:
+        found[HASHES[proven]] = sha256(record.hashed).hex()
+    return found
+
+
+def _measurement(record: Record) -> Mapping[str, Any]:
+    algorithm, digest = record.measured
+    found: dict[str, Any] = {"TemplateName": record.template}
+    if algorithm:
+        found |= {"HashAlgorithm": algorithm, "Digest": digest.hex()}
+    if not record.buffer:
+        return found | ({"FileName": record.name} if record.name else {})
+    if record.name == KERNEL_VERSION:
+        return found | {"KernelVersion": record.buffer.rstrip(b"\0").decode("utf-8", "replace")}
+    if (subject := _subject(record.buffer)) is not None:
+        return found | {"Keyring": record.name, "CertificateSubject": subject}
+    return found | {"Name": record.name, "RawData": base64url(record.buffer)}
+
+
+def _subject(data: bytes) -> str | None:
+    """The subject of a certificate, as RFC 4514 writes it; None of other bytes."""
+    try:
+        return x509.load_der_x509_certificate(data).subject.rfc4514_string()
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,161 @@
+"""Keys of a request: which of them its TPM is known to vouch for, and how.
+
+Spec: Microsoft Azure Attestation, "TPM and VBS enclave attestation protocol", "Key object", "Policy key
+object".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import hmac
+from typing import Any, Final
+
+import msgspec
+
+from kluis.errors import AuthenticityError, KluisError
+from kluis.evidence.context import Context
+from kluis.evidence.tpm import key as trust
+from kluis.evidence.tpm import quote
+from kluis.formats import jose
+from kluis.formats.runtime_data import base64url
+from kluis.formats.tpm import certify, signature
+from kluis.formats.tpm.public import Public
+from kluis.formats.x509 import PublicKey
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.octets import octets
+from kluis.services.attestation.tpm.messages import Certified, Key, Quoted, Request
+from kluis.services.attestation.tpm.parts import MAX_PART
+
+__all__ = ["Binding", "BoundKey", "other_keys", "request_key"]
+
+# SHA-1 is not among them: what is hashed is the client's choice.
+HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
+
+
+class Binding(enum.StrEnum):
+    """What binds a key to the machine that was attested."""
+
+    NONE = "none"
+    """Nothing: whoever could pass the challenge on to the machine may hold it."""
+    QUOTE = "quote"
+    """The TPM quoted it: who made the quote knows the key, which need not be in the TPM."""
+    CERTIFICATION = "certification"
+    """The attestation key certified it: it is in the TPM."""
+    ENCLAVE = "enclave"
+    """A VBS enclave reported it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BoundKey:
+    """A key of a request.
+
+    Attributes:
+        jwk: as it was sent.
+        binding: to the TPM.
+        hash_alg: that the quote is over it by; empty without.
+        area: of the key in the TPM, where it is certified.
+    """
+
+    jwk: bytes
+    binding: Binding
+    hash_alg: str = ""
+    area: Public | None = None
+
+    def told(self) -> dict[str, Any]:
+        """The key as policies read it."""
+        found: dict[str, Any] = {"jwk": msgspec.json.decode(self.jwk)}
+        if self.area is not None:
+            found["info"] = {
+                "tpm_certify": {
+                    "name_alg": int(self.area.name_hash),
+                    "obj_attr": self.area.attributes,
+                    "auth_policy": base64url(self.area.policy),
+                }
+            }
+        elif self.hash_alg:
+            found["info"] = {"tpm_quote": {"hash_alg": self.hash_alg}}
+        return found
+
+
+def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, context: Context) -> BoundKey:
+    """How the request's own key is bound.
+
+    Version 2: the quote is over HASH(key || 0 || challenge), or over the challenge where the attestation key
+    certified the key. Version 1: over the challenge, which binds no key; or as in version 2, which does.
+
+    Args:
+        request: whose own key signed it.
+        challenge: that it answers.
+        quoted: the quote's qualifying data.
+        ak: DER of the attestation key's SubjectPublicKeyInfo.
+        context: of the verifier.
+
+    Raises:
+        InvalidEvidence: the quote is over something else.
+        AuthenticityError: the certification does not hold.
+    """
+    certified = request.info.tpm_certify
+    if certified is not None:
+        _want(quoted, challenge, "the challenge")
+        area = _certified(certified, request.key, challenge, ak, context)
+        return BoundKey(request.jwk, Binding.CERTIFICATION, area=area)
+    if request.version == 1 and hmac.compare_digest(quoted, challenge):
+        return BoundKey(request.jwk, Binding.NONE)
+    named = (request.info.tpm_quote or Quoted()).hash_alg.lower()
+    if named not in HASHES:
+        raise InvalidParameter(f"hash_alg: want one of {', '.join(HASHES)}, got {named[:16]!a}")
+    digest = hashlib.new(HASHES[named], request.jwk + b"\0" + challenge).digest()
+    _want(quoted, digest, f"{named} of the request's key, a zero byte and the challenge")
+    return BoundKey(request.jwk, Binding.QUOTE, hash_alg=named)
+
+
+def other_keys(given: list[Key], challenge: bytes, ak: bytes, context: Context) -> tuple[BoundKey, ...]:
+    """Keys beside the request's own: each certified, or not bound at all.
+
+    Raises:
+        InvalidParameter: one is no key, or says that the quote is over it.
+        AuthenticityError: a certification does not hold.
+    """
+    return tuple(_other(each, challenge, ak, context) for each in given)
+
+
+def _other(given: Key, challenge: bytes, ak: bytes, context: Context) -> BoundKey:
+    jwk = bytes(given.jwk)
+    try:
+        key = jose.parse_jwk(jwk, "other_keys")
+    except KluisError as error:
+        raise InvalidParameter(error.message) from None
+    if given.info is not None and given.info.tpm_quote is not None:
+        raise InvalidParameter("other_keys.info: want tpm_certify or none, got tpm_quote")
+    if given.info is None or given.info.tpm_certify is None:
+        return BoundKey(jwk, Binding.NONE)
+    area = _certified(given.info.tpm_certify, key, challenge, ak, context)
+    return BoundKey(jwk, Binding.CERTIFICATION, area=area)
+
+
+def _want(got: bytes, want: bytes, what: str) -> None:
+    if not hmac.compare_digest(got, want):
+        raise InvalidEvidence(
+            f"TPM quote: qualifying data: want {want.hex()}, {what}, got {got.hex() or 'none'}",
+            code="runtime_data_binding",
+        )
+
+
+def _certified(given: Certified, key: PublicKey, challenge: bytes, ak: bytes, context: Context) -> Public:
+    message = octets(given.certification, "tpm_certify.certification", most=MAX_PART)
+    signed = signature.parse_either(octets(given.signature, "tpm_certify.signature", most=MAX_PART))
+    if not quote.signed_by(message, signed, ak, context):
+        raise AuthenticityError("tpm_certify: is not signed by the attestation key", code="sig_tpm")
+    area = trust.area_of(octets(given.public, "tpm_certify.public", most=MAX_PART))
+    named = certify.parse(message)
+    if named.name != area.name or area.spki != key.spki:
+        raise AuthenticityError("tpm_certify: certifies another key", code="key_binding")
+    if not hmac.compare_digest(named.extra_data, challenge):
+        raise InvalidEvidence(
+            f"tpm_certify: qualifying data: want {challenge.hex()}, the challenge, "
+            f"got {named.extra_data.hex() or 'none'}",
+            code="runtime_data_binding",
+        )
+    return area

@@ -1,0 +1,113 @@
+"""What a TPM said of one time, whatever the version of the protocol: bytes, and nothing verified."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from kluis.formats import jose
+from kluis.formats.tpm import platform_claim
+from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.tpm.pcrs import PCR_COUNT, Values
+from kluis.services.attestation.faults import InvalidParameter
+from kluis.services.attestation.octets import octets
+from kluis.services.attestation.tpm.messages import Attestation, Attestations, PlatformClaims
+
+__all__ = ["MAX_PART", "Parts", "parts_of"]
+
+MAX_LOG: Final = 2 << 20
+MAX_PART: Final = 16 * 1024
+MOST_LOGS: Final = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """One time's evidence.
+
+    Attributes:
+        aik_cert: DER or PEM; empty without.
+        ak: DER of the attestation key's SubjectPublicKeyInfo.
+        message: TPMS_ATTEST.
+        signed: its signature.
+        values: of PCRs.
+        logs: event logs, in the order of their measurements.
+        ima: logs of Linux while it ran, likewise.
+    """
+
+    aik_cert: bytes
+    ak: bytes
+    message: bytes
+    signed: bytes
+    values: Values
+    logs: tuple[bytes, ...]
+    ima: tuple[bytes, ...] = ()
+
+
+def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]:
+    """What is said of now, and of the boot where that is another time.
+
+    Raises:
+        InvalidParameter: a part is no base64url, too large, or stands twice.
+        KluisError: a claim or a key is malformed.
+    """
+    if isinstance(given, Attestations):
+        boot = given.boot_attestation
+        return _attested(given.current_attestation), None if boot is None else _attested(boot)
+    # A resumed machine's PCRs are of its resuming: the logs of its boot are the boot claim's.
+    boots = (given.srtm_boot_log, given.drtm_boot_log)
+    resumed = (given.srtm_resume_log, given.drtm_resume_log)
+    now = _claimed(given, "current_claim", given.current_claim, resumed if any(resumed) else boots)
+    if not given.boot_claim:
+        return now, None
+    return now, _claimed(given, "boot_claim", given.boot_claim, boots)
+
+
+def _claimed(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
+    claim = platform_claim.parse(octets(text, name, most=MAX_LOG))
+    found = tuple(octets(log, "log", most=MAX_LOG) for log in logs if log)
+    return Parts(
+        aik_cert=octets(given.aik_cert, "aik_cert", most=MAX_PART),
+        ak=jose.public_key(given.aik_pub, "aik_pub").spki,
+        message=claim.quote,
+        signed=claim.signature,
+        values={claim.bank: dict(enumerate(claim.values))},
+        logs=found or ((claim.log,) if claim.log else ()),
+    )
+
+
+def _attested(given: Attestation) -> Parts:
+    if len(given.logs) > MOST_LOGS:
+        raise InvalidParameter(f"logs: want at most {MOST_LOGS}, got {len(given.logs)}")
+    logs: dict[str, list[bytes]] = {"TCG": [], "IMA": []}
+    for each in given.logs:
+        kind = each.type.upper()
+        if kind not in logs:
+            raise InvalidParameter(f"logs.type: want TCG or IMA, got {each.type[:16]!a}")
+        logs[kind].append(octets(each.log, "log", most=MAX_LOG))
+    return Parts(
+        aik_cert=octets(given.aik_cert, "aik_cert", most=MAX_PART),
+        ak=jose.public_key(given.aik_pub, "aik_pub").spki,
+        message=octets(given.quote, "quote", most=MAX_PART),
+        signed=octets(given.signature, "signature", most=MAX_PART),
+        values=_values(given),
+        logs=tuple(logs["TCG"]),
+        ima=tuple(logs["IMA"]),
+    )
+
+
+def _values(given: Attestation) -> Values:
+    found: dict[HashId, dict[int, bytes]] = {}
+    for bank in given.pcrs:
+        if bank.algorithm not in (HashId.SHA1, HashId.SHA256) or bank.algorithm in found:
+            raise InvalidParameter(f"pcrs.algorithm: want 4 and 11, each once, got {bank.algorithm}")
+        held = found.setdefault(HashId(bank.algorithm), {})
+        for each in bank.values:
+            value = octets(each.digest, f"pcrs.{each.index}", most=64)
+            if (
+                not 0 <= each.index < PCR_COUNT
+                or len(value) != HashId(bank.algorithm).size
+                or each.index in held
+            ):
+                raise InvalidParameter(f"pcrs.{each.index}: want one value of a PCR, 0..{PCR_COUNT - 1}")
+            held[each.index] = value
+    return found
