@@ -12,7 +12,7 @@ Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects";
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -68,8 +68,16 @@ class Sign1:
     tagged: bool = True
 
     @classmethod
-    def parse(cls, data: bytes, what: str, *, max_size: int = cbor.MAX_SIZE) -> Self:
+    def parse(
+        cls, data: bytes, what: str, *, max_size: int = cbor.MAX_SIZE, tags: Collection[int] = ()
+    ) -> Self:
         """Read one message, tagged or not.
+
+        Args:
+            data: it.
+            what: what it claims to be, for messages.
+            max_size: bytes.
+            tags: that may occur in its protected header, as of dates.
 
         Raises:
             UnsupportedError: a critical header, or a detached payload.
@@ -89,7 +97,7 @@ class Sign1:
             )
         headers = _HEADERS.get(protected)
         if headers is None:
-            headers = cbor.loads(protected, f"{what}.protected") if protected else {}
+            headers = cbor.loads(protected, f"{what}.protected", tags=tags) if protected else {}
         if not isinstance(headers, Mapping) or type(unprotected) is not dict:
             raise FormatError(f"{what}: want two headers that are maps", code="bad_type")
         if CRITICAL in headers or CRITICAL in unprotected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from tests.services.attestation.world import (
     b64u,
     claims_of,
     error_of,
+    from_b64u,
 )
 
 VALIDATED = {name: frozenset({hashlib.sha256(value).digest()}) for name, value in GOOD.items()}
@@ -108,6 +110,19 @@ def test_a_guest_on_tdx(guests: World) -> None:
     claims = attest(guests, vm, vm.info(vm.tdx()))
     assert claims["x-ms-isolation-tee"]["x-ms-attestation-type"] == "tdxvm"
     assert claims["x-kluis-protection"] == "process"
+
+
+def test_a_proof_as_an_object(guests: World) -> None:
+    """Azure's client in Rust sends the proof of an SNP guest as JSON, in base64's own alphabet."""
+    vm = Vm()
+    isolation = vm.snp()
+    proof = json.loads(base64.b64decode(isolation["Evidence"]["Proof"]))
+    plain = {name: b64(from_b64u(text)) for name, text in proof.items()}
+    isolation["Evidence"]["Proof"] = plain
+    claims = attest(guests, vm, vm.info(isolation))
+    assert claims["x-ms-isolation-tee"]["x-ms-sevsnpvm-reportdata"] == vm.report_data.hex()
+    isolation["Evidence"]["Proof"] = {"SnpReport": plain["SnpReport"]}
+    assert "Object missing required field `VcekCertChain`" in refused(guests, vm.info(isolation))
 
 
 def test_trusted_launch(storage: SealedStore) -> None:

@@ -37,6 +37,7 @@ from kluis.services.attestation.requests import (
 )
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import Tokens
+from kluis.services.attestation.uvm import endorsed, uvm_claims
 
 __all__ = ["Attesting", "TokenForm"]
 
@@ -61,6 +62,7 @@ class _Found:
     claims: Claims
     told: dict[str, Any]
     aliases: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    endorsed: bool = False
 
 
 class Attesting:
@@ -111,8 +113,11 @@ class Attesting:
         """Attest an SEV-SNP guest; as :meth:`sgx`."""
         bundle = octets(request.report, "report", most=MAX_BUNDLE)
         claims = self._platforms.report(bundle, now)
+        endorsers = self._settings.compliance.uvm_endorsers
+        endorsement = endorsed(bundle, claims, endorsers, self._platforms.context)
         held = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
-        return self._guest(instance, held, _Found(claims, snp_claims(claims)), request, now, form)
+        found = _Found(claims, snp_claims(claims) | uvm_claims(endorsement), endorsed=endorsement is not None)
+        return self._guest(instance, held, found, request, now, form)
 
     def tdx(
         self, instance: Instance, request: AttestTdx, now: datetime, form: TokenForm = TokenForm.AZURE
@@ -174,7 +179,8 @@ class Attesting:
     ) -> str:
         runtime, initial = _data(request)
         _check_bound(found.claims, runtime, initial)
-        status = compliance_status(found.claims, runtime, self._settings.compliance)
+        lists = self._settings.compliance
+        status = compliance_status(found.claims, runtime, lists, endorsed=found.endorsed)
         if status is not None:
             found.told["x-ms-compliance-status"] = status
         return self._issue(instance, held, found, runtime, initial, request, now, form)

@@ -1,6 +1,9 @@
 """What an Azure guest sends of itself: JSON in base64url, and nearly every member base64 again.
 
-Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", client library, protocol 2.0.
+Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", client libraries, protocol 2.0:
+the one in C++ sends the proof of an SNP guest as base64 of JSON, the one in Rust as that JSON itself;
+public areas come with their size before them (TPM2B_PUBLIC), or bare, and signatures as RSA's bytes alone,
+or as TPMT_SIGNATURE.
 """
 
 from __future__ import annotations
@@ -43,8 +46,13 @@ class _Tpm(msgspec.Struct, kw_only=True):
     AikCert: str = ""
 
 
+class _Proof(msgspec.Struct, kw_only=True):
+    SnpReport: str
+    VcekCertChain: str
+
+
 class _Evidence(msgspec.Struct, kw_only=True):
-    Proof: str = ""
+    Proof: str | _Proof = ""
     RunTimeData: str = ""
 
 
@@ -129,7 +137,7 @@ def parse(text: str) -> Guest:
     evidence = isolation.Evidence or _Evidence()
     return Guest(
         isolation=isolation.Type.lower(),
-        proof=_part(evidence.Proof, "IsolationInfo.Evidence.Proof", 4 * MAX_PART),
+        proof=_proof(evidence.Proof),
         runtime=_part(evidence.RunTimeData, "IsolationInfo.Evidence.RunTimeData"),
         os_type=_text(request.OSType, "OSType"),
         os_distro=_text(request.OSDistro, "OSDistro"),
@@ -151,6 +159,12 @@ def parse(text: str) -> Guest:
 
 def _part(text: str, what: str, most: int = MAX_PART) -> bytes:
     return octets(text, what, most=most)
+
+
+def _proof(given: str | _Proof) -> bytes:
+    if isinstance(given, _Proof):
+        return msgspec.json.encode(given)
+    return _part(given, "IsolationInfo.Evidence.Proof", 4 * MAX_PART)
 
 
 def _text(text: str, what: str) -> str:

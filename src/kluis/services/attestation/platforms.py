@@ -122,7 +122,7 @@ class Platforms:
         """Verify an SNP report in the bundle that guests send.
 
         Args:
-            bundle: JSON: ``SnpReport``, ``VcekCertChain``; ``Endorsements`` counts for nothing here.
+            bundle: JSON: ``SnpReport``, ``VcekCertChain``; ``Endorsements`` is :mod:`uvm`'s.
             now: aware.
 
         Raises:
@@ -232,7 +232,7 @@ def text_of(members: Mapping[str, Any], name: str) -> str:
     """
     value = members.get(name)
     if not isinstance(value, str) or not value:
-        raise InvalidParameter(f"{name}: want text, got {'none' if value is None else type(value).__name__}")
+        raise InvalidParameter(f"{name}: want text, got {type(value).__name__ if value else 'none'}")
     return value
 
 

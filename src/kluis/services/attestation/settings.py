@@ -11,7 +11,7 @@ from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.services.attestation.kinds import TrustModel
 
-__all__ = ["AttestationSettings", "Compliance", "Root"]
+__all__ = ["AttestationSettings", "Compliance", "Root", "UvmEndorser"]
 
 VARIABLES: Final = ("PK", "KEK", "db", "dbx")
 HOUR: Final = 3600
@@ -33,6 +33,27 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: ProtectionLevel | None = None
 
 
+class UvmEndorser(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whose word makes a utility VM compliant.
+
+    Attributes:
+        issuer: ``did:x509`` with the SHA-256 fingerprint of a root and the usage of those under it who sign.
+        feed: the line of products that they sign for.
+        least_svn: the least version of it.
+    """
+
+    issuer: str
+    feed: str
+    least_svn: int
+
+    def __post_init__(self) -> None:
+        if not self.issuer.startswith("did:x509:0:sha256:") or not self.feed or self.least_svn < 0:
+            raise UsageError(
+                "compliance.uvm_endorsers: want did:x509:0:sha256:.., a feed, and a version of 0 or more, "
+                f"got {self.issuer!a:.40}, {self.feed!a:.40} and {self.least_svn}"
+            )
+
+
 class Compliance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which code gets the claim ``x-ms-compliance-status``. By default none does.
 
@@ -40,11 +61,13 @@ class Compliance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         cvm_id_keys: SHA-384 digests of the keys that sign a cloud's paravisor, 48 bytes each.
         cvm_measurements: launch digests of paravisors, or MRTDs, 48 bytes each.
         uvm_measurements: launch digests of utility VMs, 48 bytes each.
+        uvm_endorsers: whose signed word of a utility VM's launch digest counts as if it stood there.
     """
 
     cvm_id_keys: frozenset[bytes] = frozenset()
     cvm_measurements: frozenset[bytes] = frozenset()
     uvm_measurements: frozenset[bytes] = frozenset()
+    uvm_endorsers: tuple[UvmEndorser, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("cvm_id_keys", "cvm_measurements", "uvm_measurements"):

@@ -1,0 +1,78 @@
+"""Utility VMs that somebody endorses: the endorsements that a report brings, and the operator's list.
+
+Spec: Microsoft Azure Attestation, "Attest Sev Snp Vm": ``Endorsements`` is JSON, ``Uvm`` its COSE_Sign1s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kluis.errors import KluisError
+from kluis.evidence import Claims
+from kluis.evidence.azure import uvm
+from kluis.evidence.context import Context
+from kluis.formats.uvm import MAX_SIZE, Endorsement
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.settings import UvmEndorser
+
+__all__ = ["endorsed", "uvm_claims"]
+
+MOST: Final = 4
+MEMBER: Final = "report.Endorsements"
+
+
+def endorsed(
+    bundle: bytes, claims: Claims, endorsers: tuple[UvmEndorser, ...], context: Context
+) -> Endorsement | None:
+    """The endorsement of a guest's launch by one whom the operator lists; None where there is none.
+
+    Where nobody is listed nothing is read. Where somebody is, each that comes is verified.
+
+    Args:
+        bundle: JSON, with the report that ``claims`` are of.
+        claims: of the guest, verified.
+        endorsers: the operator's.
+        context: of the verifier.
+
+    Raises:
+        InvalidParameter: the member is malformed.
+        InvalidEvidence: an endorsement does not hold.
+    """
+    if not endorsers:
+        return None
+    text = json_object(bundle, "report").get("Endorsements")
+    if text in (None, ""):
+        return None
+    if not isinstance(text, str):
+        raise InvalidParameter(f"{MEMBER}: want text, got {type(text).__name__}")
+    given = json_object(octets(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
+    if not isinstance(given, list) or len(given) > MOST or not all(isinstance(each, str) for each in given):
+        raise InvalidParameter(f"{MEMBER}.Uvm: want a list of at most {MOST} texts")
+    found: Endorsement | None = None
+    for each in given:
+        try:
+            read = uvm.verify(octets(each, f"{MEMBER}.Uvm", most=MAX_SIZE), context=context)
+        except InvalidParameter:
+            raise
+        except KluisError as error:
+            raise InvalidEvidence(
+                f"The specified report was invalid: {error.message}", hint=error.hint, code=error.code
+            ) from None
+        if read.measurement == claims.measurement.value and _listed(read, endorsers):
+            found = read if found is None or read.svn > found.svn else found
+    return found
+
+
+def uvm_claims(found: Endorsement | None) -> dict[str, Any]:
+    """What an endorsement says, for policies and tokens."""
+    if found is None:
+        return {}
+    return {"x-kluis-uvm-issuer": found.issuer, "x-kluis-uvm-feed": found.feed, "x-kluis-uvm-svn": found.svn}
+
+
+def _listed(found: Endorsement, endorsers: tuple[UvmEndorser, ...]) -> bool:
+    return any(
+        (each.issuer, each.feed) == (found.issuer, found.feed) and found.svn >= each.least_svn
+        for each in endorsers
+    )
