@@ -37,7 +37,7 @@ def test_issued_by_another() -> None:
     """Step 1: a certificate that the next one's key did not sign."""
     with pytest.raises(AuthenticityError) as refused:
         verify(endorsement(swapped(LEAF, OTHER.chain[1], OTHER.chain[2])), context=CONTEXT)
-    assert refused.value.code == "chain"
+    assert refused.value.code == "cert_chain"
 
 
 def test_issued_by_no_authority() -> None:

@@ -124,6 +124,6 @@ def _before(parts: Parts, current: Parts, now: Time, context: Context) -> Time:
     if then.reset_count != since.reset_count or then.milliseconds > since.milliseconds:
         raise AuthenticityError(
             "boot: want a quote of this boot, before the current one, got one of another boot or later",
-            code="boot",
+            code="pcr_boot",
         )
     return found
