@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kluis.errors import EnclaveDied, RemoteError
+from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from tests.adversary.victim.app import ESCAPES
 
 
+@pytest.fixture(scope="module")
+def prisoner(victim_image: Path, allowed: frozenset[str]) -> Iterator[EnclaveProxy]:
+    """One enclave, which tries every way out, one after the other."""
+    with load(victim_image, insecure_allow_missing=allowed) as enclave:
+        yield enclave
+
+
 @pytest.mark.parametrize("how", sorted(ESCAPES))
-def test_escape(victim: EnclaveProxy, how: str) -> None:
+def test_escape(prisoner: EnclaveProxy, how: str) -> None:
     """Every way out is closed, and the enclave lives on."""
-    outcome = victim.escape(how)
+    outcome = prisoner.escape(how)
 
     assert not outcome.startswith("got out"), outcome
-    assert victim.alive() == "alive"
+    assert prisoner.alive() == "alive"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to look at an enclave's descriptors")
