@@ -1,4 +1,4 @@
-"""What holds for every test: a home of its own for platforms, and how hard hypothesis looks.
+"""What holds for every test: places of its own for platforms and builds, and how hard hypothesis looks.
 
 ``HYPOTHESIS_PROFILE=nightly`` looks at a hundred times as many examples, in another order each time.
 """
@@ -22,19 +22,38 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 _HOME = pytest.StashKey[Path]()
+_CACHE = pytest.StashKey[Path]()
 MOST_MEMORY = 512 << 20
+SHARED_MEMORY = Path("/dev/shm")
+CACHE_BYTES = 2 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give platforms a home of this session's, so that no test meets the machine's own."""
+    """Give platforms a home and builds a cache of this session's: no test meets the machine's own."""
     home = Path(tempfile.mkdtemp(prefix="kluis-tests-", dir="/run" if os.geteuid() == 0 else None))
     home.chmod(0o755)
     config.stash[_HOME] = home
     os.environ["KLUIS_HOME"] = str(home)
+    cache = Path(tempfile.mkdtemp(prefix="kluis-tests-cache-", dir=_in_memory()))
+    config.stash[_CACHE] = cache
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+
+
+def _in_memory() -> Path | None:
+    """Where files are made and removed without a disk; None where there is no such place with room.
+
+    A build lays out some hundred small files, and removes them: on a disk that is most of its time.
+    """
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return None
+    roomy = found.f_bavail * found.f_frsize > CACHE_BYTES and not found.f_flag & os.ST_NOEXEC
+    return SHARED_MEMORY if roomy and os.access(SHARED_MEMORY, os.W_OK) else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the session's platform, if one was started, and remove its home."""
+    """End the session's platform, if one was started, and remove its home and the cache."""
     from kluis.tee.platform import places, start
 
     home = config.stash[_HOME]
@@ -42,6 +61,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if home.exists() and any(home.iterdir()):
         start.stop(places.mine())
     shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from tests.tee.image import samples
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache of these tests is their own; any program stands for the launcher."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cli-cache"))
+def any_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any program stands for the launcher."""
     monkeypatch.setattr(native, "launcher", lambda: samples.PROGRAM)
 
 
