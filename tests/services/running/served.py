@@ -89,8 +89,12 @@ class Served:
 
 
 def free_ports(count: int = 4) -> int:
-    """The first of so many ports in a row that are free now: a vault keeps its authority's address."""
-    for first in range(20_000, 30_000, 10):
+    """The first of so many ports in a row that are free now: a vault keeps its authority's address.
+
+    Another process that runs tests meanwhile looks elsewhere.
+    """
+    begin = os.getpid() * 100 % 10_000
+    for first in (20_000 + (begin + step) % 10_000 for step in range(0, 10_000, 10)):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for port in range(first, first + count):
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))

@@ -194,13 +194,15 @@ def test_no_request_is_lost_while_every_enclave_is_replaced(running: Serving) ->
         one.start()
     try:
         running.fleets[0].replace()
+        enough, end = len(answers) + 20, time.monotonic() + 60
+        while len(answers) < enough and time.monotonic() < end:
+            time.sleep(0.02)
     finally:
-        time.sleep(0.2)
         stop.set()
         for one in threads:
             one.join()
     assert set(answers) == {200}
-    assert len(answers) > 20
+    assert len(answers) >= enough
     assert not before & {one.enclave.pid for one in running.fleets[0].instances}
 
 
@@ -208,7 +210,7 @@ def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
     """Whoever kills one costs a moment: its place is taken, and what was kept is there."""
     fleet = running.fleets[2]
     fleet.instances[0].enclave.kill()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     faults = []
     while not faults and time.monotonic() < end:
         faults = running.mend()
