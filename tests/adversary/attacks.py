@@ -17,6 +17,8 @@ from kluis.tee.doctor import attempts
 from tests.adversary.victim_secret import secret_of
 
 NOBODY = 65534
+SOON = 20.0
+"""Seconds that a process's end may take on a loaded machine; one that nothing ends lives on for good."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

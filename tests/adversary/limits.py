@@ -15,21 +15,33 @@ from kluis.tee.doctor import probes
 from kluis.tee.process import native
 
 
-def perf_stacks(pid: int, needle: bytes, seconds: float = 2.0) -> int:
-    """Sample the enclave's stacks with perf: copies of the needle in what it wrote."""
-    with tempfile.TemporaryDirectory() as directory:
-        out = Path(directory) / "perf.data"
-        line = ["perf", "record", "-q", "-o", str(out), "-e", "cpu-clock", "-F", "999"]
-        line += ["--call-graph", "dwarf,16384", "-p", str(pid), "--", "sleep", str(seconds)]
-        subprocess.run(line, capture_output=True, timeout=60, check=False)
-        return out.read_bytes().count(needle) if out.exists() else 0
+def perf_stacks(pid: int, needle: bytes) -> int:
+    """Sample the enclave's stacks with perf: copies of the needle in what it wrote, after a while or more."""
+    found = 0
+    for seconds in (0.5, 4.0):
+        with tempfile.TemporaryDirectory() as directory:
+            out = Path(directory) / "perf.data"
+            line = ["perf", "record", "-q", "-o", str(out), "-e", "cpu-clock", "-F", "999"]
+            line += ["--call-graph", "dwarf,16384", "-p", str(pid), "--", "sleep", str(seconds)]
+            subprocess.run(line, capture_output=True, timeout=60, check=False)
+            found = out.read_bytes().count(needle) if out.exists() else 0
+        if found:
+            break
+    return found
 
 
-def uprobe(pid: int, function: str, seconds: float = 2.0) -> str:
-    """Put a probe on a C function of the enclave's C library: what it copied off the stack, as text."""
+def uprobe(pid: int, function: str, needle: str) -> str:
+    """Put a probe on a C function of the enclave's C library: what it copied off the stack, as text.
+
+    The text is given once the needle is in it, and after ten seconds whatever it is.
+    """
+    end = time.monotonic() + 10
     with probes.uprobe(f"kluis{pid}/at", _library(pid), function, "text=+8(%sp):string") as trace:
-        time.sleep(seconds)
-        return trace.read_text(errors="replace")
+        while True:
+            said = trace.read_text(errors="replace")
+            if needle in said or time.monotonic() > end:
+                return said
+            time.sleep(0.05)
 
 
 def patched_page(pid: int, function: str, code: bytes) -> None:

@@ -44,7 +44,7 @@ def test_plain_request_on_a_stolen_descriptor(victim: EnclaveProxy, request_: ch
         got = answers(end, pid)
 
     assert got == b""
-    assert attacks.gone_within(pid, 3)
+    assert attacks.gone_within(pid, attacks.SOON)
 
 
 def test_second_handshake_on_a_stolen_descriptor(victim: EnclaveProxy) -> None:
@@ -56,7 +56,7 @@ def test_second_handshake_on_a_stolen_descriptor(victim: EnclaveProxy) -> None:
         got = answers(end, pid)
 
     assert len(got) != channel.HELLO_SIZE
-    assert attacks.gone_within(pid, 3)
+    assert attacks.gone_within(pid, attacks.SOON)
 
 
 def test_replayed_answer(victim: EnclaveProxy) -> None:
@@ -89,5 +89,5 @@ def test_replayed_answer(victim: EnclaveProxy) -> None:
         stop.set()
         thief.join()
 
-    assert attacks.gone_within(pid, 3)
+    assert attacks.gone_within(pid, attacks.SOON)
     assert b"attacker" not in taken[0]

@@ -34,7 +34,7 @@ def stop() -> None:
     pid = start.ask(places.mine(), {"op": "status"})["pid"] if start.answers(places.mine()) else 0
     start.stop(places.mine())
     if pid:
-        assert attacks.gone_within(pid, 5)
+        assert attacks.gone_within(pid, attacks.SOON)
 
 
 def test_restored_state_is_labelled(

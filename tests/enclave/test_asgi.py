@@ -53,6 +53,12 @@ class Served:
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         return context.wrap_socket(raw)
 
+    def holds(self, client: socket.socket) -> bool:
+        """Whether the service's end of a client's connection is open, as the kernel's table has it."""
+        ends = [f"0100007F:{port:04X}" for port in (self.port, client.getsockname()[1])]
+        lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+        return any(line[1:4] == [*ends, "01"] for line in lines)  # 01: ESTABLISHED
+
 
 @pytest.fixture(scope="module")
 def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
@@ -186,32 +192,35 @@ def test_garbage_ends_its_own_connection(served: Served, said: bytes, judge: Jud
 
 
 def test_slow_clients_are_cut_off(served: Served) -> None:
-    """One that never shakes hands, and one whose head trickles, lose their connections after a second."""
+    """One that never shakes hands, and one whose head trickles, lose their connections after some seconds."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw, served.plain_tls() as tls:
         began = time.monotonic()
         tls.sendall(b"GET / HTTP/1.1\r\n")
         with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while time.monotonic() < began + 8:
+            while time.monotonic() < began + 30:
                 tls.sendall(b"X: y\r\n")
                 time.sleep(0.1)
         with contextlib.suppress(ConnectionError):
             assert raw.recv(1) == b""
-        assert time.monotonic() - began < 7
+        assert time.monotonic() - began < 25
 
 
-@pytest.mark.parametrize("path", ["/digest", "/.well-known/kluis/evidence"])
-def test_a_body_that_does_not_come(served: Served, path: str) -> None:
-    """A request whose body stops is answered with 408."""
-    with served.plain_tls() as tls:
-        tls.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegun".encode())
-        assert tls.recv(1000).startswith(b"HTTP/1.1 408")
+def test_a_body_that_does_not_come(served: Served) -> None:
+    """A request whose body stops is answered with 408, whoever waits for it."""
+    with served.plain_tls() as one, served.plain_tls() as other:
+        for tls, path in ((one, "/digest"), (other, "/.well-known/kluis/evidence")):
+            tls.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegun".encode())
+        for tls in (one, other):
+            assert tls.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 def test_an_answer_that_nobody_reads(served: Served) -> None:
     """A client that asks for much and takes nothing is cut off."""
     with served.plain_tls() as tls:
         tls.sendall(b"GET /large?mebibytes=64 HTTP/1.1\r\nhost: a\r\n\r\n")
-        time.sleep(4)
+        end = time.monotonic() + 30
+        while served.holds(tls) and time.monotonic() < end:
+            time.sleep(0.05)
         heard = 0
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while part := tls.recv(1 << 20):
@@ -296,11 +305,15 @@ def test_a_kept_connection_is_answered_once_more_and_told_that_it_ends(
             second = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
             Served(second, listener)
             first.drain(10.0)
-            time.sleep(0.3)
-            assert client.get("/").headers["connection"] == "close"
-            old.ended.result(timeout=5)
+            answered = 1
+            while (
+                client.get("/").headers.get("connection") != "close"
+            ):  # it drains a moment after it was told
+                answered += 1
+                assert answered < 10_000
+            old.ended.result(timeout=20)
             assert "connection" not in client.get("/").headers
-            assert first.told() == ["start-up", "/", "/", "shut-down"]
+            assert first.told() == ["start-up", *["/"] * (answered + 1), "shut-down"]
             assert second.told() == ["start-up", "/"]
         first.close()
         second.close()
@@ -317,8 +330,8 @@ def test_an_idle_connection_does_not_hold_a_drain(
             client.get("/")
             began = time.monotonic()
             enclave.drain(30.0)
-            served.ended.result(timeout=10)
-            assert 0.9 < time.monotonic() - began < 5
+            served.ended.result(timeout=25)
+            assert 0.9 < time.monotonic() - began < 20
         enclave.close()
 
 
@@ -328,10 +341,10 @@ def test_what_does_not_end_is_cut_off(rehearsal_platform: RehearsalPlatform, jud
         enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
         served = Served(enclave, listener)
         with (
-            httpx.Client(transport=AttestedTransport(judge)) as client,
+            httpx.Client(transport=AttestedTransport(judge), timeout=60) as client,
             ThreadPoolExecutor(1) as pool,
         ):
-            running = pool.submit(client.get, f"{served.url}/slow")
+            running = pool.submit(client.get, f"{served.url}/slow", params={"seconds": 30})
             while "/slow" not in enclave.told():
                 time.sleep(0.02)
             enclave.drain(0.0)

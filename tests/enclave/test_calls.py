@@ -26,7 +26,7 @@ def running(enclave: Launch, subject: Path) -> EnclaveProxy:
 
 
 def slow() -> int:
-    time.sleep(1)
+    time.sleep(0.6)
     return 1
 
 
@@ -224,7 +224,7 @@ def test_ocall_too_slow(running: EnclaveProxy) -> None:
     with pytest.raises(RemoteError) as raised:
         running.hurried()
     assert raised.value.message == "CallTimeout: ocall hurry: no answer from the host in 0.3 s"
-    time.sleep(0.9)
+    time.sleep(0.4)
     assert running.through(1) == 3
 
 
@@ -236,11 +236,9 @@ def test_concurrent(running: EnclaveProxy) -> None:
 
 def test_beside_a_long_call(running: EnclaveProxy) -> None:
     """A short call does not wait for a long one."""
-    long = running.spin.submit(3.0)
-    start = time.monotonic()
+    long = running.spin.submit(30.0)
     assert running.add(1) == 3
     assert running.echo(b"x" * 1_000_000) == b"x" * 1_000_000
-    assert time.monotonic() - start < 2
     assert not long.done()
     long.cancel()
 
@@ -250,7 +248,7 @@ def test_timeout(running: EnclaveProxy) -> None:
     start = time.monotonic()
     with pytest.raises(CallTimeout, match=r"^spin: no answer in 0\.2 s$"):
         running.spin.within(0.2)(30)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     for _ in range(20):
         assert running.add.within(10)(1) == 3
 
@@ -270,16 +268,22 @@ def test_cancel(running: EnclaveProxy) -> None:
         assert call.cancel()
         assert not call.cancel()
         with pytest.raises(CallCancelled):
-            call.result(5)
+            call.result(20)
     assert running.add.within(10)(1) == 3
 
 
 def test_cancel_while_the_host_is_asked(enclave: Launch, subject: Path) -> None:
     """A call that waits for an ocall is cancelled there."""
-    gate = threading.Event()
-    running = enclave(subject, ocalls={"ask": lambda question: gate.wait(10)})
+    gate, asked = threading.Event(), threading.Semaphore(0)
+
+    def ask(question: int) -> int:
+        asked.release()
+        return gate.wait(30)
+
+    running = enclave(subject, ocalls={"ask": ask})
     calls = [running.through.submit(1) for _ in range(7)]
-    time.sleep(0.3)
+    for _ in calls:
+        assert asked.acquire(timeout=20)
     for call in calls:
         call.cancel()
     assert running.add.within(10)(1) == 3
@@ -302,7 +306,7 @@ def test_host_closes(running: EnclaveProxy) -> None:
     running.close()
     for call in waiting:
         with pytest.raises(EnclaveDied, match=r"^the enclave was closed$"):
-            call.result(5)
+            call.result(20)
     with pytest.raises(EnclaveDied):
         running.add(1)
 
@@ -314,6 +318,6 @@ def test_enclave_dies(running: EnclaveProxy) -> None:
     running._process._child.kill()  # type: ignore[attr-defined]
     for call in waiting:
         with pytest.raises(EnclaveDied, match=r"^the enclave ended: signal 9$"):
-            call.result(5)
+            call.result(20)
     with pytest.raises(EnclaveDied):
         running.add(1)

@@ -52,7 +52,7 @@ def test_the_second_time_is_quick() -> None:
     assert [
         line for line in done.stderr.splitlines() if re.search(r"installing|making|building|error", line)
     ] == []
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20
 
 
 def test_what_is_missing_is_named_with_the_line_that_gives_it(tmp_path: Path) -> None:

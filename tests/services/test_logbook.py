@@ -23,6 +23,7 @@ class Host:
         self.lines: list[str] = []
         self.batches: list[int] = []
         self.deaf = False
+        self.refused = threading.Event()
         self.free = threading.Event()
         self.free.set()
 
@@ -30,6 +31,7 @@ class Host:
         """One batch."""
         self.free.wait()
         if self.deaf:
+            self.refused.set()
             raise UnavailableError("the host does not listen")
         self.lines += lines
         self.batches.append(len(lines))
@@ -76,7 +78,7 @@ def test_lines_that_could_not_be_given_are_counted() -> None:
     host.deaf = True
     book = Logbook(host.take)
     book.emit(record("one"))
-    time.sleep(0.3)
+    assert host.refused.wait(10)
     host.deaf = False
     book.emit(record("two"))
     host.until(2)

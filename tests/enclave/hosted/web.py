@@ -52,7 +52,7 @@ async def large(request: Request) -> Response:
 async def slow(request: Request) -> Response:
     """Take a while."""
     seen.append(request.url.path)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(float(request.query_params.get("seconds", "0.5")))
     return PlainTextResponse("done")
 
 
@@ -75,7 +75,7 @@ web = Starlette(
 LIMITS = asgi.Limits(
     connections=50,
     body_bytes=8 << 20,
-    handshake_seconds=1.0,
+    handshake_seconds=2.0,  # thirty clients at once shake hands on a loaded machine, too
     head_seconds=1.0,
     stall_seconds=2.0,
     idle_seconds=5.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kluis.enclave.store import SealedStore
@@ -33,13 +34,27 @@ def test_a_record_is_asked_for_once_a_lease(tmp_path: Path) -> None:
     """Many reads within a lease ask the host once; the next lease asks again."""
     kept = store(tmp_path)
     leases = Leases(kept)
-    began = time.monotonic()
-    while time.monotonic() - began < LEASE_SECONDS / 2:
-        assert leases.get("t", "k") is None
+
+    def within_a_lease() -> bool:
+        kept.reads, began = 0, time.monotonic()
+        for _ in range(10):
+            assert leases.get("t", "k") is None
+        return time.monotonic() - began < LEASE_SECONDS
+
+    in_time(within_a_lease)
     assert kept.reads == 1
     time.sleep(LEASE_SECONDS)
     leases.get("t", "k")
     assert kept.reads == 2
+
+
+def in_time(attempt: Callable[[], bool]) -> None:
+    """Try until a machine that has other work, too, was quick enough to see what a lease does."""
+    for _ in range(200):
+        if attempt():
+            return
+        time.sleep(LEASE_SECONDS)
+    raise AssertionError(f"want a machine that reads and writes in {LEASE_SECONDS} s, now and then")
 
 
 def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(tmp_path: Path) -> None:
@@ -71,8 +86,19 @@ def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(tmp_path: Path) 
 def test_without_the_wait_a_reader_is_behind(tmp_path: Path) -> None:
     """The wait is what makes it so: a reader with a lease has the old record right after a change."""
     writer, reader = store(tmp_path), Leases(store(tmp_path))
-    assert reader.get("t", "k") is None
-    writer.update(lambda w: w.put("t", "k", b"1"))
-    assert reader.get("t", "k") is None
+    number = 0
+
+    def behind() -> bool:
+        nonlocal number
+        number += 1
+        began, before = time.monotonic(), reader.get("t", "k")
+        writer.update(lambda w: w.put("t", "k", str(number).encode()))
+        after = reader.get("t", "k")
+        if time.monotonic() - began >= LEASE_SECONDS:
+            return False
+        assert after == before
+        return True
+
+    in_time(behind)
     Leases(writer).settle()
-    assert reader.get("t", "k") == b"1"
+    assert reader.get("t", "k") == str(number).encode()
