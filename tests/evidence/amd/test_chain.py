@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from kluis.evidence.engine import Key
 from kluis.evidence.model import Claims
 from kluis.formats.snp.flags import SigningKey
 from kluis.formats.x509 import Scheme
-from tests.evidence.amd.forge import NOW, YEAR, Forge, rsa_key
+from tests.evidence.amd.forge import NOW, YEAR, Forge, rsa_key, spki
 
 FORGE = Forge("Genoa")
 
@@ -126,6 +127,21 @@ def test_what_was_proven_for_another_is_not_believed() -> None:
     assert caught.value.code == "root_untrusted"
 
 
+def test_a_crl_proven_for_another_root() -> None:
+    """A CRL that was proven is that of the root that signed it, and of no other of its name."""
+    other = Forge("Genoa")
+    other.ark_key = rsa_key("other ARK")
+    other.ark = other.make_ark()
+    other.ask = other.make_ask()
+    (anchor,) = FORGE.anchors
+    context = Context(TrustAnchors((anchor, dataclasses.replace(anchor, spki=spki(other.ark_key)))))
+    _verify(context, FORGE.endorsements(crl=FORGE.crl()))
+    _verify(context, FORGE.endorsements(ark=other.ark, ask=other.ask))
+    with pytest.raises(AuthenticityError) as caught:
+        _verify(context, FORGE.endorsements(ark=other.ark, ask=other.ask, crl=FORGE.crl()))
+    assert caught.value.code == "crl_sig"
+
+
 def test_failures_are_not_kept() -> None:
     """A chain that was refused is looked at again, and puts nothing good out of memory."""
     engine = Counting()
@@ -170,8 +186,10 @@ def test_authority_alone() -> None:
     crl = chain.verify_authority(listed, context=context, now=NOW).crl
     assert crl is not None
     assert crl.revoked == ()
-    with pytest.raises(FreshnessError):
-        chain.verify_authority(listed, context=context, now=NOW + 2 * YEAR)
+    for given in (listed, FORGE.endorsements(vek=None)):
+        with pytest.raises(FreshnessError) as caught:
+            chain.verify_authority(given, context=context, now=NOW + 2 * YEAR)
+        assert caught.value.code == "cert_expired"
     with pytest.raises(AuthenticityError):
         chain.verify_authority(FORGE.endorsements(crl=FORGE.crl(65537)), context=context, now=NOW)
     with pytest.raises(UnavailableError):

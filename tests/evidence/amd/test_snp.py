@@ -769,6 +769,12 @@ def test_the_last_second_counts() -> None:
         assert MILAN.verify(endorsements=MILAN.endorsements(vek=MILAN.make_vek(**part)))
 
 
+def test_a_leaf_may_say_what_it_signs() -> None:
+    """A leaf without key usage is AMD's way; one that signs data, and no certificates, is as good."""
+    vek = MILAN.make_vek(usage={"digital_signature"})
+    assert MILAN.verify(endorsements=MILAN.endorsements(vek=vek)) == MILAN.verify()
+
+
 def test_pem_is_as_good_as_der() -> None:
     """Certificates may come in PEM, one in each."""
     parts = {
@@ -850,6 +856,7 @@ def _tcb(**changed: int) -> bytes:
         ({"launch_tcb": _tcb(microcode=220)}, False, (True, True, False)),
         ({"launch_tcb": _tcb(microcode=218)}, False, (True, True, True)),
         ({"current_build": 30}, True, (True, True, True)),
+        ({"current_build": 28}, True, (True, True, True)),
         ({"current_minor": 56}, True, (True, True, True)),
         ({"current_major": 2}, True, (True, True, True)),
         ({"current_tcb": _tcb(snp=25, microcode=218)}, True, (True, False, False)),
