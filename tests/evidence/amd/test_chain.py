@@ -135,10 +135,11 @@ def test_a_crl_proven_for_another_root() -> None:
     other.ask = other.make_ask()
     (anchor,) = FORGE.anchors
     context = Context(TrustAnchors((anchor, dataclasses.replace(anchor, spki=spki(other.ark_key)))))
-    _verify(context, FORGE.endorsements(crl=FORGE.crl()))
+    crl = FORGE.crl()
+    _verify(context, FORGE.endorsements(crl=crl))
     _verify(context, FORGE.endorsements(ark=other.ark, ask=other.ask))
     with pytest.raises(AuthenticityError) as caught:
-        _verify(context, FORGE.endorsements(ark=other.ark, ask=other.ask, crl=FORGE.crl()))
+        _verify(context, FORGE.endorsements(ark=other.ark, ask=other.ask, crl=crl))
     assert caught.value.code == "crl_sig"
 
 
