@@ -6,6 +6,7 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kluis.cli.endorsing import of_files
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
 from kluis.evidence import verify as verify_evidence
 from kluis.evidence.azure.claims import AzureClaims
@@ -30,6 +31,7 @@ from kluis.formats.tpm.algorithm import HashId
 if TYPE_CHECKING:
     import ssl
 
+_JWT: Final = re.compile(rb"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 MAX_FILE: Final = 16 << 20
 STDIN: Final = Path("-")
 
@@ -59,11 +61,19 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
 
     Raises:
         UsageError: neither, both, or a part that is not ``NAME=FILE``.
+        UnsupportedError: a token, which is no evidence.
     """
     if (path is None) == (not parts):
         raise UsageError("evidence: want a file, - for stdin, or --part NAME=FILE, and not both")
     if path is not None:
-        return opened(read(path), str(path))
+        given = read(path)
+        if _JWT.fullmatch(given.strip()):
+            raise UnsupportedError(
+                f"{path}: is a JSON web token: what a service found, and no evidence",
+                hint=f"kluis token verify {path} --keys FILE --issuer URL",
+                code="bad_magic",
+            )
+        return opened(given, str(path))
     held: dict[str, cmw.Part] = {}
     for part in parts:
         name, equals, file = part.partition("=")

@@ -24,7 +24,7 @@ from kluis.formats.wrappers import tsm
 
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
-_CLOSING: Final = "\n\nnothing above is verified: kluis verify checks it"
+_CLOSING: Final = "\n\nnothing above is verified: {} checks it"
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,9 @@ def inspect(
     found = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}
     shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
-    render.out({"verified": False, **text.value(shown)}, "\n".join(text.lines(shown)) + _CLOSING)
+    checks = "kluis token verify" if isinstance(found.value, sniffing.Jwt) else "kluis verify"
+    closing = _CLOSING.format(checks)
+    render.out({"verified": False, **text.value(shown)}, "\n".join(text.lines(shown)) + closing)
 
 
 def read(file: str) -> bytes:

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("inspect", None, "Print what evidence, or anything around it, says, unverified."),
     "verify": Entry("evidence", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
+    "token": Entry("token", None, "Verify an attestation service's token, offline."),
     "policy": Entry("policy", None, "Write a policy; check and run the attestation service's."),
     "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
     "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),

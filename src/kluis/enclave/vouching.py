@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import hmac
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
 from kluis import appraisal, evidence
-from kluis.appraisal import AttestationResult, Policy, RuntimeBinding
+from kluis.appraisal import AttestationResult, ByImage, BySigner, Policy, RuntimeBinding, strict
 from kluis.errors import AuthenticityError, UsageError
-from kluis.evidence import Collateral, HeldCollateral, TrustAnchors, chain
+from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors, chain
 from kluis.evidence.context import Context
 from kluis.formats import vouched, x509
 from kluis.formats.runtime_data import Purpose
 from kluis.formats.vouched import Vouched
 from kluis.formats.x509 import Scheme
 
-__all__ = ["SigningKey", "check"]
+__all__ = ["SigningKey", "check", "wanted"]
 
 _WHAT: Final = "signing certificate"
 _SCHEMES: Final = (Scheme.RS256, Scheme.ES256, Scheme.ES384)
@@ -41,6 +42,42 @@ class SigningKey:
     spki: bytes
     result: AttestationResult
     settings: bytes | None = None
+
+    def require_settings(self, accepted: Collection[str]) -> None:
+        """Go on only where the enclave was told one of these.
+
+        Args:
+            accepted: digests, hex.
+
+        Raises:
+            AuthenticityError: it was told something else, or says nothing of it.
+        """
+        told = "none" if self.settings is None else self.settings.hex()
+        if self.settings is None or told not in accepted:
+            raise AuthenticityError(f"settings: want {' or '.join(accepted)}, got {told}")
+
+
+def wanted(
+    identity: ByImage | BySigner,
+    *,
+    protection: frozenset[ProtectionLevel],
+    counters: frozenset[str],
+    missing: frozenset[str],
+) -> Policy:
+    """The policy of a relying party: what an enclave must be whose signatures it takes.
+
+    Args:
+        identity: by what it measures to, or by who signed it.
+        protection: levels that will do.
+        counters: how its state may be witnessed.
+        missing: protections that it may lack.
+
+    Raises:
+        UsageError: one of them cannot be meant.
+    """
+    made = strict(identity, protection=protection, purpose=Purpose.APP, counters=counters, missing=missing)
+    # What is in a certificate was made before anybody asked, and is as old as its key.
+    return dataclasses.replace(made, binding=dataclasses.replace(made.binding, nonce=False))
 
 
 def check(

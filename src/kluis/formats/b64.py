@@ -13,6 +13,7 @@ from kluis.errors import FormatError
 
 # The other alphabet and padding become what no alphabet has.
 _FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+_FROM_EITHER: Final = bytes.maketrans(b"-_", b"+/")
 
 
 def encode(data: bytes) -> str:
@@ -52,6 +53,28 @@ def decode_url(text: str, what: str) -> bytes:
         raise FormatError(
             f"{what}: is not base64url, or not the one of its bytes", code="bad_encoding"
         ) from None
+
+
+def decode_either(text: object, what: str, *, most: int) -> bytes:
+    """Read base64url or base64, padded or not: Python's clients leave padding out, Go's write it.
+
+    Args:
+        text: what somebody sent.
+        what: for the message.
+        most: bytes.
+
+    Raises:
+        FormatError: no text, not base64, or longer.
+    """
+    if not isinstance(text, str):
+        raise FormatError(f"{what}: want base64url, got {'none' if text is None else 'something else'}")
+    if len(text) > most * 4 // 3 + 4:
+        raise FormatError(f"{what}: want at most {most} bytes, got more")
+    try:
+        raw = text.encode("ascii").translate(_FROM_EITHER).rstrip(b"=")
+        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+    except ValueError:
+        raise FormatError(f"{what}: want base64url, got something else") from None
 
 
 def _exact(raw: bytes) -> bytes:

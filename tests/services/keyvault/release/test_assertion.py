@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kluis.appraisal import signed_claims
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
 from kluis.formats import b64
-from kluis.services.keyvault.release import assertion
+from kluis.services.keyvault.release import recipient
 from kluis.services.keyvault.release.authority import Pinned
 from kluis.services.keyvault.release.keyring import Keyring
 from tests.services.keyvault.world import (
@@ -52,7 +53,7 @@ RING = ring()
 def refused(kind: type[KluisError], token: str, keyring: Keyring = RING) -> str:
     """Check a token that does not hold: the message."""
     with pytest.raises(kind) as error:
-        assertion.check(token, keyring, NOW)
+        signed_claims.check(token, keyring, NOW)
     assert type(error.value) is kind
     return error.value.message
 
@@ -60,7 +61,7 @@ def refused(kind: type[KluisError], token: str, keyring: Keyring = RING) -> str:
 def test_a_token_that_holds() -> None:
     """The claims of a token whose authority signed it, by any spelling of the authority."""
     for issuer in (AUTHORITY, f"{AUTHORITY}/", AUTHORITY.upper().replace("HTTPS", "https")):
-        found = assertion.check(sign(claims(iss=issuer)), RING, NOW)
+        found = signed_claims.check(sign(claims(iss=issuer)), RING, NOW)
         assert found.issuer == AUTHORITY
         assert found.claims["iss"] == issuer
 
@@ -68,7 +69,7 @@ def test_a_token_that_holds() -> None:
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
 def test_algorithms_of_rsa(algorithm: str) -> None:
     """Each algorithm of an RSA key holds."""
-    assert assertion.check(sign(claims(), {"alg": algorithm}), RING, NOW)
+    assert signed_claims.check(sign(claims(), {"alg": algorithm}), RING, NOW)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_algorithms_of_curves(algorithm: str, curve: ec.EllipticCurve) -> None:
     key = ec.generate_private_key(curve)
     entry = {"keys": [{"kid": "one", "kty": "EC", "x5c": [b64.encode(certificate(key))]}]}
     keyring = ring(Pinned(AUTHORITY, json.dumps(entry)))
-    assert assertion.check(sign(claims(), {"alg": algorithm}, key), keyring, NOW)
+    assert signed_claims.check(sign(claims(), {"alg": algorithm}, key), keyring, NOW)
     for other in {"ES256", "ES384", "ES512", "RS256", "HS256", "none"} - {algorithm}:
         message = refused(AuthenticityError, sign(claims(), {"alg": other}, key), keyring)
         assert message == f"token alg: want {algorithm}, got {other!a}"
@@ -157,7 +158,7 @@ def test_step_3_keys_of_others() -> None:
         "token jwk: want none, got one"
     )
     own = {"x5c": [b64.encode(CERTIFICATE)], "jku": f"{AUTHORITY}/certs"}
-    assert assertion.check(sign(claims(), own), RING, NOW)
+    assert signed_claims.check(sign(claims(), own), RING, NOW)
 
 
 def test_step_3_a_forger_with_keys_in_the_header() -> None:
@@ -203,7 +204,7 @@ def test_step_4_hmac_with_the_public_key() -> None:
 def test_step_4_a_key_that_names_its_algorithm() -> None:
     """A JWK's own alg is the only one that its key signs by."""
     keyring = ring(Pinned(AUTHORITY, json.dumps(jwks(alg="RS256"))))
-    assert assertion.check(sign(claims()), keyring, NOW)
+    assert signed_claims.check(sign(claims()), keyring, NOW)
     assert refused(AuthenticityError, sign(claims(), {"alg": "PS256"}), keyring) == (
         "token alg: want RS256, got 'PS256'"
     )
@@ -216,15 +217,15 @@ def test_step_5_time() -> None:
         refused(FreshnessError, sign(claims(nbf=AT + 61)))
         == f"token nbf: want one before {AT}, got {AT + 61}"
     )
-    assert assertion.check(sign(claims(exp=AT + 1, nbf=AT + 60)), RING, NOW)
-    assert assertion.check(sign(claims(nbf=None)), RING, NOW)
+    assert signed_claims.check(sign(claims(exp=AT + 1, nbf=AT + 60)), RING, NOW)
+    assert signed_claims.check(sign(claims(nbf=None)), RING, NOW)
     for wrong in (None, "soon", True, 1e300):
         assert refused(FormatError, sign(claims(exp=wrong))) == (
             "token exp: want a time in whole seconds, got another"
         )
     old = sign(claims())
     with pytest.raises(FreshnessError):
-        assertion.check(old, RING, NOW + timedelta(hours=8))
+        signed_claims.check(old, RING, NOW + timedelta(hours=8))
 
 
 def test_the_first_key_for_encryption() -> None:
@@ -238,7 +239,7 @@ def test_the_first_key_for_encryption() -> None:
             public_jwk(ENVIRONMENT, kid="mine", **mark),
             public_jwk(OTHER_KEY, kid="x", **mark),
         ]
-        found = assertion.recipient({"x-ms-runtime": {"keys": keys}})
+        found = recipient.recipient({"x-ms-runtime": {"keys": keys}})
         assert found.kid == "mine"
         assert found.key.public_numbers() == ENVIRONMENT.public_key().public_numbers()
 
@@ -246,7 +247,7 @@ def test_the_first_key_for_encryption() -> None:
 def test_a_key_in_a_certificate() -> None:
     """The environment's key may come in a certificate."""
     entry = {"kty": "RSA", "kid": "c", "use": "enc", "x5c": [b64.encode(certificate(ENVIRONMENT))]}
-    found = assertion.recipient({"x-ms-runtime": {"keys": [entry]}})
+    found = recipient.recipient({"x-ms-runtime": {"keys": [entry]}})
     assert found.key.public_numbers() == ENVIRONMENT.public_key().public_numbers()
 
 
@@ -308,7 +309,7 @@ GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
 def test_no_key_to_release_to(runtime: Any, message: str) -> None:
     """Without a good key there is nobody to release to."""
     with pytest.raises(KluisError) as refused:
-        assertion.recipient({"x-ms-runtime": runtime})
+        recipient.recipient({"x-ms-runtime": runtime})
     assert refused.value.message == message
 
 
@@ -317,20 +318,20 @@ def test_a_certificate_of_another_kind_of_key() -> None:
     for key in (ec.generate_private_key(ec.SECP521R1()), ed25519.Ed25519PrivateKey.generate()):
         entry = {"kty": "RSA", "kid": "c", "use": "enc", "x5c": [b64.encode(certificate(key))]}
         with pytest.raises(FormatError, match="want an RSA key of 2048 to 8192 bits, got another"):
-            assertion.recipient({"x-ms-runtime": {"keys": [entry]}})
+            recipient.recipient({"x-ms-runtime": {"keys": [entry]}})
 
 
 def test_a_weak_key_hides_no_strong_one() -> None:
     """The first suitable key counts: a good one after a bad one is not looked for."""
     with pytest.raises(FormatError):
-        assertion.recipient({"x-ms-runtime": {"keys": [SMALL, GOOD]}})
+        recipient.recipient({"x-ms-runtime": {"keys": [SMALL, GOOD]}})
 
 
 @given(st.text(alphabet="abcXYZ019-_.=+/ ", max_size=80))
 def test_only_our_errors_escape(text: str) -> None:
     """Whatever text a token is, it is refused by an error of ours."""
     with pytest.raises(KluisError):
-        assertion.check(text, RING, NOW)
+        signed_claims.check(text, RING, NOW)
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(-1e9, 1e9) | st.text(max_size=5)
@@ -347,7 +348,7 @@ def test_whatever_an_authority_signs(members: dict[str, Any]) -> None:
     """Claims of any shape, truly signed, end in a recipient or an error of ours."""
     said = claims(**members)
     try:
-        found = assertion.check(sign(said), RING, NOW)
-        assertion.recipient(found.claims)
+        found = signed_claims.check(sign(said), RING, NOW)
+        recipient.recipient(found.claims)
     except KluisError:
         return

@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
+from kluis.appraisal.signed_claims import origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats import jcs
-from kluis.services.keyvault.release.policy import origin
 
 __all__ = ["Attested", "Authority", "ByImages", "BySigner", "InsecureFetched", "Pinned", "canonical"]
 

@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.appraisal import signed_claims
+from kluis.appraisal.signed_claims import Assertion
 from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
 from kluis.formats import b64
@@ -22,9 +24,9 @@ from kluis.services.keyvault.audit import Event, Recorder
 from kluis.services.keyvault.faults import BadParameter, Detail, Forbidden
 from kluis.services.keyvault.names import check_name, check_version, identifier
 from kluis.services.keyvault.records import KeyRecord, KeyVersion
-from kluis.services.keyvault.release import assertion, policy, wrapping
-from kluis.services.keyvault.release.assertion import Assertion, Recipient
+from kluis.services.keyvault.release import policy, recipient, wrapping
 from kluis.services.keyvault.release.keyring import Keyring
+from kluis.services.keyvault.release.recipient import Recipient
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.requests import Release
 from kluis.services.keyvault.vault import Vault
@@ -124,13 +126,13 @@ class Releases:
     def _checked(self, target: str, now: datetime) -> Assertion | Forbidden:
         """What the token says; or the refusal, for one who may hear first that there is no such key."""
         try:
-            return assertion.check(target, self.keyring, now)
+            return signed_claims.check(target, self.keyring, now)
         except KluisError as error:
             return self._refused(UNVERIFIED, (Detail("token", "target", error.message),))
 
     def _recipient(self, vouched: Assertion) -> Recipient:
         try:
-            return assertion.recipient(vouched.claims)
+            return recipient.recipient(vouched.claims)
         except KluisError as error:
             raise self._refused(UNMET, (Detail("runtime_key", "x-ms-runtime", error.message),)) from None
 

@@ -14,17 +14,15 @@ from typing import Final
 
 import msgspec
 
-from kluis.appraisal import ByImage, Policy, strict
+from kluis.appraisal import ByImage, Policy, token_keys
 from kluis.appraisal import BySigner as SignedBy
+from kluis.appraisal.signed_claims import origin
+from kluis.appraisal.token_keys import TrustedKey
 from kluis.enclave import vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
 from kluis.formats import vouched, x509
-from kluis.formats.runtime_data import Purpose
-from kluis.services.keyvault.release import trusted_keys
 from kluis.services.keyvault.release.authority import Attested, Authority, ByImages, InsecureFetched, Pinned
-from kluis.services.keyvault.release.policy import origin
-from kluis.services.keyvault.release.trusted_keys import TrustedKey
 
 __all__ = ["Endorse", "Fetch", "Keyring"]
 
@@ -131,12 +129,12 @@ class Keyring:
     def _fetched(self, authority: Authority, now: datetime) -> dict[str, TrustedKey]:
         if isinstance(authority, Attested):
             document = self._get(f"{authority.url.removesuffix('/')}/certs")
-            return trusted_keys.read(
+            return token_keys.read(
                 document,
                 certified=True,
                 vouched=lambda certificate: self._vouched(authority, certificate, now),
             )
-        return trusted_keys.read(self._get(self._jwks_uri(authority)), certified=True)
+        return token_keys.read(self._get(self._jwks_uri(authority)), certified=True)
 
     def _jwks_uri(self, authority: Authority) -> str:
         url = f"{authority.url.removesuffix('/')}/.well-known/openid-configuration"
@@ -162,15 +160,14 @@ class Keyring:
         found = vouching.check(
             certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now
         )
-        told = "none" if found.settings is None else found.settings.hex()
-        if not authority.insecure_any_settings and told not in authority.settings:
-            raise AuthenticityError(f"settings: want {' or '.join(authority.settings)}, got {told}")
+        if not authority.insecure_any_settings:
+            found.require_settings(authority.settings)
         return found.spki
 
 
 def _pinned(authority: Pinned) -> dict[str, TrustedKey]:
     try:
-        return trusted_keys.read(authority.jwks.encode("utf-8", "replace"), certified=False)
+        return token_keys.read(authority.jwks.encode("utf-8", "replace"), certified=False)
     except KluisError as error:
         raise UsageError(f"authority {authority.url}: {error.message}") from None
 
@@ -194,16 +191,12 @@ def _wanted(authority: Attested) -> tuple[TrustAnchors, Policy]:
             identity = SignedBy(
                 signers=frozenset({bytes.fromhex(named.signer)}), product_id=named.product, min_svn=named.svn
             )
-        made = strict(
+        return anchors, vouching.wanted(
             identity,
             protection=levels,
-            purpose=Purpose.APP,
             counters=frozenset(authority.counters),
             missing=frozenset(authority.missing),
         )
-        binding = made.binding
-        # What is in a certificate was made before anybody asked, and is as old as its key.
-        return anchors, dataclasses.replace(made, binding=dataclasses.replace(binding, nonce=False))
     except (KluisError, ValueError) as error:
         raise UsageError(f"authority {authority.url}: {error}") from None
 

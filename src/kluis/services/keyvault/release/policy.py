@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from kluis.appraisal.signed_claims import origin
 from kluis.errors import FormatError
 from kluis.formats import jcs
 from kluis.formats.jcs import Json
 from kluis.services.keyvault.faults import BadParameter, Detail
 
-__all__ = ["MAX_SIZE", "Authority", "Claim", "Group", "ReleasePolicy", "judge", "origin", "parse"]
+__all__ = ["MAX_SIZE", "Authority", "Claim", "Group", "ReleasePolicy", "judge", "parse"]
 
 MAX_SIZE: Final = 32 * 1024
 MAX_DEPTH: Final = 16
@@ -31,7 +31,6 @@ MAX_AUTHORITIES: Final = 64
 MAX_CONDITIONS: Final = 1024
 MAX_NAME, MAX_VALUE, MAX_SHOWN, MAX_DETAILS = 256, 4096, 128, 16
 VERSIONS: Final = ("1.0.0", "1.0")
-_URL: Final = re.compile(r"(https)://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?(/[!-~]*)?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,19 +62,6 @@ class ReleasePolicy:
     """A checked policy: any of its authorities."""
 
     authorities: tuple[Authority, ...]
-
-
-def origin(url: object) -> str:
-    """An authority's URL as it is compared: the host in small letters, without one closing slash.
-
-    Raises:
-        FormatError: no https URL, or one with a query.
-    """
-    found = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 2048 else None
-    if found is None or "?" in found[0] or "#" in found[0]:
-        raise FormatError(f"authority: want an https URL, got {_cut(str(url))!a}")
-    port = "" if found[3] in (None, ":443") else found[3]
-    return f"https://{found[2].lower()}{port}{(found[4] or '').removesuffix('/')}"
 
 
 @functools.lru_cache(maxsize=64)

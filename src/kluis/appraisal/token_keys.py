@@ -1,4 +1,4 @@
-"""An authority's signing keys, read from its JWKS document: strictly, and once for each document.
+"""The keys that sign an authority's tokens, read from its JWKS document, strictly; or one key in PEM.
 
 Spec: RFC 7517; RFC 8725 (a key signs by its own kind of algorithm); Azure Key Vault, which wants ``kid``,
 ``kty`` and ``x5c`` of each key that it fetches.
@@ -14,13 +14,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from kluis.errors import AuthenticityError, FormatError, KluisError
-from kluis.formats import jcs
-from kluis.services.keyvault.octets import octets
+from kluis.formats import b64, jcs
+from kluis.formats.x509 import split_pem
 
-__all__ = ["PublicKey", "TrustedKey", "read"]
+__all__ = ["PublicKey", "TrustedKey", "of_pem", "read"]
 
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 MAX_JWKS: Final = 256 * 1024
@@ -117,6 +117,22 @@ def read(
     return made
 
 
+def of_pem(data: bytes) -> TrustedKey:
+    """The key of a certificate, or a public key; its name is empty.
+
+    Raises:
+        FormatError: neither, or of no kind that signs tokens.
+    """
+    if data.lstrip().startswith(b"-----BEGIN CERTIFICATE-----"):
+        (certificate,) = split_pem(data.strip() + b"\n", "certificate", most=1)
+        return TrustedKey("", _certified(certificate, None), certificate, None)
+    try:
+        key = load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise FormatError("token key: want a certificate or a public key in PEM, got another") from None
+    return TrustedKey("", _usable(key, "token key"), None, None)
+
+
 def _key(jwk: dict[str, Any], *, certified: bool, vouched: Callable[[bytes], bytes] | None) -> TrustedKey:
     kid, kty, algorithm = jwk.get("kid"), jwk.get("kty"), jwk.get("alg")
     if not isinstance(kid, str) or not 1 <= len(kid) <= 256 or kty not in ("RSA", "EC"):
@@ -132,7 +148,7 @@ def _key(jwk: dict[str, Any], *, certified: bool, vouched: Callable[[bytes], byt
     if chain is not None:
         if not isinstance(chain, list) or not 1 <= len(chain) <= 8:
             raise FormatError("JWK.x5c: want 1 to 8 certificates, got another")
-        certificate = octets(chain[0], "JWK.x5c", most=32 * 1024)
+        certificate = b64.decode_either(chain[0], "JWK.x5c", most=32 * 1024)
     named = _named(jwk) if "n" in jwk or "x" in jwk else None
     key = named if certificate is None else _certified(certificate, vouched)
     if key is None or (named is not None and _spki(named) != _spki(key)):
@@ -146,15 +162,19 @@ def _named(jwk: dict[str, Any]) -> PublicKey:
     """The key that the members n and e, or crv, x and y, are."""
     try:
         if jwk.get("kty") == "RSA":
-            n, e = (int.from_bytes(octets(jwk.get(each), f"JWK.{each}", most=1024), "big") for each in "ne")
+            n, e = (_number(jwk, each, 1024) for each in "ne")
             return _sized(rsa.RSAPublicNumbers(e, n).public_key())
-        x, y = (int.from_bytes(octets(jwk.get(each), f"JWK.{each}", most=66), "big") for each in "xy")
+        x, y = (_number(jwk, each, 66) for each in "xy")
         curve = _NAMES.get(str(jwk.get("crv")))
         if curve is None:
             raise FormatError(f"JWK.crv: want one of {', '.join(_NAMES)}, got another")
         return ec.EllipticCurvePublicNumbers(x, y, curve()).public_key()
     except ValueError:
         raise FormatError("JWK: its members make no public key") from None
+
+
+def _number(jwk: dict[str, Any], name: str, most: int) -> int:
+    return int.from_bytes(b64.decode_either(jwk.get(name), f"JWK.{name}", most=most), "big")
 
 
 def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> PublicKey:
@@ -164,12 +184,17 @@ def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> 
         key = x509.load_der_x509_certificate(certificate).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, RecursionError):
         raise FormatError("JWK.x5c: want a certificate, got another") from None
-    if isinstance(key, rsa.RSAPublicKey):
-        key = _sized(key)
-    elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
-        raise FormatError("JWK.x5c: want an RSA key, or one on P-256, P-384 or P-521, got another")
-    if spki is not None and _spki(key) != spki:
+    found = _usable(key, "JWK.x5c")
+    if spki is not None and _spki(found) != spki:
         raise AuthenticityError("JWK.x5c: its evidence vouches for another key")
+    return found
+
+
+def _usable(key: object, what: str) -> PublicKey:
+    if isinstance(key, rsa.RSAPublicKey):
+        return _sized(key)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise FormatError(f"{what}: want an RSA key, or one on P-256, P-384 or P-521, got another")
     return key
 
 

@@ -1,0 +1,211 @@
+"""An attestation token is held to its key, issuer, audience, nonce and time; each step alone refuses."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.appraisal import ear, ear_claims, token, token_keys
+from kluis.appraisal.attestation_token import Expected, Form, Token, verify
+from kluis.appraisal.token_keys import TrustedKey
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UsageError
+from kluis.formats import b64, cbor, cose, jcs
+from tests.appraisal.test_token import P256 as KEY
+from tests.appraisal.test_token import RESULT
+from tests.services.keyvault.world import AUTHORITY, CERTIFICATE, OTHER_KEY, certificate, claims, jwks, sign
+from tests.services.web.issuer import NOW
+
+AT = int(NOW.timestamp())
+KEYS = tuple(token_keys.read(json.dumps(jwks()).encode(), certified=False).values())
+WANTED = Expected(AUTHORITY, None, None)
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> tuple[TrustedKey, ...]:
+    """A key as its public half in PEM."""
+    data = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return (token_keys.of_pem(data),)
+
+
+def checked(text: str | bytes, keys: Any = KEYS, wanted: Expected = WANTED, now: datetime = NOW) -> Token:
+    """A token that holds."""
+    return verify(text.encode() if isinstance(text, str) else text, keys, wanted, now)
+
+
+def refused(
+    kind: type[KluisError],
+    text: str | bytes,
+    keys: Any = KEYS,
+    wanted: Expected = WANTED,
+    now: datetime = NOW,
+) -> KluisError:
+    """What is said of one that does not."""
+    with pytest.raises(kind) as error:
+        checked(text, keys, wanted, now)
+    assert type(error.value) is kind
+    return error.value
+
+
+def test_a_token_of_azures_shape() -> None:
+    """Its claims come out as they are, with the key that signed."""
+    found = checked(sign(claims()) + "\n")
+    assert (found.form, found.ear, found.key.kid) == (Form.AZURE, None, "one")
+    assert found.claims == claims()
+    assert found.expires_at == datetime.fromtimestamp(AT + 28800, UTC)
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"alg": "RS1"}, {"alg": "ES256"}])
+def test_an_algorithm_that_is_not_the_keys(header: dict[str, str]) -> None:
+    """The key decides: no token is signed by nothing, by a secret, or by another kind of key."""
+    error = refused(AuthenticityError, sign(claims(), header))
+    assert error.message.endswith(f"got {header['alg']!r}")
+
+
+def test_keys_that_a_token_brings() -> None:
+    """A key, a certificate or an address in the header makes nobody's token hold."""
+    other = b64.encode(certificate(OTHER_KEY))
+    for header in ({"x5c": [other]}, {"jku": "https://evil.example/certs"}, {"jwk": {"kty": "RSA"}}):
+        refused(AuthenticityError, sign(claims(), header, OTHER_KEY))
+        refused(AuthenticityError, sign(claims(), header))
+    assert refused(AuthenticityError, sign(claims(), {"kid": "two"})).message == (
+        "token kid: want one of 'one', got 'two'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "message"),
+    [
+        (
+            {},
+            "https://other.example",
+            "token iss: want 'https://other.example', got 'https://attest.example'",
+        ),
+        (
+            {"aud": "you"},
+            None,
+            "token aud: want --audience to hold it to, got none; the token says 'you'",
+        ),
+    ],
+)
+def test_a_claim_that_is_anothers(said: dict[str, Any], wanted: str | None, message: str) -> None:
+    """Issuer and audience are named, want and got."""
+    expected = Expected(wanted or AUTHORITY, None, None)
+    kind = AuthenticityError if wanted else UsageError
+    assert refused(kind, sign(claims(**said)), wanted=expected).message == message
+
+
+def test_an_issuer_that_nobody_wanted() -> None:
+    """A token that names its issuer is held to one: leaving it out is no way to take any."""
+    error = refused(UsageError, sign(claims()), wanted=Expected(None, None, None))
+    assert error.message == (
+        "token iss: want --issuer to hold it to, got none; the token says 'https://attest.example'"
+    )
+    assert checked(sign(claims()), wanted=Expected("https://ATTEST.example:443/", None, None))
+
+
+def test_an_audience() -> None:
+    """One of several will do; one that is not there, or of another kind, will not."""
+    wanted = Expected(AUTHORITY, "me", None)
+    for good in ("me", ["you", "me"]):
+        assert checked(sign(claims(aud=good)), wanted=wanted)
+    for bad in (None, "you", ["you"], [], {"me": 1}, [["me"]]):
+        assert refused(AuthenticityError, sign(claims(aud=bad)), wanted=wanted).code == "token_aud"
+
+
+def test_the_time() -> None:
+    """Expired, and not yet: at the second, and within a minute."""
+    for late in (AT, AT - 1):
+        assert refused(FreshnessError, sign(claims(exp=late))).code == "token_expired"
+    assert checked(sign(claims(iat=AT + 60, nbf=AT + 60)))
+    for early in ({"nbf": AT + 61}, {"iat": AT + 61}):
+        assert refused(FreshnessError, sign(claims(**early))).code == "token_not_yet_valid"
+    for bad in ({"exp": None}, {"exp": "1"}, {"iat": True}, {"exp": 1 << 60}):
+        refused(FormatError, sign(claims(**bad)))
+    refused(UsageError, sign(claims()), now=NOW.replace(tzinfo=None))
+
+
+def test_a_nonce() -> None:
+    """The one that was given, as text or as a number, and no other."""
+    for held in ("12345", 12345):
+        assert checked(sign(claims(nonce=held)), wanted=Expected(AUTHORITY, None, "12345"))
+        error = refused(AuthenticityError, sign(claims(nonce=held)), wanted=Expected(AUTHORITY, None, "1234"))
+        assert error.code == "token_nonce"
+    missing = refused(AuthenticityError, sign(claims()), wanted=Expected(AUTHORITY, None, "12345"))
+    assert missing.message == "token nonce: want '12345', got none"
+
+
+def test_what_a_service_says_of_its_policies() -> None:
+    """The same key signs it, and it is nobody's attestation."""
+    said = claims(**{"x-ms-attestation-type": None, "x-ms-policy-result": "PolicyPresent"})
+    assert refused(FormatError, sign(said)).code == "token_kind"
+
+
+def test_an_ear() -> None:
+    """An EAR as JWT or CWT is read, under the key in a JWKS or in PEM."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    nobody = Expected(None, None, None)
+    document = json.dumps({"keys": [json.loads(token.jwk(KEY.public_key()))]}).encode()
+    for keys in (pem(KEY), tuple(token_keys.read(document, certified=False).values())):
+        for signed, form in (
+            (token.sign_jwt(made, KEY).encode(), Form.EAR_JWT),
+            (token.sign_cwt(made, KEY), Form.EAR_CWT),
+        ):
+            found = verify(signed, keys, nobody, NOW)
+            assert (found.form, found.ear, found.expires_at) == (form, made, NOW + timedelta(minutes=5))
+            assert (
+                refused(AuthenticityError, signed, keys, Expected(AUTHORITY, None, None)).code == "token_iss"
+            )
+            assert (
+                refused(FreshnessError, signed, keys, nobody, NOW + timedelta(hours=1)).code
+                == "token_expired"
+            )
+            (held,) = made.submods.values()
+            assert held.nonce is not None
+            assert verify(signed, keys, Expected(None, None, held.nonce.hex()), NOW)
+            assert (
+                refused(AuthenticityError, signed, keys, Expected(None, None, "00" * 16)).code
+                == "token_nonce"
+            )
+            other = pem(ec.generate_private_key(ec.SECP256R1()))
+            assert refused(AuthenticityError, signed, other, nobody).code == "sig_token"
+
+
+def test_an_ear_that_never_ends_or_is_for_somebody() -> None:
+    """A CWT's claims are held to the same by number; without an end it is not taken."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    said = ear_claims.write(made, numbers=True)
+    nobody = Expected(None, None, None)
+
+    def signed(more: dict[int, Any]) -> bytes:
+        value = {name: each for name, each in {**said, **more}.items() if each is not None}
+        headers: dict[int | str, cbor.Writable] = {16: token.CWT_TYPE}
+        return cose.sign1(cbor.dumps(value), KEY, headers)
+
+    assert verify(signed({}), pem(KEY), nobody, NOW)
+    refused(FormatError, signed({4: None}), pem(KEY), nobody)
+    refused(UsageError, signed({3: "you"}), pem(KEY), nobody)
+    refused(UsageError, signed({1: "them"}), pem(KEY), nobody)
+    refused(FreshnessError, signed({5: AT + 61}), pem(KEY), nobody)
+    assert verify(signed({1: "them", 3: "you"}), pem(KEY), Expected("them", "you", None), NOW)
+    assert refused(AuthenticityError, signed({}), KEYS, nobody).message.startswith("CWT: want the key of")
+
+
+def test_what_is_no_token() -> None:
+    """Text that is none, bytes that are none, and what is too long."""
+    for junk in (b"", b"a.b", b"\xff\x00", b"a.b.c", b"{}", b"a" * 200_000 + b"..", jcs.dumps({"a": 1})):
+        refused(FormatError, junk)
+
+
+def test_one_key_in_pem() -> None:
+    """A certificate's key signs by whatever name; what is neither certificate nor key is none."""
+    from kluis.formats import x509
+
+    found = token_keys.of_pem(x509.write_pem(CERTIFICATE))
+    assert found.certificate == CERTIFICATE
+    assert checked(sign(claims(), {"kid": "anything"}), (found,))
+    with pytest.raises(FormatError, match="want a certificate or a public key in PEM"):
+        token_keys.of_pem(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")

@@ -1,0 +1,166 @@
+"""``kluis token verify``: a token and files in, a verdict out; with a root, the enclave behind the key."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.appraisal import ear, token
+from kluis.formats import b64, x509
+from tests.adversary.test_release import signing_certificate
+from tests.appraisal.test_token import P256, RESULT
+from tests.cli.quotes import Kluis, Said, ends
+from tests.evidence.forge import IMAGE, Forge
+from tests.services.keyvault.world import AUTHORITY, OTHER_KEY, claims, jwks, sign
+from tests.services.web.issuer import NOW
+
+AT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
+SETTINGS = "c5" * 32
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    """The platform that the service runs on."""
+    return Forge(now=NOW)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, forge: Forge) -> Path:
+    """A token, the keys of its service, and what proves the enclave behind them."""
+    certificate = signing_certificate(forge, settings=bytes.fromhex(SETTINGS))
+    (tmp_path / "token.jwt").write_text(sign(claims()) + "\n")
+    (tmp_path / "certs.json").write_text(json.dumps(jwks(x5c=[b64.encode(certificate)])))
+    (tmp_path / "signer.pem").write_bytes(x509.write_pem(certificate))
+    (tmp_path / "root.pem").write_bytes(forge.authority.root_pem())
+    (tmp_path / "collateral.json").write_bytes(forge.collateral().to_json())
+    return tmp_path
+
+
+def verified(
+    kluis: Kluis, folder: Path, *more: object, keys: str = "certs.json", issuer: str = AUTHORITY
+) -> Said:
+    """One command line about the folder's token."""
+    words = ("--keys", folder / keys, "--issuer", issuer, "--now", AT)
+    return kluis("token", "verify", folder / "token.jwt", *words, *more)
+
+
+def service(folder: Path, *more: object) -> tuple[object, ...]:
+    """The words that have the service's enclave checked."""
+    files = ("--root", folder / "root.pem", "--collateral", folder / "collateral.json")
+    return (*files, "--image-id", IMAGE.hex(), "--protection", "process", *more)
+
+
+@pytest.mark.parametrize("keys", ["certs.json", "signer.pem"])
+def test_a_token(kluis: Kluis, folder: Path, keys: str) -> None:
+    """Its issuer, its end and its claims are printed, and that the key is taken at one's word."""
+    said = verified(kluis, folder, keys=keys)
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert f"ok    {'issuer':<21} {AUTHORITY}" in lines
+    assert "      x-ms-attestation-type: sevsnpvm" in lines
+    assert (
+        lines[-1] == "signed by a key that you named; --root has the enclave behind that key checked as well"
+    )
+    value = json.loads(verified(kluis, folder, "--json", keys=keys).out)
+    assert (value["authentic"], value["form"], value["signer"], value["claims"]) == (
+        True, "azure", None, claims(),
+    )  # fmt: skip
+
+
+def test_the_enclave_behind_the_key(kluis: Kluis, folder: Path) -> None:
+    """With a root, what the service's enclave measures to and was told is proven, and its level is said."""
+    said = verified(kluis, folder, *service(folder, "--settings", SETTINGS))
+    assert said.code == 0, said.err
+    assert f"ok    {'settings':<21} {SETTINGS}" in said.out
+    assert "protection process: keys made by" in said.out
+    value = json.loads(verified(kluis, folder, *service(folder, "--insecure-any-settings", "--json")).out)
+    assert value["signer"]["measurement"] == f"sha256:{IMAGE.hex()}"
+    assert value["signer"]["protection"] == "process"
+
+
+def test_another_enclave(kluis: Kluis, folder: Path) -> None:
+    """Another image, other settings, another root and a level that nobody accepted are refused by name."""
+    words = service(folder, "--settings", SETTINGS)
+    other = verified(kluis, folder, *(word if word != IMAGE.hex() else "00" * 32 for word in words))
+    assert (other.code, "measurement: want 00000000..0000" in other.err) == (6, True)
+    told = verified(kluis, folder, *service(folder, "--settings", "00" * 32))
+    assert (told.code, f"settings: want {'00' * 32}, got {SETTINGS}" in told.err) == (4, True)
+    level = verified(kluis, folder, *(word for word in words if word not in ("--protection", "process")))
+    assert (level.code, "protection: want" in level.err) == (6, True)
+    (folder / "root.pem").write_bytes(Forge(now=NOW).authority.root_pem())
+    assert verified(kluis, folder, *words).code == 4
+
+
+def test_a_key_that_an_enclave_does_not_have(kluis: Kluis, folder: Path, forge: Forge) -> None:
+    """Whoever swaps the keys signs with a key whose certificate nobody vouches for."""
+    (folder / "token.jwt").write_text(sign(claims(), key=OTHER_KEY))
+    certificate = signing_certificate(
+        forge, OTHER_KEY, settings=bytes.fromhex(SETTINGS), mrenclave=b"\1" * 32
+    )
+    (folder / "certs.json").write_text(json.dumps(jwks(x5c=[b64.encode(certificate)])))
+    assert verified(kluis, folder).code == 0
+    said = verified(kluis, folder, *service(folder, "--settings", SETTINGS))
+    assert (said.code, "measurement: want" in said.err) == (6, True)
+
+
+def test_what_names_the_claim(kluis: Kluis, folder: Path) -> None:
+    """A claim that does not hold is named, with its code, and exits by its kind."""
+    said = verified(kluis, folder, issuer="https://other.example")
+    assert said.code == 4
+    assert said.err.startswith("kluis: error: token iss: want 'https://other.example', got 'https://attest")
+    assert said.err.endswith(ends("token_iss"))
+    late = verified(kluis, folder, "--now", (NOW + timedelta(days=2)).isoformat())
+    assert (late.code, late.err.endswith(ends("token_expired"))) == (5, True)
+    for more, code in ((("--audience", "me"), "token_aud"), (("--nonce", "1"), "token_nonce")):
+        held = verified(kluis, folder, *more)
+        assert (held.code, held.err.endswith(ends(code))) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--image-id", "00" * 32), "--image-id: want --root FILE with it, got none"),
+        (("--insecure-any-settings",), "--insecure-any-settings: want --root FILE with it, got none"),
+        (
+            ("--root", "root.pem"),
+            "--root: want --image-id with it, got none: under a root there is every enclave",
+        ),
+        (
+            ("--root", "root.pem", "--image-id", "00" * 32),
+            "--root: want --settings with it, or --insecure-any",
+        ),
+        (("--root", "root.pem", "--image-id", "xy"), "--image-id: want 64 hex digits, got 'xy'"),
+    ],
+)
+def test_what_cannot_be_meant(kluis: Kluis, folder: Path, more: tuple[str, ...], message: str) -> None:
+    """A root without an image would be every enclave's; what goes with a root is nothing without one."""
+    said = verified(kluis, folder, *more)
+    assert (said.code, said.err.startswith(f"kluis: error: {message}")) == (2, True), said.err
+
+
+@pytest.mark.parametrize("form", ["jwt", "cwt"])
+def test_an_ear_that_is_not_affirming(kluis: Kluis, tmp_path: Path, form: str) -> None:
+    """An EAR's tier is printed, and any but affirming exits as a policy that says no."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    signed = token.sign_jwt(made, P256).encode() if form == "jwt" else token.sign_cwt(made, P256)
+    (tmp_path / "ear").write_bytes(signed)
+    key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(key)
+    words = ("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)
+    said = kluis(*words)
+    assert (said.code, "tier  warning" in said.out.splitlines()) == (6, True), said.err
+    value = json.loads(kluis(*words, "--json").out)
+    assert (value["form"], value["status"]) == (f"ear-{form}", "warning")
+
+
+def test_a_token_is_no_evidence(kluis: Kluis, folder: Path) -> None:
+    """The commands about evidence say which one is for tokens."""
+    said = kluis("verify", folder / "token.jwt")
+    assert said.code == 3
+    assert f"\nkluis: hint: kluis token verify {folder / 'token.jwt'} --keys FILE --issuer URL\n" in said.err
+    seen = kluis("inspect", folder / "token.jwt").out
+    assert seen.endswith("\n\nnothing above is verified: kluis token verify checks it\n")
