@@ -186,7 +186,39 @@ def test_odd_paths(path: str, status: int) -> None:
 def test_odd_api_versions(api: str) -> None:
     """What is no version of an API is refused, with the one error shape."""
     answer = World().send("GET", "/keys", api=api or None)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadParameter")
+    if not api:
+        assert answer.json()["error"]["details"] == [{"code": "Hint", "message": "add ?api-version=7.4"}]
+
+
+def test_paths_with_one_slash_more() -> None:
+    """Azure's client for .NET writes some."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": "EC"})
+    for path in ("/keys", "/keys/"):
+        (item,) = world.ok("GET", path)["value"]
+        assert item["kid"] == f"{VAULT}/keys/k"
+    blob = world.ok("POST", "/keys/k/backup")["value"]
+    world.ok("DELETE", "/keys/k")
+    assert world.ok("GET", "/deletedkeys/") == world.ok("GET", "/deletedkeys")
+    assert world.refused("POST", "/keys//restore", {"value": blob})[3] == "ObjectIsDeletedButRecoverable"
+    world.ok("DELETE", "/deletedkeys/k")
+    assert world.ok("POST", "/keys//restore", {"value": blob})["key"]["kty"] == "EC"
+
+
+@pytest.mark.parametrize("name", ["restore", "create", "versions", "rotate", "release"])
+def test_keys_that_are_called_like_a_path(name: str) -> None:
+    """A key may have any name, also one that stands elsewhere for what is done."""
+    world = World()
+    world.ok("POST", f"/keys/{name}/create", {"kty": "EC"})
+    world.ok("PUT", f"/keys/{name}", {"key": {"kty": "oct", "k": b64.encode_url(bytes(32))}})
+    assert world.ok("GET", f"/keys/{name}")["key"]["kty"] == "oct"
+    assert len(world.ok("GET", f"/keys/{name}/versions")["value"]) == 2
+    blob = world.ok("POST", f"/keys/{name}/backup")["value"]
+    world.ok("DELETE", f"/keys/{name}")
+    world.ok("DELETE", f"/deletedkeys/{name}")
+    assert world.ok("POST", "/keys/restore", {"value": blob})["key"]["kty"] == "oct"
+    assert world.send("OPTIONS", f"/keys/{name}").status_code == 405
 
 
 def test_release_needs_a_newer_api() -> None:

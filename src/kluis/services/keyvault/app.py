@@ -1,7 +1,8 @@
 """The key service's operations, declared once: paths, who may ask, and what answers.
 
 Spec: Azure Key Vault REST API, data plane, keys. A version that is not named is ``/keys/NAME/`` or
-``/keys/NAME//operation``, as Azure's clients write it, or ``/keys/NAME/operation``, as others do.
+``/keys/NAME//operation``, as Azure's clients write it, or ``/keys/NAME/operation``, as others do. The client
+for .NET writes ``/keys/``, ``/deletedkeys/`` and ``/keys//restore``, too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ MOST_BODY: Final = 256 * 1024
 MOST_RESTORE: Final = 1 << 20
 # More than there are processors: a release waits for its record to be on the host's disk.
 THREADS: Final = 8
+API_VERSION: Final = "7.4"
 SERVICE_VERSION: Final = "1.9.3079.1"
 _ACCESS: Final = {
     "encrypt": "keys/encrypt", "decrypt": "keys/decrypt", "wrapkey": "keys/wrap", "unwrapkey": "keys/unwrap",
@@ -104,6 +106,8 @@ def service(
         tell=tell,
         threads=THREADS,
         upkeep=Upkeep(keys).tend,
+        bad_request=BadParameter.wire,
+        version=API_VERSION,
         headers={"x-ms-keyvault-service-version": SERVICE_VERSION, "x-ms-keyvault-region": "local"},
     )
 
@@ -133,7 +137,7 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
         _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),
         *_versions("GetKey", "GET", h.get, "keys/read", "A key's public half.", None),
         *_versions("UpdateKey", "PATCH", h.update, "keys/update", "Change a key.", requests.Update),
-        _op("GetKeys", "GET", "/keys", h.names, "keys/read", "Every key's latest version."),
+        *_slashed("GetKeys", "GET", "/keys", "/keys/", h.names, "keys/read", "Every key's latest version."),
         _op("GetKeyVersions", "GET", f"{one}/versions", h.versions, "keys/read", "Every version of a key."),
         _op("RotateKey", "POST", f"{one}/rotate", h.rotate, "keys/rotate", "Make a new version."),
         _op("GetKeyRotationPolicy", "GET", turning, h.rotation_policy, read, "A key's rotation policy."),
@@ -142,9 +146,9 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
             "Set a rotation policy: the vault makes new versions by it.", requests.RotationPolicy,
         ),
         _op("BackupKey", "POST", f"{one}/backup", h.back_up, "keys/backup", "A key as one sealed blob."),
-        _op(
-            "RestoreKey", "POST", "/keys/restore", h.restore, "keys/restore", "Bring a key back.",
-            requests.Backup, most=MOST_RESTORE,
+        *_slashed(
+            "RestoreKey", "POST", "/keys/restore", "/keys//restore", h.restore, "keys/restore",
+            "Bring a key back.", requests.Backup, most=MOST_RESTORE,
         ),
         *_versions("GetKeyAttestation", "GET", h.attestation, "keys/read", told, None, "attestation"),
     )  # fmt: skip
@@ -155,7 +159,15 @@ def _deleted(h: Handlers) -> tuple[Operation, ...]:
     return (
         _op("DeleteKey", "DELETE", "/keys/{name}", h.delete, "keys/delete", "Delete a key."),
         _op("GetDeletedKey", "GET", one, h.deleted, "deletedkeys/read", "A deleted key."),
-        _op("GetDeletedKeys", "GET", "/deletedkeys", h.all_deleted, "deletedkeys/read", "Every deleted key."),
+        *_slashed(
+            "GetDeletedKeys",
+            "GET",
+            "/deletedkeys",
+            "/deletedkeys/",
+            h.all_deleted,
+            "deletedkeys/read",
+            "Every deleted key.",
+        ),
         _op("RecoverDeletedKey", "POST", f"{one}/recover", h.recover, "keys/recover", "Bring a key back."),
         _op("PurgeDeletedKey", "DELETE", one, h.purge, "keys/purge", "Forget a key for good.", status=204),
     )
@@ -198,6 +210,17 @@ def _versions(
         f"{name}Unversioned": f"/keys/{{name}}{end}",
     }
     return tuple(_op(each, method, path, handler, access, summary, body) for each, path in paths.items())
+
+
+def _slashed(
+    name: str, method: str, path: str, slashed: str, handler: Callable[[Call], Answer], access: str,
+    summary: str, body: Any = None, *, most: int = MOST_BODY,
+) -> tuple[Operation, ...]:  # fmt: skip
+    """One operation by its path, and by that of a client that writes one slash more."""
+    paths = {name: path, f"{name}Slashed": slashed}
+    return tuple(
+        _op(each, method, path, handler, access, summary, body, most=most) for each, path in paths.items()
+    )
 
 
 def _op(

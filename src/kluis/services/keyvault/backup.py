@@ -68,13 +68,13 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
 
     Raises:
         BadParameter: not a backup of this vault; or of before its release policy became immutable.
-        Conflict: the name is taken, by a key that is there or deleted.
+        Conflict: the name is taken, by a key that is there, or deleted and recoverable.
     """
     copy = _opened(vault, octets(value, "value", most=MAX_BLOB))
 
     def work(writing: Writing) -> KeyRecord:
-        if shelf.find(writing, copy.record.name, now) is not None:
-            raise Conflict(f"The key {copy.record.name} already exists in this vault, or is deleted in it.")
+        if shelf.undeleted(writing, copy.record.name, now) is not None:
+            raise Conflict(f"The key {copy.record.name} already exists in this vault.")
         shelf.promised(writing, copy.record, [*copy.versions, copy.record.current])
         shelf.drop(writing, copy.record.name)
         for one in copy.versions:

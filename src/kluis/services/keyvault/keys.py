@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from kluis.enclave.store.model import Reading, Writing
+from kluis.enclave.store.model import Writing
 from kluis.services.keyvault import audit, material, schedule, shelf, usage
 from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
 from kluis.services.keyvault.material import Material
@@ -50,7 +50,7 @@ class Keys:
         kty = material.spelled(asked.kty)
         draft = Draft(kty, asked.key_ops, asked.attributes or _NONE, asked.tags, asked)
         # Refuse what will be refused before a key is made, which takes long.
-        _free(self.vault.storage, name, now)
+        shelf.undeleted(self.vault.storage, name, now)
         draft.check()
         made = material.generate(kty, size=asked.key_size, crv=asked.crv, exponent=asked.public_exponent)
         return self._add(name, draft, made, now, subject)
@@ -196,7 +196,7 @@ class Keys:
         self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str
     ) -> _Kept:
         def work(writing: Writing) -> _Kept:
-            before = _free(writing, name, now)
+            before = shelf.undeleted(writing, name, now)
             if before is None:
                 # What is left of one whose time to be purged has come.
                 shelf.drop(writing, name)
@@ -235,17 +235,6 @@ class Draft:
         self.operations()
         checked_tags(self.tags)
         checked_times(self.attributes.nbf, self.attributes.exp)
-
-
-def _free(reading: Reading, name: str, now: int) -> KeyRecord | None:
-    record = shelf.find(reading, name, now)
-    if record is not None and record.deleted is not None:
-        raise Conflict(
-            f"Key {record.name} is currently in a deleted but recoverable state, and its name cannot be "
-            "reused; in this state, the key can only be recovered or purged.",
-            "ObjectIsDeletedButRecoverable",
-        )
-    return record
 
 
 def _due(record: KeyRecord, now: int) -> bool:

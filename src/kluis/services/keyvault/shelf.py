@@ -7,11 +7,23 @@ from collections.abc import Iterator
 from kluis.enclave.store.model import Reading, Writing
 from kluis.hashes import sha256
 from kluis.services.keyvault import schedule
-from kluis.services.keyvault.faults import BadParameter, KeyNotFound
+from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
 from kluis.services.keyvault.names import LATEST, folded
 from kluis.services.keyvault.records import Due, KeyRecord, KeyVersion, decode, encode
 
-__all__ = ["demand", "drop", "due", "find", "keep", "keep_version", "live", "promised", "version", "versions"]
+__all__ = [
+    "demand",
+    "drop",
+    "due",
+    "find",
+    "keep",
+    "keep_version",
+    "live",
+    "promised",
+    "undeleted",
+    "version",
+    "versions",
+]
 
 NAMES, VERSIONS, PROMISES, DUE = "keys", "versions", "promises", "due"
 LIVE, DELETED = "live", "deleted"
@@ -24,6 +36,22 @@ def find(reading: Reading, name: str, now: int) -> KeyRecord | None:
         return None
     record = decode(KeyRecord, value, "stored key")
     return None if record.deleted is not None and record.deleted.purge_at <= now else record
+
+
+def undeleted(reading: Reading, name: str, now: int) -> KeyRecord | None:
+    """The record of a name that is not deleted; None if there is none.
+
+    Raises:
+        Conflict: deleted, and can be recovered.
+    """
+    record = find(reading, name, now)
+    if record is not None and record.deleted is not None:
+        raise Conflict(
+            f"Key {record.name} is currently in a deleted but recoverable state, and its name cannot be "
+            "reused; in this state, the key can only be recovered or purged.",
+            "ObjectIsDeletedButRecoverable",
+        )
+    return record
 
 
 def demand(reading: Reading, name: str, now: int) -> KeyRecord:

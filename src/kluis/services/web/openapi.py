@@ -25,19 +25,20 @@ ERROR: Final = {
 }
 
 
-def document(title: str, operations: tuple[Operation, ...]) -> dict[str, Any]:
+def document(title: str, operations: tuple[Operation, ...], version: str) -> dict[str, Any]:
     """The document.
 
     Args:
         title: the service's.
         operations: that it describes.
+        version: an ``api-version``, as an example.
     """
     typed = [kind for one in operations for kind in (one.body, one.result) if _is_json(kind)]
     schemas, components = msgspec.json.schema_components(typed, ref_template="#/components/schemas/{name}")
     named = dict(zip(map(id, typed), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, named)
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, named, version)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": kluis.__version__},
@@ -49,14 +50,14 @@ def document(title: str, operations: tuple[Operation, ...]) -> dict[str, Any]:
     }
 
 
-def _operation(one: Operation, named: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def _operation(one: Operation, named: dict[int, dict[str, Any]], version: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "As asked."}
     if _is_json(one.result):
         answer["content"] = {"application/json": {"schema": named[id(one.result)]}}
     made: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
-        "parameters": _parameters(one),
+        "parameters": _parameters(one, version),
         "responses": {
             str(one.status): answer,
             "default": {
@@ -76,7 +77,7 @@ def _operation(one: Operation, named: dict[int, dict[str, Any]]) -> dict[str, An
     return made
 
 
-def _parameters(one: Operation) -> list[dict[str, Any]]:
+def _parameters(one: Operation, version: str) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"\{(\w+)\}", one.path)
@@ -84,7 +85,7 @@ def _parameters(one: Operation) -> list[dict[str, Any]]:
     if one.versioned:
         made.append({
             "name": "api-version", "in": "query", "required": True,
-            "schema": {"type": "string", "example": "2022-08-01"},
+            "schema": {"type": "string", "example": version},
         })  # fmt: skip
     return made
 

@@ -76,7 +76,7 @@ class Routes:
     """Finds the operation that a request asks for.
 
     Args:
-        operations: all; of two that match, the one with fewer parameters counts.
+        operations: all; of two that match, and have the method, the one with fewer parameters counts.
 
     Raises:
         UsageError: two of one method and path.
@@ -104,6 +104,7 @@ class Routes:
         """
         if len(raw_path) > MOST_PATH:
             return None
+        allowed: dict[str, None] = {}
         for route in self._by_slashes.get(raw_path.count("/"), ()):
             found = route.pattern.fullmatch(raw_path)
             if found is None:
@@ -111,8 +112,11 @@ class Routes:
             values = dict(zip(route.names, map(unquote, found.groups()), strict=True))
             if any(_odd(value) for value in values.values()):
                 return None
-            return Match(route.methods.get(method), values, tuple(route.methods))
-        return None
+            # A name may be another path's word: what that path has no method for is asked of the name.
+            if method in route.methods:
+                return Match(route.methods[method], values, tuple(route.methods))
+            allowed |= dict.fromkeys(route.methods)
+        return Match(None, {}, tuple(allowed)) if allowed else None
 
 
 def _pattern(path: str) -> tuple[re.Pattern[str], tuple[str, ...]]:

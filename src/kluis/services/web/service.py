@@ -104,6 +104,8 @@ class Service:
         ready: raises one of our errors while the service cannot work.
         tell: makes a refusal of one of our errors.
         headers: of every answer.
+        bad_request: what clients know as the code of a request without an ``api-version`` that is one.
+        version: one that is, for people.
         threads: that answer at once.
         upkeep: does what is due by a time, and gives what happened.
     """
@@ -119,6 +121,8 @@ class Service:
         ready: Callable[[], None],
         tell: Callable[[KluisError], Refusal] = Refusal.of,
         headers: Mapping[str, str] | None = None,
+        bad_request: str = "BadRequest",
+        version: str = "2022-08-01",
         threads: int = THREADS,
         upkeep: Callable[[datetime], Iterable[Happening]] = lambda now: (),
     ) -> None:
@@ -130,7 +134,9 @@ class Service:
         self._tell = tell
         self._headers = dict(headers or {})
         self._telemetry = Telemetry(name)
-        self._document = openapi.document(title, operations)
+        self._bad_request = bad_request
+        self._version = version
+        self._document = openapi.document(title, operations, version)
         self._routes = Routes((*operations, *self._own()))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
         self._upkeep = upkeep
@@ -205,7 +211,7 @@ class Service:
         caller = self._gate.admit(operation, target, headers)
         query = dict(reversed(request.query_params.multi_items()))
         if operation.versioned:
-            _check_version(query.get("api-version"))
+            self._check_version(query.get("api-version"))
         body = await _body(request, headers, operation.most_bytes)
         call = Call(
             operation=operation.name,
@@ -219,6 +225,14 @@ class Service:
             request_id=request_id,
         )
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)
+
+    def _check_version(self, version: str | None) -> None:
+        if version is None:
+            hint = f"add ?api-version={self._version}"
+            raise Refusal(400, self._bad_request, "api-version: want one, got none", hint=hint)
+        if not VERSION.fullmatch(version):
+            message = f"api-version: want a date or a number, got {version[:40]!a}"
+            raise Refusal(400, self._bad_request, message)
 
     def _response(self, answer: Answer, headers: Mapping[str, str], request_id: str) -> Response:
         body, kind = answer.encoded()
@@ -270,15 +284,6 @@ async def _body(request: Request, headers: Mapping[str, str], most: int) -> byte
             raise Refusal(413, "RequestTooLarge", f"body: want at most {most} bytes, got more")
         parts.append(part)
     return b"".join(parts)
-
-
-def _check_version(version: str | None) -> None:
-    if version is None:
-        raise Refusal(
-            400, "BadRequest", "api-version: want one, got none", hint="add ?api-version=2022-08-01"
-        )
-    if not VERSION.fullmatch(version):
-        raise Refusal(400, "BadRequest", f"api-version: want a date or a number, got {version[:40]!a}")
 
 
 def _no_method(match: Match) -> Refusal:
