@@ -23,7 +23,7 @@ from azure.keyvault.keys.crypto import EncryptionAlgorithm, KeyWrapAlgorithm, Si
 from credentials import VAULT
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from scenario import World, fresh, raises, refused, release_policy, scenario
+from scenario import World, b64u, fresh, raises, refused, release_policy, scenario
 
 
 def gone(keys: KeyClient, name: str) -> None:
@@ -357,3 +357,33 @@ def missing(world: World) -> None:
             call()
     with raises(ResourceNotFoundError):
         list(keys.list_properties_of_key_versions(name))
+
+
+@scenario(
+    "K of a key called restore; GET /keys/, GET /deletedkeys/ and POST /keys//restore as .NET writes them"
+)
+def names_and_slashes(world: World) -> None:
+    keys, name, key = world.keys(), "restore", rsa.generate_private_key(65537, 2048)
+    made = keys.import_key(name, private_jwk(key))
+    assert keys.get_key(name.upper()).id == made.id
+    blob = keys.backup_key(name)
+    keys.begin_delete_key(name).result()
+
+    def ask(method: str, path: str, **more: object) -> requests.Response:
+        headers = world.bearer("admin", VAULT)
+        url = f"{world.vault}{path}?api-version=7.6"
+        return requests.request(method, url, headers=headers, verify=world.ca, timeout=30, **more)  # type: ignore[arg-type]
+
+    body = {"value": b64u(blob)}
+    answer = ask("POST", "/keys//restore", json=body)
+    assert answer.status_code == 409
+    assert answer.json()["error"]["innererror"]["code"] == "ObjectIsDeletedButRecoverable"
+    assert "recoveryId" in ask("GET", "/deletedkeys/").json()["value"][0]
+    keys.purge_deleted_key(name)
+    assert ask("POST", "/keys//restore", json=body).json()["key"]["kid"] == made.id
+    assert ask("GET", "/keys/").json()["value"]
+    gone(keys, name)
+    wrong = requests.get(
+        f"{world.vault}/keys", headers=world.bearer("admin", VAULT), verify=world.ca, timeout=30
+    )
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "BadParameter")

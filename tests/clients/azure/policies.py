@@ -18,7 +18,7 @@ from azure.security.attestation import (
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from scenario import PERMIT, Signer, World, b64u, parts_of, raises, refused, scenario, signer
+from scenario import PERMIT, VERSION, Signer, World, b64u, parts_of, raises, refused, scenario, signer
 
 SGX = AttestationType.SGX_ENCLAVE
 HELLO = b"hello"
@@ -124,6 +124,24 @@ def policy_without_a_semicolon(world: World) -> None:
         with refused(400, "PolicyParsingError", "Policy Parser Exception Thrown"):
             owner.set_policy(SGX, PERMIT.replace("permit();", "permit()"))
         assert owner.get_policy(SGX)[0] == PERMIT
+
+
+@scenario("PUT /policies/SgxEnclave with what is no JWS: InvalidOperation, in Azure's words")
+def no_jws(world: World) -> None:
+    for text, message in (
+        ("abc", "Malformed JWT: Could not find first period in the token"),
+        ("a)c.d.", "Unknown base64 character: 41 (')')"),
+    ):
+        answer = requests.put(
+            f"{world.attestation}/policies/SgxEnclave?api-version={VERSION}",
+            data=text,
+            headers={**world.bearer(), "Content-Type": "text/plain"},
+            verify=world.ca,
+            timeout=30,
+        )
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "InvalidOperation"), answer.text
+        assert message in error["message"]
 
 
 @scenario("A.set_policy(SGX, ...) with texts that are no policies")

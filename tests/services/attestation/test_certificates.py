@@ -122,6 +122,7 @@ def test_an_instance_without(world: World) -> None:
 )
 def test_bodies_that_are_none(isolated: World, body: str, message: str) -> None:
     """Each says what is wrong."""
-    status, _, told = error_of(change(isolated, "add", body))
+    status, code, told = error_of(change(isolated, "add", body))
     assert status == 400
+    assert code == ("InvalidOperation" if message[:9] in ("Malformed", "Could not") else "InvalidParameter")
     assert message in told

@@ -67,7 +67,8 @@ class PolicyCertificates:
             now: aware.
 
         Raises:
-            InvalidOperation: not isolated, or signed by nobody who is trusted.
+            InvalidOperation: not isolated, or it cannot be read, names no certificate, or is signed by nobody
+                who is trusted.
             InvalidParameter: it is no such document.
         """
         document, chain = self._asked(instance, jws)
@@ -132,7 +133,7 @@ class PolicyCertificates:
         members = document.members("policy certificate")
         given = next((members[name] for name in _CLAIMS if name in members), None)
         if not isinstance(given, dict):
-            raise InvalidParameter(
+            raise InvalidOperation(
                 'Msg:[Could not find "maa-policyCertificate" claim in policy token]: policy certificate: '
                 "want member policyCertificate, a JWK with x5c"
             )

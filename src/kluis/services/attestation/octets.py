@@ -17,11 +17,15 @@ from kluis.errors import FormatError
 from kluis.formats import jcs
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["json_object", "octets"]
+__all__ = ["NotBase64", "json_object", "octets"]
 
 MAX_DEPTH: Final = 32
 _ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+
+
+class NotBase64(InvalidParameter):
+    """Text that is no base64."""
 
 
 def octets(text: str, what: str, *, most: int) -> bytes:
@@ -33,7 +37,8 @@ def octets(text: str, what: str, *, most: int) -> bytes:
         most: bytes.
 
     Raises:
-        InvalidParameter: another character, an impossible length, or more bytes.
+        NotBase64: another character, or an impossible length.
+        InvalidParameter: more bytes.
     """
     if len(text) > most // 3 * 4 + 8:
         raise InvalidParameter(f"{what}: want at most {most} bytes, got {len(text) * 3 // 4}")
@@ -43,7 +48,7 @@ def octets(text: str, what: str, *, most: int) -> bytes:
     except ValueError:
         bad = next((byte for byte in raw if byte not in _ALPHABET), None)
         why = f"Unknown base64 character: {bad} ('{chr(bad)}')" if bad is not None else "is cut short"
-        raise InvalidParameter(f"{what}: {why}") from None
+        raise NotBase64(f"{what}: {why}") from None
     if len(data) > most:
         raise InvalidParameter(f"{what}: want at most {most} bytes, got {len(data)}")
     return data

@@ -22,7 +22,6 @@ from kluis.services.attestation.certificates import PolicyCertificates, check_si
 from kluis.services.attestation.faults import InvalidParameter, PolicyMissing
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
-from kluis.services.attestation.octets import octets
 from kluis.services.attestation.policy import Policy, default_policy, evaluate, parse
 from kluis.services.attestation.policy.parsing import MAX_SIZE
 from kluis.services.attestation.policy.syntax import Section
@@ -114,7 +113,7 @@ class Policies:
 
         Raises:
             InvalidParameter: it is no such document.
-            InvalidOperation: the instance is isolated, and nobody signed who may.
+            InvalidOperation: it cannot be read; or the instance is isolated, and nobody signed who may.
             PolicyParsingError: the text is no policy.
         """
         document = signed_documents.parse(jws, "policy")
@@ -223,7 +222,7 @@ def _held(document: Document) -> HeldPolicy:
     if not isinstance(encoded, str) or not encoded:
         raise InvalidParameter(f"policy: want member {MEMBER}, base64url of the policy's text, got none")
     try:
-        text = octets(encoded, f"policy {MEMBER}", most=MAX_SIZE).decode()
+        text = signed_documents.decoded(encoded, f"policy {MEMBER}", most=MAX_SIZE).decode()
     except UnicodeDecodeError:
         raise InvalidParameter(f"policy {MEMBER}: is not UTF-8") from None
     return _hold(text, document.jws, _signer(document) if document.chain else None)

@@ -22,10 +22,10 @@ from kluis.evidence.engine import OPENSSL
 from kluis.formats.runtime_data import base64url
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.certificate_chains import chain_of
-from kluis.services.attestation.faults import InvalidParameter
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
+from kluis.services.attestation.octets import NotBase64, json_object, octets
 
-__all__ = ["UNSIGNED_EMPTY", "Document", "parse", "unsigned"]
+__all__ = ["UNSIGNED_EMPTY", "Document", "decoded", "parse", "unsigned"]
 
 MAX_JWS: Final = 1 << 20
 UNSIGNED_EMPTY: Final = "eyJhbGciOiJub25lIn0.."
@@ -84,7 +84,9 @@ def parse(text: str, what: str = "JWS") -> Document:
         what: for messages.
 
     Raises:
-        InvalidParameter: it is no JWS, of an algorithm that is not taken, or the signature does not hold.
+        InvalidOperation: it is not three parts of base64, which Azure calls so.
+        InvalidParameter: its parts are of another shape, of an algorithm that is not taken, or the signature
+            does not hold.
     """
     if len(text) > MAX_JWS:
         raise InvalidParameter(f"{what}: want at most {MAX_JWS} characters, got {len(text)}")
@@ -95,21 +97,34 @@ def parse(text: str, what: str = "JWS") -> Document:
     if len(parts) != 3:
         missing = ("first", "second")[min(len(parts), 2) - 1]
         why = f"Could not find {missing} period in the token" if len(parts) < 3 else "more than two periods"
-        raise InvalidParameter(f"Malformed JWT: {why}: {what}: want three parts, got {len(parts)}")
+        raise InvalidOperation(f"Malformed JWT: {why}: {what}: want three parts, got {len(parts)}")
     raw, payload, signature = parts
-    header = json_object(octets(raw, f"{what} header", most=MAX_JWS), f"{what} header")
+    header = json_object(decoded(raw, f"{what} header", most=MAX_JWS), f"{what} header")
     for name in _NEVER:
         if name in header:
             raise InvalidParameter(f"{what} header: {name} is not taken")
-    body = octets(payload, f"{what} payload", most=MAX_JWS)
+    body = decoded(payload, f"{what} payload", most=MAX_JWS)
     algorithm = header.get("alg")
     if algorithm == "none":
         if signature:
             raise InvalidParameter(f"{what}: want no signature with alg none, got one")
         return Document(text, body, ())
     chain = _chain(header, what)
-    _check(algorithm, chain[0], octets(signature, f"{what} signature", most=4096), f"{raw}.{payload}", what)
+    _check(algorithm, chain[0], decoded(signature, f"{what} signature", most=4096), f"{raw}.{payload}", what)
     return Document(text, body, chain)
+
+
+def decoded(text: str, what: str, *, most: int) -> bytes:
+    """Read base64 of a document's, as :func:`octets` does.
+
+    Raises:
+        InvalidOperation: it is none.
+        InvalidParameter: it is of more bytes.
+    """
+    try:
+        return octets(text, what, most=most)
+    except NotBase64 as error:
+        raise InvalidOperation(error.message) from None
 
 
 def _chain(header: dict[str, Any], what: str) -> tuple[Certificate, ...]:
