@@ -1,4 +1,4 @@
-"""Runs every recorded piece of evidence, and says which end otherwise than recorded.
+"""Runs every recorded piece of evidence: which end otherwise than recorded, and which files were left aside.
 
 python scripts/vectors.py [FOLDER] [--unasked]
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kluis.errors import KluisError
 from kluis.testing.vectors import facts
+from kluis.testing.vectors.case import unknown_roles
 from kluis.testing.vectors.judge import judge
 from kluis.testing.vectors.record import find, read
 
@@ -32,6 +33,10 @@ def problems(path: Path, unasked: Counter[str]) -> tuple[str, ...]:
     """Run one record; whatever is raised that is not ours differs, and is our bug."""
     try:
         record = read(path)
+        for role in unknown_roles(record.tee, record.files):
+            print(
+                f"ASIDE    {path.parent.name}/{path.name}: role {role!a} is not known: its file is not read"
+            )
         unasked.update(f"{record.tee}.{name}" for name in facts.unasked(record))
         return judge(record)
     except KluisError as error:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from kluis.errors import UsageError
 from kluis.testing.vectors.judge import OUTCOMES, judge
 from kluis.testing.vectors.record import read
 from tests.evidence.forge import Forge
@@ -81,10 +80,11 @@ def test_an_unknown_outcome_differs(tmp_path: Path, forge: Forge) -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(OUTCOMES))
-def test_an_unknown_role_differs(tmp_path: Path, forge: Forge, outcome: str) -> None:
-    """A file whose role is not known is an error whatever the outcome, not a file fewer."""
-    with pytest.raises(UsageError, match="role 'something' is not known"):
-        judged(tmp_path, {**samples.files(forge), "something": b"x"}, outcome)
+def test_an_unknown_role_is_left_aside(tmp_path: Path, forge: Forge, outcome: str) -> None:
+    """A file whose role is not known changes nothing, whatever the outcome."""
+    files = samples.files(forge)
+    with_it = judged(tmp_path / "a", {**files, "something": b"x"}, outcome)
+    assert with_it == judged(tmp_path / "b", files, outcome)
 
 
 def test_a_claim_that_differs(tmp_path: Path, forge: Forge) -> None:

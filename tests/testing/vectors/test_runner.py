@@ -17,16 +17,17 @@ VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors
 
 
 def test_counts_and_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Counts by TEE, a line for each that differs, and the sum; 1 where any differs."""
+    """Counts by TEE, a line for each that differs or leaves a file aside, and the sum; 1 if any differs."""
     parts = samples.files(Forge())
-    samples.write(tmp_path, "good", parts, outcome="valid-under-test-root")
-    samples.write(tmp_path, "odd", {"quote": b"x", "new": b"x"}, outcome="valid")
+    samples.write(tmp_path, "good", {**parts, "new": b"x"}, outcome="valid-under-test-root")
+    samples.write(tmp_path, "odd", {"quote": b"x"}, outcome="valid")
     samples.write(tmp_path, "other", {"x": b"x"}, outcome="valid", tee="abacus")
     assert vectors.main([str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("DIFFERS  abacus/other: UsageError usage: TEE 'abacus': is not known; known: ")
-    assert lines[1].startswith("DIFFERS  sgx/odd: UsageError usage: sgx: role 'new' is not known; known: ")
-    assert lines[2:] == ["abacus        0 of    1", "sgx           1 of    2", "1 of 3 as expected"]
+    assert lines[1] == "ASIDE    sgx/good: role 'new' is not known: its file is not read"
+    assert lines[2].startswith("DIFFERS  sgx/odd: want verified, got UnsupportedError ")
+    assert lines[3:] == ["abacus        0 of    1", "sgx           1 of    2", "1 of 3 as expected"]
 
 
 def test_all_as_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """From a record's files to what a verifier takes: evidence, endorsements, and the roots among them.
 
-Each TEE says which roles its files may have. A role that it does not know is an error, never
-passed over: it could be what the outcome hangs on.
+Each TEE says which roles its files may have. A file of another role is left aside, and told of by
+:func:`unknown_roles`: where the outcome hangs on it, the record differs.
 """
 
 from __future__ import annotations
@@ -85,19 +85,23 @@ def case_of(tee: str, files: Mapping[str, bytes]) -> Case:
     """Put a record's files together.
 
     Raises:
-        UsageError: the TEE, or a file's role, is not known, or a role is missing.
+        UsageError: the TEE is not known, or a role is missing.
         FormatError: an endorsement is malformed.
     """
     mapping = MAPPINGS.get(tee)
     if mapping is None:
         raise UsageError(f"TEE {tee!a}: is not known; known: {', '.join(sorted(MAPPINGS))}")
-    known = {*mapping.evidence, *mapping.endorsements, *mapping.aside}
-    if unknown := sorted(set(files) - known):
-        raise UsageError(f"{tee}: role {unknown[0]!a} is not known; known: {', '.join(sorted(known))}")
     try:
         return mapping.make(files)
     except KeyError as missing:
         raise UsageError(f"{tee}: role {missing} is missing") from None
+
+
+def unknown_roles(tee: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Roles of files that nothing is made of, because the TEE is not known to have them."""
+    mapping = MAPPINGS.get(tee)
+    known = {*mapping.evidence, *mapping.endorsements, *mapping.aside} if mapping else set(files)
+    return tuple(sorted(set(files) - known))
 
 
 def instant(files: Mapping[str, bytes]) -> datetime:
