@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 SLOWEST_SECONDS = 5
+HUNG_SECONDS = 120
 MEMORY_MIB = 2048
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _COVERED = re.compile(r"cov: (\d+)")
@@ -87,16 +89,10 @@ def _inside(name: str, engine: str, seconds: float) -> int:
         for index, data in enumerate(good):
             (corpus / str(index)).write_bytes(data)
 
-        def read(data: bytes) -> None:
-            try:
-                target.run(data)
-            except BaseException as error:
-                crash.keep(name, data, f"{type(error).__name__}: {error}")
-                raise
-
+        read = _judged(name, target.run, crash.keep)
         options = {
             "max_total_time": int(seconds),
-            "timeout": SLOWEST_SECONDS,
+            "timeout": HUNG_SECONDS,
             "rss_limit_mb": MEMORY_MIB,
             "max_len": pool.MOST_BYTES,
             "print_final_stats": 1,
@@ -127,20 +123,28 @@ def _mutations(name: str, seconds: float) -> int:
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20, MEMORY_MIB << 20))
     target = targets()[name]
-
-    def read(data: bytes) -> None:
-        begun = time.monotonic()
-        try:
-            target.run(data)
-            if time.monotonic() - begun > SLOWEST_SECONDS:
-                raise TimeoutError(f"took {time.monotonic() - begun:.1f} s")
-        except BaseException as error:
-            crash.keep(name, data, f"{type(error).__name__}: {error}")
-            raise
-
+    read = _judged(name, target.run, crash.keep)
     count = mutate.run(read, pool.seeds(target), seconds, seed=len(name))
     print(f"stat::number_of_executed_units: {count}")
     return 0
+
+
+def _judged(
+    name: str, run: Callable[[bytes], None], keep: Callable[[str, bytes, str], object]
+) -> Callable[[bytes], None]:
+    """Run one input, and keep it if it breaks a promise; seconds are of the processor."""
+
+    def read(data: bytes) -> None:
+        begun = time.process_time()
+        try:
+            run(data)
+            if (took := time.process_time() - begun) > SLOWEST_SECONDS:
+                raise TimeoutError(f"took {took:.1f} s")
+        except BaseException as error:
+            keep(name, data, f"{type(error).__name__}: {error}")
+            raise
+
+    return read
 
 
 if __name__ == "__main__":

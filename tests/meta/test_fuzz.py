@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from fuzz import crash, mutate, pool
+from fuzz import crash, mutate, pool, run
 from fuzz.targets import Finding, Target, targets
 from kluis.errors import FormatError, UsageError
 from kluis.evidence.registry import kinds
@@ -118,3 +119,20 @@ def test_smoke(name: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_slow_input_is_a_finding_and_a_busy_machine_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input is judged by the processor's seconds: waiting for others costs it nothing."""
+    monkeypatch.setattr(run, "SLOWEST_SECONDS", 0.2)
+    kept: list[tuple[str, bytes, str]] = []
+
+    def spins(data: bytes) -> None:
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+
+    run._judged("idle", lambda data: time.sleep(0.3), lambda *all_: kept.append(all_))(b"x")
+    assert kept == []
+    with pytest.raises(TimeoutError):
+        run._judged("busy", spins, lambda *all_: kept.append(all_))(b"x")
+    assert [(name, data) for name, data, _ in kept] == [("busy", b"x")]
