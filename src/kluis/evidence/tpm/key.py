@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from kluis.errors import AuthenticityError, UnavailableError
 from kluis.evidence import chain as links
@@ -22,8 +23,8 @@ from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.extended_usage import AK_CERTIFICATE, EK_CERTIFICATE, OID, parse_usages
 from kluis.formats.tpm.public import Attribute, Public
 from kluis.formats.x509 import Certificate, Crl, Scheme
+from kluis.formats.x509.certificate import KeyUsage
 
-WHAT: Final = "AK certificate"
 # RFC 5280, "Validity": what has no well-defined end.
 ENDLESS: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 # A quote is a TPM's word, and no processor's.
@@ -38,14 +39,43 @@ _REQUIRED: Final = (
 )
 
 
+class _Purpose(NamedTuple):
+    """What a TPM's certificate is for: the key's name, its usage, what else it is taken for, what it does."""
+
+    name: str
+    keys: str
+    usage: str
+    other: str
+    does: str
+    may: Callable[[KeyUsage], bool]
+
+
+_ATTESTS: Final = _Purpose(
+    "AK",
+    "attestation keys",
+    AK_CERTIFICATE,
+    "an endorsement key's, which signs nothing",
+    "signs data",
+    lambda usage: usage.digital_signature,
+)
+_ENDORSES: Final = _Purpose(
+    "EK",
+    "endorsement keys",
+    EK_CERTIFICATE,
+    "an attestation key's, which opens nothing",
+    "receives keys",
+    lambda usage: usage.key_encipherment or usage.key_agreement,
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
-    """An attestation key that somebody vouches for.
+    """An attestation key, or an endorsement key, that somebody vouches for.
 
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
         anchor: who vouches, in the end.
-        chain: certificates, the AK's first; empty where the relying party named the AK itself.
+        chain: certificates, the key's first; empty where the relying party named the key itself.
         crls: that were checked.
     """
 
@@ -97,12 +127,36 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
         FreshnessError: a certificate or CRL is out of its time.
         UnavailableError: an issuer is missing.
     """
-    chain, anchor = _linked(endorsements.certificate or b"", endorsements.chain, context)  # 1 to 4
+    return _vouched(endorsements, _ATTESTS, context, now)
+
+
+def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
+    """The key of an EK certificate, by the steps of :func:`certified`.
+
+    3. The certificate is an end entity's for endorsement keys (2.23.133.8.1), which receives keys.
+
+    Args:
+        endorsements: ``certificate`` is of the EK.
+        context: of the verifier.
+        now: aware.
+
+    Raises:
+        FormatError: a certificate or CRL is malformed.
+        AuthenticityError: a step fails.
+        FreshnessError: a certificate or CRL is out of its time.
+        UnavailableError: an issuer is missing.
+    """
+    return _vouched(endorsements, _ENDORSES, context, now)
+
+
+def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context, now: datetime) -> TrustedKey:
+    what = f"{purpose.name} chain"
+    chain, anchor = _linked(endorsements.certificate or b"", endorsements.chain, purpose, context)  # 1 to 4
     for certificate in chain:  # 5
-        links.valid(certificate, _name(certificate), now)
-    crls = tuple(_crl(der, chain, context, now) for der in endorsements.crls)  # 6
+        links.valid(certificate, _name(certificate, what), now)
+    crls = tuple(_crl(der, chain, what, context, now) for der in endorsements.crls)  # 6
     if len({crl.issuer for crl in crls}) != len(crls):
-        raise AuthenticityError("AK chain CRL: two are of one issuer", code="crl_issuer")
+        raise AuthenticityError(f"{what} CRL: two are of one issuer", code="crl_issuer")
     return TrustedKey(spki=chain[0].spki, anchor=anchor, chain=chain, crls=crls)
 
 
@@ -157,38 +211,48 @@ def area_of(data: bytes) -> Public:
     return public_area.parse_sized(data) if sized else public_area.parse(data)
 
 
-def _linked(certificate: bytes, others: bytes, context: Context) -> tuple[tuple[Certificate, ...], Anchor]:
+def _linked(
+    certificate: bytes, others: bytes, purpose: _Purpose, context: Context
+) -> tuple[tuple[Certificate, ...], Anchor]:
     """The chain in order, and its anchor; held by its exact bytes, for nothing here depends on time."""
+    kind = f"{purpose.name} certificate"
     key = len(certificate).to_bytes(4, "big") + certificate + others
-    held: tuple[tuple[Certificate, ...], Anchor] | None = context.memory.get(WHAT, key)
+    held: tuple[tuple[Certificate, ...], Anchor] | None = context.memory.get(kind, key)
     if held is None:
-        held = _link(certificate, others, context)
-        context.memory.put(WHAT, key, held)
+        held = _link(certificate, others, purpose, context)
+        context.memory.put(kind, key, held)
     return held
 
 
-def _link(certificate: bytes, others: bytes, context: Context) -> tuple[tuple[Certificate, ...], Anchor]:
-    pool = list(x509.parse_pem(others, "AK chain")) if others else []
-    chain = _ordered(_certificate(certificate), pool, context)  # 1
-    anchor = links.match_root(chain[-1], context, "AK chain")  # 2
+def _link(
+    certificate: bytes, others: bytes, purpose: _Purpose, context: Context
+) -> tuple[tuple[Certificate, ...], Anchor]:
+    what = f"{purpose.name} chain"
+    pool = list(x509.parse_pem(others, what)) if others else []
+    chain = _ordered(_certificate(certificate, purpose), pool, what, context)  # 1
+    anchor = links.match_root(chain[-1], context, what)  # 2
     if anchor.level.hardware:
         raise AuthenticityError(
-            f"AK chain: want a root for TPMs, got {anchor.name}, which is for {anchor.level}",
+            f"{what}: want a root for TPMs, got {anchor.name}, which is for {anchor.level}",
             code="root_untrusted",
         )
-    _check_profiles(chain)  # 3
+    _check_leaf(chain[0], purpose)  # 3
+    _check_issuers(chain, what)  # 3
     for child, issuer in itertools.pairwise(chain):  # 4
-        links.issued(child, issuer, _name(child), schemes=_SCHEMES, context=context, code="cert_chain")
+        links.issued(child, issuer, _name(child, what), schemes=_SCHEMES, context=context, code="cert_chain")
     return chain, anchor
 
 
-def _certificate(data: bytes) -> Certificate:
+def _certificate(data: bytes, purpose: _Purpose) -> Certificate:
+    what = f"{purpose.name} certificate"
     if data.startswith(b"-----BEGIN"):
-        (data,) = x509.split_pem(data, WHAT, most=1)
-    return x509.parse(data, WHAT)
+        (data,) = x509.split_pem(data, what, most=1)
+    return x509.parse(data, what)
 
 
-def _ordered(leaf: Certificate, pool: list[Certificate], context: Context) -> tuple[Certificate, ...]:
+def _ordered(
+    leaf: Certificate, pool: list[Certificate], what: str, context: Context
+) -> tuple[Certificate, ...]:
     chain = [leaf]
     while pool:
         issuers = [c for c in pool if c.subject == chain[-1].issuer]
@@ -198,48 +262,53 @@ def _ordered(leaf: Certificate, pool: list[Certificate], context: Context) -> tu
         pool.remove(issuers[0])
     if pool:
         raise AuthenticityError(
-            f"AK chain: {len(pool)} certificates issued none of the others", code="cert_chain"
+            f"{what}: {len(pool)} certificates issued none of the others", code="cert_chain"
         )
     if context.anchors.match(chain[-1].spki) is None and chain[-1].issuer != chain[-1].subject:
         raise UnavailableError(
-            f"AK chain: the issuer of {chain[-1].common_name!a} is missing",
+            f"{what}: the issuer of {chain[-1].common_name!a} is missing",
             hint="give every issuer up to the root",
             code="chain_missing",
         )
     return tuple(chain)
 
 
-def _check_profiles(chain: tuple[Certificate, ...]) -> None:
-    leaf = chain[0]
-    usages = parse_usages(leaf.extensions.get(OID, b""), WHAT) if OID in leaf.extensions else ()
-    if AK_CERTIFICATE not in usages:
-        got = "an endorsement key's, which signs nothing" if EK_CERTIFICATE in usages else "another's"
+def _check_leaf(leaf: Certificate, purpose: _Purpose) -> None:
+    what = f"{purpose.name} certificate"
+    usages = parse_usages(leaf.extensions.get(OID, b""), what) if OID in leaf.extensions else ()
+    if purpose.usage not in usages:
+        got = purpose.other if usages else "another's"
         raise AuthenticityError(
-            f"{WHAT}: want one for attestation keys ({AK_CERTIFICATE}), got {got}", code="cert_profile"
+            f"{what}: want one for {purpose.keys} ({purpose.usage}), got {got}", code="cert_profile"
         )
-    if leaf.ca or (leaf.usage is not None and not leaf.usage.digital_signature):
-        raise AuthenticityError(f"{WHAT}: want an end entity that signs data", code="cert_profile")
+    if leaf.ca or (leaf.usage is not None and not purpose.may(leaf.usage)):
+        raise AuthenticityError(f"{what}: want an end entity that {purpose.does}", code="cert_profile")
+
+
+def _check_issuers(chain: tuple[Certificate, ...], what: str) -> None:
     for depth, certificate in enumerate(chain[1:]):
         length = certificate.path_length
         signs = certificate.usage is None or certificate.usage.key_cert_sign
         if not certificate.ca or not signs or (length is not None and length < depth):
             raise AuthenticityError(
-                f"{_name(certificate)}: want a CA above {depth} others", code="cert_profile"
+                f"{_name(certificate, what)}: want a CA above {depth} others", code="cert_profile"
             )
 
 
-def _crl(der: bytes, chain: tuple[Certificate, ...], context: Context, now: datetime) -> Crl:
-    crl = x509.parse_crl(der, "AK chain CRL")
+def _crl(der: bytes, chain: tuple[Certificate, ...], what: str, context: Context, now: datetime) -> Crl:
+    crl = x509.parse_crl(der, f"{what} CRL")
     for child, issuer in itertools.pairwise(chain):
         if crl.issuer == issuer.subject:
             if issuer.usage is not None and not issuer.usage.crl_sign:
-                raise AuthenticityError(f"{_name(issuer)}: want a CA that signs CRLs", code="cert_profile")
-            links.issued(crl, issuer, "AK chain CRL", schemes=_SCHEMES, context=context, code="crl_sig")
-            links.in_time("AK chain CRL", crl.this_update, crl.next_update, now, kind="crl")
-            links.not_revoked(child, crl, _name(child))
+                raise AuthenticityError(
+                    f"{_name(issuer, what)}: want a CA that signs CRLs", code="cert_profile"
+                )
+            links.issued(crl, issuer, f"{what} CRL", schemes=_SCHEMES, context=context, code="crl_sig")
+            links.in_time(f"{what} CRL", crl.this_update, crl.next_update, now, kind="crl")
+            links.not_revoked(child, crl, _name(child, what))
             return crl
-    raise AuthenticityError("AK chain CRL: is of nobody in the chain", code="crl_issuer")
+    raise AuthenticityError(f"{what} CRL: is of nobody in the chain", code="crl_issuer")
 
 
-def _name(certificate: Certificate) -> str:
-    return f"AK chain: {certificate.common_name!a}"
+def _name(certificate: Certificate, what: str) -> str:
+    return f"{what}: {certificate.common_name!a}"

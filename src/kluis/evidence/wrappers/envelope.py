@@ -23,7 +23,7 @@ from kluis.formats.snp import response as snp
 from kluis.formats.wrappers import coco, dstack, eat, gotpm, nvtrust, oe, tsm
 
 # Evidence of several parts that belong together, told by the label of one of them.
-TOGETHER: Final = ("tpm_quote", "hcl_report", "cert_chain")
+TOGETHER: Final = ("tpm_quote", "tpm_signature", "pcrs", "hcl_report", "cert_chain")
 _CCA: Final = b"\xd9\x01\x8f"
 _COSE: Final = (b"\xd2\x84", b"\x84\x44")
 

@@ -44,6 +44,16 @@ class KeyUsage:
         return bool(self.bits & 1)
 
     @property
+    def key_encipherment(self) -> bool:
+        """Bit 2."""
+        return bool(self.bits & 1 << 2)
+
+    @property
+    def key_agreement(self) -> bool:
+        """Bit 4."""
+        return bool(self.bits & 1 << 4)
+
+    @property
     def key_cert_sign(self) -> bool:
         """Bit 5."""
         return bool(self.bits & 1 << 5)
