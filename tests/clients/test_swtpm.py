@@ -66,12 +66,17 @@ class SoftwareTpm:
 
     def run(self, *argv: str) -> None:
         """One command, with the TPM's few slots emptied first."""
-        environ = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:path={self.folder}/s"}
-        for each in (["flushcontext", "-t"], ["flushcontext", "-l"], ["flushcontext", "-s"], list(argv)):
-            done = subprocess.run(
-                ["tpm2", *each], cwd=self.folder, env=environ, capture_output=True, text=True, timeout=60
-            )
+        for kind in ("-t", "-l", "-s"):
+            self.tool("flushcontext", kind)
+        done = self.tool(*argv)
         assert done.returncode == 0, done.stderr
+
+    def tool(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """One command, beside what the TPM holds."""
+        environ = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:path={self.folder}/s"}
+        return subprocess.run(
+            ["tpm2", *argv], cwd=self.folder, env=environ, capture_output=True, text=True, timeout=60
+        )
 
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()

@@ -17,11 +17,13 @@ from kluis.evidence import AzureEndorsements, NvidiaEndorsements, SnpEndorsement
 from kluis.evidence.sniff import MAX_DEPTH, Found, Jwt, sniff
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.snp import table
+from kluis.formats.tpm import credential
 from kluis.formats.wrappers import oe, tsm
 from tests.evidence.forge import Forge
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.evidence.nvidia.forge import Forge as GpuForge
+from tests.evidence.tpm import forge as tpm
 from tests.evidence.wrappers.test_unwrap import GOOD as WRAPPED
 from tests.formats.snp import samples
 from tests.formats.test_corim import comid, manifest
@@ -51,6 +53,7 @@ def _signed(member: str, document: bytes) -> bytes:
 
 COLLATERAL = SGX.collateral()
 REPORT = samples.make(5).encode()
+EK = tpm.ek_area(tpm.rsa_key())
 GOOD: dict[str, bytes] = {
     "SGX quote v3": SGX.quote(),
     "TDX quote v4": TDX.quote(),
@@ -76,6 +79,9 @@ GOOD: dict[str, bytes] = {
     "SNP endorsements": SnpEndorsements(vek=b"vek").to_json(),
     "TPM endorsements": TpmEndorsements(certificate=b"ak", chain=b"ca").to_json(),
     "CoRIM": manifest(comid()),
+    "TPM credential": credential.make(EK, b"name", b"secret", bytes(32)).encode(),
+    "TPM storage key": EK.encode(),
+    "TPM public area": tpm.area(tpm.rsa_key()).encode(),
     "configfs-tsm report": tsm.wrap("sev_guest", REPORT),
     "dstack quote": WRAPPED["dstack quote"][0],
     "dstack certificate": WRAPPED["dstack certificate"][0],

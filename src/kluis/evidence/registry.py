@@ -17,6 +17,7 @@ from kluis.evidence.verified import Verified
 
 if TYPE_CHECKING:
     from kluis.evidence.intel.collateral import HeldCollateral
+    from kluis.evidence.tpm.activation import Activated
     from kluis.evidence.wrappers.bound import Unwrapped
     from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
     from kluis.formats.hcl.endorsements import AzureEndorsements
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         | NvidiaEndorsements
         | SnpEndorsements
         | TpmEndorsements
+        | Activated
     )
 
 
@@ -99,9 +101,10 @@ def _nvidia() -> Kind:
 
 def _tpm() -> Kind:
     from kluis.evidence.tpm import tpm
+    from kluis.evidence.tpm.activation import Activated
     from kluis.formats.tpm.endorsements import TpmEndorsements
 
-    return Kind(tpm.KIND, tpm.matches, (TpmEndorsements,), tpm.verify)
+    return Kind(tpm.KIND, tpm.matches, (TpmEndorsements, Activated), tpm.verify)
 
 
 def _azure() -> Kind:

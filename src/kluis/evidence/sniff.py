@@ -37,7 +37,8 @@ from kluis.formats.sgx import quote as dcap
 from kluis.formats.sgx import tcb_info
 from kluis.formats.snp import endorsements as snp_endorsements
 from kluis.formats.snp import response as snp
-from kluis.formats.tpm import attest, pcrs, public, signature
+from kluis.formats.tpm import attest, credential, pcrs, public, signature
+from kluis.formats.tpm.credential import Credential
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.wrappers import dstack, eat, nvtrust, tsm
 from kluis.formats.x509.structure import Structure, structure_of
@@ -304,6 +305,8 @@ _BINARY: Final = (
     _Kind("CCA token", lambda data: data[:3] == _CCA, Token.parse),
     _Kind("CoRIM", _is_corim, Corim.parse),
     _Kind("AWS Nitro document", lambda data: data[:1] in _COSE, Document.parse),
+    _Kind("TPM credential", credential.matches, Credential.parse),
+    _Kind("TPM storage key", public.matches_storage, public.parse_storage),
     _Kind("TPM public area", lambda data: data[:2] in (b"\0\1", b"\0\x23"), public.parse),
     _Kind("TPM signature", lambda data: data[:2] in (b"\0\x14", b"\0\x16", b"\0\x18"), signature.parse),
     _Kind("event log", _is_log, event_log.parse),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from cryptography import x509
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
@@ -26,6 +31,7 @@ from kluis.formats.tpm.signature import EcdsaSignature, RsaSignature, Signature
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 AK_USAGE = "2.23.133.8.3"
+EK_USAGE = "2.23.133.8.1"
 PRIVATE: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ATTRIBUTES = (
     Attribute.FIXED_TPM
@@ -78,6 +84,51 @@ def area(key: PRIVATE, attributes: int = ATTRIBUTES, scheme: int | None = None) 
         x, y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
         held = EcPublic(scheme=scheme, hash=hashed, curve=3, x=x, y=y)
     return Public(name_hash=HashId.SHA256, attributes=attributes, policy=b"", key=held)
+
+
+EK_ATTRIBUTES = (
+    Attribute.FIXED_TPM
+    | Attribute.FIXED_PARENT
+    | Attribute.SENSITIVE_DATA_ORIGIN
+    | Attribute.ADMIN_WITH_POLICY
+    | Attribute.RESTRICTED
+    | Attribute.DECRYPT
+)
+
+
+def ek_area(key: PRIVATE, attributes: int = EK_ATTRIBUTES, **changes: Any) -> Public:
+    """The public area of an endorsement key."""
+    return dataclasses.replace(area(key, attributes), **{"policy": bytes(32), "symmetric": 128, **changes})
+
+
+def activate(data: bytes, ek: PRIVATE, ek_public: Public, name: bytes) -> bytes:
+    """What a TPM does with a credential for one of its keys, written from the specification."""
+    size = int.from_bytes(data[8:10], "big")
+    identity, encrypted = data[10 : 10 + size], data[12 + size :]
+    hashed = ek_public.name_hash
+    if isinstance(ek, rsa.RSAPrivateKey):
+        algorithm = HASHES[hashed]
+        oaep = padding.OAEP(padding.MGF1(algorithm), algorithm, b"IDENTITY\0")
+        seed = ek.decrypt(encrypted, oaep)
+    else:
+        x, y = (int.from_bytes(encrypted[at : at + 32], "big") for at in (2, 36))
+        point = ec.EllipticCurvePublicNumbers(x, y, ek.curve)
+        parts = (ek.exchange(ec.ECDH(), point.public_key()), b"IDENTITY\0", encrypted[2:34])
+        own = ek.public_key().public_numbers().x.to_bytes(32, "big")
+        seed = hashlib.new(hashed.label, b"\0\0\0\1" + b"".join(parts) + own).digest()
+    mac, sealed = identity[2 : 2 + hashed.size], identity[2 + hashed.size :]
+
+    def derive(label: bytes, context: bytes, bits: int) -> bytes:
+        fixed = label + b"\0" + context + bits.to_bytes(4, "big")
+        return KBKDFHMAC(
+            HASHES[hashed], Mode.CounterMode, bits // 8, 4, None, CounterLocation.BeforeFixed,
+            None, None, fixed,
+        ).derive(seed)  # fmt: skip
+
+    if mac != hmac.digest(derive(b"INTEGRITY", b"", 8 * hashed.size), sealed + name, hashed.label):
+        raise ValueError("TPM_RC_INTEGRITY")
+    stream = Cipher(AES(derive(b"STORAGE", name, ek_public.symmetric or 0)), CFB(bytes(16))).decryptor()
+    return (stream.update(sealed) + stream.finalize())[2:]
 
 
 def sign(key: PRIVATE, message: bytes, hashed: HashId = HashId.SHA256, *, pss: bool = False) -> Signature:
@@ -173,13 +224,14 @@ class Maker:
         usage: bool = True,
         crls: bool = True,
         usages: tuple[str, ...] = (),
+        bit: str = "digital_signature",
         start: datetime | None = None,
         end: datetime | None = None,
         serial: int = 7,
     ) -> x509.Certificate:
         """Any certificate; ``usage`` False gives it no bit that its kind needs."""
         bits = dict.fromkeys(USAGES, False)
-        bits["key_cert_sign" if ca else "digital_signature"] = usage
+        bits["key_cert_sign" if ca else bit] = usage
         bits["crl_sign"] = ca and crls
         bits["content_commitment"] = not usage
         builder = (
@@ -202,6 +254,11 @@ class Maker:
         """A certificate for an attestation key."""
         options = {"ca": False, "usages": (AK_USAGE,), "serial": 9, **changes}
         return self.certificate("an AK", key, options.pop("issuer", "Maker CA"), self.ca_key, **options)
+
+    def ek(self, key: Any, **changes: Any) -> x509.Certificate:
+        """A certificate for an endorsement key."""
+        options = {"ca": False, "usages": (EK_USAGE,), "serial": 9, "bit": "key_encipherment", **changes}
+        return self.certificate("an EK", key, options.pop("issuer", "Maker CA"), self.ca_key, **options)
 
     def crl(
         self,

@@ -160,6 +160,18 @@ def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context,
     return TrustedKey(spki=chain[0].spki, anchor=anchor, chain=chain, crls=crls)
 
 
+def check_time(key: TrustedKey, what: str, now: datetime) -> None:
+    """Refuse certificates and CRLs that are out of their time.
+
+    Raises:
+        FreshnessError: one is.
+    """
+    for certificate in key.chain:
+        links.valid(certificate, _name(certificate, what), now)
+    for crl in key.crls:
+        links.in_time(f"{what} CRL", crl.this_update, crl.next_update, now, kind="crl")
+
+
 def named(spki: bytes, context: Context) -> TrustedKey:
     """The key that the relying party named as an anchor itself, as a bare public key.
 

@@ -17,6 +17,7 @@ from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.model import Claims
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
+from kluis.evidence.tpm.activation import Activated
 from kluis.evidence.tpm.claims import KIND as KIND
 from kluis.evidence.tpm.claims import claims, vendor_claims
 from kluis.evidence.tpm.key import TrustedKey
@@ -42,7 +43,7 @@ def matches(data: bytes) -> bool:
 
 
 def verify(
-    data: bytes, *, context: Context, collateral: TpmEndorsements | None, now: datetime
+    data: bytes, *, context: Context, collateral: TpmEndorsements | Activated | None, now: datetime
 ) -> Verified[Claims]:
     """Verify one TPM quote, with its PCR values and, where there is one, its event log.
 
@@ -50,8 +51,9 @@ def verify(
        ``pcrs``, may have ``tpm_public`` (the AK's public area) and ``event_log``, and no others.
     2. A public area, the attester's or the one that the relying party expects, is that of a restricted
        signing key of the TPM's own.
-    3. The attestation key is trusted: by a certificate chain (:func:`key.certified`), or because the
-       relying party named the key itself, and not as a TEE's. All public areas are of that very key.
+    3. The attestation key is trusted: by a certificate chain (:func:`key.certified`), by its activation
+       in the TPM of a certified endorsement key (:mod:`activation`), or because the relying party named
+       the key itself, and not as a TEE's. All public areas are of that very key.
     4. The signature is of the scheme that the area names.
     5. The quote is that key's, and the PCR values are the quoted ones (:func:`quote.check`).
     6. The event log replays to the quoted values, explains every register that firmware closes, and
@@ -74,8 +76,11 @@ def verify(
     parts = cmw.Collection.parse(data).values(PARTS, OPTIONAL)  # 1
     endorsements = collateral or _NONE
     signed = signature.parse(parts["tpm_signature"])
-    given = parts.get("tpm_public"), endorsements.public
-    areas = [trust.area_of(area) for area in given if area is not None]
+    areas = [trust.area_of(parts["tpm_public"])] if "tpm_public" in parts else []
+    if isinstance(endorsements, Activated):
+        areas.append(endorsements.area)
+    elif endorsements.public is not None:
+        areas.append(trust.area_of(endorsements.public))
     for area in areas:  # 2
         trust.check_area(area)
     key = _trusted(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
@@ -104,10 +109,12 @@ def _trusted(
     message: bytes,
     signed: Signature,
     areas: list[Public],
-    endorsements: TpmEndorsements,
+    endorsements: TpmEndorsements | Activated,
     context: Context,
     now: datetime,
 ) -> TrustedKey:
+    if isinstance(endorsements, Activated):
+        return endorsements.key(context, now)
     if endorsements.certificate is not None:
         return trust.certified(endorsements, context=context, now=now)
     if areas:

@@ -40,6 +40,7 @@ _LABEL_OF: Final = {hash_id: hash_id.name.lower() for hash_id in HashId}
 LABELS: Final[Mapping[str, HashId]] = MappingProxyType({hash_id.label: hash_id for hash_id in HashId})
 
 RSA: Final = 0x0001
+AES: Final = 0x0006
 ECC: Final = 0x0023
 NULL: Final = 0x0010
 RSASSA: Final = 0x0014
@@ -47,6 +48,7 @@ RSAES: Final = 0x0015
 RSAPSS: Final = 0x0016
 OAEP: Final = 0x0017
 ECDSA: Final = 0x0018
+CFB: Final = 0x0043
 
 
 def hash_id(value: int, what: str) -> HashId:

@@ -1,6 +1,7 @@
 """The public area of a TPM key, TPMT_PUBLIC: bytes to fields and back. Nothing here is verified.
 
-Signing keys over RSA and the NIST curves; a key for storage or a symmetric one is refused. Big-endian.
+Signing keys over RSA and the NIST curves, and by a function of its own those that receive keys; a
+symmetric key is refused. Big-endian.
 
 Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_PUBLIC", "TPMA_OBJECT", "TPMS_RSA_PARMS",
 "TPMS_ECC_PARMS".
@@ -17,6 +18,8 @@ from typing import Final
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats._reader import Reader
 from kluis.formats.tpm.algorithm import (
+    AES,
+    CFB,
     ECC,
     ECDSA,
     NULL,
@@ -34,6 +37,7 @@ from kluis.formats.x509 import KeyKind, PublicKey
 WHAT: Final = "TPM public area"
 MAX_SIZE: Final = 1024
 DEFAULT_EXPONENT: Final = 65537
+SYMMETRIC_BITS: Final = (128, 256)
 CURVES: Final = {3: KeyKind.P256, 4: KeyKind.P384, 5: KeyKind.P521}
 
 
@@ -100,12 +104,14 @@ class Public:
         attributes: 32 bits, TPMA_OBJECT.
         policy: 0 to 64 bytes, the authorization policy's digest.
         key: parameters and key.
+        symmetric: bits of AES, in CFB, with which a storage key protects what it receives; None of others.
     """
 
     name_hash: HashId
     attributes: int
     policy: bytes
     key: RsaPublic | EcPublic
+    symmetric: int | None = None
 
     @property
     def name(self) -> bytes:
@@ -129,7 +135,7 @@ class Public:
             self.name_hash.to_bytes(2, "big"),
             self.attributes.to_bytes(4, "big"),
             sized(self.policy),
-            NULL.to_bytes(2, "big"),
+            NULL.to_bytes(2, "big") if self.symmetric is None else _symmetric(self.symmetric),
             (NULL if key.scheme is None else key.scheme).to_bytes(2, "big"),
             b"" if key.hash is None else key.hash.to_bytes(2, "big"),
         ]
@@ -167,7 +173,27 @@ def parse_decryption(data: bytes) -> Public:
     return _area(data[2:] if sized_area else data, {RSA: (RSAES, OAEP)})
 
 
-def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]]) -> Public:
+def parse_storage(data: bytes) -> Public:
+    """Read the TPMT_PUBLIC of a key that receives other keys and secrets, as an endorsement key is.
+
+    Args:
+        data: at most 1 KiB; or the same as a TPM2B_PUBLIC.
+
+    Raises:
+        UnsupportedError: another kind of key, or one that protects with anything but AES in CFB.
+        FormatError: malformed.
+    """
+    sized_area = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
+    return _area(data[2:] if sized_area else data, {RSA: (), ECC: ()}, storage=True)
+
+
+def matches_storage(data: bytes) -> bool:
+    """Whether bytes begin as the area of a restricted key that decrypts: one that receives others."""
+    both = Attribute.RESTRICTED | Attribute.DECRYPT
+    return data[:2] in (b"\0\1", b"\0\x23") and int.from_bytes(data[4:8], "big") & both == both
+
+
+def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]], *, storage: bool = False) -> Public:
     """Read the area of a key whose type is among ``schemes``, and its scheme none or of that type."""
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -181,11 +207,15 @@ def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]]) -> Public:
         raise UnsupportedError(f"{WHAT}.name_hash: SM3 is not handled", code="bad_type")
     attributes = r.u32("attributes")
     policy = read_sized(r, "policy", 64)
-    _null(r, "symmetric")
+    symmetric = None
+    if storage:
+        symmetric = _read_symmetric(r)
+    else:
+        _null(r, "symmetric")
     scheme, hashed = _scheme(r, schemes[kind])
     key = _rsa(r, scheme, hashed) if kind == RSA else _ecc(r, scheme, hashed)
     r.end()
-    return Public(name_hash=name_hash, attributes=attributes, policy=policy, key=key)
+    return Public(name_hash=name_hash, attributes=attributes, policy=policy, key=key, symmetric=symmetric)
 
 
 def parse_sized(data: bytes) -> Public:
@@ -198,6 +228,21 @@ def parse_sized(data: bytes) -> Public:
     area = read_sized(r, "area", MAX_SIZE)
     r.end()
     return parse(area)
+
+
+def _symmetric(bits: int) -> bytes:
+    return b"".join(number.to_bytes(2, "big") for number in (AES, bits, CFB))
+
+
+def _read_symmetric(r: Reader) -> int:
+    got = r.take(6, "symmetric")
+    for bits in SYMMETRIC_BITS:
+        if got == _symmetric(bits):
+            return bits
+    raise UnsupportedError(
+        f"{WHAT}.symmetric: want AES of {' or '.join(map(str, SYMMETRIC_BITS))} bits in CFB, got {got.hex()}",
+        code="bad_type",
+    )
 
 
 def _null(r: Reader, field: str) -> None:
