@@ -300,7 +300,6 @@ REFUSED: dict[str, tuple[bytes, Forge, type[KluisError], str]] = {
         AuthenticityError,
         "key_binding",
     ),
-    "dstack's later form": (der_of(dstack.ATTESTATION_OID, b""), TDX, UnsupportedError, "bad_version"),
     "dstack's log of another run": (
         json.dumps({"quote": TDX.quote().hex(), "event_log": LOG.decode()}).encode(),
         TDX,

@@ -20,6 +20,7 @@ EVENT_LOG: Final = "event log"
 NONCE: Final = "nonce"
 EAT_NONCE: Final = "nonce of an EAT"
 REPORT_DATA: Final = "report data"
+CONFIGURATION: Final = "configuration"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class Bound:
         nonce: that the evidence has; None where it is not asked.
         challenge: bytes, one of which the evidence has as its nonce, or as report data with zeros
             after it; empty where it is not asked.
+        host_data: that a SEV-SNP report has, 32 bytes; None where it is not asked.
     """
 
     what: str
@@ -42,6 +44,7 @@ class Bound:
     registers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     nonce: bytes | None = None
     challenge: tuple[bytes, ...] = ()
+    host_data: bytes | None = None
 
     def check(self, claims: Claims, name: str) -> None:
         """Compare verified claims with it, in full length.
@@ -69,12 +72,25 @@ class Bound:
                 f"{name}: want nonce {self.nonce.hex()}, got {(claims.nonce or b'').hex() or 'none'}",
                 code="nonce",
             )
+        if self.host_data is not None:
+            self._check_host_data(claims, name, self.host_data)
         if self.challenge and not self._challenged(claims):
             raise AuthenticityError(
                 f"{name}: the evidence within answers another {self.what}: want "
                 f"{self.challenge[0].hex()} as its nonce or report data, got "
                 f"{(claims.nonce or claims.report_data).hex() or 'none'}",
                 code="nonce",
+            )
+
+    def _check_host_data(self, claims: Claims, name: str, want: bytes) -> None:
+        from kluis.evidence.amd.claims import SnpClaims  # of one maker's wrappers alone
+
+        got = claims.vendor.host_data if isinstance(claims.vendor, SnpClaims) else b""
+        if not hmac.compare_digest(want, got):
+            raise AuthenticityError(
+                f"{name}: the evidence within binds another {self.what}: want host data {want.hex()}, "
+                f"got {got.hex() or 'none'}",
+                code="report_data",
             )
 
     def _challenged(self, claims: Claims) -> bool:

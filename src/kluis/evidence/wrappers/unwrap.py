@@ -12,6 +12,7 @@ from typing import Final
 
 from kluis.errors import AuthenticityError, FormatError, UnsupportedError
 from kluis.evidence.wrappers.bound import (
+    CONFIGURATION,
     CUSTOM_CLAIMS,
     EVENT_LOG,
     NONCE,
@@ -24,7 +25,8 @@ from kluis.formats import cmw, cmw_cbor, x509
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.wrappers import coco, dstack, gotpm, nvtrust, oe, ratls, tsm
+from kluis.formats.wrappers import coco, dstack, dstack_scale, gotpm, nvtrust, oe, ratls, tsm
+from kluis.formats.wrappers.dstack_scale import Attestation, Platform
 from kluis.formats.x509 import Certificate
 from kluis.formats.x509.structure import Structure, structure_of
 from kluis.hashes import sha256
@@ -87,6 +89,8 @@ def _of_maker(data: bytes) -> Unwrapped | None:
         return _document(data)
     if data.startswith(_PEM) or (first == b"0" and structure_of(data) is Structure.CERTIFICATE):
         return _certificate(data)
+    if dstack_scale.matches(data):
+        return _dstack_attestation(dstack_scale.parse(data))
     if first == b"\x0a":
         return _go_tpm(data) if gotpm.matches(data) else None
     if oe.matches_report(data):
@@ -123,6 +127,22 @@ def _dstack_response(data: bytes) -> Unwrapped:
     return Unwrapped("dstack quote", response.quote, tuple(bounds))
 
 
+def _dstack_attestation(found: Attestation) -> Unwrapped:
+    """Of the events only a TDX domain's are proven, by its registers; a report binds its configuration."""
+    told = found.report_data
+    bounds = [Bound(what=REPORT_DATA, value=told, report_data=(told,))]
+    if found.platform is Platform.TDX:
+        bounds.append(_event_log(found.log()))
+        logged = [(event.name, event.payload) for event in found.events if event.kind == dstack.RUNTIME_EVENT]
+        if found.events and found.runtime and logged != list(found.runtime):
+            raise AuthenticityError(
+                "dstack attestation: its log tells other events than it says it recorded", code="event_log"
+            )
+    if found.host_data is not None:
+        bounds.append(Bound(what=CONFIGURATION, value=found.config.encode(), host_data=found.host_data))
+    return Unwrapped("dstack attestation", found.evidence, tuple(bounds))
+
+
 def _event_log(log: bytes) -> Bound:
     registers = dstack.replay(dstack.parse_log(log))
     return Bound(what=EVENT_LOG, value=log, registers={f"rtmr{i}": v for i, v in registers.items()})
@@ -146,10 +166,10 @@ def _certificate(data: bytes) -> Unwrapped | None:
         certificate = x509.parse(data, _WHAT)
     extensions, key = certificate.extensions, certificate.spki
     if dstack.ATTESTATION_OID in extensions:
-        raise UnsupportedError(
-            "dstack certificate: its attestation is of the later form, which is not handled",
-            code="bad_version",
-        )
+        inner = dstack.octets(extensions[dstack.ATTESTATION_OID], "dstack attestation")
+        held = _dstack_attestation(dstack_scale.parse(inner))
+        bound = Bound(what=PUBLIC_KEY, value=key, report_data=(dstack.key_report_data(key),))
+        return Unwrapped("dstack certificate", held.inner, (bound, *held.bounds))
     if dstack.QUOTE_OID in extensions:
         return _dstack_certificate(certificate)
     for name in (*oe.EVIDENCE_OIDS, *oe.REPORT_OIDS):
