@@ -70,7 +70,9 @@ def test_a_policy_that_says_nothing_is_the_usual_one() -> None:
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     for empty in ({}, {"lifetimeActions": []}, {"lifetimeActions": None, "attributes": {}}):
         assert world.ok("PUT", "/keys/k/rotationpolicy", empty)["lifetimeActions"] == [USUAL]
-    kept = world.ok("PUT", "/keys/k/rotationpolicy", {"lifetimeActions": [before("P10D", "notify")]})
+    rule = before("P10D", "notify")
+    rule["trigger"]["timeAfterCreate"] = ""
+    kept = world.ok("PUT", "/keys/k/rotationpolicy", {"lifetimeActions": [rule]})
     assert kept["lifetimeActions"] == [
         {"trigger": {"timeBeforeExpiry": "P10D"}, "action": {"type": "Notify"}}
     ]
@@ -103,9 +105,10 @@ def test_rotating_what_has_changed_meanwhile() -> None:
     [
         ({"attributes": {"expiryTime": "P27D"}}, "attributes.expiryTime: want at least P28D, got P27D"),
         (
-            {"attributes": {"expiryTime": "PT5H"}},
-            "attributes.expiryTime: want an ISO 8601 duration such as P90D or P2Y, got 'PT5H'",
+            {"attributes": {"expiryTime": "soon"}},
+            "attributes.expiryTime: want an ISO 8601 duration such as P90D or P2Y, got 'soon'",
         ),
+        ({"attributes": {"expiryTime": "PT48H"}}, "attributes.expiryTime: want at least P28D, got PT48H"),
         ({"lifetimeActions": [rotate_after("P6D")]}, "lifetimeActions.trigger: want at least P7D, got P6D"),
         ({"lifetimeActions": [rotate_after("P7D")] * 2}, "lifetimeActions: want one Rotate, got more"),
         (

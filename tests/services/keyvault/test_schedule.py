@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from kluis.services.keyvault import schedule
+from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.records import Deletion, KeyRecord, KeyVersion, LifetimeAction, RotationRule
 
 DAY = 86_400
@@ -29,9 +30,25 @@ BEFORE = LifetimeAction("Rotate", before_expiry="P10D")
 NOTIFY = LifetimeAction("Notify", before_expiry="P20D")
 
 
-def test_durations() -> None:
-    """Years, months and days, in days of 86400 seconds."""
-    assert schedule.seconds("P1Y2M3D", "it") == (365 + 60 + 3) * DAY
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        ("P1Y2M3D", (365 + 60 + 3) * DAY), ("P90D", 90 * DAY), ("PT48H", 2 * DAY), ("PT1M", 60),
+        ("P1M", 30 * DAY), ("P28DT12H30M1S", 28 * DAY + 45_001), ("P0D", 0),
+    ],
+)  # fmt: skip
+def test_durations(duration: str, seconds: int) -> None:
+    """A year has 365 days, a month 30; the time of day may follow."""
+    assert schedule.seconds(duration, "it") == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "P", "PT", "P1", "P1DT", "1D", "p1d", "P1W", "P-1D", "P1.5D", "P1D1Y", " P1D", "P١D"]
+)
+def test_what_is_no_duration(text: str) -> None:
+    """Anything else is none."""
+    with pytest.raises(BadParameter, match="want an ISO 8601 duration"):
+        schedule.seconds(text, "it")
 
 
 def test_rotation_after_creation() -> None:

@@ -72,7 +72,8 @@ def _action(asked: Asked, expiry: str | None) -> LifetimeAction:
     kind = _ACTIONS.get((asked.action.type if asked.action and asked.action.type else "").lower())
     if kind is None or asked.trigger is None:
         raise BadParameter("lifetimeActions: want a trigger and the action Rotate or Notify, got another")
-    after, before = asked.trigger.after_create, asked.trigger.before_expiry
+    # Azure's own samples write the other one as "".
+    after, before = asked.trigger.after_create or None, asked.trigger.before_expiry or None
     if (after is None) is (before is None):
         raise BadParameter(f"{what}: want timeAfterCreate or timeBeforeExpiry, got another")
     wait, least = seconds(after or before or "", what), LEAST_DAYS * SECONDS_A_DAY

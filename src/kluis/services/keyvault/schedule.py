@@ -3,7 +3,7 @@
 The host says what time it is and knocks now and then; it has no part in what is due when. Moments are of the
 latest version alone, and a key that is deleted or disabled has none.
 
-Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; ISO 8601 durations of years, months, days.
+Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; ISO 8601, durations.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ __all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "next_at", "rotate_at", "seconds", "t
 SECONDS_A_DAY: Final = 86_400
 # What holds of a key whose policy says nothing of it: Azure tells of every key that is about to expire.
 NEAR_EXPIRY: Final = LifetimeAction("Notify", before_expiry="P30D")
-_DURATION: Final = re.compile(r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,5})D)?", re.ASCII)
+_DURATION: Final = re.compile(
+    r"P(?=\d|T\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,5})D)?"
+    r"(?:T(?=\d)(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,9})S)?)?",
+    re.ASCII,
+)
 
 
 def seconds(duration: str, what: str) -> int:
     """Seconds of a duration: a year has 365 days, a month 30.
 
     Raises:
-        BadParameter: not ``PnYnMnD``.
+        BadParameter: not ``PnYnMnDTnHnMnS``.
     """
     found = _DURATION.fullmatch(duration)
     if found is None:
         raise BadParameter(f"{what}: want an ISO 8601 duration such as P90D or P2Y, got {duration[:32]!a}")
-    years, months, days = (int(part or 0) for part in found.groups())
-    return (365 * years + 30 * months + days) * SECONDS_A_DAY
+    years, months, days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+    return (365 * years + 30 * months + days) * SECONDS_A_DAY + 3600 * hours + 60 * minutes + rest
 
 
 def rotate_at(record: KeyRecord) -> int | None:
