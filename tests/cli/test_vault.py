@@ -1,21 +1,29 @@
-"""``kluis vault`` writes down the vault that it met, and no other; a host finds that vault's evidence."""
+"""``kluis vault meet`` writes down the vault that it met, and no other; a host finds its evidence."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import shutil
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kluis.enclave import ExpectedVault, vouching
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.evidence import Collateral
 from kluis.formats.runtime_data import Purpose
 from kluis.host.vaults import vault_evidence
 from kluis.services.clock import SystemClock
-from kluis.services.running.serving import Serving
+from kluis.services.running.plan import Plan
+from kluis.services.running.serving import Serving, serving
 from kluis.tee.platform.client import Platform
 from tests.cli.quotes import Kluis
 from tests.services.running.conftest import running, state
+from tests.services.running.served import free_ports
 
 __all__ = ["running", "state"]
 
@@ -31,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 def test_a_vault(kluis: Kluis, running: Serving, state: Path, root: Path, tmp_path: Path) -> None:
     """What is written names this vault, and its signing key is believed by it."""
     url, image = running.addresses["keyvault"], running.images["keyvault"].image_id.hex()
-    said = kluis("vault", url, "--root", root, "--image-id", image, "-o", tmp_path / "vault.json")
+    said = kluis("vault", "meet", url, "--root", root, "--image-id", image, "-o", tmp_path / "vault.json")
     assert said.code == 0
     found = ExpectedVault.parse((tmp_path / "vault.json").read_bytes())
     assert said.out.splitlines()[0] == f"vault    {found.vault}"
@@ -43,7 +51,7 @@ def test_a_vault(kluis: Kluis, running: Serving, state: Path, root: Path, tmp_pa
         policy=found.policy(Purpose.APP),
         now=SystemClock().now(),
     ).spki
-    again = kluis("vault", url, "--root", root, "--image-id", image)
+    again = kluis("vault", "meet", url, "--root", root, "--image-id", image)
     assert ExpectedVault.parse(again.out.encode()) == found
 
 
@@ -52,13 +60,13 @@ def test_another(kluis: Kluis, running: Serving, state: Path, root: Path) -> Non
     """Another image, another service and nobody are refused, each for what it is."""
     url = running.addresses["keyvault"]
     image = running.images["keyvault"].image_id.hex()
-    other = kluis("vault", url, "--root", root, "--image-id", "00" * 32)
+    other = kluis("vault", "meet", url, "--root", root, "--image-id", "00" * 32)
     assert other.code == 6
     assert "measurement: want 00000000..0000, got" in other.err
     attestation = running.addresses["attestation"]
-    wrong = kluis("vault", attestation, "--root", root, "--image-id", image)
+    wrong = kluis("vault", "meet", attestation, "--root", root, "--image-id", image)
     assert wrong.code == 6
-    nobody = kluis("vault", "https://localhost:1", "--root", root, "--image-id", image)
+    nobody = kluis("vault", "meet", "https://localhost:1", "--root", root, "--image-id", image)
     assert nobody.code == 7
     assert nobody.err.startswith("kluis: error: vault https://localhost:1: ")
     with pytest.raises(UsageError, match="want certificates, PEM"):
@@ -77,6 +85,66 @@ def test_another(kluis: Kluis, running: Serving, state: Path, root: Path) -> Non
 )
 def test_what_cannot_be_meant(kluis: Kluis, folder: Path, url: str, image: str, message: str) -> None:
     """Words that name no image and no vault are refused as words."""
-    said = kluis("vault", url, "--root", folder / "root.pem", "--image-id", image)
+    said = kluis("vault", "meet", url, "--root", folder / "root.pem", "--image-id", image)
     assert said.code == 2
     assert said.err.splitlines()[0] == f"kluis: error: {message}"
+
+
+@pytest.mark.slow
+def test_a_vault_that_is_started_otherwise(kluis: Kluis, state: Path, root: Path, tmp_path: Path) -> None:
+    """Refused, written down, approved by an administrator of the vault that runs, and taken."""
+    shutil.copytree(state / "images", tmp_path / "state" / "images")
+    before = Plan(services=("attestation", "keyvault"), state=tmp_path / "state", port=free_ports())
+    after = dataclasses.replace(before, given={"attestation": {"token_seconds": 600}})
+    proposal, token = before.state / "proposed-trust.json", tmp_path / "token"
+    with started(before) as made:
+        administrator = bearer(made, "administrator")
+        key = f"{made.addresses['keyvault']}/keys/one/create?api-version=7.4"
+        asked = {"headers": {"Authorization": f"Bearer {administrator}"}, "verify": context(made)}
+        assert httpx.post(key, json={"kty": "EC", "crv": "P-256"}, **asked).status_code == 200
+    with pytest.raises(PolicyError) as refused, started(after):
+        pass
+    assert refused.value.message.startswith("keyvault: authorities: want 0.settings.0 ")
+    assert refused.value.code == "vault_trust"
+    assert f"kluis vault approve URL {proposal}" in str(refused.value.hint)
+    with started(before) as made:
+        url, image = made.addresses["keyvault"], made.images["keyvault"].image_id.hex()
+        words = ("--root", root, "--image-id", image, "--token", token)
+        token.write_text(bearer(made, "admin"))
+        officer = kluis("vault", "approve", url, proposal, *words)
+        assert (officer.code, "want" in officer.err and "Key Vault Administrator" in officer.err) == (6, True)
+        token.write_text(bearer(made, "administrator") + "\n")
+        said = kluis("vault", "approve", url, proposal, *words)
+        assert said.code == 0, said.err
+        assert said.out.startswith("authorities.0.settings.0\n  was  ")
+        assert token.read_text().strip() not in said.out + said.err + officer.err
+        assert kluis("vault", "withdraw", url, *words).code == 0
+        assert kluis("vault", "approve", url, proposal, *words).code == 0
+    with started(after) as made:
+        shown = httpx.get(f"{made.addresses['keyvault']}/configuration", verify=context(made)).json()
+        assert (len(shown["earlier"]), shown["next"]) == (1, None)
+
+
+@contextlib.contextmanager
+def started(plan: Plan) -> Iterator[Serving]:
+    """The services of a plan, while the ``with`` lasts."""
+    with serving(plan, SystemClock(), lambda line: None) as made:
+        yield made
+
+
+def context(made: Serving) -> ssl.SSLContext:
+    """Who trusts the services' own authority."""
+    return ssl.create_default_context(cadata=made.authority.root_pem().decode())
+
+
+def bearer(made: Serving, name: str) -> str:
+    """A token of the development issuer."""
+    assert made.issuer is not None
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": name,
+        "client_secret": made.issuer.clients[name].secret,
+        "scope": "https://vault.azure.net/.default",
+    }
+    url = f"{made.issuer.authorization}/oauth2/v2.0/token"
+    return str(httpx.post(url, data=form, verify=context(made)).json()["access_token"])

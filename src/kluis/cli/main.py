@@ -54,7 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
     "serve": Entry("serve", "services", "Run the services on loopback, each in an enclave."),
-    "vault": Entry("vault", "enclave", "Meet a vault, and write down which one it is."),
+    "vault": Entry("vault", "enclave", "Meet a vault; approve whom it may believe next."),
     "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
 }
 

@@ -61,7 +61,7 @@ class Vault(Protocol):
 class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One vault of Kluis's key service, known by its enclave and by its name.
 
-    ``kluis vault`` meets a vault and writes this down, as JSON.
+    ``kluis vault meet`` meets a vault and writes this down, as JSON.
 
     Attributes:
         vault: its name, hex of 32 bytes: random, and its own for as long as its store lives.

@@ -22,10 +22,10 @@ PERMISSIONS: Final = frozenset({
     "keys/create", "keys/import", "keys/read", "keys/update", "keys/delete", "keys/recover", "keys/purge",
     "keys/backup", "keys/restore", "keys/rotate", "keys/rotationpolicy/read", "keys/rotationpolicy/write",
     "keys/encrypt", "keys/decrypt", "keys/wrap", "keys/unwrap", "keys/sign", "keys/verify", "keys/release",
-    "keys/releasepolicy/write", "deletedkeys/read", "rng", "audit/read",
+    "keys/releasepolicy/write", "deletedkeys/read", "rng", "audit/read", "trust/write",
 })  # fmt: skip
 _USE: Final = {"keys/encrypt", "keys/decrypt", "keys/wrap", "keys/unwrap", "keys/sign", "keys/verify"}
-_OFFICER: Final = frozenset(each for each in PERMISSIONS if each != "audit/read")
+_OFFICER: Final = PERMISSIONS - {"audit/read", "trust/write"}
 ROLES: Final[Mapping[str, frozenset[str]]] = {
     "Key Vault Administrator": PERMISSIONS,
     "Key Vault Crypto Officer": _OFFICER,

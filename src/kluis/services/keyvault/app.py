@@ -26,6 +26,7 @@ from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import Endorse, Fetch, Keyring
 from kluis.services.keyvault.release.signer import Certify, Signer, Vouch
 from kluis.services.keyvault.settings import Settings
+from kluis.services.keyvault.trust import MOST_SIZE
 from kluis.services.keyvault.upkeep import Upkeep
 from kluis.services.keyvault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
@@ -66,7 +67,7 @@ def service(
         vouch: has this enclave quote a statement about that key; gives None outside an enclave.
 
     Raises:
-        PolicyError: the vault got its first key under other authorities, or another issuer.
+        PolicyError: the vault has had keys under another set of authorities and issuer; nobody approved this.
         UsageError: a setting that cannot be meant.
     """
     now = clock.now()
@@ -194,6 +195,15 @@ def _own(h: Handlers) -> tuple[Operation, ...]:
         Operation(
             name="GetConfiguration", method="GET", path="/configuration", handler=h.configuration,
             summary="Which authorities are pinned, and whose tokens hold.", versioned=False,
+        ),
+        Operation(
+            name="ApproveTrust", method="PUT", path="/configuration/next", handler=h.approve,
+            summary="Let the vault be started under these authorities and this issuer next.",
+            access="trust/write", versioned=False, body=requests.Trust, most_bytes=MOST_SIZE,
+        ),
+        Operation(
+            name="WithdrawTrust", method="DELETE", path="/configuration/next", handler=h.withdraw,
+            summary="Forget what was approved.", access="trust/write", versioned=False, status=204,
         ),
     )  # fmt: skip
 

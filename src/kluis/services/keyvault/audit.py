@@ -33,13 +33,14 @@ class Event(NamedTuple):
     Attributes:
         operation: ``create``, ``import``, ``rotate``, ``policy``, ``rotation-policy``, ``delete``,
             ``recover``, ``purge``, ``backup``, ``restore``, ``release``; of the vault's own accord
-            ``auto-rotate`` and ``near-expiry``.
+            ``auto-rotate`` and ``near-expiry``; of the vault itself ``trust-approve``, ``trust-withdraw`` and
+            ``trust-adopt``.
         key: the key's name.
         version: of it.
         subject: who asked, as the issuer of their token calls them; nobody, where the vault did it by itself.
         time: seconds since 1970, by the host's clock.
         authority: who vouched for the environment; of a release.
-        target: SHA-256 of the attestation token, hex; of a release.
+        target: SHA-256, hex: of a release's attestation token; of the set of authorities and issuer.
         recipient: SHA-256 of the DER of the environment's key, hex; of a release.
     """
 

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
+from kluis.enclave.store.model import Writing
 from kluis.formats import b64, x509
 from kluis.services.clock import Clock
 from kluis.services.keyvault import audit, backup, paging, requests, rotation, shelf, views
+from kluis.services.keyvault import trust as trusting
 from kluis.services.keyvault.access import allows
-from kluis.services.keyvault.faults import BadParameter, Forbidden
+from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden
 from kluis.services.keyvault.keys import Keys
 from kluis.services.keyvault.lifecycle import Lifecycle
 from kluis.services.keyvault.names import LATEST, check_name, folded
@@ -23,7 +25,7 @@ from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import shown
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.settings import Settings
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault import Vault, changed, used
 from kluis.services.web import Answer, Call
 
 __all__ = ["Handlers"]
@@ -235,6 +237,7 @@ class Handlers:
     def configuration(self, call: Call) -> Answer:
         """Show what this vault goes by: over attested TLS, so that a client may hold it to its own wants."""
         issuer = self.settings.issuer
+        following = trusting.approved(self.vault.storage)
         return Answer({
             "vault": self.vault.name.hex(),
             "authorities": [shown(each) for each in self.settings.authorities],
@@ -248,8 +251,36 @@ class Handlers:
             "purgeProtection": self.vault.rules.purge_protection,
             "rollback": self.vault.storage.rollback,
             "created": self.vault.identity.created,
+            "trust": self.vault.identity.trust.digest,
+            "earlier": [each.digest for each in self.vault.identity.earlier],
+            "next": None if following is None else following.trust.digest,
             "signingCertificate": b64.encode(self.signer.own),
         })  # fmt: skip
+
+    def approve(self, call: Call) -> Answer:
+        """Let the vault be started under another set; nothing changes before it is."""
+        wanted = trusting.read(msgspec.json.encode(call.json(requests.Trust)))
+        now, present = self._now(), self.vault.identity.trust
+        if wanted == present:
+            raise BadParameter("trust: want another set than the one that the vault has, got the same")
+        if self.vault.epoch + 1 >= trusting.MOST_SETS:
+            raise BadParameter(f"trust: a vault has at most {trusting.MOST_SETS} sets in its life")
+
+        def work(writing: Writing) -> None:
+            if not used(writing):
+                raise Conflict("trust: want a vault that has had a key; one without starts under any set")
+            trusting.approve(writing, wanted, _subject(call), now)
+
+        self.vault.storage.update(work)
+        changes = changed(trusting.proposal(present), trusting.proposal(wanted))
+        told = [{"at": at, "from": before, "to": after} for at, before, after in changes]
+        return Answer({"next": wanted.digest, "changes": told})
+
+    def withdraw(self, call: Call) -> Answer:
+        """Forget what was approved; nothing, where nothing was."""
+        now = self._now()
+        self.vault.storage.update(lambda writing: trusting.withdraw(writing, _subject(call), now))
+        return Answer(status=204)
 
     def _now(self) -> int:
         return int(self.clock.now().timestamp())

@@ -106,7 +106,7 @@ class Keys:
             if asked.release_policy is not None:
                 if not record.current.exportable:
                     raise BadParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")
-                rule = release_rule(asked.release_policy, record.release)
+                rule = release_rule(asked.release_policy, record.release, self.vault.epoch)
                 if rule != record.release:
                     audit.append(writing, audit.Event("policy", record.name, after.id, subject, now))
                 record = msgspec.structs.replace(record, release=rule)
@@ -179,7 +179,8 @@ class Keys:
 
         def turn(before: KeyRecord | None) -> KeyRecord:
             exportable = check_exportable(draft.kty, asked, draft.asked.release_policy, before)
-            rule = release_rule(draft.asked.release_policy, None if before is None else before.release)
+            former = None if before is None else before.release
+            rule = release_rule(draft.asked.release_policy, former, self.vault.epoch)
             fresh = _version(
                 draft.kty, made, ops, now, exportable=exportable, tags=checked_tags(draft.tags),
                 exp=asked.exp, nbf=asked.nbf, enabled=asked.enabled is not False,

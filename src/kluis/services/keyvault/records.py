@@ -70,11 +70,13 @@ class ReleaseRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         data: the document, as it was given.
         content_type: what the client said it is.
         immutable: whether it is so for ever.
+        epoch: of the vault's sets of authorities, the one under which it was set: what the names in it mean.
     """
 
     data: bytes
     content_type: str
     immutable: bool = False
+    epoch: int = 0
 
 
 class LifetimeAction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

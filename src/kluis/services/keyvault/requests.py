@@ -19,8 +19,16 @@ __all__ = [
     "Random",
     "Release",
     "RotationPolicy",
+    "Trust",
     "Update",
 ]
+
+
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom the vault is to believe next; its members are read as the vault's own settings are."""
+
+    authorities: list[Any]
+    issuer: Any
 
 
 class Attributes(msgspec.Struct, frozen=True):

@@ -83,12 +83,13 @@ def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before:
     return bool(exportable)
 
 
-def release_rule(given: Policy | None, before: ReleaseRule | None) -> ReleaseRule | None:
+def release_rule(given: Policy | None, before: ReleaseRule | None, epoch: int) -> ReleaseRule | None:
     """The release policy that will be kept.
 
     Args:
         given: by the client; None leaves the one before.
         before: the one that the key has.
+        epoch: of the vault, now.
 
     Raises:
         BadParameter: not a policy (AKV.SKR.1004), or the one before is immutable (AKV.SKR.1020).
@@ -105,7 +106,8 @@ def release_rule(given: Policy | None, before: ReleaseRule | None) -> ReleaseRul
             f"AKV.SKR.1004: Exportable keys must have release policy. {error.message}",
             hint="KeyReleasePolicy takes the document as bytes, not as text",
         ) from None
-    rule = ReleaseRule(data, (given.content_type or CONTENT_TYPE)[:256], immutable=bool(given.immutable))
+    kind = (given.content_type or CONTENT_TYPE)[:256]
+    rule = ReleaseRule(data, kind, immutable=bool(given.immutable), epoch=epoch)
     if before is not None and before.immutable:
         if (rule.data, rule.immutable) != (before.data, True):
             raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")

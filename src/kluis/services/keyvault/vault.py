@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -23,13 +23,15 @@ from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.services.keyvault.audit import TABLE as AUDITED
 from kluis.services.keyvault.records import decode, encode
 from kluis.services.keyvault.shelf import NAMES, PROMISES
+from kluis.services.keyvault.trust import Trust, meanings, settle
 
 T = TypeVar("T")
 
-__all__ = ["Identity", "Rules", "Vault", "start"]
+__all__ = ["Identity", "Rules", "Vault", "changed", "start", "used"]
 
 TABLE, KEY = "vault", "identity"
 MOST_SHOWN, MOST_TEXT = 4, 100
+_STORED: Final = "stored vault identity"
 
 
 class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         authorities: the pinned authorities in canonical JSON.
         issuer: the issuer of bearer tokens, likewise; or that it may change.
         created: seconds since 1970.
+        earlier: what it believed before, the first set first.
     """
 
     format: int = 1
@@ -47,9 +50,15 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     authorities: bytes
     issuer: bytes
     created: int
+    earlier: tuple[Trust, ...] = ()
 
     def __repr__(self) -> str:
         return f"Identity({self.created})"
+
+    @property
+    def trust(self) -> Trust:
+        """Whom it believes now."""
+        return Trust(self.authorities, self.issuer)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +99,26 @@ class Vault:
     storage: Storage
     rules: Rules
     identity: Identity
+    _meanings: tuple[Mapping[str, bytes], ...] = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sets = (*self.identity.earlier, self.identity.trust)
+        object.__setattr__(self, "_meanings", tuple(map(meanings, sets)))
+
+    @property
+    def epoch(self) -> int:
+        """The number of the set that it believes now, from 0: what a release policy that is set now keeps."""
+        return len(self.identity.earlier)
+
+    def means_the_same(self, issuer: str, epoch: int) -> bool:
+        """Whether an authority stands in the set of a number exactly as it stands now.
+
+        Args:
+            issuer: its URL, as ``origin`` writes it.
+            epoch: of the release policy that names it.
+        """
+        then = self._meanings[epoch].get(issuer) if 0 <= epoch <= self.epoch else None
+        return then is not None and then == self._meanings[-1].get(issuer)
 
     @property
     def name(self) -> bytes:
@@ -117,20 +146,26 @@ def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now
     """
     fresh = Identity(secret=secrets.token_bytes(32), authorities=authorities, issuer=issuer, created=now)
 
-    def work(writing: Writing) -> Identity:
-        value = writing.get(TABLE, KEY)
-        found = None if value is None else decode(Identity, value, "stored vault identity")
-        if found is not None and (_told(found) == _told(fresh) or _used(writing)):
-            return found
-        writing.put(TABLE, KEY, encode(fresh))
-        return fresh
+    def work(writing: Writing) -> bytes:
+        kept = writing.get(TABLE, KEY)
+        found = None if kept is None else decode(Identity, kept, _STORED)
+        made = fresh
+        if kept is not None and found is not None and (found.trust == fresh.trust or used(writing)):
+            if found.trust == fresh.trust or not settle(writing, fresh.trust, now):
+                return kept
+            made = msgspec.structs.replace(
+                found, authorities=authorities, issuer=issuer, earlier=(*found.earlier, found.trust)
+            )
+        writing.put(TABLE, KEY, encode(made))
+        return encode(made)
 
     value = storage.get(TABLE, KEY)
-    found = None if value is None else decode(Identity, value, "stored vault identity")
-    identity = storage.update(work) if found is None or _told(found) != _told(fresh) else found
+    if value is None or decode(Identity, value, _STORED).trust != fresh.trust:
+        value = storage.update(work)
+    identity = decode(Identity, value, _STORED)
     _same("authorities", identity.authorities, authorities)
     _same("issuer", identity.issuer, issuer)
-    return Vault(_Own(storage, encode(identity)), rules, identity)
+    return Vault(_Own(storage, value), rules, identity)
 
 
 class _Own(Storage):
@@ -160,11 +195,7 @@ class _Own(Storage):
         return self._storage.update(guarded, meanwhile)
 
 
-def _told(identity: Identity) -> tuple[bytes, bytes]:
-    return identity.authorities, identity.issuer
-
-
-def _used(reading: Reading) -> bool:
+def used(reading: Reading) -> bool:
     """Whether the vault has, or had, a key."""
     return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PROMISES, AUDITED))
 
@@ -173,20 +204,26 @@ def _same(what: str, want: bytes, got: bytes) -> None:
     if want != got:
         raise PolicyError(
             f"{what}: want {' and '.join(_differing(want, got))}",
-            hint=f"a vault keeps the {what} under which it got its first key: start it as before, or another"
-            " (kluis serve --state)",
+            hint=f"a vault keeps its {what} until an administrator approves others: start it as before, and"
+            " kluis vault approve; or start another vault (kluis serve --state)",
+            code="vault_trust",
         )
 
 
 def _differing(want: bytes, got: bytes) -> list[str]:
-    """Where two documents differ, member by member."""
-    told = _leaves(msgspec.json.decode(want), "")
-    other = _leaves(msgspec.json.decode(got), "")
+    """Where two documents differ, for a message: not every place, and not all of it."""
+    return [f"{at} {_shown(one)}, got {_shown(other)}" for at, one, other in changed(want, got)[:MOST_SHOWN]]
+
+
+def changed(before: bytes, after: bytes) -> list[tuple[str, str | None, str | None]]:
+    """Where two JSON documents differ, member by member: the place, and what each has there as JSON."""
+    one = _leaves(msgspec.json.decode(before), "")
+    other = _leaves(msgspec.json.decode(after), "")
     return [
-        f"{path or 'it'} {_shown(told.get(path))}, got {_shown(other.get(path))}"
-        for path in [*told, *(path for path in other if path not in told)]
-        if told.get(path) != other.get(path)
-    ][:MOST_SHOWN]
+        (path or "it", one.get(path), other.get(path))
+        for path in [*one, *(path for path in other if path not in one)]
+        if one.get(path) != other.get(path)
+    ]
 
 
 def _leaves(value: Any, path: str) -> dict[str, str]:

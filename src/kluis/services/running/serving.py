@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kluis.enclave.store import ocalls
-from kluis.errors import KluisError, UsageError
+from kluis.errors import KluisError, RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
-from kluis.services.running import handover
+from kluis.services.running import handover, proposal
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.errands import Errands
@@ -149,7 +149,12 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         for fleet in fleets:
             say(f"starting {fleet.service}")
             stack.callback(fleet.stop)
-            fleet.start()
+            try:
+                fleet.start()
+            except RemoteError as error:
+                if error.inner_code == "vault_trust":
+                    raise proposal.refused(error, settings_of("keyvault", standing), plan.state) from None
+                raise
         told = attestation_digest(standing).hex() if "attestation" in plan.services else None
         givers = tuple(Givers(Mailbox(database.records(each))) for each in plan.services if database.shared)
         for one in givers:

@@ -39,6 +39,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
     "stale": ("Key Vault Reader",),
     "auditor": ("Kluis Auditor",),
+    "administrator": ("Key Vault Administrator",),
 }
 # The key service sends them back once for a newer token, so that anybody may see how a client takes that.
 STALE: Final = frozenset({"stale"})

@@ -23,7 +23,7 @@ from kluis.services.keyvault import shelf, views
 from kluis.services.keyvault.audit import Event, Recorder
 from kluis.services.keyvault.faults import BadParameter, Detail, Forbidden
 from kluis.services.keyvault.names import check_name, check_version, identifier
-from kluis.services.keyvault.records import KeyRecord, KeyVersion
+from kluis.services.keyvault.records import KeyRecord, KeyVersion, ReleaseRule
 from kluis.services.keyvault.release import policy, recipient, wrapping
 from kluis.services.keyvault.release.keyring import Keyring
 from kluis.services.keyvault.release.recipient import Recipient
@@ -35,6 +35,8 @@ __all__ = ["Releases"]
 
 MAX_NONCE: Final = 1024
 UNVERIFIED: Final = "Target environment attestation statement cannot be verified."
+# A policy names its authority; who stands behind the name is another matter (decision 0018).
+CHANGED: Final = "want the authority that the policy meant when it was set, got another: set the policy anew"
 UNMET: Final = "Target environment attestation does not meet key release policy requirements."
 
 
@@ -61,7 +63,7 @@ class Releases:
 
         1. The key is there, enabled, exportable, and has a release policy. Its times do not matter.
         2. ``target`` is a token that an authority of this vault signed, in its time.
-        3. Its claims meet the policy.
+        3. Its claims meet the policy, and the authority is what it was when the policy was set.
         4. They name an RSA key of the environment's, for encryption.
         5. The material is wrapped to that key, and the release is on record before it is answered.
 
@@ -118,9 +120,11 @@ class Releases:
         rule = _rule(record, key)
         if isinstance(vouched, Forbidden):  # 2
             raise vouched
-        missed = policy.judge(policy.parse(rule), vouched.issuer, vouched.claims)  # 3
+        missed = policy.judge(policy.parse(rule.data), vouched.issuer, vouched.claims)  # 3
         if missed:
             raise self._refused(UNMET, missed)
+        if not self.vault.means_the_same(vouched.issuer, rule.epoch):
+            raise self._refused(UNMET, (Detail("authority", "iss", CHANGED),))
         return _Going(record, key, self._recipient(vouched), vouched.issuer)  # 4
 
     def _checked(self, target: str, now: datetime) -> Assertion | Forbidden:
@@ -155,14 +159,14 @@ class _Going(NamedTuple):
         return Event("release", name, version, subject, at, self.authority, target, sha256(spki).hex())
 
 
-def _rule(record: KeyRecord, key: KeyVersion) -> bytes:
+def _rule(record: KeyRecord, key: KeyVersion) -> ReleaseRule:
     if not key.enabled:
         raise Forbidden("Operation release is not allowed on a disabled key.", "KeyDisabled")
     if not key.exportable or record.release is None:
         raise Forbidden(
             "Operation release is not allowed on a key that is not exportable.", "KeyNotExportable"
         )
-    return record.release.data
+    return record.release
 
 
 def _payload(

@@ -1,0 +1,134 @@
+"""Whom a vault believes: the set that it has, those that it had, and the next one, once somebody agreed.
+
+A set is the authorities and the issuer of bearer tokens, exactly. An operator's start alone changes neither:
+an administrator of the present issuer approves the next set, and a start under precisely that one adopts it.
+No release policy ever learns to believe somebody else by that: it keeps the number of the set that it was
+made under, and an authority that vouches must have stood there as it stands now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from kluis.appraisal.signed_claims import origin
+from kluis.enclave.store.model import Reading, Writing
+from kluis.errors import FormatError
+from kluis.formats import jcs
+from kluis.hashes import sha256
+from kluis.services.keyvault import audit
+from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.records import decode, encode
+from kluis.services.keyvault.release.authority import Authority, canonical
+
+__all__ = ["Approved", "Trust", "approve", "approved", "meanings", "proposal", "read", "settle", "withdraw"]
+
+TABLE, KEY = "vault", "approved"
+CHANGING: Final = "insecure_changing_issuer"
+MOST_SETS: Final = 256
+MOST_SIZE: Final = 4 << 20
+
+
+class Trust(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One set.
+
+    Attributes:
+        authorities: canonical JSON, as :func:`canonical` writes it.
+        issuer: likewise; or that it may change.
+    """
+
+    authorities: bytes
+    issuer: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the document that is approved, hex."""
+        return sha256(proposal(self)).hex()
+
+
+class Approved(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The set that the vault may be started under next.
+
+    Attributes:
+        trust: it.
+        subject: who agreed, as the issuer of their token calls them.
+    """
+
+    trust: Trust
+    subject: str
+
+
+def proposal(trust: Trust) -> bytes:
+    """A set as the document that is shown, sent and approved: canonical JSON."""
+    return jcs.dumps(
+        {
+            "authorities": jcs.loads(trust.authorities, "authorities", max_size=MOST_SIZE),
+            "issuer": jcs.loads(trust.issuer, "issuer", max_size=MOST_SIZE),
+        }
+    )
+
+
+def read(document: bytes) -> Trust:
+    """A set from its document.
+
+    Raises:
+        BadParameter: it is none; says where.
+    """
+    try:
+        value = jcs.loads(document, "trust", max_size=MOST_SIZE, max_depth=16)
+        if not isinstance(value, dict) or set(value) != {"authorities", "issuer"}:
+            raise FormatError("trust: want authorities and issuer, got another")
+        authorities = canonical(msgspec.convert(value["authorities"], tuple[Authority, ...]))
+        issuer = value["issuer"]
+        named = isinstance(issuer, dict) and set(issuer) == {"url", "audiences", "keys"}
+        if issuer != CHANGING and not named:
+            raise FormatError(f"trust.issuer: want url, audiences and keys, or {CHANGING}, got another")
+        return Trust(authorities, jcs.dumps(issuer))
+    except msgspec.ValidationError as error:
+        raise BadParameter(f"trust.authorities: {error}") from None
+    except FormatError as error:
+        raise BadParameter(error.message) from None
+
+
+def approved(reading: Reading) -> Approved | None:
+    """The next set, if somebody agreed to one."""
+    value = reading.get(TABLE, KEY)
+    return None if value is None else decode(Approved, value, "stored approval")
+
+
+def approve(writing: Writing, trust: Trust, subject: str, now: int) -> None:
+    """Let the vault be started under a set; one that was approved before is forgotten."""
+    writing.put(TABLE, KEY, encode(Approved(trust, subject)))
+    audit.append(writing, audit.Event("trust-approve", "", "", subject, now, target=trust.digest))
+
+
+def withdraw(writing: Writing, subject: str, now: int) -> bool:
+    """Forget what was approved; tells whether something was."""
+    found = approved(writing)
+    if found is None:
+        return False
+    writing.delete(TABLE, KEY)
+    audit.append(writing, audit.Event("trust-withdraw", "", "", subject, now, target=found.trust.digest))
+    return True
+
+
+def settle(writing: Writing, trust: Trust, now: int) -> bool:
+    """Use up an approval, where it is of exactly this set; tells whether it was."""
+    found = approved(writing)
+    if found is None or found.trust != trust:
+        return False
+    writing.delete(TABLE, KEY)
+    audit.append(writing, audit.Event("trust-adopt", "", "", found.subject, now, target=trust.digest))
+    return True
+
+
+def meanings(trust: Trust) -> Mapping[str, bytes]:
+    """What each authority of a set is, by the URL that a release policy and a token name it by."""
+    entries = jcs.loads(trust.authorities, "authorities", max_size=MOST_SIZE)
+    return {
+        origin(entry["url"]): jcs.dumps(entry)
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+    }

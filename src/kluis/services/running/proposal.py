@@ -1,0 +1,43 @@
+"""The authorities and issuer that a start of a vault was refused under, written down to be approved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import PolicyError, RemoteError, UnavailableError
+from kluis.services.hosting import read_settings
+from kluis.services.keyvault import trust
+from kluis.services.keyvault.release.authority import canonical
+from kluis.services.keyvault.settings import Settings
+from kluis.services.keyvault.trust import Trust
+
+__all__ = ["FILE", "refused"]
+
+FILE: Final = "proposed-trust.json"
+
+
+def refused(error: RemoteError, settings: bytes, state: Path) -> PolicyError:
+    """The refusal of a start, once what an administrator would have to approve lies in the state's folder.
+
+    Args:
+        error: of the vault.
+        settings: that it was started with, JSON.
+        state: the folder.
+
+    Raises:
+        UnavailableError: the file cannot be written.
+    """
+    told = read_settings(settings, Settings, "keyvault")
+    path = state / FILE
+    try:
+        path.write_bytes(trust.proposal(Trust(canonical(told.authorities), told.pinned_issuer())))
+    except OSError as fault:
+        raise UnavailableError(f"{path}: cannot be written: {fault.strerror}") from None
+    said = str(error).removeprefix(f"{error.type_name}: ")
+    return PolicyError(
+        f"keyvault: {said}",
+        hint=f"start it as before; an administrator of the vault reads {path} and has it approved: "
+        f"kluis vault approve URL {path}; then start it like this again. Or another vault: --state",
+        code="vault_trust",
+    )
