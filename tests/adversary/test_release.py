@@ -373,7 +373,9 @@ def test_a_release_is_on_record_or_does_not_happen() -> None:
     world = World()
     world.exportable()
 
-    def lost(work: Any) -> Any:
+    def lost(work: Any, meanwhile: Any = None) -> Any:
+        if meanwhile is not None:
+            meanwhile()
         raise PolicyError("the host keeps nothing")
 
     world.storage.update = lost

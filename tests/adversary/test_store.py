@@ -126,21 +126,25 @@ def refused(what: Callable[[], Any]) -> str:
     return error.value.message
 
 
-def read_all(store: SealedStore) -> list[Callable[[], Any]]:
-    """Every way to read record a."""
+def asking(store: SealedStore) -> list[Callable[[], Any]]:
+    """Every way to read record a that asks the host for it, even of an instance that remembers it."""
     return [
         lambda: store.get("t", "a"),
         lambda: list(store.scan("t")),
         lambda: list(store.scan("t", "i")),
-        lambda: store.update(lambda work: work.get("t", "a")),
     ]
+
+
+def read_all(store: SealedStore) -> list[Callable[[], Any]]:
+    """Every way to read record a, of an instance that has not seen it."""
+    return [*asking(store), lambda: store.update(lambda work: work.get("t", "a"))]
 
 
 @pytest.mark.parametrize("at", [0, 12, -1])
 def test_a_flipped_bit_of_a_value(host: Host, store: SealedStore, at: int) -> None:
     """Nonce, ciphertext or tag: the record does not open, whoever reads it."""
     host.change_row("a", value=flip(host.row("a")["value"], at))
-    for access in [*read_all(store), *read_all(host.start())]:
+    for access in [*asking(store), *read_all(host.start())]:
         assert refused(access) == "store: record: is not what this store's enclaves wrote"
     assert store.get("t", "b") == b"b" * 10
 
@@ -162,7 +166,7 @@ def test_a_flipped_bit_beside_the_value(host: Host, store: SealedStore, column: 
 def test_another_version_number(host: Host, store: SealedStore) -> None:
     """A record that claims to be of another commit is not the one that is known."""
     host.change_row("a", version=host.row("b")["version"])
-    for access in read_all(store):
+    for access in asking(store):
         assert refused(access) == "store: record: want the one of epoch 1, got epoch 2"
 
 
@@ -195,7 +199,7 @@ def test_an_older_record(host: Host, store: SealedStore) -> None:
     old = host.row("a")
     put(store, "a", b"new")
     host.change_row("a", **old)
-    for access in read_all(store):
+    for access in asking(store):
         assert refused(access) == "store: record: want the one of epoch 4, got epoch 1"
     assert refused(host.start) == "store: records: are not those of epoch 4, the last commit"
 
@@ -205,7 +209,7 @@ def test_an_older_value_under_the_newest_version(host: Host, store: SealedStore)
     old = host.row("a")["value"]
     put(store, "a", b"new")
     host.change_row("a", value=old)
-    for access in [*read_all(store), *read_all(host.start())]:
+    for access in [*asking(store), *read_all(host.start())]:
         assert refused(access) == "store: record: is not what this store's enclaves wrote"
 
 
@@ -213,7 +217,7 @@ def test_a_hidden_record(host: Host, store: SealedStore) -> None:
     """A record that is gone without having been deleted is missed by who runs, and by who starts."""
     host.change(delete(RECORDS).where(RECORDS.c.id == CIPHER.id("t", "a")))
     assert refused(lambda: store.get("t", "a")) == "store: record: want one, got none"
-    for access in read_all(store):
+    for access in asking(store):
         assert refused(access).startswith("store: record: want one, got none")
     assert refused(host.start) == "store: records: are not those of epoch 3, the last commit"
 
@@ -255,7 +259,7 @@ def test_everything_set_back(host: Host, store: SealedStore) -> None:
     dump = host.dump()
     put(store, "a", b"new")
     host.restore(dump)
-    for access in read_all(store):
+    for access in asking(store):
         assert refused(access) == "store: last commit: want epoch 4 or later, got 3"
     started = host.start()
     assert started.rollback == "undetected"
