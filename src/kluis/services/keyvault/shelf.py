@@ -132,7 +132,6 @@ def drop(writing: Writing, name: str) -> None:
     for key in [key for key, _ in writing.scan(VERSIONS, folded(name))]:
         writing.delete(VERSIONS, key)
     writing.delete(NAMES, folded(name))
-    writing.delete(DUE, folded(name))
 
 
 def promised(reading: Reading, record: KeyRecord, several: list[KeyVersion]) -> None:
