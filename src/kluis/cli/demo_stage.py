@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import subprocess
@@ -42,6 +43,8 @@ class Stage:
 
     def __init__(self) -> None:
         self.platform = Platform.connect()  # first: a machine without one is left as it was
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(self.platform.held())  # a slow machine builds longer than an idle one waits
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
         self.example = self.folder / "nafld"
@@ -59,6 +62,7 @@ class Stage:
         until = time.monotonic() + ENDING_SECONDS
         while any(map(_lives, self._started)) and time.monotonic() < until:
             time.sleep(0.05)
+        self._held.close()
         if stop and not self.platform.status()["enclaves"]:
             self.platform.stop()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kluis.tee.platform import places, start
+from kluis.tee.platform.client import Platform
 
 
 @pytest.fixture
@@ -41,6 +42,18 @@ def test_started_twice_is_one(own: places.Places) -> None:
     first = start.ask(own, {"op": "status"})["pid"]
     start.start()
     assert start.ask(own, {"op": "status"})["pid"] == first
+
+
+def test_held_it_stays(own: places.Places) -> None:
+    """A platform that ends when it is idle does not while a host holds it, and does after."""
+    platform = Platform(start.start(idle_seconds=0.5))
+    with platform.held():
+        time.sleep(2)
+        assert own.socket.exists()
+    end = time.monotonic() + 20
+    while own.socket.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not own.socket.exists()
 
 
 def test_stopped_without_an_answer(own: places.Places) -> None:

@@ -10,7 +10,7 @@ import queue
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -195,6 +195,12 @@ class Platform:
             answer = self._checked(connection.recv(MAX_ANSWER))
         answer.pop("event", None)
         return answer
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep one that ends when it has nothing to do from ending, for as long as the ``with`` lasts."""
+        with self._connect():
+            yield
 
     def stop(self) -> None:
         """Stop the platform and every enclave it runs."""
