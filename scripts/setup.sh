@@ -110,6 +110,7 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; 
         say "building the launcher and the guardian"
         "$venv/bin/python" -m kluis.tee.process.native >&2 || stop "the process TEE could not be built" "read the words above"
     fi
+    "$venv/bin/python" -m compileall -q src # every process would compile anew what it imports
     printf '%s' "$want" >"$stamp"
 fi
 

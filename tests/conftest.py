@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +28,10 @@ _CACHE = pytest.StashKey[Path]()
 MOST_MEMORY = 512 << 20
 SHARED_MEMORY = Path("/dev/shm")
 CACHE_BYTES = 2 << 30
+SERVED = ("tests/services/running/", "tests/cli/test_serve_text.py", "tests/cli/test_vault.py")
+"""Tests that share running services, or their images."""
+LONGEST = ("tests/clients/azure/", *SERVED, "tests/cli/test_demo.py", "tests/meta/test_guides.py")
+"""What is begun first, so that no process is left with it when all others have nothing more to do."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,6 +56,34 @@ def _in_memory() -> Path | None:
         return None
     roomy = found.f_bavail * found.f_frsize > CACHE_BYTES and not found.f_flag & os.ST_NOEXEC
     return SHARED_MEMORY if roomy and os.access(SHARED_MEMORY, os.W_OK) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; all else as it was."""
+    items.sort(key=lambda item: _place(item.nodeid))
+
+
+def _place(nodeid: str) -> int:
+    return next((at for at, path in enumerate(LONGEST) if nodeid.startswith(path)), len(LONGEST))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was collected stays to the end: no search for garbage goes through it while a test is timed."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n``, a file's tests stay in one process, in their order; so do those that share services."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return SERVED[0] if nodeid.startswith(SERVED) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -102,9 +102,10 @@ FILLERS = (
 def test_as_large_as_can_be(filler: bytes) -> None:
     """64 MiB of anything, alone or after a good beginning, is refused at once and not copied about."""
     whole = filler * (LARGEST // len(filler))
+    rest = whole[48:]
     for kind in KINDS:
         good = sample(kind)
-        for data in (whole, good.data[:48] + whole[48:]):
+        for data in (whole, good.data[:48] + rest):
             tracemalloc.start()
             try:
                 refused(lambda data=data, good=good: good.verify(data))

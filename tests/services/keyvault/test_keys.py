@@ -191,7 +191,7 @@ def test_two_writers_at_once() -> None:
     for each in threads:
         each.start()
     for each in threads:
-        each.join(20)
+        each.join(60)
     assert len(world.ok("GET", "/keys/k/versions")["value"]) == 7
 
 
