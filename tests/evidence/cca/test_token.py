@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import cbor2
@@ -42,6 +43,7 @@ from tests.evidence.cca.forge import (
     signed,
     spki,
 )
+from tests.evidence.nvidia.forge import Forge as Gpu
 from tests.strategies import PROPERTY, mutations
 
 OTHER = new_key()
@@ -66,6 +68,7 @@ def test_good(cca: Forge) -> None:
     assert claims.tcb.status is TcbStatus.NOT_JUDGED
     assert (claims.platform.id, claims.platform.product) == (INSTANCE, IMPLEMENTATION.hex())
     assert (claims.collateral_issued, claims.valid_until, claims.verified_at) == (None, NEVER, NOW)
+    assert claims.valid_until - NOW > timedelta(days=365_000)
     assert vendor(claims) == CcaClaims(
         realm_profile=REALM,
         platform_profile=PLATFORM,
@@ -152,6 +155,9 @@ def test_the_one_bare_key(cca: Forge) -> None:
     assert cca.verify(collateral=None, anchors=TrustAnchors.shipped() | cca.anchors) == cca.verify()
     stranger = TrustAnchors.from_pem(pem(OTHER), ProtectionLevel.VTPM)
     assert cca.verify(collateral=None, anchors=stranger | cca.anchors) == cca.verify()
+    # A certificate's root may vouch for CCA, too, and is no bare key.
+    root = TrustAnchors.from_pem(Gpu().pem(4), ProtectionLevel.HARDWARE_CCA)
+    assert cca.verify(collateral=None, anchors=root | cca.anchors) == cca.verify()
 
 
 def test_a_key_of_which_nobody_says_whose_it_is(cca: Forge) -> None:

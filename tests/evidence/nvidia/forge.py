@@ -196,15 +196,18 @@ class Forge:
         certificates: tuple[x509.Certificate, ...] | None = None,
         encoding: ocsp.OCSPResponderEncoding = ocsp.OCSPResponderEncoding.HASH,
         about: x509.Certificate | None = None,
+        issuer: x509.Certificate | None = None,
         signed_by: hashes.HashAlgorithm | None = None,
         change: Callable[[ocsp.OCSPResponseBuilder], ocsp.OCSPResponseBuilder] = lambda builder: builder,
     ) -> bytes:
-        """An OCSP response about certificate ``index``, signed by its issuer unless by another."""
-        issuer = self.certificates[index + 1]
-        certificate, key = signer or (issuer, self.keys[index + 1])
+        """An OCSP response about certificate ``index``, signed by its issuer unless by another.
+
+        ``about`` and ``issuer`` are named in the answer in place of the certificate's own and its issuer's.
+        """
+        certificate, key = signer or (self.certificates[index + 1], self.keys[index + 1])
         builder = ocsp.OCSPResponseBuilder().add_response(
             cert=about or self.certificates[index],
-            issuer=issuer,
+            issuer=issuer or self.certificates[index + 1],
             algorithm=hashes.SHA1(),
             cert_status=status,
             this_update=start,

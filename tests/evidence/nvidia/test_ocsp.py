@@ -44,8 +44,14 @@ def test_no_next_update(gpu: Forge) -> None:
         gpu.verify(ocsp=(gpu.answer(start=NOW - DAY - DAY / 24, end=None),))
 
 
-def _many(builder: ocsp.OCSPResponseBuilder) -> ocsp.OCSPResponseBuilder:
-    return builder.certificates([FORGE.certificates[4]] * 5)
+def _many(builder: ocsp.OCSPResponseBuilder, count: int = 5) -> ocsp.OCSPResponseBuilder:
+    return builder.certificates([FORGE.certificates[4]] * count)
+
+
+def test_four_certificates(gpu: Forge) -> None:
+    """As many certificates as are read may stand in a response."""
+    answer = gpu.answer(change=lambda builder: _many(builder, 4))
+    assert gpu.verify(ocsp=(answer,)).valid_until == NOW + DAY
 
 
 Case = Callable[[Forge], bytes]
@@ -66,6 +72,16 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
     ),
     "about another": (
         lambda gpu: gpu.answer(about=gpu.certificates[3]),
+        AuthenticityError,
+        "ocsp_mismatch",
+    ),
+    "about a serial number of an issuer of another name": (
+        lambda gpu: gpu.answer(about=gpu.certificate(1, issuer="another")),
+        AuthenticityError,
+        "ocsp_mismatch",
+    ),
+    "about a serial number of an issuer of another key": (
+        lambda gpu: gpu.answer(issuer=gpu.certificate(2, key=gpu.keys[3])),
         AuthenticityError,
         "ocsp_mismatch",
     ),
@@ -144,6 +160,17 @@ def test_status_is_judged_anew(gpu: Forge) -> None:
             verifier.verify(gpu.evidence(), collateral=revoked, now=NOW)
         with pytest.raises(FreshnessError):
             verifier.verify(gpu.evidence(), collateral=good, now=NOW + 2 * DAY)
+
+
+def test_an_answer_that_was_seen_is_of_its_chain_alone(gpu: Forge) -> None:
+    """A response that was good for one chain says nothing of another."""
+    other = Forge()
+    verifier = Verifier(gpu.anchors | other.anchors)
+    answer = NvidiaEndorsements(ocsp=(gpu.answer(),))
+    verifier.verify(gpu.evidence(), collateral=answer, now=NOW)
+    with pytest.raises(AuthenticityError) as caught:
+        verifier.verify(other.evidence(), collateral=answer, now=NOW)
+    assert caught.value.code == "ocsp_mismatch"
 
 
 def test_too_many_answers(gpu: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 
 from kluis.errors import (
@@ -26,6 +28,7 @@ from kluis.hashes import Digest
 from tests.evidence.nvidia.forge import (
     DAY,
     FWID,
+    NAMES,
     NONCE,
     NOW,
     Forge,
@@ -273,10 +276,27 @@ def test_step(gpu: Forge, step: str) -> None:
     assert (type(caught.value), caught.value.code) == (error, code)
 
 
+def test_the_shortest_and_the_longest_chain(gpu: Forge) -> None:
+    """A chain has 3 to 6 certificates, whoever of them issued the next."""
+    short = gpu.certificate(0, signer=gpu.keys[3], issuer=NAMES[3]).public_bytes(Encoding.PEM)
+    key = ec.generate_private_key(ec.SECP384R1())
+    more = gpu.certificate(1, key=key, signer=gpu.keys[1], issuer=NAMES[1]).public_bytes(Encoding.PEM)
+    leaf = gpu.certificate(0, signer=key).public_bytes(Encoding.PEM)
+    for chain in (
+        short + gpu.pem(3) + gpu.pem(4),
+        leaf + more + b"".join(map(gpu.pem, range(1, 5))),
+    ):
+        assert gpu.verify(gpu.evidence(chain=chain)).nonce == NONCE
+
+
+def test_the_first_and_the_last_second(gpu: Forge) -> None:
+    """A chain is good at its first and at its last second."""
+    for now in (NOW - DAY, NOW + 90 * DAY):
+        assert gpu.verify(now=now).verified_at == now
+
+
 def test_chain_of_p256(gpu: Forge) -> None:
     """Keys on another curve are refused before any signature is checked."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     leaf = gpu.certificate(0, key=ec.generate_private_key(ec.SECP256R1()))
     with pytest.raises(AuthenticityError) as caught:
         gpu.verify(gpu.evidence(chain=gpu.chain(at0=leaf)))
@@ -301,6 +321,27 @@ def test_revocation_is_told(gpu: Forge) -> None:
         assert claims.vendor.revocation_checked is checked
         assert claims.valid_until == (NOW + DAY if given_ else NOW + 90 * DAY)
         assert claims.collateral_issued == (NOW - DAY / 4 if given_ else None)
+
+
+def test_the_first_answer_to_run_out_counts(gpu: Forge) -> None:
+    """Of several answers the oldest tells the age, and the first to run out ends the claims."""
+    answers = tuple(gpu.answer(i, start=NOW - i * DAY, end=NOW + i * DAY) for i in (1, 2, 3))
+    for given_ in (answers, answers[::-1]):
+        claims = gpu.verify(ocsp=given_)
+        assert (claims.collateral_issued, claims.valid_until) == (NOW - 3 * DAY, NOW + DAY)
+
+
+def test_what_another_report_says_is_not_remembered(gpu: Forge) -> None:
+    """Reports of one device are read by all of their bytes: measurements, fields and their count."""
+    verifier = Verifier(gpu.anchors)
+    reports = (
+        gpu.report(),
+        gpu.report(digests=(bytes(48), b"\1" * 48, b"\3" * 48)),
+        gpu.report(fields={Field.DRIVER_VERSION: b"591.00\0"}),
+    )
+    for report in reports:
+        data = gpu.evidence(report)
+        assert verifier.verify(data, collateral=None, now=NOW).value == gpu.verify(data)
 
 
 def test_memory_holds_no_time_and_no_status(gpu: Forge) -> None:

@@ -45,6 +45,7 @@ HASHES: dict[HashId, hashes.HashAlgorithm] = {
     HashId.SHA1: hashes.SHA1(),
     HashId.SHA256: hashes.SHA256(),
     HashId.SHA384: hashes.SHA384(),
+    HashId.SHA512: hashes.SHA512(),
 }
 USAGES = (
     "digital_signature",
@@ -221,7 +222,7 @@ class Maker:
         *,
         length: int | None = None,
         ca: bool = True,
-        usage: bool = True,
+        usage: bool | None = True,
         crls: bool = True,
         usages: tuple[str, ...] = (),
         bit: str = "digital_signature",
@@ -229,9 +230,9 @@ class Maker:
         end: datetime | None = None,
         serial: int = 7,
     ) -> x509.Certificate:
-        """Any certificate; ``usage`` False gives it no bit that its kind needs."""
+        """Any certificate; ``usage`` False gives it no bit that its kind needs, None no key usage at all."""
         bits = dict.fromkeys(USAGES, False)
-        bits["key_cert_sign" if ca else bit] = usage
+        bits["key_cert_sign" if ca else bit] = bool(usage)
         bits["crl_sign"] = ca and crls
         bits["content_commitment"] = not usage
         builder = (
@@ -243,8 +244,9 @@ class Maker:
             .not_valid_before(start or self.now - timedelta(days=30))
             .not_valid_after(end or self.now + timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=length if ca else None), critical=True)
-            .add_extension(x509.KeyUsage(**bits), critical=True)
         )
+        if usage is not None:
+            builder = builder.add_extension(x509.KeyUsage(**bits), critical=True)
         if usages:
             oids = [ObjectIdentifier(dotted) for dotted in usages]
             builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)

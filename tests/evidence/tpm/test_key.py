@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 
 import pytest
@@ -130,6 +131,14 @@ def test_step_3_leaf(maker: Maker, tpm: Tpm) -> None:
         assert caught.value.code == "cert_profile"
 
 
+def test_step_3_certificates_without_key_usage(maker: Maker, tpm: Tpm) -> None:
+    """A certificate that does not say what its key is for is held by its other extensions."""
+    leaf = maker.ak(tpm.key, usage=None)
+    ca = maker.certificate("Maker CA", maker.ca_key, "Maker Root", maker.root_key, usage=None)
+    endorsed = maker.endorse(leaf, ca, maker.root, crls=(maker.crl(),))
+    assert _certified(maker, endorsed).spki == forge.spki(tpm.key)
+
+
 def test_step_3_a_leaf_is_no_ca(maker: Maker, tpm: Tpm) -> None:
     """What an attestation key's certificate issued is refused, and so is a CA past its depth."""
     below = maker.certificate("below", rsa_key(), "an AK", tpm.key, ca=False, usages=(AK_USAGE,))
@@ -200,6 +209,16 @@ def test_step_6_who_signs_lists(maker: Maker, tpm: Tpm) -> None:
     with pytest.raises(AuthenticityError, match="two are of one issuer") as twice:
         _certified(maker, maker.endorse(leaf, crls=(maker.crl(),) * 2))
     assert twice.value.code == "crl_issuer"
+
+
+def test_a_chain_is_known_by_all_of_it(maker: Maker, tpm: Tpm) -> None:
+    """What was proven of one key's certificate and its chain is of those two together."""
+    context, other = Context(maker.anchors), Tpm(rsa_key())
+    for each in (tpm, other):
+        endorsed = maker.endorse(maker.ak(each.key))
+        assert certified(endorsed, context=context, now=NOW).spki == forge.spki(each.key)
+    with pytest.raises(UnavailableError):
+        certified(dataclasses.replace(endorsed, chain=b""), context=context, now=NOW)
 
 
 def test_areas(tpm: Tpm) -> None:

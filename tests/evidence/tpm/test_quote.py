@@ -16,6 +16,7 @@ from kluis.formats.tpm.signature import EcdsaSignature, RsaSignature
 from tests.evidence.tpm.forge import SELECTED, VALUES, Tpm, rsa_key, sign, spki
 from tests.evidence.tpm.forge import quote as made
 
+LONG = (HashId.SHA256, HashId.SHA384, HashId.SHA512)
 MESSAGE = made(VALUES, SELECTED).encode()
 
 
@@ -28,12 +29,12 @@ def test_true_quotes(tpm: Tpm, context: Context) -> None:
     """RSASSA, RSAPSS and ECDSA, each with the hash that its signature names."""
     curve = ec.generate_private_key(ec.SECP256R1())
     curve384 = ec.generate_private_key(ec.SECP384R1())
+    curve521 = ec.generate_private_key(ec.SECP521R1())
     for key, hashed, pss in (
-        (tpm.key, HashId.SHA256, False),
-        (tpm.key, HashId.SHA384, False),
-        (tpm.key, HashId.SHA256, True),
+        *((tpm.key, hashed, pss) for hashed in LONG for pss in (False, True)),
         (curve, HashId.SHA256, False),
         (curve384, HashId.SHA384, False),
+        (curve521, HashId.SHA512, False),
     ):
         message = made(VALUES, SELECTED, hashed=hashed).encode()
         signed = sign(key, message, hashed, pss=pss)

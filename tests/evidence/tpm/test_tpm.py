@@ -20,7 +20,7 @@ from kluis.evidence.tpm.claims import TpmClaims
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import EventLog
 from kluis.formats.tpm import pcrs
-from kluis.formats.tpm.algorithm import RSAPSS, RSASSA, HashId
+from kluis.formats.tpm.algorithm import ECDSA, RSAPSS, RSASSA, HashId
 from kluis.formats.tpm.attest import Selection, sized
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.public import Attribute
@@ -96,6 +96,10 @@ def test_certified_key(maker: Maker, tpm: Tpm) -> None:
     assert claims.valid_until == NOW + timedelta(days=6)
     assert claims.collateral_issued == NOW - timedelta(days=1)
     assert _vendor(claims).revocation_checked
+    crls = (maker.crl(start=NOW - timedelta(days=2)), crls[1])
+    claims = _verify(data, maker.anchors, maker.endorse(maker.ak(tpm.key), crls=crls))
+    assert claims.collateral_issued == NOW - timedelta(days=2)
+    assert claims.valid_until == NOW + timedelta(days=5)
 
 
 def test_key_on_a_curve(maker: Maker) -> None:
@@ -220,6 +224,25 @@ def test_step_4_scheme_of_the_area(tpm: Tpm) -> None:
     assert caught.value.code == "sig_tpm"
 
 
+def test_step_4_hash_of_the_area(tpm: Tpm) -> None:
+    """A key that is bound to a scheme and its hash made no signature over another hash."""
+    curve = Tpm(ec.generate_private_key(ec.SECP256R1()))
+    for each, scheme in ((tpm, RSASSA), (curve, ECDSA)):
+        area = forge.area(each.key, scheme=scheme).encode()
+        assert _verify(each.evidence(tpm_public=area), each.named()).level is ProtectionLevel.VTPM
+        with pytest.raises(AuthenticityError, match="over sha384") as caught:
+            _verify(each.evidence(HashId.SHA384, tpm_public=area), each.named())
+        assert caught.value.code == "sig_tpm"
+
+
+def test_of_two_areas_the_relying_partys_is_told(tpm: Tpm) -> None:
+    """What the relying party expects of a key is told, and not what the attester sends of the same key."""
+    sent = forge.area(tpm.key, forge.ATTRIBUTES | Attribute.NO_DA).encode()
+    wanted = TpmEndorsements(public=forge.area(tpm.key).encode())
+    claims = _verify(tpm.evidence(tpm_public=sent), tpm.named(), wanted)
+    assert _vendor(claims).key_attributes == forge.ATTRIBUTES
+
+
 def test_step_5_quote(tpm: Tpm) -> None:
     """Values that were not quoted are refused; the rest of a quote's steps have tests of their own."""
     held = VALUES[HashId.SHA256]
@@ -255,6 +278,16 @@ def test_event_log(tpm: Tpm) -> None:
     assert found is not None
     assert found.reproduced == frozenset(range(8))
     assert found.bank is HashId.SHA256
+
+
+def test_event_log_in_the_strongest_bank(tpm: Tpm) -> None:
+    """Of the banks that were quoted and are in the log, the strongest counts: SHA-1's values are nobody's."""
+    strong, weak = _booted(tpm.key, BOOT), _booted(tpm.key, BOOT, HashId.SHA1)
+    for selections in (strong.selections + weak.selections, weak.selections + strong.selections):
+        made = Tpm(tpm.key, values={**weak.values, **strong.values}, selections=selections)
+        found = _vendor(_verify(made.evidence(event_log=BOOT.encode()), tpm.named())).log
+        assert found is not None
+        assert found.bank is HashId.SHA256
 
 
 @pytest.mark.parametrize(
