@@ -245,11 +245,12 @@ def test_a_signers_root_is_exactly_that_root(forge: Forge) -> None:
         assert caught.value.code == "root_untrusted"
 
 
-def test_a_signer_that_has_run_out(forge: Forge) -> None:
-    """Certificates of the collateral have their time, and its error names a certificate."""
+@pytest.mark.parametrize("own", ["tcb_info", "qe_identity"])
+def test_a_signer_that_has_run_out(own: str, forge: Forge) -> None:
+    """Every signer of the collateral has its time, and its error names a certificate."""
     old = forge.signer(now=NOW - timedelta(days=4000))
-    held = holding.hold(forge.collateral(tcb_info_issuer_chain=pem(old, forge.root)), forge.anchors)
-    with pytest.raises(FreshnessError) as caught:
+    held = holding.hold(forge.collateral(**{f"{own}_issuer_chain": pem(old, forge.root)}), forge.anchors)
+    with pytest.raises(FreshnessError, match="TCB signing certificate: want a time until") as caught:
         held.check(NOW)
     assert caught.value.code == "cert_expired"
 
