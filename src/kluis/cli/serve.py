@@ -111,6 +111,13 @@ def serve(
         list[str] | None,
         typer.Option("--insecure-allow-missing", help="Protections that this machine may lack."),
     ] = None,
+    rekey: Annotated[
+        bool,
+        typer.Option(
+            "--rekey",
+            help="First seal all that each service keeps under a fresh key; nothing else may run on it.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run the services on loopback, each in an enclave, until stopped.
@@ -139,6 +146,7 @@ def serve(
             },
         ),
         authorities=_authorities(authority, insecure_authority),
+        rekey=rekey,
     )
     _run(plan)
 

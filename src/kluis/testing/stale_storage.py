@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kluis.enclave.store import SealedStore, Witness
 from kluis.enclave.store.ocalls import HostSide
-from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StoreSurvey
+from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StorePut, StoreRekey, StoreSurvey
 from kluis.services.storage import Database
 
 __all__ = ["StaleStorage", "SwitchedRecords"]
@@ -43,6 +43,18 @@ class SwitchedRecords:
     def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
         """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keep_key`."""
         return self.now.keep_key(platform, sealed, first)
+
+    def rekey_begin(self) -> None:
+        """As :meth:`kluis.enclave.store.records.Rekeys.rekey_begin`."""
+        self.now.rekey_begin()
+
+    def rekey_put(self, version: bytes, puts: list[StorePut]) -> None:
+        """As :meth:`kluis.enclave.store.records.Rekeys.rekey_put`."""
+        self.now.rekey_put(version, puts)
+
+    def rekey_finish(self, last: StoreRekey) -> bool:
+        """As :meth:`kluis.enclave.store.records.Rekeys.rekey_finish`."""
+        return self.now.rekey_finish(last)
 
 
 class StaleStorage:

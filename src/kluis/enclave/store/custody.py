@@ -4,7 +4,7 @@ The first instance makes the key inside and has its host keep it, sealed to the 
 platform; a later instance there unseals it. An instance on another platform finds no copy that it can open,
 and gets the key from one that runs (:mod:`kluis.enclave.store.handover`), by four ecalls that a host makes:
 ``store_key_challenge`` and ``store_key_give`` of the giver, ``store_key_ask`` and ``store_key_take`` of
-the joiner. The key itself never leaves but sealed.
+the joiner. The key itself never leaves but sealed. ``store_rekey`` puts a fresh one in its place.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import msgspec
 from kluis.enclave import sealing
 from kluis.enclave.app import Enclave
 from kluis.enclave.inside import inside
-from kluis.enclave.store import ocalls
+from kluis.enclave.store import ocalls, witness
 from kluis.enclave.store.asking import asked
 from kluis.enclave.store.handover import Giver, Joiner, KeyGift, KeyRequest, Standing
+from kluis.enclave.store.records import StoreRekey
 from kluis.enclave.store.sealed import SealedStore
 from kluis.enclave.store.witness import CounterWitness, Witnessed
 from kluis.errors import UnavailableError
@@ -103,9 +104,38 @@ class Custody:
             self._open(handed.key)
             self._keep(handed.key, first=False)
 
+    def rekey(self) -> int:
+        """Seal everything under a fresh key, and let go of the old one; no other instance may run.
+
+        Returns:
+            How many records there are.
+
+        Raises:
+            UnavailableError: another instance wrote meanwhile (``store_busy``), or the host does not answer:
+                then the store is as it was, or is done, and opens either way.
+            AuthenticityError: the host is found out.
+        """
+        before, fresh = self.storage, os.urandom(KEY_BYTES)
+        with self._lock:
+            moved = before.rekeyed(self._records, fresh)
+            # Heard of before the host has it: it could show an empty store under the fresh key otherwise.
+            CounterWitness(fresh).advance(Witnessed(moved.epoch, moved.chain))
+            name, sealed = self._sealed(fresh)
+            last = StoreRekey(moved.epoch, moved.head, moved.size, name, sealed)
+            if not asked(self._records.rekey_finish, last):
+                raise UnavailableError(
+                    "store: another instance writes meanwhile",
+                    hint="stop every other instance, and try again",
+                    code="store_busy",
+                )
+            self._open(fresh)
+        return moved.size
+
     def _open(self, key: bytes) -> None:
-        self._storage = SealedStore(self._records, key, witness=CounterWitness(key))
-        self._key = key
+        storage = SealedStore(self._records, key, witness=CounterWitness(key))
+        for former in storage.former_keys():
+            witness.end(former)
+        self._storage, self._key = storage, key
 
     def _opened(self) -> SealedStore:
         if self._storage is None:
@@ -131,9 +161,12 @@ class Custody:
         raise UnavailableError("store: others make its key", hint="try again", code="store_busy")
 
     def _keep(self, key: bytes, first: bool) -> bool:
+        return asked(self._records.keep_key, *self._sealed(key), first)
+
+    def _sealed(self, key: bytes) -> tuple[bytes, bytes]:
+        """Where a key opens again, and the key sealed so."""
         name = platform_name()
-        sealed = sealing.seal(key, policy=seal_policy(), associated=LABEL + name)
-        return asked(self._records.keep_key, name, sealed, first)
+        return name, sealing.seal(key, policy=seal_policy(), associated=LABEL + name)
 
     def _both(self) -> tuple[Giver, Joiner]:
         with self._lock:
@@ -158,6 +191,11 @@ def declare(app: Enclave, *, now: Callable[[], datetime], standing: Standing | N
     def store_open() -> str:
         """Open the store, and say who would notice if the host set it back."""
         return custody.storage.rollback
+
+    @app.ecall
+    def store_rekey() -> int:
+        """Seal everything under a fresh key; says how many records there are."""
+        return custody.rekey()
 
     @app.ecall
     def store_key_challenge() -> bytes:

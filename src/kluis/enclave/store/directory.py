@@ -64,6 +64,12 @@ class Directory:
         """The keys of a table's records, or of those with ``index``, in order."""
         return sorted(self._indexes.get((table, index), ()) if index else self._tables.get(table, ()))
 
+    def records(self) -> list[tuple[Name, Held]]:
+        """Every record."""
+        return [
+            (Name(table, key), held) for table, keys in self._tables.items() for key, held in keys.items()
+        ]
+
     def chain_at(self, epoch: int) -> bytes | None:
         """The chain after an earlier epoch; None for one too long ago, or still to come."""
         back = self.epoch - epoch

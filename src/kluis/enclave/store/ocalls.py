@@ -1,4 +1,4 @@
-"""How a store's requests leave the enclave: five ocalls, declared on an application with one call.
+"""How a store's requests leave the enclave: eight ocalls, declared on an application with one call.
 
 app = Enclave("ledger")
 records = ocalls.declare(app)            # inside: what a SealedStore is made with
@@ -17,12 +17,17 @@ from kluis.enclave.store.records import (
     Id,
     Ids,
     Known,
+    Puts,
     Records,
+    Rekeys,
     SealedKey,
     StoreAnswer,
     StoreCommit,
     StoreKeys,
+    StorePut,
+    StoreRekey,
     StoreSurvey,
+    Version,
 )
 from kluis.errors import UnavailableError
 
@@ -30,6 +35,7 @@ __all__ = ["HostSide", "KeptKeys", "OcallRecords", "declare", "serving"]
 
 READ_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 60.0
+REKEY_SECONDS: Final = 1800.0
 
 
 class KeptKeys(Protocol):
@@ -53,7 +59,7 @@ class KeptKeys(Protocol):
         ...
 
 
-class HostSide(Records, KeptKeys, Protocol):
+class HostSide(Records, KeptKeys, Rekeys, Protocol):
     """Everything that a store asks of its host."""
 
 
@@ -69,6 +75,11 @@ class OcallRecords:
         )
         self.keys: Callable[[bytes], StoreKeys] = _declared(app, store_keys, READ_SECONDS)
         self.keep_key: Callable[[bytes, bytes, bool], bool] = _declared(app, store_keep_key, COMMIT_SECONDS)
+        self.rekey_begin: Callable[[], None] = _declared(app, store_rekey_begin, REKEY_SECONDS)
+        self.rekey_put: Callable[[bytes, list[StorePut]], None] = _declared(
+            app, store_rekey_put, COMMIT_SECONDS
+        )
+        self.rekey_finish: Callable[[StoreRekey], bool] = _declared(app, store_rekey_finish, REKEY_SECONDS)
 
 
 def declare(app: Enclave) -> OcallRecords:
@@ -84,6 +95,9 @@ def serving(records: HostSide) -> Mapping[str, Callable[..., Any]]:
         "store_commit": records.commit,
         "store_keys": records.keys,
         "store_keep_key": records.keep_key,
+        "store_rekey_begin": records.rekey_begin,
+        "store_rekey_put": records.rekey_put,
+        "store_rekey_finish": records.rekey_finish,
     }
 
 
@@ -114,6 +128,21 @@ def store_keys(platform: Id) -> StoreKeys:
 
 def store_keep_key(platform: Id, sealed: SealedKey, first: bool) -> bool:
     """Keep a sealed copy of the storage key."""
+    _not_served()
+
+
+def store_rekey_begin() -> None:
+    """Begin to gather records under another key."""
+    _not_served()
+
+
+def store_rekey_put(version: Version, puts: Puts) -> None:
+    """Gather records."""
+    _not_served()
+
+
+def store_rekey_finish(last: StoreRekey) -> bool:
+    """Put what was gathered in the store's place."""
     _not_served()
 
 

@@ -13,8 +13,8 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 __all__ = [
-    "Epoch", "Id", "Records", "StoreAnswer", "StoreCommit", "StoreKeys", "StoreLabel", "StorePut",
-    "StoreRow", "StoreSurvey", "Version",
+    "Epoch", "Id", "Records", "Rekeys", "StoreAnswer", "StoreCommit", "StoreKeys", "StoreLabel", "StorePut",
+    "StoreRekey", "StoreRow", "StoreSurvey", "Version",
 ]  # fmt: skip
 
 ID_BYTES: Final = 32
@@ -125,6 +125,43 @@ class StoreKeys(msgspec.Struct, array_like=True, frozen=True):
 
     sealed: SealedKey
     any: bool
+
+
+class StoreRekey(msgspec.Struct, array_like=True, frozen=True):
+    """The end of a re-keying: what was gathered takes the store's place, or nothing changes.
+
+    Attributes:
+        epoch: of the store from then on; only if the epoch before is its last.
+        head: sealed, in place of the one before.
+        count: of the records that were gathered.
+        platform: where the key opens.
+        sealed: the key, in place of every copy of the one before.
+    """
+
+    epoch: Epoch
+    head: Head
+    count: Epoch
+    platform: Id
+    sealed: SealedKey
+
+
+Puts = Annotated[list[StorePut], msgspec.Meta(max_length=MAX_IDS)]
+
+
+class Rekeys(Protocol):
+    """The host's side of a re-keying. Every method may raise what the host likes."""
+
+    def rekey_begin(self) -> None:
+        """Begin to gather, beside the store; what others gathered and did not finish is forgotten."""
+        ...
+
+    def rekey_put(self, version: bytes, puts: list[StorePut]) -> None:
+        """Gather records of ``version`` (24 bytes)."""
+        ...
+
+    def rekey_finish(self, last: StoreRekey) -> bool:
+        """Put what was gathered in the store's place, on disk by the return; False, and nothing changed."""
+        ...
 
 
 class Records(Protocol):

@@ -16,8 +16,9 @@ from kluis.enclave.store.asking import Host
 from kluis.enclave.store.cipher import Cipher
 from kluis.enclave.store.committing import Committer
 from kluis.enclave.store.model import Writing
-from kluis.enclave.store.records import MAX_IDS, Records
-from kluis.enclave.store.transaction import MovedInterrupt, Transaction, name_of
+from kluis.enclave.store.records import MAX_IDS, Records, Rekeys
+from kluis.enclave.store.rekeying import Moved, copy
+from kluis.enclave.store.transaction import FORMER_KEYS, MovedInterrupt, Transaction, name_of
 from kluis.enclave.store.view import View
 from kluis.enclave.store.witness import UNDETECTED, Witness, Witnessed
 from kluis.errors import UnavailableError
@@ -47,10 +48,10 @@ class SealedStore:
     """
 
     def __init__(self, records: Records, key: bytes, *, witness: Witness | None = None) -> None:
-        host, cipher = Host(records), Cipher(key)
+        host, self._cipher = Host(records), Cipher(key)
         self.rollback: str = UNDETECTED if witness is None else witness.label
-        self._view = View(host, cipher, witness)
-        self._committer = Committer(host, cipher, self._view)
+        self._view = View(host, self._cipher, witness)
+        self._committer = Committer(host, self._cipher, self._view)
 
     def __repr__(self) -> str:
         return f"<SealedStore epoch={self.epoch} rollback={self.rollback!r}>"
@@ -63,6 +64,18 @@ class SealedStore:
     def last(self) -> Witnessed:
         """The last commit that this instance has heard of, for another to hold its host's answers against."""
         return self._view.last()
+
+    def rekeyed(self, records: Rekeys, key: bytes) -> Moved:
+        """Have the host gather all of it, sealed under another key (32 bytes), beside what there is.
+
+        Raises:
+            AuthenticityError, UnavailableError: as :func:`kluis.enclave.store.rekeying.copy`.
+        """
+        return copy(records, self._view, self._cipher, Cipher(key))
+
+    def former_keys(self) -> list[bytes]:
+        """The public names, 32 bytes each, of the keys that it had before this one."""
+        return [bytes.fromhex(name.key) for name in self._view.names(FORMER_KEYS, "")[0]]
 
     def get(self, table: str, key: str) -> bytes | None:
         """As :meth:`kluis.enclave.store.model.Reading.get`."""

@@ -11,7 +11,7 @@ from kluis.enclave.store.directory import Directory, Name
 from kluis.enclave.store.records import MAX_CHANGES, MAX_COMMIT_BYTES, MAX_IDS, MAX_VALUE_BYTES
 from kluis.errors import UsageError
 
-__all__ = ["MovedInterrupt", "Put", "Source", "Transaction", "name_of"]
+__all__ = ["FORMER_KEYS", "MovedInterrupt", "Put", "Source", "Transaction", "name_of"]
 
 
 class MovedInterrupt(BaseException):
@@ -160,6 +160,8 @@ def name_of(table: str, key: str, index: str = "") -> Name:
     Raises:
         UsageError: a part is out of bounds.
     """
+    if table == FORMER_KEYS:
+        raise UsageError(f"store table: want another name than {FORMER_KEYS}, which is the store's own")
     for what, text, least, most in (
         ("table", table, 1, MAX_TABLE),
         ("key", key, 1, MAX_KEY),
@@ -175,5 +177,7 @@ def name_of(table: str, key: str, index: str = "") -> Name:
     return Name(table, key)
 
 
+FORMER_KEYS: Final = "kluis.former-keys"
+"""The table of the public names of the keys that a store had, hex."""
 MAX_TABLE: Final = 64
 MAX_KEY: Final = 512

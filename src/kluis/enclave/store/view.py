@@ -13,7 +13,7 @@ from kluis.enclave.store.records import KEPT_EPOCHS, MAX_IDS, StoreAnswer, Store
 from kluis.enclave.store.remembered import Remembered
 from kluis.enclave.store.surveying import follow, forked, set_back, survey
 from kluis.enclave.store.transaction import Transaction
-from kluis.enclave.store.witness import Witness, Witnessed
+from kluis.enclave.store.witness import OVER, Witness, Witnessed
 from kluis.errors import AuthenticityError, UnavailableError
 
 __all__ = ["View"]
@@ -191,7 +191,14 @@ class View:
         return held is not None and (not index or held.index == index)
 
     def _witnessed(self) -> Witnessed | None:
-        return None if self._witness is None else self._witness.read()
+        witnessed = None if self._witness is None else self._witness.read()
+        if witnessed is not None and witnessed.epoch == OVER:
+            raise AuthenticityError(
+                "store: was sealed under another key since",
+                hint="restart this instance; one that has just started was given an older store, and its key",
+                code="store_rekeyed",
+            )
+        return witnessed
 
     def _follow(self, answer: StoreAnswer, known: int) -> None:
         target = answer.epoch

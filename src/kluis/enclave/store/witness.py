@@ -13,9 +13,11 @@ from typing import Final, NamedTuple, Protocol
 from kluis.enclave.counters import Counter
 from kluis.enclave.store.cipher import Cipher
 
-__all__ = ["UNDETECTED", "CounterWitness", "Witness", "Witnessed"]
+__all__ = ["OVER", "UNDETECTED", "CounterWitness", "Witness", "Witnessed", "end"]
 
 UNDETECTED: Final = "undetected"
+OVER: Final = (1 << 53) - 1
+"""The epoch that a store is at whose key was changed: no commit has it."""
 
 
 class Witnessed(NamedTuple):
@@ -59,7 +61,7 @@ class CounterWitness:
     """The platform keeps its counters in a file, which its operator could set back while it is stopped."""
 
     def __init__(self, key: bytes) -> None:
-        self._counter = Counter(f"kluis store {Cipher(key).name().hex()}")
+        self._counter = _counter(Cipher(key).name())
 
     def read(self) -> Witnessed:
         """As :meth:`Witness.read`."""
@@ -70,3 +72,14 @@ class CounterWitness:
         """As :meth:`Witness.advance`."""
         said = self._counter.advance(to.epoch, to.chain)
         return Witnessed(said.value, said.mark)
+
+
+def end(name: bytes) -> None:
+    """Have this platform remember that the store whose key has this public name (32 bytes) is over."""
+    counter = _counter(name)
+    if counter.read_marked().value < OVER:
+        counter.advance(OVER)
+
+
+def _counter(name: bytes) -> Counter:
+    return Counter(f"kluis store {name.hex()}")

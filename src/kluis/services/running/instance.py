@@ -13,10 +13,26 @@ from kluis.host import load
 from kluis.host.proxy import Call, EnclaveProxy
 from kluis.services.running.images import ServiceImage
 
-__all__ = ["Instance"]
+__all__ = ["Instance", "loaded"]
 
 GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
+
+
+def loaded(
+    image: ServiceImage,
+    listener: socket.socket,
+    ocalls: Mapping[str, Callable[..., Any]],
+    insecure_allow_missing: frozenset[str],
+) -> EnclaveProxy:
+    """A service's enclave, which was told nothing yet; it is the caller's to close."""
+    return load(
+        image.path,
+        sockets={GRANT: listener},
+        ocalls=dict(ocalls),
+        start_seconds=START_SECONDS,
+        insecure_allow_missing=insecure_allow_missing,
+    )
 
 
 class Instance:
@@ -57,13 +73,7 @@ class Instance:
         Raises:
             KluisError: it did not start, or does not take these settings; says why.
         """
-        enclave = load(
-            image.path,
-            sockets={GRANT: listener},
-            ocalls=dict(ocalls),
-            start_seconds=START_SECONDS,
-            insecure_allow_missing=insecure_allow_missing,
-        )
+        enclave = loaded(image, listener, ocalls, insecure_allow_missing)
         try:
             opened(enclave)
             enclave.configure(settings)

@@ -39,6 +39,7 @@ class Plan:
         origins: ``https://host[:port]`` of further authorities whose documents may be fetched.
         given: settings that go over those that are made, by service.
         authorities: that keys are released on, beside the attestation service that runs.
+        rekey: whether every store is sealed under a fresh key first.
     """
 
     services: tuple[str, ...]
@@ -53,6 +54,7 @@ class Plan:
     origins: tuple[str, ...] = ()
     given: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     authorities: tuple[Mapping[str, Any], ...] = ()
+    rekey: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

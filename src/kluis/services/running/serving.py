@@ -14,7 +14,7 @@ from kluis.enclave.store import ocalls
 from kluis.errors import KluisError, RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
-from kluis.services.running import handover, proposal
+from kluis.services.running import handover, proposal, rekeying
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.errands import Errands
@@ -107,6 +107,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
     """
     with contextlib.ExitStack() as stack:
         plan.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        hold = stack.enter_context(rekeying.held(plan.state, alone=plan.rekey))
         authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
         sockets = stack.enter_context(listening(plan))
         addresses = {name: _address(name, one) for name, one in sockets.items()}
@@ -142,6 +143,10 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             online=plan.online,
             clock=clock,
         )
+        if plan.rekey:
+            for each in plan.services:
+                _rekey(plan, each, images[each], sockets[each], errands, database, say)
+            hold.share()
         fleets = tuple(
             _fleet(plan, each, images[each], sockets[each], standing, errands, database, name, say)
             for each in plan.services
@@ -179,6 +184,27 @@ def _open(
         handover.opened(enclave, Mailbox(records), say)
     else:
         enclave.store_open()
+
+
+def _rekey(
+    plan: Plan,
+    service: str,
+    image: ServiceImage,
+    listener: socket.socket,
+    errands: Errands,
+    database: Database,
+    say: Callable[[str], None],
+) -> None:
+    say(f"sealing what {service} keeps under a fresh key")
+    records = database.records(service)
+    count = rekeying.rekey(
+        image,
+        listener,
+        ocalls={**errands.functions(), **ocalls.serving(records)},
+        opened=lambda enclave: _open(enclave, database, records, say),
+        insecure_allow_missing=plan.insecure_allow_missing,
+    )
+    say(f"{service}: {count} records, and no copy of the old key in the database")
 
 
 def _address(service: str, listener: socket.socket) -> str:

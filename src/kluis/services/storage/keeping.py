@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StoreLabel, StoreRow, StoreSurvey
+from kluis.enclave.store.records import (
+    StoreAnswer,
+    StoreCommit,
+    StoreKeys,
+    StoreLabel,
+    StorePut,
+    StoreRekey,
+    StoreRow,
+    StoreSurvey,
+)
 from kluis.errors import UnavailableError
+from kluis.services.storage.rekeying import Gathering
 from kluis.services.storage.statements import ENTRY, STORE
 
 if TYPE_CHECKING:
@@ -38,6 +48,7 @@ class KeptRecords:
         self._made = database.statements
         self._writing = threading.Lock()  # two writers of this process would poll for SQLite's own lock
         self.number: int = self._asked(self._enter, store)
+        self._gathering = Gathering(self._made, self.number)
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
         """As :meth:`kluis.enclave.store.Records.read`."""
@@ -60,6 +71,18 @@ class KeptRecords:
         """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keep_key`."""
         with self._writing:
             return self._asked(self._keep_key, platform, sealed, first)
+
+    def rekey_begin(self) -> None:
+        """As :meth:`kluis.enclave.store.records.Rekeys.rekey_begin`."""
+        self._gathered(self._gathering.begin)
+
+    def rekey_put(self, version: bytes, puts: list[StorePut]) -> None:
+        """As :meth:`kluis.enclave.store.records.Rekeys.rekey_put`."""
+        self._gathered(self._gathering.put, version, puts)
+
+    def rekey_finish(self, last: StoreRekey) -> bool:
+        """As :meth:`kluis.enclave.store.records.Rekeys.rekey_finish`."""
+        return self._gathered(self._gathering.finish, last)
 
     def close(self) -> None:
         """Close the database."""
@@ -136,6 +159,16 @@ class KeptRecords:
             keep = made.keep_key.bind(store=store, platform=platform, sealed=sealed)
             kept: bool = cursor.execute(made.keep_key.text, keep).rowcount == 1
         return kept
+
+    def _gathered(self, step: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Take one step of a re-keying, in a transaction."""
+
+        def stepped() -> R:
+            with self.database.transaction() as cursor:
+                return step(cursor, *args, **kwargs)
+
+        with self._writing:
+            return self._asked(stepped)
 
     def _asked_again(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Ask what may be asked twice: on a new connection, if the one there was has broken since."""

@@ -106,6 +106,15 @@ class Statements:
                 index_elements=["store", "platform"]
             )
         )
+        self.stagings = made(select(STORES.c.id).where(STORES.c.name.like(bindparam("like"))))
+        self.wipe = {
+            table.name: made(_where(delete(table), table, "store"))
+            for table in (RECORDS, JOURNAL, KEYS, MESSAGES)
+        }
+        self.forget_store = made(delete(STORES).where(STORES.c.id == bindparam("store")))
+        self.move = made(
+            update(RECORDS).where(RECORDS.c.store == bindparam("staging")).values(store=bindparam("into"))
+        )
         told = _insert(dialect, MESSAGES, "store", "joiner", "step", "body")
         self.post = made(
             told.on_conflict_do_update(

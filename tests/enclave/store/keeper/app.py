@@ -35,6 +35,25 @@ def add(key: str) -> int:
 
 
 @app.ecall
+def fill(count: int, size: int) -> None:
+    """Keep so many values; every other one has an index."""
+
+    def work(store: Writing) -> None:
+        for at in range(count):
+            store.put("many", str(at), bytes([at % 256]) * size, index="even" if at % 2 == 0 else "")
+
+    held.storage.update(work)
+
+
+@app.ecall
+def count() -> tuple[int, int]:
+    """How many there are, and how many with the index; each is what was kept."""
+    found = list(held.storage.scan("many"))
+    assert all(set(value) <= {int(key) % 256} for key, value in found)
+    return len(found), len(list(held.storage.scan("many", "even")))
+
+
+@app.ecall
 def timed(key: str, times: int) -> tuple[float, float]:
     """Seconds that a get, and an update, take."""
     storage = held.storage

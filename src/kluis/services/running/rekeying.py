@@ -1,0 +1,86 @@
+"""Every store under a fresh key, before its service starts; and nobody else of this machine at it."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+from kluis.errors import UnavailableError
+from kluis.host.proxy import EnclaveProxy
+from kluis.services.running.images import ServiceImage
+from kluis.services.running.instance import loaded
+
+__all__ = ["Hold", "held", "rekey"]
+
+FILE: Final = "lock"
+
+
+class Hold:
+    """A state folder that is in use; several commands may use one, but for one that changes keys."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def share(self) -> None:
+        """Let others use it again."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+
+@contextmanager
+def held(state: Path, *, alone: bool) -> Iterator[Hold]:
+    """Use a state folder, until the end of the ``with`` or of this process.
+
+    Args:
+        state: the folder.
+        alone: whether nobody else may use it, until :meth:`Hold.share`.
+
+    Raises:
+        UnavailableError: another command uses it, or changes keys there.
+    """
+    with (state / FILE).open("ab") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError:
+            what = "runs here" if alone else "is changing the stores' keys here"
+            raise UnavailableError(
+                f"{state}: another kluis serve {what}",
+                hint="stop it first" if alone else "wait until it is done",
+                code="state_in_use",
+            ) from None
+        yield Hold(file)
+
+
+def rekey(
+    image: ServiceImage,
+    listener: socket.socket,
+    *,
+    ocalls: Mapping[str, Callable[..., Any]],
+    opened: Callable[[EnclaveProxy], None],
+    insecure_allow_missing: frozenset[str],
+) -> int:
+    """Seal a service's store under a fresh key, in an enclave of its own that serves nobody.
+
+    Args:
+        image: the service's.
+        listener: that its grant names.
+        ocalls: what the host does for it.
+        opened: sees its store open.
+        insecure_allow_missing: protections that this machine may lack.
+
+    Returns:
+        How many records there are.
+
+    Raises:
+        KluisError: it was not done; the store opens as before, or is done.
+    """
+    enclave = loaded(image, listener, ocalls, insecure_allow_missing)
+    try:
+        opened(enclave)
+        count: int = enclave.store_rekey()
+    finally:
+        enclave.close()
+    return count
