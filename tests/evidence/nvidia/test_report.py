@@ -23,14 +23,16 @@ from kluis.evidence import NvidiaClaims, ProtectionLevel, TcbStatus, Tee, TrustA
 from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.nvidia.device import Device
 from kluis.formats.cmw import OCTETS, Collection, Part
-from kluis.formats.nvidia.opaque import Feature, Field
+from kluis.formats.nvidia.opaque import Feature, Field, Header, Opaque
 from kluis.hashes import Digest
 from tests.evidence.nvidia.forge import (
     DAY,
+    DRIVER,
     FWID,
     NAMES,
     NONCE,
     NOW,
+    VBIOS,
     Forge,
     composite,
     tcb_info,
@@ -128,6 +130,38 @@ def test_blackwell(gpu: Forge) -> None:
 Case = Callable[[Forge], object]
 LEAF_ONLY = {"report": Part(OCTETS, FORGE.report())}
 MORE = {**Collection.parse(GOOD).parts, "more": Part(OCTETS, b"")}
+
+
+def later_form(**fields: bytes) -> Opaque:
+    """Fields behind a header, which say what kind of value they hold."""
+    held = {
+        Field.VBIOS_VERSION: VBIOS,
+        Field.FWID: FWID,
+        **{Field[name]: value for name, value in fields.items()},
+    }
+    header = Header(magic=b"NVDAOD", profile=0, major=2, minor=0)
+    return Opaque(
+        {int(kind): value for kind, value in held.items()}, header, dict.fromkeys(map(int, held), 0x86)
+    )
+
+
+def test_later_form(gpu: Forge) -> None:
+    """Behind a header the same fields say the same."""
+    vendor = gpu.verify(gpu.evidence(gpu.report(opaque=later_form(DRIVER_VERSION=DRIVER)))).vendor
+    assert isinstance(vendor, NvidiaClaims)
+    assert vendor == gpu.verify(gpu.evidence()).vendor
+
+
+def test_later_form_is_signed(gpu: Forge) -> None:
+    """The header and what kind of value a field says it holds are signed as the rest is."""
+    report = gpu.report(opaque=later_form(DRIVER_VERSION=DRIVER))
+    at = report.index(b"NVDAOD")
+    for place in (at + 9, at + 14):
+        changed = report[:place] + bytes((report[place] ^ 1,)) + report[place + 1 :]
+        with pytest.raises(AuthenticityError) as caught:
+            gpu.verify(gpu.evidence(changed))
+        assert caught.value.code == "sig_report"
+
 
 STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
     "1: a part more": (lambda gpu: gpu.verify(Collection(MORE).encode()), FormatError, "bad_type"),
@@ -256,6 +290,11 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
                 )
             )
         ),
+        AuthenticityError,
+        "product_mismatch",
+    ),
+    "9: a GPU without a driver, in the later form": (
+        lambda gpu: gpu.verify(gpu.evidence(gpu.report(opaque=later_form()))),
         AuthenticityError,
         "product_mismatch",
     ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 
-from kluis.errors import FormatError, UnsupportedError
+from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.formats.nvidia.opaque import MAX_FIELDS, Feature, Field, Opaque
+from tests.strategies import PROPERTY, mutations
 
 
 def _bytes(*fields: tuple[int, bytes]) -> bytes:
@@ -76,10 +78,59 @@ def test_refused(fields: list[tuple[int, bytes]], code: str) -> None:
     assert caught.value.code == code
 
 
+HEADER = b"NVDAOD\0\0\2\1\0\0"
+
+
+def _typed(*fields: tuple[int, int, bytes]) -> bytes:
+    numbers = ((kind, value_type, len(value), value) for kind, value_type, value in fields)
+    return HEADER + b"".join(
+        b"".join(number.to_bytes(2, "little") for number in (kind, value_type, size)) + value
+        for kind, value_type, size, value in numbers
+    )
+
+
 def test_later_form() -> None:
-    """The form with a header is told apart, and not misread."""
-    with pytest.raises(UnsupportedError):
-        Opaque.parse(b"NVDAOD\2\0", 2)
+    """A header gives a version, each field the type of its value; all is written back as it was."""
+    data = _typed((Field.VBIOS_VERSION, 0x86, bytes.fromhex("00d900960f000000")), (0x55, 0x85, b"\x55"))
+    opaque = Opaque.parse(data, 2)
+    assert opaque.header is not None
+    assert (opaque.header.major, opaque.header.minor) == (2, 1)
+    assert opaque.vbios_version == "96.00.D9.00.0F"
+    assert dict(opaque.value_types) == {Field.VBIOS_VERSION: 0x86, 0x55: 0x85}
+    assert opaque.encode() == data
+    assert Opaque.parse(HEADER, 2).encode() == HEADER
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"NVDAOD\1\0\2\0\0\0", "bad_version"),
+        (b"NVDAOD\0\0\3\0\0\0", "bad_version"),
+        (b"NVDAOD\0\0\2\0\1\0", "bad_encoding"),
+        (HEADER[:-1], "truncated"),
+        (HEADER + b"\1\0\0\0\1\0", "truncated"),
+        (HEADER + b"\1\0\0", "truncated"),
+        (_typed((1, 0, b""), (1, 0, b"")), "duplicate_key"),
+        (_typed((Field.FWID, 1, bytes(47))), "bad_length"),
+        (_typed(*((n, 0, b"") for n in range(MAX_FIELDS + 1))), "too_large"),
+    ],
+)
+def test_later_form_refused(data: bytes, code: str) -> None:
+    """Another profile or version, bytes that nobody claims, and fields that are cut or stand twice."""
+    with pytest.raises(FormatError) as caught:
+        Opaque.parse(data, 2)
+    assert caught.value.code == code
+
+
+@PROPERTY
+@given(mutations(_typed((1, 2, b"x"), (6, 0x86, bytes(8)))))
+def test_same_bytes_or_refused(data: bytes) -> None:
+    """Whatever parses is written as the same bytes; only our errors escape."""
+    try:
+        parsed = Opaque.parse(data, 2)
+    except KluisError:
+        return
+    assert parsed.encode() == data
 
 
 def test_field_cut_short() -> None:

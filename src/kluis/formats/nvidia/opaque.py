@@ -1,5 +1,6 @@
 """The fields of NVIDIA's own in a report: versions, board, firmware id, states.
 
+In the later form a header stands before them, and each says what kind of value it holds.
 Spec: NVIDIA attestation SDK 2026-05, "opaque data"; the names are those of its field identifiers.
 Integers are little-endian.
 """
@@ -9,18 +10,21 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
+from kluis.formats._layout import U8, U16, Struct, at, layout
 from kluis.formats._reader import Reader
 
 MAX_FIELDS: Final = 64
 FWID_SIZE: Final = 48
 PDI_SIZE: Final = 8
 _WHAT: Final = "NVIDIA report.opaque"
-_HEADER: Final = b"NVDAOD"
+_MAGIC: Final = b"NVDAOD"
+_HEADER_SIZE: Final = 12
+MAX_MAJOR: Final = 2
 _TEXT: Final = re.compile(rb"[ -~]{1,63}\0*")
 
 
@@ -55,6 +59,7 @@ class Field(enum.IntEnum):
     OPAQUE_DATA_VERSION = 34
     CHIP_INFO = 35
     FEATURE_FLAG = 36
+    FSP_UCODE_SVN = 37
 
 
 class Feature(enum.IntEnum):
@@ -68,11 +73,29 @@ class Feature(enum.IntEnum):
 _ENABLED: Final = {b"\xaa": True, b"\x55": False}
 
 
+@layout("NVIDIA report.opaque header", _HEADER_SIZE)
+class Header(Struct):
+    """What the later form begins with: a profile, which is 0, and a version."""
+
+    magic: bytes = at(0, 6)
+    profile: int = at(6, U16)
+    major: int = at(8, U8)
+    minor: int = at(9, U8)
+
+
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Fields by their types, in the order they stand in."""
+    """Fields by their types, in the order they stand in.
+
+    Attributes:
+        fields: their bytes.
+        header: of the later form; None of the earlier.
+        value_types: of the later form, what kind of value each field says it holds; not looked at.
+    """
 
     fields: Mapping[int, bytes]
+    header: Header | None = None
+    value_types: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes, measurements: int, base: int = 0) -> Self:
@@ -85,11 +108,15 @@ class Opaque:
 
         Raises:
             FormatError: a field is cut short, stands twice, or has the wrong size.
-            UnsupportedError: the later form that begins with a header.
+            UnsupportedError: the later form, of another profile or version.
         """
-        if data.startswith(_HEADER):
-            raise UnsupportedError(f"{_WHAT}: the form with a header is not handled", code="bad_version")
-        found = Reader(data, _WHAT, base).fields("field", MAX_FIELDS)
+        header: Header | None = None
+        types: dict[int, int] = {}
+        if data.startswith(_MAGIC):
+            header = _header(data, base)
+            found, types = _typed(Reader(data[_HEADER_SIZE:], _WHAT, base + _HEADER_SIZE))
+        else:
+            found = Reader(data, _WHAT, base).fields("field", MAX_FIELDS)
         fields = dict(found)
         if len(fields) != len(found):
             kinds = [kind for kind, _ in found]
@@ -104,14 +131,15 @@ class Opaque:
                 f"{_WHAT}.MSRSCNT: want at most {measurements} counts of 4 bytes, got {len(counts)} bytes",
                 code="bad_length",
             )
-        return cls(MappingProxyType(fields))
+        return cls(MappingProxyType(fields), header, MappingProxyType(types))
 
     def encode(self) -> bytes:
         """Write the fields as they were read."""
-        return b"".join(
-            kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value
-            for kind, value in self.fields.items()
-        )
+        out = [] if self.header is None else [self.header.encode()]
+        for kind, value in self.fields.items():
+            held = b"" if self.header is None else self.value_types[kind].to_bytes(2, "little")
+            out.append(kind.to_bytes(2, "little") + held + len(value).to_bytes(2, "little") + value)
+        return b"".join(out)
 
     def get(self, field: Field) -> bytes | None:
         """The bytes of one field, or None."""
@@ -178,3 +206,27 @@ class Opaque:
                 code="bad_length",
             )
         return tuple(value[at : at + PDI_SIZE] for at in range(0, len(value), PDI_SIZE))
+
+
+def _header(data: bytes, base: int) -> Header:
+    header = Header.parse(data[:_HEADER_SIZE], base=base)
+    if header.profile or header.major > MAX_MAJOR:
+        raise UnsupportedError(
+            f"{_WHAT}: want profile 0 of version 0..{MAX_MAJOR}, got profile {header.profile} of version "
+            f"{header.major}.{header.minor}",
+            code="bad_version",
+        )
+    return header
+
+
+def _typed(reader: Reader) -> tuple[list[tuple[int, bytes]], dict[int, int]]:
+    """Fields of which each has a type, the type of its value, and a size."""
+    found: list[tuple[int, bytes]] = []
+    types: dict[int, int] = {}
+    while reader.left:
+        if len(found) == MAX_FIELDS:
+            raise FormatError(f"{_WHAT}: more than {MAX_FIELDS} fields", code="too_large")
+        kind = reader.u16("type")
+        types[kind] = reader.u16("value type")
+        found.append((kind, reader.take(reader.u16("size"), "field")))
+    return found, types
