@@ -71,18 +71,18 @@ GOOD: dict[str, tuple[bytes, str]] = {
         "Open Enclave report in CMW record",
     ),
     "EAT, signed CBOR": (cwt({256: b"\x01" + bytes(32), 273: [[42, PLAIN]]}), "EAT (CWT)"),
-    "EAT, CBOR": (unsigned({266: {"tee": {273: [[42, PLAIN]]}}}), "EAT (claims set in CBOR)"),
-    "EAT, CBOR without a tag": (cbor.dumps({273: [[42, PLAIN]]}), "EAT (claims set in CBOR)"),
+    "EAT, CBOR": (unsigned({266: {"tee": {273: [[42, PLAIN]]}}}), "EAT (UCCS)"),
+    "EAT, CBOR without a tag": (cbor.dumps({273: [[42, PLAIN]]}), "EAT (UCCS)"),
     "EAT, signed JSON": (jwt({"measurements": [[42, url(PLAIN)]]}), "EAT (JWT)"),
     "EAT, JSON": (
         json.dumps({"eat_profile": "tag:a", "submods": {"quote": [OCTETS, url(PLAIN)]}}).encode(),
-        "EAT (claims set in JSON)",
+        "EAT (UJCS)",
     ),
     "EAT with a wrapper": (jwt({"cmw": {"tee": [42, url(PLAIN)]}}), "CMW collection in EAT (JWT)"),
     "EAT with a wrapper, CBOR": (cwt({299: Tagged(TAG, PLAIN)}), "CMW record in EAT (CWT)"),
     "EAT in an EAT": (
         unsigned({266: {"tee": b"\xd8\x3d" + cwt({273: [[42, PLAIN]]})}}),
-        "EAT (CWT) in EAT (claims set in CBOR)",
+        "EAT (CWT) in EAT (UCCS)",
     ),
     "JWT in a CWT": (
         cwt({266: {"tee": json.dumps(["JWT", jwt({"measurements": [[42, url(PLAIN)]]}).decode()])}}),
@@ -95,7 +95,7 @@ GOOD: dict[str, tuple[bytes, str]] = {
     "nonce as text": (jwt({"eat_nonce": NONCE.decode(), "measurements": [[42, url(FRESH)]]}), "EAT (JWT)"),
     "nonces around": (
         unsigned({10: NONCE, 266: {"tee": {10: NONCE, 273: [[42, FRESH]]}}}),
-        "EAT (claims set in CBOR)",
+        "EAT (UCCS)",
     ),
     "certificate with text": (
         der_of(OID, b"\x0c" + der.element(4, Part(OCTETS, sgx_quote(SPKI)).encode())[1:]),

@@ -66,9 +66,9 @@ TEXT: dict[str, Any] = {
 }
 GOOD: dict[Form, bytes] = {
     Form.CWT: cose.sign1(cbor.dumps(BINARY), KEY),
-    Form.CBOR: unsigned(BINARY),
+    Form.UCCS: unsigned(BINARY),
     Form.JWT: jwt(TEXT),
-    Form.JSON: json.dumps(TEXT).encode(),
+    Form.UJCS: json.dumps(TEXT).encode(),
 }
 WHERE = {
     "measurements[0]": Part(42, b"measured"),
@@ -90,7 +90,7 @@ def test_good(form: Form) -> None:
     assert (token.ueid, token.profile) == (b"\x01" + bytes(32), "tag:kluis.example,2026:eat")
     held = {where: each.part for where, each in token.held.items()}
     assert held.items() >= WHERE.items()
-    binary = form in (Form.CWT, Form.CBOR)
+    binary = form in (Form.CWT, Form.UCCS)
     assert held["cmw"] == (
         Part(cmw_cbor.NESTED, cbor.dumps([30001, b"wrapped"]))
         if binary
@@ -104,7 +104,7 @@ def test_good(form: Form) -> None:
 
 def test_tags() -> None:
     """A CWT may stand under its own tag, a claims set under none, and either is found again."""
-    for data in (b"\xd8\x3d" + GOOD[Form.CWT], GOOD[Form.CBOR][3:], cbor.dumps({256: b"\x01" + bytes(32)})):
+    for data in (b"\xd8\x3d" + GOOD[Form.CWT], GOOD[Form.UCCS][3:], cbor.dumps({256: b"\x01" + bytes(32)})):
         assert eat.matches(data)
         assert eat.parse(data).ueid == b"\x01" + bytes(32)
     assert eat.parse(b"\xd8\x3d" + GOOD[Form.CWT]).form is Form.CWT

@@ -46,12 +46,12 @@ _CLAIMS: Final = frozenset(_NAMES.values())
 
 
 class Form(enum.StrEnum):
-    """How a token comes."""
+    """How a token comes; unsigned claims sets are UCCS in CBOR and UJCS in JSON."""
 
     CWT = "CWT"
-    CBOR = "claims set in CBOR"
+    UCCS = "UCCS"
     JWT = "JWT"
-    JSON = "claims set in JSON"
+    UJCS = "UJCS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,13 @@ def parse(data: bytes) -> Eat:
     if data[:3] == _BUNDLE:
         raise UnsupportedError(f"{_WHAT}: a detached bundle is not handled", code="bad_type")
     if data[:1] == b"{":
-        return _token(Form.JSON, _text(data), binary=False)
+        return _token(Form.UJCS, _text(data), binary=False)
     if matches_jwt(data):
         header, claims, _ = (b64.decode_url(part.decode(), _WHAT) for part in data.split(b"."))
         if not isinstance(jcs.loads(header, f"{_WHAT}.header", max_depth=8), dict):
             raise FormatError(f"{_WHAT}.header: want an object", code="bad_type")
         return _token(Form.JWT, _text(claims), binary=False)
-    form = Form.CWT if data[:2] == _CWT or data[:1] in _COSE else Form.CBOR
+    form = Form.CWT if data[:2] == _CWT or data[:1] in _COSE else Form.UCCS
     return _token(form, _binary(data), binary=True)
 
 
