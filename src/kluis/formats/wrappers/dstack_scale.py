@@ -129,11 +129,10 @@ def matches(data: bytes) -> bool:
         size = reader.compact("size")
     except FormatError:
         return False
-    inner = data[2 + reader.position :]
-    if not LEAST_EVIDENCE <= size < len(inner):
+    start = 2 + reader.position
+    if not LEAST_EVIDENCE <= size < len(data) - start:
         return False
-    begins = inner[:2]
-    return begins in (_COSE if data[1] in (Platform.NITRO, Platform.NITROTPM) else _BEGINS)
+    return data[start : start + 2] in (_COSE if data[1] in (Platform.NITRO, Platform.NITROTPM) else _BEGINS)
 
 
 def parse(data: bytes) -> Attestation:
