@@ -15,6 +15,7 @@ from kluis.formats.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
+from tests.formats.wrappers.test_eat import jwt, unsigned, url
 from tests.tee.image import samples
 
 
@@ -40,6 +41,26 @@ def test_verify_json(kluis: Kluis, folder: Path) -> None:
     assert (value["authentic"], value["appraised"]) == (True, False)
     assert value["claims"]["measurement"] == f"sha256:{IMAGE.hex()}"
     assert value["claims"]["tcb"]["status"] == "UpToDate"
+
+
+def test_verify_enveloped(kluis: Kluis, folder: Path) -> None:
+    """An EAT is verified by the evidence it carries, in CBOR and as a token of JSON; one alone is refused."""
+    quote, options = (folder / "quote.bin").read_bytes(), ("--root", folder / "root.pem", "--now", NOW)
+    collateral = (folder / "quote.bin.collateral.json").read_bytes()
+    (folder / "collateral.json").write_bytes(collateral)
+    for data, name in (
+        (jwt({"measurements": [[42, url(quote)]]}) + b"\n", "EAT (JWT)"),
+        (unsigned({273: [[42, quote]]}), "EAT (UCCS)"),
+        (unsigned({299: [42, quote]}), "CMW record in EAT (UCCS)"),
+    ):
+        (folder / "eat").write_bytes(data)
+        said = kluis("verify", folder / "eat", *options, "--collateral", folder / "collateral.json")
+        assert said.code == 0
+        assert f"ok    came in               {name}" in said.out.splitlines()
+    (folder / "eat").write_bytes(unsigned({10: NONCE}))
+    said = kluis("verify", folder / "eat", *options)
+    assert (said.code, said.out) == (4, "")
+    assert said.err.endswith(ends("no_evidence"))
 
 
 def test_verify_trusts_no_emulated_root_by_default(kluis: Kluis, folder: Path) -> None:

@@ -24,12 +24,14 @@ from kluis.cli.inspect_fields import fields
 from kluis.cli.main import run
 from kluis.errors import KluisError
 from kluis.evidence.sniff import Found, sniff
+from kluis.formats import cbor
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.eventlog.log import EventLog
 from kluis.formats.wrappers import oe
 from tests.evidence.forge import IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD, GPU, ROLES, SGX, VECTORS
 from tests.formats.snp import samples
+from tests.formats.wrappers.test_eat import unsigned
 
 
 class Said(NamedTuple):
@@ -74,6 +76,24 @@ def test_quote(kluis: Kluis, quote: Path) -> None:
     assert re.search(r"\nlaunch:\n  kind +Kluis launch configuration\n", said.out)
     assert "note                 says of itself that no hardware made it\n" in said.out
     assert said.out.endswith("\n\nnothing above is verified: kluis verify checks it\n")
+
+
+def test_envelopes(kluis: Kluis, tmp_path: Path) -> None:
+    """An envelope's own claims are shown as nobody's word, and what it holds below them."""
+    inner = cbor.dumps([OCTETS, SGX.quote(), 4])
+    token = unsigned({10: NONCE, 265: "tag:a", 299: cbor.Tagged(1668547091, {"tee": [42, SGX.quote()]})})
+    for data, shown in (
+        (token, ("EAT (UCCS)", "vouches for nothing by itself", f"nonces  {NONCE.hex()}", "cmw:")),
+        (inner, ("CMW record", "says_it_is  EVIDENCE", "SGX quote v3")),
+        (cbor.dumps({1: [42, SGX.quote()]}), ("CMW collection", "media_types.1  42", "SGX quote v3")),
+        (Part(42, SGX.quote()).encode(), ("CMW record", "says_it_is  none", "SGX quote v3")),
+    ):
+        (tmp_path / "data").write_bytes(data)
+        said = kluis(tmp_path / "data")
+        assert said.code == 0
+        text = re.sub(r"  +", "  ", said.out)
+        for each in shown:
+            assert each in text
 
 
 def test_json(kluis: Kluis, quote: Path) -> None:

@@ -6,7 +6,6 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -27,11 +26,11 @@ from kluis.formats import cmw
 from kluis.formats.armor import open_armor
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.wrappers import eat
 
 if TYPE_CHECKING:
     import ssl
 
-_JWT: Final = re.compile(rb"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 MAX_FILE: Final = 16 << 20
 STDIN: Final = Path("-")
 
@@ -61,13 +60,14 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
 
     Raises:
         UsageError: neither, both, or a part that is not ``NAME=FILE``.
-        UnsupportedError: a token, which is no evidence.
+        UnsupportedError: a token that carries none.
     """
     if (path is None) == (not parts):
         raise UsageError("evidence: want a file, - for stdin, or --part NAME=FILE, and not both")
     if path is not None:
         given = read(path)
-        if _JWT.fullmatch(given.strip()):
+        token = given.strip()
+        if eat.matches_jwt(token) and not eat.carries(token):
             raise UnsupportedError(
                 f"{path}: is a JSON web token: what a service found, and no evidence",
                 hint=f"kluis token verify {path} --keys FILE --issuer URL",

@@ -135,9 +135,9 @@ def _sniff(data: bytes, depth: int) -> Found:
 def _envelope(data: bytes, depth: int) -> Found | None:
     """What may hold anything, with each of its parts; a token that holds nothing is no envelope."""
     if eat.matches(data):
-        token = _token_of(data)
-        if token is None:
+        if eat.matches_jwt(data) and not eat.carries(data):
             return None
+        token = eat.parse(data)
         parts = {where: held.part for where, held in token.held.items()}
         return _parted(f"EAT ({token.form})", data, token, parts, depth)
     if cmw.matches(data) and not tsm.matches(data):
@@ -152,17 +152,6 @@ def _envelope(data: bytes, depth: int) -> Found | None:
             return _parted("CMW record", data, message.part, {"content": message.part}, depth)
         return _parted("CMW collection", data, message, message.parts, depth)
     return None
-
-
-def _token_of(data: bytes) -> eat.Eat | None:
-    """A token; None for one of JSON that holds nothing, or numbers that not every reader reads alike."""
-    if not eat.matches_jwt(data):
-        return eat.parse(data)
-    try:
-        token = eat.parse(data)
-    except FormatError:
-        return None
-    return token if token.held else None
 
 
 def _parted(name: str, data: bytes, value: object, parts: Mapping[Any, cmw.Part], depth: int) -> Found:

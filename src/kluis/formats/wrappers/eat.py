@@ -107,6 +107,14 @@ def matches_jwt(data: bytes) -> bool:
     return _JWT.fullmatch(data) is not None
 
 
+def carries(data: bytes) -> bool:
+    """Whether a signed token of JSON is an EAT in which something stands."""
+    try:
+        return bool(parse(data).held)
+    except KluisError:
+        return False
+
+
 def parse(data: bytes) -> Eat:
     """Read a token, at most 4 MiB.
 
