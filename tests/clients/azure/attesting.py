@@ -309,6 +309,18 @@ def baselines(world: World) -> None:
             client.attest_sgx_enclave(quote, runtime_data=HELLO)
 
 
+@scenario("A.set_policy whose configuration is none of the service's")
+def configuration(world: World) -> None:
+    policy = (
+        "version=1.1; configurationrules{{ => issueproperty({}); }};"
+        "authorizationrules{{ => permit(); }}; issuancerules{{}};"
+    )
+    with world.instance() as url:
+        for wrong in ('type="required_pcr_masks", value=15', 'type="required_pcr_mask", value="15"'):
+            with refused(400, "PolicyParsingError", "required_pcr_mask"):
+                world.owner(url).set_policy(AttestationType.TPM, policy.format(wrong))
+
+
 @scenario("C.attest_sgx_enclave of a platform that nobody here trusts")
 def another_root(world: World) -> None:
     quote = world.forged("sgx", report_data=bound(HELLO), stranger=True)["quote"]

@@ -76,6 +76,20 @@ def provider_isolated(world: World) -> None:
         providers.create("group", "a" * 30, {"location": "local", "properties": {}})
 
 
+@scenario("M.attestation_providers.create of one that there is: place and certificates stay")
+def provider_again(world: World) -> None:
+    providers, mine = world.manager().attestation_providers, signer("mine")
+    with world.instance(policySigningCertificates={"keys": [mine.jwk]}) as url:
+        name = url.rpartition("/")[2]
+        made = providers.create("group", name, {"location": "local", "tags": {"a": "b"}, "properties": {}})
+        assert (made.tags, made.properties.trust_model) == ({"a": "b"}, "Isolated")
+        others = {"policySigningCertificates": {"keys": [signer("other").jwk]}}
+        with refused(400, "InvalidOperation", "policySigningCertificates"):
+            providers.create("group", name, {"location": "local", "properties": others})
+        with refused(400, "InvalidOperation", "location"):
+            providers.create("group", name, {"location": "elsewhere", "properties": {}})
+
+
 @scenario("M.attestation_providers with a reader's token, and with a workload's")
 def provider_by_others(world: World) -> None:
     reader = world.manager("reader").attestation_providers

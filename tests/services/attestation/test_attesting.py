@@ -214,7 +214,10 @@ def test_a_nonce_comes_back_as_it_was(world: World, nonce: str | int) -> None:
 )
 def test_empty_data_are_none(world: World, initial: Any) -> None:
     """Clients send empty init-time data, or none of it but the type."""
-    assert world.attest("SgxEnclave", sgx() | {"initTimeData": initial}).status_code == 200
+    answer = world.attest("SgxEnclave", sgx() | {"initTimeData": initial})
+    assert answer.status_code == 200
+    told = '299 - "initTimeData: has a type and no data, and was passed over"'
+    assert answer.headers.get("Warning") == (told if initial == {"dataType": "JSON"} else None)
 
 
 def test_runtime_data_of_others(world: World) -> None:

@@ -85,8 +85,24 @@ def test_an_isolated_one(world: World) -> None:
         "InvalidOperation",
         "instance: want policySigningCertificates to stay, got others",
     )
-    make(world, properties=keys("three"))
+    for others in (("three",), ("one",), ("one", "two", "three")):
+        assert error_of(make(world, properties=keys(*others)))[1] == "InvalidOperation", others
     assert world.owner("PUT", path, content=owner("three").policy(PERMIT)).status_code == 400
+
+
+def test_put_again(world: World) -> None:
+    """What is put twice is as it was: said again or not at all, certificates and place stay."""
+    make(world, properties=keys("one", "two"))
+    for same in (keys("two", "one"), {}):
+        answer = make(world, properties=same, location="Lo cal")
+        assert (answer.status_code, answer.json()["location"]) == (200, "local"), same
+        assert answer.json()["properties"]["trustModel"] == "Isolated"
+    assert error_of(make(world, location="elsewhere")) == (
+        400,
+        "InvalidOperation",
+        "location: want local to stay, got 'elsewhere'",
+    )
+    assert world.owner("GET", f"{ONE}?{ARM}").json()["location"] == "local"
 
 
 def test_changed(world: World) -> None:

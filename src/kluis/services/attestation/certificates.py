@@ -113,15 +113,18 @@ class PolicyCertificates:
         kept = _Kept(1, tuple(tuple(chain) for chain in chains))
         store.put(TABLE, instance, msgspec.msgpack.encode(kept))
 
+    def kept(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
+        """The chains that the store holds for an instance; None where nobody put or changed any."""
+        data = store.get(TABLE, instance)
+        return None if data is None else msgspec.msgpack.decode(data, type=_Kept).chains
+
     def forget(self, instance: str, store: Writing) -> None:
         """Delete them, as a part of a change of the store."""
         store.delete(TABLE, instance)
 
     def _chains(self, store: Reading, instance: Instance) -> tuple[tuple[bytes, ...], ...]:
-        data = store.get(TABLE, instance.name)
-        if data is not None:
-            return msgspec.msgpack.decode(data, type=_Kept).chains
-        return tuple((der,) for der in self._settings.policy_signers)
+        kept = self.kept(store, instance.name)
+        return tuple((der,) for der in self._settings.policy_signers) if kept is None else kept
 
     def _asked(self, instance: Instance, jws: str) -> tuple[Document, tuple[bytes, ...]]:
         if not instance.isolated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,7 @@ from kluis.services.web import Answer, Call
 __all__ = ["Handlers", "Rotation"]
 
 EAT: Final = f"application/{TYPE}"
+_Evidence: TypeAlias = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
 
 
 class Rotation(msgspec.Struct):
@@ -57,28 +58,36 @@ class Handlers:
         """Attest an SGX enclave."""
         request = call.json(AttestSgx)
         return self._token(
-            call, self._engine.attesting.sgx(self._of(call), request, self._clock.now(), _form(call))
+            call,
+            request,
+            self._engine.attesting.sgx(self._of(call), request, self._clock.now(), _form(call)),
         )
 
     def open_enclave(self, call: Call) -> Answer:
         """Attest an SGX enclave by an Open Enclave report."""
         request = call.json(AttestOpenEnclave)
         return self._token(
-            call, self._engine.attesting.open_enclave(self._of(call), request, self._clock.now(), _form(call))
+            call,
+            request,
+            self._engine.attesting.open_enclave(self._of(call), request, self._clock.now(), _form(call)),
         )
 
     def snp(self, call: Call) -> Answer:
         """Attest an SEV-SNP guest."""
         request = call.json(AttestReport)
         return self._token(
-            call, self._engine.attesting.snp(self._of(call), request, self._clock.now(), _form(call))
+            call,
+            request,
+            self._engine.attesting.snp(self._of(call), request, self._clock.now(), _form(call)),
         )
 
     def tdx(self, call: Call) -> Answer:
         """Attest a trust domain."""
         request = call.json(AttestTdx)
         return self._token(
-            call, self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call))
+            call,
+            request,
+            self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call)),
         )
 
     def guest(self, call: Call) -> Answer:
@@ -147,10 +156,18 @@ class Handlers:
     def _of(self, call: Call) -> Instance:
         return self._engine.instances.find(call.path.get("instance"))
 
-    def _token(self, call: Call, token: str) -> Answer:
+    def _token(self, call: Call, request: _Evidence, token: str) -> Answer:
+        headers = _warnings(request)
         if _form(call) is TokenForm.EAR:
-            return Answer(token, content_type=EAT)
-        return Answer(Token(token))
+            return Answer(token, content_type=EAT, headers=headers)
+        return Answer(Token(token), headers=headers)
+
+
+def _warnings(request: _Evidence) -> dict[str, str]:
+    """What a client meant to say and did not: Azure's Python client forgets init-time data that are JSON."""
+    named = (("runtimeData", request.runtimeData), ("initTimeData", request.initTimeData))
+    lacks = [name for name, given in named if given is not None and given.dataType and not given.data]
+    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was passed over"'} if lacks else {}
 
 
 def _form(call: Call) -> TokenForm:

@@ -75,7 +75,7 @@ class Providers:
 
         Raises:
             InvalidParameter: a name, tag, switch or certificate that is none.
-            InvalidOperation: the name is another's, or the trust model would change.
+            InvalidOperation: the name is another's, or trust model, place or certificates would change.
         """
         _check_name(name)
         asked = request.properties
@@ -109,6 +109,14 @@ class Providers:
                     "instance: want trust model AAD to stay, got policySigningCertificates",
                     hint="make another instance with them",
                 )
+            trusted = {chain[0] for chain in self._certificates.kept(store, name.lower()) or ()}
+            if chains and {chain[0] for chain in chains} != trusted:
+                raise _signed_alone()
+            if request.location is not None and _squeezed(request.location) != _squeezed(there.location):
+                raise InvalidOperation(
+                    f"location: want {there.location} to stay, got {request.location[:64]!a}",
+                    hint="make another instance there",
+                )
             changed = _changed(there, request)
             _write(store, changed)
             return changed, False
@@ -133,10 +141,7 @@ class Providers:
             InvalidOperation: certificates are given, which change by signed requests alone.
         """
         if request.properties.policySigningCertificates is not None:
-            raise InvalidOperation(
-                "instance: want policySigningCertificates to stay, got others",
-                hint="POST /certificates:add to the instance, signed by one that is trusted",
-            )
+            raise _signed_alone()
 
         def work(store: Writing) -> Provider:
             there = self._instances.provider(store, name)
@@ -291,6 +296,13 @@ def _within(provider: Provider, subscription: str, group: str | None) -> bool:
     if provider.subscription.lower() != subscription.lower():
         return False
     return group is None or provider.resource_group.lower() == group.lower()
+
+
+def _signed_alone() -> InvalidOperation:
+    return InvalidOperation(
+        "instance: want policySigningCertificates to stay, got others",
+        hint="POST /certificates:add to the instance, signed by one that is trusted",
+    )
 
 
 def _missing(name: str) -> Missing:

@@ -50,6 +50,28 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         None,
         "policy > configurationrules",
     ),
+    "configuration that is none": (
+        _rules('=> issueproperty(type="require_valid_aik_certs", value=true);', "1.1", "configurationrules"),
+        "configuration property 'require_valid_aik_certs' is none of require_valid_aik_cert, required",
+        (1, 36),
+        "policy > configurationrules",
+    ),
+    "configuration of another kind": (
+        _rules('=> issueproperty(type="required_pcr_mask", value="15");', "1.1", "configurationrules"),
+        "configuration property required_pcr_mask has a value of an integer",
+        (1, 36),
+        "policy > configurationrules",
+    ),
+    "a switch that is a number": (
+        _rules('=> issueproperty(type="require_valid_aik_cert", value=1);', "1.1", "configurationrules"),
+        "configuration property require_valid_aik_cert has a value of true or false",
+        "policy > configurationrules",
+    ),
+    "a number that is a switch": (
+        _rules('=> issueproperty(type="required_pcr_mask", value=true);', "1.1", "configurationrules"),
+        "configuration property required_pcr_mask has a value of an integer",
+        "policy > configurationrules",
+    ),
     "verb of another section": (
         _rules("=> permit();", section="issuancerules"),
         "permit is no verb of issuancerules; those are add, issue, issueproperty",

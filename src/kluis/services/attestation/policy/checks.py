@@ -8,10 +8,12 @@ from typing import TypeAlias
 import lark
 
 from kluis.services.attestation.policy.syntax import (
+    CONFIGURATION,
     FUNCTIONS,
     PROPERTIES,
     VERBS,
     VERSIONS,
+    Action,
     Call,
     Expression,
     Literal,
@@ -25,6 +27,7 @@ from kluis.services.attestation.policy.syntax import (
 
 Refuse: TypeAlias = Callable[[str, Place | None, str], Exception]
 _COMPARES = frozenset({"<", "<=", ">", ">="})
+_KINDS = {bool: "true or false", int: "an integer", str: "a string"}
 
 
 def check(policy: Policy, *, refuse: Refuse) -> None:
@@ -104,6 +107,21 @@ def _of_action(
             yield f"{action.verb} needs {needed}=...", action.place
     for _, expression in action.properties:
         yield from _of_expression(expression, bound, version, action.place)
+    if section is Section.CONFIGURATION:
+        yield from _of_configuration(action)
+
+
+def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
+    """What only the service gives a meaning: a name that it does not know would ask for nothing."""
+    given = {name: each.value for name, each in action.properties if isinstance(each, Literal)}
+    name = given.get("type")
+    if name is None:
+        return
+    kind = CONFIGURATION.get(str(name))
+    if kind is None:
+        yield f"configuration property {str(name)[:64]!a} is none of {', '.join(CONFIGURATION)}", action.place
+    elif "value" in given and type(given["value"]) is not kind:
+        yield f"configuration property {name} has a value of {_KINDS[kind]}", action.place
 
 
 def _of_expression(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from kluis.services.attestation.policy.claims import Value
@@ -34,6 +35,12 @@ VERBS: Final[dict[Section, frozenset[Verb]]] = {
     Section.CONFIGURATION: frozenset({Verb.ISSUE_PROPERTY}),
     Section.AUTHORIZATION: frozenset({Verb.PERMIT, Verb.DENY, Verb.ADD, Verb.ISSUE}),
     Section.ISSUANCE: frozenset({Verb.ADD, Verb.ISSUE, Verb.ISSUE_PROPERTY}),
+}
+# What configuration rules may ask of the service, and the kind of its value.
+CONFIGURATION: Final[Mapping[str, type]] = {
+    "require_valid_aik_cert": bool,
+    "required_pcr_mask": int,
+    "x-ms-sgx-tcbidentifier": str,
 }
 PROPERTIES: Final = ("type", "value", "valueType", "issuer")
 OPERATORS: Final = ("==", "!=", "<=", "<", ">=", ">")
