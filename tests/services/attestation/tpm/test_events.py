@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from kluis.enclave.store import SealedStore
+from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.ima import Record
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.tpm.algorithm import HashId
@@ -127,6 +128,17 @@ def test_what_comes_twice(tpms: World) -> None:
     client = Client(tpms, boot(b"\1", sipa(twice)))
     events = json.loads(client.report(client.v2())["out"])["Events"]
     assert events[-1]["ProcessedData"]["EVENT_TRUSTBOUNDARY"] == {"EVENT_TESTSIGNING": [False, True]}
+
+
+def test_an_event_that_somebody_else_hashed(tpms: World) -> None:
+    """Where the digest is over a tag's value alone, its first bytes are the log keeper's: nothing is told."""
+    issue(tpms, 'c:[type=="events"] => issue(type="out", value=c.value);')
+    kind, value = BOUNDARY
+    other = event(12, EventType.EVENT_TAG, raw(kind, value), over=value, banks=(HashId.SHA256,))
+    client = Client(tpms, boot(b"\1", other))
+    told = json.loads(client.report(client.v2())["out"])["Events"][-1]
+    assert told["PcrIndex"] == 12
+    assert "EVENT_TRUSTBOUNDARY" not in (told.get("ProcessedData") or {})
 
 
 def test_flags_after_the_start(tpms: World) -> None:

@@ -20,7 +20,7 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.tpm.algorithm import HashId
 from kluis.hashes import sha512
-from tests.evidence.tpm.forge import rsa_key, sign
+from tests.evidence.tpm.forge import area, rsa_key, sign
 from tests.formats.eventlog.logs import event, log
 from tests.services.attestation.tpm.client import KEY, PERMIT, Client, jwk_text, signed, world_of
 from tests.services.attestation.vm import boot, sipa
@@ -327,6 +327,18 @@ BAD: dict[str, tuple[Callable[[Client], str], str]] = {
         lambda c: c.certified(extra=bytes(32)),
         "tpm_certify: qualifying data: want ",
     ),
+    "a certification of a key with other attributes": (
+        lambda c: c.certified(public=b64u(area(KEY, 0x40072).encode())),
+        "tpm_certify: certifies another key",
+    ),
+    "a certification beside a quote of another time": (
+        lambda c: c.v2(extra=bytes(32), info=c.certification()),
+        "TPM quote: qualifying data: want ",
+    ),
+    "a quote over the challenge alone": (
+        lambda c: c.v2(extra=c.challenge),
+        "TPM quote: qualifying data: want ",
+    ),
     "a key that is not bound": (lambda c: c.v2(info={}), "request_key.info: want tpm_quote or tpm_certify"),
     "a weak hash": (
         lambda c: c.v2(info={"tpm_quote": {"hash_alg": "sha-1"}}),
@@ -443,7 +455,8 @@ def test_a_kernels_key_that_came_later(tpms: World) -> None:
     kernel = rsa_key()
     closed = event(12, EventType.SEPARATOR, b"WBCL", banks=(HashId.SHA256,))
     disguised = dataclasses.replace(closed, kind=EventType.EVENT_TAG)
-    for end in (closed, disguised):
+    unknown = event(12, EventType.SEPARATOR, b"text of another Windows", banks=(HashId.SHA256,))
+    for end in (closed, disguised, unknown):
         client = Client(tpms, boot(b"\1", end, sipa(idks(kernel))))
         assert "want a signature of one of 0 keys" in client.refused(vbs_request(client, kernel))[1]
         before = Client(tpms, boot(b"\1", sipa(idks(kernel)), end))
