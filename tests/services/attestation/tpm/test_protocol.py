@@ -272,8 +272,19 @@ def retyped(jws: str, **header: Any) -> str:
     return signed({"alg": "PS256", "typ": "attReqV2", **header}, payload)
 
 
+def beside_its_certificate(said: dict[str, Any]) -> None:
+    """Quote by a key of one's own, beside another's certificate."""
+    other = rsa_key()
+    said["aik_pub"] = json.loads(jwk_text(other))
+    said["signature"] = b64u(sign(other, from_b64u(said["quote"])).encode())
+
+
 BAD: dict[str, tuple[Callable[[Client], str], str]] = {
     "a signature changed": (lambda c: c.v2(alter=flip("signature")), "TPM quote: is not signed by the key"),
+    "a key beside another's certificate": (
+        lambda c: c.v2(alter=beside_its_certificate),
+        "aik_pub: want the certificate's key, got another",
+    ),
     "a quote changed": (lambda c: c.v2(alter=flip("quote")), "TPM quote: is not signed by the key"),
     "another challenge in the quote": (
         lambda c: c.v2(extra=bytes(32)),
@@ -306,6 +317,10 @@ BAD: dict[str, tuple[Callable[[Client], str], str]] = {
     "another bank": (
         lambda c: c.v2(tpm={"pcrs": [{"algorithm": 12, "values": []}]}),
         "pcrs.algorithm: want 4 and 11, each once, got 12",
+    ),
+    "a bank twice": (
+        lambda c: c.v2(tpm={"pcrs": [{"algorithm": 11, "values": []}] * 2}),
+        "pcrs.algorithm: want 4 and 11, each once, got 11",
     ),
     "three other keys": (
         lambda c: c.v2(other_keys=[{"jwk": json.loads(jwk_text(KEY))}] * 3),
