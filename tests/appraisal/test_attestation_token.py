@@ -192,6 +192,10 @@ def test_an_ear_that_never_ends_or_is_for_somebody() -> None:
     refused(FreshnessError, signed({5: AT + 61}), pem(KEY), nobody)
     assert verify(signed({1: "them", 3: "you"}), pem(KEY), Expected("them", "you", None), NOW)
     assert refused(AuthenticityError, signed({}), KEYS, nobody).message.startswith("CWT: want the key of")
+    other = refused(AuthenticityError, signed({1: "them"}), pem(KEY), Expected("others", None, None))
+    assert other.code == "token_iss"
+    no_hex = Expected(None, None, "it is text")
+    assert refused(AuthenticityError, signed({}), pem(KEY), no_hex).code == "token_nonce"
 
 
 def test_what_is_no_token() -> None:

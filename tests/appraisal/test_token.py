@@ -12,7 +12,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
@@ -333,6 +333,8 @@ def test_misuse() -> None:
         token.sign_jwt(EAR, P521)
     with pytest.raises(UsageError, match="P-256 or P-384"):
         token.verify_cwt(CWT, P521.public_key(), now=NOW)
+    with pytest.raises(UsageError, match="token key: want at least 2048 bits, got 1024"):
+        token.verify_jwt(JWT, rsa.generate_private_key(65537, 1024).public_key(), now=NOW)
     with pytest.raises(UsageError, match="want an aware time"):
         token.verify_jwt(JWT, P256.public_key(), now=NOW.replace(tzinfo=None))
 
@@ -403,3 +405,15 @@ def test_another_library_verifies_the_signature() -> None:
     raw = base64.urlsafe_b64decode(signature + "==")
     der = encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
     P256.public_key().verify(der, signed.encode(), ec.ECDSA(hashes.SHA256()))
+
+
+def test_a_service_signs_with_rsa() -> None:
+    """An attestation service's key is RSA, as Azure's is; another's does not do."""
+    key = rsa.generate_private_key(65537, 2048)
+    payload = jcs.dumps(ear_claims.write(EAR, numbers=False))
+    signed = f"{b64.encode_url(jcs.dumps({'alg': 'RS256', 'typ': token.JWT_TYPE}))}.{b64.encode_url(payload)}"
+    signature = key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    made = f"{signed}.{b64.encode_url(signature)}"
+    assert token.verify_jwt(made, key.public_key(), now=NOW) == EAR
+    with pytest.raises(AuthenticityError):
+        token.verify_jwt(made, rsa.generate_private_key(65537, 2048).public_key(), now=NOW)
