@@ -21,7 +21,7 @@ from kluis.appraisal import Aspect, AttestationResult, ReportDataBinding, Tier, 
 from kluis.appraisal.ear import Appraisal, Ear
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, PolicyError, UsageError
 from kluis.evidence.levels import MEANINGS
-from kluis.formats import cbor, cose
+from kluis.formats import b64, cbor, cose, jcs
 from tests.appraisal.test_rules import NOW, _evidence, _judge, _policy
 from tests.strategies import PROPERTY, mutations
 
