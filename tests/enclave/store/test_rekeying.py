@@ -11,13 +11,14 @@ import msgspec
 import pytest
 
 from kluis.enclave.store import SealedStore, ocalls
+from kluis.enclave.store.records import StoreRekey
 from kluis.enclave.store.transaction import FORMER_KEYS
 from kluis.errors import RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.storage import Database
 from kluis.services.storage.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
-from kluis.testing.stale_storage import StaleStorage
+from kluis.testing.stale_storage import StaleStorage, SwitchedRecords
 from tests.enclave.store.test_custody import hand_over
 
 KEEPER = Path(__file__).parent / "keeper" / "app.py"
@@ -149,26 +150,20 @@ def test_a_host_that_hides_what_was_gathered(enclave: Launch, records: KeptRecor
         one.store_rekey()
 
 
-def test_a_host_that_shows_an_empty_store_instead(
-    enclave: Launch, records: KeptRecords, tmp_path: Path
-) -> None:
-    """The fresh key's counter has heard of the store before the host has the key."""
-    one = enclave(KEEPER, ocalls=ocalls.serving(records))
-    one.put("k", b"v")
-    one.store_rekey()
-    sealed = {each: records.keys(each) for each in _platforms(records)}
-    one.close()
+def test_a_host_that_shows_an_empty_store(enclave: Launch, records: KeptRecords, tmp_path: Path) -> None:
+    """The fresh key's counter has heard of the store before the host could put an empty one in its place."""
+    switched = SwitchedRecords(records)
     with Database(f"sqlite:///{tmp_path / 'empty.db'}") as empty:
-        bare = empty.records("keeper")
-        for platform, key in sealed.items():
-            assert bare.keep_key(platform, key.sealed, True)
-        with pytest.raises(RemoteError, match="AuthenticityError: store: last commit: want epoch 2"):
-            enclave(KEEPER, ocalls=ocalls.serving(bare)).get("k")
 
+        def finish(last: StoreRekey) -> bool:
+            switched.now = empty.records("keeper")
+            return switched.now.keep_key(last.platform, last.sealed, True)
 
-def _platforms(records: KeptRecords) -> list[bytes]:
-    with records.database.transaction() as cursor:
-        return [row[0] for row in cursor.execute("SELECT platform FROM keys").fetchall()]
+        one = enclave(KEEPER, ocalls=dict(ocalls.serving(switched)) | {"store_rekey_finish": finish})
+        one.put("k", b"v")
+        for call in (one.store_rekey, lambda: enclave(KEEPER, ocalls=ocalls.serving(switched)).get("k")):
+            with pytest.raises(RemoteError, match="AuthenticityError: store: last commit: want epoch 2"):
+                call()
 
 
 def test_the_stores_own_table(stale_storage: StaleStorage) -> None:
