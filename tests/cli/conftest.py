@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kluis.cli.main import run
+from kluis.errors import UnavailableError
+from kluis.tee.process import native
 from tests.cli.quotes import FORGE, Kluis, Said, write_policy
 
 
@@ -31,3 +34,15 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "root.pem").write_bytes(FORGE.authority.root_pem())
     write_policy(tmp_path / "policy.toml")
     return tmp_path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for a platform of its own, which is stopped at the end."""
+    try:
+        native.launcher()
+    except UnavailableError as lack:
+        pytest.skip(lack.message)
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path))
+    yield tmp_path
+    run(["platform", "stop"])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.cli.main import run
 from kluis.evidence import Collateral, SnpEndorsements
+from tests.cli.quotes import Kluis, Said
 from tests.collateral.service import Reply, Service, signed
 from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import Forge
@@ -20,17 +20,6 @@ from tests.evidence.forge import Forge
 FORGE = Forge()
 GOOD = FORGE.collateral()
 NOW = "2026-06-01T12:00:00Z"
-
-
-class Said(NamedTuple):
-    """What a command line printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Kluis = Callable[..., Said]
 
 
 @pytest.fixture

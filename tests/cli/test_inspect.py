@@ -14,7 +14,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -28,21 +28,11 @@ from kluis.formats import cbor
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.eventlog.log import EventLog
 from kluis.formats.wrappers import oe
+from tests.cli.quotes import Kluis, Said
 from tests.evidence.forge import IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD, GPU, ROLES, SGX, VECTORS
 from tests.formats.snp import samples
 from tests.formats.wrappers.test_eat import unsigned
-
-
-class Said(NamedTuple):
-    """What a command line printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Kluis = Callable[..., Said]
 
 
 @pytest.fixture

@@ -5,27 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from kluis.cli import main
-from kluis.errors import UnavailableError
-from kluis.tee.process import native
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for a platform of its own, which is stopped at the end."""
-    try:
-        native.launcher()
-    except UnavailableError as lack:
-        pytest.skip(lack.message)
-    monkeypatch.setenv("KLUIS_HOME", str(tmp_path))
-    yield tmp_path
-    main.run(["platform", "stop"])
 
 
 def test_started_asked_and_stopped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from kluis.cli import main, selftest
-from kluis.errors import UnavailableError
+from kluis.cli import selftest
 from kluis.tee.doctor import State
-from kluis.tee.process import linux, native
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for a platform of its own, which is stopped at the end."""
-    try:
-        native.launcher()
-    except UnavailableError as lack:
-        pytest.skip(lack.message)
-    monkeypatch.setenv("KLUIS_HOME", str(tmp_path))
-    yield tmp_path
-    main.run(["platform", "stop"])
+from kluis.tee.process import linux
 
 
 def test_whoever_runs_it_reads_nothing(home: Path) -> None:

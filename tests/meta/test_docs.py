@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import tomllib
 
 import pytest
 import typer
@@ -12,7 +13,7 @@ import typer.main
 
 from kluis.cli import main as cli
 from scripts import reference
-from tests.meta.tree import DOCS, ROOT, TESTS
+from tests.meta.tree import DOCS, ROOT, SRC, TESTS
 
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"])
 
@@ -101,3 +102,15 @@ def test_the_changelog_has_verdicts() -> None:
     """The newest entry of the changelog says which inputs are judged differently now."""
     newest = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
     assert "### Verdicts" in newest
+
+
+def test_the_layers_in_the_pages_are_the_ones_that_are_held() -> None:
+    """How it fits lists the layers of the import contract, from below, as far as they exist."""
+    text = (DOCS / "concepts" / "how-it-fits.md").read_text()
+    listed = re.search(r"a test holds that: `([^`]*)`", text)
+    assert listed is not None
+    said = [set(layer.split()) for layer in listed[1].split("|")]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    held = [set(re.findall(r"[a-z]+", layer)) for layer in contracts[0]["layers"]]
+    rooms = {path.stem for path in SRC.iterdir()}
+    assert said == [layer & rooms for layer in reversed(held) if layer & rooms]

@@ -60,7 +60,7 @@ def issue(
         .add_extension(_key_identifier(issuer_key.public_key()), critical=False)
         .add_extension(_crl_points(), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(_key_usage(ca=ca), critical=True)
+        .add_extension(key_usage(ca=ca, content_commitment=not ca), critical=True)
         .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
     )
     if sgx is not None:
@@ -172,10 +172,11 @@ def _crl_points() -> x509.CRLDistributionPoints:
     return x509.CRLDistributionPoints([x509.DistributionPoint([url], None, None, None)])
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool, content_commitment: bool = False) -> x509.KeyUsage:
+    """What a key may be used for: an authority's signs certificates and lists, another one's signs."""
     return x509.KeyUsage(
         digital_signature=not ca,
-        content_commitment=not ca,
+        content_commitment=content_commitment,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,

@@ -44,6 +44,16 @@ def attestation(response: httpx.Response) -> AttestationResult:
     return result
 
 
+def _kept(limits: httpx.Limits) -> dict[str, Any]:
+    """What either pool of connections is made with."""
+    return {
+        "ssl_context": _NO_CERTIFICATES,
+        "max_connections": limits.max_connections,
+        "max_keepalive_connections": limits.max_keepalive_connections,
+        "keepalive_expiry": limits.keepalive_expiry,
+    }
+
+
 class AttestedTransport(httpx.HTTPTransport):
     """For ``httpx.Client(transport=...)``.
 
@@ -66,13 +76,8 @@ class AttestedTransport(httpx.HTTPTransport):
     ) -> None:
         super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
         end = _End(judge, present)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_NO_CERTIFICATES,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_Backend(backend or httpcore.SyncBackend(), end),
-        )
+        connects = _Backend(backend or httpcore.SyncBackend(), end)
+        self._pool = httpcore.ConnectionPool(**_kept(limits), network_backend=connects)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an enclave that is known.
@@ -97,13 +102,8 @@ class AsyncAttestedTransport(httpx.AsyncHTTPTransport):
     ) -> None:
         super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
         end = _End(judge, present)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_NO_CERTIFICATES,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_AsyncBackend(backend or httpcore.AnyIOBackend(), end),
-        )
+        connects = _AsyncBackend(backend or httpcore.AnyIOBackend(), end)
+        self._pool = httpcore.AsyncConnectionPool(**_kept(limits), network_backend=connects)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an enclave that is known.

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from kluis.errors import AuthenticityError, FormatError, UsageError
+from kluis.enclave.certificates import chain_of
+from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
 
 __all__ = ["Link", "ServerKey", "client_context", "make_certificate"]
@@ -76,16 +76,7 @@ class ServerKey:
             FormatError: it is no chain of certificates.
             UsageError: its first certificate is for another key.
         """
-        if len(chain) > MOST_CHAIN:
-            raise FormatError(f"certificate chain: want at most {MOST_CHAIN} bytes, got {len(chain)}")
-        try:
-            certificates = x509.load_pem_x509_certificates(chain)
-            same = certificates[0].public_key() == self._key.public_key()
-        except (ValueError, UnsupportedAlgorithm):
-            raise FormatError("certificate chain: want PEM certificates, this key's first") from None
-        if not same:
-            raise UsageError("certificate chain: want one for this enclave's key, got one for another")
-        self.context = self._settings(certificates)
+        self.context = self._settings(chain_of(chain, self._key.public_key(), "enclave"))
 
     def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
         context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))

@@ -17,7 +17,7 @@ Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.enclave.vouchin
 from __future__ import annotations
 
 import dataclasses
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import der, jcs
@@ -25,7 +25,7 @@ from kluis.formats._members import Members
 from kluis.formats.runtime_data import base64url, from_base64url
 from kluis.formats.x509 import Certificate
 
-__all__ = ["Statement", "Vouched", "read_statement", "statement"]
+__all__ = ["Evidence", "Statement", "Vouched", "read_statement", "statement"]
 
 QUOTE_OID: Final = "1.3.6.1.4.1.311.105.1"
 # Of a random UUID, as ITU-T X.667 lets everybody make them.
@@ -77,6 +77,25 @@ class Vouched:
         if end != len(documents) or last != end:
             raise FormatError(f"{what} at {min(last, end):#x}: bytes after the end", code="trailing_data")
         return cls(quote, documents[runtime:after], documents[launch:last])
+
+
+class Evidence(Protocol):
+    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
+
+    @property
+    def quote(self) -> bytes:
+        """DCAP."""
+        ...
+
+    @property
+    def runtime_data(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+    @property
+    def launch_configuration(self) -> bytes:
+        """Canonical JSON."""
+        ...
 
 
 class Statement(NamedTuple):

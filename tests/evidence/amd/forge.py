@@ -18,6 +18,7 @@ from kluis.evidence import Anchor, Claims, ProtectionLevel, SnpClaims, SnpEndors
 from kluis.formats.snp.extensions import VekExtensions
 from kluis.formats.snp.report import Report
 from kluis.formats.snp.tcb import Product, TcbVersion
+from tests.evidence.usages import usage
 from tests.formats.snp import samples
 
 NOW: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -260,24 +261,9 @@ def _issue(fields: dict[str, Any]) -> x509.Certificate:
         constraints = x509.BasicConstraints(fields["ca"], fields.get("path_length"))
         builder = builder.add_extension(constraints, critical=True)
     if fields.get("usage") is not None:
-        builder = builder.add_extension(_usage(fields["usage"]), critical=True)
+        builder = builder.add_extension(usage(*fields["usage"]), critical=True)
     for oid, value in fields.get("values", {}).items():
         unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
         builder = builder.add_extension(unknown, critical=False)
     rsa_padding = fields.get("padding", PSS)
     return builder.sign(fields["issuer_key"], fields.get("hash", hashes.SHA384()), rsa_padding=rsa_padding)
-
-
-def _usage(names: set[str]) -> x509.KeyUsage:
-    every = (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    )
-    return x509.KeyUsage(**{name: name in names for name in every})

@@ -16,18 +16,10 @@ from kluis.evidence.context import Context
 from kluis.evidence.intel import pck
 from kluis.formats import x509 as formats
 from tests.evidence.forge import Forge, key
+from tests.evidence.usages import usage
 
-USAGES = (
-    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
-    *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
-)
 END_ENTITY = "want an end entity that signs data"
 AUTHORITY = "want a CA that signs certificates and CRLs"
-
-
-def usage(*named: str) -> x509.KeyUsage:
-    """Exactly these usages."""
-    return x509.KeyUsage(**{name: name in named for name in USAGES})
 
 
 def again(

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, verify
+from tests.evidence.usages import usage
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 ROLES = ("root", "regional", "zonal", "instance", "leaf")
@@ -23,20 +24,6 @@ MODULE = f"{INSTANCE}-enc0123456789abcdef"
 PCRS = {i: hashlib.sha384(b"%d" % i).digest() if i < 4 else bytes(48) for i in range(16)}
 PCRS[4] = hashlib.sha384(bytes(48) + INSTANCE.encode()).digest()
 PROTECTED = bytes.fromhex("a1013822")
-NO_USAGE = dict.fromkeys(
-    (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    ),
-    False,
-)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -78,7 +65,7 @@ class Forge:
             "end": self.now + (timedelta(hours=2) if leaf else timedelta(days=LIVES[role])),
             "ca": not leaf,
             "path_length": None if role in ("root", "leaf") else 3 - index,
-            "usage": {"digital_signature": True} if leaf else {"key_cert_sign": True, "crl_sign": True},
+            "usage": {"digital_signature"} if leaf else {"key_cert_sign", "crl_sign"},
             **changes,
         }
         made = (
@@ -92,7 +79,7 @@ class Forge:
             .add_extension(x509.BasicConstraints(said["ca"], said["path_length"]), critical=True)
         )
         if said["usage"] is not None:
-            made = made.add_extension(x509.KeyUsage(**{**NO_USAGE, **said["usage"]}), critical=True)
+            made = made.add_extension(usage(*said["usage"]), critical=True)
         return made.sign(said["signer"], said["hash"])
 
     def fields(self, **changes: Any) -> dict[str, Any]:

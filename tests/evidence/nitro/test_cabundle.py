@@ -40,7 +40,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         for change in (
             {"ca": False, "path_length": None},
             {"usage": None},
-            {"usage": {"digital_signature": True, "crl_sign": True}},
+            {"usage": {"digital_signature", "crl_sign"}},
         )
     ],
     *[(role, {"signer": OTHER}, SIGNED, "cert_chain") for role in ROLES],
@@ -56,8 +56,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("leaf", {"issuer": "another"}, "its issuer is not 'instance.aws.nitro-enclaves'", "cert_chain"),
     ("leaf", {"ca": True, "path_length": None}, LEAF, "cert_profile"),
     ("leaf", {"usage": None}, LEAF, "cert_profile"),
-    ("leaf", {"usage": {"content_commitment": True}}, LEAF, "cert_profile"),
-    ("leaf", {"usage": {"digital_signature": True, "key_cert_sign": True}}, LEAF, "cert_profile"),
+    ("leaf", {"usage": {"content_commitment"}}, LEAF, "cert_profile"),
+    ("leaf", {"usage": {"digital_signature", "key_cert_sign"}}, LEAF, "cert_profile"),
 ]
 
 

@@ -28,6 +28,7 @@ from kluis.formats.tpm.attest import Clock, Quote, Selection
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
 from kluis.formats.tpm.signature import EcdsaSignature, RsaSignature, Signature
+from tests.evidence.usages import usage as usages_of
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 AK_USAGE = "2.23.133.8.3"
@@ -47,17 +48,6 @@ HASHES: dict[HashId, hashes.HashAlgorithm] = {
     HashId.SHA384: hashes.SHA384(),
     HashId.SHA512: hashes.SHA512(),
 }
-USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 CLOCK = Clock(milliseconds=5, reset_count=1, restart_count=2, safe=1, firmware_version=7)
 
 
@@ -231,10 +221,11 @@ class Maker:
         serial: int = 7,
     ) -> x509.Certificate:
         """Any certificate; ``usage`` False gives it no bit that its kind needs, None no key usage at all."""
-        bits = dict.fromkeys(USAGES, False)
-        bits["key_cert_sign" if ca else bit] = bool(usage)
-        bits["crl_sign"] = ca and crls
-        bits["content_commitment"] = not usage
+        bits = {
+            "key_cert_sign" if ca else bit: bool(usage),
+            "crl_sign": ca and crls,
+            "content_commitment": not usage,
+        }
         builder = (
             x509.CertificateBuilder()
             .subject_name(name(subject))
@@ -246,7 +237,8 @@ class Maker:
             .add_extension(x509.BasicConstraints(ca=ca, path_length=length if ca else None), critical=True)
         )
         if usage is not None:
-            builder = builder.add_extension(x509.KeyUsage(**bits), critical=True)
+            stated = usages_of(*(name for name, on in bits.items() if on))
+            builder = builder.add_extension(stated, critical=True)
         if usages:
             oids = [ObjectIdentifier(dotted) for dotted in usages]
             builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)

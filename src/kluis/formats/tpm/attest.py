@@ -9,7 +9,7 @@ Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_QUOTE_INFO"
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from typing import Final, NamedTuple
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats._layout import U8, U32, U64, Struct, at, layout
@@ -108,24 +108,10 @@ def parse(data: bytes) -> Quote:
         UnsupportedError: another kind of attestation, or an unknown hash.
         FormatError: not made by a TPM (code ``bad_magic``), or malformed.
     """
-    if len(data) > MAX_SIZE:
-        raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
-    r = Reader(data, WHAT, byte_order="big")
-    magic = r.u32("magic")
-    # A restricted key signs nothing outside that begins with this value, so it shows that the TPM wrote it.
-    if magic != GENERATED:
-        raise FormatError(f"{WHAT}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
-    kind = r.u16("type")
-    if kind != QUOTE:
-        raise UnsupportedError(f"{WHAT}.type at 0x4: want {QUOTE:#x}, got {kind:#x}", code="bad_type")
-    signer = read_sized(r, "qualified_signer", 66)
-    extra = read_sized(r, "extra_data", 66)
-    clock_at = r.position
-    clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=clock_at)
-    if clock.safe > 1:
-        raise FormatError(
-            f"{WHAT}.safe at {clock_at + 16:#x}: want 0 or 1, got {clock.safe}", code="bad_encoding"
-        )
+    r, begun = begin(data, WHAT, QUOTE)
+    if begun.clock.safe > 1:
+        at = r.position - _CLOCK_SIZE + 16
+        raise FormatError(f"{WHAT}.safe at {at:#x}: want 0 or 1, got {begun.clock.safe}", code="bad_encoding")
     count = r.u32("selections")
     if count > MAX_BANKS:
         raise FormatError(f"{WHAT}: selects {count} banks, must be at most {MAX_BANKS}", code="too_large")
@@ -135,9 +121,45 @@ def parse(data: bytes) -> Quote:
         raise FormatError(f"{WHAT}: a bank is selected twice", code="duplicate_key")
     digest = read_sized(r, "pcr_digest", 64)
     r.end()
-    return Quote(
-        qualified_signer=signer, extra_data=extra, clock=clock, selections=selections, pcr_digest=digest
-    )
+    return Quote(**begun._asdict(), selections=selections, pcr_digest=digest)
+
+
+class Begun(NamedTuple):
+    """What every attestation of a TPM begins with; see :class:`Quote`."""
+
+    qualified_signer: bytes
+    extra_data: bytes
+    clock: Clock
+
+
+def begin(data: bytes, what: str, kind: int) -> tuple[Reader, Begun]:
+    """Read the beginning of an attestation.
+
+    Args:
+        data: at most 1 KiB.
+        what: for messages.
+        kind: that it must be of.
+
+    Returns:
+        A reader at what is particular to its kind, and what stands before.
+
+    Raises:
+        UnsupportedError: another kind.
+        FormatError: not made by a TPM (code ``bad_magic``), or malformed.
+    """
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
+    r = Reader(data, what, byte_order="big")
+    magic = r.u32("magic")
+    # A restricted key signs nothing outside that begins with this value, so it shows that the TPM wrote it.
+    if magic != GENERATED:
+        raise FormatError(f"{what}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
+    found = r.u16("type")
+    if found != kind:
+        raise UnsupportedError(f"{what}.type at 0x4: want {kind:#x}, got {found:#x}", code="bad_type")
+    signer, extra = read_sized(r, "qualified_signer", 66), read_sized(r, "extra_data", 66)
+    clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=r.position - _CLOCK_SIZE)
+    return r, Begun(signer, extra, clock)
 
 
 def _selection(r: Reader) -> Selection:

@@ -8,13 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
-from kluis.formats.tpm.attest import GENERATED, MAX_SIZE, Clock, read_sized, sized
+from kluis.formats.tpm.attest import GENERATED, Clock, begin, read_sized, sized
 
 WHAT: Final = "TPM certification"
 CERTIFY: Final = 0x8017
-_CLOCK_SIZE: Final = 25
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +57,7 @@ def parse(data: bytes) -> Certification:
         UnsupportedError: another kind of attestation.
         FormatError: not made by a TPM (code ``bad_magic``), or malformed.
     """
-    if len(data) > MAX_SIZE:
-        raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
-    r = Reader(data, WHAT, byte_order="big")
-    magic = r.u32("magic")
-    if magic != GENERATED:
-        raise FormatError(f"{WHAT}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
-    kind = r.u16("type")
-    if kind != CERTIFY:
-        raise UnsupportedError(f"{WHAT}.type at 0x4: want {CERTIFY:#x}, got {kind:#x}", code="bad_type")
-    signer, extra = read_sized(r, "qualified_signer", 66), read_sized(r, "extra_data", 66)
-    clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=r.position - _CLOCK_SIZE)
+    r, begun = begin(data, WHAT, CERTIFY)
     name, qualified = read_sized(r, "name", 66), read_sized(r, "qualified_name", 66)
     r.end()
-    return Certification(
-        qualified_signer=signer, extra_data=extra, clock=clock, name=name, qualified_name=qualified
-    )
+    return Certification(**begun._asdict(), name=name, qualified_name=qualified)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.formats import b64, der, vouched, x509
 from kluis.formats.sgx import quote as dcap_quote
-from kluis.formats.vouched import Vouched
+from kluis.formats.vouched import Evidence, Vouched
 from kluis.hashes import sha256
 
-__all__ = ["Evidence", "Vouch", "certify", "key_id", "stands_on"]
+__all__ = ["Vouch", "certify", "key_id", "stands_on"]
 
 BACKDATED: Final = timedelta(minutes=5)  # a relying party's clock may be behind ours
 SERIAL_BYTES: Final = 16
@@ -33,25 +33,6 @@ _URI: Final = 0x86
 _UTF8: Final = 0x0C
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
-
-
-class Evidence(Protocol):
-    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
-
-    @property
-    def quote(self) -> bytes:
-        """DCAP."""
-        ...
-
-    @property
-    def runtime_data(self) -> bytes:
-        """Canonical JSON."""
-        ...
-
-    @property
-    def launch_configuration(self) -> bytes:
-        """Canonical JSON."""
-        ...
 
 
 Vouch: TypeAlias = Callable[[bytes], Evidence | None]

@@ -9,40 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from kluis.authority import issuing
 from kluis.errors import UnavailableError
 from kluis.formats import vouched, x509
-from kluis.formats.vouched import Vouched
+from kluis.formats.vouched import Evidence, Vouched
 from kluis.hashes import sha256
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.web import Answer, Call
 
-__all__ = ["Evidence", "Vouch", "VouchedRoot"]
+__all__ = ["Vouch", "VouchedRoot"]
 
 LIFE: Final = timedelta(days=90)
 ANEW: Final = timedelta(days=1)
-
-
-class Evidence(Protocol):
-    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
-
-    @property
-    def quote(self) -> bytes:
-        """DCAP."""
-        ...
-
-    @property
-    def runtime_data(self) -> bytes:
-        """Canonical JSON."""
-        ...
-
-    @property
-    def launch_configuration(self) -> bytes:
-        """Canonical JSON."""
-        ...
 
 
 Vouch: TypeAlias = Callable[[bytes], Evidence]

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError
 from kluis.tee.platform import keyfiles
 
@@ -120,17 +121,7 @@ def _issue(
 ) -> x509.Certificate:
     """One certificate: of an authority without ``names``, of a server with them."""
     ca = not names
-    usage = x509.KeyUsage(
-        digital_signature=not ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    usage = issuing.key_usage(ca=ca)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -12,21 +12,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from kluis.errors import FormatError, UsageError
+from kluis.enclave.certificates import chain_of
 from kluis.formats import b64, vouched
+from kluis.formats.vouched import Evidence
 from kluis.hashes import sha256
 
-__all__ = ["Certify", "Evidence", "Signer", "Vouch"]
+__all__ = ["Certify", "Signer", "Vouch"]
 
 RELEASE, STATEMENT = "JWT", "kluis-key+jwt"
 BITS: Final = 2048  # as Azure's; a release costs one signature
@@ -34,25 +34,6 @@ LIFE: Final = timedelta(days=3650)
 BACKDATED: Final = timedelta(minutes=5)
 MAX_CHAIN: Final = 64 * 1024
 _NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis key service")])
-
-
-class Evidence(Protocol):
-    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
-
-    @property
-    def quote(self) -> bytes:
-        """DCAP."""
-        ...
-
-    @property
-    def runtime_data(self) -> bytes:
-        """Canonical JSON."""
-        ...
-
-    @property
-    def launch_configuration(self) -> bytes:
-        """Canonical JSON."""
-        ...
 
 
 Certify: TypeAlias = Callable[[bytes], bytes]
@@ -135,13 +116,5 @@ class Signer:
     def _certified(self, certify: Certify) -> tuple[bytes, ...]:
         request = x509.CertificateSigningRequestBuilder().subject_name(_NAME).sign(self._key, hashes.SHA256())
         chain = certify(request.public_bytes(Encoding.PEM))
-        if len(chain) > MAX_CHAIN:
-            raise FormatError(f"certificate chain: want at most {MAX_CHAIN} bytes, got {len(chain)}")
-        try:
-            certificates = x509.load_pem_x509_certificates(chain)
-            same = certificates[0].public_key() == self._key.public_key()
-        except (ValueError, UnsupportedAlgorithm):
-            raise FormatError("certificate chain: want PEM certificates, this key's first") from None
-        if not same:
-            raise UsageError("certificate chain: want one for this service's key, got one for another")
+        certificates = chain_of(chain, self._key.public_key(), "service")
         return tuple(each.public_bytes(Encoding.DER) for each in certificates)
