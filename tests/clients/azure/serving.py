@@ -45,7 +45,7 @@ def served(folder: Path) -> Iterator[tuple[dict[str, Any], Forger]]:
     forger, state = Forger(datetime.now(UTC)), folder / "services"
     with contextlib.ExitStack() as stack:
         state.mkdir(mode=0o700, exist_ok=True)
-        fcntl.flock(stack.enter_context((state / "lock").open("w")), fcntl.LOCK_EX)
+        fcntl.flock(stack.enter_context((folder / "services.lock").open("w")), fcntl.LOCK_EX)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kluis-clients-")))
         authorities, trust = stack.enter_context(fakes(work))
         words = [
