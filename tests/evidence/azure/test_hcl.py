@@ -35,10 +35,12 @@ from kluis.evidence.intel import collateral as holding
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.hcl.report import ReportType
 from kluis.formats.snp.flags import GuestPolicy
+from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
-from kluis.hashes import Digest
+from kluis.formats.tpm.attest import Selection
+from kluis.hashes import Digest, sha256
 from tests.evidence.azure.forge import AzureForge
-from tests.evidence.tpm.forge import VALUES, collection, rsa_key, spki
+from tests.evidence.tpm.forge import VALUES, collection, quote, rsa_key, spki
 from tests.formats.eventlog.logs import event, log
 from tests.formats.hcl.reports import hcl_report, runtime_json
 from tests.strategies import PROPERTY, mutations
@@ -229,6 +231,32 @@ def test_step_4_td_quote_of_another_report(azure: AzureForge, changes: dict[str,
     assert caught.value.code == "td_report_mismatch"
 
 
+DOMAIN = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "xfam", "mrconfigid", "mrowner", "mrownerconfig")
+MODULE = ("tee_tcb_svn", "mrseam", "mrsignerseam")
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "name"),
+    [
+        *(("td_info", field, field) for field in DOMAIN),
+        *(("tcb_info", field, field) for field in MODULE),
+        ("td_info", "attributes", "td_attributes"),
+        ("tcb_info", "attributes", "seam_attributes"),
+    ],
+    ids=lambda text: text,
+)
+def test_step_4_tdreport_of_another_quote(azure: AzureForge, part: str, field: str, name: str) -> None:
+    """A TDREPORT that nobody signed is the quote's in every field that both have."""
+    good = azure.tdreport()
+    held = getattr(good, part)
+    value = getattr(held, field)
+    other = value ^ 1 if isinstance(value, int) else bytes((value[0] ^ 1,)) + value[1:]
+    report = dataclasses.replace(good, **{part: dataclasses.replace(held, **{field: other})})
+    with pytest.raises(AuthenticityError, match=f"TD quote.{name}: want the TDREPORT's") as caught:
+        azure.verify(azure.parts(azure.tdx(report), td_quote=azure.td_quote()))
+    assert caught.value.code == "td_report_mismatch"
+
+
 def test_step_4_td_quote_forged(azure: AzureForge) -> None:
     """A TD quote that is not signed is refused, as TDX's own verifier does."""
     quote = bytearray(azure.td_quote())
@@ -254,6 +282,10 @@ def test_step_5_certificate(azure: AzureForge) -> None:
     true = azure.verify(data, azure.endorsements(maker.endorse(maker.ak(azure.ak))))
     assert _vendor(true).key_certified
     assert true.valid_until < azure.verify(data).valid_until
+    tpm = _vendor(true).tpm
+    assert tpm is not None
+    assert isinstance(tpm.vendor, TpmClaims)
+    assert (tpm.vendor.key_certified, tpm.valid_until) == (True, true.valid_until)
     assert not _vendor(azure.verify(data, azure.endorsements(TpmEndorsements()))).key_certified
     with pytest.raises(AuthenticityError, match="want the certificate of HCLAkPub") as caught:
         azure.verify(data, azure.endorsements(maker.endorse(maker.ak(rsa_key()))))
@@ -304,8 +336,16 @@ def test_step_7_values(azure: AzureForge) -> None:
 
 
 def test_step_8_event_log(azure: AzureForge) -> None:
-    """A log that does not replay to the quoted values is refused."""
+    """A log is worth what it replays to, and is refused where that is not what was quoted."""
     made = log(event(7, EventType.SEPARATOR, bytes(4)))
+    values = {HashId.SHA256: {7: sha256(bytes(32) + sha256(bytes(4)))}}
+    message = quote(values, (Selection.of(HashId.SHA256, 7),)).encode()
+    good = azure.tpm(tpm_quote=message, pcrs=pcrs.dumps(values), event_log=made.encode())
+    tpm = _vendor(azure.verify(azure.parts(azure.snp(), **good))).tpm
+    assert tpm is not None
+    assert isinstance(tpm.vendor, TpmClaims)
+    assert tpm.vendor.log is not None
+    assert tpm.vendor.log.reproduced == {7}
     with pytest.raises(AuthenticityError) as caught:
         azure.verify(azure.parts(azure.snp(), event_log=made.encode(), **azure.tpm()))
     assert caught.value.code == "event_log"
