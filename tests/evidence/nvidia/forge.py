@@ -83,6 +83,7 @@ class Link:
     before: datetime = NOW - DAY
     after: datetime = NOW + 90 * DAY
     issuer: str | None = None
+    serial: int | None = None
     hash: hashes.HashAlgorithm = dataclasses.field(default_factory=hashes.SHA384)
 
 
@@ -114,7 +115,7 @@ class Forge:
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAMES[index])]))
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
             .public_key((key or self.keys[index]).public_key())
-            .serial_number(1000 + index)
+            .serial_number(1000 + index if link.serial is None else link.serial)
             .not_valid_before(link.before)
             .not_valid_after(link.after)
         )

@@ -21,16 +21,26 @@ from tests.strategies import PROPERTY, mutations
 FORGE = Forge()
 ANSWER = FORGE.answer()
 REVOKED = ocsp.OCSPCertStatus.REVOKED
+OCSP_SIGNING = x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING
+CLIENT_AUTH = x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH
+SHA1, NO_HASH = bytes.fromhex("06052b0e03021a"), bytes.fromhex("06052b0e030263")
+
+
+def _usages(*usages: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
+    return x509.ExtendedKeyUsage(usages)
 
 
 def test_issuer_and_delegate(gpu: Forge) -> None:
     """The issuer may answer, its certificate inside or not; so may its delegate, named either way."""
     delegate = gpu.responder()
+    more = gpu.responder(extensions=(_usages(OCSP_SIGNING, CLIENT_AUTH),))
     for answer in (
         gpu.answer(),
         gpu.answer(certificates=(gpu.certificates[2],)),
         gpu.answer(signer=delegate),
         gpu.answer(signer=delegate, encoding=ocsp.OCSPResponderEncoding.NAME),
+        gpu.answer(3, signer=gpu.responder(3), encoding=ocsp.OCSPResponderEncoding.NAME),
+        gpu.answer(signer=more),
         gpu.answer(signed_by=hashes.SHA256()),
     ):
         assert gpu.verify(ocsp=(answer,)).valid_until == NOW + DAY
@@ -54,7 +64,7 @@ def test_four_certificates(gpu: Forge) -> None:
     assert gpu.verify(ocsp=(answer,)).valid_until == NOW + DAY
 
 
-Case = Callable[[Forge], bytes]
+Case = Callable[..., bytes]
 STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
     "revoked": (lambda gpu: gpu.answer(status=REVOKED), AuthenticityError, "cert_revoked"),
     "on hold": (
@@ -75,11 +85,22 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
         AuthenticityError,
         "ocsp_mismatch",
     ),
-    "about a serial number of an issuer of another name": (
-        lambda gpu: gpu.answer(about=gpu.certificate(1, issuer="another")),
-        AuthenticityError,
-        "ocsp_mismatch",
-    ),
+    **{
+        f"about another serial number, {serial}": (
+            lambda gpu, serial=serial: gpu.answer(about=gpu.certificate(1, serial=serial)),
+            AuthenticityError,
+            "ocsp_mismatch",
+        )
+        for serial in (1000, 1002)
+    },
+    **{
+        f"about a serial number of an issuer named {name}": (
+            lambda gpu, name=name: gpu.answer(about=gpu.certificate(1, issuer=name)),
+            AuthenticityError,
+            "ocsp_mismatch",
+        )
+        for name in ("another", "nobody", "somebody", "stranger")
+    },
     "about a serial number of an issuer of another key": (
         lambda gpu: gpu.answer(issuer=gpu.certificate(2, key=gpu.keys[3])),
         AuthenticityError,
@@ -108,10 +129,13 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
         "ocsp_issuer",
     ),
     "a delegate that may not answer": (
+        lambda gpu: gpu.answer(signer=gpu.responder(extensions=(_usages(CLIENT_AUTH),))),
+        AuthenticityError,
+        "ocsp_issuer",
+    ),
+    "a delegate that may what stands after answering": (
         lambda gpu: gpu.answer(
-            signer=gpu.responder(
-                extensions=(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]),)
-            )
+            signer=gpu.responder(extensions=(_usages(x509.ObjectIdentifier("1.3.6.1.5.5.7.3.10")),))
         ),
         AuthenticityError,
         "ocsp_issuer",
@@ -127,6 +151,7 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
         "cert_expired",
     ),
     "too many certificates": (lambda gpu: gpu.answer(change=_many), FormatError, "too_large"),
+    "a hash that is none": (lambda gpu: ANSWER.replace(SHA1, NO_HASH), FormatError, "bad_encoding"),
     "no response": (lambda gpu: b"\x30\x03\x0a\x01\x00", FormatError, "bad_encoding"),
 }
 
@@ -184,8 +209,7 @@ def test_too_many_answers(gpu: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_key_on_another_curve(gpu: Forge) -> None:
     """A delegate's key may be on P-256, if its issuer says so."""
     key = ec.generate_private_key(ec.SECP256R1())
-    signs = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING])
-    certificate = gpu.certificate(1, key=key, ca=False, extensions=(signs,))
+    certificate = gpu.certificate(1, key=key, ca=False, extensions=(_usages(OCSP_SIGNING),))
     claims = gpu.verify(ocsp=(gpu.answer(signer=(certificate, key), signed_by=hashes.SHA256()),))
     assert isinstance(claims.vendor, NvidiaClaims)
 
