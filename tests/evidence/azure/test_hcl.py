@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 
 from kluis.errors import (
@@ -132,14 +133,15 @@ def test_step_1_parts(azure: AzureForge, part: str) -> None:
     """A quote's parts come together; a log comes with a quote; nothing else comes at all."""
     parts = azure.tpm()
     del parts[part]
-    with pytest.raises(FormatError, match="together"):
-        azure.verify(azure.parts(azure.snp(), **parts))
-    with pytest.raises(FormatError, match="want a TPM quote with an event log"):
-        azure.verify(azure.parts(azure.snp(), event_log=b"log"))
-    with pytest.raises(FormatError, match="want parts"):
-        azure.verify(azure.parts(azure.snp(), tpm_public=b"area"))
-    with pytest.raises(FormatError, match="want no TD quote beside an SNP report"):
-        azure.verify(azure.parts(azure.snp(), td_quote=azure.td_quote()))
+    for extra, message in (
+        (parts, "together"),
+        ({"event_log": b"log"}, "want a TPM quote with an event log"),
+        ({"tpm_public": b"area"}, "want parts"),
+        ({"td_quote": azure.td_quote()}, "want no TD quote beside an SNP report"),
+    ):
+        with pytest.raises(FormatError, match=message) as caught:
+            azure.verify(azure.parts(azure.snp(), **extra))
+        assert caught.value.code == "bad_type"
 
 
 @pytest.mark.parametrize("kind", [ReportType.VBS, ReportType.TVM, ReportType.CCA])
@@ -287,9 +289,10 @@ def test_step_5_certificate(azure: AzureForge) -> None:
     assert isinstance(tpm.vendor, TpmClaims)
     assert (tpm.vendor.key_certified, tpm.valid_until) == (True, true.valid_until)
     assert not _vendor(azure.verify(data, azure.endorsements(TpmEndorsements()))).key_certified
-    with pytest.raises(AuthenticityError, match="want the certificate of HCLAkPub") as caught:
-        azure.verify(data, azure.endorsements(maker.endorse(maker.ak(rsa_key()))))
-    assert caught.value.code == "key_binding"
+    for other in (ec.generate_private_key(ec.SECP256R1()), rsa_key(3072)):  # less, and greater
+        with pytest.raises(AuthenticityError, match="want the certificate of HCLAkPub") as caught:
+            azure.verify(data, azure.endorsements(maker.endorse(maker.ak(other))))
+        assert caught.value.code == "key_binding"
     expired = maker.ak(azure.ak, end=azure.now - timedelta(days=2))
     with pytest.raises(FreshnessError) as stale:
         azure.verify(data, azure.endorsements(maker.endorse(expired)))
@@ -359,6 +362,8 @@ def test_kind(azure: AzureForge) -> None:
     assert hcl.matches(azure.snp())
     assert hcl.matches(azure.parts(azure.snp()))
     assert not hcl.matches(collection(azure.tpm()))
+    for data in (b'"hcl_report":[', b'{"hcl_report":"application/octet-stream"}'):
+        assert not hcl.matches(data)
 
 
 GOOD = (
