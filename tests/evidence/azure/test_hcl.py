@@ -271,10 +271,13 @@ def test_step_4_td_quote_forged(azure: AzureForge) -> None:
 def test_step_4_no_tdreport(azure: AzureForge) -> None:
     """A report that calls itself a TDREPORT and is none is malformed."""
     good = azure.tdreport()
-    mac = dataclasses.replace(good.mac, type=0)
-    for hardware in (dataclasses.replace(good, mac=mac).encode(), good.encode() + b"\1"):
-        with pytest.raises(FormatError, match="want a TDREPORT and zeros"):
+    others = [
+        dataclasses.replace(good, mac=dataclasses.replace(good.mac, type=other)) for other in (0, 0x80, 0x82)
+    ]
+    for hardware in (*(other.encode() for other in others), good.encode() + b"\1"):
+        with pytest.raises(FormatError, match="want a TDREPORT and zeros") as caught:
             azure.verify(azure.tdx(hardware=hardware))
+        assert caught.value.code == "bad_type"
 
 
 def test_step_5_certificate(azure: AzureForge) -> None:

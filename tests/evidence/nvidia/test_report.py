@@ -7,7 +7,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 
@@ -42,6 +44,8 @@ from tests.strategies import PROPERTY, mutations
 
 FORGE = Forge()
 GOOD = FORGE.evidence()
+COUNT = 0x29
+"""Where a report has the number of its measurements."""
 
 
 def test_claims(gpu: Forge) -> None:
@@ -84,6 +88,10 @@ def test_more_claims(gpu: Forge) -> None:
     assert isinstance(vendor, NvidiaClaims)
     assert vendor.project == ("G520", "0200", "885")
     assert (vendor.feature, vendor.trailing_bytes) == (Feature.MULTIPLE_PASS_THROUGH, 1)
+    for missing in (Field.PROJECT, Field.PROJECT_SKU, Field.CHIP_SKU):
+        vendor = gpu.verify(gpu.evidence(gpu.report(fields={**fields, missing: None}))).vendor
+        assert isinstance(vendor, NvidiaClaims)
+        assert vendor.project is None
 
 
 def test_switch(gpu: Forge) -> None:
@@ -354,7 +362,13 @@ def test_zero_signature_is_refused_cleanly(gpu: Forge) -> None:
 def test_revocation_is_told(gpu: Forge) -> None:
     """Only when NVIDIA has answered for all that it issued is revocation checked."""
     every = tuple(gpu.answer(index) for index in (1, 2, 3))
-    for given_, checked in ((every, True), (every[:2], False), ((), False), ((gpu.answer(0), *every), True)):
+    for given_, checked in (
+        (every, True),
+        (every[:2], False),
+        (every[1:], False),
+        ((), False),
+        ((gpu.answer(0), *every), True),
+    ):
         claims = gpu.verify(ocsp=given_)
         assert isinstance(claims.vendor, NvidiaClaims)
         assert claims.vendor.revocation_checked is checked
@@ -377,10 +391,17 @@ def test_what_another_report_says_is_not_remembered(gpu: Forge) -> None:
         gpu.report(),
         gpu.report(digests=(bytes(48), b"\1" * 48, b"\3" * 48)),
         gpu.report(fields={Field.DRIVER_VERSION: b"591.00\0"}),
+        gpu.report(device_nonce=b"\1" * 32),
     )
     for report in reports:
         data = gpu.evidence(report)
         assert verifier.verify(data, collateral=None, now=NOW).value == gpu.verify(data)
+    body = reports[0][:COUNT] + bytes((reports[0][COUNT] + 1,)) + reports[0][COUNT + 1 : -96]
+    r, s = decode_dss_signature(gpu.keys[0].sign(body, ec.ECDSA(hashes.SHA384())))
+    with pytest.raises(UnsupportedError, match="want 55 for each of 4 measurements"):
+        verifier.verify(
+            gpu.evidence(body + r.to_bytes(48, "big") + s.to_bytes(48, "big")), collateral=None, now=NOW
+        )
 
 
 def test_memory_holds_no_time_and_no_status(gpu: Forge) -> None:
@@ -409,7 +430,8 @@ def test_parts_in_any_order(gpu: Forge) -> None:
     turned = Collection(dict(reversed(parts.items()))).encode()
     typed = Collection(parts, "tag:a.example").encode()
     verifier = Verifier(gpu.anchors)
-    for data in (turned, gpu.evidence(), typed) * 2:
+    both = Collection(dict(reversed(parts.items())), "tag:a.example").encode()
+    for data in (turned, gpu.evidence(), typed, both) * 2:
         assert verifier.verify(data, collateral=None, now=NOW).value.nonce == NONCE
 
 
