@@ -4,6 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 VENV := $(or $(KLUIS_VENV),.venv)
 PY := $(VENV)/bin/python
+PROCESSES := 2
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: demo test test-slow clients vectors fuzz check bench docs format clean
@@ -14,7 +15,7 @@ demo:  ## a clean room on real patients, and everyone who is kept out of it
 
 test: check  ## what every change must pass
 	@scripts/setup.sh test
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(PROCESSES)
 
 test-slow:  ## what takes too long for every change
 	@scripts/setup.sh test
