@@ -65,7 +65,7 @@ P256 = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(65537, 2048)
 BASIC = (pyca.BasicConstraints(False, None), True)
 UNKNOWN = (pyca.UnrecognizedExtension(pyca.ObjectIdentifier("1.2.3"), b"\x05\x00"), True)
-USAGE = (issuing._key_usage(ca=False), True)
+USAGE = (issuing.key_usage(ca=False, content_commitment=True), True)
 
 REFUSED = {
     "noise": (b"noise", FormatError, None),
