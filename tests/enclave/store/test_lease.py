@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.enclave.store.lease import LEASE_SECONDS, Leases
@@ -25,14 +28,24 @@ class Counted(SealedStore):
         return super().get(table, key)
 
 
-def store(folder: Path) -> Counted:
-    """An instance's, on a database that others have too."""
-    return Counted(Database(f"sqlite:///{folder / 'store.db'}").records("one"), KEY)
+Stores = Callable[[], Counted]
 
 
-def test_a_record_is_asked_for_once_a_lease(tmp_path: Path) -> None:
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Stores]:
+    """Makes an instance's store, on a database that others have too."""
+    with ExitStack() as opened:
+
+        def made() -> Counted:
+            database = opened.enter_context(Database(f"sqlite:///{tmp_path / 'store.db'}"))
+            return Counted(database.records("one"), KEY)
+
+        yield made
+
+
+def test_a_record_is_asked_for_once_a_lease(store: Stores) -> None:
     """Many reads within a lease ask the host once; the next lease asks again."""
-    kept = store(tmp_path)
+    kept = store()
     leases = Leases(kept)
 
     def within_a_lease() -> bool:
@@ -57,9 +70,9 @@ def in_time(attempt: Callable[[], bool]) -> None:
     raise AssertionError(f"want a machine that reads and writes in {LEASE_SECONDS} s, now and then")
 
 
-def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(tmp_path: Path) -> None:
+def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(store: Stores) -> None:
     """Readers of another instance, busy all the time, have seen each change once its writer was told."""
-    writer, reader = store(tmp_path), Leases(store(tmp_path))
+    writer, reader = store(), Leases(store())
     told, stop, behind = [0], threading.Event(), list[tuple[int, bytes | None]]()
 
     def read() -> None:
@@ -83,9 +96,9 @@ def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(tmp_path: Path) 
     assert behind == []
 
 
-def test_without_the_wait_a_reader_is_behind(tmp_path: Path) -> None:
+def test_without_the_wait_a_reader_is_behind(store: Stores) -> None:
     """The wait is what makes it so: a reader with a lease has the old record right after a change."""
-    writer, reader = store(tmp_path), Leases(store(tmp_path))
+    writer, reader = store(), Leases(store())
     number = 0
 
     def behind() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,7 +73,10 @@ def test_an_old_copy_of_everything_is_refused(enclave: Launch, records: KeptReco
     """A host that kept records and sealed key aside has a store that was set back."""
     one = enclave(KEEPER, ocalls=ocalls.serving(records))
     one.put("k", b"v")
-    with sqlite3.connect(tmp_path / "store.db") as live, sqlite3.connect(tmp_path / "old.db") as old:
+    with (
+        closing(sqlite3.connect(tmp_path / "store.db")) as live,
+        closing(sqlite3.connect(tmp_path / "old.db")) as old,
+    ):
         live.backup(old)
     one.store_rekey()
     one.close()
@@ -122,7 +126,10 @@ def test_another_platform_gets_the_fresh_key(
     first.put("k", b"v")
     hand_over(first, there)
     assert there.get("k") == b"v"
-    with sqlite3.connect(tmp_path / "store.db") as live, sqlite3.connect(tmp_path / "old.db") as old:
+    with (
+        closing(sqlite3.connect(tmp_path / "store.db")) as live,
+        closing(sqlite3.connect(tmp_path / "old.db")) as old,
+    ):
         live.backup(old)
     first.store_rekey()
     with pytest.raises(RemoteError, match="AuthenticityError: store: "):

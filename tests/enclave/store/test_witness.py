@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,10 @@ def counters(tmp_path: Path) -> Counters:
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> KeptRecords:
+def records(tmp_path: Path) -> Iterator[KeptRecords]:
     """A host's records."""
-    return Database(f"sqlite:///{tmp_path / 'store.db'}").records("test")
+    with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
+        yield database.records("test")
 
 
 class Dying(CountersWitness):

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def _started(state: Path, port: int) -> subprocess.Popen[str]:
 
 def _kept(state: Path) -> set[bytes]:
     """Ids and sealed values, and sealed keys, of every store."""
-    with sqlite3.connect(state / "services.db") as database:
+    with closing(sqlite3.connect(state / "services.db")) as database:
         found = database.execute("SELECT id, value FROM records").fetchall()
         keys = database.execute("SELECT sealed FROM keys").fetchall()
     return {part for row in (*found, *keys) for part in row}
