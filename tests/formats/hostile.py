@@ -71,7 +71,7 @@ def _json(size: int) -> Iterator[tuple[str, bytes]]:
         "many numbers",
         b"[" + b",".join(b"%d" % (index * 7919) for index in range(min(size, MANY) // 12)) + b"]",
     )
-    yield "many objects", b"[" + b",".join([b'{"a":"b"}'] * (size // 10)) + b"]"
+    yield "many objects", b"[" + b'{"a":"b"},' * (size // 10) + b'{"a":"b"}]'
     yield "a number of many digits", b'{"version":' + b"1" * (size - 12) + b"}"
     yield "numbers of many digits", b"[" + b",".join([b"1" * 4000] * (size // 4001)) + b"]"
     yield "a float of many digits", b'{"version":0.' + b"9" * (size - 14) + b"}"
