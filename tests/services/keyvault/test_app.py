@@ -138,6 +138,31 @@ def test_bundle(kty: str) -> None:
     assert set(made["key"]) == {"kty", "key_ops"} | public
 
 
+@pytest.mark.parametrize(
+    ("api", "platform"),
+    [
+        ("2016-10-01", None), ("7.0", None), ("7.3-preview", None), ("7.4", None), ("7.5-preview.1", "0"),
+        ("7.5", "0"), ("7.6-preview.2", "0"), ("7.6", "0"), ("2025-07-01", "0"), ("7.10", "0"),
+    ],
+)  # fmt: skip
+def test_no_hsm_holds_a_key(api: str, platform: str | None) -> None:
+    """From version 7.5 of the API on, every view of a key says that no HSM holds it, in Azure's word."""
+    world = World()
+    world.exportable()
+
+    target = {"target": sign(claimed())}
+    release = world.ok("POST", "/keys/k/release", target, roles=(RELEASER,), api=api)["value"]
+    views = [
+        world.ok("GET", "/keys/k/", api=api),
+        world.ok("GET", "/keys", api=api)["value"][0],
+        world.ok("GET", "/keys/k/versions", api=api)["value"][0],
+        said(release)["response"]["key"],
+        world.ok("DELETE", "/keys/k", api=api),
+        world.ok("GET", "/deletedkeys", api=api)["value"][0],
+    ]
+    assert [view["attributes"].get("hsmPlatform") for view in views] == [platform] * 6
+
+
 def test_names_do_not_tell_capitals_apart() -> None:
     """A key is found by its name in any case of letters, and keeps the spelling of its making."""
     world = World()

@@ -110,7 +110,8 @@ class Handlers:
         listing = f"versions of {folded(name)}"
         page = paging.page(self.vault, listing, every, lambda one: one.id, call.query)
         items = [
-            views.item(self._url(call), record, one, self.vault.rules, versioned=True) for one in page.several
+            views.item(self._url(call), record, one, self.vault.rules, _api(call), versioned=True)
+            for one in page.several
         ]
         return self._page(call, f"/keys/{record.name}/versions", items, page.token)
 
@@ -178,7 +179,7 @@ class Handlers:
             now=self.clock.now(),
             subject=_subject(call),
             url=self._url(call),
-            api=call.version or "",
+            api=_api(call),
         )
         return Answer({"value": value})
 
@@ -188,7 +189,7 @@ class Handlers:
         Azure's holds what an HSM's maker signed; here is none. ``version`` says whose statement it is.
         """
         record, version = self.keys.get(call.path["name"], _version(call), self._now())
-        made = views.bundle(self._url(call), record, version, self.vault.rules)
+        made = views.bundle(self._url(call), record, version, self.vault.rules, _api(call))
         said = {
             "kid": made["key"]["kid"],
             "kty": version.kty,
@@ -289,11 +290,11 @@ class Handlers:
         return self.settings.url or call.url
 
     def _bundle(self, call: Call, record: KeyRecord, version: KeyVersion) -> Answer:
-        return Answer(views.bundle(self._url(call), record, version, self.vault.rules))
+        return Answer(views.bundle(self._url(call), record, version, self.vault.rules, _api(call)))
 
     def _listed(self, call: Call, path: str, page: paging.Page[KeyRecord]) -> Answer:
         items = [
-            views.item(self._url(call), one, one.current, self.vault.rules, versioned=False)
+            views.item(self._url(call), one, one.current, self.vault.rules, _api(call), versioned=False)
             for one in page.several
         ]
         return self._page(call, path, items, page.token)
@@ -309,6 +310,10 @@ class Handlers:
 
 def _subject(call: Call) -> str:
     return call.caller.subject if call.caller is not None else ""
+
+
+def _api(call: Call) -> str:
+    return call.version or ""
 
 
 def _version(call: Call) -> str:

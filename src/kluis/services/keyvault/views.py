@@ -5,7 +5,8 @@ Spec: Azure Key Vault REST API, "KeyBundle", "KeyItem", "DeletedKeyBundle".
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from kluis.formats import b64
 from kluis.services.keyvault.names import identifier
@@ -15,9 +16,13 @@ from kluis.services.keyvault.vault import Rules
 
 __all__ = ["bundle", "item", "release_policy", "rotation_policy"]
 
+# Azure's word for a key that no HSM's hardware holds, whatever its type is called.
+NO_HSM: Final = "0"
+_BEFORE_PLATFORM: Final = re.compile(r"2016-10-01|7\.[0-4](-preview.*)?")
 
-def bundle(url: str, record: KeyRecord, version: KeyVersion, rules: Rules) -> dict[str, Any]:
-    """A key whole: its public half, attributes, tags and release policy."""
+
+def bundle(url: str, record: KeyRecord, version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
+    """A key whole: its public half, attributes, tags and release policy, for one version of the API."""
     made: dict[str, Any] = {
         "key": {
             "kid": identifier(url, record.name, version.id),
@@ -25,7 +30,7 @@ def bundle(url: str, record: KeyRecord, version: KeyVersion, rules: Rules) -> di
             "key_ops": list(version.key_ops),
             **version.public,
         },
-        "attributes": attributes(version, rules),
+        "attributes": attributes(version, rules, api),
     }
     if version.tags:
         made["tags"] = version.tags
@@ -35,20 +40,20 @@ def bundle(url: str, record: KeyRecord, version: KeyVersion, rules: Rules) -> di
 
 
 def item(
-    url: str, record: KeyRecord, version: KeyVersion, rules: Rules, *, versioned: bool
+    url: str, record: KeyRecord, version: KeyVersion, rules: Rules, api: str, *, versioned: bool
 ) -> dict[str, Any]:
     """A key in a list."""
     made: dict[str, Any] = {
         "kid": identifier(url, record.name, version.id if versioned else ""),
-        "attributes": attributes(version, rules),
+        "attributes": attributes(version, rules, api),
     }
     if version.tags:
         made["tags"] = version.tags
     return made | _deletion(url, record)
 
 
-def attributes(version: KeyVersion, rules: Rules) -> dict[str, Any]:
-    """A version's attributes."""
+def attributes(version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
+    """A version's attributes; ``hsmPlatform`` came with version 7.5 of the API."""
     made: dict[str, Any] = {
         "enabled": version.enabled,
         "created": version.created,
@@ -61,6 +66,8 @@ def attributes(version: KeyVersion, rules: Rules) -> dict[str, Any]:
         made["nbf"] = version.nbf
     if version.exp is not None:
         made["exp"] = version.exp
+    if not _BEFORE_PLATFORM.fullmatch(api):
+        made["hsmPlatform"] = NO_HSM
     return made
 
 

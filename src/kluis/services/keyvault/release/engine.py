@@ -182,6 +182,6 @@ def _payload(
         "header": {"kid": kid, "alg": "dir", "enc": algorithm},
         "ciphertext": b64.encode_url(ciphertext),
     }
-    shown = views.bundle(url, record, going.key, vault.rules)
+    shown = views.bundle(url, record, going.key, vault.rules, api)
     shown["key"]["key_hsm"] = b64.encode_url(msgspec.json.encode(sealed))
     return {"request": request, "response": {"key": shown}}
