@@ -175,7 +175,7 @@ def first_request(world: World) -> None:
     answer = requests.post(url, verify=world.ca, timeout=30)
     challenge = answer.headers["www-authenticate"]
     assert challenge.startswith(f'Bearer authorization="{world.authorization}"')
-    assert 'resource="https://0.0.1:' in challenge
+    assert 'resource="api://0.0.1:' in challenge
     error = answer.json()["error"]
     assert error["code"] == "Unauthorized"
     assert error["message"].startswith("AKV10000: Request is missing a Bearer or PoP token")

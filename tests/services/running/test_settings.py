@@ -39,16 +39,23 @@ def told(service: str, **changed: Any) -> Any:
 
 
 def test_a_vault_is_challenged_for_by_the_parent_of_its_host() -> None:
-    """Azure's clients want the vault's host to end in the challenge's resource, port and all."""
+    """Azure's clients want the vault's host to end in the challenge's resource; in Python port and all."""
     document = told("keyvault")
-    assert document["resource"] == "https://0.0.1:8444"
-    assert "https://0.0.1:8444" in document["issuer"]["audiences"]
+    assert document["resource"] == "api://0.0.1:8444"
+    assert document["resource"] in document["issuer"]["audiences"]
     assert (
         ADDRESSES["keyvault"]
         .removeprefix("https://")
-        .endswith("." + document["resource"].removeprefix("https://"))
+        .endswith("." + document["resource"].removeprefix("api://"))
     )
     json.dumps(document)
+
+
+def test_a_vault_with_a_name_is_challenged_for_by_https() -> None:
+    """Only a number is read as another number where ``https`` stands before it."""
+    document = told("keyvault", addresses={**ADDRESSES, "keyvault": "https://mine.vault.example:8444"})
+    assert document["resource"] == "https://vault.example:8444"
+    assert told("attestation")["issuer"]["audiences"][-1] == ADDRESSES["attestation"]
 
 
 def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> None:

@@ -102,9 +102,14 @@ def settings_of(service: str, standing: Standing) -> bytes:
 
 
 def _resource(url: str) -> str:
-    """What a vault's challenge names: Azure's clients want the vault's host to end in a dot and this."""
+    """What a vault's challenge names: Azure's clients want the vault's host to end in a dot and this.
+
+    Of a number it is no ``https`` address: a client in JavaScript reads such a host as browsers do, where
+    0.0.1 is 0.0.0.1. Entra knows resources by ``api`` as well.
+    """
     scheme, _, authority = url.partition("://")
-    return f"{scheme}://{authority.partition('.')[2] or authority}"
+    first, _, parent = authority.partition(".")
+    return f"{'api' if first.isdigit() else scheme}://{parent or authority}"
 
 
 def _other_resources(url: str, names: tuple[str, ...]) -> tuple[str, ...]:
