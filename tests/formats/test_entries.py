@@ -11,7 +11,7 @@ from kluis.errors import FormatError
 from kluis.formats._entries import Entries, kind_of
 from kluis.formats.cbor import Tagged
 
-GOOD = {"b": b"abc", "t": "text", "i": 7, "l": [b"a", b"bc"], "m": {1: 2}, "n": None, 10: b"nonce"}
+GOOD = {"b": b"abc", "t": "text", "i": 7, "l": [b"a", b"bc"], "m": {1: 2}, "n": None, "y": True, 10: b"nonce"}
 
 
 def entries() -> Entries:
@@ -28,6 +28,7 @@ def test_reads() -> None:
     assert read.text("t", limit=4) == read.text_or_none("t", limit=4) == "text"
     assert read.text_or_none(11, limit=4) is None
     assert read.integer("i", least=7, most=7) == 7
+    assert read.boolean("y") is read["y"] is True
     assert read.array("l", least=2, most=2) == [b"a", b"bc"]
     assert read.octets_array("l", range(1, 3), least=1, most=2) == (b"a", b"bc")
     assert read.map("m", least=1, most=1) == {1: 2}
@@ -50,6 +51,8 @@ CASES: list[tuple[Callable[[Entries], Any], str, str]] = [
     (lambda e: e.integer("b", most=9), "map.b: want an integer, got bytes", "bad_type"),
     (lambda e: e.integer("i", most=6), "map.i: want 0..6, got 7", "bad_encoding"),
     (lambda e: e.integer("i", least=8, most=9), "map.i: want 8..9, got 7", "bad_encoding"),
+    (lambda e: e.boolean("i"), "map.i: want a boolean, got an integer", "bad_type"),
+    (lambda e: e.boolean("absent"), "map: absent is missing", "bad_type"),
     (lambda e: e.array("m", least=0, most=1), "map.m: want a list, got a map", "bad_type"),
     (lambda e: e.array("l", least=0, most=1), "map.l: has 2 items, want 0 to 1", "bad_length"),
     (lambda e: e.array("l", least=3, most=4), "map.l: has 2 items, want 3 to 4", "bad_length"),

@@ -137,7 +137,7 @@ _BY_FIRST_BYTE: Final = {
     0xD2: LOADERS["_nitro"],
     0xD9: LOADERS["_cca"],
 }
-_CCA: Final = b"\xd9\x01\x8f"
+_CCA: Final = (b"\xd9\x01\x8f", b"\xd9\x03\x8b")
 # The first key of a document, behind heads of at most 16 bytes: within an envelope it stands further in.
 _NITRO: Final = b"module_id"
 _NITRO_WITHIN: Final = 25
@@ -157,7 +157,7 @@ def _unwrap() -> Callable[[bytes], Unwrapped | None]:
 
 def _bare(data: bytes) -> bool:
     """Whether evidence in CBOR stands in no envelope: a Nitro document, a CCA token."""
-    return data[:3] == _CCA or (data[:1] in (b"\x84", b"\xd2") and _NITRO in data[:_NITRO_WITHIN])
+    return data[:3] in _CCA or (data[:1] in (b"\x84", b"\xd2") and _NITRO in data[:_NITRO_WITHIN])
 
 
 def kind_of(data: bytes) -> Kind:

@@ -18,6 +18,7 @@ from kluis.evidence.wrappers.bound import EVENT_LOG
 from kluis.formats import armor, b64, cmw, cmw_cbor, corim, jcs, jose, x509
 from kluis.formats.armor import Armor
 from kluis.formats.cca import endorsements as cca_endorsements
+from kluis.formats.cca import token as cca_token
 from kluis.formats.cca.platform import Platform
 from kluis.formats.cca.realm import Realm
 from kluis.formats.cca.token import Token, message
@@ -48,7 +49,6 @@ MAX_CERTIFICATES: Final = 8
 _AZURE: Final = re.compile(rb'\{\s*"(?:ak|snp|tdx)"\s*:')
 _PCRS: Final = re.compile(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:')
 _QUOTED: Final = attest.GENERATED.to_bytes(4, "big") + attest.QUOTE.to_bytes(2, "big")
-_CCA: Final = bytes.fromhex("d9018f")
 _COSE: Final = (b"\x84", b"\xd2")
 _LOG_AT: Final = 32
 _MAX_REGISTER: Final = 23
@@ -291,7 +291,7 @@ _BINARY: Final = (
     _Kind("TPM quote", lambda data: data[:6] == _QUOTED, attest.parse),
     _Kind("SEV-SNP report", snp.matches_signed, snp.parse),
     _Kind("DCAP quote", dcap.begins, dcap.parse),
-    _Kind("CCA token", lambda data: data[:3] == _CCA, Token.parse),
+    _Kind("CCA token", cca_token.matches, Token.parse),
     _Kind("CoRIM", _is_corim, Corim.parse),
     _Kind("AWS Nitro document", lambda data: data[:1] in _COSE, Document.parse),
     _Kind("TPM credential", credential.matches, Credential.parse),

@@ -35,6 +35,9 @@ class Entries:
     def __contains__(self, key: Key) -> bool:
         return key in self._value
 
+    def __getitem__(self, key: Key) -> Value:
+        return self._value[key]
+
     def __iter__(self) -> Iterator[Key]:
         return iter(self._value)
 
@@ -88,6 +91,13 @@ class Entries:
             raise FormatError(
                 f"{self.what}.{self._name(key)}: want {least}..{most}, got {value}", code="bad_encoding"
             )
+        return value
+
+    def boolean(self, key: Key) -> bool:
+        """Read ``true`` or ``false``."""
+        value = self._value.get(key)
+        if type(value) is not bool:
+            raise self._mistyped(key, "a boolean", value)
         return value
 
     def array(self, key: Key, *, least: int, most: int) -> list[Value]:

@@ -20,6 +20,9 @@ INSTANCE = b"\x01" + bytes(range(32, 64))
 LEGACY = "http://arm.com/CCA-SSD/1.0.0"
 PLATFORM = "tag:arm.com,2023:cca_platform#1.0.0"
 REALM = "tag:arm.com,2023:realm#1.0.0"
+# The claims of the latest generation beside those that it shares.
+NEW_PLATFORM = {"c265": "tag:arm.com,2024:cca_platform#2.0.0", "c2394": 1}
+NEW_REALM = {"c265": "tag:arm.com,2024:realm#2.0.0", "c44243": "private", "c256": b"\x01" + b"r" * 32}
 ALGORITHMS = {"secp256r1": (-7, hashes.SHA256(), 32), "secp384r1": (-35, hashes.SHA384(), 48)}
 
 
@@ -121,10 +124,12 @@ class Forge:
         key = changes.pop("key", self.cpak)
         return signed(cbor2.dumps(claims or self.platform_claims()), key, **changes)
 
-    def token(self, *, realm: bytes | None = None, platform: bytes | None = None) -> bytes:
-        """A token, with a part replaced."""
-        parts = {44234: platform or self.platform(), 44241: realm or self.realm()}
-        return cbor2.dumps(cbor2.CBORTag(399, parts))
+    def token(self, *, realm: bytes | None = None, platform: bytes | None = None, tag: int = 399) -> bytes:
+        """A token, with a part replaced, or as a collection of messages (tag 907)."""
+        parts: dict[int, Any] = {44234: platform or self.platform(), 44241: realm or self.realm()}
+        if tag == 907:
+            parts = {key: [263, part] for key, part in parts.items()}
+        return cbor2.dumps(cbor2.CBORTag(tag, parts))
 
     def verify(self, token: bytes | None = None, **other: Any) -> Claims:
         """Verify, by default with everything good."""

@@ -34,6 +34,8 @@ from tests.evidence.cca.forge import (
     IMPLEMENTATION,
     INSTANCE,
     LEGACY,
+    NEW_PLATFORM,
+    NEW_REALM,
     NOW,
     PLATFORM,
     REALM,
@@ -89,6 +91,51 @@ def test_good(cca: Forge) -> None:
         verification_service="https://verify.example",
         platform_hash_algorithm="sha-256",
     )
+
+
+def test_collection(cca: Forge) -> None:
+    """A token in the form of a collection of messages says the same, and is held to the same steps."""
+    assert cca.verify(cca.token(tag=907)).measurement == cca.verify().measurement
+    with pytest.raises(AuthenticityError) as caught:
+        cca.verify(cca.token(tag=907, realm=cca.realm(key=OTHER)))
+    assert caught.value.code == "sig_token"
+    with pytest.raises(AuthenticityError) as caught:
+        cca.verify(cca.token(tag=907, platform=cca.platform(key=OTHER)))
+    assert caught.value.code == "sig_token"
+
+
+def test_latest(cca: Forge) -> None:
+    """The latest generation names the realm, says how its memory is kept, and what the platform has."""
+    device = {2: b"d" * 32, 3: b"c" * 32, 4: True, 5: "spdm-1.4.0", 6: b"v" * 32, 7: "cxl-type-3", 8: 0}
+    platform = cca.platform(
+        cca.platform_claims(
+            **NEW_PLATFORM,
+            c2403=b"made",
+            c2404=[device],
+            c2405=[{1: "DM", 2: 0, 3: 1, 4: b"k" * 32}],
+            c2406=b"peers",
+        )
+    )
+    realm = cca.realm(cca.realm_claims(**NEW_REALM, c44244=1, c44257=b"t" * 32))
+    said = vendor(cca.verify(cca.token(tag=907, platform=platform, realm=realm)))
+    assert (said.platform_profile, said.realm_profile) == (NEW_PLATFORM["c265"], NEW_REALM["c265"])
+    assert (said.realm_id, said.memory, said.live_activation) == (NEW_REALM["c256"], "private", True)
+    assert (said.devices_digest, said.manufacturing_config, said.peer_signers) == (
+        b"t" * 32,
+        b"made",
+        b"peers",
+    )
+    assert [each.kind for each in said.devices] == ["cxl-type-3"]
+    assert [each.name for each in said.root_keys] == ["DM"]
+
+
+def test_latest_is_bound(cca: Forge) -> None:
+    """A realm of the latest generation is bound to its platform like any other."""
+    other = Forge()
+    realm = other.realm(other.realm_claims(**NEW_REALM))
+    with pytest.raises(AuthenticityError) as caught:
+        cca.verify(cca.token(platform=cca.platform(cca.platform_claims(**NEW_PLATFORM)), realm=realm))
+    assert caught.value.code == "key_binding"
 
 
 @pytest.mark.parametrize("data", [b"", b"\xd9\x01", b"\xd9\x01\x8e", b"\xd9\x01\x90", b"\xd2\x84D"])

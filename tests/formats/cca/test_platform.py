@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats.cca.platform import PROFILES, Component, Lifecycle, Platform
+from kluis.formats.cca.devices import Device, Encryption, RootKey
+from kluis.formats.cca.platform import LATEST, PROFILES, Component, Lifecycle, Platform
 from tests.strategies import PROPERTY, mutations
 
 INSTANCE = b"\x01" + bytes(32)
@@ -24,6 +25,26 @@ GOOD: dict[int, Any] = {
     2399: [COMPONENT],
     2400: "https://example",
     2402: "sha-256",
+}
+DEVICE: dict[int, Any] = {
+    1: "sha-384",
+    2: b"d" * 48,
+    3: b"c" * 64,
+    4: True,
+    5: "spdm-1.3.0",
+    6: b"v" * 32,
+    7: "cxl-type-3",
+    8: 1,
+}
+ROOT_KEY: dict[int, Any] = {1: "DM", 2: 0, 3: 2, 4: b"r" * 32}
+NEW: dict[int, Any] = {265: LATEST, 2394: 1}
+WHOLE: dict[int, Any] = {
+    **NEW,
+    2399: [{**COMPONENT, 7: True, 8: [b"x" * 32, b"y" * 48]}],
+    2403: b"made",
+    2404: [DEVICE, {key: DEVICE[key] for key in (2, 3, 4, 5)}],
+    2405: [ROOT_KEY],
+    2406: b"peers",
 }
 
 
@@ -53,13 +74,43 @@ def test_optional() -> None:
     assert read.components == (bare,) * 64
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+def test_latest() -> None:
+    """The latest generation also says what was joined to the platform, and whose keys it starts by."""
+    read = Platform.parse(payload(WHOLE))
+    assert (read.profile, read.manufacturing_config, read.peer_signers) == (LATEST, b"made", b"peers")
+    assert (read.components[0].live_activation, read.components[0].countersigners) == (
+        True,
+        (b"x" * 32, b"y" * 48),
+    )
+    whole, bare = read.devices
+    assert whole == Device(
+        hash_algorithm="sha-384",
+        measurements=b"d" * 48,
+        certificates=b"c" * 64,
+        uses_ide=True,
+        protocol="spdm-1.3.0",
+        negotiation=b"v" * 32,
+        kind="cxl-type-3",
+        encryption=Encryption.DEVICE,
+    )
+    assert bare.hash_algorithm is bare.negotiation is bare.kind is bare.encryption is None
+    assert read.root_keys == (RootKey(name="DM", active_array=0, index=2, digest=b"r" * 32),)
+
+
+def test_latest_optional() -> None:
+    """All of that may be absent; who asked, and the digests' name, may not."""
+    read = Platform.parse(payload({**NEW, 2400: ...}))
+    assert (read.devices, read.root_keys, read.components[0].countersigners) == ((), (), ())
+    assert read.manufacturing_config is read.peer_signers is read.components[0].live_activation is None
+
+
+@pytest.mark.parametrize("profile", [{}, {265: PROFILES[0]}, NEW])
 @pytest.mark.parametrize("lifecycle", Lifecycle)
-def test_lifecycles(profile: str, lifecycle: Lifecycle) -> None:
-    """Every state of the table is read, from its first to its last number, in both generations."""
+def test_lifecycles(profile: dict[int, Any], lifecycle: Lifecycle) -> None:
+    """Every state of the table is read, from its first to its last number, in every generation."""
     for low in (0, 0xFF):
         state = lifecycle.value << 8 | low
-        assert Platform.parse(payload({265: profile, 2395: state})).lifecycle is lifecycle
+        assert Platform.parse(payload({**profile, 2395: state})).lifecycle is lifecycle
 
 
 P = "CCA platform token"
@@ -105,6 +156,43 @@ REFUSED: list[tuple[dict[int, Any], type[FormatError], str]] = [
     ({2399: [{**COMPONENT, 4: 1}]}, FormatError, f"{P}.components.version: want text, got an integer"),
     ({2400: b"url"}, FormatError, f"{P}.verification_service: want text, got bytes"),
     ({2402: "s" * 513}, FormatError, f"{P}.hash_algorithm: is 513 long, want 1 to 512"),
+    *[
+        ({key: value}, FormatError, f"{P}: key {key} is not known here")
+        for key, value in WHOLE.items()
+        if key not in (265, 2399)
+    ],
+    ({2399: [{**COMPONENT, 7: True}]}, FormatError, f"{P}.components: key 7 is not known here"),
+    ({**NEW, 2394: ...}, FormatError, f"{P}: client_id is missing"),
+    ({**NEW, 2394: 2}, FormatError, f"{P}.client_id: want 1..1, got 2"),
+    ({**NEW, 2402: ...}, FormatError, f"{P}: hash_algorithm is missing"),
+    ({**NEW, 2403: b""}, FormatError, f"{P}.manufacturing_config: is 0 bytes, want 1 to 4096"),
+    ({**NEW, 2406: "peers"}, FormatError, f"{P}.peer_signers: want bytes, got text"),
+    (
+        {**NEW, 2399: [{**COMPONENT, 7: 1}]},
+        FormatError,
+        f"{P}.components.live_activation: want a boolean, got an integer",
+    ),
+    (
+        {**NEW, 2399: [{**COMPONENT, 8: []}]},
+        FormatError,
+        f"{P}.components.countersigners: has 0 items, want 1 to 16",
+    ),
+    ({**NEW, 2404: []}, FormatError, f"{P}.devices: has 0 items, want 1 to 64"),
+    ({**NEW, 2404: [DEVICE] * 65}, FormatError, f"{P}.devices: has 65 items, want 1 to 64"),
+    ({**NEW, 2404: [{**DEVICE, 9: 0}]}, FormatError, f"{P}.devices: key 9 is not known here"),
+    ({**NEW, 2404: [{**DEVICE, 4: 1}]}, FormatError, f"{P}.devices.uses_ide: want a boolean, got an integer"),
+    (
+        {**NEW, 2404: [{**DEVICE, 6: b"v" * 20}]},
+        FormatError,
+        f"{P}.devices.negotiation: is 20 bytes, want 32 or 48 or 64",
+    ),
+    ({**NEW, 2404: [{**DEVICE, 8: 3}]}, FormatError, f"{P}.devices.encryption: want 0..2, got 3"),
+    (
+        {**NEW, 2405: [{**ROOT_KEY, 4: b"r" * 8}]},
+        FormatError,
+        f"{P}.root_keys.digest: is 8 bytes, want 32 or 48 or 64",
+    ),
+    ({**NEW, 2405: [{1: "DM", 2: 0, 4: bytes(32)}]}, FormatError, f"{P}.root_keys: index is missing"),
 ]
 
 
@@ -116,7 +204,7 @@ def test_refused(change: dict[int, Any], error: type[FormatError], message: str)
     assert (type(caught.value), str(caught.value)) == (error, message)
 
 
-@given(mutations(payload({})))
+@given(mutations(payload({}), payload(WHOLE)))
 @PROPERTY
 def test_only_our_errors(data: bytes) -> None:
     """Whatever the bytes, claims or our errors."""

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import cose
-from kluis.formats.cca.realm import PROFILE, Realm
+from kluis.formats.cca.realm import LATEST, PROFILE, Realm
 from kluis.formats.x509 import KeyKind, PublicKey
 from tests.strategies import PROPERTY, mutations
 
@@ -27,6 +27,9 @@ GOOD: dict[int, Any] = {
     44240: "sha-256",
 }
 LEGACY: dict[int, Any] = {265: ..., 44237: POINT}
+INSTANCE = b"\x01" + bytes(32)
+NEW: dict[int, Any] = {265: LATEST, 44243: "private"}
+WHOLE: dict[int, Any] = {**NEW, 256: INSTANCE, 44244: 0, 44257: b"d" * 48}
 
 
 def payload(change: dict[int, Any]) -> bytes:
@@ -44,6 +47,24 @@ def test_reads(legacy: bool) -> None:
     assert (read.public_key, read.public_key_bytes) == (KEY, POINT if legacy else cose.encode_key(KEY))
     assert read.initial_measurement == b"m" * 64
     assert read.extensible_measurements == tuple(bytes((i,)) * 64 for i in range(4))
+    assert read.instance_id is read.memory is read.live_activation is read.devices is None
+
+
+def test_latest() -> None:
+    """The latest generation also names the realm, and says what its memory and firmware are kept by."""
+    read = Realm.parse(payload(WHOLE))
+    assert (read.profile, read.instance_id, read.memory) == (LATEST, INSTANCE, "private")
+    assert (read.live_activation, read.devices) == (False, b"d" * 48)
+    bare = Realm.parse(payload(NEW))
+    assert bare.instance_id is bare.live_activation is bare.devices is None
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("shared", "shared"), ("private", "private"), (0, "shared"), (1, "private")]
+)
+def test_memory(written: Any, read: str) -> None:
+    """The memory's policy is a word in the draft, and a number in Arm's own specification."""
+    assert Realm.parse(payload({**NEW, 44243: written})).memory == read
 
 
 R = "CCA realm token"
@@ -63,8 +84,20 @@ REFUSED: list[tuple[dict[int, Any], type[FormatError], str]] = [
     (
         {265: "tag:arm.com,2026:realm#2.0.0"},
         UnsupportedError,
-        f"{R}.profile: want {PROFILE}, or none, got 'tag:arm.com,2026:realm#2.0.0'",
+        f"{R}.profile: want {PROFILE} or {LATEST}, or none, got 'tag:arm.com,2026:realm#2.0.0'",
     ),
+    *[
+        ({key: value}, FormatError, f"{R}: key {key} is not known here")
+        for key, value in WHOLE.items()
+        if key != 265
+    ],
+    ({**NEW, 44243: ...}, FormatError, f"{R}: memory is missing"),
+    ({**NEW, 44243: "open"}, FormatError, f"{R}.memory: want shared or private, got 'open'"),
+    ({**NEW, 44243: 2}, FormatError, f"{R}.memory: want 0..1, got 2"),
+    ({**NEW, 44243: True}, FormatError, f"{R}.memory: want text, got a boolean"),
+    ({**NEW, 44244: 2}, FormatError, f"{R}.live_activation: want 0..1, got 2"),
+    ({**NEW, 44257: bytes(20)}, FormatError, f"{R}.devices: is 20 bytes, want 32 or 48 or 64"),
+    ({**NEW, 256: b"\x02" + bytes(32)}, FormatError, f"{R}.ueid: want type 0x01, got 0x02"),
     ({2395: 0x3000}, FormatError, f"{R}: key 2395 is not known here"),
     ({10: b"c" * 32}, FormatError, f"{R}.challenge: is 32 bytes, want 64"),
     ({44235: b""}, FormatError, f"{R}.personalization_value: is 0 bytes, want 64"),
@@ -114,7 +147,7 @@ def test_refused(change: dict[int, Any], error: type[FormatError], message: str)
     assert (type(caught.value), str(caught.value)) == (error, message)
 
 
-@given(mutations(payload({}), payload(LEGACY)))
+@given(mutations(payload({}), payload(LEGACY), payload(WHOLE)))
 @PROPERTY
 def test_only_our_errors(data: bytes) -> None:
     """Whatever the bytes, claims or our errors."""

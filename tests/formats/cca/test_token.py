@@ -1,4 +1,4 @@
-"""CCA tokens: two parts under tag 399, and nothing else; what parses is written back."""
+"""CCA tokens: two parts under tag 399 or 907, and nothing else; what parses is written back."""
 
 from __future__ import annotations
 
@@ -27,13 +27,25 @@ def test_reads() -> None:
         data = tagged(PARTS if first else dict(reversed(PARTS.items())))
         read = Token.parse(data)
         assert (read.platform, read.realm, read.platform_first) == (b"platform", b"realm", first)
-        assert read.encode() == data
+        assert (read.encode(), read.tag) == (data, 399)
+        assert cca_token.matches(data)
+
+
+def test_collection() -> None:
+    """As a collection of messages, each says that it is an EAT in CBOR."""
+    for first in (True, False):
+        parts = {key: [263, part] for key, part in PARTS.items()}
+        data = tagged(parts if first else dict(reversed(parts.items())), 907)
+        read = Token.parse(data)
+        assert (read.platform, read.realm, read.platform_first) == (b"platform", b"realm", first)
+        assert (read.encode(), read.tag) == (data, 907)
+        assert cca_token.matches(data)
 
 
 @pytest.mark.parametrize(
     ("data", "message", "code"),
     [
-        (cbor2.dumps(PARTS), "CCA token: want tag 399, got none", "bad_type"),
+        (cbor2.dumps(PARTS), "CCA token: want tag 399 or 907, got none", "bad_type"),
         (tagged(PARTS, 398), "CCA token at 0x0: tag 398 is not used here", "bad_type"),
         (tagged([]), "CCA token: want a map, got a list", "bad_type"),
         (tagged({44234: b"p"}), "CCA token: realm is missing", "bad_type"),
@@ -43,6 +55,26 @@ def test_reads() -> None:
         (tagged({**PARTS, 44234: b""}), "CCA token.platform: is 0 bytes, want 1 to 32767", "bad_length"),
         (tagged(PARTS) + b"\0", "CCA token at 0x19: 1 bytes after the end", "trailing_data"),
         (tagged(PARTS)[:-1], "CCA token at 0x14: needs 5 bytes, 4 left", "truncated"),
+        (tagged(PARTS, 907), "CCA token.platform: want a list, got bytes", "bad_type"),
+        (
+            tagged({44234: [263, b"p"], 44241: b"r"}, 907),
+            "CCA token.realm: want a list, got bytes",
+            "bad_type",
+        ),
+        (tagged({**PARTS, 44234: [263, b"p"]}), "CCA token.platform: want bytes, got a list", "bad_type"),
+        *[
+            (
+                tagged({44234: [263, b"p"], 44241: part}, 907),
+                "CCA token.realm: want content format 263, and bytes",
+                "bad_type",
+            )
+            for part in ([264, b"r"], ["application/eat+cwt", b"r"], [263, "r"], [263, b""], [True, b"r"])
+        ],
+        (
+            tagged({44234: [263, b"p", 2], 44241: [263, b"r"]}, 907),
+            "CCA token.platform: has 3 items, want 2 to 2",
+            "bad_length",
+        ),
         (bytes(MAX_SIZE + 1), "CCA token: is 32769 bytes, must be at most 32768", "too_large"),
     ],
 )
@@ -53,7 +85,13 @@ def test_refused(data: bytes, message: str, code: str) -> None:
     assert (str(caught.value), caught.value.code) == (message, code)
 
 
-@given(mutations(tagged(PARTS), tagged(dict(reversed(PARTS.items())))))
+@given(
+    mutations(
+        tagged(PARTS),
+        tagged(dict(reversed(PARTS.items()))),
+        tagged({key: [263, part] for key, part in PARTS.items()}, 907),
+    )
+)
 @PROPERTY
 def test_same_bytes_or_refused(data: bytes) -> None:
     """Whatever parses writes back to the same bytes; only our errors escape."""

@@ -23,6 +23,7 @@ from kluis.evidence.model import Platform as Machine
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import x509
 from kluis.formats.cca import token as cca_token
+from kluis.formats.cca.devices import Device, RootKey
 from kluis.formats.cca.endorsements import Endorsements
 from kluis.formats.cca.platform import Component, Lifecycle, Platform
 from kluis.formats.cca.realm import HASHES, Realm
@@ -39,7 +40,6 @@ _PLATFORM: Final = "CCA platform token"
 _REALM: Final = "CCA realm token"
 _KEY: Final = "cca cpak"
 _MEMORY: Final = "cca platform token"
-_BEGINS: Final = b"\xd9\x01\x8f"
 _ALGORITHMS: Final[dict[int, Algorithm]] = {32: "sha256", 48: "sha384", 64: "sha512"}
 _NAMES: Final = ("rem0", "rem1", "rem2", "rem3")
 
@@ -62,6 +62,14 @@ class CcaClaims(VendorClaims):
         components: of the platform's firmware.
         verification_service: where the platform thinks that it can be verified. Never fetched.
         platform_hash_algorithm: of components that name none, or None.
+        realm_id: 33 bytes, 0x01 and 32 that name the realm; or None.
+        memory: ``private`` where the realm's memory has a key of its own, ``shared`` where not; or None.
+        live_activation: whether firmware under the realm may be updated while it runs; or None.
+        devices_digest: of the tokens of devices that the realm was given; or None.
+        manufacturing_config: of the platform, opaque; or None.
+        devices: that were joined to the platform while it runs.
+        root_keys: that the platform's firmware is verified by.
+        peer_signers: of the platform, opaque; or None.
     """
 
     realm_profile: str | None
@@ -77,11 +85,19 @@ class CcaClaims(VendorClaims):
     components: tuple[Component, ...]
     verification_service: str | None
     platform_hash_algorithm: str | None
+    realm_id: bytes | None = None
+    memory: str | None = None
+    live_activation: bool | None = None
+    devices_digest: bytes | None = None
+    manufacturing_config: bytes | None = None
+    devices: tuple[Device, ...] = ()
+    root_keys: tuple[RootKey, ...] = ()
+    peer_signers: bytes | None = None
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as CBOR under tag 399."""
-    return data[:3] == _BEGINS
+    """Whether ``data`` begins as CBOR under tag 399 or 907."""
+    return cca_token.matches(data)
 
 
 def verify(
@@ -232,6 +248,14 @@ def _claims(realm: Realm, platform: Platform, anchor: Anchor, now: datetime) -> 
             components=platform.components,
             verification_service=platform.verification_service,
             platform_hash_algorithm=platform.hash_algorithm,
+            realm_id=realm.instance_id,
+            memory=realm.memory,
+            live_activation=realm.live_activation,
+            devices_digest=realm.devices,
+            manufacturing_config=platform.manufacturing_config,
+            devices=platform.devices,
+            root_keys=platform.root_keys,
+            peer_signers=platform.peer_signers,
         ),
     )
 

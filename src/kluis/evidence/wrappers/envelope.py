@@ -16,6 +16,7 @@ from kluis.errors import AuthenticityError, KluisError, UnsupportedError
 from kluis.evidence.wrappers.bound import EAT_NONCE, Bound, Unwrapped
 from kluis.formats import cmw, cmw_cbor
 from kluis.formats.cbor import Key
+from kluis.formats.cca import token as cca_token
 from kluis.formats.cmw import Indicator, Part
 from kluis.formats.hcl import report as hcl
 from kluis.formats.sgx import quote as dcap
@@ -24,7 +25,6 @@ from kluis.formats.wrappers import coco, dstack, dstack_scale, eat, gotpm, nvtru
 
 # Evidence of several parts that belong together, told by the label of one of them.
 TOGETHER: Final = ("tpm_quote", "tpm_signature", "pcrs", "hcl_report", "cert_chain")
-_CCA: Final = b"\xd9\x01\x8f"
 _COSE: Final = (b"\xd2\x84", b"\x84\x44")
 
 
@@ -121,5 +121,5 @@ _EVIDENCE: Final[tuple[Callable[[bytes], bool], ...]] = (
     *(snp.matches_signed, dcap.begins, hcl.matches, oe.matches_report, oe.matches_evidence, gotpm.matches),
     *(cmw.matches, cmw.matches_record, cmw_cbor.matches, eat.matches, is_collection),
     *(dstack.matches_response, dstack_scale.matches, coco.matches_snp, coco.matches_quote, nvtrust.matches),
-    lambda data: data[:3] == _CCA or data[:2] in _COSE,
+    lambda data: cca_token.matches(data) or data[:2] in _COSE,
 )

@@ -1,7 +1,9 @@
 """Arm CCA realm claims: what runs in a realm, and its key. Nothing here is verified.
 
 Spec: draft-ffm-rats-cca-token, "Realm Claims". Before it a realm token names no profile, and its
-key is a point; in it the key is a COSE_Key.
+key is a point; in it the key is a COSE_Key. From its third revision on, as in Arm's "Realm Management
+Monitor specification" 2.0, "Realm claims", the realm says more: the two write its memory's policy
+differently, and the draft has no instance of a realm.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from kluis.formats._entries import Entries
 from kluis.formats.x509 import KeyKind, PublicKey
 
 PROFILE: Final = "tag:arm.com,2023:realm#1.0.0"
+LATEST: Final = "tag:arm.com,2024:realm#2.0.0"
 CHALLENGE_SIZE: Final = 64
 DIGESTS: Final = (32, 48, 64)
 EXTENSIBLE: Final = 4
@@ -26,8 +29,14 @@ _KEY: Final = 44237
 _INITIAL: Final = 44238
 _EXTENSIBLE: Final = 44239
 _KEY_HASH: Final = 44240
+_MEMORY: Final = 44243
+_ACTIVATION: Final = 44244
+_DEVICES: Final = 44257
+# As the draft names them, by the numbers that Arm's specification has.
+MEMORY: Final = ("shared", "private")
 _NAMES: Final = {
     eat.NONCE: "challenge",
+    eat.UEID: "ueid",
     eat.PROFILE: "profile",
     _PERSONALIZATION: "personalization_value",
     _HASH: "hash_algorithm",
@@ -35,6 +44,9 @@ _NAMES: Final = {
     _INITIAL: "initial_measurement",
     _EXTENSIBLE: "extensible_measurements",
     _KEY_HASH: "public_key_hash_algorithm",
+    _MEMORY: "memory",
+    _ACTIVATION: "live_activation",
+    _DEVICES: "devices",
 }
 _POINT: Final = 97
 _MAX_KEY: Final = 256
@@ -46,7 +58,7 @@ class Realm:
     """The realm's claims.
 
     Attributes:
-        profile: ``PROFILE``, or None of the generation before it.
+        profile: ``PROFILE`` or ``LATEST``, or None of the generation before both.
         challenge: 64 bytes that the realm gave.
         personalization_value: 64 bytes that the host chose when it made the realm.
         hash_algorithm: of the measurements: ``sha-256``, ``sha-384`` or ``sha-512``. Measurements may
@@ -56,6 +68,11 @@ class Realm:
         initial_measurement: 32, 48 or 64 bytes.
         extensible_measurements: 4, of 32, 48 or 64 bytes each.
         public_key_hash_algorithm: of the platform's challenge.
+        instance_id: 33 bytes, 0x01 and 32 that name the realm; or None.
+        memory: whether its memory is encrypted under a key of its own: ``private`` or ``shared``; None
+            where the profile says nothing of it.
+        live_activation: whether firmware under it may be updated while it runs; or None.
+        devices: digest of the tokens of devices that it was given, 32, 48 or 64 bytes; or None.
     """
 
     profile: str | None
@@ -67,6 +84,10 @@ class Realm:
     initial_measurement: bytes
     extensible_measurements: tuple[bytes, ...]
     public_key_hash_algorithm: str
+    instance_id: bytes | None = None
+    memory: str | None = None
+    live_activation: bool | None = None
+    devices: bytes | None = None
 
     @classmethod
     def parse(cls, payload: bytes) -> Self:
@@ -78,12 +99,16 @@ class Realm:
         """
         claims = Entries(cbor.loads(payload, _WHAT), _WHAT, _NAMES)
         profile = eat.profile(claims)
-        if profile not in (None, PROFILE):
+        if profile not in (None, PROFILE, LATEST):
             raise UnsupportedError(
-                f"{_WHAT}.profile: want {PROFILE}, or none, got {profile!a:.80}", code="bad_version"
+                f"{_WHAT}.profile: want {PROFILE} or {LATEST}, or none, got {profile!a:.80}",
+                code="bad_version",
             )
         required = (eat.NONCE, _PERSONALIZATION, _HASH, _KEY, _INITIAL, _EXTENSIBLE, _KEY_HASH)
-        claims.only(required, (eat.PROFILE,))
+        if profile == LATEST:
+            claims.only((*required, _MEMORY), (eat.PROFILE, eat.UEID, _ACTIVATION, _DEVICES))
+        else:
+            claims.only(required, (eat.PROFILE,))
         raw = claims.octets(_KEY, range(1, _MAX_KEY + 1))
         return cls(
             profile=profile,
@@ -97,7 +122,22 @@ class Realm:
                 _EXTENSIBLE, DIGESTS, least=EXTENSIBLE, most=EXTENSIBLE
             ),
             public_key_hash_algorithm=_hash(claims, _KEY_HASH),
+            instance_id=eat.random_ueid(claims) if eat.UEID in claims else None,
+            memory=_memory(claims) if _MEMORY in claims else None,
+            live_activation=bool(claims.integer(_ACTIVATION, most=1)) if _ACTIVATION in claims else None,
+            devices=claims.octets(_DEVICES, DIGESTS) if _DEVICES in claims else None,
         )
+
+
+def _memory(claims: Entries) -> str:
+    if type(claims[_MEMORY]) is int:
+        return MEMORY[claims.integer(_MEMORY, most=1)]
+    name = claims.text(_MEMORY, limit=32)
+    if name not in MEMORY:
+        raise FormatError(
+            f"{_WHAT}.{_NAMES[_MEMORY]}: want {' or '.join(MEMORY)}, got {name!a}", code="bad_encoding"
+        )
+    return name
 
 
 def _hash(claims: Entries, key: int) -> str:

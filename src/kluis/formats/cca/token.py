@@ -1,9 +1,11 @@
 """Arm CCA tokens: a realm's token and that of the platform under it. Nothing here is verified.
 
-    CCA token = #6.399({ 44234: bstr .cbor COSE_Sign1 of the platform, 44241: the same of the realm })
+    CCA token = #6.907({ 44234: [263, bstr .cbor COSE_Sign1 of the platform], 44241: the same of the realm })
+    before = #6.399({ 44234: bstr .cbor COSE_Sign1 of the platform, 44241: the same of the realm })
 
-Spec: draft-ffm-rats-cca-token, "CCA Attestation Token". Tokens of both generations, and mixed ones,
-are read: each of the two parts says which it is of.
+Spec: draft-ffm-rats-cca-token, "CCA Attestation Token": since its first revision a collection of conceptual
+messages, of the content format "application/eat+cwt". Tokens of all generations, and mixed ones, are
+read: each of the two parts says which it is of.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from kluis.formats.cose import CURVES, Sign1
 
 MAX_SIZE: Final = 32 * 1024
 TAG: Final = 399
+COLLECTION: Final = 907
+EAT_CWT: Final = 263
+BEGINS: Final = (b"\xd9\x01\x8f", b"\xd9\x03\x8b")
 PLATFORM: Final = 44234
 REALM: Final = 44241
 _NAMES: Final = {PLATFORM: "platform", REALM: "realm"}
@@ -34,11 +39,13 @@ class Token:
         platform: whose payload :class:`kluis.formats.cca.platform.Platform` reads.
         realm: whose payload :class:`kluis.formats.cca.realm.Realm` reads.
         platform_first: whether the platform's part stands first.
+        tag: the form that it has: ``COLLECTION``, or ``TAG`` before.
     """
 
     platform: bytes
     realm: bytes
     platform_first: bool = True
+    tag: int = TAG
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -47,23 +54,45 @@ class Token:
         Raises:
             FormatError: not a token, or bytes after it.
         """
-        value = cbor.loads(data, _WHAT, tags=(TAG,), max_size=MAX_SIZE)
+        value = cbor.loads(data, _WHAT, tags=(TAG, COLLECTION), max_size=MAX_SIZE)
         if not isinstance(value, Tagged):
-            raise FormatError(f"{_WHAT}: want tag {TAG}, got none", code="bad_type")
+            raise FormatError(f"{_WHAT}: want tag {TAG} or {COLLECTION}, got none", code="bad_type")
         parts = Entries(value.value, _WHAT, _NAMES)
         parts.only((PLATFORM, REALM))
+        read = _message if value.tag == COLLECTION else _octets
         return cls(
-            platform=parts.octets(PLATFORM, _PARTS),
-            realm=parts.octets(REALM, _PARTS),
+            platform=read(parts, PLATFORM),
+            realm=read(parts, REALM),
             platform_first=next(iter(parts)) == PLATFORM,
+            tag=value.tag,
         )
 
     def encode(self) -> bytes:
         """Write the token: the bytes it was read from."""
         parts: dict[cbor.Key, cbor.Value] = {PLATFORM: self.platform, REALM: self.realm}
+        if self.tag == COLLECTION:
+            parts = {key: [EAT_CWT, part] for key, part in parts.items()}
         if not self.platform_first:
             parts = dict(reversed(parts.items()))
-        return cbor.dumps(Tagged(TAG, parts))
+        return cbor.dumps(Tagged(self.tag, parts))
+
+
+def matches(data: bytes) -> bool:
+    """Whether bytes begin under one of the two tags."""
+    return data[:3] in BEGINS
+
+
+def _octets(parts: Entries, key: int) -> bytes:
+    return parts.octets(key, _PARTS)
+
+
+def _message(parts: Entries, key: int) -> bytes:
+    what = f"{_WHAT}.{_NAMES[key]}"
+    match parts.array(key, least=2, most=2):
+        case [int(kind), bytes(content)] if kind == EAT_CWT and len(content) in _PARTS:
+            return content
+        case _:
+            raise FormatError(f"{what}: want content format {EAT_CWT}, and bytes", code="bad_type")
 
 
 def message(data: bytes, what: str) -> Sign1:
