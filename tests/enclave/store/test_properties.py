@@ -86,7 +86,10 @@ def run(update: Update, store: SealedStore, model: Model) -> Model:
             elif op.kind == "get":
                 assert writing.get(op.table, op.key) == after.get((op.table, op.key), (None, ""))[0]
             else:
-                assert list(writing.scan(op.table, op.index)) == scanned(after, op.table, op.index)
+                wanted = scanned(after, op.table, op.index)
+                assert list(writing.scan(op.table, op.index)) == wanted
+                later = [(key, value) for key, value in wanted if key > op.key]
+                assert list(writing.scan(op.table, op.index, after=op.key)) == later
         if update.fails:
             raise Enough
 

@@ -23,6 +23,9 @@ def test_put_get_scan_delete(storage: SealedStore) -> None:
     assert list(storage.scan("letters")) == [("a", b"aa"), ("b", b"bb"), ("c", b"cc")]
     assert list(storage.scan("letters", "even")) == [("a", b"aa"), ("c", b"cc")]
     assert list(storage.scan("letters", "none")) == []
+    assert list(storage.scan("letters", after="a")) == [("b", b"bb"), ("c", b"cc")]
+    assert list(storage.scan("letters", "even", after="a")) == [("c", b"cc")]
+    assert list(storage.scan("letters", after="c")) == []
 
     storage.update(lambda store: store.delete("letters", "a"))
     assert storage.get("letters", "a") is None

@@ -32,10 +32,10 @@ class MemoryStorage:
         row = self.rows.get((table, key))
         return None if row is None else row[0]
 
-    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+    def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         """All of a table, or of an index."""
         for (where, key), (value, held) in sorted(self.rows.items()):
-            if where == table and index in ("", held):
+            if where == table and index in ("", held) and key > after:
                 yield key, value
 
     def update(self, work: Callable[[MemoryWriting], T], meanwhile: Callable[[], None] | None = None) -> T:
@@ -68,11 +68,11 @@ class MemoryWriting:
         row = self.changes[place] if place in self.changes else self.rows.get(place)
         return None if row is None else row[0]
 
-    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+    def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         """All of a table, or of an index."""
         merged = {**self.rows, **self.changes}
         for (where, key), row in sorted(merged.items(), key=lambda one: one[0]):
-            if row is not None and where == table and index in ("", row[1]):
+            if row is not None and where == table and index in ("", row[1]) and key > after:
                 yield key, row[0]
 
     def put(self, table: str, key: str, value: bytes, *, index: str = "") -> None:

@@ -60,9 +60,10 @@ class Directory:
         table = self._tables.get(name.table)
         return None if table is None else table.get(name.key)
 
-    def keys(self, table: str, index: str) -> list[str]:
-        """The keys of a table's records, or of those with ``index``, in order."""
-        return sorted(self._indexes.get((table, index), ()) if index else self._tables.get(table, ()))
+    def keys(self, table: str, index: str, after: str = "") -> list[str]:
+        """The keys of a table's records, or of those with ``index``, that come after one, in order."""
+        found = self._indexes.get((table, index), ()) if index else self._tables.get(table, ())
+        return sorted(key for key in found if key > after)
 
     def records(self) -> list[tuple[Name, Held]]:
         """Every record."""

@@ -22,8 +22,13 @@ class Reading(Protocol):
         """
         ...
 
-    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+    def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         """Key and value of every record of ``table`` that was put with ``index``, in order of key; "" is all.
+
+        Args:
+            table: 1 to 64 characters.
+            index: at most 512 characters.
+            after: only keys that come after this one: for a list that is read in pages.
 
         Raises:
             AuthenticityError: a record is missing, changed, of another table, or set back.

@@ -82,10 +82,10 @@ class SealedStore:
         name = name_of(table, key)
         return self._view.read([name])[0].get(name)
 
-    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+    def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         """As :meth:`kluis.enclave.store.model.Reading.scan`."""
         name_of(table, "any", index)
-        names, first, _ = self._view.names(table, index)
+        names, first, _ = self._view.names(table, index, after)
 
         def pages() -> Iterator[tuple[str, bytes]]:
             values = dict(first)

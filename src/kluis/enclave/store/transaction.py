@@ -36,7 +36,7 @@ class Source(Protocol):
         """As :meth:`read`, from what is known here, or None: then there may be later epochs."""
         ...
 
-    def names(self, table: str, index: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
+    def names(self, table: str, index: str, after: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
         """The names of a table or index in order, some of their values, and the epoch of both."""
         ...
 
@@ -72,17 +72,20 @@ class Transaction:
             return None if put is None else put.value
         return self._read([name]).get(name)
 
-    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
+    def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
         """As :meth:`kluis.enclave.store.model.Reading.scan`."""
         name_of(table, "any", index)
-        names, values, epoch = self._source.names(table, index)
+        names, values, epoch = self._source.names(table, index, after)
         self._scans.add((table, index))
         self._names.update(names)
         self._settle(epoch)
         staged = {
             name
             for name, put in self.changes.items()
-            if name.table == table and put is not None and (not index or put.index == index)
+            if name.table == table
+            and name.key > after
+            and put is not None
+            and (not index or put.index == index)
         }
         left = [name for name in names if name not in self.changes]
         return self._pages(sorted(staged.union(left)), dict(values))

@@ -124,13 +124,19 @@ class View:
             for name, put in zip(names, commit.puts, strict=True):
                 self._remembered.keep(name, commit.version, put.value)
 
-    def names(self, table: str, index: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
-        """The names of a table or index in order, the values of the first of them, and the epoch of both."""
+    def names(self, table: str, index: str, after: str = "") -> tuple[list[Name], Mapping[Name, bytes], int]:
+        """The names of a table or index in order, the values of the first of them, and the epoch of both.
+
+        Args:
+            table: whose.
+            index: "" is all.
+            after: only keys that come after it.
+        """
         with self.lock:
-            guessed = [Name(table, key) for key in self.directory.keys(table, index)[:MAX_IDS]]
+            guessed = [Name(table, key) for key in self.directory.keys(table, index, after)[:MAX_IDS]]
         values, epoch = self.read(guessed)
         with self.lock:
-            names = [Name(table, key) for key in self.directory.keys(table, index)]
+            names = [Name(table, key) for key in self.directory.keys(table, index, after)]
         return names, values, epoch
 
     def moved(self, transaction: Transaction) -> bool:

@@ -34,7 +34,7 @@ from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
 __all__ = ["service"]
 
 MOST_BODY: Final = 256 * 1024
-MOST_RESTORE: Final = 1 << 20
+MOST_RESTORE: Final = 6 << 20
 # More than there are processors: a release waits for its record to be on the host's disk.
 THREADS: Final = 8
 API_VERSION: Final = "7.4"

@@ -33,8 +33,8 @@ class Event(NamedTuple):
     Attributes:
         operation: ``create``, ``import``, ``rotate``, ``policy``, ``rotation-policy``, ``delete``,
             ``recover``, ``purge``, ``backup``, ``restore``, ``release``; of the vault's own accord
-            ``auto-rotate`` and ``near-expiry``; of the vault itself ``trust-approve``, ``trust-withdraw`` and
-            ``trust-adopt``.
+            ``auto-rotate``, ``near-expiry`` and ``auto-purge``; of the vault itself ``trust-approve``,
+            ``trust-withdraw`` and ``trust-adopt``.
         key: the key's name.
         version: of it.
         subject: who asked, as the issuer of their token calls them; nobody, where the vault did it by itself.

@@ -8,6 +8,7 @@ outlive that store: if it did, an operator could restore it under authorities of
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Final
 
@@ -16,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kluis.enclave.store.model import Writing
-from kluis.services.keyvault import audit, shelf
+from kluis.services.keyvault import audit, forgetting, promises, shelf
 from kluis.services.keyvault.faults import BadParameter, Conflict
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.octets import octets
@@ -27,7 +28,8 @@ __all__ = ["back_up", "restore"]
 
 MAGIC: Final = b"KLUISKEY\x01"
 NONCE: Final = 12
-MAX_BLOB: Final = 512 * 1024
+AROUND: Final = len(MAGIC) + NONCE + 16
+MAX_BLOB: Final = 4 << 20
 
 
 class Copy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -50,17 +52,20 @@ def back_up(vault: Vault, name: str, now: int, subject: str) -> bytes:
     """
     check_name(name)
 
-    def work(writing: Writing) -> Copy:
+    def work(writing: Writing) -> bytes:
         record = shelf.demand(writing, name, now)
         every = tuple(one for one in shelf.versions(writing, record) if one.id != record.current.id)
+        plain = encode(Copy(record=record, versions=every))
+        if len(plain) > MAX_BLOB - AROUND:
+            raise BadParameter(
+                f"key {name}: want a backup of at most {MAX_BLOB} bytes, got {len(plain) + AROUND}: it has "
+                f"{len(every) + 1} versions"
+            )
         audit.append(writing, audit.Event("backup", record.name, record.current.id, subject, now))
-        return Copy(record=record, versions=every)
+        return plain
 
     nonce = os.urandom(NONCE)
-    blob = MAGIC + nonce + _cipher(vault).encrypt(nonce, encode(vault.storage.update(work)), MAGIC)
-    if len(blob) > MAX_BLOB:
-        raise BadParameter(f"key {name}: want a backup of at most {MAX_BLOB} bytes, got {len(blob)}")
-    return blob
+    return MAGIC + nonce + _cipher(vault).encrypt(nonce, vault.storage.update(work), MAGIC)
 
 
 def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
@@ -72,18 +77,42 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
     """
     copy = _opened(vault, octets(value, "value", most=MAX_BLOB))
 
-    def work(writing: Writing) -> KeyRecord:
-        if shelf.undeleted(writing, copy.record.name, now) is not None:
-            raise Conflict(f"The key {copy.record.name} already exists in this vault.")
-        shelf.promised(writing, copy.record, [*copy.versions, copy.record.current])
-        shelf.drop(writing, copy.record.name)
-        for one in copy.versions:
-            shelf.keep_version(writing, copy.record, one)
-        shelf.keep(writing, copy.record)
-        audit.append(writing, audit.Event("restore", copy.record.name, copy.record.current.id, subject, now))
-        return copy.record
+    record, versions = copy.record, copy.versions
+    forgetting.clear(vault.storage, record.name, now)
+    # Until all versions are there nobody has the key, and its name is taken.
+    partial = msgspec.structs.replace(record, deleted=forgetting.at_it(now))
 
-    return vault.storage.update(work)
+    def work(writing: Writing, at: int) -> None:
+        if at:
+            _still(writing, partial)
+        else:
+            _free(writing, record, versions, now)
+        for one in versions[at : at + forgetting.BATCH]:
+            shelf.keep_version(writing, record, one)
+        if at + forgetting.BATCH < len(versions):
+            shelf.keep(writing, partial)
+            return
+        shelf.keep(writing, record)
+        audit.append(writing, audit.Event("restore", record.name, record.current.id, subject, now))
+
+    for at in range(0, max(len(versions), 1), forgetting.BATCH):
+        vault.storage.update(functools.partial(work, at=at))
+    return record
+
+
+def _free(writing: Writing, record: KeyRecord, versions: tuple[KeyVersion, ...], now: int) -> None:
+    """Go on only if the name is free, and may have such versions."""
+    if shelf.undeleted(writing, record.name, now) is not None:
+        raise Conflict(f"The key {record.name} already exists in this vault.")
+    if shelf.kept(writing, record.name) is not None:
+        raise forgetting.busy(record.name)
+    promises.check(writing, record, [one.id for one in (*versions, record.current)])
+
+
+def _still(writing: Writing, partial: KeyRecord) -> None:
+    """Go on only if nobody cleared away what was brought back so far, because it took so long."""
+    if shelf.kept(writing, partial.name) != partial:
+        raise forgetting.busy(partial.name)
 
 
 def _opened(vault: Vault, blob: bytes) -> Copy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -93,21 +93,21 @@ class Handlers:
 
     def names(self, call: Call) -> Answer:
         """List keys."""
-        every = shelf.live(self.vault.storage, self._now())
-        return self._listed(call, "/keys", paging.page(self.vault, "keys", every, _folded, call.query))
+        return self._listed(call, "/keys", self._names(call, "keys", deleted=False))
 
     def all_deleted(self, call: Call) -> Answer:
         """List deleted keys."""
-        every = shelf.live(self.vault.storage, self._now(), deleted=True)
-        page = paging.page(self.vault, "deletedkeys", every, _folded, call.query)
-        return self._listed(call, "/deletedkeys", page)
+        return self._listed(call, "/deletedkeys", self._names(call, "deletedkeys", deleted=True))
 
     def versions(self, call: Call) -> Answer:
         """List a key's versions."""
         name = check_name(call.path["name"])
         record = shelf.demand(self.vault.storage, name, self._now())
-        every = shelf.versions(self.vault.storage, record)
         listing = f"versions of {folded(name)}"
+
+        def every(after: str) -> Iterable[KeyVersion]:
+            return shelf.versions(self.vault.storage, record, after)
+
         page = paging.page(self.vault, listing, every, lambda one: one.id, call.query)
         items = [
             views.item(self._url(call), record, one, self.vault.rules, _api(call), versioned=True)
@@ -291,6 +291,14 @@ class Handlers:
 
     def _bundle(self, call: Call, record: KeyRecord, version: KeyVersion) -> Answer:
         return Answer(views.bundle(self._url(call), record, version, self.vault.rules, _api(call)))
+
+    def _names(self, call: Call, listing: str, *, deleted: bool) -> paging.Page[KeyRecord]:
+        now = self._now()
+
+        def every(after: str) -> Iterable[KeyRecord]:
+            return shelf.live(self.vault.storage, now, deleted=deleted, after=after)
+
+        return paging.page(self.vault, listing, every, _folded, call.query)
 
     def _listed(self, call: Call, path: str, page: paging.Page[KeyRecord]) -> Answer:
         items = [

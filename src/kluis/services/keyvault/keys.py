@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kluis.enclave.store.model import Writing
-from kluis.services.keyvault import audit, material, schedule, shelf, usage
+from kluis.services.keyvault import audit, forgetting, material, schedule, shelf, usage
 from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
 from kluis.services.keyvault.material import Material
 from kluis.services.keyvault.names import LATEST, check_name, check_version
@@ -198,14 +198,15 @@ class Keys:
     ) -> _Kept:
         def work(writing: Writing) -> _Kept:
             before = shelf.undeleted(writing, name, now)
-            if before is None:
-                # What is left of one whose time to be purged has come.
-                shelf.drop(writing, name)
+            if before is None and shelf.kept(writing, name) is not None:
+                raise forgetting.busy(name)
             after = turn(before)
             sequence = audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
             shelf.keep(writing, after, instead_of=before)
             return _Kept(after, sequence)
 
+        # What is left of one whose time to be purged has come.
+        forgetting.clear(self.vault.storage, name, now)
         return self.vault.storage.update(work)
 
 

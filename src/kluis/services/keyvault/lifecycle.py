@@ -7,7 +7,7 @@ import dataclasses
 import msgspec
 
 from kluis.enclave.store.model import Reading, Writing
-from kluis.services.keyvault import audit, shelf
+from kluis.services.keyvault import audit, forgetting, shelf
 from kluis.services.keyvault.faults import Forbidden, KeyNotFound
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.records import Deletion, KeyRecord
@@ -78,7 +78,7 @@ class Lifecycle:
         """
         check_name(name)
 
-        def work(writing: Writing) -> None:
+        def begin(writing: Writing) -> KeyRecord:
             record = _gone(writing, name, now)
             if self.vault.rules.purge_protection:
                 raise Forbidden(
@@ -86,10 +86,10 @@ class Lifecycle:
                     f"{record.deleted.purge_at if record.deleted else 0}.",
                     "ForbiddenByPolicy",
                 )
-            shelf.drop(writing, name)
             audit.append(writing, audit.Event("purge", record.name, record.current.id, subject, now))
+            return record
 
-        self.vault.storage.update(work)
+        forgetting.forget(self.vault.storage, name, now, begin)
 
 
 def _gone(reading: Reading, name: str, now: int) -> KeyRecord:

@@ -38,14 +38,18 @@ def most_results(query: Mapping[str, str], most: int = MOST) -> int:
 
 
 def page(
-    vault: Vault, listing: str, every: Iterable[T], place: Callable[[T], str], query: Mapping[str, str]
+    vault: Vault,
+    listing: str,
+    every: Callable[[str], Iterable[T]],
+    place: Callable[[T], str],
+    query: Mapping[str, str],
 ) -> Page[T]:
     """One page of a list.
 
     Args:
         vault: makes and checks tokens.
         listing: which list: a token for one is none for another.
-        every: in order of ``place``.
+        every: gives them in order of ``place``, those after a place; "" is before all.
         place: what an item is ordered by.
         query: may have ``maxresults`` and ``$skiptoken``.
 
@@ -54,11 +58,9 @@ def page(
     """
     most = most_results(query)
     token = query.get("$skiptoken")
-    after = None if token is None else _read(vault, listing, token)
+    after = "" if token is None else _read(vault, listing, token)
     several: list[T] = []
-    for each in every:
-        if after is not None and place(each) <= after:
-            continue
+    for each in every(after):
         if len(several) == most:
             return Page(several, _write(vault, listing, place(several[-1])))
         several.append(each)

@@ -109,11 +109,18 @@ class Due(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     at: int
 
 
-class Deletion(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """When a key was deleted, and when it is gone for good."""
+class Deletion(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    """When a key was deleted, and when it is gone for good.
+
+    Attributes:
+        at: when.
+        purge_at: from when on it is no more; of a partial one, from when on whoever comes clears it away.
+        partial: whether some of its versions are not there: it is being purged or restored, by many changes.
+    """
 
     at: int
     purge_at: int
+    partial: bool = False
 
 
 class KeyRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -1,7 +1,7 @@
 """When a key is due to be rotated, or to be told of: moments, computed here from what is sealed.
 
 The host says what time it is and knocks now and then; it has no part in what is due when. Moments are of the
-latest version alone, and a key that is deleted or disabled has none.
+latest version alone; a key that is disabled has none, and one that is deleted is due to be forgotten.
 
 Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; ISO 8601, durations.
 """
@@ -50,7 +50,9 @@ def tell_at(record: KeyRecord) -> int | None:
 
 
 def next_at(record: KeyRecord) -> int | None:
-    """The next moment at which something is due; None: there is none."""
+    """The next moment at which something is due; None: there is none. Of a deleted key it is its end."""
+    if record.deleted is not None:
+        return record.deleted.purge_at
     return min((at for at in (rotate_at(record), tell_at(record)) if at is not None), default=None)
 
 

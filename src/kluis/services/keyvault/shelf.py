@@ -1,41 +1,45 @@
-"""Where keys lie in the store: names, older versions, what is due when, and what was promised for ever."""
+"""Where keys lie in the store: names, older versions, and what is due when."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 from kluis.enclave.store.model import Reading, Writing
-from kluis.hashes import sha256
-from kluis.services.keyvault import schedule
-from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
+from kluis.services.keyvault import promises, schedule
+from kluis.services.keyvault.faults import Conflict, KeyNotFound
 from kluis.services.keyvault.names import LATEST, folded
 from kluis.services.keyvault.records import Due, KeyRecord, KeyVersion, decode, encode
 
 __all__ = [
     "demand",
-    "drop",
     "due",
     "find",
     "keep",
     "keep_version",
+    "kept",
     "live",
-    "promised",
     "undeleted",
     "version",
     "versions",
 ]
 
-NAMES, VERSIONS, PROMISES, DUE = "keys", "versions", "promises", "due"
-LIVE, DELETED = "live", "deleted"
+NAMES, VERSIONS, DUE = "keys", "versions", "due"
+LIVE, DELETED, PARTIAL = "live", "deleted", "partial"
 
 
 def find(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name, deleted or not; None if there is none, or its time to be purged has come."""
+    record = kept(reading, name)
+    if record is None or record.deleted is None:
+        return record
+    return None if record.deleted.partial or record.deleted.purge_at <= now else record
+
+
+def kept(reading: Reading, name: str) -> KeyRecord | None:
+    """The record of a name, though it be one that nobody may have any more."""
     value = reading.get(NAMES, folded(name))
-    if value is None:
-        return None
-    record = decode(KeyRecord, value, "stored key")
-    return None if record.deleted is not None and record.deleted.purge_at <= now else record
+    return None if value is None else decode(KeyRecord, value, "stored key")
 
 
 def undeleted(reading: Reading, name: str, now: int) -> KeyRecord | None:
@@ -80,18 +84,27 @@ def version(reading: Reading, record: KeyRecord, wanted: str) -> KeyVersion:
     return decode(KeyVersion, value, "stored key version")
 
 
-def versions(reading: Reading, record: KeyRecord) -> list[KeyVersion]:
-    """Every version of a key, in the order of their ids."""
-    older = [
+def versions(reading: Reading, record: KeyRecord, after: str = "") -> Iterator[KeyVersion]:
+    """Every version of a key, in the order of their ids; only those after one."""
+    name = folded(record.name)
+    older = (
         decode(KeyVersion, value, "stored key version")
-        for _, value in reading.scan(VERSIONS, folded(record.name))
-    ]
-    return sorted((*older, record.current), key=lambda each: each.id)
+        for _, value in reading.scan(VERSIONS, name, after=f"{name}/{after}")
+    )
+    latest = [record.current] if record.current.id > after else []
+    return heapq.merge(older, latest, key=lambda each: each.id)
 
 
-def live(reading: Reading, now: int, *, deleted: bool = False) -> Iterator[KeyRecord]:
-    """Every key that is there, or every one that is deleted and can be recovered, in order of name."""
-    for _, value in reading.scan(NAMES, DELETED if deleted else LIVE):
+def live(reading: Reading, now: int, *, deleted: bool = False, after: str = "") -> Iterator[KeyRecord]:
+    """Every key that is there, or every one that is deleted and can be recovered, in order of name.
+
+    Args:
+        reading: the store.
+        now: seconds since 1970.
+        deleted: which.
+        after: only names, folded, that come after this one.
+    """
+    for _, value in reading.scan(NAMES, DELETED if deleted else LIVE, after=after):
         record = decode(KeyRecord, value, "stored key")
         if record.deleted is None or record.deleted.purge_at > now:
             yield record
@@ -104,16 +117,16 @@ def due(reading: Reading, now: int) -> list[str]:
 
 
 def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = None) -> None:
-    """Keep a record; the latest version of the one that it takes the place of becomes an older one.
-
-    Raises:
-        BadParameter: a version was promised another policy, for ever.
-    """
+    """Keep a record; the latest version of the one that it takes the place of becomes an older one."""
     if instead_of is not None and instead_of.current.id != record.current.id:
         keep_version(writing, record, instead_of.current)
-    if record.release is not None and record.release.immutable:
-        _promise(writing, record)
-    index = LIVE if record.deleted is None else DELETED
+    if record.release is not None and record.release.immutable and not _is_partial(record):
+        before = kept(writing, record.name)
+        # What was immutable before has its promises, but for a version that is new.
+        known = before is not None and before.release == record.release and not _is_partial(before)
+        several = [record.current] if known else versions(writing, record)
+        promises.keep(writing, record, [each.id for each in several])
+    index = LIVE if record.deleted is None else PARTIAL if _is_partial(record) else DELETED
     writing.put(NAMES, folded(record.name), encode(record), index=index)
     at = schedule.next_at(record)
     if at is None:
@@ -127,35 +140,5 @@ def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
     writing.put(VERSIONS, f"{folded(record.name)}/{one.id}", encode(one), index=folded(record.name))
 
 
-def drop(writing: Writing, name: str) -> None:
-    """Forget a name and its versions for good; not what was promised of them."""
-    for key in [key for key, _ in writing.scan(VERSIONS, folded(name))]:
-        writing.delete(VERSIONS, key)
-    writing.delete(NAMES, folded(name))
-
-
-def promised(reading: Reading, record: KeyRecord, several: list[KeyVersion]) -> None:
-    """Hold a key that comes back to what its versions were promised before they went.
-
-    An immutable policy outlives a purge: else an old backup, from before the policy was immutable, would
-    bring the material back under the old policy.
-
-    Raises:
-        BadParameter: a version was promised another policy.
-    """
-    digest = _digest(record)
-    for one in several:
-        if (promise := reading.get(PROMISES, one.id)) is not None and promise != digest:
-            raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
-
-
-def _promise(writing: Writing, record: KeyRecord) -> None:
-    digest = _digest(record)
-    for one in versions(writing, record):
-        if writing.get(PROMISES, one.id) != digest:
-            writing.put(PROMISES, one.id, digest)
-
-
-def _digest(record: KeyRecord) -> bytes:
-    rule = record.release
-    return b"" if rule is None else sha256(rule.data) + bytes([rule.immutable])
+def _is_partial(record: KeyRecord) -> bool:
+    return record.deleted is not None and record.deleted.partial

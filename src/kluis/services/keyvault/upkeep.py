@@ -1,4 +1,4 @@
-"""What a vault does by itself: rotates keys whose policy wants it, and tells of keys that expire soon.
+"""What a vault does by itself: rotates keys, tells of keys that expire soon, forgets those deleted long ago.
 
 Nobody wakes an enclave but its host, which knocks now and then. What is due is in the sealed store, and is
 looked at again in the change that does it: a host that knocks too often has nothing done twice, and one that
@@ -20,7 +20,7 @@ import msgspec
 
 from kluis.enclave.store.model import Writing
 from kluis.errors import KluisError, UnavailableError
-from kluis.services.keyvault import audit, schedule, shelf
+from kluis.services.keyvault import audit, forgetting, schedule, shelf
 from kluis.services.keyvault.keys import Keys
 from kluis.services.web import Happening
 
@@ -48,7 +48,10 @@ class Upkeep:
         at = int(now.timestamp())
         for name in shelf.due(self.keys.vault.storage, at):
             try:
-                if (entry := self.keys.again_if_due(name, at)) is not None:
+                if shelf.find(self.keys.vault.storage, name, at) is None:
+                    if (entry := forgetting.clear(self.keys.vault.storage, name, at)) is not None:
+                        yield Happening("auto_purge", entry)
+                elif (entry := self.keys.again_if_due(name, at)) is not None:
                     yield Happening("auto_rotate", entry)
                 elif (entry := self._tell(name, at)) is not None:
                     yield Happening("near_expiry", entry)

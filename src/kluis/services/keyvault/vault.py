@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.services.keyvault.audit import TABLE as AUDITED
+from kluis.services.keyvault.promises import PROMISES
 from kluis.services.keyvault.records import decode, encode
-from kluis.services.keyvault.shelf import NAMES, PROMISES
+from kluis.services.keyvault.shelf import NAMES
 from kluis.services.keyvault.trust import Trust, meanings, settle
 
 T = TypeVar("T")
@@ -179,8 +180,8 @@ class _Own(Storage):
     def get(self, table: str, key: str) -> bytes | None:
         return self._storage.get(table, key)
 
-    def scan(self, table: str, index: str = "") -> Iterator[tuple[str, bytes]]:
-        return self._storage.scan(table, index)
+    def scan(self, table: str, index: str = "", *, after: str = "") -> Iterator[tuple[str, bytes]]:
+        return self._storage.scan(table, index, after=after)
 
     def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
         def guarded(writing: Writing) -> T:

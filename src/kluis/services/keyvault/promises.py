@@ -1,0 +1,64 @@
+"""What was promised of versions for ever: their release policy, where it is immutable.
+
+A promise outlives a purge: else an old backup, from before the policy was immutable, would bring the material
+back under the old policy. It is a record a version; versions of which many are promised at once, when a key's
+policy becomes immutable, stand together in one record of the name's, for a change holds only so many.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.enclave.store.model import Reading, Writing
+from kluis.hashes import sha256
+from kluis.services.keyvault.faults import BadParameter
+from kluis.services.keyvault.names import folded
+from kluis.services.keyvault.records import KeyRecord
+
+__all__ = ["PROMISES", "check", "keep"]
+
+PROMISES: Final = "promises"
+MOST_ALONE: Final = 32
+MOST_TOGETHER: Final = 100_000
+_DIGEST: Final = 33
+_ID: Final = 16
+
+
+def check(reading: Reading, record: KeyRecord, versions: list[str]) -> None:
+    """Hold a key that comes back to what its versions were promised before they went.
+
+    Raises:
+        BadParameter: a version was promised another policy.
+    """
+    digest = _of(record)
+    if any(said not in (None, digest) for said in _promised(reading, record, versions)):
+        raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
+
+
+def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
+    """Promise versions of a key their policy as it is now."""
+    digest = _of(record)
+    said = _promised(writing, record, versions)
+    fresh = [version for version, known in zip(versions, said, strict=True) if known != digest]
+    if len(fresh) <= MOST_ALONE:
+        for version in fresh:
+            writing.put(PROMISES, version, digest)
+        return
+    for at in range(0, len(fresh), MOST_TOGETHER):
+        several = fresh[at : at + MOST_TOGETHER]
+        value = digest + b"".join(map(bytes.fromhex, several))
+        writing.put(PROMISES, f"{folded(record.name)}/{several[0]}", value, index=folded(record.name))
+
+
+def _promised(reading: Reading, record: KeyRecord, versions: list[str]) -> list[bytes | None]:
+    """What each version was promised."""
+    together: dict[bytes, bytes] = {}
+    for _, value in reading.scan(PROMISES, folded(record.name)):
+        for at in range(_DIGEST, len(value), _ID):
+            together[value[at : at + _ID]] = value[:_DIGEST]
+    return [together.get(bytes.fromhex(each)) or reading.get(PROMISES, each) for each in versions]
+
+
+def _of(record: KeyRecord) -> bytes:
+    rule = record.release
+    return b"" if rule is None else sha256(rule.data) + bytes([rule.immutable])
