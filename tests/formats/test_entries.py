@@ -62,7 +62,7 @@ CASES: list[tuple[Callable[[Entries], Any], str, str]] = [
     (lambda e: e.map("m", least=2, most=3), "map.m: has 1 entries, want 2 to 3", "bad_length"),
     (lambda e: e.only(("b", 11)), "map: profile is missing", "bad_type"),
     (lambda e: e.only(("b", "t", "i", "l", "m"), (10,)), "map: key 'n' is not known here", "bad_type"),
-    (lambda e: e.only(("b", "t", "i", "l", "m", "n")), "map: key 10 is not known here", "bad_type"),
+    (lambda e: e.only(("b", "t", "i", "l", "m", "n", "y")), "map: key 10 is not known here", "bad_type"),
 ]
 
 
