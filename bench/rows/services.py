@@ -8,9 +8,10 @@ import os
 import shutil
 import socket
 import ssl
+import statistics
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import Any, Final
 import httpx
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from bench.harness import Harness, Row, timed
 from bench.images import image
+from bench.outside import outside, unchecked
 from kluis import evidence
 from kluis.enclave import Evidence
 from kluis.evidence import Collateral, TrustAnchors, Verifier
@@ -38,6 +41,7 @@ from kluis.tee.platform.client import Platform
 REQUESTS: Final = 200
 CLIENTS: Final = 4
 ROUNDS: Final = 7
+PLAIN_VAULT: Final = Path(__file__).resolve().parents[1] / "apps" / "plain_vault"
 
 
 def rows(take: Harness) -> list[Row]:
@@ -98,13 +102,43 @@ def released(take: Harness, release: Release) -> Row:
         release.recipient.encrypt(inner, OAEP)
         keywrap.aes_key_wrap_with_padding(inner, bytes(1200))
 
+    def beside() -> dict[str, str]:
+        with plain_vault(release) as ask:
+            taken = [(many(release.ask), many(ask), many(alone)) for _ in range(5)]
+        ratios = (
+            [ours / plain for ours, plain, _ in taken],
+            [plain / theirs for _, plain, theirs in taken],
+        )
+        against, itself = (f"{statistics.median(each):.2f}" for each in ratios)
+        return {
+            "against a vault without an enclave, under uvicorn, that records it on disk": against,
+            "that vault, against the same": itself,
+        }
+
     return take.compare(
         "key release, end to end over TLS kept alive",
         "its RSA unwrap, JWT verification and wrap, alone",
         2.5,
         ours=lambda: many(release.ask),
         theirs=lambda: many(alone),
+        beside=beside,
     )
+
+
+@contextmanager
+def plain_vault(release: Release) -> Iterator[Callable[[], object]]:
+    """Asks a vault that protects nothing for a key, with the same token and over the same client."""
+    with tempfile.TemporaryDirectory() as made:
+        state = Path(made)
+        (state / "keys.json").write_text(json.dumps(release.attest.published()), encoding="utf-8")
+        (state / "recipient.pem").write_bytes(
+            release.recipient.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        with outside(PLAIN_VAULT, "app:vault", VAULT_STATE=made) as url:
+            client = Kept(url.rstrip("/"), unchecked())
+            body = json.dumps({"target": release.token}).encode()
+            request = client.request("POST", "/", body, {"Content-Type": "application/json"})
+            yield lambda: client.send(request)
 
 
 def doubled(take: Harness, folder: Path, root: bytes, one: Serving, made: Evidence) -> Row:
@@ -123,9 +157,8 @@ def doubled(take: Harness, folder: Path, root: bytes, one: Serving, made: Eviden
 class Kept:
     """A client with one connection, and as little else as there can be."""
 
-    def __init__(self, running: Serving, url: str) -> None:
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
         host, _, port = url.removeprefix("https://").partition(":")
-        context = ssl.create_default_context(cadata=running.authority.root_pem().decode())
         raw = socket.create_connection((host, int(port)))
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._host, self._socket = host, context.wrap_socket(raw, server_hostname=host)
@@ -162,7 +195,7 @@ class Attest:
 
     def __init__(self, running: Serving, made: Evidence) -> None:
         self.made = made
-        self._client = Kept(running, running.addresses["attestation"])
+        self._client = Kept(running.addresses["attestation"], believing(running))
         body = json.dumps(
             {
                 "quote": url64(made.quote),
@@ -189,7 +222,7 @@ class Release:
 
     def __init__(self, running: Serving, attest: Attest) -> None:
         self.attest, self.token = attest, attest.ask()
-        self._client = Kept(running, running.addresses["keyvault"])
+        self._client = Kept(running.addresses["keyvault"], believing(running))
         headers = {"Authorization": f"Bearer {bearer(running)}", "Content-Type": "application/json"}
         claims = json.loads(base64.urlsafe_b64decode(self.token.split(".")[1] + "=="))
         runtime = claims["x-ms-runtime"]["keys"][0]
@@ -271,17 +304,21 @@ def running(folder: Path, root: bytes, instances: int) -> Iterator[Serving]:
         yield made
 
 
+def believing(running: Serving) -> ssl.SSLContext:
+    """TLS that believes the services' authority alone."""
+    return ssl.create_default_context(cadata=running.authority.root_pem().decode())
+
+
 def bearer(running: Serving) -> str:
     """The administrator's token for the vault."""
     assert running.issuer is not None
-    context = ssl.create_default_context(cadata=running.authority.root_pem().decode())
     form = {
         "grant_type": "client_credentials",
         "client_id": "admin",
         "client_secret": running.issuer.clients["admin"].secret,
         "scope": "https://vault.azure.net/.default",
     }
-    with httpx.Client(verify=context) as client:
+    with httpx.Client(verify=believing(running)) as client:
         answer = client.post(f"{running.issuer.authorization}/oauth2/v2.0/token", data=form)
     return str(answer.json()["access_token"])
 

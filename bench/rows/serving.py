@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench.harness import Harness, Row, duration, timed
 from bench.images import image
+from bench.outside import outside, unchecked
 from kluis.appraisal import ByImage, strict
-from kluis.enclave.tls import make_certificate
 from kluis.evidence import ProtectionLevel
 from kluis.formats.runtime_data import Purpose
 from kluis.host import attested, load
@@ -34,7 +26,7 @@ def rows(take: Harness) -> list[Row]:
     """One row: the time of a request of 1000 bytes, as the mean of 300 on one connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         served = image("web")
-        with load(served, sockets={"listen:web": listener}) as enclave, outside() as other:
+        with load(served, sockets={"listen:web": listener}) as enclave, outside(APP, "app:web") as other:
             enclave.submit("serve")
             url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
             policy = strict(
@@ -44,8 +36,6 @@ def rows(take: Harness) -> list[Row]:
                 counters=frozenset({"unwitnessed"}),
                 missing=frozenset(),
             )
-            plain = ssl.create_default_context()
-            plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
 
             def connect() -> float:
                 with httpx.Client(transport=attested.transport(policy)) as client:
@@ -53,7 +43,7 @@ def rows(take: Harness) -> list[Row]:
 
             with (
                 httpx.Client(transport=attested.transport(policy)) as ours,
-                httpx.Client(verify=plain) as theirs,
+                httpx.Client(verify=unchecked()) as theirs,
             ):
                 row = take.compare(
                     "ASGI app inside the process TEE, attested TLS kept alive, time a request",
@@ -76,33 +66,3 @@ def requests(client: httpx.Client, url: str) -> float:
     return (
         timed(lambda: [client.post(url, content=BODY).raise_for_status() for _ in range(REQUESTS)]) / REQUESTS
     )
-
-
-@contextmanager
-def outside() -> Iterator[str]:
-    """The same application under uvicorn as it comes, with TLS by Python's ssl.
-
-    It opens its port itself: on a socket that it is handed, asyncio leaves Nagle's algorithm on, and a
-    request takes 44 ms.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        key, certificate = make_certificate()
-        pem = Path(folder) / "server.pem"
-        pem.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            + certificate.public_bytes(Encoding.PEM)
-        )
-        command = [
-            *(sys.executable, "-m", "uvicorn", "app:web", "--host", "127.0.0.1", "--port", str(port)),
-            *("--ssl-keyfile", str(pem), "--ssl-certfile", str(pem), "--http", "h11"),
-            *("--no-access-log", "--log-level", "error"),
-        ]
-        child = subprocess.Popen(command, cwd=APP)
-        try:
-            time.sleep(2)  # its start
-            yield f"https://127.0.0.1:{port}/"
-        finally:
-            child.terminate()
-            child.wait()
