@@ -125,10 +125,12 @@ def test_instance(nitro: Forge) -> None:
 
 
 def test_every_pcr(nitro: Forge) -> None:
-    """All 32 PCRs are registers by their names."""
+    """All 32 PCRs are registers by their names, and cannot be changed."""
     pcrs = {index: bytes((index,)) * 48 for index in range(32)}
     registers = nitro.verify(nitro.document(pcrs=pcrs)).registers
     assert registers == {f"pcr{index}": Digest("sha384", value) for index, value in pcrs.items()}
+    with pytest.raises(TypeError):
+        registers["pcr0"] = Digest("sha384", PCRS[0])  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

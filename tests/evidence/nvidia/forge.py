@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
@@ -31,6 +31,8 @@ VBIOS = bytes.fromhex("00a5009601000000")
 NAMES = ("LF", "BROM", "NVIDIA GH100 Provisioner ICA 1", "NVIDIA GH100 Identity", "NVIDIA forged root")
 DEVICE_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.412.274.1")
 SHA384 = der.oid("2.16.840.1.101.3.4.2.2")
+ECDSA_SHA384 = "1.2.840.10045.4.3.3"
+BASIC_RESPONSE = "1.3.6.1.5.5.7.48.1.1"
 
 
 def fwid(value: bytes = FWID) -> bytes:
@@ -222,3 +224,54 @@ class Forge:
         if certificates:
             builder = builder.certificates(list(certificates))
         return change(builder).sign(key, signed_by or hashes.SHA384()).public_bytes(Encoding.DER)
+
+    def answers(
+        self,
+        *single: bytes,
+        signer: tuple[x509.Certificate, Any] | None = None,
+        algorithm: str = ECDSA_SHA384,
+    ) -> bytes:
+        """What each of several responses says, in one that is signed by their issuer or by ``signer``.
+
+        Args:
+            single: responses, about certificate 1.
+            signer: a delegate and its key, on a curve or of RSA.
+            algorithm: what the response says that it is signed by.
+        """
+        key = self.keys[2] if signer is None else signer[1]
+        name, made = b"", b""
+        listed: list[bytes] = []
+        for response in single:
+            name, made, said = _children(ocsp.load_der_ocsp_response(response).tbs_response_bytes)
+            listed += _children(said)
+        if signer is not None:
+            name = der.element(0xA1, signer[0].subject.public_bytes())
+        signed = der.element(der.SEQUENCE, name, made, der.element(der.SEQUENCE, *listed))
+        arguments = (
+            (padding.PKCS1v15(), hashes.SHA384())
+            if isinstance(key, rsa.RSAPrivateKey)
+            else (ec.ECDSA(hashes.SHA384()),)
+        )
+        basic = der.element(
+            der.SEQUENCE,
+            signed,
+            der.element(der.SEQUENCE, der.oid(algorithm)),
+            der.element(der.BIT_STRING, b"\0", key.sign(signed, *arguments)),
+            *(
+                ()
+                if signer is None
+                else (der.element(0xA0, der.element(der.SEQUENCE, signer[0].public_bytes(Encoding.DER))),)
+            ),
+        )
+        body = der.element(der.SEQUENCE, der.oid(BASIC_RESPONSE), der.element(der.OCTET_STRING, basic))
+        return der.element(der.SEQUENCE, der.integer(0, der.ENUMERATED), der.element(0xA0, body))
+
+
+def _children(data: bytes) -> list[bytes]:
+    """The elements within the element that ``data`` is."""
+    content, found = der.parse(data, "element").content, []
+    while content:
+        _, _, end = der.bounds(content, 0, len(content), "element")
+        found.append(content[:end])
+        content = content[end:]
+    return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import given
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import NvidiaClaims, NvidiaEndorsements, Verifier
 from kluis.evidence.nvidia import ocsp as answers
-from tests.evidence.nvidia.forge import DAY, NOW, Forge
+from tests.evidence.nvidia.forge import DAY, ECDSA_SHA384, NOW, Forge
 from tests.strategies import PROPERTY, mutations
 
 FORGE = Forge()
@@ -204,6 +205,59 @@ def test_too_many_answers(gpu: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FormatError) as caught:
         gpu.verify(ocsp=(gpu.answer(),))
     assert caught.value.code == "too_large"
+
+
+def test_one_answer_among_others(gpu: Forge) -> None:
+    """Up to eight answers are read, and one of them, in any place, must be about this chain."""
+    ours, other = gpu.answer(), gpu.answer(about=gpu.certificate(1, serial=7))
+    for single in ((ours,), (ours, other), (*[other] * 7, ours)):
+        assert gpu.verify(ocsp=(gpu.answers(*single),)).valid_until == NOW + DAY
+
+
+@pytest.mark.parametrize(
+    ("single", "error", "code"),
+    [
+        ("none", AuthenticityError, "ocsp_mismatch"),
+        ("good twice", AuthenticityError, "ocsp_mismatch"),
+        ("good, then revoked", AuthenticityError, "ocsp_mismatch"),
+        ("revoked, then good", AuthenticityError, "ocsp_mismatch"),
+        ("revoked among others", AuthenticityError, "cert_revoked"),
+        ("eight before it", FormatError, "too_large"),
+    ],
+)
+def test_answers_of_one_response(single: str, error: type[KluisError], code: str) -> None:
+    """What says two things about a chain, or nothing, says nothing; nor does what says too much."""
+    good, revoked = FORGE.answer(), FORGE.answer(status=REVOKED)
+    other = FORGE.answer(about=FORGE.certificate(1, serial=7))
+    answers = {
+        "none": (other, other),
+        "good twice": (good, good),
+        "good, then revoked": (good, revoked),
+        "revoked, then good": (revoked, good),
+        "revoked among others": (other, revoked, other),
+        "eight before it": (*[other] * 8, good),
+    }[single]
+    with pytest.raises(KluisError) as caught:
+        FORGE.verify(ocsp=(FORGE.answers(*answers),))
+
+    assert (type(caught.value), caught.value.code) == (error, code)
+
+
+def test_an_answer_of_the_last_day_of_all(gpu: Forge) -> None:
+    """An answer whose day would end after the last year that there is has no time."""
+    with pytest.raises(FormatError) as caught:
+        gpu.verify(ocsp=(gpu.answer(start=datetime(9999, 12, 31, 12, tzinfo=UTC), end=None),))
+    assert caught.value.code == "bad_encoding"
+
+
+def test_a_delegates_key_of_another_kind(gpu: Forge) -> None:
+    """A delegate's key of RSA signs nothing, whatever algorithm the answer names."""
+    key = rsa.generate_private_key(65537, 2048)
+    signer = (gpu.certificate(1, key=key, ca=False, extensions=(_usages(OCSP_SIGNING),)), key)
+    for algorithm in (ECDSA_SHA384, "1.2.840.113549.1.1.12"):
+        with pytest.raises(AuthenticityError) as caught:
+            gpu.verify(ocsp=(gpu.answers(gpu.answer(), signer=signer, algorithm=algorithm),))
+        assert caught.value.code == "ocsp_sig"
 
 
 def test_key_on_another_curve(gpu: Forge) -> None:
