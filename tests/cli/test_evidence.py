@@ -15,6 +15,7 @@ from kluis.formats.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
+from tests.evidence.test_sniff import GOOD as NO_EVIDENCE
 from tests.formats.wrappers.test_eat import jwt, unsigned, url
 from tests.tee.image import samples
 
@@ -41,6 +42,26 @@ def test_verify_json(kluis: Kluis, folder: Path) -> None:
     assert (value["authentic"], value["appraised"]) == (True, False)
     assert value["claims"]["measurement"] == f"sha256:{IMAGE.hex()}"
     assert value["claims"]["tcb"]["status"] == "UpToDate"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("IMA log", "give the quote of the register that it explains"),
+        ("TDREPORT", "the processor that made it alone can check it: give a quote of it"),
+        ("Intel TCB info", "kluis inspect shows what it says; collateral goes in --collateral"),
+        ("TPM public area", "kluis inspect shows what it says; collateral goes in --collateral"),
+    ],
+)
+def test_verify_what_is_no_evidence(kluis: Kluis, folder: Path, name: str, hint: str) -> None:
+    """What is known, and is no evidence, is refused by its name, and told what to do with it."""
+    (folder / "given").write_bytes(NO_EVIDENCE[name])
+    said = kluis("verify", folder / "given", "--now", NOW)
+    assert said.code == 3
+    assert said.err == (
+        f"kluis: error: evidence: is of kind {name!a}, which alone proves nothing\n"
+        f"kluis: hint: {hint}\n" + ends("bad_magic")
+    )
 
 
 def test_verify_enveloped(kluis: Kluis, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import itertools
 import json
@@ -27,10 +28,13 @@ from kluis.evidence.sniff import Found, sniff
 from kluis.formats import cbor
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.eventlog.log import EventLog
+from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import oe
 from tests.cli.quotes import Kluis, Said
+from tests.evidence.cca import forge as cca
 from tests.evidence.forge import IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD, GPU, ROLES, SGX, VECTORS
+from tests.formats.eventlog import imas
 from tests.formats.snp import samples
 from tests.formats.wrappers.test_eat import unsigned
 
@@ -66,6 +70,28 @@ def test_quote(kluis: Kluis, quote: Path) -> None:
     assert re.search(r"\nlaunch:\n  kind +Kluis launch configuration\n", said.out)
     assert "note                 says of itself that no hardware made it\n" in said.out
     assert said.out.endswith("\n\nnothing above is verified: kluis verify checks it\n")
+
+
+def test_ima(kluis: Kluis, tmp_path: Path) -> None:
+    """An IMA log's records in order, and what its register would hold."""
+    log = (imas.of_file("/init", b"init"), imas.violation("/log"), imas.record("own", b"a"))
+    (tmp_path / "log").write_bytes(imas.written(*log))
+    shown = json.loads(kluis(tmp_path / "log", "--json").out)["fields"]
+    digest = hashlib.sha256(b"init").hexdigest()
+    assert (shown["records"], shown["violations"], shown["templates"]) == (3, 1, {"ima-ng": 2, "own": 1})
+    assert shown["record"]["0"] == f"10 /init sha256:{digest[:16]}"
+    assert shown["record"]["2"] == "10  of a template that is not known here"
+    assert shown["replay"]["sha256.pcr10"] == imas.extended(HashId.SHA256, *log).hex()
+    assert set(shown["replay"]) == {"sha1.pcr10", "sha256.pcr10"}
+
+
+def test_lists_of_structures(kluis: Kluis, tmp_path: Path) -> None:
+    """Structures in a list are shown a field a line, as others are."""
+    (tmp_path / "token").write_bytes(cca.Forge().token())
+    said = kluis(tmp_path / "token").out
+    assert re.search(r"\n  components\[0\]\.kind +BL\n", said)
+    assert re.search(r"\n  components\[1\]\.version +none\n", said)
+    assert "{" not in said
 
 
 def test_envelopes(kluis: Kluis, tmp_path: Path) -> None:

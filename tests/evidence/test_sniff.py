@@ -25,6 +25,7 @@ from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.evidence.nvidia.forge import Forge as GpuForge
 from tests.evidence.tpm import forge as tpm
 from tests.evidence.wrappers.test_unwrap import GOOD as WRAPPED
+from tests.formats.eventlog import imas
 from tests.formats.snp import samples
 from tests.formats.test_corim import comid, manifest
 from tests.strategies import PROPERTY, mutations
@@ -87,6 +88,8 @@ GOOD: dict[str, bytes] = {
     "dstack certificate": WRAPPED["dstack certificate"][0],
     "RA-TLS certificate": WRAPPED["tagged evidence"][0],
     "Open Enclave evidence": WRAPPED["evidence"][0],
+    "TDREPORT": b"\x81" + bytes(1023),
+    "IMA log": imas.written(imas.of_file("/init", b"init"), imas.oldest("/bin/sh", b"sh")),
 }
 
 

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kluis.cli.endorsing import of_files
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    KluisError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
 from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
 from kluis.evidence import verify as verify_evidence
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.eventlog.judgement import LogClaims, judge
 from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.registry import kind_of
+from kluis.evidence.registry import Kind, kind_of
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw
@@ -168,7 +175,7 @@ def verified(
     if not paths and beside is not None and (found := beside_of(beside, "collateral")):
         paths = [found]
     unwrapped = unwrap(data)
-    kind = kind_of(unwrapped.inner if unwrapped else data)
+    kind = _kind(unwrapped.inner if unwrapped else data)
     collateral = of_files(kind, [(str(path), read(path)) for path in paths])
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
@@ -181,6 +188,35 @@ def verified(
                 code="collateral_missing",
             ) from None
         raise
+
+
+def _kind(data: bytes) -> Kind:
+    """The kind of evidence; what is known to be none is refused by its name.
+
+    Raises:
+        UnsupportedError: it is of no kind of evidence.
+    """
+    try:
+        return kind_of(data)
+    except UnsupportedError as error:
+        from kluis.evidence.sniff import sniff  # every reader that there is
+
+        try:
+            name = sniff(data).name
+        except KluisError:
+            raise error from None
+        raise UnsupportedError(
+            f"evidence: is of kind {name!a}, which alone proves nothing",
+            hint=_ALONE.get(name, "kluis inspect shows what it says; collateral goes in --collateral"),
+            code="bad_magic",
+        ) from None
+
+
+_ALONE: Final = {
+    "event log": "give the quote of the registers that it explains, and the log with --event-log",
+    "IMA log": "give the quote of the register that it explains",
+    "TDREPORT": "the processor that made it alone can check it: give a quote of it",
+}
 
 
 def beside_of(path: Path, name: str) -> Path | None:

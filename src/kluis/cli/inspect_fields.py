@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from kluis.errors import KluisError
+from kluis.evidence.eventlog import ima as replaying_ima
 from kluis.evidence.eventlog import replay as replaying
 from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.sniff import Jwt
@@ -18,6 +19,7 @@ from kluis.evidence.wrappers.bound import Unwrapped
 from kluis.formats import cmw_cbor, runtime_data, x509
 from kluis.formats.cca.token import Token
 from kluis.formats.cmw import Collection, Indicator, Part
+from kluis.formats.eventlog import ima
 from kluis.formats.eventlog.event_type import name_of
 from kluis.formats.eventlog.log import Event, EventLog
 from kluis.formats.hcl import runtime as hcl_runtime
@@ -56,8 +58,11 @@ def fields(value: object) -> Fields:
 
 def plain(item: Any, *, leave_out: Iterable[str] = ()) -> Fields:
     """The fields of a structure as they are declared, or a mapping's entries, or a list's count."""
-    if isinstance(item, tuple) and item and isinstance(item[0], dstack.Event):
-        return _dstack_log(item)
+    if isinstance(item, tuple) and item:
+        if isinstance(item[0], dstack.Event):
+            return _dstack_log(item)
+        if isinstance(item[0], ima.Record):
+            return _ima_log(item)
     if dataclasses.is_dataclass(item):
         names = [field.name for field in dataclasses.fields(item) if field.name not in leave_out]
         return {name: getattr(item, name) for name in names}
@@ -238,6 +243,28 @@ def _dstack_log(events: tuple[dstack.Event, ...]) -> Fields:
     runtime = {event.name: event.payload for event in events if event.runtime}
     registers = {f"rtmr{index}": item for index, item in sorted(dstack.replay(events).items())}
     return {"events": len(events), "runtime_events": runtime, "replay": registers}
+
+
+def _ima_log(records: tuple[ima.Record, ...]) -> Fields:
+    """What was measured, in order, and what the registers would hold if nothing else was."""
+    banks = (HashId.SHA1, HashId.SHA256)
+    return {
+        "records": len(records),
+        "templates": dict(Counter(record.template for record in records).most_common()),
+        "violations": sum(record.violated for record in records),
+        "replay": {
+            f"{bank.label}.pcr{number}": value
+            for bank in banks
+            for number, value in sorted(replaying_ima.replay(records, bank).items())
+        },
+        "record": {str(number): _ima_record(record) for number, record in enumerate(records)},
+    }
+
+
+def _ima_record(record: ima.Record) -> str:
+    algorithm, digest = record.measured
+    measured = f"{algorithm}:{digest.hex()[:16]}" if algorithm else "of a template that is not known here"
+    return f"{record.register} {record.name} {measured}"
 
 
 def _hcl_runtime(runtime: hcl_runtime.RuntimeData) -> Fields:

@@ -83,6 +83,8 @@ def _flat(shown: Fields, prefix: str = "") -> Iterator[tuple[str, Any]]:
         read = json(item)
         if isinstance(read, dict):
             yield from _flat(read, f"{prefix}{name}.")
+        elif isinstance(read, list) and any(isinstance(each, dict) for each in read):
+            yield from _flat({f"{name}[{index}]": each for index, each in enumerate(read)}, prefix)
         else:
             yield prefix + name, read
 

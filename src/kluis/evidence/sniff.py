@@ -24,6 +24,7 @@ from kluis.formats.cca.realm import Realm
 from kluis.formats.cca.token import Token, message
 from kluis.formats.cmw import Collection
 from kluis.formats.corim import Corim
+from kluis.formats.eventlog import ima
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.hcl import report as hcl
 from kluis.formats.hcl import runtime as hcl_runtime
@@ -38,6 +39,7 @@ from kluis.formats.sgx import quote as dcap
 from kluis.formats.sgx import tcb_info
 from kluis.formats.snp import endorsements as snp_endorsements
 from kluis.formats.snp import response as snp
+from kluis.formats.tdx import tdreport
 from kluis.formats.tpm import attest, credential, pcrs, public, signature
 from kluis.formats.tpm.credential import Credential
 from kluis.formats.tpm.endorsements import TpmEndorsements
@@ -288,6 +290,7 @@ def _is_corim(data: bytes) -> bool:
 _BINARY: Final = (
     _Kind(nvidia.WHAT, nvidia.matches, nvidia.Report.parse),
     _Kind("HCL report", hcl.matches, hcl.parse),
+    _Kind("TDREPORT", tdreport.matches, tdreport.TdReportStruct.parse),
     _Kind("TPM quote", lambda data: data[:6] == _QUOTED, attest.parse),
     _Kind("SEV-SNP report", snp.matches_signed, snp.parse),
     _Kind("DCAP quote", dcap.begins, dcap.parse),
@@ -298,6 +301,7 @@ _BINARY: Final = (
     _Kind("TPM storage key", public.matches_storage, public.parse_storage),
     _Kind("TPM public area", lambda data: data[:2] in (b"\0\1", b"\0\x23"), public.parse),
     _Kind("TPM signature", lambda data: data[:2] in (b"\0\x14", b"\0\x16", b"\0\x18"), signature.parse),
+    _Kind(ima.WHAT, ima.matches, ima.parse),
     _Kind("event log", _is_log, event_log.parse),
 )
 _DOCUMENTS: Final = (

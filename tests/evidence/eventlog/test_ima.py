@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from kluis.errors import AuthenticityError
-from kluis.evidence.eventlog.ima import proven
+from kluis.evidence.eventlog.ima import proven, replay
 from kluis.formats.eventlog.ima import Record
 from kluis.formats.tpm.algorithm import HashId
 from tests.formats.eventlog.imas import REGISTER, extended, of_file, oldest, record, violation
@@ -30,6 +30,14 @@ def test_up_to_the_quote(bank: HashId) -> None:
         found = proven(ALL, held(*ALL[:count], bank=bank))
         assert (found.records, found.hash) == (ALL[:count], bank)
     assert proven(ALL, {bank: {REGISTER: bytes(bank.size)}}).records == ()
+
+
+@pytest.mark.parametrize("bank", [HashId.SHA1, HashId.SHA256])
+def test_replay(bank: HashId) -> None:
+    """A whole log extends its registers as Linux would: each by its own records, violations by ones."""
+    other = record("x", b"", register=11)
+    value = replay((other, *ALL), bank)
+    assert value == {REGISTER: extended(bank, *ALL), 11: extended(bank, other)}
 
 
 def test_older_kernels() -> None:

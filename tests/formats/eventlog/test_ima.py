@@ -27,6 +27,19 @@ def test_what_linux_writes() -> None:
     assert (found.violated, found.buffer) == (False, b"")
 
 
+def test_matches() -> None:
+    """A record of a template of Linux's own, of a register that there is."""
+    assert all(ima.matches(written(each)) for each in (FILE, KEY, OLD))
+    for other in (
+        b"",
+        LOG[:30],
+        b"\x18" + LOG[1:],
+        written(record("own", b"a")),
+        LOG[:24] + b"\x41" + LOG[25:],
+    ):
+        assert not ima.matches(other)
+
+
 def test_templates() -> None:
     """Each is read by its fields; the oldest has a digest and a name alone; an unknown one has no names."""
     found = ima.parse(LOG)

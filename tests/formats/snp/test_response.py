@@ -45,9 +45,14 @@ def test_matches_nothing_else() -> None:
     """Other makers' evidence, JSON and nothing at all are not SNP."""
     for other in (b"", b"\3", bytes(1184), b"\3\0\2\0" * 300, b"\4\0\2\0" * 300, b'{"a":1}', b"HCLA" * 400):
         assert not response.matches(other)
-    for version in (1, 6, 255):  # a version to come is SNP of an unsupported version
+    for version in (2, 3, 5):
         assert response.matches(version.to_bytes(4, "little"))
-    assert not response.matches((256).to_bytes(4, "little"))
+    rest = REPORT[4:]
+    for version in (1, 6, 127):  # a version to come is SNP of an unsupported version
+        assert response.matches(version.to_bytes(4, "little") + rest)
+        assert not response.matches(version.to_bytes(4, "little") + bytes(1180))
+    for version in (128, 0x81, 256):  # a TDREPORT begins with 0x81
+        assert not response.matches(version.to_bytes(4, "little") + rest)
 
 
 REFUSED: dict[str, tuple[bytes, str, str]] = {

@@ -15,7 +15,7 @@ from kluis.errors import AuthenticityError
 from kluis.formats.eventlog.ima import WHAT, Record
 from kluis.formats.tpm.algorithm import HashId
 
-__all__ = ["Proven", "proven"]
+__all__ = ["Proven", "proven", "replay"]
 
 _STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.SHA1)
 
@@ -73,6 +73,19 @@ def proven(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, byt
     )
 
 
+def replay(records: tuple[Record, ...], bank: HashId) -> Mapping[int, bytes]:
+    """By number, what each register holds after a log that was extended by the bank's own hash.
+
+    Args:
+        records: of a log, of any origin.
+        bank: one that hashlib has.
+    """
+    held: dict[int, bytes] = {}
+    for record in records:
+        held[record.register] = _extend(held.get(record.register, bytes(bank.size)), record, bank, _own)
+    return held
+
+
 def _length(
     records: tuple[Record, ...],
     want: Mapping[int, bytes],
@@ -82,11 +95,15 @@ def _length(
     held = {register: bytes(bank.size) for register in want}
     found = 0 if held == want else None
     for number, record in enumerate(records, 1):
-        digest = b"\xff" * bank.size if record.violated else extended(record, bank)
-        held[record.register] = hashlib.new(bank.label, held[record.register] + digest).digest()
+        held[record.register] = _extend(held[record.register], record, bank, extended)
         if held == want:
             found = number
     return found
+
+
+def _extend(value: bytes, record: Record, bank: HashId, extended: Callable[[Record, HashId], bytes]) -> bytes:
+    digest = b"\xff" * bank.size if record.violated else extended(record, bank)
+    return hashlib.new(bank.label, value + digest).digest()
 
 
 def _own(record: Record, bank: HashId) -> bytes:

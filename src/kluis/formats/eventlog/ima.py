@@ -89,6 +89,12 @@ class Record:
         return head + name + sized + self.data
 
 
+def matches(data: bytes) -> bool:
+    """Whether bytes begin as a record: of a register, of a template whose name begins as Linux's own do."""
+    register, size = int.from_bytes(data[:4], "little"), int.from_bytes(data[24:28], "little")
+    return register <= MAX_REGISTER and len(OLDEST) <= size <= MAX_NAME and data[28:31] == OLDEST.encode()
+
+
 def parse(data: bytes) -> tuple[Record, ...]:
     """Read a log; nothing may follow its last record.
 

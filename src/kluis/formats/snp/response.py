@@ -18,6 +18,8 @@ from kluis.formats.snp.table import CertificateTable
 
 HEADER_SIZE: Final = 32
 MAX_RESPONSE: Final = 4000
+# Far beyond any that there is, and below the first byte of a TDREPORT.
+MOST_VERSION: Final = 0x7F
 MAX_SIZE: Final = snp_report.SIZE + certificate_table.MAX_SIZE
 _HEADER: Final = bytes(4) + snp_report.SIZE.to_bytes(4, "little") + bytes(24)
 _WHAT: Final = "SNP report response"
@@ -53,7 +55,10 @@ def matches(data: bytes) -> bool:
     """Whether ``data`` begins as a report of any version, or as a firmware's response."""
     if data[:HEADER_SIZE] == _HEADER:
         return True
-    return len(data) >= 4 and 1 <= snp_report.version_of(data) <= 0xFF
+    if len(data) < 4 or (version := snp_report.version_of(data)) not in range(1, MOST_VERSION + 1):
+        return False
+    # An IMA log begins with a register's number: one to come is told by how it is signed.
+    return version in snp_report.VERSIONS or data[_ALGORITHM_AT] == _ECDSA_P384
 
 
 def matches_signed(data: bytes) -> bool:

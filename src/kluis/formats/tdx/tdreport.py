@@ -69,3 +69,8 @@ class TdReportStruct(Struct):
     mac: ReportMac = at(0, ReportMac)
     tcb_info: TeeTcbInfo = at(256, TeeTcbInfo)
     td_info: TdInfo = at(512, TdInfo)
+
+
+def matches(data: bytes) -> bool:
+    """Whether bytes are as long as a TDREPORT, and of its type."""
+    return len(data) == SIZE and data[:2] == bytes((TYPE_TDX, 0))
