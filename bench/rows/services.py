@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import shutil
@@ -113,6 +114,7 @@ def released(take: Harness, release: Release) -> Row:
         return {
             "against a vault without an enclave, under uvicorn, that records it on disk": against,
             "that vault, against the same": itself,
+            f"releases a second, {CLIENTS} clients at once": f"{at_once(release):.0f}",
         }
 
     return take.compare(
@@ -123,6 +125,20 @@ def released(take: Harness, release: Release) -> Row:
         theirs=lambda: many(alone),
         beside=beside,
     )
+
+
+def at_once(release: Release) -> float:
+    """How many releases a second several clients get, each on a connection of its own."""
+    clients = [release.again() for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=many, args=(client.ask,)) for client in clients]
+
+    def work() -> None:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return CLIENTS * REQUESTS / timed(work)
 
 
 @contextmanager
@@ -222,7 +238,8 @@ class Release:
 
     def __init__(self, running: Serving, attest: Attest) -> None:
         self.attest, self.token = attest, attest.ask()
-        self._client = Kept(running.addresses["keyvault"], believing(running))
+        self._running = running
+        self._client = self._connected()
         headers = {"Authorization": f"Bearer {bearer(running)}", "Content-Type": "application/json"}
         claims = json.loads(base64.urlsafe_b64decode(self.token.split(".")[1] + "=="))
         runtime = claims["x-ms-runtime"]["keys"][0]
@@ -241,6 +258,15 @@ class Release:
     def ask(self) -> None:
         """One release."""
         self._client.send(self._request)
+
+    def again(self) -> Release:
+        """The same, on a connection of its own."""
+        other = copy.copy(self)
+        other._client = self._connected()
+        return other
+
+    def _connected(self) -> Kept:
+        return Kept(self._running.addresses["keyvault"], believing(self._running))
 
     def _ask(self, headers: dict[str, str], path: str, body: Any) -> None:
         self._client.send(self._made(headers, path, body))
