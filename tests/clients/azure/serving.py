@@ -10,21 +10,36 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from kluis.errors import UnavailableError
+from kluis.tee.process import linux, native
 from tests.clients.azure.fakes import fakes
 from tests.clients.azure.forger import Forger
 from tests.clients.azure.listing import FOLDER
 
-__all__ = ["environment", "results", "served"]
+__all__ = ["Runner", "environment", "lack", "results", "runner", "served"]
 
 ROOT = FOLDER.parents[2]
 STAMP = ".kluis-clients"
 START_SECONDS = 240
 RUN_SECONDS = 300
+HEAP_BYTES = 512 << 20
+
+
+class Runner(NamedTuple):
+    """A program that runs scenarios: it is told of the services on its standard input.
+
+    Attributes:
+        words: that start it, before the names of scenarios.
+        variables: of its environment.
+    """
+
+    words: tuple[str, ...]
+    variables: Mapping[str, str]
 
 
 def environment() -> Path | None:
@@ -33,6 +48,23 @@ def environment() -> Path | None:
         os.environ.get("KLUIS_AZURE_VENV") or f"{ROOT / os.environ.get('KLUIS_VENV', '.venv')}-azure"
     )
     return folder if (folder / STAMP).exists() else None
+
+
+def runner(folder: Path) -> Runner:
+    """The runner of Azure's clients for Python, from their environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return Runner((str(folder / "bin" / "python"), "-B", "-W", "ignore", str(FOLDER / "run.py")), kept)
+
+
+def lack() -> str | None:
+    """What this machine has not that the services want; None where it has all."""
+    try:
+        native.launcher()
+    except UnavailableError as error:
+        return error.message
+    if lacks := sorted(linux.missing(HEAP_BYTES)):
+        return f"the services are for a machine that lacks nothing: {lacks[0]} {linux.FIXES[lacks[0]]}"
+    return None
 
 
 @contextlib.contextmanager
@@ -92,39 +124,39 @@ def served(folder: Path) -> Iterator[tuple[dict[str, Any], Forger]]:
 
 
 def results(
-    folder: Path, told: dict[str, Any], forger: Forger, names: Sequence[str] = ()
+    runner: Runner, told: dict[str, Any], forger: Forger, names: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """Run scenarios, and answer their wishes for evidence; gives each result as it comes.
 
     Args:
-        folder: the environment of the clients.
+        runner: of the clients.
         told: what the services are, for the runner.
         forger: of evidence.
         names: of scenarios; all, where there are none.
     """
     with subprocess.Popen(
-        [str(folder / "bin" / "python"), "-B", "-W", "ignore", str(FOLDER / "run.py"), *names],
+        [*runner.words, *names],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
-    ) as runner:
-        assert runner.stdin is not None
-        assert runner.stdout is not None
-        late = threading.Timer(RUN_SECONDS, runner.kill)
+        env=runner.variables,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Timer(RUN_SECONDS, process.kill)
         late.start()
         try:
-            print(json.dumps(told), file=runner.stdin, flush=True)
-            for line in runner.stdout:
+            print(json.dumps(told), file=process.stdin, flush=True)
+            for line in process.stdout:
                 said = json.loads(line)
                 if "forge" in said:
-                    print(json.dumps(forger.answer(said)), file=runner.stdin, flush=True)
+                    print(json.dumps(forger.answer(said)), file=process.stdin, flush=True)
                 else:
                     yield said
         finally:
             late.cancel()
-            if runner.poll() is None:
-                runner.kill()
+            if process.poll() is None:
+                process.kill()
 
 
 def _first(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from kluis.errors import UnavailableError
-from kluis.tee.process import linux, native
 from tests.clients.azure.listing import declared
-from tests.clients.azure.serving import environment, results, served
+from tests.clients.azure.serving import environment, lack, results, runner, served
 
 SCENARIOS = declared()
 # The wire specification numbers its scenarios with gaps, which those of our own fill.
@@ -21,7 +19,6 @@ SPECIFIED = [
     1, 2, 3, 4, 6, 8, 10, 12, 15, 16, 17, 18, 20, 22, 23, 25, 26, 27, 29, 31, 32, 34, 35, 37, 38, 39, 41, 42,
     44, 45, 46, 48, 49, 51,
 ]  # fmt: skip
-HEAP_BYTES = 512 << 20
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +27,10 @@ def outcomes() -> dict[str, dict[str, Any]]:
     folder = environment()
     if folder is None:
         pytest.skip("Azure's clients are not installed: scripts/setup.sh clients, where PyPI can be reached")
-    try:
-        native.launcher()
-    except UnavailableError as lack:
-        pytest.skip(lack.message)
-    if lacks := sorted(linux.missing(HEAP_BYTES)):
-        pytest.skip(f"the services are for a machine that lacks nothing: {lacks[0]} {linux.FIXES[lacks[0]]}")
+    if lacks := lack():
+        pytest.skip(lacks)
     with served(folder) as (told, forger):
-        return {result["name"]: result for result in results(folder, told, forger)}
+        return {result["name"]: result for result in results(runner(folder), told, forger)}
 
 
 @pytest.mark.parametrize(
