@@ -10,7 +10,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
@@ -23,12 +23,16 @@ from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.hashes import sha256
+from kluis.services.backoff import Backoff
 
 __all__ = ["Documents", "Endorsements", "Endorsing"]
 
 MOST_HELD: Final = 256
+NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 _CHAIN: Final = "PCK chain"
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
+K = TypeVar("K")
+V = TypeVar("V")
 
 Endorsements: TypeAlias = Callable[[str, bytes], bytes]
 """Asks outside for what endorses evidence.
@@ -57,6 +61,22 @@ class _Fetched:
     at: datetime
 
 
+class _Wanted(NamedTuple):
+    """Which of Intel's documents: of all quotes that have the same, one may ask for them.
+
+    Attributes:
+        tee: ``sgx`` or ``tdx``.
+        fmspc: hex; empty where the quote has no certificates of its platform.
+        authority: the key of who issued the platform's certificate; empty likewise.
+        emulated: whether the quote says that no hardware made it.
+    """
+
+    tee: str
+    fmspc: str
+    authority: bytes
+    emulated: bool
+
+
 class Endorsing:
     """Finds the documents for a quote.
 
@@ -76,8 +96,10 @@ class Endorsing:
         self._anchors = anchors
         self._ask = ask
         self._seconds = seconds
+        self._backoff = Backoff()
         self._lock = threading.Lock()
-        self._fetched: dict[bytes, _Fetched] = {}
+        self._platforms: dict[bytes, _Wanted] = {}
+        self._fetched: dict[_Wanted, _Fetched] = {}
         self._by_bytes: dict[bytes, Documents] = {}
         given = [self.hold(bundle) for bundle in bundles]
         self._given = {_platform_of(each.held): each for each in given}
@@ -97,29 +119,55 @@ class Endorsing:
         """
         if given is not None:
             return self.hold(given)
-        # The platform's certificates end a quote, so that its other quotes have the same end.
-        key = quote[4:8] + quote[max(quote.find(_PEM), 0) :]
-        fetched = self._fetched.get(key)
+        wanted = self._wanted(quote)
+        fetched = self._fetched.get(wanted)
         if fetched is not None and abs((now - fetched.at).total_seconds()) < self._seconds:
             return fetched.documents
-        parsed = dcap_quote.parse(quote)
-        # Whoever made up a platform must not have documents fetched for it.
-        self._check_platform(parsed)
-        tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
-        bundle, why = None, "nobody may be asked"
+        configured = self._given.get((wanted.tee, wanted.fmspc, wanted.authority))
         try:
-            bundle = self._ask(tee, quote) if self._ask else None
+            found = self._backoff.attempt(wanted, lambda: self._asked(wanted.tee, quote))
         except UnavailableError as error:
-            if fetched is not None:
-                # Old documents say by themselves until when they are good.
-                return fetched.documents
-            why = error.message
-        documents = self._chosen(tee, parsed, bundle, why)
-        with self._lock:
-            if len(self._fetched) >= MOST_HELD:
-                self._fetched.pop(next(iter(self._fetched)))
-            self._fetched[key] = _Fetched(documents, now)
+            # Old documents say by themselves until when they are good.
+            held = fetched.documents if fetched is not None else configured
+            if held is not None:
+                return held
+            raise _missing(wanted, error.message) from None
+        except AuthenticityError:
+            if configured is None:
+                raise
+            return configured
+        # Those that were configured count where they alone are of the quote's authority.
+        foreign = configured is not None and _platform_of(found.held)[2] != wanted.authority
+        documents = configured if configured is not None and foreign else found
+        self._remember(self._fetched, wanted, _Fetched(documents, now))
         return documents
+
+    def _wanted(self, quote: bytes) -> _Wanted:
+        """Which documents a quote is in need of.
+
+        Raises:
+            FormatError: no quote.
+            AuthenticityError: its platform is of nobody who is trusted.
+        """
+        # The platform's certificates end a quote, so that its other quotes have the same end.
+        key = quote[4:8] + quote[28:45] + quote[max(quote.find(_PEM), 0) :]
+        found = self._platforms.get(key)
+        if found is None:
+            parsed = dcap_quote.parse(quote)
+            # Whoever made up a platform must not have documents fetched for it.
+            self._check_platform(parsed)
+            tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
+            # The host looks elsewhere where no hardware made a quote; anybody can write so into one.
+            emulated = parsed.header.user_data.startswith(NO_HARDWARE)
+            found = _Wanted(tee, *_platform_in(parsed), emulated)
+            self._remember(self._platforms, key, found)
+        return found
+
+    def _remember(self, held: dict[K, V], key: K, value: V) -> None:
+        with self._lock:
+            if len(held) >= MOST_HELD:
+                held.pop(next(iter(held)))
+            held[key] = value
 
     def _check_platform(self, quote: dcap_quote.Quote) -> None:
         """Refuse a platform whose certificates are of no authority that is trusted."""
@@ -142,31 +190,28 @@ class Endorsing:
         if found is None:
             parts = Collateral.from_json(bundle)
             found = Documents(holding.hold(parts, self._anchors), _hashes(parts))
-            with self._lock:
-                if len(self._by_bytes) >= MOST_HELD:
-                    self._by_bytes.pop(next(iter(self._by_bytes)))
-                self._by_bytes[name] = found
+            self._remember(self._by_bytes, name, found)
         return found
 
-    def _chosen(self, tee: str, quote: dcap_quote.Quote, bundle: bytes | None, why: str) -> Documents:
-        """What was asked for; or what was configured, where that alone is of the quote's authority."""
-        fmspc, authority = _platform_in(quote)
-        configured = self._given.get((tee, fmspc, authority))
-        if bundle is None:
-            if configured is None:
-                raise UnavailableError(
-                    f"collateral: want Intel's documents for {tee.upper()} platform {fmspc}, got none: {why}",
-                    hint="kluis collateral fetch QUOTE makes a bundle for the request or the settings",
-                    code="collateral_missing",
-                )
-            return configured
-        try:
-            asked = self.hold(bundle)
-        except AuthenticityError:
-            if configured is None:
-                raise
-            return configured
-        return asked if configured is None or _platform_of(asked.held)[2] == authority else configured
+    def _asked(self, tee: str, quote: bytes) -> Documents:
+        """What the host gives for a quote, verified.
+
+        Raises:
+            UnavailableError: nothing; says why.
+            FormatError, AuthenticityError: it does not hold.
+        """
+        if self._ask is None:
+            raise UnavailableError("nobody may be asked")
+        return self.hold(self._ask(tee, quote))
+
+
+def _missing(wanted: _Wanted, why: str) -> UnavailableError:
+    return UnavailableError(
+        f"collateral: want Intel's documents for {wanted.tee.upper()} platform {wanted.fmspc}, got none: "
+        f"{why}",
+        hint="kluis collateral fetch QUOTE makes a bundle for the request or the settings",
+        code="collateral_missing",
+    )
 
 
 def _platform_of(held: HeldCollateral) -> tuple[str, str, bytes]:

@@ -31,6 +31,7 @@ from kluis.services.attestation.collateral import Documents, Endorsements, Endor
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.backoff import Backoff
 
 __all__ = ["Platforms", "Quoted"]
 
@@ -88,6 +89,7 @@ class Platforms:
         self._endorsing = Endorsing(self.anchors, settings.collateral, ask, settings.collateral_seconds)
         self._lists: dict[bytes, tuple[datetime, bytes | None]] = {}
         self._seconds = settings.collateral_seconds
+        self._backoff = Backoff()
 
     def quote(self, data: bytes, tee: Tee, given: bytes | None, now: datetime) -> Quoted:
         """Verify a DCAP quote.
@@ -141,9 +143,11 @@ class Platforms:
             InvalidEvidence: a step fails, a certificate is missing.
         """
         try:
-            if endorsements.vek is not None and (crl := self._crl(report, endorsements, now)) is not None:
-                endorsements = dataclasses.replace(endorsements, crl=crl)
             claims = self.verifier.verify(report, collateral=endorsements, now=now).value
+            # Asked for only now: nobody else's report has a host look for what it does not find.
+            if (crl := self._crl(report, endorsements, now)) is not None:
+                endorsements = dataclasses.replace(endorsements, crl=crl)
+                claims = self.verifier.verify(report, collateral=endorsements, now=now).value
         except KluisError as error:
             raise _invalid("report", error) from None
         if claims.tee is not Tee.SNP:
@@ -208,20 +212,21 @@ class Platforms:
 
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
         """AMD's list for a report's root, as it was fetched; without one nothing is known of revocation."""
-        if self._ask is None or not self._known(endorsements.ark):
+        ask = self._ask
+        if ask is None or endorsements.vek is None or not self._known(endorsements.ark):
             return None
         key = sha256(endorsements.ark or b"")
         held = self._lists.get(key)
         if held is not None and abs((now - held[0]).total_seconds()) < self._seconds:
             return held[1]
         try:
-            crl = SnpEndorsements.from_json(self._ask("snp", report)).crl
+            found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", report)))
         except UnavailableError:
-            crl = held[1] if held else None  # an old list says by itself until when it is good
+            return held[1] if held else None  # an old list says by itself until when it is good
         if len(self._lists) > MOST_LISTS:
             self._lists.clear()
-        self._lists[key] = (now, crl)
-        return crl
+        self._lists[key] = (now, found.crl)
+        return found.crl
 
 
 def text_of(members: Mapping[str, Any], name: str) -> str:

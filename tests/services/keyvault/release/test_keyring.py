@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
 from kluis.formats import b64
+from kluis.services import backoff
 from kluis.services.keyvault.release.authority import (
     Attested,
     ByImages,
@@ -175,20 +177,39 @@ def test_a_clock_that_goes_back() -> None:
         (CERTS, json.dumps({"keys": jwks()["keys"] * 33}).encode(), "JWKS: want 1 to 32 keys, got another"),
     ],
 )
-def test_documents_that_are_none(url: str, document: bytes, message: str) -> None:
-    """An authority whose documents are not what they should be vouches for nothing."""
+def test_documents_that_are_none(
+    url: str, document: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An authority whose documents are not what they should be vouches for nothing, for a while."""
     host = Host()
     host.documents[url] = document
     keyring = ring(host)
     with pytest.raises(UnavailableError) as refused:
         keyring.key(AUTHORITY, "one", NOW)
     assert refused.value.message == f"keys of {AUTHORITY}: {message}"
-    fetched = len(host.fetched)
-    with pytest.raises(UnavailableError):
-        keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=1))
-    assert len(host.fetched) == fetched
     host.documents = Host().documents
+    with pytest.raises(UnavailableError) as again:
+        keyring.key(AUTHORITY, "one", NOW + timedelta(days=1))
+    assert again.value.message.startswith(f"{refused.value.message} (so it was ")
+    later = time.monotonic() + 1
+    monkeypatch.setattr(backoff, "monotonic", lambda: later)
     assert keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=2))
+
+
+def test_nobody_waits_for_what_failed_before() -> None:
+    """While one tries again after a failure, others hear of it at once; and get no key that is too old."""
+    host = Host()
+    keyring = ring(host, life_seconds=60)
+    keyring.key(AUTHORITY, "one", NOW)
+    host.documents = {}
+    with pytest.raises(UnavailableError):
+        keyring.key(AUTHORITY, "new", NOW + timedelta(seconds=31))
+    (held,) = keyring._held.values()
+    with held.lock:
+        assert keyring.key(AUTHORITY, "one", NOW + timedelta(seconds=59))
+        for kid, seconds in (("new", 40), ("one", 60)):
+            with pytest.raises(UnavailableError, match="OpenID metadata: want JSON"):
+                keyring.key(AUTHORITY, kid, NOW + timedelta(seconds=seconds))
 
 
 def test_a_failure_leaves_what_is_known() -> None:

@@ -22,6 +22,7 @@ from kluis.enclave import vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
 from kluis.formats import vouched, x509
+from kluis.services.backoff import Backoff
 from kluis.services.keyvault.release.authority import Attested, Authority, ByImages, InsecureFetched, Pinned
 
 __all__ = ["Endorse", "Fetch", "Keyring"]
@@ -31,7 +32,6 @@ Fetch = Callable[[str], bytes]
 Endorse = Callable[[bytes], Collateral | HeldCollateral | None]
 """Finds the collateral for a quote; None: there is nobody to ask. Raises UnavailableError, which says why."""
 MAX_FETCHED: Final = 256 * 1024
-AFTER_FAILURE_SECONDS: Final = 2
 MOST_SAID: Final = 1024
 
 
@@ -72,6 +72,7 @@ class Keyring:
     ) -> None:
         self._fetch = fetch
         self._endorse = endorse
+        self._backoff = Backoff()
         self._life = life_seconds
         self._refetch = refetch_seconds
         self._held = {origin(each.url): Held(each) for each in authorities}
@@ -91,9 +92,11 @@ class Keyring:
         held = self._held.get(issuer)
         if held is None:
             raise AuthenticityError(f"token iss: want one of this vault's authorities, got {issuer[:200]!a}")
+        found = held.keys.get(kid)
         if not isinstance(held.authority, Pinned):
             self._refresh(held, kid, now)
-        found = held.keys.get(kid)
+            # Whoever does not wait for one who fetches takes no keys that are too old by now.
+            found = None if self._is_old(held, now.timestamp()) else held.keys.get(kid)
         if found is None:
             if held.failed is not None:
                 raise UnavailableError(f"keys of {issuer}: {held.failed}")
@@ -102,29 +105,31 @@ class Keyring:
 
     def _refresh(self, held: Held, kid: str, now: datetime) -> None:
         at = now.timestamp()
-        if not self._is_due(held, kid, at):
+        # Whoever comes first waits for the answer; not so one who knows that it failed before.
+        if not self._is_due(held, kid, at) or not held.lock.acquire(blocking=held.failed is None):
             return
-        with held.lock:
+        try:
             if not self._is_due(held, kid, at):
                 return
-            if held.fetched is not None and not 0 <= at - held.fetched < self._life:
+            if self._is_old(held, at):
                 held.keys, held.fetched = {}, None
-            try:
-                held.keys = self._fetched(held.authority, now)
-                held.fetched, held.failed = at, None
-            except KluisError as error:
-                # What a host's call raised is in the host's own words.
-                held.failed = foreign(error.message, MOST_SAID)
-            finally:
-                held.tried = at  # not before: whoever comes meanwhile waits for the answer
+            held.keys = self._backoff.attempt(held.authority.url, lambda: self._fetched(held.authority, now))
+            held.fetched, held.tried, held.failed = at, at, None
+        except KluisError as error:
+            # What a host's call raised is in the host's own words.
+            held.failed = foreign(error.message, MOST_SAID)
+        finally:
+            held.lock.release()
 
     def _is_due(self, held: Held, kid: str, at: float) -> bool:
-        old = held.fetched is None or not 0 <= at - held.fetched < self._life
-        if not old and kid in held.keys:
+        if not self._is_old(held, at) and kid in held.keys:
             return False
-        wait = AFTER_FAILURE_SECONDS if held.failed is not None else self._refetch
-        # A clock that went back is no reason never to ask again.
-        return held.tried is None or not 0 <= at - held.tried < wait
+        # A clock that went back is no reason never to ask again. After a failure the back-off has the say.
+        asked = held.failed is None and held.tried is not None
+        return not asked or not 0 <= at - (held.tried or 0) < self._refetch
+
+    def _is_old(self, held: Held, at: float) -> bool:
+        return held.fetched is None or not 0 <= at - held.fetched < self._life
 
     def _fetched(self, authority: Authority, now: datetime) -> dict[str, TrustedKey]:
         if isinstance(authority, Attested):

@@ -1,0 +1,98 @@
+"""Documents that a host gives, or does not: asked for in time, and never oftener than it helps."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from kluis.enclave.store import SealedStore
+from kluis.errors import UnavailableError
+from kluis.formats.sgx import quote as sgx_quote
+from kluis.services import backoff
+from tests.services.attestation.test_attesting import sgx, snp
+from tests.services.attestation.world import AMD, DOCUMENTS, INTEL, World, b64u, error_of, from_b64u
+
+
+class Host:
+    """What gives documents, or fails, and counts how often it is asked; on a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.broken = True
+        self.seconds = 0.0
+        self.revoked: tuple[int, ...] = ()
+        monkeypatch.setattr(backoff, "monotonic", lambda: self.seconds)
+
+    def give(self, kind: str, evidence: bytes) -> bytes:
+        """Documents of the right kind."""
+        self.asked.append(kind)
+        if self.broken:
+            raise UnavailableError(f"no answer {len(self.asked)}")
+        if kind == "snp":
+            return AMD.endorsements(crl=AMD.crl(*self.revoked)).to_json()
+        return DOCUMENTS.to_json()
+
+
+def test_a_host_that_fails_is_left_alone_for_a_while(
+    storage: SealedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked later each time, whichever of a platform's quotes comes in; and why is said meanwhile."""
+    host = Host(monkeypatch)
+    world = World(storage, collateral=(), ask=host.give)
+    spaced = INTEL.requote(certification_data=sgx_quote.parse(INTEL.quote()).certification_data + b"\n")
+    for _ in range(3):
+        for request in (sgx(), {"quote": b64u(spaced)}):
+            status, code, message = error_of(world.attest("SgxEnclave", request))
+            assert (status, code) == (503, "ServiceUnavailable")
+            assert "got none: no answer 1" in message
+    assert message.endswith(" (so it was 0 s ago; asked for again in 1 s)")
+    assert host.asked == ["sgx"]
+    host.seconds = 1.0
+    assert error_of(world.attest("SgxEnclave", sgx()))[2].endswith("got none: no answer 2")
+    host.broken, host.seconds = False, 2.9
+    assert "no answer 2 (so it was 2 s ago" in error_of(world.attest("SgxEnclave", sgx()))[2]
+    host.seconds = 3.0
+    for _ in range(3):
+        assert world.attest("SgxEnclave", sgx()).status_code == 200
+    assert len(host.asked) == 3
+    # An hour later they are asked for again; what is held serves meanwhile.
+    world.clock.at += timedelta(hours=1)
+    host.broken = True
+    for _ in range(3):
+        assert world.attest("SgxEnclave", sgx()).status_code == 200
+    assert len(host.asked) == 4
+
+
+def test_a_quote_that_has_a_host_look_elsewhere(
+    storage: SealedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What anybody may write into a quote, so that the host fails, holds up no other quote."""
+    host = Host(monkeypatch)
+    world = World(storage, collateral=(), ask=host.give)
+    lying = INTEL.with_header(user_data=bytes(20))
+    assert error_of(world.attest("SgxEnclave", {"quote": b64u(lying)}))[0] == 503
+    host.broken = False
+    assert world.attest("SgxEnclave", sgx()).status_code == 200
+
+
+def test_lists_of_what_amd_revoked(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that does not hold has no list asked for; one that cannot be had is asked for soon again."""
+    host = Host(monkeypatch)
+    world = World(storage, ask=host.give)
+    forged = json.loads(from_b64u(snp()["report"]))
+    report = bytearray(from_b64u(forged["SnpReport"]))
+    report[0x1A0] ^= 1  # its chip, which the host would look for
+    forged["SnpReport"] = b64u(bytes(report))
+    body = {"report": b64u(json.dumps(forged).encode())}
+    assert error_of(world.attest("SevSnpVm", body))[1] == "InvalidParameter"
+    assert host.asked == []
+    for _ in range(3):
+        assert world.attest("SevSnpVm", snp()).status_code == 200
+    assert host.asked == ["snp"]
+    host.broken, host.seconds, host.revoked = False, 1.0, (AMD.ask.serial_number,)
+    status, code, message = error_of(world.attest("SevSnpVm", snp()))
+    assert (status, code) == (400, "InvalidParameter")
+    assert "revoked" in message
+    assert host.asked == ["snp", "snp"]
