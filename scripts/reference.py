@@ -139,6 +139,10 @@ something of it is met and none fails; what no rule asks about is not claimed. `
 the protection level: encrypted memory affirms it, isolation by software is a warning, and nothing is known of
 memory from a TPM. The status of a result is never better than the worst aspect.
 
+Tables are alternatives: evidence is judged by the table of its own TEE. An Azure VM's is judged by two, its
+own and that of the hardware within; hardware that `[azure]` names is not accepted bare, since its report
+says nothing of the operating system.
+
 | table | keys |
 |---|---|
 | `[accept]` | `protection`: levels; `debug`; `denylists`: refuse what a dated list names; `emulated_roots` |

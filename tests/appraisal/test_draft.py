@@ -10,7 +10,7 @@ from kluis.appraisal import ANY, ByTable, ReportDataBinding, Session, Verdict, a
 from kluis.appraisal.draft import draft
 from kluis.appraisal.identity_rules import identity_rules
 from kluis.appraisal.platform_rules import platform_rules
-from kluis.appraisal.wants import OneOf
+from kluis.appraisal.wants import Named, OneOf
 from kluis.errors import PolicyError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.verified import Verified, mint
@@ -76,6 +76,26 @@ def test_a_composite_has_the_table_of_its_hardware() -> None:
     alone = ByTable(tables={Tee.AZURE: policy.identity.tables[Tee.AZURE]})
     tee, *_ = platform_rules(azure, dataclasses.replace(policy, identity=alone), NOW)
     assert (tee.ok, tee.got) == (False, "azure on snp")
+
+
+def test_the_hardware_of_a_composite_is_not_accepted_bare() -> None:
+    """A report cut out of an Azure VM's evidence meets no policy that judges what runs above it, too."""
+    azure = SAMPLES[Tee.AZURE]
+    policy = dataclasses.replace(
+        draft(_proven(azure)), denylists=False, binding=ReportDataBinding(report_data=ANY)
+    )
+    given = {"nonce": None, "runtime_data": None, "launch_configuration": None}
+    assert appraise(_proven(azure), policy, **given, now=NOW).failed == ()
+    (tee,) = appraise(_proven(SAMPLES[Tee.SNP]), policy, **given, now=NOW).failed
+    assert (tee.name, tee.want, tee.got) == ("tee", "azure", "snp")
+    assert tee.fix == "give all of an Azure VM's evidence, or a policy of this hardware alone"
+    assert isinstance(policy.identity, ByTable)
+    other = {
+        **policy.identity.tables,
+        Tee.AZURE: {**policy.identity.tables[Tee.AZURE], "hardware": Named(frozenset({"tdx"}))},
+    }
+    policy = dataclasses.replace(policy, identity=ByTable(tables=other))
+    assert appraise(_proven(SAMPLES[Tee.SNP]), policy, **given, now=NOW).failed == ()
 
 
 def test_one_machine_alone() -> None:

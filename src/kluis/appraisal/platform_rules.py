@@ -20,10 +20,12 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
     parts = [part.tee for part in within(claims)]
     yield Rule.of(
         "tee",
-        policy.tees.issuperset(parts),
-        want=either(policy.tees),
+        policy.tees.issuperset(parts) and claims.tee in policy.whole,
+        want=either(policy.whole),
         got=" on ".join(parts),
-        fix="give a policy that has a table for this TEE: kluis policy init drafts one from evidence",
+        fix="give all of an Azure VM's evidence, or a policy of this hardware alone"
+        if claims.tee in policy.tees - policy.whole
+        else "give a policy that has a table for this TEE: kluis policy init drafts one from evidence",
         aspect=Aspect.HARDWARE,
         affirms=False,
     )

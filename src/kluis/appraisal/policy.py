@@ -12,7 +12,7 @@ import enum
 from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import ANY, Any, Want, some
@@ -20,6 +20,9 @@ from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.runtime_data import Purpose
+
+# What the evidence of an Azure VM is composed of, beside the vTPM's.
+HARDWARE: Final = (Tee.SNP, Tee.TDX)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +180,22 @@ class Policy:
 
     @property
     def tees(self) -> frozenset[Tee]:
-        """Whose evidence is accepted at all."""
+        """Whose tables there are."""
         return frozenset(self.identity.tables if isinstance(self.identity, ByTable) else {Tee.SGX})
+
+    @property
+    def whole(self) -> frozenset[Tee]:
+        """Whose evidence is accepted as a whole.
+
+        Hardware that a composite's table names is judged within it: bare, its report would meet a table
+        that was written for what runs below, and nothing would judge what runs above.
+        """
+        if not isinstance(self.identity, ByTable):
+            return self.tees
+        if Tee.AZURE not in self.tees:
+            return self.tees
+        inside = self.identity.tables[Tee.AZURE]["hardware"]
+        return self.tees - {tee for tee in HARDWARE if inside.meets(tee.value)}
 
 
 def strict(
