@@ -57,9 +57,11 @@ scenario(
       world.attestation,
     );
     await refused(404, "NotFound", () => manager.attestationProviders.getDefaultByLocation("elsewhere"));
-    assert.ok(
-      names(await manager.operations.list()).includes("Microsoft.Attestation/attestationProviders/read"),
-    );
+    const actions = names(await manager.operations.list());
+    for (const verb of ["read", "write", "delete"]) {
+      assert.ok(actions.includes(`Microsoft.Attestation/attestationProviders/${verb}`));
+    }
+    assert.equal(new Set(actions).size, actions.length);
   },
 );
 

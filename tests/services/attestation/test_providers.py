@@ -177,12 +177,17 @@ def test_private_links(world: World) -> None:
 
 
 def test_operations(world: World) -> None:
-    """Anyone may ask what can be asked."""
+    """Anyone may ask what can be asked; each action stands there once, as Azure's roles name it."""
     found = world.ask("GET", f"/providers/Microsoft.Attestation/operations?{ARM}").json()["value"]
-    assert {each["name"] for each in found} == {
-        "Microsoft.Attestation/attestationProviders/read",
-        "Microsoft.Attestation/attestationProviders/write",
-    }
+    providers, links = "attestationProviders", "attestationProviders/privateEndpointConnections"
+    actions = [f"{kind}/{verb}" for kind in (providers, links) for verb in ("read", "write", "delete")]
+    reads = [f"{providers}/privateLinkResources", "defaultProviders", "locations/defaultProvider"]
+    actions += [f"{kind}/read" for kind in reads]
+    assert sorted(each["name"] for each in found) == sorted(
+        f"Microsoft.Attestation/{each}" for each in actions
+    )
+    (gone,) = [each for each in found if each["name"].endswith(f"{providers}/delete")]
+    assert (gone["display"]["resource"], gone["display"]["operation"]) == (providers, "DeleteProvider")
 
 
 def test_who_may(world: World) -> None:

@@ -18,6 +18,7 @@ _GROUP: Final = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
 _IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"
 _ONE: Final = f"{_IN_GROUP}/{{name}}"
 _SPACE: Final = "Microsoft.Attestation"
+_VERBS: Final = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 
 
 class ControlPlane:
@@ -157,20 +158,25 @@ class ControlPlane:
         return Answer(status=204)
 
     def _list_operations(self, call: Call) -> Answer:
-        shown = [
-            {
-                "name": f"{_SPACE}/attestationProviders/{'write' if each.access == MANAGE else 'read'}",
-                "display": {
-                    "provider": _SPACE,
-                    "resource": "attestationProviders",
-                    "operation": each.name,
-                    "description": each.summary,
-                },
-            }
-            for each in self._operations
-            if each.access is not None
-        ]
-        return Answer({"value": shown})
+        return Answer({"value": list(_actions(self._operations).values())})
+
+
+def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
+    """What roles may allow, by name, as Azure names it: a type of resource, and what is done with it."""
+    shown: dict[str, dict[str, Any]] = {}
+    for each in operations:
+        if each.access is None:
+            continue
+        kinds = [part for part in each.path.partition(f"{_SPACE}/")[2].split("/") if part[0] != "{"]
+        name = "/".join([_SPACE, *kinds, _VERBS[each.method]])
+        display = {
+            "provider": _SPACE,
+            "resource": "/".join(kinds),
+            "operation": each.name,
+            "description": each.summary,
+        }
+        shown.setdefault(name, {"name": name, "display": display})
+    return shown
 
 
 def _named(call: Call) -> tuple[str, str, str]:
