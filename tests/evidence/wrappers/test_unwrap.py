@@ -17,17 +17,22 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
-from kluis.evidence import Claims
+from kluis.evidence import Claims, verify
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cbor, der
 from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import dstack, gotpm, oe, ratls, tsm
 from kluis.hashes import sha256
+from tests.evidence.azure.forge import AzureForge
+from tests.evidence.cca.forge import Forge as CcaForge
 from tests.evidence.forge import NOW, Forge
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.nvidia.forge import NONCE
 from tests.evidence.nvidia.forge import Forge as GpuForge
+from tests.evidence.tpm import forge as tpm
 from tests.formats.snp import samples
+from tests.formats.wrappers import test_coco_parts as coco_parts
 from tests.formats.wrappers.test_coco import as_json
 from tests.formats.wrappers.test_dstack import event
 from tests.formats.wrappers.test_gotpm import attestation, quote
@@ -204,6 +209,51 @@ def test_nvidia() -> None:
     with pytest.raises(AuthenticityError) as caught:
         GPU.verify(json.dumps([entry(GPU.report(), GPU.chain(), bytes(32))]).encode())
     assert caught.value.code == "nonce"
+
+
+def _values() -> list[bytes]:
+    return [tpm.VALUES[HashId.SHA256][index] for index in range(24)]
+
+
+def test_coco_azure() -> None:
+    """An Azure machine's evidence is what its parts are: a quote of another key is refused."""
+    forge = AzureForge()
+    good = forge.tpm()
+    for report, more in ((forge.snp(), {"vcek": b"vcek"}), (forge.tdx(), {"td_quote": forge.td_quote()})):
+        for signature, error in ((good["tpm_signature"], None), (bytes(256), "sig_tpm")):
+            quoted = coco_parts.texts(good["tpm_quote"], signature, _values())
+            members = {"hcl_report": report, **more}
+            told = {name: base64.urlsafe_b64encode(data).decode() for name, data in members.items()}
+            data = json.dumps({"version": 1, "tpm_quote": quoted, **told}).encode()
+            if error is None:
+                claims = forge.verify(data)
+                assert claims.wrapper is not None
+                assert claims.wrapper.name == "CoCo Azure evidence"
+                assert claims.nonce == b"nonce"
+                continue
+            with pytest.raises(AuthenticityError) as caught:
+                forge.verify(data)
+            assert caught.value.code == error
+
+
+def test_coco_tpm() -> None:
+    """A TPM's evidence is verified under a key that the relying party names, and not the one beside it."""
+    key = tpm.Tpm(tpm.rsa_key())
+    parts = {label: part.value for label, part in Collection.parse(key.evidence()).parts.items()}
+    data = coco_parts.tpm(parts["tpm_quote"], parts["tpm_signature"], _values())
+    claims = verify(data, anchors=key.named(), collateral=None, now=NOW).value
+    assert claims.wrapper is not None
+    assert (claims.wrapper.name, claims.nonce) == ("CoCo TPM evidence", b"nonce")
+    with pytest.raises(AuthenticityError):
+        verify(data, anchors=tpm.Tpm(tpm.rsa_key()).named(), collateral=None, now=NOW)
+
+
+def test_coco_cca() -> None:
+    """A CCA token in JSON is the token."""
+    cca = CcaForge()
+    claims = cca.verify(json.dumps({"token": list(cca.token())}).encode())
+    assert claims.wrapper is not None
+    assert claims.wrapper.name == "CoCo CCA evidence"
 
 
 def test_snp_json() -> None:

@@ -139,6 +139,27 @@ def test_lossy_is_refused(data: bytes) -> None:
         coco.parse_snp(data)
 
 
+@pytest.mark.parametrize("padded", [True, False])
+def test_quote_of_a_service(padded: bool) -> None:
+    """Azure's service gives a quote in base64url, padded or not."""
+    text = base64.urlsafe_b64encode(b"\xfb\xef\xff quote").decode()
+    data = json.dumps({"quote": text if padded else text.rstrip("=")}).encode()
+    assert coco.parse_quote(data).quote == b"\xfb\xef\xff quote"
+
+
+def test_token() -> None:
+    """A CCA token is numbers or base64, and stands alone."""
+    for token in (list(b"token"), base64.b64encode(b"token").decode()):
+        data = json.dumps({"token": token}, indent=1).encode()
+        assert coco.matches_cca(data)
+        assert coco.parse_cca(data) == b"token"
+    for other in (b'{"token":"","more":1}', b'{"tokens":[]}', b'["token"]', b"{}"):
+        assert not coco.matches_cca(other)
+    for data in (b'{"token":null}', b'{"token":[256]}', b'{"token":"AA"}'):
+        with pytest.raises(FormatError):
+            coco.parse_cca(data)
+
+
 def test_quote() -> None:
     """A quote is base64 or numbers, and an event log may stand beside it."""
     for quote in (base64.b64encode(b"quote").decode(), list(b"quote")):
@@ -146,7 +167,14 @@ def test_quote() -> None:
         assert coco.matches_quote(data)
         assert coco.parse_quote(data) == coco.Quote(b"quote", b"log")
     assert coco.parse_quote(b'{"quote":"AA==","cc_eventlog":null}').event_log is None
-    for data in (b'{"quote":"AA"}', b'{"quote":"AA==","more":1}', b'{"quote":null}', b'{"quote":{}}', b"{}"):
+    for data in (
+        b'{"quote":"A"}',
+        b'{"quote":"AB"}',
+        b'{"quote":"AA==","more":1}',
+        b'{"quote":null}',
+        b'{"quote":{}}',
+        b"{}",
+    ):
         with pytest.raises(FormatError):
             coco.parse_quote(data)
 

@@ -25,7 +25,7 @@ from kluis.formats import cmw, cmw_cbor, x509
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.wrappers import coco, dstack, dstack_scale, gotpm, nvtrust, oe, ratls, tsm
+from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, gotpm, nvtrust, oe, ratls, tsm
 from kluis.formats.wrappers.dstack_scale import Attestation, Platform
 from kluis.formats.x509 import Certificate
 from kluis.formats.x509.structure import Structure, structure_of
@@ -108,6 +108,12 @@ def _document(data: bytes) -> Unwrapped | None:
         return _dstack_response(data)
     if coco.matches_snp(data):
         return Unwrapped("CoCo SEV-SNP evidence", coco.parse_snp(data))
+    if coco_parts.matches_azure(data):
+        return Unwrapped(coco_parts.AZURE, coco_parts.parse_azure(data).encode())
+    if coco_parts.matches_tpm(data):
+        return Unwrapped(coco_parts.TPM, coco_parts.parse_tpm(data).encode())
+    if coco.matches_cca(data):
+        return Unwrapped("CoCo CCA evidence", coco.parse_cca(data))
     if coco.matches_quote(data):
         return Unwrapped("CoCo quote", coco.parse_quote(data).quote)
     if nvtrust.matches(data):

@@ -1,6 +1,7 @@
 """Evidence as Confidential Containers' attester writes it, in JSON. Nothing here is verified.
 
-A quote comes in base64 or as numbers. A SEV-SNP report comes field by field, and is put together
+A quote, or a CCA token, comes in base64 or as numbers; Azure's own service gives a quote of TDX alike, in
+base64url. A SEV-SNP report comes field by field, and is put together
 again: what is verified are the bytes that result, so a field that was lost or changed on its way
 fails the signature, and one that is not known here is refused.
 
@@ -22,6 +23,7 @@ from kluis.formats.snp import table as certificate_table
 MAX_SIZE: Final = 4 << 20
 _QUOTE: Final = "CoCo quote"
 _SNP: Final = "CoCo SEV-SNP evidence"
+_CCA: Final = "CoCo CCA evidence"
 _QUOTE_MEMBERS: Final = {"quote", "cc_eventlog", "aa_eventlog", "version"}
 _SNP_MEMBERS: Final = {"attestation_report", "cert_chain", "version"}
 _CERTIFICATES: Final = {
@@ -98,6 +100,21 @@ def matches_snp(data: bytes) -> bool:
     return data[:1] == b"{" and b'"attestation_report"' in data[:4096]
 
 
+def matches_cca(data: bytes) -> bool:
+    """Whether bytes look like a CCA token in JSON, and like nobody's else."""
+    return data[:1] == b"{" and data[1:].lstrip().startswith(b'"token"') and data.count(b":") == 1
+
+
+def parse_cca(data: bytes) -> bytes:
+    """Read ``{"token": ...}``.
+
+    Raises:
+        FormatError: malformed, or a member that is not known.
+    """
+    value = _members(data, _CCA, {"token"})
+    return _octets(value.entries(most=1).get("token"), f"{_CCA}.token")
+
+
 def parse_quote(data: bytes) -> Quote:
     """Read ``{"quote": ..., "cc_eventlog": ...}``.
 
@@ -107,7 +124,7 @@ def parse_quote(data: bytes) -> Quote:
     value = _members(data, _QUOTE, _QUOTE_MEMBERS)
     log = value.entries(most=8).get("cc_eventlog")
     return Quote(
-        quote=_octets(value.entries(most=8).get("quote"), f"{_QUOTE}.quote"),
+        quote=_octets(value.entries(most=8).get("quote"), f"{_QUOTE}.quote", url=True),
         event_log=None if log is None else _octets(log, f"{_QUOTE}.cc_eventlog"),
     )
 
@@ -202,10 +219,11 @@ def _members(data: bytes, what: str, known: set[str]) -> Members:
     return value
 
 
-def _octets(item: Json, what: str) -> bytes:
-    """Bytes: base64, or a list of numbers."""
+def _octets(item: Json, what: str, *, url: bool = False) -> bytes:
+    """Bytes: base64, or a list of numbers; where ``url`` says so, base64url too."""
     if isinstance(item, str):
-        return b64.decode(item, what)
+        plain = not url or (len(item) % 4 == 0 and "-" not in item and "_" not in item)
+        return b64.decode(item, what) if plain else b64.decode_url(item.rstrip("="), what)
     if not isinstance(item, list):
         raise FormatError(f"{what}: want base64, or bytes as numbers", code="bad_type")
     return _flat(item, what)
