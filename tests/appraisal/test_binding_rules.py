@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
-from kluis.appraisal import ANY, ReportDataBinding, Session
+from kluis.appraisal import ANY, Aspect, ReportDataBinding, Session
 from kluis.appraisal.binding_rules import report_data_rules
+from kluis.appraisal.values import short
+from kluis.evidence import Claims
 from tests.appraisal.samples import SGX
 
 DATA = SGX.report_data
@@ -90,6 +92,42 @@ def test_binding(name: str) -> None:
     stale = {rule.name for rule in rules if rule.stale}
     session = {"report_data"} if binding.report_data is Session.NONCE else set()
     assert stale == session | ({"nonce"} if binding.nonce else set())
+
+
+ANEW = "the evidence was made for something else: ask for new evidence"
+REPLAY = "ask for new evidence over your own nonce"
+GIVE_NONCE = "give the nonce you made: --nonce"
+NOT_GIVEN = "one, and the relying party gave none"
+GIVEN, OVER = ReportDataBinding(report_data=Session.GIVEN), ReportDataBinding(report_data=Session.NONCE)
+OF_ITS_OWN = ReportDataBinding(report_data=ANY, nonce=True)
+
+
+@pytest.mark.parametrize(
+    ("binding", "claims", "nonce", "given", "told"),
+    [
+        (GIVEN, SGX, None, bytes(64), (short(bytes(64)), short(DATA), ANEW)),
+        (GIVEN, SGX, None, None, (NOT_GIVEN, short(DATA), "give what you bound: --report-data")),
+        (GIVEN, NITRO_LIKE, None, DATA, (short(DATA), "none", ANEW)),
+        (OVER, SGX, NONCE, None, (short(NONCE + bytes(32)), short(DATA), REPLAY)),
+        (OVER, SGX, bytes(65), None, (NOT_GIVEN, short(DATA), GIVE_NONCE)),
+        (OVER, SGX, None, None, (NOT_GIVEN, short(DATA), GIVE_NONCE)),
+        (ReportDataBinding(report_data=bytes(2)), NITRO_LIKE, None, None, ("0000", "none", ANEW)),
+        (ReportDataBinding(report_data=b""), SGX, None, None, ("none", short(DATA), ANEW)),
+        (OF_ITS_OWN, NITRO_LIKE, b"\1", None, ("01", short(NONCE), REPLAY)),
+        (OF_ITS_OWN, NITRO_LIKE, None, None, (NOT_GIVEN, short(NONCE), GIVE_NONCE)),
+        (OF_ITS_OWN, dataclasses.replace(SGX, nonce=b""), b"\1", None, ("01", "none", REPLAY)),
+    ],
+)
+def test_what_is_told(
+    binding: ReportDataBinding,
+    claims: Claims,
+    nonce: bytes | None,
+    given: bytes | None,
+    told: tuple[str, str, str],
+) -> None:
+    """What is wanted, had and mends it, in this order; it is said of the instance."""
+    (rule,) = (rule for rule in report_data_rules(claims, binding, nonce, given) if not rule.ok)
+    assert (rule.want, rule.got, rule.fix, rule.aspect) == (*told, Aspect.INSTANCE_IDENTITY)
 
 
 def test_where_there_is_no_place_for_a_nonce() -> None:

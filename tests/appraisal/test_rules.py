@@ -28,8 +28,9 @@ from kluis.appraisal import (
 from kluis.appraisal.platform_rules import platform_rules, shown
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.values import short
+from kluis.appraisal.wants import Masked, Registers
 from kluis.errors import FreshnessError, PolicyError, UsageError
-from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, verify
+from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, denylist, verify
 from kluis.evidence.model import NOT_JUDGED
 from kluis.evidence.verified import mint
 from kluis.formats import launch, runtime_data
@@ -122,6 +123,73 @@ def test_everything_met() -> None:
     assert result.appraised_at == NOW
     assert any("root" in item for item in result.not_kept_out)
     result.require()
+
+
+def _told(result: AttestationResult) -> list[tuple[str, str, str, Aspect | None, bool, bool]]:
+    return [(r.name, r.want, r.got, r.aspect, r.stale, r.affirms) for r in result.rules]
+
+
+HARD, KEPT, CODE, WHO = Aspect.HARDWARE, Aspect.CONFIGURATION, Aspect.EXECUTABLES, Aspect.INSTANCE_IDENTITY
+
+
+def test_what_every_rule_says() -> None:
+    """What is wanted and had, of which aspect, whether it grows stale, and whether meeting it says much."""
+    data, config, image, nonce = map(short, (FORGE.body().report_data, FORGE.body().configid, IMAGE, NONCE))
+    age = (
+        "evidence_age",
+        "at most 5 min since verified, valid at 2026-06-01T12:00Z",
+        "0 s, valid until 2026-07-01T11:55Z",
+        None,
+        True,
+        False,
+    )
+    measurement = ("measurement", image, image, CODE, False, True)
+    assert _told(_judge()) == [
+        ("tee", "sgx", "sgx", HARD, False, False),
+        ("protection", "process", "process", HARD, False, True),
+        ("debug", "off", "off", KEPT, False, True),
+        ("denylist", "any", "on none", HARD, False, False),
+        ("tcb_status", "UpToDate", "UpToDate", HARD, False, True),
+        ("advisories", "none", "none", HARD, False, False),
+        ("tcb_evaluation", "at least 0", "1", HARD, True, False),
+        ("tcb_date", "any", "2026-06-01", HARD, True, False),
+        ("collateral_age", "at most 30 days", "5 min", HARD, True, False),
+        age,
+        measurement,
+        ("runtime_data", f"the document of report data {data}", "it", WHO, False, False),
+        ("purpose", "cli", "cli", WHO, False, False),
+        ("runtime_image", image, image, WHO, False, False),
+        ("nonce", nonce, nonce, WHO, True, False),
+        ("launch_configuration", f"the document of CONFIGID {config}", "it", KEPT, False, True),
+        ("missing", "none", "none", KEPT, False, True),
+        ("counter", "unwitnessed", "unwitnessed", KEPT, False, True),
+        ("insecure", "none", "none", KEPT, False, True),
+        ("launch_level", "process", "process", KEPT, False, True),
+    ]
+    lax = _policy(
+        debug=True,
+        protection=frozenset({ProtectionLevel.NONE, ProtectionLevel.PROCESS}),
+        advisories=ANY,
+        min_evaluation=ANY,
+        max_collateral_age=ANY,
+        denylists=True,
+        binding=ReportDataBinding(report_data=ANY, nonce=True),
+    )
+    assert _told(_judge(policy=lax)) == [
+        ("tee", "sgx", "sgx", HARD, False, False),
+        ("protection", "none or process", "process", HARD, False, True),
+        ("debug", "on or off", "off", KEPT, False, False),
+        ("denylist", f"a platform that is on no list of {denylist.listed()}", "on none", HARD, False, False),
+        ("tcb_status", "UpToDate", "UpToDate", HARD, False, True),
+        ("advisories", "any", "none", HARD, False, False),
+        ("tcb_evaluation", "any", "1", HARD, True, False),
+        ("tcb_date", "any", "2026-06-01", HARD, True, False),
+        ("collateral_age", "any", "5 min", HARD, True, False),
+        age,
+        measurement,
+        ("report_data", "any", data, None, False, False),
+        ("nonce", nonce, "none", WHO, True, False),
+    ]
 
 
 def test_no_truth_value() -> None:
@@ -353,11 +421,20 @@ FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, 
         lambda: _launched(grants=("connect:db", "insecure_jit")),
         {"insecure": ("none", "insecure_jit")},
     ),
-    "another insecure grant": (
+    "other insecure grants": (
         lambda: _launched(
-            _binding(insecure=frozenset({"insecure_jit"})), grants=("insecure_raw_report_data",)
+            _binding(insecure=frozenset({"insecure_jit"})),
+            grants=("insecure_jit", "insecure_raw_report_data", "insecure_relaxed"),
         ),
-        {"insecure": ("only insecure_jit", "insecure_raw_report_data")},
+        {"insecure": ("only insecure_jit", "insecure_raw_report_data, insecure_relaxed")},
+    ),
+    "any advisory, of a status that is not accepted": (
+        lambda: _judge(_status(**OUT_OF_DATE), _policy(advisories=ANY)),
+        {"tcb_status": ("UpToDate", "OutOfDate")},
+    ),
+    "a lower level of its own": (
+        lambda: _judge(_evidence_at(ProtectionLevel.PROCESS_USER)),
+        {"protection": ("process", "process-user"), "launch_level": ("process-user", "process")},
     ),
     "a level of its own": (
         lambda: _launched(level="process-user"),
@@ -368,6 +445,10 @@ FAILURES: dict[str, tuple[Callable[[], AttestationResult], dict[str, tuple[str, 
         {"report_data": ("00000000..0000", short(FORGE.body().report_data))},
     ),
 }
+
+
+def _evidence_at(level: ProtectionLevel) -> Verified[Claims]:
+    return mint(dataclasses.replace(_evidence().value, level=level))
 
 
 def _empty_nonce() -> AttestationResult:
@@ -434,12 +515,15 @@ WARNED: dict[str, tuple[Callable[[], AttestationResult], tuple[str, ...]]] = {
         ("the platform is OutOfDate: KLUIS-1, KLUIS-2",),
     ),
     "lack": (
-        lambda: _launched(_binding(missing=frozenset({"landlock"})), missing=("landlock",)),
-        ("launched without landlock",),
+        lambda: _launched(
+            _binding(missing=frozenset({"landlock", "memfd_secret"})), missing=("landlock", "memfd_secret")
+        ),
+        ("launched without landlock, memfd_secret",),
     ),
     "grant": (
         lambda: _launched(
-            _binding(insecure=frozenset({"insecure_jit"})), grants=("connect:db", "insecure_jit")
+            _binding(insecure=frozenset({"insecure_jit", "insecure_raw_report_data"})),
+            grants=("connect:db", "insecure_jit"),
         ),
         ("granted insecure_jit",),
     ),
@@ -459,6 +543,13 @@ def test_warnings(name: str) -> None:
 def test_up_to_date_advisories_are_no_matter() -> None:
     """Advisories of an UpToDate platform are mended ones."""
     assert _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"])).verdict is Verdict.AFFIRMING
+
+
+def test_the_shortest_nonce() -> None:
+    """A nonce of one byte is one."""
+    document = dataclasses.replace(RuntimeData.parse(FORGE.runtime), nonce=b"\7").encode()
+    bound = _evidence(report_data=runtime_data.report_data(document))
+    assert _judge(bound, runtime_data=document, nonce=b"\7").failed == ()
 
 
 def test_nonce_not_asked_for() -> None:
@@ -521,6 +612,22 @@ def test_a_tee_without_a_table_is_refused() -> None:
     claims = dataclasses.replace(_evidence().value, tee=Tee.TDX)
     tee, *_ = platform_rules(claims, _policy(identity=WHOLE), NOW)
     assert (tee.name, tee.ok, tee.want, tee.got) == ("tee", False, "sgx", "tdx")
+    result = _judge(mint(claims), _policy(identity=WHOLE))
+    assert ([rule.name for rule in result.failed], result.warnings) == (["tee"], ())
+
+
+def test_a_table_of_another_tee_than_the_claims() -> None:
+    """Bits and registers that the evidence does not have meet no want, and are told as none."""
+    claims = dataclasses.replace(_evidence().value, tee=Tee.TDX)
+    table = {field.key: ANY for field in TABLES[Tee.TDX]} | {
+        "attributes": Masked(mask=1, value=0),
+        "registers": Registers({"rtmr0": frozenset({bytes(48)})}),
+    }
+    result = _judge(mint(claims), _policy(identity=ByTable(tables={Tee.TDX: table})))
+    assert [(rule.name, rule.got) for rule in result.failed] == [
+        ("registers", "none"),
+        ("attributes", "none"),
+    ]
 
 
 def test_any_is_told() -> None:
@@ -542,6 +649,55 @@ def test_any_is_told() -> None:
         "the policy accepts any code",
     )
     assert Aspect.EXECUTABLES not in result.vector
+
+
+@pytest.mark.parametrize(
+    ("opened", "told"),
+    [
+        ({"measurements", "signers"}, True),
+        ({"measurements"}, False),
+        ({"signers"}, False),
+        ({"product_id", "min_svn"}, False),
+    ],
+)
+def test_any_code_is_told(opened: set[str], told: bool) -> None:
+    """Any code is accepted where nothing is wanted of measurement and signer, whatever else is wanted."""
+    table = {key: ANY if key in opened else want for key, want in WHOLE.tables[Tee.SGX].items()}
+    result = _judge(policy=_policy(identity=ByTable(tables={Tee.SGX: table})))
+    assert (result.failed, "the policy accepts any code" in result.warnings) == ((), told)
+
+
+def test_what_no_maker_judges_is_no_warning() -> None:
+    """A platform that its maker does not judge is not told as one that is out of date."""
+    claims = dataclasses.replace(_evidence().value, tcb=NOT_JUDGED)
+    policy = _policy(tcb_statuses=frozenset({TcbStatus.NOT_JUDGED}), min_evaluation=ANY)
+    result = _judge(mint(claims), policy)
+    assert (result.verdict, result.warnings) == (Verdict.AFFIRMING, ())
+
+
+def test_code_that_nobody_signed() -> None:
+    """A policy of signers refuses what has none."""
+    claims = dataclasses.replace(_evidence().value, signer=None)
+    result = _judge(mint(claims), _policy(identity=BY_SIGNER))
+    assert [(rule.name, rule.got) for rule in result.failed] == [("signer", "none")]
+
+
+def test_a_field_speaks_of_its_own_aspect() -> None:
+    """What a table asks of hardware is said of hardware, met or not; of code, of code."""
+    rules = {rule.name: rule for rule in _judge(policy=_policy(identity=WHOLE)).rules}
+    for field in TABLES[Tee.SGX]:
+        assert rules[field.rule].aspect is field.aspect, field.key
+    assert {rules[name].aspect for name in ("measurement", "product")} == {
+        Aspect.EXECUTABLES,
+        Aspect.HARDWARE,
+    }
+
+
+def test_foreign_evidence_has_no_documents() -> None:
+    """Documents of a Kluis enclave that come with evidence of something else are not told as proven."""
+    binding = ReportDataBinding(report_data=FORGE.body().report_data)
+    result = _judge(policy=_policy(binding=binding))
+    assert (result.runtime_data, result.launch) == (None, None)
 
 
 def test_evidence_that_is_bound_to_nothing_is_told() -> None:
