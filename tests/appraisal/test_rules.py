@@ -31,6 +31,7 @@ from kluis.appraisal.values import short
 from kluis.appraisal.wants import Masked, Registers
 from kluis.errors import FreshnessError, PolicyError, UsageError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, denylist, verify
+from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import NOT_JUDGED
 from kluis.evidence.verified import mint
 from kluis.formats import launch, runtime_data
@@ -616,6 +617,69 @@ def test_a_tee_without_a_table_is_refused() -> None:
     assert ([rule.name for rule in result.failed], result.warnings) == (["tee"], ())
 
 
+def test_a_policys_tables_cannot_be_changed() -> None:
+    """What a policy was made of may change later; the policy does not."""
+    given = {Tee.SGX: dict(WHOLE.tables[Tee.SGX])}
+    identity = ByTable(tables=given)
+    given[Tee.SGX]["measurements"] = ANY
+    given[Tee.TDX] = {}
+    assert identity == WHOLE
+    with pytest.raises(TypeError):
+        identity.tables[Tee.TDX] = {}  # type: ignore[index]
+    with pytest.raises(TypeError):
+        identity.tables[Tee.SGX]["measurements"] = ANY  # type: ignore[index]
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_sizes_of_names(size: int) -> None:
+    """Images and signers are named by 32 bytes."""
+    for make in (
+        lambda name: ByImage(image_ids=frozenset({bytes(32), name})),
+        lambda name: BySigner(signers=frozenset({bytes(32), name}), product_id=0, min_svn=0),
+    ):
+        make(bytes(32))
+        with pytest.raises(UsageError, match=rf"want 32 bytes, got {size}$"):
+            make(bytes(size))
+
+
+def test_the_longest_report_data() -> None:
+    """No evidence has more than 1024 bytes of report data."""
+    assert ReportDataBinding(report_data=bytes(1024)).report_data == bytes(1024)
+    with pytest.raises(UsageError, match=r"want at most 1024 bytes, got 1025$"):
+        ReportDataBinding(report_data=bytes(1025))
+
+
+def test_strict() -> None:
+    """A strict policy leaves out nothing, and asks for more than a policy must."""
+    assert strict(
+        BY_SIGNER,
+        protection=frozenset({ProtectionLevel.PROCESS}),
+        purpose=Purpose.CLI,
+        counters=frozenset({"tpm"}),
+        missing=frozenset({"landlock"}),
+        emulated_roots=("root.pem",),
+    ) == Policy(
+        protection=frozenset({ProtectionLevel.PROCESS}),
+        debug=False,
+        denylists=False,
+        identity=BY_SIGNER,
+        tcb_statuses=frozenset({TcbStatus.UP_TO_DATE}),
+        advisories=frozenset(),
+        min_evaluation=0,
+        min_tcb_date=ANY,
+        max_collateral_age=timedelta(days=30),
+        max_evidence_age=timedelta(seconds=300),
+        binding=RuntimeBinding(
+            purpose=Purpose.CLI,
+            nonce=True,
+            missing=frozenset({"landlock"}),
+            counters=frozenset({"tpm"}),
+            insecure=frozenset(),
+        ),
+        emulated_roots=("root.pem",),
+    )
+
+
 def test_a_table_of_another_tee_than_the_claims() -> None:
     """Bits and registers that the evidence does not have meet no want, and are told as none."""
     claims = dataclasses.replace(_evidence().value, tee=Tee.TDX)
@@ -673,6 +737,7 @@ def test_what_no_maker_judges_is_no_warning() -> None:
     policy = _policy(tcb_statuses=frozenset({TcbStatus.NOT_JUDGED}), min_evaluation=ANY)
     result = _judge(mint(claims), policy)
     assert (result.verdict, result.warnings) == (Verdict.AFFIRMING, ())
+    assert (result.current, result.vector[Aspect.HARDWARE]) == (True, 2)
 
 
 def test_code_that_nobody_signed() -> None:
@@ -728,6 +793,14 @@ def test_a_policy_made_of_text(changes: dict[str, Any]) -> None:
         _policy(**changes)
 
 
+@pytest.mark.parametrize(("day", "ok"), [(1, True), (31, True), (32, True), (33, False)])
+def test_a_level_of_a_day_or_later(day: int, ok: bool) -> None:
+    """A platform's TCB level is as late as the policy asks, or later."""
+    since = date(2026, 5, 1) + timedelta(days=day - 1)
+    rule = next(rule for rule in _judge(policy=_policy(min_tcb_date=since)).rules if rule.name == "tcb_date")
+    assert (rule.ok, rule.want, rule.got) == (ok, f"{since} or later", "2026-06-01")
+
+
 def test_what_is_not_there_meets_no_least() -> None:
     """Where the maker publishes no evaluation, date or collateral, a policy that wants one fails."""
     claims = dataclasses.replace(_evidence().value, tcb=NOT_JUDGED, collateral_issued=None)
@@ -771,7 +844,12 @@ def test_a_platform_on_a_denylist_is_refused() -> None:
         {rule.name: rule.fix for rule in platform_rules(SNP, asked, NOW)}["denylist"]
     )
     result = dataclasses.replace(_judge(), claims=SNP)
-    assert any("milan-vcek-seed" in item for item in result.not_kept_out)
+    entries = denylist.match(SNP), denylist.match_bus(SNP)
+    assert all(entries)
+    assert result.not_kept_out == (
+        *MEANINGS[SNP.level].lets_in,
+        *(f"{entry.title} ({entry.id})" for found in entries for entry in found),
+    )
 
 
 def test_what_affirms() -> None:
@@ -805,9 +883,12 @@ def test_the_last_moment_is_in_time() -> None:
     ("age", "text"),
     [
         (timedelta(seconds=120), "2 min"),
+        (timedelta(minutes=119), "119 min"),
         (timedelta(minutes=120), "2 h"),
         (timedelta(hours=96), "4 days"),
         (timedelta(seconds=-121), "-3 min"),
+        (timedelta(minutes=-120), "-2 h"),
+        (timedelta(days=-4), "-4 days"),
     ],
 )
 def test_ages_change_their_unit(age: timedelta, text: str) -> None:
