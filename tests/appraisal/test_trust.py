@@ -66,8 +66,18 @@ def test_known_vulnerabilities() -> None:
     """A platform that its maker does not call up to date has hardware with known weaknesses."""
     met = [_rule(Aspect.HARDWARE, True)]
     assert trust.vector(met, ProtectionLevel.VTPM, vulnerable=True) == {Aspect.HARDWARE: 32}
+    assert trust.vector([], ProtectionLevel.VTPM, vulnerable=True) == {}
     failed = [_rule(Aspect.HARDWARE, False)]
     assert trust.vector(failed, ProtectionLevel.VTPM, vulnerable=True) == {Aspect.HARDWARE: 96}
+
+
+@pytest.mark.parametrize(
+    ("ok", "numbers"), [(True, {Aspect.RUNTIME_OPAQUE: 32}), (False, {Aspect.RUNTIME_OPAQUE: 96})]
+)
+def test_memory_is_not_affirmed_by_a_rule(ok: bool, numbers: dict[Aspect, int]) -> None:
+    """What keeps memory in is the level's to say; a rule about it can only refuse."""
+    rules = [_rule(Aspect.RUNTIME_OPAQUE, ok)]
+    assert trust.vector(rules, ProtectionLevel.PROCESS, vulnerable=False) == numbers
 
 
 @pytest.mark.parametrize("level", ProtectionLevel)

@@ -26,10 +26,16 @@ CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
         [A, B],
         [A[:31], A + b"\0", b"", None, "aa", 1],
     ),
-    (wants.Named(frozenset({"VCEK"})), "VCEK", ["VCEK"], ["VLEK", "", None, b"VCEK"]),
+    (wants.Named(frozenset({"VCEK"})), "VCEK", ["VCEK"], ["VLEK", "", None, b"VCEK", {}]),
     (wants.Named(frozenset({0, 2})), "0 or 2", [0, 2], [1, None, False, True]),
     (wants.AtLeast(3), "at least 3", [3, 4], [2, None, True, (3,)]),
-    (wants.AtLeast((1, 55, 21)), "at least 1.55.21", [(1, 55, 21), (2, 0, 0)], [(1, 55, 20), (2,), None, 2]),
+    (wants.AtLeast(1), "at least 1", [1], [0, True]),
+    (
+        wants.AtLeast((1, 55, 21)),
+        "at least 1.55.21",
+        [(1, 55, 21), (2, 0, 0)],
+        [(1, 55, 20), (2,), (1, 55, 21, 0), (2, 0, 0, 0), None, 2],
+    ),
     (wants.AtMost(3), "at most 3", [0, 3], [4, -1, None, True]),
     (wants.Exactly(1), "1", [1], [0, True, None]),
     (wants.Allowed(False), "no", [False], [True, None, 0]),
@@ -37,11 +43,24 @@ CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
     (wants.Required(True), "yes", [True], [False, None, 1]),
     (wants.Required(False), "yes or no", [False, True], [None, 0]),
     (wants.Masked(0x6, 0x4), "0x4 under 0x6", [0x4, 0xD], [0x6, 0x0, None, True]),
+    (wants.Masked(0x1, 0x1), "0x1 under 0x1", [1, 3], [0, True]),
     (
         wants.Registers({"pcr0": frozenset({A})}),
         "pcr0 aaaaaaaa..aaaa",
         [{"pcr0": digest(0xAA, 32), "pcr1": digest(1)}],
         [{}, {"pcr0": digest(0xBB, 32)}, {"pcr1": digest(0xAA, 32)}, {"pcr0": 1}, None, A],
+    ),
+    (
+        wants.Registers({"pcr1": frozenset({A}), "pcr0": frozenset({B})}),
+        "pcr0 bbbbbbbb..bbbb, pcr1 aaaaaaaa..aaaa",
+        [{"pcr0": digest(0xBB, 32), "pcr1": digest(0xAA, 32)}],
+        [{"pcr0": digest(0xAA, 32), "pcr1": digest(0xBB, 32)}, {"pcr0": digest(0xBB, 32)}],
+    ),
+    (
+        wants.Components({"Milan": {"snp": 0}, "Genoa": {"snp": 1, "tee": 0}}),
+        "Genoa snp 1, tee 0 or Milan snp 0",
+        [Product("Milan", {"snp": 0}), Product("Genoa", {"snp": 1, "tee": 0})],
+        [Product("Milan", {"tee": 1}), Product("Genoa", {"snp": 1}), Product("Genoa", {"snp": 0, "tee": 1})],
     ),
     (
         wants.Components({"Milan": {"snp": 8, "microcode": 209}}),
@@ -63,8 +82,8 @@ def test_want(case: tuple[Want, str, list[Value], list[Value]]) -> None:
     """What meets a want, what does not, and how it reads."""
     want, text, good, bad = case
     assert str(want) == text
-    assert [got for got in good if not want.meets(got)] == []
-    assert [got for got in bad if want.meets(got)] == []
+    assert [got for got in good if want.meets(got) is not True] == []
+    assert [got for got in bad if want.meets(got) is not False] == []
 
 
 @pytest.mark.parametrize(
@@ -83,6 +102,19 @@ def test_an_empty_expected_set_is_refused(make: object) -> None:
     assert callable(make)
     with pytest.raises(UsageError, match="want at least 1, got 0"):
         make()
+
+
+@pytest.mark.parametrize(("mask", "value"), [(0, 0), (0, 1), (1, 2), (1, 3)])
+def test_bits_that_no_mask_looks_at(mask: int, value: int) -> None:
+    """A mask without bits wants nothing, and a value outside it is never met: neither makes a want."""
+    with pytest.raises(UsageError, match="want a mask with bits, and a value within it"):
+        wants.Masked(mask, value)
+
+
+def test_registers_that_fail_are_told_in_order() -> None:
+    """Of registers, those that fail are told, sorted."""
+    want = wants.Registers({f"pcr{index}": frozenset({A}) for index in (7, 0, 4)})
+    assert want.failing({"pcr0": digest(0xAA, 32)}) == ["pcr4", "pcr7"]
 
 
 def test_compared_in_full_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +136,8 @@ def test_compared_in_full_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
         (False, "no"),
         (A, "aaaaaaaa..aaaa"),
         (b"\1\2", "0102"),
+        (bytes(10), "00" * 10),
+        (bytes(11), "00000000..0000"),
         ((1, 55), "1.55"),
         (7, "7"),
         ({}, "none"),
@@ -119,14 +153,19 @@ def test_shown(value: Value, text: str) -> None:
 def test_very_many_alternatives_are_counted() -> None:
     """A long list is told by its first entries and how many more there are."""
     assert values.either(range(10, 23)) == " or ".join(map(str, range(10, 23)))
+    assert values.either(range(10, 24)).endswith(" or 21 or one of 2 more")
     assert values.either(range(10, 30)).endswith(" or 21 or one of 8 more")
 
 
 def test_written() -> None:
-    """Lists and tables are sorted, and a key that is not bare is quoted."""
+    """Lists and tables are sorted, and a key that is not bare is quoted; text stands as it is."""
     assert values.listed({"b", "a"}) == '["a", "b"]'
     assert values.listed({2, 0}) == "[0, 2]"
     assert values.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'
+    assert values.listed({"\U0001f511"}) == '["\U0001f511"]'
+    assert values.table({"\U0001f511": 1}, str) == '{ "\U0001f511" = 1 }'
+    assert wants.REFERENCE.toml() == '"reference"'
+    assert [want.toml() for want in (wants.AtLeast(3), wants.AtMost(4), wants.Exactly(5))] == ["3", "4", "5"]
 
 
 @pytest.mark.parametrize(
