@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import time
+import tomllib
+from collections.abc import Callable
 from datetime import UTC, datetime
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
@@ -21,9 +27,9 @@ from kluis.errors import (
     UnsupportedError,
     UsageError,
 )
-from kluis.evidence.model import Tee
+from kluis.evidence.model import Claims, Tee
 from kluis.formats import cose
-from tests.appraisal.samples import SNP, TDX
+from tests.appraisal.samples import SNP, TDX, digest
 from tests.appraisal.test_rules import POLICY, _policy
 from tests.formats.test_corim import comid, manifest
 from tests.strategies import PROPERTY, mutations
@@ -54,11 +60,11 @@ def _wanting(tee: Tee, *keys: str) -> ByTable:
     return ByTable(tables={tee: table})
 
 
-def _failed(found: ReferenceValues | None, tee: Tee, *keys: str) -> list[str]:
+def _failed(found: ReferenceValues | None, tee: Tee, *keys: str, claims: Claims | None = None) -> list[str]:
     policy = _policy(identity=_wanting(tee, *keys))
     if found is not None:
         policy = found.apply(policy)
-    claims = {Tee.SNP: SNP, Tee.TDX: TDX}[tee]
+    claims = claims or {Tee.SNP: SNP, Tee.TDX: TDX}[tee]
     return [rule.name for rule in identity_rules(claims, policy.identity) if not rule.ok]
 
 
@@ -122,6 +128,7 @@ MEASURED = comid(
     {1: {2: [[7, A]]}}, {0: "rtmr1", 1: {2: [[7, B]]}}, {1: {14: {2: [[7, B]]}}}, kind={2: "TDX"}
 )
 UNSIGNED = manifest(MEASURED, comid({1: {2: [[7, B]]}}, kind={2: "toaster"}))
+UNNAMED = manifest(comid({1: {2: [[7, A]], 14: {2: [[7, B]]}}}, kind={1: "somebody"}))
 
 
 def test_corim() -> None:
@@ -131,8 +138,125 @@ def test_corim() -> None:
     held = found.values[Tee.TDX]
     assert held.measurements == {A}
     assert held.registers == {"rtmr1": frozenset({B}), "rtmr2": frozenset({B})}
-    named = ReferenceValues.from_corim(UNSIGNED, key=None, now=NOW, tee=Tee.NITRO)
-    assert named.values[Tee.NITRO].registers == {"rtmr1": frozenset({B}), "pcr2": frozenset({B})}
+    named = ReferenceValues.from_corim(UNNAMED, key=None, now=NOW, tee=Tee.NITRO)
+    assert named.values[Tee.NITRO].registers == {"pcr2": frozenset({B})}
+
+
+def test_a_name_given_is_no_other_tees() -> None:
+    """Values of an environment whose model is one TEE's are never those of another that is named."""
+    both = manifest(MEASURED, comid({1: {2: [[7, B]]}}, kind={2: "sev-snp"}))
+    for tee, want in ((Tee.TDX, {A}), (Tee.SNP, {B})):
+        found = ReferenceValues.from_corim(both, key=None, now=NOW, tee=tee)
+        assert {each: held.measurements for each, held in found.values.items()} == {tee: want}
+    with pytest.raises(FormatError, match="holds no value of a TEE"):
+        ReferenceValues.from_corim(both, key=None, now=NOW, tee=Tee.NITRO)
+
+
+CONDITIONS = {
+    "a version of its own": ({1: {1: 7, 2: [[7, A]]}}, {0: {2: "TDX"}}, "(1,)"),
+    "flags": ({1: {3: {3: False}, 14: {2: [[7, A]]}}}, {0: {2: "TDX"}}, "(3,)"),
+    "a serial number": ({1: {2: [[7, A]], 8: "0001"}}, {0: {2: "TDX"}}, "(8,)"),
+    "an instance": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 1: b"one"}, "one instance or group"),
+    "a group": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 2: b"some"}, "one instance or group"),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_what_stands_beside_a_digest_is_not_left_out(name: str) -> None:
+    """A digest that is good under a condition is not good without it: nothing is believed of the manifest."""
+    measured, environment, said = CONDITIONS[name]
+    tag = cbor2.CBORTag(506, cbor2.dumps({1: {0: "id"}, 4: {0: [[environment, [measured]]]}}))
+    with pytest.raises(UnsupportedError) as caught:
+        ReferenceValues.from_corim(manifest(tag), key=None, now=NOW)
+    assert said in caught.value.message
+    elsewhere = manifest(comid({1: {1: 7, 2: [[7, A]]}}, kind={2: "toaster"}), MEASURED)
+    assert set(ReferenceValues.from_corim(elsewhere, key=None, now=NOW).values) == {Tee.TDX}
+
+
+def test_a_profile_is_not_passed_over() -> None:
+    """A manifest of a profile, none of which is known here, is rejected whole, as its specification asks."""
+    for profile, shown in (("tag:vendor,2026:x", "tag:vendor"), (cbor2.CBORTag(111, b"\x2a"), "2a")):
+        with pytest.raises(UnsupportedError, match=f"want no profile, got '{shown}"):
+            ReferenceValues.from_corim(manifest(MEASURED, _3=profile), key=None, now=NOW)
+
+
+def test_a_signature_that_has_run_out() -> None:
+    """A signature's own validity holds beside the manifest's."""
+    for when, code in (({0: 0, 1: 1}, "corim_expired"), ({0: 1 << 33, 1: 1 << 34}, "corim_not_yet_valid")):
+        meta = cbor2.dumps({0: {0: "somebody"}, 1: when})
+        data = cose.sign1(manifest(MEASURED, _4={1: 1 << 33}), KEY, {8: meta})
+        with pytest.raises(FreshnessError) as caught:
+            ReferenceValues.from_corim(data, key=KEY.public_key(), now=NOW)
+        assert caught.value.code == code
+
+
+RELEASES = f"""
+version = 1
+[[values]]
+tee = "tdx"
+name = "old"
+measurements = ["{A.hex()}"]
+registers = {{ rtmr0 = ["{A.hex()}"], rtmr1 = ["{A.hex()}"] }}
+[[values]]
+tee = "tdx"
+name = "new"
+measurements = ["{B.hex()}"]
+registers = {{ rtmr0 = ["{B.hex()}"], rtmr1 = ["{B.hex()}"] }}
+"""
+
+
+def _running(measurement: int, *registers: int) -> Claims:
+    held = {f"rtmr{i}": digest(each) for i, each in enumerate(registers)}
+    return dataclasses.replace(TDX, measurement=digest(measurement), registers=held)
+
+
+def _manifests(text: str) -> ReferenceValues:
+    """The same values as manifests, a CoMID for each release."""
+    tags = []
+    for each in tomllib.loads(text)["values"]:
+        values = {1: {2: [[7, bytes.fromhex(d)] for d in each.get("measurements", [])]}}
+        named = [{0: n, 1: {2: [[7, bytes.fromhex(d)] for d in v]}} for n, v in each["registers"].items()]
+        tags.append(comid(*[values] * ("measurements" in each), *named, kind={2: "TDX"}))
+    return ReferenceValues.from_corim(manifest(*tags), key=None, now=NOW)
+
+
+@pytest.mark.parametrize("read", [lambda text: ReferenceValues.loads(text.encode()), _manifests])
+def test_parts_of_two_releases_are_no_release(read: Callable[[str], ReferenceValues]) -> None:
+    """An old firmware under a new kernel is refused, though each is one that somebody released."""
+    found = read(RELEASES)
+    both = ("measurements", "registers")
+    for whole in (_running(1, 1, 1), _running(2, 2, 2)):
+        assert _failed(found, Tee.TDX, *both, claims=whole) == []
+    for mixed in (_running(1, 2, 2), _running(2, 1, 1), _running(2, 2, 1)):
+        assert _failed(found, Tee.TDX, *both, claims=mixed) == ["release"]
+    assert _failed(found, Tee.TDX, "registers", claims=_running(1, 2, 2)) == []
+    assert _failed(found, Tee.TDX, "registers", claims=_running(1, 2, 1)) == ["release"]
+    assert _failed(found, Tee.TDX, *both, claims=_running(3, 2, 2)) == ["measurement", "release"]
+
+
+def test_sources_that_speak_of_different_things() -> None:
+    """Firmware by one source and kernels by another are good together: neither speaks of the other's."""
+    parts = RELEASES.replace(f'registers = {{ rtmr0 = ["{A.hex()}"], rtmr1 = ["{A.hex()}"] }}', "").replace(
+        f'measurements = ["{B.hex()}"]', ""
+    )
+    found = ReferenceValues.loads(parts.encode())
+    both = ("measurements", "registers")
+    assert _failed(found, Tee.TDX, *both, claims=_running(1, 2, 2)) == []
+    assert _failed(found, Tee.TDX, *both, claims=_running(1, 2, 1)) == ["registers", "release"]
+
+
+@pytest.mark.parametrize("count", [150])
+def test_a_large_manifest_is_read_at_once(count: int) -> None:
+    """Thousands of registers in a manifest of nearly 1 MiB cost what their number is, not its square."""
+    names = ("".join(each) for each in itertools.product("abcdefgh", repeat=4))
+    tags = [
+        comid(*({0: f"{next(names)}{i}", 1: {2: [[7, A]]}} for i in range(25)), kind={2: "TDX"})
+        for _ in range(count)
+    ]
+    begun = time.process_time()
+    found = ReferenceValues.from_corim(manifest(*tags), key=None, now=NOW)
+    assert time.process_time() - begun < 1
+    assert len(found.values[Tee.TDX].registers) == 25 * count
 
 
 def test_signed_corim() -> None:

@@ -19,7 +19,7 @@ from kluis.appraisal import token
 from kluis.cli import keyfiles
 from kluis.errors import UsageError
 from kluis.formats import cose
-from tests.appraisal.test_reference import TOML, UNSIGNED
+from tests.appraisal.test_reference import TOML, UNNAMED, UNSIGNED
 from tests.cli.quotes import NOW, Kluis, appraising
 from tests.evidence.forge import NONCE
 
@@ -94,18 +94,31 @@ def test_no_public_key(tmp_path: Path, data: bytes) -> None:
 
 
 def test_references(tmp_path: Path) -> None:
-    """Reference values come from TOML and CoRIM files together, signed ones under the key that is named."""
+    """Reference values come from TOML and CoRIM files together, or under a key from what it signed."""
+    (tmp_path / "a.toml").write_text(TOML, encoding="utf-8")
+    (tmp_path / "b.corim").write_bytes(UNSIGNED)
+    (tmp_path / "c.corim").write_bytes(cose.sign1(UNSIGNED, KEY))
+    (tmp_path / "d.corim").write_bytes(UNNAMED)
+    (tmp_path / "key.pem").write_bytes(_public(KEY))
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    plain = [str(tmp_path / "a.toml"), str(tmp_path / "b.corim"), f"cca={tmp_path / 'd.corim'}"]
+    found = keyfiles.references(plain, None, now)
+    assert {str(tee) for tee in found.values} == {"snp", "tdx", "cca"}
+    found = keyfiles.references([str(tmp_path / "c.corim")], tmp_path / "key.pem", now)
+    assert {str(tee) for tee in found.values} == {"tdx"}
+    assert keyfiles.references([], None, now).values == {}
+
+
+@pytest.mark.parametrize("name", ["a.toml", "b.corim"])
+def test_with_a_key_nothing_unsigned_is_believed(tmp_path: Path, name: str) -> None:
+    """Beside a signed manifest, too, a file that nobody signed is refused: it may be in another's place."""
     (tmp_path / "a.toml").write_text(TOML, encoding="utf-8")
     (tmp_path / "b.corim").write_bytes(UNSIGNED)
     (tmp_path / "c.corim").write_bytes(cose.sign1(UNSIGNED, KEY))
     (tmp_path / "key.pem").write_bytes(_public(KEY))
     now = datetime(2026, 6, 1, tzinfo=UTC)
-    found = keyfiles.references(
-        [str(tmp_path / "a.toml"), str(tmp_path / "b.corim"), f"cca={tmp_path / 'c.corim'}"],
-        tmp_path / "key.pem",
-        now,
-    )
-    assert {str(tee) for tee in found.values} == {"snp", "tdx", "cca"}
-    assert keyfiles.references([], None, now).values == {}
+    names = [str(tmp_path / each) for each in ("c.corim", name)]
+    with pytest.raises(UsageError, match="nobody signed" if name == "a.toml" else "is unsigned"):
+        keyfiles.references(names, tmp_path / "key.pem", now)
     with pytest.raises(UsageError, match="want a signed CoRIM with it, got none"):
-        keyfiles.references([str(tmp_path / "a.toml")], tmp_path / "key.pem", now)
+        keyfiles.references([], tmp_path / "key.pem", now)

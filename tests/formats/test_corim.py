@@ -94,7 +94,28 @@ def test_what_is_passed_over() -> None:
     assert (bare.vendor, bare.model) == (None, None)
 
 
+def _tag(identity: Any, digest: bytes, *links: Any, version: int = 0) -> Any:
+    """A CoMID with an identity, which links to others."""
+    said = {1: {0: identity, 1: version}, 4: {0: [[{0: {2: "SNP"}}, [{1: {2: [[1, digest]]}}]]]}}
+    return cbor2.CBORTag(506, cbor2.dumps({**said, **({3: list(links)} if links else {})}))
+
+
+def test_what_another_replaces_is_not_there() -> None:
+    """What a CoMID corrects, or a later version of itself, is disregarded wherever it stands."""
+    wrong, right = b"\1" * 32, b"\2" * 32
+    replacing = _tag("new", right, {0: UUID, 1: 1})
+    later = _tag(UUID, right, version=1)
+    for tags in ((_tag(UUID, wrong), other) for other in (replacing, later)):
+        for each in (tags, tags[::-1]):
+            assert [one.digests for one in Corim.parse(manifest(*each)).measurements] == [{right}]
+    beside = _tag("new", right, {0: UUID, 1: 0})
+    assert len(Corim.parse(manifest(_tag(UUID, wrong), beside)).measurements) == 2
+    assert len(Corim.parse(manifest(_tag(UUID, wrong), _tag(UUID, right))).measurements) == 2
+
+
 REFUSED: dict[str, bytes] = {
+    "a version that is text": manifest(_tag("id", DIGEST, version="1")),  # type: ignore[arg-type]
+    "a header that is no bytes": cose.sign1(EXAMPLE, KEY, {8: "meta"}),
     "no tag": cbor2.dumps({0: "id", 1: []}),
     "no map": cbor2.dumps(cbor2.CBORTag(501, [])),
     "no tags": cbor2.dumps(cbor2.CBORTag(501, {0: "id"})),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from kluis.appraisal.fields import Field
-from kluis.appraisal.policy import ByImage, BySigner, Identity
+from kluis.appraisal.policy import ByImage, BySigner, Identity, Release
 from kluis.appraisal.result import Rule
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.values import Value, shown
+from kluis.appraisal.values import Value, either, shown
 from kluis.appraisal.wants import Any, AtLeast, Exactly, Masked, OneOf, Registers, Want
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
@@ -37,6 +37,23 @@ def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
                 wants = identity.tables.get(part.tee, {})
                 for field in TABLES[part.tee] if wants else ():
                     yield _by_field(field, wants[field.key], part)
+                if releases := identity.releases.get(part.tee):
+                    yield _of_one_release(releases, part)
+
+
+def _of_one_release(releases: Sequence[Release], claims: Claims) -> Rule:
+    """Each value is one of a release that the evidence fits wholly, as far as that release says anything."""
+    got = {field.key: field.claim(claims) for field in TABLES[claims.tee]}
+    fitting = [each for each in releases if all(want.meets(got[key]) for key, want in each.wants.items())]
+    named = frozenset[tuple[str, str]]().union(*(each.things for each in releases))
+    return Rule.of(
+        "release",
+        named.issubset(frozenset[tuple[str, str]]().union(*(each.things for each in fitting))),
+        want=f"all values of {either({each.name for each in releases})}",
+        got=either({each.name for each in fitting}) or "none of them whole",
+        fix="run one release whole: parts of several were never released together",
+        aspect=Aspect.EXECUTABLES,
+    )
 
 
 def within(claims: Claims) -> Iterator[Claims]:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import ANY, Any, Want, some
+from kluis.appraisal.wants import ANY, Any, OneOf, Registers, Want, some
 from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
@@ -60,14 +60,42 @@ class BySigner:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What one source of reference values says of one TEE's evidence, all of it together.
+
+    Attributes:
+        name: of what it is, for people.
+        wants: by the key of the TEE's table; at least one.
+    """
+
+    name: str
+    wants: Mapping[str, OneOf | Registers]
+
+    def __post_init__(self) -> None:
+        some(self.wants, "release")
+
+    @property
+    def things(self) -> frozenset[tuple[str, str]]:
+        """What it says something of: keys, and of registers each by its name."""
+        return frozenset(
+            (key, name)
+            for key, want in self.wants.items()
+            for name in (want.values if isinstance(want, Registers) else ("",))
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ByTable:
     """Accept what the table of the evidence's own TEE accepts; no table, not accepted.
 
     Attributes:
         tables: at least one; for each TEE a want for every one of its fields.
+        releases: for a TEE whose reference values came from several sources, what each said: values are
+            good together, and not one of one release beside one of another.
     """
 
     tables: Mapping[Tee, Mapping[str, Want]]
+    releases: Mapping[Tee, tuple[Release, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         some(self.tables, "policy")
@@ -79,6 +107,7 @@ class ByTable:
                 raise UsageError(f"policy.{tee}.{more[0]}: is not a key of a policy")
         held = {tee: MappingProxyType(dict(wants)) for tee, wants in self.tables.items()}
         object.__setattr__(self, "tables", MappingProxyType(held))
+        object.__setattr__(self, "releases", MappingProxyType(dict(self.releases)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

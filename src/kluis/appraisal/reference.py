@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from kluis.appraisal.policy import ByTable, Policy
+from kluis.appraisal.policy import ByTable, Policy, Release
 from kluis.appraisal.reading import Table, parse
 from kluis.appraisal.wants import OneOf, Referenced, Registers, Want
 from kluis.errors import FormatError, FreshnessError, UnsupportedError, UsageError
@@ -53,23 +53,37 @@ class References:
         measurements: each of which it may have.
         registers: by name, the values that each may have.
         names: of what they are values.
+        parts: what was put together to this, each of one release; none where it is of one itself.
     """
 
     measurements: frozenset[bytes] = frozenset()
     registers: Mapping[str, frozenset[bytes]] = dataclasses.field(default_factory=dict)
     names: frozenset[str] = frozenset()
+    parts: tuple[References, ...] = dataclasses.field(default=(), compare=False)
 
-    def __or__(self, other: References) -> References:
-        """Accept what either accepts."""
-        registers = {
-            name: self.registers.get(name, frozenset()) | other.registers.get(name, frozenset())
-            for name in {*self.registers, *other.registers}
-        }
-        return References(
-            measurements=self.measurements | other.measurements,
-            registers=MappingProxyType(registers),
-            names=self.names | other.names,
+    @classmethod
+    def joined(cls, given: Iterable[References]) -> References:
+        """All of them: evidence may be of any, in whole."""
+        parts = tuple(part for each in given for part in each.parts or (each,))
+        registers: dict[str, set[bytes]] = {}
+        for part in parts:
+            for name, values in part.registers.items():
+                registers.setdefault(name, set()).update(values)
+        return cls(
+            measurements=frozenset[bytes]().union(*(part.measurements for part in parts)),
+            registers=MappingProxyType({name: frozenset(values) for name, values in registers.items()}),
+            names=frozenset[str]().union(*(part.names for part in parts)),
+            parts=parts if len(parts) > 1 else (),
         )
+
+    def release(self, keys: Collection[str]) -> Release | None:
+        """What it says under these keys of a table; None for nothing."""
+        wants: dict[str, OneOf | Registers] = {}
+        if "measurements" in keys and self.measurements:
+            wants["measurements"] = OneOf(self.measurements)
+        if "registers" in keys and self.registers:
+            wants["registers"] = Registers(self.registers)
+        return Release(name=", ".join(sorted(self.names)), wants=wants) if wants else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,15 +98,7 @@ class ReferenceValues:
 
     def __or__(self, other: ReferenceValues) -> ReferenceValues:
         """Accept what either accepts."""
-        empty = References()
-        return ReferenceValues(
-            MappingProxyType(
-                {
-                    tee: self.values.get(tee, empty) | other.values.get(tee, empty)
-                    for tee in {*self.values, *other.values}
-                }
-            )
-        )
+        return _of([*self.values.items(), *other.values.items()])
 
     @classmethod
     def loads(cls, data: bytes) -> Self:
@@ -104,12 +110,13 @@ class ReferenceValues:
         top = parse(data, WHAT, most=MAX_SIZE, hint="docs/guides/verify.md shows one")
         if (version := top.take("version", int)) != 1:
             raise UnsupportedError(f"{WHAT}.version: want 1, got {version}", code="bad_version")
-        found = ReferenceValues(MappingProxyType({}))
+        tables: list[tuple[Tee, References]] = []
         for each in top.take("values", list):
             if not isinstance(each, dict):
                 raise FormatError(f"{WHAT}.values: want tables", code="bad_type")
-            found |= ReferenceValues(_table(Table(each, f"{WHAT}.values", "each states tee and name")))
+            tables.append(_table(Table(each, f"{WHAT}.values", "each states tee and name")))
         top.end()
+        found = _of(tables)
         if not found.values:
             raise FormatError(f"{WHAT}: holds no value", code="bad_length")
         return cls(found.values)
@@ -122,17 +129,18 @@ class ReferenceValues:
 
         1. It is a CoRIM, at most 1 MiB.
         2. A signed one is signed by ``key``; an unsigned one is believed only where no key is given.
-        3. ``now`` is within its validity, where it states one.
-        4. It holds values of a TEE that is known here.
+        3. ``now`` is within its validity and its signature's, where they state one.
+        4. It is of no profile, for none is known here.
+        5. It holds values of a TEE that is known here: for its class, and under no condition but themselves.
 
         Args:
             data: signed or not.
             key: whose signature the relying party believes, on P-256 or P-384; None believes the bytes.
             now: aware.
-            tee: whose values they are; None reads it from the model of each environment.
+            tee: whose values they are where the model of their environment is no TEE; None passes them over.
 
         Raises:
-            FormatError: step 1 or 4.
+            FormatError: step 1, 4 or 5.
             AuthenticityError: step 2.
             FreshnessError: step 3.
             UsageError: a signed manifest without a key, or a key for an unsigned one.
@@ -140,18 +148,29 @@ class ReferenceValues:
         manifest = Corim.parse(data)  # 1
         _check_signed(manifest, key)  # 2
         _check_time(manifest, now)  # 3
-        found: dict[Tee, References] = {}
+        if manifest.profile is not None:  # 4
+            raise UnsupportedError(
+                f"CoRIM {manifest.id[:64]!a}: want no profile, got {manifest.profile[:128]!a}",
+                hint="a profile may change what is meant, and none is known here: write the values as TOML",
+                code="bad_version",
+            )
+        found: dict[tuple[Tee, int], list[References]] = {}
         for each in manifest.measurements:
-            whose = tee or MODELS.get((each.model or "").lower())
-            if whose is not None and (values := _references(each, whose, manifest.id)):
-                found[whose] = found.get(whose, References()) | values
-        if not found:  # 4
+            whose = MODELS.get((each.model or "").lower(), tee)
+            if whose is None or (tee is not None and whose is not tee):
+                continue
+            if values := _references(each, whose, manifest.id):
+                found.setdefault((whose, each.comid), []).append(values)
+        if not found:  # 5
             raise FormatError(
                 f"CoRIM {manifest.id[:64]!a}: holds no value of a TEE that is known here",
                 hint="name the TEE: --reference TEE=FILE",
                 code="bad_length",
             )
-        return cls(MappingProxyType(found))
+        # What one CoMID says belongs together.
+        together = ((whose, References.joined(each)) for (whose, _), each in found.items())
+        values_of = [(whose, dataclasses.replace(each, parts=())) for whose, each in together]
+        return cls(_of(values_of).values)
 
     def apply(self, policy: Policy) -> Policy:
         """The policy with these values where it says ``reference``; what has none stays unmet."""
@@ -161,7 +180,18 @@ class ReferenceValues:
             tee: {key: self._want(tee, key, want) for key, want in wants.items()}
             for tee, wants in policy.identity.tables.items()
         }
-        return dataclasses.replace(policy, identity=ByTable(tables=tables))
+        releases = {
+            tee: each for tee, wants in policy.identity.tables.items() if (each := self._releases(tee, wants))
+        }
+        return dataclasses.replace(policy, identity=ByTable(tables=tables, releases=releases))
+
+    def _releases(self, tee: Tee, wants: Mapping[str, Want]) -> tuple[Release, ...]:
+        """What each source says of what the policy asks for, where there are several."""
+        held = self.values.get(tee)
+        keys = {key for key, want in wants.items() if isinstance(want, Referenced)}
+        found = (part.release(keys) for part in held.parts) if held is not None else ()
+        releases = tuple(each for each in found if each is not None)
+        return releases if len(releases) > 1 else ()
 
     def _want(self, tee: Tee, key: str, want: Want) -> Want:
         held = self.values.get(tee)
@@ -172,7 +202,14 @@ class ReferenceValues:
         return OneOf(held.measurements) if held.measurements else want
 
 
-def _table(table: Table) -> Mapping[Tee, References]:
+def _of(values: Iterable[tuple[Tee, References]]) -> ReferenceValues:
+    by_tee: dict[Tee, list[References]] = {}
+    for tee, each in values:
+        by_tee.setdefault(tee, []).append(each)
+    return ReferenceValues(MappingProxyType({tee: References.joined(held) for tee, held in by_tee.items()}))
+
+
+def _table(table: Table) -> tuple[Tee, References]:
     name = table.take("name", str)
     tee = table.take("tee", str)
     if tee not in set(Tee):
@@ -194,8 +231,9 @@ def _table(table: Table) -> Mapping[Tee, References]:
             f"{table.name}: {name[:64]!a}: want digests, and at least one for each thing named",
             code="bad_length",
         )
-    values = References(measurements=measurements, registers=registers, names=frozenset({name}))
-    return {Tee(tee): values}
+    return Tee(tee), References(
+        measurements=measurements, registers=MappingProxyType(registers), names=frozenset({name})
+    )
 
 
 def _check_signed(manifest: Corim, key: EllipticCurvePublicKey | None) -> None:
@@ -229,6 +267,13 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
         measurements = each.digests
     if not measurements and not registers:
         return None
+    if each.single or each.conditions:
+        raise UnsupportedError(
+            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing beside them, got "
+            + ("an environment of one instance or group" if each.single else f"values {each.conditions}"),
+            hint="what stands beside a digest must be so, too, and is not judged here: write them as TOML",
+            code="bad_type",
+        )
     return References(
         measurements=measurements, registers=MappingProxyType(registers), names=frozenset({name})
     )

@@ -59,24 +59,27 @@ def public_key(path: Path) -> EllipticCurvePublicKey:
 
 
 def references(names: Sequence[str], key: Path | None, now: datetime) -> ReferenceValues:
-    """Reference values of all files: TOML as it is, CoRIM under the key that is named.
+    """Reference values of all files: TOML and unsigned CoRIM as they are; with a key, what it signed alone.
 
     Raises:
         UsageError: a TEE that there is not, or a key that nothing needs.
     """
     found = ReferenceValues(MappingProxyType({}))
     signer = public_key(key) if key is not None else None
-    used = False
     for name in names:
         tee, equals, file = name.partition("=")
         whose = Tee(tee) if equals and tee in set(Tee) else None
         data = files.read(Path(file if whose else name))
-        if not corim.matches(data):
-            found |= ReferenceValues.loads(data)
+        if corim.matches(data):
+            found |= ReferenceValues.from_corim(data, key=signer, now=now, tee=whose)
             continue
-        used = used or corim.matches_signed(data)
-        by = signer if corim.matches_signed(data) else None
-        found |= ReferenceValues.from_corim(data, key=by, now=now, tee=whose)
-    if signer is not None and not used:
+        if signer is not None:
+            # Whoever may put another file in its place would put an unsigned one.
+            raise UsageError(
+                f"--reference-key: want signed CoRIMs alone with it, got {name}, which nobody signed",
+                hint="state the values in the policy itself",
+            )
+        found |= ReferenceValues.loads(data)
+    if signer is not None and not names:
         raise UsageError("--reference-key: want a signed CoRIM with it, got none")
     return found

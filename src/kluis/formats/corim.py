@@ -5,11 +5,14 @@
     measured = {? 0: key, 1: {? 2: [+ digest], ? 14: {register: [+ digest]}, ...}}
     digest   = [algorithm, bytes]
 
-Tags of other kinds, triples of other kinds and values of other kinds are passed over: they add to what
-may be known of a device, and take nothing from it. Old manifests stand under tag 500, and put the
-number of their list of measurements for one.
+Tags of other kinds and triples of other kinds are passed over: they add to what may be known of a device,
+and take nothing from it. What takes something from it is told: a profile, an environment that is one
+device's, and whatever stands beside digests and must be so, too. A CoMID that another replaces, or a later
+version of itself, is not there. Old manifests stand under tag 500, and put one measurement where the list
+of them stands.
 
-Spec: draft-ietf-rats-corim, "CoRIM Map", "CoMID", "Reference Values Triple", "Measurement Values".
+Spec: draft-ietf-rats-corim, "CoRIM Map", "Meta Map", "CoMID", "Linked Tag", "Reference Values Triple",
+"Measurement Values".
 """
 
 from __future__ import annotations
@@ -31,6 +34,11 @@ MAX_DEPTH: Final = 16
 MAX_TIME: Final = 253402300799
 CORIM, UNSIGNED, COMID, SIGN1, TIME = 500, 501, 506, 18, 1
 _TAGS: Final = range(1 << 16)
+_META: Final = 8  # of the protected header
+_REPLACES: Final = 1
+_VERSION, _DIGESTS, _NAME, _REGISTERS = 0, 2, 11, 14
+# Beside a digest, these say what it is of; any other value must be so, too, for the digest to be good.
+_TELLING: Final = frozenset({_VERSION, _DIGESTS, _NAME, _REGISTERS})
 _ALGORITHMS: Final[dict[int | str, Algorithm]] = {
     1: "sha256",
     7: "sha384",
@@ -46,15 +54,21 @@ class Measurement:
     """The values that one thing may have.
 
     Attributes:
+        comid: the position of the CoMID that says so: what one says belongs together.
         vendor: of its environment's class, or None.
         model: likewise.
+        single: whether its environment is one device's, or one group's, and not its whole class's.
+        conditions: names of other values, which must be so where the digests are.
         key: what it is within the environment: a number, a name, or None.
         digests: SHA-2 digests, each of which it may have.
         registers: by number or name, the digests that each may have.
     """
 
+    comid: int
     vendor: str | None
     model: str | None
+    single: bool
+    conditions: tuple[int | str, ...]
     key: int | str | None
     digests: frozenset[bytes]
     registers: dict[int | str, frozenset[bytes]]
@@ -66,13 +80,16 @@ class Corim:
 
     Attributes:
         id: text, or a UUID in hex.
-        not_before: aware, or None.
-        not_after: likewise.
+        profile: a URI, or an object identifier's octets in hex; None where it has none. Whoever does not know
+            it must not use the manifest.
+        not_before: aware, or None; of the manifest and of its signature the later.
+        not_after: likewise, the sooner.
         measurements: of all reference triples.
         message: the signature around it, unchecked; None of an unsigned manifest.
     """
 
     id: str
+    profile: str | None
     not_before: datetime | None
     not_after: datetime | None
     measurements: tuple[Measurement, ...]
@@ -92,19 +109,17 @@ class Corim:
             data = message.payload
         value = _tagged(_load(data, WHAT), UNSIGNED, WHAT)
         top = _map(value, WHAT)
-        identity = top.get(0)
-        not_before, not_after = _validity(top.get(4))
-        found: list[Measurement] = []
-        for tag in _list(top.get(1), f"{WHAT}.tags"):
-            if isinstance(tag, Tagged) and tag.tag == COMID:
-                if not isinstance(tag.value, bytes):
-                    raise _wrong("CoMID", "bytes")
-                found += _comid(_map(_load(tag.value, "CoMID"), "CoMID"))
+        not_before, not_after = _window([top.get(4), _of_signature(message)])
         return cls(
-            id=identity.hex() if isinstance(identity, bytes) else str(identity),
+            id=_shown(top.get(0)),
+            profile=None if 3 not in top else _shown(top[3]),
             not_before=not_before,
             not_after=not_after,
-            measurements=tuple(found),
+            measurements=tuple(
+                one
+                for position, comid in enumerate(_standing(_list(top.get(1), f"{WHAT}.tags")))
+                for one in _comid(comid, position)
+            ),
             message=message,
         )
 
@@ -128,32 +143,61 @@ def _load(data: bytes, what: str) -> Value:
     return cbor.loads(data, what, tags=_TAGS, max_size=MAX_SIZE, max_depth=MAX_DEPTH)
 
 
-def _comid(comid: dict[int | str, Value]) -> Iterator[Measurement]:
+def _standing(tags: list[Value]) -> Iterator[dict[int | str, Value]]:
+    """The CoMIDs that no other replaces; of one identity the latest version alone."""
+    latest: dict[str, tuple[int, list[dict[int | str, Value]]]] = {}
+    replaced: set[str] = set()
+    for tag in tags:
+        if not isinstance(tag, Tagged) or tag.tag != COMID:
+            continue
+        if not isinstance(tag.value, bytes):
+            raise _wrong("CoMID", "bytes")
+        comid = _map(_load(tag.value, "CoMID"), "CoMID")
+        named = _map(comid.get(1, {}), "CoMID.tag-identity")
+        version = named.get(1, 0)
+        if type(version) is not int:
+            raise _wrong("CoMID.tag-version", "an integer")
+        for link in _list(comid.get(3, []), "CoMID.linked-tags"):
+            to = _map(link, "CoMID.linked-tag")
+            if to.get(1) == _REPLACES:
+                replaced.add(_shown(to.get(0)))
+        name = _shown(named.get(0))
+        held, same = latest.get(name, (version, []))
+        if version > held:
+            same = []
+        if version >= held:
+            same.append(comid)
+            latest[name] = (version, same)
+    for name, (_, comids) in latest.items():
+        if name not in replaced:
+            yield from comids
+
+
+def _comid(comid: dict[int | str, Value], position: int) -> Iterator[Measurement]:
     triples = _map(comid.get(4), "CoMID.triples")
     for record in _list(triples.get(0, []), "CoMID.reference-triples"):
         environment, measured = _pair(record, "CoMID.reference-triples")
-        of = _map(environment, "CoMID.environment").get(0, {})
-        kind = _map(of, "CoMID.class")
-        vendor, model = kind.get(1), kind.get(2)
+        where = _map(environment, "CoMID.environment")
         for one in measured if isinstance(measured, list) else [measured]:
-            yield _measurement(
-                _map(one, "CoMID.measurement"),
-                vendor if isinstance(vendor, str) else None,
-                model if isinstance(model, str) else None,
-            )
+            yield _measurement(_map(one, "CoMID.measurement"), where, position)
 
 
-def _measurement(one: dict[int | str, Value], vendor: str | None, model: str | None) -> Measurement:
+def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], position: int) -> Measurement:
+    kind = _map(where.get(0, {}), "CoMID.class")
+    vendor, model = kind.get(1), kind.get(2)
     key = one.get(0)
     values = _map(one.get(1), "CoMID.measurement-values")
-    registers = _map(values.get(14, {}), "CoMID.integrity-registers")
+    registers = _map(values.get(_REGISTERS, {}), "CoMID.integrity-registers")
     other = key is not None and (type(key) is bool or not isinstance(key, int | str))
     return Measurement(
-        vendor=vendor,
-        model=model,
+        comid=position,
+        vendor=vendor if isinstance(vendor, str) else None,
+        model=model if isinstance(model, str) else None,
+        single=1 in where or 2 in where,
+        conditions=tuple(sorted((name for name in values if name not in _TELLING), key=str)),
         key=None if other or not isinstance(key, int | str) else key,
         # A key of another kind (a UUID, an object identifier) names what is not known here.
-        digests=frozenset() if other else _digests(values.get(2, [])),
+        digests=frozenset() if other else _digests(values.get(_DIGESTS, [])),
         registers={name: _digests(each) for name, each in registers.items()},
     )
 
@@ -175,11 +219,26 @@ def _digests(value: Value) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _validity(value: Value) -> tuple[datetime | None, datetime | None]:
-    if value is None:
-        return None, None
-    times = _map(value, f"{WHAT}.rim-validity")
-    return _time(times.get(0)), _time(times.get(1))
+def _of_signature(message: Sign1 | None) -> Value:
+    """The validity that a signature states of itself."""
+    meta = message.headers.get(_META) if message else None
+    if meta is None:
+        return None
+    if not isinstance(meta, bytes):
+        raise _wrong(f"{WHAT}.corim-meta", "bytes")
+    return _map(_load(meta, f"{WHAT}.corim-meta"), f"{WHAT}.corim-meta").get(1)
+
+
+def _window(validities: list[Value]) -> tuple[datetime | None, datetime | None]:
+    """The time in which all of them are valid."""
+    times = [_map(each, f"{WHAT}.rim-validity") for each in validities if each is not None]
+    starts, ends = ([found for each in times if (found := _time(each.get(end)))] for end in (0, 1))
+    return max(starts, default=None), min(ends, default=None)
+
+
+def _shown(identity: Value) -> str:
+    value = identity.value if isinstance(identity, Tagged) else identity
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _time(value: Value) -> datetime | None:
