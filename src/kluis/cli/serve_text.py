@@ -14,6 +14,7 @@ def lines_of(plan: Plan, running: Serving) -> str:
     if running.issuer is not None:
         url, tenant = running.authorization_parts()
         parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
+        parts.append(JAVASCRIPT.format(state=plan.state, url=url))
     for service, lines in CLIENTS.items():
         if service in plan.services:
             address = running.addresses[service]
@@ -35,6 +36,10 @@ credential = ClientSecretCredential(
     "{tenant}", "admin", secrets["admin"],
     authority="{url}",
     disable_instance_discovery=True, connection_verify=ca)"""
+JAVASCRIPT = """
+# JavaScript: new ClientSecretCredential(tenant, "admin", secret,
+#     {{authorityHost: "{url}", disableInstanceDiscovery: true}})
+# and NODE_EXTRA_CA_CERTS={state}/ca/root.pem before node starts"""
 CLIENTS = {
     "attestation": """\
 from azure.security.attestation import (
