@@ -38,8 +38,9 @@ credential = ClientSecretCredential(
     disable_instance_discovery=True, connection_verify=ca)"""
 JAVASCRIPT = """
 # JavaScript: new ClientSecretCredential(tenant, "admin", secret,
-#     {{authorityHost: "{url}", disableInstanceDiscovery: true}})
-# and NODE_EXTRA_CA_CERTS={state}/ca/root.pem before node starts"""
+#     {{authorityHost: "{url}",
+#     disableInstanceDiscovery: true}});
+# with NODE_EXTRA_CA_CERTS={state}/ca/root.pem in the environment"""
 CLIENTS = {
     "attestation": """\
 from azure.security.attestation import (
