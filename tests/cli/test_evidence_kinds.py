@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from kluis.appraisal import loads
 from kluis.formats import jose
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
+from kluis.formats.eventlog import log as event_log
 from tests.cli.quotes import Kluis, Said, ends
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +103,26 @@ def _cases() -> list[Case]:
 
 CASES = _cases()
 pytestmark = pytest.mark.skipif(not CASES, reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
+
+
+def _google() -> list[Case]:
+    """Quotes with an event log in Google's own wrapper."""
+    found = [Case(path) for path in sorted((VECTORS / "tpm").glob("gce-*/meta.json"))]
+    return [case for case in found if {"original", "event_log"} <= set(case.files)]
+
+
+@pytest.mark.skipif(not _google(), reason="no quotes in a wrapper")
+def test_a_log_beside_a_wrapper_is_judged(kluis: Kluis, tmp_path: Path) -> None:
+    """--event-log is held against a quote whose wrapper has a log of its own, and not passed over."""
+    for case in _google():
+        log = event_log.parse(case.file("event_log").read_bytes())
+        (tmp_path / "other.bin").write_bytes(dataclasses.replace(log, events=log.events[:-1]).encode())
+        words = [case.file("original"), "--root", case.file("ak_pub"), "--root-level", "vtpm"]
+        words += ["--now", SOME_TIME]
+        assert kluis("verify", *words, "--event-log", case.file("event_log")).code == 0
+        said = kluis("verify", *words, "--event-log", tmp_path / "other.bin")
+        assert (said.code, "event log: want PCRs as they were quoted" in said.err) == (4, True)
+        assert kluis("verify", *words, "--event-log", case.file("ak_pub")).code == 3
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -28,11 +28,12 @@ from kluis.evidence.eventlog.judgement import LogClaims, judge
 from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.registry import Kind, kind_of
 from kluis.evidence.tpm.claims import TpmClaims
+from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw
 from kluis.formats.armor import open_armor
 from kluis.formats.eventlog import log as event_log
-from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.tpm.algorithm import LABELS, HashId
 from kluis.formats.wrappers import eat
 
 if TYPE_CHECKING:
@@ -113,16 +114,18 @@ def with_event_log(data: bytes, log: bytes) -> bytes:
 
 
 def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
-    """Hold an event log against the run-time registers of a TDX domain; a TPM's quote has done so.
+    """Hold an event log against the registers that evidence proves: a TPM's, or those of a TDX domain.
+
+    A quote in a wrapper may bring a log of its own, which was judged with it: the one that is given is, too.
 
     Raises:
         AuthenticityError: the log does not explain the registers that firmware closes.
-        FormatError: it is malformed.
+        FormatError: it is malformed, or has no digests of a bank that was quoted.
         UsageError: the evidence has no such registers.
     """
     quoted = claims.vendor.tpm if isinstance(claims.vendor, AzureClaims) else claims
     if quoted is not None and isinstance(quoted.vendor, TpmClaims):
-        return quoted.vendor.log
+        return check_log(log, {LABELS[label]: held for label, held in quoted.vendor.pcrs.items()})
     if claims.tee is not Tee.TDX:
         raise UsageError(f"--event-log: evidence of {claims.kind} has no registers that a log explains")
     proven = {int(name[-1]): digest.value for name, digest in claims.registers.items()}

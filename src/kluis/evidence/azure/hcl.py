@@ -188,7 +188,7 @@ def _tpm(
     signed = signature.parse_either(parts["tpm_signature"])
     values = pcrs.parse(parts["pcrs"])
     checked = quote.check(parts["tpm_quote"], signed, values, runtime.ak, context=context)  # 7
-    log = check_log(parts["event_log"], checked) if "event_log" in parts else None  # 8
+    log = check_log(parts["event_log"], checked.values) if "event_log" in parts else None  # 8
     return tpm_claims(
         checked,
         vendor_claims(checked, runtime.ak, certified=certified, log=log),

@@ -21,7 +21,6 @@ from kluis.evidence.tpm.activation import Activated
 from kluis.evidence.tpm.claims import KIND as KIND
 from kluis.evidence.tpm.claims import claims, vendor_claims
 from kluis.evidence.tpm.key import TrustedKey
-from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import cmw
 from kluis.formats.eventlog import log as event_log
@@ -88,7 +87,7 @@ def verify(
         _check_same(area, key, signed)  # 3, 4
     values = pcrs.parse(parts["pcrs"])
     checked = quote.check(parts["tpm_quote"], signed, values, key.spki, context=context)  # 5
-    log = check_log(parts["event_log"], checked) if "event_log" in parts else None  # 6
+    log = check_log(parts["event_log"], checked.values) if "event_log" in parts else None  # 6
     vendor = vendor_claims(
         checked, key.spki, certified=key if key.chain else None, area=areas[-1] if areas else None, log=log
     )
@@ -140,12 +139,12 @@ def _check_same(area: Public, key: TrustedKey, signed: Signature) -> None:
         )
 
 
-def check_log(data: bytes, checked: Checked, *more: bytes) -> LogClaims:
+def check_log(data: bytes, values: pcrs.Values, *more: bytes) -> LogClaims:
     """Step 6: hold an event log against the quoted PCRs, in the strongest bank that both have.
 
     Args:
         data: the log.
-        checked: the quote.
+        values: PCRs that a quote proves, by bank.
         more: logs that follow it, as of a dynamic launch.
 
     Raises:
@@ -155,14 +154,14 @@ def check_log(data: bytes, checked: Checked, *more: bytes) -> LogClaims:
     """
     log = event_log.join([event_log.parse(each) for each in (data, *more)])
     declared = dict(log.algorithms)
-    bank = next((b for b in _STRONGEST_FIRST if b in checked.values and b in declared), None)
+    bank = next((b for b in _STRONGEST_FIRST if b in values and b in declared), None)
     if bank is None:
         raise UnsupportedError(
-            f"event log: want digests of {[bank.label for bank in checked.values]}, "
+            f"event log: want digests of {[bank.label for bank in values]}, "
             f"got those of {[f'{algorithm:#06x}' for algorithm in declared]}",
             code="event_log",
         )
-    found = judgement.judge(log, bank, Registers.PCR, checked.values[bank])
+    found = judgement.judge(log, bank, Registers.PCR, values[bank])
     if found.failed:
         raise AuthenticityError(
             f"event log: PCRs {sorted(found.failed)} tell that firmware failed", code="event_log"

@@ -107,7 +107,7 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
             context=platforms.context,
             selection=(Selection.of(HashId.SHA256, *guest.pcr_set),),
         )
-        log = check_log(guest.log, checked) if guest.log else None  # 4
+        log = check_log(guest.log, checked.values) if guest.log else None  # 4
         key = _encryption_key(guest, ak, platforms)  # 5
     except InvalidEvidence:
         raise

@@ -110,7 +110,7 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
 def _time(parts: Parts, context: Context) -> Time:
     signed = signature.parse_either(parts.signed)
     checked = quote.check(parts.message, signed, parts.values, parts.ak, context=context)
-    log = check_log(parts.logs[0], checked, *parts.logs[1:]) if parts.logs else None
+    log = check_log(parts.logs[0], checked.values, *parts.logs[1:]) if parts.logs else None
     records = ima.parse(b"".join(parts.ima))
     return Time(checked, log, ima_log.proven(records, checked.values) if records else Proven())
 
