@@ -311,8 +311,9 @@ def _record(part: Part) -> Fields:
 
 
 def _eat(token: Eat) -> Fields:
+    note = "vouches for nothing by itself: only evidence within does"
     return {
-        "note": "vouches for nothing by itself: only evidence within does",
+        "note": note if token.device is None else f"is a {token.device}, which is not verified here",
         "nonces": [spellings[0] for spellings in token.nonces],
         "ueid": token.ueid,
         "profile": token.profile,

@@ -256,6 +256,15 @@ def test_coco_cca() -> None:
     assert claims.wrapper.name == "CoCo CCA evidence"
 
 
+def test_coco_nvidia() -> None:
+    """A list with one device is that device's evidence; the nonce is the report's own."""
+    made = {name: value for name, value in entry(GPU.report(), GPU.chain()).items() if name != "nonce"}
+    claims = GPU.verify(json.dumps({"device_evidence_list": [made]}).encode())
+    assert claims.wrapper is not None
+    assert (claims.wrapper.name, dict(claims.wrapper.binds)) == ("CoCo NVIDIA evidence", {})
+    assert claims.nonce == NONCE
+
+
 def test_snp_json() -> None:
     """A report that comes field by field is put together again."""
     report = samples.make(2)

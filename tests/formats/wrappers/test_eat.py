@@ -216,3 +216,23 @@ def test_only_our_errors(data: bytes) -> None:
         eat.parse(data)
     except KluisError:
         return
+
+
+@pytest.mark.parametrize(
+    ("claims", "device"),
+    [
+        ({265: "tag:psacertified.org,2023:psa#tfm"}, "PSA token"),
+        ({265: "tag:psacertified.org,2019:psa#legacy"}, "PSA token"),
+        ({265: "http://arm.com/psa/2.0.0"}, "PSA token"),
+        ({-75000: "PSA_IOT_PROFILE_1"}, "PSA token"),
+        ({-212: bytes(64), -11: {}}, "TDX quote by DICE"),
+        ({10: NONCE, -212: bytes(64)}, None),
+        ({10: NONCE, -75000: "another"}, None),
+        ({265: "tag:another"}, None),
+    ],
+)
+def test_devices(claims: dict[cbor.Key, cbor.Writable], device: str | None) -> None:
+    """A device's own evidence is told from what carries evidence, and from a service's word."""
+    for data in (cose.sign1(cbor.dumps(claims), KEY), unsigned(claims)):
+        assert eat.matches(data)
+        assert eat.parse(data).device == device

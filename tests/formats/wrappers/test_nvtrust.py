@@ -29,11 +29,11 @@ def test_devices() -> None:
     """Each device is evidence of its own; one alone can be taken out."""
     data = json.dumps([entry()]).encode()
     assert nvtrust.matches(data)
-    assert nvtrust.parse_one(data) == nvtrust.Device(b"report", b"chain", bytes(32))
+    assert nvtrust.only(nvtrust.parse(data)) == nvtrust.Device(b"report", b"chain", bytes(32))
     two = json.dumps([entry(), entry(b"other")]).encode()
     assert [device.report for device in nvtrust.parse(two)] == [b"report", b"other"]
     with pytest.raises(UnsupportedError) as caught:
-        nvtrust.parse_one(two)
+        nvtrust.only(nvtrust.parse(two))
     assert caught.value.hint is not None
 
 
@@ -42,3 +42,29 @@ def test_refused(value: Any) -> None:
     """Another shape."""
     with pytest.raises(FormatError):
         nvtrust.parse(json.dumps(value).encode())
+
+
+def coco(*devices: dict[str, Any]) -> bytes:
+    """A list of Confidential Containers."""
+    return json.dumps({"device_evidence_list": list(devices)}).encode()
+
+
+def test_coco() -> None:
+    """The same without the nonce, which the report itself has."""
+    made = {name: value for name, value in entry().items() if name != "nonce"}
+    for device in (made, {**made, "uuid": "GPU-1"}):
+        data = coco(device)
+        assert nvtrust.matches_coco(data)
+        assert not nvtrust.matches(data)
+        assert nvtrust.only(nvtrust.parse_coco(data)) == nvtrust.Device(b"report", b"chain", None)
+    for count in (0, 2):
+        with pytest.raises(UnsupportedError):
+            nvtrust.only(nvtrust.parse_coco(coco(*[made] * count)))
+    for data in (
+        coco(entry()),
+        coco({**made, "evidence": "?"}),
+        b'{"device_evidence_list":[],"more":1}',
+        b"[]",
+    ):
+        with pytest.raises(FormatError):
+            nvtrust.parse_coco(data)

@@ -85,6 +85,8 @@ def _as_json(parts: Mapping[Key, Part]) -> Unwrapped | None:
 
 def _token(token: eat.Eat) -> Unwrapped:
     name = f"EAT ({token.form})"
+    if token.device is not None and not token.held:
+        raise UnsupportedError(f"{name}: is a {token.device}, which is not verified here", code="bad_magic")
     chosen = _one((held.part for held in token.held.values()), name)
     (held,) = (held for held in token.held.values() if held.part is chosen)
     bounds = (Bound(what=EAT_NONCE, value=each[0], challenge=each) for each in held.nonces)
@@ -121,6 +123,7 @@ _EVIDENCE: Final[tuple[Callable[[bytes], bool], ...]] = (
     *(snp.matches_signed, dcap.begins, hcl.matches, oe.matches_report, oe.matches_evidence, gotpm.matches),
     *(cmw.matches, cmw.matches_record, cmw_cbor.matches, eat.matches, is_collection),
     *(dstack.matches_response, dstack_scale.matches, coco.matches_snp, coco.matches_quote, nvtrust.matches),
+    nvtrust.matches_coco,
     *(coco_parts.matches_azure, coco_parts.matches_tpm, coco.matches_cca),
     lambda data: cca_token.matches(data) or data[:2] in _COSE,
 )

@@ -117,11 +117,16 @@ def _document(data: bytes) -> Unwrapped | None:
     if coco.matches_quote(data):
         return Unwrapped("CoCo quote", coco.parse_quote(data).quote)
     if nvtrust.matches(data):
-        device = nvtrust.parse_one(data)
-        parts = {"report": Part(OCTETS, device.report), "cert_chain": Part(OCTETS, device.chain)}
-        bound = Bound(what=NONCE, value=device.nonce, nonce=device.nonce)
-        return Unwrapped("NVIDIA SDK evidence", Collection(parts).encode(), (bound,))
+        return _nvidia("NVIDIA SDK evidence", nvtrust.only(nvtrust.parse(data)))
+    if nvtrust.matches_coco(data):
+        return _nvidia("CoCo NVIDIA evidence", nvtrust.only(nvtrust.parse_coco(data)))
     return None
+
+
+def _nvidia(name: str, device: nvtrust.Device) -> Unwrapped:
+    parts = {"report": Part(OCTETS, device.report), "cert_chain": Part(OCTETS, device.chain)}
+    bounds = () if device.nonce is None else (Bound(what=NONCE, value=device.nonce, nonce=device.nonce),)
+    return Unwrapped(name, Collection(parts).encode(), bounds)
 
 
 def _dstack_response(data: bytes) -> Unwrapped:

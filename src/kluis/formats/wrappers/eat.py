@@ -43,6 +43,16 @@ _NAMES: Final = {
     eat.CMW: "cmw",
 }
 _CLAIMS: Final = frozenset(_NAMES.values())
+# Tokens that are evidence by themselves, of what is not verified here: PSA's by their profiles, whose oldest
+# has a label of its own (RFC 9783); TDX's by DICE, by two claims that nothing else has (Intel).
+_PSA: Final = (
+    "tag:psacertified.org,2023:psa#tfm",
+    "tag:psacertified.org,2019:psa#legacy",
+    "http://arm.com/psa/2.0.0",
+)
+_OLDEST_PSA: Final = (-75000, "PSA_IOT_PROFILE_1")
+_DICE: Final = (-212, -11)
+_DEVICE: Final = "device"
 
 
 class Form(enum.StrEnum):
@@ -78,6 +88,7 @@ class Eat:
         profile: which gives the claims their meaning, as the token says: a URI, or the octets of an
             object identifier; or None.
         held: what it carries, by where it stands.
+        device: what it is where it is a device's own evidence, which nobody reads here; or None.
     """
 
     form: Form
@@ -85,6 +96,7 @@ class Eat:
     ueid: bytes | None
     profile: str | bytes | None
     held: Mapping[str, Held]
+    device: str | None = None
 
 
 def matches(data: bytes) -> bool:
@@ -153,7 +165,15 @@ def _binary(data: bytes) -> dict[str, Any]:
     value = cbor.loads(data.removeprefix(_UNSIGNED), _WHAT, tags=cmw_cbor.TAGS, max_size=MAX_SIZE)
     if not isinstance(value, dict):
         raise FormatError(f"{_WHAT}: want claims, got another value", code="bad_type")
-    return _named(value)
+    device = _device(value)
+    return _named(value) if device is None else {**_named(value), _DEVICE: device}
+
+
+def _device(claims: dict[Any, Any]) -> str | None:
+    label, oldest = _OLDEST_PSA
+    if claims.get(eat.PROFILE) in _PSA or claims.get(label) == oldest:
+        return "PSA token"
+    return "TDX quote by DICE" if all(claim in claims for claim in _DICE) else None
 
 
 def _named(claims: dict[Any, Any]) -> dict[str, Any]:
@@ -172,6 +192,7 @@ def _token(form: Form, claims: dict[str, Any], *, binary: bool) -> Eat:
         ueid=walk.octets(claims["ueid"], "ueid") if "ueid" in claims else None,
         profile=profile,
         held=MappingProxyType(walk.held),
+        device=claims.get(_DEVICE),
     )
 
 
