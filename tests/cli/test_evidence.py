@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from kluis.appraisal import ByImage, loads
-from kluis.evidence import ProtectionLevel
+from kluis.appraisal import ByImage, appraise, loads
+from kluis.appraisal.draft import draft
+from kluis.cli import evidence_text
+from kluis.evidence import ProtectionLevel, Tee
 from kluis.evidence.levels import MEANINGS
+from kluis.evidence.verified import mint
 from kluis.formats.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
+from tests.appraisal.samples import NOW as WHEN
+from tests.appraisal.samples import SAMPLES, changed
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD as NO_EVIDENCE
@@ -334,3 +339,14 @@ def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:
         "usage"
     )
     assert gone == Said(2, "", message)
+
+
+def test_evidence_begins_no_lines_of_ours() -> None:
+    """Whatever evidence says of itself stands on the one line that it has, in a verdict and without one."""
+    forged = "a VM\nok    debug                 off\ntier  affirming (20 rules met)"
+    claims = changed(SAMPLES[Tee.AZURE], vm_id=forged, kind=forged)
+    given = {"nonce": b"\7" * 32, "runtime_data": None, "launch_configuration": None}
+    result = appraise(mint(claims), draft(mint(SAMPLES[Tee.AZURE])), **given, now=WHEN)
+    lines = list(evidence_text.result_lines(result))
+    assert all(line.isprintable() for line in [*lines, *evidence_text.authentic(claims)])
+    assert f"ok    {'vm':<21} {forged.replace(chr(10), '?')} (any is accepted)" in lines

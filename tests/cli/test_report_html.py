@@ -100,6 +100,16 @@ def test_hostile_text_is_escaped() -> None:
     assert text.count(evil) >= 4
 
 
+def test_text_that_turns_or_hides_other_text() -> None:
+    """Marks of direction, controls and halves of characters stand there by their numbers."""
+    evil = "\u202eno\u2066\x1b[2J\x00\ud800"
+    result = _judge()
+    rules = (dataclasses.replace(result.rules[0], got=evil), *result.rules[1:])
+    page = report_html.page(dataclasses.replace(result, rules=rules))
+    assert r"<td>\u202eno\u2066\x1b[2J\x00\ud800</td>" in page
+    assert all(line.isprintable() for line in page.split("\n"))
+
+
 def test_written(kluis: Kluis, folder: Path) -> None:
     """--html writes the page, whatever the verdict."""
     page = folder / "verdict.html"

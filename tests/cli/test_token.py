@@ -71,6 +71,20 @@ def test_a_token(kluis: Kluis, folder: Path, keys: str) -> None:
     )  # fmt: skip
 
 
+def test_claims_cannot_begin_lines(kluis: Kluis, folder: Path) -> None:
+    """What an attester had written into its token stands on the one line of its claim."""
+    forged = "x\nok    issuer                https://somebody.else"
+    told = {**claims(), "x-ms-text": forged, f"y{forged}": "z"}
+    (folder / "token.jwt").write_text(sign(told))
+    said = verified(kluis, folder)
+    assert said.code == 0, said.err
+    assert [line for line in said.out.splitlines() if line.startswith("ok    issuer")] == [
+        f"ok    {'issuer':<21} {AUTHORITY}"
+    ]
+    assert f"      x-ms-text: {forged.replace(chr(10), '?')}" in said.out.splitlines()
+    assert json.loads(verified(kluis, folder, "--json").out)["claims"] == told
+
+
 def test_the_enclave_behind_the_key(kluis: Kluis, folder: Path) -> None:
     """With a root, what the service's enclave measures to and was told is proven, and its level is said."""
     said = verified(kluis, folder, *service(folder, "--settings", SETTINGS))

@@ -9,6 +9,7 @@ from typing import Any
 
 from kluis.appraisal import AttestationResult, ear
 from kluis.appraisal.values import short
+from kluis.errors import foreign
 from kluis.evidence import Claims
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
@@ -91,7 +92,12 @@ def authentic(value: Claims) -> list[str]:
     if value.platform.product:
         rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
     rows.append(("debug", "on: open to its host" if value.debug else "off"))
-    return [f"ok    {name:<21} {shown}" for name, shown in rows]
+    return [f"ok    {name:<21} {one_line(shown)}" for name, shown in rows]
+
+
+def one_line(text: str) -> str:
+    """What evidence says, on the one line that it has: it can begin none that look like ours."""
+    return foreign(text, len(text))
 
 
 def log(value: LogClaims | None) -> Iterator[str]:
@@ -138,6 +144,10 @@ def result(value: AttestationResult) -> dict[str, Any]:
 
 def result_lines(value: AttestationResult) -> Iterator[str]:
     """An attestation result: one check a line, the verdict, and what the level does not keep out."""
+    yield from map(one_line, _result_lines(value))
+
+
+def _result_lines(value: AttestationResult) -> Iterator[str]:
     yield f"ok    {'authentic':<21} {value.claims.kind}, vouched for by {value.claims.anchor}"
     for rule in value.rules:
         if rule.ok:

@@ -1,6 +1,7 @@
 """A verdict as one page of HTML, for a person to read, to print and to file: no script, no other file.
 
-Every text goes through :func:`_element`, which escapes it: evidence is hostile. Meaning is in words and
+Every text goes through :func:`_element`, which escapes it, and what would turn or hide other text: evidence is
+hostile. Meaning is in words and
 signs; colour only repeats it.
 """
 
@@ -13,6 +14,7 @@ from typing import Final
 
 import kluis
 from kluis.appraisal import AttestationResult, Rule, Tier, dumps, ear, trust
+from kluis.cli.render import harmless
 from kluis.evidence.levels import MEANINGS
 
 MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
@@ -203,7 +205,7 @@ def _element(tag: str, *children: str, cls: str | None = None, scope: str | None
     marks = "".join(
         f' {name}="{html.escape(value)}"' for name, value in (("class", cls), ("scope", scope)) if value
     )
-    inner = "".join(each if isinstance(each, _Html) else html.escape(each) for each in children)
+    inner = "".join(each if isinstance(each, _Html) else html.escape(harmless(each)) for each in children)
     return _Html(f"<{tag}{marks}>{inner}</{tag}>")
 
 

@@ -216,10 +216,14 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
     if signer is not None:
         told = "none" if signer.settings is None else signer.settings.hex()
         rows += [("enclave", str(signer.result.claims.measurement)), ("settings", told)]
-    lines = [f"ok    {what:<21} {shown}" for what, shown in rows]
+    lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
     if held.ear is not None:
         lines.append(f"tier  {held.ear.status}")
-    lines += ["", *(f"      {claim}: {_line(value)}" for claim, value in text.plain(held.claims).items()), ""]
+    lines += [
+        "",
+        *(f"      {_line(claim)}: {_line(value)}" for claim, value in text.plain(held.claims).items()),
+        "",
+    ]
     if signer is None:
         lines.append("signed by a key that you named; --root has the enclave behind that key checked as well")
     else:
@@ -229,4 +233,4 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
 
 def _line(value: object) -> str:
     shown = value if isinstance(value, str) else str(value)
-    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+    return text.one_line(shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}...")
