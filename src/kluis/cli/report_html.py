@@ -1,8 +1,7 @@
 """A verdict as one page of HTML, for a person to read, to print and to file: no script, no other file.
 
-Every text goes through :func:`_element`, which escapes it, and what would turn or hide other text: evidence is
-hostile. Meaning is in words and
-signs; colour only repeats it.
+Every text goes through :func:`_element`, which escapes it, and what would turn or hide other text: evidence
+is hostile. Meaning is in words and signs; colour only repeats it.
 """
 
 from __future__ import annotations
