@@ -321,3 +321,20 @@ def test_the_parts_of_a_line_with_mutable_code() -> None:
     found = _read(turin)["min_tcb"]
     assert isinstance(found, Product)
     assert (found.name, found) == ("Turin", {"fmc": 3, **VERSIONS})
+
+
+@pytest.mark.parametrize(
+    ("ahead", "age"), [(timedelta(0), 0), (timedelta(seconds=299), 0), (timedelta(seconds=-1), 1)]
+)
+def test_a_document_of_the_future_is_as_new_as_one_of_now(ahead: timedelta, age: int) -> None:
+    """A module's clock may be ahead."""
+    claims = changed(SAMPLES[Tee.NITRO], timestamp=NOW + ahead)
+    assert _read(claims)["max_document_age_seconds"] == age
+
+
+@pytest.mark.parametrize("tee", Tee)
+def test_another_makers_claims(tee: Tee) -> None:
+    """A key that only one maker's evidence has reads nothing in another's."""
+    other = SAMPLES[Tee.NVIDIA if tee is not Tee.NVIDIA else Tee.TPM].vendor
+    found = _read(dataclasses.replace(SAMPLES[tee], vendor=other))
+    assert all(found[row.key] is None for row in ROWS[tee] if row.path.startswith("vendor."))
