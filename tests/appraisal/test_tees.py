@@ -332,6 +332,46 @@ def test_a_document_of_the_future_is_as_new_as_one_of_now(ahead: timedelta, age:
     assert _read(claims)["max_document_age_seconds"] == age
 
 
+@pytest.mark.parametrize(
+    ("kinds", "named"),
+    [
+        ((), True),
+        (("BL", "M1"), True),
+        (("x" * 64,), True),
+        (("BL", None), False),
+        (("BL", "M1", "BL"), False),
+        (("x" * 65,), False),
+        (("BL\n",), False),
+        (("B L",), False),
+        (("",), False),
+        (("BĹ",), False),
+    ],
+)
+def test_parts_of_firmware_by_name(kinds: tuple[str | None, ...], named: bool) -> None:
+    """Parts of a platform's firmware are read where each has a name of its own."""
+    parts = tuple(
+        Component(kind=kind, measurement=b"m" * 32, version="1", signer=b"", hash_algorithm=None)
+        for kind in kinds
+    )
+    found = _read(changed(SAMPLES[Tee.CCA], components=parts))["firmware"]
+    assert found == (dict.fromkeys(kinds, digest(ord("m"), 32)) if named else None)
+
+
+@pytest.mark.parametrize(
+    ("tee", "key", "path"),
+    [
+        (Tee.SNP, "author_keys", "vendor.author_key_digest"),
+        (Tee.SNP, "signers", "signer"),
+        (Tee.NVIDIA, "features", "vendor.feature"),
+        (Tee.AZURE, "secure_boot", "vendor.configuration.secure-boot"),
+        (Tee.TPM, "secure_boot", "vendor.log"),
+    ],
+)
+def test_what_is_not_there(tee: Tee, key: str, path: str) -> None:
+    """A claim that the evidence does not have is none."""
+    assert _read(_put(SAMPLES[tee], path, None))[key] is None
+
+
 @pytest.mark.parametrize("tee", Tee)
 def test_another_makers_claims(tee: Tee) -> None:
     """A key that only one maker's evidence has reads nothing in another's."""
