@@ -358,18 +358,20 @@ def test_parts_of_firmware_by_name(kinds: tuple[str | None, ...], named: bool) -
 
 
 @pytest.mark.parametrize(
-    ("tee", "key", "path"),
+    ("tee", "key", "path", "put"),
     [
-        (Tee.SNP, "author_keys", "vendor.author_key_digest"),
-        (Tee.SNP, "signers", "signer"),
-        (Tee.NVIDIA, "features", "vendor.feature"),
-        (Tee.AZURE, "secure_boot", "vendor.configuration.secure-boot"),
-        (Tee.TPM, "secure_boot", "vendor.log"),
+        (Tee.SNP, "author_keys", "vendor.author_key_digest", None),
+        (Tee.SNP, "signers", "signer", None),
+        (Tee.NVIDIA, "features", "vendor.feature", None),
+        (Tee.AZURE, "secure_boot", "vendor.configuration.secure-boot", None),
+        (Tee.AZURE, "secure_boot", "vendor.configuration.secure-boot", 1),
+        (Tee.AZURE, "console", "vendor.configuration.console-enabled", "false"),
+        (Tee.TPM, "secure_boot", "vendor.log", None),
     ],
 )
-def test_what_is_not_there(tee: Tee, key: str, path: str) -> None:
-    """A claim that the evidence does not have is none."""
-    assert _read(_put(SAMPLES[tee], path, None))[key] is None
+def test_what_is_not_there(tee: Tee, key: str, path: str, put: Any) -> None:
+    """A claim that the evidence does not have, or has as something else, is none."""
+    assert _read(_put(SAMPLES[tee], path, put))[key] is None
 
 
 @pytest.mark.parametrize("tee", Tee)
