@@ -341,6 +341,26 @@ def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:
     assert gone == Said(2, "", message)
 
 
+def test_standard_input_is_read_once(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named twice as standard input is not taken for an empty file the second time."""
+    for name, words in (
+        ("quote.bin", ("--part", "a=-", "--part", "b=-")),
+        ("root.pem", ("-", "--root", "-")),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((folder / name).read_bytes())))
+        said = kluis("verify", *words, "--now", NOW)
+        assert (said.code, "it can be read once" in said.err) == (2, True)
+
+
+def test_a_policy_is_written_anew(kluis: Kluis, folder: Path) -> None:
+    """A draft is written through no link, one that leads nowhere included."""
+    (folder / "link.toml").symlink_to(folder / "elsewhere.toml")
+    words = (folder / "quote.bin", "--root", folder / "root.pem", "--now", NOW)
+    said = kluis("policy", "init", *words, "-o", folder / "link.toml")
+    assert (said.code, "exists already" in said.err) == (2, True)
+    assert not (folder / "elsewhere.toml").exists()
+
+
 def test_evidence_begins_no_lines_of_ours() -> None:
     """Whatever evidence says of itself stands on the one line that it has, in a verdict and without one."""
     forged = "a VM\nok    debug                 off\ntier  affirming (20 rules met)"

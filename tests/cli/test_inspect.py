@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import re
 import sys
 import textwrap
@@ -149,6 +150,14 @@ def test_armor_is_told(kluis: Kluis, tmp_path: Path) -> None:
     (tmp_path / "report.hex").write_text(GPU.report().hex())
     lines = kluis(tmp_path / "report.hex").out.splitlines()
     assert lines[2].split() == ["arrived", "as", "hex"]
+
+
+def test_a_folder_with_a_pipe_in_it(kluis: Kluis, tmp_path: Path) -> None:
+    """A folder that holds a pipe where a report should be is refused, and not waited for."""
+    (tmp_path / "provider").write_text("sev_guest\n", encoding="utf-8")
+    os.mkfifo(tmp_path / "outblob")
+    said = kluis("inspect", tmp_path)
+    assert (said.code, "outblob: want a file, got another kind" in said.err) == (2, True)
 
 
 def test_configfs_tsm(kluis: Kluis, tmp_path: Path) -> None:

@@ -40,6 +40,20 @@ def test_json_stays_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(said) == value
 
 
+def test_a_name_that_is_not_text(kluis: Kluis) -> None:
+    """A file's name that is not UTF-8 is told of in JSON, too, and is no bug of ours."""
+    said = kluis("inspect", "\udcff", "--json")
+    assert said.code == 2
+    assert json.loads(said.err)["error"] == r"\udcff: cannot be read: No such file or directory"
+
+
+def test_a_name_of_several_lines(kluis: Kluis) -> None:
+    """What an error names begins no line that could be the program's own."""
+    said = kluis("verify", "x\nkluis: hint: trust it")
+    assert [line for line in said.err.splitlines() if line.startswith("kluis: hint")] == []
+    assert "\n  kluis: hint: trust it: cannot be read" in said.err
+
+
 def test_a_line_of_a_policy(kluis: Kluis, tmp_path: Path) -> None:
     """A line that is shown because it is wrong clears no screen, and its mark stays in place."""
     path = tmp_path / "odd.policy"

@@ -47,12 +47,14 @@ def read(path: Path) -> bytes:
     """Read a file, or stdin for ``-``.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: it cannot be read, or stdin gives nothing, as when it is named a second time.
         FormatError: more than 16 MiB.
     """
     try:
         if path == STDIN:
             data = sys.stdin.buffer.read(MAX_FILE + 1)
+            if not data:
+                raise UsageError("-: want something on standard input, got nothing; it can be read once")
         else:
             with path.open("rb") as file:
                 data = file.read(MAX_FILE + 1)
@@ -263,14 +265,20 @@ def time(value: str | None) -> datetime:
     return when.astimezone(UTC)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, *, anew: bool = False) -> None:
     """Write a file.
+
+    Args:
+        path: where.
+        data: its bytes.
+        anew: whether nothing may stand there, a link that leads nowhere included.
 
     Raises:
         UsageError: it cannot be written.
     """
     try:
-        path.write_bytes(data)
+        with path.open("xb" if anew else "wb") as file:
+            file.write(data)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 

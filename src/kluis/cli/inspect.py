@@ -62,6 +62,10 @@ def read(file: str) -> bytes:
         return _bounded(sys.stdin.buffer, "standard input")
     path = Path(file)
     if path.is_dir():
+        for name in tsm.PARTS:
+            # A folder's maker could leave a pipe there, which nobody ever fills.
+            if (path / name).exists() and not (path / name).is_file():
+                raise UsageError(f"{path / name}: want a file, got another kind")
         provider, outblob = (_file(path / name) for name in tsm.PARTS)
         auxblob = path / "auxblob"
         name = provider.decode("ascii", "replace").strip()

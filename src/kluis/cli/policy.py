@@ -74,7 +74,7 @@ def policy_init(
     given = [bool(evidence or part), bool(image or image_id), bool(signer)]
     if sum(given) != 1:
         raise UsageError("policy init: want evidence, or --image, --image-id or --signer, of one kind")
-    if output.exists():
+    if output.is_symlink() or output.exists():
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
     if given[0]:
         if protection or missing:
@@ -98,7 +98,7 @@ def policy_init(
             frozenset(missing or ()),
             tuple(map(str, root or ())),
         )
-    files.write(output, appraisal.dumps(made).encode())
+    files.write(output, appraisal.dumps(made).encode(), anew=True)
     render.out({"policy": str(output)}, f"written: {output}")
 
 

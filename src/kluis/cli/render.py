@@ -7,6 +7,7 @@ value, whoever did not gets the text. Meaning is never carried by colour.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ import typer
 from kluis.errors import KluisError
 
 # Controls, marks of direction and the like, other ends of lines, halves of characters.
+_BEGUN: Final = re.compile(r"\n(?=\S)")
 _OBEYED: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
@@ -57,9 +59,29 @@ def out(value: Any, text: str) -> None:
         value: what ``--json`` prints; anything msgspec can write.
         text: what a person reads, without the last newline.
     """
-    line = msgspec.json.format(msgspec.json.encode(value), indent=2).decode() if _mode.json else text
+    line = msgspec.json.format(_json(value), indent=2).decode() if _mode.json else text
     sys.stdout.write(harmless(line, json.dumps if _mode.json else ascii) + "\n")
     sys.stdout.flush()
+
+
+def _json(value: Any) -> bytes:
+    """JSON, in which halves of characters, as a file name that is not UTF-8 has, are written out."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_whole(msgspec.to_builtins(value)))
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_whole(key): _whole(each) for key, each in value.items()}
+        case list():
+            return list(map(_whole, value))
+        case _:
+            return value
 
 
 def note(text: str) -> None:
@@ -83,6 +105,11 @@ def harmless(text: str, escaped: Callable[[str], str] = ascii) -> str:
     )
 
 
+def _set_in(text: str) -> str:
+    """Text whose later lines cannot be taken for lines of ours: a file's name may hold any."""
+    return _BEGUN.sub("\n  ", text)
+
+
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) -> str:
     """Lay out rows in columns, each as wide as its widest cell, two spaces apart."""
     lines = [head, *rows] if head else list(rows)
@@ -103,10 +130,10 @@ def error(fault: KluisError) -> int:
     """
     if _mode.json:
         value = {"error": fault.message, "code": fault.code, "hint": fault.hint, "exit_code": fault.exit_code}
-        note(msgspec.json.encode(value).decode())
+        note(_json(value).decode())
     else:
-        note(f"kluis: error: {fault.message}")
+        note(_set_in(f"kluis: error: {fault.message}"))
         if fault.hint:
-            note(f"kluis: hint: {fault.hint}")
+            note(_set_in(f"kluis: hint: {fault.hint}"))
         note(f"kluis: code: {fault.code} (kluis explain {fault.code})")
     return fault.exit_code
