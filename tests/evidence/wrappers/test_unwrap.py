@@ -33,6 +33,7 @@ from tests.evidence.nvidia.forge import Forge as GpuForge
 from tests.evidence.tpm import forge as tpm
 from tests.formats.snp import samples
 from tests.formats.wrappers import test_coco_parts as coco_parts
+from tests.formats.wrappers import test_gosev as gosev
 from tests.formats.wrappers.test_coco import as_json
 from tests.formats.wrappers.test_dstack import event
 from tests.formats.wrappers.test_gotpm import attestation, quote
@@ -272,6 +273,15 @@ def test_snp_json() -> None:
     unwrapped = unwrap(data)
     assert unwrapped is not None
     assert (unwrapped.name, unwrapped.inner) == ("CoCo SEV-SNP evidence", report.encode())
+
+
+def test_go_sev() -> None:
+    """A report as go-sev-guest has it is put together again, and is the report."""
+    report = samples.make(3).encode()
+    for data in (gosev.binary(gosev.fields_of(report)), gosev.text(gosev.fields_of(report))):
+        unwrapped = unwrap(data)
+        assert unwrapped is not None
+        assert (unwrapped.name, unwrapped.inner) == ("go-sev-guest attestation", report)
 
 
 def test_go_tpm() -> None:

@@ -21,7 +21,7 @@ from kluis.formats.cmw import Indicator, Part
 from kluis.formats.hcl import report as hcl
 from kluis.formats.sgx import quote as dcap
 from kluis.formats.snp import response as snp
-from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, eat, gotpm, nvtrust, oe, tsm
+from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, eat, gosev, gotpm, nvtrust, oe, tsm
 
 # Evidence of several parts that belong together, told by the label of one of them.
 TOGETHER: Final = ("tpm_quote", "tpm_signature", "pcrs", "hcl_report", "cert_chain")
@@ -123,7 +123,7 @@ _EVIDENCE: Final[tuple[Callable[[bytes], bool], ...]] = (
     *(snp.matches_signed, dcap.begins, hcl.matches, oe.matches_report, oe.matches_evidence, gotpm.matches),
     *(cmw.matches, cmw.matches_record, cmw_cbor.matches, eat.matches, is_collection),
     *(dstack.matches_response, dstack_scale.matches, coco.matches_snp, coco.matches_quote, nvtrust.matches),
-    nvtrust.matches_coco,
+    *(nvtrust.matches_coco, gosev.matches),
     *(coco_parts.matches_azure, coco_parts.matches_tpm, coco.matches_cca),
     lambda data: cca_token.matches(data) or data[:2] in _COSE,
 )

@@ -25,7 +25,18 @@ from kluis.formats import cmw, cmw_cbor, x509
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, gotpm, nvtrust, oe, ratls, tsm
+from kluis.formats.wrappers import (
+    coco,
+    coco_parts,
+    dstack,
+    dstack_scale,
+    gosev,
+    gotpm,
+    nvtrust,
+    oe,
+    ratls,
+    tsm,
+)
 from kluis.formats.wrappers.dstack_scale import Attestation, Platform
 from kluis.formats.x509 import Certificate
 from kluis.formats.x509.structure import Structure, structure_of
@@ -91,6 +102,8 @@ def _of_maker(data: bytes) -> Unwrapped | None:
         return _certificate(data)
     if dstack_scale.matches(data):
         return _dstack_attestation(dstack_scale.parse(data))
+    if first in (b"\x0a", b"r", b" ", b"\n") and gosev.matches(data):
+        return Unwrapped(gosev.WHAT, gosev.parse(data))
     if first == b"\x0a":
         return _go_tpm(data) if gotpm.matches(data) else None
     if oe.matches_report(data):
