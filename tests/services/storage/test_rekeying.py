@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from kluis.enclave.store import SealedStore
 from kluis.enclave.store.records import StoreAnswer, StoreKeys, StoreLabel, StorePut, StoreRekey, StoreRow
 from kluis.errors import UnavailableError
 from kluis.services.storage import Database
@@ -121,3 +128,83 @@ def test_a_crash_in_the_end(records: KeptRecords, step: str, monkeypatch: pytest
             records.rekey_finish(LAST)
     assert as_it_was(records)
     assert records.rekey_finish(LAST)
+
+
+REKEYING = """
+import sys
+from kluis.enclave.store import SealedStore
+from kluis.enclave.store.records import StoreRekey
+from kluis.services.storage import records
+kept = records(sys.argv[1], "one")
+old, fresh = bytes.fromhex(sys.argv[2]), bytes.fromhex(sys.argv[3])
+store = SealedStore(kept, old)
+print("begins", flush=True)
+moved = store.rekeyed(kept, fresh)
+print("gathered", flush=True)
+assert kept.rekey_finish(StoreRekey(moved.epoch, moved.head, moved.size, bytes(32), fresh))
+print("ends", flush=True)
+"""
+"""Re-keys a store whose host keeps its key in plain: what is tried is the database."""
+COUNT = 2000
+
+
+def rekeying(url: str, old: bytes, fresh: bytes) -> subprocess.Popen[bytes]:
+    """The command, once it has begun."""
+    line = [sys.executable, "-c", REKEYING, url, old.hex(), fresh.hex()]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begins\n"
+    return process
+
+
+def kill_at_random(url: str, times: int) -> set[bytes]:
+    """Kill one who re-keys at some moment of it, again and again; how far it had come each time.
+
+    Whenever it dies the store opens with the key that is kept, and has all that was put into it, once.
+    """
+    key, seen = os.urandom(32), set()
+    with Database(url) as database:
+        kept = database.records("one")
+        assert kept.keep_key(bytes(32), key, True)
+        store = SealedStore(kept, key)
+        for first in range(0, COUNT, 1000):
+            store.update(
+                lambda writing, first=first: [
+                    writing.put("t", f"{at:06}", b"%d" % at) for at in range(first, first + 1000)
+                ]
+            )
+        begun = time.monotonic()
+        fresh = os.urandom(32)
+        with rekeying(url, key, fresh) as whole:
+            assert whole.wait(60) == 0
+        key, took = fresh, time.monotonic() - begun
+        for number in range(times):
+            fresh = os.urandom(32)
+            with rekeying(url, key, fresh) as process:
+                threading.Event().wait(took * (number + 0.5) / times)
+                process.send_signal(signal.SIGKILL)
+                assert process.stdout is not None
+                told = process.stdout.read()
+            seen.add(told)
+            found = kept.keys(bytes(32)).sealed
+            assert found in {key, fresh}
+            assert found == fresh or b"ends" not in told
+            key = found
+            store = SealedStore(database.records("one"), key)
+            assert [value for _, value in store.scan("t")] == [b"%d" % at for at in range(COUNT)]
+            store.update(lambda writing, number=number: writing.put("after", "kill", b"%d" % number))
+        with database.transaction() as cursor:
+            stores = cursor.execute("SELECT count(*) FROM stores").fetchone()[0]
+        assert stores <= 2
+    return seen
+
+
+def test_killed_in_the_midst(database_url: str) -> None:
+    """Whenever one who re-keys is killed, the store is as it was or as it is to be."""
+    kill_at_random(database_url, 3)
+
+
+@pytest.mark.slow
+def test_killed_many_times_in_the_midst(database_url: str) -> None:
+    """A hundred times; the moments are of every part of it."""
+    assert kill_at_random(database_url, 100) == {b"", b"gathered\n", b"gathered\nends\n"}
