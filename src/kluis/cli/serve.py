@@ -118,6 +118,14 @@ def serve(
             help="First seal all that each service keeps under a fresh key; nothing else may run on it.",
         ),
     ] = False,
+    rekey_beside_others: Annotated[
+        bool,
+        typer.Option(
+            "--rekey-beside-others",
+            help="With --rekey, though another command is at the database: it answers nothing more until it"
+            " is started anew, and what it writes meanwhile leaves the keys as they are.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run the services on loopback, each in an enclave, until stopped.
@@ -147,6 +155,7 @@ def serve(
         ),
         authorities=_authorities(authority, insecure_authority),
         rekey=rekey,
+        rekey_beside_others=rekey_beside_others,
     )
     _run(plan)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from kluis.errors import UnavailableError
 from kluis.services.running import rekeying
+from kluis.services.storage import Database
+from tests.databases import database_url, postgres
 from tests.services.running.served import CODE, Admin, Served, free_ports
+
+__all__ = ["database_url", "postgres"]
 
 
 def refused(state: Path, *, alone: bool) -> str:
@@ -37,41 +42,86 @@ def test_a_folder_that_is_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_vault_under_another_key(tmp_path: Path) -> None:
+def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
     """A key of the vault is there after it, and the database holds nothing that it held.
 
     While another command runs it is refused; one that is killed in its midst leaves a store that opens.
     """
-    services, port = ["attestation", "keyvault"], free_ports()
-    with Served(services, tmp_path, port=port) as served:
+    services, port, where = ["attestation", "keyvault"], free_ports(), ("--database", database_url)
+    with Served(services, tmp_path, *where, port=port) as served:
         with Admin(served.told) as admin:
-            assert admin.create_key("one")
-        with _started(tmp_path, free_ports()) as late:
+            names = [f"key-{number}" for number in range(100)]
+            assert all(admin.create_key(name) for name in names)
+        with _started(tmp_path, free_ports(), *where) as late:
             assert late.wait(60) == 7
             assert late.stderr is not None
             assert "another kluis serve runs here" in late.stderr.read()
         assert served.stop() == 0
-    before = _kept(tmp_path)
-    with _started(tmp_path, port) as killed:
-        assert killed.stderr is not None
-        assert any("sealing what keyvault" in line for line in killed.stderr)
-        os.killpg(killed.pid, signal.SIGKILL)
-    with Served(services, tmp_path, "--rekey", port=port) as served:
+    before = _kept(database_url)
+    # An enclave starts, opens its store and gathers; the last of these moments are of the second service.
+    for seconds in (0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 3.0):
+        with _started(tmp_path, port, *where) as killed:
+            assert killed.stderr is not None
+            assert any("sealing what keyvault" in line for line in killed.stderr)
+            time.sleep(seconds)
+            os.killpg(killed.pid, signal.SIGKILL)
+    with Served(services, tmp_path, *where, port=port) as served:
+        with Admin(served.told) as admin:
+            assert [name for name in names if admin.key(name).status_code != 200] == []
+        assert served.stop() == 0
+    with Served(services, tmp_path, "--rekey", *where, port=port) as served:
         assert any("keyvault: " in line and "no copy of the old key" in line for line in served.log)
         with Admin(served.told) as admin:
-            assert admin.key("one").status_code == 200
+            assert [name for name in names if admin.key(name).status_code != 200] == []
             assert admin.create_key("two")
         assert served.stop() == 0
     assert before
-    assert not before & _kept(tmp_path)
+    assert not before & _kept(database_url)
 
 
-def _started(state: Path, port: int) -> subprocess.Popen[str]:
+@pytest.mark.slow
+def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str) -> None:
+    """One who changes keys from another folder is refused, and told who is there; or says that it is meant.
+
+    On PostgreSQL only: what ran on answers nothing more then, and goes on once it is started anew.
+    """
+    services, shared = ["attestation"], database_url.startswith("postgresql")
+    here, there, where = tmp_path / "here", tmp_path / "there", ("--database", database_url)
+    port = free_ports()
+    with Served(services, here, *where, port=port) as served:
+        with Admin(served.told) as admin:
+            assert admin.set_policy(7)
+        elsewhere = free_ports()
+        with _started(there, elsewhere, *where, services=services) as late:
+            assert late.stderr is not None
+            assert late.wait(60) == 7
+            found = late.stderr.read()
+        if not shared:
+            assert "another kluis serve runs here" in found
+            return
+        assert f"got {platform.node()} (process {served.process.pid}, since " in found
+        assert "--rekey-beside-others goes on" in found
+        with _started(there, elsewhere, *where, "--rekey-beside-others", services=services) as other:
+            assert other.stderr is not None
+            assert any("starting attestation" in line for line in other.stderr)
+            with Admin(served.told) as admin:
+                assert not admin.set_policy(8)
+            other.terminate()
+            other.communicate()
+            assert other.returncode == 0
+        assert served.stop() == 0
+    with Served(services, here, *where, port=port) as served, Admin(served.told) as admin:
+        assert admin.policy() == 7
+
+
+def _started(
+    state: Path, port: int, *more: str, services: Sequence[str] = ("attestation", "keyvault")
+) -> subprocess.Popen[str]:
     """The command that changes keys, on its way."""
-    line = [sys.executable, "-c", CODE, "serve", "attestation", "keyvault", "--rekey"]
+    line = [sys.executable, "-c", CODE, "serve", *services, "--rekey"]
     where = ["--state", str(state), "--port", str(port)]
     return subprocess.Popen(
-        [*line, *where],
+        [*line, *where, *more],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,9 +129,9 @@ def _started(state: Path, port: int) -> subprocess.Popen[str]:
     )
 
 
-def _kept(state: Path) -> set[bytes]:
+def _kept(url: str) -> set[bytes]:
     """Ids and sealed values, and sealed keys, of every store."""
-    with closing(sqlite3.connect(state / "services.db")) as database:
-        found = database.execute("SELECT id, value FROM records").fetchall()
-        keys = database.execute("SELECT sealed FROM keys").fetchall()
-    return {part for row in (*found, *keys) for part in row}
+    with Database(url) as database, database.transaction() as cursor:
+        found = cursor.execute("SELECT id, value FROM records").fetchall()
+        keys = cursor.execute("SELECT sealed FROM keys").fetchall()
+    return {bytes(part) for row in (*found, *keys) for part in row}

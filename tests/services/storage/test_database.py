@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError, UsageError
 from kluis.services.storage import Database, records
-from kluis.services.storage.database import read_url
+from kluis.services.storage.database import database_file, read_url
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,12 @@ def test_a_full_database_keeps_nothing(tmp_path: Path) -> None:
         assert failed.value.message == "database: database or disk is full"
         store.update(lambda work: work.put("t", "small", b"v"))
         assert [key for key, _ in store.scan("t")] == ["small"]
+
+
+def test_the_file_of_a_database(tmp_path: Path) -> None:
+    """A file is one file, by whatever link it is named; a server and what is in memory have none."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    for named in (tmp_path / "a.db", tmp_path / "link" / "a.db"):
+        assert database_file(f"sqlite:///{named}") == (tmp_path / "a.db").resolve()
+    for url in ("sqlite://", "sqlite:///:memory:", "postgresql://kluis@/postgres"):
+        assert database_file(url) is None

@@ -40,6 +40,7 @@ class Plan:
         given: settings that go over those that are made, by service.
         authorities: that keys are released on, beside the attestation service that runs.
         rekey: whether every store is sealed under a fresh key first.
+        rekey_beside_others: even where another command is at the database; it answers nothing more then.
     """
 
     services: tuple[str, ...]
@@ -55,6 +56,7 @@ class Plan:
     given: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     authorities: tuple[Mapping[str, Any], ...] = ()
     rekey: bool = False
+    rekey_beside_others: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -65,6 +67,8 @@ class Plan:
             raise UsageError("services: want one or more, got none")
         if not 1 <= self.instances <= MOST_INSTANCES:
             raise UsageError(f"instances: want 1..{MOST_INSTANCES}, got {self.instances}")
+        if self.rekey_beside_others and not self.rekey:
+            raise UsageError("rekey beside others: want --rekey, too, got none")
         if self.store_key not in STORE_KEYS:
             raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {self.store_key}")
         if not 0 <= self.port <= 0xFFFF - len(ORDER):

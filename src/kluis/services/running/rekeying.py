@@ -31,27 +31,28 @@ class Hold:
 
 
 @contextmanager
-def held(state: Path, *, alone: bool) -> Iterator[Hold]:
+def held(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
     """Use a state folder, until the end of the ``with`` or of this process.
 
     Args:
         state: the folder.
         alone: whether nobody else may use it, until :meth:`Hold.share`.
+        file: in it, that is locked.
 
     Raises:
         UnavailableError: another command uses it, or changes keys there.
     """
-    with (state / FILE).open("ab") as file:
+    with (state / file).open("ab") as lock:
         try:
-            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
             what = "runs here" if alone else "is changing the stores' keys here"
             raise UnavailableError(
-                f"{state}: another kluis serve {what}",
+                f"{state if file == FILE else state / file}: another kluis serve {what}",
                 hint="stop it first" if alone else "wait until it is done",
                 code="state_in_use",
             ) from None
-        yield Hold(file)
+        yield Hold(lock)
 
 
 def rekey(

@@ -14,7 +14,7 @@ from kluis.enclave.store import ocalls
 from kluis.errors import KluisError, RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
-from kluis.services.running import handover, proposal, rekeying
+from kluis.services.running import handover, presence, proposal, rekeying
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.errands import Errands
@@ -24,10 +24,11 @@ from kluis.services.running.images import ServiceImage, image_of
 from kluis.services.running.instance import Instance
 from kluis.services.running.issuer import DevelopmentIssuer
 from kluis.services.running.plan import HOST, ISSUER, Plan, listening
+from kluis.services.running.presence import Presence, Stores
 from kluis.services.running.settings import ROLES, STALE, Standing, attestation_digest, settings_of
-from kluis.services.storage.database import Database
+from kluis.services.storage.database import Database, database_file
 from kluis.services.storage.keeping import KeptRecords
-from kluis.services.storage.mailbox import Mailbox
+from kluis.services.storage.mailbox import Mailbox, Step
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
@@ -107,7 +108,11 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
     """
     with contextlib.ExitStack() as stack:
         plan.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        hold = stack.enter_context(rekeying.held(plan.state, alone=plan.rekey))
+        holds = [stack.enter_context(rekeying.held(plan.state, alone=plan.rekey))]
+        if plan.database is not None and (file := database_file(plan.database)) is not None:
+            # One file may be used from two state folders.
+            lock = f"{file.name}-lock"
+            holds.append(stack.enter_context(rekeying.held(file.parent, alone=plan.rekey, file=lock)))
         authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
         sockets = stack.enter_context(listening(plan))
         addresses = {name: _address(name, one) for name, one in sockets.items()}
@@ -143,10 +148,14 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             online=plan.online,
             clock=clock,
         )
+        stores = Stores([Mailbox(database.records(each)) for each in plan.services])
         if plan.rekey:
-            for each in plan.services:
-                _rekey(plan, each, images[each], sockets[each], errands, database, say)
-            hold.share()
+            with _changing(plan, database, stores, clock):
+                for each in plan.services:
+                    _rekey(plan, each, images[each], sockets[each], errands, database, say)
+            for hold in holds:
+                hold.share()
+        stack.enter_context(_present(database, stores, clock))
         fleets = tuple(
             _fleet(plan, each, images[each], sockets[each], standing, errands, database, name, say)
             for each in plan.services
@@ -161,7 +170,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
                     raise proposal.refused(error, settings_of("keyvault", standing), plan.state) from None
                 raise
         told = attestation_digest(standing).hex() if "attestation" in plan.services else None
-        givers = tuple(Givers(Mailbox(database.records(each))) for each in plan.services if database.shared)
+        givers = tuple(Givers(one) for one in stores.mailboxes if database.shared)
         for one in givers:
             stack.callback(one.close)
         yield Serving(
@@ -174,6 +183,29 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             name=name,
             givers=givers,
         )
+
+
+@contextlib.contextmanager
+def _changing(plan: Plan, database: Database, stores: Stores, clock: Clock) -> Iterator[None]:
+    """Say that keys change, where hosts elsewhere share the database, and see that none is there."""
+    if not database.shared:
+        yield
+        return
+    with Presence(stores, Step.REKEYING, int(clock.now().timestamp())):
+        if not plan.rekey_beside_others:
+            presence.refuse_present(stores)
+        yield
+
+
+@contextlib.contextmanager
+def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]:
+    """Say that this command is there, likewise, and see that none changes keys."""
+    if not database.shared:
+        yield
+        return
+    with Presence(stores, Step.PRESENT, int(clock.now().timestamp())):
+        presence.refuse_changing(stores)
+        yield
 
 
 def _open(

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Self
 
 import psycopg
@@ -20,7 +21,7 @@ from kluis.services.storage.keeping import KeptRecords
 from kluis.services.storage.migrating import migrate
 from kluis.services.storage.statements import Statements
 
-__all__ = ["BROKEN", "Database", "read_url", "records", "unavailable"]
+__all__ = ["BROKEN", "Database", "database_file", "read_url", "records", "unavailable"]
 
 
 class Database:
@@ -159,6 +160,17 @@ def read_url(url: str) -> URL:
     if read.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
         raise UsageError(f"database: want sqlite or postgresql, got {read.drivername}")
     return read
+
+
+def database_file(url: str) -> Path | None:
+    """The file that a database is, with no links on its way; None for one that is none.
+
+    Raises:
+        UsageError: the URL is of no database that this knows.
+    """
+    read = read_url(url)
+    named = read.database if read.get_backend_name() == "sqlite" else None
+    return None if not named or named == ":memory:" else Path(named).resolve()
 
 
 def _engine(url: URL) -> Engine:

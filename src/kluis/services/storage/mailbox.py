@@ -22,7 +22,7 @@ JOINER_BYTES: Final = 16
 
 
 class Step(enum.IntEnum):
-    """The messages of one handover, in order."""
+    """The messages of one handover, in order; and who is there."""
 
     BEAT = 0
     """Of a giver that is there; its ``joiner`` is the giver's own name."""
@@ -31,6 +31,10 @@ class Step(enum.IntEnum):
     REQUEST = 3
     GIFT = 4
     REFUSED = 5
+    PRESENT = 6
+    """Of a command that uses the store, or is about to; its ``joiner`` is the command's own name."""
+    REKEYING = 7
+    """Of a command that changes the store's key; likewise."""
 
 
 class Mailbox:
@@ -74,6 +78,20 @@ class Mailbox:
         with self._asking() as cursor:
             rows = cursor.execute(found.text, found.bind(store=self._store, step=int(step))).fetchall()
         return {bytes(joiner): bytes(body) for joiner, body in rows}
+
+    def take_back(self, joiner: bytes, step: Step) -> None:
+        """Forget one message.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        forget = self._made.forget_message
+        with self._asking() as cursor:
+            cursor.execute(forget.text, forget.bind(store=self._store, joiner=joiner, step=int(step)))
+
+    def leave(self) -> None:
+        """Close this thread's connection: it asks for nothing more."""
+        self._database.forget()
 
     def clear(self, joiner: bytes) -> None:
         """Forget all messages of one joiner.

@@ -1,0 +1,144 @@
+"""Who is at a database is seen before its keys change, and who changes them before anybody starts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import UnavailableError, UsageError
+from kluis.services.running import presence
+from kluis.services.running.plan import Plan
+from kluis.services.running.presence import Presence, Stores
+from kluis.services.storage import Database
+from kluis.services.storage.mailbox import Mailbox, Step
+from tests.databases import database_url, postgres
+
+__all__ = ["database_url", "postgres"]
+
+SINCE = 1_790_000_000
+ME = f"{platform.node()} (process {os.getpid()}, since 2026-09-21 14:13:20 UTC)"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats of a fifth of a second."""
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.2)
+
+
+@pytest.fixture
+def commands(database_url: str) -> Iterator[tuple[Stores, Stores]]:
+    """Two commands at the two stores of one database."""
+    with Database(database_url) as one, Database(database_url) as other:
+        yield (
+            Stores([Mailbox(one.records(name)) for name in ("keyvault", "attestation")]),
+            Stores([Mailbox(other.records(name)) for name in ("keyvault", "provisioning")]),
+        )
+
+
+def refused(check: object, stores: Stores) -> str:
+    """What one hears who may not go on."""
+    with pytest.raises(UnavailableError) as error:
+        check(stores)  # type: ignore[operator]
+    assert error.value.code == "state_in_use"
+    return error.value.message
+
+
+def test_nobody_is_there(commands: tuple[Stores, Stores]) -> None:
+    """Where nobody ever was there is nothing to wait for; oneself is nobody else."""
+    one, _ = commands
+    begun = time.monotonic()
+    with Presence(one, Step.REKEYING, SINCE), Presence(one, Step.PRESENT, SINCE):
+        presence.refuse_present(one)
+        presence.refuse_changing(one)
+    assert time.monotonic() - begun < 0.4
+
+
+def test_who_is_there_is_named(commands: tuple[Stores, Stores]) -> None:
+    """A change of keys is refused beside one who is there; a start is not, but beside a change."""
+    one, other = commands
+    with Presence(one, Step.PRESENT, SINCE):
+        assert refused(presence.refuse_present, other) == (
+            f"database: want nobody else at its stores, got {ME}"
+        )
+        presence.refuse_changing(other)
+    presence.refuse_present(other)
+    with Presence(one, Step.REKEYING, SINCE):
+        assert refused(presence.refuse_changing, other) == (
+            f"database: the stores' keys are being changed, by {ME}"
+        )
+        assert "nobody else at its stores" in refused(presence.refuse_present, other)
+    presence.refuse_changing(other)
+
+
+def test_who_is_at_another_store_is_nobody(commands: tuple[Stores, Stores]) -> None:
+    """Only the stores that both use count."""
+    one, other = commands
+    elsewhere = Stores(other.mailboxes[1:])
+    with Presence(elsewhere, Step.PRESENT, SINCE):
+        presence.refuse_present(one)
+
+
+def test_the_dead_are_forgotten(commands: tuple[Stores, Stores]) -> None:
+    """What one who was killed left is waited for once, and is gone then; the living stay."""
+    one, other = commands
+    one.mailboxes[0].post(b"d" * 16, Step.PRESENT, b"dead")
+    one.mailboxes[0].post(b"d" * 16, Step.WANTED, b"a handover's own")
+    presence.refuse_present(other)
+    assert one.mailboxes[0].read(Step.PRESENT) == {}
+    assert one.mailboxes[0].read(Step.WANTED) == {b"d" * 16: b"a handover's own"}
+    with Presence(one, Step.PRESENT, SINCE):
+        one.mailboxes[0].post(b"d" * 16, Step.PRESENT, b"dead")
+        assert refused(presence.refuse_present, other).endswith(f"got {ME}")
+        assert one.mailboxes[0].read(Step.PRESENT).keys() == {one.name}
+
+
+def test_an_earlier_version_beats_and_says_no_more(
+    commands: tuple[Stores, Stores], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A giver's beat counts as well, whatever is in it; what is said is shown as far as it can be."""
+    one, other = commands
+    real = presence._heard
+
+    def heard(stores: Stores, steps: tuple[Step, ...]) -> object:
+        for number in range(6):
+            one.mailboxes[0].post(b"%016d" % number, Step.BEAT, os.urandom(8))
+        return real(stores, steps)
+
+    monkeypatch.setattr(presence, "_heard", heard)
+    assert refused(presence.refuse_present, other) == (
+        "database: want nobody else at its stores, got one that does not say who it is"
+    )
+
+
+def test_a_database_that_is_away_for_a_while(
+    commands: tuple[Stores, Stores], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who cannot say that it is there says it again later."""
+    one, other = commands
+    real, failed = Mailbox.post, list[int]()
+
+    def post(self: Mailbox, joiner: bytes, step: Step, body: bytes = b"") -> None:
+        if failed and len(failed) < 3 and joiner == one.name:
+            failed.append(1)
+            raise UnavailableError("database: away")
+        real(self, joiner, step, body)
+
+    monkeypatch.setattr(Mailbox, "post", post)
+    with Presence(one, Step.PRESENT, SINCE):
+        failed.append(1)
+        while len(failed) < 3:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert ME in refused(presence.refuse_present, other)
+
+
+def test_beside_others_goes_with_rekey(tmp_path: Path) -> None:
+    """The way around it means nothing alone."""
+    with pytest.raises(UsageError, match=re.escape("rekey beside others: want --rekey, too, got none")):
+        Plan(services=("keyvault",), state=tmp_path, rekey_beside_others=True)
