@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore
+from kluis.errors import AuthenticityError
 from kluis.services.storage import Database
 from tests.services.attestation.owners import owner
 from tests.services.attestation.test_attesting import sgx, snp, tdx
@@ -162,3 +163,15 @@ def test_nonces_that_are_none(world: World, nonce: int) -> None:
     """A number is a nonce within 64 bits."""
     answer = world.attest("SgxEnclave", sgx() | {"nonce": nonce})
     assert error_of(answer)[2] == "nonce: want 0 to 2^64-1"
+
+
+def test_a_host_that_is_found_out(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the store does not hold is no word about what the client brought: it is asked again later."""
+    world = World(storage)
+
+    def tampered(self: SealedStore, table: str, key: str) -> bytes | None:
+        raise AuthenticityError("store: record: want one, got none", code="store_record")
+
+    monkeypatch.setattr(SealedStore, "get", tampered)
+    answer = world.owner("GET", f"/policies/SgxEnclave?{VERSION}")
+    assert error_of(answer) == (503, "ServiceUnavailable", "store: record: want one, got none")

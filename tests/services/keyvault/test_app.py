@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kluis.errors import AuthenticityError
 from kluis.formats import b64
 from tests.services.keyvault.world import API, OFFICER, RELEASER, VAULT, World, opened, policy, said, sign
 from tests.services.keyvault.world import claims as claimed
@@ -205,6 +206,18 @@ def test_odd_paths(path: str, status: int) -> None:
     world = World()
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     assert world.send("GET", path).status_code in (status, 405)
+
+
+def test_a_host_that_is_found_out() -> None:
+    """That the store does not hold is no word about the caller: a client must not take it for a refusal."""
+    world = World()
+
+    def tampered(*_: object, **__: object) -> None:
+        raise AuthenticityError("store: record: want one, got none", code="store_record")
+
+    world.storage.get = tampered
+    for method, path in (("GET", "/deletedkeys/k"), ("GET", "/keys/k/"), ("POST", "/keys/k/rotate")):
+        assert world.refused(method, path)[:3] == (503, "store_record", "store: record: want one, got none")
 
 
 @pytest.mark.parametrize("api", ["nonsense", "7.4; drop", "", "2025-13"])

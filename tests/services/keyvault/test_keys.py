@@ -150,6 +150,21 @@ def test_a_mutable_policy_changes_for_the_name() -> None:
     assert world.refused("PATCH", "/keys/k/", {"release_policy": POLICY})[2].startswith("AKV.SKR.1020")
 
 
+def test_every_change_of_a_policy_is_on_record() -> None:
+    """A policy that comes with a new version holds of the old ones, too, and the record says so."""
+    world = World()
+    world.exportable()
+    world.exportable()
+    world.ok("PATCH", "/keys/k/", {"release_policy": OTHER})
+    world.ok("POST", "/keys/k/create", {"kty": "EC-HSM", "release_policy": POLICY})
+    jwk = {"kty": "oct-HSM", "k": b64.encode_url(bytes(32))}
+    world.ok("PUT", "/keys/k", {"key": jwk, "release_policy": {**OTHER, "immutable": True}})
+    told = world.ok("GET", "/audit", roles=("Kluis Auditor",))["value"]
+    assert [each["operation"] for each in told] == [
+        "create", "create", "policy", "create", "policy", "import", "policy",
+    ]  # fmt: skip
+
+
 def test_a_policy_on_a_key_that_is_not_exportable() -> None:
     """A key that never leaves takes no policy for leaving."""
     world = World()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from pathlib import Path
 from typing import Any
 
 from kluis.enclave.store import SealedStore
 from kluis.formats import b64
+from kluis.services.keyvault import audit, shelf
 from tests.services.keyvault.world import World, claims, opened, sign
 
 Storage = Any
@@ -86,3 +88,45 @@ def test_the_database_holds_no_material(storage: SealedStore, tmp_path: Path) ->
         b"attest.example",
     ):
         assert word not in kept.lower() if word.islower() else word not in kept
+
+
+def test_many_who_change_one_key(storage: SealedStore) -> None:
+    """Whatever is done to one key at once by two instances: each change is whole, none is lost or doubled."""
+    one = World(storage=storage)
+    worlds = (one, World(storage=storage, maker=one.maker))
+    one.exportable()
+    made, answers = [1], []
+    steps: list[tuple[str, str, Any]] = [
+        ("POST", "/keys/k/rotate", None), ("POST", "/keys/k/create", {"kty": "EC-HSM"}),
+        ("PATCH", "/keys/k/", {"tags": {"a": "b"}}), ("DELETE", "/keys/k", None),
+        ("POST", "/deletedkeys/k/recover", None), ("GET", "/keys/k/", None), ("POST", "/keys/k/backup", None),
+        ("GET", "/keys/k/versions", None),
+        ("PUT", "/keys/k/rotationpolicy", {"lifetimeActions": []}),
+    ]  # fmt: skip
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(25):
+            method, path, body = chance.choice(steps)
+            answer = worlds[number % 2].send(method, path, body)
+            answers.append((answer.status_code, path, answer.text))
+            if answer.status_code == 200 and path in ("/keys/k/rotate", "/keys/k/create"):
+                made.append(1)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert len(answers) == 100
+    assert [each for each in answers if each[0] not in (200, 404, 409)] == []
+    one.send("POST", "/deletedkeys/k/recover")
+    record = shelf.demand(storage, "k", 0)
+    ids = [each.id for each in shelf.versions(storage, record)]
+    assert len(ids) == len(set(ids)) == len(made)
+    told = audit.entries(storage, 0, 1000)
+    hashes = ["0" * 64]
+    for entry in told:
+        assert entry.previous == hashes[-1]
+        hashes.append(entry.computed())
+    assert len(hashes) == 1 + audit.head(storage).sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -152,6 +153,25 @@ def test_a_version_must_be_one(service: Service, query: str, message: str) -> No
     answer = ask(service, "GET", f"/keys/a/b{query}")
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == message
+
+
+def test_a_query_that_is_no_text(service: Service) -> None:
+    """Bytes that should have been percent-encoded are the client's fault, and no bug."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/keys/a/b", "raw_path": b"/keys/a/b", "headers": [],
+        "query_string": b"api-version=7.4&x=\xff", "scheme": "https", "server": ("127.0.0.1", 1),
+    }  # fmt: skip
+    asyncio.run(service(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert b"query: want it percent-encoded" in sent[1]["body"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from kluis.errors import (
 from kluis.services.attestation.faults import InvalidOperation, Missing
 from kluis.services.attestation.policy import PolicyParsingError
 from kluis.services.web import Refusal
+from kluis.services.web.refusal import STORES
 
 __all__ = ["tell"]
 
@@ -42,6 +43,8 @@ def tell(error: KluisError) -> Refusal:
     """The refusal that an error is told as; one that is our own bug says nothing."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, AuthenticityError) and error.code.startswith(STORES):
+        return Refusal(503, "ServiceUnavailable", error.message, inner=error.code, hint=error.hint)
     for kind, status, code in _CLASSES:
         if isinstance(error, kind):
             message = error.message

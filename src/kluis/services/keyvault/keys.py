@@ -202,6 +202,9 @@ class Keys:
                 raise forgetting.busy(name)
             after = turn(before)
             sequence = audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
+            if before is not None and after.release != before.release:
+                # It holds of every version that there is, too.
+                audit.append(writing, audit.Event("policy", after.name, after.current.id, subject, now))
             shelf.keep(writing, after, instead_of=before)
             return _Kept(after, sequence)
 

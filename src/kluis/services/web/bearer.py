@@ -100,8 +100,8 @@ class Bearer:
                 code="bearer",
             )
         audience = claims.get("aud")
-        named = set(audience) if isinstance(audience, list) else {audience}
-        if not named & set(self._issuer.audiences):
+        named = audience if isinstance(audience, list) else [audience]
+        if not any(one in self._issuer.audiences for one in named):
             raise AuthenticityError(
                 f"bearer token aud: want {' or '.join(self._issuer.audiences)}, got {str(audience)[:200]}",
                 code="bearer",

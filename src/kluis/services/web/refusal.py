@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from kluis.errors import KluisError
+from kluis.errors import AuthenticityError, KluisError, UnavailableError
 
-__all__ = ["Refusal"]
+__all__ = ["STORES", "Refusal"]
+
+STORES: Final = "store_"
+"""How the codes begin of what the store says of its host: nothing that the client brought, or may not do."""
 
 
 class Refusal(KluisError):
@@ -47,7 +50,10 @@ class Refusal(KluisError):
             return error
         if error.http_status == 500:
             return cls.unexpected()
-        return cls(error.http_status, error.code, error.message, hint=error.hint)
+        status = error.http_status
+        if isinstance(error, AuthenticityError) and error.code.startswith(STORES):
+            status = UnavailableError.http_status
+        return cls(status, error.code, error.message, hint=error.hint)
 
     @classmethod
     def unexpected(cls) -> Refusal:

@@ -202,6 +202,10 @@ class Service:
         match = self._routes.find(scope["method"], raw)
         if match is None or len(scope["query_string"]) > MOST_QUERY:
             raise Refusal(404, "NotFound", f"path: want one of this service's, got {raw[:200]!a}")
+        if not scope["query_string"].isascii():
+            raise Refusal(
+                400, self._bad_request, "query: want it percent-encoded, got bytes that are no ASCII"
+            )
         return match
 
     async def _handle(
