@@ -10,6 +10,7 @@ Spec: Confidential Containers guest-components 0.12, ``attester`` (``sev`` crate
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ _SNP: Final = "CoCo SEV-SNP evidence"
 _CCA: Final = "CoCo CCA evidence"
 _QUOTE_MEMBERS: Final = {"quote", "cc_eventlog", "aa_eventlog", "version"}
 _SNP_MEMBERS: Final = {"attestation_report", "cert_chain", "version"}
+_TOKEN: Final = re.compile(rb'\{\s{0,64}"token"')
 _CERTIFICATES: Final = {
     "VCEK": certificate_table.VCEK,
     "VLEK": certificate_table.VLEK,
@@ -102,7 +104,7 @@ def matches_snp(data: bytes) -> bool:
 
 def matches_cca(data: bytes) -> bool:
     """Whether bytes look like a CCA token in JSON, and like nobody's else."""
-    return data[:1] == b"{" and data[1:].lstrip().startswith(b'"token"') and data.count(b":") == 1
+    return _TOKEN.match(data) is not None and data.count(b":") == 1
 
 
 def parse_cca(data: bytes) -> bytes:
