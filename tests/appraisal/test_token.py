@@ -90,6 +90,21 @@ def test_cwt_says_the_same_in_numbers() -> None:
     assert claims[266]["sgx"][10] == (RESULT.runtime_data.nonce if RESULT.runtime_data else None)
 
 
+@pytest.mark.parametrize(("key", "alg", "number"), [(P256, "ES256", -7), (P384, "ES384", -35)])
+def test_headers(key: ec.EllipticCurvePrivateKey, alg: str, number: int) -> None:
+    """A token names its algorithm, its verifier's key and its type, in what is signed."""
+    name = token.key_id(key.public_key())
+    header, _ = _parts(token.sign_jwt(EAR, key))
+    assert header == {"alg": alg, "kid": name, "typ": "eat+jwt"}
+    protected, unprotected, *_ = cbor2.loads(token.sign_cwt(EAR, key)).value
+    assert cbor2.loads(protected) == {
+        1: number,
+        4: name.encode(),
+        16: 'application/eat+cwt; eat_profile="tag:ietf.org,2026:rats/ear#04"',
+    }
+    assert unprotected == {}
+
+
 @pytest.mark.parametrize("key", [P256, P384], ids=["P-256", "P-384"])
 def test_verified(key: ec.EllipticCurvePrivateKey) -> None:
     """A relying party with the verifier's key reads what the verifier wrote."""
@@ -170,6 +185,11 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
     "1 two parts": (lambda: JWT.rpartition(".")[0], FormatError, "bad_length"),
     "1 large": (lambda: JWT + "A" * token.MAX_SIZE, FormatError, "bad_length"),
     "1 large and of many parts": (lambda: "." * (64 << 20), FormatError, "bad_length"),
+    "1 four parts": (lambda: JWT + ".A", FormatError, "bad_length"),
+    "1 one byte too many": (lambda: _sized(token.MAX_SIZE + 1), FormatError, "bad_length"),
+    "1 a deep header": (lambda: _signed({**HEADER, "kid": [[1]]}, CLAIMS), FormatError, "too_deep"),
+    "1 a type that is greater": (lambda: _signed({**HEADER, "typ": "jwt"}, CLAIMS), FormatError, "bad_type"),
+    "1 a type that is no text": (lambda: _signed({**HEADER, "typ": None}, CLAIMS), FormatError, "bad_type"),
     "1 padding": (lambda: JWT + "=", FormatError, "bad_encoding"),
     "1 no text": (lambda: "\udc80.a.b", FormatError, "bad_encoding"),
     "1 a header that is no object": (lambda: _signed([], CLAIMS), FormatError, "bad_type"),
@@ -191,6 +211,11 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
         "sig_token",
     ),
     "2 another curve": (lambda: token.sign_jwt(EAR, P384), AuthenticityError, "sig_token"),
+    "2 no algorithm": (
+        lambda: _signed({"typ": token.JWT_TYPE}, CLAIMS),
+        AuthenticityError,
+        "sig_token",
+    ),
     "2 none": (lambda: _signed({**HEADER, "alg": "none"}, CLAIMS), AuthenticityError, "sig_token"),
     "2 none, unsigned": (
         lambda: _signed({**HEADER, "alg": "none"}, CLAIMS).rpartition(".")[0] + ".",
@@ -242,6 +267,8 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
         "token_not_yet_valid",
     ),
     "4 expired": (lambda: _claims(exp=int(NOW.timestamp())), FreshnessError, "token_expired"),
+    "4 expired before": (lambda: _claims(exp=int(NOW.timestamp()) - 1), FreshnessError, "token_expired"),
+    "4 expired long ago": (lambda: _claims(exp=0), FreshnessError, "token_expired"),
 }
 
 
@@ -258,6 +285,29 @@ def test_the_last_moment_is_in_time() -> None:
     """Clocks may differ by a minute, and no more; the second of expiry is too late."""
     for text in (_claims(iat=int(NOW.timestamp()) + 60), _claims(exp=int(NOW.timestamp()) + 1)):
         assert token.verify_jwt(text, P256.public_key(), now=NOW).status is Tier.WARNING
+
+
+def _sized(size: int) -> str:
+    """A good JWT of so many characters."""
+    filled = size - len(_claims(x=""))
+    made = next(
+        text for more in range(filled) if len(text := _claims(x="x" * (filled * 3 // 4 + more))) >= size
+    )
+    assert len(made) == size
+    return made
+
+
+def test_as_large_as_can_be() -> None:
+    """A token of 64 KiB is read; so is one in bytes, whatever they are."""
+    assert token.verify_jwt(_sized(token.MAX_SIZE), P256.public_key(), now=NOW) == EAR
+    with pytest.raises(FormatError) as caught:
+        token.verify_jwt(b"\xff.\xff.\xff", P256.public_key(), now=NOW)
+    assert caught.value.code == "bad_encoding"
+
+
+def test_a_header_may_name_the_algorithm_alone() -> None:
+    """Type and key id may be left out."""
+    assert token.verify_jwt(_signed({"alg": "ES256"}, CLAIMS), P256.public_key(), now=NOW) == EAR
 
 
 def test_unknown_claims_are_passed_over() -> None:
@@ -284,6 +334,11 @@ def test_what_may_be_left_out() -> None:
 
 FORGED_CWT: dict[str, tuple[Callable[[], bytes], type[KluisError], str]] = {
     "1 no COSE": (lambda: b"\xa0", FormatError, "bad_type"),
+    "1 large": (
+        lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 7: "x" * token.MAX_SIZE}), P384),
+        FormatError,
+        "too_large",
+    ),
     "2 another key": (
         lambda: token.sign_cwt(EAR, ec.generate_private_key(ec.SECP384R1())),
         AuthenticityError,
@@ -314,6 +369,16 @@ FORGED_CWT: dict[str, tuple[Callable[[], bytes], type[KluisError], str]] = {
         lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 4: int(NOW.timestamp())}), P384),
         FreshnessError,
         "token_expired",
+    ),
+    "4 expired long ago": (
+        lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 4: 0}), P384),
+        FreshnessError,
+        "token_expired",
+    ),
+    "4 issued later": (
+        lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 6: int(NOW.timestamp()) + 61}), P384),
+        FreshnessError,
+        "token_not_yet_valid",
     ),
 }
 
@@ -407,9 +472,10 @@ def test_another_library_verifies_the_signature() -> None:
     P256.public_key().verify(der, signed.encode(), ec.ECDSA(hashes.SHA256()))
 
 
-def test_a_service_signs_with_rsa() -> None:
+@pytest.mark.parametrize("bits", [2048, 4096])
+def test_a_service_signs_with_rsa(bits: int) -> None:
     """An attestation service's key is RSA, as Azure's is; another's does not do."""
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa.generate_private_key(65537, bits)
     payload = jcs.dumps(ear_claims.write(EAR, numbers=False))
     signed = f"{b64.encode_url(jcs.dumps({'alg': 'RS256', 'typ': token.JWT_TYPE}))}.{b64.encode_url(payload)}"
     signature = key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
