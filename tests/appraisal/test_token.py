@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import cbor2
@@ -17,12 +17,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kluis import __version__
 from kluis.appraisal import Aspect, AttestationResult, ReportDataBinding, Tier, ear, ear_claims, token
 from kluis.appraisal.ear import Appraisal, Ear
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, PolicyError, UsageError
 from kluis.evidence.levels import MEANINGS
+from kluis.evidence.model import TcbStatus
 from kluis.formats import b64, cbor, cose, jcs
+from tests.appraisal.samples import TDX
 from tests.appraisal.test_rules import NOW, _evidence, _judge, _policy
+from tests.evidence.forge import IMAGE, SIGNER
 from tests.strategies import PROPERTY, mutations
 
 P256, P384, P521 = (
@@ -116,6 +120,101 @@ def test_verified(key: ec.EllipticCurvePrivateKey) -> None:
     assert appraisal.not_kept_out == MEANINGS[RESULT.claims.level].lets_in
 
 
+def test_all_that_an_ear_tells() -> None:
+    """All that is told of evidence, and of each rule; times are UTC, to the second; it cannot be changed."""
+    result = _judge(nonce=b"another nonce")
+    zone = timezone(timedelta(hours=2))
+    made = ear.of(
+        result,
+        issued_at=NOW.astimezone(zone) + timedelta(microseconds=1),
+        expires_at=NOW.astimezone(zone) + timedelta(minutes=5, microseconds=2),
+    )
+    claims = result.claims
+    assert (made.issued_at, made.expires_at) == (NOW, NOW + timedelta(minutes=5))
+    assert (made.issued_at.tzinfo, made.expires_at and made.expires_at.tzinfo) == (UTC, UTC)
+    assert (made.developer, made.build, list(made.submods)) == ("Kluis", f"kluis {__version__}", ["sgx"])
+    assert type(next(iter(made.submods))) is str
+    appraisal = made.submods["sgx"]
+    assert result.runtime_data is not None
+    assert (appraisal.status, appraisal.policy_ids, appraisal.nonce) == (
+        Tier.CONTRAINDICATED,
+        (ear.policy_id(result),),
+        result.runtime_data.nonce,
+    )
+    assert appraisal.attester == {
+        "kind": "SGX quote v3",
+        "debug": False,
+        "measurement": f"sha256:{IMAGE.hex()}",
+        "signer": f"sha256:{SIGNER.hex()}",
+        "product_id": 7,
+        "svn": 3,
+        "registers": {},
+        "report_data": claims.report_data.hex(),
+    }
+    assert appraisal.verifier == {
+        "protection": "process",
+        "not_kept_out": list(result.not_kept_out),
+        "warnings": [],
+        "anchor": claims.anchor,
+        "product": claims.platform.product,
+        "tcb_status": "UpToDate",
+        "advisories": [],
+        "rules": [
+            {"name": rule.name, "ok": rule.ok, "want": rule.want, "got": rule.got} for rule in result.rules
+        ],
+    }
+    assert {type(appraisal.verifier[name]) for name in ("protection", "tcb_status")} == {str}
+    for held in (made.submods, appraisal.attester, appraisal.verifier):
+        with pytest.raises(TypeError):
+            held["x"] = 1  # type: ignore[index]
+
+
+def test_what_an_ear_tells_of_other_evidence() -> None:
+    """Registers are told by name, warnings and advisories in order, and a nonce that has a place."""
+    claims = dataclasses.replace(
+        TDX,
+        nonce=b"\7" * 64,
+        tcb=dataclasses.replace(
+            TDX.tcb, status=TcbStatus.OUT_OF_DATE, advisories=("INTEL-SA-1", "INTEL-SA-2")
+        ),
+    )
+    result = dataclasses.replace(RESULT, claims=claims, runtime_data=None, warnings=("one", "two"))
+    appraisal = ear.of(result, issued_at=NOW, expires_at=NOW + timedelta(minutes=5)).submods["tdx"]
+    assert appraisal.attester["registers"] == {
+        f"rtmr{index}": f"sha384:{bytes((index + 1,)).hex() * 48}" for index in range(4)
+    }
+    assert appraisal.attester["signer"] is None
+    assert (appraisal.verifier["tcb_status"], appraisal.verifier["advisories"]) == (
+        "OutOfDate",
+        ["INTEL-SA-1", "INTEL-SA-2"],
+    )
+    assert (appraisal.verifier["warnings"], appraisal.nonce) == (["one", "two"], b"\7" * 64)
+    for size, told in ((0, False), (7, False), (8, True), (65, False)):
+        sized = dataclasses.replace(result, claims=dataclasses.replace(claims, nonce=bytes(size)))
+        made = ear.of(sized, issued_at=NOW, expires_at=NOW + timedelta(minutes=5)).submods["tdx"]
+        assert made.nonce == (bytes(size) if told else None)
+
+
+def test_long_texts_are_cut() -> None:
+    """What a rule wants and has is told in 512 characters, and what is longer ends in dots."""
+    rules = tuple(
+        dataclasses.replace(RESULT.rules[0], want="w" * size, got="g" * size) for size in (511, 512, 513)
+    )
+    made = ear.of(
+        dataclasses.replace(RESULT, rules=rules), issued_at=NOW, expires_at=NOW + timedelta(minutes=5)
+    )
+    assert made.submods["sgx"].verifier["rules"] == [
+        {"name": "tee", "ok": True, "want": f"{'w' * size}{end}", "got": f"{'g' * size}{end}"}
+        for size, end in ((511, ""), (512, ""), (512, ".."))
+    ]
+
+
+def test_a_token_that_would_expire_at_once() -> None:
+    """A token holds for a second at least."""
+    with pytest.raises(UsageError, match="want it to expire after"):
+        ear.of(RESULT, issued_at=NOW, expires_at=NOW)
+
+
 def test_a_token_is_small_whatever_the_policy_lists() -> None:
     """A rule's text is cut, so that a relying party can read every token that is made."""
     rules = (dataclasses.replace(RESULT.rules[0], want="x" * 100_000), *RESULT.rules[1:])
@@ -157,6 +256,10 @@ def test_require() -> None:
     with pytest.raises(PolicyError) as caught:
         EAR.require()
     assert str(caught.value) == "attestation result: want affirming, got warning (sgx warning)"
+    assert caught.value.code == "ear_status"
+    more = dict.fromkeys(("tdx", "sgx"), EAR.submods["sgx"])
+    with pytest.raises(PolicyError, match=r"got warning \(sgx warning, tdx warning\)$"):
+        dataclasses.replace(EAR, submods=more).require(Tier.AFFIRMING, Tier.NONE)
     with pytest.raises(TypeError, match="no truth value"):
         bool(EAR)
 
@@ -398,8 +501,10 @@ def test_misuse() -> None:
         token.sign_jwt(EAR, P521)
     with pytest.raises(UsageError, match="P-256 or P-384"):
         token.verify_cwt(CWT, P521.public_key(), now=NOW)
-    with pytest.raises(UsageError, match="token key: want at least 2048 bits, got 1024"):
-        token.verify_jwt(JWT, rsa.generate_private_key(65537, 1024).public_key(), now=NOW)
+    for bits in (1024, 2047, 4097, 8192):
+        key = rsa.RSAPublicNumbers(65537, (1 << bits) - 1).public_key()
+        with pytest.raises(UsageError, match=f"token key: want 2048 to 4096 bits, got {bits}"):
+            token.verify_jwt(JWT, key, now=NOW)
     with pytest.raises(UsageError, match="want an aware time"):
         token.verify_jwt(JWT, P256.public_key(), now=NOW.replace(tzinfo=None))
 

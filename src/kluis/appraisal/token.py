@@ -29,7 +29,8 @@ JWT_TYPE: Final = "eat+jwt"
 CWT_TYPE: Final = f'application/eat+cwt; eat_profile="{PROFILE}"'
 SKEW: Final = timedelta(minutes=1)
 MIN_RSA_BITS: Final = 2048
-MAX_SIGNATURE: Final = 512
+MAX_RSA_BITS: Final = 4096
+MAX_SIGNATURE: Final = MAX_RSA_BITS // 8
 _COSE_TYPE: Final = 16
 _COSE_KEY_ID: Final = 4
 _ALGORITHMS: Final = {"secp256r1": "ES256", "secp384r1": "ES384"}
@@ -84,15 +85,15 @@ def verify_jwt(
 
     Args:
         token: compact serialization.
-        key: the verifier's, on P-256 or P-384, or RSA of 2048 bits or more, as an attestation service's
-            is; from a source that the relying party trusts.
+        key: the verifier's, on P-256 or P-384, or RSA of 2048 to 4096 bits, as an attestation
+            service's is; from a source that the relying party trusts.
         now: aware.
 
     Raises:
         FormatError: step 1 or 3.
         AuthenticityError: step 2.
         FreshnessError: step 4.
-        UsageError: a key on another curve or too short, or a naive ``now``.
+        UsageError: a key on another curve or of another size, or a naive ``now``.
     """
     if len(token) > MAX_SIZE:
         token = ""
@@ -180,8 +181,8 @@ def _check_time(ear: Ear, now: datetime) -> None:
 
 def _algorithm(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < MIN_RSA_BITS:
-            raise UsageError(f"token key: want at least {MIN_RSA_BITS} bits, got {key.key_size}")
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            raise UsageError(f"token key: want {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, got {key.key_size}")
         return "RS256"
     try:
         return _ALGORITHMS[key.curve.name]
