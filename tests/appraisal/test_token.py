@@ -348,12 +348,22 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
         FormatError,
         "bad_version",
     ),
+    "3 another profile, that is greater": (
+        lambda: _claims(eat_profile=f"{ear.PROFILE}.1"),
+        FormatError,
+        "bad_version",
+    ),
     "3 no profile": (lambda: _claims(eat_profile=None), FormatError, "bad_type"),
     "3 a float for a time": (lambda: _claims(iat=1.5), FormatError, "bad_type"),
     "3 true for a time": (lambda: _claims(iat=True), FormatError, "bad_type"),
     "3 a time before times": (lambda: _claims(iat=-1), FormatError, "bad_encoding"),
     "3 no verifier": (lambda: _claims(ear_verifier_id={}), FormatError, "bad_type"),
     "3 no submods": (lambda: _claims(submods={}), FormatError, "bad_length"),
+    "3 too many submods": (
+        lambda: _claims(submods={str(index): CLAIMS["submods"]["sgx"] for index in range(33)}),
+        FormatError,
+        "bad_length",
+    ),
     "3 a submod that is none": (lambda: _claims(submods={"sgx": 1}), FormatError, "bad_type"),
     "3 a status that is none": (lambda: _submod(ear_status="fine"), FormatError, "bad_type"),
     "3 no vector": (lambda: _submod(ear_trustworthiness_vector=None), FormatError, "bad_type"),
@@ -362,6 +372,19 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
         FormatError,
         "bad_type",
     ),
+    "3 a number before the first": (
+        lambda: _submod(ear_trustworthiness_vector={"hardware": -129}),
+        FormatError,
+        "bad_type",
+    ),
+    **{
+        f"3 {number!r} for a number": (
+            lambda number=number: _submod(ear_trustworthiness_vector={"hardware": number}),
+            FormatError,
+            "bad_type",
+        )
+        for number in (True, 2.5, "2", None)
+    },
     "3 a policy that is no text": (lambda: _submod(ear_appraisal_policy_ids=[1]), FormatError, "bad_type"),
     "3 a short nonce": (lambda: _submod(eat_nonce="AAAA"), FormatError, "bad_length"),
     "4 issued later": (
@@ -421,6 +444,41 @@ def test_unknown_claims_are_passed_over() -> None:
     assert token.verify_jwt(_submod(ear_trustworthiness_vector=vector), P256.public_key(), now=NOW) == EAR
 
 
+def test_as_much_as_there_may_be() -> None:
+    """Up to 32 submods and all numbers of a byte are read; what was read cannot be changed."""
+    claims = {
+        str(index): {"ear_status": "warning", "ear_trustworthiness_vector": {"hardware": number}}
+        for index, number in enumerate(range(-16, 16))
+    }
+    read = token.verify_jwt(_claims(submods=claims), P256.public_key(), now=NOW)
+    assert len(read.submods) == 32
+    for number in (-128, 127):
+        edge = token.verify_jwt(
+            _submod(ear_trustworthiness_vector={"hardware": number}), P256.public_key(), now=NOW
+        )
+        assert edge.submods["sgx"].vector == {Aspect.HARDWARE: number}
+    for held in (read.submods, read.submods["0"].vector):
+        with pytest.raises(TypeError):
+            held["x"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_what_is_written(numbers: bool) -> None:
+    """The status of all stands beside the submods'; expiry, nonce and details only where there are some."""
+    bare = dataclasses.replace(EAR.submods["sgx"], nonce=None, attester={}, verifier={})
+    made = ear_claims.write(dataclasses.replace(EAR, expires_at=None, submods={"sgx": bare}), numbers=numbers)
+    names = {name: label if numbers else name for name, label in ear_claims.LABELS.items()}
+    assert set(made) == {
+        names[each] for each in ("eat_profile", "iat", "ear_verifier_id", "ear_status", "submods")
+    }
+    assert made[names["ear_status"]] == (32 if numbers else "warning")
+    held = made[names["submods"]]["sgx"]
+    assert set(held) == {
+        names[each] for each in ("ear_status", "ear_trustworthiness_vector", "ear_appraisal_policy_ids")
+    }
+    assert {type(key) for key in held[names["ear_trustworthiness_vector"]]} == {int if numbers else str}
+
+
 def test_what_may_be_left_out() -> None:
     """Without expiry, policies, nonce and details a token still reads."""
     appraisal = {
@@ -451,6 +509,11 @@ FORGED_CWT: dict[str, tuple[Callable[[], bytes], type[KluisError], str]] = {
     "3 no map": (lambda: cose.sign1(cbor.dumps([]), P384), FormatError, "bad_type"),
     "3 a label that is no text": (
         lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 266: {1: {}}}), P384),
+        FormatError,
+        "bad_length",
+    ),
+    "3 a label that is no text, beside one that is": (
+        lambda: cose.sign1(cbor.dumps({**CWT_CLAIMS, 266: {**CWT_CLAIMS[266], 1: {}}}), P384),
         FormatError,
         "bad_length",
     ),
