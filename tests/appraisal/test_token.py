@@ -357,6 +357,8 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
     "3 a float for a time": (lambda: _claims(iat=1.5), FormatError, "bad_type"),
     "3 true for a time": (lambda: _claims(iat=True), FormatError, "bad_type"),
     "3 a time before times": (lambda: _claims(iat=-1), FormatError, "bad_encoding"),
+    "3 a time after times": (lambda: _claims(exp=ear_claims.MAX_TIME + 1), FormatError, "bad_encoding"),
+    "3 a time long after times": (lambda: _claims(exp=1 << 52), FormatError, "bad_encoding"),
     "3 no verifier": (lambda: _claims(ear_verifier_id={}), FormatError, "bad_type"),
     "3 no submods": (lambda: _claims(submods={}), FormatError, "bad_length"),
     "3 too many submods": (
@@ -457,7 +459,10 @@ def test_as_much_as_there_may_be() -> None:
             _submod(ear_trustworthiness_vector={"hardware": number}), P256.public_key(), now=NOW
         )
         assert edge.submods["sgx"].vector == {Aspect.HARDWARE: number}
-    for held in (read.submods, read.submods["0"].vector):
+    last = token.verify_jwt(_claims(exp=ear_claims.MAX_TIME), P256.public_key(), now=NOW)
+    assert last.expires_at == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    told = last.submods["sgx"]
+    for held in (read.submods, read.submods["0"].vector, told.attester, told.verifier):
         with pytest.raises(TypeError):
             held["x"] = 1  # type: ignore[index]
 
