@@ -198,6 +198,41 @@ def test_an_ear_that_never_ends_or_is_for_somebody() -> None:
     assert refused(AuthenticityError, signed({}), pem(KEY), no_hex).code == "token_nonce"
 
 
+@pytest.mark.parametrize("members", [{"use": "enc"}, {"key_ops": ["encrypt"]}, {"key_ops": "verify"}])
+def test_a_key_that_its_authority_does_not_sign_with(members: dict[str, Any]) -> None:
+    """A key of the same document that is for opening verifies no token: its other half may be anybody's."""
+    keys = tuple(token_keys.read(json.dumps(jwks(**members)).encode(), certified=False).values())
+    error = refused(AuthenticityError, sign(claims()), keys)
+    assert error.message == "token alg: want none of this key, got 'RS256'"
+    for said in ({"use": "sig"}, {"key_ops": ["sign", "verify"]}):
+        good = token_keys.read(json.dumps(jwks(**said)).encode(), certified=False)
+        assert checked(sign(claims()), tuple(good.values()))
+
+
+def test_an_ear_by_another_algorithm_than_its_key_names() -> None:
+    """Where the key's document names an algorithm, or a use that is not signing, an EAR is held to it."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    for members in ({"alg": "ES384"}, {"use": "enc"}):
+        document = {"keys": [{**json.loads(token.jwk(KEY.public_key())), **members}]}
+        keys = tuple(token_keys.read(json.dumps(document).encode(), certified=False).values())
+        for signed in (token.sign_jwt(made, KEY), token.sign_cwt(made, KEY)):
+            error = refused(AuthenticityError, signed, keys, Expected(None, None, None))
+            assert error.message == "token alg: want none of this key, got 'ES256'"
+
+
+def test_a_claim_in_text_is_not_the_numbers() -> None:
+    """In a CWT, text that reads like the name of a claim takes the place of none."""
+    said = ear_claims.write(
+        ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5)), numbers=True
+    )
+    for more in ({1: "them", "iss": "others"}, {"iss": "others", 1: "them"}):
+        signed = cose.sign1(cbor.dumps({**said, **more}), KEY, {16: token.CWT_TYPE})
+        assert verify(signed, pem(KEY), Expected("them", None, None), NOW).claims["iss"] == "them"
+        assert (
+            refused(AuthenticityError, signed, pem(KEY), Expected("others", None, None)).code == "token_iss"
+        )
+
+
 def test_what_is_no_token() -> None:
     """Text that is none, bytes that are none, and what is too long."""
     for junk in (b"", b"a.b", b"\xff\x00", b"a.b.c", b"{}", b"a" * 200_000 + b"..", jcs.dumps({"a": 1})):

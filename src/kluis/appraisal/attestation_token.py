@@ -127,6 +127,7 @@ def _jwt(text: str, keys: Sequence[TrustedKey], expected: Expected, now: datetim
     header, claims = signed_claims.peek(text)
     if header.get("typ") == token.JWT_TYPE or "eat_profile" in claims:
         chosen = _chosen(keys, header.get("kid"))
+        chosen.allow(header.get("alg"))
         ear = token.verify_jwt(text, chosen.key, now=now)
         return Token(Form.EAR_JWT, chosen, _end(claims), claims, ear)
     ring = _Ring(keys, expected.issuer)
@@ -143,9 +144,13 @@ def _cwt(data: bytes, keys: Sequence[TrustedKey], now: datetime) -> Token:
     message = cose.Sign1.parse(data, "CWT", max_size=token.MAX_SIZE)
     named = message.headers.get(_COSE_KEY_ID, message.unprotected.get(_COSE_KEY_ID))
     chosen = _chosen(keys, named.decode("latin-1") if isinstance(named, bytes) else None)
-    ear = token.verify_cwt(data, _on_a_curve(chosen.key), now=now)
+    key = _on_a_curve(chosen.key)
+    chosen.allow(message.scheme("CWT").name)
+    ear = token.verify_cwt(data, key, now=now)
     value: Any = cbor.loads(message.payload, "EAR", max_size=token.MAX_SIZE)  # a map, as its reader found
-    claims = {_CWT_LABELS.get(label, str(label)): each for label, each in value.items()}
+    # A text that looks like the name of a number's claim is not that claim.
+    ordered = sorted(value.items(), key=lambda claim: type(claim[0]) is int)
+    claims = {_CWT_LABELS.get(label, str(label)): each for label, each in ordered}
     return Token(Form.EAR_CWT, chosen, _end(claims), claims, ear)
 
 

@@ -26,6 +26,7 @@ PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 MAX_JWKS: Final = 256 * 1024
 MAX_KEYS: Final = 32
 RSA_BITS: Final = (2048, 8192)
+UNUSED: Final = ""  # no algorithm: of a key that its authority does not sign with
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _NAMES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
     "P-256": ec.SECP256R1,
@@ -43,7 +44,7 @@ class TrustedKey:
         kid: its name.
         key: itself.
         certificate: DER, if it came in one.
-        algorithm: the one that its JWK names, if any.
+        algorithm: the one that its JWK names, if any; ``UNUSED`` lets it verify nothing.
     """
 
     __slots__ = ("algorithms", "certificate", "key", "kid")
@@ -55,15 +56,23 @@ class TrustedKey:
         self.certificate = certificate
         self.algorithms = own if algorithm is None else tuple(each for each in own if each == algorithm)
 
+    def allow(self, algorithm: object) -> None:
+        """Refuse an algorithm that this key does not sign by.
+
+        Raises:
+            AuthenticityError: it does not.
+        """
+        if algorithm not in self.algorithms:
+            wanted = " or ".join(self.algorithms) or "none of this key"
+            raise AuthenticityError(f"token alg: want {wanted}, got {str(algorithm)[:32]!a}")
+
     def check(self, algorithm: str, signed: bytes, signature: bytes) -> None:
         """Check one signature.
 
         Raises:
             AuthenticityError: another algorithm than this key's, or not its signature.
         """
-        if algorithm not in self.algorithms:
-            wanted = " or ".join(self.algorithms) or "none of this key"
-            raise AuthenticityError(f"token alg: want {wanted}, got {algorithm[:32]!a}")
+        self.allow(algorithm)
         digest = _HASHES[algorithm[2:]]
         try:
             if isinstance(self.key, rsa.RSAPublicKey):
@@ -155,7 +164,13 @@ def _key(jwk: dict[str, Any], *, certified: bool, vouched: Callable[[bytes], byt
         raise FormatError("JWK: want one key in it and its x5c, got two or none")
     if isinstance(key, rsa.RSAPublicKey) is not (kty == "RSA"):
         raise FormatError(f"JWK.kty: want its key's, got {kty}")
-    return TrustedKey(kid, key, certificate, algorithm)
+    return TrustedKey(kid, key, certificate, algorithm if _signs(jwk) else UNUSED)
+
+
+def _signs(jwk: dict[str, Any]) -> bool:
+    """Whether its authority signs with a key, or does not say: one that is for opening may be another's."""
+    operations = jwk.get("key_ops", ["verify"])
+    return jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
 
 
 def _named(jwk: dict[str, Any]) -> PublicKey:
