@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -47,6 +48,22 @@ def test_one_bundle() -> None:
     both = AzureEndorsements(tdx=HELD).to_json()
     assert _of(AZURE, both) == AzureEndorsements(tdx=HELD)
     assert _of(NVIDIA, b'{"ocsp":[]}') == NvidiaEndorsements(ocsp=())
+
+
+def test_armor() -> None:
+    """What endorses may come in base64 or hex, as evidence may."""
+    assert _of(SGX, base64.b64encode(BUNDLE)) == HELD
+    assert _of(SGX, BUNDLE.hex().encode() + b"\n") == HELD
+    assert _of(SGX, b"\n" + BUNDLE + b"\n") == HELD
+
+
+def test_another_object() -> None:
+    """An object with no member of any maker's is refused by the members that it has."""
+    with pytest.raises(FormatError) as caught:
+        _of(SGX, b'{"quote_collateral":{}}')
+    assert str(caught.value) == (
+        "bundle: want Intel's members, AMD's or an Azure machine's, got ['quote_collateral']"
+    )
 
 
 def test_intels_files() -> None:

@@ -55,6 +55,7 @@ def _signed(member: str, document: bytes) -> bytes:
 COLLATERAL = SGX.collateral()
 REPORT = samples.make(5).encode()
 EK = tpm.ek_area(tpm.rsa_key())
+THIM_CHAIN = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n" * 2
 GOOD: dict[str, bytes] = {
     "SGX quote v3": SGX.quote(),
     "TDX quote v4": TDX.quote(),
@@ -78,6 +79,7 @@ GOOD: dict[str, bytes] = {
     "JSON web key": _jwk(),
     "Azure endorsements": AzureEndorsements(tdx=COLLATERAL).to_json(),
     "SNP endorsements": SnpEndorsements(vek=b"vek").to_json(),
+    "THIM answer": json.dumps({"vcekCert": "v", "certificateChain": THIM_CHAIN, "tcbm": "DB"}).encode(),
     "TPM endorsements": TpmEndorsements(certificate=b"ak", chain=b"ca").to_json(),
     "CoRIM": manifest(comid()),
     "TPM credential": credential.make(EK, b"name", b"secret", bytes(32)).encode(),

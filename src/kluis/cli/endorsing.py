@@ -10,6 +10,7 @@ from typing import Any, Final
 from kluis.errors import FormatError, UsageError
 from kluis.evidence.registry import Kind
 from kluis.formats import x509
+from kluis.formats.armor import open_armor
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
@@ -27,7 +28,8 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
 
     Args:
         kind: of the evidence.
-        files: names and bytes, in any order: JSON of a bundle or of the maker's service, PEM or DER.
+        files: names and bytes, in any order: JSON of a bundle or of the maker's service, PEM or DER; hex and
+            base64 of these.
 
     Raises:
         FormatError: a file is nothing that endorses this kind.
@@ -36,7 +38,7 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     """
     if not files:
         return None
-    datas = [data for _, data in files]
+    datas = [_opened(data, name) for name, data in files]
     taken = set(kind.endorsements)
     if taken & {Collateral, SnpEndorsements}:
         return _of_service(taken, datas)
@@ -52,6 +54,11 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
         raise UsageError(f"{files[0][0]}: evidence of kind {kind.name} takes no collateral")
     form: Any = kind.endorsements[0]
     return form.from_json(datas[0])
+
+
+def _opened(data: bytes, name: str) -> bytes:
+    """What stands in hex or base64; PEM as it is, which says what it is by its own label."""
+    return data if data.lstrip()[:5] == b"-----" else open_armor(data, name).data
 
 
 def _of_service(taken: set[type], datas: Sequence[bytes]) -> Any:

@@ -149,7 +149,16 @@ def parse(data: bytes) -> Bundle:
         return Collateral.from_json(data)
     if isinstance(value, dict) and value.keys() & {"snp", "tdx", "ak"}:
         return AzureEndorsements.from_json(data)
+    if isinstance(value, dict) and value and not value.keys() & _MEMBERS:
+        raise FormatError(
+            f"bundle: want Intel's members, AMD's or an Azure machine's, got {sorted(value)[:8]}",
+            hint="kluis collateral bundle puts documents that you have into one",
+            code="bad_type",
+        )
     return Endorsements.from_json(data)
+
+
+_MEMBERS: Final = frozenset(field.name for field in dataclasses.fields(Endorsements))
 
 
 def describe(found: Bundle) -> tuple[Line, ...]:

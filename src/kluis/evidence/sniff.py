@@ -322,6 +322,7 @@ _DOCUMENTS: Final = (
     _Kind("JSON web key", _members("kty", "crv"), lambda data: jose.parse_jwk(data, "JSON web key")),
     _Kind("NVIDIA endorsements", _members("ocsp"), NvidiaEndorsements.from_json),
     _Kind("CCA endorsements", _members("cpak"), cca_endorsements.Endorsements.from_json),
+    _Kind("THIM answer", _members("vcekCert", "certificateChain"), snp_endorsements.Endorsements.from_thim),
     _Kind("SNP endorsements", _members("vek"), snp_endorsements.Endorsements.from_json),
     _Kind("TPM endorsements", _members("certificate", "chain"), TpmEndorsements.from_json),
     _Kind(

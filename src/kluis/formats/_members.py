@@ -46,6 +46,9 @@ class Members:
     def __contains__(self, name: str) -> bool:
         return name in self._value
 
+    def __getitem__(self, name: str) -> Json:
+        return self._get(name)
+
     def entries(self, *, most: int) -> dict[str, Json]:
         """Every member, at most ``most``, of an object whose names are not fixed."""
         if len(self._value) > most:

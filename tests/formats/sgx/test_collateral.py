@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,19 @@ TEXT = GOOD.to_json()
 def test_round_trip() -> None:
     """A bundle reads back with the same parts."""
     assert Collateral.from_json(TEXT) == GOOD
+
+
+def test_numbers() -> None:
+    """CRLs and signatures may come byte by byte, as dcap-qvl wrote them before; nothing else is a byte."""
+    names = ("root_ca_crl", "pck_crl", "tcb_info_signature", "qe_identity_signature")
+    value = json.loads(TEXT)
+    for name in names:
+        value[name] = list(bytes.fromhex(value[name]))
+    assert Collateral.from_json(json.dumps(value).encode()) == GOOD
+    for odd in (256, -1, True, "30", None):
+        with pytest.raises(FormatError) as caught:
+            Collateral.from_json(json.dumps({**value, "pck_crl": [48, odd]}).encode())
+        assert str(caught.value) == "collateral.pck_crl: want bytes as numbers"
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,14 @@ class Collateral:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read the bundle: chains and documents as text, CRLs and signatures as hex.
+        """Read the bundle: chains and documents as text, CRLs and signatures as hex, or as numbers.
 
         Raises:
             FormatError: not JSON, a member missing or of the wrong kind, more than 4 MiB.
         """
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         parts = {name: value.text(name).encode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
-        parts |= {name: value.hex(name) for name in _HEX_MEMBERS}
+        parts |= {name: _octets(value, name) for name in _HEX_MEMBERS}
         if _OPTIONAL in value and not value.null(_OPTIONAL):
             parts[_OPTIONAL] = value.text(_OPTIONAL).encode()
         return cls(**parts)
@@ -75,6 +75,17 @@ class Collateral:
         if self.pck_certificate_chain is not None:
             texts[_OPTIONAL] = self.pck_certificate_chain.decode()
         return jcs.dumps({**texts, **{name: getattr(self, name).hex() for name in _HEX_MEMBERS}})
+
+
+def _octets(value: Members, name: str) -> bytes:
+    """Bytes as hex, or one by one as numbers, as dcap-qvl wrote them before."""
+    if not isinstance(value[name], list):
+        return value.hex(name)
+    numbers = value.array(name, most=MAX_SIZE)
+    found = bytes(each for each in numbers if type(each) is int and 0 <= each < 256)
+    if len(found) != len(numbers):
+        raise FormatError(f"{value.what}.{name}: want bytes as numbers", code="bad_encoding")
+    return found
 
 
 def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:
