@@ -239,12 +239,15 @@ def test_missing_file(kluis: Kluis, folder: Path) -> None:
 
 def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
     """A file without end is not read without end."""
-    path = tmp_path / "large"
-    with path.open("wb") as file:
-        file.truncate((16 << 20) + 1)
-    assert kluis("verify", path) == Said(
-        3, "", f"kluis: error: {path}: is more than 16777216 bytes\n" + ends("too_large")
-    )
+    for name, hint in (
+        ("large", "give the document alone; the sentence says how large it may be"),
+        ("an.kluis", "an image is no evidence: kluis attest FILE -o QUOTE --nonce HEX makes some of one"),
+    ):
+        path = tmp_path / name
+        with path.open("wb") as file:
+            file.truncate((16 << 20) + 1)
+        said = f"kluis: error: {path}: is more than 16777216 bytes\nkluis: hint: {hint}\n"
+        assert kluis("verify", path) == Said(3, "", said + ends("too_large"))
 
 
 def test_policy_init(kluis: Kluis, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+import typer.core
 
 from kluis import errors
-from kluis.cli import main, render
+from kluis.cli import explain, main, render
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,3 +113,66 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_a_table_lines_its_columns_up() -> None:
     """Columns are as wide as their widest cell, and no line ends in spaces."""
     assert render.table([("a", "bb"), ("ccc", "d")], ("x", "y")) == "x    y\na    bb\nccc  d"
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "df -h"), (errno.EROFS, "that can be written"), (errno.EACCES, "that you may use")],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, hint: str
+) -> None:
+    """A full disk, met where nobody expected it, is said as that, with the file and what mends it."""
+
+    def full(*arguments: object, **options: object) -> int:
+        raise OSError(number, os.strerror(number), "there")
+
+    monkeypatch.setattr(typer.core.TyperGroup, "main", full)
+    assert main.run(["doctor"]) == 7
+    said = capsys.readouterr().err
+    assert said.startswith(f"kluis: error: there: {os.strerror(number)}\nkluis: hint: ")
+    assert hint in said
+
+
+def test_any_other_error_of_the_system_is_our_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A descriptor that is not one has nothing to do with the machine's state."""
+
+    def broken(*arguments: object, **options: object) -> int:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(typer.core.TyperGroup, "main", broken)
+    assert main.run(["doctor"]) == 70
+    assert "this is a bug in Kluis" in capsys.readouterr().err
+
+
+def test_a_name_that_is_nearly_a_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the keyboard is answered with the command that was meant."""
+    assert main.run(["verfy"]) == 2
+    assert "kluis: hint: kluis verify --help\n" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_that_it_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in the midst of a command exits with 130, and says so."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    command = typer.core.TyperCommand("doctor", callback=interrupted, rich_markup_mode=None)
+    monkeypatch.setattr(main, "load", {"doctor": command}.__getitem__)
+    assert main.run(["doctor"]) == 130
+    assert capsys.readouterr().err == "kluis: stopped\n"
+
+
+def test_an_error_without_a_hint_has_its_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    """What mends a code of its own is said with the error; of a whole class, nothing is."""
+    render.error(errors.AuthenticityError("x", code="cert_revoked"))
+    fix = explain.find("cert_revoked").fix
+    assert capsys.readouterr().err.splitlines()[1] == f"kluis: hint: {fix}"
+    render.error(errors.AuthenticityError("x", hint="its own", code="cert_revoked"))
+    assert capsys.readouterr().err.splitlines()[1] == "kluis: hint: its own"
+    render.error(errors.UnavailableError("x"))
+    assert "hint" not in capsys.readouterr().err

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 
 from kluis.cli import render
+from kluis.errors import UsageError
 from tests.cli.quotes import Kluis
 
 
@@ -64,3 +67,27 @@ def test_a_line_of_a_policy(kluis: Kluis, tmp_path: Path) -> None:
     lines = said.err.splitlines()
     shown = next(index for index, line in enumerate(lines) if line.startswith("  version\ufffd[2J= 1.0;"))
     assert lines[shown + 1].strip() == "^"
+
+
+def test_no_half_of_a_file_stays(tmp_path: Path) -> None:
+    """Where a write ends early, a new file is not left cut short; one that was there is not taken away."""
+    (tmp_path / "old").touch()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        for name in ("new", "old"):
+            with pytest.raises(UsageError) as caught:
+                render.save(tmp_path / name, b"data")
+            assert caught.value.message == f"{tmp_path / name}: cannot be written: File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_that_is_not_there_is_to_be_made(tmp_path: Path) -> None:
+    """Whoever names a folder that there is not is told how to make it."""
+    with pytest.raises(UsageError) as caught:
+        render.save(tmp_path / "none" / "file", b"")
+    assert caught.value.hint == f"mkdir -p {tmp_path / 'none'}"

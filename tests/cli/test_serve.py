@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
+import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -153,3 +157,30 @@ def test_services_are_asked_to_do_what_is_due(
     assert watch([[]] * 5, away, away, [], away) == []
     line = "kluis: keyvault: what is due waits: store: is away"
     assert capsys.readouterr().err.count(line) == 3
+
+
+def test_a_root_that_is_none_is_said_at_once(tmp_path: Path) -> None:
+    """Before any image is built: a root that is not there, and a file that is no certificate."""
+    missing, other = tmp_path / "missing.pem", tmp_path / "other.pem"
+    other.write_text("no certificate")
+    with pytest.raises(UsageError) as caught:
+        serve._root(str(missing))
+    assert caught.value.hint == f"kluis platform root -o {missing} writes this machine's"
+    with pytest.raises(UsageError) as caught:
+        serve._root(f"{other}=vtpm")
+    assert caught.value.message == f"{other}: want a certificate, PEM"
+
+
+def test_a_stop_before_anything_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM while images are built ends the command there, and does not wait until all is up."""
+
+    @contextlib.contextmanager
+    def building(*arguments: object) -> Iterator[None]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield pytest.fail("it went on")
+
+    monkeypatch.setattr(serve, "serving", building)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        serve._run(cast("Any", None))
+    assert signal.getsignal(signal.SIGTERM) is before

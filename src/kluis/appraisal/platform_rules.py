@@ -72,7 +72,7 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
         tcb.status in policy.tcb_statuses,
         want=either(policy.tcb_statuses),
         got=tcb.status,
-        fix="update the platform and certify it anew: kluis platform recover",
+        fix="update the platform; certify an emulated one anew: kluis platform certify",
         aspect=Aspect.HARDWARE,
     )
     accepted = policy.advisories

@@ -144,10 +144,7 @@ def _give(found: Fetched, output: Path | None, now: datetime) -> None:
     if output is None:
         render.out(jcs.loads(data, "bundle", max_size=files.MAX_FILE), data.decode())
         return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
+    render.save(output, data)
     value, text = _described(bundle.describe(found), now)
     render.out({"written": str(output), **value}, f"{text}\n\nwritten: {output}")
 

@@ -166,9 +166,9 @@ def appraise(
     if html is not None:
         from kluis.cli import report_html
 
-        files.write(html, report_html.page(result).encode())
+        render.save(html, report_html.page(result).encode())
     if signs is not None and output is not None:
-        files.write(output, signs(result))
+        render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
     render.out({**text.result(result), "event_log": text.plain(log)}, "\n".join(lines))
     try:

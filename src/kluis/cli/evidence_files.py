@@ -61,7 +61,9 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE:
-        raise FormatError(f"{path}: is more than {MAX_FILE} bytes", code="too_large")
+        image = "an image is no evidence: kluis attest FILE -o QUOTE --nonce HEX makes some of one"
+        hint = image if path.suffix == ".kluis" else None
+        raise FormatError(f"{path}: is more than {MAX_FILE} bytes", hint=hint, code="too_large")
     return data
 
 
@@ -263,24 +265,6 @@ def time(value: str | None) -> datetime:
     if when is None or when.tzinfo is None:
         raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
     return when.astimezone(UTC)
-
-
-def write(path: Path, data: bytes, *, anew: bool = False) -> None:
-    """Write a file.
-
-    Args:
-        path: where.
-        data: its bytes.
-        anew: whether nothing may stand there, a link that leads nowhere included.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        with path.open("xb" if anew else "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def tls(ca: Path | None) -> ssl.SSLContext:

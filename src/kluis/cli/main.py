@@ -6,8 +6,11 @@ Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no
 
 from __future__ import annotations
 
+import difflib
+import errno
 import importlib
 import os
+import re
 import sys
 import traceback
 from typing import Annotated, Any, NamedTuple
@@ -56,6 +59,19 @@ COMMANDS: dict[str, Entry] = {
     "serve": Entry("serve", "services", "Run the services on loopback, each in an enclave."),
     "vault": Entry("vault", "enclave", "Meet a vault; approve whom it may believe next."),
     "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
+}
+
+
+# What Ctrl-C exits with, as shells have it: 128 and the signal's number.
+STOPPED = 130
+# What any write may meet, wherever it is: the machine's state, and no bug.
+MACHINES = {
+    errno.ENOSPC: "free some space, or name a folder on another disk: df -h says which is full",
+    errno.EDQUOT: "free some space, or name a folder on another disk: quota says what you may use",
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "name a file or folder that you may use, or run as the user who may",
+    errno.EMFILE: "ulimit -n 4096",
+    errno.EIO: "dmesg says what the disk met",
 }
 
 
@@ -132,6 +148,8 @@ def run(argv: list[str]) -> int:
     command = typer.main.get_group(app)
     try:
         result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
+        if result == STOPPED:  # Typer makes a number of Ctrl-C, and says nothing
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except KluisError as fault:
         return render.error(fault)
@@ -141,14 +159,14 @@ def run(argv: list[str]) -> int:
     except _parser_errors.ClickException as fault:
         where = getattr(getattr(fault, "ctx", None), "command_path", "kluis")
         message = fault.format_message().rstrip(".")
-        return render.error(
-            UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=f"{where} --help")
-        )
+        hint = _meant(message) or f"{where} --help"
+        return render.error(UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=hint))
     except typer.Exit as end:
         return int(end.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        render.note("kluis: stopped")
-        return 130
+        shown = "\n" if sys.stderr.isatty() else ""  # a terminal shows ^C where its line stood
+        render.note(f"{shown}kluis: stopped")
+        return STOPPED
     except BrokenPipeError:
         # The reader went away: stdout leads nowhere from here, so that the interpreter's last flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -156,12 +174,22 @@ def run(argv: list[str]) -> int:
     except Exception as bug:  # noqa: BLE001 - the last line of defence: whatever is left is our bug, and says so
         if os.environ.get("KLUIS_TRACEBACK"):
             traceback.print_exc()
+        if isinstance(bug, OSError) and bug.errno in MACHINES:
+            where = f"{bug.filename}: " if bug.filename else ""
+            return render.error(UnavailableError(f"{where}{bug.strerror}", hint=MACHINES[bug.errno]))
         return render.error(
             InternalError(
                 f"{type(bug).__name__}: {bug}",
                 hint="this is a bug in Kluis; run again with KLUIS_TRACEBACK=1 and report what it prints",
             )
         )
+
+
+def _meant(message: str) -> str | None:
+    """The command whose name is nearest to one that there is not."""
+    said = re.fullmatch(r"No such command '(\w{1,32})'", message)
+    near = difflib.get_close_matches(said[1], COMMANDS, n=1) if said else []
+    return f"kluis {near[0]} --help" if near else None
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ def _give(text: str, value: Any, output: Path | None) -> None:
     if output is None:
         render.out(value, text.rstrip("\n"))
         return
-    output.write_text(text, encoding="utf-8")
+    render.save(output, text.encode())
     render.note(f"written: {output}")
 
 

@@ -98,7 +98,7 @@ def policy_init(
             frozenset(missing or ()),
             tuple(map(str, root or ())),
         )
-    files.write(output, appraisal.dumps(made).encode(), anew=True)
+    render.save(output, appraisal.dumps(made).encode(), anew=True)
     render.out({"policy": str(output)}, f"written: {output}")
 
 

@@ -12,12 +12,13 @@ import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from kluis.errors import KluisError
+from kluis.errors import KluisError, UsageError
 
 # Controls, marks of direction and the like, other ends of lines, halves of characters.
 _BEGUN: Final = re.compile(r"\n(?=\S)")
@@ -90,6 +91,37 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def save(path: Path, data: bytes, *, anew: bool = False) -> None:
+    """Write a file; of one that was not there before, no half stays where a disk is full.
+
+    Args:
+        path: where.
+        data: its bytes.
+        anew: whether nothing may stand there, a link that leads nowhere included.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    made = False
+    try:
+        try:
+            file = path.open("xb")
+            made = True
+        except FileExistsError:
+            if anew:
+                raise
+            file = path.open("wb")
+        with file:
+            file.write(data)
+    except OSError as error:
+        if made:
+            path.unlink(missing_ok=True)
+        raise UsageError(
+            f"{path}: cannot be written: {error.strerror}",
+            hint=None if path.parent.is_dir() else f"mkdir -p {path.parent}",
+        ) from None
+
+
 def harmless(text: str, escaped: Callable[[str], str] = ascii) -> str:
     """Text whose characters a terminal shows, and obeys none of: evidence is others' words.
 
@@ -128,12 +160,24 @@ def error(fault: KluisError) -> int:
     Returns:
         The exit code of its kind.
     """
+    hint = fault.hint or _fix(fault.code)
     if _mode.json:
-        value = {"error": fault.message, "code": fault.code, "hint": fault.hint, "exit_code": fault.exit_code}
+        value = {"error": fault.message, "code": fault.code, "hint": hint, "exit_code": fault.exit_code}
         note(_json(value).decode())
     else:
         note(_set_in(f"kluis: error: {fault.message}"))
-        if fault.hint:
-            note(_set_in(f"kluis: hint: {fault.hint}"))
+        if hint:
+            note(_set_in(f"kluis: hint: {hint}"))
         note(f"kluis: code: {fault.code} (kluis explain {fault.code})")
     return fault.exit_code
+
+
+def _fix(code: str) -> str | None:
+    """What mends a code of its own, for an error that has no better word; a class's code says too little."""
+    from kluis.cli import explain  # which an error alone needs
+
+    try:
+        entry = explain.find(code)
+    except KluisError:
+        return None
+    return None if entry.group == "general" else entry.fix

@@ -102,10 +102,7 @@ def attest(
         "launch_configuration": (out.with_name(f"{out.name}.launch.json"), made.launch_configuration),
     }
     for path, data in written.values():
-        try:
-            path.write_bytes(data)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+        render.save(path, data)
     render.out(
         {name: str(path) for name, (path, _) in written.items()}
         | {"image_id": image_id.hex(), "level": level},

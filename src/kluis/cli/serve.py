@@ -166,12 +166,15 @@ def _run(plan: Plan) -> None:
     def hear(number: int, frame: FrameType | None) -> None:
         asked.hear(number)
         wake.set()
+        if asked.stop and not asked.ready:
+            raise KeyboardInterrupt  # nothing serves yet: there is nobody to finish for
 
     before = {
         number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     }
     try:
         with serving(plan, SystemClock(), render.note) as running:
+            asked.ready = True
             render.out(_told(plan, running), lines_of(plan, running))
             _watch(running, wake, asked)
             render.note("kluis: draining")
@@ -181,8 +184,9 @@ def _run(plan: Plan) -> None:
 
 
 class _Asked:
-    """What signals asked for."""
+    """What signals asked for; ``ready`` once there is what a stop has to finish."""
 
+    ready = False
     stop = False
     replace = False
 
@@ -296,8 +300,11 @@ def _attestation(
 
 def _root(given: str) -> dict[str, Any]:
     path, equals, level = given.partition("=")
-    pem = files.read(Path(path))
-    return {"pem": base64_of(pem), "level": level if equals else None}
+    if not Path(path).is_file():
+        hint = f"kluis platform root -o {path} writes this machine's"
+        raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
+    _certificates(Path(path))  # or an enclave says so, half a minute later
+    return {"pem": base64_of(files.read(Path(path))), "level": level if equals else None}
 
 
 def _certificates(path: Path) -> list[bytes]:

@@ -85,7 +85,7 @@ def meet(
     if output is None:
         render.out(found, found.encode().decode().rstrip())
         return
-    output.write_bytes(found.encode())
+    render.save(output, found.encode())
     render.out(
         found, render.table([("vault", found.vault), ("image", *found.images[:1]), ("written", str(output))])
     )

@@ -123,3 +123,9 @@ def test_an_application_that_never_answers(tmp_path: Path, monkeypatch: pytest.M
             break
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+def test_ctrl_c_that_only_it_heard(tmp_path: Path) -> None:
+    """An import that Ctrl-C ends stops the build: the application is not said to be wrong."""
+    with pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGINT)")

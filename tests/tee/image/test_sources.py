@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.tee.image import sources
 
 
@@ -84,3 +85,15 @@ def test_what_only_looks_like_it() -> None:
     """A module inside a package may be called what it likes; no interpreter runs it unasked."""
     for path in ("a/sitecustomize.py", "site.py", "pth.py", "a.pth.txt"):
         sources.refuse_hooks(path, "here")
+
+
+def test_a_full_disk_is_not_the_fault_of_what_is_read(tmp_path: Path) -> None:
+    """Where the copy cannot be written, that is said, and not that the file cannot be read."""
+
+    def full(data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(UnavailableError) as caught:
+        sources.of_file("a", tmp_path / "a").copy(full)
+    assert caught.value.message == "the copy cannot be written: No space left on device"

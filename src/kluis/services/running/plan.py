@@ -62,7 +62,10 @@ class Plan:
         """Refuse what cannot be meant."""
         for service in self.services:
             if service not in SERVICES:
-                raise UsageError(f"service: want one of {', '.join(SERVICES)}, got {service}")
+                raise UsageError(
+                    f"service: want one of {', '.join(SERVICES)}, got {service}",
+                    hint="kluis serve all",
+                )
         if not self.services:
             raise UsageError("services: want one or more, got none")
         if not 1 <= self.instances <= MOST_INSTANCES:

@@ -8,10 +8,11 @@ import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kluis.enclave.store import ocalls
-from kluis.errors import KluisError, RemoteError, UsageError
+from kluis.errors import KluisError, RemoteError, UnavailableError, UsageError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
 from kluis.services.running import handover, presence, proposal, rekeying
@@ -107,7 +108,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         KluisError: something does not start; says what, and nothing is left running.
     """
     with contextlib.ExitStack() as stack:
-        plan.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(plan.state)
         holds = [stack.enter_context(rekeying.held(plan.state, alone=plan.rekey))]
         if plan.database is not None and (file := database_file(plan.database)) is not None:
             # One file may be used from two state folders.
@@ -287,3 +288,13 @@ def _fleet(
         )
 
     return Fleet(service, start, plan.instances)
+
+
+def _make(state: Path) -> None:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(
+            f"{state}: want a folder to keep keys in, cannot make it: {error.strerror}",
+            hint="kluis serve ... --state FOLDER names one that can be written",
+        ) from None

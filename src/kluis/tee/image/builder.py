@@ -103,7 +103,10 @@ def build(
             say(f"writing {out}")
             return _write(out, key_path, debug, settings, contents, answer, notes)
     except OSError as error:
-        raise UnavailableError(f"build: {error.filename or store.path}: {error.strerror}") from error
+        raise UnavailableError(
+            f"build: {error.filename or store.path}: {error.strerror}",
+            hint="name another file with -o, or a folder for the cache with XDG_CACHE_HOME",
+        ) from error
 
 
 def _gather(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]
         work: a folder for the length of the build.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
         UsageError: the application cannot be imported, or has no such interface; says why.
     """
     module, _, attribute = entry.partition(":")
@@ -80,6 +82,8 @@ def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]
             raise UsageError(f"{entry}: want an import that ends, got none in {TIMEOUT_SECONDS} s") from error
         finally:
             os.close(descriptor)
+        if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
+            raise KeyboardInterrupt
         if done.returncode:
             raise UsageError(
                 f"{entry}: cannot be imported: {_last(done.stdout, stage)}", hint=_hint(done.stdout)

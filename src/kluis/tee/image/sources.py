@@ -53,7 +53,7 @@ class Source:
                 f.seek(self.offset)
                 while left and (chunk := f.read(min(left, CHUNK))):
                     got.update(chunk)
-                    sink(chunk)
+                    _hand(chunk, sink)
                     left -= len(chunk)
         except OSError as error:
             raise UnavailableError(f"{self.origin}: cannot be read: {error.strerror}") from error
@@ -65,6 +65,15 @@ class Source:
         parts: list[bytes] = []
         self.copy(parts.append)
         return b"".join(parts)
+
+
+def _hand(chunk: bytes, sink: Callable[[bytes], object]) -> None:
+    try:
+        sink(chunk)
+    except OSError as error:  # of what is written, and not of what is read
+        raise UnavailableError(
+            f"the copy cannot be written: {error.strerror}", hint="df -h says which disk is full"
+        ) from error
 
 
 def of_bytes(path: str, data: bytes, mode: int = layers.FILE_MODE) -> Source:
