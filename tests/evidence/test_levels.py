@@ -17,3 +17,10 @@ def test_worst_first() -> None:
     levels = list(ProtectionLevel)
     assert levels[0] is ProtectionLevel.NONE
     assert sorted(levels, key=lambda level: level.hardware) == levels
+
+
+def test_none_is_nobodys() -> None:
+    """Genuine hardware in debug mode has level none, too: it is not told to be of the local root."""
+    meaning = MEANINGS[ProtectionLevel.NONE]
+    assert "local" not in meaning.keys
+    assert meaning.keeps_out.startswith("nobody")

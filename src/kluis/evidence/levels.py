@@ -56,10 +56,11 @@ _HARDWARE: Final = (
 
 MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
     {
+        # Of genuine hardware in debug mode, too, and of a root that nobody stated a level of.
         ProtectionLevel.NONE: Meaning(
-            "the local root of trust",
-            "nobody: a debug enclave, open to its host",
-            ("everybody who may start, trace or read a process of its user",),
+            "whoever its anchor names",
+            "nobody: it is open to its host for debugging, or its anchor is of no stated level",
+            ("whoever may debug, trace or read it, its host before all",),
         ),
         ProtectionLevel.PROCESS_USER: Meaning(
             "a root of trust of the same user",
