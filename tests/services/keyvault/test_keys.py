@@ -165,6 +165,27 @@ def test_every_change_of_a_policy_is_on_record() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("asked", "on_record"),
+    [
+        ({"attributes": {"enabled": False}}, True), ({"attributes": {"exp": 1 << 32}}, True),
+        ({"key_ops": ["sign"]}, True), ({"tags": {"a": "b"}}, True), ({}, False),
+        ({"attributes": {"enabled": True}, "key_ops": ["sign", "verify"], "tags": {}}, False),
+    ],
+)  # fmt: skip
+def test_who_changes_a_key_is_on_record(asked: Any, on_record: bool) -> None:
+    """Of which version, too: somebody enabled a disabled key again. What changes nothing is not on record."""
+    world = World()
+    first = world.ok("POST", "/keys/k/create", {"kty": "EC"})["key"]["kid"][-32:]
+    last = world.ok("POST", "/keys/k/create", {"kty": "EC"})["key"]["kid"][-32:]
+    for version in (first, ""):
+        world.ok("PATCH", f"/keys/k/{version}", asked)
+    told = world.ok("GET", "/audit", roles=("Kluis Auditor",))["value"]
+    found = [(each["operation"], each["version"], each["subject"]) for each in told[2:]]
+    wanted = [("update", first, "somebody"), ("update", last, "somebody")]
+    assert found == (wanted if on_record else [])
+
+
 def test_a_policy_on_a_key_that_is_not_exportable() -> None:
     """A key that never leaves takes no policy for leaving."""
     world = World()

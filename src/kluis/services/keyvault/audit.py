@@ -31,9 +31,9 @@ class Event(NamedTuple):
     """What happened.
 
     Attributes:
-        operation: ``create``, ``import``, ``rotate``, ``policy``, ``rotation-policy``, ``delete``,
-            ``recover``, ``purge``, ``backup``, ``restore``, ``release``; of the vault's own accord
-            ``auto-rotate``, ``near-expiry`` and ``auto-purge``; of the vault itself ``trust-approve``,
+        operation: ``create``, ``import``, ``update``, ``rotate``, ``policy``, ``rotation-policy``,
+            ``delete``, ``recover``, ``purge``, ``backup``, ``restore``, ``release``; of the vault's own
+            accord ``auto-rotate``, ``near-expiry`` and ``auto-purge``; of the vault itself ``trust-approve``,
             ``trust-withdraw`` and ``trust-adopt``.
         key: the key's name.
         version: of it.

@@ -103,6 +103,8 @@ class Keys:
             record = shelf.demand(writing, name, now)
             before = shelf.version(writing, record, wanted)
             after = _changed(before, asked, now)
+            if msgspec.structs.replace(after, updated=before.updated) != before:
+                audit.append(writing, audit.Event("update", record.name, after.id, subject, now))
             if asked.release_policy is not None:
                 if not record.current.exportable:
                     raise BadParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")

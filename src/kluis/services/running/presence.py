@@ -27,6 +27,7 @@ __all__ = ["Presence", "Stores", "refuse_changing", "refuse_present"]
 BEAT_SECONDS: Final = 2.0
 LOOK_BEATS: Final = 2.5
 MOST_NAMED: Final = 4
+STOP_SECONDS: Final = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,9 +81,9 @@ class Presence:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say it no more."""
+        """Say it no more; a database that does not answer is not waited for."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
