@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -136,6 +137,58 @@ def test_a_nonce() -> None:
         assert error.code == "token_nonce"
     missing = refused(AuthenticityError, sign(claims()), wanted=Expected(AUTHORITY, None, "12345"))
     assert missing.message == "token nonce: want '12345', got none"
+
+
+@pytest.mark.parametrize("held", [True, None, 1.0, ["1"], {"1": 1}])
+def test_a_nonce_of_another_kind(held: object) -> None:
+    """Only text and whole numbers are nonces, whatever they look like."""
+    for wanted in ("1", "True", "1.0", str(held)):
+        error = refused(AuthenticityError, sign(claims(nonce=held)), wanted=Expected(AUTHORITY, None, wanted))
+        assert error.code == "token_nonce"
+
+
+def test_a_nonce_that_is_no_text() -> None:
+    """Bytes of a command line that are no text are an EAR's nonce where they are its bytes, else nobody's."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    (held,) = made.submods.values()
+    nonce = bytes(range(0x78, 0x88))
+    signed = token.sign_jwt(
+        dataclasses.replace(made, submods={"sgx": dataclasses.replace(held, nonce=nonce)}), KEY
+    )
+    wanted = nonce.decode("utf-8", "surrogateescape")
+    assert verify(signed.encode(), pem(KEY), Expected(None, None, wanted), NOW)
+    for other in (wanted, wanted[:-1], "\ud800"):
+        error = refused(AuthenticityError, sign(claims(nonce="é")), wanted=Expected(AUTHORITY, None, other))
+        assert error.code == "token_nonce"
+
+
+def test_a_nonce_in_hex() -> None:
+    """An EAR's nonce is given in hex, of either case, or as the text that it is; every submod has it."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    (held,) = made.submods.values()
+
+    def signed(*nonces: bytes | None) -> bytes:
+        submods = {str(n): dataclasses.replace(held, nonce=nonce) for n, nonce in enumerate(nonces)}
+        return token.sign_jwt(dataclasses.replace(made, submods=submods), KEY).encode()
+
+    for nonces, wanted, good in (
+        ([b"\xab" * 8], "ab" * 8, True),
+        ([b"\xab" * 8], "AB" * 8, True),
+        ([b"\xab" * 8], "ab" * 8 + "a", False),
+        ([b"abababab"], "abababab", True),
+        ([b"no hexes"], "no hexes", True),
+        ([b"\xab" * 8] * 2, "ab" * 8, True),
+        ([b"\xab" * 8, b"\xac" * 8], "ab" * 8, False),
+        ([b"\xac" * 8, b"\xab" * 8], "ab" * 8, False),
+        ([b"\xab" * 8, None], "ab" * 8, False),
+    ):
+        expected = Expected(None, None, wanted)
+        if good:
+            assert verify(signed(*nonces), pem(KEY), expected, NOW)
+        else:
+            told = ", ".join("none" if each is None else each.hex() for each in nonces)
+            error = refused(AuthenticityError, signed(*nonces), pem(KEY), expected)
+            assert (error.code, error.message) == ("token_nonce", f"token nonce: want {wanted!a}, got {told}")
 
 
 def test_what_a_service_says_of_its_policies() -> None:

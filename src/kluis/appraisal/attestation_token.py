@@ -236,7 +236,9 @@ def _has_nonce(found: Token, wanted: str) -> bool:
     """An EAR's nonce is bytes: what was given as text, or in hex."""
     if found.ear is None:
         got = found.claims.get("nonce")
-        return type(got) in (str, int) and hmac.compare_digest(str(got).encode(), wanted.encode())
+        # What was given may be no text at all: a command line's bytes that are not UTF-8.
+        meaning = wanted.encode("utf-8", "surrogatepass")
+        return type(got) in (str, int) and hmac.compare_digest(str(got).encode(), meaning)
     meant = {wanted.encode("utf-8", "surrogateescape")}
     if len(wanted) % 2 == 0 and all(sign in "0123456789abcdefABCDEF" for sign in wanted):
         meant.add(bytes.fromhex(wanted))
