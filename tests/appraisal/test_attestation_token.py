@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -17,7 +18,7 @@ from kluis.appraisal.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UsageError
 from kluis.formats import b64, cbor, cose, jcs
 from tests.appraisal.test_token import P256 as KEY
-from tests.appraisal.test_token import RESULT
+from tests.appraisal.test_token import RESULT, _signed
 from tests.services.keyvault.world import AUTHORITY, CERTIFICATE, OTHER_KEY, certificate, claims, jwks, sign
 from tests.services.web.issuer import NOW
 
@@ -124,7 +125,17 @@ def test_the_time() -> None:
     assert checked(sign(claims(iat=AT + 60, nbf=AT + 60)))
     for early in ({"nbf": AT + 61}, {"iat": AT + 61}):
         assert refused(FreshnessError, sign(claims(**early))).code == "token_not_yet_valid"
-    for bad in ({"exp": None}, {"exp": "1"}, {"iat": True}, {"exp": 1 << 60}):
+    last = ear_claims.MAX_TIME
+    assert checked(sign(claims(iat=0, nbf=0, exp=last))).expires_at.year == 9999
+    for bad in (
+        {"exp": None},
+        {"exp": "1"},
+        {"iat": True},
+        {"iat": -1},
+        {"nbf": -1},
+        {"exp": last + 1},
+        {"exp": 1 << 60},
+    ):
         refused(FormatError, sign(claims(**bad)))
     refused(UsageError, sign(claims()), now=NOW.replace(tzinfo=None))
 
@@ -227,6 +238,142 @@ def test_an_ear() -> None:
             assert refused(AuthenticityError, signed, other, nobody).code == "sig_token"
 
 
+def _named(*names: str) -> tuple[TrustedKey, ...]:
+    """Keys of their own, by these names; the last is the one that signs."""
+    others = [ec.generate_private_key(ec.SECP256R1()) for _ in names[1:]]
+    return tuple(
+        TrustedKey(name, key.public_key(), None, None)
+        for name, key in zip(names, [*others, KEY], strict=True)
+    )
+
+
+def _ear(header: dict[str, Any], more: dict[str, Any] | None = None) -> bytes:
+    """An EAR under whatever header."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    said = {**ear_claims.write(made, numbers=False), **(more or {})}
+    return _signed({"alg": "ES256", **header}, said).encode()
+
+
+def _ear_cwt(protected: object, unprotected: object, more: dict[int, Any] | None = None) -> bytes:
+    """An EAR as a CWT, whose key is named in either header."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    said = {**ear_claims.write(made, numbers=True), **(more or {})}
+    headers: Any = {} if protected is None else {4: protected}
+    signed, _, *rest = cbor2.loads(cose.sign1(cbor.dumps(said), KEY, headers)).value
+    return cbor2.dumps(cbor2.CBORTag(18, [signed, {} if unprotected is None else {4: unprotected}, *rest]))
+
+
+NOBODY = Expected(None, None, None)
+
+
+def test_which_of_several_keys() -> None:
+    """The key that a token names; one without a name is good for any token where it is the only one."""
+    two = _named("one", "two")
+    for found in (
+        verify(_ear({"kid": "two"}), two, NOBODY, NOW),
+        verify(_ear_cwt(b"two", None), two, NOBODY, NOW),
+        verify(_ear_cwt(None, b"two"), two, NOBODY, NOW),
+    ):
+        assert found.key.kid == "two"
+    for keys in (_named("one"), _named("")):
+        for data in (_ear({}), _ear_cwt(None, None), _ear_cwt("no bytes", None)):
+            assert verify(data, keys, NOBODY, NOW).key is keys[0]
+    assert verify(_ear({"kid": "any"}), _named(""), NOBODY, NOW).key.kid == ""
+    assert verify(_ear_cwt(b"\xff", None), _named("", "\xff"), NOBODY, NOW).key.kid == "\xff"
+
+
+@pytest.mark.parametrize(
+    ("names", "kid", "told"),
+    [
+        (("one", "two"), "one", None),
+        (("one",), "two", "token kid: want one of 'one', got 'two'"),
+        (("one", "two"), "three", "token kid: want one of 'one', 'two', got 'three'"),
+        (("one", "two"), None, "token kid: want one of 'one', 'two', got none"),
+        (("", ""), "one", "token kid: want one of '', '', got 'one'"),
+        (("", "x" * 65), None, f"token kid: want one of '', '{'x' * 64}', got none"),
+        (
+            tuple(map(str, range(9))),
+            None,
+            "token kid: want one of '0', '1', '2', '3', '4', '5', '6', '7', got none",
+        ),
+    ],
+)
+def test_none_of_several_keys(names: tuple[str, ...], kid: str | None, told: str | None) -> None:
+    """Another key than the one that signed, none of that name, or several where none is named."""
+    keys = _named(*names)
+    for data in (
+        _ear({} if kid is None else {"kid": kid}),
+        _ear_cwt(None if kid is None else kid.encode(), None),
+    ):
+        error = refused(AuthenticityError, data, keys, NOBODY)
+        assert (error.code, error.message) == ("token_kid", told) if told else error.code == "sig_token"
+
+
+def test_what_makes_an_ear() -> None:
+    """Its type or its profile makes a token an EAR, that is read as one and as nothing else."""
+    for data in (_ear({}), _ear({"typ": token.JWT_TYPE})):
+        assert verify(data, pem(KEY), NOBODY, NOW).form is Form.EAR_JWT
+    assert refused(FormatError, sign(claims(), {"typ": token.JWT_TYPE})).message == (
+        "EAR.eat_profile: want a value of type str"
+    )
+    refused(FormatError, sign(claims(eat_profile="another")))
+    for typ in ("jwt", "JWT", "zzz"):
+        assert checked(sign(claims(), {"typ": typ})).form is Form.AZURE
+
+
+@pytest.mark.parametrize("kind", ["", None, 1, True, ["sevsnpvm"], {"a": "b"}])
+def test_a_kind_that_is_none(kind: object) -> None:
+    """Claims say in a text of what they are an attestation."""
+    assert refused(FormatError, sign(claims(**{"x-ms-attestation-type": kind}))).code == "token_kind"
+
+
+def test_names_of_a_cwts_claims() -> None:
+    """Claims of a CWT have the names of a JWT where it has them, and their numbers in text else."""
+    found = verify(_ear_cwt(None, None, {1: "them", 77: "x"}), pem(KEY), Expected("them", None, None), NOW)
+    assert found.claims["iss"] == "them"
+    assert found.claims["77"] == "x"
+    assert {"exp", "iat"} < set(found.claims)
+    assert all(type(name) is str for name in found.claims)
+
+
+def test_an_issuer_is_one() -> None:
+    """An audience may be one of several; an issuer is a text."""
+    for wrong in (["them"], {"them": 1}, b"them", 1):
+        error = refused(
+            AuthenticityError, _ear_cwt(None, None, {1: wrong}), pem(KEY), Expected("them", None, None)
+        )
+        assert error.code == "token_iss"
+    assert verify(_ear({}, {"aud": ["you", "me"]}), pem(KEY), Expected(None, "me", None), NOW)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "same"),
+    [
+        (AUTHORITY, True),
+        (f"{AUTHORITY.replace('attest', 'ATTEST')}:443/", True),
+        (AUTHORITY.replace("attest", "a"), False),
+        (AUTHORITY.replace("attest", "z"), False),
+        (f"{AUTHORITY}/x", False),
+        ("attest", False),
+        ("", False),
+    ],
+)
+def test_an_ears_issuer(issuer: str, same: bool) -> None:
+    """An EAR's issuer is held to the one that is wanted, as URLs are compared, or as text."""
+    for wanted, got in ((AUTHORITY, issuer), (issuer, AUTHORITY)):
+        expected = Expected(wanted, None, None)
+        if same:
+            assert verify(_ear({}, {"iss": got}), pem(KEY), expected, NOW)
+        else:
+            assert refused(AuthenticityError, _ear({}, {"iss": got}), pem(KEY), expected).code == "token_iss"
+    plain = Expected("a name", issuer, None)
+    assert verify(_ear({}, {"iss": "a name", "aud": issuer}), pem(KEY), plain, NOW)
+    if issuer != AUTHORITY:
+        # Only an issuer is compared as URLs are.
+        other = Expected(None, AUTHORITY, None)
+        assert refused(AuthenticityError, _ear({}, {"aud": issuer}), pem(KEY), other).code == "token_aud"
+
+
 def test_an_ear_that_never_ends_or_is_for_somebody() -> None:
     """A CWT's claims are held to the same by number; without an end it is not taken."""
     made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
@@ -244,7 +391,9 @@ def test_an_ear_that_never_ends_or_is_for_somebody() -> None:
     refused(UsageError, signed({1: "them"}), pem(KEY), nobody)
     refused(FreshnessError, signed({5: AT + 61}), pem(KEY), nobody)
     assert verify(signed({1: "them", 3: "you"}), pem(KEY), Expected("them", "you", None), NOW)
-    assert refused(AuthenticityError, signed({}), KEYS, nobody).message.startswith("CWT: want the key of")
+    no_curve = refused(AuthenticityError, signed({}), KEYS, nobody)
+    assert no_curve.message.startswith("CWT: want the key of")
+    assert no_curve.code == "sig_token"
     other = refused(AuthenticityError, signed({1: "them"}), pem(KEY), Expected("others", None, None))
     assert other.code == "token_iss"
     no_hex = Expected(None, None, "it is text")
