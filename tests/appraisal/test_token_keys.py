@@ -10,12 +10,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from kluis.appraisal import token_keys
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats import b64
+from kluis.formats.x509 import write_pem
 from tests.services.keyvault.world import AUTHORITY_KEY, jwks, public_jwk
 from tests.services.web.issuer import NOW
 
@@ -80,3 +82,114 @@ def test_a_signature_of_another_length() -> None:
     for signature in (key.sign(b"said", ec.ECDSA(hashes.SHA256())), bytes(63), bytes(65), bytes(64)):
         with pytest.raises(AuthenticityError, match="is not signed by the key"):
             trusted.check("ES256", b"said", signature)
+
+
+def test_a_signature_written_shorter_or_longer() -> None:
+    """A number of a signature that begins with zeros has them, and no more of them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    trusted = token_keys.TrustedKey("k", key.public_key(), None, None)
+    while True:
+        r, s = decode_dss_signature(key.sign(b"said", ec.ECDSA(hashes.SHA256())))
+        if s < 1 << 248:
+            break
+    first = r.to_bytes(32)
+    trusted.check("ES256", b"said", first + s.to_bytes(32))
+    for size in (31, 33):
+        with pytest.raises(AuthenticityError, match="is not signed by the key 'k'"):
+            trusted.check("ES256", b"said", first + s.to_bytes(size))
+
+
+def test_a_key_that_signs_by_nothing() -> None:
+    """A key whose document names another kind's algorithm signs by none."""
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    with pytest.raises(AuthenticityError, match=r"^token alg: want none of this key, got 'ES256'$"):
+        token_keys.TrustedKey("k", key, None, "RS256").check("ES256", b"", b"")
+
+
+def _listed(*entries: Any) -> bytes:
+    return json.dumps({"keys": list(entries)}).encode()
+
+
+def _entry(kid: str = "one", **more: Any) -> dict[str, Any]:
+    (entry,) = jwks()["keys"]
+    return {**entry, "kid": kid, **more}
+
+
+BARE = {"kty": "RSA", "kid": "bare", **public_jwk(AUTHORITY_KEY)}
+
+
+@pytest.mark.parametrize("document", [b"[]", b"1", b"{}", _listed(), b'{"keys": {"a": 1}}', b'{"keys": "a"}'])
+def test_what_lists_no_keys(document: bytes) -> None:
+    """A document of keys is an object with a list of them."""
+    with pytest.raises(FormatError, match=r"^JWKS: want 1 to 32 keys, got another$"):
+        token_keys.read(document, certified=False)
+
+
+@pytest.mark.parametrize("entry", [1, None, "one", ["one"]])
+def test_what_is_no_key(entry: object) -> None:
+    """Each key is an object."""
+    with pytest.raises(FormatError, match=r"^JWKS: want objects as keys, got another$"):
+        token_keys.read(_listed(_entry(), entry), certified=False)
+
+
+def test_as_many_keys_as_there_may_be() -> None:
+    """Up to 32 keys are read, each by its name of up to 256 characters."""
+    names = [*map(str, range(31)), "x" * 256]
+    assert list(token_keys.read(_listed(*map(_entry, names)), certified=True)) == names
+    with pytest.raises(FormatError, match=r"^JWKS: want 1 to 32 keys"):
+        token_keys.read(_listed(*map(_entry, map(str, range(33)))), certified=False)
+    for name in ("", "x" * 257):
+        with pytest.raises(FormatError, match=r"^JWK: want kid and kty"):
+            token_keys.read(_listed(_entry(name)), certified=False)
+
+
+@pytest.mark.parametrize("name", ["d", "p", "q", "k"])
+def test_private_keys(name: str) -> None:
+    """No part of a private key, nor a secret, stands in a document of public ones."""
+    with pytest.raises(FormatError, match=r"^JWK: want a public key, got a private one$"):
+        token_keys.read(_listed({**BARE, name: "AAAA"}), certified=False)
+
+
+def test_the_first_of_a_chain() -> None:
+    """A key's certificate is the first of up to eight."""
+    own = b64.encode(certificate(AUTHORITY_KEY))
+    other = b64.encode(certificate(rsa.generate_private_key(65537, 2048)))
+    found = token_keys.read(_listed(_entry(x5c=[own, *[other] * 7])), certified=True)["one"]
+    assert found.certificate == certificate(AUTHORITY_KEY)
+    assert found.key.public_numbers() == AUTHORITY_KEY.public_key().public_numbers()
+
+
+def _vouching(certificate: bytes) -> bytes:
+    """Evidence that holds for a certificate of the authority's own key, and for no other."""
+    own = AUTHORITY_KEY.public_key()
+    if x509.load_der_x509_certificate(certificate).public_key() != own:
+        raise AuthenticityError(f"certificate of {len(certificate)} bytes: not vouched for")
+    return own.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def test_keys_that_nobody_vouches_for() -> None:
+    """A key without evidence, or whose evidence does not hold, is left out; of none the first is told."""
+    stranger = b64.encode(certificate(ec.generate_private_key(ec.SECP256R1())))
+    wrong = {"kty": "EC", "kid": "wrong", "x5c": [stranger]}
+    for entries in ((BARE, _entry()), (_entry(), BARE), (wrong, BARE, _entry()), (_entry(), wrong)):
+        found = token_keys.read(_listed(*entries), certified=False, vouched=_vouching)
+        assert list(found) == ["one"]
+    for entries, why in (
+        ((BARE,), "JWK.x5c: want one, got none"),
+        ((BARE, wrong), "JWK.x5c: want one, got none"),
+        ((wrong, BARE), f"certificate of {len(b64.decode(stranger, 'it'))} bytes: not vouched for"),
+    ):
+        with pytest.raises(AuthenticityError) as caught:
+            token_keys.read(_listed(*entries), certified=False, vouched=_vouching)
+        assert caught.value.message == f"no key of the authority is its enclave's own: {why}"
+
+
+def test_one_certificate_in_pem() -> None:
+    """A file holds one certificate, whatever blank stands around it."""
+    der = certificate(AUTHORITY_KEY)
+    pem = write_pem(der)
+    for data in (pem, b"\n  " + pem, pem.rstrip(), pem + b"\n\n"):
+        found = token_keys.of_pem(data)
+        assert (found.kid, found.certificate) == ("", der)
+    with pytest.raises(FormatError):
+        token_keys.of_pem(pem + pem)
