@@ -41,6 +41,17 @@ def test_a_folder_that_is_in_use(tmp_path: Path) -> None:
             assert refused(tmp_path, alone=True) == "another kluis serve runs here"
 
 
+def test_two_folders_at_one_file(tmp_path: Path) -> None:
+    """A database's own lock counts as a folder's does, and names it; a folder that is none is told so."""
+    with rekeying.held(tmp_path, alone=False, file="a.db-lock"), rekeying.held(tmp_path, alone=True):
+        with pytest.raises(UnavailableError) as error, rekeying.held(tmp_path, alone=True, file="a.db-lock"):
+            pass
+        assert error.value.message == f"{tmp_path / 'a.db-lock'}: another kluis serve runs here"
+    with pytest.raises(UnavailableError) as error, rekeying.held(tmp_path / "none", alone=False):
+        pass
+    assert error.value.message == f"{tmp_path / 'none' / 'lock'}: cannot be locked: No such file or directory"
+
+
 @pytest.mark.slow
 def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
     """A key of the vault is there after it, and the database holds nothing that it held.

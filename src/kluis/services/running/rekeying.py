@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,9 +41,14 @@ def held(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
         file: in it, that is locked.
 
     Raises:
-        UnavailableError: another command uses it, or changes keys there.
+        UnavailableError: another command uses it, or changes keys there; or there is no such folder.
     """
-    with (state / file).open("ab") as lock:
+    try:
+        opened = (state / file).open("ab")
+    except OSError as error:
+        told = os.strerror(error.errno or 0)
+        raise UnavailableError(f"{state / file}: cannot be locked: {told}", code="store_database") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
