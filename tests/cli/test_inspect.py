@@ -152,6 +152,23 @@ def test_armor_is_told(kluis: Kluis, tmp_path: Path) -> None:
     assert lines[2].split() == ["arrived", "as", "hex"]
 
 
+@pytest.mark.parametrize("form", ["token", "collection"])
+def test_names_cannot_begin_lines(kluis: Kluis, tmp_path: Path, form: str) -> None:
+    """The name of a claim or of a part, which anybody chose, begins no line that looks like ours."""
+    name = "x\nkind  SGX quote v3\n\x1b[31mnothing above is unverified"
+    head = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", name: 1}).encode()).rstrip(b"=")
+    claims = base64.urlsafe_b64encode(json.dumps({name: "y", "a": {name: 2}}).encode()).rstrip(b"=")
+    made = {"token": head + b"." + claims + b".AAAA", "collection": cbor.dumps({name: [5, b"abc"]})}
+    (tmp_path / "odd").write_bytes(made[form])
+    said = kluis(tmp_path / "odd")
+    assert said.code == 0
+    lines = [line.strip() for line in said.out.splitlines()]
+    kinds = [line.split(maxsplit=1)[1] for line in lines if line.startswith("kind ")]
+    assert kinds == (["JSON web token"] if form == "token" else ["CMW collection", "bytes"])
+    assert not any(line.startswith(("\x1b", r"\x1b", "nothing above is un")) for line in lines)
+    assert "x?kind  SGX quote v3?" in said.out
+
+
 def test_a_folder_with_a_pipe_in_it(kluis: Kluis, tmp_path: Path) -> None:
     """A folder that holds a pipe where a report should be is refused, and not waited for."""
     (tmp_path / "provider").write_text("sev_guest\n", encoding="utf-8")

@@ -43,6 +43,12 @@ def test_json_stays_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(said) == value
 
 
+def test_a_row_is_one_line() -> None:
+    """Whatever stands in a cell, the row is one line, and begins as its first cell does."""
+    shown = render.table([("name", "x\nok    debug  off"), ("a\nb", "\x1b[2J")], ("one", "two"))
+    assert shown.splitlines() == ["one   two", "name  x?ok    debug  off", "a?b   ?[2J"]
+
+
 def test_a_name_that_is_not_text(kluis: Kluis) -> None:
     """A file's name that is not UTF-8 is told of in JSON, too, and is no bug of ours."""
     said = kluis("inspect", "\udcff", "--json")

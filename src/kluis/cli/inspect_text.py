@@ -42,9 +42,10 @@ def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
     if found.armor:
         rows.append(("arrived as", ", ".join(found.armor)))
     if label:
-        yield f"{pad}{label}:"
+        yield f"{pad}{foreign(label, len(label))}:"
         indent, pad = indent + 2, pad + "  "
-    rows += [(name, _shown(item)) for name, item in _flat(fields(found.value))]
+    # Names are others' words, too: of a token's claims, of a collection's parts.
+    rows += [(foreign(name, len(name)), _shown(item)) for name, item in _flat(fields(found.value))]
     width = min(max(len(name) for name, _ in rows), _MOST_NAME)
     for name, text in rows:
         yield from _row(name, text, pad, width)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from kluis.errors import KluisError, UsageError
+from kluis.errors import KluisError, UsageError, foreign
 
 # Controls, marks of direction and the like, other ends of lines, halves of characters.
 _BEGUN: Final = re.compile(r"\n(?=\S)")
@@ -143,8 +143,8 @@ def _set_in(text: str) -> str:
 
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) -> str:
-    """Lay out rows in columns, each as wide as its widest cell, two spaces apart."""
-    lines = [head, *rows] if head else list(rows)
+    """Lay out rows in columns, each as wide as its widest cell, two spaces apart; a row is one line."""
+    lines = [[foreign(cell, len(cell)) for cell in row] for row in ([head, *rows] if head else rows)]
     if not lines:
         return ""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
