@@ -18,6 +18,9 @@ from kluis.errors import UsageError
 def look(name: str, data: bytes, count: int = 1, share: float | None = None) -> None: ...
 
 
+def lone(ages: list[int]) -> float: ...
+
+
 def rows(table: Table, keys: list[str]) -> Table: ...
 
 
@@ -42,6 +45,7 @@ def test_kinds(tmp_path: Path) -> None:
     ("signature", "words", "message"),
     [
         (LOOK, ["a"], "look: want 2 to 4 arguments, got 1"),
+        (parse_signature(lone), [], "lone: want 1 argument, got 0"),
         (LOOK, ["a", '""', "many"], "look.count: want int as JSON, got many"),
         (LOOK, ["a", '""', '"3"'], "look.count: want int, got str"),
         (LOOK, ["a", "plain"], "look.data: want bytes as JSON, got plain"),

@@ -176,3 +176,24 @@ def test_an_error_without_a_hint_has_its_codes(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.splitlines()[1] == "kluis: hint: its own"
     render.error(errors.UnavailableError("x"))
     assert "hint" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("kluis pla", {"platform"}),
+        ("kluis platform re", {"recover", "revoke"}),
+        ("kluis appraise --nonc", {"--nonce"}),
+    ],
+)
+def test_a_shell_completes(words: str, found: set[str]) -> None:
+    """A shell that asks how a line may go on is told commands, those of a room, and options."""
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_KLUIS_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from kluis.cli.main import main; main()"],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == found

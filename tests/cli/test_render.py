@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import signal
@@ -97,3 +98,31 @@ def test_a_folder_that_is_not_there_is_to_be_made(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         render.save(tmp_path / "none" / "file", b"")
     assert caught.value.hint == f"mkdir -p {tmp_path / 'none'}"
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody reads on a screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+FOLDED = """\
+ok    authentic   SGX quote v3, vouched
+                  for by a root of this
+                  machine
+ok    signer      sha256:1852dd3116587693fc15f3192f5525f3
+  - a line that is longer than the
+    screen is wide"""
+
+
+def test_lines_are_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a screen what goes on is set in below where it began, and a digest stays whole."""
+    text = (
+        "ok    authentic   SGX quote v3, vouched for by a root of this machine\n"
+        "ok    signer      sha256:1852dd3116587693fc15f3192f5525f3\n"
+        "  - a line that is longer than the screen is wide"
+    )
+    monkeypatch.setenv("COLUMNS", "40")
+    assert render.folded(text, Terminal()) == FOLDED
+    assert render.folded(text, io.StringIO()) == text

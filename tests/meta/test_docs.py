@@ -114,3 +114,10 @@ def test_the_layers_in_the_pages_are_the_ones_that_are_held() -> None:
     held = [set(re.findall(r"[a-z]+", layer)) for layer in contracts[0]["layers"]]
     rooms = {path.stem for path in SRC.iterdir()}
     assert said == [layer & rooms for layer in reversed(held) if layer & rooms]
+
+
+def test_help_speaks_no_python() -> None:
+    """What an option takes is named as a person would, and no sentence of a group's help is cut off."""
+    page = (reference.REFERENCE / "cli.md").read_text()
+    assert not re.findall(r"^  -.*<(?:list|str|int|path|float).*$", page, re.MULTILINE)
+    assert not re.findall(r"^  \w+ .*\.\.\.$", page, re.MULTILINE)

@@ -116,6 +116,8 @@ def _shown(hint: Any) -> str:
 
 
 def _range(least: int, most: int) -> str:
+    if least == most == 1:
+        return "1 argument"
     return f"{least} arguments" if least == most else f"{least} to {most} arguments"
 
 

@@ -22,8 +22,12 @@ from kluis.formats import jcs
 
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
 
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write it to a file instead of stdout.")]
-Now = Annotated[str | None, typer.Option("--now", help="Judge as of this time, as 2026-01-31T00:00:00Z.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
+]
+Now = Annotated[
+    str | None, typer.Option("--now", metavar="TIME", help="Judge as of this time, as 2026-01-31T00:00:00Z.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,32 +43,44 @@ def fetch(
         Path | None, typer.Argument(help="The evidence, or - for stdin.", show_default=False)
     ] = None,
     part: Annotated[
-        list[str] | None, typer.Option("--part", help="Or its parts, each NAME=FILE; may be repeated.")
+        list[str] | None,
+        typer.Option("--part", metavar="NAME=FILE", help="Or its parts, each NAME=FILE; may be repeated."),
     ] = None,
     output: Output = None,
     update: Annotated[
-        str | None, typer.Option("--update", help="Intel's release: early (the default) or standard.")
+        str | None,
+        typer.Option(
+            "--update", metavar="early|standard", help="Intel's release: early (the default) or standard."
+        ),
     ] = None,
     evaluation: Annotated[
-        int | None, typer.Option("--evaluation", help="Or one TCB evaluation data number.")
+        int | None, typer.Option("--evaluation", metavar="N", help="Or one TCB evaluation data number.")
     ] = None,
     pccs: Annotated[
-        str | None, typer.Option("--pccs", help="Ask this caching service instead of Intel's (https).")
+        str | None,
+        typer.Option("--pccs", metavar="URL", help="Ask this caching service instead of Intel's (https)."),
     ] = None,
     pccs_ca: Annotated[
-        Path | None, typer.Option("--pccs-ca", help="The authority of its TLS certificate (PEM).")
+        Path | None,
+        typer.Option("--pccs-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
     ] = None,
     kds: Annotated[
-        str | None, typer.Option("--kds", help="Ask this caching service instead of AMD's (https).")
+        str | None,
+        typer.Option("--kds", metavar="URL", help="Ask this caching service instead of AMD's (https)."),
     ] = None,
     kds_ca: Annotated[
-        Path | None, typer.Option("--kds-ca", help="The authority of its TLS certificate (PEM).")
+        Path | None,
+        typer.Option("--kds-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is kept; ask nobody.")] = False,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Where documents are kept.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", metavar="DIR", help="Where documents are kept.")
+    ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", help="Root certificate to trust instead of the shipped ones (PEM)."),
+        typer.Option(
+            "--root", metavar="PEM", help="Root certificate to trust instead of the shipped ones (PEM)."
+        ),
     ] = None,
     now: Now = None,
     json: Json = False,

@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     boot_seconds: Annotated[
-        int, typer.Option(min=1, max=600, help="How long a kernel may take to speak under KVM.")
+        int,
+        typer.Option(
+            min=1, max=600, metavar="SECONDS", help="How long a kernel may take to speak under KVM."
+        ),
     ] = 20,
     self_test: Annotated[bool, typer.Option(help="Start an enclave and try to read it.")] = True,
     json: Json = False,
@@ -36,7 +39,7 @@ def doctor(
         )  # the enclave's packages are an extra, and the table needs none of them
 
         found += selftest.run()
-    render.out([_value(finding) for finding in found], text(found))
+    render.out([_value(finding) for finding in found], render.folded(text(found)))
     if any(finding.state is State.MISSING for finding in found):
         raise typer.Exit(UNAVAILABLE)
 

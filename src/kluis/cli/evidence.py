@@ -34,26 +34,39 @@ Evidence = Annotated[
 ]
 Parts = Annotated[
     list[str] | None,
-    typer.Option("--part", help="Evidence of several files: NAME=FILE, as message=quote.bin; repeat it."),
+    typer.Option(
+        "--part",
+        metavar="NAME=FILE",
+        help="Evidence of several files: NAME=FILE, as message=quote.bin; repeat it.",
+    ),
 ]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option("--root", help="Root to trust instead of the shipped ones (PEM); may be repeated."),
+    typer.Option(
+        "--root", metavar="PEM", help="Root to trust instead of the shipped ones (PEM); may be repeated."
+    ),
 ]
 RootLevel = Annotated[
     str | None,
-    typer.Option("--root-level", help="The level of a root that is neither a maker's nor emulated."),
+    typer.Option(
+        "--root-level", metavar="LEVEL", help="The level of a root that is neither a maker's nor emulated."
+    ),
 ]
 CollateralFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--collateral", help="What endorses it: a bundle, or the maker's own files; may be repeated."
+        "--collateral",
+        metavar="FILE",
+        help="What endorses it: a bundle, or the maker's own files; may be repeated.",
     ),
 ]
 EventLog = Annotated[
-    Path | None, typer.Option("--event-log", help="The event log that its registers were extended by.")
+    Path | None,
+    typer.Option("--event-log", metavar="FILE", help="The event log that its registers were extended by."),
 ]
-Now = Annotated[str | None, typer.Option("--now", help="Judge as of this time, as 2026-01-31T00:00:00Z.")]
+Now = Annotated[
+    str | None, typer.Option("--now", metavar="TIME", help="Judge as of this time, as 2026-01-31T00:00:00Z.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -84,7 +97,7 @@ def verify(
         "claims": text.claims(claims),
         "event_log": text.plain(log),
     }
-    render.out(value, "\n".join(lines))
+    render.out(value, render.folded("\n".join(lines)))
 
 
 def _verified(
@@ -106,10 +119,17 @@ def _verified(
 
 def appraise(
     evidence: Evidence = None,
-    policy: Annotated[Path | None, typer.Option("--policy", help="What is wanted (TOML).")] = None,
-    nonce: Annotated[str | None, typer.Option("--nonce", help="The nonce you made (hex).")] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="What is wanted (TOML).")
+    ] = None,
+    nonce: Annotated[
+        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce you made (hex).")
+    ] = None,
     report_data: Annotated[
-        str | None, typer.Option("--report-data", help='What you bound, where the policy says "given" (hex).')
+        str | None,
+        typer.Option(
+            "--report-data", metavar="HEX", help='What you bound, where the policy says "given" (hex).'
+        ),
     ] = None,
     part: Parts = None,
     root: Roots = None,
@@ -118,27 +138,41 @@ def appraise(
     event_log: EventLog = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option("--reference", help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; repeat it."),
+        typer.Option(
+            "--reference",
+            metavar="[TEE=]FILE",
+            help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; repeat it.",
+        ),
     ] = None,
     reference_key: Annotated[
-        Path | None, typer.Option("--reference-key", help="Who signed the CoRIM: a public key (PEM).")
+        Path | None,
+        typer.Option("--reference-key", metavar="PEM", help="Who signed the CoRIM: a public key (PEM)."),
     ] = None,
     runtime: Annotated[
-        Path | None, typer.Option("--runtime", help="Runtime data beside a Kluis enclave's evidence.")
+        Path | None,
+        typer.Option("--runtime", metavar="FILE", help="Runtime data beside a Kluis enclave's evidence."),
     ] = None,
     launch: Annotated[
-        Path | None, typer.Option("--launch", help="Launch configuration beside a Kluis enclave's evidence.")
+        Path | None,
+        typer.Option(
+            "--launch", metavar="FILE", help="Launch configuration beside a Kluis enclave's evidence."
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write the verdict as a page to read and print.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
     ] = None,
     ear: Annotated[
-        str | None, typer.Option("--ear", help="Write a signed attestation result: jwt or cwt.")
+        str | None,
+        typer.Option("--ear", metavar="jwt|cwt", help="Write a signed attestation result: jwt or cwt."),
     ] = None,
     ear_key: Annotated[
-        Path | None, typer.Option("--ear-key", help="Who signs it: a private key on P-256 or P-384 (PEM).")
+        Path | None,
+        typer.Option("--ear-key", metavar="PEM", help="Who signs it: a private key on P-256 or P-384 (PEM)."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")
+    ] = None,
     now: Now = None,
     json: Json = False,
 ) -> int:
@@ -170,7 +204,7 @@ def appraise(
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
-    render.out({**text.result(result), "event_log": text.plain(log)}, "\n".join(lines))
+    render.out({**text.result(result), "event_log": text.plain(log)}, render.folded("\n".join(lines)))
     try:
         result.require()
     except KluisError as refused:

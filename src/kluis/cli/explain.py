@@ -86,8 +86,8 @@ def explain(
         lines = []
         for group, meaning in GROUPS.items():
             lines += [f"{meaning}:", *(f"  {e.code:<24}{e.cause}" for e in every if e.group == group), ""]
-        render.out([entry._asdict() for entry in every], "\n".join(lines).rstrip())
+        render.out([entry._asdict() for entry in every], render.folded("\n".join(lines).rstrip()))
         return
     entry = find(code)
     rows = [(entry.code, GROUPS[entry.group]), ("cause", entry.cause), ("fix", entry.fix)]
-    render.out(entry._asdict(), render.table(rows))
+    render.out(entry._asdict(), render.folded(render.table(rows)))

@@ -80,7 +80,9 @@ def measure_(
     vcpu_type: Annotated[
         str, typer.Option("--vcpu-type", metavar="TYPE", help="As QEMU's -cpu, or a signature.")
     ] = "EPYC-v4",
-    monitor: Annotated[Monitor, typer.Option("--vmm", help="Whose monitor starts it.")] = Monitor.QEMU,
+    monitor: Annotated[
+        Monitor, typer.Option("--vmm", metavar="qemu|ec2|gce", help="Whose monitor starts it.")
+    ] = Monitor.QEMU,
     features: Annotated[
         str, typer.Option("--features", metavar="BITS", help="SEV features of the guest.")
     ] = "0x1",

@@ -93,7 +93,10 @@ def load(name: str) -> Any:
         ) from missing
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
     module.register(room)
-    return typer.main.get_group(room).commands[name]
+    command = typer.main.get_group(room).commands[name]
+    for each in getattr(command, "commands", {}).values():  # in their group's help, a whole sentence
+        each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
+    return command
 
 
 class _Rooms(typer.core.TyperGroup):
@@ -116,7 +119,6 @@ app = typer.Typer(
     cls=_Rooms,
     name="kluis",
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
@@ -145,7 +147,7 @@ def run(argv: list[str]) -> int:
         The exit code.
     """
     render.reset()
-    command = typer.main.get_group(app)
+    command = typer.main.get_command(app)
     try:
         result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
         if result == STOPPED:  # Typer makes a number of Ctrl-C, and says nothing

@@ -14,7 +14,9 @@ from kluis.errors import UnavailableError
 from kluis.tee.platform import start as starting
 from kluis.tee.platform.client import Platform
 
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write it to a file instead of stdout.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,14 +67,16 @@ def status(json: Json = False) -> None:
 def recover(
     cpusvn: Annotated[
         str | None,
-        typer.Option("--cpusvn", help="Least component SVNs, 32 hex digits; by default those of now."),
+        typer.Option(
+            "--cpusvn", metavar="HEX", help="Least component SVNs, 32 hex digits; by default those of now."
+        ),
     ] = None,
     pcesvn: Annotated[
-        int | None, typer.Option("--pcesvn", help="Least PCESVN; by default one more than now.")
+        int | None, typer.Option("--pcesvn", metavar="N", help="Least PCESVN; by default one more than now.")
     ] = None,
     advisory: Annotated[
         list[str] | None,
-        typer.Option("--advisory", help="What older platforms suffer from; may be repeated."),
+        typer.Option("--advisory", metavar="ID", help="What older platforms suffer from; may be repeated."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -101,10 +105,13 @@ def certify(
 def enroll(
     url: Annotated[str, typer.Argument(help="The service: https://host[:port].", show_default=False)],
     root: Annotated[
-        Path, typer.Option("--root", help="Its root certificate, as its owner gave it to you (PEM).")
+        Path,
+        typer.Option(
+            "--root", metavar="PEM", help="Its root certificate, as its owner gave it to you (PEM)."
+        ),
     ],
     ca: Annotated[
-        Path | None, typer.Option("--ca", help="The authority of its TLS certificate (PEM).")
+        Path | None, typer.Option("--ca", metavar="PEM", help="The authority of its TLS certificate (PEM).")
     ] = None,
     json: Json = False,
 ) -> None:

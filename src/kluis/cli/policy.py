@@ -35,26 +35,40 @@ def _policy() -> None:
 
 
 def policy_init(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the policy.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write the policy.")
+    ],
     evidence: Evidence = None,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", help="An image to accept; may be repeated.")
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="An image to accept; may be repeated."),
     ] = None,
     image_id: Annotated[
-        list[str] | None, typer.Option("--image-id", help="Or a measurement (hex); may be repeated.")
+        list[str] | None,
+        typer.Option("--image-id", metavar="HEX", help="Or a measurement (hex); may be repeated."),
     ] = None,
     signer: Annotated[
-        list[str] | None, typer.Option("--signer", help="Or a signer to accept (hex); may be repeated.")
+        list[str] | None,
+        typer.Option("--signer", metavar="HEX", help="Or a signer to accept (hex); may be repeated."),
     ] = None,
-    product_id: Annotated[int, typer.Option("--product-id", help="With --signer: the product.")] = 0,
-    min_svn: Annotated[int, typer.Option("--min-svn", help="With --signer: the least version.")] = 0,
+    product_id: Annotated[
+        int, typer.Option("--product-id", metavar="N", help="With --signer: the product.")
+    ] = 0,
+    min_svn: Annotated[
+        int, typer.Option("--min-svn", metavar="N", help="With --signer: the least version.")
+    ] = 0,
     protection: Annotated[
         list[str] | None,
-        typer.Option("--protection", help="A level to accept; hardware-sgx if none is named."),
+        typer.Option(
+            "--protection", metavar="LEVEL", help="A level to accept; hardware-sgx if none is named."
+        ),
     ] = None,
-    purpose: Annotated[str, typer.Option("--purpose", help="What the evidence is for.")] = Purpose.CLI.value,
+    purpose: Annotated[
+        str, typer.Option("--purpose", metavar="PURPOSE", help="What the evidence is for.")
+    ] = Purpose.CLI.value,
     missing: Annotated[
-        list[str] | None, typer.Option("--missing", help="A protection that may be missing; may be repeated.")
+        list[str] | None,
+        typer.Option("--missing", metavar="NAME", help="A protection that may be missing; may be repeated."),
     ] = None,
     root: Roots = None,
     root_level: RootLevel = None,

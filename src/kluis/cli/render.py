@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import msgspec
 import typer
 
 from kluis.errors import KluisError, UsageError, foreign
 
-# Controls, marks of direction and the like, other ends of lines, halves of characters.
 _BEGUN: Final = re.compile(r"\n(?=\S)")
+# Between two columns.
+_GAP: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
+# Controls, marks of direction and the like, other ends of lines, halves of characters.
 _OBEYED: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
@@ -137,6 +141,33 @@ def harmless(text: str, escaped: Callable[[str], str] = ascii) -> str:
     )
 
 
+def folded(text: str, stream: TextIO | None = None) -> str:
+    """Lines as wide as the terminal, what goes on set in below where its text begins; elsewhere as they are.
+
+    A word that has no room, such as a digest, is left to the terminal, from which it is copied whole.
+
+    Args:
+        text: of lines.
+        stream: where it goes; stdout by default.
+    """
+    if _mode.json or not (stream or sys.stdout).isatty():
+        return text
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(_fold(line, columns) for line in text.split("\n"))
+
+
+def _fold(line: str, columns: int) -> str:
+    if len(line) <= columns:
+        return line
+    begins = [gap.end() for gap in _GAP.finditer(line, 0, columns * 2 // 3)]
+    indent = begins[-1] if begins else len(line) - len(line.lstrip()) + 2
+    if max(map(len, line.split())) > columns - indent:
+        return line
+    return textwrap.fill(
+        line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _set_in(text: str) -> str:
     """Text whose later lines cannot be taken for lines of ours: a file's name may hold any."""
     return _BEGUN.sub("\n  ", text)
@@ -165,9 +196,9 @@ def error(fault: KluisError) -> int:
         value = {"error": fault.message, "code": fault.code, "hint": hint, "exit_code": fault.exit_code}
         note(_json(value).decode())
     else:
-        note(_set_in(f"kluis: error: {fault.message}"))
+        note(folded(_set_in(f"kluis: error: {fault.message}"), sys.stderr))
         if hint:
-            note(_set_in(f"kluis: hint: {hint}"))
+            note(folded(_set_in(f"kluis: hint: {hint}"), sys.stderr))
         note(f"kluis: code: {fault.code} (kluis explain {fault.code})")
     return fault.exit_code
 

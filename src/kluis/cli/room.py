@@ -52,12 +52,14 @@ def register(app: typer.Typer) -> None:
 def init(
     room: _Room,
     party: _As,
-    name: Annotated[str | None, typer.Option(help="Your name for people. [default: PARTY]")] = None,
-    role: Annotated[
-        list[str] | None, typer.Option(help="owner, recipient, analyst, auditor, operator.")
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Your name for people. [default: PARTY]")
     ] = None,
-    title: Annotated[str | None, typer.Option(help="What a new room is called.")] = None,
-    purpose: Annotated[str | None, typer.Option(help="What a new room is for.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="owner, recipient, analyst, auditor, operator.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is called.")] = None,
+    purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is for.")] = None,
     homes: _Homes = None,
     json: render.Json = False,
 ) -> None:
@@ -325,7 +327,7 @@ def receipt(
             "rules": list(checked.verdict.rules),
             "not_kept_out": list(checked.verdict.result.not_kept_out),
         },
-        told(checked),
+        render.folded(told(checked)),
     )
 
 

@@ -51,10 +51,13 @@ def evaluate(
     policy: PolicyFile,
     claims: Annotated[
         Path,
-        typer.Option("--claims", help="Claims of the service: a JSON object of names and values."),
+        typer.Option(
+            "--claims", metavar="FILE", help="Claims of the service: a JSON object of names and values."
+        ),
     ],
     custom: Annotated[
-        Path | None, typer.Option("--custom", help="Claims of the client, likewise (issuer CustomClaim).")
+        Path | None,
+        typer.Option("--custom", metavar="FILE", help="Claims of the client, likewise (issuer CustomClaim)."),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -86,7 +89,11 @@ def run_cases(
     policy: PolicyFile,
     cases: Annotated[
         Path,
-        typer.Option("--cases", help="TOML: [[case]] with name, claims, permitted, and token if you like."),
+        typer.Option(
+            "--cases",
+            metavar="FILE",
+            help="TOML: [[case]] with name, claims, permitted, and token if you like.",
+        ),
     ],
     json: Json = False,
 ) -> int:

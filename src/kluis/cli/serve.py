@@ -47,42 +47,64 @@ def serve(
         typer.Argument(help=f"{', '.join(SERVICES)}, several of them, or all.", show_default=False),
     ],
     state: Annotated[
-        Path | None, typer.Option("--state", help="Where keys, images and the database are kept.")
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="Where keys, images and the database are kept."),
     ] = None,
     database: Annotated[
-        str | None, typer.Option("--database", help="SQLAlchemy URL; SQLite in the state folder otherwise.")
+        str | None,
+        typer.Option(
+            "--database", metavar="URL", help="SQLAlchemy URL; SQLite in the state folder otherwise."
+        ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", help="The first port; 0 takes free ones.")] = DEFAULT_PORT,
-    instances: Annotated[int, typer.Option("--instances", help="Enclaves of each service.")] = 1,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", help="The first port; 0 takes free ones.")
+    ] = DEFAULT_PORT,
+    instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
     name: Annotated[
-        list[str] | None, typer.Option("--name", help="Another name or address that clients use.")
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
     ] = None,
     root: Annotated[
         list[str] | None,
         typer.Option(
-            "--root", help="A root whose evidence is attested, PEM: FILE, or FILE=LEVEL; may be repeated."
+            "--root",
+            metavar="PEM",
+            help="A root whose evidence is attested, PEM: FILE, or FILE=LEVEL; may be repeated.",
         ),
     ] = None,
     collateral: Annotated[
-        list[Path] | None, typer.Option("--collateral", help="Intel's documents, JSON; may be repeated.")
+        list[Path] | None,
+        typer.Option("--collateral", metavar="FILE", help="Intel's documents, JSON; may be repeated."),
     ] = None,
     policy_signer: Annotated[
         list[Path] | None,
-        typer.Option("--policy-signer", help="A certificate (PEM) whose key signs policies: Isolated mode."),
+        typer.Option(
+            "--policy-signer",
+            metavar="PEM",
+            help="A certificate (PEM) whose key signs policies: Isolated mode.",
+        ),
     ] = None,
     tpm_issuer: Annotated[
         list[Path] | None,
-        typer.Option("--tpm-issuer", help="Who certifies TPMs' keys, up to the root, PEM; may be repeated."),
+        typer.Option(
+            "--tpm-issuer",
+            metavar="PEM",
+            help="Who certifies TPMs' keys, up to the root, PEM; may be repeated.",
+        ),
     ] = None,
     authority: Annotated[
         list[Path] | None,
         typer.Option(
-            "--authority", help="A further authority that keys are released on, JSON; may be repeated."
+            "--authority",
+            metavar="FILE",
+            help="A further authority that keys are released on, JSON; may be repeated.",
         ),
     ] = None,
     insecure_authority: Annotated[
         list[str] | None,
-        typer.Option("--insecure-authority", help="One by URL, whose keys are fetched: your own word."),
+        typer.Option(
+            "--insecure-authority", metavar="URL", help="One by URL, whose keys are fetched: your own word."
+        ),
     ] = None,
     insecure_accept_unprotected: Annotated[
         bool,
@@ -90,11 +112,17 @@ def serve(
     ] = False,
     token_seconds: Annotated[
         int | None,
-        typer.Option("--token-seconds", help="Life of an attestation token; 8 hours otherwise."),
+        typer.Option(
+            "--token-seconds", metavar="SECONDS", help="Life of an attestation token; 8 hours otherwise."
+        ),
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option("--settings", help="Further settings, JSON, by service; the other options add to them."),
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="Further settings, JSON, by service; the other options add to them.",
+        ),
     ] = None,
     online: Annotated[
         bool, typer.Option("--online", help="Ask Intel and AMD for what endorses evidence.")
@@ -103,13 +131,16 @@ def serve(
         str,
         typer.Option(
             "--store-key",
+            metavar="WHO",
             help="Who opens a store again: measurement, this very image; or signer, also later ones that"
             " whoever has author.pem signs.",
         ),
     ] = "measurement",
     missing: Annotated[
         list[str] | None,
-        typer.Option("--insecure-allow-missing", help="Protections that this machine may lack."),
+        typer.Option(
+            "--insecure-allow-missing", metavar="NAME", help="Protections that this machine may lack."
+        ),
     ] = None,
     rekey: Annotated[
         bool,

@@ -53,37 +53,53 @@ def verify(
     token: Annotated[Path, typer.Argument(help="The token, or - for stdin: JWT or CWT.", show_default=False)],
     keys: Annotated[
         Path,
-        typer.Option("--keys", help="Who signs: a JWKS document, or a certificate or public key (PEM)."),
+        typer.Option(
+            "--keys", metavar="FILE", help="Who signs: a JWKS document, or a certificate or public key (PEM)."
+        ),
     ],
-    issuer: Annotated[str | None, typer.Option("--issuer", help="Whose token it must be: its iss.")] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="Whose token it must be: its iss.")
+    ] = None,
     audience: Annotated[
-        str | None, typer.Option("--audience", help="Whom it must be for: one of its aud.")
+        str | None, typer.Option("--audience", metavar="NAME", help="Whom it must be for: one of its aud.")
     ] = None,
     nonce: Annotated[
-        str | None, typer.Option("--nonce", help="The nonce that the attester was given.")
+        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that the attester was given.")
     ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option("--root", help="Root (PEM) for the evidence in the signing key's certificate."),
+        typer.Option(
+            "--root", metavar="PEM", help="Root (PEM) for the evidence in the signing key's certificate."
+        ),
     ] = None,
     image_id: Annotated[
         list[str] | None,
-        typer.Option("--image-id", help="With --root: what the service measures to; may be repeated."),
+        typer.Option(
+            "--image-id", metavar="HEX", help="With --root: what the service measures to; may be repeated."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--settings", help="With --root: digest of what the service may have been told."),
+        typer.Option(
+            "--settings", metavar="HEX", help="With --root: digest of what the service may have been told."
+        ),
     ] = None,
     insecure_any_settings: Annotated[
         bool, typer.Option("--insecure-any-settings", help="With --root: whatever it was told.")
     ] = False,
     protection: Annotated[
         list[ProtectionLevel] | None,
-        typer.Option("--protection", help="With --root: a level that will do; by default the hardware's."),
+        typer.Option(
+            "--protection",
+            metavar="LEVEL",
+            help="With --root: a level that will do, as process or hardware-tdx; by default the hardware's.",
+        ),
     ] = None,
     missing: Annotated[
         list[str] | None,
-        typer.Option("--insecure-allow-missing", help="With --root: protections that it may lack."),
+        typer.Option(
+            "--insecure-allow-missing", metavar="NAME", help="With --root: protections that it may lack."
+        ),
     ] = None,
     collateral: CollateralFiles = None,
     now: Now = None,
@@ -111,7 +127,7 @@ def verify(
         signer = _signer(held.key, root, wanted, levels, frozenset(missing or ()), collateral or (), when)
         if not insecure_any_settings:
             signer.require_settings([each.lower() for each in settings or ()])
-    render.out(_value(held, signer), "\n".join(_lines(held, signer)))
+    render.out(_value(held, signer), render.folded("\n".join(_lines(held, signer))))
     try:
         if held.ear is not None:
             held.ear.require()

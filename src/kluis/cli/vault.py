@@ -30,22 +30,33 @@ NEXT: Final = "/configuration/next"
 LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
 
 Url = Annotated[str, typer.Argument(help="The vault: https://host[:port].", show_default=False)]
-Root = Annotated[Path, typer.Option("--root", help="The root that its evidence must chain to, PEM.")]
+Root = Annotated[
+    Path, typer.Option("--root", metavar="PEM", help="The root that its evidence must chain to, PEM.")
+]
 ImageIds = Annotated[
-    list[str], typer.Option("--image-id", help="What its image measures to; may be repeated.")
+    list[str], typer.Option("--image-id", metavar="HEX", help="What its image measures to; may be repeated.")
 ]
 Protection = Annotated[
     list[ProtectionLevel] | None,
-    typer.Option("--protection", help="A level that will do; by default process and process-user."),
+    typer.Option(
+        "--protection",
+        metavar="LEVEL",
+        help="A level that will do, as hardware-tdx; by default process and process-user.",
+    ),
 ]
 Missing = Annotated[
-    list[str] | None, typer.Option("--insecure-allow-missing", help="Protections that it may lack.")
+    list[str] | None,
+    typer.Option("--insecure-allow-missing", metavar="NAME", help="Protections that it may lack."),
 ]
 Token = Annotated[
-    Path, typer.Option("--token", help="An administrator's bearer token: a file, or - for stdin.")
+    Path,
+    typer.Option("--token", metavar="FILE", help="An administrator's bearer token: a file, or - for stdin."),
 ]
 CollateralFile = Annotated[
-    Path | None, typer.Option("--collateral", help="For its evidence; by default this machine's platform's.")
+    Path | None,
+    typer.Option(
+        "--collateral", metavar="FILE", help="For its evidence; by default this machine's platform's."
+    ),
 ]
 
 
@@ -68,7 +79,8 @@ def meet(
     root: Root,
     image_id: ImageIds,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write it to a file instead of stdout.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
     ] = None,
     protection: Protection = None,
     missing: Missing = None,

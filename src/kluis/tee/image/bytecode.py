@@ -78,7 +78,7 @@ def layer(
     pack = cache / f"{key.hexdigest()}.pack"
     if (found := _read_pack(pack)) is not None:
         return found
-    say(f"compiling {len(modules)} modules of {mount}")
+    say(f"compiling {len(modules)} module{'s' * (len(modules) > 1)} of {mount}")
     made = (
         sources.of_bytes(pyc_path(file.path), data)
         for file in modules

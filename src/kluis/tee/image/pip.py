@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, foreign
 
 TIMEOUT_SECONDS: Final = 3600
 # If the build is killed, so is pip: PR_SET_PDEATHSIG, SIGKILL.
@@ -23,9 +28,11 @@ _ALWAYS: Final = (
     "--no-input",
     "--disable-pip-version-check",
     "--no-color",
+    "--progress-bar",
+    "off",
 )
-# A person at a terminal sees pip's own progress; a log does not.
-_SILENT: Final = ("--quiet", "--progress-bar", "off")
+# "  Downloading duckdb-2.0.1-cp311-cp311-manylinux_2_28_x86_64.whl (24.9 MB)"
+_FETCHES: Final = re.compile(r"\s*(?:Downloading|Using cached) (\S+ \([^()]+\))$")
 
 
 def run(arguments: list[str], what: str, folder: Path) -> None:
@@ -46,23 +53,46 @@ def run(arguments: list[str], what: str, folder: Path) -> None:
         )
     command, *rest = arguments
     shown = sys.stderr.isatty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _RUN, command, *_ALWAYS, *(() if shown else _SILENT), *rest],
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        subprocess.Popen(
+            [sys.executable, "-c", _RUN, command, *_ALWAYS, *(() if shown else ("--quiet",)), *rest],
             cwd=folder,
             env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
             stdin=subprocess.DEVNULL,
-            stdout=sys.stderr if shown else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE if shown else subprocess.DEVNULL,
+            stderr=complaints,
             text=True,
             errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"{what}: pip gave no answer in {TIMEOUT_SECONDS} s") from error
-    if done.returncode:
-        raise UnavailableError(f"{what}: pip: {_last_words(done.stderr)}", hint=_hint(done.stderr))
+        ) as pip,
+    ):
+        teller = threading.Thread(target=_tell, args=(pip.stdout or (),), daemon=True)
+        teller.start()
+        try:
+            pip.wait(TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(f"{what}: pip gave no answer in {TIMEOUT_SECONDS} s") from error
+        finally:
+            pip.kill()  # of one that has ended, nothing
+            teller.join()
+        complaints.seek(0)
+        said = complaints.read()
+    if pip.returncode:
+        raise UnavailableError(f"{what}: pip: {_last_words(said)}", hint=_hint(said))
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """Tell a person at a terminal what is being fetched, on one line that is gone once all is here."""
+    told = False
+    for line in lines:
+        if fetched := _FETCHES.match(line):
+            room = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{foreign('  ' + fetched[1], room)}")
+            sys.stderr.flush()
+            told = True
+    if told:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def _last_words(text: str) -> str:
