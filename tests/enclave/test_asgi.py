@@ -110,6 +110,23 @@ def test_many_threads(served: Served, judge: Judge) -> None:
         assert set(pool.map(lambda _: client.get("/").text, range(100))) == {"hello from inside"}
 
 
+def test_a_length_that_is_said_twice(served: Served) -> None:
+    """A request with two ends is refused, and nothing after it on the connection is taken for another."""
+    first = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    for path in (b"/digest", b"/.well-known/kluis/evidence"):
+        with served.plain_tls() as client:
+            client.sendall(first % path + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            said = b""
+            while part := client.recv(65536):
+                said += part
+        assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert said.endswith(
+            b'{"error":{"code":"malformed","message":"body: want its length said once, got content-length '
+            b'and transfer-encoding"}}'
+        )
+        assert said.count(b"HTTP/1.1") == 1
+
+
 def test_large_bodies(served: Served, judge: Judge) -> None:
     """Megabytes go in and come out whole; beyond the bound they are refused, however they are sent."""
     body = bytes(range(256)) * (20 << 10)

@@ -24,6 +24,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
 
 PEER: Final = "kluis.peer"
+SAID_TWICE: Final = "body: want its length said once, got content-length and transfer-encoding"
 
 
 def attested_peer(connection: Any) -> AttestationResult:
@@ -72,6 +73,11 @@ class EvidenceRequests:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
         bounded = _Bounded(receive, send, self._most, self._stall_seconds)
+        headers = dict(scope["headers"])
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # RFC 9112, "Message Body Length": somebody before may have read another end of this request.
+            await _answer(send, 400, _fault("malformed", SAID_TWICE), (b"connection", b"close"))
+            return
         if scope["path"] == PATH:
             try:
                 await self._evidence(scope["method"], bounded.receive, send)
@@ -79,7 +85,7 @@ class EvidenceRequests:
                 status, body = bounded.refused or (400, b"")
                 await _answer(send, status, body)
             return
-        told = dict(scope["headers"]).get(b"content-length", b"0")
+        told = headers.get(b"content-length", b"0")
         if not told.isdigit() or len(told) > 15 or int(told) > self._most:
             await _answer(send, 413, _fault("too_large", f"body: want at most {self._most} bytes"))
             return
@@ -167,8 +173,8 @@ def _fault(code: str, message: str) -> bytes:
     return jcs.dumps({"error": {"code": code, "message": message}})
 
 
-async def _answer(send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+async def _answer(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store"), *more]
     if body:
         headers.append((b"content-type", b"application/json"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
