@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.collateral import bundle
 from kluis.errors import UsageError
@@ -58,6 +59,22 @@ def test_a_chain_beside_a_quote(forge: Forge, role: str) -> None:
     assert isinstance(case.endorsements, Collateral)
     assert case.endorsements.pck_certificate_chain == chain
     assert bundle.roles_of(chain) == (bundle.PCK,)
+
+
+@pytest.mark.parametrize("role", ["pck_cert", "pck_certificate", "pck_leaf"])
+@pytest.mark.parametrize("der", [False, True])
+def test_a_certificate_beside_a_quote(forge: Forge, role: str, der: bool) -> None:
+    """A PCK certificate alone is joined to who issued it, and a root that stands alone is a root."""
+    leaf, files = forge.leaf(), samples.files(forge)
+    given = leaf.public_bytes(Encoding.DER) if der else pem(leaf)
+    case = case_of("sgx", {**files, role: given, "trusted_root": pem(forge.root)})
+    assert isinstance(case.endorsements, Collateral)
+    chain = case.endorsements.pck_certificate_chain
+    assert chain is not None
+    held = x509.parse_pem(pem(leaf) + files["pck_crl_issuer_chain"], "chain")
+    assert [each.der for each in x509.parse_pem(chain, "chain")] == [each.der for each in held]
+    assert bundle.roles_of(chain) == (bundle.PCK,)
+    assert case.roots[-1] == pem(forge.root)
 
 
 def test_parts_become_a_collection() -> None:

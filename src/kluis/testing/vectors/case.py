@@ -30,7 +30,11 @@ from kluis.formats.x509 import Certificate, PublicKey
 FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
 # The chain of a quote that does not carry it, by the names that sources give it.
 _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
-_QUOTE: Final = (*bundle.INTEL, *_PCK)
+# Its certificate alone: who issued it stands with the CRL of the same issuer.
+_LEAF: Final = ("pck_cert", "pck_certificate", "pck_leaf")
+_SIGNERS: Final = ("pck_sign_chain", "pck_signing_chain")
+_ROOTS: Final = ("root", "root_ca", "trusted_root")
+_QUOTE: Final = (*bundle.INTEL, *_PCK, *_LEAF, *_SIGNERS, *_ROOTS)
 # How the parts of Azure's evidence are called in a collection, and by their records.
 _HCL: Final = {
     "hcl_report": "hcl_report",
@@ -132,9 +136,13 @@ def _certificates(data: bytes) -> tuple[Certificate, ...]:
 def _intel(files: Mapping[str, bytes]) -> Case:
     parts = {role: files[role] for role in (*bundle.INTEL, bundle.PCK) if role in files}
     chains = [files[role] for role in _PCK if role in files]
+    leaves = [_as_pem(files[role]) for role in _LEAF if role in files]
+    if leaves and not chains and "pck_crl_issuer_chain" in files:
+        chains = [leaves[0] + files["pck_crl_issuer_chain"]]
     if chains:
         parts[bundle.PCK] = chains[0]
     roots = [_last(files[role]) for role in bundle.INTEL if role.endswith("_chain") and role in files]
+    roots += [_as_pem(files[role]) for role in _ROOTS if role in files]
     return Case(
         evidence=files["quote"],
         endorsements=bundle.join(parts) if parts else None,
@@ -229,6 +237,14 @@ def _public_key(data: bytes) -> PublicKey:
     if data[:1] in (b"-", b"\x30"):
         return x509.parse_public_key(data, "key")
     return cose.parse_key(data, "key")
+
+
+def _as_pem(data: bytes) -> bytes:
+    """A certificate as PEM, ended by a line's end, from PEM or DER."""
+    if data[:1] == b"-":
+        return data.rstrip() + b"\n"
+    text = base64.encodebytes(data)
+    return _PEM + b"\n" + text + b"-----END CERTIFICATE-----\n"
 
 
 def _pem(spki: bytes) -> bytes:
