@@ -18,6 +18,7 @@ from kluis.formats.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
 from tests.appraisal.samples import NOW as WHEN
 from tests.appraisal.samples import SAMPLES, changed
+from tests.appraisal.test_reference import TOML
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD as NO_EVIDENCE
@@ -342,6 +343,34 @@ def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:
         "usage"
     )
     assert gone == Said(2, "", message)
+
+
+IDLE = {
+    "nonce": ("--nonce", "0102", "freshness.nonce = true, or"),
+    "report data": ("--report-data", "00" * 64, 'binding.report_data = "given"'),
+    "runtime": ("--runtime", "quote.bin.runtime.json", "binding.purpose"),
+    "launch": ("--launch", "quote.bin.launch.json", "binding.purpose"),
+    "reference": ("--reference", "release.toml", 'measurements = "reference"'),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_what_the_policy_does_not_ask_for(kluis: Kluis, folder: Path, name: str) -> None:
+    """What a relying party gives to be judged, and its policy does not, is refused and not passed over."""
+    option, value, mend = IDLE[name]
+    (folder / "release.toml").write_text(TOML, encoding="utf-8")
+    words = ("--root", folder / "root.pem", "--now", NOW)
+    assert kluis("policy", "init", folder / "quote.bin", *words, "-o", folder / "own.toml").code == 0
+    text = (folder / "own.toml").read_text(encoding="utf-8")
+    bound = text.index("[binding]")
+    foreign = text[:bound].replace("nonce = true", "nonce = false") + '[binding]\nreport_data = "any"\n'
+    (folder / "own.toml").write_text(foreign, encoding="utf-8")
+    judged = ("appraise", folder / "quote.bin", "--policy", folder / "own.toml", *words)
+    assert kluis(*judged).code == 0
+    said = kluis(*judged, option, folder / value if (folder / value).exists() else value)
+    assert said.code == 2
+    assert f"{option}: want a policy that asks for it" in said.err
+    assert mend in said.err
 
 
 def test_standard_input_is_read_once(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import ANY, Any, OneOf, Registers, Want, some
+from kluis.appraisal.wants import ANY, Any, OneOf, Referenced, Registers, Want, some
 from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
@@ -211,6 +211,14 @@ class Policy:
     def tees(self) -> frozenset[Tee]:
         """Whose tables there are."""
         return frozenset(self.identity.tables if isinstance(self.identity, ByTable) else {Tee.SGX})
+
+    @property
+    def referenced(self) -> bool:
+        """Whether it wants reference values, which somebody else gives."""
+        if not isinstance(self.identity, ByTable):
+            return False
+        tables = self.identity.tables.values()
+        return any(isinstance(want, Referenced) for wants in tables for want in wants.values())
 
     @property
     def whole(self) -> frozenset[Tee]:

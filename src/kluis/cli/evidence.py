@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 
 from kluis import appraisal
-from kluis.appraisal import AttestationResult
+from kluis.appraisal import AttestationResult, Policy, ReportDataBinding, Session
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
 from kluis.cli import keyfiles, render
@@ -183,6 +183,13 @@ def appraise(
         )
     signs = _signer(ear, ear_key, output)
     wanted = appraisal.loads(files.read(policy))
+    _asked_for(
+        wanted,
+        nonce=nonce is not None,
+        report_data=report_data is not None,
+        documents=[name for name, given in (("--runtime", runtime), ("--launch", launch)) if given],
+        reference=bool(reference),
+    )
     when = files.time(now)
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
@@ -210,6 +217,35 @@ def appraise(
     except KluisError as refused:
         return refused.exit_code
     return 0
+
+
+def _asked_for(
+    policy: Policy, *, nonce: bool, report_data: bool, documents: Sequence[str], reference: bool
+) -> None:
+    """Refuse what is given and the policy does not ask for: whoever gives it thinks that it is judged.
+
+    Raises:
+        UsageError: an option that would change nothing.
+    """
+    bound = policy.binding
+    foreign = isinstance(bound, ReportDataBinding)
+    session = bound.report_data if isinstance(bound, ReportDataBinding) else None
+    idle = [name for name in documents if foreign]
+    mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
+    if nonce and not bound.nonce and session is not Session.NONCE:
+        idle.append("--nonce")
+        mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
+    if report_data and session is not Session.GIVEN:
+        idle.append("--report-data")
+        mends["--report-data"] = 'binding.report_data = "given"'
+    if reference and not policy.referenced:
+        idle.append("--reference")
+        mends["--reference"] = 'measurements = "reference" in the table of the TEE'
+    if idle:
+        raise UsageError(
+            f"{idle[0]}: want a policy that asks for it, got one that does not: it would not be judged",
+            hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
+        )
 
 
 def _signer(
