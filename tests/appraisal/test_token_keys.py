@@ -193,3 +193,61 @@ def test_one_certificate_in_pem() -> None:
         assert (found.kid, found.certificate) == ("", der)
     with pytest.raises(FormatError):
         token_keys.of_pem(pem + pem)
+
+
+def _of_size(bits: int) -> dict[str, Any]:
+    n = (1 << bits) - 1
+    return {**BARE, "n": b64.encode_url(n.to_bytes((bits + 7) // 8))}
+
+
+def test_the_least_and_the_most_bits() -> None:
+    """RSA keys have 2048 to 8192 bits, in a JWK as in PEM."""
+    for bits in (2048, 3072, 8192):
+        (found,) = token_keys.read(_listed(_of_size(bits)), certified=False).values()
+        assert found.key.key_size == bits
+    for bits in (2047, 8193, 8200):
+        with pytest.raises(FormatError):
+            token_keys.read(_listed(_of_size(bits)), certified=False)
+        key = rsa.RSAPublicNumbers(65537, (1 << bits) - 1).public_key()
+        with pytest.raises(FormatError, match=f"want an RSA key of 2048 to 8192 bits, got {bits}"):
+            token_keys.of_pem(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+
+def _point(key: ec.EllipticCurvePrivateKey, crv: object, size: int) -> dict[str, Any]:
+    numbers = key.public_key().public_numbers()
+    x, y = (b64.encode_url(each.to_bytes(size)) for each in (numbers.x, numbers.y))
+    return {"kty": "EC", "kid": "one", "crv": crv, "x": x, "y": y}
+
+
+@pytest.mark.parametrize(
+    ("crv", "curve", "size"),
+    [("P-256", ec.SECP256R1(), 32), ("P-384", ec.SECP384R1(), 48), ("P-521", ec.SECP521R1(), 66)],
+)
+def test_points_of_each_curve(crv: str, curve: ec.EllipticCurve, size: int) -> None:
+    """A JWK's curve is its point's, and is named in a text."""
+    key = ec.generate_private_key(curve)
+    found = token_keys.read(_listed(_point(key, crv, size)), certified=False)["one"]
+    assert found.key.public_numbers() == key.public_key().public_numbers()
+    for entry in (
+        _point(key, [crv], size),
+        _point(key, {}, size),
+        _point(key, None, size),
+        _point(key, "secp256k1", size),
+        _point(key, crv, 99),
+        {"kty": "EC", "kid": "one"},
+        {"kty": "RSA", "kid": "one"},
+        {**_point(key, crv, size), "kty": "RSA"},
+    ):
+        with pytest.raises(FormatError):
+            token_keys.read(_listed(entry), certified=False)
+
+
+def test_two_keys_in_one() -> None:
+    """Members and certificate are of one key: another one's, greater or less, is refused."""
+    keys = [rsa.generate_private_key(65537, 2048) for _ in range(2)]
+    for one, other in (keys, reversed(keys)):
+        entry = {"kid": "one", **public_jwk(one), "x5c": [b64.encode(certificate(other))]}
+        with pytest.raises(FormatError, match=r"^JWK: want one key in it and its x5c, got two or none$"):
+            token_keys.read(_listed(entry), certified=False)
+        good = {**entry, "x5c": [b64.encode(certificate(one))]}
+        assert list(token_keys.read(_listed(good), certified=True)) == ["one"]
