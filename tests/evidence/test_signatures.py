@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.authority import issuing
@@ -55,3 +58,24 @@ def test_another_length() -> None:
     """A raw signature has the length of its curve, and no other."""
     with pytest.raises(AuthenticityError, match=r"^thing: want a signature of 64 bytes, got 96$"):
         _check(bytes(96), b"data", key())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "curve", "hashed", "size"),
+    [
+        (Scheme.ES256, ec.SECP256R1(), hashes.SHA256(), 32),
+        (Scheme.ES384, ec.SECP384R1(), hashes.SHA384(), 48),
+        (Scheme.ES512, ec.SECP521R1(), hashes.SHA512(), 66),
+    ],
+)
+def test_raw_signatures(
+    scheme: Scheme, curve: ec.EllipticCurve, hashed: hashes.HashAlgorithm, size: int
+) -> None:
+    """A raw signature is two numbers of the size of its curve's field."""
+    own = ec.generate_private_key(curve)
+    r, s = decode_dss_signature(own.sign(b"data", ec.ECDSA(hashed)))
+    raw = r.to_bytes(size) + s.to_bytes(size)
+    _check(raw, b"data", own, scheme)
+    for wrong in (raw[:-1], raw + b"\0", raw[1:], b"\0" + raw, b""):
+        with pytest.raises(AuthenticityError, match=f"want a signature of {2 * size} bytes"):
+            _check(wrong, b"data", own, scheme)

@@ -205,4 +205,6 @@ def test_extra_values_are_not_believed(tpm: Tpm, context: Context) -> None:
     assert HashId.SHA1 not in checked.values
     with pytest.raises(TypeError):
         checked.values[HashId.SHA1] = {}  # type: ignore[index]
+    with pytest.raises(TypeError):
+        checked.values[HashId.SHA256][0] = bytes(32)  # type: ignore[index]
     assert dataclasses.replace(checked, hash=HashId.SHA384).hash is HashId.SHA384

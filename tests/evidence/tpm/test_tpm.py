@@ -290,6 +290,36 @@ def test_event_log_in_the_strongest_bank(tpm: Tpm) -> None:
         assert found.bank is HashId.SHA256
 
 
+def test_event_log_in_a_bank_that_it_has(tpm: Tpm) -> None:
+    """A stronger bank that was quoted does not count where the log has no digests of it."""
+    made = _booted(tpm.key, BOOT)
+    longer = {index: bytes(48) for index in range(17)}
+    for selections in (
+        (Selection.of(HashId.SHA384, *longer), *made.selections),
+        (*made.selections, Selection.of(HashId.SHA384, *longer)),
+    ):
+        both = Tpm(tpm.key, values={HashId.SHA384: longer, **made.values}, selections=selections)
+        found = _vendor(_verify(both.evidence(event_log=BOOT.encode()), tpm.named())).log
+        assert found is not None
+        assert found.bank is HashId.SHA256
+
+
+def test_logs_that_follow_each_other(tpm: Tpm) -> None:
+    """A log that is continued by others is judged with them, in their order, and not without."""
+    values = _booted(tpm.key, BOOT).values
+    head, body = BOOT.events[:1], BOOT.events[1:]
+    parts = [
+        EventLog(BOOT.algorithms, True, head + events, b"").encode() for events in (body[:-3], body[-3:])
+    ]
+    found, whole = room.check_log(parts[0], values, parts[1]), room.check_log(BOOT.encode(), values)
+    assert found.reproduced == whole.reproduced == frozenset(range(8))
+    assert [each.event.data for each in found.events if each.event.extends] == [
+        each.event.data for each in whole.events if each.event.extends
+    ]
+    with pytest.raises(AuthenticityError, match="event log: want PCRs as they were quoted"):
+        room.check_log(parts[0], values)
+
+
 @pytest.mark.parametrize(
     "kept",
     [
@@ -339,6 +369,8 @@ def test_kind(tpm: Tpm) -> None:
     assert room.matches(tpm.evidence())
     assert not room.matches(forge.collection({"tpm_quote": b"q", "hcl_report": b"r"}))
     assert not room.matches(b"\xffTCG")
+    assert not room.matches(forge.collection({"tpm_signature": b"q"}))
+    assert not room.matches(b"\xff" + tpm.evidence())
 
 
 TPM = Tpm(rsa_key())
