@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kluis.appraisal import dumps
+from kluis.evidence import Tee
+from tests.appraisal.test_reference import _wanting
+from tests.appraisal.test_rules import _policy
 from tests.cli.quotes import NOW, Kluis
 from tests.formats.hostile import hostile
 
@@ -20,7 +24,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "root": ("verify", "quote.bin", "--root", "X", "--now", NOW),
     "collateral": ("verify", "quote.bin", "--root", "root.pem", "--collateral", "X", "--now", NOW),
     "policy": ("appraise", "quote.bin", "--policy", "X", "--now", NOW),
-    "reference": ("appraise", "quote.bin", "--policy", "policy.toml", "--reference", "X", "--now", NOW),
+    "reference": ("appraise", "quote.bin", "--policy", "reference.toml", "--reference", "X", "--now", NOW),
     "bundle": ("collateral", "show", "X", "--now", NOW),
     "rules": ("policy", "lint", "X"),
     "image": ("measure", "X"),
@@ -30,6 +34,8 @@ READS_ANYTHING = {"inspect"}
 
 def _all_refused(command: str, size: int, folder: Path, kluis: Kluis) -> None:
     path = folder / "hostile"
+    wanting = _policy(identity=_wanting(Tee.SGX, "measurements"))
+    (folder / "reference.toml").write_text(dumps(wanting), encoding="utf-8")
     words = [str(path) if word == "X" else word for word in COMMANDS[command]]
     words = [str(folder / word) if (folder / word).is_file() else word for word in words]
     for what, data in hostile(size):
