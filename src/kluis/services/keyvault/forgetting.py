@@ -71,8 +71,8 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
     def begin(writing: Writing) -> KeyRecord | None:
         nonlocal entry
         entry = None
-        record = shelf.kept(writing, name)
-        if record is None or record.deleted is None or shelf.find(writing, name, now) is not None:
+        record = shelf.over(writing, name, now)
+        if record is None or record.deleted is None:
             return None
         if record.deleted.partial and record.deleted.purge_at > now:
             raise busy(record.name)
@@ -81,7 +81,7 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
             entry = audit.append(writing, event)
         return record
 
-    if shelf.kept(storage, name) is not None:
+    if shelf.over(storage, name, now) is not None:
         forget(storage, name, now, begin)
     return entry
 

@@ -19,6 +19,7 @@ __all__ = [
     "keep_version",
     "kept",
     "live",
+    "over",
     "undeleted",
     "version",
     "versions",
@@ -31,9 +32,13 @@ LIVE, DELETED, PARTIAL = "live", "deleted", "partial"
 def find(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name, deleted or not; None if there is none, or its time to be purged has come."""
     record = kept(reading, name)
-    if record is None or record.deleted is None:
-        return record
-    return None if record.deleted.partial or record.deleted.purge_at <= now else record
+    return None if record is None or _is_over(record, now) else record
+
+
+def over(reading: Reading, name: str, now: int) -> KeyRecord | None:
+    """The record of a name that nobody may have any more, of which something is left; else None."""
+    record = kept(reading, name)
+    return record if record is not None and _is_over(record, now) else None
 
 
 def kept(reading: Reading, name: str) -> KeyRecord | None:
@@ -138,6 +143,11 @@ def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = 
 def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
     """Keep a version that is not the latest."""
     writing.put(VERSIONS, f"{folded(record.name)}/{one.id}", encode(one), index=folded(record.name))
+
+
+def _is_over(record: KeyRecord, now: int) -> bool:
+    gone = record.deleted
+    return gone is not None and (gone.partial or gone.purge_at <= now)
 
 
 def _is_partial(record: KeyRecord) -> bool:

@@ -48,9 +48,8 @@ class Upkeep:
         at = int(now.timestamp())
         for name in shelf.due(self.keys.vault.storage, at):
             try:
-                if shelf.find(self.keys.vault.storage, name, at) is None:
-                    if (entry := forgetting.clear(self.keys.vault.storage, name, at)) is not None:
-                        yield Happening("auto_purge", entry)
+                if (entry := forgetting.clear(self.keys.vault.storage, name, at)) is not None:
+                    yield Happening("auto_purge", entry)
                 elif (entry := self.keys.again_if_due(name, at)) is not None:
                     yield Happening("auto_rotate", entry)
                 elif (entry := self._tell(name, at)) is not None:
