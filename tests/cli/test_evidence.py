@@ -54,6 +54,7 @@ def test_verify_json(kluis: Kluis, folder: Path) -> None:
     ("name", "hint"),
     [
         ("IMA log", "give the quote of the register that it explains"),
+        ("IMA text log", "give the quote of the register that it explains"),
         ("TDREPORT", "the processor that made it alone can check it: give a quote of it"),
         ("Intel TCB info", "kluis inspect shows what it says; collateral goes in --collateral"),
         ("TPM public area", "kluis inspect shows what it says; collateral goes in --collateral"),

@@ -91,6 +91,7 @@ GOOD: dict[str, bytes] = {
     "RA-TLS certificate": WRAPPED["tagged evidence"][0],
     "Open Enclave evidence": WRAPPED["evidence"][0],
     "TDREPORT": b"\x81" + bytes(1023),
+    "IMA text log": f"10 {'0' * 40} ima-ng sha256:{'ab' * 32} /init\n".encode(),
     "IMA log": imas.written(imas.of_file("/init", b"init"), imas.oldest("/bin/sh", b"sh")),
 }
 

@@ -222,6 +222,7 @@ def _kind(data: bytes) -> Kind:
 _ALONE: Final = {
     "event log": "give the quote of the registers that it explains, and the log with --event-log",
     "IMA log": "give the quote of the register that it explains",
+    "IMA text log": "give the quote of the register that it explains",
     "TDREPORT": "the processor that made it alone can check it: give a quote of it",
 }
 

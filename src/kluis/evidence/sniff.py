@@ -24,7 +24,7 @@ from kluis.formats.cca.realm import Realm
 from kluis.formats.cca.token import Token, message
 from kluis.formats.cmw import Collection
 from kluis.formats.corim import Corim
-from kluis.formats.eventlog import ima
+from kluis.formats.eventlog import ima, ima_text
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.hcl import report as hcl
 from kluis.formats.hcl import runtime as hcl_runtime
@@ -302,6 +302,7 @@ _BINARY: Final = (
     _Kind("TPM public area", lambda data: data[:2] in (b"\0\1", b"\0\x23"), public.parse),
     _Kind("TPM signature", lambda data: data[:2] in (b"\0\x14", b"\0\x16", b"\0\x18"), signature.parse),
     _Kind(ima.WHAT, ima.matches, ima.parse),
+    _Kind(ima_text.WHAT, ima_text.matches, ima_text.parse),
     _Kind("event log", _is_log, event_log.parse),
 )
 _DOCUMENTS: Final = (
