@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes this checkout ready for one make target: `scripts/setup.sh demo|check|test|clients|bench|docs|fuzz [--dry-run]`.
+# Makes this checkout ready for one make target: `scripts/setup.sh TARGET [--dry-run]`, demo, serve, check, test, clients, bench, docs or fuzz.
 # As root it installs the system packages that are missing and says which; as anyone else it installs none, and
 # prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-what="${1:?usage: scripts/setup.sh demo|check|test|clients|bench|docs|fuzz [--dry-run]}"
+what="${1:?usage: scripts/setup.sh demo|serve|check|test|clients|bench|docs|fuzz [--dry-run]}"
 dry="${2:-}"
 venv="${KLUIS_VENV:-.venv}"
 
@@ -18,12 +18,13 @@ stop() {
 
 case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
+    serve) extras="rooms,services,fast" tools="" ;;
     check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
     test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb" ;;
     clients) extras="rooms,services,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
-    *) stop "target: want demo, check, test, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
+    *) stop "target: want demo, serve, check, test, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
 # ---- what the machine lacks ----------------------------------------------------------------------------------------

@@ -99,3 +99,10 @@ def test_the_guide_of_the_attestation_service_does_what_it_says(folder: Path) ->
 def test_the_guide_of_running_services_does_what_it_says(folder: Path) -> None:
     """Following the guide of running the services works to the letter."""
     _follow("serve.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_keeping_services_does_what_it_says(folder: Path) -> None:
+    """A backup of services and platform, taken and brought back as the page says, serves again."""
+    _follow("operate.md", folder)
+    assert (folder / "where").read_text() == f"{folder / 'home' / 'state'}\n"

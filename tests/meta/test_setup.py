@@ -34,7 +34,7 @@ def test_another_target_is_refused() -> None:
     done = _setup("everything")
     assert done.returncode == 7
     assert done.stderr == (
-        "setup: error: target: want demo, check, test, clients, bench, docs or fuzz, got everything\n"
+        "setup: error: target: want demo, serve, check, test, clients, bench, docs or fuzz, got everything\n"
         "setup: hint: scripts/setup.sh test\n"
     )
 

@@ -94,7 +94,7 @@ def _verdict(result: AttestationResult) -> _Html:
         _element("p", f"{WORDS[result.verdict]} {met} of {len(result.rules)} rules met."),
         _element(
             "p",
-            f"Protection {claims.level}; vouched for by {claims.anchor}; "
+            f"Protection level {claims.level}; vouched for by {claims.anchor}; "
             f"judged {_when(result.appraised_at)}.",
         ),
         cls=result.verdict,
@@ -108,7 +108,7 @@ def _sections(result: AttestationResult) -> Iterable[_Html]:
     yield _element("h2", "Rules")
     yield _rules(result)
     meaning = MEANINGS[result.claims.level]
-    yield _element("h2", f"What protection {result.claims.level} is worth")
+    yield _element("h2", f"What level {result.claims.level} is worth")
     yield _pairs([("Keys made by", meaning.keys), ("Keeps out", meaning.keeps_out)])
     yield _element("p", _element("strong", "Not kept out:"))
     yield _list(result.not_kept_out)
