@@ -31,6 +31,22 @@ def match_root(root: Certificate, context: Context, what: str) -> Anchor:
     return anchor
 
 
+def check_root(
+    root: Certificate, anchor: Anchor, what: str, *, schemes: tuple[Scheme, ...], context: Context
+) -> None:
+    """Check that a root signed itself: its key is believed, and its times and limits only so.
+
+    A certificate that another issued ends a chain where the relying party named its bare key, of which
+    nobody here can say more.
+
+    Raises:
+        AuthenticityError: it did not sign itself.
+    """
+    if root.issuer != root.subject and not anchor.maker:
+        return
+    issued(root, root, f"{what}.root", schemes=schemes, context=context, code="cert_chain")
+
+
 def issued(
     document: Certificate | Crl,
     issuer: Certificate,

@@ -350,6 +350,19 @@ def test_chain_of_p256(gpu: Forge) -> None:
     assert caught.value.code == "cert_profile"
 
 
+@pytest.mark.parametrize("issuer", [NAMES[-1], "another root"])
+def test_a_root_that_somebody_wrote(gpu: Forge, issuer: str) -> None:
+    """A copy of the root with other times, which its own key did not sign, is refused."""
+    other = ec.generate_private_key(ec.SECP384R1())
+    root = gpu.certificate(4, signer=other, issuer=issuer, after=NOW + timedelta(days=3000))
+    with pytest.raises(AuthenticityError) as caught:
+        gpu.verify(gpu.evidence(chain=gpu.chain(at4=root)))
+    assert (caught.value.code, caught.value.message.split(": ")[0]) == (
+        "cert_chain",
+        "NVIDIA certificate chain.root",
+    )
+
+
 def test_zero_signature_is_refused_cleanly(gpu: Forge) -> None:
     """A signature of zeros, or past the order, is a refusal and no crash."""
     body = gpu.report()[:-96]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
@@ -129,6 +130,19 @@ def test_step_3_leaf(maker: Maker, tpm: Tpm) -> None:
         with pytest.raises(AuthenticityError, match="want an end entity that signs data") as caught:
             _certified(maker, maker.endorse(maker.ak(tpm.key, **changes)))
         assert caught.value.code == "cert_profile"
+
+
+@pytest.mark.parametrize("issuer", ["Maker Root", "Another Root"])
+def test_step_4_a_root_that_somebody_wrote(maker: Maker, tpm: Tpm, issuer: str) -> None:
+    """The times and limits of a root are its own key's word: a copy with others is nobody's."""
+    other = ec.generate_private_key(ec.SECP384R1())
+    later = {"length": None, "end": NOW + timedelta(days=3000)}
+    root = maker.certificate("Maker Root", maker.root_key, issuer, other, **later)
+    given = maker.endorse(maker.ak(tpm.key), maker.ca, root)
+    with pytest.raises(AuthenticityError) as caught:
+        _certified(maker, given)
+    assert caught.value.code == "cert_chain"
+    assert caught.value.message.startswith("AK chain.root: ")
 
 
 def test_step_3_certificates_without_key_usage(maker: Maker, tpm: Tpm) -> None:

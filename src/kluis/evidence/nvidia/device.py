@@ -119,6 +119,7 @@ def _check(certificates: tuple[Certificate, ...], context: Context) -> Chain:
         )
     for index, certificate in enumerate(certificates):
         _check_profile(certificate, index)
+    links.check_root(certificates[-1], anchor, WHAT, schemes=SCHEMES, context=context)
     for index, (child, issuer) in enumerate(itertools.pairwise(certificates)):
         links.issued(child, issuer, _NAMES[index], schemes=SCHEMES, context=context, code="cert_chain")
     found = identity.read(certificates[0].extensions, _NAMES[0])

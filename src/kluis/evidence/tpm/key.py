@@ -116,7 +116,7 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
     1. Certificate and chain parse; each issuer is in the chain, by its name, and no more than those.
     2. The last one's key is an anchor's, and no processor maker's for a TEE.
     3. The AK certificate is an end entity's for attestation keys (2.23.133.8.3); its issuers are CAs.
-    4. Each is signed by its issuer.
+    4. Each is signed by its issuer, and the root by itself.
     5. Each is in its time at ``now``.
     6. Each CRL is of one of those issuers, who may sign one, signed and in its time, and lists none of
        them; an issuer has one.
@@ -250,7 +250,9 @@ def _link(
         )
     _check_leaf(chain[0], purpose)  # 3
     _check_issuers(chain, what)  # 3
-    for child, issuer in itertools.pairwise(chain):  # 4
+    if len(chain) > 1:  # 4; a leaf whose own key was named is signed by whomever
+        links.check_root(chain[-1], anchor, what, schemes=_SCHEMES, context=context)
+    for child, issuer in itertools.pairwise(chain):
         links.issued(child, issuer, _name(child, what), schemes=_SCHEMES, context=context, code="cert_chain")
     return chain, anchor
 
