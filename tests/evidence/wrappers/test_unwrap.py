@@ -176,6 +176,12 @@ GOOD: dict[str, tuple[bytes, Forge, str, dict[str, bytes]]] = {
         "CoCo quote",
         {},
     ),
+    "configfs-tsm, one object": (
+        json.dumps({"provider": "tdx_guest", "outblob": base64.b64encode(TDX.quote()).decode()}).encode(),
+        TDX,
+        "configfs-tsm report",
+        {},
+    ),
     "configfs-tsm": (tsm.wrap("tdx_guest", TDX.quote()), TDX, "configfs-tsm report", {}),
     "CMW record": (Part(OCTETS, SGX.quote()).encode(), SGX, "CMW record", {}),
 }

@@ -123,7 +123,7 @@ _EVIDENCE: Final[tuple[Callable[[bytes], bool], ...]] = (
     *(snp.matches_signed, dcap.begins, hcl.matches, oe.matches_report, oe.matches_evidence, gotpm.matches),
     *(cmw.matches, cmw.matches_record, cmw_cbor.matches, eat.matches, is_collection),
     *(dstack.matches_response, dstack_scale.matches, coco.matches_snp, coco.matches_quote, nvtrust.matches),
-    *(nvtrust.matches_coco, gosev.matches),
+    *(nvtrust.matches_coco, gosev.matches, tsm.matches_object),
     *(coco_parts.matches_azure, coco_parts.matches_tpm, coco.matches_cca),
     lambda data: cca_token.matches(data) or data[:2] in _COSE,
 )

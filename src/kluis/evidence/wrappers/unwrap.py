@@ -117,6 +117,8 @@ def _of_maker(data: bytes) -> Unwrapped | None:
 def _document(data: bytes) -> Unwrapped | None:
     if cmw.matches(data):
         return Unwrapped("configfs-tsm report", tsm.parse(data)[1]) if tsm.matches(data) else None
+    if tsm.matches_object(data):
+        return Unwrapped("configfs-tsm report", tsm.parse_object(data)[1])
     if dstack.matches_response(data):
         return _dstack_response(data)
     if coco.matches_snp(data):

@@ -1,16 +1,19 @@
 """Linux's configfs-tsm: one report as the files ``provider``, ``outblob`` and ``auxblob``.
 
-The files travel as one CMW collection with these labels. Nothing here is verified.
+The files travel as one CMW collection with these labels, or as members of one object, in base64 or
+base64url. Nothing here is verified.
 
-Spec: Linux, ``Documentation/ABI/testing/configfs-tsm-report``.
+Spec: Linux, ``Documentation/ABI/testing/configfs-tsm-report``; Veraison ratsd, ``docs/tsm-report.cddl``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import cmw
+from kluis.formats import b64, cmw, jcs
+from kluis.formats._members import Members
 from kluis.formats.cmw import OCTETS, Collection, Part
 
 PARTS: Final = ("provider", "outblob")
@@ -19,7 +22,11 @@ SEV: Final = "sev_guest"
 TDX: Final = "tdx_guest"
 CCA: Final = "arm_cca_guest"
 PROVIDERS: Final = (SEV, TDX, CCA)
+MAX_SIZE: Final = 1 << 20
 _WHAT: Final = "configfs-tsm report"
+# Of a report that a service below the guest's system made: nobody reads it here.
+_PRIVILEGE: Final = "privilege_level"  # that was asked for: the report says it itself
+_SERVICE: Final = ("service_provider", "manifestblob")
 
 
 def matches(data: bytes) -> bool:
@@ -51,7 +58,36 @@ def parse(data: bytes) -> tuple[str, bytes]:
         FormatError: malformed, or certificates where the provider has none.
         UnsupportedError: another provider.
     """
-    parts = Collection.parse(data).values(PARTS, OPTIONAL)
+    return _joined(Collection.parse(data).values(PARTS, OPTIONAL))
+
+
+def matches_object(data: bytes) -> bool:
+    """Whether bytes look like an object with the files in it."""
+    if data[:1] != b"{" or b'"provider"' not in data or b'"outblob"' not in data:
+        return False
+    return not cmw.matches(data)
+
+
+def parse_object(data: bytes) -> tuple[str, bytes]:
+    """Read such an object, at most 1 MiB.
+
+    Returns:
+        As :func:`parse`.
+
+    Raises:
+        FormatError: as :func:`parse`, or a member that is not known.
+        UnsupportedError: as :func:`parse`, or a report of a service below the guest's system (SVSM).
+    """
+    value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=2), _WHAT)
+    if told := [name for name in _SERVICE if name in value]:
+        raise UnsupportedError(f"{_WHAT}.{told[0]}: a service's report is not handled", code="bad_type")
+    value.only({*PARTS, *(name for name in (*OPTIONAL, _PRIVILEGE) if name in value)})
+    blobs = {name: value.text(name, limit=MAX_SIZE) for name in ("outblob", *OPTIONAL) if name in value}
+    parts = {name: b64.decode_either(text, f"{_WHAT}.{name}", most=MAX_SIZE) for name, text in blobs.items()}
+    return _joined({"provider": value.text("provider", limit=64).encode(), **parts})
+
+
+def _joined(parts: Mapping[str, bytes]) -> tuple[str, bytes]:
     name = parts["provider"].removesuffix(b"\n")
     provider = next((known for known in PROVIDERS if known.encode() == name), None)
     if provider is None:
