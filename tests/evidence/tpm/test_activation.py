@@ -170,7 +170,12 @@ def test_step_6(maker: Maker, tpm: Tpm) -> None:
     with pytest.raises(FreshnessError) as caught:
         made.accept(_answer(made, tpm), now=NOW + 2 * DAY)
     assert caught.value.code == "cert_expired"
-    listed = _challenge(maker, tpm, endorsements=maker.endorse(maker.ek(EK), crls=(maker.crl(),)))
+    crls = maker.crl(), maker.crl(issuer="Maker Root", signer=maker.root_key)
+    listed = _challenge(maker, tpm, endorsements=maker.endorse(maker.ek(EK), crls=crls))
+    found = listed.accept(_answer(listed, tpm), now=NOW)
+    claims = verify(tpm.evidence(), anchors=maker.anchors, collateral=found, now=NOW).value
+    assert isinstance(claims.vendor, TpmClaims)
+    assert claims.vendor.revocation_checked is True
     with pytest.raises(FreshnessError) as late:
         listed.accept(_answer(listed, tpm), now=NOW + 8 * DAY)
     assert late.value.code == "crl_expired"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.context import Context
-from kluis.evidence.tpm.key import TrustedKey, area_of, certified
+from kluis.evidence.tpm.key import TrustedKey, area_of, certified, endorsed
 from kluis.formats.tpm import extended_usage
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from tests.evidence.tpm import forge
@@ -233,6 +233,25 @@ def test_a_chain_is_known_by_all_of_it(maker: Maker, tpm: Tpm) -> None:
         assert certified(endorsed, context=context, now=NOW).spki == forge.spki(each.key)
     with pytest.raises(UnavailableError):
         certified(dataclasses.replace(endorsed, chain=b""), context=context, now=NOW)
+
+
+def test_a_chain_is_known_as_it_was_divided(maker: Maker, tpm: Tpm) -> None:
+    """Two certificates where one belongs are refused, though the same bytes, divided otherwise, were good."""
+    context = Context(maker.anchors, lasting=True)
+    leaf, ca, root = (each.public_bytes(Encoding.PEM) for each in (maker.ak(tpm.key), maker.ca, maker.root))
+    good = TpmEndorsements(certificate=leaf, chain=ca + root)
+    divided = TpmEndorsements(certificate=leaf + ca, chain=root)
+    for _ in range(2):
+        assert certified(good, context=context, now=NOW).chain
+        with pytest.raises(FormatError):
+            certified(divided, context=context, now=NOW)
+
+
+def test_nothing_to_certify(maker: Maker) -> None:
+    """Endorsements without a certificate vouch for no key."""
+    for vouch in (certified, endorsed):
+        with pytest.raises(FormatError):
+            vouch(TpmEndorsements(), context=Context(maker.anchors), now=NOW)
 
 
 def test_areas(tpm: Tpm) -> None:
