@@ -140,6 +140,14 @@ def test_the_rules_of_a_tee_have_names_of_their_own() -> None:
         assert len({field.key for field in fields}) == len({field.rule for field in fields}) == len(fields)
 
 
+def test_registers_that_are_not_there() -> None:
+    """Without a vTPM there are no registers, and a want of some is not met."""
+    wanted = wants.Registers({"pcr0": frozenset({bytes(32)})})
+    table = _table(Tee.AZURE, registers=wanted)
+    rules = {rule.name: rule for rule in identity_rules(changed(SAMPLES[Tee.AZURE], tpm=None), table)}
+    assert (rules["pcrs"].ok, rules["pcrs"].want, rules["pcrs"].got) == (False, str(wanted), "none")
+
+
 def test_registers_tell_the_failing_ones_alone() -> None:
     """Of many registers, those that fail are told."""
     claims = dataclasses.replace(SGX, registers={"pcr0": digest(1), "pcr1": digest(2)})
