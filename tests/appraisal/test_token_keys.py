@@ -251,3 +251,45 @@ def test_two_keys_in_one() -> None:
             token_keys.read(_listed(entry), certified=False)
         good = {**entry, "x5c": [b64.encode(certificate(one))]}
         assert list(token_keys.read(_listed(good), certified=True)) == ["one"]
+
+
+@pytest.mark.parametrize("more", [{"kid": 1}, {"kid": None}, {"kid": ["k"]}, {"kty": "oct"}, {"kty": None}])
+def test_keys_without_name_or_kind(more: dict[str, Any]) -> None:
+    """A key has a name in a text, and is RSA's or a curve's."""
+    with pytest.raises(FormatError, match=r"^JWK: want kid and kty, RSA or EC, got another$"):
+        token_keys.read(_listed({**BARE, **more}), certified=False)
+
+
+def test_certificates_where_they_are_wanted() -> None:
+    """A key without a certificate is one where none is wanted; a name is one key's alone."""
+    assert list(token_keys.read(_listed(BARE), certified=False)) == ["bare"]
+    with pytest.raises(FormatError, match=r"^JWK\.x5c: want one, got none$"):
+        token_keys.read(_listed(BARE), certified=True)
+    with pytest.raises(FormatError, match=r"^JWKS: want each kid once, got 'bare' twice$"):
+        token_keys.read(_listed(BARE, BARE), certified=False)
+
+
+def _large(size: int) -> bytes:
+    """A certificate with so many bytes of an extension that nobody knows."""
+    made = x509.CertificateBuilder().subject_name(NAME).issuer_name(NAME).serial_number(1)
+    made = made.public_key(AUTHORITY_KEY.public_key()).not_valid_before(NOW)
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(size))
+    made = made.not_valid_after(NOW + timedelta(days=1)).add_extension(extension, critical=False)
+    return made.sign(AUTHORITY_KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def test_how_large_documents_are() -> None:
+    """A document has at most 256 KiB, is eight deep, and its certificates have 32 KiB each."""
+    assert token_keys.read(_listed(_entry(x5c=[b64.encode(_large(31_000))])), certified=True)
+    with pytest.raises(FormatError, match=r"^JWK\.x5c: want at most 32768 bytes, got more$"):
+        token_keys.read(_listed(_entry(x5c=[b64.encode(_large(33_000))])), certified=True)
+    room = token_keys.MAX_JWKS - len(_listed({**BARE, "x": ""}))
+    assert token_keys.read(_listed({**BARE, "note": "n" * (room - 3)}), certified=False)
+    with pytest.raises(FormatError):
+        token_keys.read(_listed({**BARE, "note": "n" * (room + 4)}), certified=False)
+    deep: Any = 1
+    for _ in range(5):
+        deep = [deep]
+    assert token_keys.read(_listed({**BARE, "note": deep}), certified=False)
+    with pytest.raises(FormatError):
+        token_keys.read(_listed({**BARE, "note": [deep]}), certified=False)
