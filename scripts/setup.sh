@@ -95,12 +95,11 @@ fi
 
 # ---- the Python environment --------------------------------------------------------------------------------------------
 
-[ -w . ] || [ -x "$venv/bin/kluis" ] ||
-    stop "$(pwd): want a checkout that $(id -un) may write, got one that it may not" "git clone $(pwd) ~/kluis && make -C ~/kluis $what"
-
 want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(cat pyproject.toml setup.py native/* src/kluis/tee/process/native.py 2>/dev/null | sha256sum)"
 stamp="$venv/.kluis-$extras"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+    [ -w . ] || stop "$(pwd): want a checkout that $(id -un) may write, got one that it may not" \
+        "git clone $(pwd) ~/kluis && make -C ~/kluis $what"
     if [ ! -x "$venv/bin/python" ]; then
         say "making a Python environment in $venv ($("$python" -V 2>&1))"
         "$python" -m venv "$venv"

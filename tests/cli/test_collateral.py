@@ -124,6 +124,14 @@ def test_a_document_that_nobody_signed(fetch: Kluis, service: Service) -> None:
     assert fetch().code == 4
 
 
+def test_no_maker_publishes_for_an_emulated_platform(kluis: Kluis, folder: Path) -> None:
+    """Nobody is asked for what an emulated platform alone has; the command that gives it is named."""
+    done = kluis("fetch", folder / "quote.bin", "--cache", folder / "kept")
+    assert done.code == 2
+    assert "want evidence of hardware" in done.err
+    assert "kluis: hint: kluis platform collateral -o FILE" in done.err
+
+
 def test_without_the_package(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where httpx is not installed, fetching says what to install; showing needs nothing."""
     for name in [name for name in sys.modules if name.startswith(("httpx", "kluis.collateral."))]:

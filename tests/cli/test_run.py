@@ -100,3 +100,12 @@ def test_nonce(hello: str, nonce: str, message: str, capsys: pytest.CaptureFixtu
     """A nonce that is none is refused before anything starts."""
     assert run(["attest", hello, "-o", "q", "--nonce", nonce]) == 2
     assert capsys.readouterr().err.splitlines()[0] == f"kluis: error: {message}"
+
+
+def test_a_protection_that_there_is_none_of(hello: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is misspelt is refused with those that there are, and not passed over."""
+    assert run(["run", hello, "greet", '"x"', "--insecure-allow-missing=landlock,secret_memory"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("kluis: error: --insecure-allow-missing: want of ")
+    assert "landlock" in said
+    assert "got 'secret_memory'" in said

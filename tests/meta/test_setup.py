@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -69,6 +70,34 @@ def test_what_is_missing_is_named_with_the_line_that_gives_it(tmp_path: Path) ->
     packages = lines[0].removeprefix("setup: missing system packages: ")
     assert {"gcc", "bubblewrap"} <= set(packages.split())
     assert lines[1:] == [f"setup: hint: sudo apt-get install {packages}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")
+def test_a_checkout_of_somebody_elses() -> None:
+    """Who may not write a checkout, and cannot run its Python, is told to have one, and nothing is tried."""
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's, which is closed to others
+        checkout = Path(folder)
+        checkout.chmod(0o755)
+        (checkout / "scripts").mkdir()
+        shutil.copy(SETUP, checkout / "scripts")
+        for name in ("pyproject.toml", "setup.py", "native/a.c", "src/kluis/tee/process/native.py"):
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            (checkout / name).touch()
+        (checkout / ".venv" / "bin").mkdir(parents=True)
+        (checkout / ".venv" / "bin" / "kluis").touch(0o755)
+        done = subprocess.run(
+            ["/bin/bash", str(checkout / "scripts" / "setup.sh"), "demo"],
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            user=65534,
+            group=65534,
+            extra_groups=(),
+        )
+    assert done.returncode == 7, done.stderr
+    assert "want a checkout that nobody may write, got one that it may not" in done.stderr
+    assert "making a Python environment" not in done.stderr
 
 
 def test_an_old_python_is_refused(tmp_path: Path) -> None:

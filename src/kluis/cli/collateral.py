@@ -20,6 +20,9 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats import jcs
 
+# Of a DCAP quote's header, where an emulated platform says that no hardware made it.
+USER_DATA: Final = slice(28, 48)
+NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
 
 Output = Annotated[
@@ -96,6 +99,11 @@ def fetch(
     kept = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
         behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
+        if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
+            raise UsageError(
+                "collateral fetch: want evidence of hardware: no maker publishes for an emulated platform",
+                hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
+            )
         found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
     _give(found, output, when)
 

@@ -13,6 +13,7 @@ from kluis import host
 from kluis.cli import arguments, render
 from kluis.errors import RemoteError, UsageError
 from kluis.host.loading import interface_of
+from kluis.tee.process import linux
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
 _Missing = Annotated[
@@ -118,7 +119,13 @@ def _tell(name: str) -> Callable[..., None]:
 
 
 def _names(given: list[str] | None) -> frozenset[str]:
-    return frozenset(name for one in given or () for name in one.split(",") if name)
+    names = frozenset(name for one in given or () for name in one.split(",") if name)
+    if more := sorted(names - set(linux.FIXES)):
+        known = ", ".join(sorted(linux.FIXES))
+        raise UsageError(
+            f"--insecure-allow-missing: want of {known}, got {more[0][:32]!a}", hint="kluis doctor"
+        )
+    return names
 
 
 def _line(enclave: host.EnclaveProxy) -> str:

@@ -166,7 +166,8 @@ class Launcher:
                 f"image {read.manifest.name}: launcher: want one of this platform's"
                 f" {', '.join(digest[:16] for digest in own)}, got {found[:16] or 'none'}",
                 code="launcher_unknown",
-                hint="build the image again with the Kluis that runs this platform: kluis build DIR -o FILE",
+                hint="build the image again with the Kluis that runs this platform: kluis build DIR -o FILE;"
+                " or run it on a platform of your own: KLUIS_HOME=DIR",
             )
 
     def _missing(self, heap_bytes: int, allowed: frozenset[str]) -> frozenset[str]:
