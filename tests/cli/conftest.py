@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from kluis.cli import render
 from kluis.cli.main import run
 from kluis.errors import UnavailableError
 from kluis.tee.process import native
 from tests.cli.quotes import FORGE, Kluis, Said, write_policy
+
+
+@pytest.fixture(autouse=True)
+def text() -> None:
+    """No test begins with what another one's command line asked for."""
+    render.reset()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from kluis.cleanroom.home import DataKey, Home
 from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
-from kluis.cli import render
+from kluis.cli import protections, render
 from kluis.cli.room_text import shown, told
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from kluis.host import load
@@ -244,7 +244,7 @@ def run(
         enclave = after.enter_context(
             load(
                 image,
-                insecure_allow_missing=_names(insecure_allow_missing),
+                insecure_allow_missing=protections.allowed(insecure_allow_missing),
             )
         )
         ended = conduct.conduct(
@@ -372,10 +372,6 @@ def _home(homes: Path | None, party: str, *, make: bool = False) -> Home:
 
 def _record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
     events.append(room.path / "events.jsonl", home, kind, subject, _now())
-
-
-def _names(given: list[str] | None) -> frozenset[str]:
-    return frozenset(name for one in given or () for name in one.split(",") if name)
 
 
 def _now() -> datetime.datetime:

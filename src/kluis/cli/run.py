@@ -10,10 +10,9 @@ import msgspec
 import typer
 
 from kluis import host
-from kluis.cli import arguments, render
+from kluis.cli import arguments, protections, render
 from kluis.errors import RemoteError, UsageError
 from kluis.host.loading import interface_of
-from kluis.tee.process import linux
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
 _Missing = Annotated[
@@ -63,7 +62,7 @@ def run(
     given = arguments.parse(declared[ecall], args or [])
     told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
-        file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=_names(missing)
+        file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=protections.allowed(missing)
     ) as enclave:
         render.note(_line(enclave))
         try:
@@ -93,7 +92,7 @@ def attest(
     if len(challenge) > MAX_NONCE:
         raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
     payload = _payload(app_data)
-    with host.load(file, insecure_allow_missing=_names(missing)) as enclave:
+    with host.load(file, insecure_allow_missing=protections.allowed(missing)) as enclave:
         render.note(_line(enclave))
         made = enclave.evidence(challenge, payload)
         image_id, level = enclave.image_id, enclave.level
@@ -116,16 +115,6 @@ def _tell(name: str) -> Callable[..., None]:
     return lambda *arguments: render.note(
         f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]
     )
-
-
-def _names(given: list[str] | None) -> frozenset[str]:
-    names = frozenset(name for one in given or () for name in one.split(",") if name)
-    if more := sorted(names - set(linux.FIXES)):
-        known = ", ".join(sorted(linux.FIXES))
-        raise UsageError(
-            f"--insecure-allow-missing: want of {known}, got {more[0][:32]!a}", hint="kluis doctor"
-        )
-    return names
 
 
 def _line(enclave: host.EnclaveProxy) -> str:

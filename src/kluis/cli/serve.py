@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from kluis.cli import evidence_files as files
-from kluis.cli import render
+from kluis.cli import protections, render
 from kluis.cli.render import Json
 from kluis.cli.serve_text import lines_of
 from kluis.errors import KluisError, UsageError
@@ -173,7 +173,7 @@ def serve(
         instances=instances,
         names=tuple(name or ()),
         store_key=store_key,
-        insecure_allow_missing=frozenset(missing or ()),
+        insecure_allow_missing=protections.allowed(missing),
         online=online,
         origins=tuple(insecure_authority or ()),
         given=_given(

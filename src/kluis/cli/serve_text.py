@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving
 
@@ -20,7 +22,7 @@ def lines_of(plan: Plan, running: Serving) -> str:
             address = running.addresses[service]
             level = running.fleets[plan.services.index(service)].instances[0].enclave.level
             parts.append(f"\n# {service}, in an enclave of level {level}\n" + lines.format(url=address))
-    parts.append("\n# Ctrl-C ends all; kill -HUP starts every enclave anew")
+    parts.append(f"\n# Ctrl-C ends all; kill -HUP {os.getpid()} starts every enclave anew")
     return "\n".join(parts)
 
 

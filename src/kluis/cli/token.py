@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
 from kluis.appraisal import ByImage, attestation_token, token_keys
@@ -248,5 +249,5 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
 
 
 def _line(value: object) -> str:
-    shown = value if isinstance(value, str) else str(value)
+    shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text.one_line(shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}...")
