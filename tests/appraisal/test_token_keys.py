@@ -293,3 +293,23 @@ def test_how_large_documents_are() -> None:
     assert token_keys.read(_listed({**BARE, "note": deep}), certified=False)
     with pytest.raises(FormatError):
         token_keys.read(_listed({**BARE, "note": [deep]}), certified=False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (_entry(kty="EC"), "JWK.kty: want its key's, got EC"),
+        (_entry(x5c=["AAAA"]), "JWK.x5c: want a certificate, got another"),
+        (_entry(x5c=[b64.encode(b"\x30\x82\x00\x00")]), "JWK.x5c: want a certificate, got another"),
+        (
+            {"kty": "EC", "kid": "one", "crv": "P-256", "x": "AQ", "y": "AQ"},
+            "JWK: its members make no public key",
+        ),
+        ({**BARE, "e": "AA"}, "JWK: its members make no public key"),
+    ],
+)
+def test_members_that_make_no_key(entry: dict[str, Any], message: str) -> None:
+    """A certificate of another kind of key, or what is none; numbers that are no key's."""
+    with pytest.raises(FormatError) as caught:
+        token_keys.read(_listed(entry), certified=False)
+    assert caught.value.message == message

@@ -60,6 +60,8 @@ def test_vector() -> None:
     ]
     found = trust.vector(rules, ProtectionLevel.VTPM, vulnerable=False)
     assert dict(found) == {Aspect.EXECUTABLES: 96, Aspect.HARDWARE: 2}
+    with pytest.raises(TypeError):
+        found[Aspect.EXECUTABLES] = 3  # type: ignore[index]
 
 
 def test_known_vulnerabilities() -> None:
