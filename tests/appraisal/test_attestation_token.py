@@ -282,6 +282,14 @@ def test_which_of_several_keys() -> None:
     assert verify(_ear_cwt(b"\xff", None), _named("", "\xff"), NOBODY, NOW).key.kid == "\xff"
 
 
+def test_azures_token_among_several_keys() -> None:
+    """A token's key is told, whichever of several it is."""
+    other = token_keys.TrustedKey("two", OTHER_KEY.public_key(), None, None)
+    for keys in ((*KEYS, other), (other, *KEYS)):
+        assert checked(sign(claims()), keys).key is KEYS[0]
+        assert checked(sign(claims(), {"kid": "two"}, OTHER_KEY), keys).key is other
+
+
 @pytest.mark.parametrize(
     ("names", "kid", "told"),
     [

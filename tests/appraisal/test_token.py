@@ -282,6 +282,7 @@ def _submod(**changes: Any) -> str:
 
 
 CWT_CLAIMS = ear_claims.write(EAR, numbers=True)
+SMALL: dict[str, Any] = {"ear_trustworthiness_vector": {}}
 
 # name: token, error, code
 FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
@@ -362,7 +363,7 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
     "3 no verifier": (lambda: _claims(ear_verifier_id={}), FormatError, "bad_type"),
     "3 no submods": (lambda: _claims(submods={}), FormatError, "bad_length"),
     "3 too many submods": (
-        lambda: _claims(submods={str(index): CLAIMS["submods"]["sgx"] for index in range(33)}),
+        lambda: _claims(submods={str(n): {**SMALL, "ear_status": "warning"} for n in range(33)}),
         FormatError,
         "bad_length",
     ),
