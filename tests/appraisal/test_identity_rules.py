@@ -10,15 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kluis.appraisal import ANY, ByTable, forms, wants
+from kluis.appraisal import ANY, Aspect, ByImage, ByTable, Policy, forms, strict, wants
 from kluis.appraisal.fields import Field
 from kluis.appraisal.identity_rules import _judge, identity_rules
+from kluis.appraisal.platform_rules import platform_rules
+from kluis.appraisal.policy import Identity, Release
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Want
+from kluis.errors import UsageError
+from kluis.evidence import ProtectionLevel
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.model import Claims, Tee, VendorClaims
 from kluis.evidence.tpm.claims import TpmClaims
-from tests.appraisal.samples import SAMPLES, SGX, changed, digest
+from kluis.formats.runtime_data import Purpose
+from tests.appraisal.samples import NOW, SAMPLES, SGX, changed, digest
 from tests.strategies import PROPERTY
 
 FIELDS = [(tee, field) for tee, fields in TABLES.items() for field in fields]
@@ -185,3 +190,132 @@ def test_bits_are_told_as_they_are_wanted() -> None:
     """A number of which some bits are wanted is told in hex, as the policy has it."""
     rule = _judge("attributes", wants.Masked(0xF0, 0x10), 0x10000010, fix="none")
     assert (rule.ok, rule.want, rule.got) == (True, "0x10 under 0xf0", "0x10000010")
+
+
+def _policy(identity: Identity) -> Policy:
+    return strict(
+        identity,
+        protection=frozenset({ProtectionLevel.HARDWARE_SNP}),
+        purpose=Purpose.CLI,
+        counters=frozenset({"unwitnessed"}),
+        missing=frozenset(),
+    )
+
+
+def _composed(hardware: Want, *tees: Tee) -> Policy:
+    """A policy for Azure's VMs on some hardware, beside tables of their own for others."""
+    tables = {tee: _table(tee).tables[tee] for tee in tees}
+    return _policy(ByTable(tables={**tables, **_table(Tee.AZURE, hardware=hardware).tables}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "whole"),
+    [
+        (_composed(wants.Named(frozenset({"snp"})), Tee.SNP), {Tee.AZURE}),
+        (_composed(wants.Named(frozenset({"tdx"})), Tee.SNP, Tee.TDX), {Tee.AZURE, Tee.SNP}),
+        (_composed(ANY, Tee.SNP, Tee.TDX, Tee.NITRO), {Tee.AZURE, Tee.NITRO}),
+        (_policy(_table(Tee.SNP)), {Tee.SNP}),
+        (_policy(ByImage(image_ids=frozenset({bytes(32)}))), {Tee.SGX}),
+    ],
+)
+def test_what_is_judged_within_another(policy: Policy, whole: set[Tee]) -> None:
+    """Hardware that Azure's table names is judged within Azure's evidence, and not alone."""
+    assert policy.whole == whole
+
+
+def _tee(claims: Claims, policy: Policy) -> tuple[bool, str, str, str]:
+    rule = next(rule for rule in platform_rules(claims, policy, NOW) if rule.name == "tee")
+    return rule.ok, rule.want, rule.got, (rule.fix or "")[:16]
+
+
+def test_hardware_alone_where_a_vm_is_wanted() -> None:
+    """All parts of composed evidence have a table, and a part that stands alone is no composed evidence."""
+    both = _composed(wants.Named(frozenset({"snp"})), Tee.SNP)
+    assert _tee(SAMPLES[Tee.AZURE], both) == (True, "azure", "azure on snp", "")
+    assert _tee(SAMPLES[Tee.SNP], both) == (False, "azure", "snp", "give all of an A")
+    assert _tee(SAMPLES[Tee.NITRO], both) == (False, "azure", "nitro", "give a policy th")
+    azure = _composed(wants.Named(frozenset({"snp"})))
+    assert _tee(SAMPLES[Tee.AZURE], azure) == (False, "azure", "azure on snp", "give a policy th")
+    assert _tee(SAMPLES[Tee.SNP], _policy(_table(Tee.SNP))) == (True, "snp", "snp", "")
+
+
+def _waiting(tee: Tee) -> ByTable:
+    return _table(tee, registers=wants.REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("identity", "referenced"),
+    [
+        (_table(Tee.SNP, measurements=wants.REFERENCE), True),
+        (
+            ByTable(tables={**_table(Tee.SNP).tables, **_table(Tee.TPM, registers=wants.REFERENCE).tables}),
+            True,
+        ),
+        (_table(Tee.SNP), False),
+        (ByImage(image_ids=frozenset({bytes(32)})), False),
+    ],
+)
+def test_who_waits_for_reference_values(identity: Identity, referenced: bool) -> None:
+    """A policy with a want that somebody else fills waits for it."""
+    assert _policy(identity).referenced is referenced
+
+
+M = {name: wants.OneOf(frozenset({byte * 48})) for name, byte in (("1", b"\1"), ("2", b"\2"))}
+R = {
+    f"{name}={byte}": wants.Registers({name: frozenset({bytes([byte]) * 48})})
+    for name in ("pcr0", "pcr1")
+    for byte in (1, 2)
+}
+A, B = (Release(name=f"release {n}", wants={"measurements": M[n], "registers": R[f"pcr0={n}"]}) for n in "12")
+CODE, FIRST, NEXT = (
+    Release(name=name, wants=each)
+    for name, each in (
+        ("code", {"measurements": M["1"]}),
+        ("first", {"registers": R["pcr0=1"]}),
+        ("next", {"registers": R["pcr1=2"]}),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("releases", "has", "ok", "got"),
+    [
+        ((A, B), (1, 1, 1), True, "release 1"),
+        ((A, B), (2, 2, 1), True, "release 2"),
+        ((A, B), (1, 2, 1), False, "none of them whole"),
+        ((A, B), (2, 1, 1), False, "none of them whole"),
+        ((A, CODE), (1, 1, 1), True, "code or release 1"),
+        ((A, CODE), (1, 2, 1), False, "code"),
+        ((CODE, FIRST, NEXT), (1, 1, 2), True, "code or first or next"),
+        ((CODE, FIRST, NEXT), (1, 1, 1), False, "code or first"),
+        ((CODE, FIRST, NEXT), (1, 2, 2), False, "code or next"),
+    ],
+)
+def test_one_release_whole(
+    releases: tuple[Release, ...], has: tuple[int, int, int], ok: bool, got: str
+) -> None:
+    """Each value is one of a release that fits wholly: parts of several are of none."""
+    code, first, following = has
+    claims = changed(
+        SAMPLES[Tee.NITRO],
+        measurement=digest(code),
+        registers={"pcr0": digest(first), "pcr1": digest(following)},
+    )
+    identity = ByTable(tables=_table(Tee.NITRO).tables, releases={Tee.NITRO: releases})
+    rule = next(rule for rule in identity_rules(claims, identity) if rule.name == "release")
+    names = " or ".join(sorted(each.name for each in releases))
+    assert (rule.ok, rule.want, rule.got) == (ok, f"all values of {names}", got)
+    assert (rule.aspect, rule.affirms, rule.fix is None) == (Aspect.EXECUTABLES, True, ok)
+
+
+def test_releases_cannot_be_changed() -> None:
+    """A release says something, and those of a policy stay what they were."""
+    with pytest.raises(UsageError, match=r"^release: want at least 1, got 0$"):
+        Release(name="nothing", wants={})
+    given = {Tee.NITRO: (A, B)}
+    identity = ByTable(tables=_table(Tee.NITRO).tables, releases=given)
+    given[Tee.NITRO] = (A,)
+    assert identity.releases == {Tee.NITRO: (A, B)}
+    with pytest.raises(TypeError):
+        identity.releases[Tee.NITRO] = (A,)  # type: ignore[index]
+    assert A.things == B.things == {("measurements", ""), ("registers", "pcr0")}
