@@ -313,3 +313,25 @@ def test_members_that_make_no_key(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(FormatError) as caught:
         token_keys.read(_listed(entry), certified=False)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("more", "signs"),
+    [
+        ({}, True),
+        ({"use": "sig"}, True),
+        ({"use": "sig", "key_ops": ["verify"]}, True),
+        ({"key_ops": ["wrapKey", "verify"]}, True),
+        ({"use": "enc"}, False),
+        ({"use": "use"}, False),
+        ({"use": None}, False),
+        ({"key_ops": ["encrypt"]}, False),
+        ({"key_ops": []}, False),
+        ({"key_ops": "verify"}, False),
+        ({"use": "enc", "key_ops": ["verify"]}, False),
+    ],
+)
+def test_what_a_key_is_for(more: dict[str, Any], signs: bool) -> None:
+    """A key that its authority does not sign with verifies nothing."""
+    (found,) = token_keys.read(_listed({**BARE, **more}), certified=False).values()
+    assert bool(found.algorithms) is signs
