@@ -14,7 +14,7 @@ from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verifier, verify
-from kluis.evidence.model import TcbStatus, Tee
+from kluis.evidence.model import NOT_JUDGED, TcbStatus, Tee
 from kluis.evidence.tpm import tpm as room
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.formats.eventlog.event_type import EventType
@@ -62,6 +62,35 @@ def test_named_key(tpm: Tpm) -> None:
     assert (vendor.reset_count, vendor.restart_count, vendor.clock_safe) == (1, 2, True)
     assert (vendor.clock_milliseconds, vendor.firmware_version) == (5, 7)
     assert _verify(tpm.evidence(), tpm.named(None)).level is ProtectionLevel.NONE
+
+
+def test_what_is_claimed(tpm: Tpm) -> None:
+    """What a TPM does not say is not claimed: no debug, no signer, no version, no judgement."""
+    claims = _verify(tpm.evidence(), tpm.named())
+    assert (claims.kind, claims.tee, claims.debug, claims.tcb) == ("TPM quote", Tee.TPM, False, NOT_JUDGED)
+    assert (claims.platform.product, claims.platform.id) == ("TPM 2.0", sha256(forge.spki(tpm.key)))
+    absent = "signer", "product_id", "svn", "config_id", "family_id", "collateral_issued", "wrapper"
+    assert [getattr(claims, name) for name in absent] == [None] * 7
+    vendor = _vendor(claims)
+    assert (vendor.clock_safe, vendor.revocation_checked, vendor.key_certified) == (True, False, False)
+    for held in (claims.registers, vendor.pcrs):
+        with pytest.raises(TypeError):
+            held["pcr0"] = Digest("sha256", bytes(32))  # type: ignore[index]
+    weak = _booted(tpm.key, BOOT, HashId.SHA1)
+    registers = _verify(weak.evidence(), tpm.named()).registers
+    assert registers == {}
+    with pytest.raises(TypeError):
+        registers["pcr0"] = Digest("sha256", bytes(32))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("state", [True, False, None])
+def test_secure_boot_is_the_logs(tpm: Tpm, state: bool | None) -> None:
+    """Secure boot is what a log proves of it; without a log nothing is known."""
+    vendor = _vendor(_verify(_booted(tpm.key, BOOT).evidence(event_log=BOOT.encode()), tpm.named()))
+    assert vendor.log is not None
+    log = dataclasses.replace(vendor.log, secure_boot=state)
+    assert dataclasses.replace(vendor, log=log).secure_boot is state
+    assert dataclasses.replace(vendor, log=None).secure_boot is None
 
 
 def test_a_tpm_is_no_processor(tpm: Tpm) -> None:
