@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from kluis.errors import AuthenticityError, FreshnessError, UsageError
 from kluis.evidence import ProtectionLevel, verify
@@ -109,9 +110,11 @@ def test_step_1_revoked(maker: Maker, tpm: Tpm) -> None:
 
 def test_step_2_another_area(maker: Maker, tpm: Tpm) -> None:
     """The area of a key that the certificate is not of is refused: its holder would open the credential."""
-    with pytest.raises(AuthenticityError) as caught:
-        _challenge(maker, tpm, ek=forge.ek_area(rsa_key()).encode())
-    assert caught.value.code == "key_binding"
+    other = rsa_key()
+    for certified, shown in ((EK, other), (other, EK)):
+        with pytest.raises(AuthenticityError) as caught:
+            _challenge(maker, tpm, certified, ek=forge.ek_area(shown).encode())
+        assert caught.value.code == "key_binding"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,19 @@ def test_later(maker: Maker, tpm: Tpm, activated: Activated) -> None:
     assert caught.value.code == "cert_expired"
 
 
-def test_fresh(maker: Maker, tpm: Tpm) -> None:
-    """Less randomness than a challenge needs is no challenge."""
+@pytest.mark.parametrize("fresh", [b"", FRESH[:-1], FRESH + b"\0"])
+def test_fresh(maker: Maker, tpm: Tpm, fresh: bytes) -> None:
+    """Less randomness than a challenge needs, or more, is no challenge."""
     with pytest.raises(UsageError):
-        _challenge(maker, tpm, fresh=FRESH[:-1])
+        _challenge(maker, tpm, fresh=fresh)
+
+
+def test_secret_and_seed(maker: Maker, tpm: Tpm) -> None:
+    """The secret and the seed that hides it have no byte of the randomness in common."""
+    made = _challenge(maker, tpm)
+    data = made.credential.encode()
+    encrypted = data[12 + int.from_bytes(data[8:10], "big") :]
+    assert isinstance(EK, rsa.RSAPrivateKey)
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), b"IDENTITY\0")
+    assert _answer(made, tpm) == FRESH[:32]
+    assert EK.decrypt(encrypted, oaep) == FRESH[32:64]
