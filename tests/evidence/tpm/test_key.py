@@ -235,6 +235,22 @@ def test_a_chain_is_known_by_all_of_it(maker: Maker, tpm: Tpm) -> None:
         certified(dataclasses.replace(endorsed, chain=b""), context=context, now=NOW)
 
 
+def test_step_4_the_shortest_chains(maker: Maker, tpm: Tpm) -> None:
+    """A root right above the key is its own word, too; a key that was named itself is its own anchor."""
+    other = ec.generate_private_key(ec.SECP384R1())
+    leaf = maker.certificate(
+        "an AK", tpm.key, "Maker Root", maker.root_key, ca=False, usages=(AK_USAGE,), serial=9
+    )
+    assert len(_certified(maker, maker.endorse(leaf, maker.root)).chain) == 2
+    root = maker.certificate("Maker Root", maker.root_key, "Maker Root", other, length=1)
+    with pytest.raises(AuthenticityError) as caught:
+        _certified(maker, maker.endorse(leaf, root))
+    assert caught.value.code == "cert_chain"
+    alone = maker.certificate("an AK", tpm.key, "an AK", other, ca=False, usages=(AK_USAGE,))
+    given = TpmEndorsements(certificate=alone.public_bytes(Encoding.DER))
+    assert len(_certified(maker, given, tpm.named()).chain) == 1
+
+
 def test_a_chain_is_known_as_it_was_divided(maker: Maker, tpm: Tpm) -> None:
     """Two certificates where one belongs are refused, though the same bytes, divided otherwise, were good."""
     context = Context(maker.anchors, lasting=True)
