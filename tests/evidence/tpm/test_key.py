@@ -235,6 +235,25 @@ def test_a_chain_is_known_by_all_of_it(maker: Maker, tpm: Tpm) -> None:
         certified(dataclasses.replace(endorsed, chain=b""), context=context, now=NOW)
 
 
+@pytest.mark.parametrize("issuer", ["A", "Z", "A maker of many letters"])
+def test_step_1_an_issuer_of_any_name(maker: Maker, tpm: Tpm, issuer: str) -> None:
+    """An issuer that is missing is told as that, whether its name is less or greater."""
+    leaf = maker.ak(tpm.key, issuer=issuer)
+    with pytest.raises(UnavailableError) as caught:
+        _certified(maker, TpmEndorsements(certificate=leaf.public_bytes(Encoding.DER)))
+    assert caught.value.code == "chain_missing"
+
+
+def test_step_3_what_only_says_whether_it_is_a_ca(maker: Maker, tpm: Tpm) -> None:
+    """Without a key usage a leaf is none that is a CA, and an issuer none that is no CA."""
+    leaf = maker.ak(tpm.key, ca=True, usage=None)
+    ca = maker.certificate("Maker CA", maker.ca_key, "Maker Root", maker.root_key, ca=False, usage=None)
+    for given in (maker.endorse(leaf), maker.endorse(maker.ak(tpm.key), ca, maker.root)):
+        with pytest.raises(AuthenticityError) as caught:
+            _certified(maker, given)
+        assert caught.value.code == "cert_profile"
+
+
 def test_step_4_the_shortest_chains(maker: Maker, tpm: Tpm) -> None:
     """A root right above the key is its own word, too; a key that was named itself is its own anchor."""
     other = ec.generate_private_key(ec.SECP384R1())
