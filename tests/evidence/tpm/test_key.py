@@ -270,6 +270,19 @@ def test_step_4_the_shortest_chains(maker: Maker, tpm: Tpm) -> None:
     assert len(_certified(maker, given, tpm.named()).chain) == 1
 
 
+@pytest.mark.parametrize("issuer", ["A", "Maker Root", "Z"])
+def test_step_4_a_named_key_above(maker: Maker, tpm: Tpm, issuer: str) -> None:
+    """Of a CA whose bare key was named nobody can say who issued it; that it did itself, it must have."""
+    other = ec.generate_private_key(ec.SECP384R1())
+    anchors = TrustAnchors.from_pem(forge.pem(maker.ca_key), ProtectionLevel.VTPM)
+    ca = maker.certificate("Maker CA", maker.ca_key, issuer, other, length=0)
+    assert len(_certified(maker, maker.endorse(maker.ak(tpm.key), ca), anchors).chain) == 2
+    own = maker.certificate("Maker CA", maker.ca_key, "Maker CA", other, length=0)
+    with pytest.raises(AuthenticityError) as caught:
+        _certified(maker, maker.endorse(maker.ak(tpm.key), own), anchors)
+    assert caught.value.code == "cert_chain"
+
+
 def test_a_chain_is_known_as_it_was_divided(maker: Maker, tpm: Tpm) -> None:
     """Two certificates where one belongs are refused, though the same bytes, divided otherwise, were good."""
     context = Context(maker.anchors, lasting=True)
