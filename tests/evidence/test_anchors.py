@@ -122,6 +122,18 @@ def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
         TrustAnchors.from_pem(pem(forge.root), ProtectionLevel.HARDWARE_SGX)
 
 
+def test_a_named_roots_certificate_is_known(forge: Forge) -> None:
+    """That it signed itself is seen when it is named, and of these bytes alone."""
+    root, another = (pem(forge.root_ca(common_name=f"{each} root")) for each in ("One", "Another"))
+    anchors = TrustAnchors.from_pem(root)
+    (der,), (other,) = (x509.split_pem(each, "root") for each in (root, another))
+    proven = anchors.proven(der)
+    assert proven is not None
+    assert proven.der == der
+    assert anchors.proven(other) is None
+    assert TrustAnchors.from_pem(another).proven(der) is None
+
+
 def test_a_name_that_only_holds_ours_is_anybodys(forge: Forge) -> None:
     """A root whose name does not begin as an emulated one's has no level of its own, whatever it says."""
     (anchor,) = TrustAnchors.from_pem(pem(forge.root_ca(common_name="A Kluis emulated SGX Root CA")))

@@ -130,16 +130,17 @@ class TrustAnchors:
         if known := _known(root.spki):
             return cls((known,))
         name = root.common_name
-        if not name.startswith(EMULATED):
-            return cls((_named(name, name.partition(" ")[0], root.spki, level),))
-        if root.unit not in EMULATED_LEVELS or level is not None:
-            raise UnsupportedError(
-                f"root certificate: {name!a} is no emulated platform's root that names its level",
-                hint="kluis platform root prints the root of this machine's platform",
-                code="bad_type",
-            )
-        emulated = _named(name, EMULATED, root.spki, ProtectionLevel(root.unit))
-        return cls((dataclasses.replace(emulated, proven=MappingProxyType({root.der: root})),))
+        maker = EMULATED if name.startswith(EMULATED) else name.partition(" ")[0]
+        if maker == EMULATED:
+            if root.unit not in EMULATED_LEVELS or level is not None:
+                raise UnsupportedError(
+                    f"root certificate: {name!a} is no emulated platform's root that names its level",
+                    hint="kluis platform root prints the root of this machine's platform",
+                    code="bad_type",
+                )
+            level = ProtectionLevel(root.unit)
+        anchor = _named(name, maker, root.spki, level)
+        return cls((dataclasses.replace(anchor, proven=MappingProxyType({root.der: root})),))
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:
         """Believe the anchors of both."""
