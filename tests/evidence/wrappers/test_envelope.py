@@ -46,6 +46,10 @@ GOOD: dict[str, tuple[bytes, str]] = {
         Collection({"quote": Part(OCTETS, PLAIN), "more": Part("text/plain", b"no evidence")}).encode(),
         "CMW collection",
     ),
+    "collection of as many parts as there may be": (
+        Collection({**{f"no{at}": Part(42, b"none") for at in range(31)}, "quote": Part(42, PLAIN)}).encode(),
+        "CMW collection",
+    ),
     "collection whose other parts are none": (
         Collection(
             {"tee": Part(OCTETS, PLAIN, Indicator.EVIDENCE), "ref": Part(42, PLAIN, Indicator(1))}
@@ -152,6 +156,8 @@ def test_parts_that_belong_together() -> None:
     assert GPU.verify(cbor.dumps(parts)).nonce == GPU.verify(GPU.evidence()).nonce
     assert GPU.verify(Part("application/cmw+json", GPU.evidence()).encode()).nonce is not None
     assert GPU.verify(jwt({"cmw": url(GPU.evidence())})).nonce is not None
+    within = Collection({"gpu": Nested(NESTED, GPU.evidence()), "more": Part(42, b"no evidence")}).encode()
+    assert GPU.verify(within).nonce is not None
     report = Collection.parse(tsm.wrap("tdx_guest", TDX.quote())).parts
     wrapper = TDX.verify(cbor.dumps({label: [42, part.value] for label, part in report.items()})).wrapper
     assert wrapper is not None
@@ -187,6 +193,8 @@ REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
                                        AuthenticityError, "no_evidence"),
     "a collection of two": (Collection({"a": Part(42, PLAIN), "b": Part(42, FRESH)}).encode(),
                             UnsupportedError, "bad_length"),
+    "a collection of too many": (b"{" + b",".join(b'"part%d":[42,"AA"]' % at for at in range(33)) + b"}",
+                                 FormatError, "too_large"),
     "a collection of two, CBOR": (cbor.dumps({"a": [42, PLAIN], "b": [42, FRESH]}), UnsupportedError,
                                   "bad_length"),
     "an EAT with two": (cwt({273: [[42, PLAIN], [42, PLAIN]]}), UnsupportedError, "bad_length"),

@@ -25,6 +25,8 @@ from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, eat, 
 
 # Evidence of several parts that belong together, told by the label of one of them.
 TOGETHER: Final = ("tpm_quote", "tpm_signature", "pcrs", "hcl_report", "cert_chain")
+_LABELS: Final = frozenset(label.encode() for label in TOGETHER)
+_LABEL_END: Final = b'":['
 _COSE: Final = (b"\xd2\x84", b"\x84\x44")
 
 
@@ -41,7 +43,9 @@ def peel(data: bytes) -> Unwrapped | None:
     if cmw.matches_record(data):
         return _record(Part.parse(data))
     if cmw.matches(data):
-        return None if tsm.matches(data) else _collection(cmw.Collection.parse(data).parts)
+        if _together(data) or tsm.matches(data):
+            return None
+        return _collection(cmw.Collection.parse(data).parts)
     if cmw_cbor.matches(data) or is_collection(data):
         message = cmw_cbor.parse(data)
         if isinstance(message, cmw_cbor.Record):
@@ -60,6 +64,23 @@ def is_collection(data: bytes) -> bool:
         # A signed part is told from bytes that are none.
         return isinstance(error, UnsupportedError)
     return True
+
+
+def _together(data: bytes) -> bool:
+    """Whether a collection in JSON has parts that belong together, which their verifier will read.
+
+    No text in it holds a quote, and it holds no other collection: what looks like a label is one.
+    """
+    if data.find(b"{", 1) > 0:
+        return False
+    end = 0
+    for _ in range(cmw.MAX_PARTS):
+        end = data.find(_LABEL_END, end + 1)
+        if end < 0:
+            return False
+        if data[data.rfind(b'"', 0, end) + 1 : end] in _LABELS:
+            return True
+    return False
 
 
 def _record(part: Part) -> Unwrapped:
