@@ -150,6 +150,7 @@ W = gosev.WHAT
         (text(GOOD) + b"more: 1", f"{W}: does not know field 'more'"),
         (text(GOOD).replace(b"policy", b"what"), f"{W}.report: does not know field 'what'"),
         (text(GOOD) + b"report { }", f"{W} at {len(text(GOOD)) + 6:#x}: want a field, each once"),
+        (text(GOOD) + b'"\xd5": 1', f"{W} at {len(text(GOOD)) + 3:#x}: want a field, each once"),
         (text(GOOD)[:-3], f"{W} at {len(text(GOOD)) - 3:#x}: is no text of a protocol buffer"),
         (text(GOOD) + b'product { a { b { c { d { } } } } }', f"{W}: messages more than 4 deep"),
         (b"\x0a" + bytes(1 << 20), f"{W}: is 1048577 bytes, must be at most 1048576"),

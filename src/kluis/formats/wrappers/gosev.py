@@ -207,8 +207,8 @@ class _Text:
                 return found
             if kind == "mark" and text in b";,":
                 continue
-            name = text.decode()
-            if kind != "name" or name in found:
+            name = text.decode() if kind == "name" else ""
+            if not name or name in found:
                 raise self.odd("want a field, each once")
             found[name] = self.value(depth)
 
@@ -224,10 +224,10 @@ class _Text:
             return text
         if kind != "quoted":
             raise self.odd("want a value")
-        joined = _unquoted(text)
+        pieces = [_unquoted(text)]
         while (following := _TOKEN.match(self.data, self.at)) and following["quoted"]:
-            joined += _unquoted(self.token()[1])
-        return joined
+            pieces.append(_unquoted(self.token()[1]))
+        return b"".join(pieces)
 
     def token(self) -> tuple[str, bytes]:
         found = _TOKEN.match(self.data, self.at)
