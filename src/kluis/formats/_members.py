@@ -24,6 +24,19 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def octets_of(numbers: list[Json], what: str) -> bytes:
+    """Bytes that were written one by one, as numbers.
+
+    Raises:
+        FormatError: one is no number, or does not fit a byte.
+    """
+    # JSON's true is an int of Python's.
+    found = [each for each in numbers if type(each) is int and 0 <= each <= 255]
+    if len(found) != len(numbers):
+        raise FormatError(f"{what}: want bytes as numbers", code="bad_type")
+    return bytes(found)
+
+
 class Members:
     """Reads ``value``, which must be an object; each failure names the member.
 

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from kluis.errors import FormatError
 from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats._members import Members, octets_of
 
 MAX_SIZE: Final = 4 << 20
 _PEM_MEMBERS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
@@ -81,11 +81,7 @@ def _octets(value: Members, name: str) -> bytes:
     """Bytes as hex, or one by one as numbers, as dcap-qvl wrote them before."""
     if not isinstance(value[name], list):
         return value.hex(name)
-    numbers = value.array(name, most=MAX_SIZE)
-    found = bytes(each for each in numbers if type(each) is int and 0 <= each < 256)
-    if len(found) != len(numbers):
-        raise FormatError(f"{value.what}.{name}: want bytes as numbers", code="bad_encoding")
-    return found
+    return octets_of(value.array(name, most=MAX_SIZE), f"{value.what}.{name}")
 
 
 def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats import b64, jcs
-from kluis.formats._members import Members
+from kluis.formats._members import Members, octets_of
 from kluis.formats.jcs import Json
 from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
@@ -244,8 +244,4 @@ def _is_hex(text: str) -> bool:
 
 def _flat(item: Json, what: str) -> bytes:
     """Bytes of a list of numbers, or of one number; nothing is a number that does not fit."""
-    numbers = item if isinstance(item, list) else [item]
-    found = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= 255]
-    if len(found) != len(numbers):
-        raise FormatError(f"{what}: want bytes as numbers", code="bad_type")
-    return bytes(found)
+    return octets_of(item if isinstance(item, list) else [item], what)

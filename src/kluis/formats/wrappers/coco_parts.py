@@ -16,7 +16,7 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats import b64, jcs
-from kluis.formats._members import Members
+from kluis.formats._members import Members, octets_of
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.jcs import Json
 from kluis.formats.tpm import pcrs
@@ -135,9 +135,4 @@ def _text(item: Json, what: str) -> str:
 def _numbers(item: Json, what: str) -> bytes:
     if not isinstance(item, list) or len(item) > MAX_BYTES:
         raise FormatError(f"{what}: want at most {MAX_BYTES} bytes as numbers", code="bad_type")
-    found = [
-        each for each in item if isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 256
-    ]
-    if len(found) != len(item):
-        raise FormatError(f"{what}: want bytes as numbers", code="bad_type")
-    return bytes(found)
+    return octets_of(item, what)
