@@ -65,7 +65,12 @@ def verify(
         str | None, typer.Option("--audience", metavar="NAME", help="Whom it must be for: one of its aud.")
     ] = None,
     nonce: Annotated[
-        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that the attester was given.")
+        str | None,
+        typer.Option(
+            "--nonce",
+            metavar="NONCE",
+            help="The nonce that the attester was given: text, or an EAR's in hex.",
+        ),
     ] = None,
     root: Annotated[
         list[Path] | None,

@@ -18,7 +18,7 @@ from kluis.errors import FormatError
 
 if TYPE_CHECKING:
     # Python 3.12 has it; the checker, which reads for 3.11, need not.
-    from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]
+    from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]  # since 3.12
 
     import pyarrow as pa
 

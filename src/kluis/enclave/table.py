@@ -86,8 +86,8 @@ class Table:
             return NotImplemented
         return bool(self.arrow.equals(other.arrow))
 
-    # Equal by content, and that may be large: a table is no key. object declares a method here.
-    __hash__ = None  # type: ignore[assignment]
+    # Equal by content, and that may be large: a table is no key.
+    __hash__ = None  # type: ignore[assignment]  # object has a method here, a table has none
 
     def __repr__(self) -> str:
         return f"Table({self.num_rows} rows: {', '.join(self.column_names)})"

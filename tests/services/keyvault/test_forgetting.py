@@ -174,15 +174,21 @@ def test_a_purge_that_is_cut_short(after: int, who: str) -> None:
     assert "auto-purge" not in recorded(world)
 
 
+def gone(world: World) -> str:
+    """The backup of a key that is not there any more."""
+    blob: str = world.ok("POST", "/keys/k/backup")["value"]
+    world.ok("DELETE", "/keys/k")
+    world.ok("DELETE", "/deletedkeys/k")
+    return blob
+
+
 @pytest.mark.parametrize("after", [1, 3, 4])
 def test_a_restoration_that_is_cut_short(after: int) -> None:
     """It never was: no version is there before all are, and the backup restores a minute later."""
     world = World(storage=Failing())
     world.exportable()
     ids = fill(world, 2200)
-    blob = world.ok("POST", "/keys/k/backup")["value"]
-    world.ok("DELETE", "/keys/k")
-    world.ok("DELETE", "/deletedkeys/k")
+    blob = gone(world)
     world.storage.left = after
     assert world.refused("POST", "/keys/restore", {"value": blob})[0] == 503
     assert left(world.storage)
@@ -200,9 +206,7 @@ def test_a_restoration_that_is_overtaken() -> None:
     world = World(storage=Failing())
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     fill(world, 1200)
-    blob = world.ok("POST", "/keys/k/backup")["value"]
-    world.ok("DELETE", "/keys/k")
-    world.ok("DELETE", "/deletedkeys/k")
+    blob = gone(world)
     storage, real = world.storage, world.storage.update
     seen: list[int] = []
 
@@ -225,9 +229,7 @@ def test_one_who_comes_while_a_key_is_brought_back(who: str) -> None:
     world = World(storage=Failing())
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     fill(world, 1200)
-    blob = world.ok("POST", "/keys/k/backup")["value"]
-    world.ok("DELETE", "/keys/k")
-    world.ok("DELETE", "/deletedkeys/k")
+    blob = gone(world)
     storage, real = world.storage, world.storage.update
 
     def update(work: Callable[[Any], T], meanwhile: Callable[[], None] | None = None) -> T:
