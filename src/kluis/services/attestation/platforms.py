@@ -143,11 +143,12 @@ class Platforms:
             InvalidEvidence: a step fails, a certificate is missing.
         """
         try:
-            claims = self.verifier.verify(report, collateral=endorsements, now=now).value
+            fresh = self._listed(endorsements, now)
+            crl = fresh[1] if fresh is not None else None
+            claims = self._verified(report, endorsements, crl, now)
             # Asked for only now: nobody else's report has a host look for what it does not find.
-            if (crl := self._crl(report, endorsements, now)) is not None:
-                endorsements = dataclasses.replace(endorsements, crl=crl)
-                claims = self.verifier.verify(report, collateral=endorsements, now=now).value
+            if fresh is None and (crl := self._crl(report, endorsements, now)) is not None:
+                claims = self._verified(report, endorsements, crl, now)
         except KluisError as error:
             raise _invalid("report", error) from None
         if claims.tee is not Tee.SNP:
@@ -210,15 +211,27 @@ class Platforms:
         """Whether a root's key is trusted: nobody else's list is asked for."""
         return root is not None and self.anchors.match(x509.parse(root, "ARK").spki) is not None
 
+    def _verified(
+        self, report: bytes, endorsements: SnpEndorsements, crl: bytes | None, now: datetime
+    ) -> Claims:
+        if crl is not None:
+            endorsements = dataclasses.replace(endorsements, crl=crl)
+        return self.verifier.verify(report, collateral=endorsements, now=now).value
+
+    def _listed(self, endorsements: SnpEndorsements, now: datetime) -> tuple[datetime, bytes | None] | None:
+        """When AMD's list for a report's root was fetched, and it; None where that was not of late."""
+        held = self._lists.get(sha256(endorsements.ark or b""))
+        if held is None or abs((now - held[0]).total_seconds()) >= self._seconds:
+            return None
+        return held
+
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
-        """AMD's list for a report's root, as it was fetched; without one nothing is known of revocation."""
+        """AMD's list for a report's root, fetched now; without one nothing is known of revocation."""
         ask = self._ask
         if ask is None or endorsements.vek is None or not self._known(endorsements.ark):
             return None
         key = sha256(endorsements.ark or b"")
         held = self._lists.get(key)
-        if held is not None and abs((now - held[0]).total_seconds()) < self._seconds:
-            return held[1]
         try:
             found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", report)))
         except UnavailableError:
