@@ -298,6 +298,10 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
             ("--image-id", "ab" * 32, "--signer", "ab" * 32),
             "policy init: want evidence, or --image, --image-id or --signer, of one kind",
         ),
+        (
+            ("--image-id", "ab" * 32, "--event-log", "log.bin"),
+            "--event-log: want the evidence whose registers it explains, got none",
+        ),
         (("--image-id", "ab"), "policy.identity.image_ids: want 32 bytes, got 1"),
         (
             ("--image-id", "ab" * 32, "--protection", "none"),

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from kluis.appraisal import loads
 from kluis.formats import jose
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.eventlog import log as event_log
+from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.tpm.attest import Selection
 from tests.cli.quotes import Kluis, Said, ends
+from tests.evidence.tpm import forge
+from tests.formats.eventlog.logs import event, log
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors"))
@@ -140,7 +148,7 @@ def test_from_evidence_to_a_verdict(kluis: Kluis, tmp_path: Path, case: Case) ->
     plain = kluis("verify", *words)
     assert "authentic, and not appraised" in plain.out
     policy = tmp_path / "policy.toml"
-    assert kluis("policy", "init", *_without_log(words), "-o", policy).code == 0
+    assert kluis("policy", "init", *words, "-o", policy).code == 0
     loads(policy.read_bytes())
     # What changes from session to session the relying party gives; dated lists are tested elsewhere.
     text = policy.read_text(encoding="utf-8").replace("denylists = true", "denylists = false")
@@ -159,10 +167,80 @@ def test_from_evidence_to_a_verdict(kluis: Kluis, tmp_path: Path, case: Case) ->
         assert kluis("appraise", *words, "--policy", policy, *others).code in (5, 6)
 
 
-def _without_log(words: list[object]) -> list[object]:
-    """The same words for a command that takes no log."""
-    at = words.index("--event-log") if "--event-log" in words else len(words)
-    return words[:at] + words[at + 2 :]
+@pytest.mark.skipif(not _google(), reason="no quotes in a wrapper")
+def test_a_draft_wants_what_a_log_makes_possible(kluis: Kluis, tmp_path: Path) -> None:
+    """Beside a log that replays, a draft wants one, and what it proves of secure boot; another is refused."""
+    case = next(case for case in CASES if case.tee == "tpm")
+    words, held = case.words(tmp_path), case.file("event_log")
+    at = words.index("--event-log")
+    without = words[:at] + words[at + 2 :]
+    for name, given in (("with", words), ("without", without)):
+        said = kluis("policy", "init", *given, "-o", tmp_path / f"{name}.toml")
+        table = tomllib.loads((tmp_path / f"{name}.toml").read_text(encoding="utf-8"))["tpm"]
+        assert (said.code, table["event_log_required"]) == (0, name == "with")
+        assert ("ok    event log " in said.err, "kluis appraise --event-log FILE" in said.err) == (
+            (name == "with",) * 2
+        )
+    proven = json.loads(kluis("verify", *words, "--json").out)["event_log"]["secure_boot"]
+    with_log = tomllib.loads((tmp_path / "with.toml").read_text(encoding="utf-8"))["tpm"]
+    assert with_log["secure_boot"] == proven
+    alone = kluis("appraise", *without, "--policy", tmp_path / "with.toml", "--nonce", "00", "--json")
+    assert "event_log" in {rule["name"] for rule in json.loads(alone.out)["rules"] if not rule["ok"]}
+    read = event_log.parse(held.read_bytes())
+    (tmp_path / "other.bin").write_bytes(dataclasses.replace(read, events=read.events[:-1]).encode())
+    init = ("policy", "init", *without, "--event-log", tmp_path / "other.bin", "-o", tmp_path / "no.toml")
+    refused = kluis(*init)
+    assert (refused.code, "event log: want PCRs as they were quoted" in refused.err) == (4, True)
+    assert not (tmp_path / "no.toml").exists()
+
+
+def test_a_log_that_no_rule_wants(kluis: Kluis, tmp_path: Path) -> None:
+    """A domain's log must replay as well; no rule of its table is of one, and the draft says that."""
+    held = VECTORS / "eventlog" / "ccel-gce-cos113-with-quote"
+    found = sorted((VECTORS / "tdx").glob("go-tdx-guest-00b2526a-*-UpToDate/meta.json"))
+    if not found or not held.is_dir():
+        pytest.skip("no quote with its log")
+    words = Case(found[0]).words(tmp_path)
+    init = ("policy", "init", *words, "-o")
+    assert kluis(*init, tmp_path / "without.toml").code == 0
+    said = kluis(*init, tmp_path / "with.toml", "--event-log", held / "event_log.bin")
+    assert (said.code, "no rule wants a log of RTMRs" in said.err) == (0, True), said.err
+    assert (tmp_path / "with.toml").read_bytes() == (tmp_path / "without.toml").read_bytes()
+    read = event_log.parse((held / "event_log.bin").read_bytes())
+    (tmp_path / "other.bin").write_bytes(dataclasses.replace(read, events=read.events[:9]).encode())
+    refused = kluis(*init, tmp_path / "no.toml", "--event-log", tmp_path / "other.bin")
+    assert (refused.code, refused.err.startswith("kluis: error: event log: want one that explains")) == (
+        4,
+        True,
+    )
+    assert not (tmp_path / "no.toml").exists()
+
+
+def test_a_log_that_proves_too_little(kluis: Kluis, tmp_path: Path) -> None:
+    """Where a log explains no register of firmware's, no rule is of it, and the draft says that."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    loaded = log(event(9, EventType.IPL, b"a kernel"))
+    held = {9: hashlib.sha256(bytes(32) + hashlib.sha256(b"a kernel").digest()).digest()}
+    made = forge.Tpm(key, values={HashId.SHA256: held}, selections=(Selection.of(HashId.SHA256, 9),))
+    (tmp_path / "quote.json").write_bytes(made.evidence())
+    (tmp_path / "log.bin").write_bytes(loaded.encode())
+    (tmp_path / "ak.pem").write_bytes(forge.pem(key))
+    words = ("--root", tmp_path / "ak.pem", "--root-level", "vtpm", "--event-log", tmp_path / "log.bin")
+    init = ("policy", "init", *words, "-o")
+    plain = kluis(*init, tmp_path / "plain.toml", tmp_path / "quote.json")
+    assert (plain.code, "no rule wants this log: no PCR of firmware's" in plain.err) == (0, True), plain.err
+
+
+@pytest.mark.skipif(not _google(), reason="no quotes in a wrapper")
+def test_a_log_that_the_wrapper_leaves_out(kluis: Kluis, tmp_path: Path) -> None:
+    """A log beside a wrapper that has none is held against the quote; no rule is of it, and that is said."""
+    case = next(case for case in _google() if "sha256" in case.folder.name)
+    whole, held = case.file("original").read_bytes(), case.file("event_log").read_bytes()
+    start = whole.index(held)
+    (tmp_path / "bare.pb").write_bytes(whole[: start - 4] + whole[start + len(held) :])
+    words = [tmp_path / "bare.pb", "--root", case.file("ak_pub"), "--root-level", "vtpm", "--now", SOME_TIME]
+    said = kluis("policy", "init", *words, "--event-log", case.file("event_log"), "-o", tmp_path / "p.toml")
+    assert (said.code, "no rule wants this log: the evidence came in a wrapper" in said.err) == (0, True)
 
 
 def _some(tee: str) -> Case:

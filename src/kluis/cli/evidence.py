@@ -88,7 +88,7 @@ def verify(
     """Check that evidence is authentic; whether it is wanted, kluis appraise says."""
     when = files.time(now)
     trusted = files.anchors(root or (), root_level)
-    proven, log = _verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), when)
     claims = proven.value
     lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
     value = {
@@ -100,7 +100,7 @@ def verify(
     render.out(value, render.folded("\n".join(lines)))
 
 
-def _verified(
+def verified(
     evidence: Path | None,
     parts: Sequence[str],
     event_log: Path | None,
@@ -108,7 +108,11 @@ def _verified(
     collateral: Sequence[Path],
     when: datetime,
 ) -> tuple[Verified[Claims], LogClaims | None]:
-    """Verify evidence, and hold a log against it where one is given."""
+    """Verify evidence, and hold a log against it where one is given.
+
+    Raises:
+        KluisError: as :mod:`kluis.cli.evidence_files` has it.
+    """
     data = files.evidence(evidence, parts)
     if event_log is None:
         return files.verified(data, trusted, collateral, evidence, when), None
@@ -194,7 +198,7 @@ def appraise(
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
     trusted = files.anchors(root or (), root_level, emulated)
-    proven, log = _verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), when)
     result = appraisal.appraise(
         proven,
         wanted,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +11,16 @@ import typer
 
 from kluis import appraisal
 from kluis.appraisal.draft import draft
+from kluis.appraisal.wants import Required
 from kluis.cli import evidence_files as files
+from kluis.cli import evidence_text as text
 from kluis.cli import render, rules
-from kluis.cli.evidence import CollateralFiles, Evidence, Now, Parts, RootLevel, Roots
+from kluis.cli.evidence import CollateralFiles, EventLog, Evidence, Now, Parts, RootLevel, Roots, verified
 from kluis.cli.render import Json
 from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
+from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.evidence.eventlog.replay import Registers
 from kluis.formats import launch as launching
 from kluis.formats.runtime_data import Purpose
 
@@ -74,6 +78,7 @@ def policy_init(
     root_level: RootLevel = None,
     part: Parts = None,
     collateral: CollateralFiles = None,
+    event_log: EventLog = None,
     this_machine: Annotated[
         bool, typer.Option("--this-machine", help="With evidence: accept the machine it came from alone.")
     ] = False,
@@ -88,14 +93,15 @@ def policy_init(
     given = [bool(evidence or part), bool(image or image_id), bool(signer)]
     if sum(given) != 1:
         raise UsageError("policy init: want evidence, or --image, --image-id or --signer, of one kind")
+    if event_log is not None and not given[0]:
+        raise UsageError("--event-log: want the evidence whose registers it explains, got none")
     if output.is_symlink() or output.exists():
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
     if given[0]:
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
-        data = files.evidence(evidence, part or ())
         trusted = files.anchors(root or (), root_level)
-        proven = files.verified(data, trusted, collateral or (), evidence, files.time(now))
+        proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
         render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         made = draft(
             proven,
@@ -104,6 +110,8 @@ def policy_init(
             runtime_data=files.optional(None, evidence, "runtime"),
             launch_configuration=files.optional(None, evidence, "launch"),
         )
+        for line in _told(log, made):
+            render.note(line)
     else:
         made = _for_enclave(
             _identity(image or (), image_id or (), signer or (), product_id, min_svn),
@@ -114,6 +122,22 @@ def policy_init(
         )
     render.save(output, appraisal.dumps(made).encode(), anew=True)
     render.out({"policy": str(output)}, f"written: {output}")
+
+
+def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
+    """What a log was found to explain, and whether a rule of the draft wants one."""
+    yield from text.log(log)
+    if log is None:
+        return
+    tables = made.identity.tables.values() if isinstance(made.identity, appraisal.ByTable) else ()
+    if any(table.get("event_log_required") == Required(True) for table in tables):
+        yield "kluis: the policy wants such a log with the evidence: kluis appraise --event-log FILE"
+    elif log.registers is Registers.RTMR:
+        yield "kluis: no rule wants a log of RTMRs: the policy wants their values"
+    elif log.tells_of_firmware:
+        yield "kluis: no rule wants this log: the evidence came in a wrapper, which has none of its own"
+    else:
+        yield "kluis: no rule wants this log: no PCR of firmware's (0 to 7) is quoted"
 
 
 def _beside(policy: Path, roots: Sequence[Path]) -> tuple[str, ...]:
