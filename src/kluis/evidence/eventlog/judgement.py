@@ -27,6 +27,8 @@ from kluis.formats.tpm.algorithm import HashId
 # Registers that firmware closes with a separator before anything of the operating system runs.
 CAPPED: Final = {Registers.PCR: range(8), Registers.RTMR: range(2)}
 _SECURE_BOOT: Final = {Registers.PCR: 7, Registers.RTMR: 0}
+# Where boot variables are measured, whose values may be an error's.
+_VARIABLES: Final = {Registers.PCR: 1, Registers.RTMR: 0}
 # Firmware without the variable enforces nothing.
 _STATES: Final = {b"\x01": True, b"\x00": False, b"": False}
 _ERROR: Final = b"\x01\x00\x00\x00"
@@ -59,12 +61,14 @@ class Judged:
         register: that it extends, or None.
         proof: how far to believe it.
         after_separator: whether its register was closed before it, so that an operating system wrote it.
+        closes: whether it closes its register: by its digest, which is proven, or by its type.
     """
 
     event: Event
     register: int | None
     proof: Proof
     after_separator: bool
+    closes: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +140,16 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
     quiet = {number: value for number, value in proven.items() if number not in said}
     judged: list[Judged] = []
     closed: set[int] = set()
+    fine = {hashlib.new(bank.label, data).digest() for data in _FINE}
     for event in log.events:
         number = register_of(event, registers) if event.extends else None
-        judged.append(Judged(event, number, _proof(event, number, bank, reproduced), number in closed))
-        if number is not None and number in CAPPED[registers] and event.kind == EventType.SEPARATOR:
+        # By its digest as well: who keeps the log may give a separator another type, and add one after it.
+        separates = event.kind == EventType.SEPARATOR or event.digest(bank) in fine
+        closes = number is not None and number in CAPPED[registers] and separates
+        judged.append(
+            Judged(event, number, _proof(event, number, bank, reproduced), number in closed, closes)
+        )
+        if number is not None and closes:
             closed.add(number)
     doubtful = {j.register for j in judged if j.proof in (Proof.UNKNOWN, Proof.UNPROVEN)}
     return LogClaims(
@@ -150,7 +160,7 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
         unexplained=frozenset(n for n, value in quiet.items() if not untouched(n, value, registers)),
         unseen=frozenset(number for number in said if number not in proven),
         untrusted=frozenset(number for number in doubtful if number is not None),
-        failed=_failed(judged, bank, CAPPED[registers]),
+        failed=_failed(judged, bank, registers),
         events=tuple(judged),
         secure_boot=_secure_boot(judged, _SECURE_BOOT[registers]),
     )
@@ -172,11 +182,11 @@ def _proof(event: Event, number: int | None, bank: HashId, reproduced: frozenset
     return Proof.ELSEWHERE if event.kind in NAMED else Proof.UNPROVEN
 
 
-def _failed(judged: list[Judged], bank: HashId, capped: range) -> frozenset[int]:
+def _failed(judged: list[Judged], bank: HashId, registers: Registers) -> frozenset[int]:
     """Registers whose separator is an error's, by its digest, which is proven, and not by its type.
 
-    The value of a boot variable may have the same digest; firmware that did not fail closes the
-    register as well.
+    The value of a boot variable may have the same digest: where those are measured, firmware that did not
+    fail closes the register as well. Elsewhere whoever runs after it could do that.
     """
     error, *fine = (hashlib.new(bank.label, data).digest() for data in (_ERROR, *_FINE))
     failed: set[int] = set()
@@ -184,10 +194,11 @@ def _failed(judged: list[Judged], bank: HashId, capped: range) -> frozenset[int]
     closed: set[int] = set()
     for each in judged:
         number, digest = each.register, each.event.digest(bank)
-        if number is None or number not in capped:
+        if number is None or number not in CAPPED[registers]:
             continue
         if digest == error:
-            (failed if each.event.kind == EventType.SEPARATOR else suspected).add(number)
+            variable = number == _VARIABLES[registers] and each.event.kind != EventType.SEPARATOR
+            (suspected if variable else failed).add(number)
         elif digest in fine:
             closed.add(number)
     return frozenset(failed | suspected - closed)
@@ -196,8 +207,9 @@ def _failed(judged: list[Judged], bank: HashId, capped: range) -> frozenset[int]
 def _secure_boot(judged: list[Judged], number: int) -> bool | None:
     """The variable SecureBoot, where one event proves it and nothing beside it is in doubt.
 
-    Firmware measures it before its separator. A log whose events there have been retyped still
-    replays; it then says nothing, and never that signatures were not enforced, or were.
+    Firmware measures it before its separator; what follows that, whoever runs then may have measured. A log
+    whose events there have been retyped still replays; it then says nothing, and never that signatures were
+    not enforced, or were.
     """
     found: list[bytes] = []
     for each in judged:
@@ -205,7 +217,7 @@ def _secure_boot(judged: list[Judged], number: int) -> bool | None:
             continue
         if each.proof not in (Proof.DATA, Proof.ELSEWHERE):
             return None
-        if each.event.kind == EventType.SEPARATOR:
+        if each.closes:
             return _STATES.get(found[0]) if len(found) == 1 else None
         value = _value_of_secure_boot(each.event)
         if value is not None:

@@ -41,10 +41,12 @@ def events(said: Time) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     for each in said.log.events if said.log else ():
         event = each.event
+        # A separator under another type is one all the same: policies ask what stands before the first.
+        kind = EventType.SEPARATOR if each.closes else event.kind
         told: dict[str, Any] = {
             "EventSeq": len(found),
-            "EventType": event.kind,
-            "EventTypeString": name_of(event.kind),
+            "EventType": int(kind),
+            "EventTypeString": name_of(kind),
             "PcrIndex": event.index,
             "Digests": {HASHES[HashId(kind)]: value.hex() for kind, value in event.digests if kind in HASHES},
         }
