@@ -26,7 +26,8 @@ REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
 CLI_HEAD = """# The command line
 
 Data goes to stdout, everything else to stderr; `--json` works everywhere. Exit codes: 0 yes, 2 usage,
-3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug. This page is what `--help`
+3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug, 130 stopped by Ctrl-C,
+141 nobody reads the output any more. This page is what `--help`
 prints (`python scripts/reference.py` writes it, `tests/meta/test_docs.py` compares it).
 """
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import typer.core
 
 from kluis import errors
 from kluis.cli import explain, main, render
+from tests.cli.quotes import FORGE
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,11 +107,83 @@ def test_a_missing_extra_names_itself() -> None:
         assert "kluis: hint: pip install 'kluis[rooms]'\n" in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    """Output cut short by `head` ends quietly."""
-    command = f"{sys.executable} -c 'from kluis.cli.main import main; main()' --help | head -c 1"
+# Every command's help, each in a process of its own whose output nobody reads: prints how each ended.
+EVERY_HELP = """
+import os, sys
+from kluis.cli import main
+closed, unread = os.pipe()
+os.close(closed)
+for name in main.COMMANDS:
+    main.load(name)  # once, and not in each process
+for name in ("", *main.COMMANDS):
+    child = os.fork()
+    if not child:
+        os.dup2(unread, 1)
+        sys.exit(main.run([each for each in (name, "--help") if each]))
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr)
+"""
+KLUIS = [sys.executable, "-c", "from kluis.cli.main import main; main()"]
+
+
+def _unread(*words: str, faults: bool = False) -> tuple[int, str]:
+    """The exit code and standard error of a command whose output nobody reads; nor its ``faults``."""
+    closed, unread = os.pipe()
+    os.close(closed)
+    try:
+        error = unread if faults else subprocess.PIPE
+        done = subprocess.run([*KLUIS, *words], stdout=unread, stderr=error, text=True, check=False)
+    finally:
+        os.close(unread)
+    return done.returncode, done.stderr or ""
+
+
+def test_a_reader_that_goes_away_of_every_command() -> None:
+    """Help cut short ends as grep's does, 128 and SIGPIPE's number, and says nothing."""
+    done = subprocess.run([sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == [f"{name} 141" for name in ("", *main.COMMANDS)]
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    """A result, a shell's completion and a fault that nobody reads are no success and no bug."""
+    (tmp_path / "certificate.pem").write_bytes(FORGE.authority.root_pem())
+    for words in (
+        ("inspect", str(tmp_path / "certificate.pem")),
+        ("explain",),
+        ("--show-completion", "bash"),
+    ):
+        assert _unread(*words) == (141, "")
+        assert _unread(*words, faults=True) == (141, "")
+    for words, code in ((("frobnicate",), 2), ((), 2)):
+        assert _unread(*words)[0] == code
+        assert _unread(*words, faults=True) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_our_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A write to anything else whose other end is gone is said, and is not taken for a reader who left."""
+
+    def broken() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    command = typer.core.TyperCommand("doctor", callback=broken, rich_markup_mode=None)
+    monkeypatch.setattr(main, "load", {"doctor": command}.__getitem__)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # Typer wraps both
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    assert main.run(["doctor"]) == 70
+    assert "this is a bug in Kluis" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_stream_that_is_closed(tmp_path: Path, number: int) -> None:
+    """A command that is started without a standard stream does its work, and spoils no file that it opens."""
+    policy = tmp_path / "policy.toml"
+    words = ["policy", "init", "--image-id", "ab" * 32, "-o", str(policy)]
+    command = f"{shlex.join([*KLUIS, *words])} {number}>&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if number == 1 else f"written: {policy}\n")
+    assert tomllib.loads(policy.read_text(encoding="utf-8"))["version"] == 1
 
 
 def test_a_table_lines_its_columns_up() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json as jsonlib
 import signal
 import time
@@ -183,5 +182,4 @@ def _each(made: Iterable[Attempt], *, limit: bool = False) -> list[Attempt]:
 
 def _say(text: str) -> None:
     if not render.wants_json():
-        with contextlib.suppress(BrokenPipeError):
-            print(text, flush=True)
+        print(text, flush=True)

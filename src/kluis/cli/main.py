@@ -1,7 +1,8 @@
 """The command line's front door: names every command, loads the one that was asked for.
 
 Help is answered from the table below without importing a room; ``tests/meta`` holds the two equal.
-Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug.
+Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug,
+130 stopped, 141 nobody reads what it says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import importlib
 import os
 import re
+import select
 import sys
 import traceback
 from typing import Annotated, Any, NamedTuple
@@ -64,6 +66,10 @@ COMMANDS: dict[str, Entry] = {
 
 # What Ctrl-C exits with, as shells have it: 128 and the signal's number.
 STOPPED = 130
+# Likewise of SIGPIPE, where the reader went away (``| head``), as cat and grep end. Not 0: that is a yes, and
+# `set -o pipefail` must not take what nobody read for one. Not by the signal itself: left to kill, it
+# would do so at a write to any socket or enclave whose other end is gone, and with nothing put in order.
+UNREAD = 141
 # What any write may meet, wherever it is: the machine's state, and no bug.
 MACHINES = {
     errno.ENOSPC: "free some space, or name a folder on another disk: df -h says which is full",
@@ -147,9 +153,31 @@ def run(argv: list[str]) -> int:
         The exit code.
     """
     render.reset()
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Both lead nowhere from here, so that the interpreter's last flush is quiet.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return UNREAD
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    """Run one command line, and say its fault.
+
+    Raises:
+        BrokenPipeError: whoever read our output, or our faults, is gone.
+    """
     command = typer.main.get_command(app)
     try:
-        result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
+        try:
+            result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
+        except SystemExit as ended:  # Typer's answer to any broken pipe is to exit with 1
+            if isinstance(ended.__context__, BrokenPipeError):
+                raise ended.__context__ from None
+            raise
         if result == STOPPED:  # Typer makes a number of Ctrl-C, and says nothing
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
@@ -169,11 +197,9 @@ def run(argv: list[str]) -> int:
         shown = "\n" if sys.stderr.isatty() else ""  # a terminal shows ^C where its line stood
         render.note(f"{shown}kluis: stopped")
         return STOPPED
-    except BrokenPipeError:
-        # The reader went away: stdout leads nowhere from here, so that the interpreter's last flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as bug:  # noqa: BLE001 - the last line of defence: whatever is left is our bug, and says so
+    except Exception as bug:  # the last line of defence: whatever is left is our bug, and says so
+        if isinstance(bug, BrokenPipeError) and _unread():
+            raise
         if os.environ.get("KLUIS_TRACEBACK"):
             traceback.print_exc()
         if isinstance(bug, OSError) and bug.errno in MACHINES:
@@ -187,6 +213,16 @@ def run(argv: list[str]) -> int:
         )
 
 
+def _unread() -> bool:
+    """Whether it is our own output whose reader is gone, and not a socket's or an enclave's other end."""
+    if not hasattr(select, "poll"):  # Windows: there are no enclaves there
+        return True
+    streams = select.poll()
+    for number in (1, 2):
+        streams.register(number, 0)
+    return any(said & (select.POLLERR | select.POLLHUP) for _, said in streams.poll(0))
+
+
 def _meant(message: str) -> str | None:
     """The command whose name is nearest to one that there is not."""
     said = re.fullmatch(r"No such command '(\w{1,32})'", message)
@@ -194,6 +230,18 @@ def _meant(message: str) -> str | None:
     return f"kluis {near[0]} --help" if near else None
 
 
+def _open() -> None:
+    """Have a closed standard stream lead nowhere, or a file that is opened next would be written as it is."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command line of this process, and end it."""
+    _open()
     sys.exit(run(sys.argv[1:]))
