@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -29,36 +28,9 @@ from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport, at
 from kluis.enclave.channel import Judge
 from kluis.errors import PolicyError, RemoteError, UsageError
 from kluis.formats.runtime_data import Purpose
-from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.hosted.policies import judge_of, rehearsed
-
-APP = Path(__file__).parent / "hosted" / "web.py"
-
-
-class Served:
-    """A running service: its address, its enclave, and its listening socket."""
-
-    def __init__(self, enclave: EnclaveProxy, listener: socket.socket) -> None:
-        self.enclave = enclave
-        self.listener = listener
-        self.port: int = listener.getsockname()[1]
-        self.url = f"https://127.0.0.1:{self.port}"
-        self.ended = enclave.submit("serve")
-
-    def plain_tls(self) -> ssl.SSLSocket:
-        """A client of Python's own, which asks for no evidence."""
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        return context.wrap_socket(raw)
-
-    def holds(self, client: socket.socket) -> bool:
-        """Whether the service's end of a client's connection is open, as the kernel's table has it."""
-        ends = [f"0100007F:{port:04X}" for port in (self.port, client.getsockname()[1])]
-        lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
-        return any(line[1:4] == [*ends, "01"] for line in lines)  # 01: ESTABLISHED
+from tests.enclave.hosted.serving import APP, Served
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +231,7 @@ def test_a_head_is_bounded(served: Served) -> None:
     """Headers without end are answered with an error and no more."""
     with served.plain_tls() as tls:
         tls.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * (40 << 10))
-        assert tls.recv(1000).startswith(b"HTTP/1.1 400")
+        assert tls.recv(1000).startswith(b"HTTP/1.1 431")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from typing import Any, Final
 from OpenSSL import SSL
 from uvicorn import Config
 from uvicorn.lifespan.on import LifespanOn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from kluis.enclave.app import Enclave
@@ -34,6 +33,7 @@ from kluis.enclave.channel import Judge, Peer
 from kluis.enclave.connections import Connection
 from kluis.enclave.evidence_requests import Application, EvidenceRequests, attested_peer
 from kluis.enclave.grants import granted_socket
+from kluis.enclave.http import Http
 from kluis.enclave.tls import Link, ServerKey
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.attested_tls import Role
@@ -52,7 +52,9 @@ class Limits:
         handshake_seconds: for the TLS handshake.
         head_seconds: for a request's line and headers, from their first byte.
         stall_seconds: for the next piece of a body that comes, or of an answer that goes.
-        idle_seconds: between requests of one connection.
+        slowest_body: bytes a second that a body comes at, over all the time that it is waited for beyond
+            ``stall_seconds``.
+        idle_seconds: between requests of one connection, and before its first.
     """
 
     connections: int = 1000
@@ -61,6 +63,7 @@ class Limits:
     handshake_seconds: float = 10.0
     head_seconds: float = 10.0
     stall_seconds: float = 30.0
+    slowest_body: int = 240
     idle_seconds: float = 30.0
 
 
@@ -187,6 +190,7 @@ class Server:
             self._peers,
             max_body_bytes=self._limits.body_bytes,
             stall_seconds=self._limits.stall_seconds,
+            slowest_body=self._limits.slowest_body,
         )
         made: Connection
 
@@ -200,8 +204,8 @@ class Server:
 
             await requests(scope, receive, say)
 
-        def upper() -> H11Protocol:
-            protocol = H11Protocol(self._config, self._state, state)
+        def upper() -> Http:
+            protocol = Http(self._config, self._state, state)
             protocol.app = application
             return protocol
 
@@ -212,6 +216,7 @@ class Server:
             handshake_seconds=self._limits.handshake_seconds,
             head_seconds=self._limits.head_seconds,
             stall_seconds=self._limits.stall_seconds,
+            idle_seconds=self._limits.idle_seconds,
         )
         return made
 

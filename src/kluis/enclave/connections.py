@@ -26,6 +26,7 @@ class Connection(asyncio.Protocol):
         handshake_seconds: for the handshake.
         head_seconds: between a connection's first byte of a request and its handler's start.
         stall_seconds: that the client may leave what is sent to it lying.
+        idle_seconds: between the handshake and the first byte of a request.
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class Connection(asyncio.Protocol):
         handshake_seconds: float,
         head_seconds: float,
         stall_seconds: float,
+        idle_seconds: float,
     ) -> None:
         self._link = link
         self._make = upper
         self._lost = lost
         self._head_seconds = head_seconds
         self._stall_seconds = stall_seconds
+        self._idle_seconds = idle_seconds
+        self._silent: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._below: asyncio.Transport | None = None
@@ -73,6 +77,7 @@ class Connection(asyncio.Protocol):
                 self._settle()
                 self.upper = self._make()
                 self.upper.connection_made(self)
+                self._silent = self._loop.call_later(self._idle_seconds, self.close)
             self._deliver()
         except AuthenticityError:
             self._flush()  # the alert, which is TLS's own
@@ -84,6 +89,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._settle()
+        self._break_silence()
         self._read_on()
         self._closing = True
         if self.upper is not None:
@@ -199,6 +205,7 @@ class Connection(asyncio.Protocol):
 
     def _await_head(self) -> None:
         """Give a request that begins so long to show its head."""
+        self._break_silence()
         cycle = self.upper.cycle
         if self._deadline is None and (cycle is None or cycle.response_complete):
             self._deadline = self._loop.call_later(self._head_seconds, self.abort)
@@ -207,6 +214,11 @@ class Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _break_silence(self) -> None:
+        if self._silent is not None:
+            self._silent.cancel()
+            self._silent = None
 
     def _read_on(self) -> None:
         if self._stalled is not None:

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 
 from kluis.appraisal import AttestationResult
 from kluis.enclave.channel import Judge, Peer, attest_self
+from kluis.enclave.http import fault
 from kluis.errors import FormatError, KluisError, UsageError
-from kluis.formats import jcs
 from kluis.formats.attested_tls import MAX_ANSWER_BYTES, PATH, Answer, Question
 
 __all__ = ["EvidenceRequests", "attested_peer"]
@@ -24,6 +24,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
 
 PEER: Final = "kluis.peer"
+VERSIONS: Final = ("1.0", "1.1")
 SAID_TWICE: Final = "body: want its length said once, got content-length and transfer-encoding"
 
 
@@ -53,6 +54,7 @@ class EvidenceRequests:
         judge: of clients that attest themselves; None: no client is asked to.
         max_body_bytes: of a request.
         stall_seconds: for the next piece of a body.
+        slowest_body: bytes a second that one comes at, over all the time beyond ``stall_seconds``.
     """
 
     def __init__(
@@ -63,20 +65,26 @@ class EvidenceRequests:
         *,
         max_body_bytes: int,
         stall_seconds: float,
+        slowest_body: int,
     ) -> None:
         self._inner = inner
         self._peer = peer
         self._judge = judge
         self._most = max_body_bytes
         self._stall_seconds = stall_seconds
+        self._slowest = slowest_body
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        bounded = _Bounded(receive, send, self._most, self._stall_seconds)
+        bounded = _Bounded(receive, send, self._most, self._stall_seconds, self._slowest)
         headers = dict(scope["headers"])
+        if scope["http_version"] not in VERSIONS:
+            got = fault("unsupported", f"request: want HTTP/1.1, got HTTP/{scope['http_version']}")
+            await _answer(send, 505, got, (b"connection", b"close"))
+            return
         if b"transfer-encoding" in headers and b"content-length" in headers:
             # RFC 9112, "Message Body Length": somebody before may have read another end of this request.
-            await _answer(send, 400, _fault("malformed", SAID_TWICE), (b"connection", b"close"))
+            await _answer(send, 400, fault("malformed", SAID_TWICE), (b"connection", b"close"))
             return
         if scope["path"] == PATH:
             try:
@@ -87,7 +95,7 @@ class EvidenceRequests:
             return
         told = headers.get(b"content-length", b"0")
         if not told.isdigit() or len(told) > 15 or int(told) > self._most:
-            await _answer(send, 413, _fault("too_large", f"body: want at most {self._most} bytes"))
+            await _answer(send, 413, fault("too_large", f"body: want at most {self._most} bytes"))
             return
         scope["extensions"] = {**scope.get("extensions", {}), PEER: self._peer}
         try:
@@ -113,9 +121,9 @@ class EvidenceRequests:
                 await asyncio.to_thread(self._peer.present, presented, self._judge)
                 await _answer(send, 204, b"")
             else:
-                await _answer(send, 405, _fault("usage", "want POST or PUT"))
+                await _answer(send, 405, fault("usage", "want POST or PUT"))
         except KluisError as error:
-            await _answer(send, error.http_status, _fault(error.code, error.message))
+            await _answer(send, error.http_status, fault(error.code, error.message))
 
 
 class _Refused(Exception):
@@ -125,28 +133,40 @@ class _Refused(Exception):
 class _Bounded:
     """Counts a request's body, waits for it so long, and notes whether its answer has begun."""
 
-    def __init__(self, receive: Receive, send: Send, most: int, stall_seconds: float) -> None:
+    def __init__(self, receive: Receive, send: Send, most: int, stall_seconds: float, slowest: int) -> None:
         self._receive = receive
         self._send = send
         self._most = self._left = most
-        self._patience: float | None = stall_seconds
+        self._stall_seconds = stall_seconds
+        self._slowest = slowest
+        self._waited = 0.0
+        self._whole = False
         self.refused: tuple[int, bytes] | None = None
         self.started = False
 
     async def receive(self) -> Message:
+        now = asyncio.get_running_loop().time
+        began = now()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience()):
                 message = await self._receive()
         except TimeoutError:
-            self.refused = (408, _fault("stalled", "body: no more of it came"))
+            self.refused = (408, fault("stalled", "body: no more of it came, or too slowly"))
             raise _Refused from None
-        if not message.get("more_body", False):
-            self._patience = None  # what is waited for now is the connection's end
+        self._waited += now() - began
+        self._whole = not message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            self.refused = (413, _fault("too_large", f"body: want at most {self._most} bytes"))
+            self.refused = (413, fault("too_large", f"body: want at most {self._most} bytes"))
             raise _Refused
         return message
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for the next piece: none are too many for the connection's end, after the last."""
+        if self._whole:
+            return None
+        earned = (self._most - self._left) / self._slowest
+        return max(0.0, min(self._stall_seconds, self._stall_seconds + earned - self._waited))
 
     async def send(self, message: Message) -> None:
         if self.refused and not self.started:
@@ -167,10 +187,6 @@ async def _body(receive: Receive) -> bytes:
             raise FormatError(f"evidence request: want at most {MAX_ANSWER_BYTES} bytes", code="too_large")
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def _fault(code: str, message: str) -> bytes:
-    return jcs.dumps({"error": {"code": code, "message": message}})
 
 
 async def _answer(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:

@@ -1,0 +1,126 @@
+"""What is no HTTP/1.1, what is slow, and what is silent: hostile clients of a rehearsed enclave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kluis.testing.rehearsal import RehearsalPlatform
+from tests.enclave.hosted.serving import APP, Served
+
+POST = b"POST /digest HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+NEXT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
+    """The service, for all tests of this module."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        try:
+            yield Served(enclave, listener)
+        finally:
+            enclave.close()
+
+
+def heard(tls: ssl.SSLSocket) -> bytes:
+    """All that the service says until it closes."""
+    said = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while part := tls.recv(65536):
+            said += part
+    return said
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code", "why"),
+    [
+        (b"hello\r\n\r\n", 400, "malformed", "illegal request line"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed", "Missing mandatory"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "malformed", "multiple Host"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400, "malformed", "illegal header line"),
+        (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400, "malformed", "Content-Length"),
+        (POST + b"Content-Length: +3\r\n\r\nabc", 400, "malformed", "bad Content-Length"),
+        (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400, "malformed", "illegal header line"),
+        (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501, "unsupported", "Transfer-Encoding"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 40_000, 431, "too_large", "too long"),
+        (CHUNKED + b"zz\r\n", 400, "malformed", "illegal chunk header"),
+        (CHUNKED + b"2\r\nabXX0\r\n\r\n", 400, "malformed", "malformed chunk footer"),
+        (CHUNKED + b"2;" + b"x" * 40_000, 431, "too_large", "too long"),
+    ],
+)
+def test_what_is_no_http(served: Served, said: bytes, status: int, code: str, why: str) -> None:
+    """It is refused once, in the shape of every refusal; nothing after it is taken for another request."""
+    with served.plain_tls() as tls:
+        tls.sendall(said + (b"" if status == 431 else b"\r\n" + NEXT))
+        head, _, body = heard(tls).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/json" in head
+    error = json.loads(body)["error"]
+    assert error["code"] == code
+    assert error["message"].startswith("request: want HTTP/1.1, got another: ")
+    assert why in error["message"]
+
+
+def test_another_version(served: Served) -> None:
+    """A client that begins in HTTP/2 hears that this is 1.1, and no handler hears of it."""
+    before = served.enclave.told()
+    with served.plain_tls() as tls:
+        tls.sendall(b"GET / HTTP/2.0\r\nHost: x\r\n\r\n" + NEXT)
+        said = heard(tls)
+    assert said.startswith(b"HTTP/1.1 505 ")
+    assert said.endswith(b'{"error":{"code":"unsupported","message":"request: want HTTP/1.1, got HTTP/2.0"}}')
+    assert served.enclave.told() == before
+
+
+def test_no_http_after_an_answer_has_begun(served: Served) -> None:
+    """What comes beside an answer is cut off with it, and everybody else is served."""
+    with served.plain_tls() as tls:
+        tls.sendall(b"POST /large?mebibytes=64 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        tls.recv(1000)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            tls.sendall(b"zz\r\n")
+        heard(tls)
+    with served.plain_tls() as tls:
+        tls.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert heard(tls).startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_that_shakes_hands_and_says_nothing(served: Served) -> None:
+    """It is closed as a kept connection is, so that nobody holds all places by that."""
+    with served.plain_tls() as tls:
+        began = time.monotonic()
+        assert tls.recv(1) == b""
+        assert 3 < time.monotonic() - began < 9
+
+
+def test_a_body_that_trickles(served: Served) -> None:
+    """A byte now and then is not enough: a body comes at some rate, or is given up."""
+    with served.plain_tls() as tls:
+        tls.sendall(POST + b"Content-Length: 1000\r\n\r\n")
+        began, end = time.monotonic(), time.monotonic() + 9
+        tls.settimeout(0.3)
+        said = b""
+        while not said and time.monotonic() < end:
+            tls.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                said = tls.recv(1000)
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - began < 6
+
+
+def test_a_body_that_is_slow_but_comes(served: Served) -> None:
+    """Longer than a piece may take, but at the rate that is wanted: it is taken whole."""
+    with served.plain_tls() as tls:
+        tls.sendall(POST + b"Connection: close\r\nContent-Length: 2000\r\n\r\n")
+        for _ in range(10):
+            tls.sendall(bytes(200))
+            time.sleep(0.3)
+        assert heard(tls).startswith(b"HTTP/1.1 200 ")
