@@ -208,6 +208,20 @@ def test_step_4_no_endorsement(azure: AzureForge) -> None:
         azure.verify(azure.parts(azure.tdx(), td_quote=azure.td_quote()), AzureEndorsements())
 
 
+def test_step_4_nobody_could_endorse(azure: AzureForge) -> None:
+    """What the VM's own parts refute is refused, whoever endorses its hardware."""
+    swapped = pcrs.dumps({HashId.SHA256: dict.fromkeys(range(24), bytes(32))})
+    for data, code in (
+        (azure.parts(azure.snp(), **azure.tpm(pcrs=swapped)), "pcr_digest"),
+        (azure.parts(azure.snp(), **azure.tpm(tpm_signature=bytes(256))), "sig_tpm"),
+        (azure.parts(azure.tdx(), **azure.tpm(pcrs=swapped)), "pcr_digest"),
+        (azure.parts(azure.tdx(), td_quote=azure.td_quote(rtmr0=bytes(48))), "td_report_mismatch"),
+    ):
+        with pytest.raises(AuthenticityError) as caught:
+            azure.verify(data, AzureEndorsements())
+        assert caught.value.code == code
+
+
 @pytest.mark.parametrize(
     "changes",
     [

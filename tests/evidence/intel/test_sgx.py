@@ -285,6 +285,32 @@ def test_any_other_vendor(vendor: bytes, forge: Forge) -> None:
     assert caught.value.code == "qe_vendor"
 
 
+REFUTED: dict[str, tuple[Callable[[Forge], bytes], str]] = {
+    "root": (lambda _: OTHER.quote(), "root_untrusted"),
+    "chain": (lambda forge: forge.with_chain(forge.leaf(), forge.ca), "chain_missing"),
+    "quoting enclave": (lambda forge: forge.requote(qe_signature=bytes(64)), "sig_qe_report"),
+    "signature": (lambda forge: forge.requote(signature=bytes(64)), "sig_quote"),
+}
+
+
+@pytest.mark.parametrize("what", REFUTED)
+def test_without_collateral_what_its_own_bytes_refute_is_refused(what: str, forge: Forge) -> None:
+    """No collateral could save a quote of an unknown root, or one that its own chain does not vouch for."""
+    forged, code = REFUTED[what]
+    with pytest.raises(AuthenticityError) as caught:
+        verify(forged(forge), anchors=forge.anchors, collateral=None, now=forge.now)
+    assert caught.value.code == code
+
+
+def test_without_collateral_a_chain_out_of_its_time_is_refused(forge: Forge) -> None:
+    """Nor could it save one whose certificates have expired."""
+    verifier = Verifier(forge.anchors)
+    for _ in range(2):  # anew, and from memory
+        with pytest.raises(FreshnessError) as caught:
+            verifier.verify(forge.quote(), collateral=None, now=forge.now.replace(year=2090))
+        assert caught.value.code == "cert_expired"
+
+
 def test_without_collateral_it_is_said_what_is_missing(forge: Forge) -> None:
     """Evidence without collateral is told what it lacks, and how to get it."""
     with pytest.raises(UnavailableError) as caught:

@@ -221,6 +221,33 @@ def test_step_3_nobody_vouches(tpm: Tpm) -> None:
     assert (caught.value.code, bool(caught.value.hint)) == ("chain_missing", True)
 
 
+ZEROS = pcrs.dumps({HashId.SHA256: dict.fromkeys(range(24), bytes(32))})
+OTHER_BOOT = log(event(7, EventType.SEPARATOR, bytes(4))).encode()
+REFUTED: dict[str, tuple[dict[str, bytes], str]] = {
+    "magic": ({"tpm_quote": b"\xfe" + forge.quote(VALUES, forge.SELECTED).encode()[1:]}, "bad_magic"),
+    "hash": ({"tpm_signature": bytes.fromhex("0014000400020000")}, "sig_tpm"),
+    "digest": ({"pcrs": ZEROS}, "pcr_digest"),
+    "log": ({"event_log": OTHER_BOOT}, "event_log"),
+}
+
+
+@pytest.mark.parametrize("what", REFUTED)
+def test_step_3_nobody_could_vouch(what: str, tpm: Tpm) -> None:
+    """What its own bytes refute is refused, whoever vouches for its key."""
+    parts, code = REFUTED[what]
+    with pytest.raises((FormatError, AuthenticityError)) as caught:
+        _verify(tpm.evidence(**parts), SHIPPED)
+    assert caught.value.code == code
+
+
+def test_step_3_values_that_are_not_there_refute_nothing(tpm: Tpm) -> None:
+    """A quote of which PCR values are missing stays undecided."""
+    few: pcrs.Values = {HashId.SHA256: {0: VALUES[HashId.SHA256][0]}}
+    for values in ({}, few):
+        with pytest.raises(UnavailableError, match="nobody vouches"):
+            _verify(tpm.evidence(pcrs=pcrs.dumps(values)), SHIPPED)
+
+
 def test_step_3_another_key_is_named(tpm: Tpm) -> None:
     """A key that was not named is not believed, though the attester sends its area along."""
     other = Tpm(rsa_key())

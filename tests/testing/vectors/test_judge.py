@@ -56,7 +56,7 @@ def test_an_invalid_record(tmp_path: Path, forge: Forge, outcome: str) -> None:
 @pytest.mark.parametrize("outcome", ["indeterminate", "parse-only", "realm-only"])
 def test_what_cannot_be_decided(tmp_path: Path, forge: Forge, outcome: str) -> None:
     """A record that cannot be decided is neither refused nor verified: a lack is named."""
-    quote = {"quote": forge.quote()}
+    quote = {"quote": forge.requote(certification_type=3)}
     assert judged(tmp_path / "a", quote, outcome) == ()
     (said,) = judged(tmp_path / "b", samples.files(forge), outcome)
     assert said.startswith("want that nothing can be decided, got AuthenticityError root_untrusted: ")
@@ -64,7 +64,7 @@ def test_what_cannot_be_decided(tmp_path: Path, forge: Forge, outcome: str) -> N
 
 def test_a_lack_is_no_refusal(tmp_path: Path, forge: Forge) -> None:
     """An invalid record that only lacks an endorsement differs: it was not refused."""
-    (said,) = judged(tmp_path, {"quote": forge.quote()}, "invalid")
+    (said,) = judged(tmp_path, {"quote": forge.requote(certification_type=3)}, "invalid")
     assert said.startswith("want refused, got UnavailableError ")
 
 

@@ -12,11 +12,12 @@ import hmac
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from kluis.errors import AuthenticityError, FormatError, UnsupportedError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError
 from kluis.evidence.azure import hardware
 from kluis.evidence.azure.claims import KIND as KIND
 from kluis.evidence.azure.claims import claims
 from kluis.evidence.context import Context
+from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims
@@ -25,6 +26,7 @@ from kluis.evidence.tpm import quote
 from kluis.evidence.tpm.claims import claims as tpm_claims
 from kluis.evidence.tpm.claims import vendor_claims
 from kluis.evidence.tpm.key import TrustedKey
+from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import cmw
@@ -98,7 +100,12 @@ def verify(data: bytes, *, context: Context, collateral: Given | None, now: date
         )
     _check_binding(report)  # 3
     endorsements = _sorted(collateral)
-    proven = _hardware(report, parts, endorsements, context, now)  # 4
+    try:
+        proven = _hardware(report, parts, endorsements, context, now)  # 4
+    except UnavailableError:
+        # What the VM's own parts refute is refused, whoever endorses its hardware.
+        _check_tpm(parts, runtime_data.parse(report.runtime), context)
+        raise
     runtime = runtime_data.parse(report.runtime)  # 5
     certified = _certified(runtime, endorsements.ak, context, now)
     until = min(proven.valid_until, certified.valid_until) if certified else proven.valid_until
@@ -170,15 +177,9 @@ def _certified(
     return key
 
 
-def _tpm(
-    parts: dict[str, bytes],
-    runtime: RuntimeData,
-    proven: Claims,
-    certified: TrustedKey | None,
-    until: datetime,
-    context: Context,
-    now: datetime,
-) -> Claims | None:
+def _check_tpm(
+    parts: dict[str, bytes], runtime: RuntimeData, context: Context
+) -> tuple[Checked, LogClaims | None] | None:
     if "tpm_quote" not in parts:
         return None
     if runtime.configuration.get("tpm-enabled", True) is not True:  # 6
@@ -188,7 +189,22 @@ def _tpm(
     signed = signature.parse_either(parts["tpm_signature"])
     values = pcrs.parse(parts["pcrs"])
     checked = quote.check(parts["tpm_quote"], signed, values, runtime.ak, context=context)  # 7
-    log = check_log(parts["event_log"], checked.values) if "event_log" in parts else None  # 8
+    return checked, check_log(parts["event_log"], checked.values) if "event_log" in parts else None  # 8
+
+
+def _tpm(
+    parts: dict[str, bytes],
+    runtime: RuntimeData,
+    proven: Claims,
+    certified: TrustedKey | None,
+    until: datetime,
+    context: Context,
+    now: datetime,
+) -> Claims | None:
+    found = _check_tpm(parts, runtime, context)  # 6 to 8
+    if found is None:
+        return None
+    checked, log = found
     return tpm_claims(
         checked,
         vendor_claims(checked, runtime.ak, certified=certified, log=log),

@@ -103,15 +103,23 @@ def prove(
     signatures.check_raw_by(
         key, quote.signature, quote.signed, Scheme.ES256, quote.name, code="sig_quote"
     )  # 3
-    held = _hold(collateral, quote, context)
-    if vouched is None:
+    # A quote that its own bytes refute is refused, whatever else is not at hand.
+    held = _hold(collateral, context) if collateral is not None else None
+    if vouched is None and (held is not None or chain_pem):
         vouched = Vouched(key, *pck.prove(chain_pem, quote, held, context))  # 4 to 6
         _check_qe_signature(quote, vouched.chain, context)  # 8
         if name:
             context.memory.put(_KIND, name, vouched)
+    if vouched is not None:
+        _check_level(vouched.anchor, tee_type)  # 5
+        pck.check_time(vouched.chain, now)  # 6
+    if vouched is None or held is None:
+        raise UnavailableError(
+            f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
+            hint="kluis collateral fetch QUOTE, or kluis platform collateral for an emulated platform",
+            code="collateral_missing",
+        )
     chain, anchor = vouched.chain, vouched.anchor
-    _check_level(anchor, tee_type)  # 5
-    pck.check_time(chain, now)  # 6
     _check_issuer(chain, anchor, held)  # 7
     held.check(now)  # 7 and 9
     # The quote's own certificate of that CA may be another than the collateral's.
@@ -168,13 +176,7 @@ def _check_qe_signature(quote: Quote, chain: PckChain, context: Context) -> None
     )
 
 
-def _hold(collateral: Collateral | HeldCollateral | None, quote: Quote, context: Context) -> HeldCollateral:
-    if collateral is None:
-        raise UnavailableError(
-            f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
-            hint="kluis collateral fetch QUOTE, or kluis platform collateral for an emulated platform",
-            code="collateral_missing",
-        )
+def _hold(collateral: Collateral | HeldCollateral, context: Context) -> HeldCollateral:
     if isinstance(collateral, Collateral):
         return holding.recall(collateral, context)
     if context.anchors.match(collateral.anchor.spki) != collateral.anchor:

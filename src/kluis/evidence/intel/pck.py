@@ -47,13 +47,14 @@ def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> by
     return (collateral.pck_certificate_chain if collateral is not None else None) or b""
 
 
-def prove(pem: bytes, quote: Quote, held: HeldCollateral, context: Context) -> tuple[PckChain, Anchor]:
+def prove(pem: bytes, quote: Quote, held: HeldCollateral | None, context: Context) -> tuple[PckChain, Anchor]:
     """Steps 4 to 6: one leaf, one CA and one root, in profile, each signed by the next, up to an anchor.
 
     Args:
         pem: what :func:`chain_of` found.
         quote: for messages.
-        held: its certificates were proven before; the same bytes are not proven again.
+        held: its certificates were proven before; the same bytes are not proven again. None without
+            collateral.
         context: of the verifier.
 
     Raises:
@@ -67,13 +68,14 @@ def prove(pem: bytes, quote: Quote, held: HeldCollateral, context: Context) -> t
             hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
             code="chain_missing",
         )
-    found = parse(pem, "PCK chain", context, known=(held.pck_ca, held.root))
+    proven = (held.pck_ca, held.root) if held is not None else ()
+    found = parse(pem, "PCK chain", context, known=proven)
     leaf, ca, root = by_role(found, LEAF, CA, ROOT, what="PCK chain")  # 4
     sgx = leaf.extensions.get(extension.OID)
     if sgx is None:
         raise FormatError("PCK certificate: has no SGX extension", code="cert_profile")
-    anchor = held.anchor if root is held.root else match_root(root, context, "PCK chain")  # 5
-    if ca is not held.pck_ca or (root.spki, root.subject) != (held.root.spki, held.root.subject):
+    anchor = held.anchor if held and root is held.root else match_root(root, context, "PCK chain")  # 5
+    if not (held and ca is held.pck_ca and (root.spki, root.subject) == (held.root.spki, held.root.subject)):
         check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
     check_leaf(leaf, ca, anchor, "PCK certificate", context)
     return PckChain(leaf, ca, root, extension.parse(sgx)), anchor

@@ -79,7 +79,8 @@ def verify(
         FormatError: the quote or the collateral is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
         FreshnessError: a certificate, CRL or document is out of its time.
-        UnavailableError: no collateral is given, or nobody gives the certificate chain.
+        UnavailableError: no collateral is given, or nobody gives the certificate chain; and the quote's
+            own bytes refute nothing.
     """
     proof = dcap.prove(data, TEE_SGX, context=context, collateral=collateral, now=now)  # 1 to 9
     held = proof.held

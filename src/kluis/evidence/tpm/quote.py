@@ -101,6 +101,28 @@ def check(
         raise FreshnessError(
             f"{WHAT}: nonce: want {nonce.hex()}, got {quote.extra_data.hex() or 'none'}", code="nonce"
         )
+    return _check_values(quote, signature, values, selection)  # 5 to 7
+
+
+def check_unvouched(message: bytes, signature: Signature, values: Values) -> Checked | None:
+    """Check what needs no key: all steps of :func:`check` but 3 and 4. It proves nothing, and refutes much.
+
+    Returns:
+        None if a value is missing: that refutes nothing.
+
+    Raises:
+        KluisError: as that function.
+    """
+    quote = attest.parse(message)  # 1
+    _scheme(signature)  # 2
+    if any(_missing(selection, values) for selection in quote.selections):
+        return None
+    return _check_values(quote, signature, values, None)  # 5 to 7
+
+
+def _check_values(
+    quote: Quote, signature: Signature, values: Values, selection: tuple[Selection, ...] | None
+) -> Checked:
     _check_selection(quote, selection)  # 5
     selected = _selected(quote, values)  # 6
     _check_digest(quote, signature.hash, selected)  # 7
@@ -158,15 +180,19 @@ def _check_selection(quote: Quote, wanted: tuple[Selection, ...] | None) -> None
 def _selected(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, bytes]]:
     selected: dict[HashId, Mapping[int, bytes]] = {}
     for selection in quote.selections:
-        held = values.get(selection.bank, {})
-        missing = [index for index in selection.indices if index not in held]
-        if missing:
+        if missing := _missing(selection, values):
             raise AuthenticityError(
                 f"{WHAT}: PCRs of {selection.bank.label}: want all that are selected, got none for {missing}",
                 code="pcr_selection",
             )
+        held = values.get(selection.bank, {})
         selected[selection.bank] = MappingProxyType({index: held[index] for index in selection.indices})
     return MappingProxyType(selected)
+
+
+def _missing(selection: Selection, values: Values) -> list[int]:
+    held = values.get(selection.bank, {})
+    return [index for index in selection.indices if index not in held]
 
 
 def _check_digest(quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]) -> None:

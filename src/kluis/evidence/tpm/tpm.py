@@ -6,10 +6,11 @@ and where they are made, and each has a forged case in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from kluis.errors import AuthenticityError, UnsupportedError
+from kluis.errors import AuthenticityError, UnavailableError, UnsupportedError
 from kluis.evidence.context import Context
 from kluis.evidence.eventlog import judgement
 from kluis.evidence.eventlog.judgement import LogClaims
@@ -21,6 +22,7 @@ from kluis.evidence.tpm.activation import Activated
 from kluis.evidence.tpm.claims import KIND as KIND
 from kluis.evidence.tpm.claims import claims, vendor_claims
 from kluis.evidence.tpm.key import TrustedKey
+from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import cmw
 from kluis.formats.eventlog import log as event_log
@@ -82,12 +84,19 @@ def verify(
         areas.append(trust.area_of(endorsements.public))
     for area in areas:  # 2
         trust.check_area(area)
-    key = _trusted(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
+    try:
+        key = _trusted(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
+    except UnavailableError:
+        # A quote that its own bytes refute is refused, whoever vouches for its key.
+        unvouched = quote.check_unvouched(parts["tpm_quote"], signed, pcrs.parse(parts["pcrs"]))
+        if unvouched is not None:
+            _check_log(parts, unvouched)
+        raise
     for area in areas:
         _check_same(area, key, signed)  # 3, 4
     values = pcrs.parse(parts["pcrs"])
     checked = quote.check(parts["tpm_quote"], signed, values, key.spki, context=context)  # 5
-    log = check_log(parts["event_log"], checked.values) if "event_log" in parts else None  # 6
+    log = _check_log(parts, checked)  # 6
     vendor = vendor_claims(
         checked, key.spki, certified=key if key.chain else None, area=areas[-1] if areas else None, log=log
     )
@@ -102,6 +111,10 @@ def verify(
             now=now,
         )
     )
+
+
+def _check_log(parts: Mapping[str, bytes], checked: Checked) -> LogClaims | None:
+    return check_log(parts["event_log"], checked.values) if "event_log" in parts else None
 
 
 def _trusted(
