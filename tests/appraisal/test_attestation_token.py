@@ -443,6 +443,18 @@ def test_a_claim_in_text_is_not_the_numbers() -> None:
         )
 
 
+def test_a_claim_in_text_alone_is_none() -> None:
+    """In a CWT, text that reads like the name of a claim is not that claim where the claim is missing."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    said = {**ear_claims.write(made, numbers=True), "iss": "them", "aud": "us"}
+    signed = cose.sign1(cbor.dumps(said), KEY, {16: token.CWT_TYPE})
+    for wanted in (Expected("them", None, None), Expected(None, "us", None)):
+        assert refused(AuthenticityError, signed, pem(KEY), wanted).code in ("token_iss", "token_aud")
+    endless = {label: each for label, each in said.items() if label != 4} | {"exp": said[4]}
+    signed = cose.sign1(cbor.dumps(endless), KEY, {16: token.CWT_TYPE})
+    assert refused(FormatError, signed, pem(KEY), Expected(None, None, None)).message.startswith("token exp")
+
+
 def test_what_is_no_token() -> None:
     """Text that is none, bytes that are none, and what is too long."""
     for junk in (b"", b"a.b", b"\xff\x00", b"a.b.c", b"{}", b"a" * 200_000 + b"..", jcs.dumps({"a": 1})):

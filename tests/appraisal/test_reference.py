@@ -234,6 +234,17 @@ def test_parts_of_two_releases_are_no_release(read: Callable[[str], ReferenceVal
     assert _failed(found, Tee.TDX, *both, claims=_running(3, 2, 2)) == ["measurement", "release"]
 
 
+def test_values_that_are_put_in_twice() -> None:
+    """What is good together stays so where the same or other values are put in after it."""
+    found = ReferenceValues.loads(RELEASES.encode())
+    policy = found.apply(_policy(identity=_wanting(Tee.TDX, "measurements", "registers")))
+    for more in (found, ReferenceValues.loads(TOML.encode())):
+        twice = more.apply(policy)
+        assert twice == policy
+        rules = identity_rules(_running(1, 2, 2), twice.identity)
+        assert [rule.name for rule in rules if not rule.ok] == ["release"]
+
+
 def test_sources_that_speak_of_different_things() -> None:
     """Firmware by one source and kernels by another are good together: neither speaks of the other's."""
     parts = RELEASES.replace(f'registers = {{ rtmr0 = ["{A.hex()}"], rtmr1 = ["{A.hex()}"] }}', "").replace(

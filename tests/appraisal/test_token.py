@@ -270,6 +270,20 @@ def test_the_status_is_never_better_than_a_submods_vector() -> None:
     assert dataclasses.replace(EAR, submods={"sgx": lying}).status is Tier.CONTRAINDICATED
 
 
+@pytest.mark.parametrize("numbers", [False, True])
+def test_what_a_verifier_says_of_all_together(numbers: bool) -> None:
+    """An overall status that is worse than each submod's holds; a better one makes nothing better."""
+    for stated in Tier:
+        name = ear_claims.LABELS["ear_status"] if numbers else "ear_status"
+        said = ear_claims.write(EAR, numbers=numbers)
+        read = ear_claims.read({**said, name: stated.number if numbers else str(stated)}, numbers=numbers)
+        assert read.status is min(stated, EAR.status, key=list(Tier).index)
+    with pytest.raises(FormatError, match="ear_status: is no tier"):
+        ear_claims.read({**said, name: 7 if numbers else "fine"}, numbers=numbers)
+    del said[name]
+    assert ear_claims.read(said, numbers=numbers) == EAR
+
+
 HEADER, CLAIMS = _parts(JWT)
 
 

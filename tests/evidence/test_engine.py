@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import UnavailableError
-from kluis.evidence import engine
+from kluis.evidence import TrustAnchors, engine
+from kluis.evidence.context import Context
 from kluis.evidence.engine import OPENSSL, Engine
 from kluis.formats.x509 import Scheme
 
@@ -95,6 +96,25 @@ def test_curves_of_one_engine() -> None:
     for each in engines():
         spki = _spki(ec.generate_private_key(ec.SECP521R1()))
         assert not each.key(spki, Scheme.ES512).verify(b"", b"data")
+
+
+def test_an_engine_by_anothers_name() -> None:
+    """Keys of shipped roots, which are everybody's, are no other engine's, whatever that calls itself."""
+
+    class Yes:
+        name = OPENSSL.name
+
+        def verify(self, signature: bytes, signed: bytes) -> bool:
+            return True
+
+        def key(self, spki: bytes, scheme: Scheme) -> Yes:
+            return self
+
+    (root,) = (each for each in TrustAnchors.shipped() if each.name.startswith("AWS"))
+    yes = Context(TrustAnchors.shipped(), Yes()).key(root.spki, Scheme.ES384, "root", code="x")
+    assert yes.verify(b"", b"")
+    true = Context(TrustAnchors.shipped()).key(root.spki, Scheme.ES384, "root", code="x")
+    assert not true.verify(b"\x30\x06\x02\x01\x01\x02\x01\x01", b"")
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

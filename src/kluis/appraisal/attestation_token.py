@@ -32,6 +32,7 @@ MOST_SHOWN: Final = 200
 MAX_TIME: Final = 253402300799  # the last second of the year 9999
 _COSE_KEY_ID: Final = 4
 _CWT_LABELS: Final = {1: "iss", 2: "sub", 3: "aud", 4: "exp", 5: "nbf", 6: "iat", 7: "cti"}
+_CWT_NAMES: Final = frozenset(_CWT_LABELS.values())
 
 
 class Form(enum.StrEnum):
@@ -148,9 +149,10 @@ def _cwt(data: bytes, keys: Sequence[TrustedKey], now: datetime) -> Token:
     chosen.allow(message.scheme("CWT").name)
     ear = token.verify_cwt(data, key, now=now)
     value: Any = cbor.loads(message.payload, "EAR", max_size=token.MAX_SIZE)  # a map, as its reader found
-    # A text that looks like the name of a number's claim is not that claim.
-    ordered = sorted(value.items(), key=lambda claim: type(claim[0]) is int)
-    claims = {_CWT_LABELS.get(label, str(label)): each for label, each in ordered}
+    # A text that looks like the name of a number's claim is not that claim, whether that is there or not.
+    claims = {
+        _CWT_LABELS.get(label, str(label)): each for label, each in value.items() if label not in _CWT_NAMES
+    }
     return Token(Form.EAR_CWT, chosen, _end(claims), claims, ear)
 
 

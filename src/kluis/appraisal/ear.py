@@ -79,6 +79,7 @@ class Ear:
         developer: who made the verifier.
         build: which version of it.
         submods: at least one, by label.
+        overall: what the verifier says of all together, where that is worse than of each.
     """
 
     issued_at: datetime
@@ -86,14 +87,15 @@ class Ear:
     developer: str
     build: str
     submods: Mapping[str, Appraisal]
+    overall: Tier = Tier.AFFIRMING
 
     def __bool__(self) -> Never:
         raise TypeError("Ear has no truth value: read .status, or call .require()")
 
     @property
     def status(self) -> Tier:
-        """The worst status of all submods, and of their vectors."""
-        tiers = [each.status for each in self.submods.values()]
+        """The worst status of all submods, of their vectors, and of all together."""
+        tiers = [self.overall, *(each.status for each in self.submods.values())]
         tiers += [trust.tier(number) for each in self.submods.values() for number in each.vector.values()]
         return min(tiers, key=list(Tier).index)
 

@@ -8,6 +8,7 @@ Spec: draft-ietf-rats-ear-04, "EAT Attestation Result"; RFC 9711, "EAT"; RFC 839
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -37,6 +38,7 @@ LABELS: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 _TIERS: Final = {tier.number: tier for tier in Tier}
+_WORST_FIRST: Final = list(Tier)
 
 
 def write(ear: Ear, *, numbers: bool) -> dict[Any, Any]:
@@ -106,13 +108,16 @@ def read(value: object, *, numbers: bool) -> Ear:
     submods = top.take("submods", dict)
     if not 1 <= len(submods) <= MAX_SUBMODS or not all(isinstance(label, str) for label in submods):
         raise FormatError(f"{WHAT}.submods: want 1..{MAX_SUBMODS} with text for labels", code="bad_length")
-    return Ear(
+    found = Ear(
         issued_at=top.time("iat"),
         expires_at=top.time("exp") if top.has("exp") else None,
         developer=verifier.take(developer, str),
         build=verifier.take(build, str),
         submods=MappingProxyType({label: _read(each, label, numbers) for label, each in submods.items()}),
     )
+    stated = top.status() if top.has("ear_status") else found.status
+    both = found, dataclasses.replace(found, overall=stated)
+    return min(both, key=lambda each: _WORST_FIRST.index(each.status))
 
 
 def _read(value: object, label: str, numbers: bool) -> Appraisal:

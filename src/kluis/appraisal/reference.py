@@ -180,7 +180,8 @@ class ReferenceValues:
             tee: {key: self._want(tee, key, want) for key, want in wants.items()}
             for tee, wants in policy.identity.tables.items()
         }
-        releases = {
+        # Of values that were put in before, what is good together stands.
+        releases = dict(policy.identity.releases) | {
             tee: each for tee, wants in policy.identity.tables.items() if (each := self._releases(tee, wants))
         }
         return dataclasses.replace(policy, identity=ByTable(tables=tables, releases=releases))

@@ -65,7 +65,7 @@ class _Known:
         self.proven: dict[bytes, Certificate] = {}
         self.chains: dict[bytes, tuple[Certificate, ...]] = {}
         # By SubjectPublicKeyInfo; each is loaded when it is first asked for.
-        self.keys: dict[bytes, dict[tuple[str, Scheme], Key]] = {}
+        self.keys: dict[bytes, dict[tuple[type[Engine], str, Scheme], Key]] = {}
         for anchor in anchors:
             self.roots.setdefault(anchor.spki, anchor)
             self.proven.update(anchor.proven)
@@ -159,7 +159,8 @@ class TrustAnchors:
         loaded = self._known.keys.get(spki)
         if loaded is None:
             return None
-        name = (engine.name, scheme)
+        # By its class as well: shipped roots are everybody's, and any engine may have any name.
+        name = (type(engine), engine.name, scheme)
         found = loaded.get(name)
         if found is None:
             found = loaded[name] = engine.key(spki, scheme)

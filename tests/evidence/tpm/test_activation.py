@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import AuthenticityError, FreshnessError, UsageError
-from kluis.evidence import ProtectionLevel, verify
+from kluis.evidence import ProtectionLevel, TrustAnchors, verify
 from kluis.evidence.context import Context
 from kluis.evidence.tpm.activation import FRESH_SIZE, Activated, Challenge, challenge
 from kluis.evidence.tpm.claims import TpmClaims
@@ -200,6 +201,19 @@ def test_another_verifier(tpm: Tpm, activated: Activated) -> None:
     """An activation endorses nothing to a verifier who does not believe the EK's maker."""
     with pytest.raises(AuthenticityError) as caught:
         verify(tpm.evidence(), anchors=Maker().anchors, collateral=activated, now=NOW)
+    assert caught.value.code == "root_untrusted"
+
+
+def test_another_verifiers_level(maker: Maker, tpm: Tpm, activated: Activated) -> None:
+    """What a maker's root is worth, the verifier that is asked says, and not the one that challenged."""
+    root = maker.root.public_bytes(Encoding.PEM)
+    for level in (ProtectionLevel.NONE, ProtectionLevel.VTPM):
+        anchors = TrustAnchors.from_pem(root, level)
+        found = verify(tpm.evidence(), anchors=anchors, collateral=activated, now=NOW).value
+        assert (found.level, found.anchor) == (level, anchors.anchors[0].name)
+    anchors = TrustAnchors.from_pem(root, ProtectionLevel.HARDWARE_SNP)
+    with pytest.raises(AuthenticityError, match="want a root for TPMs") as caught:
+        verify(tpm.evidence(), anchors=anchors, collateral=activated, now=NOW)
     assert caught.value.code == "root_untrusted"
 
 

@@ -17,7 +17,6 @@ from datetime import datetime
 from typing import Final
 
 from kluis.errors import AuthenticityError, UsageError
-from kluis.evidence import chain as links
 from kluis.evidence.context import Context
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm.key import TrustedKey
@@ -57,9 +56,10 @@ class Activated:
             AuthenticityError: the maker is none of those that this verifier believes.
             FreshnessError: a certificate or CRL of the EK is out of its time at ``now``.
         """
-        links.match_root(self.ek.chain[-1], context, "EK chain")
+        # What the root is worth, this verifier says, and not the one that made the challenge.
+        anchor = trust.check_anchor(self.ek.chain[-1], "EK chain", context)
         trust.check_time(self.ek, "EK chain", now)
-        return dataclasses.replace(self.ek, spki=self.area.spki)
+        return dataclasses.replace(self.ek, spki=self.area.spki, anchor=anchor)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

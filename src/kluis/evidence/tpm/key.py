@@ -160,6 +160,21 @@ def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context,
     return TrustedKey(spki=chain[0].spki, anchor=anchor, chain=chain, crls=crls)
 
 
+def check_anchor(root: Certificate, what: str, context: Context) -> Anchor:
+    """The anchor of a chain's root, which is no processor maker's for a TEE.
+
+    Raises:
+        AuthenticityError: it is, or nobody named it.
+    """
+    anchor = links.match_root(root, context, what)
+    if anchor.level.hardware:
+        raise AuthenticityError(
+            f"{what}: want a root for TPMs, got {anchor.name}, which is for {anchor.level}",
+            code="root_untrusted",
+        )
+    return anchor
+
+
 def check_time(key: TrustedKey, what: str, now: datetime) -> None:
     """Refuse certificates and CRLs that are out of their time.
 
@@ -242,12 +257,7 @@ def _link(
     what = f"{purpose.name} chain"
     pool = list(x509.parse_pem(others, what)) if others else []
     chain = _ordered(_certificate(certificate, purpose), pool, what, context)  # 1
-    anchor = links.match_root(chain[-1], context, what)  # 2
-    if anchor.level.hardware:
-        raise AuthenticityError(
-            f"{what}: want a root for TPMs, got {anchor.name}, which is for {anchor.level}",
-            code="root_untrusted",
-        )
+    anchor = check_anchor(chain[-1], what, context)  # 2
     _check_leaf(chain[0], purpose)  # 3
     _check_issuers(chain, what)  # 3
     if len(chain) > 1:  # 4; a leaf whose own key was named is signed by whomever
