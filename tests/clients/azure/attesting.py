@@ -119,7 +119,8 @@ def draft_policy(world: World) -> None:
     quote, client, owner = world.quote(HELLO), world.attester(), world.owner()
     before = owner.get_policy(AttestationType.SGX_ENCLAVE)[0]
     result, token = client.attest_sgx_enclave(quote, runtime_data=HELLO, draft_policy=draft)
-    assert token.algorithm == "none"
+    assert (token.algorithm, token.key_url) == ("none", f"{world.attestation}/certs")
+    assert token.key_id in [each.key_id for each in client.get_signing_certificates()]
     assert str(token).endswith(".")
     assert parts_of(str(token))[1]["d"] == 7
     assert result.enclave_held_data == HELLO

@@ -357,6 +357,15 @@ def test_two_at_once(world: World) -> None:
     assert stored(world) in texts
 
 
+def test_a_policys_hash_is_azures(world: World) -> None:
+    """The hash is the one that Azure Attestation gave for this draft, in a recording of October 2022."""
+    from tests.services.attestation.test_attesting import sgx
+
+    answer = world.attest("SgxEnclave", sgx() | {"draftPolicyForAttestation": PERMIT})
+    hashed = claims_of(answer.json()["token"])["x-ms-policy-hash"]
+    assert hashed == "z0FRjKS0ssQTNur1V6BV8WIrh9M3fzgTo0EfHRvapWU"
+
+
 def test_a_policys_hash_and_signer_in_tokens(isolated: World) -> None:
     """A token names the policy that it was made under, and who signed that."""
     from tests.services.attestation.test_attesting import sgx

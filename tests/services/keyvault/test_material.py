@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +102,18 @@ def test_keys_that_are_none(jwk: dict[str, Any], message: str) -> None:
     with pytest.raises(BadParameter) as refused:
         material.imported(jwk)
     assert refused.value.message == message
+
+
+@pytest.mark.parametrize("exponent", [3, 17])
+def test_keys_of_another_exponent(exponent: int) -> None:
+    """A key is made with the exponent that was asked for, signs, and its signature holds."""
+    made = World().ok("POST", "/keys/k/create", {"kty": "RSA-HSM", "public_exponent": exponent})
+    assert b64.decode_url(made["key"]["e"], "e") == bytes([exponent])
+    key = material.generate("RSA", size=None, crv=None, exponent=exponent).secret
+    private = load_der_private_key(key, None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    signature = private.sign(b"data", padding.PKCS1v15(), hashes.SHA256())
+    private.public_key().verify(signature, b"data", padding.PKCS1v15(), hashes.SHA256())
 
 
 def test_what_is_released_is_what_was_brought() -> None:

@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, cast
 
-import msgspec
-
 from kluis.appraisal import ear_claims
 from kluis.appraisal.ear import Ear
 from kluis.errors import FormatError
 from kluis.formats import jcs
-from kluis.formats.runtime_data import base64url
 from kluis.services.attestation import ears
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import Instance
@@ -26,7 +23,6 @@ from kluis.services.attestation.signing import SigningKeys
 __all__ = ["Tokens"]
 
 SCHEMA: Final = "1.0"
-_UNSECURED: Final = base64url(b'{"alg":"none","typ":"JWT"}')
 # What a claim was called in 2018, for relying parties that have not changed since.
 _DEPRECATED: Final = {
     "ver": "x-ms-ver",
@@ -88,9 +84,8 @@ class Tokens:
         }
         if self._settings.deprecated_names:
             made |= {old: made[new] for old, new in _DEPRECATED.items() if new in made and old not in made}
-        if draft:
-            return f"{_UNSECURED}.{base64url(msgspec.json.encode(made))}."
-        return self._keys.current(instance.name, instance.url, now).sign(made, **(header or {}))
+        key = self._keys.current(instance.name, instance.url, now)
+        return key.unsecured(made) if draft else key.sign(made, **(header or {}))
 
     def as_ear(self, instance: Instance, ear: Ear, now: datetime) -> str:
         """An attestation result as a JWT, signed by the same key: ``kluis.appraisal.token`` verifies it.

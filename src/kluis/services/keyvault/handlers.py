@@ -100,9 +100,12 @@ class Handlers:
         return self._listed(call, "/deletedkeys", self._names(call, "deletedkeys", deleted=True))
 
     def versions(self, call: Call) -> Answer:
-        """List a key's versions."""
+        """List a key's versions: none of a key that is not there, as Azure has it."""
         name = check_name(call.path["name"])
-        record = shelf.demand(self.vault.storage, name, self._now())
+        record = shelf.find(self.vault.storage, name, self._now())
+        if record is None or record.deleted is not None:
+            paging.most_results(call.query)
+            return self._page(call, f"/keys/{name}/versions", [], None)
         listing = f"versions of {folded(name)}"
 
         def every(after: str) -> Iterable[KeyVersion]:

@@ -5,6 +5,7 @@ Spec: RFC 7517, RFC 7518 (JSON Web Keys); RFC 5958 (PKCS#8); SEC 2, secp256k1, w
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -28,6 +29,8 @@ __all__ = ["CURVES", "Material", "family", "generate", "imported", "is_hardware"
 
 KTYS: Final = ("RSA", "RSA-HSM", "EC", "EC-HSM", "oct", "oct-HSM")
 RSA_SIZES: Final = (2048, 3072, 4096)
+# Those that hardware takes; to find primes for others may take long.
+EXPONENTS: Final = (3, 5, 17, 257, 65537)
 OCT_SIZES: Final = (128, 192, 256, 384, 512)
 MAX_OCT: Final = 64
 CURVES: Final[Mapping[str, type[ec.EllipticCurve]]] = {
@@ -85,7 +88,7 @@ def generate(kty: str, *, size: int | None, crv: str | None, exponent: int | Non
         kty: of a family above.
         size: bits; RSA 2048, 3072 or 4096 (2048 if None), oct 128 to 512 (256 if None).
         crv: of an EC key; P-256 if None.
-        exponent: of an RSA key; 65537 if None, and no other is made.
+        exponent: of an RSA key, a prime of Fermat's; 65537 if None.
 
     Raises:
         BadParameter: a size, curve or exponent that is not made.
@@ -93,8 +96,7 @@ def generate(kty: str, *, size: int | None, crv: str | None, exponent: int | Non
     match family(kty):
         case "RSA":
             bits = _one_of("key_size", size, RSA_SIZES, 2048)
-            _one_of("public_exponent", exponent, (65537,), 65537)
-            return of_rsa(rsa.generate_private_key(public_exponent=65537, key_size=bits))
+            return of_rsa(_rsa(bits, _one_of("public_exponent", exponent, EXPONENTS, 65537)))
         case "EC":
             name = crv or "P-256"
             if name not in CURVES:
@@ -198,6 +200,22 @@ def _imported_oct(jwk: Mapping[str, object]) -> Material:
 
 def _number(jwk: Mapping[str, object], name: str) -> int:
     return int.from_bytes(octets(jwk.get(name), f"JSON Web Key.{name}", most=1024), "big")
+
+
+def _rsa(bits: int, exponent: int) -> rsa.RSAPrivateKey:
+    # The library makes keys of 65537 and 3 alone. The primes of one do for another exponent, too, which is
+    # a prime itself, if neither less 1 is a multiple of it.
+    while True:
+        key = rsa.generate_private_key(65537, bits)
+        if exponent == 65537:
+            return key
+        made = key.private_numbers()
+        p, q = made.p, made.q
+        if (p - 1) % exponent and (q - 1) % exponent:
+            d = pow(exponent, -1, math.lcm(p - 1, q - 1))
+            crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+            public = rsa.RSAPublicNumbers(exponent, made.public_numbers.n)
+            return rsa.RSAPrivateNumbers(p, q, d, *crt, public).private_key()
 
 
 def _pkcs8(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
