@@ -351,7 +351,7 @@ scenario("missing", "K on keys that are not there: each call says KeyNotFound", 
     () => keys.releaseKey(name, "a.b.c"),
   ];
   for (const call of calls) await refused(404, "KeyNotFound", call, name);
-  await refused(404, "KeyNotFound", () => all(keys.listPropertiesOfKeyVersions(name)));
+  assert.deepEqual(await all(keys.listPropertiesOfKeyVersions(name)), []);
 });
 
 module.exports = { privateJwk };
