@@ -37,8 +37,17 @@ def test_one_kind_a_name() -> None:
     assert len(names) == len(set(names))
 
 
-def test_makers_are_loaded_when_they_are_met(forge: Forge) -> None:
-    """Importing the verifier loads no maker's room; a quote loads its own, and not what comes after."""
+MET = {
+    "quote": ("amd", "intel"),
+    "document": ("nitro",),
+    "token": ("cca",),
+    "collection": ("nvidia",),
+}
+
+
+@pytest.mark.parametrize("kind", MET)
+def test_makers_are_loaded_when_they_are_met(forge: Forge, kind: str) -> None:
+    """Importing the verifier loads no maker's room; evidence loads its own, and not what comes after."""
     program = (
         "import sys, kluis.evidence as evidence; assert evidence.verify and evidence.Verifier\n"
         "from kluis.evidence import registry\n"
@@ -48,11 +57,17 @@ def test_makers_are_loaded_when_they_are_met(forge: Forge) -> None:
         "registry.kind_of(bytes.fromhex(sys.argv[1]))\n"
         "print(makers())"
     )
-    argv = [sys.executable, "-c", program, forge.quote().hex()]
+    begins = {
+        "quote": forge.quote(),
+        "document": b"\xd2\x84\x44\xa1\x01\x38\x22\xa0\x59\x11\x11\xbf\x69module_id",
+        "token": b"\xd9\x01\x8f",
+        "collection": b'{"report":[30001,"EeAB_w"],"cert_chain":[30001,"AA"]}',
+    }
+    argv = [sys.executable, "-c", program, begins[kind].hex()]
     done = subprocess.run(
         argv, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SRC.parent)}
     )
-    assert done.stdout.splitlines() == ["[]", "['amd', 'intel']"]
+    assert done.stdout.splitlines() == ["[]", str(list(MET[kind]))]
 
 
 def test_makers_names_are_lazy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -131,16 +132,16 @@ LOADERS: Final[dict[str, Callable[[], Kind]]] = {
     load.__name__: lru_cache(maxsize=1)(load)
     for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
 }
-# CBOR begins as no other evidence does; an envelope may, too, but not with these bytes near its beginning.
-_BY_FIRST_BYTE: Final = {
-    0x84: LOADERS["_nitro"],
-    0xD2: LOADERS["_nitro"],
-    0xD9: LOADERS["_cca"],
+# By its first byte, how evidence begins that comes as it is, and its kind. CBOR begins as no other evidence
+# does; an envelope may, too, but the first key of a document, behind heads of at most 16 bytes, stands
+# further in there. Of a collection in JSON its first part tells, in base64url.
+_DOCUMENT: Final = (re.compile(rb"(?s).{1,16}module_id"), LOADERS["_nitro"])
+_BARE: Final = {
+    b"\x84": _DOCUMENT,
+    b"\xd2": _DOCUMENT,
+    b"\xd9": (re.compile(rb".(?:\x01\x8f|\x03\x8b)"), LOADERS["_cca"]),
+    b"{": (re.compile(rb'."report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_'), LOADERS["_nvidia"]),
 }
-_CCA: Final = (b"\xd9\x01\x8f", b"\xd9\x03\x8b")
-# The first key of a document, behind heads of at most 16 bytes: within an envelope it stands further in.
-_NITRO: Final = b"module_id"
-_NITRO_WITHIN: Final = 25
 
 
 def kinds() -> Iterator[Kind]:
@@ -155,9 +156,13 @@ def _unwrap() -> Callable[[bytes], Unwrapped | None]:
     return unwrap
 
 
-def _bare(data: bytes) -> bool:
-    """Whether evidence in CBOR stands in no envelope: a Nitro document, a CCA token."""
-    return data[:3] in _CCA or (data[:1] in (b"\x84", b"\xd2") and _NITRO in data[:_NITRO_WITHIN])
+def _bare(data: bytes) -> Kind | None:
+    """The kind of evidence that stands in no envelope and no wrapper; None where it may."""
+    likely = _BARE.get(data[:1])
+    if likely is None or not likely[0].match(data):
+        return None
+    kind = likely[1]()
+    return kind if kind.matches(data) else None
 
 
 def kind_of(data: bytes) -> Kind:
@@ -166,9 +171,8 @@ def kind_of(data: bytes) -> Kind:
     Raises:
         UnsupportedError: it is of no kind we verify.
     """
-    likely = _BY_FIRST_BYTE.get(data[0]) if data else None
-    if likely is not None and (kind := likely()).matches(data):
-        return kind
+    if (bare := _bare(data)) is not None:
+        return bare
     for load in LOADERS.values():
         if (kind := load()).matches(data):
             return kind
@@ -226,10 +230,11 @@ def _verify(
 ) -> Verified[Claims]:
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
-    unwrapped = None if _bare(data) else _unwrap()(data)
+    kind = _bare(data)
+    unwrapped = None if kind else _unwrap()(data)
     if unwrapped is not None:
         data = unwrapped.inner
-    kind = kind_of(data)
+    kind = kind or kind_of(data)
     if collateral is not None and not isinstance(collateral, kind.endorsements):
         raise UsageError(
             f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "

@@ -11,8 +11,6 @@ from typing import Final
 
 from kluis.errors import FormatError
 
-# The other alphabet and padding become what no alphabet has.
-_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 _FROM_EITHER: Final = bytes.maketrans(b"-_", b"+/")
 
 
@@ -47,8 +45,11 @@ def decode_url(text: str, what: str) -> bytes:
         FormatError: another alphabet, padding, or unused bits that are set.
     """
     try:
-        raw = text.encode("ascii").translate(_FROM_URL)
-        return _exact(raw + b"=" * (-len(raw) % 4))
+        raw = text.encode("ascii")
+        if b"+" in raw or b"/" in raw or b"=" in raw:
+            raise ValueError("the other alphabet, or padding")
+        # Quicker than a table of both, which looks at each letter by itself.
+        return _exact(raw.replace(b"-", b"+").replace(b"_", b"/") + b"=" * (-len(raw) % 4))
     except ValueError:
         raise FormatError(
             f"{what}: is not base64url, or not the one of its bytes", code="bad_encoding"

@@ -77,8 +77,8 @@ class Part:
         if self.indicator is not None and not 0 < self.indicator < 32:
             raise UsageError(f"CMW: want an indicator of 1..31, got {self.indicator:d}")
 
-    @classmethod
-    def parse(cls, data: bytes, what: str = "CMW record") -> Self:
+    @staticmethod
+    def parse(data: bytes, what: str = "CMW record") -> Part:
         """Read one record that stands alone.
 
         Raises:
@@ -88,7 +88,7 @@ class Part:
         reader = _Reader(data, what)
         part = reader.part(0)
         reader.end()
-        return cls(part.media_type, part.value, part.indicator)
+        return part
 
     def encode(self) -> bytes:
         """Write it as a record that stands alone."""

@@ -69,15 +69,14 @@ class Chain:
         """The certificate of the key that signs reports."""
         return self.certificates[0]
 
-    def check_time(self, now: datetime) -> datetime:
-        """Refuse a certificate outside its time; gives when the first runs out.
+    def check_time(self, now: datetime) -> None:
+        """Refuse a certificate outside its time.
 
         Raises:
             FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
         """
         if not self.start <= now <= self.end:
             self._out_of_time(now)
-        return self.end
 
     def _out_of_time(self, now: datetime) -> None:
         """Name the first that is outside its time, and refuse it."""

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from kluis.errors import AuthenticityError
 from kluis.evidence import signatures
@@ -27,7 +27,7 @@ from kluis.evidence.nvidia import ocsp
 from kluis.evidence.nvidia.device import Chain, Device
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import cmw
-from kluis.formats.cmw import Collection
+from kluis.formats.cmw import Collection, Part
 from kluis.formats.nvidia import dice
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.nvidia.opaque import Feature, Field, Opaque
@@ -37,7 +37,10 @@ from kluis.hashes import Digest
 
 KIND: Final = "NVIDIA report"
 PARTS: Final = ("report", "cert_chain")
+_FIRST: Final = b'{"report":'
 _CHAIN: Final = b',"cert_chain":["'
+# Of an end, what it is looked up by: so much holds the serial number of the leaf.
+_NAME_SIZE: Final = 512
 _ENDS: Final = "nvidia end"
 _MEMORY: Final = "nvidia device"
 # Base64url of the first bytes of a request.
@@ -119,8 +122,8 @@ def verify(
     """
     raw, chain = _parts(data, context)  # 1, 2, 3, 4
     frame = Frame.parse(raw)  # 1
-    until = chain.check_time(now)  # 5
-    revocation = _revocation(collateral, chain, until, now, context)  # 6
+    chain.check_time(now)  # 5
+    revocation = _revocation(collateral, chain, now, context)  # 6
     signatures.check_raw(  # 7
         frame.signature,
         raw[: len(raw) - len(frame.signature) - len(frame.trailing)],
@@ -138,17 +141,17 @@ def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
     """The report, and the chain: read and checked once for the same end of a collection.
 
     No text in a collection holds a quote, so what begins with a comma and a label is a part. Where the
-    end was read before, a collection of one part is left when it is taken off.
+    end was read before, what stands before it is one part, and that is the report.
     """
-    cut = data.find(_CHAIN)
+    cut = data.find(_CHAIN) if data.startswith(_FIRST) else -1
     end = data[cut:] if cut > 0 else b""
-    held: Chain | None = context.memory.get(_ENDS, end)
-    if held is not None:
-        return Collection.parse(data[:cut] + b"}").values(PARTS[:1])[PARTS[0]], held
+    held: tuple[bytes, Chain] | None = context.memory.get(_ENDS, end[:_NAME_SIZE])
+    if held is not None and held[0] == end:
+        return Part.parse(data[len(_FIRST) : cut], "CMW collection.report").value, held[1]
     parts = Collection.parse(data).values(PARTS)
     chain = devices.check(parts["cert_chain"], context)
     if end and list(parts) == list(PARTS):
-        context.memory.put(_ENDS, end, chain)
+        context.memory.put(_ENDS, end[:_NAME_SIZE], (end, chain))
     return parts["report"], chain
 
 
@@ -168,16 +171,17 @@ class _Revocation:
 
 
 def _revocation(
-    collateral: NvidiaEndorsements | None, chain: Chain, until: datetime, now: datetime, context: Context
+    collateral: NvidiaEndorsements | None, chain: Chain, now: datetime, context: Context
 ) -> _Revocation:
-    responses = collateral.ocsp if collateral else ()
-    answers = [ocsp.check(response, chain.certificates, now, context) for response in responses]
+    if collateral is None or not collateral.ocsp:
+        return _Revocation(False, None, chain.end)
+    answers = [ocsp.check(response, chain.certificates, now, context) for response in collateral.ocsp]
     # The leaf is issued by the device itself, and the root by nobody: NVIDIA answers for those between.
     asked = set(range(1, len(chain.certificates) - 1))
     return _Revocation(
         {answer.index for answer in answers} >= asked,
-        min((answer.start for answer in answers), default=None),
-        min(until, *(answer.end for answer in answers)) if answers else until,
+        min(answer.start for answer in answers),
+        min(chain.end, *(answer.end for answer in answers)),
     )
 
 
@@ -205,63 +209,69 @@ class _Said:
     """What a device says of itself, the same from report to report.
 
     Attributes:
+        parts: the bytes of a report that say it.
         measurement: SHA-384 of all measurements, in order.
         registers: every measurement by name.
-        vendor: claims whose nonce, revocation and trailing bytes are of no report yet.
+        debug: whether its firmware is debuggable, or not secure.
+        platform: which device it is.
+        vendor: the fields of :class:`NvidiaClaims`, by name, but for those of one report.
     """
 
+    parts: tuple[int, bytes, bytes]
     measurement: Digest
     registers: Mapping[str, Digest]
-    vendor: NvidiaClaims
+    debug: bool
+    platform: Platform
+    vendor: Mapping[str, Any]
 
 
 def _read(frame: Frame, chain: Chain, context: Context) -> _Said:
     """Read measurements and fields, once for the same bytes of a device of the same chain."""
+    parts = (frame.count, frame.record, frame.opaque)
     # Another certificate of the same key may name another device, other firmware and other flags.
-    parts = (frame.record, frame.opaque, chain.leaf.der, bytes((frame.count,)))
-    key = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    held: _Said | None = context.memory.get(_MEMORY, key)
-    if held is None:
-        held = _say(Report.of(frame), chain)
-        context.memory.put(_MEMORY, key, held)
+    held: _Said | None = context.memory.get(_MEMORY, chain.leaf.der)
+    if held is None or held.parts != parts:
+        held = _say(frame, chain, parts)
+        context.memory.put(_MEMORY, chain.leaf.der, held)
     return held
 
 
-def _say(report: Report, chain: Chain) -> _Said:
+def _say(frame: Frame, chain: Chain, parts: tuple[int, bytes, bytes]) -> _Said:
+    report = Report.of(frame)
     opaque = report.opaque
     fwid = _firmware(opaque, chain)  # 8
     driver, vbios = _versions(opaque, chain.device)  # 9
     project, sku, chip = (opaque.text(each) for each in (Field.PROJECT, Field.PROJECT_SKU, Field.CHIP_SKU))
     values = report.measurements()
     blocks = {f"block{number}": Digest("sha384", value) for number, value in values.items()}
+    flags = chain.dice.flags if chain.dice else None
     return _Said(
+        parts=parts,
         measurement=Digest.of("sha384", b"".join(values.values())),
         registers=MappingProxyType(blocks),
-        vendor=NvidiaClaims(
-            device=chain.device,
-            driver_version=driver,
-            vbios_version=vbios,
-            project=(project, sku, chip) if project and sku and chip else None,
-            fwid=fwid,
-            flags=chain.dice.flags if chain.dice else None,
-            feature=opaque.feature,
-            protected_pcie=opaque.protected_pcie,
-            switches=opaque.pdis,
-            device_nonce=report.device_nonce,
-            revocation_checked=False,
-            trailing_bytes=0,
-        ),
+        debug=bool((flags or 0) & (dice.Flag.DEBUG | dice.Flag.NOT_SECURE)),
+        platform=Platform(id=chain.identity.serial, product=chain.identity.product),
+        vendor={
+            "device": chain.device,
+            "driver_version": driver,
+            "vbios_version": vbios,
+            "project": (project, sku, chip) if project and sku and chip else None,
+            "fwid": fwid,
+            "flags": flags,
+            "feature": opaque.feature,
+            "protected_pcie": opaque.protected_pcie,
+            "switches": opaque.pdis,
+        },
     )
 
 
 def _claims(frame: Frame, chain: Chain, said: _Said, revocation: _Revocation, now: datetime) -> Claims:
-    debug = bool((said.vendor.flags or 0) & (dice.Flag.DEBUG | dice.Flag.NOT_SECURE))
     return Claims(
         kind=KIND,
         tee=Tee.NVIDIA,
-        level=ProtectionLevel.NONE if debug else chain.anchor.level,
+        level=ProtectionLevel.NONE if said.debug else chain.anchor.level,
         anchor=chain.anchor.name,
-        debug=debug,
+        debug=said.debug,
         measurement=said.measurement,
         signer=None,
         product_id=None,
@@ -272,12 +282,12 @@ def _claims(frame: Frame, chain: Chain, said: _Said, revocation: _Revocation, no
         report_data=b"",
         nonce=frame.nonce,
         tcb=NOT_JUDGED,
-        platform=Platform(id=chain.identity.serial, product=chain.identity.product),
+        platform=said.platform,
         collateral_issued=revocation.issued,
         valid_until=revocation.until,
         verified_at=now,
-        vendor=dataclasses.replace(
-            said.vendor,
+        vendor=NvidiaClaims(
+            **said.vendor,
             device_nonce=frame.device_nonce,
             revocation_checked=revocation.checked,
             trailing_bytes=len(frame.trailing),
