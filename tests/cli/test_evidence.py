@@ -33,6 +33,7 @@ def test_verify(kluis: Kluis, folder: Path) -> None:
     lines = said.out.splitlines()
     assert lines[0] == f"ok    authentic             SGX quote v3, vouched for by {ANCHOR}"
     assert lines[2] == "ok    tcb                   UpToDate"
+    assert lines[3] == f"ok    measurement           sha256 {IMAGE.hex()}"
     assert "authentic, and not appraised" in lines
     meaning = MEANINGS[ProtectionLevel.PROCESS]
     assert lines[-1 - len(meaning.lets_in) :] == [
@@ -172,6 +173,7 @@ def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
     assert "FAIL  nonce                 want 0102, got 9f02aa77..aa77\n" in said.out
     assert "                            fix: ask for new evidence over your own nonce\n" in said.out
     assert "tier  contraindicated (1 of 20 rules failed)\n" in said.out
+    assert "      kluis verify --json shows whole what is cut short here\n" in said.out
 
 
 def test_appraise_what_policy_refuses(kluis: Kluis, folder: Path) -> None:

@@ -119,7 +119,7 @@ for name in ("", *main.COMMANDS):
     child = os.fork()
     if not child:
         os.dup2(unread, 1)
-        sys.exit(main.run([each for each in (name, "--help") if each]))
+        os._exit(main.run([each for each in (name, "--help") if each]))
     print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr)
 """
 KLUIS = [sys.executable, "-c", "from kluis.cli.main import main; main()"]

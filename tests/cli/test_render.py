@@ -107,21 +107,43 @@ class Terminal(io.StringIO):
         return True
 
 
-FOLDED = """\
+DIGEST = "1852dd3116587693fc15f3192f5525f3a8b1"
+FOLDED = f"""\
 ok    authentic   SGX quote v3, vouched
                   for by a root of this
                   machine
-ok    signer      sha256:1852dd3116587693fc15f3192f5525f3
+ok    signer      sha256
+  {DIGEST}
+ok    report
+  {"0" * 36}
+ok    platform    Genoa
+  {"1" * 37}
+                  mended
+long
+{"2" * 40}
+longer
+  {"3" * 41}
+    within
+      {"4" * 34}
   - a line that is longer than the
-    screen is wide"""
+    screen is wide
+kluis: error:
+  {"/folder" * 6}:
+  cannot be read"""
 
 
 def test_lines_are_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a screen what goes on is set in below where it began, and a digest stays whole."""
     text = (
         "ok    authentic   SGX quote v3, vouched for by a root of this machine\n"
-        "ok    signer      sha256:1852dd3116587693fc15f3192f5525f3\n"
-        "  - a line that is longer than the screen is wide"
+        f"ok    signer      sha256 {DIGEST}\n"
+        f"ok    report      {'0' * 36}\n"
+        f"ok    platform    Genoa {'1' * 37} mended\n"
+        f"long        {'2' * 40}\n"
+        f"longer      {'3' * 41}\n"
+        f"    within  {'4' * 34}\n"
+        "  - a line that is longer than the screen is wide\n"
+        f"kluis: error: {'/folder' * 6}: cannot be read"
     )
     monkeypatch.setenv("COLUMNS", "40")
     assert render.folded(text, Terminal()) == FOLDED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kluis.appraisal import AttestationResult, ear
 from kluis.appraisal.values import short
@@ -16,6 +16,9 @@ from kluis.evidence.levels import MEANINGS
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
 from kluis.hashes import Digest
+
+# In the midst of what a rule shows of a long value.
+_CUT: Final = ".."
 
 
 def claims(value: Claims) -> dict[str, Any]:
@@ -74,25 +77,31 @@ def authentic(value: Claims) -> list[str]:
         ("authentic", f"{value.kind}, vouched for by {value.anchor}"),
         ("collateral", f"{issued}valid until {_zulu(value.valid_until)}"),
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
-        ("measurement", str(value.measurement)),
+        ("measurement", _digest(value.measurement)),
     ]
     if value.wrapper is not None:
         bound = "".join(f", which binds {what} {short(held)}" for what, held in value.wrapper.binds.items())
         rows.insert(1, ("came in", f"{value.wrapper.name}{bound}"))
     if value.signer is not None:
-        rows.append(("signer", str(value.signer)))
+        rows.append(("signer", _digest(value.signer)))
     for name, number in (("product", value.product_id), ("svn", value.svn)):
         if number is not None:
             rows.append((name, str(number)))
-    rows += [(name, str(digest)) for name, digest in value.registers.items() if any(digest.value)]
+    rows += [(name, _digest(digest)) for name, digest in value.registers.items() if any(digest.value)]
     if value.report_data:
-        rows.append(("report data", value.report_data.hex()))
+        zeros = f"zeros ({len(value.report_data)} bytes)"
+        rows.append(("report data", value.report_data.hex() if any(value.report_data) else zeros))
     if value.nonce:
         rows.append(("nonce", value.nonce.hex()))
     if value.platform.product:
         rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
     rows.append(("debug", "on: open to its host" if value.debug else "off"))
     return [f"ok    {name:<21} {one_line(shown)}" for name, shown in rows]
+
+
+def _digest(value: Digest) -> str:
+    """A digest as a person copies it: the hex that a policy wants is a word of its own."""
+    return f"{value.algorithm} {value.value.hex()}"
 
 
 def one_line(text: str) -> str:
@@ -161,6 +170,8 @@ def _result_lines(value: AttestationResult) -> Iterator[str]:
     yield f"tier  {value.summary}"
     if value.failed:
         yield f"      kluis explain {value.failed[0].name} says more of a rule"
+        if any(_CUT in rule.got for rule in value.failed):
+            yield "      kluis verify --json shows whole what is cut short here"
     yield from level(value.claims)
 
 

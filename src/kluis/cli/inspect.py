@@ -48,7 +48,9 @@ def inspect(
     shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
     checks = "kluis token verify" if isinstance(found.value, sniffing.Jwt) else "kluis verify"
     closing = _CLOSING.format(checks)
-    render.out({"verified": False, **text.value(shown)}, "\n".join(text.lines(shown)) + closing)
+    render.out(
+        {"verified": False, **text.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
+    )
 
 
 def read(file: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What was recognised, as lines of 80 columns for people and as values for ``--json``.
+"""What was recognised, as lines for people and as values for ``--json``.
 
 Bytes are shown as hex, times in UTC, and nothing that could steer a terminal.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +17,6 @@ from kluis.errors import foreign
 from kluis.evidence.sniff import Found
 from kluis.formats import x509
 
-WIDTH: Final = 80
 _MOST_NAME: Final = 24
 _MOST_ITEMS: Final = 64
 _ZEROS: Final = re.compile(r"(?:00){8,}")
@@ -48,7 +46,7 @@ def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
     rows += [(foreign(name, len(name)), _shown(item)) for name, item in _flat(fields(found.value))]
     width = min(max(len(name) for name, _ in rows), _MOST_NAME)
     for name, text in rows:
-        yield from _row(name, text, pad, width)
+        yield _row(name, text, pad, width)
     for part, each in found.within:
         yield ""
         yield from lines(each, part, indent)
@@ -104,14 +102,6 @@ def _shown(item: Any) -> str:
             return str(item)
 
 
-def _row(name: str, text: str, pad: str, width: int) -> Iterator[str]:
-    """A name and what it says, in 80 columns; hex and lists go on below."""
-    room = max(WIDTH - len(pad) - width - 2, 16)
-    first, *more = textwrap.wrap(foreign(text, len(text)), room, break_on_hyphens=False) or [""]
-    if len(name) > width:
-        yield f"{pad}{name}"
-        yield f"{pad}{'':<{width}}  {first}".rstrip()
-    else:
-        yield f"{pad}{name:<{width}}  {first}".rstrip()
-    for line in more:
-        yield f"{pad}{'':<{width}}  {line}"
+def _row(name: str, text: str, pad: str, width: int) -> str:
+    """A name and what it says, on one line; where the terminal is narrower, ``render.folded`` folds it."""
+    return f"{pad}{name:<{width}}  {foreign(text, len(text))}".rstrip()

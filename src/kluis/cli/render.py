@@ -144,7 +144,8 @@ def harmless(text: str, escaped: Callable[[str], str] = ascii) -> str:
 def folded(text: str, stream: TextIO | None = None) -> str:
     """Lines as wide as the terminal, what goes on set in below where its text begins; elsewhere as they are.
 
-    A word that has no room, such as a digest, is left to the terminal, from which it is copied whole.
+    A word that has no room there, such as a digest, has a line of its own, and is never cut: where even that
+    is too short it is left to the terminal, from which it is copied whole.
 
     Args:
         text: of lines.
@@ -159,13 +160,27 @@ def folded(text: str, stream: TextIO | None = None) -> str:
 def _fold(line: str, columns: int) -> str:
     if len(line) <= columns:
         return line
-    begins = [gap.end() for gap in _GAP.finditer(line, 0, columns * 2 // 3)]
-    indent = begins[-1] if begins else len(line) - len(line.lstrip()) + 2
-    if max(map(len, line.split())) > columns - indent:
-        return line
-    return textwrap.fill(
-        line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    margin = len(line) - len(line.lstrip())
+    begins = [gap.end() for gap in _GAP.finditer(line, margin, columns * 2 // 3)]
+    label = line[: begins[-1] if begins else margin]
+    lines = textwrap.wrap(
+        line[len(label) :],
+        columns,
+        initial_indent=" " * len(label),
+        subsequent_indent=" " * (len(label) if begins else margin + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    whole = [each if len(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
+    if whole[0] == lines[0]:
+        return "\n".join([label + whole[0][len(label) :], *whole[1:]])
+    return "\n".join([label.rstrip(), *whole] if label.strip() else whole)
+
+
+def _alone(word: str, margin: int, columns: int) -> str:
+    """A word on a line of its own, two columns in, or less where only so it is whole."""
+    room = columns - len(word)
+    return " " * (margin + 2 if room < 0 else min(margin + 2, room)) + word
 
 
 def _set_in(text: str) -> str:
