@@ -18,7 +18,8 @@ import typer
 from kluis.cli import evidence_files as files
 from kluis.cli import protections, render
 from kluis.cli.render import Json
-from kluis.cli.serve_text import lines_of
+from kluis.cli.serve_clients import registered
+from kluis.cli.serve_text import lines_of, told
 from kluis.errors import KluisError, UsageError
 from kluis.services.clock import SystemClock
 from kluis.services.running.images import SERVICES
@@ -106,6 +107,32 @@ def serve(
             "--insecure-authority", metavar="URL", help="One by URL, whose keys are fetched: your own word."
         ),
     ] = None,
+    client_certificate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--client-certificate",
+            metavar="CLIENT=PEM",
+            help="A certificate that a client of the development issuer signs by, instead of its secret, RSA;"
+            " may be repeated.",
+        ),
+    ] = None,
+    federated: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--federated",
+            metavar="FILE",
+            help="A subject of another issuer that is one of its clients, JSON: client, issuer, subject, and"
+            " jwks, the other's keys, which nobody fetches; may be repeated.",
+        ),
+    ] = None,
+    insecure_managed_identity: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-managed-identity",
+            help="Also serve a managed identity, over plain HTTP on 127.0.0.1: every process of every user of"
+            " this machine gets tokens of the client workload, and nothing asks who it is.",
+        ),
+    ] = False,
     insecure_accept_unprotected: Annotated[
         bool,
         typer.Option("--insecure-accept-unprotected", help="Attest evidence of level none, and say so."),
@@ -187,6 +214,8 @@ def serve(
         authorities=_authorities(authority, insecure_authority),
         rekey=rekey,
         rekey_beside_others=rekey_beside_others,
+        registered=registered(client_certificate, federated),
+        insecure_managed_identity=insecure_managed_identity,
     )
     _run(plan)
 
@@ -206,7 +235,7 @@ def _run(plan: Plan) -> None:
     try:
         with serving(plan, SystemClock(), render.note) as running:
             asked.ready = True
-            render.out(_told(plan, running), lines_of(plan, running))
+            render.out(told(plan, running), lines_of(plan, running))
             _watch(running, wake, asked)
             render.note("kluis: draining")
     finally:
@@ -358,27 +387,6 @@ def _authorities(documents: list[Path] | None, insecure: list[str] | None) -> tu
         except ValueError:
             raise UsageError(f"{path}: want an authority, JSON") from None
     return (*found, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))
-
-
-def _told(plan: Plan, running: Serving) -> dict[str, Any]:
-    return {
-        "addresses": dict(running.addresses),
-        "ca": str(plan.state / "ca" / "root.pem"),
-        "clients": str(plan.state / "issuer" / "clients.json"),
-        "authorization": running.issuer.authorization if running.issuer else None,
-        "attestation_settings": running.attestation_settings,
-        "images": {
-            service: {
-                "image_id": image.image_id.hex(),
-                "mrsigner": image.mrsigner.hex(),
-                "path": str(image.path),
-            }
-            for service, image in running.images.items()
-        },
-        "levels": {fleet.service: [one.enclave.level for one in fleet.instances] for fleet in running.fleets},
-        "enclaves": {fleet.service: [one.enclave.pid for one in fleet.instances] for fleet in running.fleets},
-        "pid": os.getpid(),
-    }
 
 
 def _folder() -> Path:

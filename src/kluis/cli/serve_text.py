@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Final
 
-from kluis.services.running.plan import Plan
+from kluis.services.running.issuer import APPLICATION_PATH, IDENTITY
+from kluis.services.running.plan import MANAGED_IDENTITY, Plan
 from kluis.services.running.serving import Serving
 
-__all__ = ["lines_of"]
+__all__ = ["lines_of", "told"]
 
 
 def lines_of(plan: Plan, running: Serving) -> str:
@@ -17,6 +19,13 @@ def lines_of(plan: Plan, running: Serving) -> str:
         url, tenant = running.authorization_parts()
         parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
         parts.append(JAVASCRIPT.format(state=plan.state, url=url))
+        parts.append(APPLICATION.format(url=url, path=APPLICATION_PATH, identity=IDENTITY))
+        parts += [CERTIFICATE.format(name=name) for name, _ in plan.registered.certificates]
+        parts += [FEDERATED.format(name=one.client) for one in plan.registered.federated]
+        if plan.insecure_managed_identity:
+            address = running.addresses[MANAGED_IDENTITY]
+            roles = "\n".join(f"#     {role}" for role in running.issuer.clients[IDENTITY].roles)
+            parts.append(MANAGED.format(url=address, identity=IDENTITY, roles=roles))
     for service, lines in CLIENTS.items():
         if service in plan.services:
             address = running.addresses[service]
@@ -26,8 +35,30 @@ def lines_of(plan: Plan, running: Serving) -> str:
     return "\n".join(parts)
 
 
-PACKAGES = "# pip install azure-identity azure-security-attestation six azure-keyvault-keys"
-CREDENTIAL = """\
+def told(plan: Plan, running: Serving) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "addresses": dict(running.addresses),
+        "ca": str(plan.state / "ca" / "root.pem"),
+        "clients": str(plan.state / "issuer" / "clients.json"),
+        "authorization": running.issuer.authorization if running.issuer else None,
+        "attestation_settings": running.attestation_settings,
+        "images": {
+            service: {
+                "image_id": image.image_id.hex(),
+                "mrsigner": image.mrsigner.hex(),
+                "path": str(image.path),
+            }
+            for service, image in running.images.items()
+        },
+        "levels": {fleet.service: [one.enclave.level for one in fleet.instances] for fleet in running.fleets},
+        "enclaves": {fleet.service: [one.enclave.pid for one in fleet.instances] for fleet in running.fleets},
+        "pid": os.getpid(),
+    }
+
+
+PACKAGES: Final = "# pip install azure-identity azure-security-attestation six azure-keyvault-keys"
+CREDENTIAL: Final = """\
 import json, pathlib
 from azure.identity import ClientSecretCredential
 state = "{state}"
@@ -38,12 +69,26 @@ credential = ClientSecretCredential(
     "{tenant}", "admin", secrets["admin"],
     authority="{url}",
     disable_instance_discovery=True, connection_verify=ca)"""
-JAVASCRIPT = """
+JAVASCRIPT: Final = """
 # JavaScript: new ClientSecretCredential(tenant, "admin", secret,
 #     {{authorityHost: "{url}",
 #     disableInstanceDiscovery: true}});
 # with NODE_EXTRA_CA_CERTS={state}/ca/root.pem in the environment"""
-CLIENTS = {
+APPLICATION: Final = """\
+# ManagedIdentityCredential(), as in App Service, with
+# IDENTITY_ENDPOINT={url}{path}
+# IDENTITY_HEADER=(the secret of {identity})"""
+CERTIFICATE: Final = """\
+# CertificateCredential(tenant, "{name}", PEM of certificate and key, ...)"""
+FEDERATED: Final = """\
+# WorkloadIdentityCredential(tenant_id=tenant, client_id="{name}",
+#     token_file_path=FILE, ...)"""
+MANAGED: Final = """\
+# insecure: AZURE_POD_IDENTITY_AUTHORITY_HOST={url}
+# gives ManagedIdentityCredential(), and every process of every user of this
+# machine, tokens of {identity}, with the roles
+{roles}"""
+CLIENTS: Final = {
     "attestation": """\
 from azure.security.attestation import (
     AttestationAdministrationClient, AttestationClient)

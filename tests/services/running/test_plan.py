@@ -23,7 +23,7 @@ def plan(**changed: Any) -> Plan:
         ({"services": ("bank",)}, "service: want one of attestation, keyvault, provisioning, got bank"),
         ({"services": ()}, "services: want one or more, got none"),
         ({"instances": 0}, "instances: want 1..16, got 0"),
-        ({"port": 65535}, "port: want 0..65531, got 65535"),
+        ({"port": 65535}, "port: want 0..65530, got 65535"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -37,6 +37,13 @@ def test_only_loopback_is_listened_on() -> None:
     """Every socket is on 127.0.0.1: the services', and the issuer's."""
     with listening(plan(services=("keyvault", "attestation"))) as sockets:
         assert list(sockets) == ["attestation", "keyvault", "issuer"]
+        assert {one.getsockname()[0] for one in sockets.values()} == {"127.0.0.1"}
+
+
+def test_a_managed_identity_is_listened_for_where_it_is_asked_for() -> None:
+    """It is off otherwise; it is the last, and on loopback too."""
+    with listening(plan(insecure_managed_identity=True)) as sockets:
+        assert list(sockets) == ["attestation", "issuer", "insecure_managed_identity"]
         assert {one.getsockname()[0] for one in sockets.values()} == {"127.0.0.1"}
 
 

@@ -25,17 +25,19 @@ class Background:
     Args:
         application: ASGI 3.
         listener: clients come in here; stays the caller's.
-        context: its TLS.
+        context: its TLS; None: plain HTTP.
     """
 
-    def __init__(self, application: Any, listener: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, application: Any, listener: socket.socket, context: ssl.SSLContext | None = None
+    ) -> None:
         config = Config(
             application,
             log_config=None,
             access_log=False,
             server_header=False,
             lifespan="off",
-            ssl_context_factory=lambda *_: context,
+            ssl_context_factory=None if context is None else lambda *_: context,
         )
         self._server = _Server(config)
         self._listener = listener

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError
 from kluis.services.running.images import SERVICES, STORE_KEYS
+from kluis.services.running.issuer import Registered
 
-__all__ = ["DEFAULT_PORT", "HOST", "Plan", "listening"]
+__all__ = ["DEFAULT_PORT", "HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
 
 HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8443
 ISSUER: Final = "issuer"
-ORDER: Final = (*SERVICES, ISSUER)
+MANAGED_IDENTITY: Final = "insecure_managed_identity"
+ORDER: Final = (*SERVICES, ISSUER, MANAGED_IDENTITY)
 MOST_INSTANCES: Final = 16
 
 
@@ -41,6 +43,8 @@ class Plan:
         authorities: that keys are released on, beside the attestation service that runs.
         rekey: whether every store is sealed under a fresh key first.
         rekey_beside_others: even where another command is at the database; it answers nothing more then.
+        registered: what the issuer's clients may show instead of their secrets.
+        insecure_managed_identity: whether every process of this machine is given tokens of one client.
     """
 
     services: tuple[str, ...]
@@ -57,6 +61,8 @@ class Plan:
     authorities: tuple[Mapping[str, Any], ...] = ()
     rekey: bool = False
     rekey_beside_others: bool = False
+    registered: Registered = dataclasses.field(default_factory=Registered)
+    insecure_managed_identity: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -85,12 +91,13 @@ class Plan:
 
 @contextmanager
 def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
-    """Listen for each service and for the issuer, on loopback alone; closes them at the end.
+    """Listen for each service and for the issuer's endpoints, on loopback alone; closes them at the end.
 
     Raises:
         UnavailableError: a port is taken; says which, and how to choose another.
     """
-    wanted: Sequence[str] = [name for name in ORDER if name in (*plan.services, ISSUER)]
+    more = (MANAGED_IDENTITY,) if plan.insecure_managed_identity else ()
+    wanted: Sequence[str] = [name for name in ORDER if name in (*plan.services, ISSUER, *more)]
     with ExitStack() as stack:
         made = {}
         for name in wanted:

@@ -23,8 +23,8 @@ from kluis.services.running.fleet import Fleet
 from kluis.services.running.handover import Givers
 from kluis.services.running.images import ServiceImage, image_of
 from kluis.services.running.instance import Instance
-from kluis.services.running.issuer import DevelopmentIssuer
-from kluis.services.running.plan import HOST, ISSUER, Plan, listening
+from kluis.services.running.issuer import IDENTITY, DevelopmentIssuer
+from kluis.services.running.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.services.running.presence import Presence, Stores
 from kluis.services.running.settings import ROLES, STALE, Standing, attestation_digest, settings_of
 from kluis.services.storage.database import Database, database_file
@@ -41,7 +41,8 @@ class Serving:
     """What runs.
 
     Attributes:
-        addresses: of each service and of the issuer, ``https://host:port``.
+        addresses: of each service and of the issuer, ``https://host:port``, and of the managed identity's
+            endpoint, ``http``, where it was asked for.
         authority: whose root clients trust.
         images: of the services.
         fleets: of the services.
@@ -117,11 +118,17 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
         sockets = stack.enter_context(listening(plan))
         addresses = {name: _address(name, one) for name, one in sockets.items()}
+        # Before the images: what is registered for nobody is said at once.
+        issuer = _issuer(plan, clock, authority, sockets, addresses, stack)
+        if plan.insecure_managed_identity:
+            say(
+                f"insecure: every process of this machine gets tokens of {IDENTITY} at"
+                f" {addresses[MANAGED_IDENTITY]}"
+            )
         images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
         # Only now, and asked at once: a platform that has nothing to do ends while images are built.
         platform = Platform.connect()
         root, level = platform.root_pem(), str(platform.status()["level"])
-        issuer = _issuer(plan, clock, authority, sockets[ISSUER], addresses[ISSUER], stack)
         database = stack.enter_context(Database(plan.database or f"sqlite:///{plan.state / 'services.db'}"))
         standing = Standing(
             addresses=addresses,
@@ -242,22 +249,28 @@ def _rekey(
 
 def _address(service: str, listener: socket.socket) -> str:
     """Where clients reach it: a vault by its number, whose host has the parent that Azure's clients want."""
-    host = HOST if service == "keyvault" else "localhost"
-    return f"https://{host}:{listener.getsockname()[1]}"
+    host = HOST if service in ("keyvault", MANAGED_IDENTITY) else "localhost"
+    scheme = "http" if service == MANAGED_IDENTITY else "https"
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"
 
 
 def _issuer(
     plan: Plan,
     clock: Clock,
     authority: LoopbackAuthority,
-    listener: socket.socket,
-    url: str,
+    sockets: Mapping[str, socket.socket],
+    addresses: Mapping[str, str],
     stack: contextlib.ExitStack,
 ) -> DevelopmentIssuer:
     folder = plan.state / "issuer"
-    made = DevelopmentIssuer.load_or_create(folder, url, ROLES, clock, STALE)
+    made = DevelopmentIssuer.load_or_create(folder, addresses[ISSUER], ROLES, clock, STALE, plan.registered)
     context = authority.server_context(folder, plan.server_names, clock.now())
-    stack.enter_context(Background(made.application(), listener, context))
+    stack.enter_context(Background(made.application(), sockets[ISSUER], context))
+    if plan.insecure_managed_identity:
+        own = addresses[MANAGED_IDENTITY].partition("://")[2]
+        hosts = frozenset({own, own.replace(HOST, "localhost")})
+        endpoint = made.insecure_managed_identity(hosts)
+        stack.enter_context(Background(endpoint, sockets[MANAGED_IDENTITY]))
     return made
 
 

@@ -12,6 +12,7 @@ import pytest
 from kluis.services.running.issuer import CLAIMS_WANTED, TENANT, DevelopmentIssuer
 from kluis.services.web import Bearer, Issuer
 from tests.services.asking import ask
+from tests.services.running.issuer.asserting import claims_of
 from tests.services.web.issuer import NOW, FixedClock
 
 URL = "https://localhost:8446"
@@ -76,7 +77,9 @@ def test_its_metadata_names_its_endpoints(issuer: DevelopmentIssuer) -> None:
         ({"scope": RESOURCE}, 400, "invalid_scope"),
         ({"scope": f"{RESOURCE}/.default other/.default"}, 400, "invalid_scope"),
         ({"scope": "/.default"}, 400, "invalid_scope"),
-        ({"filler": "x" * 20_000}, 401, "invalid_client"),
+        ({"filler": "x" * 20_000}, 413, "invalid_request"),
+        ({"client_id": ["reader", "admin"]}, 400, "invalid_request"),
+        ({f"f{number}": "x" for number in range(64)}, 400, "invalid_request"),
     ],
 )
 def test_nobody_else_gets_one(
@@ -115,3 +118,30 @@ def test_a_stale_clients_tokens_are_marked_until_claims_are_asked_for(tmp_path: 
     assert bearer.check(f"Bearer {marked}", NOW).claims[CLAIMS_WANTED].startswith('{"access_token"')
     assert CLAIMS_WANTED not in bearer.check(f"Bearer {fresh['access_token']}", NOW).claims
     assert CLAIMS_WANTED in bearer.check(f"Bearer {odd['access_token']}", NOW).claims
+
+
+def test_another_tenant_is_unknown(issuer: DevelopmentIssuer) -> None:
+    """Every endpoint refuses it in the shape that clients read, before anything else is looked at."""
+    other = "11111111-1111-4111-8111-111111111111"
+    for method, path in (
+        ("GET", "/v2.0/.well-known/openid-configuration"),
+        ("GET", "/discovery/v2.0/keys"),
+        ("POST", "/oauth2/v2.0/token"),
+    ):
+        answer = ask(issuer.application(), method, f"/{other}{path}", base=URL)
+        assert (answer.status_code, answer.json()) == (
+            400,
+            {
+                "error": "invalid_tenant",
+                "error_description": f"AADSTS90002: tenant: want {TENANT}, got '{other}'",
+                "error_codes": [90002],
+            },
+        )
+
+
+def test_a_body_that_is_no_form(issuer: DevelopmentIssuer) -> None:
+    """Bytes beyond ASCII are refused, and a secret in a form says how the client was known."""
+    path = f"/{TENANT}/oauth2/v2.0/token"
+    answer = ask(issuer.application(), "POST", path, base=URL, content=b"\xff")
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert claims_of(post(issuer, form(issuer)).json()["access_token"])["appidacr"] == "1"

@@ -1,0 +1,144 @@
+"""A managed identity's endpoints: whom they answer, in Azure's shape, and whom not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kluis.services.running.issuer import APPLICATION_PATH, DevelopmentIssuer
+from kluis.services.web import Bearer, Issuer
+from tests.services.asking import ask
+from tests.services.running.issuer.asserting import AT, URL, claims_of, issuer_of
+from tests.services.web.issuer import NOW
+
+HOST = "127.0.0.1:8447"
+PATH = "/metadata/identity/oauth2/token"
+RESOURCE = "https://vault.example"
+
+
+@pytest.fixture
+def issuer(tmp_path: Path) -> DevelopmentIssuer:
+    """The issuer as ``kluis serve`` has it."""
+    return issuer_of(tmp_path)
+
+
+def machine(
+    issuer: DevelopmentIssuer,
+    headers: dict[str, str] | None = None,
+    host: str = HOST,
+    method: str = "GET",
+    **asked: Any,
+) -> httpx.Response:
+    """Ask the machine's endpoint; a parameter that is None is left out."""
+    parameters = {"api-version": "2018-02-01", "resource": RESOURCE, **asked}
+    return ask(
+        issuer.insecure_managed_identity(frozenset({HOST, "localhost:8447"})),
+        method,
+        PATH,
+        base=f"http://{host}",
+        params={name.replace("_v", "-v"): one for name, one in parameters.items() if one is not None},
+        headers={"Metadata": "true"} if headers is None else headers,
+    )
+
+
+def application(
+    issuer: DevelopmentIssuer, secret: str | bytes, headers: dict[str, str] | None = None, **asked: Any
+) -> httpx.Response:
+    """Ask the application's endpoint."""
+    return ask(
+        issuer.application(),
+        "GET",
+        APPLICATION_PATH,
+        base=URL,
+        params={"api-version": "2019-08-01", "resource": RESOURCE, **asked},
+        headers={b"X-IDENTITY-HEADER": secret, **(headers or {})},
+    )
+
+
+def test_the_machines_answer_is_azures(issuer: DevelopmentIssuer) -> None:
+    """Its members are Azure's, numbers as text; the token holds, and says that nobody showed who it is."""
+    for asked in ({}, {"client_id": "workload"}):
+        answer = machine(issuer, host="localhost:8447", **asked).json()
+        token = answer.pop("access_token")
+        assert answer == {
+            "client_id": "workload",
+            "expires_in": "3600",
+            "ext_expires_in": "3600",
+            "expires_on": str(AT + 3600),
+            "not_before": str(AT),
+            "resource": RESOURCE,
+            "token_type": "Bearer",
+        }
+        caller = Bearer(Issuer(issuer.issuer, (RESOURCE,), json.dumps(issuer.jwks()))).check(
+            f"Bearer {token}", NOW
+        )
+        assert caller.subject == "workload"
+        assert caller.roles == {"Attestation Reader", "Key Vault Crypto Service Release User"}
+        assert claims_of(token)["appidacr"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"client_id": "admin"}, "client_id: want workload or none, got 'admin'"),
+        ({"client_id": ["workload", "admin"]}, "query: want each parameter once, got one twice"),
+        ({"object_id": "1"}, "object_id: want an identity by client_id, or none, got this"),
+        ({"msi_res_id": "1"}, "msi_res_id: want an identity by client_id, or none, got this"),
+        ({"resource": None}, "resource: want one, of at most 1024 characters"),
+        ({"resource": "x" * 1025}, "resource: want one, of at most 1024 characters"),
+        ({"api_version": "2017-01-01"}, "api-version: want 2018-02-01, got '2017-01-01'"),
+        ({"api_version": None}, "api-version: want 2018-02-01, got None"),
+    ],
+)
+def test_what_the_machine_is_asked(issuer: DevelopmentIssuer, asked: dict[str, Any], why: str) -> None:
+    """Another identity, or a request that is not Azure's, is refused in MSAL's shape."""
+    if "api_version" in asked:
+        asked = {"api-version": asked["api_version"]}
+    answer = machine(issuer, **asked)
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"error": "invalid_request", "error_description": why},
+    )
+
+
+def test_the_machine_is_read_only(issuer: DevelopmentIssuer) -> None:
+    """It answers GET alone, and at no other path; the issuer over TLS has no such path."""
+    assert machine(issuer, method="POST").status_code == 405
+    assert ask(issuer.application(), "GET", PATH, base=URL, headers={"Metadata": "true"}).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["workload", "reader"])
+def test_an_applications_answer(issuer: DevelopmentIssuer, name: str) -> None:
+    """The header is the secret of the client that is asked for, workload where none is named."""
+    asked = {} if name == "workload" else {"client_id": name}
+    answer = application(issuer, issuer.clients[name].secret, **asked).json()
+    assert (answer["client_id"], answer["expires_on"]) == (name, str(AT + 3600))
+    said = claims_of(answer["access_token"])
+    assert (said["sub"], said["appidacr"]) == (name, "1")
+
+
+def test_an_applications_refusal(issuer: DevelopmentIssuer) -> None:
+    """Another secret, another's, or none: refused in App Service's shape."""
+    secret = issuer.clients["workload"].secret
+    told = {
+        "statusCode": 401,
+        "message": "X-IDENTITY-HEADER: want the secret, in clients.json, of the client that is asked for, got"
+        " another",
+    }
+    for given, asked in (
+        ("guess", {}),
+        ("", {}),
+        (b"\xe9", {}),
+        (secret, {"client_id": "admin"}),
+        (secret, {"client_id": "nobody"}),
+    ):
+        answer = application(issuer, given, **asked)
+        assert (answer.status_code, answer.json()) == (401, told)
+    answer = application(issuer, secret, {"X-Forwarded-For": "10.0.0.1"})
+    assert answer.json()["message"] == "X-Forwarded-For: want none, for nothing here is for others, got one"
+    answer = application(issuer, secret, resource="")
+    assert (answer.status_code, answer.json()["statusCode"]) == (400, 400)
