@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from scenario import (
     World,
     fresh,
@@ -33,7 +33,7 @@ def provider(world: World) -> None:
     assert name in [each.name for each in providers.list_by_resource_group("rg").value]
     assert name not in [each.name for each in providers.list_by_resource_group("another").value]
     providers.delete("rg", name)
-    with refused(404, "NotFound", kind=ResourceNotFoundError):
+    with refused(404, "ResourceNotFound", kind=ResourceNotFoundError):
         providers.get("rg", name)
     with raises(HttpResponseError):
         world.attester(url).attest_sgx_enclave(world.quote(HELLO), runtime_data=HELLO)
@@ -55,7 +55,9 @@ def provider_changed(world: World) -> None:
     assert providers.get_default_by_location("local").properties.attest_uri == world.attestation
     with refused(404, "NotFound", kind=ResourceNotFoundError):
         providers.get_default_by_location("elsewhere")
-    assert "Microsoft.Attestation/attestationProviders/read" in [each.name for each in _operations(manager)]
+    actions = [each.name for each in _operations(manager)]
+    assert "Microsoft.Attestation/attestationProviders/read" in actions
+    assert "Microsoft.Attestation/attestationProviders/attestation/write" in actions
 
 
 def _operations(manager: Any) -> Any:
@@ -90,14 +92,22 @@ def provider_again(world: World) -> None:
             providers.create("group", name, {"location": "elsewhere", "properties": {}})
 
 
-@scenario("M.attestation_providers with a reader's token, and with a workload's")
+@scenario("M.attestation_providers with a reader's token, a workload's, and from another resource group")
 def provider_by_others(world: World) -> None:
     reader = world.manager("reader").attestation_providers
     reader.list()
-    with refused(401, "Unauthorized"):
-        reader.create("rg", fresh("p"), {"location": "local", "properties": {}})
-    with refused(401, "Unauthorized"):
+    name, write = fresh("p"), "'Microsoft.Attestation/attestationProviders/write'"
+    with refused(403, "AuthorizationFailed", write):
+        reader.create("rg", name, {"location": "local", "properties": {}})
+    with refused(403, "AuthorizationFailed"):
         world.manager("workload").attestation_providers.list()
+    mine = world.manager().attestation_providers
+    mine.create("rg", name, {"location": "local", "properties": {}})
+    with refused(409, "Conflict", name, ResourceExistsError):
+        mine.create("another", name, {"location": "local", "properties": {}})
+    with refused(404, "ResourceNotFound", "under resource group 'another'", ResourceNotFoundError):
+        mine.get("another", name)
+    mine.delete("rg", name)
 
 
 @scenario("M.private_endpoint_connections.list, get, delete: there are none")

@@ -38,7 +38,7 @@ scenario(
     assert.deepEqual((await providers.get("rg", name)).tags, { c: "d" });
     await providers.delete("rg", name);
     await providers.delete("rg", name);
-    await refused(404, "NotFound", () => providers.get("rg", name));
+    await refused(404, "ResourceNotFound", () => providers.get("rg", name));
   },
 );
 
@@ -86,10 +86,12 @@ scenario(
   async (world) => {
     const reader = world.manager("reader").attestationProviders;
     await reader.list();
-    await refused(401, "Unauthorized", () =>
+    await refused(403, "AuthorizationFailed", () =>
       reader.create("rg", fresh("p"), { location: "local", properties: {} }),
     );
-    await refused(401, "Unauthorized", () => world.manager("workload").attestationProviders.list());
+    await refused(403, "AuthorizationFailed", () =>
+      world.manager("workload").attestationProviders.list(),
+    );
   },
 );
 

@@ -54,7 +54,12 @@ def test_made_used_and_deleted(world: World) -> None:
         assert [each["name"] for each in world.owner("GET", f"{path}?{ARM}").json()["value"]] == ["p1"]
     assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 200
     assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 204
-    assert error_of(world.owner("GET", f"{ONE}?{ARM}"))[:2] == (404, "NotFound")
+    assert error_of(world.owner("GET", f"{ONE}?{ARM}")) == (
+        404,
+        "ResourceNotFound",
+        "The Resource 'Microsoft.Attestation/attestationProviders/p1' under resource group 'rg' "
+        "was not found.",
+    )
     assert error_of(world.attest("SgxEnclave", sgx(), BASE))[:2] == (404, "NotFound")
     assert world.owner("GET", f"{GROUP}?{ARM}").json() == {"value": []}
 
@@ -149,8 +154,9 @@ def test_anothers_name(world: World) -> None:
     """A name is one instance's, in any letters and any group; nobody sees or deletes another group's."""
     make(world)
     elsewhere = ONE.replace("/rg/", "/other/")
-    assert error_of(make(world, elsewhere))[1] == "InvalidOperation"
-    assert error_of(make(world, elsewhere.replace("p1", "P1")))[1] == "InvalidOperation"
+    taken = (409, "Conflict", "instance: want a name of your own, got 'p1', another's")
+    assert error_of(make(world, elsewhere)) == taken
+    assert error_of(make(world, elsewhere.replace("p1", "P1")))[:2] == taken[:2]
     assert world.owner("GET", f"{elsewhere}?{ARM}").status_code == 404
     assert world.owner("DELETE", f"{elsewhere}?{ARM}").status_code == 204
     assert world.owner("GET", f"{ONE.replace('p1', 'P1')}?{ARM}").status_code == 200
@@ -183,19 +189,32 @@ def test_operations(world: World) -> None:
     actions = [f"{kind}/{verb}" for kind in (providers, links) for verb in ("read", "write", "delete")]
     reads = [f"{providers}/privateLinkResources", "defaultProviders", "locations/defaultProvider"]
     actions += [f"{kind}/read" for kind in reads]
+    actions += [f"{providers}/attestation/{verb}" for verb in ("read", "write", "delete")]
     assert sorted(each["name"] for each in found) == sorted(
         f"Microsoft.Attestation/{each}" for each in actions
     )
-    (gone,) = [each for each in found if each["name"].endswith(f"{providers}/delete")]
+    (gone,) = [each for each in found if each["name"].endswith(f"/{providers}/delete")]
     assert (gone["display"]["resource"], gone["display"]["operation"]) == (providers, "DeleteProvider")
 
 
 def test_who_may(world: World) -> None:
-    """A reader makes nothing; one without a role in the control plane sees nothing."""
-    assert world.owner("PUT", f"{ONE}?{ARM}", "Reader", json={}).status_code == 401
+    """A reader makes nothing, one without a role in the control plane sees nothing, and each hears why."""
+    status, code, message = error_of(world.owner("PUT", f"{ONE}?{ARM}", "Reader", json={}))
+    assert (status, code) == (403, "AuthorizationFailed")
+    assert message.endswith(
+        "does not have authorization to perform action 'Microsoft.Attestation/attestationProviders/write' "
+        f"over scope '{ONE}': want a role that allows it, got Reader"
+    )
     assert world.owner("GET", f"{GROUP}?{ARM}", "Reader").status_code == 200
-    assert world.owner("GET", f"{GROUP}?{ARM}", "Attestation Contributor").status_code == 401
-    assert world.ask("GET", f"{GROUP}?{ARM}").status_code == 401
+    assert world.owner("GET", f"{GROUP}?{ARM}", "Attestation Contributor").status_code == 403
+    assert error_of(world.ask("GET", f"{GROUP}?{ARM}")) == (
+        401,
+        "AuthenticationFailed",
+        "Authentication failed. The 'Authorization' header is missing.",
+    )
+    status, code, message = error_of(world.ask("GET", f"{GROUP}?{ARM}", headers={"Authorization": "Basic x"}))
+    assert (status, code) == (401, "InvalidAuthenticationToken")
+    assert message == "The access token is invalid: Authorization: want Bearer and a token"
 
 
 def test_an_instance_that_was_never_made(world: World) -> None:

@@ -19,6 +19,12 @@ _IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"
 _ONE: Final = f"{_IN_GROUP}/{{name}}"
 _SPACE: Final = "Microsoft.Attestation"
 _VERBS: Final = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
+# What roles allow on an instance itself, by the last part of the names that Azure has for it.
+_OF_DATA: Final = {
+    "read": "Attest a TPM; see policies and their signers.",
+    "write": "Set policies; add and remove their signers.",
+    "delete": "Nothing: to reset a policy is to write.",
+}
 
 
 class ControlPlane:
@@ -164,6 +170,15 @@ class ControlPlane:
 def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
     """What roles may allow, by name, as Azure names it: a type of resource, and what is done with it."""
     shown: dict[str, dict[str, Any]] = {}
+    for verb, told in _OF_DATA.items():
+        name = f"{TYPE}/attestation/{verb}"
+        display = {
+            "provider": _SPACE,
+            "resource": "attestationProviders/attestation",
+            "operation": f"{verb.capitalize()}Attestation",
+            "description": told,
+        }
+        shown[name] = {"name": name, "display": display}
     for each in operations:
         if each.access is None:
             continue

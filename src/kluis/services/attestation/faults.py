@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from kluis.errors import FormatError, UsageError
 
-__all__ = ["InvalidEvidence", "InvalidOperation", "InvalidParameter", "Missing", "PolicyMissing"]
+__all__ = [
+    "InvalidEvidence",
+    "InvalidOperation",
+    "InvalidParameter",
+    "Missing",
+    "NameTaken",
+    "PolicyMissing",
+    "ResourceMissing",
+]
 
 
 class InvalidParameter(FormatError):
@@ -34,8 +42,18 @@ class PolicyMissing(InvalidOperation):
     code = "policy_missing"
 
 
+class NameTaken(InvalidOperation):
+    """The name of a new instance is another subscription's or resource group's."""
+
+    http_status = 409
+
+
 class Missing(UsageError):
     """There is nothing of this name."""
 
     code = "missing"
     http_status = 404
+
+
+class ResourceMissing(Missing):
+    """A resource group has no instance of this name."""

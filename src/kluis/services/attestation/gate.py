@@ -1,7 +1,8 @@
 """Who may ask the attestation service for what, and in which words the others hear that they may not.
 
 Spec: Microsoft Azure Attestation, "Azure RBAC": roles Attestation Reader and Attestation Contributor; who
-lacks the role is told 401, as who has no token.
+lacks the role is told 401, as who has no token. The control plane has Azure Resource Manager's words, and
+tells the two apart.
 """
 
 from __future__ import annotations
@@ -54,13 +55,26 @@ class AttestationGate(Gate):
 
     def unknown(self, target: str, error: Exception | None) -> Refusal:
         """What one hears who has no token, or none that holds: no challenge, which no client asks for."""
-        said = f"Access to {target} requires a valid JWT bearer token"
         why = getattr(error, "message", None)
+        if target.lower().startswith("/subscriptions/"):
+            if why is None:
+                missing = "Authentication failed. The 'Authorization' header is missing."
+                return Refusal(401, "AuthenticationFailed", missing)
+            return Refusal(401, "InvalidAuthenticationToken", f"The access token is invalid: {why}")
+        said = f"Access to {target} requires a valid JWT bearer token"
         return Refusal(401, "Unauthorized", said if why is None else f"{said}: {why}")
 
     def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
         """What one hears whose roles do not allow the operation."""
         roles = ", ".join(sorted(caller.roles)) or "none"
+        if operation.access in (VIEW, MANAGE):
+            return Refusal(
+                403,
+                "AuthorizationFailed",
+                f"The client '{caller.subject}' does not have authorization to perform action "
+                f"'Microsoft.Attestation/{operation.access}' over scope '{target}': "
+                f"want a role that allows it, got {roles}",
+            )
         return Refusal(
             401,
             "Unauthorized",

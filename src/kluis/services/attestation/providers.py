@@ -15,7 +15,13 @@ import msgspec
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.attestation.certificate_chains import chain_of
 from kluis.services.attestation.certificates import PolicyCertificates
-from kluis.services.attestation.faults import InvalidOperation, InvalidParameter, Missing
+from kluis.services.attestation.faults import (
+    InvalidOperation,
+    InvalidParameter,
+    Missing,
+    NameTaken,
+    ResourceMissing,
+)
 from kluis.services.attestation.instances import DEFAULT, NAME, TABLE, Instances, Provider
 from kluis.services.attestation.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
@@ -75,7 +81,8 @@ class Providers:
 
         Raises:
             InvalidParameter: a name, tag, switch or certificate that is none.
-            InvalidOperation: the name is another's, or trust model, place or certificates would change.
+            NameTaken: the name is another's.
+            InvalidOperation: trust model, place or certificates would change.
         """
         _check_name(name)
         asked = request.properties
@@ -103,7 +110,7 @@ class Providers:
                 _write(store, made)
                 return made, True
             if not _within(there, subscription, group):
-                raise InvalidOperation(f"instance: want a name of your own, got {name!a}, another's")
+                raise NameTaken(f"instance: want a name of your own, got {name!a}, another's")
             if chains and not there.isolated:
                 raise InvalidOperation(
                     "instance: want trust model AAD to stay, got policySigningCertificates",
@@ -128,7 +135,7 @@ class Providers:
         """One instance.
 
         Raises:
-            Missing: there is none of this name here.
+            ResourceMissing: there is none of this name here.
         """
         return self._resource(self._found(subscription, group, name))
 
@@ -136,7 +143,7 @@ class Providers:
         """Change tags and switches.
 
         Raises:
-            Missing: there is none of this name here.
+            ResourceMissing: there is none of this name here.
             InvalidParameter: a tag or switch that is none.
             InvalidOperation: certificates are given, which change by signed requests alone.
         """
@@ -146,7 +153,7 @@ class Providers:
         def work(store: Writing) -> Provider:
             there = self._instances.provider(store, name)
             if there is None or not _within(there, subscription, group):
-                raise _missing(name)
+                raise _missing(group, name)
             changed = _changed(there, request)
             _write(store, changed)
             return changed
@@ -196,7 +203,7 @@ class Providers:
     def _found(self, subscription: str, group: str, name: str) -> Provider:
         there = self._instances.provider(self._storage, name)
         if there is None or not _within(there, subscription, group):
-            raise _missing(name)
+            raise _missing(group, name)
         return there
 
     def _all(self) -> Iterator[Provider]:
@@ -305,8 +312,11 @@ def _signed_alone() -> InvalidOperation:
     )
 
 
-def _missing(name: str) -> Missing:
-    return Missing(f"instance: want one of this resource group, got {name[:64]!a}")
+def _missing(group: str, name: str) -> ResourceMissing:
+    # Azure Resource Manager's words, before any provider of resources is asked.
+    return ResourceMissing(
+        f"The Resource '{TYPE}/{name[:64]}' under resource group '{group[:90]}' was not found."
+    )
 
 
 def _squeezed(location: str) -> str:

@@ -18,7 +18,7 @@ from kluis.errors import (
     UnavailableError,
     UsageError,
 )
-from kluis.services.attestation.faults import InvalidOperation, Missing
+from kluis.services.attestation.faults import InvalidOperation, Missing, NameTaken, ResourceMissing
 from kluis.services.attestation.policy import PolicyParsingError
 from kluis.services.web import Refusal
 from kluis.services.web.refusal import STORES
@@ -27,7 +27,9 @@ __all__ = ["tell"]
 
 _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
     (PolicyParsingError, 400, "PolicyParsingError"),
+    (ResourceMissing, 404, "ResourceNotFound"),
     (Missing, 404, "NotFound"),
+    (NameTaken, 409, "Conflict"),
     (InvalidOperation, 400, "InvalidOperation"),
     (PolicyError, 400, "PolicyEvaluationError"),
     (UnavailableError, 503, "ServiceUnavailable"),
