@@ -238,6 +238,38 @@ def test_the_upper_half_of_an_snp_report(world: World) -> None:
     assert world.attest("SgxEnclave", sgx(report_data=sha256(HELLO) + b"\1" * 32)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        lambda data: {"inittimeData": data},
+        lambda data: {"InitTimeData": {name.upper(): value for name, value in data.items()}},
+        lambda data: {"initTimeData": None, "RUNTIMEDATA": data},
+        lambda data: {"runtimedata": {"Data": data["data"]}},
+    ],
+)
+def test_data_by_another_spelling(world: World, member: Any) -> None:
+    """They are held to the evidence, too: a name is known in whatever case of letters."""
+    good = sgx(report_data=sha256(JWKS) + bytes(32), configid=sha256(JWKS) + bytes(32))
+    del good["runtimeData"]
+    data = {"data": b64u(JWKS), "dataType": "JSON"}
+    assert world.attest("SgxEnclave", good | member(data)).status_code == 200
+    other = member(data | {"data": b64u(b"{}")})
+    status, code, message = error_of(world.attest("SgxEnclave", good | other))
+    assert (status, code) == (400, "InvalidParameter")
+    assert "the SHA-256 of the data" in message
+
+
+def test_data_in_two_spellings(world: World) -> None:
+    """Of two, none is chosen."""
+    data = {"data": b64u(JWKS), "dataType": "JSON"}
+    for twice, what in (
+        ({"initTimeData": data, "inittimeData": data}, "body: member 'inittimeData'"),
+        ({"initTimeData": data | {"Data": "e30"}}, "initTimeData: member 'Data'"),
+    ):
+        answer = error_of(world.attest("SgxEnclave", sgx() | twice))
+        assert answer == (400, "InvalidParameter", f"{what} stands twice, in other letters")
+
+
 def test_init_time_data(world: World) -> None:
     """Init-time data are bound by CONFIGID, HOST_DATA and MRCONFIGID, and stand in the token."""
     data = {"data": b64u(JWKS), "dataType": "JSON"}

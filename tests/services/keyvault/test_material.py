@@ -70,6 +70,10 @@ BROKEN = "JSON Web Key: its members do not make one private key"
     [
         ({}, "JSON Web Key: want kty, got none"),
         ({"kty": 5}, "JSON Web Key: want kty, got none"),
+        (
+            {"kty": "RSA-HSM", "key_hsm": "AA"},
+            "JSON Web Key: want a private key's members, got key_hsm, a key that an HSM's tool wrapped",
+        ),
         ({"kty": "OKP"}, "kty: want one of RSA, RSA-HSM, EC, EC-HSM, oct, oct-HSM, got 'OKP'"),
         (rsa_jwk(d=None), "JSON Web Key.d: want base64url, got none"),
         (rsa_jwk(p=None), "JSON Web Key.p: want base64url, got none"),

@@ -55,7 +55,10 @@ def test_a_vault_with_a_name_is_challenged_for_by_https() -> None:
     """Only a number is read as another number where ``https`` stands before it."""
     document = told("keyvault", addresses={**ADDRESSES, "keyvault": "https://mine.vault.example:8444"})
     assert document["resource"] == "https://vault.example:8444"
-    assert told("attestation")["issuer"]["audiences"][-1] == ADDRESSES["attestation"]
+    audiences = told("attestation")["issuer"]["audiences"]
+    assert audiences[-1] == ADDRESSES["attestation"]
+    # What Azure's command line, and its clients for other languages, call the resource manager.
+    assert {"https://management.azure.com", "https://management.core.windows.net"} < set(audiences)
 
 
 def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> None:

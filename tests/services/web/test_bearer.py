@@ -34,9 +34,17 @@ def test_a_token_names_its_caller() -> None:
     assert "Reader" not in repr(caller.claims) or "claims" not in repr(caller)
 
 
+@pytest.mark.parametrize("audience", [AUDIENCE, f"{AUDIENCE}/", ["https://else.example", f"{AUDIENCE}/"]])
+def test_a_slash_at_the_end_of_an_audience(audience: Any) -> None:
+    """Azure's own names of a resource end with one; both are the resource's."""
+    assert BEARER.check(f"Bearer {MAKER.token(aud=audience)}", NOW).subject == "somebody"
+
+
 @pytest.mark.parametrize(
     ("claims", "kind", "message"),
     [
+        ({"aud": f"{AUDIENCE}//"}, AuthenticityError,
+         f"bearer token aud: want {AUDIENCE}, got {AUDIENCE}//"),
         ({"iss": "https://else.example"}, AuthenticityError,
          f"bearer token iss: want {URL}, got https://else.example"),
         ({"aud": "https://else.example"}, AuthenticityError,

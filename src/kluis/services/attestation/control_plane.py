@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Final
 
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.gate import MANAGE, VIEW
 from kluis.services.attestation.providers import TYPE, ProviderRequest
+from kluis.services.attestation.resource_manager import ResourceManager
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Operation
 
@@ -18,6 +20,8 @@ _GROUP: Final = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
 _IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"
 _ONE: Final = f"{_IN_GROUP}/{{name}}"
 _SPACE: Final = "Microsoft.Attestation"
+# As Azure's command line writes a resource that has no other above it.
+_ONE_SLASHED: Final = _ONE.replace(f"{_SPACE}/", f"{_SPACE}//")
 _VERBS: Final = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 # What roles allow on an instance itself, by the last part of the names that Azure has for it.
 _OF_DATA: Final = {
@@ -38,7 +42,13 @@ class ControlPlane:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._providers = engine.providers
         self._clock = clock
-        self._operations = self._declared()
+        declared = self._declared()
+        slashed = tuple(
+            dataclasses.replace(each, name=f"{each.name}Slashed", path=_ONE_SLASHED)
+            for each in declared
+            if each.path == _ONE
+        )
+        self._operations = (*ResourceManager(engine.providers).operations, *declared, *slashed)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -180,9 +190,10 @@ def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
         }
         shown[name] = {"name": name, "display": display}
     for each in operations:
-        if each.access is None:
+        after = each.path.partition(f"{_SPACE}/")[2]
+        if each.access is None or not after or after[0] == "/":
             continue
-        kinds = [part for part in each.path.partition(f"{_SPACE}/")[2].split("/") if part[0] != "{"]
+        kinds = [part for part in after.split("/") if part[0] != "{"]
         name = "/".join([_SPACE, *kinds, _VERBS[each.method]])
         display = {
             "provider": _SPACE,

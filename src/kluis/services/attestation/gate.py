@@ -13,13 +13,15 @@ from typing import Final
 from kluis.services.clock import Clock
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
-__all__ = ["DELETE", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
+__all__ = ["DELETE", "KNOWN", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
 
 READ: Final = "attestation/read"
 WRITE: Final = "attestation/write"
 DELETE: Final = "attestation/delete"
 VIEW: Final = "attestationProviders/read"
 MANAGE: Final = "attestationProviders/write"
+# Anybody's with a token that holds, whatever their roles: who may see nothing is shown an empty list.
+KNOWN: Final = "subscriptions/read"
 # Asked for with a TPM's evidence, unless the instance says that it does not matter.
 TPM: Final = "attestation/tpm"
 
@@ -51,6 +53,8 @@ class AttestationGate(Gate):
         """Let one in, as :meth:`Gate.admit` does."""
         if operation.access == TPM and self._tpm_open(target):
             return None
+        if operation.access == KNOWN:
+            return self.identify(target, headers)
         return super().admit(operation, target, headers)
 
     def unknown(self, target: str, error: Exception | None) -> Refusal:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import dataclasses
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ from kluis.services.attestation.requests import (
     Baselines,
     Token,
     TpmMessage,
+    spelled,
 )
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call
@@ -30,6 +32,7 @@ __all__ = ["Handlers", "Rotation"]
 
 EAT: Final = f"application/{TYPE}"
 _Evidence: TypeAlias = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
+E = TypeVar("E", AttestSgx, AttestOpenEnclave, AttestReport, AttestTdx)
 
 
 class Rotation(msgspec.Struct):
@@ -56,7 +59,7 @@ class Handlers:
 
     def sgx(self, call: Call) -> Answer:
         """Attest an SGX enclave."""
-        request = call.json(AttestSgx)
+        request = _read(call, AttestSgx)
         return self._token(
             call,
             request,
@@ -65,7 +68,7 @@ class Handlers:
 
     def open_enclave(self, call: Call) -> Answer:
         """Attest an SGX enclave by an Open Enclave report."""
-        request = call.json(AttestOpenEnclave)
+        request = _read(call, AttestOpenEnclave)
         return self._token(
             call,
             request,
@@ -74,7 +77,7 @@ class Handlers:
 
     def snp(self, call: Call) -> Answer:
         """Attest an SEV-SNP guest."""
-        request = call.json(AttestReport)
+        request = _read(call, AttestReport)
         return self._token(
             call,
             request,
@@ -83,7 +86,7 @@ class Handlers:
 
     def tdx(self, call: Call) -> Answer:
         """Attest a trust domain."""
-        request = call.json(AttestTdx)
+        request = _read(call, AttestTdx)
         return self._token(
             call,
             request,
@@ -161,6 +164,12 @@ class Handlers:
         if _form(call) is TokenForm.EAR:
             return Answer(token, content_type=EAT, headers=headers)
         return Answer(Token(token), headers=headers)
+
+
+def _read(call: Call, kind: type[E]) -> E:
+    """A request with evidence; clients write its members' names in more letters than one."""
+    call.json(dict[str, Any])  # refuses what is no object in the words of every other request
+    return dataclasses.replace(call, body=spelled(call.body, kind)).json(kind)
 
 
 def _warnings(request: _Evidence) -> dict[str, str]:

@@ -30,6 +30,8 @@ from kluis.services.attestation.signing import SigningKeys
 __all__ = ["Properties", "ProviderRequest", "Providers"]
 
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
+# A client that signs in wants one to be there before it has made anything.
+FIRST_SUBSCRIPTION: Final = "00000000-0000-4000-8000-6b6c75697300"
 MOST_TAGS: Final = 50
 MOST_CERTIFICATES: Final = 16
 SWITCH: Final = ("Enabled", "Disabled")
@@ -182,6 +184,11 @@ class Providers:
     def listed(self, subscription: str, group: str | None = None) -> list[dict[str, Any]]:
         """The instances of a subscription, or of one of its resource groups."""
         return [self._resource(each) for each in self._all() if _within(each, subscription, group)]
+
+    def subscriptions(self) -> list[str]:
+        """Those that instances are in, each once, and one that is there from the start."""
+        named = {each.subscription.lower(): each.subscription for each in self._all()}
+        return [each for _, each in sorted({FIRST_SUBSCRIPTION: FIRST_SUBSCRIPTION, **named}.items())]
 
     def default(self, location: str | None = None) -> dict[str, Any]:
         """The default instance.

@@ -6,13 +6,15 @@ of Intel's documents, for a service that fetches none.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
 from kluis.services.attestation.bound_data import Data
+from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["AttestGuest", "AttestOpenEnclave", "AttestReport", "AttestSgx", "AttestTdx", "Token"]
+__all__ = ["AttestGuest", "AttestOpenEnclave", "AttestReport", "AttestSgx", "AttestTdx", "Token", "spelled"]
 
 
 class _Request(msgspec.Struct, kw_only=True):
@@ -63,6 +65,36 @@ class AttestGuest(msgspec.Struct, kw_only=True):
     attestationInfo: str | None = None  # noqa: N815 - names of the wire
     client: str | None = msgspec.field(default=None, name="AttestationInfo")
     draftPolicyForAttestation: str | None = None  # noqa: N815
+
+
+_HELD: Final[Mapping[str, type[msgspec.Struct]]] = {"runtimeData": Data, "initTimeData": Data}
+
+
+def spelled(body: bytes, kind: type[msgspec.Struct], what: str = "body") -> bytes:
+    """A request's body with its members' names in the letters that ``kind`` declares them in.
+
+    Azure's client for C++ writes ``inittimeData``: passed over, data would not be held to the evidence, and
+    nobody would be told.
+
+    Args:
+        body: JSON.
+        kind: what it is to be read as.
+        what: for messages.
+
+    Raises:
+        msgspec.MsgspecError: it is no JSON object.
+        InvalidParameter: a member stands in two spellings.
+    """
+    names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
+    made: dict[str, msgspec.Raw] = {}
+    for name, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
+        right = names.get(name.lower(), name)
+        if right in made:
+            raise InvalidParameter(f"{what}: member {name[:64]!a} stands twice, in other letters")
+        held = _HELD.get(right)
+        inner = bytes(value).lstrip()
+        made[right] = msgspec.Raw(spelled(inner, held, right)) if held and inner[:1] == b"{" else value
+    return msgspec.json.encode(made)
 
 
 class Token(msgspec.Struct):

@@ -2,7 +2,8 @@
 
 Spec: Azure Key Vault REST API, data plane, keys. A version that is not named is ``/keys/NAME/`` or
 ``/keys/NAME//operation``, as Azure's clients write it, or ``/keys/NAME/operation``, as others do. The client
-for .NET writes ``/keys/``, ``/deletedkeys/`` and ``/keys//restore``, too.
+for .NET writes ``/keys/``, ``/deletedkeys/`` and ``/keys//restore``, too, and that for C++ ``/keys/NAME/%2F``
+for the latest version.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
         _op("CreateKey", "POST", f"{one}/create", h.create, "keys/create", "Make a key.", requests.Create),
         _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),
         *_versions("GetKey", "GET", h.get, "keys/read", "A key's public half.", None),
+        _op("GetKeyEncoded", "GET", f"{one}/%2F", h.get, "keys/read", "Likewise, of the latest version."),
         *_versions("UpdateKey", "PATCH", h.update, "keys/update", "Change a key.", requests.Update),
         *_slashed("GetKeys", "GET", "/keys", "/keys/", h.names, "keys/read", "Every key's latest version."),
         _op("GetKeyVersions", "GET", f"{one}/versions", h.versions, "keys/read", "Every version of a key."),

@@ -119,6 +119,11 @@ def imported(jwk: Mapping[str, object]) -> Material:
     kty = jwk.get("kty")
     if not isinstance(kty, str):
         raise BadParameter("JSON Web Key: want kty, got none")
+    if jwk.get("key_hsm") is not None:
+        raise BadParameter(
+            "JSON Web Key: want a private key's members, got key_hsm, a key that an HSM's tool wrapped",
+            hint="bring the key itself, over attested TLS",
+        )
     try:
         match family(kty):
             case "RSA":

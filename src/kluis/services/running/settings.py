@@ -21,7 +21,11 @@ __all__ = ["AUDIENCES", "ROLES", "STALE", "Standing", "attestation_digest", "set
 ATTESTATION_PRODUCT: Final = 101
 # Whom Azure's clients ask tokens for, by service; each also takes its own address.
 AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
-    "attestation": ("https://attest.azure.net", "https://management.azure.com"),
+    "attestation": (
+        "https://attest.azure.net",
+        "https://management.azure.com",
+        "https://management.core.windows.net",
+    ),
     "keyvault": ("https://vault.azure.net", "https://managedhsm.azure.net"),
     "provisioning": ("https://provisioning.kluis",),
 }

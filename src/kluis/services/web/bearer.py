@@ -63,6 +63,7 @@ class Bearer:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
+        self._audiences = frozenset(map(_bare, issuer.audiences))
         try:
             document = msgspec.json.decode(issuer.keys)
             keys = document["keys"]
@@ -101,7 +102,7 @@ class Bearer:
             )
         audience = claims.get("aud")
         named = audience if isinstance(audience, list) else [audience]
-        if not any(one in self._issuer.audiences for one in named):
+        if not any(_bare(one) in self._audiences for one in named):
             raise AuthenticityError(
                 f"bearer token aud: want {' or '.join(self._issuer.audiences)}, got {str(audience)[:200]}",
                 code="bearer",
@@ -115,6 +116,11 @@ class Bearer:
             else frozenset(),
             claims,
         )
+
+
+def _bare(audience: object) -> object:
+    """An audience without the slash that Azure's own names of a resource end with, and others leave out."""
+    return audience.removesuffix("/") if isinstance(audience, str) else None
 
 
 def _in_time(claims: Mapping[str, Any], now: datetime) -> None:

@@ -59,6 +59,17 @@ class Gate:
         """
         if operation.access is None:
             return None
+        caller = self.identify(target, headers)
+        if not any(operation.access in self._roles.get(role, frozenset()) for role in caller.roles):
+            raise self.forbidden(operation, target, caller)
+        return caller
+
+    def identify(self, target: str, headers: Mapping[str, str]) -> Caller:
+        """Say who asks, whatever their roles allow.
+
+        Raises:
+            Refusal: as :meth:`unknown` says it.
+        """
         if self._bearer is None or "authorization" not in headers:
             raise self.unknown(target, None)
         try:
@@ -66,8 +77,6 @@ class Gate:
         except KluisError as error:
             raise self.unknown(target, error) from None
         self.examine(caller, target, headers)
-        if not any(operation.access in self._roles.get(role, frozenset()) for role in caller.roles):
-            raise self.forbidden(operation, target, caller)
         return caller
 
     def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
