@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from cryptography import x509
 
+from kluis.authority.issuing import CRL_URL
 from kluis.formats.sgx import evaluation, extension
 from kluis.formats.sgx.collateral import crl_der, split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
@@ -60,6 +61,30 @@ def test_crls_in_each_encoding(asking: Asking) -> None:
     root = asking.get(f"{SGX}/rootcacrl")
     assert bytes.fromhex(root.text) == asking.get("/IntelSGXRootCA.der").content
     assert x509.load_der_x509_crl(bytes.fromhex(root.text)).issuer.rfc4514_string() == names[1]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        CRL_URL,
+        "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der",
+        "https://pcs.example/sgx/certification/v4/rootcacrl",
+    ],
+)
+def test_crl_by_the_address_of_the_root(asking: Asking, uri: str) -> None:
+    """The quote provider library asks with what the root names, as it is: it hears the root's CRL."""
+    answer = asking.get(f"{SGX}/crl?uri={uri}&customParameters=e30%3D")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pkix-crl")
+    assert answer.content == asking.get("/IntelSGXRootCA.der").content
+
+
+def test_crl_by_the_address_of_a_ca(asking: Asking) -> None:
+    """Where a CA's CRL is named, it is that one."""
+    uri = quote("https://pcs.example/sgx/certification/v4/pckcrl?ca=platform&encoding=der", safe="")
+    assert (
+        asking.get(f"{SGX}/crl?uri={uri}").content
+        == asking.get(f"{SGX}/pckcrl?ca=platform&encoding=der").content
+    )
 
 
 def test_fmspcs(asking: Asking) -> None:
@@ -123,6 +148,26 @@ def test_fmspcs(asking: Asking) -> None:
             "InvalidParameter",
             "encoding: want der or pem, got 'xml'",
         ),
+        ("/crl", 400, "InvalidParameter", "uri: want where a root's CRL is, or a CA's, got ''"),
+        ("/crl?uri=http://[", 400, "InvalidParameter", "uri: want an address, got 'http://['"),
+        (
+            "/crl?uri=https://pcs.example/rootcacrl/more",
+            400,
+            "InvalidParameter",
+            "uri: want where a root's CRL is, or a CA's, got 'https://pcs.example/rootcacrl/more'",
+        ),
+        (
+            f"/crl?uri=https://pcs.example/{'x' * 2048}/rootcacrl",
+            400,
+            "InvalidParameter",
+            f"uri: want where a root's CRL is, or a CA's, got 'https://pcs.example/{'x' * 20}'",
+        ),
+        (
+            "/crl?uri=https://pcs.example/pckcrl?ca=processor",
+            404,
+            "NotFound",
+            "ca: the emulated platforms have no processor CA",
+        ),
         (
             "/fmspcs?platform=E7",
             400,
@@ -170,9 +215,10 @@ def test_refusals(asking: Asking, path: str, status: int, code: str, message: st
     assert (error["code"], error["message"]) == (code, message)
 
 
-def test_no_tdx(asking: Asking) -> None:
+@pytest.mark.parametrize("path", ["tcb?fmspc=00906ED50000", "qe/identity", "tcbevaluationdatanumbers"])
+def test_no_tdx(asking: Asking, path: str) -> None:
     """There is no emulated TDX, and the answer says where Intel's own documents are."""
-    answer = asking.get("/tdx/certification/v4/tcb?fmspc=00906ED50000")
+    answer = asking.get(f"/tdx/certification/v4/{path}")
     assert answer.status_code == 404
     assert answer.json()["error"]["details"] == [
         {

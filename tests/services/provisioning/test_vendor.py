@@ -128,6 +128,15 @@ def test_what_was_uploaded_is_given(believing: Asking) -> None:
         assert [unquote(text).encode() for text in chains] == ([one.chain] if one.chain else [])
     assert bytes.fromhex(believing.get(f"{INTEL}/rootcacrl").text) == GOOD[Kind.ROOT_CA_CRL, ()].body
     assert believing.get("/intel/IntelSGXRootCA.der").content == GOOD[Kind.ROOT_CA_CRL, ()].body
+    named = believing.get(
+        f"{INTEL}/crl?uri=https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+    )
+    assert named.headers["content-type"] == "application/pkix-crl"
+    assert named.content == GOOD[Kind.ROOT_CA_CRL, ()].body
+    ca = believing.get(
+        f"{INTEL}/crl?uri=https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl?ca=platform"
+    )
+    assert ca.content == GOOD[Kind.PCK_CRL, ("platform",)].body
 
 
 def test_what_is_beside_is_given(storage: SealedStore, tmp_path: Path) -> None:
@@ -181,6 +190,10 @@ def test_what_is_missing(believing: Asking, path: str, message: str, hint: str) 
     ("path", "message"),
     [
         (f"{INTEL}/tcb?fmspc=1", "fmspc: want 12 hex digits, got '1'"),
+        (
+            f"{INTEL}/crl?uri=https://example",
+            "uri: want where a root's CRL is, or a CA's, got 'https://example'",
+        ),
         (f"{INTEL}/pckcrl?ca=x", "ca: want platform or processor, got 'x'"),
         (
             f"{INTEL}/qe/identity?update=early&tcbEvaluationDataNumber=5",

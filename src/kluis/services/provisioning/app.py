@@ -118,11 +118,13 @@ def _own(intel: Intel) -> tuple[Operation, ...]:
         _get("PckCrl", f"{SGX}/pckcrl", intel.pck_crl, "The platform CA's CRL."),
         _get("RootCaCrl", f"{SGX}/rootcacrl", intel.root_crl, "The root's CRL."),
         _get("RootCaCrlDer", "/IntelSGXRootCA.der", intel.root_crl_der, "The root's CRL, DER."),
+        _get("Crl", f"{SGX}/crl", intel.crl, "The CRL at an address that a certificate names, DER."),
         _get("Fmspcs", f"{SGX}/fmspcs", intel.fmspcs, "The kinds of platform that are certified."),
         _get("PckCert", f"{SGX}/pckcert", intel.pck_certificate, "A platform's certificate for its TCB."),
         _get("PckCerts", f"{SGX}/pckcerts", intel.pck_certificates, "All certificates of a platform."),
         _get("TdxTcbInfo", f"{TDX}/tcb", intel.no_tdx, "There is none."),
         _get("TdxQeIdentity", f"{TDX}/qe/identity", intel.no_tdx, "There is none."),
+        _get("TdxEvaluationNumbers", f"{TDX}/tcbevaluationdatanumbers", intel.no_tdx, "There is none."),
         _get("Root", "/kluis/root", intel.root, "The root certificate of the emulated platforms."),
     )
 
@@ -144,13 +146,15 @@ def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
         "PckCrl": f"{SGX}/pckcrl",
         "RootCaCrl": f"{SGX}/rootcacrl",
         "RootCaCrlDer": "/IntelSGXRootCA.der",
+        "Crl": f"{SGX}/crl",
         "TdxTcbInfo": f"{TDX}/tcb",
         "TdxQeIdentity": f"{TDX}/qe/identity",
         "TdxEvaluationNumbers": f"{TDX}/tcbevaluationdatanumbers",
     }
     said = "As Intel signed it, if it is kept here."
+    handlers = dict.fromkeys(paths.values(), makers.answer) | {f"{SGX}/crl": makers.crl}
     return tuple(
-        _get(f"Intel{name}" if prefix else name, prefix + path, makers.answer, said)
+        _get(f"Intel{name}" if prefix else name, prefix + path, handlers[path], said)
         for name, path in paths.items()
     )
 

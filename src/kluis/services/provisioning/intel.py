@@ -1,8 +1,9 @@
 """Intel's paths, for the emulated platforms: what PCS version 4, and the caches that speak like it, answer.
 
-CRLs are hex of DER, as caches give them, unless ``encoding`` asks for ``der`` or ``pem``. An emulated
-platform has no key to encrypt its PPID with: ``qeid`` is the PPID, and ``encrypted_ppid`` is the PPID and
-zeros.
+Intel's quote provider library asks a cache for the root's CRL by the address that the root names, at ``crl``,
+or with an older setting at ``rootcacrl``. CRLs are hex of DER elsewhere, as caches give them, unless
+``encoding`` asks for ``der`` or ``pem``. An emulated platform has no key to encrypt its PPID with: ``qeid``
+is the PPID, and ``encrypted_ppid`` is the PPID and zeros.
 
 Spec: Intel PCS API v4; PCCS design guide.
 """
@@ -13,9 +14,10 @@ import base64
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from kluis.authority import Published, TcbLevel
+from kluis.authority.issuing import CRL_URL
 from kluis.authority.state import PCEID
 from kluis.formats import x509
 from kluis.services.clock import Clock
@@ -24,19 +26,22 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.records import Certificate
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Intel", "refused"]
+__all__ = ["Intel", "crl_wanted", "encoded", "refused", "release"]
 
 JSON: Final = "application/json"
 PEM: Final = "application/x-pem-file"
 DER: Final = "application/pkix-crl"
 HEX: Final = "text/plain"
 CA_TYPE: Final = "platform"
+CAS: Final = ("platform", "processor")
+MOST_URI: Final = 2048
 MOST_MESSAGE: Final = 500
 PLATFORM: Final = "emulated"
 _FMSPC: Final = re.compile(r"[0-9a-fA-F]{12}", re.ASCII)
 _PPID: Final = re.compile(r"([0-9a-f]{32})(?:0{736})?", re.ASCII)
 _HEX: Final = {size: re.compile(rf"[0-9a-f]{{{size}}}", re.ASCII) for size in (4, 32)}
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_ROOT_CRL: Final = re.compile(r"/IntelSGXRootCA\.[a-z]{3}|.*/rootcacrl", re.ASCII)
 _UPDATES: Final = ("early", "standard")
 _KINDS: Final = ("all", "client", "E3", "E5")
 
@@ -111,10 +116,9 @@ class Intel:
     def pck_crl(self, call: Call) -> Answer:
         """The CRL of the platform CA; the emulated platforms have no processor CA."""
         ca = call.query.get("ca", "").lower()
-        if ca not in {"platform", "processor"}:
+        if ca not in CAS:
             raise refused(call, 400, f"ca: want platform or processor, got {ca[:40]!a}")
-        if ca != CA_TYPE:
-            raise refused(call, 404, "ca: the emulated platforms have no processor CA")
+        self._check_ca(call, ca)
         found = self._published()
         body, kind = encoded(call, found.pck_crl, HEX)
         return _answer(call, body, kind, {"SGX-PCK-CRL-Issuer-Chain": _header(found.ca_chain)})
@@ -127,6 +131,14 @@ class Intel:
     def root_crl_der(self, call: Call) -> Answer:
         """The root's CRL where Intel's certificate service has its own: DER."""
         return _answer(call, self._published().root_crl, DER)
+
+    def crl(self, call: Call) -> Answer:
+        """The CRL at an address that a certificate names: DER."""
+        ca = crl_wanted(call)
+        if ca is None:
+            return self.root_crl_der(call)
+        self._check_ca(call, ca)
+        return _answer(call, self._published().pck_crl, DER)
 
     def root(self, call: Call) -> Answer:
         """The root certificate, which a relying party trusts by naming its file."""
@@ -200,6 +212,10 @@ class Intel:
             raise refused(call, 400, "qeid or encrypted_ppid: want a PPID, or a PPID and zeros, got neither")
         return self._platforms.certificates(match[1])
 
+    def _check_ca(self, call: Call, ca: str) -> None:
+        if ca != CA_TYPE:
+            raise refused(call, 404, "ca: the emulated platforms have no processor CA")
+
     def _published(self) -> Published:
         return self._authority.published(self._clock.now())
 
@@ -232,6 +248,25 @@ def release(call: Call) -> int | None:
     if _NUMBER.fullmatch(number) is None:
         raise refused(call, 400, f"tcbEvaluationDataNumber: want a number, got {number[:40]!a}")
     return int(number)
+
+
+def crl_wanted(call: Call) -> str | None:
+    """Whose CRL is at ``uri``, which certificates name: the CA's, or None for the root's.
+
+    Raises:
+        Refusal: 400, for an address that no certificate of Intel's, or of an emulated platform, names.
+    """
+    uri = call.query.get("uri", "")
+    try:
+        parts = urlsplit(uri if len(uri) <= MOST_URI else "")
+        ca = parse_qs(parts.query, max_num_fields=8).get("ca", [""])[0].lower()
+    except ValueError:
+        raise refused(call, 400, f"uri: want an address, got {uri[:40]!a}") from None
+    if uri == CRL_URL or _ROOT_CRL.fullmatch(parts.path):
+        return None
+    if parts.path.endswith("/pckcrl") and ca in CAS:
+        return ca
+    raise refused(call, 400, f"uri: want where a root's CRL is, or a CA's, got {uri[:40]!a}")
 
 
 def encoded(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:

@@ -7,19 +7,22 @@ Spec: Intel PCS API v4; AMD 57230, "KDS interface".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from kluis.collateral.documents import Kind
 from kluis.collateral.paths import answer
 from kluis.errors import FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.services.clock import Clock
-from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, encoded, refused, release
+from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, crl_wanted, encoded, refused, release
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
 
 __all__ = ["PREFIX", "Makers"]
 
 PREFIX: Final = "/intel"
+ROOT_CRL: Final = "/IntelSGXRootCA.der"
+PCK_CRL: Final = "/sgx/certification/v4/pckcrl"
 _TYPES: Final = {Kind.VCEK: "application/pkix-cert", Kind.AMD_CHAIN: PEM, Kind.AMD_CRL: DER}
 
 
@@ -40,16 +43,26 @@ class Makers:
         release(call)
         path = call.target.removeprefix(PREFIX)
         query = {name: text for name, text in call.query.items() if name != "encoding"}
-        try:
-            (kind, _), document = self._vendor.get(path, query, self._clock.now())
-        except KluisError as error:
-            raise refused(call, _status(error), error.message, hint=error.hint, code=_code(error)) from None
-        headers, body = answer(kind, document)
+        kind, headers, body = self._given(call, path, query)
         content_type = _TYPES.get(kind, JSON)
         if kind in {Kind.PCK_CRL, Kind.ROOT_CA_CRL}:
             usual = DER if path.endswith(".der") else HEX
             body, content_type = encoded(call, body, usual)
         return Answer(body, content_type=content_type, headers={**headers, "Request-ID": call.request_id})
+
+    def crl(self, call: Call) -> Answer:
+        """Give Intel's CRL at the address that a certificate of Intel's names: DER."""
+        ca = crl_wanted(call)
+        path, query = (ROOT_CRL, {}) if ca is None else (PCK_CRL, {"ca": ca})
+        _, _, body = self._given(call, path, query)
+        return Answer(body, content_type=DER, headers={"Request-ID": call.request_id})
+
+    def _given(self, call: Call, path: str, query: Mapping[str, str]) -> tuple[Kind, dict[str, str], bytes]:
+        try:
+            (kind, _), document = self._vendor.get(path, query, self._clock.now())
+        except KluisError as error:
+            raise refused(call, _status(error), error.message, hint=error.hint, code=_code(error)) from None
+        return kind, *answer(kind, document)
 
 
 def _status(error: KluisError) -> int:
