@@ -67,6 +67,20 @@ def test_its_metadata_names_its_endpoints(issuer: DevelopmentIssuer) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scope", "audience"),
+    [
+        (f"{RESOURCE}/.default openid offline_access profile", RESOURCE),
+        (f"openid profile offline_access {RESOURCE}/.default", RESOURCE),
+        (f"{RESOURCE}//.default", f"{RESOURCE}/"),
+    ],
+)
+def test_what_others_write_of_scopes(issuer: DevelopmentIssuer, scope: str, audience: str) -> None:
+    """MSAL for Go and Java asks for a user's scopes, too; a resource's name may end with a slash."""
+    token = post(issuer, form(issuer, scope=scope)).json()["access_token"]
+    assert claims_of(token)["aud"] == audience
+
+
+@pytest.mark.parametrize(
     ("changed", "status", "code"),
     [
         ({"client_secret": "guess"}, 401, "invalid_client"),
@@ -77,6 +91,7 @@ def test_its_metadata_names_its_endpoints(issuer: DevelopmentIssuer) -> None:
         ({"scope": RESOURCE}, 400, "invalid_scope"),
         ({"scope": f"{RESOURCE}/.default other/.default"}, 400, "invalid_scope"),
         ({"scope": "/.default"}, 400, "invalid_scope"),
+        ({"scope": "openid profile"}, 400, "invalid_scope"),
         ({"filler": "x" * 20_000}, 413, "invalid_request"),
         ({"client_id": ["reader", "admin"]}, 400, "invalid_request"),
         ({f"f{number}": "x" for number in range(64)}, 400, "invalid_request"),

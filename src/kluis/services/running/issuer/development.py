@@ -34,6 +34,8 @@ __all__ = ["DevelopmentIssuer"]
 MOST_FORM: Final = 16 << 10
 MOST_FIELDS: Final = 64
 MOST_RESOURCE: Final = 1024
+# What MSAL for Go and for Java ask for beside a resource, for a client too, which no user stands behind.
+OF_USERS: Final = frozenset({"openid", "offline_access", "profile", "email"})
 
 
 class DevelopmentIssuer:
@@ -159,7 +161,8 @@ class DevelopmentIssuer:
                 f"grant_type: want client_credentials, got {shown(form.get('grant_type'))}",
                 number=70003,
             )
-        resource, suffix, rest = scope.partition("/.default")
+        named = [each for each in scope.split() if each not in OF_USERS]
+        resource, suffix, rest = (named[0] if len(named) == 1 else "").partition("/.default")
         if not resource or not suffix or rest or len(resource) > MOST_RESOURCE:
             raise refused(
                 "invalid_scope", f"scope: want one resource and /.default, got {shown(scope)}", number=70011
