@@ -13,6 +13,7 @@ import traceback
 
 import attesting
 import credentials
+import identities
 import instances
 import keys
 import machines
@@ -22,7 +23,7 @@ import tokens
 from azure.keyvault.keys._shared import http_challenge_cache
 from scenario import SCENARIOS, Scenario, World
 
-MODULES = (attesting, policies, tokens, instances, machines, credentials, keys, releasing)
+MODULES = (attesting, policies, tokens, instances, machines, credentials, identities, keys, releasing)
 
 
 def outcome(one: Scenario, world: World) -> dict[str, object]:

@@ -82,6 +82,7 @@ class World:
         self.fakes: dict[str, str] = told["fakes"]
         self.authorization: str = told["authorization"]
         self.secrets: dict[str, str] = told["secrets"]
+        self.proofs: dict[str, Any] = told["proofs"]
         self.signing_key: str = told["fakes_key"]
         self.log: str = told["log"]
         self._credentials: dict[str, ClientSecretCredential] = {}

@@ -20,6 +20,7 @@ from kluis.tee.process import linux, native
 from tests.clients.azure.fakes import fakes
 from tests.clients.azure.forger import Forger
 from tests.clients.azure.listing import FOLDER
+from tests.clients.azure.proofs import Proofs
 
 __all__ = ["Runner", "environment", "lack", "results", "runner", "served"]
 
@@ -91,6 +92,8 @@ def served(folder: Path) -> Iterator[tuple[dict[str, Any], Forger]]:
         ]
         words += ["--json", "--state", str(state), "--database", f"sqlite:///{work}/services.db"]
         words += forger.options(work)
+        proofs = Proofs(work)
+        words += proofs.options()
         for url in authorities.values():
             words += ["--insecure-authority", url]
         log = stack.enter_context((work / "log").open("w+b"))
@@ -115,6 +118,7 @@ def served(folder: Path) -> Iterator[tuple[dict[str, Any], Forger]]:
                 "ca": told["ca"],
                 "authorization": told["authorization"],
                 "secrets": {client["id"]: client["secret"] for client in clients},
+                "proofs": proofs.told(addresses),
                 "fakes": authorities,
                 "fakes_key": str(work / "fakes.pem"),
                 "log": str(work / "log"),

@@ -15,7 +15,7 @@ dns.lookup = (host, ...rest) => lookup(host.endsWith(".localhost") ? "127.0.0.1"
 
 const { SCENARIOS, World } = require("./scenario.js");
 
-for (const module of ["attesting", "policies", "instances", "credentials", "keys", "using", "releasing"]) {
+for (const module of ["attesting", "policies", "instances", "credentials", "identities", "keys", "using", "releasing"]) {
   require(`./${module}.js`);
 }
 

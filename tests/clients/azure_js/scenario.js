@@ -34,6 +34,7 @@ class World {
     this.authorization = told.authorization;
     this.ca = told.ca;
     this.secrets = told.secrets;
+    this.proofs = told.proofs;
     this.fakes = told.fakes;
     this.ask = ask;
     this.credentials = new Map();
