@@ -1,20 +1,19 @@
-"""Files become what a verifier takes by their roles alone, and a time is found where none is recorded."""
+"""Files become what a verifier takes by their roles alone."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.collateral import bundle
 from kluis.errors import UsageError
-from kluis.evidence import Collateral, ProtectionLevel
+from kluis.evidence import AzureEndorsements, Collateral, ProtectionLevel
 from kluis.formats import cose, x509
 from kluis.formats.cmw import Collection
-from kluis.testing.vectors.case import FALLBACK, MAPPINGS, case_of, instant, unknown_roles
+from kluis.testing.vectors.case import MAPPINGS, case_of, unknown_roles
 from tests.evidence.cca import forge as cca
-from tests.evidence.forge import NOW, Forge, pem
+from tests.evidence.forge import Forge, pem
+from tests.evidence.tpm import forge as tpm
 from tests.testing.vectors import samples
 
 
@@ -116,16 +115,26 @@ def _jwk(point: bytes) -> bytes:
     return jcs.dumps({"kty": "EC", "crv": curve, "x": x, "y": y})
 
 
-def test_a_time_inside_every_window(forge: Forge) -> None:
-    """Where no time is recorded, one inside the window of every certificate is taken."""
-    when = instant(samples.files(forge))
-    for one in (forge.root, forge.ca, forge.signer()):
-        assert one.not_valid_before_utc <= when <= one.not_valid_after_utc
-    assert instant({"log": b"no certificate"}) == FALLBACK
+def test_parts_of_which_one_is_missing(forge: Forge) -> None:
+    """Collateral without a part is none: what the quote's own bytes refute is still refused."""
+    files = samples.files(forge)
+    del files["qe_identity"]
+    assert case_of("sgx", files).endorsements is None
+    azure = case_of("azure", {**files, "hcl_report": b"x"})
+    assert azure.endorsements == AzureEndorsements()
 
 
-def test_no_time_inside_every_window(forge: Forge) -> None:
-    """Certificates of different times have none in common, which is said."""
-    later = forge.leaf(now=NOW + timedelta(days=20_000))
-    with pytest.raises(UsageError, match="no time is inside the window of every certificate"):
-        instant({"a": pem(later), "b": pem(forge.leaf())})
+def test_a_report_of_no_bytes_is_still_evidence() -> None:
+    """An empty report is malformed evidence; only a record without the file is a chain alone."""
+    assert case_of("snp", {"report": b""}).evidence == b""
+    assert case_of("snp", {"ark": b"x"}).evidence is None
+
+
+def test_an_attestation_key_in_any_form() -> None:
+    """A TPM's key as PEM, DER or its public area, with or without a size, is one key."""
+    key = tpm.rsa_key()
+    area = tpm.area(key).encode()
+    sized = len(area).to_bytes(2, "big") + area
+    for form in (tpm.pem(key), tpm.spki(key), area, sized):
+        case = case_of("tpm", {"quote_msg": b"x", "quote_sig": b"x", "ak_pub": form})
+        assert case.anchors.match(tpm.spki(key)) is not None

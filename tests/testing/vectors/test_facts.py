@@ -50,7 +50,7 @@ def test_what_nothing_is_compared_with_is_told() -> None:
         "expected.mood",
         "known.colour",
     )
-    assert facts.unasked(record("cca", {"platform": {"config": "", "alg": 1}})) == ("known.platform.alg",)
+    assert facts.unasked(record("cca", {"platform": {"config": "", "hue": 1}})) == ("known.platform.hue",)
 
 
 def test_refused_by_any_policy() -> None:
@@ -69,3 +69,24 @@ def test_what_is_known_of_the_bytes() -> None:
     told = dataclasses.replace(record("sgx", {"cert_data_type": 3, "miscselect": 0}), files={"quote": quote})
     assert facts.differences(told, None) == ("cert_data_type: want 3, got 5",)
     assert facts.differences(dataclasses.replace(told, derived=True), None) == ()
+
+
+def test_advisories_by_either_name_in_any_order() -> None:
+    """What the index calls advisories is compared, whatever it is called and in whichever order."""
+    claims = sample("intel.sgx").verify()
+    assert claims.tcb is not None
+    told = list(reversed(claims.tcb.advisories))
+    for name in ("advisories", "advisory_ids"):
+        assert facts.differences(record("sgx", {}, {name: told}), claims) == ()
+        (said,) = facts.differences(record("sgx", {}, {name: [*told, "INTEL-SA-00001"]}), claims)
+        assert said.startswith(f"{name}: want ")
+
+
+def test_a_check_that_is_recorded_to_fail() -> None:
+    """Evidence that verifies although its record says that a check fails differs."""
+    claims = sample("cca.token").verify()
+    good = {"rak_binding": True, "chain_ok": [True, True]}
+    assert facts.differences(record("nvidia", good), claims) == ()
+    for bad in ({"rak_binding": "InvalidSignature()"}, {"chain_ok": [True, False]}):
+        (said,) = facts.differences(record("nvidia", bad), claims)
+        assert said == f"{next(iter(bad))}: want it not to hold, got verified"

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.hcl.report import ReportType
 from kluis.testing.vectors.judge import OUTCOMES, judge
 from kluis.testing.vectors.record import read
 from tests.evidence.forge import Forge
+from tests.formats.eventlog.logs import event, log
+from tests.formats.hcl.reports import hcl_report
 from tests.testing.vectors import samples
 
 DAMAGED_AT = 100
@@ -105,3 +109,32 @@ def test_no_time_is_a_time_inside_every_certificate(tmp_path: Path, forge: Forge
     """A record without a time is verified at one inside every certificate among its files."""
     (said,) = judged(tmp_path, samples.files(forge), "valid", now=None)
     assert said.startswith("want verified, got AuthenticityError root_untrusted: ")
+
+
+def test_what_no_tee_stands_behind(tmp_path: Path) -> None:
+    """A machine without a TEE has nothing to verify, which is what its record says; a broken one differs."""
+    report = hcl_report(bytes(1184), b"{}", ReportType.VBS).encode()
+    assert judged(tmp_path / "a", {"hcl_report": report}, "parse-only", tee="azure") == ()
+    (said,) = judged(tmp_path / "b", {"hcl_report": report[:100]}, "parse-only", tee="azure")
+    assert said.startswith("want that nothing can be decided, got FormatError ")
+    (said,) = judged(tmp_path / "c", {"hcl_report": report}, "indeterminate", tee="azure")
+    assert said.startswith("want that nothing can be decided, got UnsupportedError ")
+
+
+def test_an_empty_report_is_refused(tmp_path: Path) -> None:
+    """No bytes are no evidence, and not a chain that stands alone."""
+    (said,) = judged(tmp_path, {"report": b""}, "valid", tee="snp")
+    assert said.startswith("want verified, got UnsupportedError bad_magic: ")
+
+
+def test_a_log_that_nothing_is_recorded_of(tmp_path: Path) -> None:
+    """A disputed log need only be read or refused; of any other, something must be recorded."""
+    data = log(event(7, EventType.SEPARATOR, bytes(4))).encode()
+    for name, bytes_, outcome in (
+        ("a", data, "ambiguous"),
+        ("b", data[:-1], "ambiguous"),
+        ("c", data[:-1], "invalid"),
+    ):
+        assert judged(tmp_path / name, {"event_log": bytes_}, outcome, tee="eventlog", known={}) == ()
+    (said,) = judged(tmp_path / "d", {"event_log": data}, "replays", tee="eventlog", known={})
+    assert said.startswith("want verified, got UsageError ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,21 @@ def test_a_record_that_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
     (folder / "meta.json").write_text(json.dumps({**meta, **change}))
     with pytest.raises(FormatError):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31 14:00:00+02:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        (None, None),
+    ],
+)
+def test_a_time_without_a_zone_is_utc(tmp_path: Path, text: str | None, want: datetime | None) -> None:
+    """Any ISO time is one, and never one that cannot be compared."""
+    folder = samples.write(tmp_path, "a", {"quote": b"x"}, outcome="valid")
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "verify_time": text}))
+    assert read(folder).verify_time == want

@@ -11,12 +11,12 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kluis.collateral import bundle
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
+from kluis.evidence.tpm.key import area_of
 from kluis.formats import cose, jose, x509
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.cmw import OCTETS, Collection, Part
@@ -25,9 +25,9 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.endorsements import TpmEndorsements
-from kluis.formats.x509 import Certificate, PublicKey
+from kluis.formats.x509 import PublicKey
+from kluis.testing.vectors import moment
 
-FALLBACK: Final = datetime(2025, 1, 1, tzinfo=UTC)
 # The chain of a quote that does not carry it, by the names that sources give it.
 _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
 # Its certificate alone: who issued it stands with the CRL of the same issuer.
@@ -54,7 +54,7 @@ class Case:
     """What a verifier takes.
 
     Attributes:
-        evidence: one piece; empty where the record has endorsements alone.
+        evidence: one piece; None where the record has endorsements alone.
         endorsements: of the evidence's maker, or None.
         roots: PEM of each root certificate among the files.
         keys: PEM of each bare key that the relying party believes by itself, and what for.
@@ -62,7 +62,7 @@ class Case:
             they are verified once more, at a time inside every window.
     """
 
-    evidence: bytes
+    evidence: bytes | None
     endorsements: Any
     roots: tuple[bytes, ...] = ()
     keys: tuple[tuple[bytes, ProtectionLevel], ...] = ()
@@ -108,31 +108,6 @@ def unknown_roles(tee: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
     return tuple(sorted(set(files) - known))
 
 
-def instant(files: Mapping[str, bytes]) -> datetime:
-    """A fixed time inside the window of every certificate among the files.
-
-    Raises:
-        UsageError: there is no such time.
-    """
-    found = [certificate for data in files.values() for certificate in _certificates(data)]
-    if not found:
-        return FALLBACK
-    start = max(certificate.not_before for certificate in found)
-    end = min(certificate.not_after for certificate in found)
-    if start > end:
-        raise UsageError("files: no time is inside the window of every certificate")
-    return min(max(start + timedelta(days=1), FALLBACK), end)
-
-
-def _certificates(data: bytes) -> tuple[Certificate, ...]:
-    try:
-        if data.startswith(_PEM):
-            return x509.parse_pem(data, "file", most=16)
-        return (x509.parse(data, "file"),) if data[:1] == b"\x30" else ()
-    except KluisError:
-        return ()
-
-
 def _intel(files: Mapping[str, bytes]) -> Case:
     parts = {role: files[role] for role in (*bundle.INTEL, bundle.PCK) if role in files}
     chains = [files[role] for role in _PCK if role in files]
@@ -145,18 +120,25 @@ def _intel(files: Mapping[str, bytes]) -> Case:
     roots += [_as_pem(files[role]) for role in _ROOTS if role in files]
     return Case(
         evidence=files["quote"],
-        endorsements=bundle.join(parts) if parts else None,
+        endorsements=_collateral(parts),
         roots=tuple(dict.fromkeys(roots)),
     )
+
+
+def _collateral(parts: Mapping[str, bytes]) -> Any:
+    """Intel's parts together; None if one is missing: evidence is not more decided by the others."""
+    return bundle.join(parts) if parts.keys() >= set(bundle.INTEL) else None
 
 
 def _amd(files: Mapping[str, bytes]) -> Case:
     parts = {role: files[role] for role in bundle.AMD if role in files}
     if "ask" in parts and "asvk" in parts:  # one of them issued the key that signed
-        vlek = any(b"SEV-VLEK-" in one.issuer for one in _certificates(parts.get("endorsement_key", b"")))
+        vlek = any(
+            b"SEV-VLEK-" in one.issuer for one in moment.certificates(parts.get("endorsement_key", b""))
+        )
         del parts["ask" if vlek else "asvk"]
     return Case(
-        evidence=files.get("report", b""),
+        evidence=files.get("report"),
         endorsements=bundle.join(parts) if parts else None,
         roots=(files["ark"],) if "ark" in files else (),
     )
@@ -182,7 +164,7 @@ def _tpm(files: Mapping[str, bytes]) -> Case:
         endorsements=named if "ak_pub" in files else certified,
         fuller=certified if "ak_pub" in files else None,
         roots=(_last(files["ak_chain"]),) if "ak_chain" in files else (),
-        keys=((files["ak_pub"], ProtectionLevel.VTPM),) if "ak_pub" in files else (),
+        keys=((_attestation_key(files["ak_pub"]), ProtectionLevel.VTPM),) if "ak_pub" in files else (),
     )
 
 
@@ -190,6 +172,14 @@ def _certified(files: Mapping[str, bytes]) -> TpmEndorsements | None:
     if "ak_cert" not in files or "ak_chain" not in files:
         return None
     return TpmEndorsements(certificate=files["ak_cert"], chain=files["ak_chain"])
+
+
+def _attestation_key(data: bytes) -> bytes:
+    """PEM of a TPM's key, from any form of a public key, or a public area with or without its size."""
+    sized = int.from_bytes(data[:2], "big") == len(data) - 2
+    if sized or data[:2] in _AREAS:
+        return _pem(area_of(data).spki)
+    return _pem(_public_key(data).spki)
 
 
 def _is_pcrs(data: bytes) -> bool:
@@ -203,7 +193,7 @@ def _azure(files: Mapping[str, bytes]) -> Case:
     intel = {role: files[role] for role in bundle.INTEL if role in files}
     amd = {role: files[role] for role in bundle.AMD if role in files}
     ak = _certified(files)
-    given = [bundle.join(parts) if parts else None for parts in (intel, amd)]
+    given = [_collateral(intel), bundle.join(amd) if amd else None]
     parts = {part: files[role] for part, role in _HCL.items() if role in files}
     report = files["hcl_report"]
     collection = Collection({name: Part(OCTETS, data) for name, data in parts.items()})

@@ -39,7 +39,8 @@ def _tcb(place: str) -> Place:
 
 EXPECTED: Final[Mapping[str, Place]] = {
     "tcb_status": "tcb.status",
-    "advisory_ids": "tcb.advisories",
+    "advisory_ids": lambda claims: frozenset(claims.tcb.advisories),
+    "advisories": lambda claims: frozenset(claims.tcb.advisories),
     "tcb_date": "tcb.date",
     "debug": "debug",
     "status_detail": lambda claims: {
@@ -72,6 +73,19 @@ SAID: Final = frozenset(
         "chip_id_matches",
         "rtmr_matches_quote",
         "trailing_bytes",
+    }
+)
+
+
+# Checks that a verifier makes of whatever it verifies: a record that says that one fails is refused.
+PROVEN: Final = frozenset(
+    {
+        "signature",
+        "chain_ok",
+        "root_is_nvidia_device_identity_ca",
+        "rak_binding",
+        "realm_signature",
+        "platform_signature",
     }
 )
 
@@ -219,14 +233,20 @@ def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
     """Say which claims, and which values in the bytes, are not as recorded."""
     found = []
     readers = {} if record.derived else parsed.PLACES.get(record.tee, {})
+    recorded = _flat(record.known)
     for name, reader in readers.items():
-        if name in record.known and not same(got := reader(record.files), record.known[name]):
-            found.append(f"{name}: want {_short(record.known[name])}, got {_short(got)}")
+        if name in recorded and not same(got := reader(record.files), recorded[name]):
+            found.append(f"{name}: want {_short(recorded[name])}, got {_short(got)}")
     if claims is None:
         return tuple(found)
+    found += (
+        f"{name}: want it not to hold, got verified"
+        for name in sorted(PROVEN & set(record.known))
+        if not _holds(record.known[name])
+    )
     for values, places in (
         (_flat(record.expected), EXPECTED),
-        (_flat(record.known), KNOWN.get(record.tee, {})),
+        (recorded, KNOWN.get(record.tee, {})),
     ):
         for name, place in places.items():
             if name not in values or (name in UNLESS and record.known.get(UNLESS[name]) is False):
@@ -241,9 +261,14 @@ def differences(record: Record, claims: Claims | None) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _holds(value: Any) -> bool:
+    """Whether a check is recorded as one that holds; of a list, each."""
+    return all(each is True for each in (value if isinstance(value, list) else [value]))
+
+
 def unasked(record: Record) -> tuple[str, ...]:
     """The recorded values that nothing is compared with."""
-    known = {**KNOWN.get(record.tee, {}), **parsed.PLACES.get(record.tee, {})}
+    known = {**KNOWN.get(record.tee, {}), **parsed.PLACES.get(record.tee, {}), **dict.fromkeys(PROVEN)}
     return (
         *(f"expected.{name}" for name in record.expected if name not in EXPECTED and name not in SAID),
         *(f"known.{name}" for name in record.known if name not in known and not _inside(name, known)),

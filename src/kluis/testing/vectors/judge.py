@@ -9,10 +9,18 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    FreshnessError,
+    KluisError,
+    UnavailableError,
+    UnsupportedError,
+)
 from kluis.evidence import Claims, TrustAnchors, verify
 from kluis.testing.vectors import chains, facts, logs
-from kluis.testing.vectors.case import Case, case_of, instant
+from kluis.testing.vectors.case import Case, case_of
+from kluis.testing.vectors.moment import instant
 from kluis.testing.vectors.record import Record
 
 REFUSALS: Final = (FormatError, AuthenticityError, FreshnessError)
@@ -49,7 +57,7 @@ def run(record: Record, case: Case, anchors: TrustAnchors, now: datetime) -> End
         if record.tee == "eventlog":
             logs.verify(record)
             return Ending()
-        if not case.evidence:
+        if case.evidence is None:
             chains.verify(record, case, anchors, now)
             return Ending()
         return Ending(verify(case.evidence, anchors=anchors, collateral=case.endorsements, now=now).value)
@@ -136,6 +144,14 @@ def _undecided(record: Record) -> tuple[str, ...]:
     return (f"want that nothing can be decided, got {ending}",)
 
 
+def _unverifiable(record: Record) -> tuple[str, ...]:
+    """Evidence that reads well and that nobody can verify: a lack is named, or that no TEE is behind it."""
+    ending = _ending(record)
+    if isinstance(ending.error, UnsupportedError) and ending.error.code == "bad_type":
+        return ()
+    return _undecided(record)
+
+
 def _either(record: Record) -> tuple[str, ...]:
     ending = _ending(record)
     if ending.error is None or isinstance(ending.error, (*REFUSALS, UnavailableError)):
@@ -153,7 +169,7 @@ OUTCOMES: Final[dict[str, Callable[[Record], tuple[str, ...]]]] = {
     "invalid-strict": _invalid,
     "valid-under-test-root": _test_root,
     "indeterminate": _undecided,
-    "parse-only": _undecided,
+    "parse-only": _unverifiable,
     "realm-only": _undecided,
     "ambiguous": _either,
 }

@@ -15,6 +15,7 @@ from kluis.formats.tpm.algorithm import LABELS, HashId
 from kluis.testing.vectors.record import Record
 
 MAX_EVENTS = 4096
+AMBIGUOUS = "ambiguous"  # either ending will do, so there may be nothing to hold it against
 
 
 def verify(record: Record) -> None:
@@ -28,7 +29,7 @@ def verify(record: Record) -> None:
     recorded, quoted = record.known.get("replayed"), record.expected.get("rtmr_matches_quote")
     if data[:1] != b"[":
         event_log.parse(data)
-    if recorded is None and quoted is None:
+    if recorded is None and quoted is None and record.outcome != AMBIGUOUS:
         raise UsageError("event log: nothing is recorded of what it replays to")
     kind = Registers.RTMR if "CCEL" in record.format else Registers.PCR
     first = 1 if kind is Registers.RTMR else 0  # a CCEL counts MRTD, which nothing extends

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,17 @@ def read(folder: Path) -> Record:
             outcome=str(meta["expected"]["outcome"]),
             expected=meta["expected"],
             known=meta.get("known") or {},
-            verify_time=datetime.fromisoformat(when) if when else None,
+            verify_time=_time(when) if when else None,
             files=files,
         )
     except (TypeError, KeyError, AttributeError, ValueError, OSError) as error:
         raise FormatError(f"{folder / 'meta.json'}: {type(error).__name__}: {error}") from None
+
+
+def _time(text: str) -> datetime:
+    """ISO; without a zone it is UTC."""
+    when = datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _load(path: Path) -> Any:

@@ -37,7 +37,9 @@ def same(got: Any, want: Any) -> bool:
             return got == _time(want)
         case Mapping():
             return isinstance(want, Mapping) and _same_members(got, want)
-        case Sequence() | frozenset():
+        case frozenset():
+            return isinstance(want, list) and len(got) == len(want) and _same_set(got, want)
+        case Sequence():
             return _same_items(list(got), want)
         case _ if dataclasses.is_dataclass(got):
             return isinstance(want, Mapping) and _same_members(
@@ -52,6 +54,10 @@ def _same_members(got: Mapping[Any, Any], want: Mapping[str, Any]) -> bool:
     ours = {str(key).replace("_", ""): value for key, value in got.items() if value is not None}
     theirs = {key.replace("_", ""): value for key, value in want.items() if value is not None}
     return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in theirs)
+
+
+def _same_set(got: frozenset[Any], want: list[Any]) -> bool:
+    return all(any(same(ours, theirs) for theirs in want) for ours in got)
 
 
 def _same_items(got: list[Any], want: Any) -> bool:
