@@ -247,6 +247,9 @@ def test_an_instance_of_ones_own(served: SimpleNamespace, forge: Forge) -> None:
     providers = manager(served).attestation_providers
     made = providers.create("rg", "p1", {"location": "local", "properties": {}})
     assert (made.trust_model, made.status.value) == ("AAD", "Ready")
+    said = providers.get("rg", "p1").system_data
+    assert (said.created_by, said.created_by_type) == ("somebody", "User")
+    assert said.created_at == said.last_modified_at
     result, _ = client(served, made.attest_uri).attest_sgx_enclave(quote(forge, b"x"), runtime_data=b"x")
     assert result.issuer == made.attest_uri
     assert "p1" in [each.name for each in providers.list().value]

@@ -29,6 +29,10 @@ def provider(world: World) -> None:
     url = made.properties.attest_uri
     world.attester(url).attest_sgx_enclave(world.quote(HELLO), runtime_data=HELLO)
     assert providers.get("rg", name).properties.attest_uri == url
+    said = providers.get("rg", name).system_data
+    assert (said.created_by, said.created_by_type) == ("admin", "Application")
+    assert said.created_at == said.last_modified_at
+    assert said.last_modified_by == "admin"
     assert name in [each.name for each in providers.list().value]
     assert name in [each.name for each in providers.list_by_resource_group("rg").value]
     assert name not in [each.name for each in providers.list_by_resource_group("another").value]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
+from kluis.services.attestation.authors import APPLICATION, MANAGED_IDENTITY, USER, Author, author_of
+from kluis.services.attestation.instances import TABLE
+from kluis.services.web import Caller
+from tests.evidence.forge import NOW
 from tests.services.attestation.owners import owner
 from tests.services.attestation.test_attesting import sgx
-from tests.services.attestation.world import DENY, PERMIT, URL, VERSION, World, error_of, unsigned
+from tests.services.attestation.world import DENY, MAKER, PERMIT, URL, VERSION, World, error_of, unsigned
 
 ARM = "api-version=2021-06-01"
 GROUP = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/attestationProviders"
@@ -19,6 +25,10 @@ BASE = "/instances/p1"
 def make(world: World, path: str = ONE, **body: Any) -> Any:
     """Make an instance."""
     return world.owner("PUT", f"{path}?{ARM}", json={"location": "local", "properties": {}, **body})
+
+
+def _said(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def keys(*names: str) -> dict[str, Any]:
@@ -44,6 +54,14 @@ def test_made_used_and_deleted(world: World) -> None:
             "publicNetworkAccess": "Enabled",
             "privateEndpointConnections": [],
             "tpmAttestationAuthentication": "Enabled",
+        },
+        "systemData": {
+            "createdAt": "2026-06-01T12:00:00Z",
+            "createdBy": "somebody",
+            "createdByType": "User",
+            "lastModifiedAt": "2026-06-01T12:00:00Z",
+            "lastModifiedBy": "somebody",
+            "lastModifiedByType": "User",
         },
     }
     claims = world.token(world.attest("SgxEnclave", sgx(), BASE), BASE)
@@ -119,6 +137,79 @@ def test_changed(world: World) -> None:
     assert found["properties"]["tpmAttestationAuthentication"] == "Disabled"
     assert world.owner("PATCH", f"{ONE}?{ARM}", json={"tags": {}}).json()["tags"] == {}
     assert world.owner("GET", f"{ONE}?{ARM}").json()["properties"]["publicNetworkAccess"] == "Disabled"
+
+
+def test_who_and_when(world: World) -> None:
+    """An instance says who made it and when, and who changed it last."""
+    made = make(world).json()["systemData"]
+    world.clock.at += timedelta(hours=1)
+    headers = MAKER.header("Owner", now=world.clock.at, upn="ada@example.org", oid="o")
+    world.ask("PATCH", f"{ONE}?{ARM}", json={"tags": {}}, headers=headers)
+    changed = {
+        **made,
+        "lastModifiedAt": _said(world.clock.at),
+        "lastModifiedBy": "ada@example.org",
+        "lastModifiedByType": "User",
+    }
+    for path in (ONE, GROUP):
+        found = world.owner("GET", f"{path}?{ARM}").json()
+        assert found.get("value", [found])[0]["systemData"] == changed
+    world.clock.at += timedelta(hours=1)
+    headers = MAKER.header("Owner", now=world.clock.at, appid="deployer")
+    again = world.ask("PUT", f"{ONE}?{ARM}", json={"location": "local"}, headers=headers).json()
+    assert again["systemData"] == {
+        **made,
+        "lastModifiedAt": _said(world.clock.at),
+        "lastModifiedBy": "deployer",
+        "lastModifiedByType": "Application",
+    }
+
+
+def test_an_instance_of_before(world: World) -> None:
+    """A record that says neither who nor of changes is read, says what it knows, and learns the rest."""
+    make(world)
+    data = world.storage.get(TABLE, "p1")
+    assert data is not None
+    record = msgspec.msgpack.decode(data)
+    old = {
+        key: value for key, value in record.items() if key not in ("created_by", "modified", "modified_by")
+    }
+    assert (record["version"], len(record) - len(old)) == (2, 3)
+    first = msgspec.msgpack.encode({**old, "version": 1})
+    world.storage.update(lambda store: store.put(TABLE, "p1", first))
+    created = {"createdAt": _said(NOW)}
+    assert world.owner("GET", f"{ONE}?{ARM}").json()["systemData"] == created
+    changed = world.owner("PATCH", f"{ONE}?{ARM}", json={"tags": {}}).json()["systemData"]
+    assert changed == {
+        **created,
+        "lastModifiedAt": _said(NOW),
+        "lastModifiedBy": "somebody",
+        "lastModifiedByType": "User",
+    }
+    kept = world.storage.get(TABLE, "p1")
+    assert kept is not None
+    assert msgspec.msgpack.decode(kept)["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("claims", "author"),
+    [
+        ({"sub": "s"}, Author("s", USER)),
+        ({"upn": "a@b", "sub": "s", "appid": "portal", "scp": "user_impersonation"}, Author("a@b", USER)),
+        ({"preferred_username": "a@b", "azp": "portal", "idtyp": "user"}, Author("a@b", USER)),
+        ({"sub": "s", "oid": "o", "appid": "program"}, Author("program", APPLICATION)),
+        ({"sub": "s", "azp": "program", "idtyp": "app"}, Author("program", APPLICATION)),
+        (
+            {"oid": "o", "appid": "a", "xms_mirid": "/subscriptions/..", "idtyp": "app"},
+            Author("o", MANAGED_IDENTITY),
+        ),
+        ({"upn": 7, "oid": "", "sub": "s" * 300}, Author("s" * 256, USER)),
+        ({}, Author("", USER)),
+    ],
+)
+def test_who_a_token_is_of(claims: dict[str, Any], author: Author) -> None:
+    """A person is known by the name that they sign in with, a program by its id."""
+    assert author_of(Caller(claims.get("sub", ""), frozenset(), claims)) == author
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
+from kluis.services.attestation.authors import Author, author_of
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.gate import MANAGE, VIEW
@@ -137,14 +138,15 @@ class ControlPlane:
 
     def _put(self, call: Call) -> Answer:
         request = call.json(ProviderRequest)
-        made, new = self._providers.put(*_named(call), request, self._clock.now())
+        made, new = self._providers.put(*_named(call), request, _author(call), self._clock.now())
         return Answer(made, status=201 if new else 200)
 
     def _get(self, call: Call) -> Answer:
         return Answer(self._providers.get(*_named(call)))
 
     def _patch(self, call: Call) -> Answer:
-        return Answer(self._providers.patch(*_named(call), call.json(ProviderRequest)))
+        request = call.json(ProviderRequest)
+        return Answer(self._providers.patch(*_named(call), request, _author(call), self._clock.now()))
 
     def _delete(self, call: Call) -> Answer:
         return Answer(status=200 if self._providers.delete(*_named(call)) else 204)
@@ -203,6 +205,10 @@ def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
         }
         shown.setdefault(name, {"name": name, "display": display})
     return shown
+
+
+def _author(call: Call) -> Author | None:
+    return None if call.caller is None else author_of(call.caller)
 
 
 def _named(call: Call) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from kluis.enclave.store.model import Reading, Storage
+from kluis.services.attestation.authors import Author
 from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.kinds import TrustModel
 from kluis.services.attestation.settings import AttestationSettings
@@ -21,6 +22,7 @@ __all__ = ["DEFAULT", "Instance", "Instances", "Provider"]
 
 DEFAULT: Final = "default"
 TABLE: Final = "attestation.providers"
+VERSION: Final = 2
 # Azure's rule, but for its least length of 3.
 NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,22}[A-Za-z0-9])?")
 
@@ -29,7 +31,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """An instance in the store, as the control plane made it.
 
     Attributes:
-        version: of this record.
+        version: of this record; the first had no word of who made it, and of changes none at all.
         name: in the letters that it was made with.
         subscription, resource_group, location: as the control plane knows it.
         tags: the owner's.
@@ -37,9 +39,11 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         public_network_access: ``Enabled`` or ``Disabled``: told, and nothing is done about it.
         tpm_authentication: whether it wants a bearer token with a TPM's evidence.
         created: seconds since 1970.
+        created_by: who made it; None where the first version kept it.
+        modified, modified_by: when, in seconds since 1970, and by whom it was put or changed last; likewise.
     """
 
-    version: int = 1
+    version: int = VERSION
     name: str
     subscription: str
     resource_group: str
@@ -49,6 +53,9 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     public_network_access: str
     tpm_authentication: bool
     created: int
+    created_by: Author | None = None
+    modified: int | None = None
+    modified_by: Author | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.enclave.store.model import Storage, Writing
+from kluis.services.attestation.authors import Author, system_data
 from kluis.services.attestation.certificate_chains import chain_of
 from kluis.services.attestation.certificates import PolicyCertificates
 from kluis.services.attestation.faults import (
@@ -22,7 +23,7 @@ from kluis.services.attestation.faults import (
     NameTaken,
     ResourceMissing,
 )
-from kluis.services.attestation.instances import DEFAULT, NAME, TABLE, Instances, Provider
+from kluis.services.attestation.instances import DEFAULT, NAME, TABLE, VERSION, Instances, Provider
 from kluis.services.attestation.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.signing import SigningKeys
@@ -74,9 +75,23 @@ class Providers:
         self._keys = keys
 
     def put(
-        self, subscription: str, group: str, name: str, request: ProviderRequest, now: datetime
+        self,
+        subscription: str,
+        group: str,
+        name: str,
+        request: ProviderRequest,
+        author: Author | None,
+        now: datetime,
     ) -> tuple[dict[str, Any], bool]:
         """Make an instance, or say what one should be that there is.
+
+        Args:
+            subscription: where.
+            group: within it.
+            name: of the instance.
+            request: what it should be.
+            author: who says so, and stands in the resource.
+            now: aware.
 
         Returns:
             The resource, and whether it is new.
@@ -100,8 +115,11 @@ class Providers:
                 public_network_access="Enabled",
                 tpm_authentication=True,
                 created=int(now.timestamp()),
+                created_by=author,
             ),
             request,
+            author,
+            now,
         )
 
         def work(store: Writing) -> tuple[Provider, bool]:
@@ -126,7 +144,7 @@ class Providers:
                     f"location: want {there.location} to stay, got {request.location[:64]!a}",
                     hint="make another instance there",
                 )
-            changed = _changed(there, request)
+            changed = _changed(there, request, author, now)
             _write(store, changed)
             return changed, False
 
@@ -141,8 +159,16 @@ class Providers:
         """
         return self._resource(self._found(subscription, group, name))
 
-    def patch(self, subscription: str, group: str, name: str, request: ProviderRequest) -> dict[str, Any]:
-        """Change tags and switches.
+    def patch(
+        self,
+        subscription: str,
+        group: str,
+        name: str,
+        request: ProviderRequest,
+        author: Author | None,
+        now: datetime,
+    ) -> dict[str, Any]:
+        """Change tags and switches; the arguments are those of :meth:`put`.
 
         Raises:
             ResourceMissing: there is none of this name here.
@@ -156,7 +182,7 @@ class Providers:
             there = self._instances.provider(store, name)
             if there is None or not _within(there, subscription, group):
                 raise _missing(group, name)
-            changed = _changed(there, request)
+            changed = _changed(there, request, author, now)
             _write(store, changed)
             return changed
 
@@ -220,7 +246,8 @@ class Providers:
     def _resource(self, provider: Provider) -> dict[str, Any]:
         instance = self._instances.of(provider)
         where = f"/subscriptions/{provider.subscription}/resourceGroups/{provider.resource_group}"
-        return _resource_of(
+        known = system_data(provider.created, provider.created_by, provider.modified, provider.modified_by)
+        made = _resource_of(
             f"{where}/providers/{TYPE}/{provider.name}",
             provider.name,
             provider.location,
@@ -232,6 +259,7 @@ class Providers:
                 provider.tpm_authentication,
             ),
         )
+        return {**made, "systemData": known}
 
 
 def _properties(url: str, model: str, network: str, tpm: bool) -> dict[str, Any]:
@@ -252,9 +280,13 @@ def _resource_of(
     return {**made, "properties": properties}
 
 
-def _changed(provider: Provider, request: ProviderRequest) -> Provider:
+def _changed(provider: Provider, request: ProviderRequest, author: Author | None, now: datetime) -> Provider:
     asked = request.properties
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {
+        "version": VERSION,
+        "modified": int(now.timestamp()),
+        "modified_by": author,
+    }
     if request.tags is not None:
         if len(request.tags) > MOST_TAGS or any(
             len(k) > 512 or len(v) > 256 for k, v in request.tags.items()
