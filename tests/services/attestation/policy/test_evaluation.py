@@ -188,9 +188,57 @@ def test_a_query_cannot_outgrow_memory(name: str) -> None:
     policy = """version=1.2; authorizationrules{ => permit(); };
         issuancerules{ d:[type=="doc"] => issue(type="x", value=JmesPath(d.value, "QUERY")); };"""
     start = time.process_time()
-    with pytest.raises(PolicyError, match="JmesPath: "):
+    with pytest.raises(PolicyError, match=r"JmesPath: |too much work"):
         _run(policy.replace("QUERY", QUERIES[name]), {"doc": document})
     assert time.process_time() - start < 2
+
+
+MANY = r"want at most (1000000 steps|8388608 characters)|the answer is more than 4194304 characters"
+BOUGHT = {  # each was minutes, or all memory, for a few hundred characters
+    "lists in lists": ("[1]", "[*].[@,@,@]|[]|" * 7 + "length(@)"),
+    "flattened again and again": ("[1]", "[]|" * 60 + "length(@)"),
+    "sliced": ("[1]", "[:]|" * 60 + "length(@)"),
+    "quoted": ("[1]", "to_string([@])|" * 60 + "length(@)"),
+    "compared": ("[1]", "[*].[" + "[@,@]|" * 8 + "[?@==`[1,2]`]]"),
+    "sorted": ("[1]", "sort(@)|" * 60 + "length(@)"),
+    "contained": ("[[1]]", "[?contains(`[[1],[1],[1],[1],[1],[1],[1],[1]]`, @)]|" * 60 + "length(@)"),
+}
+
+
+@pytest.mark.parametrize("name", BOUGHT)
+def test_a_query_cannot_outlast_patience(name: str) -> None:
+    """What a query goes through is counted, whichever of its parts goes: it ends at a bound, and soon."""
+    member, query = BOUGHT[name]
+    document = "[" + ",".join([member[1:-1]] * 60_000) + "]"
+    policy = """version=1.2; authorizationrules{ => permit(); };
+        issuancerules{ d:[type=="doc"] => issue(type="x", value=JmesPath(d.value, "QUERY")); };"""
+    start = time.process_time()
+    with pytest.raises(PolicyError, match=MANY):
+        _run(policy.replace("QUERY", query), {"doc": document})
+    assert time.process_time() - start < 8
+
+
+def test_texts_cannot_outgrow_memory_together() -> None:
+    """Many rules that each make a long text end at one bound."""
+    adding = "".join(
+        f'c:[type=="c"] => add(type="d", value=AppendString(c.value, "{n}"));' for n in range(100)
+    )
+    with pytest.raises(
+        PolicyError, match="too much work: want at most 8388608 characters that functions make"
+    ):
+        _run(f"version=1.2; authorizationrules{{ => permit(); {adding} }};", {"c": "x" * 1_000_000})
+
+
+def test_a_query_is_short() -> None:
+    """A query is not made long either, and what is not JSON is neither read nor written."""
+    policy = """version=1.2; authorizationrules{ => permit(); };
+        issuancerules{
+            d:[type=="doc"] && q:[type=="q"] => issue(type="x", value=JmesPath(d.value, q.value)); };"""
+    with pytest.raises(PolicyError, match="JmesPath: want a query of at most 4096 characters, got 5001"):
+        _run(policy, {"doc": "[]", "q": "@" + "|@" * 2500})
+    for document, problem in (("NaN", "want JSON, got NaN"), ("1e999", "not JSON compliant")):
+        with pytest.raises(PolicyError, match=f"JmesPath: .*{problem}"):
+            _run(policy, {"doc": document, "q": "@"})
 
 
 def test_appending_cannot_outgrow_memory() -> None:
@@ -210,10 +258,21 @@ def test_too_much_work() -> None:
         _run(f"version=1.0; authorizationrules{{ {pairs} }};", {"c": list(range(5000))})
     with pytest.raises(PolicyError, match="want at most 16384 claims, got 20000"):
         _run('version=1.0; authorizationrules{ [type=="c"] => permit(); };', {"c": list(range(20000))})
-    many = "[" + ",".join(map(str, range(20000))) + "]"
-    adding = 'd:[type=="doc"] => add(type="c", value=JsonToClaimValue(d.value));'
+    many = ["[" + ",".join(map(str, range(first, first + 10000))) + "]" for first in (0, 10000, 20000)]
+    adding = 'd:[type=="NAME"] => add(type="c", value=JsonToClaimValue(d.value));'
+    adding = adding.replace("NAME", "a") + adding.replace("NAME", "b")
     with pytest.raises(PolicyError, match="too much work: want at most 16384 claims"):
-        _run(f"version=1.2; authorizationrules{{ {adding} }};", {"doc": many})
+        _run(f"version=1.2; authorizationrules{{ {adding} }};", {"a": many[0], "b": many[1]})
+    with pytest.raises(PolicyError, match="JsonToClaimValue: want at most 16384 values, got 20000"):
+        _run(f"version=1.2; authorizationrules{{ {adding} }};", {"a": many[0][:-1] + "," + many[1][1:]})
+    reads = "IsSubsetOf(a.value, a.value)"
+    for _ in range(8):
+        reads = f"IsSubsetOf({reads}, {reads})"
+    with pytest.raises(PolicyError, match="too much work: want at most 2000000 comparisons"):
+        _run(
+            f'version=1.2; authorizationrules{{ a:[type=="c"] => add(type="d", value={reads}); }};',
+            {"c": list(range(10000))},
+        )
 
 
 def test_what_is_compared_with_is_made_when_it_is_asked_for() -> None:

@@ -14,6 +14,7 @@ from kluis.errors import PolicyError
 from kluis.services.attestation.policy import functions
 from kluis.services.attestation.policy.claims import Claim, ClaimSet, Issuer, Value
 from kluis.services.attestation.policy.functions import Values
+from kluis.services.attestation.policy.queries import Work
 from kluis.services.attestation.policy.syntax import (
     Action,
     Call,
@@ -128,6 +129,7 @@ class _Run:
         self.denied_by: Rule | None = None
         self.steps: list[Step] = []
         self.looks = 0
+        self.work = Work()
 
     def outcome(self) -> Outcome:
         for section in Section:
@@ -226,8 +228,9 @@ class _Run:
             return Values((expression.value,))
         if isinstance(expression, Call):
             arguments = [self._value(argument, bound) for argument in expression.arguments]
-            return functions.call(expression.function, arguments)
+            return functions.call(expression.function, arguments, self.work)
         claims = bound[expression.identifier]
+        self._spend(len(claims))
         members = functions.unique([_property(claim, expression.property) for claim in claims])
         return Values(members, expression.property == "value" and any(claim.read_only for claim in claims))
 

@@ -1,0 +1,222 @@
+"""JMESPath queries of policies, whose work is counted: whoever asks for an attestation may bring a policy.
+
+A few characters of a query can build, join, flatten or quote more than any memory or patience holds. So each
+step of the interpreter counts, and so does each member of a list that a step goes through, and all text that
+is made. Spec: JMESPath, with the one function ``equals_ignore_case`` that Azure adds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, Final, NoReturn
+
+from jmespath import Options
+from jmespath import functions as jmespath_functions
+from jmespath.parser import Parser
+from jmespath.visitor import TreeInterpreter
+
+from kluis.errors import PolicyError
+
+__all__ = ["MAX_JSON", "MAX_QUERY", "Work", "answer"]
+
+MAX_JSON: Final = 4 << 20
+MAX_QUERY: Final = 4096
+MAX_STEPS: Final = 1_000_000
+MAX_TEXT: Final = 8 << 20
+CHARACTERS_A_STEP: Final = 64
+# What a query builds may be so many times larger than its document, and no more: parts that it repeats are
+# one part in memory, and so many in all that is written of it.
+MAX_GROWTH: Final = 4096
+_BUILDERS: Final = frozenset({"multi_select_list", "multi_select_dict"})
+
+
+class Work:
+    """What one run of a policy may still take.
+
+    Attributes:
+        steps: of interpreters, members of lists that they go through, and so many characters that are read.
+        text: characters that functions make.
+    """
+
+    def __init__(self) -> None:
+        self.steps = MAX_STEPS
+        self.text = MAX_TEXT
+
+    def step(self, count: int = 1) -> None:
+        """Take steps.
+
+        Raises:
+            PolicyError: code ``policy_evaluation``; there are not so many left.
+        """
+        self.steps -= count
+        if self.steps < 0:
+            raise _too_much(f"{MAX_STEPS} steps of functions")
+
+    def read(self, text: str) -> None:
+        """Go through a text once, as :meth:`step`."""
+        self.step(1 + len(text) // CHARACTERS_A_STEP)
+
+    def write(self, characters: int) -> None:
+        """Make text.
+
+        Raises:
+            PolicyError: code ``policy_evaluation``; it is more than may be made.
+        """
+        self.text -= characters
+        if self.text < 0:
+            raise _too_much(f"{MAX_TEXT} characters that functions make")
+
+
+def answer(document: str, query: str, work: Work) -> str:
+    """What a query finds in a document, both text; JSON.
+
+    Raises:
+        JMESPathError, ValueError, TypeError, RecursionError: the document is not JSON, the query is none, or
+            it fails on this document.
+        PolicyError: code ``policy_evaluation``; it is too much.
+    """
+    if not document or len(document) > MAX_JSON:
+        raise _failed(f"want JSON of at most {MAX_JSON} characters, got {len(document)}")
+    if len(query) > MAX_QUERY:
+        raise _failed(f"want a query of at most {MAX_QUERY} characters, got {len(query)}")
+    work.step(len(query))
+    parsed = _parsed(query)
+    work.read(document)
+    found = _Interpreter(work).visit(parsed, json.loads(document, parse_constant=_no_constant))
+    written = _written(found)
+    work.write(len(written))
+    return written
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(query: str) -> dict[str, Any]:
+    parser = Parser()
+    found: dict[str, Any] = parser.parse(query).parsed
+    parser.purge()  # it keeps many, of any size
+    if _growth(found) > MAX_GROWTH:
+        raise _failed(f"the query may grow its document more than {MAX_GROWTH} times")
+    return found
+
+
+class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no types
+    """Counts nodes that are visited, and what those go through that visit no node for each member."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(Options(custom_functions=_Functions(work)))
+        self._work = work
+
+    def visit(self, node: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        self._work.step()
+        return super().visit(node, *args, **kwargs)
+
+    def visit_flatten(self, node: dict[str, Any], value: Any) -> Any:
+        return self._counted(super().visit_flatten(node, value))
+
+    def visit_slice(self, node: dict[str, Any], value: Any) -> Any:
+        return self._counted(super().visit_slice(node, value))
+
+    def visit_comparator(self, node: dict[str, Any], value: Any) -> Any:
+        left, right = (self.visit(each, value) for each in node["children"])
+        if isinstance(left, (list, dict)) and isinstance(right, (list, dict)):
+            self._compared(left, right)
+        known = [{"type": "literal", "value": each, "children": []} for each in (left, right)]
+        return super().visit_comparator({**node, "children": known}, value)
+
+    def _compared(self, left: Any, right: Any) -> None:
+        """Count a comparison member by member, which ends with the smaller one; so does this."""
+        most = 16
+        while most < _size(left, most) and most < _size(right, most):
+            self._work.step(2 * most)
+            most *= 4
+        self._work.step(2 * most)
+
+    def _counted(self, found: Any) -> Any:
+        if isinstance(found, list):
+            self._work.step(len(found))
+        return found
+
+
+class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # likewise
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def call_function(self, name: str, arguments: list[Any]) -> Any:
+        for each in arguments:
+            if isinstance(each, str):
+                self._work.read(each)
+            elif isinstance(each, (list, dict)):
+                self._work.step(len(each))
+        return super().call_function(name, arguments)
+
+    @jmespath_functions.signature({"types": []})  # type: ignore[untyped-decorator]  # likewise
+    def _func_to_string(self, value: Any) -> str:
+        text = value if isinstance(value, str) else _written(value)
+        self._work.write(len(text))
+        return text
+
+    @jmespath_functions.signature({"types": ["string"]}, {"types": ["array-string"]})  # type: ignore[untyped-decorator]  # likewise
+    def _func_join(self, glue: str, parts: list[str]) -> str:
+        self._work.write(len(glue) * len(parts) + sum(map(len, parts)))
+        return glue.join(parts)
+
+    @jmespath_functions.signature({"types": ["array", "string"]}, {"types": []})  # type: ignore[untyped-decorator]  # likewise
+    def _func_contains(self, subject: Any, search: Any) -> bool:
+        self._work.step(_size(subject, self._work.steps))
+        return search in subject
+
+    @jmespath_functions.signature({"types": []}, {"types": []})  # type: ignore[untyped-decorator]  # likewise
+    def _func_equals_ignore_case(self, first: object, second: object) -> bool:
+        if not isinstance(first, str) or not isinstance(second, str):
+            return False
+        return first.casefold() == second.casefold()
+
+
+def _growth(node: dict[str, Any]) -> int:
+    """How many times larger than its document a query's answer may be, at most."""
+    growth = max(1, len(node["children"])) if node["type"] in _BUILDERS else 1
+    for child in node["children"]:
+        if isinstance(child, dict):
+            growth = min(growth * _growth(child), MAX_GROWTH + 1)
+    return growth
+
+
+def _size(value: Any, most: int) -> int:
+    """How many values a value holds, itself among them; ``most`` and some if they are more."""
+    size, left = 0, [value]
+    while left and size + len(left) <= most:
+        one = left.pop()
+        size += 1
+        if isinstance(one, str):
+            size += len(one) // CHARACTERS_A_STEP
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            left += one.values()
+    return size + len(left)
+
+
+def _written(value: Any) -> str:
+    """JSON of at most so many characters; parts that a query repeats are written each time."""
+    size, parts = 0, []
+    for part in _ENCODER.iterencode(value):
+        size += len(part)
+        if size > MAX_JSON:
+            raise _failed(f"the answer is more than {MAX_JSON} characters")
+        parts.append(part)
+    return "".join(parts)
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"want JSON, got {name}")
+
+
+def _too_much(most: str) -> PolicyError:
+    return PolicyError(f"the policy is too much work: want at most {most}", code="policy_evaluation")
+
+
+def _failed(problem: str) -> PolicyError:
+    return PolicyError(f"policy: JmesPath: {problem}", code="policy_evaluation")
