@@ -26,6 +26,8 @@ from typing import ClassVar, Final
 MOST_CHARACTERS: Final = 16 << 10
 # Of what somebody else says went wrong, within a message of ours.
 MOST_FOREIGN: Final = 300
+# Letters that show as nothing, as a space does: Hangul's fillers, Khmer's inherent vowels, Braille's blank.
+_BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def foreign(text: str, most: int = MOST_FOREIGN) -> str:
@@ -35,7 +37,10 @@ def foreign(text: str, most: int = MOST_FOREIGN) -> str:
         text: theirs; each character that is not shown becomes a question mark.
         most: how many of its characters are kept.
     """
-    return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
+    text = text[:most]
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() and sign not in _BLANK else "?" for sign in text)
 
 
 class KluisError(Exception):

@@ -140,6 +140,18 @@ def test_the_time() -> None:
     refused(UsageError, sign(claims()), now=NOW.replace(tzinfo=None))
 
 
+def test_the_last_moments() -> None:
+    """At the end of the calendar a token has expired, whatever its form."""
+    last = datetime.max.replace(tzinfo=UTC)
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    for signed in (token.sign_jwt(made, KEY), token.sign_cwt(made, KEY)):
+        assert refused(FreshnessError, signed, pem(KEY), Expected(None, None, None), last)
+    assert refused(FreshnessError, sign(claims()), now=last)
+    endless = dataclasses.replace(made, expires_at=None)
+    with pytest.raises(FormatError):
+        checked(token.sign_jwt(endless, KEY), pem(KEY), Expected(None, None, None), last)
+
+
 def test_a_nonce() -> None:
     """The one that was given, as text or as a number, and no other."""
     for held in ("12345", 12345):

@@ -226,6 +226,10 @@ def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> 
         (("--nonce", "xy"), "--nonce: want hex, got 'xy'"),
         (("--now", "today"), "--now: want a time like 2026-01-31T00:00:00Z, got 'today'"),
         (("--now", "2026-01-01"), "--now: want a time like 2026-01-31T00:00:00Z, got '2026-01-01'"),
+        *(
+            (("--now", when), f"--now: want a time like 2026-01-31T00:00:00Z, got '{when}'")
+            for when in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1969-12-31T23:59:59Z")
+        ),
     ],
 )
 def test_bad_arguments(kluis: Kluis, folder: Path, argv: tuple[str, ...], message: str) -> None:

@@ -176,6 +176,23 @@ def test_a_folder_with_a_pipe_in_it(kluis: Kluis, tmp_path: Path) -> None:
     assert (said.code, "outblob: want a file, got another kind" in said.err) == (2, True)
 
 
+def test_names_that_no_disk_has_room_for(kluis: Kluis, quote: Path, tmp_path: Path) -> None:
+    """A file whose name leaves no room for a longer one beside it is read; a longer name is no bug."""
+    long = tmp_path / ("q" * 250)
+    quote.rename(long)
+    assert kluis(long).code == 0
+    said = kluis("x" * 5000)
+    assert (said.code, "name a file or folder by a shorter name" in said.err) == (7, True)
+
+
+def test_the_folder_that_one_is_in(kluis: Kluis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of configfs-tsm is read by the name of a dot, too."""
+    (tmp_path / "provider").write_text("sev_guest\n")
+    (tmp_path / "outblob").write_bytes(samples.make(3).encode())
+    monkeypatch.chdir(tmp_path)
+    assert kluis(".").out.startswith("kind   configfs-tsm report\n")
+
+
 def test_configfs_tsm(kluis: Kluis, tmp_path: Path) -> None:
     """A folder of configfs-tsm is one report."""
     (tmp_path / "provider").write_text("sev_guest\n")

@@ -6,12 +6,13 @@ import io
 import json
 import resource
 import signal
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from kluis.cli import render
-from kluis.errors import UsageError
+from kluis.errors import UsageError, foreign
 from tests.cli.quotes import Kluis
 
 
@@ -148,3 +149,52 @@ def test_lines_are_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "40")
     assert render.folded(text, Terminal()) == FOLDED
     assert render.folded(text, io.StringIO()) == text
+
+
+def _on_screen(text: str, columns: int) -> list[str]:
+    """Rows as a terminal shows them: it goes on at its left edge, wherever that is in a line."""
+    rows = []
+    for line in text.split("\n"):
+        rows.append("")
+        taken = 0
+        for sign in line:
+            size = 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+            if taken + size > columns:
+                rows.append("")
+                taken = 0
+            rows[-1] += sign
+            taken += size
+    return rows
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a" * 21 + " " * 39 + "{}",
+        "a" * 60 + " {}",
+        "a" * 60 + " " * 60 + "{}",
+        "\u8a3c" * 11 + "{}",
+        "\u8a3c" * 25 + " ok    measurement",
+        "a  b" + " " * 31 + "{} " + "c" * 99,
+        " " * 200 + "{}" + " " * 20_000,
+    ],
+)
+@pytest.mark.parametrize("begins", ["ok    x                   ", "kluis: error: root named ", "  - "])
+def test_words_of_evidence_begin_no_row(name: str, begins: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long, wide or far apart evidence's words are, a screen shows none where a line begins."""
+    monkeypatch.setenv("COLUMNS", "60")
+    for pad in range(60):
+        line = begins + " " * pad + name.format("ok    measurement  sha256:00")
+        rows = _on_screen(render.folded(line, Terminal()), 60)
+        assert not any(row.startswith("ok    measurement") for row in rows), rows
+
+
+def test_blanks_of_other_scripts() -> None:
+    """Letters that look like spaces are shown: a row that they end could be any row."""
+    assert foreign("a\u3164b\u2800c\u8a3c") == "a?b?c\u8a3c"
+
+
+def test_a_line_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of spaces is folded to none."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert render.folded(" " * 41, Terminal()) == ""

@@ -164,7 +164,7 @@ def jwk(key: ec.EllipticCurvePublicKey) -> str:
 def _check_time(ear: Ear, now: datetime) -> None:
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
-    if ear.issued_at > now + SKEW:
+    if ear.issued_at - now > SKEW:
         raise FreshnessError(
             f"attestation result: want one issued by {now:%Y-%m-%dT%H:%M:%SZ}, got "
             f"{ear.issued_at:%Y-%m-%dT%H:%M:%SZ}",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import ssl
 
 MAX_FILE: Final = 16 << 20
+MIN_YEAR, MAX_YEAR = 1970, 9998
 STDIN: Final = Path("-")
 
 
@@ -229,8 +230,18 @@ _ALONE: Final = {
 
 def beside_of(path: Path, name: str) -> Path | None:
     """The document of this name beside a file, if it is there."""
+    if path == STDIN or not path.name:  # a folder may be named by dots
+        return None
     found = path.with_name(f"{path.name}.{name}.json")
-    return found if path != STDIN and found.is_file() else None
+    return found if _is_file(found) else None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; one whose name no disk has room for is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def optional(given: Path | None, beside: Path | None, name: str) -> bytes | None:
@@ -263,7 +274,8 @@ def time(value: str | None) -> datetime:
         when = datetime.fromisoformat(value)
     except ValueError:
         when = None
-    if when is None or when.tzinfo is None:
+    # A day from either end of what a calendar holds, there is no time in another zone, nor a minute later.
+    if when is None or when.tzinfo is None or not MIN_YEAR <= when.year <= MAX_YEAR:
         raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
     return when.astimezone(UTC)
 

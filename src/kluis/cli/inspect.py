@@ -15,6 +15,7 @@ import typer
 
 from kluis.cli import inspect_text as text
 from kluis.cli import render
+from kluis.cli.evidence_files import beside_of
 from kluis.cli.render import Json
 from kluis.errors import FormatError, UsageError
 from kluis.evidence import sniff as sniffing
@@ -91,5 +92,5 @@ def _bounded(file: BinaryIO, what: str) -> bytes:
 
 
 def _beside(path: Path) -> dict[str, Found]:
-    places = {name: path.with_name(f"{path.name}.{suffix}.json") for name, suffix in _BESIDE.items()}
-    return {name: sniffing.sniff(_file(place)) for name, place in places.items() if place.is_file()}
+    places = {name: beside_of(path, suffix) for name, suffix in _BESIDE.items()}
+    return {name: sniffing.sniff(_file(place)) for name, place in places.items() if place is not None}

@@ -76,6 +76,7 @@ MACHINES = {
     errno.EDQUOT: "free some space, or name a folder on another disk: quota says what you may use",
     errno.EROFS: "name a folder that can be written",
     errno.EACCES: "name a file or folder that you may use, or run as the user who may",
+    errno.ENAMETOOLONG: "name a file or folder by a shorter name",
     errno.EMFILE: "ulimit -n 4096",
     errno.EIO: "dmesg says what the disk met",
 }

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import sys
-import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from kluis.errors import KluisError, UsageError, foreign
 _BEGUN: Final = re.compile(r"\n(?=\S)")
 # Between two columns.
 _GAP: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
+_WORD: Final = re.compile(r"\s*\S+")
 # Controls, marks of direction and the like, other ends of lines, halves of characters.
 _OBEYED: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
@@ -158,29 +158,44 @@ def folded(text: str, stream: TextIO | None = None) -> str:
 
 
 def _fold(line: str, columns: int) -> str:
-    if len(line) <= columns:
+    line = line.rstrip()
+    if _width(line) <= columns:
         return line
     margin = len(line) - len(line.lstrip())
     begins = [gap.end() for gap in _GAP.finditer(line, margin, columns * 2 // 3)]
     label = line[: begins[-1] if begins else margin]
-    lines = textwrap.wrap(
-        line[len(label) :],
-        columns,
-        initial_indent=" " * len(label),
-        subsequent_indent=" " * (len(label) if begins else margin + 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    whole = [each if len(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
+    column = _width(label)
+    lines = _wrapped(line[len(label) :], columns, column, column if begins else margin + 2)
+    whole = [each if _width(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
     if whole[0] == lines[0]:
-        return "\n".join([label + whole[0][len(label) :], *whole[1:]])
+        return "\n".join([label + whole[0][column:], *whole[1:]])
     return "\n".join([label.rstrip(), *whole] if label.strip() else whole)
 
 
 def _alone(word: str, margin: int, columns: int) -> str:
     """A word on a line of its own, two columns in, or less where only so it is whole."""
-    room = columns - len(word)
+    room = columns - _width(word)
     return " " * (margin + 2 if room < 0 else min(margin + 2, room)) + word
+
+
+def _wrapped(text: str, columns: int, first: int, later: int) -> list[str]:
+    """Lines of whole words, set in by so many columns; where one ends no blank is left to begin the next."""
+    lines: list[str] = []
+    taken = columns
+    for word in _WORD.findall(text):
+        taken += _width(word)
+        if lines and taken <= columns:
+            lines[-1] += word
+        else:
+            lines.append(" " * (later if lines else first) + word.lstrip())
+            taken = _width(lines[-1])
+    return lines
+
+
+def _width(text: str) -> int:
+    """How many columns text takes: signs of the far east take two each."""
+    wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return len(text) + wide
 
 
 def _set_in(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import cbor2
 import pytest
@@ -307,3 +307,12 @@ def test_only_our_errors(data: bytes) -> None:
     except KluisError:
         return
     assert claims in CLAIMS
+
+
+def test_the_last_minutes_of_the_calendar() -> None:
+    """Certificates that never run out, and a document of the last minute, are verified then."""
+    end = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    forge = Forge()
+    forge.certificates = {role: forge.issue(role, end=end) for role in forge.certificates}
+    data = forge.document(timestamp=int(end.timestamp() * 1000))
+    assert forge.verify(data, now=end).verified_at == end

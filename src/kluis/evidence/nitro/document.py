@@ -111,7 +111,8 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
 
 def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabundle, now: datetime) -> None:
     leaf = certificates.leaf
-    if leaf.not_before - SKEW <= timestamp <= min(leaf.not_after, now) + SKEW:
+    # By differences: what is added to the last day of the calendar is no time.
+    if leaf.not_before - timestamp <= SKEW and timestamp - min(leaf.not_after, now) <= SKEW:
         return
     raise FreshnessError(
         f"{document.kind.what}.timestamp: want {_shown(leaf.not_before)} to "
