@@ -14,9 +14,10 @@ from kluis.hashes import sha256
 from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import Forge
 from tests.evidence.intel.forge import TdxForge
-from tests.evidence.tpm.forge import Maker
+from tests.evidence.tpm.forge import Maker, rsa_key
 from tests.services.attestation.tpm.client import Client
-from tests.services.attestation.vm import AK, GOOD, KEY, Vm, b64, boot, unseal
+from tests.services.attestation.tpm.enclaves import idks, vbs_request
+from tests.services.attestation.vm import AK, GOOD, KEY, Vm, b64, boot, sipa, unseal
 from tests.services.attestation.world import b64u
 
 __all__ = ["Forger"]
@@ -37,9 +38,11 @@ class Forger:
         self._stranger = Forge(now=now)
         self._maker = Maker(now)
         self._leaf = self._maker.ak(AK.public_key())
+        self._certificate = b64u(self._leaf.public_bytes(Encoding.DER))
+        self._kernel = rsa_key()
         self._makers = {
-            "sgx": self.sgx, "tdx": self.tdx, "snp": self.snp, "tpm": self.tpm, "vm": self.vm,
-            "unseal": self.unseal,
+            "sgx": self.sgx, "tdx": self.tdx, "snp": self.snp, "tpm": self.tpm, "vbs": self.vbs,
+            "vm": self.vm, "unseal": self.unseal,
         }  # fmt: skip
 
     def options(self, folder: Path) -> list[str]:
@@ -99,15 +102,36 @@ class Forger:
         }
 
     def tpm(
-        self, *, challenge: bytes, context: str, version: int = 2, extra: bytes | None = None
+        self,
+        *,
+        challenge: bytes,
+        context: str,
+        version: int = 2,
+        extra: bytes | None = None,
+        certified: bool = False,
     ) -> dict[str, bytes]:
-        """A TPM's request (JWS) that answers a challenge; its quote is over ``extra``, if that is given."""
-        client = _Tpm(challenge, context)
-        certificate = {"aik_cert": b64u(self._leaf.public_bytes(Encoding.DER))}
+        """A TPM's request (JWS) that answers a challenge.
+
+        Args:
+            challenge: of the service.
+            context: that came with it.
+            version: of the protocol.
+            extra: what the TPM's quote is over; None: the request's key and the challenge.
+            certified: whether the TPM certified the request's key, and its quote is over the challenge alone.
+        """
+        client = _Tpm(challenge, context, self._certificate)
         if version == 1:
-            return {"request": client.v1(**certificate).encode()}
+            return {"request": client.v1(aik_cert=self._certificate).encode()}
+        if certified:
+            return {"request": client.certified().encode()}
         rest = {} if extra is None else {"extra": extra}
-        return {"request": client.v2(tpm=certificate, **rest).encode()}
+        return {"request": client.v2(**rest).encode()}
+
+    def vbs(self, *, challenge: bytes, context: str, stranger: bool = False) -> dict[str, bytes]:
+        """A VBS enclave's request, under a secure kernel whose key the boot measured, or another's."""
+        events = boot(b"\1", sipa(idks(self._kernel)))
+        client = _Tpm(challenge, context, self._certificate, events)
+        return {"request": vbs_request(client, KEY if stranger else self._kernel).encode()}
 
     def vm(self, *, secure: bool = True) -> dict[str, bytes]:
         """What an Azure guest's client sends, JSON, before it is encoded."""
@@ -120,11 +144,15 @@ class Forger:
 
 
 class _Tpm(Client):
-    """A TPM's client whose challenge another has asked for."""
+    """A TPM's client whose challenge another has asked for, under this session's maker."""
 
-    def __init__(self, challenge: bytes, context: str) -> None:
-        self.vm = Vm()
+    def __init__(self, challenge: bytes, context: str, certificate: str, events: Any = None) -> None:
+        self.vm = Vm() if events is None else Vm(events)
         self.challenge, self.context = challenge, context
+        self._certificate = certificate
+
+    def attestation(self, extra: bytes, **changes: Any) -> dict[str, Any]:
+        return super().attestation(extra, **{"aik_cert": self._certificate, **changes})
 
 
 class _Guest(Vm):

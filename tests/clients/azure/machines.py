@@ -7,13 +7,14 @@ import json
 
 from azure.core.exceptions import HttpResponseError
 from azure.security.attestation import AttestationType
-from scenario import VERSION, World, b64u, from_b64u, raises, refused, scenario
+from scenario import VERSION, World, b64u, from_b64u, parts_of, raises, refused, scenario
 
 INIT = json.dumps({"payload": {"type": "aikcert"}})
 TPM = (
     "version=1.2; authorizationrules{ => permit(); }; "
     'issuancerules{ => issue(type="PlatformAttested", value=true); };'
 )
+AUTHOR = b64u(b"\1" * 32)
 MISSING = "A VBS attestation policy has not been set on the attestation provider."
 
 
@@ -69,6 +70,54 @@ def tpm_request_of_version_1(world: World) -> None:
         jws = world.forged("tpm", challenge=challenge, context=context, version=1)["request"].decode()
         report = json.loads(world.attester(url).attest_tpm(json.dumps({"request": jws})))["report"]
         assert world.claims(report, url)["PlatformAttested"] is True
+
+
+@scenario("C.attest_tpm of a key that the TPM certified; a policy on it; its report's life, and x5t for x5c")
+def tpm_certified_key(world: World) -> None:
+    policy = (
+        'version=1.2; authorizationrules{ k:[type=="x-ms-tpm-request-key"] => '
+        'add(type="attributes", value=JmesPath(k.value, "info.tpm_certify.obj_attr")); '
+        'a:[type=="attributes"] => add(type="number", value=JsonToClaimValue(a.value)); '
+        '[type=="number", value==393330] => permit(); }; issuancerules{ '
+        '=> issueproperty(type="report_validity_in_minutes", value=60); '
+        '=> issueproperty(type="omit_x5c", value=true); };'
+    )
+    with world.instance() as url:
+        owner, client = world.owner(url), world.attester(url)
+        owner.set_policy(AttestationType.TPM, policy)
+        challenge, context = challenged(world, url)
+        jws = world.forged("tpm", challenge=challenge, context=context, certified=True)["request"].decode()
+        report = json.loads(client.attest_tpm(json.dumps({"request": jws})))["report"]
+        claims = world.claims(report, url)
+        assert claims["exp"] - claims["iat"] == 3600
+        header = parts_of(report)[0]
+        assert "x5t" in header
+        assert "x5c" not in header
+        jws = world.forged("tpm", challenge=challenge, context=context)["request"].decode()
+        with refused(400, "PolicyEvaluationError"):
+            client.attest_tpm(json.dumps({"request": jws}))
+
+
+@scenario("C.attest_tpm of a VBS enclave: its claims, by a policy of version 1.2; another kernel's signature")
+def vbs_enclave(world: World) -> None:
+    policy = (
+        "version=1.2; authorizationrules{ "
+        f'[type=="vsmReportPresent", value==true] && [type=="enclaveAuthorId", value=="{AUTHOR}"] && '
+        '[type=="enclaveImageId", value=="AQEBAQEBAQEBAQEBAQEBAQ"] && [type=="enclaveSvn", value>=4] '
+        '=> permit(); }; issuancerules{ s:[type=="enclaveSvn"] => issue(type="svn", value=s.value); };'
+    )
+    with world.instance() as url:
+        world.owner(url).set_policy(AttestationType.TPM, policy)
+        challenge, context = challenged(world, url)
+        jws = world.forged("vbs", challenge=challenge, context=context)["request"].decode()
+        report = json.loads(world.attester(url).attest_tpm(json.dumps({"request": jws})))["report"]
+        assert world.claims(report, url)["svn"] == 4
+        jws = world.forged("vbs", challenge=challenge, context=context, stranger=True)["request"].decode()
+        with refused(400, "InvalidParameter"):
+            world.attester(url).attest_tpm(json.dumps({"request": jws}))
+        jws = world.forged("tpm", challenge=challenge, context=context)["request"].decode()
+        with refused(400, "PolicyEvaluationError"):
+            world.attester(url).attest_tpm(json.dumps({"request": jws}))
 
 
 @scenario("C.attest_tpm with messages that are none; without a token where the instance wants one")

@@ -197,6 +197,10 @@ def isolated_instance(world: World) -> None:
         result, _ = owner.reset_policy(SGX, **mine.signing)
         assert result.policy_resolution == PolicyModification.REMOVED
         assert owner.get_policy(SGX)[0] != PERMIT
+        # A client that has the key itself signs by it, resets included.
+        mine_alone = world.owner(url, **mine.signing)
+        assert mine_alone.set_policy(SGX, PERMIT)[0].policy_signer.certificates == [mine.certificate]
+        assert mine_alone.reset_policy(SGX)[0].policy_resolution == PolicyModification.REMOVED
 
 
 @scenario("A.add_/remove_policy_management_certificate, A.get_policy_management_certificates", 23)

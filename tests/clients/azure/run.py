@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import asynchronous
 import attesting
 import credentials
 import identities
@@ -20,10 +21,14 @@ import machines
 import policies
 import releasing
 import tokens
+import using
 from azure.keyvault.keys._shared import http_challenge_cache
 from scenario import SCENARIOS, Scenario, World
 
-MODULES = (attesting, policies, tokens, instances, machines, credentials, identities, keys, releasing)
+MODULES = (
+    attesting, policies, tokens, instances, machines, credentials, identities, asynchronous, keys, using,
+    releasing,
+)  # fmt: skip
 
 
 def outcome(one: Scenario, world: World) -> dict[str, object]:
