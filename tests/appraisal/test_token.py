@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import cbor2
@@ -18,11 +19,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis import __version__
-from kluis.appraisal import Aspect, AttestationResult, ReportDataBinding, Tier, ear, ear_claims, token
+from kluis.appraisal import (
+    ANY,
+    Aspect,
+    AttestationResult,
+    ByTable,
+    ReportDataBinding,
+    Tier,
+    dumps,
+    ear,
+    ear_claims,
+    token,
+)
 from kluis.appraisal.ear import Appraisal, Ear
+from kluis.appraisal.policy import Release
+from kluis.appraisal.tees import TABLES
+from kluis.appraisal.wants import OneOf, Registers
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, PolicyError, UsageError
 from kluis.evidence.levels import MEANINGS
-from kluis.evidence.model import TcbStatus
+from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats import b64, cbor, cose, jcs
 from tests.appraisal.samples import TDX
 from tests.appraisal.test_rules import NOW, _evidence, _judge, _policy
@@ -80,6 +95,51 @@ def test_what_it_says() -> None:
     assert told["protection"] == "process"
     assert told["not_kept_out"] == list(MEANINGS[RESULT.claims.level].lets_in)
     assert [rule["name"] for rule in told["rules"]] == [rule.name for rule in RESULT.rules]
+
+
+def _id(**changes: Any) -> str:
+    changed = dataclasses.replace(RESULT.policy, **changes)
+    return ear.policy_id(dataclasses.replace(RESULT, policy=changed))
+
+
+def test_a_policys_id_is_its_documents() -> None:
+    """Of a policy that a document says whole, the id is that document's hash."""
+    document = dumps(RESULT.policy).encode()
+    assert ear.policy_id(RESULT) == f"ni:///sha-256;{_b64(hashlib.sha256(document).digest())}"
+
+
+def test_a_policys_id_covers_each_rule() -> None:
+    """What changes a verdict changes the id, whether a document has a key for it or not; a name does not."""
+    tables = ByTable(tables={tee: {field.key: ANY for field in TABLES[tee]} for tee in (Tee.SGX, Tee.TDX)})
+    code = {n: OneOf(frozenset({bytes([n]) * 32})) for n in (1, 2, 3)}
+    one, two, three = (Release(name=f"release {n}", wants={"measurements": want}) for n, want in code.items())
+    register = Release(name="release 1", wants={"registers": Registers({"pcr0": frozenset({b"\1" * 32})})})
+
+    def of(**releases: tuple[Release, ...]) -> str:
+        given = {Tee(tee): each for tee, each in releases.items()}
+        return _id(identity=dataclasses.replace(tables, releases=given))
+
+    different = [
+        of(),
+        of(sgx=(one, two)),
+        of(sgx=(one, three)),
+        of(sgx=(one, register)),
+        of(sgx=(one, two, three)),
+        of(tdx=(one, two)),
+        of(sgx=(one, two), tdx=(one, two)),
+        _id(),
+        _id(denylists=True),
+        _id(min_tcb_date=date(2026, 1, 1)),
+        _id(min_tcb_date=date(2026, 1, 2)),
+        _id(max_collateral_age=timedelta(days=30, hours=1)),
+        _id(max_collateral_age=timedelta(days=30, hours=2)),
+        _id(max_collateral_age=ANY),
+        _id(max_evidence_age=timedelta(minutes=5, milliseconds=1)),
+        _id(max_evidence_age=timedelta(minutes=5, milliseconds=2)),
+    ]
+    assert len(set(different)) == len(different)
+    assert of(sgx=()) == of()
+    assert of(sgx=(two, one)) == of(sgx=(one, two)) == of(sgx=(one, dataclasses.replace(two, name="other")))
 
 
 def test_cwt_says_the_same_in_numbers() -> None:

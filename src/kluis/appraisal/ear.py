@@ -22,7 +22,7 @@ import kluis
 from kluis.appraisal import trust
 from kluis.appraisal.result import AttestationResult
 from kluis.appraisal.trust import Aspect, Tier
-from kluis.appraisal.writing import dumps
+from kluis.appraisal.writing import identified
 from kluis.errors import PolicyError, UsageError
 from kluis.evidence.model import Claims
 from kluis.formats import b64
@@ -152,8 +152,11 @@ def of(result: AttestationResult, *, issued_at: datetime, expires_at: datetime, 
 
 
 def policy_id(result: AttestationResult) -> str:
-    """The policy's name: the hash of the document that ``dumps`` writes, as RFC 6920 has it."""
-    return f"ni:///sha-256;{b64.encode_url(sha256(dumps(result.policy).encode()))}"
+    """The policy's name: the hash of every rule that can change a verdict, as RFC 6920 has it.
+
+    Of a policy that a document says whole, it is the hash of the document that ``dumps`` writes.
+    """
+    return f"ni:///sha-256;{b64.encode_url(sha256(identified(result.policy)))}"
 
 
 def _cut(text: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
-from kluis.appraisal.policy import Binding, ByImage, BySigner, ByTable, Policy, RuntimeBinding
+from kluis.appraisal.policy import Binding, ByImage, BySigner, ByTable, Policy, Release, RuntimeBinding
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.values import listed
+from kluis.appraisal.values import listed, table
 from kluis.appraisal.wants import Any
+from kluis.formats import jcs
+from kluis.formats.jcs import Writable
 
 V = TypeVar("V")
 
@@ -19,6 +22,37 @@ def dumps(policy: Policy) -> str:
     It is of version 1 where that can say it all.
     """
     return "\n".join(_lines(policy)) + "\n"
+
+
+def identified(policy: Policy) -> bytes:
+    """What a policy's id is the hash of: every rule that can change a verdict.
+
+    That is the document as :func:`dumps` writes it and nothing more, wherever it says all. What it has no key
+    for follows as canonical JSON (RFC 8785) on a last line: which reference values are of one release, as
+    their sources say beside a document; and what a policy made in a program says past its version of one.
+    """
+    document = dumps(policy).encode()
+    more: dict[str, Writable] = {}
+    if isinstance(policy.identity, ByTable):
+        more = {
+            f"releases.{tee}": sorted({_release(each) for each in releases})
+            for tee, releases in policy.identity.releases.items()
+            if releases
+        }
+    else:
+        more |= {"denylists": True} if policy.denylists else {}
+        more |= {} if isinstance(policy.min_tcb_date, Any) else {"min_tcb_date": str(policy.min_tcb_date)}
+    for name, age, unit in (
+        ("max_collateral_age", policy.max_collateral_age, timedelta(days=1)),
+        ("max_evidence_age", policy.max_evidence_age, timedelta(seconds=1)),
+    ):
+        if not isinstance(age, Any) and age % unit:
+            more[name] = age // timedelta(microseconds=1)
+    return document + jcs.dumps(more) if more else document
+
+
+def _release(release: Release) -> str:
+    return table(release.wants, lambda want: want.toml())
 
 
 def _lines(policy: Policy) -> Iterator[str]:
