@@ -96,7 +96,7 @@ def test_struct_is_used_in_two_places() -> None:
     assert users <= {"formats/_layout.py", "formats/_reader.py"}
 
 
-TIMELESS = {"errors.py", "hashes.py", "formats", "evidence", "appraisal", "authority", "ledger"}
+TIMELESS = {"errors.py", "frozen.py", "hashes.py", "formats", "evidence", "appraisal", "authority", "ledger"}
 CLOCK = re.compile(r"\bdatetime\.now\(|\btime\.time\(|\bdatetime\.utcnow\(|\bdate\.today\(")
 
 

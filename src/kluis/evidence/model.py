@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.evidence.levels import ProtectionLevel
+from kluis.frozen import made_quickly
 from kluis.hashes import Digest
 
 
@@ -49,6 +50,7 @@ class TcbStatus(enum.StrEnum):
     UP_TO_DATE = "UpToDate"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Tcb:
     """What the maker thinks of this platform.
@@ -69,6 +71,7 @@ class Tcb:
 NOT_JUDGED = Tcb(status=TcbStatus.NOT_JUDGED, date=None, advisories=(), evaluation=None)
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """Which machine it was.
@@ -104,6 +107,7 @@ class Wrapper:
 NO_REGISTERS: Final[Mapping[str, Digest]] = MappingProxyType({})
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """What a piece of evidence says.

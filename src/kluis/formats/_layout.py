@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, cast, dataclass_transform, overload
 
 from kluis.errors import FormatError, UsageError
+from kluis.frozen import made_quickly
 
 T = TypeVar("T")
 Order = Literal["little", "big"]
@@ -140,7 +141,7 @@ def layout(name: str, size: int, *, byte_order: Order = "little") -> Callable[[t
         fields.update(own)
         for key in own:
             delattr(cls, key)
-        made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+        made = made_quickly(dataclasses.dataclass(frozen=True, slots=True)(cls))
         made.NAME, made.SIZE, made._table = name, size, _compile(name, size, fields, byte_order)
         return made
 

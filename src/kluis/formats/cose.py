@@ -26,6 +26,7 @@ from kluis.formats import cbor
 from kluis.formats._entries import Entries, kind_of
 from kluis.formats.cbor import Key, Tagged, Value, Writable
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
+from kluis.frozen import made_quickly
 
 TAG: Final = 18
 ALGORITHM: Final = 1
@@ -47,6 +48,7 @@ _EC2: Final = 2
 _KEY_CURVES: Final = {1: KeyKind.P256, 2: KeyKind.P384}
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Sign1:
     """A COSE_Sign1 message. Nothing here is verified.

@@ -14,7 +14,7 @@ LAYER = {file.path: file for file in inside.layer()}
 def test_what_is_outside_stays_outside() -> None:
     """The platform, the host, the command line and what runs services from outside are not in an image."""
     rooms = {path.split("/")[1].removesuffix(".py") for path in LAYER if path.startswith("kluis/")}
-    assert {"errors", "hashes", "formats", "enclave", "services"} <= rooms
+    assert {"errors", "frozen", "hashes", "formats", "enclave", "services"} <= rooms
     assert rooms & {"tee", "host", "cli", "testing", "console"} == set()
     assert {
         path for path in LAYER if path.startswith(("kluis/services/running", "kluis/services/storage"))

@@ -12,11 +12,13 @@ from kluis.formats.snp.flags import GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import Cpuid, FirmwareVersion, Report
 from kluis.formats.snp.tcb import Product, TcbVersion
 from kluis.formats.x509 import Crl
+from kluis.frozen import made_quickly
 from kluis.hashes import Digest
 
 _NO_AGENT = b"\xff" * 32
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SnpClaims(VendorClaims):
     """What an SNP report says beside the claims that all TEEs share.

@@ -30,6 +30,7 @@ from kluis.formats.cca.realm import HASHES, Realm
 from kluis.formats.cca.token import Token
 from kluis.formats.cose import CURVES, Sign1
 from kluis.formats.x509 import PublicKey
+from kluis.frozen import made_quickly
 from kluis.hashes import Algorithm, Digest
 
 KIND: Final = "CCA token"
@@ -44,6 +45,7 @@ _ALGORITHMS: Final[dict[int, Algorithm]] = {32: "sha256", 48: "sha384", 64: "sha
 _NAMES: Final = ("rem0", "rem1", "rem2", "rem3")
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CcaClaims(VendorClaims):
     """What a CCA token says beside the claims that all TEEs share.

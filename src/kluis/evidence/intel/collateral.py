@@ -19,6 +19,7 @@ from kluis.formats import x509
 from kluis.formats.sgx.collateral import Collateral, crl_der
 from kluis.formats.sgx.tcb_info import Identity, TcbInfo, parse_identity, parse_tcb_info
 from kluis.formats.x509 import Certificate, Crl, Scheme
+from kluis.frozen import made_quickly
 from kluis.hashes import sha256
 
 _KIND: Final = "collateral"
@@ -41,6 +42,7 @@ class Window:
     end: datetime
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HeldCollateral:
     """Collateral whose signatures have been checked, for as many quotes as one likes.

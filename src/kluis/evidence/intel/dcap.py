@@ -24,6 +24,7 @@ from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import QE_VENDOR_INTEL, TEE_SGX, TEE_TDX, Quote
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
+from kluis.frozen import made_quickly
 from kluis.hashes import sha256
 
 # How Intel's documents name the TEE, and its quoting enclave.
@@ -38,6 +39,7 @@ _KIND: Final = "DCAP attestation key"
 _SPKI: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki[:-64]
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Vouched:
     """An attestation key that a platform's quoting enclave vouches for.
@@ -51,6 +53,7 @@ class Vouched:
     anchor: Anchor
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Proof:
     """What steps 1 to 9 leave."""

@@ -19,6 +19,7 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import PCK_CHAIN, Quote
 from kluis.formats.x509 import Certificate, KeyUsage, Scheme
 from kluis.formats.x509.certificate import BASIC_CONSTRAINTS
+from kluis.frozen import made_quickly
 
 if TYPE_CHECKING:
     from kluis.evidence.intel.collateral import HeldCollateral
@@ -30,6 +31,7 @@ _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 SCHEMES: Final = (Scheme.ES256,)
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PckChain:
     """A quote's certificates by role, and what the leaf says of the platform."""

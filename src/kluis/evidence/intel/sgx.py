@@ -22,11 +22,13 @@ from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import TEE_SGX
 from kluis.formats.sgx.report import KSS, ReportBody
+from kluis.frozen import made_quickly
 from kluis.hashes import Digest
 
 KIND = "SGX quote"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SgxClaims(IntelClaims):
     """What an SGX quote and its PCK certificate say beside the claims that all TEEs share.

@@ -18,6 +18,7 @@ from kluis.formats.sgx.extension import SgxExtension
 from kluis.formats.sgx.report import ReportBody
 from kluis.formats.sgx.tcb_info import Identity, Module, TcbInfo
 from kluis.formats.sgx.tcb_levels import AnyLevel
+from kluis.frozen import made_quickly
 
 _OUT_OF_DATE: Final = {
     TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
@@ -39,6 +40,7 @@ _STATUSES: Final = {status.value: status for status in TcbStatus}
 _WORST_FIRST: Final = list(TcbStatus)
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:
     """The maker's judgement of a platform, part by part.

@@ -25,6 +25,7 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.formats.sgx.tcb_info import TcbInfo
 from kluis.formats.tdx.report import Attribute, TdReport, TdReport15, TdReport15Ex
+from kluis.frozen import made_quickly
 from kluis.hashes import Digest
 
 KIND = "TDX quote"
@@ -67,6 +68,7 @@ class Migration:
     servtd_attributes: int
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TdxClaims(IntelClaims):
     """What a TDX quote and its PCK certificate say beside the claims that all TEEs share.

@@ -24,6 +24,7 @@ from kluis.evidence.nitro.cabundle import Cabundle
 from kluis.evidence.verified import Verified, mint
 from kluis.formats.nitro.document import PCR_SIZE, Document, DocumentKind
 from kluis.formats.x509 import Scheme
+from kluis.frozen import made_quickly
 from kluis.hashes import Digest
 
 KIND: Final = "Nitro document"
@@ -37,6 +38,7 @@ _NAMES: Final = tuple(f"pcr{index}" for index in range(32))
 _TAGGED: Final = b"\xd2\x84"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NitroClaims(VendorClaims):
     """What a Nitro document says beside the claims that all TEEs share.

@@ -33,6 +33,7 @@ from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.nvidia.opaque import Feature, Field, Opaque
 from kluis.formats.nvidia.report import Frame, Report
 from kluis.formats.x509 import Scheme
+from kluis.frozen import made_quickly
 from kluis.hashes import Digest
 
 KIND: Final = "NVIDIA report"
@@ -47,6 +48,7 @@ _MEMORY: Final = "nvidia device"
 _REPORT: Final = re.compile(rb'"report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_')
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaClaims(VendorClaims):
     """What an NVIDIA report and its chain say beside the claims that all TEEs share.

@@ -14,6 +14,7 @@ from kluis.evidence.tpm.key import TrustedKey
 from kluis.evidence.tpm.quote import Checked
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.public import Public
+from kluis.frozen import made_quickly
 from kluis.hashes import SIZES, Algorithm, Digest, sha256
 
 KIND = "TPM quote"
@@ -24,6 +25,7 @@ _ALGORITHMS: dict[HashId, Algorithm] = {
 }
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TpmClaims(VendorClaims):
     """What a TPM quote says beside the claims that all TEEs share.

@@ -15,6 +15,7 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import cbor, cose, eat
 from kluis.formats._entries import Entries
 from kluis.formats.x509 import KeyKind, PublicKey
+from kluis.frozen import made_quickly
 
 PROFILE: Final = "tag:arm.com,2023:realm#1.0.0"
 LATEST: Final = "tag:arm.com,2024:realm#2.0.0"
@@ -53,6 +54,7 @@ _MAX_KEY: Final = 256
 _WHAT: Final = "CCA realm token"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Realm:
     """The realm's claims.

@@ -18,6 +18,7 @@ from kluis.formats import cbor
 from kluis.formats._entries import Entries
 from kluis.formats.cbor import Tagged
 from kluis.formats.cose import CURVES, Sign1
+from kluis.frozen import made_quickly
 
 MAX_SIZE: Final = 32 * 1024
 TAG: Final = 399
@@ -31,6 +32,7 @@ _PARTS: Final = range(1, MAX_SIZE)
 _WHAT: Final = "CCA token"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """A token's two parts, each a COSE_Sign1.

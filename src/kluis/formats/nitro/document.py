@@ -20,6 +20,7 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import cbor
 from kluis.formats._entries import Entries
 from kluis.formats.cose import Sign1
+from kluis.frozen import made_quickly
 
 MAX_SIZE: Final = 32 * 1024
 MAX_CERTIFICATE: Final = 1024
@@ -57,6 +58,7 @@ _REQUIRED: Final = {
 }
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A document's fields.

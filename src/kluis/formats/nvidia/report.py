@@ -17,6 +17,7 @@ from typing import Final, Self
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats._reader import Reader
 from kluis.formats.nvidia.opaque import Opaque
+from kluis.frozen import made_quickly
 
 WHAT: Final = "NVIDIA report"
 MAX_SIZE: Final = 32 << 10
@@ -33,6 +34,7 @@ _BLOCK: Final = 55
 _SAME: Final = ((1, 1), (2, 51), (3, 0), (5, DIGEST_SIZE), (6, 0))
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """A report cut at its lengths; what the device says of itself is not looked into.

@@ -12,6 +12,7 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats import der
+from kluis.frozen import made_quickly
 
 OID: Final = "1.2.840.113741.1.13.1"
 COMPONENTS: Final = 16
@@ -28,6 +29,7 @@ class Configuration:
     smt_enabled: bool
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SgxExtension:
     """The platform's identity and TCB, as the certificate authority states them.

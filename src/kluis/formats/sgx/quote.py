@@ -17,6 +17,7 @@ from kluis.formats.sgx import certification
 from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.report import BODY_SIZE, ReportBody
 from kluis.formats.tdx.report import TdReport, TdReport15, TdReport15Ex
+from kluis.frozen import made_quickly
 
 HEADER_SIZE: Final = 48
 DESCRIPTOR_SIZE: Final = 6
@@ -55,6 +56,7 @@ class Header(Struct):
     user_data: bytes = at(28, 20)
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
     """A quote, taken apart.

@@ -25,11 +25,13 @@ from kluis.formats.sgx.tcb_documents import (
     hex_of,
 )
 from kluis.formats.sgx.tcb_levels import Level, OwnTcb, PlatformLevel
+from kluis.frozen import made_quickly
 
 SGX: Final = "SGX"
 TDX: Final = "TDX"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
     """What a TDX module must be.
@@ -49,6 +51,7 @@ class Module:
     levels: tuple[Level[OwnTcb], ...]
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TcbInfo:
     """The levels of one kind of platform.
@@ -78,6 +81,7 @@ class TcbInfo:
     modules: tuple[Module, ...]
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What a quoting enclave must be.

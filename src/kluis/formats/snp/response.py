@@ -15,6 +15,7 @@ from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
 from kluis.formats.snp.report import Report
 from kluis.formats.snp.table import CertificateTable
+from kluis.frozen import made_quickly
 
 HEADER_SIZE: Final = 32
 MAX_RESPONSE: Final = 4000
@@ -27,6 +28,7 @@ _ALGORITHM_AT: Final = slice(0x34, 0x38)
 _ECDSA_P384: Final = b"\1\0\0\0"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """A report in what it came in.

@@ -17,6 +17,7 @@ from kluis.formats import der
 from kluis.formats.x509.instant import read_instant
 from kluis.formats.x509.public_key import PublicKey, read_public_key
 from kluis.formats.x509.scheme import KeyKind, Scheme, bits_of, scheme_of
+from kluis.frozen import made_quickly
 
 MAX_CERTIFICATE: Final = 16 * 1024
 MAX_EXTENSIONS: Final = 64
@@ -64,6 +65,7 @@ class KeyUsage:
         return bool(self.bits & 1 << 6)
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Certificate:
     """A version 3 certificate, taken apart.

@@ -13,6 +13,7 @@ from kluis.formats import der
 from kluis.formats.x509.certificate import read_extensions, read_inner_algorithm, read_serial, read_signature
 from kluis.formats.x509.instant import read_instant
 from kluis.formats.x509.scheme import Scheme
+from kluis.frozen import made_quickly
 
 MAX_CRL: Final = 1 << 20
 CRL_NUMBER: Final = "2.5.29.20"
@@ -20,6 +21,7 @@ AUTHORITY_KEY: Final = "2.5.29.35"
 _VERSION_2: Final = b"\x02\x01\x01"
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Crl:
     """A version 2 certificate revocation list, taken apart.

@@ -10,6 +10,7 @@ from typing import Final, Self
 from kluis.errors import FormatError, UsageError
 from kluis.formats import der
 from kluis.formats.x509.scheme import KEY_ALGORITHMS, KeyKind, bits_of, key_kind
+from kluis.frozen import made_quickly
 
 MAX_KEY: Final = 4096
 _PEM: Final = re.compile(
@@ -17,6 +18,7 @@ _PEM: Final = re.compile(
 )
 
 
+@made_quickly
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublicKey:
     """A public key, taken apart no further than its kind.
