@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kluis.cli.serve_text import lines_of
+from kluis.services.running.issuer import Certificate, Registered
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving
 from tests.services.running.conftest import SERVICES, running, state
+from tests.services.running.issuer.asserting import Client, federated
 
 __all__ = ["running", "state"]
 
@@ -28,3 +31,23 @@ def test_pasted(running: Serving, state: Path) -> None:
     assert policy.startswith("version=")
     assert token.issuer == running.addresses["attestation"]
     assert max(len(line) for line in text.splitlines() if str(state) not in line) < 80
+
+
+def test_what_was_registered_is_named(running: Serving, state: Path) -> None:
+    """Each client that may come without a secret; and whom a managed identity is open to, with its roles."""
+    url = "http://127.0.0.1:8447"
+    shown = Registered(
+        certificates=(("reader", Certificate.of_pem(Client("reader").pem, "reader.pem")),),
+        federated=(federated(),),
+    )
+    plan = Plan(services=SERVICES, state=state, port=0, registered=shown, insecure_managed_identity=True)
+    more = {**running.addresses, "insecure_managed_identity": url}
+    text = lines_of(plan, dataclasses.replace(running, addresses=more))
+    compile(text, "pasted", "exec")
+    assert 'CertificateCredential(tenant, "reader"' in text
+    assert 'WorkloadIdentityCredential(tenant_id=tenant, client_id="workload"' in text
+    assert f"insecure: AZURE_POD_IDENTITY_AUTHORITY_HOST={url}" in text
+    assert "every process of every user of this" in text
+    assert "#     Key Vault Crypto Service Release User" in text
+    assert max(len(line) for line in text.splitlines() if str(state) not in line) < 80
+    assert "AZURE_POD_IDENTITY" not in lines_of(Plan(services=SERVICES, state=state, port=0), running)

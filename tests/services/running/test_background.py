@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from kluis.services.clock import SystemClock
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.issuer import TENANT, DevelopmentIssuer
+from kluis.services.running.plan import Plan, listening
+from kluis.services.running.serving import _address, _issuer
 
 
 def test_the_issuer_is_reached_over_tls(tmp_path: Path) -> None:
@@ -29,3 +32,23 @@ def test_the_issuer_is_reached_over_tls(tmp_path: Path) -> None:
             assert client.get(f"{url}/{TENANT}/discovery/v2.0/keys").json() == issuer.jwks()
     with httpx.Client(verify=trust) as client, pytest.raises(httpx.ConnectError):
         client.get(url)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_managed_identity_is_there_where_it_was_asked_for(tmp_path: Path, asked: bool) -> None:
+    """Over plain HTTP, by its own address and by name, beside the issuer; and not otherwise."""
+    plan = Plan(services=("keyvault",), state=tmp_path, port=0, insecure_managed_identity=asked)
+    authority = LoopbackAuthority.load_or_create(tmp_path / "ca", datetime.now(UTC))
+    path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
+    with contextlib.ExitStack() as stack:
+        sockets = stack.enter_context(listening(plan))
+        addresses = {name: _address(name, one) for name, one in sockets.items()}
+        _issuer(plan, SystemClock(), authority, sockets, addresses, stack)
+        url = addresses.get("insecure_managed_identity")
+        assert (url is not None) is asked
+        if url is None:
+            return
+        assert url.startswith("http://127.0.0.1:")
+        for one in (url, url.replace("127.0.0.1", "localhost")):
+            answer = httpx.get(one + path, headers={"Metadata": "true"})
+            assert (answer.status_code, answer.json()["client_id"]) == (200, "workload")

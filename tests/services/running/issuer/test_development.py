@@ -91,6 +91,7 @@ def test_what_others_write_of_scopes(issuer: DevelopmentIssuer, scope: str, audi
         ({"scope": RESOURCE}, 400, "invalid_scope"),
         ({"scope": f"{RESOURCE}/.default other/.default"}, 400, "invalid_scope"),
         ({"scope": "/.default"}, 400, "invalid_scope"),
+        ({"scope": f"https://{'x' * 1024}/.default"}, 400, "invalid_scope"),
         ({"scope": "openid profile"}, 400, "invalid_scope"),
         ({"filler": "x" * 20_000}, 413, "invalid_request"),
         ({"client_id": ["reader", "admin"]}, 400, "invalid_request"),

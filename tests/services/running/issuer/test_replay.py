@@ -24,6 +24,13 @@ def test_once_for_each_request(tmp_path: Path) -> None:
         assert told(issuer, assertion, scope=f"https://{resource}.example/.default") == AGAIN
 
 
+def test_one_request_in_other_words(tmp_path: Path) -> None:
+    """What MSAL for Go and Java write beside a resource makes no other request of it."""
+    issuer, assertion = issuer_of(tmp_path, CLIENT), CLIENT.assertion(jti="one")
+    scopes = ("https://a.example/.default", "https://a.example/.default openid profile offline_access")
+    assert [told(issuer, assertion, scope=one) for one in scopes] == ["token", AGAIN]
+
+
 def test_so_many_requests_and_no_more(tmp_path: Path) -> None:
     """The ninth resource by one assertion is refused."""
     issuer, assertion = issuer_of(tmp_path, CLIENT), CLIENT.assertion(jti="one")

@@ -153,7 +153,8 @@ class DevelopmentIssuer:
         _check_tenant(request)
         form = await _form(request)
         scope, claims = form.get("scope", ""), form.get("claims", "")
-        wanted = hashlib.sha256(json.dumps([scope, claims]).encode()).digest()
+        resource = _resource(scope)
+        wanted = hashlib.sha256(json.dumps([resource, claims]).encode()).digest()
         client, proof = self._authentication.check(form, wanted, self._clock.now())
         if form.get("grant_type") != "client_credentials":
             raise refused(
@@ -161,9 +162,7 @@ class DevelopmentIssuer:
                 f"grant_type: want client_credentials, got {shown(form.get('grant_type'))}",
                 number=70003,
             )
-        named = [each for each in scope.split() if each not in OF_USERS]
-        resource, suffix, rest = (named[0] if len(named) == 1 else "").partition("/.default")
-        if not resource or not suffix or rest or len(resource) > MOST_RESOURCE:
+        if resource is None:
             raise refused(
                 "invalid_scope", f"scope: want one resource and /.default, got {shown(scope)}", number=70011
             )
@@ -203,6 +202,13 @@ async def _form(request: Request) -> dict[str, str]:
     if len(form) != len(pairs):
         raise refused("invalid_request", "body: want each field once, got one twice")
     return form
+
+
+def _resource(scope: str) -> str | None:
+    """The one resource that is asked for, however that is written; None where there is not one."""
+    named = [each for each in scope.split() if each not in OF_USERS]
+    resource, suffix, rest = (named[0] if len(named) == 1 else "").partition("/.default")
+    return resource if resource and suffix and not rest and len(resource) <= MOST_RESOURCE else None
 
 
 def _asks_anew(claims: str) -> bool:
