@@ -215,13 +215,14 @@ def test_a_remembered_platform_under_another_root(forge: Forge) -> None:
     assert caught.value.code == "root_untrusted"
 
 
-TYPES = [1, 2, 3, 4, 7]
+# Every type without a chain, and that of a chain without one.
+LONE = [*((kind, b"\1" * 404) for kind in (1, 2, 3, 4, 7)), (1, bytes(34)), (5, b"")]
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_a_chain_beside_the_quote(kind: int, forge: Forge) -> None:
+@pytest.mark.parametrize(("kind", "data"), LONE)
+def test_a_chain_beside_the_quote(kind: int, data: bytes, forge: Forge) -> None:
     """A quote that only names its certificate is verified with the chain that the collateral brings."""
-    quote = forge.requote(certification_type=kind, certification_data=b"\1" * 404)
+    quote = forge.requote(certification_type=kind, certification_data=data)
     beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
     with pytest.raises(UnavailableError) as caught:
         forge.verify(quote)
@@ -392,10 +393,10 @@ def test_an_older_certificate_of_the_ca_that_is_revoked(forge: Forge) -> None:
     assert caught.value.code == "cert_revoked"
 
 
-@pytest.mark.parametrize("kind", [3, 7])
-def test_a_remembered_platform_under_another_chain(kind: int, forge: Forge) -> None:
+@pytest.mark.parametrize(("kind", "data"), LONE)
+def test_a_remembered_platform_under_another_chain(kind: int, data: bytes, forge: Forge) -> None:
     """A platform remembered with the chain beside its quote is not vouched for by another chain."""
-    quote = forge.requote(certification_type=kind)
+    quote = forge.requote(certification_type=kind, certification_data=data)
     stranger = quoting.PlatformKeys.create(forge.authority, NOW)
     verifier = Verifier(forge.anchors)
     good = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)

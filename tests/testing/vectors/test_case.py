@@ -138,3 +138,28 @@ def test_an_attestation_key_in_any_form() -> None:
     for form in (tpm.pem(key), tpm.spki(key), area, sized):
         case = case_of("tpm", {"quote_msg": b"x", "quote_sig": b"x", "ak_pub": form})
         assert case.anchors.match(tpm.spki(key)) is not None
+
+
+def test_a_chain_that_begins_with_its_root(forge: Forge) -> None:
+    """A root is known by its own name as issuer, wherever it stands in its chain."""
+    files = samples.files(forge)
+    backwards = pem(forge.root, forge.ca)
+    case = case_of("sgx", {**files, "pck_crl_issuer_chain": backwards})
+    (root,) = case.roots
+    assert x509.parse_pem(root, "root")[0].der == forge.root.public_bytes(Encoding.DER)
+
+
+def test_files_by_intels_own_names(forge: Forge) -> None:
+    """Chains of signers under the names that Intel's samples give them are the same collateral."""
+    files = samples.files(forge)
+    renamed = {name: data for name, data in files.items() if not name.endswith("_issuer_chain")}
+    renamed |= {
+        "pck_sign_chain": files["pck_crl_issuer_chain"],
+        "tcb_sign_chain": files["tcb_info_issuer_chain"],
+    }
+    assert case_of("sgx", renamed).endorsements == case_of("sgx", files).endorsements
+    assert case_of("sgx", renamed).roots == case_of("sgx", files).roots
+    assert unknown_roles("sgx", renamed) == ()
+    leaf = pem(forge.leaf())
+    with_leaf = case_of("sgx", {**renamed, "pck_cert": leaf}).endorsements
+    assert with_leaf.pck_certificate_chain == leaf + files["pck_crl_issuer_chain"]

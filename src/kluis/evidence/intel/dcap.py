@@ -136,7 +136,7 @@ def prove(
 
 def _name(quote: Quote, chain_pem: bytes) -> bytes:
     """What is remembered is known by all that says whose the attestation key is, the chain among it."""
-    if quote.certification_type == dcap_quote.PCK_CHAIN:
+    if chain_pem == quote.certification_data:
         return sha256(quote.certified)
     return sha256(quote.certified + chain_pem)
 

@@ -44,9 +44,8 @@ class PckChain:
 
 def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> bytes:
     """The PEM chain that names the platform: the quote's own, or else the collateral's; empty without one."""
-    if quote.certification_type == PCK_CHAIN:
-        return quote.certification_data
-    return (collateral.pck_certificate_chain if collateral is not None else None) or b""
+    own = quote.certification_data if quote.certification_type == PCK_CHAIN else b""
+    return own or (collateral.pck_certificate_chain if collateral is not None else None) or b""
 
 
 def prove(pem: bytes, quote: Quote, held: HeldCollateral | None, context: Context) -> tuple[PckChain, Anchor]:
@@ -65,8 +64,9 @@ def prove(pem: bytes, quote: Quote, held: HeldCollateral | None, context: Contex
         AuthenticityError: a certificate is missing, extra, of no known role, or not as it should be.
     """
     if not pem:
+        got = "no data" if quote.certification_type == PCK_CHAIN else quote.certification_type
         raise UnavailableError(
-            f"quote.certification_type: want {PCK_CHAIN.value}, a PCK chain, got {quote.certification_type}",
+            f"quote.certification_type: want {PCK_CHAIN.value}, a PCK chain, got {got}",
             hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
             code="chain_missing",
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kluis.collateral import bundle
-from kluis.errors import FormatError, KluisError, UsageError
+from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.tpm.key import area_of
 from kluis.formats import cose, jose, x509
@@ -34,7 +34,14 @@ _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
 _LEAF: Final = ("pck_cert", "pck_certificate", "pck_leaf")
 _SIGNERS: Final = ("pck_sign_chain", "pck_signing_chain")
 _ROOTS: Final = ("root", "root_ca", "trusted_root")
-_QUOTE: Final = (*bundle.INTEL, *_PCK, *_LEAF, *_SIGNERS, *_ROOTS)
+# Who signed Intel's documents and lists, by the names that Intel's own samples give the files.
+_TCB_SIGNERS: Final = ("tcb_sign_chain", "tcb_signing_chain")
+_ISSUERS: Final = {
+    "pck_crl_issuer_chain": _SIGNERS,
+    "tcb_info_issuer_chain": _TCB_SIGNERS,
+    "qe_identity_issuer_chain": _TCB_SIGNERS,
+}
+_QUOTE: Final = (*bundle.INTEL, *_PCK, *_LEAF, *_SIGNERS, *_TCB_SIGNERS, *_ROOTS)
 # How the parts of Azure's evidence are called in a collection, and by their records.
 _HCL: Final = {
     "hcl_report": "hcl_report",
@@ -110,14 +117,18 @@ def unknown_roles(tee: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
 
 def _intel(files: Mapping[str, bytes]) -> Case:
     parts = {role: files[role] for role in (*bundle.INTEL, bundle.PCK) if role in files}
+    for role, others in _ISSUERS.items():
+        given = [files[other] for other in others if other in files]
+        if role not in parts and given:
+            parts[role] = given[0]
+    roots = [root for role in _ISSUERS if role in parts for root in _roots_in(parts[role])]
+    roots += [_as_pem(files[role]) for role in _ROOTS if role in files]
     chains = [files[role] for role in _PCK if role in files]
     leaves = [_as_pem(files[role]) for role in _LEAF if role in files]
-    if leaves and not chains and "pck_crl_issuer_chain" in files:
-        chains = [leaves[0] + files["pck_crl_issuer_chain"]]
+    if leaves and not chains and "pck_crl_issuer_chain" in parts:
+        chains = [leaves[0] + parts["pck_crl_issuer_chain"]]
     if chains:
         parts[bundle.PCK] = chains[0]
-    roots = [_last(files[role]) for role in bundle.INTEL if role.endswith("_chain") and role in files]
-    roots += [_as_pem(files[role]) for role in _ROOTS if role in files]
     return Case(
         evidence=files["quote"],
         endorsements=_collateral(parts),
@@ -163,7 +174,7 @@ def _tpm(files: Mapping[str, bytes]) -> Case:
         evidence=Collection({name: Part(OCTETS, data) for name, data in parts.items()}).encode(),
         endorsements=named if "ak_pub" in files else certified,
         fuller=certified if "ak_pub" in files else None,
-        roots=(_last(files["ak_chain"]),) if "ak_chain" in files else (),
+        roots=tuple(_roots_in(files.get("ak_chain", b""))),
         keys=((_attestation_key(files["ak_pub"]), ProtectionLevel.VTPM),) if "ak_pub" in files else (),
     )
 
@@ -250,11 +261,9 @@ def _root(files: Mapping[str, bytes]) -> tuple[bytes, ...]:
     return (files["root"],) if "root" in files else ()
 
 
-def _last(chain: bytes) -> bytes:
-    start = chain.rfind(_PEM)
-    if start < 0:
-        raise FormatError("issuer chain: holds no certificate", code="truncated")
-    return chain[start:]
+def _roots_in(chain: bytes) -> list[bytes]:
+    """PEM of each certificate that names itself its issuer: chains are told from either end."""
+    return [_as_pem(one.der) for one in moment.certificates(chain) if one.issuer == one.subject]
 
 
 MAPPINGS: Final[dict[str, Roles]] = {
