@@ -312,7 +312,9 @@ def test_paths_that_lead_nowhere(world: World, path: str) -> None:
     ("query", "message"),
     [
         ("", "api-version: want one, got none"),
-        ("api-version=1", "api-version: want a date or a number, got '1'"),
+        ("api-version=1", "api-version: want a date, got '1'"),
+        ("api-version=7.4", "api-version: want a date, got '7.4'"),
+        ("api-version=2022-08-01-beta", "api-version: want a date, got '2022-08-01-beta'"),
     ],
 )
 def test_api_versions(world: World, query: str, message: str) -> None:

@@ -91,7 +91,7 @@ def service(standing: Standing) -> Service:
     roles = {"Reader": frozenset({"policy/read"}), "Writer": frozenset({"policy/read", "policy/write"})}
     clock = FixedClock()
     gate = Gate(Bearer(MAKER.issuer()), roles, clock)
-    return Service("sums", "Sums", OPERATIONS, gate=gate, clock=clock, ready=standing.check)
+    return Service("sums", "Sums", OPERATIONS, gate=gate, clock=clock, ready=standing.check, version="7.4")
 
 
 def test_a_request_is_answered(service: Service) -> None:

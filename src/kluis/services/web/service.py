@@ -31,7 +31,8 @@ from kluis.services.web.telemetry import CONTENT_TYPE_LATEST, Happening, Line, T
 
 __all__ = ["Gate", "Service"]
 
-VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?")
+DATES: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
+NUMBERS: Final = re.compile(r"\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?", re.ASCII)
 CLIENT_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 THREADS: Final = 4
 MOST_QUERY: Final = 4096
@@ -114,7 +115,7 @@ class Service:
         tell: makes a refusal of one of our errors.
         headers: of every answer.
         bad_request: what clients know as the code of a request without an ``api-version`` that is one.
-        version: one that is, for people.
+        version: one that is, for people; where it is a number, others may be numbers, and not dates alone.
         threads: that answer at once.
         upkeep: does what is due by a time, and gives what happened.
     """
@@ -243,8 +244,9 @@ class Service:
         if version is None:
             hint = f"add ?api-version={self._version}"
             raise Refusal(400, self._bad_request, "api-version: want one, got none", hint=hint)
-        if not VERSION.fullmatch(version):
-            message = f"api-version: want a date or a number, got {version[:40]!a}"
+        numbered = NUMBERS.fullmatch(self._version) is not None
+        if not DATES.fullmatch(version) and not (numbered and NUMBERS.fullmatch(version)):
+            message = f"api-version: want a date{' or a number' * numbered}, got {version[:40]!a}"
             raise Refusal(400, self._bad_request, message)
 
     def _response(self, answer: Answer, headers: Mapping[str, str], request_id: str) -> Response:

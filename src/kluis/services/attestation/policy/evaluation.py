@@ -230,7 +230,6 @@ class _Run:
             arguments = [self._value(argument, bound) for argument in expression.arguments]
             return functions.call(expression.function, arguments, self.work)
         claims = bound[expression.identifier]
-        self._spend(len(claims))
         members = functions.unique([_property(claim, expression.property) for claim in claims])
         return Values(members, expression.property == "value" and any(claim.read_only for claim in claims))
 
