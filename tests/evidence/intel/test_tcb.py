@@ -73,8 +73,8 @@ RUNS_WELL = {
 @pytest.mark.parametrize("launch", TcbStatus)
 @pytest.mark.parametrize("current", TcbStatus)
 def test_relaunched(launch: TcbStatus, current: TcbStatus) -> None:
-    """Only a domain launched out of date, on a module that is not, is to be launched anew."""
-    want = launch
+    """Launched out of date, on a module that is not, it is to be launched anew; else the worse holds."""
+    want = min(launch, current, key=list(TcbStatus).index)
     if launch in (S.OUT_OF_DATE, S.OUT_OF_DATE_CONFIGURATION_NEEDED) and current in RUNS_WELL:
         needy = launch in NEEDY or current in NEEDY
         want = S.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED if needy else S.TD_RELAUNCH_ADVISED

@@ -197,16 +197,34 @@ def converge(status: TcbStatus, part: TcbStatus) -> TcbStatus:
 def relaunched(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
     """The status of a trust domain that was launched by one module and runs on another.
 
+    Intel's library passes over a module that is worse than the one at launch; here the worse one counts.
+
     Args:
         launch: of the module at its launch.
         current: of the module that runs now.
     """
     outdated = (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED)
     if launch not in outdated or current not in _OUT_OF_DATE:
-        return launch
+        return min(launch, current, key=_WORST_FIRST.index)
     if launch in _CONFIGURATION or current in _CONFIGURATION:
         return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
     return TcbStatus.TD_RELAUNCH_ADVISED
+
+
+def of_both(launch: Tcb, current: Tcb) -> Tcb:
+    """The judgement of a trust domain that was launched by one module and runs on another.
+
+    Args:
+        launch: of the module at its launch.
+        current: of the module that runs now, by the same documents.
+    """
+    dates = [each.date for each in (launch, current) if each.date is not None]
+    return Tcb(
+        status=relaunched(launch.status, current.status),
+        date=min(dates, default=None),
+        advisories=tuple(sorted({*launch.advisories, *current.advisories})),
+        evaluation=launch.evaluation,
+    )
 
 
 def _reached(

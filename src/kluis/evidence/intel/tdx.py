@@ -143,7 +143,7 @@ def verify(
     9. TCB info and QE identity are signed, in time, of TDX, this kind of platform and quoting enclave.
     10. The module's signer and attributes are those that the TCB info states for its major version.
     11. Platform, module and quoting enclave each reach a TCB level, at launch and, from TDX 1.5 on,
-        now; judging it is appraisal's work.
+        now, and the worse one counts; judging it is appraisal's work.
 
     Args:
         data: the quote; zero bytes may follow it.
@@ -195,7 +195,6 @@ def _claims(
     proof: Proof, body: TdReport, launch: Judgement, current: Judgement | None, now: datetime
 ) -> Claims:
     sgx = proof.chain.sgx
-    status = tcb.relaunched(launch.tcb.status, current.tcb.status) if current else launch.tcb.status
     return Claims(
         kind=proof.quote.name,
         tee=Tee.TDX,
@@ -218,7 +217,7 @@ def _claims(
         ),
         report_data=body.report_data,
         nonce=None,
-        tcb=launch.tcb if status is launch.tcb.status else dataclasses.replace(launch.tcb, status=status),
+        tcb=launch.tcb if current in (None, launch) else tcb.of_both(launch.tcb, current.tcb),
         platform=Platform(id=sgx.ppid, product=sgx.fmspc.hex().upper()),
         collateral_issued=proof.held.issued,
         valid_until=proof.valid_until(),
