@@ -42,6 +42,24 @@ def test_kinds(text: bytes, kinds: tuple[Armor, ...]) -> None:
     assert open_armor(text) == (DATA, kinds)
 
 
+def test_padding_of_base64url() -> None:
+    """RFC 4648 pads base64url as base64, and lets it be left away: both are read."""
+    for size in (766, 767, 768):
+        padded = base64.urlsafe_b64encode(DATA[:size])
+        for text in (padded, padded.rstrip(b"=")):
+            assert open_armor(text) == (DATA[:size], (Armor.BASE64URL,))
+    with pytest.raises(FormatError, match="is base64url that is broken"):
+        open_armor(base64.urlsafe_b64encode(DATA[:767]) + b"=")
+
+
+def test_a_mark_before_text() -> None:
+    """The mark that some editors write before UTF-8 is none of the text; before other bytes it is theirs."""
+    mark = b"\xef\xbb\xbf"
+    assert open_armor(mark + DATA.hex().encode() + b"\r\n") == (DATA, (Armor.HEX,))
+    assert open_armor(mark + b'{"a":1}') == (b'{"a":1}', ())
+    assert open_armor(mark + DATA) == (mark + DATA, ())
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -20,6 +20,7 @@ MAX_SIZE: Final = 64 << 20
 
 _BLANK: Final = b" \t\r\n"
 _LINE_ENDS: Final = b"\r\n"
+_MARK: Final = b"\xef\xbb\xbf"  # which editors of Windows write before UTF-8
 _HEX: Final = b"0123456789abcdefABCDEF"
 _PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _TEXT: Final = bytes(range(32, 127)) + b"\t\r\n"
@@ -62,9 +63,10 @@ def open_armor(data: bytes, what: str = "input") -> Opened:
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
-    if data.translate(None, _TEXT):
+    text = data.removeprefix(_MARK)
+    if text.translate(None, _TEXT):
         return Opened(data, ())
-    text = data.strip(_BLANK)
+    text = text.strip(_BLANK)
     if len(text) >= 2 and text[:1] == text[-1:] == b'"':
         inner, armor = _text(_quoted(text[1:-1], what), what)
         return Opened(inner, (Armor.JSON, *armor))
@@ -85,7 +87,7 @@ def _text(text: bytes, what: str) -> Opened:
     marks = joined.translate(None, _PLAIN).rstrip(b"=")
     if not marks.translate(None, b"+/") and joined.count(b"=") <= 2:
         return _base64(joined, Armor.BASE64, what)
-    if not marks.translate(None, b"-_") and b"=" not in joined:
+    if not marks.translate(None, b"-_") and joined.count(b"=") <= 2:
         return _base64(joined.translate(_FROM_URL), Armor.BASE64URL, what)
     return Opened(text, ())
 
