@@ -32,6 +32,7 @@ from kluis.services.keyvault.release.authority import (
     InsecureFetched,
     Pinned,
 )
+from kluis.services.keyvault.release.keyring import MOST_INSTANCES, Keyring
 from tests.evidence.forge import DEBUG, IMAGE, SIGNER, Forge
 from tests.services.keyvault.world import (
     AUTHORITY,
@@ -148,6 +149,60 @@ def test_an_attested_authority(forge: Forge) -> None:
     assert closed_to(OTHER_KEY, answer.json()["value"])
     by_signer = attested(forge, identity=BySigner(SIGNER.hex(), 7, 3))
     assert vault(forge, signing_certificate(forge), by_signer).release(sign(claims())).status_code == 200
+
+
+INSTANCE = f"{AUTHORITY}/instances/p1"
+
+
+def test_an_instance_of_an_attested_authority(forge: Forge) -> None:
+    """Where a key's policy names an instance, its keys are held to what the authority's are, and count."""
+    world = vault(forge, signing_certificate(forge))
+    world.host.documents[f"{INSTANCE}/certs"] = world.host.documents[CERTS]
+    world.exportable("of-it", policy(authority=INSTANCE + "/"))
+    token = sign(claims(iss=INSTANCE))
+    assert opened(world.release(token, "of-it").json()["value"])
+    assert refused(world.release(sign(claims()), "of-it"))[0] == UNMET
+    assert world.host.fetched == [f"{INSTANCE}/certs", CERTS]
+    # A key whose policy names the service alone has nothing to do with instances: nobody is asked for one.
+    message, why = refused(world.release(token))
+    assert (message, why) == (
+        UNVERIFIED,
+        f"token iss: want one of this vault's authorities, got '{INSTANCE}'",
+    )
+    assert refused(world.release(sign(claims(iss=f"{AUTHORITY}/instances/p2")), "of-it"))[0] == UNVERIFIED
+    assert len(world.host.fetched) == 2
+
+
+def test_an_instance_whose_keys_are_no_enclaves(forge: Forge) -> None:
+    """Keys that the host makes up for an instance count no more than those for the service."""
+    world = vault(forge, signing_certificate(forge))
+    world.host.documents[f"{INSTANCE}/certs"] = World().host.documents[CERTS]
+    world.exportable("of-it", policy(authority=INSTANCE))
+    message, why = refused(world.release(sign(claims(iss=INSTANCE)), "of-it"))
+    assert message == UNVERIFIED
+    assert why.startswith(f"keys of {INSTANCE}: no key of the authority is its enclave's own: ")
+
+
+def test_instances_of_authorities_that_have_none() -> None:
+    """Under an authority that is pinned, or fetched insecurely, a longer path is somebody else."""
+    for authority in (PINNED, InsecureFetched(AUTHORITY)):
+        world = World((authority,))
+        world.exportable("of-it", policy(authority=INSTANCE))
+        message, why = refused(world.release(sign(claims(iss=INSTANCE)), "of-it"))
+        assert (message, why[:15]) == (UNVERIFIED, "token iss: want")
+
+
+def test_instances_of_many_names(forge: Forge) -> None:
+    """However many instances the policies name, a vault keeps the keys of so many."""
+    certificate = signing_certificate(forge)
+    given = {"life_seconds": 3600, "refetch_seconds": 30}
+    document = json.dumps(jwks(x5c=[b64.encode(certificate)])).encode()
+    good, authorities = forge.collateral(), (attested(forge),)
+    ring = Keyring(authorities, lambda url: document, lambda quote: good, **given)
+    names = [f"{AUTHORITY}/instances/{number}" for number in range(MOST_INSTANCES + 3)]
+    for name in names:
+        assert ring.key(name, "one", forge.now, lambda: names).kid == "one"
+    assert len(ring._instances) == MOST_INSTANCES
 
 
 @pytest.mark.parametrize(

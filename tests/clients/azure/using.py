@@ -75,6 +75,21 @@ def releases_in_a_keys_life(world: World) -> None:
         keys.release_key(first.name, token)
 
 
+@scenario("K.release_key under an instance that M made, where the key's policy names it; and under no other")
+def released_under_an_instance(world: World) -> None:
+    keys, data = world.keys(), runtime()
+    with world.instance() as url, world.instance() as other:
+        policy = release_policy(url, x_ms_attestation_type="sevsnpvm")
+        name = keys.create_rsa_key(
+            fresh("r"), hardware_protected=True, exportable=True, release_policy=policy
+        ).name
+        assert keys.release_key(name, world.snp_token(data, url)).value
+        with refused(403, "Forbidden", "does not meet key release policy requirements"):
+            keys.release_key(name, world.snp_token(data))
+        with refused(403, "Forbidden", "cannot be verified"):
+            keys.release_key(name, world.snp_token(data, other))
+
+
 @scenario(
     "CryptographyClient.create_rsa_private_key and create_rsa_public_key: pyca/cryptography's own objects"
 )

@@ -10,9 +10,9 @@ import pytest
 from kluis.errors import PolicyError, UnavailableError
 from kluis.formats import b64
 from kluis.services.keyvault import trust
-from kluis.services.keyvault.release.authority import Pinned, canonical
+from kluis.services.keyvault.release.authority import Attested, ByImages, Pinned, canonical
 from kluis.services.keyvault.release.engine import CHANGED, UNMET
-from kluis.services.keyvault.trust import Trust
+from kluis.services.keyvault.trust import Trust, meaning, meanings
 from tests.services.keyvault.world import (
     AUTHORITY,
     OTHER_KEY,
@@ -112,6 +112,24 @@ def test_no_policy_learns_to_believe_somebody_new(world: World) -> None:
         assert status == 403
         assert UNMET in said
         assert CHANGED in said
+
+
+def test_what_an_instance_means() -> None:
+    """An instance is what its service is in a set, if that is attested; a longer path of others is nobody."""
+    url = "https://attest.example"
+    enclave = Attested(
+        url=url, roots=("pem",), identity=ByImages(("ab" * 32,)), levels=("process",), settings=("cd" * 32,)
+    )
+    known = meanings(Trust(canonical((enclave,)), b"{}"))
+    assert meaning(known, f"{url}/instances/p1") == meaning(known, url) == known[url]
+    for other in (
+        f"{url}/instances",
+        f"{url}/instances/a/b",
+        f"{url}/instances/{'a' * 25}",
+        f"{url}x/instances/p1",
+    ):
+        assert meaning(known, other) is None
+    assert meaning(meanings(Trust(canonical((PINNED,)), b"{}")), f"{AUTHORITY}/instances/p1") is None
 
 
 def test_a_policy_that_is_set_anew_means_what_is_there_now(world: World) -> None:

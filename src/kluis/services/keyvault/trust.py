@@ -21,9 +21,20 @@ from kluis.hashes import sha256
 from kluis.services.keyvault import audit
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.records import decode, encode
-from kluis.services.keyvault.release.authority import Authority, canonical
+from kluis.services.keyvault.release.authority import Authority, canonical, service_of
 
-__all__ = ["Approved", "Trust", "approve", "approved", "meanings", "proposal", "read", "settle", "withdraw"]
+__all__ = [
+    "Approved",
+    "Trust",
+    "approve",
+    "approved",
+    "meaning",
+    "meanings",
+    "proposal",
+    "read",
+    "settle",
+    "withdraw",
+]
 
 TABLE, KEY = "vault", "approved"
 CHANGING: Final = "insecure_changing_issuer"
@@ -132,3 +143,17 @@ def meanings(trust: Trust) -> Mapping[str, bytes]:
         for entry in (entries if isinstance(entries, list) else ())
         if isinstance(entry, dict)
     }
+
+
+def meaning(known: Mapping[str, bytes], issuer: str) -> bytes | None:
+    """What an issuer is in a set, or None: one of its authorities, or an instance of one that is attested.
+
+    Args:
+        known: of :func:`meanings`.
+        issuer: its URL, as ``origin`` writes it.
+    """
+    if issuer in known:
+        return known[issuer]
+    service = known.get(service_of(issuer) or "")
+    entry = None if service is None else jcs.loads(service, "authority", max_size=MOST_SIZE)
+    return service if isinstance(entry, dict) and entry.get("type") == "attested" else None

@@ -24,7 +24,7 @@ from kluis.services.keyvault.audit import TABLE as AUDITED
 from kluis.services.keyvault.promises import PROMISES
 from kluis.services.keyvault.records import decode, encode
 from kluis.services.keyvault.shelf import NAMES
-from kluis.services.keyvault.trust import Trust, meanings, settle
+from kluis.services.keyvault.trust import Trust, meaning, meanings, settle
 
 T = TypeVar("T")
 
@@ -118,8 +118,8 @@ class Vault:
             issuer: its URL, as ``origin`` writes it.
             epoch: of the release policy that names it.
         """
-        then = self._meanings[epoch].get(issuer) if 0 <= epoch <= self.epoch else None
-        return then is not None and then == self._meanings[-1].get(issuer)
+        then = meaning(self._meanings[epoch], issuer) if 0 <= epoch <= self.epoch else None
+        return then is not None and then == meaning(self._meanings[-1], issuer)
 
     @property
     def name(self) -> bytes:

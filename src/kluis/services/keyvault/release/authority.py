@@ -7,6 +7,7 @@ in the configuration. An *insecure fetched* one is believed on the word of whoev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,9 +17,19 @@ from kluis.appraisal.signed_claims import origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats import jcs
 
-__all__ = ["Attested", "Authority", "ByImages", "BySigner", "InsecureFetched", "Pinned", "canonical"]
+__all__ = [
+    "Attested",
+    "Authority",
+    "ByImages",
+    "BySigner",
+    "InsecureFetched",
+    "Pinned",
+    "canonical",
+    "service_of",
+]
 
 MOST: Final = 32
+_INSTANCE: Final = re.compile(r"(https://.+)/instances/[A-Za-z0-9-]{1,24}")
 
 
 class ByImages(msgspec.Struct, tag="images", frozen=True, forbid_unknown_fields=True):
@@ -45,6 +56,8 @@ class Attested(msgspec.Struct, tag="attested", frozen=True, forbid_unknown_field
     """An authority in an enclave.
 
     Its code alone says little: whoever runs it tells it which roots to believe. So its settings count too.
+    An attestation service's instances are of the same enclave, under the same settings, with keys of their
+    own: where a release policy names one, ``url/instances/NAME``, it is held to all that is said here.
 
     Attributes:
         url: the tokens' ``iss``.
@@ -110,3 +123,9 @@ def canonical(authorities: Sequence[Authority]) -> bytes:
             raise UsageError(f"authorities: want one of {url}, got two")
         known[url] = msgspec.to_builtins(each)
     return jcs.dumps([known[url] for url in sorted(known)])  # type: ignore[misc]  # builtins of our own types
+
+
+def service_of(issuer: str) -> str | None:
+    """The URL of the attestation service whose instance an issuer is, by its own; None: of none."""
+    found = _INSTANCE.fullmatch(issuer)
+    return None if found is None else found[1]

@@ -6,7 +6,7 @@ Spec: Azure Key Vault, "Secure Key Release"; REST API, "Release".
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.appraisal import signed_claims
 from kluis.appraisal.signed_claims import Assertion
+from kluis.appraisal.token_keys import TrustedKey
 from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
 from kluis.formats import b64
@@ -91,7 +92,7 @@ class Releases:
             raise BadParameter(f"nonce: want at most {MAX_NONCE} characters, got {len(asked.nonce)}")
         algorithm = wrapping.chosen(asked.enc)
         name, version = check_name(name), check_version(version)
-        vouched = self._checked(asked.target, now)
+        vouched = self._checked(name, asked.target, now)
         target = sha256(asked.target.encode()).hex()
         going: _Going
         signed = ""
@@ -127,12 +128,20 @@ class Releases:
             raise self._refused(UNMET, (Detail("authority", "iss", CHANGED),))
         return _Going(record, key, self._recipient(vouched), vouched.issuer)  # 4
 
-    def _checked(self, target: str, now: datetime) -> Assertion | Forbidden:
+    def _checked(self, name: str, target: str, now: datetime) -> Assertion | Forbidden:
         """What the token says; or the refusal, for one who may hear first that there is no such key."""
+        keys = _Keys(self.keyring, lambda: self._named(name, int(now.timestamp())))
         try:
-            return signed_claims.check(target, self.keyring, now)
+            return signed_claims.check(target, keys, now)
         except KluisError as error:
             return self._refused(UNVERIFIED, (Detail("token", "target", error.message),))
+
+    def _named(self, name: str, at: int) -> frozenset[str]:
+        """The authorities that a key's policy names."""
+        record = shelf.find(self.vault.storage, name, at)
+        if record is None or record.release is None:
+            return frozenset()
+        return frozenset(each.url for each in policy.parse(record.release.data).authorities)
 
     def _recipient(self, vouched: Assertion) -> Recipient:
         try:
@@ -142,6 +151,17 @@ class Releases:
 
     def _refused(self, message: str, details: Sequence[Detail]) -> Forbidden:
         return Forbidden(message, "AccessDenied", details if self.vault.rules.explain else ())
+
+
+class _Keys(NamedTuple):
+    """The authorities' keys as the policy of one key has them."""
+
+    keyring: Keyring
+    named: Callable[[], frozenset[str]]
+
+    def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
+        """As :meth:`Keyring.key`."""
+        return self.keyring.key(issuer, kid, now, self.named)
 
 
 class _Going(NamedTuple):

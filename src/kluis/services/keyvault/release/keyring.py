@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +23,14 @@ from kluis.errors import AuthenticityError, FormatError, KluisError, Unavailable
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
 from kluis.formats import vouched, x509
 from kluis.services.backoff import Backoff
-from kluis.services.keyvault.release.authority import Attested, Authority, ByImages, InsecureFetched, Pinned
+from kluis.services.keyvault.release.authority import (
+    Attested,
+    Authority,
+    ByImages,
+    InsecureFetched,
+    Pinned,
+    service_of,
+)
 
 __all__ = ["Endorse", "Fetch", "Keyring"]
 
@@ -33,6 +40,7 @@ Endorse = Callable[[bytes], Collateral | HeldCollateral | None]
 """Finds the collateral for a quote; None: there is nobody to ask. Raises UnavailableError, which says why."""
 MAX_FETCHED: Final = 256 * 1024
 MOST_SAID: Final = 1024
+MOST_INSTANCES: Final = 256
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,20 +84,31 @@ class Keyring:
         self._life = life_seconds
         self._refetch = refetch_seconds
         self._held = {origin(each.url): Held(each) for each in authorities}
+        self._instances: dict[str, Held] = {}
+        self._lock = threading.Lock()
         for held in self._held.values():
             if isinstance(held.authority, Pinned):
                 held.keys = _pinned(held.authority)
             elif isinstance(held.authority, Attested):
                 _wanted(held.authority)
 
-    def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
+    def key(
+        self, issuer: str, kid: str, now: datetime, named: Callable[[], Container[str]] = frozenset
+    ) -> TrustedKey:
         """The key of that name.
+
+        Args:
+            issuer: whose, as ``origin`` writes it.
+            kid: the name.
+            now: aware.
+            named: the authorities that the release policy names: nobody else can make the host ask for an
+                instance of an attested one.
 
         Raises:
             AuthenticityError: no such authority, or it has no such key.
             UnavailableError: its keys cannot be had.
         """
-        held = self._held.get(issuer)
+        held = self._held.get(issuer) or self._instance(issuer, named)
         if held is None:
             raise AuthenticityError(f"token iss: want one of this vault's authorities, got {issuer[:200]!a}")
         found = held.keys.get(kid)
@@ -102,6 +121,17 @@ class Keyring:
                 raise UnavailableError(f"keys of {issuer}: {held.failed}")
             raise AuthenticityError(f"token kid: want a key of {issuer}, got {kid[:64]!a}")
         return found
+
+    def _instance(self, issuer: str, named: Callable[[], Container[str]]) -> Held | None:
+        service = self._held.get(service_of(issuer) or "")
+        if service is None or not isinstance(service.authority, Attested) or issuer not in named():
+            return None
+        with self._lock:
+            if issuer not in self._instances:
+                if len(self._instances) >= MOST_INSTANCES:
+                    self._instances.pop(next(iter(self._instances)))
+                self._instances[issuer] = Held(msgspec.structs.replace(service.authority, url=issuer))
+            return self._instances[issuer]
 
     def _refresh(self, held: Held, kid: str, now: datetime) -> None:
         at = now.timestamp()
