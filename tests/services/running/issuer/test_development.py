@@ -9,15 +9,17 @@ from typing import Any
 import httpx
 import pytest
 
+from kluis.errors import FormatError
 from kluis.services.running.issuer import CLAIMS_WANTED, TENANT, DevelopmentIssuer
 from kluis.services.web import Bearer, Issuer
 from tests.services.asking import ask
-from tests.services.running.issuer.asserting import claims_of
+from tests.services.running.issuer.asserting import claims_of, jwk_of, key_of
 from tests.services.web.issuer import NOW, FixedClock
 
 URL = "https://localhost:8446"
 ROLES = {"admin": ("Attestation Contributor", "Key Vault Crypto Officer"), "reader": ("Attestation Reader",)}
 RESOURCE = "https://vault.example"
+PUBLIC = json.dumps(jwk_of(key_of("admin"))).encode()
 
 
 @pytest.fixture
@@ -161,3 +163,42 @@ def test_a_body_that_is_no_form(issuer: DevelopmentIssuer) -> None:
     answer = ask(issuer.application(), "POST", path, base=URL, content=b"\xff")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert claims_of(post(issuer, form(issuer)).json()["access_token"])["appidacr"] == "1"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"{}",
+        b"[]",
+        b"1",
+        b"[" * 100_000,
+        b'{"kty": "oct", "k": "AAAA"}',
+        b'{"kty": "RSA"}',
+        PUBLIC,
+    ],
+)
+def test_a_key_that_is_another(issuer: DevelopmentIssuer, tmp_path: Path, data: bytes) -> None:
+    """What is no private key is refused by the file's name, and not replaced."""
+    path = tmp_path / "signing.jwk"
+    path.write_bytes(data)
+    with pytest.raises(FormatError) as caught:
+        DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
+    assert caught.value.message == f"{path}: want the JSON Web Key of an RSA private key, got another"
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("data", [b"{", b"{}", b'[{"id": "admin"}]', b"[" * 100_000])
+def test_clients_that_are_others(issuer: DevelopmentIssuer, tmp_path: Path, data: bytes) -> None:
+    """What is no list of clients is refused likewise."""
+    path = tmp_path / "clients.json"
+    path.write_bytes(data)
+    with pytest.raises(FormatError) as caught:
+        DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
+    assert caught.value.message.startswith(f"{path}: ")
+
+
+def test_it_lives(issuer: DevelopmentIssuer) -> None:
+    """It says so to whoever asks."""
+    assert ask(issuer.application(), "GET", "/health/live", base=URL).json() == {"status": "live"}

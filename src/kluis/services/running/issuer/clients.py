@@ -45,7 +45,7 @@ def load_or_create(
     """
     try:
         known = msgspec.json.decode(keyfiles.read(path), type=list[Client]) if path.exists() else []
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise FormatError(f"{path}: {error}") from None
     found = {client.id: client for client in known}
     new = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from kluis.errors import FormatError
@@ -111,6 +112,9 @@ def load_or_create(path: Path) -> RSAKey:
         made = RSAKey.generate_key(2048, {"kid": secrets.token_hex(8)}, private=True)
         keyfiles.write(path, json.dumps(made.as_dict(private=True)).encode())
     try:
-        return RSAKey.import_key(json.loads(keyfiles.read(path)))
-    except ValueError:
-        raise FormatError(f"{path}: want a JSON Web Key") from None
+        key = RSAKey.import_key(json.loads(keyfiles.read(path)))
+    except (ValueError, TypeError, RecursionError, JoseError):
+        key = None
+    if key is None or not key.is_private:
+        raise FormatError(f"{path}: want the JSON Web Key of an RSA private key, got another")
+    return key
