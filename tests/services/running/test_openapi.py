@@ -16,7 +16,6 @@ from tests.services.running.conftest import SERVICES
 
 schemathesis = pytest.importorskip("schemathesis")
 QUICK, ALL = 2, 5000
-SCOPES = {"attestation": "https://attest.azure.net", "keyvault": "https://vault.azure.net"}
 
 
 class Asked:
@@ -33,7 +32,7 @@ class Asked:
                 "grant_type": "client_credentials",
                 "client_id": "admin",
                 "client_secret": running.issuer.clients["admin"].secret,
-                "scope": SCOPES.get(service, "https://provisioning.kluis") + "/.default",
+                "scope": self.base + "/.default",  # for every operation, whichever plane it is of
             }
             token = client.post(f"{running.issuer.authorization}/oauth2/v2.0/token", data=form).json()
         self.headers = {"Authorization": f"Bearer {token['access_token']}"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from kluis.errors import AuthenticityError
 from kluis.services.clock import Clock
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
@@ -22,6 +23,13 @@ VIEW: Final = "attestationProviders/read"
 MANAGE: Final = "attestationProviders/write"
 # Anybody's with a token that holds, whatever their roles: who may see nothing is shown an empty list.
 KNOWN: Final = "subscriptions/read"
+# A token that was asked for the one plane is none for the other. Whatever else a service takes, such as its
+# own address, is for both.
+PLANES: Final = {
+    "data": frozenset({"https://attest.azure.net"}),
+    "control": frozenset({"https://management.azure.com", "https://management.core.windows.net"}),
+}
+CONTROL: Final = ("/subscriptions", "/providers/")
 # Asked for with a TPM's evidence, unless the instance says that it does not matter.
 TPM: Final = "attestation/tpm"
 
@@ -56,6 +64,18 @@ class AttestationGate(Gate):
         if operation.access == KNOWN:
             return self.identify(target, headers)
         return super().admit(operation, target, headers)
+
+    def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
+        """Want a token that is for the plane that is asked.
+
+        Raises:
+            Refusal: 401, it is for the other one alone.
+        """
+        here, there = ("control", "data") if target.lower().startswith(CONTROL) else ("data", "control")
+        if caller.audiences and caller.audiences <= PLANES[there]:
+            want, got = (" or ".join(sorted(names)) for names in (PLANES[here], caller.audiences))
+            error = AuthenticityError(f"bearer token aud: want {want}, got {got}", code="bearer")
+            raise self.unknown(target, error)
 
     def unknown(self, target: str, error: Exception | None) -> Refusal:
         """What one hears who has no token, or none that holds: no challenge, which no client asks for."""

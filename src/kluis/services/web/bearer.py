@@ -47,11 +47,13 @@ class Caller:
         subject: who, as the issuer calls them.
         roles: what the issuer says they may be.
         claims: all that the token says.
+        audiences: those of the token that are this service's, without a slash at their end.
     """
 
     subject: str
     roles: frozenset[str]
     claims: Mapping[str, Any] = dataclasses.field(repr=False)
+    audiences: frozenset[str] = frozenset()
 
 
 class Bearer:
@@ -101,8 +103,9 @@ class Bearer:
                 code="bearer",
             )
         audience = claims.get("aud")
-        named = audience if isinstance(audience, list) else [audience]
-        if not any(_bare(one) in self._audiences for one in named):
+        named = {_bare(one) for one in (audience if isinstance(audience, list) else [audience])}
+        ours = self._audiences & named
+        if not ours:
             raise AuthenticityError(
                 f"bearer token aud: want {' or '.join(self._issuer.audiences)}, got {str(audience)[:200]}",
                 code="bearer",
@@ -115,12 +118,13 @@ class Bearer:
             if isinstance(roles, list)
             else frozenset(),
             claims,
+            ours,
         )
 
 
-def _bare(audience: object) -> object:
+def _bare(audience: object) -> str:
     """An audience without the slash that Azure's own names of a resource end with, and others leave out."""
-    return audience.removesuffix("/") if isinstance(audience, str) else None
+    return audience.removesuffix("/") if isinstance(audience, str) else ""
 
 
 def _in_time(claims: Mapping[str, Any], now: datetime) -> None:
