@@ -34,6 +34,15 @@ def test_memory_forgets_the_oldest() -> None:
     assert memory.get("n", b"\4") == 4
 
 
+def test_memory_of_long_bytes() -> None:
+    """Entries are as many as there may be, and each is of bytes that are few."""
+    memory = Memory()
+    memory.put("chain", bytes(32 << 10), 1)
+    memory.put("chain", bytes((32 << 10) + 1), 2)
+    assert len(memory) == 1
+    assert memory.get("chain", bytes((32 << 10) + 1)) is None
+
+
 def test_a_memory_of_nothing() -> None:
     """A memory that can hold nothing is a mistake."""
     with pytest.raises(UsageError, match=r"^memory: want a capacity of at least 1, got 0$"):

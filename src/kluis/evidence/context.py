@@ -14,6 +14,8 @@ from kluis.evidence.engine import OPENSSL, Engine, Key
 from kluis.formats.x509 import Scheme
 
 CAPACITY: Final = 4096
+# PEM may be as long as somebody likes: the same certificates with other line ends are other bytes.
+MOST_BYTES: Final = 32 << 10
 
 
 class Memory:
@@ -43,7 +45,9 @@ class Memory:
         return self._entries.get((kind, key))
 
     def put(self, kind: str, key: bytes, value: object) -> None:
-        """Keep a success."""
+        """Keep a success; what more than 32 KiB prove is proven anew each time."""
+        if len(key) > MOST_BYTES:
+            return
         entries = self._entries
         while len(entries) >= self._capacity:
             try:

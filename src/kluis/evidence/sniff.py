@@ -48,8 +48,10 @@ from kluis.formats.x509.structure import Structure, structure_of
 
 MAX_DEPTH: Final = 4
 MAX_CERTIFICATES: Final = 8
-_AZURE: Final = re.compile(rb'\{\s*"(?:ak|snp|tdx)"\s*:')
-_PCRS: Final = re.compile(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:')
+# Of a document in JSON: no reader of one takes more.
+MAX_DOCUMENT: Final = 16 << 20
+_AZURE: Final = re.compile(rb'\{\s{0,64}"(?:ak|snp|tdx)"\s{0,64}:')
+_PCRS: Final = re.compile(rb'\{\s{0,64}"(?:sha\d{1,8}|0x\w{1,8}|\d{1,8})"\s{0,64}:')
 _QUOTED: Final = attest.GENERATED.to_bytes(4, "big") + attest.QUOTE.to_bytes(2, "big")
 _COSE: Final = (b"\x84", b"\xd2")
 _LOG_AT: Final = 32
@@ -270,7 +272,7 @@ def _signed_document(member: str, read: Callable[[bytes], Any]) -> Callable[[byt
 def _members(*names: str) -> Callable[[bytes], bool]:
     """Whether JSON has an object's members of these names near its beginning."""
     marks = [f'"{name}"'.encode() for name in names]
-    return lambda data: data[:1] == b"{" and all(mark in data for mark in marks)
+    return lambda data: data[:1] == b"{" and len(data) <= MAX_DOCUMENT and all(mark in data for mark in marks)
 
 
 def _is_log(data: bytes) -> bool:
@@ -326,7 +328,5 @@ _DOCUMENTS: Final = (
     _Kind("THIM answer", _members("vcekCert", "certificateChain"), snp_endorsements.Endorsements.from_thim),
     _Kind("SNP endorsements", _members("vek"), snp_endorsements.Endorsements.from_json),
     _Kind("TPM endorsements", _members("certificate", "chain"), TpmEndorsements.from_json),
-    _Kind(
-        "PCR values", lambda data: re.match(rb'\{\s*"(?:sha\d+|0x\w+|\d+)"\s*:', data) is not None, pcrs.parse
-    ),
+    _Kind("PCR values", lambda data: _PCRS.match(data) is not None, pcrs.parse),
 )

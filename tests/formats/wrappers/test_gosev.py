@@ -132,6 +132,16 @@ def test_escapes() -> None:
             gosev.parse(line.sub(lambda _, other=other: b"family_id: " + other, text(GOOD)))
 
 
+def test_what_stands_between_fields() -> None:
+    """One comma or semicolon may follow a field, and no second one."""
+    good = text(GOOD)
+    for mark in (b";", b","):
+        marked = good.replace(b"\n", mark + b"\n").replace(b"{" + mark, b"{")
+        assert gosev.parse(marked) == gosev.parse(good)
+        with pytest.raises(FormatError, match="want a field, each once"):
+            gosev.parse(marked.replace(mark, 2 * mark, 1))
+
+
 W = gosev.WHAT
 
 

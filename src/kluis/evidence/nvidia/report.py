@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from kluis.errors import AuthenticityError
 from kluis.evidence import signatures
-from kluis.evidence.context import Context
+from kluis.evidence.context import MOST_BYTES, Context
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import NOT_JUDGED, Claims, Platform, Tee, VendorClaims
 from kluis.evidence.nvidia import device as devices
@@ -152,7 +152,7 @@ def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
         return Part.parse(data[len(_FIRST) : cut], "CMW collection.report").value, held[1]
     parts = Collection.parse(data).values(PARTS)
     chain = devices.check(parts["cert_chain"], context)
-    if end and list(parts) == list(PARTS):
+    if 0 < len(end) <= MOST_BYTES and list(parts) == list(PARTS):
         context.memory.put(_ENDS, end[:_NAME_SIZE], (end, chain))
     return parts["report"], chain
 

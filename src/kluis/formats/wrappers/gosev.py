@@ -200,17 +200,19 @@ class _Text:
             raise FormatError(f"{WHAT}: messages more than {MAX_DEPTH} deep", code="too_deep")
         found: dict[str, _Value] = {}
         while True:
-            if depth == 0 and self.at == len(self.data):
+            kind, text = self.field(depth)
+            if found and text in (b";", b","):  # one after a field
+                kind, text = self.field(depth)
+            if kind == "end" or (depth and text == b"}"):
                 return found
-            kind, text = self.token()
-            if depth and text == b"}":
-                return found
-            if kind == "mark" and text in b";,":
-                continue
             name = text.decode() if kind == "name" else ""
             if not name or name in found:
                 raise self.odd("want a field, each once")
             found[name] = self.value(depth)
+
+    def field(self, depth: int) -> tuple[str, bytes]:
+        """The token that a field begins with, or that ends a message."""
+        return self.token() if depth or self.at < len(self.data) else ("end", b"")
 
     def value(self, depth: int) -> _Value:
         kind, text = self.token()
@@ -226,7 +228,8 @@ class _Text:
             raise self.odd("want a value")
         pieces = [_unquoted(text)]
         while (following := _TOKEN.match(self.data, self.at)) and following["quoted"]:
-            pieces.append(_unquoted(self.token()[1]))
+            self.at = following.end()
+            pieces.append(_unquoted(following["quoted"]))
         return b"".join(pieces)
 
     def token(self) -> tuple[str, bytes]:

@@ -1,0 +1,55 @@
+"""A verifier that lives long is asked again and again by somebody who has one true piece of evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kluis.evidence import Verifier
+from tests.evidence.amd.forge import Forge as Processor
+from tests.evidence.nvidia import forge as gpus
+
+TIMES = 24
+MOST_HELD = 4 << 20
+
+
+def _padding(time: int) -> bytes:
+    return b"\n" * ((1 << 20) + time)
+
+
+def _held(ask: Callable[[int], object]) -> int:
+    """Bytes that stay after as many requests, each with 1 MiB of line ends, other bytes each time."""
+    tracemalloc.start()
+    try:
+        for time in range(TIMES):
+            ask(time)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_padding_in_evidence_takes_no_memory() -> None:
+    """The chain that a report brings is the same, whatever stands between its lines."""
+    gpu = gpus.Forge()
+    verifier = Verifier(gpu.anchors)
+
+    def ask(time: int) -> None:
+        verifier.verify(gpu.evidence(chain=gpu.chain() + _padding(time)), collateral=None, now=gpus.NOW)
+
+    assert _held(ask) < MOST_HELD
+
+
+def test_padding_in_endorsements_takes_no_memory() -> None:
+    """So are the certificates that stand beside one."""
+    processor = Processor()
+    verifier, given = Verifier(processor.anchors), processor.endorsements()
+    ark, report = processor.ark.public_bytes(Encoding.PEM), processor.report()
+
+    def ask(time: int) -> None:
+        padded = dataclasses.replace(given, ark=ark + _padding(time))
+        verifier.verify(report, collateral=padded, now=processor.now)
+
+    assert _held(ask) < MOST_HELD
