@@ -6,6 +6,7 @@ and no signature that the service checks any truer.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -19,6 +20,10 @@ class Clock(Protocol):
         """The time, aware, in UTC."""
         ...
 
+    def pace(self) -> float:
+        """Seconds of a clock that nobody sets, since some moment before this process began."""
+        ...
+
 
 class SystemClock:
     """This machine's clock."""
@@ -26,3 +31,7 @@ class SystemClock:
     def now(self) -> datetime:
         """The time, aware, in UTC."""
         return datetime.now(UTC)
+
+    def pace(self) -> float:
+        """Seconds since this machine started, while it was awake."""
+        return time.monotonic()

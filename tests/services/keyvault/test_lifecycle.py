@@ -53,6 +53,7 @@ def test_time_purges() -> None:
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     world.ok("DELETE", "/keys/k")
     world.clock.at = NOW + timedelta(days=7)
+    world.service.tend()
     assert world.refused("GET", "/deletedkeys/k")[0] == 404
     assert world.ok("GET", "/deletedkeys")["value"] == []
     world.ok("POST", "/keys/k/create", {"kty": "EC"})

@@ -22,6 +22,7 @@ from kluis.services.keyvault.handlers import Handlers
 from kluis.services.keyvault.keys import Keys
 from kluis.services.keyvault.lifecycle import Lifecycle
 from kluis.services.keyvault.operations import OPERATIONS, Use
+from kluis.services.keyvault.passing import Passing
 from kluis.services.keyvault.release.authority import canonical
 from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import Endorse, Fetch, Keyring
@@ -82,12 +83,13 @@ def service(
         refetch_seconds=settings.refetch_seconds,
     )
     signer, keys = Signer(certify, vouch, now, vault.name), Keys(vault)
+    passing = Passing(storage, clock)
     handlers = Handlers(
         settings,
         vault,
         clock,
         keys,
-        Lifecycle(vault),
+        Lifecycle(vault, passing),
         Use(vault),
         Releases(vault, keyring, signer, Recorder(vault.storage)),
         signer,
@@ -107,7 +109,7 @@ def service(
         ready=lambda: None,
         tell=tell,
         threads=THREADS,
-        upkeep=Upkeep(keys).tend,
+        upkeep=Upkeep(keys, passing).tend,
         bad_request=BadParameter.wire,
         version=API_VERSION,
         headers={"x-ms-keyvault-service-version": SERVICE_VERSION, "x-ms-keyvault-region": "local"},

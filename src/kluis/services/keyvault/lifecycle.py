@@ -10,6 +10,7 @@ from kluis.enclave.store.model import Reading, Writing
 from kluis.services.keyvault import audit, forgetting, shelf
 from kluis.services.keyvault.faults import Forbidden, KeyNotFound
 from kluis.services.keyvault.names import check_name
+from kluis.services.keyvault.passing import Passing
 from kluis.services.keyvault.records import Deletion, KeyRecord
 from kluis.services.keyvault.schedule import SECONDS_A_DAY
 from kluis.services.keyvault.vault import Vault
@@ -23,9 +24,11 @@ class Lifecycle:
 
     Attributes:
         vault: whose they are.
+        passing: the time that it has seen pass.
     """
 
     vault: Vault
+    passing: Passing
 
     def delete(self, name: str, now: int, subject: str) -> KeyRecord:
         """Delete a key, so that it can be recovered for the vault's days.
@@ -39,11 +42,14 @@ class Lifecycle:
         def work(writing: Writing) -> KeyRecord:
             record = shelf.demand(writing, name, now)
             gone = msgspec.structs.replace(record, deleted=Deletion(now, purge_at))
+            self.passing.hold(writing, now, shelf.deletions(writing))
             shelf.keep(writing, gone)
             audit.append(writing, audit.Event("delete", record.name, record.current.id, subject, now))
             return gone
 
-        return self.vault.storage.update(work)
+        gone = self.vault.storage.update(work)
+        self.passing.look()
+        return gone
 
     def deleted(self, name: str, now: int) -> KeyRecord:
         """A deleted key.

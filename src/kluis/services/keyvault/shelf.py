@@ -6,12 +6,13 @@ import heapq
 from collections.abc import Iterator
 
 from kluis.enclave.store.model import Reading, Writing
-from kluis.services.keyvault import promises, schedule
+from kluis.services.keyvault import passing, promises, schedule
 from kluis.services.keyvault.faults import Conflict, KeyNotFound
 from kluis.services.keyvault.names import LATEST, folded
-from kluis.services.keyvault.records import Due, KeyRecord, KeyVersion, decode, encode
+from kluis.services.keyvault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
 
 __all__ = [
+    "deletions",
     "demand",
     "due",
     "find",
@@ -32,13 +33,13 @@ LIVE, DELETED, PARTIAL = "live", "deleted", "partial"
 def find(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name, deleted or not; None if there is none, or its time to be purged has come."""
     record = kept(reading, name)
-    return None if record is None or _is_over(record, now) else record
+    return None if record is None or _is_over(reading, record, now) else record
 
 
 def over(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name that nobody may have any more, of which something is left; else None."""
     record = kept(reading, name)
-    return record if record is not None and _is_over(record, now) else None
+    return record if record is not None and _is_over(reading, record, now) else None
 
 
 def kept(reading: Reading, name: str) -> KeyRecord | None:
@@ -109,9 +110,10 @@ def live(reading: Reading, now: int, *, deleted: bool = False, after: str = "") 
         deleted: which.
         after: only names, folded, that come after this one.
     """
+    until = min(now, passing.seen(reading)) if deleted else now
     for _, value in reading.scan(NAMES, DELETED if deleted else LIVE, after=after):
         record = decode(KeyRecord, value, "stored key")
-        if record.deleted is None or record.deleted.purge_at > now:
+        if record.deleted is None or record.deleted.purge_at > until:
             yield record
 
 
@@ -119,6 +121,14 @@ def due(reading: Reading, now: int) -> list[str]:
     """Names about which something is to be done by now, those that wait longest first."""
     every = [(decode(Due, value, "stored due time").at, name) for name, value in reading.scan(DUE)]
     return [name for at, name in sorted(every) if at <= now]
+
+
+def deletions(reading: Reading) -> Iterator[Deletion]:
+    """When each key that is deleted was, and when it is gone for good, in order of name."""
+    for _, value in reading.scan(NAMES, DELETED):
+        record = decode(KeyRecord, value, "stored key")
+        if record.deleted is not None:
+            yield record.deleted
 
 
 def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = None) -> None:
@@ -145,9 +155,11 @@ def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
     writing.put(VERSIONS, f"{folded(record.name)}/{one.id}", encode(one), index=folded(record.name))
 
 
-def _is_over(record: KeyRecord, now: int) -> bool:
+def _is_over(reading: Reading, record: KeyRecord, now: int) -> bool:
     gone = record.deleted
-    return gone is not None and (gone.partial or gone.purge_at <= now)
+    if gone is None or gone.partial:
+        return gone is not None
+    return gone.purge_at <= now and gone.purge_at <= passing.seen(reading)
 
 
 def _is_partial(record: KeyRecord) -> bool:

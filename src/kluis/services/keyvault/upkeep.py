@@ -2,7 +2,8 @@
 
 Nobody wakes an enclave but its host, which knocks now and then. What is due is in the sealed store, and is
 looked at again in the change that does it: a host that knocks too often has nothing done twice, and one that
-does not knock, or sets its clock back, has it done later. One that sets its clock ahead has it done early.
+does not knock, or sets its clock back, has it done later. One that sets its clock ahead has keys rotated
+early, and none forgotten before the vault itself has seen the time pass (:mod:`passing`).
 
 There is no Event Grid here. That a key is near its expiry is an entry of the record, once for each version
 and expiry; the log and the metrics say that there is one, not of which key: names are not for the host.
@@ -22,6 +23,7 @@ from kluis.enclave.store.model import Writing
 from kluis.errors import KluisError, UnavailableError
 from kluis.services.keyvault import audit, forgetting, schedule, shelf
 from kluis.services.keyvault.keys import Keys
+from kluis.services.keyvault.passing import Passing
 from kluis.services.web import Happening
 
 __all__ = ["Upkeep"]
@@ -33,9 +35,11 @@ class Upkeep:
 
     Attributes:
         keys: about which.
+        passing: the time that their vault has seen pass.
     """
 
     keys: Keys
+    passing: Passing
 
     def tend(self, now: datetime) -> Iterator[Happening]:
         """Do all that is due by ``now``, the longest overdue first; gives each thing once it is done.
@@ -46,6 +50,7 @@ class Upkeep:
             UnavailableError: the store keeps nothing, or gives nothing.
         """
         at = int(now.timestamp())
+        self.passing.advance(at, list(shelf.deletions(self.keys.vault.storage)))
         for name in shelf.due(self.keys.vault.storage, at):
             try:
                 if (entry := forgetting.clear(self.keys.vault.storage, name, at)) is not None:
