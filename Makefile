@@ -54,5 +54,5 @@ format:
 
 clean:  ## everything that make made
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf src/kluis/tee/process/bin $(VENV) $(VENV)-azure $(VENV)-azure-js
+	rm -rf src/kluis/tee/process/bin $(VENV) $(VENV)-azure $(VENV)-azure-js $(VENV)-azure-cli
 	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +

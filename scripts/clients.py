@@ -1,6 +1,7 @@
 """What `make clients` runs: each scenario with Azure's own clients, its call, and how it ended.
 
-``clients.py NAME ...`` runs these alone; those of the clients for JavaScript are called ``js:NAME``.
+``clients.py NAME ...`` runs these alone; those of the clients for JavaScript are called ``js:NAME``, and
+those of Azure's command line ``az:NAME``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ sys.modules["tests"] = ModuleType("tests")
 sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
 from tests.clients.azure import listing, serving  # noqa: E402
+from tests.clients.azure_cli import listing as command_line  # noqa: E402
 from tests.clients.azure_js import listing as javascript  # noqa: E402
 
 HINT = "scripts/setup.sh clients makes the environment of Azure's clients"
-JS = "js:"
-JS_HINT = "sudo apt-get install nodejs npm, then scripts/setup.sh clients"
+JS, AZ = "js:", "az:"
+HINTS = {
+    JS: "sudo apt-get install nodejs npm, then scripts/setup.sh clients",
+    AZ: "scripts/setup.sh clients, where PyPI can be reached",
+}
 
 
 class Suite(NamedTuple):
@@ -44,7 +49,13 @@ class Suite(NamedTuple):
     def runner(self, told: dict[str, Any]) -> serving.Runner:
         """What runs them."""
         assert self.folder is not None
-        return javascript.runner(self.folder, told) if self.prefix else serving.runner(self.folder)
+        match self.prefix:
+            case prefix if prefix == JS:
+                return javascript.runner(self.folder, told)
+            case prefix if prefix == AZ:
+                return command_line.runner(self.folder)
+            case _:
+                return serving.runner(self.folder)
 
 
 def main() -> int:
@@ -54,16 +65,23 @@ def main() -> int:
         print(f"clients: want the environment of Azure's clients, got none\nhint: {HINT}", file=sys.stderr)
         return 7
     wanted = sys.argv[1:]
-    known = [*listing.declared(), *(f"{JS}{name}" for name in javascript.declared())]
+    known = [
+        *listing.declared(),
+        *(f"{JS}{name}" for name in javascript.declared()),
+        *(f"{AZ}{name}" for name in command_line.declared()),
+    ]
     if unknown := set(wanted) - set(known):
         print(f"clients: want a scenario, got {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     chosen = wanted or known
+
+    def under(prefix: str) -> list[str]:
+        return [name.removeprefix(prefix) for name in chosen if name.startswith(prefix)]
+
     suites = [
-        Suite("", [name for name in chosen if not name.startswith(JS)], folder),
-        Suite(
-            JS, [name.removeprefix(JS) for name in chosen if name.startswith(JS)], javascript.environment()
-        ),
+        Suite("", [name for name in chosen if not name.startswith((JS, AZ))], folder),
+        Suite(JS, under(JS), javascript.environment()),
+        Suite(AZ, under(AZ), command_line.environment()),
     ]
     home = Path(tempfile.mkdtemp(prefix="kluis-clients-", dir="/run" if os.geteuid() == 0 else None))
     home.chmod(0o755)
@@ -103,7 +121,8 @@ def _table(folder: Path, suites: list[Suite]) -> int:
     for suite in suites:
         if suite.folder is None:
             print(
-                f"skipped: {len(suite.names)} with the clients for JavaScript, not installed; hint: {JS_HINT}"
+                f"skipped: {len(suite.names)} whose clients are not installed ({suite.prefix}); "
+                f"hint: {HINTS[suite.prefix]}"
             )
     return 1 if failures or missing else 0
 

@@ -133,6 +133,25 @@ if [ "$what" = test ] || [ "$what" = clients ]; then
     fi
 fi
 
+# ---- Azure's command line, as much of it as speaks with what is here, in an environment of its own ------------------
+
+if [ "$what" = clients ]; then
+    pins="tests/clients/azure_cli/requirements.txt" azure="$venv-azure-cli"
+    want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(sha256sum <"$pins")"
+    if [ "$(cat "$azure/.kluis-clients" 2>/dev/null)" != "$want" ]; then
+        say "installing Azure's command line into $azure"
+        rm -f "$azure/.kluis-clients"
+        [ -x "$azure/bin/python" ] || "$python" -m venv "$azure"
+        # Compiled it takes twice the room: what is used of it compiles in a moment.
+        if "$azure/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-compile -r "$pins" >&2; then
+            printf '%s' "$want" >"$azure/.kluis-clients"
+        else
+            say "Azure's command line could not be installed: it will be skipped"
+            say "hint: read the words above; PyPI must be reached once"
+        fi
+    fi
+fi
+
 # ---- Azure's clients for JavaScript, where there is Node, in a folder of their own -----------------------------------
 
 if [ "$what" = clients ]; then

@@ -10,10 +10,14 @@ __all__ = ["FOLDER", "declared"]
 FOLDER = Path(__file__).parent
 
 
-def declared() -> dict[str, tuple[int | None, str]]:
-    """Number and call of each scenario, by name, in order of number; our own come last."""
+def declared(folder: Path = FOLDER) -> dict[str, tuple[int | None, str]]:
+    """Number and call of each scenario, by name, in order of number; our own come last.
+
+    Args:
+        folder: of the modules that declare them.
+    """
     found: dict[str, tuple[int | None, str]] = {}
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if not isinstance(node, ast.FunctionDef):
                 continue
