@@ -68,6 +68,7 @@ def test_makers_are_loaded_when_they_are_met(forge: Forge, kind: str) -> None:
         argv, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SRC.parent)}
     )
     assert done.stdout.splitlines() == ["[]", str(list(MET[kind]))]
+    assert registry.kind_of(begins[kind]).matches(begins[kind])
 
 
 def test_makers_names_are_lazy() -> None:

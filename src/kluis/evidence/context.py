@@ -35,16 +35,16 @@ class Memory:
             raise UsageError(f"memory: want a capacity of at least 1, got {capacity}")
         self._capacity = capacity
         # One dictionary, whose single operations are atomic: no lock is needed.
-        self._entries: dict[tuple[str, bytes], Any] = {}
+        self._entries: dict[tuple[str | Scheme, bytes], Any] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, kind: str, key: bytes) -> Any | None:
+    def get(self, kind: str | Scheme, key: bytes) -> Any | None:
         """What was put under ``kind`` and exactly these bytes, or None."""
         return self._entries.get((kind, key))
 
-    def put(self, kind: str, key: bytes, value: object) -> None:
+    def put(self, kind: str | Scheme, key: bytes, value: object) -> None:
         """Keep a success; what more than 32 KiB prove is proven anew each time."""
         if len(key) > MOST_BYTES:
             return
@@ -80,12 +80,11 @@ class Context:
         Raises:
             AuthenticityError: it is no key of that scheme.
         """
-        kind = scheme.name
         try:
-            held: Key | None = self.anchors.key(spki, scheme, self.engine) or self.memory.get(kind, spki)
+            held: Key | None = self.anchors.key(spki, scheme, self.engine) or self.memory.get(scheme, spki)
             if held is None:
                 held = self.engine.key(spki, scheme)
-                self.memory.put(kind, spki, held)
+                self.memory.put(scheme, spki, held)
         except ValueError as error:
             raise AuthenticityError(
                 f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",

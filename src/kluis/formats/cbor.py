@@ -26,6 +26,7 @@ MAX_INTEGER: Final = (1 << 64) - 1
 _KEY_TYPES: Final = (0, 1, 3)
 _INDEFINITE_MAP: Final = 0xBF
 _BREAK: Final = 0xFF
+_INTEGER_OF_16: Final = 0x19
 _BYTES_OF_8: Final = 0x58
 
 Key: TypeAlias = int | str
@@ -73,7 +74,11 @@ def loads(
     """
     if len(data) > max_size:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
-    value, end = _Source(data, what, tags, indefinite_maps).item(0, max_depth)
+    source = _Source(data, what, tags, indefinite_maps)
+    try:
+        value, end = source.item(0, max_depth)
+    except IndexError:  # the head of a value is cut short
+        raise source.short(len(data), 1) from None
     if end != len(data):
         raise FormatError(f"{what} at {end:#x}: {len(data) - end} bytes after the end", code="trailing_data")
     return value
@@ -91,18 +96,22 @@ class _Source:
         self.indefinite_maps = indefinite_maps
 
     def item(self, at: int, depth: int) -> tuple[Value, int]:
-        """The value at ``at``, and where it ends. Most values are strings, so they come first."""
-        data, size = self.data, self.size
-        if at >= size:
-            raise self._short(at, 1)
+        """The value at ``at``, and where it ends. Most values are strings, so they come first.
+
+        Raises:
+            IndexError: the head of a value is cut short.
+        """
+        data = self.data
         first = data[at]
         start = at + 1
         number = first & 0x1F
         if number > 23:
-            if number == 24 and start < size and data[start] > 23:
-                number, start = data[start], start + 1
-            elif number == 25 and start + 1 < size and data[start]:
-                number, start = data[start] << 8 | data[start + 1], start + 2
+            if number == 24 and data[start] > 23:
+                number = data[start]
+                start += 1
+            elif number == 25 and data[start]:
+                number = data[start] << 8 | data[start + 1]
+                start += 2
             elif number > 27:
                 return self._odd(at, first, depth)
             else:
@@ -110,13 +119,13 @@ class _Source:
         major = first >> 5
         if major == 2:
             end = start + number
-            if end > size:
-                raise self._short(start, number)
+            if end > self.size:
+                raise self.short(start, number)
             return data[start:end], end
         if major == 3:
             end = start + number
-            if end > size:
-                raise self._short(start, number)
+            if end > self.size:
+                raise self.short(start, number)
             return self._text(start, end), end
         if major < 2:
             return (-1 - number if major else number), start
@@ -126,8 +135,8 @@ class _Source:
             raise self._deep(at)
         if major == 6:
             return self._tagged(at, number, start, depth - 1)
-        if number > size - start:
-            raise self._short(start, number)
+        if number > self.size - start:
+            raise self.short(start, number)
         self._count(at, number)
         if major == 4:
             items = []
@@ -136,40 +145,48 @@ class _Source:
                 items.append(value)
             return items, start
         entries: dict[Key, Value] = {}
-        for _ in range(number):
-            if start + 2 < size and data[start] < 24 and data[start + 1] == _BYTES_OF_8:
-                # The commonest entries, PCRs, without a call: a small key, and 24 to 255 bytes.
-                key, length = data[start], data[start + 2]
-                end = start + 3 + length
-                if length > 23 and end <= size and key not in entries:
-                    entries[key] = data[start + 3 : end]
-                    start = end
-                    continue
-            start = self._entry(entries, start, depth - 1)
-        return entries, start
+        return entries, self._entries(entries, number, start, depth - 1)
 
-    def _entry(self, entries: dict[Key, Value], at: int, depth: int) -> int:
-        """Read a key, and its value into ``entries``; gives where it ends."""
-        first = self.data[at] if at < self.size else 0
+    def _entries(self, entries: dict[Key, Value], number: int, at: int, depth: int) -> int:
+        """Read so many entries, or those before a break; gives where they end."""
+        data, size = self.data, self.size
         key: Any
-        if 0x60 <= first <= 0x77 and at + first - 0x5F <= self.size:
-            start = at + first - 0x5F
-            key = self._text(at + 1, start)
-        elif first >> 5 in _KEY_TYPES:
-            key, start = self.item(at, 0)
-        else:
-            raise FormatError(f"{self.what} at {at:#x}: a key must be an integer or text", code="bad_type")
-        if key in entries:
-            raise FormatError(f"{self.what} at {at:#x}: key {key!a:.40} stands twice", code="duplicate_key")
-        entries[key], end = self.item(start, depth)
-        return end
+        for _ in range(number):
+            first = data[at]
+            if first < 24 and data[at + 1] == _BYTES_OF_8:
+                # The commonest entries, PCRs, without a call: a small key, and 24 to 255 bytes.
+                length = data[at + 2]
+                end = at + 3 + length
+                if length > 23 and end <= size and first not in entries:
+                    entries[first] = data[at + 3 : end]
+                    at = end
+                    continue
+            if first == _INTEGER_OF_16 and data[at + 1]:
+                key, start = data[at + 1] << 8 | data[at + 2], at + 3
+            elif 0x60 <= first <= 0x77 and at + first - 0x5F <= size:
+                start = at + first - 0x5F
+                key = self._text(at + 1, start)
+            elif first >> 5 in _KEY_TYPES:
+                key, start = self.item(at, 0)
+            elif first == _BREAK and type(entries) is IndefiniteMap:
+                break
+            else:
+                raise FormatError(
+                    f"{self.what} at {at:#x}: a key must be an integer or text", code="bad_type"
+                )
+            if key in entries:
+                raise FormatError(
+                    f"{self.what} at {at:#x}: key {key!a:.40} stands twice", code="duplicate_key"
+                )
+            entries[key], at = self.item(start, depth)
+        return at
 
     def _long(self, at: int, size: int) -> tuple[int, int]:
         """The number in the 1, 2, 4 or 8 bytes after the head at ``at``, and where they end."""
         width = 1 << size - 24
         end = at + 1 + width
         if end > self.size:
-            raise self._short(at + 1, width)
+            raise self.short(at + 1, width)
         number = int.from_bytes(self.data[at + 1 : end], "big")
         if number < (24 if width == 1 else 1 << 4 * width):
             raise self._refused(at, "its head is not minimal")
@@ -187,11 +204,9 @@ class _Source:
         if depth == 0:
             raise self._deep(at)
         entries = IndefiniteMap()
-        start = at + 1
-        while start >= self.size or self.data[start] != _BREAK:
-            self._count(start, 1)
-            start = self._entry(entries, start, depth - 1)
-        return entries, start + 1
+        end = self._entries(entries, self.left, at + 1, depth - 1)
+        self._count(end, len(entries) if self.data[end] == _BREAK else MAX_ITEMS + 1)
+        return entries, end + 1
 
     def _count(self, at: int, number: int) -> None:
         """Bound what a few bytes can cost: many small values are dearer than a few large ones."""
@@ -214,7 +229,7 @@ class _Source:
         value, end = self.item(start, depth)
         return Tagged(tag, value), end
 
-    def _short(self, at: int, size: int) -> FormatError:
+    def short(self, at: int, size: int) -> FormatError:
         return FormatError(
             f"{self.what} at {at:#x}: needs {size} bytes, {max(self.size - at, 0)} left", code="truncated"
         )

@@ -42,6 +42,7 @@ _HEADERS: Final[Mapping[bytes, Any]] = {
     bytes.fromhex("a10126"): MappingProxyType({ALGORITHM: ES256}),
     bytes.fromhex("a1013822"): MappingProxyType({ALGORITHM: ES384}),
 }
+_MAPS: Final = (dict, MappingProxyType)
 _CONTEXT: Final = b"\x84\x6aSignature1"
 _KEY_NAMES: Final = {1: "kty", 2: "kid", 3: "alg", 4: "key_ops", -1: "crv", -2: "x", -3: "y"}
 _EC2: Final = 2
@@ -97,10 +98,10 @@ class Sign1:
             raise FormatError(
                 f"{what}: want protected header, payload and signature as bytes", code="bad_type"
             )
-        headers = _HEADERS.get(protected)
+        headers: Any = _HEADERS.get(protected)
         if headers is None:
             headers = cbor.loads(protected, f"{what}.protected", tags=tags) if protected else {}
-        if not isinstance(headers, Mapping) or type(unprotected) is not dict:
+        if type(headers) not in _MAPS or type(unprotected) is not dict:
             raise FormatError(f"{what}: want two headers that are maps", code="bad_type")
         if CRITICAL in headers or CRITICAL in unprotected:
             raise UnsupportedError(f"{what}: critical headers are not known here", code="bad_type")

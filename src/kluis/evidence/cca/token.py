@@ -213,7 +213,8 @@ def _check_ids(platform: Platform, collateral: Endorsements | None) -> None:
 
 
 def _claims(realm: Realm, platform: Platform, anchor: Anchor, now: datetime) -> Claims:
-    debug = platform.lifecycle is not Lifecycle.SECURED
+    lifecycle = platform.lifecycle
+    debug = lifecycle is not Lifecycle.SECURED
     return Claims(
         kind=KIND,
         tee=Tee.CCA,
@@ -245,7 +246,7 @@ def _claims(realm: Realm, platform: Platform, anchor: Anchor, now: datetime) -> 
             implementation_id=platform.implementation_id,
             instance_id=platform.instance_id,
             config=platform.config,
-            lifecycle=platform.lifecycle,
+            lifecycle=lifecycle,
             state=platform.state,
             components=platform.components,
             verification_service=platform.verification_service,

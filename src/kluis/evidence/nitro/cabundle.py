@@ -22,6 +22,7 @@ KIND: Final = "nitro cabundle"
 SCHEMES: Final = (Scheme.ES384,)
 LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_NITRO)
 _LEAF: Final = "Nitro certificate"
+_NAME_SIZE: Final = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -67,11 +68,12 @@ def verify(document: Document, context: Context) -> Cabundle:
         AuthenticityError: a step fails.
     """
     parts = (document.certificate, *document.cabundle)
-    # By the leaf, which is short; then the bytes of all decide, and whose anchors they were.
-    held: Cabundle | None = context.memory.get(KIND, document.certificate)
+    # By the end of the leaf's signature; then the bytes of all decide, and whose anchors they were.
+    name = document.certificate[-_NAME_SIZE:]
+    held: Cabundle | None = context.memory.get(KIND, name)
     if held is None or held.parts != parts or held.anchors is not context.anchors:
         held = _verify(document, context)
-        context.memory.put(KIND, document.certificate, held)
+        context.memory.put(KIND, name, held)
     return held
 
 

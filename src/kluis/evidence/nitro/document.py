@@ -128,7 +128,8 @@ def _shown(when: datetime) -> str:
 
 
 def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now: datetime) -> Claims:
-    pcrs, enclave = document.pcrs, document.kind is DocumentKind.ENCLAVE
+    kind, pcrs = document.kind, document.pcrs
+    enclave = kind is DocumentKind.ENCLAVE
     registers = {
         _NAMES[index]: _ZERO_DIGEST if value == _ZERO else Digest("sha384", value)
         for index, value in pcrs.items()
@@ -136,9 +137,9 @@ def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now
     # An enclave in debug mode has zeros where its code would stand. Absent PCRs prove nothing either.
     debug = pcrs.get(0, _ZERO) == pcrs.get(1, _ZERO) == pcrs.get(2, _ZERO) == _ZERO
     return Claims(
-        kind=document.kind.what,
+        kind=kind.what,
         tee=Tee.NITRO,
-        level=_level(certificates.anchor.level, document.kind, debug),
+        level=_level(certificates.anchor.level, kind, debug),
         anchor=certificates.anchor.name,
         debug=debug,
         measurement=registers.get("pcr0" if enclave else "pcr4", _ZERO_DIGEST),
@@ -151,12 +152,12 @@ def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now
         report_data=document.user_data or b"",
         nonce=document.nonce,
         tcb=NOT_JUDGED,
-        platform=Platform(id=document.module_id.encode(), product=PRODUCTS[document.kind]),
+        platform=Platform(id=document.module_id.encode(), product=PRODUCTS[kind]),
         collateral_issued=None,
         valid_until=certificates.end,
         verified_at=now,
         vendor=NitroClaims(
-            document=document.kind,
+            document=kind,
             module_id=document.module_id,
             timestamp=timestamp,
             public_key=document.public_key,
