@@ -49,7 +49,7 @@ def test_who_sees_subscriptions(three: World) -> None:
     assert listed(three, "/subscriptions", "Attestation Reader") == []
     assert three.ask("GET", f"/subscriptions?{ARM}").status_code == 401
     for path in (f"/subscriptions/{FIRST}", "/subscriptions/s/resources", "/subscriptions/s/resourceGroups"):
-        assert three.owner("GET", f"{path}?{ARM}", "Attestation Reader").status_code == 401, path
+        assert three.owner("GET", f"{path}?{ARM}", "Attestation Reader").status_code == 403, path
 
 
 def test_groups(three: World) -> None:

@@ -40,6 +40,8 @@ EXPORTABLE = {"kty": "RSA-HSM", "attributes": {"exportable": True}, "release_pol
         ({"kty": "RSA", "key_size": 1024}, "key_size: want one of 2048, 3072, 4096, got 1024"),
         ({"kty": "RSA", "key_size": 1 << 70},
          "key_size: want one of 2048, 3072, 4096, got 1180591620717411303424"),
+        ({"kty": "RSA", "key_size": 10**4000},
+         f"key_size: want one of 2048, 3072, 4096, got 1{'0' * 31}"),
         ({"kty": "RSA", "public_exponent": 15}, "public_exponent: want one of 3, 5, 17, 257, 65537, got 15"),
         ({"kty": "EC", "crv": "P-192"}, "crv: want one of P-256, P-384, P-521, P-256K, got 'P-192'"),
         ({"kty": "EC", "crv": "P-256", "key_size": 384}, "key_size: want 256 on P-256, got 384"),

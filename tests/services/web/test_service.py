@@ -246,6 +246,18 @@ def test_who_has_no_token_is_told_before_anything_is_read(service: Service) -> N
     }
 
 
+def test_two_tokens_are_none(service: Service) -> None:
+    """Of two headers neither is passed over: whoever stands before may have looked at the other one."""
+    header = MAKER.header("Reader")["Authorization"]
+    for two in ([header, header], [header, "Bearer x"], ["Bearer x", header]):
+        answer = ask(
+            service, "GET", "/policies/x?api-version=7.4", headers=[("Authorization", one) for one in two]
+        )
+        assert answer.status_code == 401, two
+    coded = [("Content-Encoding", "gzip"), ("Content-Encoding", "identity")]
+    assert ask(service, "POST", "/add?api-version=7.4", headers=coded, json={}).status_code == 415
+
+
 def test_a_role_must_allow_it(service: Service) -> None:
     """A reader may read and not write; the refusal names both."""
     read = ask(service, "GET", "/policies/x?api-version=2022-08-01", headers=MAKER.header("Reader"))

@@ -231,7 +231,7 @@ def _one_of(what: str, got: int | None, known: tuple[int, ...], otherwise: int) 
     if got is None:
         return otherwise
     if got not in known:
-        raise BadParameter(f"{what}: want one of {_list(known)}, got {got}")
+        raise BadParameter(f"{what}: want one of {_list(known)}, got {str(got)[:32]}")
     return got
 
 

@@ -26,7 +26,7 @@ class Call:
         target: the path as sent, undecoded.
         path: the path's parameters by name, decoded, as sent.
         query: its first value for each name.
-        headers: by lower-case name.
+        headers: by lower-case name; several of one name in a row, with commas.
         body: bytes, within the operation's bound; not shown.
         caller: who asks, verified; None for nobody in particular.
         url: scheme and authority that the client used, such as ``https://localhost:8443``.

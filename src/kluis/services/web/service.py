@@ -182,7 +182,7 @@ class Service:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request(scope, receive)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         request_id = secrets.token_hex(16)
         operation, code, bug = "unknown", None, None
         self._telemetry.running.inc()
@@ -287,6 +287,18 @@ class Service:
                 lambda _: Answer(self._document),
             ),
         )
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """The headers by name; what one name says twice stands in a row, so that neither is passed over.
+
+    Spec: RFC 9110, "Field Lines and Combined Field Value".
+    """
+    found: dict[str, str] = {}
+    for key, value in scope["headers"]:
+        name, text = key.decode("latin-1"), value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
 
 
 async def _body(request: Request, headers: Mapping[str, str], most: int) -> bytes:

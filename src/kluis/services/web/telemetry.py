@@ -83,7 +83,7 @@ class Telemetry:
         )
         self._seconds = Histogram(
             "kluis_request_seconds",
-            "Seconds from a request's last byte to its answer.",
+            "Seconds from a request's head to its answer, its body's way here among them.",
             ["service", "operation"],
             buckets=BUCKETS,
             registry=self._registry,
