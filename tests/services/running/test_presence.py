@@ -142,3 +142,21 @@ def test_beside_others_goes_with_rekey(tmp_path: Path) -> None:
     """The way around it means nothing alone."""
     with pytest.raises(UsageError, match=re.escape("rekey beside others: want --rekey, too, got none")):
         Plan(services=("keyvault",), state=tmp_path, rekey_beside_others=True)
+
+
+@pytest.mark.parametrize("error", [UnavailableError("database: away"), RuntimeError("a bug")])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_connection_stays(database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Whatever a database answers to the last word, the thread that said it leaves no connection open."""
+
+    def refuse(self: Mailbox, joiner: bytes, step: Step) -> None:
+        raise error
+
+    monkeypatch.setattr(Mailbox, "take_back", refuse)
+    with Database(database_url) as database:
+        stores = Stores([Mailbox(database.records(name)) for name in ("keyvault", "attestation")])
+        before = set(database._all)
+        with Presence(stores, Step.PRESENT, SINCE):
+            while len(database._all) == len(before):  # until the thread has one of its own
+                time.sleep(0.01)
+        assert set(database._all) == before

@@ -50,8 +50,9 @@ class Upkeep:
             UnavailableError: the store keeps nothing, or gives nothing.
         """
         at = int(now.timestamp())
+        names = shelf.due(self.keys.vault.storage, at)
         self.passing.advance(at, list(shelf.deletions(self.keys.vault.storage)))
-        for name in shelf.due(self.keys.vault.storage, at):
+        for name in names:
             try:
                 if (entry := forgetting.clear(self.keys.vault.storage, name, at)) is not None:
                     yield Happening("auto_purge", entry)

@@ -8,6 +8,7 @@ what would else be found out late.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -91,12 +92,13 @@ class Presence:
                 self._say()
             except KluisError:
                 continue  # the services themselves tell of a database that is away
-        for mailbox in self._stores.mailboxes:
-            try:
-                mailbox.take_back(self._stores.name, self._step)
-            except KluisError:
-                continue
-            mailbox.leave()
+        try:
+            for mailbox in self._stores.mailboxes:
+                with contextlib.suppress(KluisError):
+                    mailbox.take_back(self._stores.name, self._step)
+        finally:  # whatever was answered: nobody else closes this thread's connections
+            for mailbox in self._stores.mailboxes:
+                mailbox.leave()
 
     def _say(self) -> None:
         said = _Said(platform.node(), os.getpid(), self._since, os.urandom(8))
