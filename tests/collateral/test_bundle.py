@@ -8,9 +8,12 @@ import pytest
 
 from kluis.collateral import bundle
 from kluis.errors import FormatError, UsageError
+from kluis.formats import x509
+from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements
 from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import Forge
+from tests.testing.vectors import samples
 
 
 def test_a_chain_may_have_two_roles(forge: Forge) -> None:
@@ -30,10 +33,43 @@ def test_a_chain_that_endorses_nothing(forge: Forge) -> None:
     """Certificates of no maker's role are refused."""
     from tests.evidence.forge import pem
 
-    for chain in (pem(forge.leaf(), forge.root), pem(forge.leaf())):
+    for chain in (pem(forge.leaf(), forge.root), pem(forge.ca), pem(forge.signer())):
         with pytest.raises(FormatError) as caught:
             bundle.roles_of(chain)
         assert caught.value.code == "bad_type"
+
+
+@pytest.mark.parametrize("der", [False, True])
+def test_a_pck_certificate_alone(forge: Forge, der: bool) -> None:
+    """A PCK certificate, as Intel's service gives it, makes a chain with who issued it and its CRL."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from tests.evidence.forge import pem
+
+    leaf = forge.leaf()
+    data = leaf.public_bytes(Encoding.DER) if der else pem(leaf)
+    assert bundle.roles_of(data) == (bundle.PCK_LEAF,)
+    parts = {**samples.files(forge), bundle.PCK_LEAF: data}
+    del parts["quote"]
+    made = bundle.join(parts)
+    assert isinstance(made, Collateral)
+    assert made.pck_certificate_chain is not None
+    held = x509.parse_pem(made.pck_certificate_chain, "chain")
+    assert [each.der for each in held] == [
+        each.public_bytes(Encoding.DER) for each in (leaf, forge.ca, forge.root)
+    ]
+    whole = pem(leaf, forge.ca, forge.root)
+    both = bundle.join({**parts, bundle.PCK: whole})
+    assert isinstance(both, Collateral)
+    assert both.pck_certificate_chain == whole
+
+
+def test_a_certificate_that_endorses_nothing_is_told_as_one(forge: Forge) -> None:
+    """DER of a certificate without a role is refused as that, and not as a list that is none."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    with pytest.raises(FormatError, match=r"^part: a certificate of '.*TCB Signing.*' endorses nothing$"):
+        bundle.roles_of(forge.signer().public_bytes(Encoding.DER))
 
 
 def test_too_large() -> None:

@@ -5,6 +5,7 @@ Nothing here is verified.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,8 @@ INTEL: Final = (
     "root_ca_crl",
 )
 PCK: Final = "pck_certificate_chain"  # of a quote that does not carry it
+PCK_LEAF: Final = "pck_certificate"  # as Intel's service gives it: who issued it issued the PCK CRL as well
+_PCK_NAME: Final = "SGX PCK Certificate"
 AMD: Final = ("endorsement_key", "ask", "asvk", "ark", "ark_crl")
 _AMD_NAMES: Final = (
     (re.compile(r"SEV-(?:VCEK|VLEK)$"), "endorsement_key"),
@@ -76,9 +79,11 @@ def roles_of(data: bytes) -> tuple[str, ...]:
     if data.startswith(b"-----BEGIN CERTIFICATE-----"):
         return _roles_of_chain(x509.parse_pem(data, "part"))
     try:
-        return (_role_of_certificate(x509.parse(data, "part")),)
+        certificate = x509.parse(data, "part")
     except FormatError:
         issuer = x509.parse_crl(crl_der(data, "part"), "part").issuer
+    else:
+        return (_role_of_certificate(certificate),)
     if b"SEV-" in issuer or b"ARK-" in issuer:
         return ("ark_crl",)
     return ("root_ca_crl",) if b"SGX Root CA" in issuer else ("pck_crl",)
@@ -108,10 +113,10 @@ def join(parts: Mapping[str, bytes]) -> Fetched:
         UnavailableError: a part of Intel's is missing.
         FormatError: a part is not what its role says.
     """
-    unknown = sorted(set(parts) - {*INTEL, PCK, *AMD})
+    unknown = sorted(set(parts) - {*INTEL, PCK, PCK_LEAF, *AMD})
     if unknown:
-        raise UsageError(f"parts: want {', '.join((*INTEL, PCK, *AMD))}, got {', '.join(unknown)}")
-    intel, amd = set(parts) & {*INTEL, PCK}, set(parts) & set(AMD)
+        raise UsageError(f"parts: want {', '.join((*INTEL, PCK, PCK_LEAF, *AMD))}, got {', '.join(unknown)}")
+    intel, amd = set(parts) & {*INTEL, PCK, PCK_LEAF}, set(parts) & set(AMD)
     if bool(intel) == bool(amd):
         raise UsageError(f"parts: want Intel's or AMD's, got {'both' if intel else 'neither'}")
     if amd:
@@ -134,7 +139,7 @@ def join(parts: Mapping[str, bytes]) -> Fetched:
         qe_identity_issuer_chain=parts["qe_identity_issuer_chain"],
         qe_identity=identity,
         qe_identity_signature=identity_signature,
-        pck_certificate_chain=parts.get(PCK),
+        pck_certificate_chain=_pck_chain(parts),
     )
 
 
@@ -267,6 +272,16 @@ def _amd(parts: Mapping[str, bytes]) -> Endorsements:
     )
 
 
+def _pck_chain(parts: Mapping[str, bytes]) -> bytes | None:
+    """The chain of a quote that does not carry it: as it is given, or its certificate and who issued that."""
+    if PCK in parts or PCK_LEAF not in parts:
+        return parts.get(PCK)
+    leaf = _certificate(parts[PCK_LEAF], PCK_LEAF)
+    text = base64.encodebytes(leaf.der)
+    pem = b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+    return pem + parts["pck_crl_issuer_chain"]
+
+
 def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
     if len(chain) == 1:
         return (_role_of_certificate(chain[0]),)
@@ -274,11 +289,13 @@ def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
     if any("SGX TCB Signing" in name for name in names):
         return ("tcb_info_issuer_chain", "qe_identity_issuer_chain")
     if any(re.search(r"SGX PCK (Platform|Processor) CA", name) for name in names):
-        return (PCK,) if any("SGX PCK Certificate" in name for name in names) else ("pck_crl_issuer_chain",)
+        return (PCK,) if any(_PCK_NAME in name for name in names) else ("pck_crl_issuer_chain",)
     raise FormatError(f"part: a chain of {names!a} endorses nothing", code="bad_type")
 
 
 def _role_of_certificate(one: x509.Certificate) -> str:
+    if _PCK_NAME in one.common_name:
+        return PCK_LEAF
     for pattern, role in _AMD_NAMES:
         if pattern.search(one.common_name):
             return role

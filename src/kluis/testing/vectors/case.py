@@ -124,9 +124,9 @@ def _intel(files: Mapping[str, bytes]) -> Case:
     roots = [root for role in _ISSUERS if role in parts for root in _roots_in(parts[role])]
     roots += [_as_pem(files[role]) for role in _ROOTS if role in files]
     chains = [files[role] for role in _PCK if role in files]
-    leaves = [_as_pem(files[role]) for role in _LEAF if role in files]
-    if leaves and not chains and "pck_crl_issuer_chain" in parts:
-        chains = [leaves[0] + parts["pck_crl_issuer_chain"]]
+    leaves = [files[role] for role in _LEAF if role in files]
+    if leaves:
+        parts[bundle.PCK_LEAF] = leaves[0]
     if chains:
         parts[bundle.PCK] = chains[0]
     return Case(
