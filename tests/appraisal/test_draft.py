@@ -123,10 +123,11 @@ def test_the_maker_s_status_and_advisories() -> None:
             dataclasses.replace(SGX, tcb=dataclasses.replace(SGX.tcb, status=TcbStatus.REVOKED)),
             "tcb_status",
         ),
+        (dataclasses.replace(SAMPLES[Tee.TPM], registers={}), "measurement"),
     ],
 )
 def test_no_draft_from_what_protects_nothing(claims: Claims, code: str) -> None:
-    """From debug, from a root without a level, and from a revoked platform there is no draft."""
+    """From debug, a root without a level, a revoked platform, or PCRs of SHA-1 alone there is no draft."""
     with pytest.raises(PolicyError) as caught:
         draft(_proven(claims))
     assert caught.value.code == code

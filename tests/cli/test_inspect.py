@@ -168,6 +168,14 @@ def test_names_cannot_begin_lines(kluis: Kluis, tmp_path: Path, form: str) -> No
     assert "x?kind  SGX quote v3?" in said.out
 
 
+def test_labels_that_read_alike(kluis: Kluis, tmp_path: Path) -> None:
+    """A number and the text of its digits are two labels, of which JSON loses none."""
+    (tmp_path / "odd").write_bytes(cbor.dumps({1: [5, b"abc"], "1": [6, b"de"]}))
+    value = json.loads(kluis(tmp_path / "odd", "--json").out)
+    assert {label: part["size"] for label, part in value["within"].items()} == {"1": 3, "'1'": 2}
+    assert value["fields"]["media_types"] == {"1": 5, "'1'": 6}
+
+
 def test_a_folder_with_a_pipe_in_it(kluis: Kluis, tmp_path: Path) -> None:
     """A folder that holds a pipe where a report should be is refused, and not waited for."""
     (tmp_path / "provider").write_text("sev_guest\n", encoding="utf-8")

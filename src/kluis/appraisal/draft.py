@@ -7,8 +7,9 @@ from datetime import timedelta
 from kluis.appraisal.binding_rules import launched, runtime
 from kluis.appraisal.identity_rules import within
 from kluis.appraisal.policy import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
+from kluis.appraisal.rules import CODE_KEYS
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import ANY, Want
+from kluis.appraisal.wants import ANY, Any, Want
 from kluis.errors import PolicyError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, TcbStatus, Tee
@@ -41,8 +42,8 @@ def draft(
         launch_configuration: likewise; the draft accepts the lacks and insecure grants that it names.
 
     Raises:
-        PolicyError: the evidence is of a debug TEE, or its maker has revoked the platform, or does not
-            prove a document beside it: no policy should be drafted from that.
+        PolicyError: the evidence is of a debug TEE, or its maker has revoked the platform, or it says of no
+            code that it runs, or does not prove a document beside it: no policy should be drafted from that.
     """
     claims = evidence.value
     if claims.debug or claims.level is ProtectionLevel.NONE:
@@ -61,6 +62,13 @@ def draft(
         for field in TABLES[part.tee]:
             drafted = field.drafted or (this_machine and field.rule in MACHINES)
             wants[field.key] = field.form.draft(field.claim(part)) if drafted else ANY
+    code = [want for wants in tables.values() for key, want in wants.items() if key in CODE_KEYS]
+    if all(isinstance(want, Any) for want in code):
+        raise PolicyError(
+            "draft: want evidence that says which code runs, got none: a draft would accept any",
+            hint="quote PCRs of SHA-256 or better: nobody's collision is a claim",
+            code="measurement",
+        )
     tcb = claims.tcb
     return Policy(
         protection=frozenset({claims.level}),

@@ -14,7 +14,7 @@ from kluis.errors import KluisError
 from kluis.evidence.eventlog import ima as replaying_ima
 from kluis.evidence.eventlog import replay as replaying
 from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.sniff import Jwt
+from kluis.evidence.sniff import Jwt, by_name
 from kluis.evidence.wrappers.bound import Unwrapped
 from kluis.formats import cmw_cbor, runtime_data, x509
 from kluis.formats.cca.token import Token
@@ -301,7 +301,7 @@ def _unwrapped(unwrapped: Unwrapped) -> Fields:
 
 
 def _collection(collection: Collection | cmw_cbor.Collection) -> Fields:
-    types = {str(label): part.media_type for label, part in collection.parts.items()}
+    types = {name: part.media_type for name, part in by_name(collection.parts).items()}
     return {"type": collection.type, "media_types": types}
 
 

@@ -158,8 +158,14 @@ def _envelope(data: bytes, depth: int) -> Found | None:
     return None
 
 
+def by_name(parts: Mapping[Any, cmw.Part]) -> dict[str, cmw.Part]:
+    """Parts by labels as people read them: in CBOR a number and the text of its digits are two labels."""
+    plain = len(set(map(str, parts))) == len(parts)
+    return {str(label) if plain else ascii(label): part for label, part in parts.items()}
+
+
 def _parted(name: str, data: bytes, value: object, parts: Mapping[Any, cmw.Part], depth: int) -> Found:
-    within = tuple((str(label), _part(part.value, depth)) for label, part in parts.items())
+    within = tuple((name, _part(part.value, depth)) for name, part in by_name(parts).items())
     return Found(name=name, size=len(data), value=value, within=within)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -140,6 +141,17 @@ def test_what_stands_between_fields() -> None:
         assert gosev.parse(marked) == gosev.parse(good)
         with pytest.raises(FormatError, match="want a field, each once"):
             gosev.parse(marked.replace(mark, 2 * mark, 1))
+
+
+def test_the_longest_text_of_escapes_takes_little_memory() -> None:
+    """What is quoted is matched without a way back."""
+    data = b'report {version: 2 report_data: "' + rb"\0" * (500 << 10)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="is no text of a protocol buffer"):
+        gosev.parse(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 W = gosev.WHAT

@@ -72,7 +72,7 @@ _BINARY: Final = re.compile(rb"\x0a[\x80-\xff][\x01-\x7f]\x08[\x02-\x7f]", re.DO
 _TEXT: Final = re.compile(rb"\s*report\s*:?\s*\{\s*version\s*:")
 _TOKEN: Final = re.compile(
     rb"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[0-9]+)|(?P<mark>[{}:;,])|"
-    rb'(?P<quoted>"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'))'
+    rb'(?P<quoted>"(?:[^"\\\n]++|\\.)*+"|\'(?:[^\'\\\n]++|\\.)*+\'))'
 )
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
 _LETTERS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
