@@ -261,9 +261,11 @@ def test_what_is_not_one_vm(guests: World, name: str) -> None:
 def test_without_secure_boot(guests: World) -> None:
     """The default policy permits no VM without secure boot, nor one without a log that proves it."""
     for info in (Vm(boot(b"\0")).info(), Vm().info() | {"TcgLogs": ""}):
-        _, code, message = error_of(guests.attest("AzureGuest", request(info)))
+        answer = guests.attest("AzureGuest", request(info))
+        _, code, message = error_of(answer)
         assert code == "PolicyEvaluationError"
         assert "A Deny claim was issued" in message
+        assert "secure_boot_variables" not in answer.text
 
 
 def test_keys_of_secure_boot(guests: World, world: World) -> None:
@@ -276,7 +278,13 @@ def test_keys_of_secure_boot(guests: World, world: World) -> None:
 
 
 def test_without_lists(world: World) -> None:
-    """A service that knows no good keys validates none."""
+    """A service that knows no good keys validates none, and says so where its policy wants some."""
+    error = world.attest("AzureGuest", request(Vm().info())).json()["error"]
+    assert error["code"] == "PolicyEvaluationError"
+    assert error["details"][0]["message"] == (
+        "no variable of secure boot is validated, for the service was told no values: attestation."
+        "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
+    )
     world.set_policy("AzureGuest", PERMIT)
     claims = attest(world, Vm())
     assert claims["secureboot"] is True

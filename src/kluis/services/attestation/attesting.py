@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from kluis.errors import KluisError
+from kluis.errors import KluisError, PolicyError
 from kluis.evidence import Claims, Tee
 from kluis.formats.wrappers import oe
 from kluis.services.attestation import baselines, bound_data, ears, guest_request, guests
@@ -43,6 +43,10 @@ __all__ = ["Attesting", "TokenForm"]
 
 MOST_COLLATERAL: Final = 4 << 20
 MOST_NONCE: Final = 4096
+_NO_VARIABLES: Final = (
+    "no variable of secure boot is validated, for the service was told no values: attestation."
+    "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
+)
 _Request = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
 
 
@@ -144,7 +148,12 @@ class Attesting:
         held = self._policy(instance, AttestationType.AZURE_GUEST, draft)
         told = guest_claims(guest, self._settings)
         told |= about(held)
-        result = evaluated(held, told, told, aliases=guest_aliases(told))
+        try:
+            result = evaluated(held, told, told, aliases=guest_aliases(told))
+        except PolicyError as error:
+            if self._settings.secure_boot_variables or "validated" not in error.message:
+                raise
+            raise PolicyError(error.message, hint=_NO_VARIABLES, code=error.code) from None
         claims = {**told, **result.issued}
         token = self._tokens.about_evidence(instance, claims, now, draft=draft is not None)
         return enclose(token, guest.key)
