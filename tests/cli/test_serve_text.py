@@ -30,6 +30,10 @@ def test_pasted(running: Serving, state: Path) -> None:
     policy, token = said["policies"].get_policy("SgxEnclave")
     assert policy.startswith("version=")
     assert token.issuer == running.addresses["attestation"]
+    port = running.addresses["keyvault"].rpartition(":")[2]
+    assert f"#     --suffix-keyvault-dns .0.0.1:{port}\n" in text
+    assert "# az keyvault key list --vault-name 127\n" in text
+    assert "az cloud register" not in lines_of(Plan(services=("keyvault",), state=state, port=0), running)
     assert max(len(line) for line in text.splitlines() if str(state) not in line) < 80
 
 

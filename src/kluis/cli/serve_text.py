@@ -1,4 +1,7 @@
-"""What ``kluis serve`` says once all is ready: Python that points clients at each service, to paste."""
+"""What ``kluis serve`` says once all is ready: Python that points clients at each service, to paste.
+
+Beside it, as comments: what other clients of Azure's are told.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,13 @@ def lines_of(plan: Plan, running: Serving) -> str:
             address = running.addresses[service]
             level = running.fleets[plan.services.index(service)].instances[0].enclave.level
             parts.append(f"\n# {service}, in an enclave of level {level}\n" + lines.format(url=address))
+    if running.issuer is not None and {"attestation", "keyvault"} <= set(plan.services):
+        url, tenant = running.authorization_parts()
+        vault, _, suffix = running.addresses["keyvault"].removeprefix("https://").partition(".")
+        parts.append(COMMAND_LINE.format(
+            state=plan.state, issuer=url, tenant=tenant, vault=vault, suffix=suffix,
+            attestation=running.addresses["attestation"],
+        ))  # fmt: skip
     parts.append(f"\n# Ctrl-C ends all; kill -HUP {os.getpid()} starts every enclave anew")
     return "\n".join(parts)
 
@@ -88,6 +98,20 @@ MANAGED: Final = """\
 # gives ManagedIdentityCredential(), and every process of every user of this
 # machine, tokens of {identity}, with the roles
 {roles}"""
+COMMAND_LINE: Final = """
+# Azure's command line, with
+# REQUESTS_CA_BUNDLE={state}/ca/root.pem in the environment:
+# az config set core.instance_discovery=false
+# az cloud register -n kluis --skip-endpoint-discovery \\
+#     --endpoint-active-directory {issuer} \\
+#     --endpoint-active-directory-resource-id https://management.azure.com \\
+#     --endpoint-resource-manager {attestation} \\
+#     --endpoint-management {attestation} \\
+#     --suffix-keyvault-dns .{suffix}
+# az cloud set -n kluis
+# az login --service-principal -u admin -p @FILE \\
+#     --tenant {tenant}
+# az keyvault key list --vault-name {vault}"""
 CLIENTS: Final = {
     "attestation": """\
 from azure.security.attestation import (
