@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -168,12 +169,14 @@ def changed(vm: Vm, name: str, value: Any) -> dict[str, Any]:
     return vm.info(**{name: value})
 
 
-def with_key(attributes: int) -> dict[str, Any]:
-    """A VM whose encryption key has other attributes, rightly certified."""
+def with_key(attributes: int, modulus: bytes | None = None) -> dict[str, Any]:
+    """A VM whose encryption key has other attributes, or another modulus, rightly certified."""
     from kluis.formats.tpm.certify import Certification
     from tests.evidence.tpm.forge import CLOCK
 
     public = area(KEY, attributes)
+    if modulus is not None:
+        public = dataclasses.replace(public, key=dataclasses.replace(public.key, modulus=modulus))  # type: ignore[call-arg]
     made = Certification(
         qualified_signer=b"", extra_data=b"", clock=CLOCK, name=public.name, qualified_name=b""
     ).encode()
@@ -221,6 +224,10 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "a key that anybody could have loaded": (
         lambda: with_key(Attribute.DECRYPT | Attribute.USER_WITH_AUTH),
         "EncKeyPub: want a key of the TPM's own that decrypts",
+    ),
+    "a key that nothing is encrypted to": (
+        lambda: with_key(OWN | Attribute.USER_WITH_AUTH, b"\xff" * 255 + b"\0"),
+        "EncKeyPub: want an RSA key to encrypt to",
     ),
     "runtime data of others": (
         lambda: Vm().info(

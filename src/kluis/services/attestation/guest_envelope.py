@@ -19,6 +19,7 @@ from kluis.errors import InternalError
 from kluis.formats import b64
 from kluis.formats.runtime_data import base64url
 from kluis.formats.tpm.public import Public
+from kluis.services.attestation.faults import InvalidParameter
 
 __all__ = ["enclose"]
 
@@ -37,14 +38,21 @@ def enclose(token: str, key: Public) -> str:
 
     Returns:
         Base64url of the envelope's JSON.
+
+    Raises:
+        InvalidParameter: nothing can be encrypted to the key: its modulus is even, or too small.
     """
     public = load_der_public_key(key.spki)
     if not isinstance(public, rsa.RSAPublicKey):
         raise InternalError("guest's key: is no RSA key")
     secret, iv = os.urandom(KEY_BYTES), os.urandom(IV_BYTES)
     sealed = AESGCM(secret).encrypt(iv, token.encode(), ASSOCIATED)
+    try:
+        to_guest = public.encrypt(secret, padding.PKCS1v15())
+    except ValueError:
+        raise InvalidParameter("TpmInfo.EncKeyPub: want an RSA key to encrypt to, got another") from None
     envelope = {
-        "EncryptedInnerKey": b64.encode(public.encrypt(secret, padding.PKCS1v15())),
+        "EncryptedInnerKey": b64.encode(to_guest),
         "EncryptionParams": {
             "Iv": b64.encode(iv),
             "BlockMode": "ChainingModeGCM",

@@ -251,6 +251,7 @@ def test_a_key_in_a_certificate() -> None:
     assert found.key.public_numbers() == ENVIRONMENT.public_key().public_numbers()
 
 
+EVEN = b64.encode_url(b"\xff" * 255 + b"\0")
 SMALL = public_jwk(rsa.generate_private_key(65537, 1024), kid="k", use="enc")
 GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
 
@@ -295,6 +296,7 @@ GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
         ({"keys": [{**GOOD, "e": "Ag"}]}, "x-ms-runtime.keys.e: want 3 to 32 bits, got another"),
         ({"keys": [{**GOOD, "n": "AA"}]}, "x-ms-runtime.keys: want an RSA key, got another"),
         ({"keys": [{**GOOD, "n": 5}]}, "x-ms-runtime.keys.n: want base64url, got something else"),
+        ({"keys": [{**GOOD, "n": EVEN}]}, "x-ms-runtime.keys.n: want an odd number, got an even one"),
         ({"keys": [SMALL]}, "x-ms-runtime.keys: want an RSA key of 2048 to 8192 bits, got another"),
         (
             {"keys": [{"kty": "RSA", "kid": "k", "use": "enc"}]},

@@ -79,4 +79,6 @@ def _rsa(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
         raise FormatError(f"{what}: want an RSA key, got another") from None
     if not isinstance(key, rsa.RSAPublicKey) or not RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
         raise FormatError(f"{what}: want an RSA key of {RSA_BITS[0]} to {RSA_BITS[1]} bits, got another")
+    if key.public_numbers().n % 2 == 0:  # of two primes none is 2, and nothing can be encrypted to it
+        raise FormatError(f"{what}.n: want an odd number, got an even one")
     return key
