@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from kluis.errors import FormatError
 from kluis.testing.vectors import facts
 from kluis.testing.vectors.record import Record
+from tests.evidence.forge import Forge, pem
 from tests.evidence.samples import MAKERS, sample
 
 
@@ -90,3 +92,18 @@ def test_a_check_that_is_recorded_to_fail() -> None:
     for bad in ({"rak_binding": "InvalidSignature()"}, {"chain_ok": [True, False]}):
         (said,) = facts.differences(record("nvidia", bad), claims)
         assert said == f"{next(iter(bad))}: want it not to hold, got verified"
+
+
+def test_a_platforms_certificate_beside_its_quote() -> None:
+    """The PCK certificate is read where it stands: in its quote, or beside one that only names it."""
+    forge = Forge()
+    leaf = forge.leaf()
+    known = {"pck_not_before": leaf.not_valid_before_utc.isoformat(), "cert_data_type": 1}
+    lone = forge.requote(certification_type=1, certification_data=bytes(34))
+    told = dataclasses.replace(record("sgx", known), files={"quote": lone, "pck_cert": pem(leaf)})
+    assert facts.differences(told, None) == ()
+    odd = dataclasses.replace(told, known={"pck_not_before": "2001-01-01T00:00:00Z"})
+    (said,) = facts.differences(odd, None)
+    assert said.startswith("pck_not_before: want 2001-01-01T00:00:00Z, got ")
+    with pytest.raises(FormatError, match="has no PCK certificate"):
+        facts.differences(dataclasses.replace(told, files={"quote": lone}), None)

@@ -22,6 +22,7 @@ from kluis.formats.snp.flags import Flags, GuestPolicy
 from kluis.formats.snp.report import Report
 from kluis.formats.tpm import signature
 from kluis.hashes import sha256
+from kluis.testing.vectors.moment import certificates
 
 Reader: TypeAlias = Callable[[Mapping[str, bytes]], Any]
 
@@ -31,9 +32,12 @@ def _quote(files: Mapping[str, bytes]) -> Any:
 
 
 def _pck(files: Mapping[str, bytes]) -> x509.Certificate:
-    for one in x509.parse_pem(_quote(files).certification_data, "PCK chain"):
-        if extension.OID in one.extensions:
-            return one
+    """The platform's certificate: the quote's, or else one that stands beside it."""
+    beside = (data for role, data in files.items() if role != "quote")
+    for data in (files["quote"], *beside):
+        for one in certificates(data):
+            if extension.OID in one.extensions:
+                return one
     raise FormatError("PCK chain: has no PCK certificate")
 
 
