@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import cbor2
 import pytest
@@ -275,6 +276,24 @@ def test_time_is_judged_at_every_call(nitro: Forge) -> None:
     assert caught.value.code == "cert_expired"
     with pytest.raises(AuthenticityError):
         verifier.verify(good[:-1] + bytes((good[-1] ^ 1,)), collateral=None, now=NOW)
+
+
+def test_what_another_document_says_is_not_remembered(nitro: Forge) -> None:
+    """Documents under one leaf are read by all that they say: kind, module and every PCR."""
+    verifier = Verifier(nitro.anchors)
+    every: tuple[dict[str, Any], ...] = (
+        {},
+        {"nonce": b"another"},
+        {"pcrs": {**PCRS, 3: b"\7" * 48}},
+        {"pcrs": {**PCRS, **dict.fromkeys(range(3), bytes(48))}},
+        {"pcrs": {index: value for index, value in PCRS.items() if index != 4}},
+        {"module_id": f"i-{'0' * 17}-enc{'0' * 16}"},
+        TPM,
+        {},
+    )
+    for changes in every:
+        data = nitro.document(**changes)
+        assert verifier.verify(data, collateral=None, now=NOW).value == nitro.verify(data)
 
 
 def test_a_document_needs_no_collateral(nitro: Forge) -> None:

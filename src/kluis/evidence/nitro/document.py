@@ -36,6 +36,7 @@ _ZERO: Final = bytes(PCR_SIZE)
 _ZERO_DIGEST: Final = Digest("sha384", _ZERO)
 _NAMES: Final = tuple(f"pcr{index}" for index in range(32))
 _TAGGED: Final = b"\xd2\x84"
+_MEMORY: Final = "nitro module"
 
 
 @made_quickly
@@ -108,7 +109,8 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
     )
     timestamp = _EPOCH + timedelta(milliseconds=document.timestamp)
     _check_timestamp(timestamp, document, certificates, now)  # 6
-    return mint(_claims(document, certificates, timestamp, now))
+    said = _read(document, certificates, context)
+    return mint(_claims(document, certificates, said, timestamp, now))
 
 
 def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabundle, now: datetime) -> None:
@@ -127,32 +129,79 @@ def _shown(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
 
 
-def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now: datetime) -> Claims:
-    kind, pcrs = document.kind, document.pcrs
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a module says of itself, the same from document to document.
+
+    Attributes:
+        parts: of a document, which say it.
+        registers: every PCR by name.
+        debug: whether zeros stand where an enclave's code would.
+        measurement: of the code, or of the boot loader.
+        signer: of an enclave's image file.
+        platform: the module.
+        instance_measured: as the claim.
+    """
+
+    parts: tuple[DocumentKind, str, Mapping[int, bytes]]
+    registers: Mapping[str, Digest]
+    debug: bool
+    measurement: Digest
+    signer: Digest | None
+    platform: Platform
+    instance_measured: bool | None
+
+
+def _read(document: Document, certificates: Cabundle, context: Context) -> _Said:
+    """Read what is the same from document to document, once for the same under one certificate."""
+    parts = (document.kind, document.module_id, document.pcrs)
+    held: _Said | None = context.memory.get(_MEMORY, certificates.leaf.der)
+    if held is None or held.parts != parts:
+        held = _say(document, parts)
+        context.memory.put(_MEMORY, certificates.leaf.der, held)
+    return held
+
+
+def _say(document: Document, parts: tuple[DocumentKind, str, Mapping[int, bytes]]) -> _Said:
+    kind, module_id, pcrs = parts
     enclave = kind is DocumentKind.ENCLAVE
     registers = {
         _NAMES[index]: _ZERO_DIGEST if value == _ZERO else Digest("sha384", value)
         for index, value in pcrs.items()
     }
-    # An enclave in debug mode has zeros where its code would stand. Absent PCRs prove nothing either.
-    debug = pcrs.get(0, _ZERO) == pcrs.get(1, _ZERO) == pcrs.get(2, _ZERO) == _ZERO
+    return _Said(
+        parts=parts,
+        registers=MappingProxyType(registers),
+        # An enclave in debug mode has zeros where its code would stand. Absent PCRs prove nothing either.
+        debug=pcrs.get(0, _ZERO) == pcrs.get(1, _ZERO) == pcrs.get(2, _ZERO) == _ZERO,
+        measurement=registers.get("pcr0" if enclave else "pcr4", _ZERO_DIGEST),
+        signer=_signer(registers) if enclave else None,
+        platform=Platform(id=module_id.encode(), product=PRODUCTS[kind]),
+        instance_measured=_instance_measured(document),
+    )
+
+
+def _claims(
+    document: Document, certificates: Cabundle, said: _Said, timestamp: datetime, now: datetime
+) -> Claims:
+    kind = document.kind
     return Claims(
         kind=kind.what,
         tee=Tee.NITRO,
-        level=_level(certificates.anchor.level, kind, debug),
+        level=_level(certificates.anchor.level, kind, said.debug),
         anchor=certificates.anchor.name,
-        debug=debug,
-        measurement=registers.get("pcr0" if enclave else "pcr4", _ZERO_DIGEST),
-        signer=_signer(registers) if enclave else None,
+        debug=said.debug,
+        measurement=said.measurement,
+        signer=said.signer,
         product_id=None,
         svn=None,
         config_id=None,
         family_id=None,
-        registers=MappingProxyType(registers),
+        registers=said.registers,
         report_data=document.user_data or b"",
         nonce=document.nonce,
         tcb=NOT_JUDGED,
-        platform=Platform(id=document.module_id.encode(), product=PRODUCTS[kind]),
+        platform=said.platform,
         collateral_issued=None,
         valid_until=certificates.end,
         verified_at=now,
@@ -163,7 +212,7 @@ def _claims(document: Document, certificates: Cabundle, timestamp: datetime, now
             public_key=document.public_key,
             user_data=document.user_data,
             nonce=document.nonce,
-            instance_measured=_instance_measured(document),
+            instance_measured=said.instance_measured,
         ),
     )
 
