@@ -155,6 +155,9 @@ def test_a_name_given_is_no_other_tees() -> None:
 CONDITIONS = {
     "a version of its own": ({1: {1: 7, 2: [[7, A]]}}, {0: {2: "TDX"}}, "(1,)"),
     "flags": ({1: {3: {3: False}, 14: {2: [[7, A]]}}}, {0: {2: "TDX"}}, "(3,)"),
+    "digests of another algorithm": ({1: {2: [[99, A]], 14: {2: [[7, A]]}}}, {0: {2: "TDX"}}, "(2,)"),
+    "a register of another": ({1: {14: {2: [[7, A]], 3: [[99, A]]}}}, {0: {2: "TDX"}}, "('register 3',)"),
+    "no register": ({1: {2: [[7, A]], 14: {"x-y": [[7, A]]}}}, {0: {2: "TDX"}}, "('register x-y',)"),
     "a serial number": ({1: {2: [[7, A]], 8: "0001"}}, {0: {2: "TDX"}}, "(8,)"),
     "an instance": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 1: b"one"}, "one instance or group"),
     "a group": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 2: b"some"}, "one instance or group"),

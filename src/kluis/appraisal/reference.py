@@ -268,10 +268,12 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
         measurements = each.digests
     if not measurements and not registers:
         return None
-    if each.single or each.conditions:
+    nowhere = (f"register {register}" for register in each.registers if _register(register, tee) is None)
+    beside = (*each.conditions, *nowhere)
+    if each.single or beside:
         raise UnsupportedError(
             f"CoRIM {name[:64]!a}: want digests of a whole class and nothing beside them, got "
-            + ("an environment of one instance or group" if each.single else f"values {each.conditions}"),
+            + ("an environment of one instance or group" if each.single else f"values {beside}"),
             hint="what stands beside a digest must be so, too, and is not judged here: write them as TOML",
             code="bad_type",
         )

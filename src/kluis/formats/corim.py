@@ -189,12 +189,16 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
     values = _map(one.get(1), "CoMID.measurement-values")
     registers = _map(values.get(_REGISTERS, {}), "CoMID.integrity-registers")
     other = key is not None and (type(key) is bool or not isinstance(key, int | str))
+    told: dict[int | str, Value] = {f"register {name}": each for name, each in registers.items()}
+    told[_DIGESTS] = values.get(_DIGESTS, [])
+    # Digests of algorithms that are not known here alone: they must be so, too, and nobody can say.
+    unread = [name for name, each in told.items() if each and not _digests(each)]
     return Measurement(
         comid=position,
         vendor=vendor if isinstance(vendor, str) else None,
         model=model if isinstance(model, str) else None,
         single=1 in where or 2 in where,
-        conditions=tuple(sorted((name for name in values if name not in _TELLING), key=str)),
+        conditions=tuple(sorted((*(name for name in values if name not in _TELLING), *unread), key=str)),
         key=None if other or not isinstance(key, int | str) else key,
         # A key of another kind (a UUID, an object identifier) names what is not known here.
         digests=frozenset() if other else _digests(values.get(_DIGESTS, [])),
