@@ -56,6 +56,15 @@ def test_held_it_stays(own: places.Places) -> None:
     assert not own.socket.exists()
 
 
+def test_started_to_stay_it_stays(own: places.Places) -> None:
+    """A platform that another command started for itself does not end when idle once one is asked to stay."""
+    start.start(idle_seconds=0.5)
+    first = start.ask(own, {"op": "status"})["pid"]
+    start.start()
+    time.sleep(2)
+    assert start.ask(own, {"op": "status"})["pid"] == first
+
+
 def test_stopped_without_an_answer(own: places.Places) -> None:
     """A platform that hangs up on its last request is waited for until its socket is gone."""
     places.prepare(own, os.geteuid(), os.getegid())

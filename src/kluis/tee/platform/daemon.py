@@ -77,10 +77,12 @@ class Daemon:
         self._connections: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._idle_seconds: float | None = None
         self._started = datetime.now(UTC)
 
     def serve(self, idle_seconds: float | None) -> None:
-        """Accept hosts; return when told to stop, or after ``idle_seconds`` without any."""
+        """Accept hosts; return when told to stop, or after ``idle_seconds`` without any; None: stay."""
+        self._idle_seconds = idle_seconds
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         quiet = 0.0
@@ -90,7 +92,7 @@ class Daemon:
                 self._accept()
             elif not self._connections:
                 quiet += 0.5
-                if idle_seconds is not None and quiet >= idle_seconds:
+                if self._idle_seconds is not None and quiet >= self._idle_seconds:
                     return
 
     def _accept(self) -> None:
@@ -134,6 +136,9 @@ class Daemon:
                 return {"collateral": self._root.collateral().decode()}
             case "status":
                 return self._status()
+            case "stay" if user in (0, os.geteuid()):
+                self._idle_seconds = None
+                return {}
             case "stop" if user in (0, os.geteuid()):
                 self._stop.set()
                 return {}
@@ -147,8 +152,8 @@ class Daemon:
                 return self._upkeep.answer(request, descriptors)
             case other:
                 raise UsageError(
-                    "platform request: want launch, root, collateral, status, stop or an order of upkeep; "
-                    f"got {str(other)[:30]!r}"
+                    "platform request: want launch, root, collateral, status, stay, stop or an order of "
+                    f"upkeep; got {str(other)[:30]!r}"
                 )
 
     def _status(self) -> dict[str, Any]:

@@ -49,6 +49,9 @@ def start(*, idle_seconds: float | None = None) -> Places:
     with _only_one(places):
         if not answers(places):
             _spawn(places, uid, gid, idle_seconds)
+        elif idle_seconds is None:
+            # Another command may have started it for itself alone, and it would end with the last one.
+            ask(places, {"op": "stay"})
     return places
 
 
