@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -77,6 +78,15 @@ class AzureForge:
             mac=bytes(32),
         )
         return TdReportStruct(mac=mac, tcb_info=module, td_info=domain)
+
+    def of_one_piece(self, report: TdReportStruct) -> TdReportStruct:
+        """The TDREPORT with the hashes of its own parts."""
+        mac = dataclasses.replace(
+            report.mac,
+            tee_tcb_info_hash=hashlib.sha384(report.tcb_info.encode()).digest(),
+            tee_info_hash=hashlib.sha384(report.td_info.encode()).digest(),
+        )
+        return dataclasses.replace(report, mac=mac)
 
     def tdx(self, report: TdReportStruct | None = None, hardware: bytes | None = None) -> bytes:
         """An HCL report of a TDREPORT."""

@@ -200,6 +200,21 @@ def test_step_4_nothing_is_signed(azure: AzureForge) -> None:
         assert "tdquote" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("part", ["tcb_info", "td_info"])
+def test_step_4_a_report_of_two_pieces(azure: AzureForge, part: str) -> None:
+    """A TDREPORT whose module or domain is not what it was MACed over is refused, with a quote or without."""
+    good = azure.tdreport()
+    changes: dict[str, dict[str, Any]] = {
+        "tcb_info": {"tcb_info": dataclasses.replace(good.tcb_info, tee_tcb_svn_2=bytes([9]) * 16)},
+        "td_info": {"td_info": dataclasses.replace(good.td_info, servtd_hash=bytes([9]) * 48)},
+    }
+    report = azure.tdx(dataclasses.replace(good, **changes[part]))
+    for data in (report, azure.parts(report, td_quote=azure.td_quote())):
+        with pytest.raises(AuthenticityError, match="as its TDREPORT has it, got another") as caught:
+            azure.verify(data)
+        assert caught.value.code == "td_report_mismatch"
+
+
 def test_step_4_no_endorsement(azure: AzureForge) -> None:
     """Without the hardware's endorsements nothing can be decided."""
     with pytest.raises(UnavailableError):
@@ -267,7 +282,8 @@ def test_step_4_tdreport_of_another_quote(azure: AzureForge, part: str, field: s
     held = getattr(good, part)
     value = getattr(held, field)
     other = value ^ 1 if isinstance(value, int) else bytes((value[0] ^ 1,)) + value[1:]
-    report = dataclasses.replace(good, **{part: dataclasses.replace(held, **{field: other})})
+    changed = dataclasses.replace(good, **{part: dataclasses.replace(held, **{field: other})})
+    report = azure.of_one_piece(changed)
     with pytest.raises(AuthenticityError, match=f"TD quote.{name}: want the TDREPORT's") as caught:
         azure.verify(azure.parts(azure.tdx(report), td_quote=azure.td_quote()))
     assert caught.value.code == "td_report_mismatch"

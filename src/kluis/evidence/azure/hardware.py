@@ -5,6 +5,7 @@ Spec: Azure "Guest attestation of confidential VMs"; Intel "TDX Module ABI", "TD
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, cast
@@ -105,6 +106,18 @@ def _td_report(report: HclReport) -> TdReportStruct:
             f"{local.mac.type:#x}",
             code="bad_type",
         )
+    mac = local.mac
+    for name, part, want in (
+        ("TEE_TCB_INFO", local.tcb_info, mac.tee_tcb_info_hash),
+        ("TDINFO", local.td_info, mac.tee_info_hash),
+    ):
+        # Who can check the MAC is far away; that what it covers is of one piece shows here.
+        if hashlib.sha384(part.encode()).digest() != want:
+            raise AuthenticityError(
+                f"HCL report.hardware report: {name}: want SHA-384 {want.hex()[:16]}.., as its TDREPORT "
+                "has it, got another",
+                code="td_report_mismatch",
+            )
     return local
 
 
