@@ -174,6 +174,19 @@ def test_nonces_that_are_evidences_own() -> None:
     assert dict(wrapper.binds) == {"nonce of an EAT": nonce}
 
 
+def test_all_that_is_bound_is_told() -> None:
+    """Of two nonces, in one envelope or in two, the claims tell both; the same one is told once."""
+    longer = NONCE + b"\0"
+    inner = cwt({10: longer, 273: [[42, FRESH]]})
+    for data in (
+        cwt({10: [NONCE, longer], 273: [[42, FRESH]]}),
+        cwt({10: [NONCE, NONCE], 273: [[263, inner]]}),
+    ):
+        wrapper = SGX.verify(data).wrapper
+        assert wrapper is not None
+        assert dict(wrapper.binds) == {"nonce of an EAT": NONCE, "nonce of an EAT (2)": longer}
+
+
 REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
     "an EAT alone": (cwt({10: NONCE, 256: b"\x01" + bytes(32)}), AuthenticityError, "no_evidence"),
     "an EAT alone, CBOR": (unsigned({256: b"\x01" + bytes(32)}), AuthenticityError, "no_evidence"),

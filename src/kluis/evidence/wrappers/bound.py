@@ -123,5 +123,9 @@ class Unwrapped:
         """
         for bound in self.bounds:
             bound.check(verified.value, self.name)
-        binds = {bound.what: bound.value for bound in self.bounds}
+        binds: dict[str, bytes] = {}
+        # Envelopes within each other may each bind one of a kind: none is left out.
+        for what, value in dict.fromkeys((bound.what, bound.value) for bound in self.bounds):
+            same = sum(name.partition(" (")[0] == what for name in binds)
+            binds[f"{what} ({same + 1})" if same else what] = value
         return mint(dataclasses.replace(verified.value, wrapper=Wrapper(self.name, binds)))
