@@ -49,7 +49,9 @@ Roots = Annotated[
 RootLevel = Annotated[
     str | None,
     typer.Option(
-        "--root-level", metavar="LEVEL", help="The level of a root that is neither a maker's nor emulated."
+        "--root-level",
+        metavar="LEVEL",
+        help="The level, as vtpm, of a root that is no maker's and not emulated.",
     ),
 ]
 CollateralFiles = Annotated[
@@ -85,7 +87,10 @@ def verify(
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Check that evidence is authentic; whether it is wanted, kluis appraise says."""
+    """Check that evidence is authentic; whether it is wanted, kluis appraise says.
+
+    For example: kluis verify evidence.bin --root root.pem
+    """
     when = files.time(now)
     trusted = files.anchors(root or (), root_level)
     proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), when)
@@ -180,10 +185,14 @@ def appraise(
     now: Now = None,
     json: Json = False,
 ) -> int:
-    """Check that evidence is authentic and what a policy wants: one check a line, then the verdict."""
+    """Check that evidence is authentic and what a policy wants: one check a line, then the verdict.
+
+    For example: kluis appraise evidence.bin --policy policy.toml --nonce 9f02aa77
+    """
     if policy is None:
         raise UsageError(
-            "appraise: want --policy FILE, got none", hint="kluis policy init drafts one from evidence"
+            "appraise: want --policy FILE, got none",
+            hint="kluis policy init EVIDENCE -o policy.toml drafts one",
         )
     signs = _signer(ear, ear_key, output)
     wanted = appraisal.loads(files.read(policy))

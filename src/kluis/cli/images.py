@@ -16,7 +16,7 @@ from kluis.tee.snp.vcpu import Monitor
 SHOWN: Final = 20
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
 _Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write it.")]
-_Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key.")]
+_Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key (PEM).")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,10 @@ def build(
     debug: Annotated[bool, typer.Option("--debug", help="A debug enclave: its host may look in.")] = False,
     json: render.Json = False,
 ) -> None:
-    """Build a folder into a signed image. The key is made if it is absent."""
+    """Build a folder into a signed image. The key is made if it is absent.
+
+    For example: kluis build examples/hello -o hello.kluis --key author.pem
+    """
     if (key is None) is not unsigned:
         raise UsageError("build: want --key PEM or --unsigned, one of the two", hint="--key author.pem")
     built = image.build(directory, out, key, debug, say=render.note)

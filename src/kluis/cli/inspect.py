@@ -43,6 +43,8 @@ def inspect(
     """Print what evidence, or anything around it, says, unverified.
 
     A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral.
+
+    For example: kluis inspect evidence.bin
     """
     found = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}

@@ -72,7 +72,11 @@ def policy_init(
     ] = Purpose.CLI.value,
     missing: Annotated[
         list[str] | None,
-        typer.Option("--missing", metavar="NAME", help="A protection that may be missing; may be repeated."),
+        typer.Option(
+            "--missing",
+            metavar="NAME",
+            help="A protection that may be missing, as kluis doctor names it; repeat it.",
+        ),
     ] = None,
     root: Roots = None,
     root_level: RootLevel = None,
@@ -89,6 +93,8 @@ def policy_init(
 
     From evidence, whose every value it then wants once it is verified; or for a Kluis enclave, from an
     image, a measurement or a signer.
+
+    For example: kluis policy init evidence.bin -o policy.toml --root root.pem
     """
     given = [bool(evidence or part), bool(image or image_id), bool(signer)]
     if sum(given) != 1:

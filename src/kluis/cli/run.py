@@ -23,7 +23,9 @@ _Missing = Annotated[
         help="Protections that this machine may lack, written into the evidence.",
     ),
 ]
-_Timeout = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer.")]
+_Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer than that.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +50,10 @@ def run(
     missing: _Missing = None,
     json: render.Json = False,
 ) -> None:
-    """Start an image and make one call. Ocalls that want no answer are shown on stderr; others fail."""
+    """Start an image and make one call. Ocalls that want no answer are shown on stderr; others fail.
+
+    For example: kluis run hello.kluis greet '"Ada"'
+    """
     interface = interface_of(file)
     declared = {one.name: one for one in interface.ecalls}
     if ecall is None:
@@ -84,7 +89,10 @@ def attest(
     missing: _Missing = None,
     json: render.Json = False,
 ) -> None:
-    """Start an image and save its evidence: the quote, and two documents beside it."""
+    """Start an image and save its evidence: the quote, and two documents beside it.
+
+    For example: kluis attest hello.kluis -o evidence.bin --nonce 9f02aa77
+    """
     try:
         challenge = bytes.fromhex(nonce)
     except ValueError:

@@ -190,6 +190,8 @@ def serve(
 
     Prints how clients reach them once they are ready. Stop it with Ctrl-C; SIGHUP starts every enclave anew
     and refuses no client.
+
+    For example: kluis serve all --root platform.pem
     """
     chosen = SERVICES if "all" in services else tuple(dict.fromkeys(services))
     plan = Plan(
