@@ -649,6 +649,26 @@ def test_missing_endorsements() -> None:
         assert (caught.value.message, caught.value.hint, caught.value.code) == (message, hint, code)
 
 
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("lacks", [{"ask": None}, {"ark": None}, {"ask": None, "ark": None}])
+def test_refuted_without_the_chain(name: str, lacks: dict[str, None]) -> None:
+    """What the leaf did not sign is refused, whoever issued the leaf; what it did sign stays open."""
+    forge = ALL[name]
+    good = forge.endorsements(**lacks)
+    with pytest.raises(UnavailableError):
+        forge.verify(endorsements=good)
+    flipped = bytearray(forge.report())
+    flipped[0x50] ^= 1
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(bytes(flipped), good)
+    assert caught.value.code == "sig_report"
+    with pytest.raises(AuthenticityError) as caught:
+        forge.verify(endorsements=forge.endorsements(vek=forge.ask, **lacks))
+    assert (caught.value.code, "want a key on P-384" in caught.value.message) == ("cert_profile", True)
+    with pytest.raises(FormatError):
+        forge.verify(endorsements=forge.endorsements(vek=b"no certificate", **lacks))
+
+
 def test_no_collateral_at_all() -> None:
     """None is no collateral: it is missing, and nothing is assumed."""
     from kluis.evidence import verify

@@ -118,6 +118,18 @@ def verify_vek(vek: bytes, endorsements: Endorsements, kind: SigningKey, context
     return held
 
 
+def leaf_of(vek: bytes, kind: SigningKey) -> Certificate:
+    """A VCEK's or VLEK's certificate that nobody has vouched for yet.
+
+    Raises:
+        FormatError: it is malformed.
+        AuthenticityError: its key cannot sign reports.
+    """
+    leaf = _parse(vek, LEAF[kind])
+    _check_key(leaf, LEAF[kind])
+    return leaf
+
+
 def check_time(authority: Authority, now: datetime, leaf: Certificate | None = None) -> None:
     """Step 7: every certificate is in its time.
 
@@ -235,10 +247,7 @@ def _vek(data: bytes, authority: Authority, context: Context) -> Vek:
         )
     if leaf.ca or (leaf.usage is not None and leaf.usage.key_cert_sign):  # 5
         raise AuthenticityError(f"{what}: want an end entity", code="cert_profile")
-    if leaf.public_key.kind is not KeyKind.P384:
-        raise AuthenticityError(
-            f"{what}: want a key on P-384, got {leaf.public_key.kind.value}", code="cert_profile"
-        )
+    _check_key(leaf, what)
     _check_issued(leaf, authority.ca, what, context)
     found = extensions.parse(leaf.extensions)
     _check_kind(found, authority, what)  # 3
@@ -248,6 +257,13 @@ def _vek(data: bytes, authority: Authority, context: Context) -> Vek:
         )
     tcb = found.tcb
     return Vek(leaf, found, tcb, tcb.encode(), authority)
+
+
+def _check_key(leaf: Certificate, what: str) -> None:
+    if leaf.public_key.kind is not KeyKind.P384:
+        raise AuthenticityError(
+            f"{what}: want a key on P-384, got {leaf.public_key.kind.value}", code="cert_profile"
+        )
 
 
 def _product_of(found: VekExtensions) -> Product | None:

@@ -22,8 +22,9 @@ from kluis.formats.snp.endorsements import Endorsements
 from kluis.formats.snp.extensions import TURIN_ID_SIZE
 from kluis.formats.snp.flags import Flags, GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import HOST_VMPL, Report
+from kluis.formats.snp.response import Response
 from kluis.formats.snp.tcb import TcbVersion, product_of
-from kluis.formats.x509 import Scheme
+from kluis.formats.x509 import Certificate, Scheme
 
 KIND = "SNP report"
 _LOWEST_VMPL = 3
@@ -85,19 +86,16 @@ def verify(
         )
     if endorsements.vek is None:
         raise _no_key(report, kind)
-    vek = chain.verify_vek(endorsements.vek, endorsements, kind, context)  # 3 to 6
+    try:
+        vek = chain.verify_vek(endorsements.vek, endorsements, kind, context)  # 3 to 6
+    except UnavailableError:
+        # What the leaf did not sign is refused, whoever issued the leaf.
+        _check_signature(response, chain.leaf_of(endorsements.vek, kind), context)
+        raise
     _check_processor(report, vek)  # 6
     chain.check_time(vek.authority, now, vek.certificate)  # 7
     crl = chain.check_crl(endorsements.crl, vek.authority, context, now)  # 8
-    signatures.check_raw(  # 9
-        report.signature,
-        response.signed,
-        vek.certificate.spki,
-        Scheme.ES384,
-        report.NAME,
-        context=context,
-        code="sig_report",
-    )
+    _check_signature(response, vek.certificate, context)  # 9
     _check_tcb(report, vek)  # 10
     _check_chip(report, vek)  # 11
     decoded = Decoded(policy, PlatformInfo.parse(report.platform_info), flags.author_key, flags.mask_chip_key)
@@ -124,6 +122,18 @@ def _check_processor(report: Report, vek: Vek) -> None:
             f"got family {cpuid.family:#x} model {cpuid.model:#x}",
             code="product_mismatch",
         )
+
+
+def _check_signature(response: Response, leaf: Certificate, context: Context) -> None:
+    signatures.check_raw(
+        response.report.signature,
+        response.signed,
+        leaf.spki,
+        Scheme.ES384,
+        response.report.NAME,
+        context=context,
+        code="sig_report",
+    )
 
 
 def _check_tcb(report: Report, vek: Vek) -> None:
