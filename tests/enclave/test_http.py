@@ -69,6 +69,43 @@ def test_what_is_no_http(served: Served, said: bytes, status: int, code: str, wh
     assert why in error["message"]
 
 
+def test_what_is_no_http_after_a_head(served: Served) -> None:
+    """An answer to HEAD has no body, a refusal neither; and it is one."""
+    with served.plain_tls() as tls:
+        tls.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n")
+        head, _, body = heard(tls).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert body == b""
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (b"https://y.example:1/where?a=/b", b"y.example:1 b'/where' a=%2Fb"),
+        (b"HTTP://Y.example/where", b"Y.example b'/where' "),
+        (b"https://y.example", b"hello from inside"),
+        (b"https://y.example?/where", b"hello from inside"),
+    ],
+)
+def test_a_target_in_absolute_form(served: Served, target: bytes, said: bytes) -> None:
+    """It is a path of the host that it names, whatever ``Host`` says."""
+    with served.plain_tls() as tls:
+        tls.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head, _, body = heard(tls).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body == said
+
+
+@pytest.mark.parametrize(
+    "target", [b"https:///where", b"https://u@y/where", b"ftp://y/where", b"//y/where", b"*"]
+)
+def test_a_target_of_another_form(served: Served, target: bytes) -> None:
+    """No host, somebody's name before it, another scheme, none: nothing here has such a path."""
+    with served.plain_tls() as tls:
+        tls.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert heard(tls).startswith(b"HTTP/1.1 404 ")
+
+
 def test_another_version(served: Served) -> None:
     """A client that begins in HTTP/2 hears that this is 1.1, and no handler hears of it."""
     before = served.enclave.told()

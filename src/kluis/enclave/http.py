@@ -5,18 +5,25 @@ Spec: RFC 9112; RFC 9110, "Status Codes".
 
 from __future__ import annotations
 
+import asyncio
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import h11
+from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.server import ServerState
 
 from kluis.formats import jcs
 
 __all__ = ["Http", "fault"]
 
+MOST_HEAD: Final = 16 << 10
 MOST_MESSAGE: Final = 200
+# Scheme, authority, and what an origin-form has; RFC 3986, "Syntax Components".
+ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
 CODES: Final = {431: "too_large", 501: "unsupported"}
 
 
@@ -27,6 +34,16 @@ def fault(code: str, message: str) -> bytes:
 
 class Http(H11Protocol):
     """One connection's HTTP."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = _Events(h11.SERVER, config.h11_max_incomplete_event_size or MOST_HEAD)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP/1.1, and close: where it ends, and another request begins, nobody knows."""
@@ -48,10 +65,30 @@ class Http(H11Protocol):
                 ("connection", "close"),
             ]
             send: Callable[[h11.Event], bytes | None] = self.conn.send
+            asked = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"]
             for event in (
                 h11.Response(status_code=hint, headers=headers, reason=STATUS_PHRASES[hint]),
-                h11.Data(data=body),
+                h11.Data(data=b"" if asked == "HEAD" else body),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(send(event) or b"")
         self.transport.close()
+
+
+class _Events(h11.Connection):
+    """A client's events, each request as one to an origin server."""
+
+    def next_event(self) -> Any:
+        """The next one; a target in absolute form is read as its host and its path."""
+        event = super().next_event()
+        if isinstance(event, h11.Request) and (absolute := ABSOLUTE.fullmatch(event.target)):
+            # RFC 9112, "absolute-form": what the Host header says besides is not looked at.
+            others = [(name, value) for name, value in event.headers if name != b"host"]
+            host, rest = absolute[1], absolute[2] or b""
+            return h11.Request(
+                method=event.method,
+                target=rest if rest.startswith(b"/") else b"/" + rest,
+                headers=[(b"host", host), *others],
+                http_version=event.http_version,
+            )
+        return event

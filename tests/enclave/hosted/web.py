@@ -62,6 +62,11 @@ async def peer(request: Request) -> Response:
     return JSONResponse({"measurement": result.claims.measurement.value.hex()})
 
 
+async def where(request: Request) -> Response:
+    """Say whose the request is, as it came."""
+    return PlainTextResponse(f"{request.headers['host']} {request.scope['raw_path']} {request.query_params}")
+
+
 web = Starlette(
     routes=[
         Route("/", hello),
@@ -69,6 +74,7 @@ web = Starlette(
         Route("/large", large),
         Route("/slow", slow),
         Route("/peer", peer),
+        Route("/where", where),
     ],
     lifespan=lifespan,
 )

@@ -34,6 +34,36 @@ def test_the_issuer_is_reached_over_tls(tmp_path: Path) -> None:
         client.get(url)
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "body"),
+    [
+        (
+            b"hello\r\n\r\n",
+            400,
+            b'{"error":{"code":"malformed","message":"request: want HTTP/1.1, got another: ',
+        ),
+        (
+            b"GET http://x/health/live HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n",
+            200,
+            b'{"status":"live"}',
+        ),
+    ],
+)
+def test_it_speaks_http_as_the_services_do(tmp_path: Path, said: bytes, status: int, body: bytes) -> None:
+    """What is no HTTP is refused in the shape of every refusal; a target in absolute form is a path."""
+    issuer = DevelopmentIssuer.load_or_create(tmp_path, "http://x", {}, SystemClock())
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Background(issuer.application(), listener),
+        socket.create_connection(listener.getsockname(), timeout=10) as client,
+    ):
+        client.sendall(said)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert rest.startswith(body)
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_managed_identity_is_there_where_it_was_asked_for(tmp_path: Path, asked: bool) -> None:
     """Over plain HTTP, by its own address and by name, beside the issuer; and not otherwise."""

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from uvicorn import Config, Server
 
+from kluis.enclave.http import Http
 from kluis.errors import UnavailableError
 
 __all__ = ["Background"]
@@ -33,6 +34,8 @@ class Background:
     ) -> None:
         config = Config(
             application,
+            http=Http,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,49 @@ def test_clients_that_are_others(issuer: DevelopmentIssuer, tmp_path: Path, data
 def test_it_lives(issuer: DevelopmentIssuer) -> None:
     """It says so to whoever asks."""
     assert ask(issuer.application(), "GET", "/health/live", base=URL).json() == {"status": "live"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "why"),
+    [
+        ("GET", "/", 404, "path: want one of the issuer's, got '/'"),
+        (
+            "GET",
+            f"/{TENANT}/oauth2/token",
+            404,
+            f"path: want one of the issuer's, got '/{TENANT}/oauth2/token'",
+        ),
+        ("GET", f"/{TENANT}/oauth2/v2.0/token", 405, "method: want POST, got 'GET'"),
+        ("PUT", "/health/live", 405, "method: want GET or HEAD, got 'PUT'"),
+    ],
+)
+def test_what_there_is_not(issuer: DevelopmentIssuer, method: str, path: str, status: int, why: str) -> None:
+    """A path and a method that it does not have are refused in the shape of every refusal."""
+    answer = ask(issuer.application(), method, path, base=URL)
+    assert (answer.status_code, answer.json()) == (
+        status, {"error": "invalid_request", "error_description": why},
+    )  # fmt: skip
+    assert ("allow" in answer.headers) is (status == 405)
+
+
+class Stopped(FixedClock):
+    """A clock that does not work."""
+
+    def now(self) -> datetime:
+        """Nothing."""
+        raise ZeroDivisionError("the spring is broken")
+
+
+def test_a_bug_of_its_own(tmp_path: Path) -> None:
+    """It is told in the same shape, and no word of it goes out."""
+    issuer = DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, Stopped())
+    transport = httpx.ASGITransport(issuer.application(), raise_app_exceptions=False)
+
+    async def run() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+            return await client.post(f"/{TENANT}/oauth2/v2.0/token", data=form(issuer))
+
+    answer = asyncio.run(run())
+    assert (answer.status_code, answer.json()) == (
+        500, {"error": "server_error", "error_description": "the issuer could not answer"},
+    )  # fmt: skip

@@ -24,10 +24,9 @@ from kluis.services.running.issuer import clients as kept
 from kluis.services.running.issuer import managed, signing
 from kluis.services.running.issuer.authentication import Authentication
 from kluis.services.running.issuer.clients import Client
-from kluis.services.running.issuer.refusals import answer, refused, shown
+from kluis.services.running.issuer.refusals import HANDLERS, refused, shown
 from kluis.services.running.issuer.registered import Registered
 from kluis.services.running.issuer.signing import TENANT, TOKEN_SECONDS, Signer
-from kluis.services.web import Refusal
 
 __all__ = ["DevelopmentIssuer"]
 
@@ -114,7 +113,7 @@ class DevelopmentIssuer:
                 Route("/health/live", self._live),
                 managed.application_route(self._signer, self.clients),
             ],
-            exception_handlers={Refusal: _refuse},
+            exception_handlers=HANDLERS,
         )
 
     def insecure_managed_identity(self, hosts: frozenset[str]) -> Starlette:
@@ -173,10 +172,6 @@ class DevelopmentIssuer:
             "ext_expires_in": TOKEN_SECONDS,
             "access_token": token,
         })  # fmt: skip
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    return answer(error if isinstance(error, Refusal) else Refusal.unexpected())
 
 
 def _check_tenant(request: Request) -> None:

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kluis.services.running.issuer.clients import Client
-from kluis.services.running.issuer.refusals import answer, refused, shown
+from kluis.services.running.issuer.refusals import HANDLERS, refused, shown
 from kluis.services.running.issuer.signing import TOKEN_SECONDS, Proof, Signer
 from kluis.services.web import Refusal
 
@@ -56,24 +56,19 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
         3. ``Host`` is this endpoint's own.
         4. The identity, if one is named, is the one there is.
         """
-        try:
-            _check_forwarded(request)  # 1
-            if (got := request.headers.getlist("metadata")) != ["true"]:  # 2
-                raise refused("invalid_request", f"Metadata header: want true, got {shown(got)}")
-            if (host := request.headers.get("host", "")).lower() not in hosts:  # 3
-                raise refused(
-                    "invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {shown(host)}"
-                )
-            asked = _parameters(request, METADATA_VERSION)
-            if asked.get("client_id", IDENTITY) != IDENTITY:  # 4
-                raise refused(
-                    "invalid_request", f"client_id: want {IDENTITY} or none, got {shown(asked['client_id'])}"
-                )
-        except Refusal as refusal:
-            return answer(refusal)
+        _check_forwarded(request)  # 1
+        if (got := request.headers.getlist("metadata")) != ["true"]:  # 2
+            raise refused("invalid_request", f"Metadata header: want true, got {shown(got)}")
+        if (host := request.headers.get("host", "")).lower() not in hosts:  # 3
+            raise refused("invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {shown(host)}")
+        asked = _parameters(request, METADATA_VERSION)
+        if asked.get("client_id", IDENTITY) != IDENTITY:  # 4
+            raise refused(
+                "invalid_request", f"client_id: want {IDENTITY} or none, got {shown(asked['client_id'])}"
+            )
         return _granted(signer, clients[IDENTITY], asked["resource"], Proof.NONE)
 
-    return Starlette(routes=[Route(METADATA_PATH, ask)])
+    return Starlette(routes=[Route(METADATA_PATH, ask)], exception_handlers=HANDLERS)
 
 
 def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:

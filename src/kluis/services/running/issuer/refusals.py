@@ -1,18 +1,22 @@
 """What the issuer answers who gets no token: an OAuth error, with Microsoft Entra's number where it has one.
 
-Spec: RFC 6749, "Error Response"; Microsoft Entra, "Handling error codes in your application". Numbers are of
-those pages and of azure-identity's troubleshooting guide; where none is known, none is given.
+Spec: RFC 6749, "Error Response"; Microsoft Entra, "Microsoft Entra authentication and authorization error
+codes". Numbers are of that page and of azure-identity's troubleshooting guides; 700024 and 700211 to 700213
+have Entra's own messages, as its clients' issues and tests quote them. Where none is known, none is given.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kluis.services.web import Refusal
 
-__all__ = ["MOST_SHOWN", "answer", "refused", "shown"]
+__all__ = ["HANDLERS", "MOST_SHOWN", "answer", "refused", "shown"]
 
 MOST_SHOWN: Final = 200
 
@@ -36,7 +40,26 @@ def answer(refusal: Refusal) -> Response:
     body: dict[str, object] = {"error": refusal.code, "error_description": refusal.message}
     if refusal.inner is not None:
         body["error_codes"] = [int(refusal.inner)]
-    return JSONResponse(body, refusal.status)
+    return JSONResponse(body, refusal.status, refusal.headers)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # of the router: 404, or 405 and what is allowed
+        wanted, got = "path: want one of the issuer's", request.url.path
+        if error.status_code == 405:
+            allowed = sorted(dict(error.headers or {}).get("Allow", "").split(", "))
+            wanted, got = f"method: want {' or '.join(allowed)}", request.method
+        why = f"{wanted}, got {shown(got)}"
+        error = Refusal(error.status_code, "invalid_request", why, headers=error.headers)
+    return answer(
+        error if isinstance(error, Refusal) else Refusal(500, "server_error", "the issuer could not answer")
+    )
+
+
+HANDLERS: Final[Mapping[Any, Callable[..., Any]]] = dict.fromkeys(
+    (Refusal, HTTPException, Exception), _refuse
+)
+"""Whatever an endpoint raises is told in the shape of a refusal, our own bugs without a word of them."""
 
 
 def shown(value: object) -> str:
