@@ -38,7 +38,9 @@ def add(call: Call) -> Answer:
 def echo(call: Call) -> Answer:
     """Say what came."""
     caller = call.caller.subject if call.caller else None
-    return Answer({"path": call.path, "version": call.version, "caller": caller, "url": call.url})
+    return Answer(
+        {"path": call.path, "version": call.version, "caller": caller, "url": call.url, "target": call.target}
+    )
 
 
 def deny(call: Call) -> Answer:
@@ -115,6 +117,7 @@ def test_paths_match_in_any_case_and_parameters_come_decoded(service: Service, p
     answer = ask(service, "GET", f"{path}?api-version=7.4")
     assert answer.json()["path"] == got
     assert answer.json()["url"] == "https://sums.example:8443"
+    assert answer.json()["target"] == path
 
 
 def test_an_empty_segment_counts(service: Service) -> None:

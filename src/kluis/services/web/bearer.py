@@ -65,7 +65,7 @@ class Bearer:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
-        self._audiences = frozenset(map(_bare, issuer.audiences))
+        self._audiences = dict.fromkeys(map(_bare, issuer.audiences))
         try:
             document = msgspec.json.decode(issuer.keys)
             keys = document["keys"]
@@ -104,10 +104,10 @@ class Bearer:
             )
         audience = claims.get("aud")
         named = {_bare(one) for one in (audience if isinstance(audience, list) else [audience])}
-        ours = self._audiences & named
+        ours = named & self._audiences.keys()
         if not ours:
             raise AuthenticityError(
-                f"bearer token aud: want {' or '.join(self._issuer.audiences)}, got {str(audience)[:200]}",
+                f"bearer token aud: want {' or '.join(self._audiences)}, got {str(audience)[:200]}",
                 code="bearer",
             )
         _in_time(claims, now)  # 4
@@ -118,7 +118,7 @@ class Bearer:
             if isinstance(roles, list)
             else frozenset(),
             claims,
-            ours,
+            frozenset(ours),
         )
 
 

@@ -57,11 +57,13 @@ class Match:
         operation: that the method asks for, or None where the path has only others.
         path: its parameters.
         allowed: the methods that the path has.
+        target: the path itself, as it was sent: who judges a request must see no other.
     """
 
     operation: Operation | None
     path: dict[str, str]
     allowed: tuple[str, ...]
+    target: str
 
 
 class Route(NamedTuple):
@@ -114,9 +116,9 @@ class Routes:
                 return None
             # A name may be another path's word: what that path has no method for is asked of the name.
             if method in route.methods:
-                return Match(route.methods[method], values, tuple(route.methods))
+                return Match(route.methods[method], values, tuple(route.methods), raw_path)
             allowed |= dict.fromkeys(route.methods)
-        return Match(None, {}, tuple(allowed)) if allowed else None
+        return Match(None, {}, tuple(allowed), raw_path) if allowed else None
 
 
 def _pattern(path: str) -> tuple[re.Pattern[str], tuple[str, ...]]:

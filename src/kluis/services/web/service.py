@@ -208,10 +208,11 @@ class Service:
         await self._response(answer, headers, request_id)(scope, receive, send)
 
     def _match(self, scope: Scope) -> Match:
-        raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
-        match = self._routes.find(scope["method"], raw)
+        # As it was sent. A framework's URL has the Host header in it as well, which may hold anything.
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+        match = self._routes.find(scope["method"], target)
         if match is None or len(scope["query_string"]) > MOST_QUERY:
-            raise Refusal(404, "NotFound", f"path: want one of this service's, got {raw[:200]!a}")
+            raise Refusal(404, "NotFound", f"path: want one of this service's, got {target[:200]!a}")
         if not scope["query_string"].isascii():
             raise Refusal(
                 400, self._bad_request, "query: want it percent-encoded, got bytes that are no ASCII"
@@ -221,15 +222,14 @@ class Service:
     async def _handle(
         self, operation: Operation, match: Match, request: Request, headers: dict[str, str], request_id: str
     ) -> Answer:
-        target = request.url.path
-        caller = self._gate.admit(operation, target, headers)
+        caller = self._gate.admit(operation, match.target, headers)
         query = dict(reversed(request.query_params.multi_items()))
         if operation.versioned:
             self._check_version(query.get("api-version"))
         body = await _body(request, headers, operation.most_bytes)
         call = Call(
             operation=operation.name,
-            target=target,
+            target=match.target,
             path=match.path,
             query=query,
             headers=headers,
