@@ -14,6 +14,7 @@ from kluis.errors import RemoteError
 from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
+from kluis.services.attestation.requests import AttestSgx, spelled
 from kluis.services.attestation.settings import Root
 from kluis.services.hosting import Endorsed, endorsement
 from tests.evidence.amd.forge import Forge as AmdForge
@@ -268,6 +269,13 @@ def test_data_in_two_spellings(world: World) -> None:
     ):
         answer = error_of(world.attest("SgxEnclave", sgx() | twice))
         assert answer == (400, "InvalidParameter", f"{what} stands twice, in other letters")
+
+
+def test_spellings_are_looked_for_where_data_are() -> None:
+    """Not within data: each level would read all below it anew, for whoever asks."""
+    deep = b'{"runtimeData":' * 3 + b'{"DATA":"e30"}' + b"}" * 3
+    assert spelled(deep, AttestSgx) == deep
+    assert spelled(b'{"RuntimeData":{"DATA":"e30"}}', AttestSgx) == b'{"runtimeData":{"data":"e30"}}'
 
 
 def test_init_time_data(world: World) -> None:

@@ -6,7 +6,6 @@ of Intel's documents, for a service that fetches none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -67,11 +66,11 @@ class AttestGuest(msgspec.Struct, kw_only=True):
     draftPolicyForAttestation: str | None = None  # noqa: N815
 
 
-_HELD: Final[Mapping[str, type[msgspec.Struct]]] = {"runtimeData": Data, "initTimeData": Data}
+_HELD: Final = frozenset({"runtimeData", "initTimeData"})
 
 
-def spelled(body: bytes, kind: type[msgspec.Struct], what: str = "body") -> bytes:
-    """A request's body with its members' names in the letters that ``kind`` declares them in.
+def spelled(body: bytes, kind: type[msgspec.Struct]) -> bytes:
+    """A request's body with its members' names, and those of data within it, in the letters of ``kind``.
 
     Azure's client for C++ writes ``inittimeData``: passed over, data would not be held to the evidence, and
     nobody would be told.
@@ -79,22 +78,28 @@ def spelled(body: bytes, kind: type[msgspec.Struct], what: str = "body") -> byte
     Args:
         body: JSON.
         kind: what it is to be read as.
-        what: for messages.
 
     Raises:
         msgspec.MsgspecError: it is no JSON object.
         InvalidParameter: a member stands in two spellings.
     """
+    made = _spelled(body, kind, "body")
+    for name in _HELD & made.keys():
+        inner = bytes(made[name]).lstrip()
+        if inner[:1] == b"{":
+            made[name] = msgspec.Raw(msgspec.json.encode(_spelled(inner, Data, name)))
+    return msgspec.json.encode(made)
+
+
+def _spelled(data: bytes, kind: type[msgspec.Struct], what: str) -> dict[str, msgspec.Raw]:
     names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
     made: dict[str, msgspec.Raw] = {}
-    for name, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
+    for name, value in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items():
         right = names.get(name.lower(), name)
         if right in made:
             raise InvalidParameter(f"{what}: member {name[:64]!a} stands twice, in other letters")
-        held = _HELD.get(right)
-        inner = bytes(value).lstrip()
-        made[right] = msgspec.Raw(spelled(inner, held, right)) if held and inner[:1] == b"{" else value
-    return msgspec.json.encode(made)
+        made[right] = value
+    return made
 
 
 class Token(msgspec.Struct):
