@@ -17,7 +17,7 @@ KIND = "Microsoft.Attestation/attestationProviders"
 def three(world: World) -> World:
     """A service with three instances, in two subscriptions and three groups."""
     for path, tags in (
-        (ONE, {"a": "b"}),
+        (ONE, {"a": "b", "c": "d"}),
         (ONE.replace("p1", "p2").replace("/s/", "/S/").replace("/rg/", "/Other/"), {}),
         (ONE.replace("p1", "p3").replace("/s/", "/t/"), {}),
     ):
@@ -71,7 +71,10 @@ def test_groups(three: World) -> None:
         ("$filter=name eq 'P1'", ["p1"]),
         ("$filter=resourceGroup eq 'other' and location eq 'local'", ["p2"]),
         ("$filter=tagName eq 'a' and tagValue eq 'b'&$expand=createdTime", ["p1"]),
+        (f"$filter=name eq 'p1'{' ' * 1012} and location eq 'nowhere'", []),
         ("$filter=tagName eq 'b'", []),
+        ("$filter=tagName eq 'a' and tagValue eq 'd'", []),
+        ("$filter=tagValue eq 'D' and tagName eq 'C'", ["p1"]),
     ],
 )
 def test_resources(three: World, query: str, names: list[str]) -> None:

@@ -28,8 +28,8 @@ _KINDS: Final = (
     "defaultProviders",
     "locations/defaultProvider",
 )
+_CLAUSES: Final = ("location", "name", "resourcegroup", "resourcetype", "tagname", "tagvalue")
 _CLAUSE: Final = re.compile(r"\s*(\w+)\s+eq\s+'([^']*)'\s*", re.ASCII)
-_MOST_FILTER: Final = 1024
 
 
 class ResourceManager:
@@ -131,12 +131,12 @@ def _wanted(text: str) -> dict[str, str]:
     if not text:
         return {}
     made: dict[str, str] = {}
-    for clause in re.split(r"\sand\s", text[:_MOST_FILTER], flags=re.IGNORECASE):
+    for clause in re.split(r"\sand\s", text, flags=re.IGNORECASE):
         found = _CLAUSE.fullmatch(clause)
         name = "" if found is None else found[1].lower()
-        if found is None or name not in _READ or name in made:
+        if found is None or name not in _CLAUSES or name in made:
             raise InvalidParameter(
-                f"$filter: want clauses of {', '.join(sorted(_READ))}, each once, as name eq 'p1', "
+                f"$filter: want clauses of {', '.join(_CLAUSES)}, each once, as name eq 'p1', "
                 f"got {clause[:80]!a}"
             )
         made[name] = found[2]
@@ -144,18 +144,19 @@ def _wanted(text: str) -> dict[str, str]:
 
 
 def _fits(resource: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    return all(value.lower() in _READ[name](resource) for name, value in wanted.items())
+    """Whether every clause holds, in whatever case of letters; both about tags, of one tag."""
+    one = {
+        "name": resource["name"],
+        "location": resource["location"],
+        "resourcetype": TYPE,
+        "resourcegroup": resource["id"].split("/")[4],
+    }
+    tags = [{"tagname": name, "tagvalue": value} for name, value in resource["tags"].items()]
+    return any(_holds(one | tag, wanted) for tag in tags or [{}])
 
 
-# What a clause of a filter is held to, in lower case.
-_READ: Final[Mapping[str, Any]] = {
-    "name": lambda one: {one["name"].lower()},
-    "location": lambda one: {one["location"].lower()},
-    "resourcetype": lambda one: {TYPE.lower()},
-    "resourcegroup": lambda one: {one["id"].split("/")[4].lower()},
-    "tagname": lambda one: {each.lower() for each in one["tags"]},
-    "tagvalue": lambda one: {each.lower() for each in one["tags"].values()},
-}
+def _holds(facts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(name in facts and facts[name].lower() == value.lower() for name, value in wanted.items())
 
 
 def _subscription(name: str) -> dict[str, Any]:
