@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PROCESSES := 2
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test test-slow clients vectors fuzz check bench docs format clean
+.PHONY: demo test test-slow coverage clients vectors fuzz check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
@@ -20,6 +20,10 @@ test: check  ## what every change must pass
 test-slow:  ## what takes too long for every change
 	@scripts/setup.sh test
 	@$(PY) -m pytest -m slow
+
+coverage:  ## every branch of the verifier and of appraisal is reached by their tests; which are not, if any
+	@scripts/setup.sh test
+	@$(PY) -m pytest -n $(PROCESSES) -q tests/evidence tests/appraisal --cov
 
 clients:  ## every service with Azure's own clients, as a table: scenario, call, outcome
 	@scripts/setup.sh clients
@@ -53,6 +57,6 @@ format:
 	@$(PY) -m ruff check --fix .
 
 clean:  ## everything that make made
-	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf build dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
 	rm -rf src/kluis/tee/process/bin $(VENV) $(VENV)-azure $(VENV)-azure-js $(VENV)-azure-cli
 	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -186,3 +186,28 @@ def test_as_large_as_can_be() -> None:
         else:
             assert _refused(FormatError, token).startswith("token: want three parts")
     assert signed_claims.MAX_TOKEN in map(len, tokens)
+
+
+@pytest.mark.parametrize("header", [{"alg": 1}, {"kid": None}, {"crit": ["x"]}, {"b64": False}])
+def test_headers_that_leave_something_open(header: dict[str, Any]) -> None:
+    """Without an algorithm and a key's name, or with what has to be understood, nothing is checked."""
+    want = "token header: want alg and kid, without crit, got another"
+    assert _refused(FormatError, _token(header)) == want
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (b"{", "want JSON"),
+        (b"\xff", "want JSON"),
+        (b'{"a":"\xff"}', "want JSON"),
+        (b"[" * 5000, "want JSON"),
+        (b"[]", "want an object"),
+        (b"1", "want an object"),
+    ],
+)
+def test_parts_that_are_no_objects(part: bytes, said: str) -> None:
+    """Header and claims are each one JSON object."""
+    header, claims, signature = _token().split(".")
+    assert said in _refused(FormatError, ".".join((b64.encode_url(part), claims, signature)))
+    assert said in _refused(FormatError, ".".join((header, b64.encode_url(part), signature)))

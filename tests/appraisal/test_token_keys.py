@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
@@ -335,3 +335,15 @@ def test_what_a_key_is_for(more: dict[str, Any], signs: bool) -> None:
     """A key that its authority does not sign with verifies nothing."""
     (found,) = token_keys.read(_listed({**BARE, **more}), certified=False).values()
     assert bool(found.algorithms) is signs
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+def test_both_paddings(algorithm: str) -> None:
+    """An RSA key's signature counts in the padding that its algorithm names, and in no other."""
+    key = rsa.generate_private_key(65537, 2048)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    own, other = (padding.PKCS1v15(), pss) if algorithm == "RS256" else (pss, padding.PKCS1v15())
+    trusted = token_keys.TrustedKey("k", key.public_key(), None, None)
+    trusted.check(algorithm, b"signed", key.sign(b"signed", own, hashes.SHA256()))
+    with pytest.raises(AuthenticityError):
+        trusted.check(algorithm, b"signed", key.sign(b"signed", other, hashes.SHA256()))

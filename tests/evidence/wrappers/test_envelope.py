@@ -10,6 +10,7 @@ from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
 from kluis.evidence.sniff import sniff
+from kluis.evidence.wrappers import envelope
 from kluis.evidence.wrappers.unwrap import MAX_LAYERS, peel, unwrap
 from kluis.formats import cbor, cmw_cbor, cose, der
 from kluis.formats.cbor import Tagged
@@ -271,3 +272,9 @@ def test_only_our_errors(data: bytes) -> None:
         unwrap(data)
     except KluisError:
         return
+
+
+def test_parts_that_belong_together_beside_another_collection() -> None:
+    """Their label counts beside a nested collection, too: nothing is taken out alone."""
+    nested = Nested(NESTED, Collection({"b": Part(OCTETS, PLAIN)}).encode())
+    assert envelope.peel(Collection({"pcrs": Part(OCTETS, PLAIN), "a": nested}).encode()) is None
