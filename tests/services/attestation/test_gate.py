@@ -60,3 +60,19 @@ def test_another_planes_token_makes_no_instance(target: str, access: str) -> Non
     ) as caught:
         admitted(target, access, DATA)
     assert caught.value.status == 401
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        (POLICY, "Unauthorized"),
+        (PROVIDER, "AuthenticationFailed"),
+        (OPERATIONS, "AuthenticationFailed"),
+        ("/subscriptions", "AuthenticationFailed"),
+    ],
+)
+def test_each_plane_has_its_words(target: str, code: str) -> None:
+    """Who has no token hears so as Azure's service of that plane says it, on each of its paths."""
+    gate_of = AttestationGate(None, FixedClock(), lambda _: False)
+    refusal = gate_of.unknown(target, None)
+    assert (refusal.status, refusal.code) == (401, code)

@@ -71,7 +71,7 @@ class AttestationGate(Gate):
         Raises:
             Refusal: 401, it is for the other one alone.
         """
-        here, there = ("control", "data") if target.lower().startswith(CONTROL) else ("data", "control")
+        here, there = ("control", "data") if _is_control(target) else ("data", "control")
         if caller.audiences and caller.audiences <= PLANES[there]:
             want, got = (" or ".join(sorted(names)) for names in (PLANES[here], caller.audiences))
             error = AuthenticityError(f"bearer token aud: want {want}, got {got}", code="bearer")
@@ -80,7 +80,7 @@ class AttestationGate(Gate):
     def unknown(self, target: str, error: Exception | None) -> Refusal:
         """What one hears who has no token, or none that holds: no challenge, which no client asks for."""
         why = getattr(error, "message", None)
-        if target.lower().startswith("/subscriptions/"):
+        if _is_control(target):
             if why is None:
                 missing = "Authentication failed. The 'Authorization' header is missing."
                 return Refusal(401, "AuthenticationFailed", missing)
@@ -105,3 +105,7 @@ class AttestationGate(Gate):
             f"Access to {target} requires a valid JWT bearer token: want a role that allows "
             f"{operation.access}, got {roles}",
         )
+
+
+def _is_control(target: str) -> bool:
+    return target.lower().startswith(CONTROL)
