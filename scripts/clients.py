@@ -49,13 +49,9 @@ class Suite(NamedTuple):
     def runner(self, told: dict[str, Any]) -> serving.Runner:
         """What runs them."""
         assert self.folder is not None
-        match self.prefix:
-            case prefix if prefix == JS:
-                return javascript.runner(self.folder, told)
-            case prefix if prefix == AZ:
-                return command_line.runner(self.folder)
-            case _:
-                return serving.runner(self.folder)
+        if self.prefix == JS:
+            return javascript.runner(self.folder, told)
+        return command_line.runner(self.folder) if self.prefix == AZ else serving.runner(self.folder)
 
 
 def main() -> int:
