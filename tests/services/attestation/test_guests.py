@@ -292,6 +292,11 @@ def test_without_lists(world: World) -> None:
         "no variable of secure boot is validated, for the service was told no values: attestation."
         "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
     )
+    own = '=> issue(type="x-ms-azurevm-dbvalidated", value=true);'
+    rules = f"version=1.0; authorizationrules{{ => permit(); }}; issuancerules{{ {own} }};"
+    world.set_policy("AzureGuest", rules)
+    error = world.attest("AzureGuest", request(Vm().info())).json()["error"]
+    assert error["details"][0]["message"] == "issue it under a name of your own"
     world.set_policy("AzureGuest", PERMIT)
     claims = attest(world, Vm())
     assert claims["secureboot"] is True

@@ -14,7 +14,7 @@ from kluis.errors import PolicyError
 from kluis.services.attestation.policy import functions
 from kluis.services.attestation.policy.claims import Claim, ClaimSet, Issuer, Value
 from kluis.services.attestation.policy.functions import Values
-from kluis.services.attestation.policy.queries import Work
+from kluis.services.attestation.policy.queries import Work, too_much
 from kluis.services.attestation.policy.syntax import (
     Action,
     Call,
@@ -184,7 +184,7 @@ class _Run:
     def _spend(self, looks: int) -> None:
         self.looks += looks
         if self.looks > MAX_LOOKS:
-            raise _too_much(f"{MAX_LOOKS} comparisons")
+            raise too_much(f"{MAX_LOOKS} comparisons")
 
     def _act(self, section: Section, rule: Rule, bound: dict[str, list[Claim]]) -> None:
         action = rule.action
@@ -196,7 +196,7 @@ class _Run:
             for claim in self._made(action, bound):
                 self._put(section, action.verb, claim)
                 if len(self.incoming) > MAX_CLAIMS:
-                    raise _too_much(f"{MAX_CLAIMS} claims")
+                    raise too_much(f"{MAX_CLAIMS} claims")
 
     def _put(self, section: Section, verb: Verb, claim: Claim) -> None:
         self.incoming.add(claim)
@@ -242,10 +242,6 @@ class _Run:
         return {
             str(name): tuple(claim.value for claim in self.incoming if claim.type == name) for name in names
         }
-
-
-def _too_much(most: str) -> PolicyError:
-    return PolicyError(f"the policy is too much work: want at most {most}", code="policy_evaluation")
 
 
 def _property(claim: Claim, name: str) -> Value:

@@ -18,7 +18,7 @@ from jmespath.visitor import TreeInterpreter
 
 from kluis.errors import PolicyError
 
-__all__ = ["MAX_JSON", "MAX_QUERY", "Work", "answer"]
+__all__ = ["MAX_JSON", "MAX_QUERY", "Work", "answer", "too_much"]
 
 MAX_JSON: Final = 4 << 20
 MAX_QUERY: Final = 4096
@@ -51,7 +51,7 @@ class Work:
         """
         self.steps -= count
         if self.steps < 0:
-            raise _too_much(f"{MAX_STEPS} steps of functions")
+            raise too_much(f"{MAX_STEPS} steps of functions")
 
     def read(self, text: str) -> None:
         """Go through a text once, as :meth:`step`."""
@@ -65,7 +65,7 @@ class Work:
         """
         self.text -= characters
         if self.text < 0:
-            raise _too_much(f"{MAX_TEXT} characters that functions make")
+            raise too_much(f"{MAX_TEXT} characters that functions make")
 
 
 def answer(document: str, query: str, work: Work) -> str:
@@ -214,7 +214,8 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"want JSON, got {name}")
 
 
-def _too_much(most: str) -> PolicyError:
+def too_much(most: str) -> PolicyError:
+    """What a policy hears whose run ends at a bound."""
     return PolicyError(f"the policy is too much work: want at most {most}", code="policy_evaluation")
 
 

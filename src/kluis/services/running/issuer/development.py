@@ -24,7 +24,7 @@ from kluis.services.running.issuer import clients as kept
 from kluis.services.running.issuer import managed, signing
 from kluis.services.running.issuer.authentication import Authentication
 from kluis.services.running.issuer.clients import Client
-from kluis.services.running.issuer.refusals import HANDLERS, refused, shown
+from kluis.services.running.issuer.refusals import HANDLERS, MOST_RESOURCE, refused, shown
 from kluis.services.running.issuer.registered import Registered
 from kluis.services.running.issuer.signing import TENANT, TOKEN_SECONDS, Signer
 
@@ -32,7 +32,6 @@ __all__ = ["DevelopmentIssuer"]
 
 MOST_FORM: Final = 16 << 10
 MOST_FIELDS: Final = 64
-MOST_RESOURCE: Final = 1024
 # What MSAL for Go and for Java ask for beside a resource, for a client too, which no user stands behind.
 OF_USERS: Final = frozenset({"openid", "offline_access", "profile", "email"})
 

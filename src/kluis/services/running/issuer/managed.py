@@ -22,18 +22,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kluis.services.running.issuer.clients import Client
-from kluis.services.running.issuer.refusals import HANDLERS, refused, shown
+from kluis.services.running.issuer.refusals import HANDLERS, MOST_RESOURCE, refused, shown
 from kluis.services.running.issuer.signing import TOKEN_SECONDS, Proof, Signer
 from kluis.services.web import Refusal
 
-__all__ = ["APPLICATION_PATH", "IDENTITY", "METADATA_PATH", "application_route", "metadata"]
+__all__ = ["APPLICATION_PATH", "IDENTITY", "application_route", "metadata"]
 
 IDENTITY: Final = "workload"
 METADATA_PATH: Final = "/metadata/identity/oauth2/token"
 METADATA_VERSION: Final = "2018-02-01"
 APPLICATION_PATH: Final = "/msi/token"
 APPLICATION_VERSION: Final = "2019-08-01"
-MOST_RESOURCE: Final = 1024
 FORWARDED: Final = ("X-Forwarded-For", "Forwarded")
 # Each names an identity, and there is none but by its client_id.
 OTHER_NAMES: Final = ("object_id", "principal_id", "msi_res_id", "mi_res_id")

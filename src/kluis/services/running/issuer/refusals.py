@@ -16,9 +16,10 @@ from starlette.responses import JSONResponse, Response
 
 from kluis.services.web import Refusal
 
-__all__ = ["HANDLERS", "MOST_SHOWN", "answer", "refused", "shown"]
+__all__ = ["HANDLERS", "MOST_RESOURCE", "MOST_SHOWN", "answer", "refused", "shown"]
 
 MOST_SHOWN: Final = 200
+MOST_RESOURCE: Final = 1024
 
 
 def refused(error: str, why: str, *, number: int | None = None, status: int | None = None) -> Refusal:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from kluis.errors import UsageError
 from kluis.services.running.issuer.certificates import Certificate
 from kluis.services.running.issuer.federation import Federated
+from kluis.services.running.issuer.refusals import shown
 
 __all__ = ["Registered"]
 
@@ -32,7 +33,7 @@ class Registered:
         """
         for name in (*(name for name, _ in self.certificates), *(one.client for one in self.federated)):
             if name not in clients:
-                raise UsageError(f"client: want one of {', '.join(sorted(clients))}, got {name[:200]!a}")
+                raise UsageError(f"client: want one of {', '.join(sorted(clients))}, got {shown(name)}")
 
     def certificates_of(self, client: str) -> tuple[Certificate, ...]:
         """The certificates of one client."""
