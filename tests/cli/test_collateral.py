@@ -195,6 +195,15 @@ def test_a_part_twice(kluis: Kluis, folder: Path) -> None:
     assert done.err.startswith("kluis: error: parts: two are tcb_info\n")
 
 
+def test_a_part_that_is_nothing_is_named(kluis: Kluis, folder: Path) -> None:
+    """Of many files the one that endorses nothing is named, and what to do with it."""
+    (folder / "meta.json").write_bytes(b"{}")
+    done = kluis("bundle", *parts(folder).values(), folder / "meta.json")
+    assert done.code == 3
+    assert "/meta.json: want TCB info, an identity, a certificate or a CRL" in done.err
+    assert "hint: leave it out, or say what it is: ROLE=FILE" in done.err
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x30\x00", b"-----BEGIN CERTIFICATE-----\n"])
 def test_a_part_that_is_nothing(kluis: Kluis, folder: Path, data: bytes) -> None:
     """A file that endorses nothing is a format error."""

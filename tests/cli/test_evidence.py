@@ -245,6 +245,14 @@ def test_missing_file(kluis: Kluis, folder: Path) -> None:
     )
 
 
+def test_folder(kluis: Kluis, folder: Path) -> None:
+    """A folder of a maker's documents is told how its files are given."""
+    said = kluis("verify", folder / "quote.bin", "--collateral", folder)
+    assert said.code == 2
+    assert said.err.startswith(f"kluis: error: {folder}: cannot be read: Is a directory\n")
+    assert "kluis collateral bundle makes one file" in said.err.replace("\n  ", " ")
+
+
 def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
     """A file without end is not read without end."""
     for name, hint in (

@@ -64,6 +64,16 @@ def test_lint_points(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "^" in err
 
 
+def test_lint_of_the_other_kind(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A policy of ``kluis appraise`` is told to be one, instead of being read as what it is not."""
+    for text in ("version = 2\n\n[accept]\ndebug = false\n", "# mine\nversion = 2  # now\n", "\n[accept]\n"):
+        (files / "wanted.toml").write_text(text)
+        assert run(["policy", "lint", str(files / "wanted.toml")]) == 2
+        said = capsys.readouterr().err.replace("\n  ", " ")
+        assert "wanted.toml: is a policy of kluis appraise, which no service reads\n" in said
+        assert "hint: kluis appraise EVIDENCE --policy " in said
+
+
 def test_eval(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each rule says whether it ran, and what it missed; a refusal is the exit code of a refusal."""
     argv = ("policy", "eval", str(files / "p.txt"), "--claims", str(files / "claims.json"))

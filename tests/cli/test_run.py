@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
+from kluis.cli.run import meant
+from kluis.errors import RemoteError
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as quotes
 from kluis.testing.images import ALLOWED, built
@@ -75,6 +77,31 @@ def test_refuses(hello: str, case: str, capsys: pytest.CaptureFixture[str]) -> N
     words, code, message = REFUSED[case]
     assert run(["run", hello, *words, *MISSING]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_declared_error_is_for_the_caller(hello: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that the ecall declares asks nobody to mend the code."""
+    assert run(["run", hello, "mean", "[1]", *MISSING]) == 7
+    assert "hint: mean declares this error: its message is for whoever calls\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("traceback", "inner", "hint"),
+    [
+        (
+            "Traceback",
+            None,
+            "mend the code where the traceback ends; a debug enclave is for data that is not secret",
+        ),
+        (None, None, "f declares this error: its message is for whoever calls"),
+        (None, "usage", None),
+    ],
+)
+def test_what_an_error_inside_means(traceback: str | None, inner: str | None, hint: str | None) -> None:
+    """A debug enclave has shown the traceback already; an error of Kluis's own has a fix of its own."""
+    error = RemoteError("ValueError", "no", traceback)
+    error.inner_code = inner
+    assert meant("f", error) == hint
 
 
 def test_attest(hello: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

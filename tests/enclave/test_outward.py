@@ -26,6 +26,27 @@ def test_message_stays_inside() -> None:
     assert told[:4] == ("ValueError", "", None, "undeclared")
 
 
+@pytest.mark.parametrize(
+    ("error", "lack"),
+    [
+        (ModuleNotFoundError(SECRET), "; inside are the libraries that requirements in kluis.toml name"),
+        (
+            PermissionError(SECRET),
+            "; inside are no network, no other program, and the image's own files alone",
+        ),
+        (ValueError(SECRET), ""),
+    ],
+)
+def test_what_an_enclave_lacks(error: Exception, lack: str) -> None:
+    """A class that often means a lack is told with what an enclave lacks, and never with its message."""
+    told = failure(error, (), debug=False)
+    assert SECRET not in repr(told)
+    assert told.hint == (
+        f"its message stays inside: declare it with @app.ecall(raises=({type(error).__name__},)), "
+        f"or build with --debug{lack}"
+    )
+
+
 @pytest.mark.parametrize("error", [KeyError(SECRET), SystemExit(SECRET), KeyboardInterrupt(SECRET)])
 def test_every_kind(error: BaseException) -> None:
     """So it is for every exception, those that end programs included."""

@@ -16,7 +16,7 @@ from kluis.cli.render import Json
 from kluis.collateral import Cache, Cached, Makers, bundle, fetch_for, release
 from kluis.collateral.bundle import Line
 from kluis.collateral.fetch import Fetched
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats import jcs
 
@@ -126,8 +126,21 @@ def join(
                 raise UsageError(f"parts: two are {role}")
             named[role] = files.read(Path(name))
         else:
-            loose.append(files.read(Path(part)))
+            loose.append(_endorsing(part))
     _give(bundle.join({**bundle.recognise(loose), **named}), output, files.time(now))
+
+
+def _endorsing(name: str) -> bytes:
+    data = files.read(Path(name))
+    try:
+        bundle.roles_of(data)
+    except FormatError as error:
+        raise FormatError(
+            f"{name}: want TCB info, an identity, a certificate or a CRL, got none ({error.message})",
+            hint="leave it out, or say what it is: ROLE=FILE",
+            code=error.code,
+        ) from None
+    return data
 
 
 def show(

@@ -60,7 +60,9 @@ def read(path: Path) -> bytes:
             with path.open("rb") as file:
                 data = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+        several = "name its files one by one; kluis collateral bundle makes one file of a maker's documents"
+        hint = several if isinstance(error, IsADirectoryError) else None
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
     if len(data) > MAX_FILE:
         image = "an image is no evidence: kluis attest FILE -o QUOTE --nonce HEX makes some of one"
         hint = image if path.suffix == ".kluis" else None

@@ -6,6 +6,7 @@ These are policies in Azure Attestation's language, which a service evaluates ov
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
 MAX_CLAIMS = 1 << 20
+# The other kind of policy: TOML, whose version is a whole number and whose line has no semicolon.
+_APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[)")
 
 
 def register(group: typer.Typer) -> None:
@@ -178,6 +181,11 @@ def _policy(path: Path) -> Policy:
         text = data.decode()
     except UnicodeDecodeError:
         raise FormatError(f"{path}: is not UTF-8", code="bad_encoding") from None
+    if _APPRAISAL.match(text):
+        raise UsageError(
+            f"{path}: is a policy of kluis appraise, which no service reads",
+            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and says what is wrong with it",
+        )
     try:
         return language.parse(text)
     except language.PolicyParsingError as error:

@@ -75,6 +75,7 @@ def run(
         except RemoteError as error:
             if error.traceback:
                 render.note(error.traceback.rstrip())
+            error.hint = error.hint or meant(ecall, error)
             raise
     render.out(*arguments.written(result, out))
 
@@ -116,6 +117,15 @@ def attest(
         | {"image_id": image_id.hex(), "level": level},
         render.table([(name, str(path)) for name, (path, _) in written.items()]),
     )
+
+
+def meant(ecall: str, error: RemoteError) -> str | None:
+    """What to do about an error that says nothing of it; None where the code's own fix does."""
+    if error.traceback:
+        return "mend the code where the traceback ends; a debug enclave is for data that is not secret"
+    if error.inner_code is None:
+        return f"{ecall} declares this error: its message is for whoever calls"
+    return None
 
 
 def _tell(name: str) -> Callable[..., None]:

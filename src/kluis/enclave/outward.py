@@ -64,12 +64,23 @@ def _failure(error: BaseException, raises: tuple[type[Exception], ...], debug: b
     if isinstance(error, KluisError):
         code, hint = _clean(error.code, MAX_NAME), error.hint and _clean(error.hint, MAX_MESSAGE)
     elif not told:
-        code, hint = "undeclared", UNDECLARED.format(name=name)
+        code, hint = "undeclared", UNDECLARED.format(name=name) + _lack(error)
     if debug:
         import traceback
 
         trace = _clean("".join(traceback.format_exception(error)), MAX_TRACEBACK)
     return Failure(name, _clean(str(error), MAX_MESSAGE) if told else "", trace, code, hint)
+
+
+def _lack(error: BaseException) -> str:
+    """What an enclave has not, that often is the cause: said by the class alone, which leaves anyway."""
+    match error:
+        case ImportError():
+            return "; inside are the libraries that requirements in kluis.toml name"
+        case OSError():
+            return "; inside are no network, no other program, and the image's own files alone"
+        case _:
+            return ""
 
 
 def _clean(text: str, size: int) -> str:

@@ -86,6 +86,33 @@ def test_what_it_prints_is_no_answer(tmp_path: Path) -> None:
     assert found.interface == b"{}"
 
 
+def test_what_mends_it(tmp_path: Path) -> None:
+    """An Enclave of another name is told how to be found; any other error, how to see it whole."""
+    for text, hint in {
+        "enclave = 1": 'call the Enclave app, or name it in kluis.toml: entry = "app:NAME"',
+        "1 / 0": "python -c 'import app' in the folder shows the whole error",
+    }.items():
+        with pytest.raises(UsageError) as caught:
+            ask(tmp_path, text)
+        assert caught.value.hint == hint
+
+
+KLUIS_ERROR = """
+class Refused(Exception):
+    hint = {hint!r}
+Refused.__module__ = "kluis.errors"
+raise Refused("f.x: has no type hint")
+"""
+
+
+@pytest.mark.parametrize("hint", [None, "write one"])
+def test_kluis_own_words(tmp_path: Path, hint: str | None) -> None:
+    """What Kluis itself refuses of an application comes with its own hint, and without a class's name."""
+    with pytest.raises(UsageError) as caught:
+        ask(tmp_path, KLUIS_ERROR.format(hint=hint))
+    assert (caught.value.message, caught.value.hint) == ("app:app: f.x: has no type hint", hint)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -23,8 +23,13 @@ import ctypes, importlib, json, os, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: if the build is killed, so is this
 module, attribute, out, *folders = sys.argv[1:]
 sys.path.extend(folders)
-app = getattr(importlib.import_module(module), attribute)
-answer = {"interface": app.interface(), "name": app.name, "product_id": app.product_id, "svn": app.svn}
+try:
+    app = getattr(importlib.import_module(module), attribute)
+    answer = {"interface": app.interface(), "name": app.name, "product_id": app.product_id, "svn": app.svn}
+except Exception as error:
+    if type(error).__module__ != "kluis.errors":  # one of Kluis's own says what mends it
+        raise
+    answer = {"refused": str(error), "hint": error.hint}
 with open(int(out), "w", encoding="utf-8") as f:
     json.dump(answer, f)
 os._exit(0)
@@ -86,7 +91,7 @@ def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]
             raise KeyboardInterrupt
         if done.returncode:
             raise UsageError(
-                f"{entry}: cannot be imported: {_last(done.stdout, stage)}", hint=_hint(done.stdout)
+                f"{entry}: cannot be imported: {_last(done.stdout, stage)}", hint=_hint(entry, done.stdout)
             )
         return _answer(entry, out.read_bytes())
 
@@ -96,6 +101,8 @@ def _answer(entry: str, data: bytes) -> Answer:
     match value:
         case {"interface": dict() as found, "name": str(name), "product_id": int(product), "svn": int(svn)}:
             return Answer(name, product, svn, jcs.dumps(found))
+        case {"refused": str(message), "hint": str() | None as hint}:
+            raise UsageError(f"{entry}: {message}", hint=hint)
         case _:
             raise UsageError(f"{entry}: want an Enclave with a name, product_id and svn, got something else")
 
@@ -129,7 +136,10 @@ def _last(output: bytes, stage: Path) -> str:
     return lines[-1].strip() if lines else "the interpreter said nothing"
 
 
-def _hint(output: bytes) -> str:
+def _hint(entry: str, output: bytes) -> str:
+    module, _, attribute = entry.partition(":")
     if b"ModuleNotFoundError" in output:
         return "name what it imports under requirements in kluis.toml, and put its own modules in the folder"
-    return "python -c 'import app' in the folder shows the whole error"
+    if f"module '{module}' has no attribute '{attribute}'".encode() in output:
+        return f'call the Enclave {attribute}, or name it in kluis.toml: entry = "{module}:NAME"'
+    return f"python -c 'import {module}' in the folder shows the whole error"
