@@ -183,6 +183,24 @@ def test_an_instance_whose_keys_are_no_enclaves(forge: Forge) -> None:
     assert why.startswith(f"keys of {INSTANCE}: no key of the authority is its enclave's own: ")
 
 
+def test_an_instance_made_anew_under_the_same_name(forge: Forge) -> None:
+    """Once a vault heard of the keys of an instance's next life, tokens of the one before are nobody's."""
+    world = vault(forge, signing_certificate(forge))
+    world.host.documents[f"{INSTANCE}/certs"] = world.host.documents[CERTS]
+    world.exportable("of-it", policy(authority=INSTANCE))
+    old = sign(claims(iss=INSTANCE))
+    assert world.release(old, "of-it").status_code == 200
+    anew = b64.encode(signing_certificate(forge, OTHER_KEY))
+    world.host.documents[f"{INSTANCE}/certs"] = json.dumps(jwks(kid="two", x5c=[anew])).encode()
+    world.clock.at += timedelta(seconds=31)
+    assert world.release(sign(claims(iss=INSTANCE), {"kid": "two"}, OTHER_KEY), "of-it").status_code == 200
+    world.clock.at += timedelta(seconds=31)
+    assert refused(world.release(old, "of-it")) == (
+        UNVERIFIED,
+        f"token kid: want a key of {INSTANCE}, got 'one'",
+    )
+
+
 def test_instances_of_authorities_that_have_none() -> None:
     """Under an authority that is pinned, or fetched insecurely, a longer path is somebody else."""
     for authority in (PINNED, InsecureFetched(AUTHORITY)):

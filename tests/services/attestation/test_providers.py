@@ -8,13 +8,28 @@ from typing import Any
 import msgspec
 import pytest
 
+from kluis.enclave.store import SealedStore
 from kluis.services.attestation.authors import APPLICATION, MANAGED_IDENTITY, USER, Author, author_of
+from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.instances import TABLE
+from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.settings_digest import digest
+from kluis.services.attestation.signing import TABLE as SIGNING
 from kluis.services.web import Caller
 from tests.evidence.forge import NOW
 from tests.services.attestation.owners import owner
 from tests.services.attestation.test_attesting import sgx
-from tests.services.attestation.world import DENY, MAKER, PERMIT, URL, VERSION, World, error_of, unsigned
+from tests.services.attestation.world import (
+    DENY,
+    MAKER,
+    PERMIT,
+    URL,
+    VERSION,
+    World,
+    error_of,
+    header_of,
+    unsigned,
+)
 
 ARM = "api-version=2021-06-01"
 GROUP = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/attestationProviders"
@@ -171,10 +186,9 @@ def test_an_instance_of_before(world: World) -> None:
     data = world.storage.get(TABLE, "p1")
     assert data is not None
     record = msgspec.msgpack.decode(data)
-    old = {
-        key: value for key, value in record.items() if key not in ("created_by", "modified", "modified_by")
-    }
-    assert (record["version"], len(record) - len(old)) == (2, 3)
+    later = ("created_by", "modified", "modified_by", "life")
+    old = {key: value for key, value in record.items() if key not in later}
+    assert (record["version"], len(record) - len(old)) == (3, 4)
     first = msgspec.msgpack.encode({**old, "version": 1})
     world.storage.update(lambda store: store.put(TABLE, "p1", first))
     created = {"createdAt": _said(NOW)}
@@ -188,7 +202,75 @@ def test_an_instance_of_before(world: World) -> None:
     }
     kept = world.storage.get(TABLE, "p1")
     assert kept is not None
-    assert msgspec.msgpack.decode(kept)["version"] == 2
+    assert msgspec.msgpack.decode(kept)["version"] == 3
+
+
+def kids(world: World) -> list[str]:
+    """The keys that the instance publishes."""
+    return [key["kid"] for key in world.ask("GET", f"{BASE}/certs").json()["keys"]]
+
+
+def test_made_anew_under_the_same_name(storage: SealedStore) -> None:
+    """An instance has nothing of one before it of its name: no key, in whatever process, and no policy."""
+    world, other = World(storage), World(storage)
+    make(world)
+    before = kids(world)
+    assert kids(other) == before
+    third = Engine(world.settings, storage, lambda _: None, None)
+    gone = third.instances.find("p1")
+    token = world.ask("POST", f"{BASE}/attest/SgxEnclave?{VERSION}", json=sgx()).json()["token"]
+    assert header_of(token)["kid"] == before[0]
+    assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 200
+    # One whose request came before the instance went changes nothing of the next one, and keeps no key there.
+    third.keys.rotate(gone.key, gone.url, world.clock.at, 0)
+    make(world)
+    third.policies.set(gone, AttestationType.SGX_ENCLAVE, unsigned(DENY), world.clock.at)
+    after = kids(world)
+    assert kids(other) == after
+    assert not set(before) & set(after)
+    assert len(list(storage.scan(SIGNING, "p1"))) == len(after) == 1
+    for each in (world, other):
+        answer = each.ask("POST", f"{BASE}/attest/SgxEnclave?{VERSION}", json=sgx())
+        assert header_of(answer.json()["token"])["kid"] == after[0]
+
+
+def test_keys_of_an_instance_of_before(storage: SealedStore) -> None:
+    """An instance that an earlier version made keeps its keys and policies until it goes, and no longer."""
+    world = World(storage)
+    make(world)
+    data = storage.get(TABLE, "p1")
+    assert data is not None
+    old = {key: value for key, value in msgspec.msgpack.decode(data).items() if key != "life"}
+    storage.update(lambda store: store.put(TABLE, "p1", msgspec.msgpack.encode({**old, "version": 2})))
+    before = kids(world)
+    assert storage.get(SIGNING, f"p1/{digest(world.settings).hex()}") is not None
+    assert world.owner("PATCH", f"{ONE}?{ARM}", json={"tags": {"a": "b"}}).status_code == 200
+    assert kids(World(storage)) == before
+    assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 200
+    make(world)
+    assert not set(before) & set(kids(world))
+    assert storage.get(SIGNING, f"p1/{digest(world.settings).hex()}") is None
+
+
+def test_keys_that_are_held(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service holds the keys of so many instances, and none of one that it deleted."""
+    monkeypatch.setattr("kluis.services.attestation.signing.MOST_HELD", 2)
+    world = World(storage)
+    engine = Engine(world.settings, storage, lambda _: None, None)
+
+    def signing(name: str) -> str:
+        instance = engine.instances.find(name)
+        return engine.keys.current(instance.key, instance.url, world.clock.at).kid
+
+    names = ("p1", "p2", "p3")
+    for name in names:
+        make(world, f"{GROUP}/{name}")
+    kids = [signing(name) for name in names]
+    assert set(engine.keys._loaded) == set(kids[1:])
+    assert [signing(name) for name in names] == kids
+    assert engine.providers.delete("s", "rg", "P3")
+    assert set(engine.keys._loaded) == {kids[1]}
+    assert len(engine.keys._held) == 1
 
 
 @pytest.mark.parametrize(

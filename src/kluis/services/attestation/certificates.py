@@ -80,7 +80,7 @@ class PolicyCertificates:
                 return
             if len(there) == MOST:
                 raise InvalidOperation(f"policy certificates: want at most {MOST}, got one more")
-            self.put(store, instance.name, (*there, chain))
+            self.put(store, instance.key, (*there, chain))
 
         self._storage.update(work)
         return self._changed(instance, chain[0], "IsPresent", now)
@@ -103,7 +103,7 @@ class PolicyCertificates:
                     "policy certificates: want at least 1 to stay, got the last one to remove",
                     hint="add another first",
                 )
-            self.put(store, instance.name, left)
+            self.put(store, instance.key, left)
 
         self._storage.update(work)
         return self._changed(instance, chain[0], "IsAbsent", now)
@@ -123,7 +123,7 @@ class PolicyCertificates:
         store.delete(TABLE, instance)
 
     def _chains(self, store: Reading, instance: Instance) -> tuple[tuple[bytes, ...], ...]:
-        kept = self.kept(store, instance.name)
+        kept = self.kept(store, instance.key)
         return tuple((der,) for der in self._settings.policy_signers) if kept is None else kept
 
     def _asked(self, instance: Instance, jws: str) -> tuple[Document, tuple[bytes, ...]]:

@@ -84,11 +84,11 @@ class Engine:
             KluisError: it cannot.
         """
         default = self.instances.default
-        self.keys.current(default.name, default.url, now)
+        self.keys.current(default.key, default.url, now)
 
     def certs(self, instance: Instance, now: datetime) -> Jwks:
         """The keys whose tokens may still be about, newest first."""
-        return Jwks([_jwk(kid, der) for kid, der in self.keys.published(instance.name, instance.url, now)])
+        return Jwks([_jwk(kid, der) for kid, der in self.keys.published(instance.key, instance.url, now)])
 
     def metadata(self, instance: Instance) -> dict[str, Any]:
         """The OpenID metadata of an instance."""

@@ -145,7 +145,7 @@ class Handlers:
                 f"signs_in_seconds: want 0 to {self._engine.settings.key_seconds}, got {delay}"
             )
         instance, now = self._of(call), self._clock.now()
-        self._engine.keys.rotate(instance.name, instance.url, now, delay)
+        self._engine.keys.rotate(instance.key, instance.url, now, delay)
         return Answer(self._engine.certs(instance, now))
 
     def metadata(self, call: Call) -> Answer:

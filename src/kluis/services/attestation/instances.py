@@ -18,11 +18,12 @@ from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.kinds import TrustModel
 from kluis.services.attestation.settings import AttestationSettings
 
-__all__ = ["DEFAULT", "Instance", "Instances", "Provider"]
+__all__ = ["DEFAULT", "Instance", "Instances", "Provider", "key_of"]
 
 DEFAULT: Final = "default"
 TABLE: Final = "attestation.providers"
-VERSION: Final = 2
+VERSION: Final = 3
+LIFE_BYTES: Final = 16
 # Azure's rule, but for its least length of 3.
 NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,22}[A-Za-z0-9])?")
 
@@ -31,8 +32,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """An instance in the store, as the control plane made it.
 
     Attributes:
-        version: of this record; the first had no word of who made it, and of changes none at all.
+        version: of this record; the first had no word of who made it, and of changes none at all; the second
+            had none of its life.
         name: in the letters that it was made with.
+        life: one of those that the name has had, hex; empty where an earlier version made it.
         subscription, resource_group, location: as the control plane knows it.
         tags: the owner's.
         isolated: its trust model.
@@ -45,6 +48,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     version: int = VERSION
     name: str
+    life: str = ""
     subscription: str
     resource_group: str
     location: str
@@ -64,12 +68,15 @@ class Instance:
 
     Attributes:
         name: lower case; ``default`` for the service's own.
+        key: what its keys, policies and certificates are kept under: another for each life of a name, so that
+            nothing of an instance that was deleted is of the next one, whoever still holds it or comes late.
         url: ``iss`` of its tokens.
         trust_model: who may change its policies.
         tpm_authentication: whether it wants a bearer token with a TPM's evidence.
     """
 
     name: str
+    key: str
     url: str
     trust_model: TrustModel
     tpm_authentication: bool
@@ -86,7 +93,9 @@ class Instances:
     def __init__(self, settings: AttestationSettings, storage: Storage) -> None:
         self._settings = settings
         self._storage = storage
-        self.default = Instance(DEFAULT, settings.url, settings.trust_model, settings.tpm_authentication)
+        self.default = Instance(
+            DEFAULT, DEFAULT, settings.url, settings.trust_model, settings.tpm_authentication
+        )
 
     def url(self, name: str) -> str:
         """The address of an instance that is not the default one."""
@@ -109,7 +118,7 @@ class Instances:
         """The instance that a record is of."""
         model = TrustModel.ISOLATED if provider.isolated else TrustModel.AAD
         name = provider.name.lower()
-        return Instance(name, self.url(name), model, provider.tpm_authentication)
+        return Instance(name, key_of(provider), self.url(name), model, provider.tpm_authentication)
 
     def provider(self, store: Reading, name: str) -> Provider | None:
         """The record of an instance, or None."""
@@ -117,3 +126,9 @@ class Instances:
             return None
         data = store.get(TABLE, name.lower())
         return None if data is None else msgspec.msgpack.decode(data, type=Provider)
+
+
+def key_of(provider: Provider) -> str:
+    """What all that an instance has is kept under: a name has no full stop, so no two are of one key."""
+    name = provider.name.lower()
+    return f"{name}.{provider.life}" if provider.life else name

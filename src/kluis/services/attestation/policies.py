@@ -250,7 +250,7 @@ def _signer(document: Document) -> dict[str, Any]:
 
 
 def _key(instance: Instance, kind: AttestationType) -> str:
-    return f"{instance.name}/{kind}"
+    return f"{instance.key}/{kind}"
 
 
 def _jws(data: bytes) -> str:

@@ -6,6 +6,7 @@ hangs on those two but the lists. Spec: Azure Resource Manager, Microsoft.Attest
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +24,16 @@ from kluis.services.attestation.faults import (
     NameTaken,
     ResourceMissing,
 )
-from kluis.services.attestation.instances import DEFAULT, NAME, TABLE, VERSION, Instances, Provider
+from kluis.services.attestation.instances import (
+    DEFAULT,
+    LIFE_BYTES,
+    NAME,
+    TABLE,
+    VERSION,
+    Instances,
+    Provider,
+    key_of,
+)
 from kluis.services.attestation.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.signing import SigningKeys
@@ -107,6 +117,7 @@ class Providers:
         made = _changed(
             Provider(
                 name=name,
+                life=os.urandom(LIFE_BYTES).hex(),
                 subscription=subscription,
                 resource_group=group,
                 location=request.location or self._settings.location,
@@ -125,8 +136,9 @@ class Providers:
         def work(store: Writing) -> tuple[Provider, bool]:
             there = self._instances.provider(store, name)
             if there is None:
+                self._keys.forget(name.lower(), store)  # of one who came late for a life that was over
                 if chains:
-                    self._certificates.put(store, name.lower(), chains)
+                    self._certificates.put(store, key_of(made), chains)
                 _write(store, made)
                 return made, True
             if not _within(there, subscription, group):
@@ -136,7 +148,7 @@ class Providers:
                     "instance: want trust model AAD to stay, got policySigningCertificates",
                     hint="make another instance with them",
                 )
-            trusted = {chain[0] for chain in self._certificates.kept(store, name.lower()) or ()}
+            trusted = {chain[0] for chain in self._certificates.kept(store, key_of(there)) or ()}
             if chains and {chain[0] for chain in chains} != trusted:
                 raise _signed_alone()
             if request.location is not None and _squeezed(request.location) != _squeezed(there.location):
@@ -191,21 +203,23 @@ class Providers:
     def delete(self, subscription: str, group: str, name: str) -> bool:
         """Delete an instance with its keys, policies and certificates; whether there was one."""
 
-        def work(store: Writing) -> bool:
+        def work(store: Writing) -> str | None:
             there = self._instances.provider(store, name)
             if there is None or not _within(there, subscription, group):
-                return False
-            key = there.name.lower()
-            store.delete(TABLE, key)
-            self._keys.forget(key, store)
+                return None
+            key = key_of(there)
+            store.delete(TABLE, there.name.lower())
+            self._keys.forget(there.name.lower(), store)
             self._policies.forget(key, store)
             self._certificates.forget(key, store)
-            return True
+            return key
 
         gone = self._storage.update(work)
-        if gone:
-            self._policies.settle()
-        return gone
+        if gone is None:
+            return False
+        self._keys.let_go(gone)
+        self._policies.settle()
+        return True
 
     def listed(self, subscription: str, group: str | None = None) -> list[dict[str, Any]]:
         """The instances of a subscription, or of one of its resource groups."""

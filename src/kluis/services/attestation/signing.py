@@ -39,6 +39,7 @@ HELD_SECONDS: Final = 30
 # A token's verifier may be slow, and have another clock.
 GRACE_SECONDS: Final = DAY
 MOST_KEYS: Final = 32
+MOST_HELD: Final = 1024
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +128,7 @@ class SigningKeys:
         """The key that signs now; a first one, or a next one, is made when there is need of it.
 
         Args:
-            instance: whose.
+            instance: whose, by its ``key``.
             url: that its tokens are issued by.
             now: aware.
         """
@@ -155,7 +156,7 @@ class SigningKeys:
         """Make a new key. It is published at once, and signs after ``delay_seconds``.
 
         Args:
-            instance: whose.
+            instance: whose, by its ``key``.
             url: that its tokens are issued by.
             now: aware.
             delay_seconds: 0 where the old key must not sign one more token.
@@ -179,10 +180,16 @@ class SigningKeys:
         self._keep(instance, ring, now)
         return ring.keys[-1].kid
 
-    def forget(self, instance: str, store: Writing) -> None:
-        """Delete an instance's keys, as a part of a change of the store."""
-        for place in [place for place, _ in store.scan(TABLE, instance)]:
+    def forget(self, name: str, store: Writing) -> None:
+        """Delete the keys of every life of an instance's name, as a part of a change of the store."""
+        for place in [place for place, _ in store.scan(TABLE, name)]:
             store.delete(TABLE, place)
+
+    def let_go(self, instance: str) -> None:
+        """Hold nothing any more of an instance that is deleted."""
+        held = self._held.pop(instance, None)
+        for key in held.ring.keys if held is not None else ():
+            self._loaded.pop(key.kid, None)
 
     def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
         held = self._held.get(instance)
@@ -266,6 +273,12 @@ class SigningKeys:
         return msgspec.structs.replace(key, private=b"") if self._over(key, at) else key
 
     def _keep(self, instance: str, ring: _Ring, now: datetime) -> None:
+        before = self._held.pop(instance, None)
+        for key in before.ring.keys if before is not None else ():
+            if key not in ring.keys:
+                self._loaded.pop(key.kid, None)
+        while len(self._held) >= MOST_HELD:  # others of the service's processes delete instances, too
+            self.let_go(next(iter(self._held), instance))
         self._held[instance] = _Held(ring, now)
 
     def _make(self, url: str, now: datetime, delay_seconds: int) -> _Kept:
@@ -286,7 +299,9 @@ class SigningKeys:
 
     def _write(self, store: Writing, instance: str, keys: tuple[_Kept, ...]) -> _Ring:
         ring = _Ring(1, keys)
-        store.put(TABLE, self._place(instance), msgspec.msgpack.encode(ring), index=instance)
+        store.put(
+            TABLE, self._place(instance), msgspec.msgpack.encode(ring), index=instance.partition(".")[0]
+        )
         return ring
 
     def _load(self, kept: _Kept, url: str) -> SigningKey:

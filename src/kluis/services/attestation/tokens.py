@@ -49,11 +49,11 @@ class Tokens:
     def about_policies(self, instance: Instance, claims: Mapping[str, Any], now: datetime) -> str:
         """A token that says ``claims`` of an instance's policies, for an hour."""
         made = {**_times(instance, now, self._settings.policy_token_seconds), **claims}
-        return self._keys.current(instance.name, instance.url, now).sign(made)
+        return self._keys.current(instance.key, instance.url, now).sign(made)
 
     def certificate(self, instance: Instance, now: datetime) -> bytes:
         """DER of the certificate of the key that signs now."""
-        return self._keys.current(instance.name, instance.url, now).certificate
+        return self._keys.current(instance.key, instance.url, now).certificate
 
     def about_evidence(
         self,
@@ -84,7 +84,7 @@ class Tokens:
         }
         if self._settings.deprecated_names:
             made |= {old: made[new] for old, new in _DEPRECATED.items() if new in made and old not in made}
-        key = self._keys.current(instance.name, instance.url, now)
+        key = self._keys.current(instance.key, instance.url, now)
         return key.unsecured(made) if draft else key.sign(made, **(header or {}))
 
     def as_ear(self, instance: Instance, ear: Ear, now: datetime) -> str:
@@ -99,7 +99,7 @@ class Tokens:
             raise InvalidParameter(
                 f"EAR: cannot tell the data that came with the evidence: {error.message}"
             ) from None
-        key = self._keys.current(instance.name, instance.url, now)
+        key = self._keys.current(instance.key, instance.url, now)
         return key.sign(cast("dict[str, Any]", payload), typ=ears.TYPE, jku=None)
 
 

@@ -98,7 +98,7 @@ class TpmProtocol:
         kind = asked.get("type")
         if kind != "aikcert":
             raise InvalidParameter(f"data: want type aikcert, or a request, got {str(kind)[:40]!a}")
-        challenge, context = self._challenges.make(instance.name, now)
+        challenge, context = self._challenges.make(instance.key, now)
         made = {"challenge": base64url(challenge), "service_context": base64url(context)}
         return _encoded({"payload": made} if isinstance(wrapped, dict) else made)
 
@@ -113,7 +113,7 @@ class TpmProtocol:
         request = messages.parse(jws)
         challenge = octets(request.data.challenge, "challenge", most=64)
         context = octets(request.data.service_context, "service_context", most=256)
-        self._challenges.check(instance.name, challenge, context, now)
+        self._challenges.check(instance.key, challenge, context, now)
         said = evidence.verify(request, challenge, self._platforms, now)
         held = held or hold_draft(draft or "")
         self._check_asked(said, held.properties)
