@@ -65,6 +65,7 @@ def _follow(name: str, folder: Path) -> None:
 def test_the_first_guides_do_what_they_say(folder: Path) -> None:
     """Following the first guides, one after the other in one folder, works to the letter."""
     _follow("first-enclave.md", folder)
+    _follow("develop.md", folder)
     _follow("verify-a-quote.md", folder)
     _follow("verify.md", folder)
     _follow("tcb-recovery.md", folder)
