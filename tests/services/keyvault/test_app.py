@@ -57,17 +57,79 @@ def test_a_token_for_another_audience_is_challenged() -> None:
         ("mine.other.example:8443", "https://vault.example:8443"),
         ("named.example:8443", "https://vault.example:8443"),
         ("mine.named.example", "https://vault.example:8443"),
-        ('"', "https://vault.example:8443"),
     ],
 )
 def test_the_challenge_is_for_the_host_that_was_asked(host: str, resource: str) -> None:
     """A vault of another name says the resource of that name; of one that it does not have, the usual."""
-    world = World(other_resources=("https://named.example:8443",))
+    names = ("*.named.example", "named.example", "*.other.example")
+    world = World(other_resources=("https://named.example:8443",), names=names)
     marked = world.maker.header(OFFICER, **{"x-kluis-claims-wanted": "{}"})
     for given in ({}, marked):
         answer = world.send("GET", "/keys", roles=(), headers={**given, "host": host})
         challenge = answer.headers["www-authenticate"]
         assert challenge.startswith(CHALLENGE.replace("https://vault.example:8443", resource))
+
+
+ELSEWHERE = "host: want localhost, 127.0.0.1 or a name that this vault was told, got "
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "vault.example:8443",
+        "a.b.vault.example",
+        "10.0.0.1:8443",
+        "mine.vault.example:8443@evil.example",
+        "mine.vault.example/x",
+        "mine.vault.example, evil.example",
+        "mine.vault.example:",
+        "evil.example#.localhost",
+        '"',
+        "",
+    ],
+)
+def test_a_name_that_nobody_told_the_vault(host: str) -> None:
+    """What is signed carries no name of a client's own choice: they are told, before a key is made."""
+    world = World()
+    asked = {"kty": "EC", "crv": "P-256"}
+    refused = (421, "MisdirectedRequest", f"{ELSEWHERE}{host!r}", None)
+    assert world.refused("POST", "/keys/k/create", asked, headers={"host": host}) == refused
+    assert world.refused("GET", "/keys", roles=(), headers={"host": host}) == refused
+    assert world.ok("GET", "/keys") == {"value": [], "nextLink": None}
+    assert world.send("GET", "/health/ready", roles=(), api=None, headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("localhost", "localhost"),
+        ("LOCALHOST:9443", "localhost:9443"),
+        ("mine.vault.localhost:1", "mine.vault.localhost:1"),
+        ("127.0.0.1:8444", "127.0.0.1:8444"),
+        ("127.1.2.3", "127.1.2.3"),
+        ("[::1]:8443", "[::1]:8443"),
+        ("mine.vault.example:9000", "mine.vault.example:9000"),
+        ("one.example", "one.example"),
+        ("[2001:db8::1]:8443", "[2001:db8::1]:8443"),
+    ],
+)
+def test_names_that_are_followed(host: str, written: str) -> None:
+    """A vault is called what its client calls it, by loopback and the names that it was told, at any port."""
+    world = World(names=("*.vault.example", "One.example", "2001:db8::1"))
+    world.exportable()
+    listed = world.ok("GET", "/keys", maxresults="1", headers={"host": host})
+    assert listed["value"][0]["kid"] == f"https://{written}/keys/k"
+    asked = {"target": sign(claimed())}
+    answer = world.ok("POST", "/keys/k/release", asked, roles=(RELEASER,), headers={"host": host})
+    assert said(answer["value"])["response"]["key"]["key"]["kid"].startswith(f"https://{written}/keys/k/")
+
+
+def test_a_vault_with_a_url_of_its_own() -> None:
+    """Where it was told its URL, that is written: a proxy may call it anything."""
+    world = World(url="https://keys.example")
+    made = world.ok("POST", "/keys/k/create", {"kty": "EC", "crv": "P-256"}, headers={"host": "10.0.0.1"})
+    assert made["key"]["kid"].startswith("https://keys.example/keys/k/")
 
 
 def test_a_marked_token_gets_a_claims_challenge() -> None:

@@ -142,6 +142,7 @@ class World:
         self.endorse = settings.pop("endorse", lambda quote: None)
         self.certify = settings.pop("certify", None)
         self.vouch = settings.pop("vouch", lambda payload: None)
+        settings.setdefault("names", ("*.vault.example",))
         self.settings = Settings(
             issuer=self.maker.issuer(), authorization=AUTHORIZATION, resource=RESOURCE,
             authorities=authorities, **settings,

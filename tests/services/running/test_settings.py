@@ -129,6 +129,7 @@ def test_a_vault_of_many_names_is_asked_for_by_each() -> None:
     assert document["other_resources"] == [
         f"https://{parent}:{port}" for parent in ("localhost", "vault.example", "vault.localhost")
     ]
+    assert document["names"] == list(names)
     assert set(document["other_resources"]) <= set(document["issuer"]["audiences"])
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from kluis.errors import KluisError
 from kluis.formats import b64
 from kluis.services.clock import Clock
+from kluis.services.keyvault.hosts import Hosts
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
 __all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate", "allows"]
@@ -62,6 +63,7 @@ class VaultGate(Gate):
         authorization: where clients get tokens.
         resource: what they get them for.
         others: what they get them for where they know the vault by a host of one of these.
+        hosts: by which names they may know it at all.
     """
 
     def __init__(
@@ -70,10 +72,12 @@ class VaultGate(Gate):
         clock: Clock,
         authorization: str,
         resource: str,
-        others: tuple[str, ...] = (),
+        others: tuple[str, ...],
+        hosts: Hosts,
     ) -> None:
         super().__init__(bearer, ROLES, clock)
         self._authorization = authorization
+        self._hosts = hosts
         self._challenge = self._challenge_for(resource)
         self._others = {each.partition("://")[2].lower(): self._challenge_for(each) for each in others}
 
@@ -81,7 +85,13 @@ class VaultGate(Gate):
         return f'Bearer authorization="{self._authorization}", resource="{resource}"'
 
     def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
-        """Let one in, as :meth:`Gate.admit` does; a challenge is for the host that was asked."""
+        """Let one in, as :meth:`Gate.admit` does; a challenge is for the host that was asked.
+
+        Raises:
+            Refusal: as :meth:`Gate.admit` and :meth:`Hosts.url` say it: before anything is done or signed.
+        """
+        if operation.access is not None:
+            self._hosts.url(headers)
         try:
             return super().admit(operation, target, headers)
         except Refusal as refusal:

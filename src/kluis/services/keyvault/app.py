@@ -19,6 +19,7 @@ from kluis.services.keyvault.access import VaultGate
 from kluis.services.keyvault.audit import Recorder
 from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden, KeyNotFound
 from kluis.services.keyvault.handlers import Handlers
+from kluis.services.keyvault.hosts import Hosts
 from kluis.services.keyvault.keys import Keys
 from kluis.services.keyvault.lifecycle import Lifecycle
 from kluis.services.keyvault.operations import OPERATIONS, Use
@@ -82,6 +83,7 @@ def service(
         life_seconds=settings.keys_life_seconds,
         refetch_seconds=settings.refetch_seconds,
     )
+    hosts = Hosts(settings.names, settings.url)
     signer, keys = Signer(certify, vouch, now, vault.name), Keys(vault)
     passing = Passing(storage, clock)
     handlers = Handlers(
@@ -93,6 +95,7 @@ def service(
         Use(vault),
         Releases(vault, keyring, signer, Recorder(vault.storage)),
         signer,
+        hosts,
     )
     return Service(
         "keyvault",
@@ -104,6 +107,7 @@ def service(
             settings.authorization,
             settings.resource,
             settings.other_resources,
+            hosts,
         ),
         clock=clock,
         ready=lambda: None,

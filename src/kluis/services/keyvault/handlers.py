@@ -16,6 +16,7 @@ from kluis.services.keyvault import audit, backup, paging, requests, rotation, s
 from kluis.services.keyvault import trust as trusting
 from kluis.services.keyvault.access import allows
 from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden
+from kluis.services.keyvault.hosts import Hosts
 from kluis.services.keyvault.keys import Keys
 from kluis.services.keyvault.lifecycle import Lifecycle
 from kluis.services.keyvault.names import LATEST, check_name, folded
@@ -49,6 +50,7 @@ class Handlers:
         uses: uses them.
         releases: lets them go.
         signer: of what is said here.
+        hosts: by which names clients may know the vault.
     """
 
     settings: Settings
@@ -59,6 +61,7 @@ class Handlers:
     uses: Use
     releases: Releases
     signer: Signer
+    hosts: Hosts
 
     def create(self, call: Call) -> Answer:
         """Make a key."""
@@ -290,7 +293,7 @@ class Handlers:
         return int(self.clock.now().timestamp())
 
     def _url(self, call: Call) -> str:
-        return self.settings.url or call.url
+        return self.hosts.url(call.headers)
 
     def _bundle(self, call: Call, record: KeyRecord, version: KeyVersion) -> Answer:
         return Answer(views.bundle(self._url(call), record, version, self.vault.rules, _api(call)))

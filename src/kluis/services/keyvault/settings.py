@@ -25,7 +25,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         authorities: who may vouch for environments; fixed by the vault's first key.
         insecure_changing_issuer: whether another start may name another issuer, or other keys of it; fixed by
             the first key. Then whoever runs the vault can give themselves any role.
-        url: the vault's own, for identifiers of keys; None: the one that the client used.
+        names: that clients may know it by, beside loopback's; ``*.`` at the beginning stands for one label.
+        url: the vault's own, for identifiers of keys; None: the one that the client used, of these names.
         recoverable_days: that a deleted key can be recovered, 7 to 90.
         purge_protection: whether nobody may purge a key before that.
         explain: whether a refused release says which claim failed.
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     other_resources: tuple[str, ...] = ()
     authorities: tuple[Authority, ...] = ()
     insecure_changing_issuer: bool = False
+    names: tuple[str, ...] = ()
     url: str | None = None
     recoverable_days: int = 90
     purge_protection: bool = False

@@ -97,6 +97,7 @@ def settings_of(service: str, standing: Standing) -> bytes:
             "authorization": standing.authorization,
             "resource": resource,
             "other_resources": others,
+            "names": standing.names,
             "authorities": _authorities(standing),
             **given,
         }

@@ -29,7 +29,6 @@ class Call:
         headers: by lower-case name; several of one name in a row, with commas.
         body: bytes, within the operation's bound; not shown.
         caller: who asks, verified; None for nobody in particular.
-        url: scheme and authority that the client used, such as ``https://localhost:8443``.
         request_id: of this request, for the log.
     """
 
@@ -40,7 +39,6 @@ class Call:
     headers: Mapping[str, str]
     body: bytes = dataclasses.field(repr=False)
     caller: Caller | None
-    url: str
     request_id: str
 
     @property

@@ -235,7 +235,6 @@ class Service:
             headers=headers,
             body=body,
             caller=caller,
-            url=f"{request.url.scheme}://{request.url.netloc}",
             request_id=request_id,
         )
         return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)

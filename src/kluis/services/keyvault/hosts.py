@@ -1,0 +1,61 @@
+"""By which names clients may know a vault: what it signs, and where it sends them, names no other.
+
+Identifiers of keys, links to a list's next page and the statement of a release carry the vault's address as
+the client used it, which is the ``Host`` header: the client's own word. So it is held to the names that the
+vault was told, those of its certificate, and to loopback, which names nobody else. The port is the client's:
+forwards have their own. Spec: RFC 9110, "Host and :authority", "421 Misdirected Request".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.services.web import Refusal
+
+__all__ = ["Hosts"]
+
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?")
+_LOCALHOST: Final = re.compile(r"(.+\.)?localhost")
+
+
+class Hosts:
+    """The names of one vault.
+
+    Args:
+        names: DNS names and addresses; ``*.`` at the beginning of one stands for one label.
+        url: what the vault writes whatever clients call it; None: the name that they use, of these.
+    """
+
+    def __init__(self, names: tuple[str, ...], url: str | None) -> None:
+        self._names = frozenset(name.lower().strip("[]") for name in names)
+        self._url = url
+
+    def url(self, headers: Mapping[str, str]) -> str:
+        """Scheme and authority of the vault for one request, in lower case.
+
+        Raises:
+            Refusal: 421: the client calls it by a name that nobody told it.
+        """
+        if self._url is not None:
+            return self._url
+        host = headers.get("host", "").lower()
+        found = _HOST.fullmatch(host)
+        if found is None or not self._known(found[1].strip("[]")):
+            raise Refusal(
+                421,
+                "MisdirectedRequest",
+                f"host: want localhost, 127.0.0.1 or a name that this vault was told, got {host[:200]!a}",
+                hint="kluis serve ... --name NAME, or url in the key service's settings",
+            )
+        return f"https://{host}"
+
+    def _known(self, name: str) -> bool:
+        if name in self._names or f"*.{name.partition('.')[2]}" in self._names or _LOCALHOST.fullmatch(name):
+            return True
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
