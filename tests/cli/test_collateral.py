@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,45 @@ def test_a_part_is_missing(kluis: Kluis, folder: Path) -> None:
     done = kluis("bundle", *files.values())
     assert done.code == 7
     assert done.err.startswith("kluis: error: parts: pck_crl missing\n")
+
+
+def test_older_parts_do_not_replace_a_bundle(kluis: Kluis, folder: Path) -> None:
+    """A bundle is not replaced by one of an older document; any other file is."""
+    bundle = folder / "bundle.json"
+    files = parts(folder)
+    assert kluis("bundle", *files.values(), "-o", bundle).code == 0
+    assert kluis("bundle", *files.values(), "-o", bundle).code == 0
+    whole = bundle.read_bytes()
+    early = FORGE.now - timedelta(days=1)
+    files["root_ca_crl"].write_bytes(FORGE.crl("root", now=early))
+    done = kluis("bundle", *files.values(), "-o", bundle)
+    assert (done.code, bundle.read_bytes()) == (5, whole)
+    assert done.err.startswith(
+        f"kluis: error: {bundle}: root_ca_crl: want one issued 2026-06-01T11:55:00Z or later, as in the file "
+        "that would be replaced, got one issued 2026-05-31T11:55:00Z\n"
+        f"kluis: hint: to replace it all the same: rm {bundle}\n"
+    )
+    (folder / "other").write_bytes(b"no bundle")
+    for other in ("other", "new"):
+        assert kluis("bundle", *files.values(), "-o", folder / other).code == 0
+    bundle.unlink()
+    assert kluis("bundle", *files.values(), "-o", bundle).code == 0
+
+
+def test_a_replay_after_the_document_is_gone(fetch: Kluis, service: Service, folder: Path) -> None:
+    """Of a service that goes back, the error names the document and the files that remember the newer one."""
+    assert fetch().code == 0
+    for path in (folder / "kept").iterdir():
+        if not path.name.endswith(".seen.json"):
+            path.unlink()
+    old = FORGE.authority.collateral(FORGE.now - timedelta(days=3))
+    service.serve_intel(Collateral.from_json(json.dumps(old).encode()))
+    done = fetch()
+    assert done.code == 5
+    assert done.err.startswith("kluis: error: tcb-info sgx e0e0e0000000 early: want one issued 2026-")
+    command = done.err.partition("all the same: ")[2].partition("\n")[0].split()
+    assert command[0] == "rm"
+    assert all(Path(word).exists() for word in command[1:])
 
 
 def test_a_part_twice(kluis: Kluis, folder: Path) -> None:

@@ -167,7 +167,7 @@ def test_an_older_document_is_a_replay(cache: Cache, forge: Forge) -> None:
         provider.get(*ROOT, NOW)
     assert caught.value.code == "collateral_replayed"
     assert caught.value.message == (
-        "root-ca-crl: want one issued 2026-06-01T11:55:00Z or later, as is kept, "
+        "root-ca-crl: want one issued 2026-06-01T11:55:00Z or later, as was seen before, "
         "got one issued 2026-05-29T11:55:00Z"
     )
     provider.keep(NOW)
@@ -181,7 +181,8 @@ def test_a_lower_evaluation_number_is_a_replay(cache: Cache, forge: Forge) -> No
     key: Key = ("sgx", "e0e0e0000000", "early")
     documents = [
         Document(
-            body=b'{"tcbInfo":%s,"signature":"%s"}' % (one.tcb_info, one.tcb_info_signature.hex().encode())
+            body=b'{"tcbInfo":%s,"signature":"%s"}' % (one.tcb_info, one.tcb_info_signature.hex().encode()),
+            chain=one.tcb_info_issuer_chain,
         )
         for one in (new, old)
     ]

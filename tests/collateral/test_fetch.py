@@ -173,6 +173,6 @@ def test_a_day_later_a_replay_is_told(service: Service, forge: Forge, pcs: Pcs, 
 
     service.serve_intel(Collateral.from_json(json.dumps(old).encode()))
     later = NOW + timedelta(days=2)
-    with pytest.raises(Exception, match="or later, as is kept") as caught:
+    with pytest.raises(Exception, match="or later, as was seen before") as caught:
         fetch_for(forge.quote(), Cached(cache, pcs), release="early", anchors=forge.anchors, now=later)
     assert getattr(caught.value, "code", None) == "collateral_replayed"

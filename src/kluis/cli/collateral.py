@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,16 +14,18 @@ import typer
 from kluis.cli import evidence_files as files
 from kluis.cli import render
 from kluis.cli.render import Json
-from kluis.collateral import Cache, Cached, Makers, bundle, fetch_for, release
+from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
 from kluis.collateral.bundle import Line
 from kluis.collateral.fetch import Fetched
-from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.collateral.marks import is_older, shown
+from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats import jcs
 
 # Of a DCAP quote's header, where an emulated platform says that no hardware made it.
 USER_DATA: Final = slice(28, 48)
 NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
+_SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
 
 Output = Annotated[
@@ -127,7 +130,10 @@ def join(
             named[role] = files.read(Path(name))
         else:
             loose.append(_endorsing(part))
-    _give(bundle.join({**bundle.recognise(loose), **named}), output, files.time(now))
+    found = bundle.join({**bundle.recognise(loose), **named})
+    if output is not None and output.exists():
+        _refuse_older(output, bundle.describe(found))
+    _give(found, output, files.time(now))
 
 
 def _endorsing(name: str) -> bytes:
@@ -176,6 +182,30 @@ def _makers(
     return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
 
 
+def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
+    """Refuse to replace a bundle by one of older documents of the same makers about the same."""
+    try:
+        before = {_subject(line): line for line in bundle.describe(bundle.parse(files.read(path)))}
+    except KluisError:  # another file: nothing older can take its place
+        return
+    for line in lines:
+        kept = before.get(_subject(line))
+        if kept is None or line.part not in _SUPERSEDED:
+            continue
+        seen, got = (Times(one.issued, one.until, one.evaluation) for one in (kept, line))
+        if is_older(got, seen):
+            raise FreshnessError(
+                f"{path}: {line.part}: want one issued {shown(seen)} or later, as in the file that would be "
+                f"replaced, got one issued {shown(got)}",
+                hint=f"to replace it all the same: rm {shlex.quote(str(path))}",
+                code="collateral_replayed",
+            )
+
+
+def _subject(line: Line) -> tuple[str, str, str]:
+    return line.part, line.issuer, "" if line.part.endswith("crl") else line.about
+
+
 def _give(found: Fetched, output: Path | None, now: datetime) -> None:
     data = found.to_json()
     if output is None:
@@ -191,8 +221,8 @@ def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object
         (
             line.part,
             line.issuer,
-            _shown(line.issued),
-            _shown(line.until),
+            _time(line.issued),
+            _time(line.until),
             "" if line.evaluation is None else str(line.evaluation),
             _age(line, now),
             line.about,
@@ -201,13 +231,13 @@ def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object
     ]
     value: dict[str, object] = {
         "verified": False,
-        "valid_until": _shown(min(line.until for line in lines)) if lines else None,
+        "valid_until": _time(min(line.until for line in lines)) if lines else None,
         "parts": [
             {
                 "part": line.part,
                 "issuer": line.issuer,
-                "issued": _shown(line.issued),
-                "valid_until": _shown(line.until),
+                "issued": _time(line.issued),
+                "valid_until": _time(line.until),
                 "evaluation": line.evaluation,
                 "age_seconds": int((now - line.issued).total_seconds()),
                 "about": line.about,
@@ -231,5 +261,5 @@ def _folder() -> Path:
     return Path(base) / "kluis" / "collateral"
 
 
-def _shown(when: datetime) -> str:
+def _time(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import os
-import stat
-import tempfile
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from kluis.collateral import folder
 from kluis.collateral.documents import Document, Key, Kind, Times, check_key, times
+from kluis.collateral.marks import MARKED, Marks, authority, refuse_older
 from kluis.collateral.provider import Provider
-from kluis.errors import FormatError, FreshnessError, UnavailableError
+from kluis.errors import FormatError, UnavailableError
 from kluis.formats import jcs
 from kluis.formats._members import Members
 from kluis.hashes import sha256
@@ -44,10 +43,15 @@ class Entry:
 
 
 class Cache:
-    """A folder of kept documents, made at the first write, mode 0700."""
+    """A folder of kept documents, made at the first write, mode 0700.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Attributes:
+        marks: the newest of each that was ever kept in it; they outlive what is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path
+        self.marks = Marks(path)
 
     def path(self, kind: Kind, key: Key) -> Path:
         """Where a document is kept.
@@ -60,17 +64,9 @@ class Cache:
 
     def read(self, kind: Kind, key: Key) -> Entry | None:
         """Give the kept document; None where there is none, or none that is whole."""
-        path = self.path(kind, key)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        data = folder.read(self.path(kind, key), MAX_ENTRY)
+        if data is None:
             return None
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
-            os.close(descriptor)
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(MAX_ENTRY + 1)
         try:
             return _decode(kind, key, data)
         except FormatError:
@@ -82,24 +78,7 @@ class Cache:
         Raises:
             UnavailableError: the folder cannot be written.
         """
-        path = self.path(kind, key)
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(_encode(kind, key, document, now))
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(name, path)
-            except BaseException:
-                os.unlink(name)
-                raise
-        except OSError as error:
-            raise UnavailableError(
-                f"{self._folder}: cannot be written: {error.strerror}",
-                hint="name another folder with --cache",
-            ) from None
+        folder.write(self.path(kind, key), _encode(kind, key, document, now))
 
     def forget(self, kind: Kind, key: Key) -> bool:
         """Drop a document; tells whether there was one."""
@@ -116,8 +95,8 @@ class Cached:
     """A provider in front of another: keeps what that one gave, and asks it only where it must.
 
     A document is given from the cache while it is in its own time and was fetched less than
-    ``fresh`` ago; a VCEK while it is in its time. A service that gives an older document than the
-    kept one is refused: its answer is a replay.
+    ``fresh`` ago; a VCEK while it is in its time. A service that gives an older document than one
+    that was kept here before, dropped since or not, is refused: its answer is a replay.
 
     Args:
         cache: the folder.
@@ -133,8 +112,9 @@ class Cached:
         """Give the kept document, or ask for it.
 
         Raises:
-            UnavailableError: it is not kept, and there is nobody to ask, or who is asked has none.
-            FreshnessError: what came is older than what is kept (``collateral_replayed``).
+            UnavailableError: it is not kept, and there is nobody to ask, or who is asked has none;
+                or what was seen before cannot be read.
+            FreshnessError: what came is older than what was seen before (``collateral_replayed``).
             FormatError: what came is not such a document.
         """
         kept = self._cache.read(kind, key)
@@ -148,8 +128,7 @@ class Cached:
                 code="collateral_missing",
             )
         document = self._behind.get(kind, key, now)
-        if kept is not None:
-            self._refuse_older(what, kept.times, times(kind, document), self._cache.path(kind, key))
+        self._refuse_older(kind, key, document, kept)
         self._asked[kind, key] = document
         return document
 
@@ -160,6 +139,7 @@ class Cached:
             UnavailableError: the folder cannot be written.
         """
         for (kind, key), document in self._asked.items():
+            self._cache.marks.raise_to(kind, key, document)
             self._cache.write(kind, key, document, now)
         self._asked.clear()
 
@@ -176,19 +156,19 @@ class Cached:
         fresh = kind in _UNCHANGING or timedelta(0) <= now - kept.fetched < self._fresh
         return fresh and kept.times.issued <= now <= kept.times.until
 
-    @staticmethod
-    def _refuse_older(what: str, kept: Times, got: Times, path: Path) -> None:
-        if got.issued < kept.issued or (got.evaluation or 0) < (kept.evaluation or 0):
-            raise FreshnessError(
-                f"{what}: want one issued {_shown(kept)} or later, as is kept, got one issued {_shown(got)}",
-                hint=f"the service replays an old document; if the kept one is wrong, remove {path}",
-                code="collateral_replayed",
-            )
-
-
-def _shown(times: Times) -> str:
-    number = f" with evaluation number {times.evaluation}" if times.evaluation is not None else ""
-    return times.issued.isoformat().replace("+00:00", "Z") + number
+    def _refuse_older(self, kind: Kind, key: Key, got: Document, kept: Entry | None) -> None:
+        what, when, path = " ".join((kind, *key)), times(kind, got), self._cache.path(kind, key)
+        if kind not in MARKED:
+            if kept is not None:
+                refuse_older(what, kept.times, when, (path,))
+            return
+        # Of another authority than what is kept: two have one folder, and neither replays the other's.
+        same = kept is not None and authority(kind, kept.document) == authority(kind, got)
+        mark = self._cache.marks.read(kind, key, got)
+        files = (*((path,) if same else ()), self._cache.marks.path(kind, key, got))
+        for seen in (mark, kept.times if kept is not None and same else None):
+            if seen is not None:
+                refuse_older(what, seen, when, files)
 
 
 def _encode(kind: Kind, key: Key, document: Document, now: datetime) -> bytes:

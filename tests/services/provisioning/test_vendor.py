@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.collateral import Cache, Document, Key, Kind, Makers, fetch_for
 from kluis.collateral.amd import Kds
 from kluis.collateral.intel import Pcs
-from kluis.collateral.paths import asked, vendor
+from kluis.collateral.paths import answer, asked, vendor
 from kluis.enclave.store.sealed import SealedStore
 from kluis.evidence import Collateral, SnpEndorsements, TrustAnchors, verify
 from kluis.formats.sgx.collateral import crl_der
@@ -333,7 +333,48 @@ def test_nothing_older_takes_a_place(believing: Asking) -> None:
     old = Document(body=FORGE.crl("root", now=NOW - timedelta(days=1)))
     assert upload(believing, GOOD_INTEL).status_code == 204
     answer = upload(believing, {name: old})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "collateral_replayed")
+    assert error(answer) == (
+        403,
+        "collateral_replayed",
+        "root-ca-crl: want one issued 2026-06-01T11:55:00Z or later, as is kept, "
+        "got one issued 2026-05-31T11:55:00Z",
+    )
+    assert answer.json()["error"]["details"] == [
+        {
+            "code": "Hint",
+            "message": "kluis collateral fetch EVIDENCE gets a newer one from its maker; "
+            "what is kept never goes back",
+        }
+    ]
+
+
+def numbered(number: int, days: int) -> Document:
+    """TCB info of an evaluation number, issued so many days ago."""
+    issued = NOW - timedelta(days=days)
+    given = FORGE.with_tcb_info(
+        lambda info: info.update(
+            tcbEvaluationDataNumber=number, issueDate=issued.strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
+    )
+    signature = given.tcb_info_signature.hex().encode()
+    body = b'{"tcbInfo":%s,"signature":"%s"}' % (given.tcb_info, signature)
+    return Document(body=body, chain=given.tcb_info_issuer_chain)
+
+
+def test_a_newer_day_of_a_lower_number_is_older(storage: SealedStore) -> None:
+    """TCB info of a later day and a lower evaluation number takes no place: not uploaded, not from beside."""
+    name = (Kind.TCB_INFO, ("sgx", FMSPC, "standard"))
+    new, old = numbered(21, days=2), numbered(20, days=1)
+    folder = Folder()
+    asking = Asking(storage, NOW, anchors=FORGE.anchors, beside=folder)
+    assert upload(asking, {name: new}).status_code == 204
+    assert error(upload(asking, {name: old}))[1:] == (
+        "collateral_replayed",
+        f"tcb-info sgx {FMSPC} standard: want one issued 2026-05-30T12:00:00Z with evaluation number 21 or "
+        "later, as is kept, got one issued 2026-05-31T12:00:00Z with evaluation number 20",
+    )
+    folder.document = old
+    assert asking.get(PATHS[Kind.TCB_INFO]).content == new.body
 
 
 class Folder:
@@ -343,7 +384,11 @@ class Folder:
         self.document: Document | None = None
 
     def __call__(self, path: str, query: Mapping[str, str]) -> tuple[dict[str, str], bytes] | None:
-        return None if self.document is None else ({}, self.document.body)
+        return (
+            None
+            if self.document is None
+            else answer(Kind.TCB_INFO if self.document.chain else Kind.ROOT_CA_CRL, self.document)
+        )
 
 
 def test_a_host_cannot_go_back(storage: SealedStore) -> None:

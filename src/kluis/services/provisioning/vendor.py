@@ -1,7 +1,8 @@
 """The makers' own documents, as somebody put them here: checked before they are kept, and when given.
 
 They come in an upload, or from beside the enclave, where the host has a folder of them. Either way only what
-its maker signed goes out, byte for byte, while it is in its time.
+its maker signed goes out, byte for byte, while it is in its time. What is kept is never dropped, and nothing
+issued before it, or of a lower evaluation number, takes its place.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from kluis.collateral.checks import check
 from kluis.collateral.documents import Document, Key, Kind, check_key, times
+from kluis.collateral.marks import is_older, shown
 from kluis.collateral.paths import Asked, asked, document
 from kluis.collateral.paths import Vendor as Beside
 from kluis.enclave.store.model import Storage
@@ -82,10 +84,10 @@ class Vendor:
         kept = self._kept(name)
         if kept is not None:
             old, new = times(kind, kept), times(kind, found)
-            if new.issued < old.issued or (new.evaluation or 0) < (old.evaluation or 0):
+            if is_older(new, old):
                 raise FreshnessError(
-                    f"{name}: want one issued {old.issued.isoformat()} or later, as is kept, "
-                    f"got one issued {new.issued.isoformat()}",
+                    f"{name}: want one issued {shown(old)} or later, as is kept, got one issued {shown(new)}",
+                    hint=f"{_fetch(kind, key)} gets a newer one from its maker; what is kept never goes back",
                     code="collateral_replayed",
                 )
         self._put(name, found)
@@ -104,7 +106,8 @@ class Vendor:
             return [(document(wanted, *given), True)]
         try:
             other = document(wanted, *given)
-            if times(wanted.kind, other).issued > times(wanted.kind, kept).issued:
+            was, now = times(wanted.kind, kept), times(wanted.kind, other)
+            if now.issued > was.issued and not is_older(now, was):  # a lower number is no newer one
                 return [(other, True), (kept, False)]
         except FormatError:  # no such document, and so no newer one
             return [(kept, False)]
@@ -143,13 +146,17 @@ def _path(kind: Kind, key: Key) -> tuple[str, dict[str, str]]:
     return "/sgx/certification/v4/pckcrl", {"ca": key[0]}
 
 
-def _missing(kind: Kind, key: Key) -> UnavailableError:
+def _fetch(kind: Kind, key: Key) -> str:
     numbered = kind in {Kind.TCB_INFO, Kind.QE_IDENTITY} and key[-1].isdigit()
     how = f" --evaluation {key[-1]}" if numbered else ""
     if kind in {Kind.TCB_INFO, Kind.QE_IDENTITY} and key[-1] in {"standard", "early"}:
         how = f" --update {key[-1]}"
+    return f"{_FETCH}{how}"
+
+
+def _missing(kind: Kind, key: Key) -> UnavailableError:
     return UnavailableError(
         f"{_name(kind, key)}: is not kept here",
-        hint=f"{_FETCH}{how} on the service's host gets it from its maker",
+        hint=f"{_fetch(kind, key)} on the service's host gets it from its maker",
         code="collateral_missing",
     )

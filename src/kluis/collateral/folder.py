@@ -1,0 +1,53 @@
+"""Files of a folder that is its owner's alone: read where they are whole and nobody else's, written whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from kluis.errors import UnavailableError
+
+
+def read(path: Path, most: int) -> bytes | None:
+    """Read a file of at most ``most`` bytes, and one byte of a longer one.
+
+    Gives None where there is none, or a link, or another's, or one that others may write.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most + 1)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, mode 0600; its folder is made, mode 0700.
+
+    Raises:
+        UnavailableError: the folder cannot be written.
+    """
+    folder = path.parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise UnavailableError(
+            f"{folder}: cannot be written: {error.strerror}",
+            hint="name another folder with --cache",
+        ) from None

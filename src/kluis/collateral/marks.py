@@ -1,0 +1,144 @@
+"""The newest of each document that was ever seen here, so that nobody can go back behind it.
+
+What a maker signed stays signed: TCB info that a recovery has superseded is within its own time for
+thirty days more, and so is a CRL that lists one certificate fewer. Its verifier cannot tell; who saw the
+newer one can. A mark says when that was issued, and Intel's number of it; it outlives the document.
+
+Each is of one kind, key and authority: two makers, or two emulated ones, share no mark.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from kluis.collateral import folder
+from kluis.collateral.documents import Document, Key, Kind, Times, check_key, times
+from kluis.errors import FormatError, FreshnessError, UnavailableError
+from kluis.formats import jcs, x509
+from kluis.formats._members import Members
+from kluis.hashes import sha256
+
+MARKED: Final = frozenset(Kind) - {Kind.VCEK, Kind.AMD_CHAIN}  # certificates are not superseded, but revoked
+MAX_MARK: Final = 4096
+_CRLS: Final = frozenset({Kind.PCK_CRL, Kind.ROOT_CA_CRL, Kind.AMD_CRL})
+_AUTHORITY_KEY: Final = "2.5.29.35"  # RFC 5280 4.2.1.1
+
+
+class Marks:
+    """The marks in a folder of kept documents, each in a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path
+
+    def path(self, kind: Kind, key: Key, document: Document) -> Path:
+        """Where the mark is that a document is measured by.
+
+        Raises:
+            UsageError: a word of ``key`` is not a word.
+            FormatError: it is not such a document.
+        """
+        check_key(kind, key)
+        return self._folder / ("_".join((kind, *key, authority(kind, document)[:16])) + ".seen.json")
+
+    def read(self, kind: Kind, key: Key, document: Document) -> Times | None:
+        """The newest that was seen of the authority that ``document`` names; None where none was.
+
+        Raises:
+            UnavailableError: the mark is not what was written, and so says nothing of what was seen.
+            FormatError: ``document`` is not such a document.
+        """
+        path = self.path(kind, key, document)
+        if not os.path.lexists(path):
+            return None
+        data = folder.read(path, MAX_MARK)
+        try:
+            if data is None:
+                raise FormatError("is a link, or others may write it", code="bad_type")
+            mark = Members(jcs.loads(data, "mark", max_size=MAX_MARK), "mark")
+            mark.version(1)
+            issued, number = mark.time("issued"), mark.integer("evaluation", most=1 << 32)
+        except FormatError as error:
+            raise UnavailableError(
+                f"{path}: want what was seen here last, got a file that cannot be it: {error.message}",
+                hint=f"rm {shlex.quote(str(path))}; what is fetched next is then taken as the first",
+            ) from None
+        return Times(issued, issued, number or None)
+
+    def raise_to(self, kind: Kind, key: Key, document: Document) -> None:
+        """Note what was seen, once its maker's signature is checked; a mark never sinks.
+
+        Raises:
+            UnavailableError: the mark that is there is not what was written, or the folder cannot be written.
+        """
+        if kind not in MARKED:
+            return
+        seen, before = times(kind, document), self.read(kind, key, document)
+        highest = seen if before is None else _highest(before, seen)
+        if highest == before:
+            return
+        folder.write(
+            self.path(kind, key, document),
+            jcs.dumps(
+                {"version": 1, "issued": _time(highest), "evaluation": highest.evaluation or 0},
+            ),
+        )
+
+
+def authority(kind: Kind, document: Document) -> str:
+    """Whose a document says that it is: 64 hex digits of the root's key, or of a CRL's issuer.
+
+    It is what the document says: true once the document is verified, and worth nothing before.
+
+    Raises:
+        FormatError: it is not such a document.
+    """
+    if kind in _CRLS:
+        crl = x509.parse_crl(document.body, kind)
+        return sha256(crl.issuer + crl.extensions.get(_AUTHORITY_KEY, b"")).hex()
+    chain = x509.parse_pem(document.chain, f"{kind}: issuer chain")  # in any order: the verifier takes any
+    return sha256(b"".join(sorted(one.spki for one in chain if one.subject == one.issuer))).hex()
+
+
+def refuse_older(what: str, seen: Times, got: Times, files: Iterable[Path]) -> None:
+    """Refuse a document that is older than one that was seen.
+
+    Args:
+        what: the document, for the error.
+        seen: of the newest.
+        got: of the document.
+        files: what remembers ``seen``.
+
+    Raises:
+        FreshnessError: names both (``collateral_replayed``), and the command that forgets.
+    """
+    if is_older(got, seen):
+        paths = " ".join(shlex.quote(str(path)) for path in files if path.exists())
+        raise FreshnessError(
+            f"{what}: want one issued {shown(seen)} or later, as was seen before, "
+            f"got one issued {shown(got)}",
+            hint=f"ask another service, this one gives an old document; to take it all the same: rm {paths}",
+            code="collateral_replayed",
+        )
+
+
+def is_older(got: Times, seen: Times) -> bool:
+    """Whether ``got`` was issued before ``seen``, or has a lower number."""
+    return got.issued < seen.issued or (got.evaluation or 0) < (seen.evaluation or 0)
+
+
+def shown(times: Times) -> str:
+    """When a document was issued, and its number if it has one."""
+    return _time(times) + (f" with evaluation number {times.evaluation}" if times.evaluation else "")
+
+
+def _highest(one: Times, other: Times) -> Times:
+    issued = max(one.issued, other.issued)
+    return Times(issued, issued, max(one.evaluation or 0, other.evaluation or 0) or None)
+
+
+def _time(times: Times) -> str:
+    return times.issued.isoformat().replace("+00:00", "Z")

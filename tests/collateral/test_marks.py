@@ -1,0 +1,174 @@
+"""What was seen once cannot be gone back behind, whatever became of the document since."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kluis.collateral import Cache, Cached, Document, Key, Kind
+from kluis.collateral.marks import authority
+from kluis.errors import FormatError, FreshnessError, UnavailableError
+from kluis.formats import x509
+from tests.collateral.test_cache import ROOT, Counting, crl
+from tests.evidence.forge import NOW, Forge
+
+TCB: tuple[Kind, Key] = (Kind.TCB_INFO, ("sgx", "e0e0e0000000", "early"))
+LATER = NOW + timedelta(hours=25)
+
+
+@functools.cache
+def tcb_info(forge: Forge, number: int, *, chain: bytes | None = None) -> Document:
+    """Forged TCB info of an evaluation number, as Intel's service gives it."""
+    one = forge.with_tcb_info(lambda info: info.update(tcbEvaluationDataNumber=number))
+    body = b'{"tcbInfo":%s,"signature":"%s"}' % (one.tcb_info, one.tcb_info_signature.hex().encode())
+    return Document(body=body, chain=chain or one.tcb_info_issuer_chain)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "kept")
+
+
+def seen(cache: Cache, name: tuple[Kind, Key], document: Document) -> Path:
+    """Fetch and keep a document, then lose it; gives its mark's file."""
+    provider = Cached(cache, Counting(document))
+    provider.get(*name, NOW)
+    provider.keep(NOW)
+    assert cache.forget(*name)
+    return cache.marks.path(*name, document)
+
+
+def refused(cache: Cache, name: tuple[Kind, Key], document: Document) -> FreshnessError:
+    with pytest.raises(FreshnessError) as caught:
+        Cached(cache, Counting(document), fresh=timedelta(0)).get(*name, LATER)
+    assert caught.value.code == "collateral_replayed"
+    return caught.value
+
+
+def test_a_mark_outlives_the_document(cache: Cache, forge: Forge) -> None:
+    """A kept document that is dropped, as a wrong one is, leaves behind what may not be gone back behind."""
+    path = seen(cache, TCB, tcb_info(forge, 21))
+    error = refused(cache, TCB, tcb_info(forge, 20))
+    assert error.message == (
+        "tcb-info sgx e0e0e0000000 early: want one issued 2026-06-01T11:55:00Z with evaluation number 21 or "
+        "later, as was seen before, got one issued 2026-06-01T11:55:00Z with evaluation number 20"
+    )
+    assert error.hint == (
+        f"ask another service, this one gives an old document; to take it all the same: rm {path}"
+    )
+    assert Cached(cache, Counting(tcb_info(forge, 22))).get(*TCB, LATER) == tcb_info(forge, 22)
+
+
+def test_what_the_hint_says_mends_it(cache: Cache, forge: Forge) -> None:
+    """The command names every file that remembers: without them the older one is the first."""
+    for document in (tcb_info(forge, 20), tcb_info(forge, 21)):
+        provider = Cached(cache, Counting(document))
+        provider.get(*TCB, LATER)
+        provider.keep(NOW)
+        provider.forget([TCB]) if document == tcb_info(forge, 20) else None
+    hint = refused(cache, TCB, tcb_info(forge, 20)).hint or ""
+    files = [Path(word) for word in shlex.split(hint.partition(": rm ")[2])]
+    assert sorted(files) == sorted(cache.path(*TCB).parent.iterdir())
+    for file in files:
+        file.unlink()
+    assert Cached(cache, Counting(tcb_info(forge, 20))).get(*TCB, LATER) == tcb_info(forge, 20)
+
+
+def test_crls_by_their_issuer(cache: Cache, forge: Forge) -> None:
+    """A CRL is measured by those of its own issuer: that of another authority is not its replay."""
+    seen(cache, ROOT, crl(forge))
+    assert "2026-06-01T11:55:00Z or later" in refused(cache, ROOT, crl(forge, days_ago=3)).message
+    other = crl(Forge(), days_ago=3)
+    assert Cached(cache, Counting(other)).get(*ROOT, LATER) == other
+
+
+def test_of_another_authority_than_what_is_kept(cache: Cache, forge: Forge) -> None:
+    """Where a document of one authority is kept, an older one of another replays nothing."""
+    provider = Cached(cache, Counting(tcb_info(forge, 21)))
+    provider.get(*TCB, NOW)
+    provider.keep(NOW)
+    other = Forge()
+    second = Cached(cache, Counting(tcb_info(other, 3)))
+    assert second.get(*TCB, LATER) == tcb_info(other, 3)
+    second.keep(LATER)
+    refused(cache, TCB, tcb_info(forge, 20))
+    refused(cache, TCB, tcb_info(other, 2))
+
+
+def test_releases_have_marks_of_their_own(cache: Cache, forge: Forge) -> None:
+    """``standard`` lags behind ``early`` by design, and replays nothing."""
+    seen(cache, TCB, tcb_info(forge, 21))
+    standard: tuple[Kind, Key] = (Kind.TCB_INFO, ("sgx", "e0e0e0000000", "standard"))
+    assert Cached(cache, Counting(tcb_info(forge, 20))).get(*standard, LATER) == tcb_info(forge, 20)
+
+
+def test_the_order_of_a_chain_changes_no_authority(forge: Forge) -> None:
+    """Who replays a document cannot bring it under another mark by turning its signer's chain around."""
+    document = tcb_info(forge, 21)
+    pem = document.chain
+    cut = pem.index(b"-----BEGIN", 1)
+    turned = tcb_info(forge, 21, chain=pem[cut:] + pem[:cut])
+    assert len(x509.parse_pem(turned.chain, "chain")) == 2
+    assert authority(Kind.TCB_INFO, document) == authority(Kind.TCB_INFO, turned)
+    assert authority(Kind.TCB_INFO, document) != authority(Kind.TCB_INFO, tcb_info(Forge(), 21))
+    with pytest.raises(FormatError):
+        authority(Kind.TCB_INFO, Document(body=document.body))
+
+
+def test_a_mark_never_sinks(cache: Cache, forge: Forge) -> None:
+    """Of two runs at once the one that ends last cannot lower what the other has seen."""
+    old, new = Cached(cache, Counting(tcb_info(forge, 20))), Cached(cache, Counting(tcb_info(forge, 21)))
+    old.get(*TCB, NOW)
+    new.get(*TCB, NOW)
+    new.keep(NOW)
+    old.keep(NOW)
+    mark = cache.marks.read(*TCB, tcb_info(forge, 20))
+    assert mark is not None
+    assert mark.evaluation == 21
+
+
+def test_nothing_is_seen_before_it_is_verified(cache: Cache, forge: Forge) -> None:
+    """A document that is never kept, since it proves forged, raises no mark."""
+    Cached(cache, Counting(tcb_info(forge, 99))).get(*TCB, NOW)
+    assert cache.marks.read(*TCB, tcb_info(forge, 99)) is None
+
+
+def test_certificates_have_none(cache: Cache, forge: Forge) -> None:
+    """A certificate is revoked and not superseded: it leaves no mark."""
+    chain: tuple[Kind, Key] = (Kind.AMD_CHAIN, ("Turin", "vcek"))
+    document = Document(body=tcb_info(forge, 1).chain)
+    for _ in range(2):
+        provider = Cached(cache, Counting(document), fresh=timedelta(0))
+        provider.get(*chain, NOW)
+        provider.keep(NOW)
+    assert [path.name for path in cache.path(*chain).parent.iterdir()] == ["amd-chain_Turin_vcek.json"]
+
+
+@pytest.mark.parametrize(
+    "change", [b"", b"{}", b"x", bytes(5000), {"version": 2}, {"issued": 1}, "link", "mode"]
+)
+def test_a_damaged_mark_is_no_mark_of_zero(cache: Cache, forge: Forge, change: object) -> None:
+    """A mark that is not what was written is not nothing seen: it is named, and what removes it."""
+    path = seen(cache, TCB, tcb_info(forge, 21))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    if isinstance(change, bytes):
+        path.write_bytes(change)
+    elif isinstance(change, dict):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    elif change == "mode":
+        path.chmod(0o666)
+    else:
+        path.rename(path.with_suffix(".other"))
+        path.symlink_to("nowhere")
+    with pytest.raises(UnavailableError) as caught:
+        Cached(cache, Counting(tcb_info(forge, 22))).get(*TCB, LATER)
+    assert caught.value.message.startswith(
+        f"{path}: want what was seen here last, got a file that cannot be it: "
+    )
+    assert caught.value.hint == f"rm {path}; what is fetched next is then taken as the first"
