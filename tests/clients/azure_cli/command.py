@@ -66,6 +66,7 @@ class World:
         self.vault: str = told["keyvault"]
         self.issuer, _, self.tenant = told["authorization"].rpartition("/")
         self.secrets: dict[str, str] = told["secrets"]
+        self.proofs: dict[str, Any] = told["proofs"]
         self.folder = folder
         # ``https://127.0.0.1:PORT``: the name is the first label, and the rest is the suffix of every vault.
         self.name, _, parent = self.vault.removeprefix("https://").partition(".")

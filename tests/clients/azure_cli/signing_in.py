@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
-from command import ATTEST, World, b64u, from_b64u, scenario
+import jwt
+from command import ATTEST, VAULT, World, b64u, from_b64u, scenario
 
 FIRST = "00000000-0000-4000-8000-6b6c75697300"
 POLICY = "version=1.0; authorizationrules{=> permit();}; issuancerules{};"
+
+
+def shown(world: World, resource: str, **variables: str) -> tuple[str, str]:
+    """Whom a token for a resource is of, and how that was shown."""
+    found = world.az("account", "get-access-token", "--resource", resource, **variables)
+    claims = json.loads(from_b64u(found["accessToken"].split(".")[1]))
+    return claims["sub"], claims["appidacr"]
+
+
+def account(world: World, at: int) -> str:
+    """A token of the cluster for its account, of an hour."""
+    cluster = world.proofs["cluster"]
+    said = {"iss": cluster["issuer"], "sub": cluster["subject"], "aud": ["api://AzureADTokenExchange"]}
+    said |= {"iat": at, "nbf": at, "exp": at + 3600}
+    return jwt.encode(said, Path(cluster["key"]).read_text(), "RS256", {"kid": cluster["kid"]})
 
 
 @scenario("az cloud register --cloud-config; az login --service-principal")
@@ -45,6 +63,45 @@ def sign_in_as_an_identity(world: World) -> None:
         world.az("login", "--identity", "--allow-no-subscriptions", **here)
         found = world.az("account", "get-access-token", "--resource", ATTEST, **here)
         assert json.loads(from_b64u(found["accessToken"].split(".")[1]))["sub"] == "workload"
+
+
+@scenario("az login --service-principal --certificate, with its chain (--use-cert-sn-issuer), or another's")
+def sign_in_by_a_certificate(world: World) -> None:
+    certificates = world.proofs["certificates"]
+    words = ("login", "--service-principal", "-u", "workload", "--tenant", world.tenant)
+    for more in ((), ("--use-cert-sn-issuer",)):
+        with world.signed_out():
+            given = ("--certificate", certificates["workload"], "--allow-no-subscriptions", *more)
+            (one,) = world.az(*words, *given)
+            assert (one["user"]["name"], one["user"]["type"]) == ("workload", "servicePrincipal")
+            assert shown(world, ATTEST) == shown(world, VAULT) == ("workload", "2")
+    with world.signed_out():
+        world.refused("AADSTS700027", *words, "--certificate", certificates["reader"])
+
+
+@scenario("az login --service-principal --federated-token, as in a workflow; one that is over")
+def sign_in_by_a_federated_token(world: World) -> None:
+    words = ("login", "--service-principal", "-u", "workload", "--tenant", world.tenant)
+    with world.signed_out():
+        token = account(world, int(time.time()))
+        (one,) = world.az(*words, "--federated-token", token, "--allow-no-subscriptions")
+        assert one["user"] == {"name": "workload", "type": "servicePrincipal"}
+        assert shown(world, ATTEST) == shown(world, VAULT) == ("workload", "2")
+    with world.signed_out():
+        world.refused("AADSTS700024", *words, "--federated-token", account(world, int(time.time()) - 7200))
+
+
+@scenario("az login --identity, as on a virtual machine, with --client-id or without; of another")
+def sign_in_as_the_machine(world: World) -> None:
+    machine = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": world.proofs["machine"]}
+    for more in ((), ("--client-id", "workload")):
+        with world.signed_out():
+            (one,) = world.az("login", "--identity", "--allow-no-subscriptions", *more, **machine)
+            assert one["user"]["type"] == "servicePrincipal"
+            assert shown(world, VAULT, **machine) == ("workload", "0")
+    with world.signed_out():
+        words = ("login", "--identity", "--allow-no-subscriptions", "--client-id", "admin")
+        world.refused("client_id: want workload or none, got 'admin'", *words, **machine)
 
 
 @scenario("az rest: a policy set, shown and reset; the signing keys")

@@ -87,6 +87,7 @@ def test_the_machines_answer_is_azures(issuer: DevelopmentIssuer) -> None:
         ({"client_id": "admin"}, "client_id: want workload or none, got 'admin'"),
         ({"client_id": ["workload", "admin"]}, "query: want each parameter once, got one twice"),
         ({"object_id": "1"}, "object_id: want an identity by client_id, or none, got this"),
+        ({"principalId": "1"}, "principalId: want an identity by client_id, or none, got this"),
         ({"msi_res_id": "1"}, "msi_res_id: want an identity by client_id, or none, got this"),
         ({"resource": None}, "resource: want one, of at most 1024 characters"),
         ({"resource": "x" * 1025}, "resource: want one, of at most 1024 characters"),
@@ -142,3 +143,46 @@ def test_an_applications_refusal(issuer: DevelopmentIssuer) -> None:
     assert answer.json()["message"] == "X-Forwarded-For: want none, for nothing here is for others, got one"
     answer = application(issuer, secret, resource="")
     assert (answer.status_code, answer.json()["statusCode"]) == (400, 400)
+
+
+def container(
+    issuer: DevelopmentIssuer, secret: str, headers: dict[str, str] | None = None, **asked: Any
+) -> httpx.Response:
+    """Ask as the sidecar of confidential containers does in Container Instances."""
+    return ask(
+        issuer.application(),
+        "GET",
+        APPLICATION_PATH,
+        base=URL,
+        params={"resource": RESOURCE, **asked},
+        headers={"secret": secret, **(headers or {})},
+    )
+
+
+@pytest.mark.parametrize("name", ["workload", "reader"])
+def test_a_containers_answer(issuer: DevelopmentIssuer, name: str) -> None:
+    """Its header, its identity and no version of its own are taken; every member is text, as Go reads it."""
+    asked = {} if name == "workload" else {"principalId": name}
+    secret = issuer.clients[name].secret
+    for more in ({}, {"api-version": "1.0"}):
+        answer = container(issuer, secret, **asked, **more).json()
+        assert all(isinstance(each, str) for each in answer.values())
+        assert (answer["client_id"], answer["not_before"], answer["resource"]) == (name, str(AT), RESOURCE)
+        assert claims_of(answer["access_token"])["sub"] == name
+
+
+def test_a_containers_refusal(issuer: DevelopmentIssuer) -> None:
+    """Another secret, another's name, an identity by another parameter, or both headers: refused."""
+    secret = issuer.clients["workload"].secret
+    told = "SECRET: want the secret, in clients.json, of the client that is asked for, got another"
+    for given, asked in (("guess", {}), ("", {}), (secret, {"principalId": "admin"})):
+        answer = container(issuer, given, **asked)
+        assert (answer.status_code, answer.json()) == (401, {"statusCode": 401, "message": told})
+    answer = container(issuer, secret, client_id="workload")
+    assert answer.json()["message"] == "client_id: want an identity by principalId, or none, got this"
+    for name in ("X-IDENTITY-HEADER", "X-Identity-Header"):
+        answer = container(issuer, secret, {name: secret})
+        assert (answer.status_code, answer.json()["message"]) == (
+            400,
+            "X-IDENTITY-HEADER, secret: want one of them, once",
+        )

@@ -4,10 +4,12 @@
 asks nobody who they are, so whoever reaches it has the tokens of :data:`IDENTITY`. What it refuses is what
 comes by way of others: a server that fetches for somebody (no ``Metadata`` header), a proxy
 (``X-Forwarded-For``), a page in a browser that calls it by a name of the page's own (``Host``).
-:func:`application_route` is App Service's, whose header is a secret: the client's own.
+:func:`application_route` is App Service's, whose header is a secret: the client's own. Container Instances
+have one like it, by other names, which the sidecar of confidential containers speaks.
 
 Spec: Microsoft Entra, "How to use managed identities on an Azure VM to acquire an access token", "Error
-handling"; Azure App Service, "REST endpoint reference".
+handling"; Azure App Service, "REST endpoint reference"; Azure Container Instances, "Managed identity on
+Windows containers".
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ METADATA_VERSION: Final = "2018-02-01"
 APPLICATION_PATH: Final = "/msi/token"
 APPLICATION_VERSION: Final = "2019-08-01"
 FORWARDED: Final = ("X-Forwarded-For", "Forwarded")
-# Each names an identity, and there is none but by its client_id.
-OTHER_NAMES: Final = ("object_id", "principal_id", "msi_res_id", "mi_res_id")
+# Each names an identity, and there is none but by its client_id; for Container Instances, its principalId.
+NAMES: Final = ("client_id", "object_id", "principal_id", "principalId", "msi_res_id", "mi_res_id")
+SECRETS: Final = {"x-identity-header": "client_id", "secret": "principalId"}
 
 
 def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str]) -> Starlette:
@@ -60,7 +63,7 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
             raise refused("invalid_request", f"Metadata header: want true, got {shown(got)}")
         if (host := request.headers.get("host", "")).lower() not in hosts:  # 3
             raise refused("invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {shown(host)}")
-        asked = _parameters(request, METADATA_VERSION)
+        asked = _parameters(request, METADATA_VERSION, "client_id")
         if asked.get("client_id", IDENTITY) != IDENTITY:  # 4
             raise refused(
                 "invalid_request", f"client_id: want {IDENTITY} or none, got {shown(asked['client_id'])}"
@@ -71,22 +74,28 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
 
 
 def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
-    """App Service's endpoint: for whichever client is named, and :data:`IDENTITY` otherwise.
+    """App Service's endpoint, and Container Instances': for the client that is named, or :data:`IDENTITY`.
 
-    ``X-IDENTITY-HEADER`` is the secret of that client, so it gives nobody more than they have.
+    ``X-IDENTITY-HEADER``, or ``secret`` in the latter form, is the secret of that client, so it gives nobody
+    more than they have. That form has no ``api-version`` of the client's: the endpoint's own URL has it.
     """
 
     async def ask(request: Request) -> Response:
         try:
             _check_forwarded(request)
-            asked = _parameters(request, APPLICATION_VERSION)
-            client = clients.get(asked.get("client_id", IDENTITY))
-            given = request.headers.get("x-identity-header", "")
+            shows = [name for name in request.headers if name in SECRETS]
+            if len(shows) > 1:
+                raise refused("invalid_request", "X-IDENTITY-HEADER, secret: want one of them, once")
+            header = shows[0] if shows else "x-identity-header"
+            named = SECRETS[header]
+            asked = _parameters(request, None if header == "secret" else APPLICATION_VERSION, named)
+            client = clients.get(asked.get(named, IDENTITY))
+            given = request.headers.get(header, "")
             # A header's bytes are read as Latin-1; a secret is ASCII, and neither fails to be written so.
             if client is None or not hmac.compare_digest(client.secret.encode(), given.encode()):
                 raise refused(
                     "invalid_client",
-                    "X-IDENTITY-HEADER: want the secret, in clients.json, of the client that is asked for,"
+                    f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
                     " got another",
                 )
         except Refusal as refusal:
@@ -103,21 +112,27 @@ def _check_forwarded(request: Request) -> None:
             raise refused("invalid_request", f"{name}: want none, for nothing here is for others, got one")
 
 
-def _parameters(request: Request, version: str) -> dict[str, str]:
-    """What is asked for, each once."""
+def _parameters(request: Request, version: str | None, named: str) -> dict[str, str]:
+    """What is asked for, each once.
+
+    Args:
+        request: asks.
+        version: of the API; None where that is not the client's to say.
+        named: by which parameter an identity is.
+    """
     pairs = request.query_params.multi_items()
     asked = dict(pairs)
     if len(asked) != len(pairs):
         raise refused("invalid_request", "query: want each parameter once, got one twice")
-    if asked.get("api-version") != version:
+    if version is not None and asked.get("api-version") != version:
         raise refused(
             "invalid_request", f"api-version: want {version}, got {shown(asked.get('api-version'))}"
         )
     if not 1 <= len(asked.get("resource", "")) <= MOST_RESOURCE:
         raise refused("invalid_request", f"resource: want one, of at most {MOST_RESOURCE} characters")
-    for name in OTHER_NAMES:
-        if name in asked:
-            raise refused("invalid_request", f"{name}: want an identity by client_id, or none, got this")
+    for name in NAMES:
+        if name in asked and name != named:
+            raise refused("invalid_request", f"{name}: want an identity by {named}, or none, got this")
     return asked
 
 
