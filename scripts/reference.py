@@ -152,6 +152,11 @@ says nothing of the operating system.
 | `[binding]` | `report_data`: hex, `"given"`, `"nonce"` or any; or `purpose`, for a Kluis enclave |
 | `[launch]` | with a purpose: `missing`, `counters`, `insecure` |
 | a TEE's own | below; at least one |
+| `[[releases.TEE]]` | `name`, and `measurements`, `registers` as one release has them; may be left out |
+
+Reference values of several releases (`kluis appraise --reference`) are good together: evidence must fit one
+release whole (rule `release`). A policy that is written with them says so in `[[releases.TEE]]`, a table a
+release. They change no id of a policy that has none, and their names change no id.
 """
 FORMS = {
     forms.Hexes: "list of hex",

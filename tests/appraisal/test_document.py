@@ -265,7 +265,7 @@ BASE: dict[str, st.SearchStrategy[Any]] = {
     "max_evidence_age": st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
     "emulated_roots": st.sets(st.text("a/é \"\\'.", min_size=1)).map(lambda names: tuple(sorted(names))),
 }
-ADVISORIES = st.frozensets(st.text(st.characters(codec="utf-8", exclude_characters="\x7f")))
+ADVISORIES = st.frozensets(st.text(st.characters(codec="utf-8")))
 EVALUATION = st.integers(0, 100)
 AGE = st.integers(0, 1000).map(lambda days: timedelta(days=days))
 RUNTIME = st.builds(
@@ -481,3 +481,84 @@ def test_strict() -> None:
     )
     assert (made.debug, made.tcb_statuses, made.advisories) == (False, {TcbStatus.UP_TO_DATE}, frozenset())
     assert (made.binding.nonce, made.binding.insecure, made.emulated_roots) == (True, frozenset(), ())
+
+
+RELEASES = (
+    WHOLE
+    + f"""
+[[releases.sgx]]
+name = "4.2"
+measurements = ["{"ab" * 32}"]
+[[releases.sgx]]
+name = "4.3"
+measurements = ["{"cd" * 32}", "{"ef" * 32}"]
+"""
+)
+
+
+def test_releases() -> None:
+    """What releases have stands beside the tables, and is written as it was read."""
+    policy = loads(RELEASES.encode())
+    assert isinstance(policy.identity, ByTable)
+    assert [each.name for each in policy.identity.releases[Tee.SGX]] == ["4.2", "4.3"]
+    assert policy.identity.releases[Tee.SGX][1].wants == {
+        "measurements": OneOf(frozenset({b"\xcd" * 32, b"\xef" * 32}))
+    }
+    text = dumps(policy)
+    assert text.endswith(
+        f"""
+[[releases.sgx]]  # values that are good together alone
+name = "4.2"
+measurements = ["{"ab" * 32}"]
+
+[[releases.sgx]]
+name = "4.3"
+measurements = ["{"cd" * 32}", "{"ef" * 32}"]
+"""
+    )
+    assert loads(text.encode()) == policy
+
+
+def _released(old: str, new: str) -> bytes:
+    assert old in RELEASES
+    return RELEASES.replace(old, new).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (_released("[[releases.sgx]]", "[[releases.toaster]]"), "policy.releases.toaster: want one of "),
+        (
+            f'{WHOLE}[[releases.tdx]]\nname = "1"\nmeasurements = ["{"ab" * 48}"]'.encode(),
+            "policy.releases.tdx: want a table of that TEE",
+        ),
+        (_released('name = "4.3"\n', ""), "policy.releases.sgx[1].name: is not stated"),
+        (_released('name = "4.3"', "name = 4"), "policy.releases.sgx[1].name: want text, got an integer"),
+        (
+            _released(f'["{"cd" * 32}", "{"ef" * 32}"]', '"any"'),
+            'policy.releases.sgx[1].measurements: want values of the release, got "any"',
+        ),
+        (
+            _released(f'["{"cd" * 32}", "{"ef" * 32}"]', '"reference"'),
+            'policy.releases.sgx[1].measurements: want values of the release, got "reference"',
+        ),
+        (_released("cd" * 32, "cd"), "policy.releases.sgx[1].measurements: want 32 bytes, got 1"),
+        (
+            _released(f'measurements = ["{"cd" * 32}", "{"ef" * 32}"]', ""),
+            "policy.releases.sgx[1]: want a value of the release, got its name alone",
+        ),
+        (
+            _released('name = "4.3"', 'name = "4.3"\nsmt = false'),
+            "policy.releases.sgx[1].smt: is not a key of a policy",
+        ),
+        ((WHOLE + "[releases]\nsgx = []").encode(), "policy.releases.sgx: want tables, at least one"),
+        ((WHOLE + "[releases]\nsgx = [1]").encode(), "policy.releases.sgx: want tables, at least one"),
+        ((WHOLE + "[releases]\nsgx = 1").encode(), "policy.releases.sgx: want a list, got an integer"),
+        (GOOD.encode() + b"[releases]", "policy.releases: is not a key of a policy"),
+    ],
+)
+def test_releases_that_are_none(data: bytes, message: str) -> None:
+    """A release of no TEE, of nothing, or of anything, does not load; version 1 has none."""
+    with pytest.raises((FormatError, UsageError)) as caught:
+        loads(data)
+    assert str(caught.value).startswith(message)

@@ -318,4 +318,11 @@ def test_releases_cannot_be_changed() -> None:
     assert identity.releases == {Tee.NITRO: (A, B)}
     with pytest.raises(TypeError):
         identity.releases[Tee.NITRO] = (A,)  # type: ignore[index]
+    with pytest.raises(
+        UsageError, match=r"^policy.releases.sgx: want a table of that TEE beside it, got none$"
+    ):
+        ByTable(tables=_table(Tee.NITRO).tables, releases={Tee.SGX: (A,)})
+    other = Release(name="x", wants={"other": A.wants["measurements"]})
+    with pytest.raises(UsageError, match=r"^policy.releases.nitro.other: has no reference values$"):
+        ByTable(tables=_table(Tee.NITRO).tables, releases={Tee.NITRO: (A, other)})
     assert A.things == B.things == {("measurements", ""), ("registers", "pcr0")}

@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kluis.appraisal import ANY, ByImage, ByTable, wants
+from kluis.appraisal import ANY, ByImage, ByTable, dumps, loads, wants
 from kluis.appraisal.identity_rules import identity_rules
 from kluis.appraisal.reference import References, ReferenceValues
 from kluis.appraisal.tees import TABLES
+from kluis.appraisal.writing import identified
 from kluis.errors import (
     AuthenticityError,
     FormatError,
@@ -246,6 +247,16 @@ def test_values_that_are_put_in_twice() -> None:
         assert twice == policy
         rules = identity_rules(_running(1, 2, 2), twice.identity)
         assert [rule.name for rule in rules if not rule.ok] == ["release"]
+
+
+def test_values_that_are_put_in_are_saved() -> None:
+    """A policy that was given reference values is the same once it is saved and read."""
+    found = ReferenceValues.loads(RELEASES.encode())
+    policy = found.apply(_policy(identity=_wanting(Tee.TDX, "measurements", "registers")))
+    saved = loads(dumps(policy).encode())
+    assert (saved, identified(saved)) == (policy, identified(policy))
+    rules = identity_rules(_running(1, 2, 2), saved.identity)
+    assert [rule.name for rule in rules if not rule.ok] == ["release"]
 
 
 def test_sources_that_speak_of_different_things() -> None:

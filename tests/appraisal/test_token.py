@@ -123,7 +123,7 @@ def test_a_policys_id_covers_each_rule() -> None:
         of(),
         of(sgx=(one, two)),
         of(sgx=(one, three)),
-        of(sgx=(one, register)),
+        of(tdx=(one, register)),
         of(sgx=(one, two, three)),
         of(tdx=(one, two)),
         of(sgx=(one, two), tdx=(one, two)),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kluis.appraisal import ANY, ByTable, forms, wants
 from kluis.appraisal.fields import Field
+from kluis.appraisal.policy import Release
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Want
 
@@ -74,9 +75,22 @@ def table(fields: tuple[Field, ...]) -> st.SearchStrategy[dict[str, Want]]:
     return st.fixed_dictionaries({field.key: of(field.form) for field in fields})
 
 
+def releases(fields: tuple[Field, ...]) -> st.SearchStrategy[tuple[Release, ...]]:
+    """What several releases have of one TEE's reference values; none where it has no field for them."""
+    stated = {each.key: _stated(each.form) for each in fields if getattr(each.form, "referenced", False)}
+    if not stated:
+        return st.just(())
+    held = st.fixed_dictionaries({}, optional=stated).filter(bool)
+    name = st.text(st.characters(codec="utf-8"), max_size=8)
+    return st.lists(st.builds(Release, name=name, wants=held), max_size=3).map(tuple)
+
+
 def identities() -> st.SearchStrategy[ByTable]:
-    """Tables of one TEE, or of two."""
+    """Tables of one TEE, or of two, with what releases have of them."""
     tees = st.lists(st.sampled_from(list(TABLES)), min_size=1, max_size=2, unique=True)
     return tees.flatmap(
-        lambda chosen: st.fixed_dictionaries({tee: table(TABLES[tee]) for tee in chosen})
-    ).map(lambda tables: ByTable(tables=tables))
+        lambda chosen: st.tuples(
+            st.fixed_dictionaries({tee: table(TABLES[tee]) for tee in chosen}),
+            st.fixed_dictionaries({tee: releases(TABLES[tee]) for tee in chosen}),
+        )
+    ).map(lambda drawn: ByTable(tables=drawn[0], releases={t: r for t, r in drawn[1].items() if r}))

@@ -9,6 +9,8 @@ Version 2 is of any TEE:
     [binding]      report_data = "<hex>", "given", "nonce" or "any"; or purpose = "cli" for a Kluis enclave
     [launch]       missing = []   counters = ["unwitnessed"]   insecure = []  (with a purpose)
     [snp]          the fields of its table, and so for every TEE that is accepted: at least one
+    [[releases.snp]]   name = "4.2"   and of that table's fields those that reference values may have, as one
+                   release has them: evidence must fit one whole. Where there is none, nothing is asked
 
 Version 1 is of SGX alone, and says less:
 
@@ -26,9 +28,11 @@ Every key must stand there: what a policy does not say is not assumed. ``"any"``
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from kluis.appraisal.fields import Field
 from kluis.appraisal.policy import (
     Binding,
     ByImage,
@@ -36,13 +40,14 @@ from kluis.appraisal.policy import (
     ByTable,
     Identity,
     Policy,
+    Release,
     ReportDataBinding,
     RuntimeBinding,
     Session,
 )
 from kluis.appraisal.reading import Table, from_hex, parse
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import ANY, Any
+from kluis.appraisal.wants import ANY, Any, OneOf, Registers
 from kluis.errors import FormatError, UnsupportedError, UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
@@ -124,13 +129,44 @@ def _tables(top: Table) -> ByTable:
             table = top.table(tee)
             tables[tee] = {field.key: field.form.read(table, field.key) for field in TABLES[tee]}
             table.end()
+    releases = _releases(top)
     if not tables:
         raise FormatError(
             f"policy: has no table of a TEE; want at least one of {', '.join(TABLES)}",
             hint=HINT,
             code="policy_incomplete",
         )
-    return ByTable(tables=tables)
+    return ByTable(tables=tables, releases=releases)
+
+
+def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
+    """What each release has, for each TEE; where nothing is said of releases, nothing is asked."""
+    if "releases" not in top:
+        return {}
+    given = top.table("releases")
+    found: dict[Tee, tuple[Release, ...]] = {}
+    for name in given.keys:
+        if name not in set(TABLES):
+            raise FormatError(f"{given.name}.{name}: want one of {', '.join(TABLES)}", code="bad_type")
+        found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in given.tables(name))
+    return found
+
+
+def _release(table: Table, fields: Sequence[Field]) -> Release:
+    name, wants = table.take("name", str), dict[str, OneOf | Registers]()
+    for field in fields:
+        if field.key in table and getattr(field.form, "referenced", False):
+            want = field.form.read(table, field.key)
+            if not isinstance(want, OneOf | Registers):
+                raise FormatError(
+                    f"{table.name}.{field.key}: want values of the release, got {want.toml()}",
+                    code="bad_type",
+                )
+            wants[field.key] = want
+    table.end()
+    if not wants:
+        raise FormatError(f"{table.name}: want a value of the release, got its name alone", code="bad_length")
+    return Release(name=name, wants=wants)
 
 
 def _identity(table: Table) -> Identity:

@@ -105,6 +105,12 @@ class ByTable:
                 raise UsageError(f"policy.{tee}.{lacks[0]}: is not stated")
             if more := sorted(set(wants) - fields):
                 raise UsageError(f"policy.{tee}.{more[0]}: is not a key of a policy")
+        for tee, releases in self.releases.items():
+            if tee not in self.tables:
+                raise UsageError(f"policy.releases.{tee}: want a table of that TEE beside it, got none")
+            known = {field.key for field in TABLES[tee] if getattr(field.form, "referenced", False)}
+            if unknown := sorted({key for each in releases for key in each.wants} - known):
+                raise UsageError(f"policy.releases.{tee}.{unknown[0]}: has no reference values")
         held = {tee: MappingProxyType(dict(wants)) for tee, wants in self.tables.items()}
         object.__setattr__(self, "tables", MappingProxyType(held))
         object.__setattr__(self, "releases", MappingProxyType(dict(self.releases)))

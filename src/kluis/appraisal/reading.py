@@ -90,6 +90,13 @@ class Table:
         """A table within."""
         return Table(self.take(key, dict), f"{self.name}.{key}", self._hint)
 
+    def tables(self, key: str) -> tuple[Table, ...]:
+        """A list of tables, at least one."""
+        values = self.take(key, list)
+        if not values or not all(isinstance(value, dict) for value in values):
+            raise FormatError(f"{self.name}.{key}: want tables, at least one", code="bad_type")
+        return tuple(Table(each, f"{self.name}.{key}[{n}]", self._hint) for n, each in enumerate(values))
+
     def number(self, key: str, most: int) -> int:
         """A whole number, 0..``most``."""
         value: int = self.take(key, int)

@@ -69,10 +69,15 @@ def either(values: Iterable[str | int]) -> str:
     return " or ".join([*texts[:MOST_SHOWN], f"one of {more} more"] if more > 1 else texts)
 
 
+def quoted(text: str) -> str:
+    """Text as TOML has it."""
+    # JSON's escapes are all TOML's; text outside ASCII stands as it is. DEL stands in JSON, and not in TOML.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def listed(values: Iterable[str | int]) -> str:
     """A TOML list, sorted."""
-    # JSON's escapes are all TOML's; text outside ASCII stands as it is.
-    texts = (str(v) if isinstance(v, int) else json.dumps(str(v), ensure_ascii=False) for v in values)
+    texts = (str(v) if isinstance(v, int) else quoted(str(v)) for v in values)
     return f"[{', '.join(sorted(texts))}]"
 
 
@@ -83,7 +88,7 @@ def table(values: Mapping[str, V], write: Callable[[V], str]) -> str:
 
 
 def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return name if _BARE.fullmatch(name) else quoted(name)
 
 
 def parts(versions: Mapping[str, int]) -> str:

@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
-from kluis.appraisal.policy import Binding, ByImage, BySigner, ByTable, Policy, Release, RuntimeBinding
+from kluis.appraisal.policy import (
+    Binding,
+    ByImage,
+    BySigner,
+    ByTable,
+    Identity,
+    Policy,
+    Release,
+    RuntimeBinding,
+)
 from kluis.appraisal.tees import TABLES
-from kluis.appraisal.values import listed, table
+from kluis.appraisal.values import listed, quoted, table
 from kluis.appraisal.wants import Any
 from kluis.formats import jcs
 from kluis.formats.jcs import Writable
@@ -19,19 +28,20 @@ V = TypeVar("V")
 def dumps(policy: Policy) -> str:
     """Write a policy, every key with a line on what it means.
 
-    It is of version 1 where that can say it all.
+    It is of version 1 where that can say it all. What reference values of several releases it was given
+    follows the other tables.
     """
-    return "\n".join(_lines(policy)) + "\n"
+    return _rules(policy) + "".join(f"\n{line}" for line in _releases(policy.identity))
 
 
 def identified(policy: Policy) -> bytes:
     """What a policy's id is the hash of: every rule that can change a verdict.
 
-    That is the document as :func:`dumps` writes it and nothing more, wherever it says all. What it has no key
-    for follows as canonical JSON (RFC 8785) on a last line: which reference values are of one release, as
-    their sources say beside a document; and what a policy made in a program says past its version of one.
+    That is the document as :func:`dumps` writes it and nothing more, wherever its tables say all. What else
+    there is follows as canonical JSON (RFC 8785) on a last line: which reference values are of one release,
+    without the names of releases and in no order; and what a policy made in a program says past its version.
     """
-    document = dumps(policy).encode()
+    document = _rules(policy).encode()
     more: dict[str, Writable] = {}
     if isinstance(policy.identity, ByTable):
         more = {
@@ -53,6 +63,21 @@ def identified(policy: Policy) -> bytes:
 
 def _release(release: Release) -> str:
     return table(release.wants, lambda want: want.toml())
+
+
+def _rules(policy: Policy) -> str:
+    return "\n".join(_lines(policy)) + "\n"
+
+
+def _releases(identity: Identity) -> Iterator[str]:
+    given = identity.releases if isinstance(identity, ByTable) else {}
+    for tee, releases in sorted(given.items()):
+        for index, release in enumerate(releases):
+            yield f"[[releases.{tee}]]" + ("" if index else "  # values that are good together alone")
+            yield f"name = {quoted(release.name)}"
+            for key, want in sorted(release.wants.items()):
+                yield f"{key} = {want.toml()}"
+            yield ""
 
 
 def _lines(policy: Policy) -> Iterator[str]:
