@@ -9,6 +9,7 @@ from pathlib import Path
 from kluis.appraisal import AttestationResult
 from kluis.cli import report_html
 from kluis.evidence.levels import MEANINGS
+from kluis.evidence.model import Wrapper
 from tests.appraisal.test_rules import DEBUG, NOW, _evidence, _judge, _policy
 from tests.cli.quotes import Kluis, appraising
 
@@ -98,6 +99,25 @@ def test_hostile_text_is_escaped() -> None:
     reader, text = _read(dataclasses.replace(result, claims=claims, rules=rules, warnings=(evil,)))
     assert not reader.tags & {"script", "img"}
     assert text.count(evil) >= 4
+
+
+def test_what_the_evidence_came_in() -> None:
+    """The wrapper is told with what the evidence binds, shortened where it is long, and escaped."""
+    result = _judge()
+    assert "Came in" not in _read(result)[1]
+    for name, binds, said in (
+        ("EAT (CWT)", {}, "EAT (CWT), which binds nothing"),
+        ("<b>x</b>", {"public key": b"\xab" * 91}, f"<b>x</b>, which binds public key {'ab' * 91}"),
+        (
+            "RA-TLS certificate",
+            {"public key": b"\xab" * 4, "event log": b"\xcd" * 5000},
+            "RA-TLS certificate, which binds event log cdcdcdcd..cdcd (5000 bytes); public key abababab",
+        ),
+    ):
+        claims = dataclasses.replace(result.claims, wrapper=Wrapper(name, binds))
+        reader, text = _read(dataclasses.replace(result, claims=claims))
+        assert f"\nCame in\n{said}\n" in text
+        assert "b" not in reader.tags
 
 
 def test_text_that_turns_or_hides_other_text() -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import kluis
 from kluis.appraisal import AttestationResult, Rule, Tier, dumps, ear, trust
+from kluis.appraisal.values import short
 from kluis.cli.render import harmless
 from kluis.evidence.levels import MEANINGS
 
@@ -22,6 +23,7 @@ WORDS: Final = {
     "warning": "Every rule is met; a reader should know what stands below.",
     "contraindicated": "Do not rely on it: a rule is not met.",
 }
+MOST_BOUND: Final = 128  # bytes of one thing that are shown whole
 STYLE: Final = """
 :root { color-scheme: light; --line: #c9ced6; --soft: #f4f5f7; --quiet: #4d5664; }
 * { box-sizing: border-box; }
@@ -153,6 +155,9 @@ def _rule(rule: Rule) -> _Html:
 def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
     claims = result.claims
     yield "Kind", claims.kind
+    if claims.wrapper is not None:
+        bound = [f"{what} {_bytes(held)}" for what, held in sorted(claims.wrapper.binds.items())]
+        yield "Came in", f"{claims.wrapper.name}, which binds {'; '.join(bound) or 'nothing'}"
     yield "Measurement", str(claims.measurement)
     if claims.signer is not None:
         yield "Signer", f"{claims.signer}"
@@ -173,6 +178,10 @@ def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
         yield "Collateral issued", _when(claims.collateral_issued)
     yield "Valid until", _when(claims.valid_until)
     yield "Verified", _when(claims.verified_at)
+
+
+def _bytes(held: bytes) -> str:
+    return held.hex() if len(held) <= MOST_BOUND else f"{short(held)} ({len(held)} bytes)"
 
 
 def _footer(result: AttestationResult) -> _Html:
