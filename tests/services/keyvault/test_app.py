@@ -415,3 +415,38 @@ def test_policy_is_kept_verbatim() -> None:
         "contentType": "application/json; charset=utf-8", "data": b64.encode_url(rule), "immutable": False,
     }  # fmt: skip
     assert policy() != rule
+
+
+PREVIEW = "2026-01-01-preview"
+
+
+@pytest.mark.parametrize(
+    ("kty", "api", "size"),
+    [
+        ("oct-HSM", PREVIEW, 192),
+        ("oct-HSM", "2026-03-01", 192),
+        ("oct-HSM", "2025-07-01", None),
+        ("oct-HSM", "7.6", None),
+        ("RSA", PREVIEW, None),
+    ],
+)
+def test_the_size_of_a_symmetric_key(kty: str, api: str, size: int | None) -> None:
+    """From the version of the API on that has it, attributes of a key without a public half say its size."""
+    world, asked = World(), {"kty": kty, "key_size": 192 if kty != "RSA" else 2048}
+    made = world.ok("POST", "/keys/k/create", asked, api=api)
+    assert made["attributes"].get("key_size") == size
+
+
+def test_what_the_preview_has_and_this_vault_has_not() -> None:
+    """A key in another's HSM is refused, and not made as one of its own; so is what wraps for a TEE."""
+    world = World()
+    for more in ({}, {"kty": "RSA"}):
+        asked = {"attributes": {"external_key": {"id": "one"}}, **more}
+        told = "attributes.external_key: want none, for no other HSM is here, got one"
+        answer = world.refused("POST", "/keys/k/create", asked, api=PREVIEW)
+        assert answer == (400, "BadParameter", told, None)
+    made = world.ok("POST", "/keys/k/create", {"kty": "RSA"}, api=PREVIEW)["key"]["kid"]
+    for verb in ("securewrapkey", "secureunwrapkey"):
+        path = f"{made.removeprefix(VAULT)}/{verb}"
+        answer = world.refused("POST", path, {"alg": "RSA-OAEP-256"}, api=PREVIEW)
+        assert answer == (404, "NotFound", f"path: want one of this service's, got {path!r}", None)

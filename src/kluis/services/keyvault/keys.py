@@ -45,6 +45,8 @@ class Keys:
             Conflict: the name is deleted, and can be recovered.
         """
         check_name(name)
+        if asked.attributes is not None and asked.attributes.external_key is not None:
+            raise BadParameter("attributes.external_key: want none, for no other HSM is here, got one")
         if asked.kty is None:
             raise BadParameter("kty: want one, got none")
         kty = material.spelled(asked.kty)

@@ -32,12 +32,13 @@ class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """What a client may say of a key."""
+    """What a client may say of a key; ``external_key`` names one in another's HSM, of which there is none."""
 
     enabled: bool | None = None
     nbf: int | None = None
     exp: int | None = None
     exportable: bool | None = None
+    external_key: Any = None
 
 
 class Policy(msgspec.Struct, frozen=True):

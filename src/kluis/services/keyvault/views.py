@@ -9,6 +9,7 @@ import re
 from typing import Any, Final
 
 from kluis.formats import b64
+from kluis.services.keyvault.material import family
 from kluis.services.keyvault.names import identifier
 from kluis.services.keyvault.records import KeyRecord, KeyVersion, LifetimeAction, ReleaseRule
 from kluis.services.keyvault.schedule import NEAR_EXPIRY
@@ -18,6 +19,8 @@ __all__ = ["bundle", "item", "release_policy", "rotation_policy"]
 
 # Azure's word for a key that no HSM's hardware holds, whatever its type is called.
 NO_HSM: Final = "0"
+FIRST_SIZE: Final = "2026-01-01-preview"
+_DATED: Final = re.compile(r"\d{4}-", re.ASCII)
 _BEFORE_PLATFORM: Final = re.compile(r"2016-10-01|7\.[0-4](-preview.*)?")
 
 
@@ -53,7 +56,11 @@ def item(
 
 
 def attributes(version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
-    """A version's attributes; ``hsmPlatform`` came with version 7.5 of the API."""
+    """A version's attributes.
+
+    ``hsmPlatform`` came with version 7.5 of the API, and ``key_size``, of what has no public half that tells,
+    with 2026-01-01-preview.
+    """
     made: dict[str, Any] = {
         "enabled": version.enabled,
         "created": version.created,
@@ -68,6 +75,8 @@ def attributes(version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
         made["exp"] = version.exp
     if not _BEFORE_PLATFORM.fullmatch(api):
         made["hsmPlatform"] = NO_HSM
+    if _DATED.match(api) and api >= FIRST_SIZE and family(version.kty) == "oct":
+        made["key_size"] = version.size
     return made
 
 
