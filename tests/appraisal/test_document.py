@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import tomllib
 from datetime import date, timedelta
 from typing import Any
@@ -23,6 +25,7 @@ from kluis.appraisal import (
     loads,
     strict,
 )
+from kluis.appraisal.reading import MISSPELT
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Allowed, Masked, OneOf
 from kluis.errors import FormatError, KluisError, UnsupportedError, UsageError
@@ -375,6 +378,21 @@ def test_every_key_of_version_2_must_stand_there(key: str) -> None:
         loads(text.encode())
     assert caught.value.code == "policy_incomplete"
     assert key in str(caught.value) or key == "report_data"
+
+
+def test_a_key_that_is_misspelt() -> None:
+    """Where a key of nearly that name stands there, it is what is told, and not to draft all anew."""
+    with pytest.raises(FormatError) as caught:
+        loads(_whole("measurements = ", "measurement = "))
+    assert str(caught.value).endswith(".measurements: is not stated")
+    assert caught.value.hint == "it has measurement: did you mean measurements"
+
+
+def test_no_two_keys_are_taken_for_each_other() -> None:
+    """A key that is left out is never told to be another one of the same table."""
+    for table in TABLES.values():
+        for one, other in itertools.permutations([field.key for field in table], 2):
+            assert not difflib.get_close_matches(one, [other], 1, MISSPELT)
 
 
 def _whole(old: str, new: str) -> bytes:

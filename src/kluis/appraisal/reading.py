@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 from collections.abc import Collection
 from typing import Any, Final, TypeVar
@@ -12,6 +13,7 @@ from kluis.formats import toml
 E_co = TypeVar("E_co", bound=enum.StrEnum)
 MAX_DEPTH: Final = 8
 MAX_VALUES: Final = 4096
+MISSPELT: Final = 0.9  # how alike two names are, 0..1; no two keys of one table are more
 _KINDS: Final[dict[type, str]] = {
     bool: "true or false",
     int: "an integer",
@@ -70,7 +72,9 @@ class Table:
     def take(self, key: str, kind: type[Any]) -> Any:
         """The value of a key, which must be there and of this kind."""
         if key not in self._left:
-            raise FormatError(f"{self.name}.{key}: is not stated", hint=self._hint, code="policy_incomplete")
+            near = difflib.get_close_matches(key, self._left, 1, MISSPELT)
+            hint = f"it has {near[0]}: did you mean {key}" if near else self._hint
+            raise FormatError(f"{self.name}.{key}: is not stated", hint=hint, code="policy_incomplete")
         value = self._left.pop(key)
         if type(value) is not kind:
             raise FormatError(
