@@ -237,6 +237,17 @@ def test_bad_arguments(kluis: Kluis, folder: Path, argv: tuple[str, ...], messag
     assert kluis(*appraising(folder, *argv)) == Said(2, "", f"kluis: error: {message}\n" + ends("usage"))
 
 
+def test_hex_as_other_tools_print_it(kluis: Kluis, folder: Path) -> None:
+    """A quote in hex with colons, and a nonce too, are read as without; marks at random are no hex."""
+    quote = folder / "quote.bin"
+    lines = [quote.read_bytes()[at : at + 16].hex(":") for at in range(0, quote.stat().st_size, 16)]
+    quote.write_text("    " + ":\n    ".join(lines) + "\n")
+    assert kluis(*appraising(folder, "--nonce", NONCE.hex(":"))).code == 0
+    assert kluis(*appraising(folder, "--nonce", NONCE.hex(" "))).code == 0
+    said = kluis(*appraising(folder, "--nonce", ":" + NONCE.hex(":")))
+    assert (said.code, "--nonce: want hex, got ':" in said.err) == (2, True)
+
+
 def test_missing_file(kluis: Kluis, folder: Path) -> None:
     """A file that is not there is a usage error that names it."""
     said = kluis("verify", folder / "gone")

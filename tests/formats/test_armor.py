@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from kluis.errors import FormatError
 from kluis.formats import armor
-from kluis.formats.armor import Armor, open_armor
+from kluis.formats.armor import Armor, hex_of_groups, open_armor
 from tests.strategies import PROPERTY
 
 DATA = bytes(range(256)) * 3
@@ -40,6 +41,72 @@ DATA = bytes(range(256)) * 3
 def test_kinds(text: bytes, kinds: tuple[Armor, ...]) -> None:
     """Each way to arrive gives the same bytes, and says which way it was."""
     assert open_armor(text) == (DATA, kinds)
+
+
+def grouped(size: int, between: bytes, *, line: int = 16, indent: bytes = b"", end: bytes = b"") -> bytes:
+    """DATA in lines of groups of hex."""
+    lines = (DATA[at : at + line] for at in range(0, len(DATA), line))
+    groups = ([each[at : at + size].hex().encode() for at in range(0, len(each), size)] for each in lines)
+    return b"".join(indent + between.join(each) + end + b"\n" for each in groups)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DATA.hex(":").encode(),
+        DATA.hex(":").upper().encode() + b"\n",
+        grouped(1, b":", line=15, indent=b" " * 20, end=b":").removesuffix(b":\n"),  # openssl x509 -text
+        grouped(1, b" ", indent=b" "),  # od -An -tx1
+        grouped(1, b" ", end=b" ").replace(b"\n", b"\r\n"),
+        grouped(2, b" "),
+        grouped(4, b" ", line=15),
+        grouped(32, b" ", line=64),
+        b'"' + DATA.hex(":").encode() + b'"',
+    ],
+)
+def test_hex_in_groups(text: bytes) -> None:
+    """Hex is read with colons or single spaces between bytes or groups, as other tools print it."""
+    opened = open_armor(text)
+    assert (opened.data, opened.armor[-1]) == (DATA, Armor.HEX)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ab:cd ef",
+        b"ab::cd",
+        b":ab:cd",
+        b"ab  cd",
+        b"abc:def",
+        b"ab cdef",
+        b"abcd ab abcd",
+        b"ab cd e",
+        b"ab:cd:0",
+        b"00000000: 0300 0200",
+        b"0000   03 00 02 00",
+        b"0x03 0x00",
+        b"ab\tcd",
+        b"deed: face b00c",
+        b"a" * 66 + b" " + b"a" * 66,
+        b": :",
+    ],
+)
+def test_what_only_looks_like_groups(text: bytes) -> None:
+    """Both marks, two of one, groups of several sizes, offsets and odd digits are no hex: text stays."""
+    assert open_armor(text) == (text, ())
+
+
+def test_large_texts_of_groups_cost_their_length() -> None:
+    """A text of many groups, whole or broken at its very end, is read in one pass."""
+    for text in (
+        b"ab " * 1_000_000,
+        b"ab:" * 1_000_000 + b"x",
+        b"ab\n " * 500_000 + b"a",
+        b"ab" + b"\n" * 10**6,
+    ):
+        begun = time.process_time()
+        hex_of_groups(text)
+        assert time.process_time() - begun < 2
 
 
 def test_padding_of_base64url() -> None:
@@ -120,12 +187,18 @@ def test_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_and_back(data: bytes) -> None:
     """Binary data survive each armor."""
     marked = b"\0" + data
-    for text in (marked, marked.hex().encode(), binascii.b2a_base64(b"\xfb\xff" + marked)):
+    for text in (
+        marked,
+        marked.hex().encode(),
+        marked.hex(":").encode(),
+        marked.hex(" ", -2).encode(),
+        binascii.b2a_base64(b"\xfb\xff" + marked),
+    ):
         assert open_armor(text).data.endswith(marked)
 
 
 @PROPERTY
-@given(st.text(st.sampled_from('ABab01+/-_=" \n\\{'), max_size=24))
+@given(st.text(st.sampled_from('ABab01+/-_=" :\n\\{'), max_size=24))
 def test_only_our_errors(text: str) -> None:
     """Only our errors escape."""
     try:

@@ -31,7 +31,7 @@ from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw
-from kluis.formats.armor import open_armor
+from kluis.formats.armor import hex_of_groups, open_armor
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.tpm.algorithm import LABELS, HashId
 from kluis.formats.wrappers import eat
@@ -253,7 +253,7 @@ def optional(given: Path | None, beside: Path | None, name: str) -> bytes | None
 
 
 def from_hex(value: str, name: str) -> bytes:
-    """An option's bytes.
+    """An option's bytes; colons may stand between them.
 
     Raises:
         UsageError: not hex.
@@ -261,7 +261,10 @@ def from_hex(value: str, name: str) -> bytes:
     try:
         return bytes.fromhex(value)
     except ValueError:
-        raise UsageError(f"{name}: want hex, got {value[:32]!a}") from None
+        grouped = hex_of_groups(value.encode(errors="replace"))
+    if grouped is None:
+        raise UsageError(f"{name}: want hex, got {value[:32]!a}")
+    return grouped
 
 
 def time(value: str | None) -> datetime:

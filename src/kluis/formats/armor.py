@@ -4,6 +4,9 @@ Which it is follows from the letters alone, in one fixed order, so that the same
 the same way: hex before base64, since every hex text of whole quads is base64, too. Lines may end anywhere.
 Nothing is decoded twice.
 
+Hex may be in groups, as openssl, xxd, od and Wireshark print it: bytes, or groups of one size, with a colon
+or one space between, and nothing else in the text. What has both, or groups of several sizes, is no hex.
+
 Spec: RFC 4648; RFC 7468, "Strict Syntax".
 """
 
@@ -22,6 +25,8 @@ _BLANK: Final = b" \t\r\n"
 _LINE_ENDS: Final = b"\r\n"
 _MARK: Final = b"\xef\xbb\xbf"  # which editors of Windows write before UTF-8
 _HEX: Final = b"0123456789abcdefABCDEF"
+_FIRST: Final = re.compile(rb"[ \t]*+([0-9A-Fa-f]++)")
+_MOST_DIGITS: Final = 64  # of a group
 _PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _TEXT: Final = bytes(range(32, 127)) + b"\t\r\n"
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
@@ -84,12 +89,35 @@ def _text(text: bytes, what: str) -> Opened:
         if len(digits) % 2:
             raise FormatError(f"{what}: is hex of {len(digits)} digits, an odd number", code="bad_encoding")
         return Opened(binascii.unhexlify(digits), (Armor.HEX,))
+    if (grouped := hex_of_groups(text)) is not None:
+        return Opened(grouped, (Armor.HEX,))
     marks = joined.translate(None, _PLAIN).rstrip(b"=")
     if not marks.translate(None, b"+/") and joined.count(b"=") <= 2:
         return _base64(joined, Armor.BASE64, what)
     if not marks.translate(None, b"-_") and joined.count(b"=") <= 2:
         return _base64(joined.translate(_FROM_URL), Armor.BASE64URL, what)
     return Opened(text, ())
+
+
+def hex_of_groups(text: bytes) -> bytes | None:
+    """The bytes of hex in groups; None where the text is anything else.
+
+    Args:
+        text: lines of groups of 2, 4, up to 64 digits, all of one size, the last of a line perhaps shorter;
+            between them colons or single spaces, the same in the whole text. A line may be indented, and may
+            end with what stands between groups.
+    """
+    first = _FIRST.match(text)
+    if first is None or text.translate(None, _HEX + _BLANK + b":"):
+        return None
+    between, size = b":" if b":" in text else b" ", len(first[1])
+    if size % 2 or size > _MOST_DIGITS:
+        return None
+    digits, last = rb"[0-9A-Fa-f]{%d}" % size, rb"(?:[0-9A-Fa-f]{2}){1,%d}+" % (size // 2)
+    line = rb"[ \t]*+(?:%s%s)*+(?:%s)?+[ \t]*+" % (digits, between, last)
+    if re.fullmatch(rb"(?:%s\r?\n)*+%s" % (line, line), text) is None:
+        return None
+    return binascii.unhexlify(text.translate(None, _BLANK + b":"))
 
 
 def _base64(joined: bytes, armor: Armor, what: str) -> Opened:
