@@ -8,6 +8,7 @@ import pytest
 
 from kluis.errors import AuthenticityError
 from kluis.formats import b64
+from kluis.hashes import sha256
 from tests.services.keyvault.world import API, OFFICER, RELEASER, VAULT, World, opened, policy, said, sign
 from tests.services.keyvault.world import claims as claimed
 from tests.services.web.issuer import NOW
@@ -319,6 +320,21 @@ def test_keys_that_are_called_like_a_path(name: str) -> None:
     world.ok("DELETE", f"/deletedkeys/{name}")
     assert world.ok("POST", "/keys/restore", {"value": blob})["key"]["kty"] == "oct"
     assert world.send("OPTIONS", f"/keys/{name}").status_code == 405
+
+
+def test_a_token_with_the_end_of_its_line() -> None:
+    """A token as a file has it is the token without what stands around it; what stands within is another."""
+    world = World()
+    world.exportable()
+    token = sign(claimed())
+    for target in (f"{token}\n", f"\r\n {token}\t\r\n"):
+        assert opened(world.release(target).json()["value"])
+    entries = world.ok("GET", "/audit", roles=("Kluis Auditor",))["value"]
+    assert {each["target"] for each in entries} == {"", sha256(token.encode()).hex()}
+    head, body, signature = token.split(".")
+    within = (f"{head}. {body}.{signature}", f"{head}.{body}\n.{signature}")
+    for target in (*within, f"{token}\u00a0", f"{token}\0", " \n"):
+        assert world.release(target).status_code == 403
 
 
 def test_release_needs_a_newer_api() -> None:

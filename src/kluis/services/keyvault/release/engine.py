@@ -34,6 +34,8 @@ from kluis.services.keyvault.vault import Vault
 
 __all__ = ["Releases"]
 
+# Clients send a file with a token as it is, and its last line has an end; no part of a token has one.
+_BLANK: Final = " \t\r\n"
 MAX_NONCE: Final = 1024
 UNVERIFIED: Final = "Target environment attestation statement cannot be verified."
 # A policy names its authority; who stands behind the name is another matter (decision 0018).
@@ -92,8 +94,9 @@ class Releases:
             raise BadParameter(f"nonce: want at most {MAX_NONCE} characters, got {len(asked.nonce)}")
         algorithm = wrapping.chosen(asked.enc)
         name, version = check_name(name), check_version(version)
-        vouched = self._checked(name, asked.target, now)
-        target = sha256(asked.target.encode()).hex()
+        token = asked.target.strip(_BLANK)
+        vouched = self._checked(name, token, now)
+        target = sha256(token.encode()).hex()
         going: _Going
         signed = ""
 
