@@ -138,16 +138,29 @@ def test_too_large(world: World) -> None:
     assert world.ask("POST", f"/attest/SgxEnclave?{VERSION}", content=b" " * (5 << 20)).status_code == 413
 
 
+PAST = "is past 64 bits: want a larger one as text"
+HALF = "a string holds half a character"
+
+
 @pytest.mark.parametrize(
-    "value", ["1" + "0" * 30, "-9223372036854775809", "1e999", '"\\ud800"', "1" * 5000, '{"\\udfff":1}']
+    ("value", "why"),
+    [
+        ("1" + "0" * 30, f"integer {'1' + '0' * 30} {PAST}"),
+        ("18446744073709551616", f"integer 18446744073709551616 {PAST}"),
+        ("-9223372036854775809", f"integer -9223372036854775809 {PAST}"),
+        ("1" * 5000, f"integer {'1' * 32} {PAST}"),
+        ("1e999", "number 1e999 is past what a reader holds"),
+        ('"\\ud800"', HALF),
+        ('{"\\udfff":1}', HALF),
+    ],
 )
-def test_values_that_no_token_can_say(world: World, value: str) -> None:
-    """Numbers that no reader holds, and half a character, are refused, however well they are bound."""
+def test_values_that_no_token_can_say(world: World, value: str, why: str) -> None:
+    """Numbers that no reader holds, and half a character, are refused for that, however they are bound."""
     text = f'{{"a":{value}}}'.encode()
     assert error_of(world.attest("SgxEnclave", sgx(text, "JSON"))) == (
         400,
         "InvalidParameter",
-        "runtimeData.data: is not JSON",
+        f"runtimeData.data: {why}",
     )
 
 

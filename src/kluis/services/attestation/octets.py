@@ -20,6 +20,7 @@ from kluis.services.attestation.faults import InvalidParameter
 __all__ = ["NotBase64", "json_object", "octets"]
 
 MAX_DEPTH: Final = 32
+MAX_DIGITS: Final = 20
 _ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 
@@ -76,9 +77,9 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
         )
         if b"\\u" in data:
             # Half a character comes from an escape alone, and no token can say it.
-            msgspec.json.encode(value)
+            _check_text(value)
     except (ValueError, RecursionError) as error:
-        why = f"member {error.args[0]!a} stands twice" if isinstance(error, _Twice) else "is not JSON"
+        why = error.args[0] if isinstance(error, _Unsaid) else "is not JSON"
         raise InvalidParameter(f"{what}: {why}") from None
     except FormatError as error:
         raise InvalidParameter(error.message) from None
@@ -87,29 +88,36 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-class _Twice(ValueError):
-    """A member that stands twice."""
+class _Unsaid(ValueError):
+    """JSON that two readers might read in two ways, or that no token can say: how it is wrong."""
+
+
+def _check_text(value: Any) -> None:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise _Unsaid("a string holds half a character") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Unsaid(f"member {twice!a:.80} stands twice")
     return found
 
 
 def _integer(digits: str) -> int:
-    value = int(digits)
-    if not -1 << 63 <= value < 1 << 64:
-        raise ValueError("past 64 bits")
-    return value
+    if len(digits) > MAX_DIGITS or not -1 << 63 <= int(digits) < 1 << 64:
+        raise _Unsaid(f"integer {digits[:32]} is past 64 bits: want a larger one as text")
+    return int(digits)
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise ValueError("past every number")
+        raise _Unsaid(f"number {digits[:32]} is past what a reader holds")
     return value
 
 
