@@ -217,3 +217,15 @@ def test_a_long_key_twice_makes_no_long_message() -> None:
     key = b'"' + b"k" * 100_000 + b'":0'
     with pytest.raises(FormatError, match=r"^it: key 'k{39} stands twice$"):
         jcs.loads(b"{" + key + b"," + key + b"}", "it")
+
+
+def test_numbers_that_are_no_integers_where_they_may_be() -> None:
+    """Whoever takes them says how they are read; a number that is none, and a large integer, stay refused."""
+    assert jcs.loads(b'{"a":1.50,"b":[1e2],"c":1}', "x", real=lambda digits: digits) == {
+        "a": "1.50",
+        "b": ["1e2"],
+        "c": 1,
+    }
+    for text in (b"NaN", b"-Infinity", b"9007199254740992"):
+        with pytest.raises(FormatError):
+            jcs.loads(text, "x", real=lambda digits: digits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn, TypeAlias, Union, cast
 
 from kluis.errors import FormatError
@@ -40,7 +40,14 @@ def dumps(value: Writable) -> bytes:
         raise FormatError("JSON: a string holds half a character", code="bad_encoding") from None
 
 
-def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = MAX_DEPTH) -> Json:
+def loads(
+    data: bytes,
+    what: str,
+    *,
+    max_size: int = MAX_SIZE,
+    max_depth: int = MAX_DEPTH,
+    real: Callable[[str], Json] | None = None,
+) -> Json:
     """Read one JSON value, in any spacing and key order.
 
     Args:
@@ -48,9 +55,10 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = 
         what: what they claim to be, for messages.
         max_size: bytes.
         max_depth: of nested lists and objects.
+        real: reads a number that is no integer, from its text; None: there may be none.
 
     Raises:
-        FormatError: not JSON, a key twice in one object, a float, an integer past 2^53-1,
+        FormatError: not JSON, a key twice in one object, a float where none may be, an integer past 2^53-1,
             half a character, or too large or deep.
     """
     if len(data) > max_size:
@@ -80,7 +88,7 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = 
         value = json.loads(
             data.decode(),
             object_pairs_hook=unique,
-            parse_float=refuse,
+            parse_float=real or refuse,
             parse_constant=refuse,
             parse_int=integer,
         )

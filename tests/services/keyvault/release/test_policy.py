@@ -182,11 +182,11 @@ def nested(levels: int) -> bytes:
         (policy(claim("a", "1"), extra=1), "release policy: want anyOf, version, got 'extra'"),
         (
             policy(claim("a", [])),
-            "release policy.anyOf[0].allOf[0].equals: want text, a whole number or a truth, got another",
+            "release policy.anyOf[0].allOf[0].equals: want text, a number below 2^53 or a truth, got another",
         ),
         (
             policy(claim("a", None)),
-            "release policy.anyOf[0].allOf[0].equals: want text, a whole number or a truth, got another",
+            "release policy.anyOf[0].allOf[0].equals: want text, a number below 2^53 or a truth, got another",
         ),
         (
             policy(claim("", "1")),
@@ -269,7 +269,7 @@ def test_half_a_condition(rest: dict[str, Any]) -> None:
 def test_a_value_is_bounded() -> None:
     """A value of 4096 characters is read, and no longer one."""
     assert meets(policy(claim("a", "x" * 4096)), {"a": "x" * 4096})
-    with pytest.raises(BadParameter, match="want text, a whole number or a truth, got another"):
+    with pytest.raises(BadParameter, match=r"want text, a number below 2\^53 or a truth, got another"):
         parse(policy(claim("a", "x" * 4097)))
 
 
@@ -280,6 +280,40 @@ def test_a_name_is_text(name: Any) -> None:
         parse(policy(claim(name, "1")))
 
 
+@pytest.mark.parametrize(
+    ("written", "claimed", "met"),
+    [
+        ("1.5", 1.5, True),
+        ("1.50", 1.5, True),
+        ("1.5", "1.5", True),
+        ('"1.5"', 1.5, True),
+        ("1.0", 1, True),
+        ("1", 1.0, True),
+        ("1e2", 100, True),
+        ("-0.0", 0, True),
+        ("0.1", 0.1, True),
+        ("1.5", 1.25, False),
+        ("1.5", 2, False),
+        ("1.0", True, False),
+        ('"1e300"', 1e300, False),
+        ('"inf"', float("inf"), False),
+        ('"nan"', float("nan"), False),
+        ('"9007199254740992"', 9007199254740992.0, False),
+    ],
+)
+def test_numbers_that_are_not_whole(written: str, claimed: Any, met: bool) -> None:
+    """The grammar has any number of JSON: it meets the same one, however the two are written."""
+    data = b'{"anyOf":[{"authority":"%s","allOf":[{"claim":"a","equals":%s}]}]}'
+    assert meets(data % (AUTHORITY.encode(), written.encode()), {"a": claimed}) is met
+
+
+@pytest.mark.parametrize("written", ["1e300", "1e999", "-9007199254740992.0", "NaN", "Infinity"])
+def test_numbers_that_are_none(written: str) -> None:
+    """A number so large that others are equal to it is refused, and so is what is none."""
+    with pytest.raises(BadParameter, match=r"AKV\.SKR\.1004: "):
+        parse(b'{"anyOf":[{"authority":"https://a","allOf":[{"claim":"a","equals":%s}]}]}' % written.encode())
+
+
 def test_a_name_twice_is_refused() -> None:
     """A policy that readers may read in two ways is none."""
     with pytest.raises(BadParameter):
@@ -287,7 +321,7 @@ def test_a_name_twice_is_refused() -> None:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

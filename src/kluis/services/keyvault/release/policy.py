@@ -5,7 +5,8 @@
     condition = { "claim": NAME, "equals": VALUE } | { "allOf": [...] } | { "anyOf": [...] }
 
 The style of the preview, ``{"claim", "condition": "equals", "value"}``, is read as well. Values are compared
-as text, so that ``"true"`` in a policy meets the claim ``true``: Azure does so, and policies count on it.
+as text, so that ``"true"`` in a policy meets the claim ``true``: Azure does so, and policies count on it. A
+number is any of JSON's below 2^53, as the grammar has it; ``1.50`` is ``1.5``, and ``1.0`` is ``1``.
 
 Spec: Azure Key Vault, "Secure Key Release policy grammar".
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from kluis.appraisal.signed_claims import origin
 from kluis.errors import FormatError
@@ -72,7 +73,7 @@ def parse(data: bytes) -> ReleasePolicy:
         BadParameter: not a policy; says where.
     """
     try:
-        value = jcs.loads(data, "release policy", max_size=MAX_SIZE, max_depth=2 * MAX_DEPTH + 4)
+        value = jcs.loads(data, "release policy", max_size=MAX_SIZE, max_depth=2 * MAX_DEPTH + 4, real=_real)
         return _policy(value)
     except FormatError as error:
         raise BadParameter(
@@ -102,11 +103,17 @@ def judge(policy: ReleasePolicy, issuer: str, claims: Mapping[str, Any]) -> tupl
 
 
 def text_of(value: object) -> str | None:
-    """A claim or a policy's value as text; None of what is neither text, nor a whole number, nor a truth."""
+    """A claim or a policy's value as text; None of what is neither text, nor a number, nor a truth.
+
+    A number that is written with a fraction or an exponent is none where it is so large that integers beside
+    each other are one: equal text would not say that they are equal.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and abs(value) <= jcs.MAX_INTEGER:
+        return str(int(value)) if value.is_integer() else repr(value)
     return str(value) if isinstance(value, int) else None
 
 
@@ -117,6 +124,10 @@ def lookup(claims: Mapping[str, Any], name: str) -> object:
     head, dot, rest = name.partition(".")
     inner = claims.get(head)
     return lookup(inner, rest) if dot and isinstance(inner, dict) else None
+
+
+def _real(digits: str) -> Json:
+    return cast("Json", float(digits))
 
 
 def _misses(condition: Claim | Group, claims: Mapping[str, Any]) -> Iterator[Detail]:
@@ -187,7 +198,7 @@ def _condition(value: Json, what: str, left: list[int], depth: int) -> Claim | G
         wanted = members["value"]
     text = text_of(wanted)
     if text is None or len(text) > MAX_VALUE:
-        raise FormatError(f"{what}.equals: want text, a whole number or a truth, got another")
+        raise FormatError(f"{what}.equals: want text, a number below 2^53 or a truth, got another")
     return Claim(name, text)
 
 
