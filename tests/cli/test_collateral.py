@@ -280,7 +280,10 @@ def test_show_says_what_has_run_out(kluis: Kluis, folder: Path) -> None:
 def test_show_what_is_no_bundle(kluis: Kluis, folder: Path, data: bytes) -> None:
     """A file that is no bundle is a format error."""
     (folder / "bundle.json").write_bytes(data)
-    assert kluis("show", folder / "bundle.json").code == 3
+    done = kluis("show", folder / "bundle.json")
+    assert done.code == 3
+    assert done.err.startswith(f"kluis: error: {folder / 'bundle.json'}: is no bundle: ")
+    assert "kluis: hint: kluis " in done.err
 
 
 def test_files_that_are_not_there(kluis: Kluis, folder: Path) -> None:

@@ -248,6 +248,23 @@ def test_hex_as_other_tools_print_it(kluis: Kluis, folder: Path) -> None:
     assert (said.code, "--nonce: want hex, got ':" in said.err) == (2, True)
 
 
+def test_what_is_no_policy_and_no_root(kluis: Kluis, folder: Path) -> None:
+    """A policy that is not TOML is told to be mended, and a file that is no root what one is, by its name."""
+    (folder / "bad.toml").write_text("version = [\n")
+    said = kluis("appraise", folder / "quote.bin", "--policy", folder / "bad.toml")
+    assert (said.code, "policy: is not TOML: " in said.err) == (3, True)
+    assert "\nkluis: hint: mend it at the place that is named; kluis policy init writes a policy" in said.err
+    (folder / "large.toml").write_bytes(b"#" * 300_000)
+    said = kluis("appraise", folder / "quote.bin", "--policy", folder / "large.toml")
+    assert "mend it at" not in said.err
+    said = kluis("verify", folder / "quote.bin", "--root", folder / "bad.toml")
+    assert said.err.startswith(f"kluis: error: {folder / 'bad.toml'}: root certificate")
+    assert (
+        "kluis: hint: a root is one certificate in PEM; of this machine's platform: kluis platform root\n"
+        in (said.err)
+    )
+
+
 def test_missing_file(kluis: Kluis, folder: Path) -> None:
     """A file that is not there is a usage error that names it."""
     said = kluis("verify", folder / "gone")
@@ -318,10 +335,14 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "policy init: want evidence, or --image, --image-id or --signer, of one kind"),
+        (
+            (),
+            "policy init: want evidence, or --image, --image-id or --signer, of one kind, got 0\n"
+            "kluis: hint: kluis policy init EVIDENCE -o FILE drafts one of all that it says",
+        ),
         (
             ("--image-id", "ab" * 32, "--signer", "ab" * 32),
-            "policy init: want evidence, or --image, --image-id or --signer, of one kind",
+            "policy init: want evidence, or --image, --image-id or --signer, of one kind, got 2",
         ),
         (
             ("--image-id", "ab" * 32, "--event-log", "log.bin"),

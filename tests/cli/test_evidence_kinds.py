@@ -272,8 +272,15 @@ def test_evidence_in_other_forms(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "evidence: want a file, - for stdin, or --part NAME=FILE, and not both"),
-        (("x", "--part", "a=b"), "evidence: want a file, - for stdin, or --part NAME=FILE, and not both"),
+        (
+            (),
+            "evidence: want a file, - for stdin, or --part NAME=FILE, and not both, got neither\n"
+            "kluis: hint: name its file; kluis attest IMAGE -o FILE --nonce HEX makes some",
+        ),
+        (
+            ("x", "--part", "a=b"),
+            "evidence: want a file, - for stdin, or --part NAME=FILE, and not both, got both",
+        ),
         (("--part", "a"), "--part: want NAME=FILE, each name once, got 'a'"),
         (("x", "--root-level", "vtpm"), "--root-level: is the level of a root that --root names"),
         (

@@ -36,7 +36,11 @@ def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
     Raises:
         FormatError: not TOML, a key twice, too large or too deep.
     """
-    value = toml.loads(data, what, max_size=most)
+    try:
+        value = toml.loads(data, what, max_size=most)
+    except FormatError as error:
+        mend = f"mend it at the place that is named; {hint}" if error.code == "bad_encoding" else error.hint
+        raise FormatError(error.message, hint=mend, code=error.code) from None
     _check(value, what)
     return Table(value, what, hint)
 

@@ -138,7 +138,10 @@ def of_pem(data: bytes) -> TrustedKey:
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
-        raise FormatError("token key: want a certificate or a public key in PEM, got another") from None
+        raise FormatError(
+            "token key: want a certificate or a public key in PEM, got another",
+            hint="the service publishes its keys: save what its /certs says, and name that file",
+        ) from None
     return TrustedKey("", _usable(key, "token key"), None, None)
 
 

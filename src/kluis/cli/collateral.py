@@ -80,7 +80,8 @@ def fetch(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is kept; ask nobody.")] = False,
     cache: Annotated[
-        Path | None, typer.Option("--cache", metavar="DIR", help="Where documents are kept.")
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where documents are kept. [default: the user's cache]"),
     ] = None,
     root: Annotated[
         Path | None,
@@ -155,7 +156,17 @@ def show(
     json: Json = False,
 ) -> None:
     """Print what a bundle says: who signed each part, since when, until when. Nothing is verified."""
-    value, text = _described(bundle.describe(bundle.parse(files.read(file))), files.time(now))
+    data = files.read(file)
+    try:
+        found = bundle.parse(data)
+    except FormatError as error:
+        raise FormatError(
+            f"{file}: is no bundle: {error.message}",
+            hint=error.hint
+            or f"kluis inspect {file} says what it is; kluis collateral fetch writes a bundle",
+            code=error.code,
+        ) from None
+    value, text = _described(bundle.describe(found), files.time(now))
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 

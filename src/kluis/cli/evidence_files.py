@@ -78,7 +78,11 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
         UnsupportedError: a token that carries none.
     """
     if (path is None) == (not parts):
-        raise UsageError("evidence: want a file, - for stdin, or --part NAME=FILE, and not both")
+        both = "both" if parts else "neither"
+        raise UsageError(
+            f"evidence: want a file, - for stdin, or --part NAME=FILE, and not both, got {both}",
+            hint=None if parts else "name its file; kluis attest IMAGE -o FILE --nonce HEX makes some",
+        )
     if path is not None:
         given = read(path)
         token = given.strip()
@@ -157,12 +161,25 @@ def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] =
     if stated is not None and not roots:
         raise UsageError("--root-level: is the level of a root that --root names")
     if roots:
-        found = [TrustAnchors.from_pem(read(path), stated) for path in roots]
+        found = [_anchors(path, stated) for path in roots]
         return TrustAnchors(tuple(anchor for each in found for anchor in each))
     shipped = TrustAnchors.shipped()
     for path in emulated:
-        shipped |= TrustAnchors.from_pem(read(path))
+        shipped |= _anchors(path)
     return shipped
+
+
+def _anchors(path: Path, level: ProtectionLevel | None = None) -> TrustAnchors:
+    data = read(path)
+    try:
+        return TrustAnchors.from_pem(data, level)
+    except FormatError as error:
+        raise FormatError(
+            f"{path}: {error.message}",
+            hint=error.hint
+            or "a root is one certificate in PEM; of this machine's platform: kluis platform root",
+            code=error.code,
+        ) from None
 
 
 def _level(value: str | None) -> ProtectionLevel | None:

@@ -98,7 +98,10 @@ def policy_init(
     """
     given = [bool(evidence or part), bool(image or image_id), bool(signer)]
     if sum(given) != 1:
-        raise UsageError("policy init: want evidence, or --image, --image-id or --signer, of one kind")
+        raise UsageError(
+            f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(given)}",
+            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one of all that it says",
+        )
     if event_log is not None and not given[0]:
         raise UsageError("--event-log: want the evidence whose registers it explains, got none")
     if output.is_symlink() or output.exists():

@@ -27,7 +27,7 @@ from kluis.tee import measure
 from kluis.tee.platform.client import Platform
 
 _Room = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
-_As = Annotated[str, typer.Option("--as", metavar="PARTY", help="Who you are here.")]
+_As = Annotated[str, typer.Option("--as", metavar="PARTY", help="Who you are here: a short name, as clinic.")]
 _Homes = Annotated[
     Path | None,
     typer.Option(
