@@ -55,7 +55,7 @@ def keys(*names: str) -> dict[str, Any]:
 def test_made_used_and_deleted(world: World) -> None:
     """An instance is ready at once, attests at its own address under its own key, and is gone in the end."""
     answer = make(world, tags={"a": "b"})
-    assert (answer.status_code, answer.headers["location"]) == (201, f"{URL}/instances/p1/")
+    assert (answer.status_code, "location" in answer.headers) == (201, False)
     assert answer.json() == {
         "id": ONE,
         "name": "p1",

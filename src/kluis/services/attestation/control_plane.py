@@ -139,9 +139,8 @@ class ControlPlane:
     def _put(self, call: Call) -> Answer:
         request = call.json(ProviderRequest)
         made, new = self._providers.put(*_named(call), request, _author(call), self._clock.now())
-        if not new:
-            return Answer(made)
-        return Answer(made, status=201, headers={"location": f"{made['properties']['attestUri']}/"})
+        # Without the Location of Azure's, the instance's own address: az asks there for the resource.
+        return Answer(made, status=201 if new else 200)
 
     def _get(self, call: Call) -> Answer:
         return Answer(self._providers.get(*_named(call)))
