@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Thread
@@ -221,3 +222,37 @@ def test_baselines(world: World) -> None:
     }
     answer = world.ask("GET", f"/tcbbaselines/SevSnpVm?{VERSION}")
     assert error_of(answer)[2] == "TCB baselines: want SgxEnclave or OpenEnclave, got SevSnpVm"
+
+
+def test_instances_that_come_and_go_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held of many instances has a bound, and threads that are there at the same time do not fail."""
+    from kluis.services.attestation import signing
+
+    monkeypatch.setattr(signing, "MOST_HELD", 2)
+    made, failed = signing.SigningKeys(world.settings, world.storage, lambda _: None), []
+
+    def keep() -> None:
+        try:
+            for number in range(10_000):
+                with made._lock:
+                    made._keep(str(number % 3), signing._Ring(1, ()), world.clock.at)
+        except RuntimeError as error:
+            failed.append(error)
+
+    def let_go() -> None:
+        for number in range(30_000):
+            made.let_go(str(number % 3))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(3):
+            threads = [Thread(target=each) for each in (keep, let_go, keep, let_go)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failed == []
+    assert len(made._held) <= 2

@@ -122,7 +122,7 @@ class SigningKeys:
         self._digest = digest(settings)
         self._held: dict[str, _Held] = {}
         self._loaded: dict[str, SigningKey] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def current(self, instance: str, url: str, now: datetime) -> SigningKey:
         """The key that signs now; a first one, or a next one, is made when there is need of it.
@@ -177,7 +177,8 @@ class SigningKeys:
             return self._write(store, instance, (*kept[-MOST_KEYS:], made))
 
         ring = self._storage.update(work)
-        self._keep(instance, ring, now)
+        with self._lock:
+            self._keep(instance, ring, now)
         return ring.keys[-1].kid
 
     def forget(self, name: str, store: Writing) -> None:
@@ -187,9 +188,10 @@ class SigningKeys:
 
     def let_go(self, instance: str) -> None:
         """Hold nothing any more of an instance that is deleted."""
-        held = self._held.pop(instance, None)
-        for key in held.ring.keys if held is not None else ():
-            self._loaded.pop(key.kid, None)
+        with self._lock:
+            held = self._held.pop(instance, None)
+            for key in held.ring.keys if held is not None else ():
+                self._loaded.pop(key.kid, None)
 
     def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
         held = self._held.get(instance)
@@ -273,6 +275,7 @@ class SigningKeys:
         return msgspec.structs.replace(key, private=b"") if self._over(key, at) else key
 
     def _keep(self, instance: str, ring: _Ring, now: datetime) -> None:
+        """Hold what was read, under the lock."""
         before = self._held.pop(instance, None)
         for key in before.ring.keys if before is not None else ():
             if key not in ring.keys:
