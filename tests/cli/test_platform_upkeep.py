@@ -104,14 +104,24 @@ def machine(
     shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.mark.parametrize("given", ["zz", "01" * 15, "01" * 17])
+def test_component_svns_that_are_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Component SVNs of another form are refused by the option's name, before any platform is asked."""
+    assert main.run(["platform", "recover", "--cpusvn", given]) == 2
+    assert f"--cpusvn: want 32 hex digits, got '{given}'" in capsys.readouterr().err
+
+
 def test_recovery_revocation_and_certification(machine: Machine) -> None:
     """Verifiers see each order: OutOfDate, UpToDate, refused, UpToDate again; a new start forgets none."""
     first = machine.quote()
     assert machine.ours(first) == Seen(0, "UpToDate", [])
     assert machine.theirs(first) == "UpToDate"
 
-    said = machine.good("platform", "recover", "--advisory", "KLUIS-SA-7")
-    assert (said["tcb"], said["pcesvn"]) == ("OutOfDate", 1)
+    code, said, note = machine.run("platform", "recover", "--advisory", "KLUIS-SA-7")
+    assert (code, said["tcb"], said["pcesvn"]) == (0, "OutOfDate", 1)
+    assert note == (
+        "kluis: verifiers with collateral of now see OutOfDate; once it is mended, kluis platform certify\n"
+    )
     behind = machine.quote()
     assert machine.ours(behind) == Seen(0, "OutOfDate", ["KLUIS-SA-7"])
     assert machine.theirs(behind) == "OutOfDate"

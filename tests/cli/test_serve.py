@@ -169,6 +169,11 @@ def test_a_root_that_is_none_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         serve._root(f"{other}=vtpm")
     assert caught.value.message == f"{other}: want a certificate, PEM"
+    for level in ("foo", "process", ""):
+        with pytest.raises(UsageError) as caught:
+            serve._root(f"{other}={level}")
+        assert caught.value.message.startswith(f"--root: {other}: want a level of none, vtpm, ")
+        assert caught.value.message.endswith(f", got '{level}'")
 
 
 def test_a_stop_before_anything_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json as stdjson
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from kluis.cli import render
 from kluis.cli.render import Json
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
 from kluis.tee.platform import start as starting
 from kluis.tee.platform.client import Platform
 
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
 ]
+
+CPUSVN: Final = re.compile("[0-9a-fA-F]{32}")
+BEHIND: Final = ("OutOfDate", "Revoked")
 
 
 def register(app: typer.Typer) -> None:
@@ -81,6 +85,8 @@ def recover(
     json: Json = False,
 ) -> None:
     """Require more of platforms: those certified before are OutOfDate to every verifier from now on."""
+    if cpusvn is not None and not CPUSVN.fullmatch(cpusvn):
+        raise UsageError(f"--cpusvn: want 32 hex digits, got {cpusvn[:64]!a}")
     order: dict[str, Any] = {"advisories": list(advisory or ())}
     order |= {} if cpusvn is None else {"cpusvn": cpusvn.lower()}
     order |= {} if pcesvn is None else {"pcesvn": pcesvn}
@@ -136,6 +142,10 @@ def _give(text: str, value: Any, output: Path | None) -> None:
 def _show(state: dict[str, Any]) -> None:
     rows = [(name, _words(value)) for name, value in state.items()]
     render.out(state, render.table(rows))
+    if (tcb := state.get("tcb")) in BEHIND:
+        render.note(
+            f"kluis: verifiers with collateral of now see {tcb}; once it is mended, kluis platform certify"
+        )
 
 
 def _words(value: object) -> str:

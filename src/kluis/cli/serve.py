@@ -21,6 +21,7 @@ from kluis.cli.render import Json
 from kluis.cli.serve_clients import registered
 from kluis.cli.serve_text import lines_of, told
 from kluis.errors import KluisError, UsageError
+from kluis.evidence.anchors import STATED_LEVELS
 from kluis.services.clock import SystemClock
 from kluis.services.running.images import SERVICES
 from kluis.services.running.plan import DEFAULT_PORT, Plan
@@ -365,6 +366,8 @@ def _root(given: str) -> dict[str, Any]:
     if not Path(path).is_file():
         hint = f"kluis platform root -o {path} writes this machine's"
         raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
+    if equals and level not in STATED_LEVELS:
+        raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
     _certificates(Path(path))  # or an enclave says so, half a minute later
     return {"pem": base64_of(files.read(Path(path))), "level": level if equals else None}
 

@@ -176,9 +176,8 @@ def kind_of(data: bytes) -> Kind:
     for load in LOADERS.values():
         if (kind := load()).matches(data):
             return kind
-    raise UnsupportedError(
-        f"evidence: is of no known kind; supported: {[kind.name for kind in kinds()]}", code="bad_magic"
-    )
+    known = ", ".join(kind.name for kind in kinds())
+    raise UnsupportedError(f"evidence: is of no known kind; supported: {known}", code="bad_magic")
 
 
 class Verifier:
