@@ -98,6 +98,8 @@ class Wrapper:
         name: for people: ``RA-TLS certificate``.
         binds: what the evidence was found to bind, by what it is: the DER of a ``public key``, the
             bytes of ``custom claims`` or of an ``event log``; empty where the wrapper binds nothing.
+            A ``nonce of an EAT`` that is shorter than 64 bytes is bound up to zeros at its end by SGX,
+            TDX, SNP and CCA, whose field for it has no length: there N is N with a zero after it.
     """
 
     name: str

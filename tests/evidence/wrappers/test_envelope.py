@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,13 +10,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
+from kluis.evidence.model import Tee
 from kluis.evidence.sniff import sniff
 from kluis.evidence.wrappers import envelope
+from kluis.evidence.wrappers.bound import Bound
 from kluis.evidence.wrappers.unwrap import MAX_LAYERS, peel, unwrap
 from kluis.formats import cbor, cmw_cbor, cose, der
 from kluis.formats.cbor import Tagged
 from kluis.formats.cmw import NESTED, OCTETS, Collection, Indicator, Nested, Part
 from kluis.formats.wrappers import oe, ratls, tsm
+from tests.appraisal.samples import SAMPLES
 from tests.evidence import samples
 from tests.evidence.wrappers.test_unwrap import GPU, SGX, SPKI, TDX, der_of, sgx_quote
 from tests.formats.wrappers.test_eat import jwt, unsigned, url
@@ -173,6 +177,28 @@ def test_nonces_that_are_evidences_own() -> None:
     wrapper = one.verify(cwt({10: nonce, 299: one.data})).wrapper
     assert wrapper is not None
     assert dict(wrapper.binds) == {"nonce of an EAT": nonce}
+
+
+@pytest.mark.parametrize("tee", SAMPLES)
+def test_zeros_after_a_nonce(tee: Tee) -> None:
+    """A shorter nonce has zeros after it where the TEE's field is always 64 bytes, and nowhere else."""
+    bound = Bound(what="nonce of an EAT", value=NONCE, challenge=(NONCE,))
+    padded = NONCE.ljust(64, b"\0")
+    for nonce, report_data, ok in (
+        (NONCE, b"", True),
+        (None, NONCE, True),
+        (None, padded, tee in {Tee.SGX, Tee.TDX, Tee.SNP}),
+        (padded, b"", tee is Tee.CCA),
+        (None, NONCE + b"\0", False),
+        (NONCE[:-1], b"", False),
+    ):
+        claims = dataclasses.replace(SAMPLES[tee], nonce=nonce, report_data=report_data)
+        if ok:
+            bound.check(claims, "EAT")
+            continue
+        with pytest.raises(AuthenticityError) as caught:
+            bound.check(claims, "EAT")
+        assert caught.value.code == "nonce"
 
 
 def test_all_that_is_bound_is_told() -> None:

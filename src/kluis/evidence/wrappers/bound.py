@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import AuthenticityError
-from kluis.evidence.model import Claims, Wrapper
+from kluis.evidence.model import Claims, Tee, Wrapper
 from kluis.evidence.verified import Verified, mint
 
 PUBLIC_KEY: Final = "public key"
@@ -21,6 +21,8 @@ NONCE: Final = "nonce"
 EAT_NONCE: Final = "nonce of an EAT"
 REPORT_DATA: Final = "report data"
 CONFIGURATION: Final = "configuration"
+FIXED: Final = frozenset({Tee.SGX, Tee.TDX, Tee.SNP, Tee.CCA})
+FIELD_SIZE: Final = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,9 @@ class Bound:
         report_data: 64 bytes each, one of which the evidence has; empty where it is not asked.
         registers: values that the evidence has, by name.
         nonce: that the evidence has; None where it is not asked.
-        challenge: bytes, one of which the evidence has as its nonce, or as report data with zeros
-            after it; empty where it is not asked.
+        challenge: bytes, one of which the evidence has exactly as its nonce or its report data; or, where
+            the TEE's own field for it is always 64 bytes (SGX, TDX, SNP; CCA's challenge), with zeros
+            after it, so that N and N with a zero after it are one there; empty where it is not asked.
         host_data: that a SEV-SNP report has, 32 bytes; None where it is not asked.
     """
 
@@ -94,9 +97,13 @@ class Bound:
             )
 
     def _challenged(self, claims: Claims) -> bool:
-        said = (claims.nonce or b"", claims.report_data)
-        wanted = [form for each in self.challenge for form in (each, each.ljust(64, b"\0"))]
-        return any(hmac.compare_digest(want, got) for want in wanted for got in said)
+        nonce = claims.nonce or b""
+        said = [(want, got) for want in self.challenge for got in (nonce, claims.report_data)]
+        # Where the field has one size, a shorter nonce stands in it with zeros after it, and no length.
+        if claims.tee in FIXED:
+            field = nonce if claims.tee is Tee.CCA else claims.report_data
+            said += [(want.ljust(FIELD_SIZE, b"\0"), field) for want in self.challenge]
+        return any(hmac.compare_digest(want, got) for want, got in said)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
