@@ -6,10 +6,16 @@ import dataclasses
 import tracemalloc
 from collections.abc import Callable
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kluis.evidence import Verifier
+from kluis.errors import UnavailableError
+from kluis.evidence import AzureEndorsements, Verifier
+from kluis.evidence.amd import snp
+from kluis.evidence.azure import hcl
+from kluis.evidence.context import Context
 from tests.evidence.amd.forge import Forge as Processor
+from tests.evidence.azure.forge import AzureForge
 from tests.evidence.nvidia import forge as gpus
 
 TIMES = 24
@@ -53,3 +59,22 @@ def test_padding_in_endorsements_takes_no_memory() -> None:
         verifier.verify(report, collateral=padded, now=processor.now)
 
     assert _held(ask) < MOST_HELD
+
+
+def test_keys_that_nobody_vouches_for_are_not_kept() -> None:
+    """A leaf without its issuers, and a vTPM's key on unendorsed hardware, push nothing proven out."""
+    processor, azure = Processor(), AzureForge()
+    ground = Context(processor.anchors, lasting=True)
+    alone = processor.endorsements(ask=None, ark=None)
+    with pytest.raises(UnavailableError):
+        snp.verify(processor.report(), context=ground, collateral=alone, now=processor.now)
+    assert len(ground.memory) == 0
+    ground = Context(azure.anchors, lasting=True)
+    with pytest.raises(UnavailableError):
+        hcl.verify(
+            azure.parts(azure.snp(), **azure.tpm()),
+            context=ground,
+            collateral=AzureEndorsements(),
+            now=azure.now,
+        )
+    assert len(ground.memory) == 0

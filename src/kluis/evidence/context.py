@@ -74,6 +74,10 @@ class Context:
     memory: Memory = dataclasses.field(default_factory=Memory)
     lasting: bool = False
 
+    def forgetful(self) -> Context:
+        """The same ground for keys that nobody vouches for: there may be any number, and none is kept."""
+        return dataclasses.replace(self, memory=Memory(), lasting=False)
+
     def key(self, spki: bytes, scheme: Scheme, what: str, *, code: str) -> Key:
         """Load a public key, once for the same bytes.
 

@@ -104,7 +104,7 @@ def verify(data: bytes, *, context: Context, collateral: Given | None, now: date
         proven = _hardware(report, parts, endorsements, context, now)  # 4
     except UnavailableError:
         # What the VM's own parts refute is refused, whoever endorses its hardware.
-        _check_tpm(parts, runtime_data.parse(report.runtime), context)
+        _check_tpm(parts, runtime_data.parse(report.runtime), context.forgetful())
         raise
     runtime = runtime_data.parse(report.runtime)  # 5
     certified = _certified(runtime, endorsements.ak, context, now)
