@@ -43,7 +43,7 @@ class Asking:
 
     def ask(self, method: str, path: str, role: str | None = None, **rest: Any) -> httpx.Response:
         """One request; with a token of ``role`` if there is one."""
-        headers = {} if role is None else MAKER.header(role, now=self.now)
+        headers = rest.pop("headers", {}) | ({} if role is None else MAKER.header(role, now=self.now))
 
         async def run() -> httpx.Response:
             transport = httpx.ASGITransport(self.service)

@@ -320,3 +320,40 @@ def test_orders_are_the_owners(asking: Asking, name: str) -> None:
     assert asking.get(f"{SGX}/tcb?fmspc=e0e0e0000000").content == before
     assert asking.ask("GET", "/kluis/platforms").status_code == 401
     assert asking.ask("GET", "/kluis/platforms", OWNER).status_code == 200
+
+
+REGISTRATION = {
+    "qe_id": "00" * 16, "pce_id": "0000", "cpu_svn": "00" * 16, "pce_svn": "0000", "enc_ppid": "00" * 384,
+    "platform_manifest": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"user-token": "secret"}, REGISTRATION),
+        ({}, REGISTRATION),
+        ({"user-token": "secret"}, {**REGISTRATION, "platform_manifest": "00" * 40_000}),
+        ({}, {"platform_manifest": "00"}),
+        ({"user-token": "secret"}, "no JSON object"),
+    ],
+)
+def test_what_intels_tools_register(asking: Asking, headers: dict[str, str], body: Any) -> None:
+    """What the PCK ID retrieval tool posts to a cache is refused for that, and told where it belongs."""
+    answer = asking.ask("POST", f"{SGX}/platforms", json=body, headers=headers)
+    told = (
+        "platforms: want the enrolment of an emulated platform, got a registration as Intel's tools send it"
+    )
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, told)
+    assert (answer.headers["error-code"], answer.headers["error-message"]) == ("InvalidParameter", told)
+    (hint,) = answer.json()["error"]["details"]
+    assert hint["message"].startswith("register an Intel platform at Intel's own cache (PCCS): ")
+    assert _list(asking) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b" " * 5000, b"[" * 5000])
+def test_what_is_no_enrolment(asking: Asking, body: bytes) -> None:
+    """Anything else is no enrolment."""
+    answer = asking.ask("POST", f"{SGX}/platforms", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("enrolment")

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs, quote, urlsplit
 
+import msgspec
+
 from kluis.authority import Published, TcbLevel
 from kluis.authority.issuing import CRL_URL
 from kluis.authority.state import PCEID
@@ -26,7 +28,7 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.records import Certificate
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Intel", "crl_wanted", "encoded", "refused", "release"]
+__all__ = ["Intel", "crl_wanted", "encoded", "refuse_registration", "refused", "release"]
 
 JSON: Final = "application/json"
 PEM: Final = "application/x-pem-file"
@@ -42,6 +44,9 @@ _PPID: Final = re.compile(r"([0-9a-f]{32})(?:0{736})?", re.ASCII)
 _HEX: Final = {size: re.compile(rf"[0-9a-f]{{{size}}}", re.ASCII) for size in (4, 32)}
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ROOT_CRL: Final = re.compile(r"/IntelSGXRootCA\.[a-z]{3}|.*/rootcacrl", re.ASCII)
+# Members of what Intel's tools post of a platform: the PCK ID retrieval tool, and its provider library.
+_REGISTRATION: Final = frozenset({"qe_id", "pce_id", "enc_ppid", "platform_manifest"})
+_USER: Final = "user-token"
 _UPDATES: Final = ("early", "standard")
 _KINDS: Final = ("all", "client", "E3", "E5")
 
@@ -292,6 +297,27 @@ def encoded(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
             return crl.hex().encode(), HEX
         case _:
             return crl, DER
+
+
+def refuse_registration(call: Call) -> None:
+    """Refuse what Intel's tools post to a cache (PCCS), which is no enrolment; pass over all else.
+
+    Raises:
+        Refusal: 400, as Intel's cache says it; says where such a platform is registered.
+    """
+    try:
+        members = set(msgspec.json.decode(call.body, type=dict[str, msgspec.Raw]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        members = set()
+    if _USER not in call.headers and not members & _REGISTRATION:
+        return
+    raise refused(
+        call,
+        400,
+        "platforms: want the enrolment of an emulated platform, got a registration as Intel's tools send it",
+        hint="register an Intel platform at Intel's own cache (PCCS): here nothing needs that, for kluis "
+        "collateral fetch has what its quotes want; an emulated platform enrols by kluis platform enroll",
+    )
 
 
 def refused(

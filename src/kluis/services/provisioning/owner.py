@@ -17,6 +17,7 @@ from kluis.enclave.store.model import Writing
 from kluis.errors import FormatError, UsageError
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
+from kluis.services.provisioning.intel import refuse_registration
 from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
@@ -127,6 +128,7 @@ class Owner:
 
     def enrol(self, call: Call) -> Answer:
         """Certify a platform that proves that it holds its key, or let it wait."""
+        refuse_registration(call)
         chain = self._platforms.enrol(call.body, self._clock.now())
         if chain is None:
             return Answer(Enrolled("pending"), status=202)
