@@ -143,6 +143,17 @@ def test_put_again(world: World) -> None:
     assert world.owner("GET", f"{ONE}?{ARM}").json()["location"] == "local"
 
 
+def test_tags_that_nobody_gave(world: World) -> None:
+    """They are no member, as in Azure's answers; null says nothing of them, an empty object takes them away."""
+    for given in ({}, {"tags": None}):
+        assert "tags" not in make(world, **given).json()
+    assert make(world, tags={"a": "b"}).json()["tags"] == {"a": "b"}
+    for given in ({}, {"tags": None}):
+        assert make(world, **given).json()["tags"] == {"a": "b"}
+        assert world.owner("PATCH", f"{ONE}?{ARM}", json=given).json()["tags"] == {"a": "b"}
+    assert make(world, tags={}).json()["tags"] == {}
+
+
 def test_changed(world: World) -> None:
     """Tags and switches change; what is not said stays."""
     make(world, tags={"a": "b"})
@@ -340,7 +351,11 @@ def test_the_default_one(world: World) -> None:
     base = "/subscriptions/s/providers/Microsoft.Attestation"
     (found,) = world.owner("GET", f"{base}/defaultProviders?{ARM}").json()["value"]
     assert found["properties"]["attestUri"] == URL
-    assert world.owner("GET", f"{base}/locations/Local/defaultProvider?{ARM}").json() == found
+    assert "tags" not in found
+    for name in ("Local", "LO%20cal", "lo+cal"):
+        answer = world.owner("GET", f"{base}/locations/{name}/defaultProvider?{ARM}")
+        assert (answer.status_code == 200) is (name != "lo+cal")
+        assert name == "lo+cal" or answer.json() == found
     assert world.owner("GET", f"{base}/locations/mars/defaultProvider?{ARM}").status_code == 404
 
 

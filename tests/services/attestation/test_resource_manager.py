@@ -70,6 +70,7 @@ def test_groups(three: World) -> None:
         ("$filter=resourceType eq 'Microsoft.KeyVault/vaults'", []),
         ("$filter=name eq 'P1'", ["p1"]),
         ("$filter=resourceGroup eq 'other' and location eq 'local'", ["p2"]),
+        ("$filter=resourceGroup eq 'other' and location eq 'Lo cal'", ["p2"]),
         ("$filter=tagName eq 'a' and tagValue eq 'b'&$expand=createdTime", ["p1"]),
         (f"$filter=name eq 'p1'{' ' * 1012} and location eq 'nowhere'", []),
         ("$filter=tagName eq 'b'", []),

@@ -37,7 +37,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         name: in the letters that it was made with.
         life: one of those that the name has had, hex; empty where an earlier version made it.
         subscription, resource_group, location: as the control plane knows it.
-        tags: the owner's.
+        tags: the owner's; None where none were ever given.
         isolated: its trust model.
         public_network_access: ``Enabled`` or ``Disabled``: told, and nothing is done about it.
         tpm_authentication: whether it wants a bearer token with a TPM's evidence.
@@ -52,7 +52,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     subscription: str
     resource_group: str
     location: str
-    tags: dict[str, str]
+    tags: dict[str, str] | None
     isolated: bool
     public_network_access: str
     tpm_authentication: bool

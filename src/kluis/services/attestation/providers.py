@@ -38,7 +38,7 @@ from kluis.services.attestation.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.signing import SigningKeys
 
-__all__ = ["Properties", "ProviderRequest", "Providers"]
+__all__ = ["Properties", "ProviderRequest", "Providers", "squeezed"]
 
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
 # A client that signs in wants one to be there before it has made anything.
@@ -121,7 +121,7 @@ class Providers:
                 subscription=subscription,
                 resource_group=group,
                 location=request.location or self._settings.location,
-                tags={},
+                tags=None,
                 isolated=bool(chains),
                 public_network_access="Enabled",
                 tpm_authentication=True,
@@ -151,7 +151,7 @@ class Providers:
             trusted = {chain[0] for chain in self._certificates.kept(store, key_of(there)) or ()}
             if chains and {chain[0] for chain in chains} != trusted:
                 raise _signed_alone()
-            if request.location is not None and _squeezed(request.location) != _squeezed(there.location):
+            if request.location is not None and squeezed(request.location) != squeezed(there.location):
                 raise InvalidOperation(
                     f"location: want {there.location} to stay, got {request.location[:64]!a}",
                     hint="make another instance there",
@@ -236,14 +236,14 @@ class Providers:
         Raises:
             Missing: it is in another location.
         """
-        if location is not None and _squeezed(location) != _squeezed(self._settings.location):
+        if location is not None and squeezed(location) != squeezed(self._settings.location):
             raise Missing(f"location: want {self._settings.location}, got {location[:64]!a}")
         instance = self._instances.default
         return _resource_of(
             f"/providers/{TYPE}/{DEFAULT}",
             DEFAULT,
             self._settings.location,
-            {},
+            None,
             _properties(instance.url, instance.trust_model, "Enabled", instance.tpm_authentication),
         )
 
@@ -288,9 +288,11 @@ def _properties(url: str, model: str, network: str, tpm: bool) -> dict[str, Any]
 
 
 def _resource_of(
-    name_id: str, name: str, location: str, tags: Mapping[str, str], properties: dict[str, Any]
+    name_id: str, name: str, location: str, tags: Mapping[str, str] | None, properties: dict[str, Any]
 ) -> dict[str, Any]:
-    made = {"id": name_id, "name": name, "type": TYPE, "location": location, "tags": dict(tags)}
+    # Azure's answer has no member for tags that nobody gave.
+    told = {} if tags is None else {"tags": dict(tags)}
+    made = {"id": name_id, "name": name, "type": TYPE, "location": location, **told}
     return {**made, "properties": properties}
 
 
@@ -372,7 +374,8 @@ def _missing(group: str, name: str) -> ResourceMissing:
     )
 
 
-def _squeezed(location: str) -> str:
+def squeezed(location: str) -> str:
+    """A location as the resource manager compares it: ``Central US`` is ``centralus``."""
     return location.replace(" ", "").lower()
 
 

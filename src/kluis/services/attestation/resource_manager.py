@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kluis.services.attestation.faults import InvalidParameter, Missing
 from kluis.services.attestation.gate import KNOWN, ROLES, VIEW
-from kluis.services.attestation.providers import TYPE, Providers
+from kluis.services.attestation.providers import TYPE, Providers, squeezed
 from kluis.services.web import Answer, Call, Operation
 
 __all__ = ["API_VERSION", "ResourceManager"]
@@ -151,12 +151,19 @@ def _fits(resource: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
         "resourcetype": TYPE,
         "resourcegroup": resource["id"].split("/")[4],
     }
-    tags = [{"tagname": name, "tagvalue": value} for name, value in resource["tags"].items()]
+    tags = [{"tagname": name, "tagvalue": value} for name, value in resource.get("tags", {}).items()]
     return any(_holds(one | tag, wanted) for tag in tags or [{}])
 
 
 def _holds(facts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(name in facts and facts[name].lower() == value.lower() for name, value in wanted.items())
+    return all(name in facts and _equal(name, facts[name], value) for name, value in wanted.items())
+
+
+def _equal(name: str, fact: str, value: str) -> bool:
+    """Whether a fact is as a clause wants it; a location is one by its name for people, too."""
+    if name == "location":
+        return squeezed(fact) == squeezed(value)
+    return fact.lower() == value.lower()
 
 
 def _subscription(name: str) -> dict[str, Any]:
