@@ -144,7 +144,7 @@ def test_put_again(world: World) -> None:
 
 
 def test_tags_that_nobody_gave(world: World) -> None:
-    """They are no member, as in Azure's answers; null says nothing of them, an empty object takes them away."""
+    """They are no member, as in Azure's answers; null says nothing of them, `{}` takes them away."""
     for given in ({}, {"tags": None}):
         assert "tags" not in make(world, **given).json()
     assert make(world, tags={"a": "b"}).json()["tags"] == {"a": "b"}

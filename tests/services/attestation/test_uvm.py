@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
+from kluis.formats.uvm import SCHEMES
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import Compliance, Root, UvmEndorser
 from tests.evidence.amd.forge import Forge
@@ -56,6 +58,12 @@ def flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
+def of_another_algorithm(data: bytes) -> bytes:
+    """One that says ES512."""
+    named = next(b"\x01" + cbor2.dumps(known) for known in SCHEMES if b"\x01" + cbor2.dumps(known) in data)
+    return data.replace(named, b"\x01" + cbor2.dumps(-36), 1)
+
+
 def test_endorsed(storage: SealedStore) -> None:
     """The token says that the VM is compliant, and whose word that is; the newest word counts."""
     world = world_of(storage, LISTED)
@@ -81,9 +89,13 @@ def test_not_endorsed(storage: SealedStore) -> None:
 
 
 def test_nobody_is_listed(storage: SealedStore) -> None:
-    """Without a list an endorsement is not even read."""
-    claims = claims_of(world_of(storage), b"no endorsement")
-    assert "x-ms-compliance-status" not in claims
+    """Without a list no endorsement says anything, whoever signed it, and whatever kind it is of."""
+    world = world_of(storage)
+    for given in (endorsement(BY), flipped(endorsement(OTHER)), of_another_algorithm(endorsement(BY))):
+        claims = claims_of(world, given)
+        assert "x-ms-compliance-status" not in claims
+        assert not [name for name in claims if name.startswith("x-kluis-uvm")]
+    assert claims_of(world, members={"Other": [1]})
 
 
 @pytest.mark.parametrize(
@@ -102,6 +114,25 @@ def test_nobody_is_listed(storage: SealedStore) -> None:
 def test_what_does_not_hold(storage: SealedStore, made: Any, message: str) -> None:
     """An endorsement that is forged, or none, is refused where somebody is listed."""
     status, code, told = error_of(world_of(storage, LISTED).attest("SevSnpVm", made()))
+    assert (status, code) == (400, "InvalidParameter")
+    assert message in told
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: body(b"no endorsement"), "The specified report was invalid: UVM endorsement"),
+        (lambda: body(endorsement(BY), b""), "The specified report was invalid: UVM endorsement"),
+        (lambda: body(endorsement(BY)[:-1]), "The specified report was invalid: UVM endorsement"),
+        (lambda: body(endorsement(BY, bytes(47))), "want a launch digest of 48 bytes, got 47"),
+        (lambda: body(*[endorsement(BY)] * 5), "report.Endorsements.Uvm: want a list of at most 4 texts"),
+        (lambda: body(members={"Uvm": ["*"]}), "report.Endorsements.Uvm: Unknown base64 character: 42 ('*')"),
+        (lambda: body(members=[]), "report.Endorsements: want a JSON object, got list"),
+    ],
+)
+def test_what_is_malformed(storage: SealedStore, made: Any, message: str) -> None:
+    """Junk is refused where nobody is listed, too: a client that sends it means something by it."""
+    status, code, told = error_of(world_of(storage).attest("SevSnpVm", made()))
     assert (status, code) == (400, "InvalidParameter")
     assert message in told
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kluis.errors import KluisError
+from kluis.errors import KluisError, UnsupportedError
 from kluis.evidence import Claims
 from kluis.evidence.azure import uvm
 from kluis.evidence.context import Context
-from kluis.formats.uvm import MAX_SIZE, Endorsement
+from kluis.formats.uvm import MAX_SIZE, Endorsement, parse
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import UvmEndorser
@@ -27,7 +27,8 @@ def endorsed(
 ) -> Endorsement | None:
     """The endorsement of a guest's launch by one whom the operator lists; None where there is none.
 
-    Where nobody is listed nothing is read. Where somebody is, each that comes is verified.
+    Where nobody is listed, what comes is held to its form alone, and no word of it is believed or told; one
+    of a kind that is not known here passes. Where somebody is, each that comes is verified.
 
     Args:
         bundle: JSON, with the report that ``claims`` are of.
@@ -39,26 +40,17 @@ def endorsed(
         InvalidParameter: the member is malformed.
         InvalidEvidence: an endorsement does not hold.
     """
+    given = _given(bundle)
     if not endorsers:
+        for each in given:
+            _held_to_form(each)
         return None
-    text = json_object(bundle, "report").get("Endorsements")
-    if text in (None, ""):
-        return None
-    if not isinstance(text, str):
-        raise InvalidParameter(f"{MEMBER}: want text, got {type(text).__name__}")
-    given = json_object(octets(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
-    if not isinstance(given, list) or len(given) > MOST or not all(isinstance(each, str) for each in given):
-        raise InvalidParameter(f"{MEMBER}.Uvm: want a list of at most {MOST} texts")
     found: Endorsement | None = None
     for each in given:
         try:
-            read = uvm.verify(octets(each, f"{MEMBER}.Uvm", most=MAX_SIZE), context=context)
-        except InvalidParameter:
-            raise
+            read = uvm.verify(each, context=context)
         except KluisError as error:
-            raise InvalidEvidence(
-                f"The specified report was invalid: {error.message}", hint=error.hint, code=error.code
-            ) from None
+            raise _refused(error) from None
         if read.measurement == claims.measurement.value and _listed(read, endorsers):
             found = read if found is None or read.svn > found.svn else found
     return found
@@ -69,6 +61,34 @@ def uvm_claims(found: Endorsement | None) -> dict[str, Any]:
     if found is None:
         return {}
     return {"x-kluis-uvm-issuer": found.issuer, "x-kluis-uvm-feed": found.feed, "x-kluis-uvm-svn": found.svn}
+
+
+def _given(bundle: bytes) -> list[bytes]:
+    """The endorsements that a bundle brings, unread."""
+    text = json_object(bundle, "report").get("Endorsements")
+    if text in (None, ""):
+        return []
+    if not isinstance(text, str):
+        raise InvalidParameter(f"{MEMBER}: want text, got {type(text).__name__}")
+    given = json_object(octets(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
+    if not isinstance(given, list) or len(given) > MOST or not all(isinstance(each, str) for each in given):
+        raise InvalidParameter(f"{MEMBER}.Uvm: want a list of at most {MOST} texts")
+    return [octets(each, f"{MEMBER}.Uvm", most=MAX_SIZE) for each in given]
+
+
+def _held_to_form(data: bytes) -> None:
+    try:
+        parse(data)
+    except UnsupportedError:
+        return
+    except KluisError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: KluisError) -> InvalidEvidence:
+    return InvalidEvidence(
+        f"The specified report was invalid: {error.message}", hint=error.hint, code=error.code
+    )
 
 
 def _listed(found: Endorsement, endorsers: tuple[UvmEndorser, ...]) -> bool:
