@@ -37,6 +37,23 @@ def test_a_family(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("eval_number_low", "tcb_evaluation"),
+        ("migratable", "migration"),
+        ("simulated", "protection"),
+        ("id_key", "signer"),
+    ],
+)
+def test_another_name(name: str, code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is told here under another code is explained by that one; no such name is itself a code."""
+    assert run(["explain", name]) == 0
+    assert capsys.readouterr().out.startswith(code)
+    assert name not in explain.entries()
+    assert explain.find(name) == explain.find(code)
+
+
+@pytest.mark.parametrize(
     ("code", "hint"),
     [("ak_bindin", "kluis explain ak_binding"), ("§", "kluis explain lists every code")],
 )

@@ -8,7 +8,7 @@ import functools
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -42,21 +42,38 @@ class Entry(NamedTuple):
 @functools.cache
 def entries() -> Mapping[str, Entry]:
     """Every code, in the order of the catalogue; one that ends in ``*`` stands for all that begin so."""
-    data = resources.files("kluis.cli").joinpath("codes.toml").read_bytes()
     return {
         code: Entry(code, group, each["cause"], each["fix"])
-        for group, codes in tomllib.loads(data.decode()).items()
+        for group, codes in _catalogue().items()
         for code, each in codes.items()
     }
 
 
+@functools.cache
+def _catalogue() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    data = resources.files("kluis.cli").joinpath("codes.toml").read_bytes()
+    return tomllib.loads(data.decode())
+
+
+@functools.cache
+def _others() -> Mapping[str, str]:
+    """What else codes are looked up by: the situation under a name that is no code here."""
+    return {
+        other: code
+        for codes in _catalogue().values()
+        for code, each in codes.items()
+        for other in each.get("also", ())
+    }
+
+
 def find(code: str) -> Entry:
-    """The entry of a code.
+    """The entry of a code, or of the one that tells what ``code`` names.
 
     Raises:
         UsageError: no such code; the hint names the nearest.
     """
     known = entries()
+    code = code if code in known else _others().get(code, code)
     if code in known:
         return known[code]
     for pattern, entry in known.items():

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kluis.errors import AuthenticityError, FreshnessError, UsageError
+from kluis.errors import AuthenticityError, FreshnessError, UnavailableError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors, verify
 from kluis.evidence.context import Context
 from kluis.evidence.tpm.activation import FRESH_SIZE, Activated, Challenge, challenge
@@ -93,6 +93,17 @@ def test_step_1_profile(maker: Maker, tpm: Tpm, changes: dict[str, Any], message
     with pytest.raises(AuthenticityError, match=message) as caught:
         _challenge(maker, tpm, endorsements=maker.endorse(maker.ek(EK, **changes)))
     assert caught.value.code == "cert_profile"
+
+
+def test_step_1_no_certificate(maker: Maker, tpm: Tpm) -> None:
+    """An endorsement key without its maker's certificate is nobody's: it is named, with what reads it."""
+    with pytest.raises(UnavailableError) as caught:
+        _challenge(maker, tpm, endorsements=replace(maker.endorse(maker.ek(EK)), certificate=None))
+    assert (caught.value.code, caught.value.message) == (
+        "ek_missing",
+        "EK certificate: want the one that the TPM's maker gave it, got none",
+    )
+    assert caught.value.hint == "tpm2_getekcertificate reads it from the TPM, or asks its maker"
 
 
 def test_step_1_root(maker: Maker, tpm: Tpm) -> None:

@@ -117,7 +117,7 @@ def challenge(
         FormatError: a certificate or an area is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
         FreshnessError: a certificate or CRL is out of its time.
-        UnavailableError: an issuer is missing.
+        UnavailableError: the EK's certificate (``ek_missing``) or an issuer is missing.
         UsageError: ``fresh`` has another size.
     """
     if len(fresh) != FRESH_SIZE:

@@ -144,8 +144,14 @@ def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) 
         FormatError: a certificate or CRL is malformed.
         AuthenticityError: a step fails.
         FreshnessError: a certificate or CRL is out of its time.
-        UnavailableError: an issuer is missing.
+        UnavailableError: there is no certificate of the EK (``ek_missing``), or an issuer is missing.
     """
+    if endorsements.certificate is None:
+        raise UnavailableError(
+            "EK certificate: want the one that the TPM's maker gave it, got none",
+            hint="tpm2_getekcertificate reads it from the TPM, or asks its maker",
+            code="ek_missing",
+        )
     return _vouched(endorsements, _ENDORSES, context, now)
 
 
