@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from kluis.appraisal.fields import Field
 from kluis.appraisal.policy import ByImage, BySigner, Identity, Release
@@ -10,9 +11,11 @@ from kluis.appraisal.result import Rule
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.trust import Aspect
 from kluis.appraisal.values import Value, either, shown
-from kluis.appraisal.wants import Any, AtLeast, Exactly, Masked, OneOf, Registers, Want
+from kluis.appraisal.wants import REFERENCE, Any, AtLeast, Exactly, Masked, OneOf, Registers, Want
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
+
+NONE_GIVEN: Final = "give the reference values for it that its maker publishes: --reference FILE"
 
 
 def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
@@ -65,7 +68,8 @@ def within(claims: Claims) -> Iterator[Claims]:
 
 
 def _by_field(field: Field, want: Want, claims: Claims) -> Rule:
-    return _judge(field.rule, want, field.claim(claims), fix=field.fix, aspect=field.aspect)
+    fix = NONE_GIVEN if want is REFERENCE else field.fix
+    return _judge(field.rule, want, field.claim(claims), fix=fix, aspect=field.aspect)
 
 
 def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspect.EXECUTABLES) -> Rule:
