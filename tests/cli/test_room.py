@@ -150,9 +150,17 @@ def test_mistakes(people: People) -> None:
         (["receipt"], 7, "no run has ended here"),
         (["approve", "--as", "laboratory"], 7, "no agreement is proposed"),
         (["open", "--as", "eve"], 7, "party eve: no keys in"),
-        (["init", "--as", "eve", "--role", "king"], 2, "role: want one of"),
+        (
+            ["init", "--as", "eve", "--role", "king"],
+            2,
+            "--role: want one of analyst, auditor, operator, owner, recipient, got 'king'",
+        ),
         (["seal", "/nonexistent", "--as", "clinic", "--dataset", "x", "--terms", terms], 2, "cannot be read"),
-        (["seal", terms, "--as", "clinic", "--dataset", "x", "--terms", terms], 3, "want a Parquet file"),
+        (
+            ["seal", terms, "--as", "clinic", "--dataset", "x", "--terms", terms],
+            3,
+            "write it as Parquet: polars.read_csv",
+        ),
         (["seal", file, "--as", "clinic", "--dataset", "x", "--terms", file], 3, "want text, found a byte"),
     ]
     for command, code, message in cases:

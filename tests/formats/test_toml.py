@@ -46,6 +46,7 @@ def test_refuses(data: bytes, message: str, code: str) -> None:
         toml.loads(data, "it")
     assert str(caught.value).startswith(message)
     assert caught.value.code == code
+    assert (caught.value.hint == toml.MEND) is (code == "bad_encoding")
 
 
 def test_keys_of_as_many_parts_as_there_may_be() -> None:

@@ -39,7 +39,7 @@ def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
     try:
         value = toml.loads(data, what, max_size=most)
     except FormatError as error:
-        mend = f"mend it at the place that is named; {hint}" if error.code == "bad_encoding" else error.hint
+        mend = f"{error.hint}; {hint}" if error.hint else None
         raise FormatError(error.message, hint=mend, code=error.code) from None
     _check(value, what)
     return Table(value, what, hint)

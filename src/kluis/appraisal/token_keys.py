@@ -27,6 +27,7 @@ MAX_JWKS: Final = 256 * 1024
 MAX_KEYS: Final = 32
 RSA_BITS: Final = (2048, 8192)
 UNUSED: Final = ""  # no algorithm: of a key that its authority does not sign with
+_PUBLISHED: Final = "the service publishes its keys: save what its /certs says, and name that file"
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _NAMES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
     "P-256": ec.SECP256R1,
@@ -105,7 +106,7 @@ def read(
     value = jcs.loads(document, "JWKS", max_size=MAX_JWKS, max_depth=8)
     keys = value.get("keys") if isinstance(value, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_KEYS:
-        raise FormatError(f"JWKS: want 1 to {MAX_KEYS} keys, got another")
+        raise FormatError(f"JWKS: want 1 to {MAX_KEYS} keys, got another", hint=_PUBLISHED)
     made: dict[str, TrustedKey] = {}
     refused: KluisError | None = None
     for each in keys:
@@ -140,7 +141,7 @@ def of_pem(data: bytes) -> TrustedKey:
     except (ValueError, UnsupportedAlgorithm):
         raise FormatError(
             "token key: want a certificate or a public key in PEM, got another",
-            hint="the service publishes its keys: save what its /certs says, and name that file",
+            hint=_PUBLISHED,
         ) from None
     return TrustedKey("", _usable(key, "token key"), None, None)
 

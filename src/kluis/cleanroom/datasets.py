@@ -190,4 +190,7 @@ def read_plain(data: bytes, what: str) -> pl.DataFrame:
     try:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise FormatError(f"{what}: want a Parquet file") from error
+        raise FormatError(
+            f"{what}: want a Parquet file, got another",
+            hint="write it as Parquet: polars.read_csv(FILE).write_parquet(OUT)",
+        ) from error

@@ -56,7 +56,12 @@ def init(
         str | None, typer.Option(metavar="TEXT", help="Your name for people. [default: PARTY]")
     ] = None,
     role: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE", help="owner, recipient, analyst, auditor, operator.")
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE",
+            help="owner, recipient, analyst, auditor or operator; repeat it for several. "
+            "[default: owner, recipient]",
+        ),
     ] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is called.")] = None,
     purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is for.")] = None,
@@ -67,7 +72,7 @@ def init(
     chosen = tuple(role or ("owner", "recipient"))
     unknown = sorted(set(chosen) - set(get_args(Role)))
     if unknown:
-        raise UsageError(f"role: want one of {sorted(get_args(Role))}, got {unknown}")
+        raise UsageError(f"--role: want one of {', '.join(sorted(get_args(Role)))}, got {unknown[0][:32]!a}")
     if not (room / "room.json").exists():
         if not title or not purpose:
             raise UsageError(

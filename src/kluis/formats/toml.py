@@ -13,6 +13,7 @@ from kluis.errors import FormatError
 
 MAX_SIZE: Final = 1 << 20
 MAX_PARTS: Final = 20
+MEND: Final = "mend it at the place that is named"
 # One part of a key, bare or in quotes, that another follows. Each run of letters is looked at from its
 # beginning alone, so that the search costs no more than the text is long.
 _PART: Final = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
@@ -40,4 +41,4 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE) -> dict[str, Any]
     except FormatError:
         raise
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what}: is not TOML: {error}", code="bad_encoding") from None
+        raise FormatError(f"{what}: is not TOML: {error}", hint=MEND, code="bad_encoding") from None
