@@ -63,6 +63,8 @@ class KluisError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint is not None:
+            self.add_note(f"hint: {hint}")  # a traceback shows notes: a script's user is told, too
         if code is not None:
             self.code = code
 
@@ -160,8 +162,10 @@ class RemoteError(EnclaveError):
     code = "remote_error"
     inner_code: str | None = None
 
-    def __init__(self, type_name: str, message: str, traceback: str | None = None) -> None:
-        super().__init__(f"{type_name}: {message}" if message else type_name)
+    def __init__(
+        self, type_name: str, message: str, traceback: str | None = None, *, hint: str | None = None
+    ) -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name, hint=hint)
         self.type_name = type_name
         self.traceback = traceback
 

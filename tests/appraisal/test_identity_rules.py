@@ -310,7 +310,7 @@ def test_one_release_whole(
 
 def test_releases_cannot_be_changed() -> None:
     """A release says something, and those of a policy stay what they were."""
-    with pytest.raises(UsageError, match=r"^release: want at least 1, got 0$"):
+    with pytest.raises(UsageError, match=r"^release: want at least 1, got 0(?m:$)"):
         Release(name="nothing", wants={})
     given = {Tee.NITRO: (A, B)}
     identity = ByTable(tables=_table(Tee.NITRO).tables, releases=given)
@@ -319,10 +319,10 @@ def test_releases_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         identity.releases[Tee.NITRO] = (A,)  # type: ignore[index]
     with pytest.raises(
-        UsageError, match=r"^policy.releases.sgx: want a table of that TEE beside it, got none$"
+        UsageError, match=r"^policy.releases.sgx: want a table of that TEE beside it, got none(?m:$)"
     ):
         ByTable(tables=_table(Tee.NITRO).tables, releases={Tee.SGX: (A,)})
     other = Release(name="x", wants={"other": A.wants["measurements"]})
-    with pytest.raises(UsageError, match=r"^policy.releases.nitro.other: has no reference values$"):
+    with pytest.raises(UsageError, match=r"^policy.releases.nitro.other: has no reference values(?m:$)"):
         ByTable(tables=_table(Tee.NITRO).tables, releases={Tee.NITRO: (A, other)})
     assert A.things == B.things == {("measurements", ""), ("registers", "pcr0")}

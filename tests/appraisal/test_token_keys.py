@@ -121,7 +121,7 @@ BARE = {"kty": "RSA", "kid": "bare", **public_jwk(AUTHORITY_KEY)}
 @pytest.mark.parametrize("document", [b"[]", b"1", b"{}", _listed(), b'{"keys": {"a": 1}}', b'{"keys": "a"}'])
 def test_what_lists_no_keys(document: bytes) -> None:
     """A document of keys is an object with a list of them."""
-    with pytest.raises(FormatError, match=r"^JWKS: want 1 to 32 keys, got another$") as caught:
+    with pytest.raises(FormatError, match=r"^JWKS: want 1 to 32 keys, got another(?m:$)") as caught:
         token_keys.read(document, certified=False)
     assert (caught.value.hint or "").startswith("the service publishes its keys")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from kluis.errors import MOST_CHARACTERS, KluisError
@@ -43,3 +45,13 @@ def test_a_message_is_bounded() -> None:
         assert "a .. a" in told
     whole = "a" * MOST_CHARACTERS
     assert KluisError(whole).message == whole
+
+
+def test_a_traceback_tells_the_hint() -> None:
+    """Whoever runs a script sees what mends it, and once."""
+    try:
+        raise KluisError("quote: want 48 bytes, got 3", hint="kluis inspect QUOTE")
+    except KluisError as error:
+        shown = "".join(traceback.format_exception(error))
+    assert shown.endswith("kluis.errors.KluisError: quote: want 48 bytes, got 3\nhint: kluis inspect QUOTE\n")
+    assert "hint" not in "".join(traceback.format_exception(KluisError("nothing mends it")))

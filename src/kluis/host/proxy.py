@@ -343,8 +343,7 @@ def raised(parcel: Parcel) -> EnclaveError:
         return EnclaveError(explain(problem, "answer", ("kind", "call")), code="protocol")
     if told.code == "call_cancelled":
         return CallCancelled(told.message)
-    error = RemoteError(told.type, told.message, told.traceback)
-    error.hint = told.hint
+    error = RemoteError(told.type, told.message, told.traceback, hint=told.hint)
     error.inner_code = told.code
     return error
 
