@@ -216,7 +216,7 @@ def test_a_file_with_key_and_certificate_is_read_for_the_certificate() -> None:
     assert Certificate.of_pem(CLIENT.both, "both.pem").sha256 == Certificate.of_pem(CLIENT.pem, "a").sha256
 
 
-@pytest.mark.parametrize("data", [b"", b"no certificate", CLIENT.pem[:100]])
+@pytest.mark.parametrize("data", [b"", b"no certificate", CLIENT.pem[:100]], ids=["empty", "text", "cut"])
 def test_what_is_no_certificate(data: bytes) -> None:
     """It is named."""
     with pytest.raises(UsageError) as caught:
