@@ -127,6 +127,14 @@ def test_what_was_proven_for_another_is_not_believed() -> None:
     assert caught.value.code == "root_untrusted"
 
 
+def test_a_leaf_that_nobody_vouches_for_is_not_kept() -> None:
+    """A report that is checked by its leaf alone, as its chain is missing, leaves no key behind."""
+    context = Context(FORGE.anchors)
+    with pytest.raises(UnavailableError):
+        _verify(context, FORGE.endorsements(ark=None))
+    assert len(context.memory) == 0
+
+
 def test_a_crl_proven_for_another_root() -> None:
     """A CRL that was proven is that of the root that signed it, and of no other of its name."""
     other = Forge("Genoa")

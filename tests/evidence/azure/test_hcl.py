@@ -32,6 +32,7 @@ from kluis.evidence import (
     Verifier,
 )
 from kluis.evidence.azure import hcl
+from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.hcl.report import ReportType
@@ -235,6 +236,19 @@ def test_step_4_nobody_could_endorse(azure: AzureForge) -> None:
         with pytest.raises(AuthenticityError) as caught:
             azure.verify(data, AzureEndorsements())
         assert caught.value.code == code
+
+
+def test_step_4_a_key_that_nobody_vouches_for_is_not_kept(azure: AzureForge) -> None:
+    """A vTPM's quote that is checked while its hardware's endorsements are missing leaves no key behind."""
+    context = Context(azure.anchors)
+    with pytest.raises(UnavailableError):
+        hcl.verify(
+            azure.parts(azure.snp(), **azure.tpm()),
+            context=context,
+            collateral=AzureEndorsements(),
+            now=azure.now,
+        )
+    assert len(context.memory) == 0
 
 
 @pytest.mark.parametrize(
