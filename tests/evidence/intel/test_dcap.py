@@ -393,7 +393,7 @@ def test_an_older_certificate_of_the_ca_that_is_revoked(forge: Forge) -> None:
     assert caught.value.code == "cert_revoked"
 
 
-@pytest.mark.parametrize(("kind", "data"), LONE)
+@pytest.mark.parametrize(("kind", "data"), [*LONE, (3, b"\xff" * 404)])
 def test_a_remembered_platform_under_another_chain(kind: int, data: bytes, forge: Forge) -> None:
     """A platform remembered with the chain beside its quote is not vouched for by another chain."""
     quote = forge.requote(certification_type=kind, certification_data=data)
@@ -407,11 +407,12 @@ def test_a_remembered_platform_under_another_chain(kind: int, data: bytes, forge
     assert caught.value.code == "sig_qe_report"
 
 
-def test_a_remembered_chain_beside_another_quoting_enclave(forge: Forge) -> None:
+@pytest.mark.parametrize("changed", [{}, {"certification_data": bytes(404)}], ids=["again", "beside"])
+def test_a_remembered_chain_beside_another_quoting_enclave(changed: dict[str, bytes], forge: Forge) -> None:
     """A chain that was proven beside a quote vouches for that quoting enclave's report alone."""
     verifier = Verifier(forge.anchors)
     beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
-    good = dcap_quote.parse(forge.requote(certification_type=3))
+    good = dcap_quote.parse(forge.requote(certification_type=3, **changed))
     verifier.verify(good.encode(), collateral=beside, now=NOW)
     newer = dataclasses.replace(good.qe_report, isvsvn=good.qe_report.isvsvn + 1).encode()
     forged = dataclasses.replace(good, qe_report_bytes=newer)
