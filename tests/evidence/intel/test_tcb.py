@@ -13,6 +13,7 @@ import pytest
 from kluis.errors import AuthenticityError
 from kluis.evidence import TcbStatus, TdxClaims
 from kluis.evidence.intel import tcb
+from kluis.evidence.model import Tcb
 from kluis.formats.sgx import quote as dcap_quote
 from tests.evidence.intel.forge import TdxForge
 
@@ -79,6 +80,15 @@ def test_relaunched(launch: TcbStatus, current: TcbStatus) -> None:
         needy = launch in NEEDY or current in NEEDY
         want = S.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED if needy else S.TD_RELAUNCH_ADVISED
     assert tcb.relaunched(launch, current) is want
+
+
+def test_of_both_without_a_date() -> None:
+    """A level that its maker gave no day has none; of two, the day is that of the other."""
+    day = datetime(2024, 1, 1, tzinfo=UTC)
+    dated = Tcb(status=S.UP_TO_DATE, date=day, advisories=("KLUIS-1",), evaluation=20)
+    bare = dataclasses.replace(dated, date=None)
+    for launch, current, want in ((dated, bare, dated), (bare, dated, dated), (bare, bare, bare)):
+        assert tcb.of_both(launch, current) == want
 
 
 def _verified(forge: TdxForge, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> TdxClaims:

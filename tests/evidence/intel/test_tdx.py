@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -135,6 +136,9 @@ def test_claims(tdx_forge: TdxForge) -> None:
     assert claims.platform.product == "E0E0E0000000"
     assert vendor.ppid == tdx_forge.platform.ppid == claims.platform.id
     assert vendor.pck_ca == "Kluis emulated SGX PCK Platform CA (no hardware)"
+    assert (claims.anchor, claims.verified_at) == (tdx_forge.held().anchor.name, NOW)
+    issued, end = NOW - timedelta(minutes=5), NOW + timedelta(days=30, minutes=-5)
+    assert (claims.collateral_issued, claims.valid_until) == (issued, end)
 
 
 FLAGS = {
@@ -219,6 +223,7 @@ def test_step_11_launch_and_now(tdx_forge: TdxForge) -> None:
         assert claims.vendor.current is not None
         assert claims.tcb.advisories == (("KLUIS-MODULE",) if old in (launch, now) else ())
         assert claims.tcb.date == min(each.date for each in (claims.vendor.launch, claims.vendor.current))
+        assert claims.tcb.evaluation == 1
         seen.append(claims.tcb.status)
         return claims.vendor
 

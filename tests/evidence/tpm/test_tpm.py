@@ -69,6 +69,7 @@ def test_what_is_claimed(tpm: Tpm) -> None:
     claims = _verify(tpm.evidence(), tpm.named())
     assert (claims.kind, claims.tee, claims.debug, claims.tcb) == ("TPM quote", Tee.TPM, False, NOT_JUDGED)
     assert (claims.platform.product, claims.platform.id) == ("TPM 2.0", sha256(forge.spki(tpm.key)))
+    assert claims.verified_at == NOW
     absent = "signer", "product_id", "svn", "config_id", "family_id", "collateral_issued", "wrapper"
     assert [getattr(claims, name) for name in absent] == [None] * 7
     vendor = _vendor(claims)
@@ -243,9 +244,14 @@ def test_step_3_nobody_could_vouch(what: str, tpm: Tpm) -> None:
 def test_step_3_values_that_are_not_there_refute_nothing(tpm: Tpm) -> None:
     """A quote of which PCR values are missing stays undecided."""
     few: pcrs.Values = {HashId.SHA256: {0: VALUES[HashId.SHA256][0]}}
-    for values in ({}, few):
-        with pytest.raises(UnavailableError, match="nobody vouches"):
-            _verify(tpm.evidence(pcrs=pcrs.dumps(values)), SHIPPED)
+    two = Tpm(tpm.key, selections=(*forge.SELECTED, Selection.of(HashId.SHA1, 10)))
+    one: pcrs.Values = {HashId.SHA256: VALUES[HashId.SHA256]}
+    none: pcrs.Values = {}
+    nothing: dict[str, bytes] = {}
+    for quoted, values in ((tpm, none), (tpm, few), (two, one)):
+        for parts in (nothing, {"event_log": OTHER_BOOT}):
+            with pytest.raises(UnavailableError, match="nobody vouches"):
+                _verify(quoted.evidence(pcrs=pcrs.dumps(values), **parts), SHIPPED)
 
 
 def test_step_3_another_key_is_named(tpm: Tpm) -> None:
