@@ -88,6 +88,10 @@ def test_tdx(azure: AzureForge) -> None:
     assert isinstance(vendor.hardware.vendor, TdxClaims)
     assert claims.level is vendor.hardware.level
     assert claims.tcb == vendor.hardware.tcb
+    assert vendor.tpm is not None
+    assert vendor.hardware.collateral_issued is not None
+    issued = vendor.hardware.collateral_issued
+    assert (vendor.tpm.collateral_issued, vendor.tpm.verified_at) == (issued, azure.now)
 
 
 def test_without_a_quote(azure: AzureForge) -> None:
@@ -363,9 +367,12 @@ def test_step_5_two_keys(azure: AzureForge) -> None:
 def test_step_6_no_vtpm(azure: AzureForge) -> None:
     """A quote beside runtime data that know of no vTPM is of something else."""
     azure.verify(azure.parts(azure.snp(azure.no_tpm)))
-    with pytest.raises(AuthenticityError, match="there is no vTPM") as caught:
-        azure.verify(azure.parts(azure.snp(azure.no_tpm), **azure.tpm()))
-    assert caught.value.code == "ak_binding"
+    one = azure.no_tpm.replace(b"false", b"1")
+    assert one != azure.no_tpm
+    for runtime in (azure.no_tpm, one):
+        with pytest.raises(AuthenticityError, match="there is no vTPM") as caught:
+            azure.verify(azure.parts(azure.snp(runtime), **azure.tpm()))
+        assert caught.value.code == "ak_binding"
 
 
 def test_step_7_quote_of_another_vm(azure: AzureForge) -> None:
