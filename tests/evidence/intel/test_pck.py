@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.evidence import verify
+from kluis.evidence import Verifier, verify
 from kluis.evidence.context import Context
 from kluis.evidence.intel import pck
 from kluis.formats import x509 as formats
@@ -189,3 +189,5 @@ def test_a_quote_without_a_chain_and_nothing_beside_it(other: int, forge: Forge)
     quote = forge.requote(certification_type=other)
     with pytest.raises(UnavailableError, match=r"^SGX quote v3: no collateral given: TCB info, QE identity"):
         verify(quote, anchors=forge.anchors, collateral=None, now=forge.now)
+    with pytest.raises(UnavailableError, match="no collateral given"):
+        Verifier(forge.anchors).verify(quote, collateral=None, now=forge.now)
