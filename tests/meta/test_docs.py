@@ -68,6 +68,14 @@ def test_every_test_that_is_named_exists(page: object) -> None:
             assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
 
 
+def test_every_pitfall_names_a_test() -> None:
+    """No row of the page on other verifiers' mistakes is without a test."""
+    lines = (DOCS / "concepts" / "pitfalls.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| what goes wrong")]
+    assert len(rows) == 62
+    assert [row for row in rows if not re.search(r"\| `tests/\w[^|]*::\w+` \|$", row)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_in_a_page_is_one(page: object) -> None:
     """A `kluis ...` line in a console block names a command, and options that the command has."""

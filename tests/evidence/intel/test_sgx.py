@@ -135,6 +135,13 @@ def test_another_encoding_of_the_root_is_the_same_root(forge: Forge) -> None:
     assert forge.verify(quote, forge.held()).level is ProtectionLevel.PROCESS
 
 
+@pytest.mark.parametrize("fmspc", ["e0e0e0000000", "E0E0E0000000"])
+def test_platforms_in_either_case(fmspc: str, forge: Forge) -> None:
+    """TCB info names its kind of platform by a value, whose hexadecimal may be of either case."""
+    info = forge.with_tcb_info(lambda d: d.update(fmspc=fmspc))
+    assert forge.verify(collateral=info).tcb.status is TcbStatus.UP_TO_DATE
+
+
 def test_quote_and_collateral_of_two_trusted_roots_do_not_mix(forge: Forge) -> None:
     """Collateral under one trusted root says nothing about a quote under another."""
     with pytest.raises(AuthenticityError) as caught:
