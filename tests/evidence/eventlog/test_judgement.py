@@ -214,9 +214,6 @@ def test_a_boot_order_is_no_failure() -> None:
     assert _judged(one, _separator(1)).failed == set()
     assert _judged(one).failed == {1}
     assert _judged(one, event(1, EventType.EFI_ACTION, b"more")).failed == {1}
-    failed = _judged(_separator(1, b"\1\0\0\0"), _separator(1))
-    assert failed.failed == {1}
-    assert [each.after_separator for each in failed.events] == [False, True]
 
 
 @pytest.mark.parametrize(
