@@ -147,6 +147,18 @@ def test_the_first_component_of_tdx_1_0_is_the_platforms(tdx_forge: TdxForge) ->
     assert caught.value.code == "tcb_not_supported"
 
 
+@pytest.mark.parametrize(
+    ("kind", "index"),
+    [*(("sgxtcbcomponents", index) for index in range(16)), *(("tdxtcbcomponents", i) for i in range(2, 16))],
+)
+def test_every_component_is_compared(kind: str, index: int, tdx_forge: TdxForge) -> None:
+    """A level that wants more of any one component, and no more of any other, is not reached."""
+    newer = tdx_forge.with_tcb_info(lambda d: d["tcbLevels"][0]["tcb"][kind][index].update(svn=255))
+    with pytest.raises(AuthenticityError) as caught:
+        tdx_forge.verify(collateral=newer)
+    assert (caught.value.code, str(caught.value).partition(":")[0]) == ("tcb_not_supported", "platform")
+
+
 def test_a_later_module_is_another(tdx_forge: TdxForge) -> None:
     """A module is that of its version, and no later one; without any, none is known."""
     info = tdx_forge.held().tcb_info
