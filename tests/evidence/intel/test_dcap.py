@@ -69,7 +69,7 @@ def test_signatures_of_one_verification(forge: Forge) -> None:
 
 
 def test_a_platform_seen_before_costs_one_signature(forge: Forge) -> None:
-    """Another quote under the same attestation key costs that quote's signature alone (P26)."""
+    """Another quote under the same attestation key costs that quote's signature alone."""
     other = forge.quote(forge.body(isvsvn=9))
     assert _count(forge, forge.quote(), other, forge.quote(), collateral=forge.held()) == [3, 1, 1]
 
@@ -187,7 +187,7 @@ def test_what_is_never_remembered(name: str, forge: Forge) -> None:
 
 
 def test_only_successes_are_remembered(forge: Forge) -> None:
-    """Forged quotes leave nothing of theirs behind: no key, no chain (P26)."""
+    """Forged quotes leave nothing of theirs behind: no key, no chain."""
     memory = Memory()
     context = Context(forge.anchors, memory=memory)
     held = forge.held()
@@ -245,7 +245,7 @@ def test_the_quotes_own_chain_goes_before(forge: Forge) -> None:
 
 
 def test_another_platforms_chain_beside(forge: Forge) -> None:
-    """A chain of another platform did not sign this quoting enclave's report (P06)."""
+    """A chain of another platform did not sign this quoting enclave's report."""
     quote = forge.requote(certification_type=3)
     stranger = quoting.PlatformKeys.create(forge.authority, NOW)
     beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=stranger.chain)
@@ -273,14 +273,14 @@ def _without(forge: Forge, oid: str) -> bytes:
 
 @pytest.mark.parametrize(("oid", "missing"), [("2.5.29.15", "key usage"), ("2.5.29.19", "basic constraints")])
 def test_a_leaf_without_its_profile(oid: str, missing: str, forge: Forge) -> None:
-    """A leaf without key usage, or basic constraints, may not be one (P07)."""
+    """A leaf without key usage, or basic constraints, may not be one."""
     with pytest.raises(AuthenticityError) as caught:
         forge.verify(_without(forge, oid))
     assert (caught.value.code, str(caught.value)) == ("cert_profile", f"PCK certificate: has no {missing}")
 
 
 def test_a_leaf_that_issues(forge: Forge) -> None:
-    """A certificate issued by a genuine PCK leaf is nobody's (P07)."""
+    """A certificate issued by a genuine PCK leaf is nobody's."""
     own = key()
     child = forge.leaf(public_key=own.public_key(), issuer=forge.leaf(), issuer_key=forge.platform.pck)
     with pytest.raises(AuthenticityError) as caught:

@@ -46,7 +46,7 @@ def _other_measurement(quote: Quote) -> bytes:
 
 @pytest.mark.parametrize("tee", TEES)
 def test_an_attestation_key_of_somebodys_own(tee: str) -> None:
-    """Another body signed by a fresh key, under the genuine quoting enclave's report and chain (P02)."""
+    """Another body signed by a fresh key, under the genuine quoting enclave's report and chain."""
     vector, quote = _genuine(tee)
     own, signed = key(), _other_measurement(quote)
     forged = dataclasses.replace(
@@ -60,7 +60,7 @@ def test_an_attestation_key_of_somebodys_own(tee: str) -> None:
 
 @pytest.mark.parametrize("tee", TEES)
 def test_a_pki_of_somebodys_own_in_intels_names(tee: str, forge: Forge) -> None:
-    """Every key and certificate made anew, in Intel's names: the root's key is nobody's we believe (P01)."""
+    """Every key and certificate made anew, in Intel's names: the root's key is nobody's we believe."""
     vector, quote = _genuine(tee)
     genuine = x509.load_pem_x509_certificates(quote.certification_data.rstrip(b"\0"))
     leaf = next(each for each in genuine if "PCK Certificate" in each.subject.rfc4514_string())
@@ -103,7 +103,7 @@ def test_a_pki_of_somebodys_own_in_intels_names(tee: str, forge: Forge) -> None:
 
 @pytest.mark.parametrize("tee", TEES)
 def test_tcb_info_that_was_changed(tee: str) -> None:
-    """A TCB info with one status made better is not as Intel signed it (P17)."""
+    """A TCB info with one status made better is not as Intel signed it."""
     vector, quote = _genuine(tee)
     given = vector.collateral()
     better = given.tcb_info.replace(b'"OutOfDate"', b'"UpToDate" ', 1)
@@ -119,7 +119,7 @@ def test_tcb_info_that_was_changed(tee: str) -> None:
     "signature", [bytes(64), b"\xff" * 64, bytes(32) + b"\1" * 32], ids=lambda s: s[:1].hex()
 )
 def test_signatures_out_of_range(tee: str, signature: bytes) -> None:
-    """Zeros, or numbers past the curve's order, are no signature, and refused as one that is not (P52)."""
+    """Zeros, or numbers past the curve's order, are no signature, and refused as one that is not."""
     vector, quote = _genuine(tee)
     assert _refused(vector, dataclasses.replace(quote, signature=signature)) == (
         "sig_quote",

@@ -210,7 +210,7 @@ def test_enclaves_in_quotes_of_every_version(version: int, forge: Any) -> None:
 
 
 def test_step_11_launch_and_now(tdx_forge: TdxForge) -> None:
-    """A domain launched by an old module that runs on a new one is told to be launched anew (P14, P18).
+    """A domain launched by an old module that runs on a new one is told to be launched anew.
 
     One that was launched by a new module and runs on an old one is as old as that.
     """
@@ -293,7 +293,7 @@ def test_tcb_info_of_version_2_is_of_sgx(tdx_forge: TdxForge) -> None:
 
 
 def test_each_verifier_takes_its_own(tdx_forge: TdxForge, forge: Any) -> None:
-    """A quote of one TEE given to the verifier of the other is refused as what it is (P16)."""
+    """A quote of one TEE given to the verifier of the other is refused as what it is."""
     with pytest.raises(UnsupportedError) as caught:
         sgx.verify(
             tdx_forge.quote(), context=Context(tdx_forge.anchors), collateral=tdx_forge.held(), now=NOW

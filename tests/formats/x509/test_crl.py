@@ -86,7 +86,7 @@ def test_refuses(entry: bytes) -> None:
 
 
 def test_serials_of_160_bits() -> None:
-    """A serial number of 160 bits, whose first byte is a sign, is not cut (P23)."""
+    """A serial number of 160 bits, whose first byte is a sign, is not cut."""
     read = _entries(ENTRIES)
     assert read.entries == ENTRIES
     assert read.revoked == (1 << 158, 1 << 159, (1 << 159) - 7)
