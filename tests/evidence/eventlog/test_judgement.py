@@ -214,6 +214,7 @@ def test_a_boot_order_is_no_failure() -> None:
     assert _judged(one, _separator(1)).failed == set()
     assert _judged(one).failed == {1}
     assert _judged(one, event(1, EventType.EFI_ACTION, b"more")).failed == {1}
+    assert _judged(_separator(1, b"\1\0\0\0"), _separator(1)).failed == {1}
 
 
 @pytest.mark.parametrize(
