@@ -357,6 +357,17 @@ def test_step_5_certificate(azure: AzureForge) -> None:
     assert unrooted.value.code == "root_untrusted"
 
 
+def test_step_5_a_key_whose_issuer_is_missing(azure: AzureForge) -> None:
+    """A certificate that nobody can judge leaves the VM undecided, unless its own parts refute it."""
+    alone = dataclasses.replace(azure.maker.endorse(azure.maker.ak(azure.ak)), chain=b"")
+    given = azure.endorsements(alone)
+    with pytest.raises(UnavailableError):
+        azure.verify(azure.parts(azure.snp(), **azure.tpm()), given)
+    with pytest.raises(AuthenticityError) as caught:
+        azure.verify(azure.parts(azure.snp(), **azure.tpm(tpm_signature=bytes(256))), given)
+    assert caught.value.code == "sig_tpm"
+
+
 def test_step_5_two_keys(azure: AzureForge) -> None:
     """Two keys named HCLAkPub, bound or not, are one too many to choose from."""
     key = {"kid": "HCLAkPub", "kty": "RSA", "e": "AQAB", "n": "_" * 342}

@@ -102,12 +102,12 @@ def verify(data: bytes, *, context: Context, collateral: Given | None, now: date
     endorsements = _sorted(collateral)
     try:
         proven = _hardware(report, parts, endorsements, context, now)  # 4
+        runtime = runtime_data.parse(report.runtime)  # 5
+        certified = _certified(runtime, endorsements.ak, context, now)
     except UnavailableError:
-        # What the VM's own parts refute is refused, whoever endorses its hardware.
+        # What the VM's own parts refute is refused, whoever endorses its hardware and its vTPM's key.
         _check_tpm(parts, runtime_data.parse(report.runtime), context.forgetful())
         raise
-    runtime = runtime_data.parse(report.runtime)  # 5
-    certified = _certified(runtime, endorsements.ak, context, now)
     until = min(proven.valid_until, certified.valid_until) if certified else proven.valid_until
     tpm = _tpm(parts, runtime, proven, certified, until, context, now)  # 6 to 8
     return mint(claims(report, runtime, proven, tpm, until, certified=certified is not None))
