@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
+from kluis import files
 from kluis.errors import UnavailableError
 
 
@@ -33,21 +33,10 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         UnavailableError: the folder cannot be written.
     """
-    folder = path.parent
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        files.write(path, data)
     except OSError as error:
         raise UnavailableError(
-            f"{folder}: cannot be written: {error.strerror}",
+            f"{path.parent}: cannot be written: {error.strerror}",
             hint="name another folder with --cache",
         ) from None

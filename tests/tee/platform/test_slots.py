@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kluis import files
 from kluis.errors import FormatError, UnavailableError
-from kluis.tee.platform import keyfiles, slots
+from kluis.tee.platform import slots
 from kluis.tee.platform.slots import Held, Slots
 
 
@@ -88,7 +89,7 @@ def test_one_name_twice(path: Path) -> None:
 @pytest.mark.parametrize("size", [1, slots.SLOT, slots.MOST_BYTES + slots.RECORD])
 def test_another_size(path: Path, size: int) -> None:
     """A file of another size is refused."""
-    keyfiles.write(path, bytes(size))
+    files.write(path, bytes(size))
     with pytest.raises(FormatError) as refused:
         Slots(path)
     assert refused.value.message == f"counters: want whole records, at most 4194304 bytes, got {size}"

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kluis import files
 from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError
 from kluis.tee.platform import keyfiles
@@ -56,7 +57,7 @@ class LoopbackAuthority:
             key = ec.generate_private_key(ec.SECP256R1())
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
             root = _issue(name, key.public_key(), name, key, now, ROOT_LIFE, ())
-            keyfiles.write(folder / "root.pem", root.public_bytes(Encoding.PEM))
+            files.write(folder / "root.pem", root.public_bytes(Encoding.PEM))
             keyfiles.save_key(folder / "root.key", key)
         key = keyfiles.load_key(folder / "root.key")
         try:
@@ -98,7 +99,7 @@ class LoopbackAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         path = folder / "server.pem"
-        keyfiles.write(path, pem + self._chain(key.public_key(), names, now))
+        files.write(path, pem + self._chain(key.public_key(), names, now))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(path)

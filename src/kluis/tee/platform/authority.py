@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Self
 
-from kluis import authority
+from kluis import authority, files
 from kluis.authority import Keys, State
 from kluis.tee.platform import keyfiles
 
@@ -30,4 +30,4 @@ class Authority(authority.Authority):
         """Write keys and state into ``directory``, each file 0600, whole or not at all."""
         for field in dataclasses.fields(Keys):
             keyfiles.save_key(directory / f"{field.name}.key", getattr(self.keys, field.name))
-        keyfiles.write(directory / "authority.json", self.state.encode())
+        files.write(directory / "authority.json", self.state.encode())

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from kluis import files
 from kluis.errors import AuthenticityError, FormatError, KluisError
 from kluis.formats import jcs, x509
 from kluis.formats._members import Members
@@ -113,7 +114,7 @@ class Enrolled:
             "root": self.root.decode(),
             "collateral": self.collateral.decode(),
         }
-        keyfiles.write(state / FILE, jcs.dumps(document))
+        files.write(state / FILE, jcs.dumps(document))
 
 
 def read(value: Members) -> Enrolled:

@@ -1,10 +1,9 @@
-"""Small secret files: written whole or not at all, readable by their owner alone."""
+"""Small secret files: read where they are their owner's alone. ``kluis.files`` writes them."""
 
 from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -16,29 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from kluis import files
 from kluis.errors import FormatError, UnavailableError
 
 MAX_SIZE: Final = 1 << 20
-
-
-def write(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``, mode 0600; a crash leaves the old file or the new, never a part."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def read(path: Path) -> bytes:
@@ -90,7 +70,7 @@ def _check(path: Path, state: os.stat_result) -> None:
 
 def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Put a private key at ``path``, PKCS#8 DER in the clear: the file's mode is its protection."""
-    write(path, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    files.write(path, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -12,6 +12,7 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from kluis import files
 from kluis.errors import PolicyError, UsageError
 from kluis.formats import jcs
 from kluis.formats.launch import LaunchConfiguration
@@ -49,7 +50,7 @@ class Secret:
             UnavailableError: it is another user's, or open to others.
         """
         if not path.exists():
-            keyfiles.write(path, os.urandom(SECRET_SIZE))
+            files.write(path, os.urandom(SECRET_SIZE))
         return cls(keyfiles.read(path))
 
     @property

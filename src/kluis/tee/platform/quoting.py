@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis import files
 from kluis.authority import Authority, issuing
 from kluis.authority.documents import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN
 from kluis.authority.state import CPUSVN, PCESVN
@@ -171,7 +172,7 @@ class PlatformKeys:
         keyfiles.save_key(directory / "attestation.key", self.attestation)
         stored = {name: getattr(self, name).hex() for name in _STORED}
         document = {"version": 1, "chain": self.chain.decode(), "pcesvn": self.pcesvn, **stored}
-        keyfiles.write(directory / "platform.json", jcs.dumps(document))
+        files.write(directory / "platform.json", jcs.dumps(document))
 
 
 _STORED: Final = {"ppid": 16, "cpusvn": 16, "qe_report": 384, "qe_signature": 64, "auth_data": 32}

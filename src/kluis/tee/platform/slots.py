@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from kluis import files
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats import jcs
 from kluis.hashes import sha256
@@ -52,7 +53,7 @@ class Slots:
     def __init__(self, path: Path) -> None:
         self._path = path
         if not path.exists():
-            keyfiles.write(path, bytes(GROWTH))
+            files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
         self._size = os.fstat(self._file).st_size
         if self._size % RECORD or self._size > MOST_BYTES:

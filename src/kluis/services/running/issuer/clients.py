@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from kluis import files
 from kluis.errors import FormatError
 from kluis.tee.platform import keyfiles
 
@@ -53,5 +54,5 @@ def load_or_create(
     }
     merged = {**new, **found}
     if merged != found:
-        keyfiles.write(path, msgspec.json.format(msgspec.json.encode(list(merged.values()))))
+        files.write(path, msgspec.json.format(msgspec.json.encode(list(merged.values()))))
     return merged

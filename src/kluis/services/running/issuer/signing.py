@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from kluis import files
 from kluis.errors import FormatError
 from kluis.services.clock import Clock
 from kluis.services.running.issuer.clients import Client
@@ -110,7 +111,7 @@ def load_or_create(path: Path) -> RSAKey:
     """
     if not path.exists():
         made = RSAKey.generate_key(2048, {"kid": secrets.token_hex(8)}, private=True)
-        keyfiles.write(path, json.dumps(made.as_dict(private=True)).encode())
+        files.write(path, json.dumps(made.as_dict(private=True)).encode())
     try:
         key = RSAKey.import_key(json.loads(keyfiles.read(path)))
     except (ValueError, TypeError, RecursionError, JoseError):

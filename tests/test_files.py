@@ -1,0 +1,48 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kluis import files
+from kluis.collateral import folder
+
+
+def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """It has mode 0600, its folder 0700 where it is made for it, and nothing is left beside it."""
+    path = tmp_path / "new" / "one"
+    for data in (b"old", b"new"):
+        files.write(path, data)
+        assert path.read_bytes() == data
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o600, 0o700]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """A write that fails leaves what was there, and nothing beside it."""
+    path = tmp_path / "one"
+    files.write(path, b"old")
+    with pytest.raises(TypeError):
+        files.write(path, "not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_is_not_taken_for_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes when the file has its place already ends the program, and leaves the file there."""
+    replace = os.replace
+
+    def late(source: str, target: Path) -> None:
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", late)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write(tmp_path / "one", b"new")
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"new"]
