@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.clients.azure.listing import declared
-from tests.clients.azure.serving import environment, lack, results, runner, served
+from tests.clients.azure.serving import environment, runner
+from tests.clients.azure.suite import ended_well, outcomes_of
 
 SCENARIOS = declared()
 # The wire specification numbers its scenarios with gaps, which those of our own fill.
@@ -24,13 +25,8 @@ SPECIFIED = [
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, dict[str, Any]]:
     """Every scenario's result, by name."""
-    folder = environment()
-    if folder is None:
-        pytest.skip("Azure's clients are not installed: scripts/setup.sh clients, where PyPI can be reached")
-    if lacks := lack():
-        pytest.skip(lacks)
-    with served(folder) as (told, forger):
-        return {result["name"]: result for result in results(runner(folder), told, forger)}
+    missing = "Azure's clients are not installed: scripts/setup.sh clients, where PyPI can be reached"
+    return outcomes_of(environment(), missing, lambda folder, told: runner(folder))
 
 
 @pytest.mark.parametrize(
@@ -38,10 +34,7 @@ def outcomes() -> dict[str, dict[str, Any]]:
 )
 def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
     """What the client does ends as the scenario says."""
-    if name not in outcomes:
-        pytest.fail(f"{SCENARIOS[name][1]}: did not run: the runner ended before", pytrace=False)
-    if error := outcomes[name]["error"]:
-        pytest.fail(f"{SCENARIOS[name][1]}\n{error}", pytrace=False)
+    ended_well(name, SCENARIOS[name][1], outcomes)
 
 
 def test_every_scenario_of_the_specification() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.azure.serving import ROOT, lack, results, served
-from tests.clients.azure.serving import environment as python_environment
+from tests.clients.azure.serving import ROOT
+from tests.clients.azure.suite import ended_well, outcomes_of
 from tests.clients.azure_cli.listing import FOLDER, declared, environment, runner
 
 SCENARIOS = declared()
@@ -21,25 +21,14 @@ DOCUMENT = ROOT / "docs" / "concepts" / "azure-clients.md"
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, dict[str, Any]]:
     """Every scenario's result, by name."""
-    folder = environment()
-    if folder is None:
-        pytest.skip(
-            "Azure's command line is not installed: scripts/setup.sh clients, where PyPI can be reached"
-        )
-    if lacks := lack():
-        pytest.skip(lacks)
-    # Where the clients for Python have had the services' images built, they are not built again.
-    with served(python_environment() or folder) as (told, forger):
-        return {result["name"]: result for result in results(runner(folder), told, forger)}
+    missing = "Azure's command line is not installed: scripts/setup.sh clients, where PyPI can be reached"
+    return outcomes_of(environment(), missing, lambda folder, told: runner(folder))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
     """What is typed ends as the scenario says."""
-    if name not in outcomes:
-        pytest.fail(f"{SCENARIOS[name]}: did not run: the runner ended before", pytrace=False)
-    if error := outcomes[name]["error"]:
-        pytest.fail(f"{SCENARIOS[name]}\n{error}", pytrace=False)
+    ended_well(name, SCENARIOS[name], outcomes)
 
 
 def test_every_package_is_pinned() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.azure.serving import ROOT, lack, results, served
-from tests.clients.azure.serving import environment as python_environment
+from tests.clients.azure.serving import ROOT
+from tests.clients.azure.suite import ended_well, outcomes_of
 from tests.clients.azure_js.listing import FOLDER, declared, environment, runner
 
 SCENARIOS = declared()
@@ -22,26 +22,17 @@ DOCUMENT = ROOT / "docs" / "concepts" / "azure-clients.md"
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, dict[str, Any]]:
     """Every scenario's result, by name."""
-    folder = environment()
-    if folder is None:
-        pytest.skip(
-            "Azure's clients for JavaScript are not installed: apt-get install nodejs npm, then "
-            "scripts/setup.sh clients, where npm's registry can be reached"
-        )
-    if lacks := lack():
-        pytest.skip(lacks)
-    # Where the clients for Python have had the services' images built, they are not built again.
-    with served(python_environment() or folder) as (told, forger):
-        return {result["name"]: result for result in results(runner(folder, told), told, forger)}
+    missing = (
+        "Azure's clients for JavaScript are not installed: apt-get install nodejs npm, then "
+        "scripts/setup.sh clients, where npm's registry can be reached"
+    )
+    return outcomes_of(environment(), missing, runner)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
     """What the client does ends as the scenario says."""
-    if name not in outcomes:
-        pytest.fail(f"{SCENARIOS[name]}: did not run: the runner ended before", pytrace=False)
-    if error := outcomes[name]["error"]:
-        pytest.fail(f"{SCENARIOS[name]}\n{error}", pytrace=False)
+    ended_well(name, SCENARIOS[name], outcomes)
 
 
 def test_every_declaration_is_read() -> None:
