@@ -114,41 +114,34 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; 
     printf '%s' "$want" >"$stamp"
 fi
 
-# ---- Azure's own clients, in an environment of their own -------------------------------------------------------------
+# ---- Azure's own clients for Python, and its command line, each in an environment of its own --------------------------
+
+# pinned WHAT PINS ENVIRONMENT [OPTION OF PIP...]: makes an environment of what a file pins, and of nothing else
+pinned() {
+    local what="$1" pins="$2" environment="$3" want
+    shift 3
+    want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(sha256sum <"$pins")"
+    [ "$(cat "$environment/.kluis-clients" 2>/dev/null)" != "$want" ] || return 0
+    say "installing $what into $environment"
+    rm -f "$environment/.kluis-clients"
+    [ -x "$environment/bin/python" ] || "$python" -m venv "$environment" || return 1
+    "$environment/bin/python" -m pip install -q --disable-pip-version-check --no-deps "$@" -r "$pins" >&2 || return 1
+    printf '%s' "$want" >"$environment/.kluis-clients"
+}
 
 if [ "$what" = test ] || [ "$what" = clients ]; then
-    pins="tests/clients/azure/requirements.txt" azure="$venv-azure"
-    want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(sha256sum <"$pins")"
-    if [ "$(cat "$azure/.kluis-clients" 2>/dev/null)" != "$want" ]; then
-        say "installing Azure's clients into $azure"
-        rm -f "$azure/.kluis-clients"
-        [ -x "$azure/bin/python" ] || "$python" -m venv "$azure"
-        if "$azure/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$pins" >&2; then
-            printf '%s' "$want" >"$azure/.kluis-clients"
-        elif [ "$what" = clients ]; then
-            stop "Azure's clients: could not be installed" "read the words above; PyPI must be reached once"
-        else
-            say "Azure's clients could not be installed: the tests with them will be skipped"
-        fi
+    if ! pinned "Azure's clients" tests/clients/azure/requirements.txt "$venv-azure"; then
+        [ "$what" = test ] || stop "Azure's clients: could not be installed" "read the words above; PyPI must be reached once"
+        say "Azure's clients could not be installed: the tests with them will be skipped"
     fi
 fi
 
-# ---- Azure's command line, as much of it as speaks with what is here, in an environment of its own ------------------
-
 if [ "$what" = clients ]; then
-    pins="tests/clients/azure_cli/requirements.txt" azure="$venv-azure-cli"
-    want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(sha256sum <"$pins")"
-    if [ "$(cat "$azure/.kluis-clients" 2>/dev/null)" != "$want" ]; then
-        say "installing Azure's command line into $azure"
-        rm -f "$azure/.kluis-clients"
-        [ -x "$azure/bin/python" ] || "$python" -m venv "$azure"
-        # Compiled it takes twice the room: what is used of it compiles in a moment.
-        if "$azure/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-compile -r "$pins" >&2; then
-            printf '%s' "$want" >"$azure/.kluis-clients"
-        else
-            say "Azure's command line could not be installed: it will be skipped"
-            say "hint: read the words above; PyPI must be reached once"
-        fi
+    # As much of the command line as speaks with what is here. Compiled it takes twice the room: what is used of it
+    # compiles in a moment.
+    if ! pinned "Azure's command line" tests/clients/azure_cli/requirements.txt "$venv-azure-cli" --no-compile; then
+        say "Azure's command line could not be installed: it will be skipped"
+        say "hint: read the words above; PyPI must be reached once"
     fi
 fi
 
