@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kluis.testing.plugin import enclave, evil_host, other_platform, rehearsal_platform
+from kluis.testing.rehearsal import RehearsalPlatform
+from tests.enclave.hosted.serving import APP, Served
 
 __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 
@@ -15,3 +19,14 @@ __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 def subject() -> Path:
     """The application with one function for each thing that the boundary must hold."""
     return Path(__file__).parent / "subject" / "app.py"
+
+
+@pytest.fixture(scope="module")
+def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
+    """The hosted application, on a socket, for all tests of a module."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        try:
+            yield Served(enclave, listener)
+        finally:
+            enclave.close()

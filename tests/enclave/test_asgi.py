@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -31,17 +30,6 @@ from kluis.formats.runtime_data import Purpose
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.hosted.policies import judge_of, rehearsed
 from tests.enclave.hosted.serving import APP, Served
-
-
-@pytest.fixture(scope="module")
-def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
-    """The service, for all tests of this module."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
-        try:
-            yield Served(enclave, listener)
-        finally:
-            enclave.close()
 
 
 @pytest.fixture

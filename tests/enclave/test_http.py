@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import ssl
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from kluis.testing.rehearsal import RehearsalPlatform
-from tests.enclave.hosted.serving import APP, Served
+from tests.enclave.hosted.serving import Served
 
 POST = b"POST /digest HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 NEXT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
-    """The service, for all tests of this module."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
-        try:
-            yield Served(enclave, listener)
-        finally:
-            enclave.close()
 
 
 def heard(tls: ssl.SSLSocket) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,15 @@ def application(
     issuer: DevelopmentIssuer, secret: str | bytes, headers: dict[str, str] | None = None, **asked: Any
 ) -> httpx.Response:
     """Ask the application's endpoint."""
-    return ask(
-        issuer.application(),
-        "GET",
-        APPLICATION_PATH,
-        base=URL,
-        params={"api-version": "2019-08-01", "resource": RESOURCE, **asked},
-        headers={b"X-IDENTITY-HEADER": secret, **(headers or {})},
-    )
+    shown = {b"X-IDENTITY-HEADER": secret, **(headers or {})}
+    return _asked(issuer, shown, {"api-version": "2019-08-01", **asked})
+
+
+def _asked(
+    issuer: DevelopmentIssuer, headers: Mapping[Any, str | bytes], asked: Mapping[str, Any]
+) -> httpx.Response:
+    params = {"resource": RESOURCE, **asked}
+    return ask(issuer.application(), "GET", APPLICATION_PATH, base=URL, params=params, headers=headers)
 
 
 def test_the_machines_answer_is_azures(issuer: DevelopmentIssuer) -> None:
@@ -149,14 +151,7 @@ def container(
     issuer: DevelopmentIssuer, secret: str, headers: dict[str, str] | None = None, **asked: Any
 ) -> httpx.Response:
     """Ask as the sidecar of confidential containers does in Container Instances."""
-    return ask(
-        issuer.application(),
-        "GET",
-        APPLICATION_PATH,
-        base=URL,
-        params={"resource": RESOURCE, **asked},
-        headers={"secret": secret, **(headers or {})},
-    )
+    return _asked(issuer, {"secret": secret, **(headers or {})}, asked)
 
 
 @pytest.mark.parametrize("name", ["workload", "reader"])
