@@ -333,7 +333,7 @@ def _given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappi
         for name, value in members.items():
             before = known.get(name)
             both = isinstance(value, list) and isinstance(before, list)
-            known[name] = [*before, *value] if both else value  # type: ignore[misc]  # a list, as is seen above
+            known[name] = before + value if both else value
     return made
 
 
