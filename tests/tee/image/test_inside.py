@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from kluis.tee.image import inside
 
@@ -14,11 +17,31 @@ LAYER = {file.path: file for file in inside.layer()}
 def test_what_is_outside_stays_outside() -> None:
     """The platform, the host, the command line and what runs services from outside are not in an image."""
     rooms = {path.split("/")[1].removesuffix(".py") for path in LAYER if path.startswith("kluis/")}
-    assert {"errors", "frozen", "hashes", "formats", "enclave", "services"} <= rooms
+    assert {"errors", "files", "frozen", "hashes", "formats", "enclave", "services"} <= rooms
     assert rooms & {"tee", "host", "cli", "testing", "console"} == set()
     assert {
         path for path in LAYER if path.startswith(("kluis/services/running", "kluis/services/storage"))
     } == set()
+
+
+@pytest.mark.parametrize("path", sorted(path for path in LAYER if path.startswith("kluis/") and path.endswith(".py")))
+def test_what_it_imports_is_with_it(path: str) -> None:
+    """No module of the layer imports one of Kluis that is left outside."""
+    named = set()
+    for node in ast.walk(ast.parse(LAYER[path].read())):
+        if isinstance(node, ast.Import):
+            named |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            named |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    assert {name for name in named if _outside(name)} == set()
+
+
+def _outside(name: str) -> bool:
+    """Whether a dotted name is a module of Kluis as installed here, and not of the layer."""
+    path = name.replace(".", "/")
+    root = Path(inside.kluis.__file__).parent.parent
+    files = (f"{path}.py", f"{path}/__init__.py")
+    return name.split(".")[0] == "kluis" and any((root / file).is_file() and file not in LAYER for file in files)
 
 
 def test_nothing_of_who_installed_it() -> None:
