@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import kluis
 from kluis.tee.image import inside
 
 LAYER = {file.path: file for file in inside.layer()}
+OURS = sorted(path for path in LAYER if path.startswith("kluis/") and path.endswith(".py"))
 
 
 def test_what_is_outside_stays_outside() -> None:
@@ -24,7 +26,7 @@ def test_what_is_outside_stays_outside() -> None:
     } == set()
 
 
-@pytest.mark.parametrize("path", sorted(path for path in LAYER if path.startswith("kluis/") and path.endswith(".py")))
+@pytest.mark.parametrize("path", OURS)
 def test_what_it_imports_is_with_it(path: str) -> None:
     """No module of the layer imports one of Kluis that is left outside."""
     named = set()
@@ -38,10 +40,9 @@ def test_what_it_imports_is_with_it(path: str) -> None:
 
 def _outside(name: str) -> bool:
     """Whether a dotted name is a module of Kluis as installed here, and not of the layer."""
-    path = name.replace(".", "/")
-    root = Path(inside.kluis.__file__).parent.parent
-    files = (f"{path}.py", f"{path}/__init__.py")
-    return name.split(".")[0] == "kluis" and any((root / file).is_file() and file not in LAYER for file in files)
+    root, path = Path(kluis.__file__).parent.parent, name.replace(".", "/")
+    files = {f"{path}.py", f"{path}/__init__.py"} - LAYER.keys()
+    return name.split(".")[0] == "kluis" and any((root / file).is_file() for file in files)
 
 
 def test_nothing_of_who_installed_it() -> None:
