@@ -21,6 +21,9 @@ __all__ = ["NotBase64", "json_object", "octets"]
 
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 20
+# As many as 256 KiB can hold. Small objects take 30 times the memory of their text: what is larger is long
+# text in few members.
+MOST_VALUES: Final = 1 << 18
 _ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 
@@ -63,9 +66,11 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
         what: for messages.
 
     Raises:
-        InvalidParameter: not JSON, no object, a member that stands twice, nested more than 32 deep, a number
-            that no reader holds, or half a character.
+        InvalidParameter: not JSON, no object, a member that stands twice, nested more than 32 deep, of more
+            values than 256 KiB can hold, a number that no reader holds, or half a character.
     """
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+        raise InvalidParameter(f"{what}: want at most {MOST_VALUES} values, got more")
     try:
         jcs.check_nesting(data, what, MAX_DEPTH)
         value = json.loads(
@@ -100,11 +105,11 @@ def _check_text(value: Any) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Unsaid(f"member {twice!a:.80} stands twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Unsaid(f"member {name!a:.80} stands twice")
+        found[name] = value
     return found
 
 

@@ -1,0 +1,58 @@
+"""What anybody may send an attestation service takes little of its time and memory, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from kluis.enclave.store import SealedStore
+from kluis.services.storage import Database
+from tests.services.attestation.world import VERSION, World, b64u, error_of
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One service for all of them."""
+    with Database(f"sqlite:///{tmp_path_factory.mktemp('anonymous')}/db") as database:
+        yield World(SealedStore(database.records("test"), bytes(32)))
+
+
+def test_a_name_that_stands_twice_at_the_end_of_many(world: World) -> None:
+    """Looking for it takes one pass: each name among all the others was 20 s for 256 KiB."""
+    names = ",".join(f'"{number:x}":0' for number in range(28_000))
+    text = f'{{{names},"zz":0,"zz":1}}'.encode()
+    began = time.perf_counter()
+    answer = world.attest(
+        "SgxEnclave", {"quote": "AAAA", "runtimeData": {"data": b64u(text), "dataType": "JSON"}}
+    )
+    assert time.perf_counter() - began < 2
+    assert error_of(answer) == (400, "InvalidParameter", "runtimeData.data: member 'zz' stands twice")
+
+
+@pytest.mark.parametrize("unit", ['{"":0}', "[]", "0"])
+def test_a_guest_of_a_million_values(world: World, unit: str) -> None:
+    """They are counted before they are read: 3 MiB of small objects were more than a heap holds."""
+    text = f'{{"z":[{",".join([unit] * 300_000)}]}}'.encode()
+    answer = world.attest("AzureGuest", {"AttestationInfo": b64u(text)})
+    assert error_of(answer) == (
+        400,
+        "InvalidParameter",
+        "AttestationInfo: want at most 262144 values, got more",
+    )
+
+
+def test_members_that_are_passed_over_are_not_made(world: World) -> None:
+    """A body's other members cost what their text does, and no objects."""
+    body = b'{"quote":"AAAA","z":[' + b",".join([b"[]"] * 1_000_000) + b"]}"
+    tracemalloc.start()
+    try:
+        answer = world.ask("POST", f"/attest/SgxEnclave?{VERSION}", content=body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert json.loads(answer.content)["error"]["innererror"]["code"] == "bad_version"
+    assert peak < 10 * len(body)
