@@ -15,7 +15,7 @@
     |  `- RemoteError        the code inside raised; carries the type's name
     `- InternalError         our bug                                                    exit 70
 
-A foreign exception that leaves a parser or a verifier is a bug (DESIGN, rule 5).
+A foreign exception that leaves a parser or a verifier is a bug.
 """
 
 from __future__ import annotations

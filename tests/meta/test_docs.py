@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import tomllib
+from pathlib import Path
 
 import pytest
 import typer
@@ -13,7 +14,7 @@ import typer.main
 
 from kluis.cli import main as cli
 from scripts import reference
-from tests.meta.tree import DOCS, ROOT, SRC, TESTS
+from tests.meta.tree import DOCS, ROOT, SRC, TESTS, modules
 
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"])
 
@@ -56,6 +57,13 @@ def test_every_link_leads_somewhere(page: object) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_every_page_that_the_source_names_exists(module: Path) -> None:
+    """A module that sends its reader to a page names one that is there, by its path in the project."""
+    for name in re.findall(r"[\w./-]+\.md\b|docs/decisions/[\w.-]+\b", (SRC / module).read_text()):
+        assert (ROOT / name).is_file(), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,7 +1,7 @@
 """Enclave, ``@ecall`` and ``@ocall``: what an application declares, and nothing more may cross.
 
 Outside a running enclave a decorated function is the function it was, so a unit test calls it as it
-stands; inside, an ocall goes to the host. Spec: DESIGN.md section 8.
+stands; inside, an ocall goes to the host.
 """
 
 from __future__ import annotations

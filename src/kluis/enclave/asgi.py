@@ -9,7 +9,7 @@ whom it talks to. HTTP/1.1 is uvicorn's, over h11. In an application's module::
 declares the ecalls ``serve``, which returns when ``drain`` was called and all is done, and for clients
 that look for a name ``certificate_request`` and ``use_certificate``. The listening socket stays the host's:
 to restart without a refused connection it starts the next enclave on it first, then drains this one.
-Spec: DESIGN.md sections 6 and 8; docs/decisions/0014.
+docs/decisions/0014-uvicorn-serves-inside.md says why it is made so.
 """
 
 from __future__ import annotations

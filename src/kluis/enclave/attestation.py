@@ -3,7 +3,7 @@
 report_data is never free. Each piece of evidence carries the hash of *runtime data*, whose purpose
 the runtime sets: what an application asks for says ``app``, what its host asks for says ``cli``, and
 the purposes ``release-key`` and ``receipt`` name a key that was made here and never leaves. So nobody
-gets a genuine enclave to vouch for a key of theirs. Spec: DESIGN.md section 5; RFC 9180 (HPKE).
+gets a genuine enclave to vouch for a key of theirs. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
 """
 
 from __future__ import annotations

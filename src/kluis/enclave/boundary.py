@@ -2,7 +2,7 @@
 
 Both sides use this: inside it is made from the application's hints, outside from ``interface.json``.
 What arrives is decoded straight into the hinted types; nothing of another type, with an item more or
-less, or past a bound gets through. Spec: DESIGN.md section 8.
+less, or past a bound gets through.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The evidence of an end is bound to its connection by the exporter, so evidence that a relay forwards
 from another connection is refused. A host cannot ask for it: what a host, or an application, has quoted
 carries the purposes ``cli`` and ``app``, and this one is ``channel``.
-Spec: :mod:`kluis.formats.attested_tls`; DESIGN.md section 8.
+Spec: :mod:`kluis.formats.attested_tls`.
 """
 
 from __future__ import annotations

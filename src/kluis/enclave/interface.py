@@ -2,7 +2,7 @@
 
 ``interface.json`` is generated from the type hints, kept in the image and measured. The runtime makes
 it again from the code it loaded and refuses to start on a difference, so what was reviewed is what
-runs; the host builds its side from the document alone. Spec: DESIGN.md sections 7 and 8.
+runs; the host builds its side from the document alone. docs/guides/develop.md has the types.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The inside view of the platform: one handshake before any application code, then sealed requests.
 
-Spec: DESIGN.md section 5, "Channel key"; :mod:`kluis.formats.channel` has the frames.
+Spec: :mod:`kluis.formats.channel`.
 """
 
 from __future__ import annotations

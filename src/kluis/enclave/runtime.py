@@ -3,7 +3,7 @@
 Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document. The thread
 that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
 come beside a running one arrive on the control socket and go to workers. When either side hangs up
-the process ends at once. Spec: DESIGN.md section 8; :mod:`kluis.enclave.frames` has the frames.
+the process ends at once. Spec: :mod:`kluis.enclave.frames`.
 """
 
 from __future__ import annotations

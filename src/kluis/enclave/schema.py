@@ -2,7 +2,7 @@
 
 A type is a JSON object: ``{"kind": "int", "ge": 0}``, ``{"kind": "list", "items": ...}``, or
 ``{"ref": "Person"}`` with the class under the interface's ``types``. It says all that the boundary
-enforces, so that a reviewer reads there what the code inside will accept. Spec: DESIGN.md section 8.
+enforces, so that a reviewer reads there what the code inside will accept.
 """
 
 from __future__ import annotations

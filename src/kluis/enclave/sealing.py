@@ -6,7 +6,7 @@
 Everything before the ciphertext, then the caller's own associated data, is authenticated. The key is
 the platform's for (policy, svn, cpusvn, key id), which also mixes in debug, level and launch
 configuration: a launch protected less never gets the key of one protected more. One key id serves a
-run and policy, with a random nonce a blob. Spec: NIST SP 800-38D; DESIGN.md section 5.
+run and policy, with a random nonce a blob. Spec: NIST SP 800-38D.
 """
 
 from __future__ import annotations

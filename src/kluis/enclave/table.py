@@ -1,7 +1,7 @@
 """Table: Arrow data that crosses the boundary in a memory file, mapped and not copied.
 
 Arrow itself (pyarrow) is loaded only when a table is made or met. Spec: Arrow Columnar Format,
-"IPC Streaming Format"; DESIGN.md section 8.
+"IPC Streaming Format".
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ The host carries three messages; each instance proves itself to the other, over 
 
 Like each other are two enclaves of one image (or of one signer and product, where the image's measured
 arguments say so), neither protected less than the other, both open to their hosts or neither.
-Spec: RFC 9180 (HPKE); DESIGN.md sections 5 and 9.
+Spec: RFC 9180 (HPKE).
 """
 
 from __future__ import annotations
