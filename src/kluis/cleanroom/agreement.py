@@ -17,7 +17,6 @@ from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Terms, Time
 from kluis.errors import AuthenticityError, PolicyError
 
 Role = Literal["analyst", "auditor", "operator", "owner", "recipient"]
-Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Sql = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
 SIGNED_AS = "agreement/1"

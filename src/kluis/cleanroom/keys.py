@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from kluis.errors import AuthenticityError, FormatError
 from kluis.hashes import sha256
 
-SUITE = "mlkem768-x25519/hkdf-sha256/aes-256-gcm"
 SIGNING_SIZE = 32
 SIGNATURE_SIZE = 64
 MLKEM_PUBLIC_SIZE = 1184

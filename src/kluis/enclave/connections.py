@@ -121,10 +121,6 @@ class Connection(asyncio.Protocol):
         if self._unsealed_bytes > CHUNK:
             self._seal()
 
-    def writelines(self, parts: list[bytes]) -> None:
-        """Seal and send several pieces."""
-        self.write(b"".join(parts))
-
     def close(self) -> None:
         """Say goodbye and close, once all is sent."""
         if not self._closing and self._below is not None:
@@ -162,14 +158,6 @@ class Connection(asyncio.Protocol):
             held, self._held = self._held, []
             for part in held:
                 self.upper.data_received(part)
-
-    def set_protocol(self, protocol: Any) -> None:
-        """An upgrade to another protocol, of which there are none here."""
-        self.upper = protocol
-
-    def get_protocol(self) -> Any:
-        """The HTTP protocol."""
-        return self.upper
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As of the socket's transport; ``sslcontext`` is true: this is TLS."""

@@ -26,7 +26,6 @@ from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
 __all__ = ["Link", "ServerKey", "client_context", "make_certificate"]
 
 CHUNK: Final = 64 * 1024
-MOST_CHAIN: Final = 64 * 1024
 # Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -19,7 +19,6 @@ from kluis.formats import cbor
 # Gramine's identifier is Intel's whole element taken for contents: a mistake that has become the format.
 GRAMINE_OIDS: Final = ("0.6.9.42.840.113741.1337.6", "1.2.840.113741.1337.6")
 DICE_OID: Final = "2.23.133.5.4.9"
-OIDS: Final = (*GRAMINE_OIDS, DICE_OID)
 
 TAG: Final = 60000
 MAX_SIZE: Final = 64 << 10

@@ -32,7 +32,6 @@ from kluis.tee.process import linux, native, sandbox
 HANDSHAKE_SECONDS = 20.0
 DYING_SECONDS, BROKEN_SECONDS = 0.5, 0.05
 """How long an enclave whose session ended, or broke, may take to leave its own exit status."""
-KNOWN_LACKS = frozenset(linux.FIXES)
 
 
 @dataclasses.dataclass(slots=True)

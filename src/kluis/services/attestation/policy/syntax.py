@@ -43,7 +43,6 @@ CONFIGURATION: Final[Mapping[str, type]] = {
     "x-ms-sgx-tcbidentifier": str,
 }
 PROPERTIES: Final = ("type", "value", "valueType", "issuer")
-OPERATORS: Final = ("==", "!=", "<=", "<", ">=", ">")
 # Each function, and how many arguments it takes.
 FUNCTIONS: Final = {
     "JmesPath": 2,
