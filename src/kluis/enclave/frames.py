@@ -124,7 +124,7 @@ class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, tag_field="kind", forb
 class EvidenceRequest(
     msgspec.Struct, array_like=True, tag=EVIDENCE, tag_field="kind", forbid_unknown_fields=True
 ):
-    """The host asks for evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 64 KiB."""
+    """The host asks for evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 128 KiB."""
 
     id: int
     nonce: bytes

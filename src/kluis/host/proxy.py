@@ -231,19 +231,19 @@ class EnclaveProxy:
         Raises:
             UsageError: there is no such ecall.
         """
-        if name not in self._ecalls:
-            raise UsageError(
-                f"enclave {self.interface.name}: ecall {name}: want one of {sorted(self._ecalls)}"
-            )
-        return self._ecalls[name](*args, **kwargs)
+        return self._ecall(name)(*args, **kwargs)
 
     def submit(self, name: str, *args: Any, **kwargs: Any) -> Call:
-        """Start the ecall ``name`` in a thread of its own."""
-        if name not in self._ecalls:
+        """Start the ecall ``name`` in a thread of its own; errors as for :meth:`call`."""
+        return self._ecall(name).submit(*args, **kwargs)
+
+    def _ecall(self, name: str) -> Ecall:
+        try:
+            return self._ecalls[name]
+        except KeyError:
             raise UsageError(
                 f"enclave {self.interface.name}: ecall {name}: want one of {sorted(self._ecalls)}"
-            )
-        return self._ecalls[name].submit(*args, **kwargs)
+            ) from None
 
     def ocall(self, function: Callable[..., T]) -> Callable[..., T]:
         """Serve the ocall of the function's name with it; a decorator.
