@@ -6,6 +6,7 @@ import functools
 import json
 import shlex
 import stat
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from kluis.collateral import Cache, Cached, Document, Key, Kind
 from kluis.collateral.marks import authority
+from kluis.collateral.paths import vendor
 from kluis.errors import FormatError, FreshnessError, UnavailableError
 from kluis.formats import x509
 from tests.collateral.test_cache import ROOT, Counting, crl
@@ -74,7 +76,7 @@ def test_what_the_hint_says_mends_it(cache: Cache, forge: Forge) -> None:
         provider.forget([TCB]) if document == tcb_info(forge, 20) else None
     hint = refused(cache, TCB, tcb_info(forge, 20)).hint or ""
     files = [Path(word) for word in shlex.split(hint.partition(": rm ")[2])]
-    assert sorted(files) == sorted(cache.path(*TCB).parent.iterdir())
+    assert sorted(files) == sorted(cache.path(*TCB).parent.glob("*.json"))
     for file in files:
         file.unlink()
     assert Cached(cache, Counting(tcb_info(forge, 20))).get(*TCB, LATER) == tcb_info(forge, 20)
@@ -121,16 +123,75 @@ def test_the_order_of_a_chain_changes_no_authority(forge: Forge) -> None:
         authority(Kind.TCB_INFO, Document(body=document.body))
 
 
-def test_a_mark_never_sinks(cache: Cache, forge: Forge) -> None:
-    """Of two runs at once the one that ends last cannot lower what the other has seen."""
+def test_of_two_runs_at_once_the_newer_stays(cache: Cache, forge: Forge) -> None:
+    """Who ends last with an older document is refused: neither the mark nor what is kept goes back."""
     old, new = Cached(cache, Counting(tcb_info(forge, 20))), Cached(cache, Counting(tcb_info(forge, 21)))
     old.get(*TCB, NOW)
     new.get(*TCB, NOW)
     new.keep(NOW)
-    old.keep(NOW)
+    with pytest.raises(FreshnessError) as caught:
+        old.keep(NOW)
+    assert caught.value.code == "collateral_replayed"
     mark = cache.marks.read(*TCB, tcb_info(forge, 20))
     assert mark is not None
     assert mark.evaluation == 21
+    assert Cached(cache, None).get(*TCB, NOW) == tcb_info(forge, 21)
+
+
+def test_a_mark_never_sinks(cache: Cache, forge: Forge) -> None:
+    """What is older raises no mark."""
+    for number in (21, 20):
+        cache.marks.raise_to(*TCB, tcb_info(forge, number))
+    mark = cache.marks.read(*TCB, tcb_info(forge, 20))
+    assert mark is not None
+    assert mark.evaluation == 21
+
+
+def test_one_keeps_after_the_other(cache: Cache, forge: Forge) -> None:
+    """Between what one reads of a mark and what it writes, no other writes."""
+    provider = Cached(cache, Counting(tcb_info(forge, 21)))
+    provider.get(*TCB, NOW)
+    waiting = threading.Thread(target=provider.keep, args=(NOW,))
+    with cache.alone():
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        assert cache.read(*TCB) is None
+    waiting.join(10)
+    assert cache.read(*TCB) is not None
+
+
+@pytest.mark.parametrize("mark", ["newer", "damaged"])
+def test_what_is_kept_behind_its_mark_is_not_there(cache: Cache, forge: Forge, mark: str) -> None:
+    """A kept document that is older than what was seen, as a killed run may leave it, is not given."""
+    cache.write(*TCB, tcb_info(forge, 20), NOW)
+    assert Cached(cache, None).get(*TCB, NOW) == tcb_info(forge, 20)
+    cache.marks.raise_to(*TCB, tcb_info(forge, 21))
+    if mark == "damaged":
+        cache.marks.path(*TCB, tcb_info(forge, 21)).write_bytes(b"")
+    with pytest.raises(UnavailableError) as caught:
+        Cached(cache, None).get(*TCB, NOW)
+    assert caught.value.code == "collateral_missing"
+    assert vendor(cache)("/sgx/certification/v4/tcb", {"fmspc": "e0e0e0000000", "update": "early"}) is None
+    if mark == "newer":
+        assert Cached(cache, Counting(tcb_info(forge, 21))).get(*TCB, NOW) == tcb_info(forge, 21)
+        refused(cache, TCB, tcb_info(forge, 20))
+
+
+def test_who_asks_nobody_writes_nothing(tmp_path: Path) -> None:
+    """Offline there is nothing to keep: the folder may be another's, or nowhere."""
+    Cached(Cache(tmp_path / "kept"), None).keep(NOW)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_folder_that_cannot_be_held(tmp_path: Path, forge: Forge) -> None:
+    """Where nothing can be written nothing can be kept, and it says which folder."""
+    (tmp_path / "file").write_bytes(b"")
+    provider = Cached(Cache(tmp_path / "file" / "kept"), Counting(tcb_info(forge, 21)))
+    provider.get(*TCB, NOW)
+    with pytest.raises(UnavailableError, match="kept: cannot be written: Not a directory") as caught:
+        provider.keep(NOW)
+    assert caught.value.hint == "name another folder with --cache"
 
 
 def test_nothing_is_seen_before_it_is_verified(cache: Cache, forge: Forge) -> None:
@@ -147,7 +208,7 @@ def test_certificates_have_none(cache: Cache, forge: Forge) -> None:
         provider = Cached(cache, Counting(document), fresh=timedelta(0))
         provider.get(*chain, NOW)
         provider.keep(NOW)
-    assert [path.name for path in cache.path(*chain).parent.iterdir()] == ["amd-chain_Turin_vcek.json"]
+    assert [path.name for path in cache.path(*chain).parent.glob("*.json")] == ["amd-chain_Turin_vcek.json"]
 
 
 @pytest.mark.parametrize(

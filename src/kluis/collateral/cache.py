@@ -7,6 +7,7 @@ says, counts as absent. What is kept is still verified at every use: a cache pro
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from typing import Final
 
 from kluis.collateral import folder
 from kluis.collateral.documents import Document, Key, Kind, Times, check_key, times
-from kluis.collateral.marks import MARKED, Marks, authority, refuse_older
+from kluis.collateral.marks import MARKED, Marks, authority, is_older, refuse_older
 from kluis.collateral.provider import Provider
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats import jcs
@@ -63,14 +64,27 @@ class Cache:
         return self._folder / ("_".join((kind, *key)) + ".json")
 
     def read(self, kind: Kind, key: Key) -> Entry | None:
-        """Give the kept document; None where there is none, or none that is whole."""
+        """Give the kept document; None where there is none, or none that is whole.
+
+        Nor is one there that is older than its mark, or has one that nobody can read.
+        """
         data = folder.read(self.path(kind, key), MAX_ENTRY)
         if data is None:
             return None
-        try:
-            return _decode(kind, key, data)
-        except FormatError:
-            return None
+        with contextlib.suppress(FormatError, UnavailableError):
+            entry = _decode(kind, key, data)
+            seen = self.marks.read(kind, key, entry.document) if kind in MARKED else None
+            if seen is None or not is_older(entry.times, seen):
+                return entry
+        return None
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder: of several at once, each sees what the one before has seen.
+
+        Raises:
+            UnavailableError: the folder cannot be written.
+        """
+        return folder.alone(self._folder)
 
     def write(self, kind: Kind, key: Key, document: Document, now: datetime) -> None:
         """Keep a document, in place of any other of its name.
@@ -136,11 +150,16 @@ class Cached:
         """Keep what was asked for since the last time: call it once the documents are verified.
 
         Raises:
-            UnavailableError: the folder cannot be written.
+            UnavailableError: the folder cannot be written, or what was seen before cannot be read.
+            FreshnessError: something newer was seen here since it was asked for (``collateral_replayed``).
         """
-        for (kind, key), document in self._asked.items():
-            self._cache.marks.raise_to(kind, key, document)
-            self._cache.write(kind, key, document, now)
+        if not self._asked:
+            return
+        with self._cache.alone():
+            for (kind, key), document in self._asked.items():
+                self._refuse_older(kind, key, document, self._cache.read(kind, key))
+                self._cache.marks.raise_to(kind, key, document)
+                self._cache.write(kind, key, document, now)
         self._asked.clear()
 
     def forget(self, wanted: Iterable[tuple[Kind, Key]]) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from kluis import files
 from kluis.errors import UnavailableError
+
+LOCK: Final = ".lock"
 
 
 def read(path: Path, most: int) -> bytes | None:
@@ -36,7 +42,29 @@ def write(path: Path, data: bytes) -> None:
     try:
         files.write(path, data)
     except OSError as error:
-        raise UnavailableError(
-            f"{path.parent}: cannot be written: {error.strerror}",
-            hint="name another folder with --cache",
-        ) from None
+        raise _unwritable(path.parent, error) from None
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a folder, made where there is none: who else would hold it waits.
+
+    Raises:
+        UnavailableError: the folder cannot be written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _unwritable(path: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"{path}: cannot be written: {error.strerror}", hint="name another folder with --cache"
+    )
