@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,57 @@ def test_members_that_are_passed_over_are_not_made(world: World) -> None:
         tracemalloc.stop()
     assert json.loads(answer.content)["error"]["innererror"]["code"] == "bad_version"
     assert peak < 10 * len(body)
+
+
+def test_many_who_send_all_but_the_end(world: World) -> None:
+    """A hundred bodies of 4 MiB that never end take 64 MiB, and the next client is answered as ever."""
+
+    async def run() -> tuple[int, list[int]]:
+        statuses: list[int] = []
+
+        async def stalling() -> None:
+            parts = [bytes(64 << 10)] * 63
+
+            async def receive() -> MutableMapping[str, Any]:
+                if not parts:
+                    await asyncio.Event().wait()
+                return {"type": "http.request", "body": parts.pop(), "more_body": True}
+
+            async def send(message: MutableMapping[str, Any]) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            await world.app(_scope("/attest/SgxEnclave"), receive, send)
+
+        others = [asyncio.create_task(stalling()) for _ in range(100)]
+        while len(statuses) < 84:
+            await asyncio.sleep(0.01)
+        told = list(statuses)
+        answered = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": b'{"quote":"AAAA"}', "more_body": False}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                answered.append(message["status"])
+
+        await world.app(_scope("/attest/SgxEnclave"), receive, send)
+        for each in others:
+            each.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        return answered[0], told
+
+    answered, told = asyncio.run(asyncio.wait_for(run(), 60))
+    assert (answered, told) == (400, [503] * 84)
+
+
+def _scope(path: str) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": VERSION.encode(),
+        "headers": [(b"host", b"localhost:8443")],
+    }

@@ -71,6 +71,16 @@ def test_a_client_of_another_platform(
     stranger.close()
 
 
+def test_a_question_past_its_bound(url: str) -> None:
+    """A question is 1 KiB at most, and no more of one is held: every connection may ask."""
+    with httpx.Client(base_url=url, verify=False) as client:
+        answer = client.post(PATH, content=b" " * 1025)
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        {"code": "too_large", "message": "evidence request: want at most 1024 bytes"},
+    )
+
+
 def test_a_servers_own_evidence_handed_back(url: str) -> None:
     """A client without an enclave asks the server to quote over its own challenge, and presents that."""
     with httpx.Client(verify=False, base_url=url) as client:

@@ -14,7 +14,7 @@ from kluis.appraisal import AttestationResult
 from kluis.enclave.channel import Judge, Peer, attest_self
 from kluis.enclave.http import fault
 from kluis.errors import FormatError, KluisError, UsageError
-from kluis.formats.attested_tls import MAX_ANSWER_BYTES, PATH, Answer, Question
+from kluis.formats.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, PATH, Answer, Question
 
 __all__ = ["EvidenceRequests", "attested_peer"]
 
@@ -109,7 +109,7 @@ class EvidenceRequests:
     async def _evidence(self, method: str, receive: Receive, send: Send) -> None:
         try:
             if method == "POST":
-                body = await _body(receive)
+                body = await _body(receive, MAX_QUESTION_BYTES)
                 nonce = Question.parse(body).nonce
                 challenge = self._peer.challenge() if self._judge else b""
                 made = await asyncio.to_thread(attest_self, self._peer.link, nonce, challenge)
@@ -117,7 +117,7 @@ class EvidenceRequests:
             elif method == "PUT":
                 if self._judge is None:
                     raise UsageError("evidence: this server asks its clients for none")
-                presented = Answer.parse(await _body(receive))
+                presented = Answer.parse(await _body(receive, MAX_ANSWER_BYTES))
                 await asyncio.to_thread(self._peer.present, presented, self._judge)
                 await _answer(send, 204, b"")
             else:
@@ -175,7 +175,7 @@ class _Bounded:
         await self._send(message)
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, most: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -183,8 +183,8 @@ async def _body(receive: Receive) -> bytes:
             raise FormatError("evidence request: cut short")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > MAX_ANSWER_BYTES:
-            raise FormatError(f"evidence request: want at most {MAX_ANSWER_BYTES} bytes", code="too_large")
+        if size > most:
+            raise FormatError(f"evidence request: want at most {most} bytes", code="too_large")
         if not message.get("more_body", False):
             return b"".join(parts)
 

@@ -24,6 +24,7 @@ from kluis.errors import KluisError
 from kluis.services.clock import Clock
 from kluis.services.web import openapi
 from kluis.services.web.bearer import Bearer, Caller
+from kluis.services.web.bodies import MOST_HELD, Bodies
 from kluis.services.web.call import Answer, Call
 from kluis.services.web.operation import Match, Operation, Routes
 from kluis.services.web.refusal import Refusal
@@ -117,6 +118,7 @@ class Service:
         bad_request: what clients know as the code of a request without an ``api-version`` that is one.
         version: one that is, for people; where it is a number, others may be numbers, and not dates alone.
         threads: that answer at once.
+        most_held: bytes of all bodies that are held at once.
         upkeep: does what is due by a time, and gives what happened.
     """
 
@@ -134,6 +136,7 @@ class Service:
         bad_request: str = "BadRequest",
         version: str = "2022-08-01",
         threads: int = THREADS,
+        most_held: int = MOST_HELD,
         upkeep: Callable[[datetime], Iterable[Happening]] = lambda now: (),
     ) -> None:
         self.name = name
@@ -149,6 +152,7 @@ class Service:
         self._document = openapi.document(title, operations, version)
         self._routes = Routes((*operations, *self._own()))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
+        self._bodies = Bodies(most_held)
         self._upkeep = upkeep
         self._tending = threading.Lock()
 
@@ -226,18 +230,20 @@ class Service:
         query = dict(reversed(request.query_params.multi_items()))
         if operation.versioned:
             self._check_version(query.get("api-version"))
-        body = await _body(request, headers, operation.most_bytes)
-        call = Call(
-            operation=operation.name,
-            target=match.target,
-            path=match.path,
-            query=query,
-            headers=headers,
-            body=body,
-            caller=caller,
-            request_id=request_id,
-        )
-        return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(415, "UnsupportedMediaType", "content-encoding: want identity, got another")
+        async with self._bodies.read(request.stream(), operation.most_bytes) as body:
+            call = Call(
+                operation=operation.name,
+                target=match.target,
+                path=match.path,
+                query=query,
+                headers=headers,
+                body=body,
+                caller=caller,
+                request_id=request_id,
+            )
+            return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)
 
     def _check_version(self, version: str | None) -> None:
         if version is None:
@@ -298,18 +304,6 @@ def _headers(scope: Scope) -> dict[str, str]:
         name, text = key.decode("latin-1"), value.decode("latin-1")
         found[name] = f"{found[name]}, {text}" if name in found else text
     return found
-
-
-async def _body(request: Request, headers: Mapping[str, str], most: int) -> bytes:
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "UnsupportedMediaType", "content-encoding: want identity, got another")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise Refusal(413, "RequestTooLarge", f"body: want at most {most} bytes, got more")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _no_method(match: Match) -> Refusal:
