@@ -113,12 +113,17 @@ def test_a_policy_by_image_is_left_alone() -> None:
 
 REFUSED = {
     "version": (TOML.replace("version = 1", "version = 2"), UnsupportedError),
+    "version 0": (TOML.replace("version = 1", "version = 0"), UnsupportedError),
     "no values": ("version = 1\nvalues = []", FormatError),
     "no tables": ("version = 1\nvalues = [1]", FormatError),
     "a TEE that is none": (TOML.replace('"snp"', '"sev"'), FormatError),
     "no name": (TOML.replace('name = "release 4.3"', ""), FormatError),
     "an empty list": (TOML.replace(f'["{A.hex()}"]', "[]"), FormatError),
+    "a register without values": (TOML.replace(f'["{B.hex()}"]', "[]"), FormatError),
+    "a name alone": (TOML.replace(f'measurements = ["{A.hex()}"]', "", 1), FormatError),
     "a short measurement": (TOML.replace(A.hex(), "00"), FormatError),
+    "a measurement of 31 bytes": (TOML.replace(A.hex(), "00" * 31), FormatError),
+    "a measurement of 65 bytes": (TOML.replace(A.hex(), "00" * 65), FormatError),
     "no register": (TOML.replace("rtmr1", "Rtmr"), FormatError),
     "another key": (TOML + "more = 1", FormatError),
     "another table": (TOML + "[more]", FormatError),
@@ -131,6 +136,13 @@ def test_refuses(name: str) -> None:
     text, error = REFUSED[name]
     with pytest.raises(error):
         ReferenceValues.loads(text.encode())
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_measurements_of_every_hash(size: int) -> None:
+    """What SHA-256 and SHA-512 give are measurements, too."""
+    text = TOML.replace(A.hex(), "0a" * size)
+    assert ReferenceValues.loads(text.encode()).values[Tee.SNP].measurements == {b"\x0a" * size}
 
 
 MEASURED = comid(
@@ -167,6 +179,12 @@ CONDITIONS = {
     "digests of another algorithm": ({1: {2: [[99, A]], 14: {2: [[7, A]]}}}, {0: {2: "TDX"}}, "(2,)"),
     "a register of another": ({1: {14: {2: [[7, A]], 3: [[99, A]]}}}, {0: {2: "TDX"}}, "('register 3',)"),
     "no register": ({1: {2: [[7, A]], 14: {"x-y": [[7, A]]}}}, {0: {2: "TDX"}}, "('register x-y',)"),
+    "an authority": (
+        {1: {2: [[7, A]]}, 2: [cbor2.CBORTag(560, b"key")]},
+        {0: {2: "TDX"}},
+        "('measurement 2',)",
+    ),
+    "what an extension says": ({1: {2: [[7, A]]}, -1: "x"}, {0: {2: "TDX"}}, "('measurement -1',)"),
     "a serial number": ({1: {2: [[7, A]], 8: "0001"}}, {0: {2: "TDX"}}, "(8,)"),
     "an instance": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 1: b"one"}, "one instance or group"),
     "a group": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 2: b"some"}, "one instance or group"),
@@ -183,6 +201,23 @@ def test_what_stands_beside_a_digest_is_not_left_out(name: str) -> None:
     assert said in caught.value.message
     elsewhere = manifest(comid({1: {1: 7, 2: [[7, A]]}}, kind={2: "toaster"}), MEASURED)
     assert set(ReferenceValues.from_corim(elsewhere, key=None, now=NOW).values) == {Tee.TDX}
+
+
+def test_how_measurements_and_registers_are_named() -> None:
+    """A measurement may be called so; registers begin at 0, and two names of one have the values of both."""
+    third = b"\3" * 48
+    registers = {0: [[7, A]], "rtmr0": [[7, B]], 3: [[7, third]]}
+    data = manifest(comid({0: "measurement", 1: {2: [[7, A]], 14: registers}}, kind={2: "TDX"}))
+    held = ReferenceValues.from_corim(data, key=None, now=NOW).values[Tee.TDX]
+    assert held.measurements == {A}
+    assert held.registers == {"rtmr0": {A, B}, "rtmr3": {third}}
+
+
+@pytest.mark.parametrize("values", [{2: []}, {2: [[7, A]], 14: {0: []}}, {2: [], 14: {0: [[7, A]]}}])
+def test_no_digest_is_not_any_digest(values: object) -> None:
+    """An empty list of what a thing may be is refused, and not taken for nothing said of it."""
+    with pytest.raises(FormatError, match=r"CoMID\.digests: want at least 1, got 0"):
+        ReferenceValues.from_corim(manifest(comid({1: values}, kind={2: "TDX"})), key=None, now=NOW)
 
 
 def test_a_profile_is_not_passed_over() -> None:
@@ -244,6 +279,16 @@ def test_parts_of_two_releases_are_no_release(read: Callable[[str], ReferenceVal
     assert _failed(found, Tee.TDX, "registers", claims=_running(1, 2, 2)) == []
     assert _failed(found, Tee.TDX, "registers", claims=_running(1, 2, 1)) == ["release"]
     assert _failed(found, Tee.TDX, *both, claims=_running(3, 2, 2)) == ["measurement", "release"]
+
+
+def test_documents_that_are_joined_one_by_one() -> None:
+    """What is joined keeps what each release is, however many documents it came from."""
+    one, other = ReferenceValues.loads(RELEASES.encode()), ReferenceValues.loads(TOML.encode())
+    for joined in (one | other, other | one, one | other | one):
+        assert set(joined.values) == {Tee.SNP, Tee.TDX}
+        both = ("measurements", "registers")
+        assert _failed(joined, Tee.TDX, *both, claims=_running(2, 2, 2)) == []
+        assert _failed(joined, Tee.TDX, *both, claims=_running(1, 2, 2)) == ["release"]
 
 
 def test_values_that_are_put_in_twice() -> None:
@@ -316,7 +361,9 @@ def test_corim_out_of_its_time() -> None:
     with pytest.raises(FreshnessError) as caught:
         ReferenceValues.from_corim(before, key=None, now=NOW)
     assert caught.value.code == "corim_expired"
-    assert ReferenceValues.from_corim(manifest(MEASURED, _4={0: 1}), key=None, now=NOW).values
+    at = int(NOW.timestamp())
+    for window in ({0: 1}, {0: 1, 1: at + 1}, {0: at, 1: at}):
+        assert ReferenceValues.from_corim(manifest(MEASURED, _4=window), key=None, now=NOW).values
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@
 
 Tags of other kinds and triples of other kinds are passed over: they add to what may be known of a device,
 and take nothing from it. What takes something from it is told: a profile, an environment that is one
-device's, and whatever stands beside digests and must be so, too. A CoMID that another replaces, or a later
-version of itself, is not there. Old manifests stand under tag 500, and put one measurement where the list
-of them stands.
+device's, and whatever stands beside digests and must be so, too, be it an authority. A CoMID that another
+replaces, or a later version of itself, is not there. Old manifests stand under tag 500, and put one
+measurement where the list of them stands.
 
 Spec: draft-ietf-rats-corim, "CoRIM Map", "Meta Map", "CoMID", "Linked Tag", "Reference Values Triple",
 "Measurement Values".
@@ -37,6 +37,7 @@ _TAGS: Final = range(1 << 16)
 _META: Final = 8  # of the protected header
 _REPLACES: Final = 1
 _VERSION, _DIGESTS, _NAME, _REGISTERS = 0, 2, 11, 14
+_MEASURED: Final = frozenset({0, 1})  # a measurement's key, and its values
 # Beside a digest, these say what it is of; any other value must be so, too, for the digest to be good.
 _TELLING: Final = frozenset({_VERSION, _DIGESTS, _NAME, _REGISTERS})
 _ALGORITHMS: Final[dict[int | str, Algorithm]] = {
@@ -190,9 +191,12 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
     registers = _map(values.get(_REGISTERS, {}), "CoMID.integrity-registers")
     other = key is not None and (type(key) is bool or not isinstance(key, int | str))
     told: dict[int | str, Value] = {f"register {name}": each for name, each in registers.items()}
-    told[_DIGESTS] = values.get(_DIGESTS, [])
+    if _DIGESTS in values:
+        told[_DIGESTS] = values[_DIGESTS]
     # Digests of algorithms that are not known here alone: they must be so, too, and nobody can say.
-    unread = [name for name, each in told.items() if each and not _digests(each)]
+    unread = [name for name, each in told.items() if not _digests(each)]
+    # Whose word it must be, and what an extension says: beside the values, and as good as one of them.
+    unread += [f"measurement {name}" for name in one if name not in _MEASURED]
     return Measurement(
         comid=position,
         vendor=vendor if isinstance(vendor, str) else None,
@@ -201,14 +205,17 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
         conditions=tuple(sorted((*(name for name in values if name not in _TELLING), *unread), key=str)),
         key=None if other or not isinstance(key, int | str) else key,
         # A key of another kind (a UUID, an object identifier) names what is not known here.
-        digests=frozenset() if other else _digests(values.get(_DIGESTS, [])),
+        digests=frozenset() if other or _DIGESTS not in values else _digests(values[_DIGESTS]),
         registers={name: _digests(each) for name, each in registers.items()},
     )
 
 
 def _digests(value: Value) -> frozenset[bytes]:
     found: set[bytes] = set()
-    for entry in _list(value, "CoMID.digests"):
+    entries = _list(value, "CoMID.digests")
+    if not entries:
+        raise FormatError("CoMID.digests: want at least 1, got 0", code="bad_length")
+    for entry in entries:
         algorithm, digest = _pair(entry, "CoMID.digest")
         if not isinstance(digest, bytes) or type(algorithm) is bool or not isinstance(algorithm, int | str):
             raise _wrong("CoMID.digest", "an algorithm and bytes")
