@@ -145,6 +145,16 @@ def test_a_marked_token_gets_a_claims_challenge() -> None:
     )
 
 
+def test_a_reader_reads_rotation_policies() -> None:
+    """Azure's role has ``vaults/*/read``, which reads a key's policy of rotation too, and changes none."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": "EC"})
+    path = "/keys/k/rotationpolicy"
+    assert world.ok("GET", path, roles=(READER,)) == world.ok("GET", path)
+    assert world.refused("PUT", path, {"lifetimeActions": []}, roles=(READER,))[0] == 403
+    assert world.refused("GET", path, roles=(USER,))[0] == 403
+
+
 def test_who_may_not_ask_learns_nothing() -> None:
     """A caller without the permission hears the same of a key that is there and of one that is not."""
     world = World()

@@ -30,7 +30,10 @@ def test_there_and_back() -> None:
     assert world.ok("GET", "/keys")["value"] == []
     assert world.ok("POST", "/deletedkeys/k/recover") == made
     assert world.ok("GET", "/keys/k/") == made
-    assert world.refused("GET", "/deletedkeys/k")[:2] == (404, "KeyNotFound")
+    for method, path in (("GET", "k"), ("POST", "k/recover"), ("DELETE", "k")):
+        assert world.refused(method, f"/deletedkeys/{path}") == (
+            404, "KeyNotFound", "Deleted Key not found: k", None,
+        )  # fmt: skip
 
 
 def test_purged_is_gone() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from kluis.formats import b64
 from tests.services.keyvault.world import VAULT, World
 from tests.services.web.issuer import NOW
 
@@ -37,12 +40,33 @@ def test_rotating() -> None:
     assert world.refused("POST", "/keys/none/rotate")[0] == 404
 
 
-@pytest.mark.parametrize(("kty", "more"), [("EC", {"crv": "P-521"}), ("oct-HSM", {"key_size": 192})])
+@pytest.mark.parametrize(
+    ("kty", "more"),
+    [
+        ("EC", {"crv": "P-521"}),
+        ("oct-HSM", {"key_size": 192}),
+        ("RSA", {"key_size": 3072, "public_exponent": 3}),
+    ],
+)
 def test_rotating_keeps_the_size(kty: str, more: dict[str, Any]) -> None:
-    """Curve and length stay."""
+    """Curve, length and public exponent stay."""
     world = World()
-    made = world.ok("POST", "/keys/k/create", {"kty": kty, **more})
-    assert world.ok("POST", "/keys/k/rotate")["key"].get("crv") == made["key"].get("crv")
+    made = world.ok("POST", "/keys/k/create", {"kty": kty, **more})["key"]
+    turned = world.ok("POST", "/keys/k/rotate")["key"]
+    for member in ("crv", "e"):
+        assert turned.get(member) == made.get(member)
+    assert len(turned.get("n", "")) == len(made.get("n", ""))
+
+
+def test_rotating_an_exponent_that_is_not_made_here() -> None:
+    """A key that came with another exponent is rotated to one of 65537."""
+    world, key = World(), rsa.generate_private_key(65537, 2048)
+    numbers, e = key.private_numbers(), 2**32 - 5
+    d = pow(e, -1, math.lcm(numbers.p - 1, numbers.q - 1))
+    given = {"n": key.public_key().public_numbers().n, "e": e, "d": d, "p": numbers.p, "q": numbers.q}
+    jwk = {name: b64.encode_url(value.to_bytes(256, "big")) for name, value in given.items()}
+    assert world.ok("PUT", "/keys/k", {"key": {"kty": "RSA", **jwk}})["key"]["e"] == "____-w"
+    assert world.ok("POST", "/keys/k/rotate")["key"]["e"] == "AQAB"
 
 
 def test_a_policy_is_kept_and_gives_new_versions_their_end() -> None:

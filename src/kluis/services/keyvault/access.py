@@ -33,7 +33,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "Key Vault Crypto User": frozenset({"keys/read", "keys/update", "keys/backup", *_USE}),
     "Key Vault Crypto Service Encryption User": frozenset({"keys/read", "keys/wrap", "keys/unwrap"}),
     "Key Vault Crypto Service Release User": frozenset({"keys/release"}),
-    "Key Vault Reader": frozenset({"keys/read", "deletedkeys/read"}),
+    "Key Vault Reader": frozenset({"keys/read", "keys/rotationpolicy/read", "deletedkeys/read"}),
     "Managed HSM Administrator": PERMISSIONS,
     "Managed HSM Crypto Officer": frozenset({"deletedkeys/read", "keys/recover", "keys/purge"}),
     "Managed HSM Crypto User": _OFFICER - {"keys/purge", "keys/release", "deletedkeys/read", "keys/recover"},

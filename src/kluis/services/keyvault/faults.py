@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from kluis.errors import PolicyError, UsageError
 
-__all__ = ["BadParameter", "Conflict", "Detail", "Forbidden", "KeyNotFound"]
+__all__ = ["BadParameter", "Conflict", "DeletedKeyNotFound", "Detail", "Forbidden", "KeyNotFound"]
 
 
 class Detail(NamedTuple):
@@ -62,11 +62,19 @@ class KeyNotFound(UsageError):
     inner: str | None = None
     details: Sequence[Detail] = ()
 
+    said: ClassVar[str] = (
+        "A key with (name/id) {} was not found in this key vault. If you recently deleted "
+        "this key you may be able to recover it using the correct recovery command."
+    )
+
     def __init__(self, identifier: str) -> None:
-        super().__init__(
-            f"A key with (name/id) {identifier} was not found in this key vault. If you recently deleted "
-            "this key you may be able to recover it using the correct recovery command."
-        )
+        super().__init__(self.said.format(identifier))
+
+
+class DeletedKeyNotFound(KeyNotFound):
+    """No deleted key of the name: there may be one that is not."""
+
+    said: ClassVar[str] = "Deleted Key not found: {}"
 
 
 class Conflict(UsageError):

@@ -159,7 +159,7 @@ class Keys:
         self, record: KeyRecord, now: int, event: str, subject: str, still: Callable[[KeyRecord], bool]
     ) -> _Kept:
         old = record.current
-        made = material.generate(old.kty, size=old.size, crv=old.public.get("crv"), exponent=None)
+        made = material.another(old)
 
         def turn(before: KeyRecord | None) -> KeyRecord:
             if before is None:

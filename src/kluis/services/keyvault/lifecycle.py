@@ -8,7 +8,7 @@ import msgspec
 
 from kluis.enclave.store.model import Reading, Writing
 from kluis.services.keyvault import audit, forgetting, shelf
-from kluis.services.keyvault.faults import Forbidden, KeyNotFound
+from kluis.services.keyvault.faults import DeletedKeyNotFound, Forbidden
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.passing import Passing
 from kluis.services.keyvault.records import Deletion, KeyRecord
@@ -55,7 +55,7 @@ class Lifecycle:
         """A deleted key.
 
         Raises:
-            KeyNotFound: none of the name is deleted.
+            DeletedKeyNotFound: none of the name is deleted.
         """
         return _gone(self.vault.storage, check_name(name), now)
 
@@ -63,7 +63,7 @@ class Lifecycle:
         """Bring a deleted key back.
 
         Raises:
-            KeyNotFound: none of the name is deleted.
+            DeletedKeyNotFound: none of the name is deleted.
         """
         check_name(name)
 
@@ -79,7 +79,7 @@ class Lifecycle:
         """Forget a deleted key for good.
 
         Raises:
-            KeyNotFound: none of the name is deleted.
+            DeletedKeyNotFound: none of the name is deleted.
             Forbidden: the vault protects deleted keys from that.
         """
         check_name(name)
@@ -101,5 +101,5 @@ class Lifecycle:
 def _gone(reading: Reading, name: str, now: int) -> KeyRecord:
     record = shelf.find(reading, name, now)
     if record is None or record.deleted is None:
-        raise KeyNotFound(name)
+        raise DeletedKeyNotFound(name)
     return record

@@ -25,7 +25,17 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import octets
 from kluis.services.keyvault.records import KeyVersion
 
-__all__ = ["CURVES", "Material", "family", "generate", "imported", "is_hardware", "opened", "spelled"]
+__all__ = [
+    "CURVES",
+    "Material",
+    "another",
+    "family",
+    "generate",
+    "imported",
+    "is_hardware",
+    "opened",
+    "spelled",
+]
 
 KTYS: Final = ("RSA", "RSA-HSM", "EC", "EC-HSM", "oct", "oct-HSM")
 RSA_SIZES: Final = (2048, 3072, 4096)
@@ -108,6 +118,18 @@ def generate(kty: str, *, size: int | None, crv: str | None, exponent: int | Non
         case _:
             bits = _one_of("key_size", size, OCT_SIZES, 256)
             return Material(secrets.token_bytes(bits // 8), {}, bits)
+
+
+def another(version: KeyVersion) -> Material:
+    """Make a key like that of a version: its size, its curve, its public exponent.
+
+    Of an exponent that is not made here, which came with a key from outside, it has 65537.
+    """
+    exponent, e = None, version.public.get("e")
+    if e is not None:
+        found = int.from_bytes(b64.decode_url(e, "stored key e"), "big")
+        exponent = found if found in EXPONENTS else None
+    return generate(version.kty, size=version.size, crv=version.public.get("crv"), exponent=exponent)
 
 
 def imported(jwk: Mapping[str, object]) -> Material:
