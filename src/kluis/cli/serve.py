@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import collections
-import json as stdjson
 import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from kluis.cli import evidence_files as files
-from kluis.cli import protections, render
+from kluis.cli import protections, render, serve_settings
 from kluis.cli.render import Json
 from kluis.cli.serve_clients import registered
 from kluis.cli.serve_text import lines_of, told
-from kluis.errors import KluisError, UsageError
-from kluis.evidence.anchors import STATED_LEVELS
+from kluis.errors import KluisError
 from kluis.services.clock import SystemClock
 from kluis.services.running.images import SERVICES
 from kluis.services.running.plan import DEFAULT_PORT, Plan
 from kluis.services.running.serving import Serving, serving
-from kluis.services.running.settings import base64_of
 
 LOOK_SECONDS: Final = 1.0
 # How often services are asked to do what is due: what that is, they know by themselves.
@@ -206,15 +201,15 @@ def serve(
         insecure_allow_missing=protections.allowed(missing),
         online=online,
         origins=tuple(insecure_authority or ()),
-        given=_given(
+        given=serve_settings.given(
             settings,
             {
-                "attestation": _attestation(
+                "attestation": serve_settings.attestation(
                     root, collateral, policy_signer, tpm_issuer, token_seconds, insecure_accept_unprotected
                 ),
             },
         ),
-        authorities=_authorities(authority, insecure_authority),
+        authorities=serve_settings.authorities(authority, insecure_authority),
         rekey=rekey,
         rekey_beside_others=rekey_beside_others,
         registered=registered(client_certificate, federated),
@@ -315,83 +310,6 @@ def _replace(running: Serving) -> None:
         return
     pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
     render.note(f"kluis: every enclave was started anew; enclaves now: {pids}")
-
-
-def _given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    """Settings of a file, by service, with those that options make: lists of both, and else the option's."""
-    try:
-        read = {} if path is None else stdjson.loads(files.read(path))
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict) or not all(isinstance(each, dict) for each in read.values()):
-        raise UsageError(f"{path}: want settings by service, JSON")
-    if more := sorted(set(read) - set(SERVICES)):
-        raise UsageError(f"{path}: want settings of {', '.join(SERVICES)}, got {more[0]!a}")
-    made = {service: dict(members) for service, members in read.items()}
-    for service, members in options.items():
-        known = made.setdefault(service, {})
-        for name, value in members.items():
-            before = known.get(name)
-            both = isinstance(value, list) and isinstance(before, list)
-            known[name] = before + value if both else value
-    return made
-
-
-def _attestation(
-    roots: list[str] | None,
-    bundles: list[Path] | None,
-    signers: list[Path] | None,
-    issuers: list[Path] | None,
-    token_seconds: int | None,
-    unprotected: bool,
-) -> Mapping[str, Any]:
-    made: dict[str, Any] = {}
-    if roots:
-        made["roots"] = [_root(one) for one in roots]
-    if bundles:
-        made["collateral"] = [base64_of(files.read(path)) for path in bundles]
-    if signers:
-        made["policy_signers"] = [base64_of(_certificates(path)[0]) for path in signers]
-    if issuers:
-        made["tpm_issuers"] = [base64_of(der) for path in issuers for der in _certificates(path)]
-    if token_seconds is not None:
-        made["token_seconds"] = token_seconds
-    if unprotected:
-        made["insecure_accept_unprotected"] = True
-    return made
-
-
-def _root(given: str) -> dict[str, Any]:
-    path, equals, level = given.partition("=")
-    if not Path(path).is_file():
-        hint = f"kluis platform root -o {path} writes this machine's"
-        raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
-    if equals and level not in STATED_LEVELS:
-        raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
-    _certificates(Path(path))  # or an enclave says so, half a minute later
-    return {"pem": base64_of(files.read(Path(path))), "level": level if equals else None}
-
-
-def _certificates(path: Path) -> list[bytes]:
-    """One certificate or more of a file, DER."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    try:
-        found = x509.load_pem_x509_certificates(files.read(path))
-    except ValueError:
-        raise UsageError(f"{path}: want a certificate, PEM") from None
-    return [each.public_bytes(Encoding.DER) for each in found]
-
-
-def _authorities(documents: list[Path] | None, insecure: list[str] | None) -> tuple[Mapping[str, Any], ...]:
-    found = []
-    for path in documents or ():
-        try:
-            found.append(stdjson.loads(files.read(path)))
-        except ValueError:
-            raise UsageError(f"{path}: want an authority, JSON") from None
-    return (*found, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))
 
 
 def _folder() -> Path:

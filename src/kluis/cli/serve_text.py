@@ -18,24 +18,22 @@ __all__ = ["lines_of", "told"]
 def lines_of(plan: Plan, running: Serving) -> str:
     """Python for Azure's own clients; it reads the secret of the client ``admin`` from where it lies."""
     parts = [PACKAGES]
-    if running.issuer is not None:
-        url, tenant = running.authorization_parts()
-        parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
-        parts.append(JAVASCRIPT.format(state=plan.state, url=url))
-        parts.append(APPLICATION.format(url=url, path=APPLICATION_PATH, identity=IDENTITY))
-        parts += [CERTIFICATE.format(name=name) for name, _ in plan.registered.certificates]
-        parts += [FEDERATED.format(name=one.client) for one in plan.registered.federated]
-        if plan.insecure_managed_identity:
-            address = running.addresses[MANAGED_IDENTITY]
-            roles = "\n".join(f"#     {role}" for role in running.issuer.clients[IDENTITY].roles)
-            parts.append(MANAGED.format(url=address, identity=IDENTITY, roles=roles))
+    url, tenant = running.authorization_parts()
+    parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
+    parts.append(JAVASCRIPT.format(state=plan.state, url=url))
+    parts.append(APPLICATION.format(url=url, path=APPLICATION_PATH, identity=IDENTITY))
+    parts += [CERTIFICATE.format(name=name) for name, _ in plan.registered.certificates]
+    parts += [FEDERATED.format(name=one.client) for one in plan.registered.federated]
+    if plan.insecure_managed_identity:
+        address = running.addresses[MANAGED_IDENTITY]
+        roles = "\n".join(f"#     {role}" for role in running.issuer.clients[IDENTITY].roles)
+        parts.append(MANAGED.format(url=address, identity=IDENTITY, roles=roles))
     for service, lines in CLIENTS.items():
         if service in plan.services:
             address = running.addresses[service]
             level = running.fleets[plan.services.index(service)].instances[0].enclave.level
             parts.append(f"\n# {service}, in an enclave of level {level}\n" + lines.format(url=address))
-    if running.issuer is not None and {"attestation", "keyvault"} <= set(plan.services):
-        url, tenant = running.authorization_parts()
+    if {"attestation", "keyvault"} <= set(plan.services):
         vault, _, suffix = running.addresses["keyvault"].removeprefix("https://").partition(".")
         parts.append(COMMAND_LINE.format(
             state=plan.state, issuer=url, tenant=tenant, vault=vault, suffix=suffix,
@@ -51,7 +49,7 @@ def told(plan: Plan, running: Serving) -> dict[str, Any]:
         "addresses": dict(running.addresses),
         "ca": str(plan.state / "ca" / "root.pem"),
         "clients": str(plan.state / "issuer" / "clients.json"),
-        "authorization": running.issuer.authorization if running.issuer else None,
+        "authorization": running.issuer.authorization,
         "attestation_settings": running.attestation_settings,
         "images": {
             service: {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kluis.enclave.store import ocalls
-from kluis.errors import KluisError, RemoteError, UnavailableError, UsageError
+from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
 from kluis.services.running import handover, presence, proposal, rekeying
@@ -46,7 +46,7 @@ class Serving:
         authority: whose root clients trust.
         images: of the services.
         fleets: of the services.
-        issuer: the development issuer, if it runs.
+        issuer: the development issuer.
         attestation_settings: digest of what the attestation service was told, hex; None if it does not run.
         name: makes a certificate chain of a request.
         givers: of each fleet, where hosts elsewhere may share the database.
@@ -56,19 +56,13 @@ class Serving:
     authority: LoopbackAuthority
     images: Mapping[str, ServiceImage]
     fleets: tuple[Fleet, ...]
-    issuer: DevelopmentIssuer | None
+    issuer: DevelopmentIssuer
     attestation_settings: str | None
     name: Callable[[bytes], bytes]
     givers: tuple[Givers, ...]
 
     def authorization_parts(self) -> tuple[str, str]:
-        """Address and tenant of the development issuer.
-
-        Raises:
-            UsageError: none runs.
-        """
-        if self.issuer is None:
-            raise UsageError("issuer: want the development issuer, got another")
+        """Address and tenant of the development issuer."""
         url, _, tenant = self.issuer.authorization.rpartition("/")
         return url, tenant
 

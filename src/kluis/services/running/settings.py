@@ -58,7 +58,7 @@ class Standing:
         issuer: of bearer tokens; its audiences are those of the service that is told.
         authorization: where clients get them.
         images: of the services that run.
-        platform_root: of this machine's platform, PEM; None where none is asked for.
+        platform_root: of this machine's platform, PEM.
         level: of the enclaves that it runs.
         store_key: whom stores are sealed to, and so by what the attestation service is known to the vault.
         given: settings that the operator gave, by service, which go over those that are made here.
@@ -71,7 +71,7 @@ class Standing:
     issuer: Issuer
     authorization: str
     images: Mapping[str, ServiceImage]
-    platform_root: bytes | None
+    platform_root: bytes
     level: str
     store_key: str
     given: Mapping[str, Mapping[str, Any]]
@@ -144,7 +144,7 @@ def attestation_digest(standing: Standing) -> bytes:
 def _authorities(standing: Standing) -> list[Any]:
     """The attestation service beside the vault, by its image or signer as stores are; and further ones."""
     image = standing.images.get("attestation")
-    if image is None or standing.platform_root is None:
+    if image is None:
         return list(standing.authorities)
     return [
         {

@@ -1,0 +1,121 @@
+"""What the options of ``kluis serve`` tell each service: the settings' members that they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kluis.cli import evidence_files as files
+from kluis.errors import UsageError
+from kluis.evidence.anchors import STATED_LEVELS
+from kluis.services.running.images import SERVICES
+from kluis.services.running.settings import base64_of
+
+
+def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Settings of a file, by service, with those that options make: lists of both, and else the option's.
+
+    Args:
+        path: JSON, an object a service; None for no file.
+        options: what options make, by service.
+
+    Raises:
+        UsageError: the file cannot be read, is of another shape, or is of a service that there is not.
+    """
+    try:
+        read = {} if path is None else json.loads(files.read(path))
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict) or not all(isinstance(each, dict) for each in read.values()):
+        raise UsageError(f"{path}: want settings by service, JSON")
+    if more := sorted(set(read) - set(SERVICES)):
+        raise UsageError(f"{path}: want settings of {', '.join(SERVICES)}, got {more[0]!a}")
+    made = {service: dict(members) for service, members in read.items()}
+    for service, members in options.items():
+        known = made.setdefault(service, {})
+        for name, value in members.items():
+            before = known.get(name)
+            both = isinstance(value, list) and isinstance(before, list)
+            known[name] = before + value if both else value
+    return made
+
+
+def attestation(
+    roots: list[str] | None,
+    bundles: list[Path] | None,
+    signers: list[Path] | None,
+    issuers: list[Path] | None,
+    token_seconds: int | None,
+    unprotected: bool,
+) -> Mapping[str, Any]:
+    """Settings of the attestation service, as its options say them; without those that were not given.
+
+    Args:
+        roots: files of roots, PEM, each alone or with ``=LEVEL``.
+        bundles: files of Intel's documents, JSON.
+        signers: files of certificates, PEM, whose keys sign policies.
+        issuers: files of those who certify TPMs' keys, PEM.
+        token_seconds: life of a token.
+        unprotected: whether evidence of level ``none`` is attested.
+
+    Raises:
+        UsageError: a file cannot be read, or is not what it should be; names it.
+    """
+    made: dict[str, Any] = {}
+    if roots:
+        made["roots"] = [_root(one) for one in roots]
+    if bundles:
+        made["collateral"] = [base64_of(files.read(path)) for path in bundles]
+    if signers:
+        made["policy_signers"] = [base64_of(_certificates(path)[0]) for path in signers]
+    if issuers:
+        made["tpm_issuers"] = [base64_of(der) for path in issuers for der in _certificates(path)]
+    if token_seconds is not None:
+        made["token_seconds"] = token_seconds
+    if unprotected:
+        made["insecure_accept_unprotected"] = True
+    return made
+
+
+def _root(given: str) -> dict[str, Any]:
+    path, equals, level = given.partition("=")
+    if not Path(path).is_file():
+        hint = f"kluis platform root -o {path} writes this machine's"
+        raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
+    if equals and level not in STATED_LEVELS:
+        raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
+    _certificates(Path(path))  # or an enclave says so, half a minute later
+    return {"pem": base64_of(files.read(Path(path))), "level": level if equals else None}
+
+
+def _certificates(path: Path) -> list[bytes]:
+    """One certificate or more of a file, DER."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificates(files.read(path))
+    except ValueError:
+        raise UsageError(f"{path}: want a certificate, PEM") from None
+    return [each.public_bytes(Encoding.DER) for each in found]
+
+
+def authorities(documents: list[Path] | None, insecure: list[str] | None) -> tuple[Mapping[str, Any], ...]:
+    """The vault's further authorities.
+
+    Args:
+        documents: files of one each, JSON.
+        insecure: URLs of those whose keys the host fetches.
+
+    Raises:
+        UsageError: a file cannot be read, or is no JSON; names it.
+    """
+    found = []
+    for path in documents or ():
+        try:
+            found.append(json.loads(files.read(path)))
+        except ValueError:
+            raise UsageError(f"{path}: want an authority, JSON") from None
+    return (*found, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))
