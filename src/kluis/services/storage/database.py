@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import UsageError
+from kluis.services.storage.faults import BROKEN, DRIVERS, unavailable
 from kluis.services.storage.keeping import KeptRecords
 from kluis.services.storage.migrating import migrate
 from kluis.services.storage.statements import Statements
 
-__all__ = ["BROKEN", "Database", "database_file", "read_url", "records", "unavailable"]
+__all__ = ["Database", "database_file", "read_url", "records"]
 
 
 class Database:
@@ -135,16 +134,6 @@ def records(url: str, store: str = "kluis") -> KeptRecords:
     return Database(url).records(store)
 
 
-@contextmanager
-def unavailable() -> Iterator[None]:
-    """Say of the database's own errors that it is unavailable."""
-    try:
-        yield
-    except (SQLAlchemyError, *DRIVERS) as error:
-        told = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise UnavailableError(f"database: {told}", code="store_database") from None
-
-
 def read_url(url: str) -> URL:
     """Read a database's URL.
 
@@ -193,6 +182,3 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 MAX_NAME: Final = 64
 BUSY_SECONDS: Final = 30.0
-DRIVERS: Final = (sqlite3.Error, psycopg.Error)
-BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
-"""What a connection raises that the server, or somebody else, has closed."""

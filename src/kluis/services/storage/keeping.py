@@ -17,6 +17,7 @@ from kluis.enclave.store.records import (
     StoreSurvey,
 )
 from kluis.errors import UnavailableError
+from kluis.services.storage.faults import BROKEN, unavailable
 from kluis.services.storage.rekeying import Gathering
 from kluis.services.storage.statements import ENTRY, STORE
 
@@ -172,7 +173,6 @@ class KeptRecords:
 
     def _asked_again(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Ask what may be asked twice: on a new connection, if the one there was has broken since."""
-        from kluis.services.storage.database import BROKEN
 
         def twice() -> R:
             try:
@@ -184,8 +184,6 @@ class KeptRecords:
         return self._asked(twice)
 
     def _asked(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        from kluis.services.storage.database import unavailable
-
         try:
             with unavailable():
                 return ask(*args, **kwargs)

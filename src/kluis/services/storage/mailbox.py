@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError
-from kluis.services.storage.database import Database, unavailable
+from kluis.services.storage.database import Database
+from kluis.services.storage.faults import unavailable
 from kluis.services.storage.keeping import KeptRecords
 
-__all__ = ["Mailbox", "Step"]
+__all__ = ["JOINER_BYTES", "Mailbox", "Step"]
 
 MAX_BODY_BYTES: Final = 1 << 20
 JOINER_BYTES: Final = 16

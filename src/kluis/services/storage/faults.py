@@ -1,0 +1,33 @@
+"""What a database's drivers raise, and what it means here: SQLite's and PostgreSQL's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
+from kluis.errors import UnavailableError
+
+__all__ = ["BROKEN", "DRIVERS", "unavailable"]
+
+DRIVERS: Final = (sqlite3.Error, psycopg.Error)
+BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
+"""What a connection raises that the server, or somebody else, has closed."""
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Say of the database's own errors that it is unavailable.
+
+    Raises:
+        UnavailableError: one was raised within.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, *DRIVERS) as error:
+        told = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise UnavailableError(f"database: {told}", code="store_database") from None
