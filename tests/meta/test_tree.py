@@ -96,44 +96,6 @@ def test_struct_is_used_in_two_places() -> None:
     assert users <= {"formats/_layout.py", "formats/_reader.py"}
 
 
-VOCABULARIES = {"formats"}  # a vendor's table stands there whole, whoever reads it
-
-
-def test_every_name_has_a_user() -> None:
-    """No constant, class or function is there for nobody, or for its own tests alone."""
-    used: set[str] = set()
-    named: list[tuple[Path, str]] = []
-    for module in modules():
-        tree = parse(module)
-        used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and _reads(node)}
-        used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        used |= {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
-        }
-        if module.parts[0] not in VOCABULARIES and "migrations" not in module.parts:
-            named += [(module, name) for node in tree.body for name in _names(node)]
-    for folder, kind in ((ROOT / "docs", "*.md"), (ROOT / "scripts", "*.py"), (ROOT / "examples", "*.py")):
-        for path in folder.rglob(kind):
-            used |= set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
-    assert [f"{module}: {name}" for module, name in named if name not in used] == []
-
-
-def _reads(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Load)
-
-
-def _names(node: ast.stmt) -> list[str]:
-    """What a statement of a module names, but what Python reads itself or a decorator has handed on."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        handed_on = node.decorator_list and not isinstance(node, ast.ClassDef)
-        return [] if handed_on or node.name == "__getattr__" else [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    names = [
-        each.id for target in targets if target for each in ast.walk(target) if isinstance(each, ast.Name)
-    ]
-    return [name for name in names if name != "_" and not re.fullmatch("__.*__", name)]
-
-
 TIMELESS = {"errors.py", "frozen.py", "hashes.py", "formats", "evidence", "appraisal", "authority", "ledger"}
 CLOCK = re.compile(r"\bdatetime\.now\(|\btime\.time\(|\bdatetime\.utcnow\(|\bdate\.today\(")
 

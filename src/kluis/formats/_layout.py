@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar, cast, dataclass
 from kluis.errors import FormatError, UsageError
 from kluis.frozen import made_quickly
 
-T = TypeVar("T")
 Order = Literal["little", "big"]
 
 

@@ -8,7 +8,6 @@ a platform of its own whose keys live in a folder of the test's.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -217,11 +216,6 @@ def interface_of(app: Path) -> tuple[Interface, bytes]:
     if asked.returncode:
         raise KluisError(f"{app}: {asked.stderr.decode(errors='replace').strip().splitlines()[-1]}")
     return parse(asked.stdout), sha256(asked.stdout)
-
-
-def forget(state: Path) -> None:
-    """Remove a platform's folder."""
-    shutil.rmtree(state, ignore_errors=True)
 
 
 def _document(manifest: dict[str, Any], who: Identity, debug: bool, sockets: dict[str, int]) -> int:

@@ -82,18 +82,3 @@ def test_a_process_that_is_gone_is_an_answer() -> None:
     child.wait()
     assert attempts.by_memory_file(child.pid, PLANTED).refused == "no such file or directory"
     assert attempts.by_debugger(child.pid) == "no such process"
-
-
-def test_a_family_has_its_descendants() -> None:
-    """A process's family is itself, its children and theirs."""
-    shell = subprocess.Popen(["sh", "-c", "sleep 5 & sleep 5 & echo ready; wait"], stdout=subprocess.PIPE)
-    assert shell.stdout is not None
-    shell.stdout.readline()
-    try:
-        family = attempts.family(shell.pid)
-        assert len(family) == 3
-    finally:
-        for pid in reversed(attempts.family(shell.pid)):
-            os.kill(pid, 9)
-        shell.stdout.close()
-        shell.wait()

@@ -9,7 +9,7 @@ or as TPMT_SIGNATURE.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,6 @@ MAX_LOG: Final = 2 << 20
 MAX_PART: Final = 64 * 1024
 MAX_TEXT: Final = 256
 MOST_PAYLOAD: Final = 64
-T = TypeVar("T")
 
 
 class _Pcr(msgspec.Struct):

@@ -19,7 +19,13 @@ from kluis.services.keyvault.material import Material
 from kluis.services.keyvault.names import LATEST, check_name, check_version
 from kluis.services.keyvault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.requests import Attributes, Create, Import, Update
-from kluis.services.keyvault.rules import check_exportable, checked_tags, checked_times, release_rule
+from kluis.services.keyvault.rules import (
+    check_exportable,
+    check_still_exportable,
+    checked_tags,
+    checked_times,
+    release_rule,
+)
 from kluis.services.keyvault.vault import Vault
 
 __all__ = ["Keys"]
@@ -279,11 +285,7 @@ def _version(
 
 def _changed(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
     attributes = asked.attributes or _NONE
-    if attributes.exportable is not None and attributes.exportable != before.exportable:
-        raise BadParameter(
-            "AKV.SKR.1003: The exportable attribute of an existing key cannot be changed: want "
-            f"{str(before.exportable).lower()}, got {str(attributes.exportable).lower()}."
-        )
+    check_still_exportable(before.exportable, attributes.exportable)
     nbf = before.nbf if attributes.nbf is None else attributes.nbf
     exp = before.exp if attributes.exp is None else attributes.exp
     checked_times(nbf, exp)

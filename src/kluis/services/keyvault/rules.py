@@ -14,7 +14,7 @@ from kluis.services.keyvault.records import KeyRecord, ReleaseRule
 from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.requests import Attributes, Policy
 
-__all__ = ["check_exportable", "checked_tags", "checked_times", "release_rule"]
+__all__ = ["check_exportable", "check_still_exportable", "checked_tags", "checked_times", "release_rule"]
 
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
 MOST_TAGS, MOST_TAG = 15, 256
@@ -65,11 +65,8 @@ def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before:
     """
     known = None if before is None else before.current.exportable
     exportable = known if asked.exportable is None else asked.exportable
-    if known is not None and exportable is not known:
-        raise BadParameter(
-            "AKV.SKR.1003: The exportable attribute of an existing key cannot be changed: want "
-            f"{str(known).lower()}, got {str(exportable).lower()}."
-        )
+    if known is not None:
+        check_still_exportable(known, exportable)
     has_policy = policy is not None or (before is not None and before.release is not None)
     if exportable and not material.is_hardware(kty):
         raise BadParameter(
@@ -81,6 +78,19 @@ def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before:
     if not exportable and policy is not None:
         raise BadParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")
     return bool(exportable)
+
+
+def check_still_exportable(known: bool, asked: bool | None) -> None:
+    """Hold what is asked to what the key's versions before are.
+
+    Raises:
+        BadParameter: AKV.SKR.1003, it is another.
+    """
+    if asked is not None and asked is not known:
+        raise BadParameter(
+            "AKV.SKR.1003: The exportable attribute of an existing key cannot be changed: want "
+            f"{str(known).lower()}, got {str(asked).lower()}."
+        )
 
 
 def release_rule(given: Policy | None, before: ReleaseRule | None, epoch: int) -> ReleaseRule | None:

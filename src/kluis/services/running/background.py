@@ -1,4 +1,4 @@
-"""An ASGI application of the host's own, served by uvicorn in a thread: the development issuer's endpoints."""
+"""An ASGI application of the host's own, served by uvicorn in a thread: the issuer's endpoints."""
 
 from __future__ import annotations
 

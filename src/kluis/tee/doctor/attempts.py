@@ -41,20 +41,6 @@ class _Span(ctypes.Structure):
     _fields_ = (("at", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
-def family(pid: int) -> list[int]:
-    """A process and all its descendants, oldest first; those that end meanwhile are left out."""
-    found, waiting = [], [pid]
-    while waiting:
-        one = waiting.pop(0)
-        found.append(one)
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                waiting += [int(child) for child in task.read_text(encoding="ascii").split()]
-            except OSError:
-                continue
-    return found
-
-
 def by_memory_file(pid: int, planted: bytes) -> Reading:
     """Read everything that /proc/PID/mem gives."""
     try:

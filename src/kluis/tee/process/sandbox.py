@@ -23,7 +23,6 @@ ENCLAVE_UIDS = 0x4B4C0000
 """Least of the user ids that enclaves run under."""
 
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
-LOADER = f"{native.INSIDE}/ld-linux-x86-64.so.2"
 CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD = 3, 4, 5, 6
 SCRATCH_FD = 9
 SCRATCH = "/scratch"

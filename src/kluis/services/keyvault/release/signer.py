@@ -32,7 +32,6 @@ RELEASE, STATEMENT = "JWT", "kluis-key+jwt"
 BITS: Final = 2048  # as Azure's; a release costs one signature
 LIFE: Final = timedelta(days=3650)
 BACKDATED: Final = timedelta(minutes=5)
-MAX_CHAIN: Final = 64 * 1024
 _NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis key service")])
 
 
