@@ -199,6 +199,61 @@ REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
         FormatError,
         f"policy.binding.purpose: want one of {PURPOSES}, got 'any'",
     ),
+    "any advisory": (
+        _swap('["INTEL-SA-00615"]', '"any"'),
+        FormatError,
+        "policy.tcb.advisories: want a list, got text",
+    ),
+    "any evaluation": (
+        _swap("min_evaluation = 17", 'min_evaluation = "any"'),
+        FormatError,
+        "policy.tcb.min_evaluation: want an integer, got text",
+    ),
+    "any age": (
+        _swap("days = 30", 'days = "any"'),
+        FormatError,
+        "policy.freshness.max_collateral_age_days: want an integer, got text",
+    ),
+    "another key of what is accepted": (
+        _swap("[accept]", "[accept]\ndenylists = true"),
+        FormatError,
+        "policy.accept.denylists: is not a key of a policy",
+    ),
+    "another key of freshness": (
+        _swap("[freshness]", "[freshness]\nage = 1"),
+        FormatError,
+        "policy.freshness.age: is not a key of a policy",
+    ),
+    "another key of the binding": (
+        _swap("[binding]", '[binding]\nnonce = "00"'),
+        FormatError,
+        "policy.binding.nonce: is not a key of a policy",
+    ),
+    "another key of the launch": (
+        _swap("[launch]", "[launch]\ngrants = []"),
+        FormatError,
+        "policy.launch.grants: is not a key of a policy",
+    ),
+    "a product above all": (
+        _swap(f'image_ids = ["{"ab" * 32}"]', f'signers = ["{"ab" * 32}"]\nproduct_id = 65536\nmin_svn = 1'),
+        FormatError,
+        "policy.identity.product_id: want 0..65535, got 65536",
+    ),
+    "a version above all": (
+        _swap(f'image_ids = ["{"ab" * 32}"]', f'signers = ["{"ab" * 32}"]\nproduct_id = 1\nmin_svn = 65536'),
+        FormatError,
+        "policy.identity.min_svn: want 0..65535, got 65536",
+    ),
+    "an age above all": (
+        _swap("days = 30", "days = 36501"),
+        FormatError,
+        "policy.freshness.max_collateral_age_days: want 0..36500, got 36501",
+    ),
+    "seconds that no time has": (
+        _swap("seconds = 300", f"seconds = {1 << 62}"),
+        FormatError,
+        f"policy.freshness.max_evidence_age_seconds: want 0..3153600000, got {1 << 62}",
+    ),
     "two purposes": (
         _swap('"release-key"', '["cli", "app"]'),
         FormatError,
@@ -250,9 +305,14 @@ def _foreign(report_data: str) -> bytes:
 def test_foreign_enclave() -> None:
     """A policy for another maker's enclave states its report data, and nothing of a launch."""
     assert loads(_foreign("ab" * 64)).binding == ReportDataBinding(report_data=b"\xab" * 64)
-    with pytest.raises(UsageError) as caught:
-        loads(_foreign("ab"))
-    assert str(caught.value) == "policy.binding.report_data: want 64 bytes, got 1"
+    for size in (1, 63, 65):
+        with pytest.raises(UsageError) as caught:
+            loads(_foreign("ab" * size))
+        assert str(caught.value) == f"policy.binding.report_data: want 64 bytes, got {size}"
+    for word in ("any", *Session):
+        with pytest.raises(FormatError) as no_hex:
+            loads(_foreign(word))
+        assert str(no_hex.value) == "policy.binding.report_data: is not hex"
     with pytest.raises(FormatError) as wrong:
         loads(_foreign("ab" * 64) + b"[launch]\nmissing = []\n")
     assert str(wrong.value) == "policy.launch: is not a key of a policy"
@@ -370,6 +430,44 @@ def test_loads_version_2() -> None:
     assert (wants["signers"], wants["smt"]) == (ANY, Allowed(False))
 
 
+def test_numbers_from_the_least_to_the_most() -> None:
+    """Each number may be 0, and may be its most."""
+    identity = f'signers = ["{"ab" * 32}"]\nproduct_id = 0\nmin_svn = 0'
+    least = _swap(f'image_ids = ["{"ab" * 32}"]', identity).decode().replace("days = 30", "days = 0")
+    policy = loads(least.replace("seconds = 300", "seconds = 0").replace("= 17", "= 0").encode())
+    assert policy.identity == BySigner(signers=frozenset({b"\xab" * 32}), product_id=0, min_svn=0)
+    assert (policy.max_collateral_age, policy.max_evidence_age) == (timedelta(0), timedelta(0))
+    assert policy.min_evaluation == 0
+    most = least.replace("product_id = 0\nmin_svn = 0", "product_id = 65535\nmin_svn = 65535")
+    policy = loads(
+        most.replace("days = 0", "days = 36500").replace("seconds = 300", "seconds = 3153600000").encode()
+    )
+    assert policy.identity == BySigner(signers=frozenset({b"\xab" * 32}), product_id=65535, min_svn=65535)
+    assert (policy.max_collateral_age, policy.max_evidence_age) == (timedelta(36500), timedelta(36500))
+
+
+def test_any_of_what_is_no_table_of_a_tee() -> None:
+    """Version 2 may say any of ages, advisories, the evaluation, the day and the report data."""
+    text = WHOLE.replace("days = 30", 'days = "any"').replace("= 17", '= "any"')
+    text = text.replace('"2025-05-14"', '"any"').replace('"given"', '"any"')
+    policy = loads(text.encode())
+    assert (policy.max_collateral_age, policy.min_evaluation, policy.min_tcb_date) == (ANY, ANY, ANY)
+    assert (policy.advisories, policy.binding) == (ANY, ReportDataBinding(report_data=ANY))
+
+
+@pytest.mark.parametrize("text", ["any", "given", "nonce", "ab" * 20])
+def test_a_nonce_beside_report_data(text: str) -> None:
+    """In version 2 report data of every kind leaves the nonce wanted, where it is."""
+    want = ANY if text == "any" else Session(text) if text in set(Session) else b"\xab" * 20
+    for nonce in (True, False):
+        policy = loads(
+            WHOLE.replace('"given"', f'"{text}"')
+            .replace("nonce = false", f"nonce = {str(nonce).lower()}")
+            .encode()
+        )
+        assert policy.binding == ReportDataBinding(report_data=want, nonce=nonce)
+
+
 @pytest.mark.parametrize("key", [line.split(" = ")[0] for line in WHOLE.splitlines() if " = " in line])
 def test_every_key_of_version_2_must_stand_there(key: str) -> None:
     """What is not stated is not any: a policy that leaves one thing unsaid does not load."""
@@ -408,6 +506,18 @@ REFUSED_WHOLE: dict[str, tuple[bytes, str]] = {
     "a day that is none": (
         _whole("2025-05-14", "2025-5-14"),
         "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '2025-5-14'",
+    ),
+    "a day as other clocks have it": (
+        _whole("2025-05-14", "20250514"),
+        "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '20250514'",
+    ),
+    "a day of a week": (
+        _whole("2025-05-14", "2025-W05-6"),
+        "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '2025-W05-6'",
+    ),
+    "a key that the TEE's table does not have": (
+        _whole("smt = false", "smt = false\nrtmr0 = []"),
+        "policy.sgx.rtmr0: is not a key of a policy",
     ),
     "an empty mask": (
         _whole('mask = "36"', 'mask = "0"'),
@@ -571,6 +681,10 @@ def _released(old: str, new: str) -> bytes:
         ),
         ((WHOLE + "[releases]\nsgx = []").encode(), "policy.releases.sgx: want tables, at least one"),
         ((WHOLE + "[releases]\nsgx = [1]").encode(), "policy.releases.sgx: want tables, at least one"),
+        (
+            (WHOLE + f'[releases]\nsgx = [{{ name = "1", measurements = {IMAGES} }}, 1]').encode(),
+            "policy.releases.sgx: want tables, at least one",
+        ),
         ((WHOLE + "[releases]\nsgx = 1").encode(), "policy.releases.sgx: want a list, got an integer"),
         (GOOD.encode() + b"[releases]", "policy.releases: is not a key of a policy"),
     ],

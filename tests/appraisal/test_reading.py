@@ -10,6 +10,7 @@ from kluis.errors import FormatError
 REFUSED = {
     "large": (b"#" * 101, "it: is 101 bytes, must be at most 100", "too_large"),
     "deep": (b"a=" + b"[" * 9 + b"]" * 9, "it: nested more than 8 deep", "too_deep"),
+    "tables that are deep": (b".".join([b"a"] * 10) + b" = 1", "it: nested more than 8 deep", "too_deep"),
     "very deep": (b"[" * 100, None, "bad_encoding"),
     "twice": (b"a=1\na=2", None, "bad_encoding"),
     "no text": (b"\xff", None, "bad_encoding"),
@@ -32,6 +33,24 @@ def test_many_values() -> None:
     with pytest.raises(FormatError) as caught:
         parse(b"a = [" + b"1," * 4097 + b"]", "it", most=1 << 20, hint="hint")
     assert str(caught.value) == "it: more than 4096 values"
+
+
+def test_as_many_and_as_deep_as_there_may_be() -> None:
+    """The bounds themselves are good."""
+    parse(b"a = [" + b"1," * 4096 + b"]", "it", most=1 << 20, hint="hint")
+    parse(b"a=" + b"[" * 8 + b"]" * 8, "it", most=100, hint="hint")
+
+
+@pytest.mark.parametrize(("given", "good"), [(0, True), (7, True), (-1, False), (8, False), (True, False)])
+def test_numbers(given: object, good: bool) -> None:
+    """A number, and each of a list, is one of 0 to the most; truth is none."""
+    for read, value in ((Table.number, given), (Table.numbers, [3, given])):
+        table = Table({"a": value}, "it", "hint")
+        if good:
+            assert read(table, "a", 7) in (given, {3, given})
+            continue
+        with pytest.raises(FormatError):
+            read(table, "a", 7)
 
 
 def test_peek_and_keys() -> None:

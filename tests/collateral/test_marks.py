@@ -15,8 +15,9 @@ import pytest
 from kluis.collateral import Cache, Cached, Document, Key, Kind
 from kluis.collateral.marks import authority
 from kluis.collateral.paths import vendor
-from kluis.errors import FormatError, FreshnessError, UnavailableError
+from kluis.errors import FormatError, FreshnessError, UnavailableError, UsageError
 from kluis.formats import x509
+from kluis.hashes import sha256
 from tests.collateral.test_cache import ROOT, Counting, crl
 from tests.evidence.forge import NOW, Forge
 
@@ -145,6 +146,30 @@ def test_a_mark_never_sinks(cache: Cache, forge: Forge) -> None:
     mark = cache.marks.read(*TCB, tcb_info(forge, 20))
     assert mark is not None
     assert mark.evaluation == 21
+
+
+def test_a_mark_rises(cache: Cache, forge: Forge) -> None:
+    """What is newer is seen from then on, be it by its number or by its day alone."""
+    for number in (20, 21):
+        cache.marks.raise_to(*TCB, tcb_info(forge, number))
+    refused(cache, TCB, tcb_info(forge, 20))
+    for days in (3, 1):
+        cache.marks.raise_to(*ROOT, crl(forge, days_ago=days))
+    refused(cache, ROOT, crl(forge, days_ago=2))
+    newer = crl(forge)
+    assert Cached(cache, Counting(newer)).get(*ROOT, LATER) == newer
+
+
+def test_a_mark_is_the_roots(cache: Cache, forge: Forge) -> None:
+    """A signer that is renewed changes no mark: it is of a kind, its words and the root's key."""
+    document = tcb_info(forge, 21)
+    (root,) = (one for one in x509.parse_pem(document.chain, "chain") if one.subject == one.issuer)
+    whose = sha256(root.spki).hex()
+    assert authority(Kind.TCB_INFO, document) == whose
+    name = f"tcb-info_sgx_e0e0e0000000_early_{whose[:16]}.seen.json"
+    assert cache.marks.path(*TCB, document).name == name
+    with pytest.raises(UsageError):
+        cache.marks.path(Kind.TCB_INFO, ("sgx", "../../x", "early"), document)
 
 
 def test_one_keeps_after_the_other(cache: Cache, forge: Forge) -> None:

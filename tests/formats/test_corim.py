@@ -76,6 +76,7 @@ def test_validity() -> None:
 
 def test_signed() -> None:
     """A signed manifest keeps its signature, unchecked."""
+    assert not corim.matches(b"\xd2\x83")
     data = cose.sign1(EXAMPLE, KEY, {3: "application/rim+cbor"})
     read = Corim.parse(data)
     assert read.message is not None
@@ -113,6 +114,31 @@ def test_what_another_replaces_is_not_there() -> None:
     assert len(Corim.parse(manifest(_tag(UUID, wrong), _tag(UUID, right))).measurements) == 2
 
 
+def _with(value: Any) -> Any:
+    return cbor2.CBORTag(506, cbor2.dumps(value))
+
+
+def test_tags_of_other_kinds() -> None:
+    """Nothing but a CoMID is read as one, and a link that replaces nothing takes nothing away."""
+    tags = [cbor2.CBORTag(505, b"x"), cbor2.CBORTag(508, b"x"), _tag(UUID, DIGEST, {0: UUID, 1: 2}), "x"]
+    (one,) = Corim.parse(manifest(*tags)).measurements
+    assert one.digests == {DIGEST}
+
+
+def test_a_first_version_may_go_without_saying() -> None:
+    """A CoMID without a version is of version 0, and stands beside another of it."""
+    said = cbor2.loads(_tag(UUID, b"\1" * 32).value)
+    del said[1][1]
+    read = Corim.parse(manifest(_with(said), _tag(UUID, b"\2" * 32)))
+    assert [one.digests for one in read.measurements] == [{b"\1" * 32}, {b"\2" * 32}]
+
+
+def test_a_key_of_true() -> None:
+    """Truth is no number of a register, and no name of a measurement."""
+    (one,) = Corim.parse(manifest(comid({0: True, 1: {2: [[1, DIGEST]]}}))).measurements
+    assert (one.key, one.digests) == (None, frozenset())
+
+
 REFUSED: dict[str, bytes] = {
     "a version that is text": manifest(_tag("id", DIGEST, version="1")),  # type: ignore[arg-type]
     "a header that is no bytes": cose.sign1(EXAMPLE, KEY, {8: "meta"}),
@@ -123,6 +149,22 @@ REFUSED: dict[str, bytes] = {
     "no triples": manifest(cbor2.CBORTag(506, cbor2.dumps({1: {}}))),
     "a triple of three": manifest(cbor2.CBORTag(506, cbor2.dumps({4: {0: [[{}, [], 1]]}}))),
     "a digest of another size": manifest(comid({1: {2: [[1, b"\1" * 48]]}})),
+    "a short digest": manifest(comid({1: {2: [[1, b"\1" * 31]]}})),
+    "a digest of text": manifest(comid({1: {2: [[1, "x" * 32]]}})),
+    "a digest of a list": manifest(comid({1: {2: [[[1], DIGEST]]}})),
+    "a digest of three": manifest(comid({1: {2: [[1, DIGEST, 1]]}})),
+    "digests that are no list": manifest(comid({1: {2: {1: DIGEST}}})),
+    "registers that are no map": manifest(comid({1: {14: [[1, DIGEST]]}})),
+    "values that are no map": manifest(comid({1: [[1, DIGEST]]})),
+    "no values": manifest(comid({0: 1})),
+    "a measurement that is text": manifest(comid("x")),
+    "a class that is text": manifest(comid(VERSIONED, kind="TDX")),
+    "an environment that is text": manifest(_with({4: {0: [["TDX", [VERSIONED]]]}})),
+    "triples that are no list": manifest(_with({4: {0: {}}})),
+    "an identity that is text": manifest(_with({1: "id", 4: {}})),
+    "links that are no list": manifest(_with({3: {}, 4: {}})),
+    "a link that is text": manifest(_with({3: ["id"], 4: {}})),
+    "a CoMID that is a list": manifest(_with([])),
     "a digest without bytes": manifest(comid({1: {2: [[1, "x"]]}})),
     "a digest of true": manifest(comid({1: {2: [[True, DIGEST]]}})),
     "a time that is text": manifest(comid(VERSIONED), _4={0: "now"}),
