@@ -106,7 +106,8 @@ def origin(url: object) -> str:
     """
     found = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 2048 else None
     if found is None or "?" in found[0] or "#" in found[0]:
-        raise FormatError(f"authority: want an https URL, got {_cut(str(url))!a}")
+        got = "none" if url is None else ascii(_cut(str(url)))
+        raise FormatError(f"authority: want an https URL, got {got}")
     port = "" if found[3] in (None, ":443") else found[3]
     return f"https://{found[2].lower()}{port}{(found[4] or '').removesuffix('/')}"
 

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import algorithms
 import asynchronous
 import attesting
 import credentials
@@ -27,7 +28,7 @@ from scenario import SCENARIOS, Scenario, World
 
 MODULES = (
     attesting, policies, tokens, instances, machines, credentials, identities, asynchronous, keys, using,
-    releasing,
+    algorithms, releasing,
 )  # fmt: skip
 
 

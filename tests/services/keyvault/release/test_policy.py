@@ -214,6 +214,10 @@ def nested(levels: int) -> bytes:
             "release policy.anyOf[0].authority: want an https URL, got 'http://a'",
         ),
         (
+            b'{"anyOf":[{"allOf":[{"claim":"a","equals":"1"}]}]}',
+            "release policy.anyOf[0].authority: want an https URL, got none",
+        ),
+        (
             b'{"anyOf":[{"authority":"https://a"}]}',
             "release policy.anyOf[0]: want allOf or anyOf, at most 16 levels deep, got neither",
         ),
