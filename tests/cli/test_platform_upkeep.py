@@ -199,7 +199,7 @@ def test_enrolment(machine: Machine, storage: SealedStore, tmp_path: Path) -> No
         said = machine.good("platform", "certify", "--new-keys")
         assert (said["authority"], said["tcb"], said["key"] != before["key"]) == ("its own", "UpToDate", True)
         assert machine.run(*enroll)[0] == 7
-        served.order("certify", ppid=before["ppid"])
+        served.order("certify", ppid=before["ppid"], key=said["key"])
         assert machine.good(*enroll)["tcb"] == "UpToDate"
 
 

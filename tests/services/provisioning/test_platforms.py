@@ -79,10 +79,59 @@ def test_another_key_takes_the_place_by_the_owners_word(asking: Asking) -> None:
     asking.enrol(first)
     asking.order("certify", ppid=first.ppid.hex())
     asking.enrol(second)
-    asking.order("certify", ppid=first.ppid.hex())
+    asking.order("certify", ppid=first.ppid.hex(), key=_name(second))
     assert _list(asking) == [(_name(second), 1, "UpToDate")]
     assert len(list(_crl(asking))) == 1
     assert asking.enrol(first).status_code == 202
+
+
+def test_a_key_in_anothers_place_is_named(asking: Asking) -> None:
+    """A PPID stands in every quote, so anybody asks under it: an owner allows no other key unsaid."""
+    own, stranger = Platform(), Platform()
+    asking.enrol(own)
+    ppid = own.ppid.hex()
+    asking.order("certify", ppid=ppid)
+    assert asking.enrol(stranger).status_code == 202
+    assert _error(asking.order("certify", ppid=ppid)) == (
+        400,
+        "platform_key",
+        f"platform {ppid} key: want {_name(stranger)}, which waits, or {_name(own)}, which it has, got none",
+    )
+    answer = asking.order("certify", ppid=ppid, key="ab" * 16)
+    assert _error(answer) == (
+        400,
+        "platform_key",
+        f"platform {ppid} key: want {_name(stranger)}, got {'ab' * 16!r}",
+    )
+    assert asking.order("certify", ppid=ppid, key=_name(own), pcesvn=2).status_code == 200
+    assert (_name(own), 2, "UpToDate") in _list(asking)
+
+
+def test_a_key_that_waits_is_not_exchanged(asking: Asking) -> None:
+    """What an owner looked at in the list is what is allowed: another key under its name is refused."""
+    own, stranger = Platform(), Platform()
+    asking.enrol(own)
+    assert _error(asking.enrol(stranger)) == (
+        403,
+        "enrolment_key",
+        f"platform {own.ppid.hex()}: want the key that waits, {_name(own)}, got {_name(stranger)}",
+    )
+    assert _list(asking) == [(_name(own), 1, "pending")]
+    own.pcesvn = 2
+    assert asking.enrol(own).status_code == 202
+    assert _list(asking) == [(_name(own), 2, "pending")]
+
+
+def test_a_platforms_own_key_takes_the_place_of_a_strangers(asking: Asking) -> None:
+    """Whoever asks under a certified platform's name does not keep that from asking for more."""
+    own, stranger = Platform(), Platform()
+    asking.enrol(own)
+    asking.order("certify", ppid=own.ppid.hex())
+    asking.enrol(stranger)
+    own.pcesvn = 2
+    assert asking.enrol(own).status_code == 202
+    assert asking.order("certify", ppid=own.ppid.hex()).status_code == 200
+    assert _list(asking) == [(_name(own), 2, "UpToDate")]
 
 
 def _crl(asking: Asking) -> x509.CertificateRevocationList:
@@ -108,7 +157,7 @@ def test_revoked_for_good(asking: Asking) -> None:
     assert asking.get(f"{SGX}/pckcerts?pceid=0000&qeid={ppid}").status_code == 404
     renewed = Platform()
     assert asking.enrol(renewed).status_code == 202
-    assert asking.order("certify", ppid=ppid).status_code == 200
+    assert asking.order("certify", ppid=ppid, key=_name(renewed).upper()).status_code == 200
     assert _list(asking) == [(_name(renewed), 1, "UpToDate")]
 
 
@@ -349,6 +398,15 @@ def test_what_intels_tools_register(asking: Asking, headers: dict[str, str], bod
     (hint,) = answer.json()["error"]["details"]
     assert hint["message"].startswith("register an Intel platform at Intel's own cache (PCCS): ")
     assert _list(asking) == []
+
+
+@pytest.mark.parametrize("size", [4097, 128 << 10])
+def test_an_enrolment_past_its_bound(asking: Asking, size: int) -> None:
+    """Of what is no registration of Intel's tools 4 KiB are read, however much a registration may be."""
+    body = b'{"made":"' + b"0" * (size - 11) + b'"}'
+    answer = asking.ask("POST", f"{SGX}/platforms", content=body)
+    told = f"enrolment: is {size} bytes, must be at most 4096"
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, told)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b" " * 5000, b"[" * 5000])

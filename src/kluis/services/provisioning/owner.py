@@ -65,8 +65,12 @@ class Named(msgspec.Struct):
 
 
 class Certification(Named):
-    """An order to certify a platform that waits, or anew; by default for the TCB that it asks for, or has."""
+    """An order to certify a platform that waits, or anew; by default for the TCB that it asks for, or has.
 
+    ``key`` is the one that is meant, as the list has it: it must be said where it takes another's place.
+    """
+
+    key: str | None = None
     cpusvn: str | None = None
     pcesvn: int | None = None
 
@@ -155,7 +159,8 @@ class Owner:
         """Allow a platform that waits, or certify one anew."""
         order = call.json(Certification)
         cpusvn = None if order.cpusvn is None else _cpusvn(order.cpusvn)
-        chain = self._platforms.certify(order.ppid.lower(), cpusvn, order.pcesvn, self._clock.now())
+        named, now = None if order.key is None else order.key.lower(), self._clock.now()
+        chain = self._platforms.certify(order.ppid.lower(), cpusvn, order.pcesvn, now, named)
         return Answer(Enrolled("certified", chain.decode()))
 
     def refuse(self, call: Call) -> Answer:

@@ -87,7 +87,7 @@ class Platforms:
 
         Raises:
             FormatError, AuthenticityError, FreshnessError: as :meth:`Enrolment.open`.
-            PolicyError: its key was revoked.
+            PolicyError: its key was revoked, or another key waits under its name.
             UnavailableError: too many wait already.
         """
         own = self._authority
@@ -105,6 +105,7 @@ class Platforms:
         waiting = encode(Pending(key=asked.key, cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, made=asked.made))
 
         def wait(store: Writing) -> None:
+            self._keep_place(store, ppid, asked.key)
             others = sum(1 for key, _ in store.scan(PENDING) if key != ppid)
             if others >= MAX_PENDING:
                 raise UnavailableError(
@@ -117,7 +118,9 @@ class Platforms:
         self._storage.update(wait)
         return None
 
-    def certify(self, ppid: str, cpusvn: bytes | None, pcesvn: int | None, now: datetime) -> bytes:
+    def certify(
+        self, ppid: str, cpusvn: bytes | None, pcesvn: int | None, now: datetime, named: str | None = None
+    ) -> bytes:
         """Allow a platform that waits, or certify one anew: an owner's word.
 
         Args:
@@ -125,20 +128,24 @@ class Platforms:
             cpusvn: 16 bytes; None: what it asks for, or has.
             pcesvn: 0..65535; None: likewise.
             now: aware.
+            named: the key that is meant, as :class:`Known` has it; None: the one that there is, unless it
+                would take another's place.
 
         Returns:
             The chain, PEM.
 
         Raises:
-            UsageError: no such platform, or no such TCB.
+            UsageError: no such platform, or no such TCB; or another key than the one that is meant.
             PolicyError: its key was revoked, and it has not asked with another.
         """
         if (cpusvn is not None and len(cpusvn) != 16) or (pcesvn is not None and not 0 <= pcesvn <= 0xFFFF):
             raise UsageError("certify: want 16 bytes of cpusvn and a pcesvn of 0..65535")
         known = self._get(self._storage, ppid)
         data = self._storage.get(PENDING, ppid)
-        if data is not None:
-            waits = decode(data, Pending)
+        waits = None if data is None else decode(data, Pending)
+        if waits is not None and known is not None and named == name_of(known.key) != name_of(waits.key):
+            waits = None  # somebody else asks under its name: that is no reason to keep it waiting
+        if waits is not None:
             key, made, last = waits.key, waits.made, (waits.cpusvn, waits.pcesvn)
         elif known is not None:
             _refuse_revoked(known, ppid)
@@ -146,6 +153,7 @@ class Platforms:
             key, made, last = known.key, known.made, (newest.cpusvn, newest.pcesvn)
         else:
             raise _unknown(ppid)
+        _check_named(ppid, known, key, named)
         tcb = last[0] if cpusvn is None else cpusvn, last[1] if pcesvn is None else pcesvn
         return self._sign(ppid, known, key, *tcb, made, now)
 
@@ -202,6 +210,18 @@ class Platforms:
             raise UsageError(f"ppid: want 32 hex digits, got {ppid[:64]!a}")
         data = store.get(PLATFORMS, ppid)
         return None if data is None else decode(data, Platform)
+
+    def _keep_place(self, store: Reading, ppid: str, key: bytes) -> None:
+        """Refuse a key that would be looked at in the place of one that an owner may have looked at."""
+        data, known = store.get(PENDING, ppid), self._get(store, ppid)
+        if data is None or decode(data, Pending).key == key or (known is not None and known.key == key):
+            return
+        raise PolicyError(
+            f"platform {ppid}: want the key that waits, {name_of(decode(data, Pending).key)}, got"
+            f" {name_of(key)}",
+            hint="the owner refuses the one that waits, or certifies it, if it is the platform's own",
+            code="enrolment_key",
+        )
 
     def _allowed(self, known: Platform | None, asked: Enrolment) -> bool:
         if known is not None and known.key != asked.key:
@@ -267,6 +287,19 @@ class Platforms:
 
 def _certificate(known: Platform, cpusvn: bytes, pcesvn: int) -> Certificate | None:
     return next((one for one in known.certificates if (one.cpusvn, one.pcesvn) == (cpusvn, pcesvn)), None)
+
+
+def _check_named(ppid: str, known: Platform | None, key: bytes, named: str | None) -> None:
+    """Anybody may ask under a name that is known: an owner who allows another key says which."""
+    got = name_of(key)
+    if named is None and known is not None and known.key != key:
+        raise UsageError(
+            f"platform {ppid} key: want {got}, which waits, or {name_of(known.key)}, which it has, got none",
+            hint="compare with what the platform itself says (kluis platform status), and name that one",
+            code="platform_key",
+        )
+    if named not in (None, got):
+        raise UsageError(f"platform {ppid} key: want {got}, got {(named or '')[:64]!a}", code="platform_key")
 
 
 def _refuse_replay(known: Platform | None, asked: Enrolment) -> None:
