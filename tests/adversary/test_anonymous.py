@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from kluis.enclave.store import SealedStore
+from kluis.errors import PolicyError
+from kluis.services.attestation.evaluation import evaluated
+from kluis.services.attestation.policies import hold_draft
 from kluis.services.storage import Database
 from tests.services.attestation.world import VERSION, World, b64u, error_of
 
@@ -58,6 +61,35 @@ def test_members_that_are_passed_over_are_not_made(world: World) -> None:
         tracemalloc.stop()
     assert json.loads(answer.content)["error"]["innererror"]["code"] == "bad_version"
     assert peak < 10 * len(body)
+
+
+NUMBERS = ",".join(map(str, range(1000, 5000)))
+CLAIMED = f'version=1.2; authorizationrules{{ =>add(type="x",value=JsonToClaimValue("[{NUMBERS}]"));'
+
+
+def test_a_refusal_of_a_draft_is_not_what_all_its_rules_saw() -> None:
+    """Rules that did not permit are told with some of what they saw: all of it was 31 MB here."""
+    rules = '[type=="x",value==0]=>permit();' * 240
+    policy = hold_draft(f"{CLAIMED}{rules}}}; issuancerules{{}};")
+    tracemalloc.start()
+    try:
+        with pytest.raises(PolicyError, match="A Deny claim was issued"):
+            evaluated(policy, {}, {})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_what_an_unmet_condition_names_is_looked_up() -> None:
+    """A condition of thousands of names is told without a search of all claims for each."""
+    copies = "".join(f'c:[type=="x"]=>add(type="{name}",value=c.value);' for name in "yzw")
+    names = ",".join(['type=="q"'] * 4000)
+    policy = hold_draft(f"{CLAIMED}{copies}[{names}]=>permit();}}; issuancerules{{}};")
+    began = time.process_time()
+    with pytest.raises(PolicyError, match="A Deny claim was issued"):
+        evaluated(policy, {}, {})
+    assert time.process_time() - began < 0.4
 
 
 def test_many_who_send_all_but_the_end(world: World) -> None:

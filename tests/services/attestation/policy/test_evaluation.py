@@ -218,6 +218,28 @@ def test_a_query_cannot_outlast_patience(name: str) -> None:
     assert time.process_time() - start < 8
 
 
+def test_a_refusal_shows_the_first_of_many() -> None:
+    """Of many rules that did not permit, and many values of a claim, a refusal shows some, and says so."""
+    rules = "".join(f'[type=="c", value=={n}] => permit();' for n in range(100, 120))
+    outcome = _run(f"version=1.0; authorizationrules{{{rules}}};", {"c": list(range(20))})
+    with pytest.raises(PolicyError) as caught:
+        outcome.require()
+    first, *_, last, more = caught.value.message.split("; ")
+    values = " or ".join(map(str, range(16)))
+    assert first.endswith(f'want [type=="c", value==100], got c is {values} or others')
+    assert last.partition(": want ")[2].startswith('[type=="c", value==115], got c is 0 or 1')
+    assert more == "and 4 more"
+
+
+def test_a_refusal_shows_sixteen() -> None:
+    """Sixteen of either are shown, and nothing is said of others."""
+    rules = "".join(f'[type=="c", value=={n}] => permit();' for n in range(100, 116))
+    outcome = _run(f"version=1.0; authorizationrules{{{rules}}};", {"c": list(range(16))})
+    with pytest.raises(PolicyError) as caught:
+        outcome.require()
+    assert caught.value.message.endswith(" or ".join(map(str, range(16))))
+
+
 def test_texts_cannot_outgrow_memory_together() -> None:
     """Many rules that each make a long text end at one bound."""
     adding = "".join(

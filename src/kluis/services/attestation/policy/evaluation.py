@@ -30,6 +30,9 @@ from kluis.services.attestation.policy.syntax import (
 # Rules, conditions and claims multiply: so many comparisons, and so many claims, end a run.
 MAX_LOOKS: Final = 2_000_000
 MAX_CLAIMS: Final = 16_384
+# What a refusal shows: a policy may have thousands of rules, over claims of thousands of values.
+MOST_SEEN: Final = 16
+MOST_TOLD: Final = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Step:
         rule: it.
         ran: whether its action ran.
         unmet: the first condition that did not hold, or None.
-        seen: the values of claims that the unmet condition names, by type.
+        seen: the first values of claims that the unmet condition names, by type.
     """
 
     section: Section
@@ -89,11 +92,14 @@ class Outcome:
             why = f"rule {self.denied_by.place}: {self.denied_by.text}"
         else:
             permits = [
-                step.told()
+                step
                 for step in self.steps
                 if step.section is Section.AUTHORIZATION and step.rule.action.verb is Verb.PERMIT
             ]
-            why = "no rule permits: " + ("; ".join(permits) or "there is none in authorizationrules")
+            told = [step.told() for step in permits[:MOST_TOLD]]
+            if len(permits) > MOST_TOLD:
+                told.append(f"and {len(permits) - MOST_TOLD} more")
+            why = "no rule permits: " + ("; ".join(told) or "there is none in authorizationrules")
         raise PolicyError(
             "Policy Evaluation Error has occurred: Policy Engine Exception: A Deny claim was issued, "
             f"authorization failed. {why}",
@@ -240,7 +246,8 @@ class _Run:
             if test.property == "type" and isinstance(test.expression, Literal)
         ]
         return {
-            str(name): tuple(claim.value for claim in self.incoming if claim.type == name) for name in names
+            str(name): tuple(claim.value for claim in self.incoming.of_type(name)[: MOST_SEEN + 1])
+            for name in names
         }
 
 
@@ -271,4 +278,5 @@ _ORDERS = {
 
 
 def _shown(values: tuple[Value, ...]) -> str:
-    return " or ".join(repr(value)[:80] for value in values) or "absent"
+    told = [repr(value)[:80] for value in values[:MOST_SEEN]]
+    return " or ".join([*told, "others"] if len(values) > MOST_SEEN else told) or "absent"
