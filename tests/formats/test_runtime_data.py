@@ -74,14 +74,17 @@ REFUSED = {
         _changed(keys=[{"kty": "OKP", "d": "a"}]),
         "runtime data.keys: a public key has no member 'd'",
     ),
-    "payload": (_changed(payload="a="), "runtime data.payload: is not base64url without padding"),
+    "payload": (
+        _changed(payload="a="),
+        "runtime data.payload: is not base64url, or not the one of its bytes",
+    ),
     "payload in other base64": (
         _changed(payload="+/+/"),
-        "runtime data.payload: is not base64url without padding",
+        "runtime data.payload: is not base64url, or not the one of its bytes",
     ),
     "payload outside ASCII": (
         _changed(payload="é"),
-        "runtime data.payload: is not base64url without padding",
+        "runtime data.payload: is not base64url, or not the one of its bytes",
     ),
     "another member": (
         _changed(extra=1),

@@ -10,8 +10,8 @@ from typing import Any
 from kluis.cli import evidence_files as files
 from kluis.errors import UsageError
 from kluis.evidence.anchors import STATED_LEVELS
+from kluis.formats import b64
 from kluis.services.running.images import SERVICES
-from kluis.services.running.settings import base64_of
 
 
 def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
@@ -67,11 +67,11 @@ def attestation(
     if roots:
         made["roots"] = [_root(one) for one in roots]
     if bundles:
-        made["collateral"] = [base64_of(files.read(path)) for path in bundles]
+        made["collateral"] = [b64.encode(files.read(path)) for path in bundles]
     if signers:
-        made["policy_signers"] = [base64_of(_certificates(path)[0]) for path in signers]
+        made["policy_signers"] = [b64.encode(_certificates(path)[0]) for path in signers]
     if issuers:
-        made["tpm_issuers"] = [base64_of(der) for path in issuers for der in _certificates(path)]
+        made["tpm_issuers"] = [b64.encode(der) for path in issuers for der in _certificates(path)]
     if token_seconds is not None:
         made["token_seconds"] = token_seconds
     if unprotected:
@@ -87,7 +87,7 @@ def _root(given: str) -> dict[str, Any]:
     if equals and level not in STATED_LEVELS:
         raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
     _certificates(Path(path))  # or an enclave says so, half a minute later
-    return {"pem": base64_of(files.read(Path(path))), "level": level if equals else None}
+    return {"pem": b64.encode(files.read(Path(path))), "level": level if equals else None}
 
 
 def _certificates(path: Path) -> list[bytes]:

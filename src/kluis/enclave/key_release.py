@@ -20,8 +20,9 @@ from kluis.enclave.vaults import Vault, VaultEvidence
 from kluis.errors import AuthenticityError, FreshnessError, UsageError
 from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
+from kluis.formats import b64
 from kluis.formats.released_key import ALGORITHMS, ReleasedKey
-from kluis.formats.runtime_data import from_base64url, rsa_key
+from kluis.formats.runtime_data import rsa_key
 from kluis.formats.x509 import Scheme
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _matches(key: PrivateKey, read: ReleasedKey) -> None:
     else:
         own = {"x": numbers.x, "y": numbers.y}
     shown = {
-        name: int.from_bytes(from_base64url(read.public.get(name, ""), f"{_WHAT}.{name}"), "big")
+        name: int.from_bytes(b64.decode_url(read.public.get(name, ""), f"{_WHAT}.{name}"), "big")
         for name in own
     }
     if shown != own:

@@ -24,9 +24,8 @@ import enum
 from typing import Final, Self
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
+from kluis.formats import b64, jcs
 from kluis.formats._members import Members
-from kluis.formats.runtime_data import base64url, from_base64url
 
 __all__ = ["Answer", "Binding", "Question", "Role"]
 
@@ -98,7 +97,7 @@ class Question:
     def encode(self) -> bytes:
         """Write the document."""
         _length("evidence question.nonce", self.nonce, NONCE_BYTES)
-        return jcs.dumps({"nonce": base64url(self.nonce), "version": 1})
+        return jcs.dumps({"nonce": b64.encode_url(self.nonce), "version": 1})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -111,7 +110,7 @@ class Question:
         value = Members(jcs.loads_canonical(data, what, max_size=MAX_QUESTION_BYTES), what)
         value.only(("nonce", "version"))
         value.version(1)
-        nonce = from_base64url(value.text("nonce"), f"{what}.nonce")
+        nonce = b64.decode_url(value.text("nonce"), f"{what}.nonce")
         _length(f"{what}.nonce", nonce, NONCE_BYTES)
         return cls(nonce)
 
@@ -139,7 +138,7 @@ class Answer:
             FormatError: it is larger than a reader takes, or the challenge has another length.
         """
         _challenge(self.challenge)
-        made = jcs.dumps({name: base64url(getattr(self, name)) for name in _PARTS} | {"version": 1})
+        made = jcs.dumps({name: b64.encode_url(getattr(self, name)) for name in _PARTS} | {"version": 1})
         if len(made) > MAX_ANSWER_BYTES:
             raise FormatError(
                 f"evidence answer: is {len(made)} bytes, must be at most {MAX_ANSWER_BYTES}", code="too_large"
@@ -157,7 +156,7 @@ class Answer:
         value = Members(jcs.loads_canonical(data, what, max_size=MAX_ANSWER_BYTES), what)
         value.only((*_PARTS, "version"))
         value.version(1)
-        found = cls(**{name: from_base64url(value.text(name), f"{what}.{name}") for name in _PARTS})
+        found = cls(**{name: b64.decode_url(value.text(name), f"{what}.{name}") for name in _PARTS})
         _challenge(found.challenge)
         return found
 

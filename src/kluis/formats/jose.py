@@ -6,13 +6,11 @@ Spec: RFC 7517, "JSON Web Key (JWK) Format"; RFC 7518, "Parameters for Elliptic 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import jcs
+from kluis.formats import b64, jcs
 from kluis.formats._members import Members
 from kluis.formats.jcs import Json
 from kluis.formats.x509 import KeyKind, PublicKey
@@ -63,12 +61,7 @@ def public_key(value: Json, what: str) -> PublicKey:
 def _octets(members: Members, name: str, least: int, most: int) -> bytes:
     """Read base64url without padding, in its one encoding, of ``least`` to ``most`` bytes."""
     text = members.text(name, limit=2 * MAX_RSA)
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode("utf-8", "replace"):
-        raise FormatError(f"{members.what}.{name}: is not base64url", code="bad_encoding")
+    data = b64.decode_url(text, f"{members.what}.{name}")
     if not least <= len(data) <= most:
         raise FormatError(
             f"{members.what}.{name}: is {len(data)} bytes, want {least} to {most}", code="bad_length"

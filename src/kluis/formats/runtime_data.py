@@ -11,15 +11,13 @@ Canonical JSON (RFC 8785); keys are public JWKs (RFC 7517) whose members are tex
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import enum
 from collections.abc import Mapping
 from typing import Final, Self, TypeAlias, cast
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import jcs
+from kluis.formats import b64, jcs
 from kluis.formats._members import Members
 from kluis.hashes import sha256
 
@@ -76,7 +74,7 @@ class RuntimeData:
                 "image_id": self.image_id.hex(),
                 "nonce": self.nonce.hex(),
                 "keys": [dict(key) for key in self.keys],
-                "payload": base64url(self.payload),
+                "payload": b64.encode_url(self.payload),
             }
         )
 
@@ -101,7 +99,7 @@ class RuntimeData:
             image_id=value.hex("image_id", lower=True),
             nonce=value.hex("nonce", lower=True),
             keys=_keys(value.array("keys", most=MAX_KEYS)),
-            payload=from_base64url(value.text("payload"), f"{_WHAT}.payload"),
+            payload=b64.decode_url(value.text("payload"), f"{_WHAT}.payload"),
         )
         _bounds(found)
         return found
@@ -119,7 +117,7 @@ def okp_key(curve: str, public: bytes) -> dict[str, str]:
         curve: ``X25519`` or ``Ed25519``.
         public: 32 bytes.
     """
-    return {"kty": "OKP", "crv": curve, "x": base64url(public)}
+    return {"kty": "OKP", "crv": curve, "x": b64.encode_url(public)}
 
 
 def rsa_key(modulus: int, exponent: int) -> dict[str, str | list[str]]:
@@ -127,8 +125,8 @@ def rsa_key(modulus: int, exponent: int) -> dict[str, str | list[str]]:
 
     Spec: RFC 7517; RFC 7518, "Parameters for RSA Keys"; RFC 7638.
     """
-    numbers = {name: base64url(_octets(value)) for name, value in (("n", modulus), ("e", exponent))}
-    thumbprint = base64url(sha256(jcs.dumps({"kty": "RSA", **numbers})))
+    numbers = {name: b64.encode_url(_octets(value)) for name, value in (("n", modulus), ("e", exponent))}
+    thumbprint = b64.encode_url(sha256(jcs.dumps({"kty": "RSA", **numbers})))
     # Key services look for one of the two: use, as RFC 7517 has it, or key_ops, as Azure's guests write it.
     return {"kty": "RSA", "kid": thumbprint, "use": "enc", "key_ops": ["encrypt"], **numbers}
 
@@ -144,30 +142,10 @@ def okp_public(key: Jwk, curve: str) -> bytes:
         got = f"{key.get('kty')!a} {key.get('crv')!a}"
         raise FormatError(f"{what}: want an OKP key on {curve}, got {got}", code="bad_type")
     x = key.get("x")
-    public = from_base64url(x if isinstance(x, str) else "", what)
+    public = b64.decode_url(x if isinstance(x, str) else "", what)
     if len(public) != 32:
         raise FormatError(f"{what}: want 32 bytes, got {len(public)}", code="bad_length")
     return public
-
-
-def base64url(data: bytes) -> str:
-    """Write base64url without padding. Spec: RFC 4648 section 5."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def from_base64url(text: str, what: str) -> bytes:
-    """Read base64url without padding, in the one form that ``base64url`` writes.
-
-    Raises:
-        FormatError: any other form.
-    """
-    try:
-        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (ValueError, binascii.Error):
-        data = b""
-    if base64url(data) != text:
-        raise FormatError(f"{what}: is not base64url without padding", code="bad_encoding")
-    return data
 
 
 def _bounds(value: RuntimeData) -> None:

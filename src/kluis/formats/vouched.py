@@ -20,9 +20,8 @@ import dataclasses
 from typing import Final, NamedTuple, Protocol, Self
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der, jcs
+from kluis.formats import b64, der, jcs
 from kluis.formats._members import Members
-from kluis.formats.runtime_data import base64url, from_base64url
 from kluis.formats.x509 import Certificate
 
 __all__ = ["Evidence", "Statement", "Vouched", "read_statement", "statement"]
@@ -117,7 +116,7 @@ def statement(spki: bytes, settings: bytes | None = None) -> bytes:
         spki: DER of the SubjectPublicKeyInfo.
         settings: digest of what the enclave was told, 32 bytes, if its word depends on it.
     """
-    said = {"public_key": base64url(spki), "statement": SIGNING_KEY}
+    said = {"public_key": b64.encode_url(spki), "statement": SIGNING_KEY}
     if settings is None:
         return jcs.dumps({**said, "version": 1})
     return jcs.dumps({**said, "settings": settings.hex(), "version": 2})
@@ -136,5 +135,5 @@ def read_statement(data: bytes) -> Statement:
     said = value.text("statement")
     if said != SIGNING_KEY:
         raise UnsupportedError(f"{_STATEMENT}.statement: want {SIGNING_KEY}, got {said!a}", code="bad_type")
-    spki = from_base64url(value.text("public_key"), f"{_STATEMENT}.public_key")
+    spki = b64.decode_url(value.text("public_key"), f"{_STATEMENT}.public_key")
     return Statement(spki, value.hex("settings", 32, lower=True) if version == 2 else None)

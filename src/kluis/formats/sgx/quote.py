@@ -24,6 +24,8 @@ DESCRIPTOR_SIZE: Final = 6
 SIGNED_SIZE: Final = HEADER_SIZE + BODY_SIZE
 MAX_SIZE: Final = 64 * 1024
 QE_VENDOR_INTEL: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+# How the user data of a header begin where no hardware made the quote, but an emulated platform of Kluis's.
+NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 ECDSA_P256: Final = 2
 TEE_SGX: Final = 0x00
 TEE_TDX: Final = 0x81

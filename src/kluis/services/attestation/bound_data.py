@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.evidence import Claims, SnpClaims, TdxClaims, Tee
-from kluis.formats.runtime_data import base64url
+from kluis.formats import b64
 from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
@@ -50,7 +50,7 @@ class Bound:
     @property
     def text(self) -> str:
         """The bytes in base64url."""
-        return base64url(self.raw)
+        return b64.encode_url(self.raw)
 
 
 def read(given: Data | None, what: str) -> Bound | None:

@@ -28,7 +28,6 @@ from kluis.services.backoff import Backoff
 __all__ = ["Documents", "Endorsements", "Endorsing"]
 
 MOST_HELD: Final = 256
-NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 _CHAIN: Final = "PCK chain"
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 K = TypeVar("K")
@@ -158,7 +157,7 @@ class Endorsing:
             self._check_platform(parsed)
             tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
             # The host looks elsewhere where no hardware made a quote; anybody can write so into one.
-            emulated = parsed.header.user_data.startswith(NO_HARDWARE)
+            emulated = parsed.header.user_data.startswith(dcap_quote.NO_HARDWARE)
             found = _Wanted(tee, *_platform_in(parsed), emulated)
             self._remember(self._platforms, key, found)
         return found

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from kluis.enclave.store.model import Storage
 from kluis.errors import InternalError
 from kluis.formats import b64, x509
-from kluis.formats.runtime_data import base64url
 from kluis.services.attestation import baselines
 from kluis.services.attestation.attesting import Attesting
 from kluis.services.attestation.certificates import PolicyCertificates
@@ -125,6 +124,6 @@ def _jwk(kid: str, der: bytes) -> JwksKey:
         x5c=[b64.encode(der)],
         alg="RS256",
         use="sig",
-        n=base64url(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")),
-        e=base64url(numbers.e.to_bytes(3, "big")),
+        n=b64.encode_url(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")),
+        e=b64.encode_url(numbers.e.to_bytes(3, "big")),
     )

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kluis.errors import InternalError
 from kluis.formats import b64
-from kluis.formats.runtime_data import base64url
 from kluis.formats.tpm.public import Public
 from kluis.services.attestation.faults import InvalidParameter
 
@@ -63,4 +62,4 @@ def enclose(token: str, key: Public) -> str:
         "AuthenticationData": b64.encode(sealed[-TAG_BYTES:]),
         "Jwt": b64.encode(sealed[:-TAG_BYTES]),
     }
-    return base64url(msgspec.json.encode(envelope))
+    return b64.encode_url(msgspec.json.encode(envelope))

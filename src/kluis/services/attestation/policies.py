@@ -14,7 +14,7 @@ import msgspec
 
 from kluis.enclave.store.lease import Leases
 from kluis.enclave.store.model import Storage, Writing
-from kluis.formats.runtime_data import base64url
+from kluis.formats import b64
 from kluis.hashes import sha256
 from kluis.services.attestation import signed_documents
 from kluis.services.attestation.certificate_chains import jwk_of
@@ -177,7 +177,7 @@ class Policies:
     def _changed(self, instance: Instance, document: Document, result: str, now: datetime) -> str:
         claims: dict[str, Any] = {
             "x-ms-policy-result": result,
-            "x-ms-policy-token-hash": base64url(sha256(document.jws.encode())),
+            "x-ms-policy-token-hash": b64.encode_url(sha256(document.jws.encode())),
         }
         if document.chain:
             claims["x-ms-policy-signer"] = _signer(document)
@@ -212,7 +212,7 @@ def hold(text: str) -> HeldPolicy:
     Raises:
         PolicyParsingError: it is none.
     """
-    encoded = base64url(text.encode())
+    encoded = b64.encode_url(text.encode())
     jws = signed_documents.unsigned(msgspec.json.encode({MEMBER: encoded}))
     return _hold(text, jws, None)
 
@@ -237,7 +237,7 @@ def _hold(text: str, jws: str, signer: dict[str, Any] | None) -> HeldPolicy:
         policy=policy,
         properties=evaluate(asked, ()).properties if asked else {},
         reads=policy.reads(),
-        hash=base64url(sha256(base64url(text.encode()).encode())),
+        hash=b64.encode_url(sha256(b64.encode_url(text.encode()).encode())),
         signer=signer,
         jws=jws,
     )

@@ -19,7 +19,7 @@ from typing import Any, Final
 from kluis.errors import AuthenticityError
 from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
-from kluis.formats.runtime_data import base64url
+from kluis.formats import b64
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.certificate_chains import chain_of
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
@@ -73,7 +73,7 @@ class Document:
 
 def unsigned(body: bytes) -> str:
     """Write a document that nobody signs."""
-    return f"{_UNSIGNED_HEADER}.{base64url(body)}."
+    return f"{_UNSIGNED_HEADER}.{b64.encode_url(body)}."
 
 
 def parse(text: str, what: str = "JWS") -> Document:

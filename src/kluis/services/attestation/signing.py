@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import InternalError
-from kluis.formats.runtime_data import base64url
+from kluis.formats import b64
 from kluis.services.attestation.settings import DAY, AttestationSettings
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.attestation.signing_certificate import Vouch, certify, key_id, stands_on
@@ -97,7 +97,7 @@ class SigningKey:
             first = _part({name: value for name, value in made.items() if value is not None})
         signed = f"{first}.{_part(claims)}"
         signature = self._private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{signed}.{base64url(signature)}"
+        return f"{signed}.{b64.encode_url(signature)}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -327,4 +327,4 @@ def _private(data: bytes) -> rsa.RSAPrivateKey:
 
 
 def _part(value: dict[str, Any]) -> str:
-    return base64url(msgspec.json.encode(value))
+    return b64.encode_url(msgspec.json.encode(value))

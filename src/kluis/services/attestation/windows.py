@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.evidence.eventlog.judgement import LogClaims, Proof
+from kluis.formats import b64
 from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.eventlog.sipa import Node, Sipa
-from kluis.formats.runtime_data import base64url
 
 __all__ = ["Measured", "measured", "told"]
 
@@ -146,4 +146,4 @@ def _value(node: Node) -> Any:
         return {"Value": number} | ({"String": text} if (kind, number) == (named, wanted) else {})
     if kind in _TEXTS:
         return value.decode("utf-16-le", "replace").rstrip("\0")
-    return {"RawData": base64url(value)}
+    return {"RawData": b64.encode_url(value)}

@@ -5,8 +5,6 @@ Orders want a token whose roles allow ``provisioning/write``; lists want ``provi
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Final
 
 import msgspec
@@ -14,7 +12,8 @@ import msgspec
 from kluis.authority import Authority as Own
 from kluis.collateral.documents import Document, Kind
 from kluis.enclave.store.model import Writing
-from kluis.errors import FormatError, UsageError
+from kluis.errors import UsageError
+from kluis.formats import b64
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.intel import refuse_registration
@@ -201,7 +200,7 @@ def upload(vendor: Vendor, clock: Clock, call: Call) -> Answer:
     for one in sorted(given, key=lambda each: each.kind not in _FIRST):
         if one.kind not in set(Kind):
             raise UsageError(f"kind: want one of {', '.join(Kind)}, got {one.kind[:40]!a}")
-        found = Document(body=_bytes(one.body, "body"), chain=_bytes(one.chain, "chain"))
+        found = Document(body=b64.decode(one.body, "body"), chain=b64.decode(one.chain, "chain"))
         vendor.keep(Kind(one.kind), one.key, found, now)
     return Answer(status=204)
 
@@ -214,10 +213,3 @@ def _cpusvn(text: str) -> bytes:
     if len(found) != 16:
         raise UsageError(f"cpusvn: want 32 hex digits, got {text[:64]!a}")
     return found
-
-
-def _bytes(text: str, what: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise FormatError(f"{what}: is not base64", code="bad_encoding") from None

@@ -138,7 +138,7 @@ def _split(url: str) -> tuple[str, str]:
 def _emulated(quote: bytes) -> bool:
     """Whether a quote says that no hardware made it."""
     try:
-        return dcap_quote.parse(quote).header.user_data.startswith(b"KLUIS-NO-HARDWARE")
+        return dcap_quote.parse(quote).header.user_data.startswith(dcap_quote.NO_HARDWARE)
     except KluisError:
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
@@ -164,8 +163,3 @@ def _identity(image: ServiceImage, store_key: str) -> dict[str, Any]:
     if store_key == "measurement":
         return {"type": "images", "images": [image.image_id.hex()]}
     return {"type": "signer", "signer": image.mrsigner.hex(), "product": ATTESTATION_PRODUCT, "svn": 1}
-
-
-def base64_of(data: bytes) -> str:
-    """How settings carry bytes."""
-    return base64.b64encode(data).decode()

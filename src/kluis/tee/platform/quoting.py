@@ -30,13 +30,20 @@ from kluis.authority.state import CPUSVN, PCESVN
 from kluis.errors import AuthenticityError
 from kluis.formats import jcs
 from kluis.formats._members import Members
-from kluis.formats.sgx.quote import ECDSA_P256, PCK_CHAIN, QE_VENDOR_INTEL, TEE_SGX, Header, Quote
+from kluis.formats.sgx.quote import (
+    ECDSA_P256,
+    NO_HARDWARE,
+    PCK_CHAIN,
+    QE_VENDOR_INTEL,
+    TEE_SGX,
+    Header,
+    Quote,
+)
 from kluis.formats.sgx.report import Flag, Report, ReportBody
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
 from kluis.hashes import sha256
 from kluis.tee.platform import keyfiles
 
-NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 USER_DATA: Final = NO_HARDWARE.ljust(20, b"\0")
 FAMILY_ID: Final = NO_HARDWARE[:16]
 XFRM: Final = 0xE7

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kluis.evidence.anchors import EMULATED
+from kluis.formats import b64
 from kluis.formats.eventlog.sipa import Sipa
-from kluis.formats.runtime_data import base64url
 from kluis.formats.tpm.public import DEFAULT_EXPONENT, Public, RsaPublic
 from kluis.services.attestation.boot import boot_of
 from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION
@@ -107,9 +107,9 @@ def _jwk(area: Public) -> dict[str, Any]:
     modulus = key.modulus if isinstance(key, RsaPublic) else b""
     exponent = (key.exponent if isinstance(key, RsaPublic) else 0) or DEFAULT_EXPONENT
     return {
-        "e": base64url(exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")),
+        "e": b64.encode_url(exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")),
         "key_ops": ["encrypt"],
         "kid": KEY_ID,
         "kty": "RSA",
-        "n": base64url(modulus),
+        "n": b64.encode_url(modulus),
     }

@@ -14,10 +14,10 @@ from cryptography import x509
 
 from kluis.errors import FormatError
 from kluis.evidence.eventlog.judgement import Judged, LogClaims, Proof
+from kluis.formats import b64
 from kluis.formats.eventlog.event_data import parse_variable
 from kluis.formats.eventlog.event_type import EventType, name_of
 from kluis.formats.eventlog.ima import Record
-from kluis.formats.runtime_data import base64url
 from kluis.formats.tpm.algorithm import HashId
 from kluis.hashes import sha256
 from kluis.services.attestation import windows
@@ -78,12 +78,12 @@ def _processed(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
             # In capitals, as policies that are published compare it.
             "VariableGuid": variable.vendor.upper(),
             "UnicodeName": variable.name,
-            "VariableData": base64url(variable.value),
+            "VariableData": b64.encode_url(variable.value),
         }
     if event.kind == EventType.EVENT_TAG:
         return windows.told(event, log) or {}
     if event.kind == EventType.SEPARATOR:
-        return {"Value": base64url(event.data)}
+        return {"Value": b64.encode_url(event.data)}
     return {}
 
 
@@ -105,7 +105,7 @@ def _measurement(record: Record) -> Mapping[str, Any]:
         return found | {"KernelVersion": record.buffer.rstrip(b"\0").decode("utf-8", "replace")}
     if (subject := _subject(record.buffer)) is not None:
         return found | {"Keyring": record.name, "CertificateSubject": subject}
-    return found | {"Name": record.name, "RawData": base64url(record.buffer)}
+    return found | {"Name": record.name, "RawData": b64.encode_url(record.buffer)}
 
 
 def _subject(data: bytes) -> str | None:

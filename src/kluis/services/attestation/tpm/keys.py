@@ -18,8 +18,7 @@ from kluis.errors import AuthenticityError, KluisError
 from kluis.evidence.context import Context
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
-from kluis.formats import jose
-from kluis.formats.runtime_data import base64url
+from kluis.formats import b64, jose
 from kluis.formats.tpm import certify, signature
 from kluis.formats.tpm.public import Public
 from kluis.formats.x509 import PublicKey
@@ -71,7 +70,7 @@ class BoundKey:
                 "tpm_certify": {
                     "name_alg": int(self.area.name_hash),
                     "obj_attr": self.area.attributes,
-                    "auth_policy": base64url(self.area.policy),
+                    "auth_policy": b64.encode_url(self.area.policy),
                 }
             }
         elif self.hash_alg:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import base64url
+from kluis.formats import b64
 from kluis.formats.vbs import Report
 from kluis.hashes import sha256
 from kluis.services.attestation.evaluation import evaluated
@@ -99,7 +99,7 @@ class TpmProtocol:
         if kind != "aikcert":
             raise InvalidParameter(f"data: want type aikcert, or a request, got {str(kind)[:40]!a}")
         challenge, context = self._challenges.make(instance.key, now)
-        made = {"challenge": base64url(challenge), "service_context": base64url(context)}
+        made = {"challenge": b64.encode_url(challenge), "service_context": b64.encode_url(context)}
         return _encoded({"payload": made} if isinstance(wrapped, dict) else made)
 
     def _report(self, instance: Instance, message: Mapping[str, Any], now: datetime) -> str:
@@ -190,7 +190,7 @@ class TpmProtocol:
         der = self._tokens.certificate(instance, now)
         if properties.get("omit_x5c") is True:
             digest = hashlib.sha1(der, usedforsecurity=False).digest()
-            return {"x5t": base64url(digest), "x5t#S256": base64url(sha256(der))}
+            return {"x5t": b64.encode_url(digest), "x5t#S256": b64.encode_url(sha256(der))}
         return {"x5c": [base64.b64encode(der).decode()]}
 
 
@@ -214,4 +214,4 @@ def _whole(properties: Mapping[str, Any], name: str, usual: int) -> int:
 
 
 def _encoded(value: Mapping[str, Any]) -> str:
-    return base64url(msgspec.json.encode(value))
+    return b64.encode_url(msgspec.json.encode(value))

@@ -17,10 +17,9 @@ from kluis.errors import FormatError, KluisError
 from kluis.evidence import signatures
 from kluis.evidence.context import Context
 from kluis.evidence.eventlog.judgement import LogClaims
-from kluis.formats import vbs
+from kluis.formats import b64, vbs
 from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.sipa import Sipa
-from kluis.formats.runtime_data import base64url
 from kluis.formats.vbs import Report
 from kluis.formats.x509 import PublicKey, Scheme
 from kluis.hashes import sha512
@@ -77,10 +76,10 @@ def claims_of(report: Report | None) -> dict[str, Any]:
     found: dict[str, Any] = {"vbsReportPresent": there, "vsmReportPresent": there}
     if report is not None:
         found |= {
-            "enclaveAuthorId": base64url(report.author_id),
-            "enclaveImageId": base64url(report.image_id),
-            "enclaveOwnerId": base64url(report.owner_id),
-            "enclaveFamilyId": base64url(report.family_id),
+            "enclaveAuthorId": b64.encode_url(report.author_id),
+            "enclaveImageId": b64.encode_url(report.image_id),
+            "enclaveOwnerId": b64.encode_url(report.owner_id),
+            "enclaveFamilyId": b64.encode_url(report.family_id),
             "enclaveSvn": report.enclave_svn,
             "enclavePlatformSvn": report.platform_svn,
             "enclaveFlags": report.flags,
