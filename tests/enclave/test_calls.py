@@ -291,6 +291,25 @@ def test_cancel_while_the_host_is_asked(enclave: Launch, subject: Path) -> None:
     gate.set()
 
 
+@pytest.mark.parametrize(("threads", "at_once"), [(1, 2), (4, 3)])
+def test_how_many_calls_run_at_once(enclave: Launch, subject: Path, threads: int, at_once: int) -> None:
+    """One fewer than the image has threads, since one listens; but never fewer than two."""
+    gate, asked = threading.Event(), threading.Semaphore(0)
+
+    def ask(question: int) -> int:
+        asked.release()
+        gate.wait(30)
+        return question
+
+    running = enclave(subject, threads=threads, ocalls={"ask": ask})
+    calls = [running.through.submit(1) for _ in range(at_once + 1)]
+    for _ in range(at_once):
+        assert asked.acquire(timeout=20)
+    assert not asked.acquire(timeout=0.3)
+    gate.set()
+    assert [call.result(20) for call in calls] == [1] * len(calls)
+
+
 def test_more_calls_than_workers(enclave: Launch, subject: Path) -> None:
     """Calls that find no free worker wait their turn."""
     running = enclave(subject, threads=3)

@@ -62,7 +62,7 @@ class Calls:
 
     Args:
         app: the application; its ocalls go through here from now on.
-        launch: how many calls may run at once, and whether the enclave is a debug one.
+        launch: how many threads there may be, and whether the enclave is a debug one.
         calls: the calls socket.
         control: the control socket.
 

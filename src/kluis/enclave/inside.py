@@ -23,7 +23,8 @@ class Launch(msgspec.Struct, frozen=True):
         entry: ``module:attribute`` of the Enclave.
         argv: measured arguments, without the program's name.
         interface: SHA-256 of the interface document, 32 bytes.
-        threads: calls that may run at once.
+        threads: of the runtime: the one that serves, the one that listens, and workers. One call fewer than
+            threads may run at once, and two at least.
         svn: ISVSVN, 0..65535.
         grants: what the manifest grants beyond nothing.
         image_id: 32 bytes.

@@ -62,8 +62,9 @@ def test_everything(tmp_path: Path) -> None:
     [
         ("heap = ", "kluis.toml: Invalid value (at end of document)"),
         ('heap = "much"', "kluis.toml: heap: want a size such as \"512MiB\", got 'much'"),
-        ('heap = "1KiB"', "kluis.toml: heap: want 16MiB or more in whole pages, got 1KiB"),
-        ("heap = 16777217", "kluis.toml: heap: want 16MiB or more in whole pages, got 16777217"),
+        ('heap = "1KiB"', "kluis.toml: heap: want 16MiB to 16384GiB in whole pages, got 1KiB"),
+        ("heap = 16777217", "kluis.toml: heap: want 16MiB to 16384GiB in whole pages, got 16777217"),
+        ('heap = "16385GiB"', "kluis.toml: heap: want 16MiB to 16384GiB in whole pages, got 16385GiB"),
         ('scratch = "yes"', "kluis.toml: scratch: want a size such as \"512MiB\", got 'yes'"),
         ('scratch = "4KiB"', "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 4KiB"),
         ('scratch = "33GiB"', "kluis.toml: scratch: want at most 64 times the heap, got 33GiB for 512MiB"),

@@ -73,3 +73,16 @@ def test_guardian_alone_refuses(tmp_path: Path) -> None:
     done = subprocess.run([native.guardian()], capture_output=True, text=True, check=False, env={}, cwd="/")
 
     assert (done.returncode, os.path.basename(done.stderr.split(":")[0])) == (70, "kluis-guardian")
+
+
+def test_a_part_that_is_missing_comes_from_where_kluis_came(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The line that builds it asks no index for a package of that name: whose it would be, nobody knows."""
+    monkeypatch.setattr(native, "BIN", tmp_path)
+    with pytest.raises(UnavailableError) as caught:
+        native.guardian()
+
+    assert caught.value.message == "kluis-guardian: not built on this machine"
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith(" --no-deps KLUIS, the folder or wheel that Kluis came from")

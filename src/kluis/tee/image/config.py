@@ -112,7 +112,7 @@ def _checked(file: _File) -> Config:
     sigstruct.bcd(date)
     heap, scratch = _bytes("heap", file.heap), _bytes("scratch", file.scratch)
     if not manifest.MIN_HEAP_BYTES <= heap <= manifest.MAX_HEAP_BYTES or heap % 4096:
-        raise UsageError(f"{NAME}: heap: want 16MiB or more in whole pages, got {file.heap}")
+        raise UsageError(f"{NAME}: heap: want 16MiB to 16384GiB in whole pages, got {file.heap}")
     least, most = manifest.MIN_SCRATCH_BYTES, manifest.MAX_SCRATCH_BYTES
     if scratch and (not least <= scratch <= most or scratch % 4096):
         raise UsageError(f"{NAME}: scratch: want 1MiB to 1024GiB in whole pages, got {file.scratch}")

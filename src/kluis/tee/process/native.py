@@ -28,7 +28,8 @@ SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
 """The sources of encrypted scratch."""
 
 WARNINGS = ["-Wall", "-Wextra", "-O2", "-fstack-protector-strong"]
-REBUILD = "python -m pip install --force-reinstall --no-deps kluis"
+# From where it came: a name alone would be asked of PyPI, where Kluis is not.
+REBUILD = "python -m pip install --force-reinstall --no-deps KLUIS, the folder or wheel that Kluis came from"
 
 
 def launcher() -> Path:
