@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
 from kluis.appraisal import ANY, ByTable, ReportDataBinding, Session, Verdict, appraise, dumps, loads
-from kluis.appraisal.draft import draft
+from kluis.appraisal.draft import MACHINES, draft
 from kluis.appraisal.identity_rules import identity_rules
 from kluis.appraisal.platform_rules import platform_rules
+from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Named, OneOf
 from kluis.errors import PolicyError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.verified import Verified, mint
+from kluis.formats import launch
+from kluis.formats.launch import LaunchConfiguration
 from tests.appraisal.samples import NOW, SAMPLES, SGX
 from tests.appraisal.test_rules import DEBUG, FORGE, POLICY, _evidence, _judge
 
@@ -106,6 +110,54 @@ def test_one_machine_alone() -> None:
         assert identity.tables[Tee.SGX]["platforms"] == want
 
 
+def test_this_machine_is_the_only_difference() -> None:
+    """Naming the machine wants nothing else of what changes with each piece of evidence."""
+    for tee, claims in SAMPLES.items():
+        one, other = (draft(_proven(claims), this_machine=each).identity for each in (False, True))
+        assert isinstance(one, ByTable)
+        assert isinstance(other, ByTable)
+        for part, wanted in one.tables.items():
+            changed = {key for key, want in wanted.items() if other.tables[part][key] != want}
+            rules = {field.key: field.rule for field in TABLES[part]}
+            assert {rules[key] for key in changed} <= MACHINES, tee
+
+
+def test_ages_and_numbers() -> None:
+    """What the maker dates and numbers may be no older; what it does not, is any."""
+    tcb = dataclasses.replace(
+        SGX.tcb, evaluation=17, date=NOW - timedelta(days=300), advisories=("INTEL-SA-1",)
+    )
+    policy = draft(_proven(dataclasses.replace(SGX, tcb=tcb, collateral_issued=NOW)))
+    assert (policy.min_evaluation, policy.min_tcb_date) == (17, (NOW - timedelta(days=300)).date())
+    assert (policy.max_evidence_age, policy.advisories) == (timedelta(minutes=5), frozenset())
+    tcb = dataclasses.replace(tcb, evaluation=None, date=None)
+    policy = draft(_proven(dataclasses.replace(SGX, tcb=tcb)))
+    assert (policy.min_evaluation, policy.min_tcb_date) == (ANY, ANY)
+    for tee, days in ((Tee.SGX, 30), (Tee.TDX, 30), (Tee.SNP, 366)):
+        for issued, age in ((NOW, timedelta(days=days)), (None, ANY)):
+            claims = dataclasses.replace(SAMPLES[tee], collateral_issued=issued)
+            assert draft(_proven(claims)).max_collateral_age == age
+
+
+def test_code_that_is_told_in_one_way() -> None:
+    """One measurement, signer or register is enough to know what runs."""
+    assert draft(_proven(dataclasses.replace(SAMPLES[Tee.TDX], registers={}))).tees == {Tee.TDX}
+
+
+def test_what_a_launch_lacked_and_was_granted() -> None:
+    """A draft accepts the lacks, the counter's witness and the insecure grants that it was started with."""
+    changes = {"missing": ("landlock",), "grants": ("connect:db", "insecure_jit"), "counter": "tpm"}
+    document = dataclasses.replace(LaunchConfiguration.parse(FORGE.launch), **changes).encode()
+    evidence = _evidence(configid=launch.config_id(document))
+    policy = draft(evidence, runtime_data=FORGE.runtime, launch_configuration=document)
+    assert policy.binding == dataclasses.replace(
+        POLICY.binding,
+        missing=frozenset({"landlock"}),
+        counters=frozenset({"tpm"}),
+        insecure=frozenset({"insecure_jit"}),
+    )
+
+
 def test_the_maker_s_status_and_advisories() -> None:
     """An old platform is drafted with its status and its advisories, which a reader then sees."""
     tcb = dataclasses.replace(SGX.tcb, status=TcbStatus.SW_HARDENING_NEEDED, advisories=("INTEL-SA-1",))
@@ -121,6 +173,10 @@ def test_the_maker_s_status_and_advisories() -> None:
         (dataclasses.replace(SGX, level=ProtectionLevel.NONE), "protection"),
         (
             dataclasses.replace(SGX, tcb=dataclasses.replace(SGX.tcb, status=TcbStatus.REVOKED)),
+            "tcb_status",
+        ),
+        (
+            dataclasses.replace(SGX, tcb=dataclasses.replace(SGX.tcb, status=TcbStatus.NOT_SUPPORTED)),
             "tcb_status",
         ),
         (dataclasses.replace(SAMPLES[Tee.TPM], registers={}), "measurement"),

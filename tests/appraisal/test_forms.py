@@ -86,6 +86,17 @@ REFUSED = {
         '{ mask = "1", value = "0", other = 1 }',
         "policy.snp.key.other: is not a key of a policy",
     ),
+    "a version of four": (
+        FORMS[8],
+        '"1.2.3.4"',
+        "policy.snp.key: want a version of 3 numbers, got '1.2.3.4'",
+    ),
+    "a reference of what has none": (FORMS[0], '"reference"', "policy.snp.key: want a list, got text"),
+    "a reference of registers that have none": (
+        FORMS[12],
+        '"reference"',
+        "policy.snp.key: want a table, got text",
+    ),
     "no register": (FORMS[12], "{}", "policy.snp.key: want at least 1, got 0"),
     "a register without values": (FORMS[12], "{ pcr0 = [] }", "policy.snp.key: pcr0: want at least 1, got 0"),
     "an unknown register": (FORMS[12], "{ pcr8 = [] }", "policy.snp.key.pcr8: is no register of this TEE"),
@@ -96,6 +107,16 @@ REFUSED = {
     ),
     "no product": (FORMS[13], "{}", "policy.snp.key: want at least 1, got 0"),
     "an unknown product": (FORMS[13], "{ Rome = {} }", "policy.snp.key.Rome: want some of Milan"),
+    "a part that the product does not have": (
+        FORMS[13],
+        "{ Milan = { boot_loader = 1, tee = 1, snp = 1, microcode = 1, fmc = 1 } }",
+        "policy.snp.key.Milan.fmc: is not a key of a policy",
+    ),
+    "a part above all": (
+        FORMS[13],
+        "{ Milan = { boot_loader = 256, tee = 1, snp = 1, microcode = 1 } }",
+        "policy.snp.key.Milan.boot_loader: want 0..255, got 256",
+    ),
     "a product without a part": (
         FORMS[13],
         "{ Milan = { boot_loader = 1 } }",
@@ -111,6 +132,20 @@ def test_refuses(name: str) -> None:
     with pytest.raises(KluisError) as caught:
         _read(form, text)
     assert str(caught.value) == message
+
+
+def test_references() -> None:
+    """A reference value is wanted where there may be one, in so many words."""
+    for form in (forms.Hexes(referenced=True), forms.RegisterValues(r"pcr[0-7]", referenced=True)):
+        assert _read(form, '"reference"') == wants.REFERENCE
+
+
+def test_the_most_of_a_part_and_digits_of_any_number() -> None:
+    """A part's version may be 255; bits are written in as many digits as they need."""
+    parts = {"boot_loader": 255, "tee": 0, "snp": 255, "microcode": 255}
+    text = ", ".join(f"{name} = {svn}" for name, svn in parts.items())
+    assert _read(FORMS[13], f"{{ Milan = {{ {text} }} }}") == wants.Components({"Milan": parts})
+    assert _read(FORMS[11], '{ mask = "1f7", value = "7" }') == wants.Masked(0x1F7, 7)
 
 
 VALUES: list[Value] = [
@@ -140,6 +175,16 @@ def test_draft(pair: tuple[forms.Form, Value]) -> None:
     assert want.meets(value)
     assert _read(form, want.toml()) == want
     assert form.draft(None) == ANY
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+@pytest.mark.parametrize("value", [None, b"", "", True, 7, "text", b"x", (1,), {}, {"pcr0": 1}])
+def test_draft_of_what_is_not_there(form: forms.Form, value: Value) -> None:
+    """Of a value of another kind, or an empty one, the draft is any, and no want that nothing meets."""
+    drafted = form.draft(value)
+    assert drafted == ANY or drafted.meets(value) or isinstance(form, forms.Most)
+    if not value or (value is True and not isinstance(form, forms.Allow | forms.Require)):
+        assert drafted == ANY
 
 
 def test_draft_of_some_registers() -> None:
