@@ -7,9 +7,18 @@ import sys
 
 import pytest
 
-from kluis.errors import UnsupportedError
-from kluis.evidence import registry, verify
+from kluis.errors import UnsupportedError, UsageError
+from kluis.evidence import Verifier, registry, verify
+from kluis.evidence.intel.collateral import HeldCollateral
+from kluis.evidence.tpm.activation import Activated
+from kluis.formats.cca import endorsements as cca
+from kluis.formats.hcl.endorsements import AzureEndorsements
+from kluis.formats.nvidia.endorsements import NvidiaEndorsements
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp import endorsements as snp
+from kluis.formats.tpm.endorsements import TpmEndorsements
 from tests.evidence.forge import NOW, Forge
+from tests.evidence.samples import MAKERS, sample
 from tests.meta.tree import SRC
 
 
@@ -69,6 +78,51 @@ def test_makers_are_loaded_when_they_are_met(forge: Forge, kind: str) -> None:
     )
     assert done.stdout.splitlines() == ["[]", str(list(MET[kind]))]
     assert registry.kind_of(begins[kind]).matches(begins[kind])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_is_verified_as_what_it_is(name: str) -> None:
+    """Good evidence of every kind is verified by its own verifier, alone or by one that remembers."""
+    good = sample(name)
+    kind = registry.kind_of(good.data)
+    assert kind.verify.__module__ == f"kluis.evidence.{name}"
+    assert kind.matches(good.data)
+    once = good.verify()
+    verifier = Verifier(good.anchors)
+    for _ in range(2):
+        assert verifier.verify(good.data, collateral=good.collateral, now=good.now).value == once
+    with pytest.raises(UsageError, match="now: want an aware time, got a naive one"):
+        verifier.verify(good.data, collateral=good.collateral, now=good.now.replace(tzinfo=None))
+
+
+TAKEN: dict[str, set[type]] = {
+    "amd.snp": {snp.Endorsements},
+    "azure.hcl": {AzureEndorsements, snp.Endorsements, Collateral, HeldCollateral},
+    "cca.token": {cca.Endorsements},
+    "intel.sgx": {Collateral, HeldCollateral},
+    "intel.tdx": {Collateral, HeldCollateral},
+    "nitro.document": set(),
+    "nvidia.report": {NvidiaEndorsements},
+    "tpm.tpm": {TpmEndorsements, Activated},
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_takes_its_makers_collateral(name: str, forge: Forge) -> None:
+    """Collateral of another maker's evidence is the caller's mistake, and is said to be."""
+    good = sample(name)
+    kind = registry.kind_of(good.data)
+    assert set(kind.endorsements) == TAKEN[name]
+    given = [sample(other).collateral for other in MAKERS]
+    given += [forge.held(), NvidiaEndorsements(ocsp=()), object.__new__(Activated)]
+    assert {type(each) for each in given} - {type(None)} == set().union(*TAKEN.values())
+    for each in given:
+        if each is None or type(each) in TAKEN[name]:
+            continue
+        with pytest.raises(UsageError) as caught:
+            good.verify(collateral=each)
+        wanted = " or ".join(one.__name__ for one in kind.endorsements) or "none"
+        assert str(caught.value) == (f"collateral: want {wanted} for {kind.name}, got {type(each).__name__}")
 
 
 def test_makers_names_are_lazy() -> None:

@@ -235,9 +235,7 @@ def _verify(
         data = unwrapped.inner
     kind = kind or kind_of(data)
     if collateral is not None and not isinstance(collateral, kind.endorsements):
-        raise UsageError(
-            f"collateral: want {' or '.join(each.__name__ for each in kind.endorsements)} for "
-            f"{kind.name}, got {type(collateral).__name__}"
-        )
+        wanted = " or ".join(each.__name__ for each in kind.endorsements) or "none"
+        raise UsageError(f"collateral: want {wanted} for {kind.name}, got {type(collateral).__name__}")
     verified = kind.verify(data, context=context, collateral=collateral, now=now)
     return verified if unwrapped is None else unwrapped.check(verified)
