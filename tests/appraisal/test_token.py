@@ -443,7 +443,8 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
     ),
     "3 a submod that is none": (lambda: _claims(submods={"sgx": 1}), FormatError, "bad_type"),
     "3 a status that is none": (lambda: _submod(ear_status="fine"), FormatError, "bad_type"),
-    "3 no vector": (lambda: _submod(ear_trustworthiness_vector=None), FormatError, "bad_type"),
+    "3 a vector that is none": (lambda: _submod(ear_trustworthiness_vector=None), FormatError, "bad_type"),
+    "3 no policy": (lambda: _submod(ear_appraisal_policy_ids=[]), FormatError, "bad_length"),
     "3 a number past the last": (
         lambda: _submod(ear_trustworthiness_vector={"hardware": 128}),
         FormatError,
@@ -557,6 +558,18 @@ def test_what_is_written(numbers: bool) -> None:
         names[each] for each in ("ear_status", "ear_trustworthiness_vector", "ear_appraisal_policy_ids")
     }
     assert {type(key) for key in held[names["ear_trustworthiness_vector"]]} == {int if numbers else str}
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize("status", Tier)
+def test_a_status_without_a_vector(status: Tier, numbers: bool) -> None:
+    """A verifier may leave the vector out, where it is asked to: its status is what it says."""
+    claims = ear_claims.write(EAR, numbers=numbers)
+    names = {name: label if numbers else name for name, label in ear_claims.LABELS.items()}
+    told = status.number if numbers else str(status)
+    del claims[names["ear_status"]]
+    read = ear_claims.read({**claims, names["submods"]: {"x": {names["ear_status"]: told}}}, numbers=numbers)
+    assert (read.status, read.submods["x"].vector, read.submods["x"].policy_ids) == (status, {}, ())
 
 
 def test_what_may_be_left_out() -> None:

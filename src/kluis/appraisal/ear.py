@@ -42,7 +42,8 @@ class Appraisal:
 
     Attributes:
         status: never better than the worst of the vector.
-        vector: numbers of AR4SI by aspect; an aspect that is not there is not claimed.
+        vector: numbers of AR4SI by aspect; an aspect that is not there is not claimed, and none is where
+            its verifier told the status alone.
         policy_ids: of the policies, in the order they were applied.
         nonce: that the evidence held, 8..64 bytes, or None.
         attester: what the evidence says.

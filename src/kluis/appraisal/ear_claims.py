@@ -69,8 +69,9 @@ def _appraisal(appraisal: Appraisal, key: Any, numbers: bool) -> dict[Any, Any]:
         key("ear_trustworthiness_vector"): {
             aspect.label if numbers else str(aspect): number for aspect, number in appraisal.vector.items()
         },
-        key("ear_appraisal_policy_ids"): list(appraisal.policy_ids),
     }
+    if appraisal.policy_ids:
+        claims[key("ear_appraisal_policy_ids")] = list(appraisal.policy_ids)
     if appraisal.nonce is not None:
         claims[key("eat_nonce")] = appraisal.nonce if numbers else b64.encode_url(appraisal.nonce)
     for name, held in (
@@ -125,6 +126,10 @@ def _read(value: object, label: str, numbers: bool) -> Appraisal:
     policies = claims.take("ear_appraisal_policy_ids", list) if claims.has("ear_appraisal_policy_ids") else []
     if not all(isinstance(each, str) for each in policies):
         raise FormatError(f"{claims.what}.ear_appraisal_policy_ids: want text", code="bad_type")
+    if not policies and claims.has("ear_appraisal_policy_ids"):
+        raise FormatError(
+            f"{claims.what}.ear_appraisal_policy_ids: want at least 1, got 0", code="bad_length"
+        )
     return Appraisal(
         status=claims.status(),
         vector=_vector(claims),
@@ -136,7 +141,9 @@ def _read(value: object, label: str, numbers: bool) -> Appraisal:
 
 
 def _vector(claims: _Map) -> Mapping[Aspect, int]:
-    held = claims.take("ear_trustworthiness_vector", dict)
+    # Who asks for a result may ask for it without: the status is mandatory, and says it all then.
+    present = claims.has("ear_trustworthiness_vector")
+    held = claims.take("ear_trustworthiness_vector", dict) if present else {}
     names: dict[object, Aspect] = {each.label if claims.numbers else each.value: each for each in Aspect}
     found: dict[Aspect, int] = {}
     for name, number in held.items():
