@@ -263,6 +263,29 @@ def test_a_query_is_short() -> None:
             _run(policy, {"doc": document, "q": "@"})
 
 
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        ("JsonToClaimValue", r'JsonToClaimValue("[1, \"\ud800\"]")'),
+        ("JmesPath", r'JmesPath("[\"\udfffx\"]", "@")'),
+        ("JmesPath", r'JmesPath("{}", "`\"\ud800\"`")'),
+        ("JmesPath", r'AppendString("a", JmesPath("{\"\ud83d\": 1}", "@"))'),
+    ],
+)
+def test_half_a_character(function: str, value: str) -> None:
+    """JSON spells it and no token can say it: whoever brings such a policy hears so."""
+    policy = f'version=1.2; authorizationrules{{ => permit(); => add(type="x", value={value}); }};'
+    with pytest.raises(PolicyError, match=f"policy: {function}: want whole characters, got half of one$"):
+        _run(policy, {})
+
+
+def test_whole_characters_that_are_escaped() -> None:
+    """Two halves that are one character are that character."""
+    policy = r"""version=1.2; authorizationrules{ => permit(); };
+        issuancerules{ => issue(type="x", value=JsonToClaimValue("\"\ud83d\ude00\"")); };"""
+    assert _run(policy, {}).issued == {"x": "\U0001f600"}
+
+
 def test_appending_cannot_outgrow_memory() -> None:
     """Text that is doubled by each rule is refused when it is too long, and not when memory ends."""
     policy = f"version=1.2; authorizationrules{{ => permit(); {DOUBLING} }};"

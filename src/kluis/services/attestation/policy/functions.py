@@ -58,6 +58,7 @@ def call(name: str, arguments: list[Values], work: Work) -> Values:
     """
     work.step(sum(len(argument.members) for argument in arguments))
     members = _FUNCTIONS[name](work, *arguments)
+    _check_whole(name, members)
     followed = name not in ("IsSubsetOf", "ContainsOnlyValue")
     return Values(members, followed and any(argument.read_only for argument in arguments))
 
@@ -120,6 +121,16 @@ _FUNCTIONS: Final[dict[str, Callable[..., tuple[Value, ...]]]] = {
     "NegateBool": _negate_bool,
     "ContainsOnlyValue": _contains_only_value,
 }
+
+
+def _check_whole(name: str, members: tuple[Value, ...]) -> None:
+    """Refuse half a character, which JSON can spell and no token can say."""
+    for member in members:
+        if isinstance(member, str) and not member.isascii():
+            try:
+                member.encode()
+            except UnicodeEncodeError:
+                raise _failed(f"{name}: want whole characters, got half of one") from None
 
 
 def _typed(values: Values) -> list[tuple[type, Value]]:
