@@ -16,7 +16,7 @@ from kluis.enclave.http import fault
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.formats.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, PATH, Answer, Question
 
-__all__ = ["EvidenceRequests", "attested_peer"]
+__all__ = ["EvidenceRequests", "RefusedBody", "attested_peer"]
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -89,9 +89,8 @@ class EvidenceRequests:
         if scope["path"] == PATH:
             try:
                 await self._evidence(scope["method"], bounded.receive, send)
-            except _Refused:
-                status, body = bounded.refused or (400, b"")
-                await _answer(send, status, body)
+            except RefusedBody as refused:
+                await _refuse(send, refused)
             return
         told = headers.get(b"content-length", b"0")
         if not told.isdigit() or len(told) > 15 or int(told) > self._most:
@@ -100,11 +99,11 @@ class EvidenceRequests:
         scope["extensions"] = {**scope.get("extensions", {}), PEER: self._peer}
         try:
             await self._inner(scope, bounded.receive, bounded.send)
-        except _Refused:
+        except RefusedBody:
             if bounded.started:
                 raise
         if bounded.refused and not bounded.started:
-            await _answer(send, *bounded.refused)
+            await _refuse(send, bounded.refused)
 
     async def _evidence(self, method: str, receive: Receive, send: Send) -> None:
         try:
@@ -126,8 +125,20 @@ class EvidenceRequests:
             await _answer(send, error.http_status, fault(error.code, error.message))
 
 
-class _Refused(Exception):
-    """The body goes on beyond its bound, or does not go on."""
+class RefusedBody(Exception):
+    """The body goes on beyond its bound, or does not go on; who gets this lets it pass, to be answered above.
+
+    Attributes:
+        status: of the answer.
+        code: of the error in it.
+        message: likewise.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
 
 
 class _Bounded:
@@ -141,7 +152,7 @@ class _Bounded:
         self._slowest = slowest
         self._waited = 0.0
         self._whole = False
-        self.refused: tuple[int, bytes] | None = None
+        self.refused: RefusedBody | None = None
         self.started = False
 
     async def receive(self) -> Message:
@@ -151,14 +162,14 @@ class _Bounded:
             async with asyncio.timeout(self._patience()):
                 message = await self._receive()
         except TimeoutError:
-            self.refused = (408, fault("stalled", "body: no more of it came, or too slowly"))
-            raise _Refused from None
+            self.refused = RefusedBody(408, "stalled", "body: no more of it came, or too slowly")
+            raise self.refused from None
         self._waited += now() - began
         self._whole = not message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            self.refused = (413, fault("too_large", f"body: want at most {self._most} bytes"))
-            raise _Refused
+            self.refused = RefusedBody(413, "too_large", f"body: want at most {self._most} bytes")
+            raise self.refused
         return message
 
     def _patience(self) -> float | None:
@@ -187,6 +198,10 @@ async def _body(receive: Receive, most: int) -> bytes:
             raise FormatError(f"evidence request: want at most {most} bytes", code="too_large")
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def _refuse(send: Send, refused: RefusedBody) -> None:
+    await _answer(send, refused.status, fault(refused.code, refused.message))
 
 
 async def _answer(send: Send, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:

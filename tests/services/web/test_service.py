@@ -10,7 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from kluis.enclave.channel import Peer
+from kluis.enclave.evidence_requests import EvidenceRequests
+from kluis.enclave.tls import Link, ServerKey
 from kluis.errors import PolicyError, UnavailableError
+from kluis.formats.attested_tls import Role
 from kluis.services.web import Answer, Bearer, Call, Gate, Operation, Refusal, Service
 from tests.services.asking import ask
 from tests.services.web.issuer import FixedClock, TokenMaker
@@ -319,3 +323,63 @@ def test_a_refusal_says_what_it_was_given() -> None:
             "innererror": {"code": "AccessDenied"},
         }
     }
+
+
+@pytest.mark.parametrize(("sent", "status", "code"), [(0, 408, "stalled"), (11, 413, "too_large")])
+def test_a_body_that_its_server_refuses_is_no_bug(
+    service: Service, caplog: pytest.LogCaptureFixture, sent: int, status: int, code: str
+) -> None:
+    """One that stalls, or goes on past the server's bound, is on the log as what its client hears of it."""
+    answered: list[Any] = []
+    parts = [{"type": "http.request", "body": bytes(sent), "more_body": True}]
+
+    async def run() -> None:
+        async def receive() -> Any:
+            if not parts:
+                await asyncio.Event().wait()
+            return parts.pop()
+
+        async def send(message: Any) -> None:
+            answered.append(message)
+
+        scope = {
+            "type": "http", "http_version": "1.1", "method": "POST", "path": "/add", "raw_path": b"/add",
+            "query_string": b"api-version=7.4", "headers": [],
+        }  # fmt: skip
+        link = Link(ServerKey().context, Role.SERVER)
+        around = EvidenceRequests(
+            service, Peer(link), None, max_body_bytes=10, stall_seconds=0.1, slowest_body=1000
+        )
+        await around(scope, receive, send)
+
+    with caplog.at_level(logging.INFO, "kluis.services"):
+        asyncio.run(run())
+    assert answered[0]["status"] == status
+    line = json.loads(caplog.messages[-1])
+    assert (line["operation"], line["status"], line["code"], line.get("bug")) == ("Add", status, code, None)
+    text = ask(service, "GET", "/metrics").text
+    assert f'kluis_requests_total{{operation="Add",service="sums",status="{status}"}} 1.0' in text
+    assert 'kluis_requests_running{service="sums"} 1.0' in text  # the one that asks
+
+
+def test_a_request_that_is_cut_off_runs_no_more(service: Service) -> None:
+    """Whoever ends a request before its answer leaves nothing in the count of those that run."""
+
+    async def run() -> None:
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            raise AssertionError(message)
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/add", "raw_path": b"/add",
+            "query_string": b"api-version=7.4", "headers": [],
+        }  # fmt: skip
+        task = asyncio.create_task(service(scope, receive, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert 'kluis_requests_running{service="sums"} 1.0' in ask(service, "GET", "/metrics").text

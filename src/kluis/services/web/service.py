@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from kluis.enclave.evidence_requests import RefusedBody
 from kluis.errors import KluisError
 from kluis.services.clock import Clock
 from kluis.services.web import openapi
@@ -185,30 +186,36 @@ class Service:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        request = Request(scope, receive)
         headers = _headers(scope)
         request_id = secrets.token_hex(16)
+
+        def tell(operation: str, status: int, code: str | None = None, bug: str | None = None) -> None:
+            took = round(time.perf_counter() - began, 6)
+            self._telemetry.tell(
+                Line(self._clock.now(), self.name, operation, status, took, request_id, code, bug)
+            )
+
         operation, code, bug = "unknown", None, None
-        self._telemetry.running.inc()
         try:
-            match = self._match(scope)
-            if match.operation is None:
-                raise _no_method(match)
-            operation = match.operation.name
-            answer = await self._handle(match.operation, match, request, headers, request_id)
+            with self._telemetry.running.track_inprogress():
+                match = self._match(scope)
+                if match.operation is None:
+                    raise _no_method(match)
+                operation = match.operation.name
+                answer = await self._handle(
+                    match.operation, match, Request(scope, receive), headers, request_id
+                )
         except ClientDisconnect:
-            self._telemetry.running.dec()
             return
+        except RefusedBody as refused:  # who serves this answers it
+            tell(operation, refused.status, refused.code)
+            raise
         except KluisError as error:
             refusal = self._tell(error)
             answer, code = _refused(refusal), refusal.code
         except Exception as error:  # noqa: BLE001 - whatever is left is our bug: its class is logged, no word of it goes out
             answer, code, bug = _refused(Refusal.unexpected()), "InternalServerError", type(error).__name__
-        self._telemetry.running.dec()
-        took = round(time.perf_counter() - began, 6)
-        self._telemetry.tell(
-            Line(self._clock.now(), self.name, operation, answer.status, took, request_id, code, bug)
-        )
+        tell(operation, answer.status, code, bug)
         await self._response(answer, headers, request_id)(scope, receive, send)
 
     def _match(self, scope: Scope) -> Match:
