@@ -183,7 +183,7 @@ def first_request(world: World) -> None:
         world.keys(credential=Static()).get_key("k")
     with refused(403, "Forbidden"):
         world.keys("reader").create_ec_key(fresh("k"))
-    with refused(401, "Unauthorized"):
+    with refused(401, "Unauthorized", "AKV10022: Invalid audience. Expected https://vault.azure.net or "):
         world.keys(credential=Static(world.known("admin").get_token(ATTEST).token)).get_key("k")
 
 

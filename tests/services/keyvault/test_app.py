@@ -11,7 +11,7 @@ from kluis.formats import b64
 from kluis.hashes import sha256
 from tests.services.keyvault.world import API, OFFICER, RELEASER, VAULT, World, opened, policy, said, sign
 from tests.services.keyvault.world import claims as claimed
-from tests.services.web.issuer import NOW
+from tests.services.web.issuer import NOW, URL
 
 READER, USER = "Key Vault Reader", "Key Vault Crypto User"
 CHALLENGE = 'Bearer authorization="https://login.example/tenant", resource="https://vault.example:8443"'
@@ -37,17 +37,31 @@ def test_challenge_comes_first() -> None:
     }
 
 
-def test_a_token_for_another_audience_is_challenged() -> None:
-    """A token that names another service is no token here, and the answer says which one is wanted."""
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        (
+            {"aud": "https://else.example"},
+            "AKV10022: Invalid audience. Expected https://vault.example:8443, found: https://else.example.",
+        ),
+        (
+            {"iss": "https://else.example/tenant"},
+            f"AKV10032: Invalid issuer. Expected one of {URL}, found https://else.example/tenant.",
+        ),
+        (
+            {"exp": 1},
+            "AKV10000: Request is missing a Bearer or PoP token that holds: bearer token: has expired",
+        ),
+    ],
+)
+def test_a_token_that_does_not_hold_is_challenged(claims: dict[str, object], message: str) -> None:
+    """A token of another issuer, or for another service, is no token here, and the answer says which is."""
     world = World()
-    header = world.maker.header(OFFICER, aud="https://else.example")
+    header = world.maker.header(OFFICER, **claims)
     answer = world.send("GET", "/keys", roles=(), headers=header)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == CHALLENGE
-    assert answer.json()["error"]["message"] == (
-        "AKV10000: Request is missing a Bearer or PoP token that holds: bearer token aud: want "
-        "https://vault.example:8443, got https://else.example"
-    )
+    assert answer.json()["error"]["message"] == message
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from kluis.errors import KluisError
 from kluis.formats import b64
 from kluis.services.clock import Clock
 from kluis.services.keyvault.hosts import Hosts
-from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
+from kluis.services.web import Bearer, Caller, Elsewhere, Gate, Operation, Refusal
 
 __all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate", "allows"]
 
@@ -47,6 +47,11 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
 MOST_CLAIMS: Final = 2048
 CHALLENGE: Final = "WWW-Authenticate"
+# By the claim that is another's; the words and numbers are Azure's.
+_MISDIRECTED: Final = {
+    "aud": "AKV10022: Invalid audience. Expected {}, found: {}.",
+    "iss": "AKV10032: Invalid issuer. Expected one of {}, found {}.",
+}
 
 
 def allows(caller: Caller | None, permission: str) -> bool:
@@ -122,7 +127,9 @@ class VaultGate(Gate):
     def unknown(self, target: str, error: KluisError | None) -> Refusal:
         """The challenge that tells a client where to get a token."""
         message = "AKV10000: Request is missing a Bearer or PoP token."
-        if error is not None:
+        if isinstance(error, Elsewhere):
+            message = _MISDIRECTED[error.claim].format(" or ".join(error.wanted), error.got)
+        elif error is not None:
             message = f"AKV10000: Request is missing a Bearer or PoP token that holds: {error.message}"
         return Refusal(401, "Unauthorized", message, headers={CHALLENGE: self._challenge})
 

@@ -7,7 +7,7 @@ token's header count for nothing. Spec: RFC 7519; RFC 8725, "Best Current Practi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from joserfc.jwk import KeySet
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 
-__all__ = ["Bearer", "Caller", "Issuer"]
+__all__ = ["Bearer", "Caller", "Elsewhere", "Issuer"]
 
 ALGORITHMS: Final = ["RS256", "ES256"]
 MOST_TOKEN: Final = 16 << 10
@@ -37,6 +37,23 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     audiences: tuple[str, ...]
     keys: str
+
+
+class Elsewhere(AuthenticityError):
+    """A token that its issuer signed, and that is another issuer's or for another service.
+
+    Args:
+        claim: ``iss`` or ``aud``.
+        wanted: any of them.
+        got: what the token has; anything, for its maker wrote it.
+    """
+
+    def __init__(self, claim: str, wanted: Iterable[str], got: object) -> None:
+        self.claim, self.wanted = claim, tuple(wanted)
+        self.got = "none" if got is None else str(got)[:200]
+        super().__init__(
+            f"bearer token {claim}: want {' or '.join(self.wanted)}, got {self.got}", code="bearer"
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +102,8 @@ class Bearer:
 
         Raises:
             FormatError: it is no bearer token.
-            AuthenticityError: another's, or for another service.
+            AuthenticityError: nobody's who is known.
+            Elsewhere: another's, or for another service.
             FreshnessError: expired, or not yet valid.
         """
         scheme, _, text = header.partition(" ")
@@ -98,18 +116,12 @@ class Bearer:
                 f"bearer token: not signed by {self._issuer.url}: {type(error).__name__}", code="bearer"
             ) from None
         if claims.get("iss") != self._issuer.url:  # 3
-            raise AuthenticityError(
-                f"bearer token iss: want {self._issuer.url}, got {str(claims.get('iss'))[:200]}",
-                code="bearer",
-            )
+            raise Elsewhere("iss", [self._issuer.url], claims.get("iss"))
         audience = claims.get("aud")
         named = {_bare(one) for one in (audience if isinstance(audience, list) else [audience])}
         ours = named & self._audiences.keys()
         if not ours:
-            raise AuthenticityError(
-                f"bearer token aud: want {' or '.join(self._audiences)}, got {str(audience)[:200]}",
-                code="bearer",
-            )
+            raise Elsewhere("aud", self._audiences, audience)
         _in_time(claims, now)  # 4
         roles = claims.get("roles", [])
         return Caller(
