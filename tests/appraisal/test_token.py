@@ -330,6 +330,17 @@ def test_the_status_is_never_better_than_a_submods_vector() -> None:
     assert dataclasses.replace(EAR, submods={"sgx": lying}).status is Tier.CONTRAINDICATED
 
 
+@pytest.mark.parametrize("number", [0, 1, -1])
+def test_an_aspect_without_a_claim_makes_nothing_worse(number: int) -> None:
+    """A zero is as good as no number, as other verifiers write; one that tells of trouble is not."""
+    vector = {aspect: number if aspect is Aspect.SOURCED_DATA else 2 for aspect in Aspect}
+    claimed = dataclasses.replace(EAR.submods["sgx"], status=Tier.AFFIRMING, vector=vector)
+    told = ear_claims.write(dataclasses.replace(EAR, submods={"sgx": claimed}), numbers=False)
+    read = ear_claims.read(told, numbers=False)
+    assert read.status is (Tier.NONE if number else Tier.AFFIRMING)
+    assert read.submods["sgx"].vector == vector
+
+
 @pytest.mark.parametrize("numbers", [False, True])
 def test_what_a_verifier_says_of_all_together(numbers: bool) -> None:
     """An overall status that is worse than each submod's holds; a better one makes nothing better."""

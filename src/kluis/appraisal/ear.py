@@ -97,7 +97,8 @@ class Ear:
     def status(self) -> Tier:
         """The worst status of all submods, of their vectors, and of all together."""
         tiers = [self.overall, *(each.status for each in self.submods.values())]
-        tiers += [trust.tier(number) for each in self.submods.values() for number in each.vector.values()]
+        numbers = [number for each in self.submods.values() for number in each.vector.values()]
+        tiers += [trust.tier(number) for number in numbers if number != trust.NO_CLAIM]
         return min(tiers, key=list(Tier).index)
 
     def require(self, *accepted: Tier) -> None:

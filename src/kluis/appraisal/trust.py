@@ -65,6 +65,8 @@ REFUSED: Final[Mapping[Aspect, int]] = MappingProxyType(
         Aspect.RUNTIME_OPAQUE: 96,  # visible to the host
     }
 )
+# Of an aspect that has this number nothing is said: a vector without the aspect says as much.
+NO_CLAIM: Final = 0
 KNOWN_VULNERABILITIES: Final = 32
 ENCRYPTED, ISOLATED, VISIBLE = 2, 32, 96
 
