@@ -17,11 +17,14 @@ from kluis.formats import x509
 from kluis.formats.sgx import evaluation
 from kluis.formats.sgx.collateral import split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
+from kluis.formats.snp.tcb import Product
 
 Key: TypeAlias = tuple[str, ...]
 MAX_DOCUMENT: Final = 1 << 20
 MAX_CHAIN: Final = 64 << 10
 _WORD: Final = re.compile(r"[A-Za-z0-9]{1,128}(?:-[0-9]{1,3})*", re.ASCII)
+_TEE, _RELEASE, _SIGNER = "sgx|tdx", "early|standard|[0-9]{1,5}", "vcek|vlek"
+_PRODUCT: Final = "|".join(Product)
 _SIGNED: Final = {
     "tcb-info": "tcbInfo",
     "qe-identity": "enclaveIdentity",
@@ -40,6 +43,18 @@ class Kind(enum.StrEnum):
     VCEK = "vcek"  # product, chip id (hex), component versions joined by "-"
     AMD_CHAIN = "amd-chain"  # product, vcek or vlek
     AMD_CRL = "amd-crl"  # product, vcek or vlek
+
+
+_SHAPES: Final = {
+    Kind.TCB_INFO: (_TEE, "[0-9a-f]{12}", _RELEASE),
+    Kind.QE_IDENTITY: (_TEE, _RELEASE),
+    Kind.EVALUATION_NUMBERS: (_TEE,),
+    Kind.PCK_CRL: ("platform|processor",),
+    Kind.ROOT_CA_CRL: (),
+    Kind.VCEK: (_PRODUCT, "[0-9a-f]{16,128}", "[0-9]{1,3}(?:-[0-9]{1,3}){3,4}"),
+    Kind.AMD_CHAIN: (_PRODUCT, _SIGNER),
+    Kind.AMD_CRL: (_PRODUCT, _SIGNER),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +112,20 @@ def check_key(kind: Kind, key: Key) -> None:
     for word in key:
         if _WORD.fullmatch(word) is None:
             raise UsageError(f"{kind}: want letters and digits, got {word[:32]!a}")
+
+
+def check_named(kind: Kind, key: Key) -> None:
+    """Refuse a key that names no document of its kind, as somebody may give it with one.
+
+    Raises:
+        UsageError: says what the key's words are.
+    """
+    check_key(kind, key)
+    shape = _SHAPES[kind]
+    if len(key) != len(shape) or not all(
+        re.fullmatch(want, word) for want, word in zip(shape, key, strict=True)
+    ):
+        raise UsageError(f"{kind}: want the key {' '.join(shape) or 'empty'}, got {' '.join(key)[:200]!a}")
 
 
 def times(kind: Kind, document: Document) -> Times:

@@ -424,6 +424,17 @@ def test_a_host_cannot_go_back(storage: SealedStore) -> None:
         ({"kind": "gossip", "key": [], "body": ""}, "kind: want one of tcb-info"),
         ({"kind": "pck-crl", "key": ["../x"], "body": ""}, "pck-crl: want letters and digits, got '../x'"),
         ({"kind": "pck-crl", "key": ["platform"], "body": "%"}, "body: is not base64"),
+        ({"kind": "pck-crl", "key": [], "body": ""}, "pck-crl: want the key platform|processor, got ''"),
+        ({"kind": "root-ca-crl", "key": ["x"], "body": ""}, "root-ca-crl: want the key empty, got 'x'"),
+        (
+            {"kind": "tcb-info", "key": ["sgx", "0123456789AB", "early"], "body": ""},
+            "tcb-info: want the key sgx|tdx [0-9a-f]{12} early|standard|[0-9]{1,5}, got 'sgx 0123456789AB",
+        ),
+        ({"kind": "tcb-info", "key": ["sgx", "01" * 6], "body": ""}, "tcb-info: want the key sgx|tdx "),
+        ({"kind": "qe-identity", "key": ["sgx"], "body": ""}, "qe-identity: want the key sgx|tdx early|"),
+        ({"kind": "vcek", "key": [], "body": ""}, "vcek: want the key Milan|Genoa|Turin|Venice "),
+        ({"kind": "vcek", "key": ["Rome", "01" * 64, "1-2-3-4"], "body": ""}, "vcek: want the key Milan|"),
+        ({"kind": "amd-crl", "key": ["Milan", "vtek"], "body": ""}, "amd-crl: want the key Milan|"),
     ],
 )
 def test_uploads_that_are_none(believing: Asking, one: dict[str, Any], message: str) -> None:

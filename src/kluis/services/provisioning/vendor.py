@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from kluis.collateral.checks import check
-from kluis.collateral.documents import Document, Key, Kind, check_key, times
+from kluis.collateral.documents import Document, Key, Kind, check_named, times
 from kluis.collateral.marks import is_older, shown
 from kluis.collateral.paths import Asked, asked, document
 from kluis.collateral.paths import Vendor as Beside
@@ -78,7 +78,7 @@ class Vendor:
             FreshnessError: it is out of its time, or older than what is kept.
             UsageError: a word of the key is not a word.
         """
-        check_key(kind, key)
+        check_named(kind, key)
         check(kind, key, found, self._ask, self._context, now)
         name = _name(kind, key)
         kept = self._kept(name)
