@@ -113,6 +113,14 @@ def test_a_guest_on_tdx(guests: World) -> None:
     assert claims["x-kluis-protection"] == "process"
 
 
+def test_a_guest_on_tdx_without_documents(storage: SealedStore) -> None:
+    """That nobody gives Intel's documents is said as that: it is no fault of the guest's, and passes."""
+    world, vm = World(storage, secure_boot_variables=VALIDATED, collateral=()), Vm()
+    status, code, message = error_of(world.attest("AzureGuest", request(vm.info(vm.tdx()))))
+    assert (status, code) == (503, "ServiceUnavailable")
+    assert message.startswith("collateral: want Intel's documents for TDX platform ")
+
+
 def test_a_proof_as_an_object(guests: World) -> None:
     """Azure's client in Rust sends the proof of an SNP guest as JSON, in base64's own alphabet."""
     vm = Vm()

@@ -14,11 +14,10 @@ from kluis.errors import AuthenticityError
 from kluis.services.clock import Clock
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
-__all__ = ["DELETE", "KNOWN", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
+__all__ = ["KNOWN", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
 
 READ: Final = "attestation/read"
 WRITE: Final = "attestation/write"
-DELETE: Final = "attestation/delete"
 VIEW: Final = "attestationProviders/read"
 MANAGE: Final = "attestationProviders/write"
 # Anybody's with a token that holds, whatever their roles: who may see nothing is shown an empty list.
@@ -34,7 +33,7 @@ CONTROL: Final = ("/subscriptions", "/providers/")
 TPM: Final = "attestation/tpm"
 
 _READER: Final = frozenset({READ, TPM})
-_CONTRIBUTOR: Final = frozenset({READ, WRITE, DELETE, TPM})
+_CONTRIBUTOR: Final = frozenset({READ, WRITE, TPM})
 ROLES: Final[Mapping[str, frozenset[str]]] = {
     "Attestation Reader": _READER,
     "Attestation Contributor": _CONTRIBUTOR,

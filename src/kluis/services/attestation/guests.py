@@ -26,7 +26,7 @@ from kluis.services.attestation.bound_data import Bound
 from kluis.services.attestation.faults import InvalidEvidence
 from kluis.services.attestation.guest_request import Guest
 from kluis.services.attestation.octets import json_object
-from kluis.services.attestation.platforms import Platforms
+from kluis.services.attestation.platforms import Platforms, refusal
 
 __all__ = ["VerifiedGuest", "verify"]
 
@@ -111,8 +111,8 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
         key = _encryption_key(guest, ak, platforms)  # 5
     except InvalidEvidence:
         raise
-    except (AuthenticityError, KluisError) as error:
-        raise platforms.invalid("guest evidence", error) from None
+    except KluisError as error:
+        raise refusal("guest evidence", error) from None
     return VerifiedGuest(guest, hardware, level, anchor, runtime, hcl, key, log)
 
 

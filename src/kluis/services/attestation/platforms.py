@@ -33,7 +33,7 @@ from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
-__all__ = ["Platforms", "Quoted"]
+__all__ = ["Platforms", "Quoted", "refusal"]
 
 MOST_LISTS: Final = 16
 MAX_QUOTE: Final = 64 * 1024
@@ -108,9 +108,7 @@ class Platforms:
             documents = self._endorsing.find(data, given, now)
             claims = self.verifier.verify(data, collateral=documents.held, now=now).value
         except KluisError as error:
-            if isinstance(error, UnavailableError) and error.code not in _THE_CLIENTS:
-                raise
-            raise _invalid("quote", error) from None
+            raise refusal("quote", error) from None
         if claims.tee is not tee:
             raise _of_another("quote", tee, claims)
         self.admit(claims)
@@ -150,7 +148,7 @@ class Platforms:
             if fresh is None and (crl := self._crl(report, endorsements, now)) is not None:
                 claims = self._verified(report, endorsements, crl, now)
         except KluisError as error:
-            raise _invalid("report", error) from None
+            raise refusal("report", error) from None
         if claims.tee is not Tee.SNP:
             raise _of_another("report", Tee.SNP, claims)
         self.admit(claims)
@@ -185,10 +183,6 @@ class Platforms:
         if key.anchor.level is ProtectionLevel.NONE and not self._unprotected:
             raise _unprotected(f"under root {key.anchor.name}")
         return key
-
-    def invalid(self, what: str, error: KluisError) -> InvalidEvidence:
-        """The error of evidence that does not hold, in Azure's words and then in ours."""
-        return _invalid(what, error)
 
     def admit(self, claims: Claims) -> None:
         """Refuse a platform that its maker revoked, and what protects nothing, unless told to attest it.
@@ -288,8 +282,15 @@ def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:
     return InvalidEvidence(f"The specified {what} was invalid: want one of {want}, got one of {claims.tee}")
 
 
-def _invalid(what: str, error: KluisError) -> InvalidEvidence:
-    """The error of evidence that does not hold, in Azure's words and then in ours."""
+def refusal(what: str, error: KluisError) -> KluisError:
+    """What is told where evidence was not verified.
+
+    Returns:
+        That it does not hold, in Azure's words and then in ours; or ``error`` itself, where that is a lack of
+        the service's own, such as documents that nobody gives.
+    """
+    if isinstance(error, UnavailableError) and error.code not in _THE_CLIENTS:
+        return error
     code = error.code or ""
     about = " due to an error in the quote collateral" if code.startswith(_COLLATERAL) else ""
     return InvalidEvidence(

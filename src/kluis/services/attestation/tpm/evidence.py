@@ -21,7 +21,7 @@ from kluis.evidence.tpm.tpm import check_log
 from kluis.formats.eventlog import ima
 from kluis.formats.tpm import signature
 from kluis.services.attestation.faults import InvalidParameter
-from kluis.services.attestation.platforms import Platforms
+from kluis.services.attestation.platforms import Platforms, refusal
 from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_key
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
@@ -103,7 +103,7 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
     except InvalidParameter:
         raise
     except KluisError as error:
-        raise platforms.invalid("TPM evidence", error) from None
+        raise refusal("TPM evidence", error) from None
     return Said(level, anchor, certified, parts.ak, current, boot, bound, others)
 
 
