@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,8 @@ def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
     for seconds in (0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 3.0):
         with _started(tmp_path, port, *where) as killed:
             assert killed.stderr is not None
-            assert any("sealing what keyvault" in line for line in killed.stderr)
+            said = list(_until("sealing what keyvault", killed.stderr))
+            assert "sealing what keyvault" in said[-1], said
             time.sleep(seconds)
             os.killpg(killed.pid, signal.SIGKILL)
     with Served(services, tmp_path, *where, port=port) as served:
@@ -119,7 +120,7 @@ def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str)
                 assert not admin.set_policy(8)
             other.terminate()
             other.communicate()
-            assert other.returncode == 0
+            assert other.returncode in {0, 130}  # it served by then, or was about to
         assert served.stop() == 0
     with Served(services, here, *where, port=port) as served, Admin(served.told) as admin:
         assert admin.policy() == 7
@@ -138,6 +139,14 @@ def _started(
         text=True,
         start_new_session=True,
     )
+
+
+def _until(words: str, lines: Iterable[str]) -> Iterator[str]:
+    """What is said, to the line with these words."""
+    for line in lines:
+        yield line
+        if words in line:
+            return
 
 
 def _kept(url: str) -> set[bytes]:
