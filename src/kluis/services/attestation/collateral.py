@@ -6,13 +6,14 @@ at every use. A bundle is chosen by the platform that the quote's certificates n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
 from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
@@ -29,6 +30,7 @@ __all__ = ["Documents", "Endorsements", "Endorsing"]
 
 MOST_HELD: Final = 256
 _CHAIN: Final = "PCK chain"
+_USER_DATA: Final = 28
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 K = TypeVar("K")
 V = TypeVar("V")
@@ -106,6 +108,10 @@ class Endorsing:
     def find(self, quote: bytes, given: bytes | None, now: datetime) -> Documents:
         """The documents for one quote.
 
+        Those that came with it count where the service has none of its own, or none that are later in
+        anything: whoever brings a quote does not choose what it is judged by, such as what was published
+        before its platform was revoked.
+
         Args:
             quote: DCAP, not yet verified: it chooses among documents, and no more.
             given: a bundle that came with it, JSON.
@@ -116,8 +122,49 @@ class Endorsing:
             AuthenticityError: the bundle, or the platform, is of nobody who is trusted.
             UnavailableError: there are none.
         """
-        if given is not None:
-            return self.hold(given)
+        if given is None:
+            return self._own(quote, now)
+        brought = self.hold(given)
+        for own in self._others(quote, brought.held, now):
+            if _is_behind(brought.held, own.held):
+                # A chain says which platform it is, and is verified with the quote.
+                chain = brought.held.pck_certificate_chain
+                return Documents(dataclasses.replace(own.held, pck_certificate_chain=chain), own.hashes)
+        return brought
+
+    def _others(self, quote: bytes, brought: HeldCollateral, now: datetime) -> Iterator[Documents]:
+        """What the service has, or gets now, for the platform that a bundle is of."""
+        with contextlib.suppress(KluisError):
+            yield self._own(self._as_is(quote, brought), now)
+        platform = _platform_of(brought)
+        held = (*self._given.values(), *(each.documents for each in tuple(self._fetched.values())))
+        yield from (each for each in held if _platform_of(each.held) == platform)
+
+    def _as_is(self, quote: bytes, brought: HeldCollateral) -> bytes:
+        """A quote that asks for its platform's documents, whatever its maker wrote for it to ask for others'.
+
+        Raises:
+            KluisError: no quote, or no platform.
+        """
+        parsed = dcap_quote.parse(quote)
+        context = Context(self._anchors)
+        found = pck.parse(pck.chain_of(parsed, brought), _CHAIN, context)
+        named = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
+        user_data = parsed.header.user_data
+        if user_data.startswith(dcap_quote.NO_HARDWARE) is not brought.anchor.emulated:
+            user_data = (dcap_quote.NO_HARDWARE if brought.anchor.emulated else b"").ljust(
+                len(user_data), b"\0"
+            )
+        return dataclasses.replace(
+            parsed,
+            signed=parsed.signed[:_USER_DATA] + user_data + parsed.signed[_USER_DATA + len(user_data) :],
+            certification_type=CertificationType.PCK_CHAIN,
+            certification_data=b"".join(x509.write_pem(each.der) for each in named),
+            padding=0,
+        ).encode()
+
+    def _own(self, quote: bytes, now: datetime) -> Documents:
+        """The service's own documents for a quote; raises what :meth:`find` does."""
         wanted = self._wanted(quote)
         fetched = self._fetched.get(wanted)
         if fetched is not None and abs((now - fetched.at).total_seconds()) < self._seconds:
@@ -210,6 +257,20 @@ def _missing(wanted: _Wanted, why: str) -> UnavailableError:
         f"{why}",
         hint="kluis collateral fetch QUOTE makes a bundle for the request or the settings",
         code="collateral_missing",
+    )
+
+
+def _is_behind(brought: HeldCollateral, own: HeldCollateral) -> bool:
+    """Whether a bundle is older than another in any of its parts; of one second, it must revoke the same."""
+    info, identity = own.tcb_info, own.identity
+    signed = ((brought.tcb_info, info), (brought.identity, identity))
+    if any(one.issued < other.issued or one.evaluation < other.evaluation for one, other in signed):
+        return True
+    lists = ((brought.pck_crl, own.pck_crl), (brought.root_crl, own.root_crl))
+    return any(
+        one.this_update < other.this_update
+        or (one.this_update == other.this_update and one.entries != other.entries)
+        for one, other in lists
     )
 
 

@@ -1,7 +1,7 @@
 """Bodies of requests and answers, as Azure Attestation's clients write and read them.
 
 Members that are not named here are passed over. One is ours: ``x-kluis-collateral``, base64url of a bundle
-of Intel's documents, for a service that fetches none.
+of Intel's documents, for a service that has none, or older ones.
 """
 
 from __future__ import annotations
