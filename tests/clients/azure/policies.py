@@ -16,7 +16,7 @@ from azure.security.attestation import (
     PolicyModification,
 )
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from scenario import PERMIT, VERSION, Signer, World, b64u, parts_of, raises, refused, scenario, signer
 
@@ -243,6 +243,30 @@ def certificates_that_stay(world: World) -> None:
             owner.add_policy_management_certificate(other.certificate, **mine.signing)
         with refused(400, "InvalidOperation"):
             owner.remove_policy_management_certificate(other.certificate, **mine.signing)
+
+
+@scenario(
+    "M.create, A.add_policy_management_certificate with a signer of 1024 bits, whose signatures count nowhere"
+)
+def signer_that_could_sign_nothing(world: World) -> None:
+    mine, weak = signer("mine"), Signer("weak", key=rsa.generate_private_key(65537, 1024))
+    with (
+        refused(400, "InvalidParameter", "has 1024 bits, want 2048 to 8192"),
+        world.instance(**signed_by(weak)),
+    ):
+        pass
+    with world.instance(**signed_by(mine)) as url:
+        owner = world.owner(url, **mine.signing)
+        with refused(400, "InvalidParameter", "key of CN=weak: has 1024 bits"):
+            owner.add_policy_management_certificate(weak.certificate)
+        assert first(owner.get_policy_management_certificates()[0]) == [mine.der]
+        for size in (3072, 4096):
+            other = Signer("other", key=rsa.generate_private_key(65537, size))
+            owner.add_policy_management_certificate(other.certificate)
+            world.owner(url).set_policy(SGX, PERMIT, **other.signing)
+            world.owner(url).remove_policy_management_certificate(other.certificate, **other.signing)
+        # What was signed while its signer was trusted stays.
+        assert owner.get_policy(SGX)[0] == PERMIT
 
 
 @scenario("A.set_policy with a reader's token, with none, with another service's", 25)

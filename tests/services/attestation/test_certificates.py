@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.enclave.store import SealedStore
-from tests.services.attestation.owners import owner
+from tests.services.attestation.owners import Owner, owner
 from tests.services.attestation.world import PERMIT, VERSION, World, error_of
 
 FIRST, SECOND, STRANGER = owner("first"), owner("second"), owner("stranger")
@@ -85,6 +86,20 @@ def test_by_a_stranger(isolated: World) -> None:
         assert (status, code) == (400, "InvalidOperation")
         assert "want one of 1 policy management certificates, got CN=stranger" in message
     assert listed(isolated) == [FIRST.chain]
+
+
+def test_a_key_that_signs_nothing(isolated: World) -> None:
+    """A certificate whose key is not taken is not trusted: of it alone nobody could ever set a policy."""
+    weak = Owner("weak", rsa.generate_private_key(65537, 1024))
+    answer = change(isolated, "add", f'"{FIRST.certificate_of(weak)}"')
+    assert error_of(answer) == (
+        400,
+        "InvalidParameter",
+        "policyCertificate.x5c[0]: key of CN=weak: has 1024 bits, want 2048 to 8192",
+    )
+    assert listed(isolated) == [FIRST.chain]
+    claims = isolated.token(change(isolated, "remove", f'"{FIRST.certificate_of(weak)}"'))
+    assert claims["x-ms-policycertificates-result"] == "IsAbsent"
 
 
 def test_the_last_one_stays(isolated: World) -> None:

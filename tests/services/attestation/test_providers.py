@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.enclave.store import SealedStore
 from kluis.services.attestation.authors import APPLICATION, MANAGED_IDENTITY, USER, Author, author_of
@@ -17,7 +18,7 @@ from kluis.services.attestation.settings_digest import digest
 from kluis.services.attestation.signing import TABLE as SIGNING
 from kluis.services.web import Caller
 from tests.evidence.forge import NOW
-from tests.services.attestation.owners import owner
+from tests.services.attestation.owners import Owner, owner
 from tests.services.attestation.test_attesting import sgx
 from tests.services.attestation.world import (
     DENY,
@@ -35,6 +36,8 @@ ARM = "api-version=2021-06-01"
 GROUP = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/attestationProviders"
 ONE = f"{GROUP}/p1"
 BASE = "/instances/p1"
+
+WEAK = Owner("weak", rsa.generate_private_key(65537, 1024))
 
 
 def make(world: World, path: str = ONE, **body: Any) -> Any:
@@ -323,6 +326,12 @@ def test_who_a_token_is_of(claims: dict[str, Any], author: Author) -> None:
             "p1",
             {"properties": {"policySigningCertificates": {"keys": [{"x5c": ["AAAA"]}]}}},
             "PolicySigningCertificate key is not an X509 security key: ",
+        ),
+        (
+            "p1",
+            {"properties": {"policySigningCertificates": {"keys": [{"x5c": WEAK.chain}]}}},
+            "PolicySigningCertificate key is not an X509 security key: properties.policySigningCertificates."
+            "keys[0].x5c[0]: key of CN=weak: has 1024 bits, want 2048 to 8192",
         ),
     ],
 )

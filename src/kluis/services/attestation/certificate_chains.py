@@ -16,10 +16,10 @@ from typing import Any, Final
 from kluis.errors import FormatError, KluisError
 from kluis.evidence.engine import OPENSSL
 from kluis.formats import x509
-from kluis.formats.x509 import Certificate, KeyKind
+from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["chain_of", "jwk_of", "read_certificate", "trusted"]
+__all__ = ["chain_of", "jwk_of", "read_certificate", "signer_chain", "trusted"]
 
 MOST_CERTIFICATES: Final = 5
 _ALGORITHMS: Final = {
@@ -61,6 +61,20 @@ def chain_of(x5c: object, what: str) -> tuple[Certificate, ...]:
                 f"{what}: Unable to find issuer certificate CN={issuer.common_name}: want a CA that signed "
                 f"CN={child.common_name}"
             )
+    return chain
+
+
+def signer_chain(x5c: object, what: str) -> tuple[Certificate, ...]:
+    """Read ``x5c`` of one who is to sign policies from now on: a key whose signatures count nowhere is none.
+
+    Raises:
+        InvalidParameter: as :func:`chain_of`, or the first one's key is not taken.
+    """
+    chain = chain_of(x5c, what)
+    try:
+        OPENSSL.key(chain[0].spki, Scheme[_ALGORITHMS[chain[0].public_key.kind]])
+    except ValueError as error:
+        raise InvalidParameter(f"{what}[0]: key of CN={chain[0].common_name}: {error}") from None
     return chain
 
 

@@ -6,7 +6,7 @@ Spec: Microsoft Azure Attestation, "Policy Certificates" (add, get, remove).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.formats import x509
 from kluis.formats.x509 import Certificate
 from kluis.services.attestation import certificate_chains, signed_documents
-from kluis.services.attestation.certificate_chains import chain_of, jwk_of
+from kluis.services.attestation.certificate_chains import chain_of, jwk_of, signer_chain
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.settings import AttestationSettings
@@ -69,9 +69,9 @@ class PolicyCertificates:
         Raises:
             InvalidOperation: not isolated, or it cannot be read, names no certificate, or is signed by nobody
                 who is trusted.
-            InvalidParameter: it is no such document.
+            InvalidParameter: it is no such document, or the certificate's key could sign nothing.
         """
-        document, chain = self._asked(instance, jws)
+        document, chain = self._asked(instance, jws, signer_chain)
 
         def work(store: Writing) -> None:
             self._check(store, instance, document)
@@ -92,7 +92,7 @@ class PolicyCertificates:
             InvalidOperation: as :meth:`add`, or it is the last one.
             InvalidParameter: as :meth:`add`.
         """
-        document, chain = self._asked(instance, jws)
+        document, chain = self._asked(instance, jws, chain_of)
 
         def work(store: Writing) -> None:
             self._check(store, instance, document)
@@ -126,7 +126,9 @@ class PolicyCertificates:
         kept = self.kept(store, instance.key)
         return tuple((der,) for der in self._settings.policy_signers) if kept is None else kept
 
-    def _asked(self, instance: Instance, jws: str) -> tuple[Document, tuple[bytes, ...]]:
+    def _asked(
+        self, instance: Instance, jws: str, read: Callable[[object, str], tuple[Certificate, ...]]
+    ) -> tuple[Document, tuple[bytes, ...]]:
         if not instance.isolated:
             raise InvalidOperation(
                 f"policy certificates: want trust model Isolated, got {instance.trust_model}",
@@ -140,7 +142,7 @@ class PolicyCertificates:
                 'Msg:[Could not find "maa-policyCertificate" claim in policy token]: policy certificate: '
                 "want member policyCertificate, a JWK with x5c"
             )
-        chain = chain_of(given.get("x5c"), "policyCertificate.x5c")
+        chain = read(given.get("x5c"), "policyCertificate.x5c")
         return document, tuple(each.der for each in chain)
 
     def _check(self, store: Reading, instance: Instance, document: Document) -> None:

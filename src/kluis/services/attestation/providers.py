@@ -15,7 +15,7 @@ import msgspec
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.attestation.authors import Author, system_data
-from kluis.services.attestation.certificate_chains import chain_of
+from kluis.services.attestation.certificate_chains import signer_chain
 from kluis.services.attestation.certificates import PolicyCertificates
 from kluis.services.attestation.faults import (
     InvalidOperation,
@@ -341,7 +341,7 @@ def _chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
         if not x5c:
             raise InvalidParameter(f"{_NOT_X509}: {what}: want x5c, got none")
         try:
-            found.append(tuple(each.der for each in chain_of(x5c, f"{what}.x5c")))
+            found.append(tuple(each.der for each in signer_chain(x5c, f"{what}.x5c")))
         except InvalidParameter as error:
             raise InvalidParameter(f"{_NOT_X509}: {error.message}") from None
     return tuple(found)
