@@ -5,7 +5,7 @@ import os
 from kluis.enclave import Enclave
 
 app = Enclave("spilling", product_id=70, svn=1)
-ROWS = 12_000_000
+ROWS = 16_000_000
 SORT = f"""
     select sum(hash(place, value, text)) as h, count(*) as n from (
         select row_number() over (order by value) % 1000 as place, value, text from (
