@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from cryptography.x509 import load_der_x509_certificate
 
+from kluis.appraisal import token_keys
 from kluis.enclave import vouching
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.store import SealedStore
 from kluis.formats import runtime_data, x509
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.hashes import sha256
+from kluis.services.attestation import signing
 from tests.enclave.test_vouching import wanted
 from tests.evidence.forge import IMAGE, Forge
 from tests.services.attestation.test_attesting import sgx
@@ -67,6 +69,22 @@ def test_published_before_it_signs(world: World) -> None:
     assert {old, new} <= {key["kid"] for key in keys(world)}
     world.clock.at += timedelta(days=2)
     assert old not in {key["kid"] for key in keys(world)}
+
+
+def test_no_more_are_published_than_a_reader_takes(world: World) -> None:
+    """Rotating again and again takes no key away whose tokens are about, and leaves what a vault can read."""
+    token = world.attest("SgxEnclave", sgx()).json()["token"]
+    for number in range(2, signing.MOST_KEYS + 1):
+        assert len(rotate(world).json()["keys"]) == number
+    status, code, message = error_of(rotate(world))
+    assert (status, code) == (400, "InvalidOperation")
+    assert message.startswith("signing keys: want at most 24 that are published, got one more; the oldest's ")
+    assert world.verified(token)["iss"] == URL
+    assert len(token_keys.read(world.ask("GET", "/certs").content, certified=True)) == signing.MOST_KEYS
+    new = rotate(world, signs_in_seconds=0).json()["keys"][0]["kid"]
+    assert (kid(world), len(keys(world))) == (new, signing.MOST_KEYS)
+    world.clock.at += timedelta(days=400)
+    assert len(rotate(world).json()["keys"]) == 2
 
 
 def test_at_once(world: World) -> None:

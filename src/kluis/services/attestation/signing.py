@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import InternalError
 from kluis.formats import b64
+from kluis.services.attestation.faults import InvalidOperation
 from kluis.services.attestation.settings import DAY, AttestationSettings
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.attestation.signing_certificate import Vouch, certify, key_id, stands_on
@@ -38,7 +39,8 @@ BITS: Final = 2048
 HELD_SECONDS: Final = 30
 # A token's verifier may be slow, and have another clock.
 GRACE_SECONDS: Final = DAY
-MOST_KEYS: Final = 32
+# Of one instance, published: whoever fetches them reads so many, and 256 KiB, of which each takes 9.
+MOST_KEYS: Final = 24
 MOST_HELD: Final = 1024
 
 
@@ -159,11 +161,15 @@ class SigningKeys:
             instance: whose, by its ``key``.
             url: that its tokens are issued by.
             now: aware.
-            delay_seconds: 0 where the old key must not sign one more token.
+            delay_seconds: 0 where the old key must not sign one more token; then the oldest give way, where
+                there are too many.
             only_after: the key that is to be replaced: if it is no longer the newest, another was faster.
 
         Returns:
             The id of the newest key.
+
+        Raises:
+            InvalidOperation: as many are published as may be.
         """
         made = self._make(url, now, delay_seconds)
         at = int(now.timestamp())
@@ -174,7 +180,9 @@ class SigningKeys:
                 return there
             keys = [self._aged(key, at, made.signs_from) for key in there.keys]
             kept = [key for key in keys if key.published_until is None or at < key.published_until]
-            return self._write(store, instance, (*kept[-MOST_KEYS:], made))
+            if len(kept) >= MOST_KEYS and delay_seconds and only_after is None:
+                raise _too_many(kept)
+            return self._write(store, instance, (*kept[1 - MOST_KEYS :], made))
 
         ring = self._storage.update(work)
         with self._lock:
@@ -328,3 +336,12 @@ def _private(data: bytes) -> rsa.RSAPrivateKey:
 
 def _part(value: dict[str, Any]) -> str:
     return b64.encode_url(msgspec.json.encode(value))
+
+
+def _too_many(kept: list[_Kept]) -> InvalidOperation:
+    ends = min(key.published_until for key in kept if key.published_until is not None)
+    return InvalidOperation(
+        f"signing keys: want at most {MOST_KEYS} that are published, got one more; the oldest's last token "
+        f"may hold until {datetime.fromtimestamp(ends, UTC):%Y-%m-%d}",
+        hint='wait; or "signs_in_seconds": 0, where the present key must not sign: the oldest gives way',
+    )
