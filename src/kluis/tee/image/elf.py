@@ -17,8 +17,8 @@ MAGIC: Final = b"\x7fELF\x02\x01\x01"
 MACHINE_X86_64: Final = 62
 _HEADER: Final = 64
 _PROGRAM: Final = 56
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
+_PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 _MAX_DYNAMIC: Final = 1 << 20
 _MAX_STRINGS: Final = 64 << 20
 
@@ -28,10 +28,8 @@ class Dynamic:
     """What one object needs, by name, and its search paths as they are written (``$ORIGIN`` kept)."""
 
     needed: tuple[str, ...]
-    soname: str | None
     rpath: tuple[str, ...]
     runpath: tuple[str, ...]
-    interpreter: str | None
 
 
 def read(path: Path) -> Dynamic | None:
@@ -63,7 +61,7 @@ class _Object:
             raise FormatError(f"{self.what}: program header: want {_PROGRAM} bytes each, got {width}")
         table = self.take(at, width * count, "program headers")
         loads: list[tuple[int, int, int]] = []
-        dynamic, interpreter = b"", None
+        dynamic = b""
         for start in range(0, len(table), width):
             kind = _number(table, start, 4)
             offset, address = _number(table, start + 8, 8), _number(table, start + 16, 8)
@@ -74,12 +72,9 @@ class _Object:
                 if length > _MAX_DYNAMIC:
                     raise FormatError(f"{self.what}: dynamic section: want at most {_MAX_DYNAMIC} bytes")
                 dynamic = self.take(offset, length, "dynamic section")
-            elif kind == _PT_INTERP:
-                raw = self.take(offset, min(length, 4096), "interpreter")
-                interpreter = os.fsdecode(raw.split(b"\0")[0])
-        return self.entries(dynamic, loads, interpreter)
+        return self.entries(dynamic, loads)
 
-    def entries(self, table: bytes, loads: list[tuple[int, int, int]], interpreter: str | None) -> Dynamic:
+    def entries(self, table: bytes, loads: list[tuple[int, int, int]]) -> Dynamic:
         tags: dict[int, list[int]] = {}
         for start in range(0, len(table) - 15, 16):
             tag, value = _number(table, start, 8), _number(table, start + 8, 8)
@@ -102,13 +97,10 @@ class _Object:
         def paths(tag: int) -> tuple[str, ...]:
             return tuple(part for value in tags.get(tag, []) for part in text(value).split(":") if part)
 
-        sonames = tags.get(_DT_SONAME, [])
         return Dynamic(
             needed=tuple(text(value) for value in tags.get(_DT_NEEDED, [])),
-            soname=text(sonames[0]) if sonames else None,
             rpath=paths(_DT_RPATH),
             runpath=paths(_DT_RUNPATH),
-            interpreter=interpreter,
         )
 
     def offset(self, address: int, loads: list[tuple[int, int, int]]) -> int:
