@@ -119,3 +119,17 @@ def test_a_bundle_of_an_azure_vm() -> None:
         *("tdx.tcb_info", "tdx.qe_identity", "tdx.pck_crl", "tdx.root_ca_crl"),
         *("ak", "ak", "ak"),
     ]
+
+
+def test_who_signed_each_certificate_is_named() -> None:
+    """AMD's certificates, and those above a vTPM's key, stand under who issued them, not under themselves."""
+    azure = AzureForge()
+    leaf = azure.maker.ak(azure.ak)
+    read = azure.endorsements(ak=azure.maker.endorse(leaf, azure.maker.ca, azure.maker.root))
+    told = [(line.part, line.issuer, line.about.partition(",")[0]) for line in bundle.describe(read)]
+    assert told[:3] == [
+        ("snp.vek", "SEV-Milan", "SEV-VCEK"),
+        ("snp.ask", "ARK-Milan", "SEV-Milan"),
+        ("snp.ark", "ARK-Milan", "ARK-Milan"),
+    ]
+    assert told[-1] == ("ak", "Maker Root", "Maker Root")

@@ -5,7 +5,6 @@ Nothing here is verified.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -53,7 +52,7 @@ class Line:
         issued: aware.
         until: aware.
         evaluation: Intel's TCB evaluation data number, or None.
-        about: what else names it: an FMSPC, an enclave, a serial number.
+        about: what else names it: an FMSPC, an enclave, a certificate's subject and serial number.
     """
 
     part: str
@@ -208,22 +207,11 @@ def _describe_intel(found: Collateral) -> tuple[Line, ...]:
 
 
 def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
-    lines, chain = [], []
-    for part, data in (("vek", found.vek), ("ask", found.ask), ("ark", found.ark)):
-        if data is not None:
-            one = _certificate(data, part)
-            chain.append(one)
-            lines.append(
-                Line(
-                    part=part,
-                    issuer=one.common_name,
-                    issued=one.not_before,
-                    until=one.not_after,
-                    about=f"serial {one.serial}",
-                )
-            )
+    given = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
+    chain = {part: _certificate(data, part) for part, data in given.items() if data is not None}
+    lines = [_issued(part, one, chain.values()) for part, one in chain.items()]
     if found.crl is not None:
-        lines.append(_crl("crl", found.crl, tuple(chain)))
+        lines.append(_crl("crl", found.crl, chain.values()))
     return tuple(lines)
 
 
@@ -235,25 +223,30 @@ def _describe_azure(found: AzureEndorsements) -> tuple[Line, ...]:
     if found.ak is not None:
         chain = x509.parse_pem(found.ak.chain, "AK chain") if found.ak.chain else ()
         leaf = (_certificate(found.ak.certificate, "AK"),) if found.ak.certificate is not None else ()
-        lines += (
-            Line(
-                part="ak",
-                issuer=one.common_name,
-                issued=one.not_before,
-                until=one.not_after,
-                about=f"serial {one.serial}",
-            )
-            for one in (*leaf, *chain)
-        )
+        lines += (_issued("ak", one, (*leaf, *chain)) for one in (*leaf, *chain))
     return tuple(lines)
 
 
-def _crl(part: str, data: bytes, chain: tuple[x509.Certificate, ...]) -> Line:
-    crl = x509.parse_crl(data, part)
-    named = [one.common_name for one in chain if one.subject == crl.issuer]
+def _issued(part: str, one: x509.Certificate, chain: Iterable[x509.Certificate]) -> Line:
     return Line(
         part=part,
-        issuer=named[0] if named else "no certificate of the bundle",
+        issuer=_name_of(one.issuer, chain),
+        issued=one.not_before,
+        until=one.not_after,
+        about=f"{one.common_name}, serial {one.serial}",
+    )
+
+
+def _name_of(issuer: bytes, chain: Iterable[x509.Certificate]) -> str:
+    """The common name of whose name this is (DER), where a certificate of theirs is in the bundle."""
+    return next((one.common_name for one in chain if one.subject == issuer), "no certificate of the bundle")
+
+
+def _crl(part: str, data: bytes, chain: Iterable[x509.Certificate]) -> Line:
+    crl = x509.parse_crl(data, part)
+    return Line(
+        part=part,
+        issuer=_name_of(crl.issuer, chain),
         issued=crl.this_update,
         until=crl.next_update,
         about=f"{len(crl.revoked)} revoked",
@@ -277,9 +270,7 @@ def _pck_chain(parts: Mapping[str, bytes]) -> bytes | None:
     if PCK in parts or PCK_LEAF not in parts:
         return parts.get(PCK)
     leaf = _certificate(parts[PCK_LEAF], PCK_LEAF)
-    text = base64.encodebytes(leaf.der)
-    pem = b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
-    return pem + parts["pck_crl_issuer_chain"]
+    return x509.write_pem(leaf.der) + parts["pck_crl_issuer_chain"]
 
 
 def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
