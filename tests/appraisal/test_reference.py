@@ -125,6 +125,7 @@ REFUSED = {
     "a measurement of 31 bytes": (TOML.replace(A.hex(), "00" * 31), FormatError),
     "a measurement of 65 bytes": (TOML.replace(A.hex(), "00" * 65), FormatError),
     "no register": (TOML.replace("rtmr1", "Rtmr"), FormatError),
+    "a register of other digits": (TOML.replace("rtmr1", '"rtmr\u0661"'), FormatError),
     "another key": (TOML + "more = 1", FormatError),
     "another table": (TOML + "[more]", FormatError),
 }
@@ -201,6 +202,23 @@ def test_what_stands_beside_a_digest_is_not_left_out(name: str) -> None:
     assert said in caught.value.message
     elsewhere = manifest(comid({1: {1: 7, 2: [[7, A]]}}, kind={2: "toaster"}), MEASURED)
     assert set(ReferenceValues.from_corim(elsewhere, key=None, now=NOW).values) == {Tee.TDX}
+
+
+@pytest.mark.parametrize("model", [*Tee, "sev-snp", "Nitro-Enclaves", "ARM-CCA"])
+def test_whose_a_model_is(model: str) -> None:
+    """The model of an environment is a TEE's name or its maker's, and says how its registers are called."""
+    others = {"sev-snp": Tee.SNP, "Nitro-Enclaves": Tee.NITRO, "ARM-CCA": Tee.CCA}
+    tee = others.get(model) or Tee(model)
+    data = manifest(comid({1: {2: [[7, A]]}}, kind={2: model}))
+    assert set(ReferenceValues.from_corim(data, key=None, now=NOW).values) == {tee}
+    names = dict.fromkeys((Tee.NITRO, Tee.TPM, Tee.AZURE), "pcr2") | {Tee.TDX: "rtmr2", Tee.CCA: "rem2"}
+    numbered = manifest(comid({1: {14: {2: [[7, A]]}}}, kind={2: model}))
+    if tee in names:
+        held = ReferenceValues.from_corim(numbered, key=None, now=NOW).values[tee]
+        assert held.registers == {names[tee]: {A}}
+        return
+    with pytest.raises(FormatError, match="holds no value of a TEE"):
+        ReferenceValues.from_corim(numbered, key=None, now=NOW)
 
 
 def test_how_measurements_and_registers_are_named() -> None:

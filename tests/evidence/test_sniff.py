@@ -9,23 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.evidence import AzureEndorsements, NvidiaEndorsements, SnpEndorsements, TpmEndorsements
 from kluis.evidence.sniff import MAX_DEPTH, Found, Jwt, sniff
+from kluis.formats import cose
 from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.hcl import runtime as hcl_runtime
 from kluis.formats.snp import table
 from kluis.formats.tpm import credential
 from kluis.formats.wrappers import oe, tsm
+from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import Forge
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.evidence.nvidia.forge import Forge as GpuForge
+from tests.evidence.samples import sample
 from tests.evidence.tpm import forge as tpm
 from tests.evidence.wrappers.test_unwrap import GOOD as WRAPPED
-from tests.formats.eventlog import imas
+from tests.formats.eventlog import imas, logs
 from tests.formats.snp import samples
 from tests.formats.test_corim import comid, manifest
 from tests.strategies import PROPERTY, mutations
@@ -120,6 +125,48 @@ def test_parts() -> None:
     }
     nitro = dict(sniff(GOOD["AWS Nitro document"]).within)
     assert nitro["certificate"].name == "X.509 certificate"
+
+
+def test_parts_of_composed_evidence() -> None:
+    """An Azure machine's report shows its hardware's where that is signed, a token its two halves."""
+    azure, cca = AzureForge(), sample("cca.token")
+    snp, tdx = (dict(sniff(data).within) for data in (azure.snp(), azure.tdx()))
+    assert {label: part.name for label, part in snp.items()} == {
+        "hardware report": "SNP report v3",
+        "runtime data": "HCL runtime data",
+    }
+    assert list(tdx) == ["runtime data"]
+    assert tdx["runtime data"].value == hcl_runtime.parse(azure.runtime)
+    assert _labels(sniff(cca.data)) == ["realm", "platform"]
+    nitro = sniff(GOOD["AWS Nitro document"])
+    assert _labels(nitro)[:2] == ["certificate", "cabundle[0]"]
+
+
+def test_a_manifest_that_is_signed() -> None:
+    """A signed manifest is told from other signed messages by its media type."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    assert sniff(cose.sign1(manifest(comid()), key, {3: "application/rim+cbor"})).name == "CoRIM"
+
+
+@pytest.mark.parametrize(("register", "kind"), [(0, 1), (23, 0x12), (3, 0x80000001), (23, 0x800000FF)])
+def test_event_logs(register: int, kind: int) -> None:
+    """A log begins with its own declaration, or with an event of a register and of a type that there is."""
+    assert sniff(logs.log(logs.event(0, kind, b"x")).encode()).name == "event log"
+    digest = bytes(20)
+    first = register.to_bytes(4, "little") + kind.to_bytes(4, "little") + digest
+    assert sniff(first + (1).to_bytes(4, "little") + b"x").name == "event log"
+
+
+@pytest.mark.parametrize(
+    ("register", "kind", "size"),
+    [(24, 1, 1), (0, 0x13, 1), (0, 0x7FFFFF01, 1), (0, 0x80000100, 1), (0, 1, 2)],
+)
+def test_what_only_looks_like_a_log(register: int, kind: int, size: int) -> None:
+    """No register, no type that there is, or less data than it says: nothing is guessed."""
+    data = b"".join(each.to_bytes(4, "little") for each in (register, kind)) + bytes(20)
+    with pytest.raises(UnsupportedError) as caught:
+        sniff(data + size.to_bytes(4, "little") + b"x")
+    assert caught.value.code == "bad_magic"
 
 
 def test_a_part_that_cannot_be_read() -> None:

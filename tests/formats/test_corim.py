@@ -74,6 +74,27 @@ def test_validity() -> None:
     assert read.not_after == datetime(1970, 1, 2, tzinfo=UTC)
 
 
+def test_of_two_validities_the_narrower() -> None:
+    """A manifest and its signature may each begin later, and each end sooner."""
+    for one, other in (((1, 9), (3, 7)), ((3, 7), (1, 9)), ((1, 7), (3, 9)), ((3, 9), (1, 7))):
+        (start, end), (signed_start, signed_end) = one, other
+        meta = cbor2.dumps({0: {0: "somebody"}, 1: {0: signed_start, 1: signed_end}})
+        read = Corim.parse(cose.sign1(manifest(comid(VERSIONED), _4={0: start, 1: end}), KEY, {8: meta}))
+        assert read.not_before == datetime.fromtimestamp(3, UTC)
+        assert read.not_after == datetime.fromtimestamp(7, UTC)
+    last = Corim.parse(manifest(comid(VERSIONED), _4={1: corim.MAX_TIME}))
+    assert last.not_after == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def test_what_may_go_without_saying() -> None:
+    """An environment may be of no class, and an identity of a manifest may be a number."""
+    bare = cbor2.CBORTag(506, cbor2.dumps({1: {0: "id"}, 4: {0: [[{}, [VERSIONED]]]}}))
+    read = Corim.parse(cbor2.dumps(cbor2.CBORTag(501, {0: 7, 1: [bare]})))
+    assert (read.id, read.measurements[0].vendor, read.measurements[0].model) == ("7", None, None)
+    assert corim.matches(b"\xd9\x01\xf4")
+    assert not corim.matches(b"\xd9\x01\xf3")
+
+
 def test_signed() -> None:
     """A signed manifest keeps its signature, unchecked."""
     assert not corim.matches(b"\xd2\x83")
@@ -169,6 +190,14 @@ REFUSED: dict[str, bytes] = {
     "a digest of true": manifest(comid({1: {2: [[True, DIGEST]]}})),
     "a time that is text": manifest(comid(VERSIONED), _4={0: "now"}),
     "a time before times": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(1, -1)}),
+    "a time long after times": manifest(comid(VERSIONED), _4={0: 1, 1: corim.MAX_TIME + 1}),
+    "a time under another tag": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(2000, 1)}),
+    "a time under a lower tag": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(0, 1)}),
+    "validity that is a list": manifest(comid(VERSIONED), _4=[1, 2]),
+    "a signature's own data that are a list": cose.sign1(EXAMPLE, KEY, {8: cbor2.dumps([1])}),
+    "a lower tag": cbor2.dumps(cbor2.CBORTag(499, cbor2.loads(EXAMPLE).value)),
+    "a higher tag": cbor2.dumps(cbor2.CBORTag(505, cbor2.loads(EXAMPLE).value)),
+    "a digest of one": manifest(comid({1: {2: [[1]]}})),
     "a float for a time": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(1, 1.5)}),
     "more": EXAMPLE + b"\0",
     "large": b"\xd9\x01\xf5" + bytes(corim.MAX_SIZE),
