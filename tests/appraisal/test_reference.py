@@ -186,6 +186,11 @@ CONDITIONS = {
         "('measurement 2',)",
     ),
     "what an extension says": ({1: {2: [[7, A]]}, -1: "x"}, {0: {2: "TDX"}}, "('measurement -1',)"),
+    "a number and a register": (
+        {1: {1: 7, 14: {2: [[7, A]], 3: [[99, A]]}}},
+        {0: {2: "TDX"}},
+        "(1, 'register 3')",
+    ),
     "a serial number": ({1: {2: [[7, A]], 8: "0001"}}, {0: {2: "TDX"}}, "(8,)"),
     "an instance": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 1: b"one"}, "one instance or group"),
     "a group": ({1: {2: [[7, A]]}}, {0: {2: "TDX"}, 2: b"some"}, "one instance or group"),

@@ -46,6 +46,7 @@ def test_emulated_root_names_its_level(forge: Forge) -> None:
     """An emulated root gives the level in its subject."""
     (anchor,) = forge.anchors
     assert (anchor.level, anchor.maker) == (ProtectionLevel.PROCESS, "Kluis emulated")
+    assert anchor.emulated
     assert anchor.name.startswith("Kluis emulated SGX Root CA (no hardware) sha256:")
     assert not anchor.level.hardware
 
@@ -77,6 +78,15 @@ def test_refused_roots(forge: Forge) -> None:
         "root_untrusted",
         "root certificate: is not signed by the key it should be",
     )
+
+
+@pytest.mark.parametrize("name", ["A root", "Z root"])
+def test_a_root_of_ones_own(name: str, forge: Forge) -> None:
+    """A root of any name is believed at the level that is stated, and is nobody's emulation."""
+    own = key()
+    root = pem(forge.root_ca(common_name=name, public_key=own.public_key(), issuer_key=own))
+    (anchor,) = TrustAnchors.from_pem(root, ProtectionLevel.VTPM)
+    assert (anchor.level, anchor.maker, anchor.emulated) == (ProtectionLevel.VTPM, name[0], False)
 
 
 @pytest.mark.parametrize("name", ["A root", "Z root"])

@@ -197,6 +197,8 @@ REFUSED: dict[str, bytes] = {
     "a signature's own data that are a list": cose.sign1(EXAMPLE, KEY, {8: cbor2.dumps([1])}),
     "a lower tag": cbor2.dumps(cbor2.CBORTag(499, cbor2.loads(EXAMPLE).value)),
     "a higher tag": cbor2.dumps(cbor2.CBORTag(505, cbor2.loads(EXAMPLE).value)),
+    "a digest that is a number": manifest(comid({1: {2: [7]}})),
+    "digests that are a number": manifest(comid({1: {2: 7}})),
     "a digest of one": manifest(comid({1: {2: [[1]]}})),
     "a float for a time": manifest(comid(VERSIONED), _4={0: cbor2.CBORTag(1, 1.5)}),
     "more": EXAMPLE + b"\0",
