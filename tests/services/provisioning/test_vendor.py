@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from kluis.collateral import Cache, Document, Key, Kind, Makers, fetch_for
 from kluis.collateral.amd import Kds
 from kluis.collateral.intel import Pcs
 from kluis.collateral.paths import answer, asked, vendor
+from kluis.enclave.store.model import Writing
 from kluis.enclave.store.sealed import SealedStore
+from kluis.errors import FreshnessError
 from kluis.evidence import Collateral, SnpEndorsements, TrustAnchors, verify
 from kluis.formats.sgx.collateral import crl_der
+from kluis.services.provisioning.vendor import Vendor
 from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import NOW, Forge
 from tests.services.provisioning.serving import OWNER, Asking, Served
@@ -375,6 +378,41 @@ def test_a_newer_day_of_a_lower_number_is_older(storage: SealedStore) -> None:
     )
     folder.document = old
     assert asking.get(PATHS[Kind.TCB_INFO]).content == new.body
+
+
+class Meanwhile:
+    """A store on whose way another instance is first, once."""
+
+    def __init__(self, storage: SealedStore, first: Callable[[], None]) -> None:
+        self.rollback, self._storage, self._first = storage.rollback, storage, [first]
+        self.get, self.scan = storage.get, storage.scan
+
+    def update(self, work: Callable[[Writing], Any], meanwhile: Callable[[], None] | None = None) -> Any:
+        if self._first:
+            self._first.pop()()
+        return self._storage.update(work, meanwhile)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_of_two_instances_at_once_the_newer_document_stays(storage: SealedStore, beside: bool) -> None:
+    """Between what an instance reads and what it keeps, another may have kept a newer one."""
+    oldest, older, newest = (numbered(number, days) for number, days in ((19, 3), (20, 2), (21, 1)))
+    name = (Kind.TCB_INFO, ("sgx", FMSPC, "standard"))
+    other = Vendor(storage, FORGE.anchors)
+    other.keep(*name, oldest, NOW)
+    path, query = "/sgx/certification/v4/tcb", {"fmspc": FMSPC, "update": "standard"}
+    folder = Folder()
+    folder.document = older
+    meanwhile = Meanwhile(storage, lambda: other.keep(*name, newest, NOW))
+    late = Vendor(meanwhile, FORGE.anchors, folder if beside else None)
+    if beside:
+        assert late.get(path, query, NOW) == (name, newest)
+    else:
+        with pytest.raises(FreshnessError) as caught:
+            late.keep(*name, older, NOW)
+        assert caught.value.code == "collateral_replayed"
+        assert "evaluation number 21 or later, as is kept, got one issued" in caught.value.message
+    assert other.get(path, query, NOW)[1] == newest
 
 
 class Folder:

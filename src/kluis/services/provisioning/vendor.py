@@ -16,7 +16,7 @@ from kluis.collateral.documents import Document, Key, Kind, check_named, times
 from kluis.collateral.marks import is_older, shown
 from kluis.collateral.paths import Asked, asked, document
 from kluis.collateral.paths import Vendor as Beside
-from kluis.enclave.store.model import Storage
+from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import TrustAnchors
 from kluis.evidence.context import Context
@@ -65,8 +65,8 @@ class Vendor:
             except KluisError as error:
                 failed = failed or error
                 continue
-            if new:  # so that nothing older is given from now on, whatever the host has then
-                self._put(_name(*wanted), found)
+            if new and not self._put(*wanted, found):  # somebody brought a newer one meanwhile
+                return self.get(path, query, now)
             return wanted, found
         raise failed or _missing(*wanted)
 
@@ -80,17 +80,14 @@ class Vendor:
         """
         check_named(kind, key)
         check(kind, key, found, self._ask, self._context, now)
-        name = _name(kind, key)
-        kept = self._kept(name)
-        if kept is not None:
-            old, new = times(kind, kept), times(kind, found)
-            if is_older(new, old):
-                raise FreshnessError(
-                    f"{name}: want one issued {shown(old)} or later, as is kept, got one issued {shown(new)}",
-                    hint=f"{_fetch(kind, key)} gets a newer one from its maker; what is kept never goes back",
-                    code="collateral_replayed",
-                )
-        self._put(name, found)
+        if not self._put(kind, key, found):
+            kept = self._kept(_name(kind, key)) or found
+            raise FreshnessError(
+                f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
+                f"got one issued {shown(times(kind, found))}",
+                hint=f"{_fetch(kind, key)} gets a newer one from its maker; what is kept never goes back",
+                code="collateral_replayed",
+            )
 
     def _find(self, wanted: Asked, path: str, query: Mapping[str, str]) -> list[tuple[Document, bool]]:
         """What is kept here, and what is beside if that says that it is newer; each with whether it is new.
@@ -124,15 +121,28 @@ class Vendor:
         raise _missing(kind, key)
 
     def _kept(self, name: str) -> Document | None:
-        data = self._storage.get(TABLE, name)
-        if data is None:
-            return None
-        record = decode(data, records.Vendor)
-        return Document(body=record.body, chain=record.chain)
+        return _read(self._storage, name)
 
-    def _put(self, name: str, found: Document) -> None:
-        record = encode(records.Vendor(body=found.body, chain=found.chain))
-        self._storage.update(lambda store: store.put(TABLE, name, record))
+    def _put(self, kind: Kind, key: Key, found: Document) -> bool:
+        """Keep a document; whether nothing newer is kept, by whoever was first."""
+        name, record = _name(kind, key), encode(records.Vendor(body=found.body, chain=found.chain))
+
+        def work(store: Writing) -> bool:
+            kept = _read(store, name)
+            if kept is not None and is_older(times(kind, found), times(kind, kept)):
+                return False
+            store.put(TABLE, name, record)
+            return True
+
+        return self._storage.update(work)
+
+
+def _read(store: Reading, name: str) -> Document | None:
+    data = store.get(TABLE, name)
+    if data is None:
+        return None
+    record = decode(data, records.Vendor)
+    return Document(body=record.body, chain=record.chain)
 
 
 def _name(kind: Kind, key: Key) -> str:
