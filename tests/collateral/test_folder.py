@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kluis.collateral import folder
 from kluis.errors import UnavailableError
+from tests.meta.tree import SRC
 
 
 @pytest.mark.parametrize(("mode", "whole"), [(0o600, True), (0o644, True), (0o620, False), (0o602, False)])
@@ -42,6 +45,12 @@ def test_a_long_file_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     assert (folder.read(path, 4), folder.read(path, 10)) == (b"01234", b"0123456789")
+
+
+def test_bundles_are_read_where_nothing_can_be_held() -> None:
+    """A system without locks of files verifies with what it is given: only keeping needs them."""
+    program = "import sys; sys.modules['fcntl'] = None; import kluis.appraisal, kluis.collateral.bundle"
+    subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": str(SRC.parent)})
 
 
 def test_a_folder_is_held_by_its_owner(tmp_path: Path) -> None:

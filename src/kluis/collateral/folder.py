@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -52,6 +51,8 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         UnavailableError: the folder cannot be written.
     """
+    import fcntl  # which not every system has where evidence is verified
+
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
