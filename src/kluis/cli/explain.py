@@ -27,6 +27,7 @@ GROUPS = {
     "store": "the store",
     "room": "clean rooms",
     "service": "the services",
+    "vault": "the key service, in the words of Azure's",
 }
 
 
@@ -102,7 +103,7 @@ def explain(
         every = entries().values()
         lines = []
         for group, meaning in GROUPS.items():
-            lines += [f"{meaning}:", *(f"  {e.code:<24}{e.cause}" for e in every if e.group == group), ""]
+            lines += [f"{meaning}:", *(f"  {e.code:<23} {e.cause}" for e in every if e.group == group), ""]
         render.out([entry._asdict() for entry in every], render.folded("\n".join(lines).rstrip()))
         return
     entry = find(code)
