@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from kluis.errors import PolicyError, UnavailableError
+from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from kluis.formats import b64
 from kluis.services.keyvault import trust
+from kluis.services.keyvault.app import service
 from kluis.services.keyvault.release.authority import Attested, ByImages, Pinned, canonical
 from kluis.services.keyvault.release.engine import CHANGED, UNMET
 from kluis.services.keyvault.trust import Trust, meaning, meanings
+from kluis.services.web import Issuer
 from tests.services.keyvault.world import (
     AUTHORITY,
     OTHER_KEY,
@@ -93,6 +96,22 @@ def test_an_approved_set_is_adopted_once(world: World) -> None:
     last = [(each["operation"], each["target"], each["subject"]) for each in entries[-2:]]
     subject = entries[0]["subject"]
     assert last == [("trust-approve", told["next"], subject), ("trust-adopt", told["next"], subject)]
+
+
+def test_a_set_that_does_not_start_is_not_adopted(world: World) -> None:
+    """Keys that are none are told before a vault takes them: nobody would be left to agree to others."""
+    broken = Pinned("https://elsewhere.example", '{"keys":[]}')
+    approved(world, PINNED, broken)
+    with pytest.raises(UsageError, match=r"authority https://elsewhere\.example: JWKS: want 1 to 32 keys"):
+        again(world, PINNED, broken)
+    issuer = Issuer("https://issuer.example", ("https://vault.example",), '{"keys":[]}')
+    settings = msgspec.structs.replace(world.settings, issuer=issuer)
+    wanted = Trust(canonical((PINNED,)), settings.pinned_issuer())
+    asked = json.loads(trust.proposal(wanted))
+    world.ok("PUT", "/configuration/next", asked, roles=(ADMINISTRATOR,))
+    with pytest.raises(FormatError, match=r"issuer\.keys: want public keys, got none or others"):
+        service(settings, world.storage, world.clock, fetch=world.host.fetch)
+    assert released(again(world, PINNED), "hard")[0] == 200
 
 
 def test_an_instance_from_before_keeps_nothing_more(world: World) -> None:

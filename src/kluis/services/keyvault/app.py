@@ -75,7 +75,6 @@ def service(
     """
     now = clock.now()
     authorities, issuer = canonical(settings.authorities), settings.pinned_issuer()
-    vault = start(storage, settings.rules(), authorities, issuer, int(now.timestamp()))
     keyring = Keyring(
         settings.authorities,
         fetch,
@@ -83,7 +82,10 @@ def service(
         life_seconds=settings.keys_life_seconds,
         refetch_seconds=settings.refetch_seconds,
     )
-    hosts = Hosts(settings.names, settings.url)
+    bearer, hosts = Bearer(settings.issuer), Hosts(settings.names, settings.url)
+    # After all that can be wrong with what is believed: a vault that took a set under which it does not start
+    # would have nobody left who could agree to another.
+    vault = start(storage, settings.rules(), authorities, issuer, int(now.timestamp()))
     signer, keys = Signer(certify, vouch, now, vault.name), Keys(vault)
     passing = Passing(storage, clock)
     handlers = Handlers(
@@ -102,7 +104,7 @@ def service(
         "Kluis key service",
         _operations(handlers),
         gate=VaultGate(
-            Bearer(settings.issuer),
+            bearer,
             clock,
             settings.authorization,
             settings.resource,
