@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.appraisal import ear, ear_claims, token, token_keys
 from kluis.appraisal.attestation_token import Expected, Form, Token, verify
 from kluis.appraisal.token_keys import TrustedKey
-from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UsageError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    FreshnessError,
+    KluisError,
+    UnsupportedError,
+    UsageError,
+)
 from kluis.formats import b64, cbor, cose, jcs
 from tests.appraisal.test_token import P256 as KEY
 from tests.appraisal.test_token import RESULT, _signed
@@ -336,7 +343,7 @@ def test_what_makes_an_ear() -> None:
     assert refused(FormatError, sign(claims(), {"typ": token.JWT_TYPE})).message == (
         "EAR.eat_profile: want a value of type str"
     )
-    refused(FormatError, sign(claims(eat_profile="another")))
+    assert refused(UnsupportedError, sign(claims(eat_profile="another"))).code == "bad_version"
     for typ in ("jwt", "JWT", "zzz"):
         assert checked(sign(claims(), {"typ": typ})).form is Form.AZURE
 

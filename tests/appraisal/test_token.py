@@ -388,7 +388,12 @@ FORGED: dict[str, tuple[Callable[[], str], type[KluisError], str]] = {
         "bad_type",
     ),
     "1 critical": (lambda: _signed({**HEADER, "crit": ["b64"]}, CLAIMS), FormatError, "bad_type"),
-    "1 another type": (lambda: _signed({**HEADER, "typ": "JWT"}, CLAIMS), FormatError, "bad_type"),
+    "1 another type": (lambda: _signed({**HEADER, "typ": "at+jwt"}, CLAIMS), FormatError, "bad_type"),
+    "3 another's claims under no type of its own": (
+        lambda: _signed({**HEADER, "typ": "JWT"}, {"iss": "https://x", "exp": 1 << 33}),
+        FormatError,
+        "bad_type",
+    ),
     "1 alg twice": (
         lambda: _signed(b'{"alg":"ES256","alg":"none"}', CLAIMS),
         FormatError,
@@ -581,6 +586,30 @@ def test_a_status_without_a_vector(status: Tier, numbers: bool) -> None:
     del claims[names["ear_status"]]
     read = ear_claims.read({**claims, names["submods"]: {"x": {names["ear_status"]: told}}}, numbers=numbers)
     assert (read.status, read.submods["x"].vector, read.submods["x"].policy_ids) == (status, {}, ())
+
+
+def test_a_type_that_others_write() -> None:
+    """A token that is told to be a JWT, or nothing, is an EAR by its claims."""
+    untyped = {name: value for name, value in HEADER.items() if name != "typ"}
+    for header in (untyped, {**HEADER, "typ": "JWT"}):
+        assert token.verify_jwt(_signed(header, CLAIMS), P256.public_key(), now=NOW) == EAR
+
+
+def test_the_numbers_of_claims() -> None:
+    """In CBOR each claim has the number that is registered for it, or that its draft suggests."""
+    assert dict(ear_claims.LABELS) == {
+        "exp": 4,
+        "iat": 6,
+        "eat_nonce": 10,
+        "eat_profile": 265,
+        "submods": 266,
+        "ear_status": 1000,
+        "ear_trustworthiness_vector": 1001,
+        "ear_appraisal_policy_ids": 1003,
+        "ear_verifier_id": 1004,
+        "ear_attester_claims": 1005,
+        "ear_verifier_claims": 1006,
+    }
 
 
 def test_what_may_be_left_out() -> None:

@@ -59,6 +59,28 @@ def test_integrity_registers() -> None:
     assert one.registers == {0: frozenset({DIGEST}), "rtmr1": frozenset({b"\1" * 48})}
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "size"), [(1, 32), ("sha-256", 32), (7, 48), ("sha-384", 48), (8, 64), ("sha-512", 64)]
+)
+def test_algorithms(algorithm: int | str, size: int) -> None:
+    """SHA-2 of 256 bits and more is known by number and by name, and is of its size alone."""
+    good, wrong = b"\1" * size, b"\1" * (size - 1)
+    (one,) = Corim.parse(manifest(comid({1: {2: [[algorithm, good]]}}))).measurements
+    assert one.digests == {good}
+    with pytest.raises(FormatError, match=f"want {size} bytes of sha"):
+        Corim.parse(manifest(comid({1: {2: [[algorithm, wrong]]}})))
+
+
+def test_what_must_be_so_too() -> None:
+    """A version and a name tell of what digests are; whatever else stands there is a condition."""
+    telling = {0: {0: "1.0.0"}, 2: [[1, DIGEST]], 11: "firmware", 14: {0: [[1, DIGEST]]}}
+    (one,) = Corim.parse(manifest(comid({0: "x", 1: telling}))).measurements
+    assert one.conditions == ()
+    others = dict.fromkeys((1, 3, 4, 10, 12, 13, 15), 7)
+    (one,) = Corim.parse(manifest(comid({1: {**telling, **others}}))).measurements
+    assert one.conditions == (1, 10, 12, 13, 15, 3, 4)
+
+
 def test_older_shapes() -> None:
     """A manifest under tag 500, and a measurement that stands alone, are read, too."""
     tag = {1: {0: "id"}, 4: {0: [[{0: {2: "SNP"}}, {0: 641, 1: {2: [[7, b"\2" * 48]]}}]]}}

@@ -26,6 +26,8 @@ from kluis.hashes import sha256
 
 MAX_SIZE: Final = 64 * 1024
 JWT_TYPE: Final = "eat+jwt"
+# Others write what RFC 7519 recommends, or nothing: the profile in the claims says what it is.
+_JWT_TYPES: Final = (JWT_TYPE, "JWT")
 CWT_TYPE: Final = f'application/eat+cwt; eat_profile="{PROFILE}"'
 SKEW: Final = timedelta(minutes=1)
 MIN_RSA_BITS: Final = 2048
@@ -103,7 +105,11 @@ def verify_jwt(
         raise FormatError(f"JWT: want three parts, at most {MAX_SIZE} bytes", code="bad_length")
     raw, payload, signature = (b64.decode_url(part, "JWT") for part in parts)  # 1
     header = jcs.loads(raw, "JWT header", max_depth=2)
-    if not isinstance(header, dict) or set(header) - _HEADERS or header.get("typ", JWT_TYPE) != JWT_TYPE:
+    if (
+        not isinstance(header, dict)
+        or set(header) - _HEADERS
+        or header.get("typ", JWT_TYPE) not in _JWT_TYPES
+    ):
         raise FormatError(f"JWT header: want alg, kid and typ {JWT_TYPE}", code="bad_type")
     algorithm = _algorithm(key)
     try:  # 2
