@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import PolicyError
+from kluis.services.attestation import attesting, handlers
 from kluis.services.attestation.evaluation import evaluated
-from kluis.services.attestation.policies import hold_draft
+from kluis.services.attestation.policies import HeldPolicy, hold_draft
 from kluis.services.storage import Database
-from tests.services.attestation.world import VERSION, World, b64u, error_of
+from tests.services.attestation.test_attesting import sgx
+from tests.services.attestation.world import PERMIT, VERSION, World, b64u, error_of
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +148,31 @@ def _scope(path: str) -> dict[str, Any]:
         "query_string": VERSION.encode(),
         "headers": [(b"host", b"localhost:8443")],
     }
+
+
+def test_one_draft_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's policy takes a second: while one is evaluated, the threads are for evidence alone."""
+    monkeypatch.setattr(handlers, "DRAFT_SECONDS", 0.05)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(text: str) -> HeldPolicy:
+        begun.set()
+        assert go_on.wait(20)
+        return hold_draft(text)
+
+    monkeypatch.setattr(attesting, "hold_draft", slow)
+    asked = sgx() | {"draftPolicyForAttestation": PERMIT}
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(world.attest, "SgxEnclave", asked)
+        assert begun.wait(20)
+        second = world.attest("SgxEnclave", asked)
+        assert world.attest("SgxEnclave", sgx()).status_code == 200
+        go_on.set()
+        assert first.result().status_code == 200
+    assert error_of(second) == (
+        503,
+        "ServerBusy",
+        "draftPolicyForAttestation: want one at a time, got one more",
+    )
+    assert second.headers["retry-after"] == "1"
+    assert world.attest("SgxEnclave", asked).status_code == 200

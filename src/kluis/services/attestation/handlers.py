@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
+from collections.abc import Iterator
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -26,10 +29,11 @@ from kluis.services.attestation.requests import (
     spelled,
 )
 from kluis.services.clock import Clock
-from kluis.services.web import Answer, Call
+from kluis.services.web import Answer, Call, Refusal
 
 __all__ = ["Handlers", "Rotation"]
 
+DRAFT_SECONDS: Final = 0.2
 EAT: Final = f"application/{TYPE}"
 _Evidence: TypeAlias = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
 E = TypeVar("E", AttestSgx, AttestOpenEnclave, AttestReport, AttestTdx)
@@ -56,47 +60,43 @@ class Handlers:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
+        self._drafting = threading.Lock()
 
     def sgx(self, call: Call) -> Answer:
         """Attest an SGX enclave."""
         request = _read(call, AttestSgx)
-        return self._token(
-            call,
-            request,
-            self._engine.attesting.sgx(self._of(call), request, self._clock.now(), _form(call)),
-        )
+        with self._alone(request):
+            token = self._engine.attesting.sgx(self._of(call), request, self._clock.now(), _form(call))
+        return self._token(call, request, token)
 
     def open_enclave(self, call: Call) -> Answer:
         """Attest an SGX enclave by an Open Enclave report."""
         request = _read(call, AttestOpenEnclave)
-        return self._token(
-            call,
-            request,
-            self._engine.attesting.open_enclave(self._of(call), request, self._clock.now(), _form(call)),
-        )
+        with self._alone(request):
+            token = self._engine.attesting.open_enclave(
+                self._of(call), request, self._clock.now(), _form(call)
+            )
+        return self._token(call, request, token)
 
     def snp(self, call: Call) -> Answer:
         """Attest an SEV-SNP guest."""
         request = _read(call, AttestReport)
-        return self._token(
-            call,
-            request,
-            self._engine.attesting.snp(self._of(call), request, self._clock.now(), _form(call)),
-        )
+        with self._alone(request):
+            token = self._engine.attesting.snp(self._of(call), request, self._clock.now(), _form(call))
+        return self._token(call, request, token)
 
     def tdx(self, call: Call) -> Answer:
         """Attest a trust domain."""
         request = _read(call, AttestTdx)
-        return self._token(
-            call,
-            request,
-            self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call)),
-        )
+        with self._alone(request):
+            token = self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call))
+        return self._token(call, request, token)
 
     def guest(self, call: Call) -> Answer:
         """Attest an Azure guest."""
         request = call.json(AttestGuest)
-        return Answer(Token(self._engine.attesting.guest(self._of(call), request, self._clock.now())))
+        with self._alone(request):
+            return Answer(Token(self._engine.attesting.guest(self._of(call), request, self._clock.now())))
 
     def tpm(self, call: Call) -> Answer:
         """Answer a message of the TPM protocol."""
@@ -158,6 +158,29 @@ class Handlers:
 
     def _of(self, call: Call) -> Instance:
         return self._engine.instances.find(call.path.get("instance"))
+
+    @contextlib.contextmanager
+    def _alone(self, request: _Evidence | AttestGuest) -> Iterator[None]:
+        """Have one draft at a time: a stranger's policy takes a second, where evidence takes a millisecond.
+
+        Raises:
+            Refusal: 503, another is under way.
+        """
+        if request.draftPolicyForAttestation is None:
+            yield
+            return
+        if not self._drafting.acquire(timeout=DRAFT_SECONDS):
+            raise Refusal(
+                503,
+                "ServerBusy",
+                "draftPolicyForAttestation: want one at a time, got one more",
+                headers={"Retry-After": "1"},
+                hint="send it again; kluis policy eval tries a policy without a service",
+            )
+        try:
+            yield
+        finally:
+            self._drafting.release()
 
     def _token(self, call: Call, request: _Evidence, token: str) -> Answer:
         headers = _warnings(request)
