@@ -679,6 +679,7 @@ def _released(old: str, new: str) -> bytes:
             _released('name = "4.3"', 'name = "4.3"\nsmt = false'),
             "policy.releases.sgx[1].smt: is not a key of a policy",
         ),
+        ((WHOLE + "[releases]").encode(), "policy.releases: want releases of at least one TEE, got none"),
         ((WHOLE + "[releases]\nsgx = []").encode(), "policy.releases.sgx: want tables, at least one"),
         ((WHOLE + "[releases]\nsgx = [1]").encode(), "policy.releases.sgx: want tables, at least one"),
         (

@@ -144,6 +144,8 @@ def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
     if "releases" not in top:
         return {}
     given = top.table("releases")
+    if not given.keys:
+        raise FormatError(f"{given.name}: want releases of at least one TEE, got none", code="bad_length")
     found: dict[Tee, tuple[Release, ...]] = {}
     for name in given.keys:
         if name not in set(TABLES):
