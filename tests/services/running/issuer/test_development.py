@@ -110,6 +110,15 @@ def test_nobody_else_gets_one(
     assert (answer.status_code, answer.json()["error"]) == (status, code)
 
 
+@pytest.mark.parametrize("name", ["grant_type", "client_id", "scope"])
+def test_what_every_request_has(issuer: DevelopmentIssuer, name: str) -> None:
+    """Whoever leaves a parameter out is told which, by Entra's number, before anything else."""
+    answer = post(issuer, {**form(issuer), "client_secret": "guess", name: ""})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert answer.json()["error_description"].startswith("AADSTS900144: ")
+    assert f"'{name}'" in answer.json()["error_description"]
+
+
 def test_clients_are_the_same_at_the_next_start(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
     """Key and secrets are kept, a new client is added, and all files are this user's alone."""
     again = DevelopmentIssuer.load_or_create(tmp_path, URL, {**ROLES, "new": ()}, FixedClock())

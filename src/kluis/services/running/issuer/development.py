@@ -150,6 +150,7 @@ class DevelopmentIssuer:
     async def _ask(self, request: Request) -> Response:
         _check_tenant(request)
         form = await _form(request)
+        _check_there(form)
         scope, claims = form.get("scope", ""), form.get("claims", "")
         resource = _resource(scope)
         wanted = hashlib.sha256(json.dumps([resource, claims]).encode()).digest()
@@ -177,6 +178,16 @@ def _check_tenant(request: Request) -> None:
     tenant = request.path_params["tenant"]
     if tenant != TENANT:
         raise refused("invalid_tenant", f"tenant: want {TENANT}, got {shown(tenant)}", number=90002)
+
+
+def _check_there(form: Mapping[str, str]) -> None:
+    for name in ("grant_type", "client_id", "scope"):
+        if not form.get(name):
+            raise refused(
+                "invalid_request",
+                f"The request body must contain the following parameter: '{name}'.",
+                number=900144,
+            )
 
 
 async def _form(request: Request) -> dict[str, str]:

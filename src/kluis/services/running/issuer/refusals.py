@@ -1,8 +1,9 @@
 """What the issuer answers who gets no token: an OAuth error, with Microsoft Entra's number where it has one.
 
 Spec: RFC 6749, "Error Response"; Microsoft Entra, "Microsoft Entra authentication and authorization error
-codes". Numbers are of that page and of azure-identity's troubleshooting guides; 700024 and 700211 to 700213
-have Entra's own messages, as its clients' issues and tests quote them. Where none is known, none is given.
+codes". Numbers are of that page and of azure-identity's troubleshooting guides; 700024, 700211 to 700213 and
+900144 have Entra's own messages, as its clients' issues and tests quote them. Where none is known,
+none is given.
 """
 
 from __future__ import annotations
