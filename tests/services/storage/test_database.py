@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,25 @@ def test_a_broken_connection_is_replaced(database_url: str) -> None:
             store.update(lambda work, at=at: work.put("t", "k", b"%d" % at))
             cut(database, database_url)
             assert store.get("t", "k") == b"%d" % at
+
+
+def test_an_enclave_that_ended_holds_no_connections(database_url: str) -> None:
+    """Threads that serve an enclave end with it, and whoever comes next has their connections closed."""
+
+    def ask(at: int) -> None:
+        together.wait()
+        records.read([], 0)
+
+    with Database(database_url) as database:
+        records = database.records("one")
+        for enclave in range(4):
+            together = threading.Barrier(8)
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(ask, range(8)))
+            held = len(os.listdir("/proc/self/fd"))
+            if enclave == 1:
+                settled = held
+        assert held <= settled + 8
 
 
 def cut(database: Database, url: str) -> None:

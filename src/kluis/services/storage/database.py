@@ -40,7 +40,7 @@ class Database:
         self._engine = _engine(read_url(url))
         self.statements = Statements(self._engine.dialect)
         self._mine = threading.local()
-        self._all: list[Any] = []
+        self._all: dict[threading.Thread, Any] = {}
         self._lock = threading.Lock()
         with unavailable():
             migrate(self._engine)
@@ -100,14 +100,14 @@ class Database:
         connection = self._mine.__dict__.pop("connection", None)
         if connection is not None:
             with self._lock:
-                self._all.remove(connection)
+                self._all.pop(threading.current_thread(), None)
             with contextlib.suppress(*DRIVERS):
                 connection.close()
 
     def close(self) -> None:
         """Close every connection; no other thread may use one now."""
         with self._lock:
-            for connection in self._all:
+            for connection in self._all.values():
                 connection.close()
             self._all.clear()
         self._mine = threading.local()
@@ -125,7 +125,13 @@ class Database:
         pooled.detach()
         self._mine.connection = connection
         with self._lock:
-            self._all.append(connection)
+            # An enclave's ocalls have threads of their own, which end with it: each that is replaced would
+            # leave its connections open, until the server, or this process, has none left.
+            left = [self._all.pop(one) for one in list(self._all) if not one.is_alive()]
+            self._all[threading.current_thread()] = connection
+        for one in left:
+            with contextlib.suppress(*DRIVERS):
+                one.close()
         return connection
 
 
