@@ -133,7 +133,8 @@ POLICY_HEAD = """# Policies
 
 A policy is a TOML file of version 2. Every key must stand there: what is not stated is not assumed, and a
 policy that leaves one out does not load. Where anything is accepted, it says `"any"`. `kluis policy init`
-drafts one from evidence; each key is a rule that `kluis appraise` tells.
+drafts one from evidence; each key is a rule that `kluis appraise` tells. For an enclave, by image or signer,
+it writes version 1, which is of SGX alone and has `[identity]` for a table of the TEE's.
 
 A rule speaks of one aspect of the attester. In a signed result, an aspect is affirmed if a rule that wants
 something of it is met and none fails; what no rule asks about is not claimed. `runtime-opaque` follows from
