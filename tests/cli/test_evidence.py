@@ -294,9 +294,11 @@ def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
         assert kluis("verify", path) == Said(3, "", said + ends("too_large"))
 
 
-def test_policy_init(kluis: Kluis, tmp_path: Path) -> None:
-    """A policy that is begun is strict, loads, and is not written over another."""
-    path = tmp_path / "p.toml"
+def test_policy_init(kluis: Kluis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that is begun is strict, loads, finds its root from its folder, and is not written over."""
+    (tmp_path / "policies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = Path("policies/p.toml")
     init = (
         "policy",
         "init",
@@ -312,7 +314,7 @@ def test_policy_init(kluis: Kluis, tmp_path: Path) -> None:
     assert kluis(*init) == Said(0, f"written: {path}\n", "")
     made = loads(path.read_bytes())
     assert made.identity == ByImage(image_ids=frozenset({IMAGE}))
-    assert (made.protection, made.emulated_roots) == ({ProtectionLevel.PROCESS}, ("root.pem",))
+    assert (made.protection, made.emulated_roots) == ({ProtectionLevel.PROCESS}, ("../root.pem",))
     again = kluis(*init)
     assert again == Said(
         2,
@@ -347,6 +349,26 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
         (
             ("--image-id", "ab" * 32, "--event-log", "log.bin"),
             "--event-log: want the evidence whose registers it explains, got none",
+        ),
+        (
+            ("--image-id", "ab" * 32, "--collateral", "collateral.json"),
+            "--collateral: want the evidence that it endorses, got none",
+        ),
+        (
+            ("--image-id", "ab" * 32, "--this-machine"),
+            "--this-machine: want the evidence of that machine, got none",
+        ),
+        (
+            ("--image-id", "ab" * 32, "--root-level", "vtpm"),
+            "--root-level: want the evidence under that root, got none",
+        ),
+        (
+            ("--image-id", "ab" * 32, "--product-id", "7"),
+            "--product-id: want the --signer whose number it is, got none",
+        ),
+        (
+            ("evidence.bin", "--min-svn", "3"),
+            "--min-svn: want the --signer whose versions it is one of, got none",
         ),
         (("--image-id", "ab"), "policy.identity.image_ids: want 32 bytes, got 1"),
         (

@@ -102,10 +102,19 @@ def policy_init(
             f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(given)}",
             hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one of all that it says",
         )
-    if event_log is not None and not given[0]:
-        raise UsageError("--event-log: want the evidence whose registers it explains, got none")
+    for option, what, idle in (
+        ("--event-log", "the evidence whose registers it explains", event_log is not None and not given[0]),
+        ("--collateral", "the evidence that it endorses", bool(collateral) and not given[0]),
+        ("--this-machine", "the evidence of that machine", this_machine and not given[0]),
+        ("--root-level", "the evidence under that root", root_level is not None and not given[0]),
+        ("--product-id", "the --signer whose number it is", bool(product_id) and not given[2]),
+        ("--min-svn", "the --signer whose versions it is one of", bool(min_svn) and not given[2]),
+    ):
+        if idle:
+            raise UsageError(f"{option}: want {what}, got none")
     if output.is_symlink() or output.exists():
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
+    beside = _beside(output, root or ())
     if given[0]:
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
@@ -115,7 +124,7 @@ def policy_init(
         made = draft(
             proven,
             this_machine=this_machine,
-            emulated_roots=_beside(output, root or ()) if root_level is None else (),
+            emulated_roots=beside if root_level is None else (),
             runtime_data=files.optional(None, evidence, "runtime"),
             launch_configuration=files.optional(None, evidence, "launch"),
         )
@@ -127,7 +136,7 @@ def policy_init(
             protection or [ProtectionLevel.HARDWARE_SGX.value],
             _purpose(purpose),
             frozenset(missing or ()),
-            tuple(map(str, root or ())),
+            beside,
         )
     render.save(output, appraisal.dumps(made).encode(), anew=True)
     render.out({"policy": str(output)}, f"written: {output}")
