@@ -147,6 +147,10 @@ def test_from_evidence_to_a_verdict(kluis: Kluis, tmp_path: Path, case: Case) ->
         return
     plain = kluis("verify", *words)
     assert "authentic, and not appraised" in plain.out
+    worth = json.loads(said.out)
+    assert f": keys made by {worth['keys_made_by']}; keeps out {worth['keeps_out']}\n" in plain.out
+    listed = "not kept out:\n" + "".join(f"  - {each}\n" for each in worth["not_kept_out"])
+    assert plain.out.endswith(listed)
     policy = tmp_path / "policy.toml"
     assert kluis("policy", "init", *words, "-o", policy).code == 0
     loads(policy.read_bytes())
@@ -162,6 +166,8 @@ def test_from_evidence_to_a_verdict(kluis: Kluis, tmp_path: Path, case: Case) ->
     result = json.loads(given.out)
     failed = {rule["name"]: (rule["want"], rule["got"]) for rule in result["rules"] if not rule["ok"]}
     assert set(failed) <= {"collateral_age"}, failed
+    assert result["not_kept_out"] == worth["not_kept_out"]
+    assert kluis("appraise", *words, "--policy", policy, *session).out.endswith(listed)
     if session:
         others = ["0011" if index % 2 else each for index, each in enumerate(session)]
         assert kluis("appraise", *words, "--policy", policy, *others).code in (5, 6)

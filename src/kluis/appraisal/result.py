@@ -16,7 +16,6 @@ from kluis.appraisal import trust
 from kluis.appraisal.policy import Policy
 from kluis.appraisal.trust import Aspect, Tier
 from kluis.errors import FreshnessError, PolicyError
-from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, TcbStatus
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
@@ -143,8 +142,7 @@ class AttestationResult:
         """What this protection level does not keep out, and what this platform is known not to."""
         from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
 
-        known = denylist.match(self.claims) + denylist.match_bus(self.claims)
-        return (*MEANINGS[self.claims.level].lets_in, *(f"{each.title} ({each.id})" for each in known))
+        return denylist.not_kept_out(self.claims)
 
     def require(self) -> None:
         """Go on only if every rule is met.

@@ -100,6 +100,7 @@ def verify(
         "authentic": True,
         "appraised": False,
         "claims": text.claims(claims),
+        **text.worth(claims),
         "event_log": text.plain(log),
     }
     render.out(value, render.folded("\n".join(lines)))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from kluis.appraisal import AttestationResult, ear
 from kluis.appraisal.values import short
 from kluis.errors import foreign
-from kluis.evidence import Claims
+from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.launch import LaunchConfiguration
@@ -123,12 +123,22 @@ _LOG = ("reproduced", "contradicted", "unexplained", "unseen", "untrusted")
 
 
 def level(value: Claims) -> Iterator[str]:
-    """What the protection level is worth, and what it does not keep out."""
+    """What the protection level is worth, and what neither it nor this platform keeps out."""
     meaning = MEANINGS[value.level]
     yield f"protection {value.level}: keys made by {meaning.keys}; keeps out {meaning.keeps_out}"
     yield "not kept out:"
-    for item in meaning.lets_in:
+    for item in denylist.not_kept_out(value):
         yield f"  - {item}"
+
+
+def worth(value: Claims) -> dict[str, Any]:
+    """The same, for JSON."""
+    meaning = MEANINGS[value.level]
+    return {
+        "keys_made_by": meaning.keys,
+        "keeps_out": meaning.keeps_out,
+        "not_kept_out": list(denylist.not_kept_out(value)),
+    }
 
 
 def result(value: AttestationResult) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def result(value: AttestationResult) -> dict[str, Any]:
             for rule in value.rules
         ],
         "warnings": list(value.warnings),
-        "not_kept_out": list(value.not_kept_out),
+        **worth(value.claims),
         "claims": claims(value.claims),
         "runtime_data": _runtime(value.runtime_data) if value.runtime_data else None,
         "launch": _launch(value.launch) if value.launch else None,

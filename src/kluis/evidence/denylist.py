@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from kluis.evidence.amd.claims import SnpClaims
+from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, Tee
 
 _FMSPC_MODEL = slice(2, 6)
@@ -97,6 +98,12 @@ def match(claims: Claims) -> tuple[Entry, ...]:
 def match_bus(claims: Claims) -> tuple[Entry, ...]:
     """Every entry that names this platform and needs an interposer on its memory bus."""
     return tuple(entry for entry in _matching(claims) if entry.access is Access.BUS)
+
+
+def not_kept_out(claims: Claims) -> tuple[str, ...]:
+    """What the protection level does not keep out, and what this platform is known not to."""
+    known = match(claims) + match_bus(claims)
+    return (*MEANINGS[claims.level].lets_in, *(f"{each.title} ({each.id})" for each in known))
 
 
 def entries() -> tuple[Entry, ...]:
