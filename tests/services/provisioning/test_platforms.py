@@ -161,6 +161,46 @@ def test_revoked_for_good(asking: Asking) -> None:
     assert _list(asking) == [(_name(renewed), 1, "UpToDate")]
 
 
+def test_a_revoked_key_under_another_name(asking: Asking) -> None:
+    """A PPID is what whoever asks says: a revoked key is certified under none, nor in its old place."""
+    asking.order("terms", open=True)
+    platform, renewed = Platform(), Platform()
+    asking.enrol(platform)
+    waits = Platform(bytes(16))
+    waits.pck = platform.pck
+    asking.order("terms", open=False)
+    ppid = platform.ppid.hex()
+    asking.order("revoke", ppid=ppid)
+    asking.order("terms", open=True)
+    refused = (403, "platform_revoked", f"platform {ppid}: its key was revoked on 2026-06-01T12:00:00Z")
+    assert _error(asking.enrol(waits)) == refused
+    asking.enrol(renewed)
+    assert asking.order("certify", ppid=ppid, key=_name(renewed)).status_code == 200
+    assert _error(asking.enrol(platform)) == refused
+    assert _list(asking) == [(_name(renewed), 1, "UpToDate")]
+
+
+def test_one_key_is_of_one_platform(asking: Asking) -> None:
+    """Under a second name its certificates would outlive the revocation of the first."""
+    platform, second = Platform(), Platform(bytes(16))
+    second.pck = platform.pck
+    asking.enrol(platform)
+    assert asking.enrol(second).status_code == 202
+    assert asking.order("certify", ppid=platform.ppid.hex()).status_code == 200
+    refused = (
+        403,
+        "enrolment_held",
+        f"platform {second.ppid.hex()}: want a key of its own, got {_name(platform)}, which is platform"
+        f" {platform.ppid.hex()}'s",
+    )
+    assert _error(asking.order("certify", ppid=second.ppid.hex())) == refused
+    asking.order("terms", open=True)
+    assert _error(asking.enrol(second)) == refused
+    asking.order("revoke", ppid=platform.ppid.hex())
+    assert _error(asking.order("certify", ppid=second.ppid.hex()))[1] == "platform_revoked"
+    assert {status for *_, status in _list(asking)} == {"Revoked", "pending"}
+
+
 def test_recovery_and_certification_anew(asking: Asking) -> None:
     """After a recovery a platform is OutOfDate, until the owner certifies it at the new TCB."""
     platform = Platform()

@@ -23,17 +23,27 @@ from kluis.authority.state import REVOKED, TcbLevel
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import FreshnessError, PolicyError, UnavailableError, UsageError
 from kluis.services.provisioning.authority import Authority
-from kluis.services.provisioning.records import Certificate, Pending, Platform, Terms, decode, encode
+from kluis.services.provisioning.records import (
+    Certificate,
+    Holder,
+    Pending,
+    Platform,
+    Terms,
+    decode,
+    encode,
+)
 
 __all__ = ["Known", "Platforms"]
 
 PLATFORMS: Final = "platforms"
 PENDING: Final = "pending"
+KEYS: Final = "keys"
 TERMS: Final = "terms"
 MAX_PENDING: Final = 256
 MAX_PLATFORMS: Final = 4096
 MAX_CERTIFICATES: Final = 32
 _PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_NEW_KEYS: Final = "kluis platform certify --new-keys, then enroll; the owner must allow the new key"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +97,7 @@ class Platforms:
 
         Raises:
             FormatError, AuthenticityError, FreshnessError: as :meth:`Enrolment.open`.
-            PolicyError: its key was revoked, or another key waits under its name.
+            PolicyError: its key was revoked, or is another platform's; or another key waits under its name.
             UnavailableError: too many wait already.
         """
         own = self._authority
@@ -100,6 +110,7 @@ class Platforms:
             _refuse_revoked(known, ppid)
             if (found := _certificate(known, asked.cpusvn, asked.pcesvn)) is not None:
                 return found.chain
+        _refuse_held(self._storage, ppid, asked.key)
         if self._allowed(known, asked):
             return self._sign(ppid, known, asked.key, asked.cpusvn, asked.pcesvn, asked.made, now)
         waiting = encode(Pending(key=asked.key, cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, made=asked.made))
@@ -136,7 +147,7 @@ class Platforms:
 
         Raises:
             UsageError: no such platform, or no such TCB; or another key than the one that is meant.
-            PolicyError: its key was revoked, and it has not asked with another.
+            PolicyError: its key was revoked, and it has not asked with another; or is another platform's.
         """
         if (cpusvn is not None and len(cpusvn) != 16) or (pcesvn is not None and not 0 <= pcesvn <= 0xFFFF):
             raise UsageError("certify: want 16 bytes of cpusvn and a pcesvn of 0..65535")
@@ -183,7 +194,9 @@ class Platforms:
                 return
             for certificate in known.certificates:
                 own.revoke(certificate.chain, now)
-            store.put(PLATFORMS, ppid, encode(msgspec.structs.replace(known, revoked=issuing.zulu(now))))
+            at = issuing.zulu(now)
+            store.put(PLATFORMS, ppid, encode(msgspec.structs.replace(known, revoked=at)))
+            store.put(KEYS, known.key.hex(), encode(Holder(ppid=ppid, revoked=at)))
 
         self._authority.change(revoke)
 
@@ -269,6 +282,8 @@ class Platforms:
                     hint="ask again",
                     code="enrolment_busy",
                 )
+            _refuse_held(store, ppid, key)
+            store.put(KEYS, key.hex(), encode(Holder(ppid=ppid, revoked="")))
             # A key that another takes the place of vouches for nobody any more.
             for gone in () if known is None or same is not None else known.certificates:
                 own.revoke(gone.chain, now)
@@ -310,12 +325,27 @@ def _refuse_replay(known: Platform | None, asked: Enrolment) -> None:
         )
 
 
-def _refuse_revoked(known: Platform, ppid: str) -> None:
+def _refuse_revoked(known: Platform | Holder, ppid: str) -> None:
     if known.revoked:
         raise PolicyError(
             f"platform {ppid}: its key was revoked on {known.revoked}",
-            hint="kluis platform certify --new-keys, then enroll; the owner must allow the new key",
+            hint=_NEW_KEYS,
             code="platform_revoked",
+        )
+
+
+def _refuse_held(store: Reading, ppid: str, key: bytes) -> None:
+    """Refuse a key that was revoked, or is another platform's: whoever asks says itself which it is."""
+    data = store.get(KEYS, key.hex())
+    if data is None:
+        return
+    held = decode(data, Holder)
+    _refuse_revoked(held, held.ppid)
+    if held.ppid != ppid:
+        raise PolicyError(
+            f"platform {ppid}: want a key of its own, got {name_of(key)}, which is platform {held.ppid}'s",
+            hint=_NEW_KEYS,
+            code="enrolment_held",
         )
 
 

@@ -12,6 +12,7 @@ from kluis.errors import FormatError
 __all__ = [
     "Authority",
     "Certificate",
+    "Holder",
     "Pending",
     "Platform",
     "Published",
@@ -88,6 +89,13 @@ class Platform(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
     certificates: list[Certificate]
     revoked: str
     made: str
+
+
+class Holder(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which platform a key was certified for; ``revoked`` is when it was revoked, or empty."""
+
+    ppid: str
+    revoked: str
 
 
 class Terms(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
