@@ -32,11 +32,11 @@ from kluis import evidence
 from kluis.enclave import Evidence
 from kluis.evidence import Collateral, TrustAnchors, Verifier
 from kluis.evidence.intel import collateral as holding
+from kluis.formats import b64
 from kluis.host import load
 from kluis.services.clock import SystemClock
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving, serving
-from kluis.services.running.settings import base64_of
 from kluis.tee.platform.client import Platform
 
 REQUESTS: Final = 200
@@ -324,7 +324,7 @@ def running(folder: Path, root: bytes, instances: int) -> Iterator[Serving]:
         database=f"sqlite:///{folder / f'services-{instances}.db'}",
         port=0,
         instances=instances,
-        given={"attestation": {"roots": [{"pem": base64_of(root), "level": None}]}},
+        given={"attestation": {"roots": [{"pem": b64.encode(root), "level": None}]}},
     )
     with serving(plan, SystemClock(), lambda line: None) as made:
         yield made
@@ -337,7 +337,6 @@ def believing(running: Serving) -> ssl.SSLContext:
 
 def bearer(running: Serving) -> str:
     """The administrator's token for the vault."""
-    assert running.issuer is not None
     form = {
         "grant_type": "client_credentials",
         "client_id": "admin",
