@@ -25,6 +25,7 @@ from kluis.appraisal import (
     loads,
     strict,
 )
+from kluis.appraisal.document import HINT
 from kluis.appraisal.reading import MISSPELT
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.wants import Allowed, Masked, OneOf
@@ -160,7 +161,7 @@ REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
     "age that is a date": (
         _swap("days = 30", "days = 2026-01-01"),
         FormatError,
-        "policy.freshness.max_collateral_age_days: want an integer, got another kind",
+        "policy.freshness.max_collateral_age_days: want an integer, got a date without quotes",
     ),
     "no image": (
         _swap(f'["{"ab" * 32}"]', "[]"),
@@ -168,7 +169,11 @@ REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
         "policy.identity.image_ids: want at least 1, got 0",
     ),
     "short image": (_swap("ab" * 32, "ab"), UsageError, "policy.identity.image_ids: want 32 bytes, got 1"),
-    "image that is no hex": (_swap("ab" * 32, "xy"), FormatError, "policy.identity.image_ids: is not hex"),
+    "image that is no hex": (
+        _swap("ab" * 32, "xy"),
+        FormatError,
+        "policy.identity.image_ids: want hex, got 'xy'",
+    ),
     "image and signer": (
         _swap("[tcb]", "signers = []\n[tcb]"),
         FormatError,
@@ -312,7 +317,7 @@ def test_foreign_enclave() -> None:
     for word in ("any", *Session):
         with pytest.raises(FormatError) as no_hex:
             loads(_foreign(word))
-        assert str(no_hex.value) == "policy.binding.report_data: is not hex"
+        assert str(no_hex.value) == f"policy.binding.report_data: want hex, got '{word}'"
     with pytest.raises(FormatError) as wrong:
         loads(_foreign("ab" * 64) + b"[launch]\nmissing = []\n")
     assert str(wrong.value) == "policy.launch: is not a key of a policy"
@@ -486,6 +491,47 @@ def test_a_key_that_is_misspelt() -> None:
     assert caught.value.hint == "it has measurement: did you mean measurements"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("debug = false", "debgu = false", "it has debgu: did you mean debug"),
+        ("debug = false", 'debug = "no"', HINT),
+        (
+            "max_collateral_age_days = 30",
+            "max_collateral_age_hours = 30",
+            "did you mean max_collateral_age_days",
+        ),
+        ("max_collateral_age_days = 30", "max_collateral_age_days = 99999", HINT),
+        ('"UpToDate"', '"uptodate"', HINT),
+        ('measurements = ["', 'measurements = ["0x', "hex digits alone: no 0x, no colons"),
+        ('measurements = ["', 'measurements = ["sha256:', "hex digits alone: no 0x, no colons"),
+        ('report_data = "given"', 'report_data = "none"', "hex digits alone"),
+    ],
+)
+def test_what_mends_a_policy(old: str, new: str, hint: str) -> None:
+    """Whoever edited it by hand hears what to write there, and never to export it again."""
+    assert old in WHOLE
+    with pytest.raises(FormatError) as caught:
+        loads(_whole(old, new))
+    assert hint in str(caught.value.hint)
+
+
+def test_report_data_that_is_no_word() -> None:
+    """What may stand there is told whole, and what does."""
+    with pytest.raises(FormatError) as caught:
+        loads(_whole('report_data = "given"', 'report_data = "none"'))
+    assert str(caught.value) == (
+        'policy.binding.report_data: want hex, "given", "nonce" or "any", got \'none\''
+    )
+
+
+def test_a_table_in_capitals() -> None:
+    """A policy whose only table of a TEE is called otherwise hears which there are, and which it has."""
+    with pytest.raises(FormatError) as caught:
+        loads(_whole("[sgx]", "[SGX]"))
+    assert str(caught.value).endswith("tpm, azure, nvidia, cca, got 'SGX'")
+
+
 def test_no_two_keys_are_taken_for_each_other() -> None:
     """A key that is left out is never told to be another one of the same table."""
     for table in TABLES.values():
@@ -502,18 +548,21 @@ IMAGES = f'["{"ab" * 32}"]'
 REFUSED_WHOLE: dict[str, tuple[bytes, str]] = {
     "an empty list": (_whole(IMAGES, "[]"), "policy.sgx.measurements: want at least 1, got 0"),
     "another size": (_whole("ab" * 32, "ab"), "policy.sgx.measurements: want 32 bytes, got 1"),
-    "another word than any": (_whole(IMAGES, '"all"'), "policy.sgx.measurements: want a list, got text"),
+    "another word than any": (
+        _whole(IMAGES, '"all"'),
+        'policy.sgx.measurements: want a list or "any" or "reference", got \'all\'',
+    ),
     "a day that is none": (
         _whole("2025-05-14", "2025-5-14"),
-        "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '2025-5-14'",
+        'policy.tcb.min_tcb_date: want a day as "2026-01-31", or "any", got \'2025-5-14\'',
     ),
     "a day as other clocks have it": (
         _whole("2025-05-14", "20250514"),
-        "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '20250514'",
+        'policy.tcb.min_tcb_date: want a day as "2026-01-31", or "any", got \'20250514\'',
     ),
     "a day of a week": (
         _whole("2025-05-14", "2025-W05-6"),
-        "policy.tcb.min_tcb_date: want a day as 2026-01-31, got '2025-W05-6'",
+        'policy.tcb.min_tcb_date: want a day as "2026-01-31", or "any", got \'2025-W05-6\'',
     ),
     "a key that the TEE's table does not have": (
         _whole("smt = false", "smt = false\nrtmr0 = []"),

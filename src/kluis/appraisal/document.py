@@ -117,7 +117,9 @@ def _date(tcb: Table) -> datetime.date | Any:
         date = None
     if date is None or date.isoformat() != text:
         raise FormatError(
-            f"{tcb.name}.min_tcb_date: want a day as 2026-01-31, got {text[:32]!a}", code="bad_encoding"
+            f'{tcb.name}.min_tcb_date: want a day as "2026-01-31", or "any", got {text[:32]!a}',
+            hint=HINT,
+            code="bad_encoding",
         )
     return date
 
@@ -131,8 +133,9 @@ def _tables(top: Table) -> ByTable:
             table.end()
     releases = _releases(top)
     if not tables:
+        got = f", got {', '.join(map(ascii, top.keys))}" if top.keys else ""
         raise FormatError(
-            f"policy: has no table of a TEE; want at least one of {', '.join(TABLES)}",
+            f"policy: has no table of a TEE; want at least one of {', '.join(TABLES)}{got}",
             hint=HINT,
             code="policy_incomplete",
         )
@@ -215,7 +218,9 @@ def _report_data(table: Table, *, nonce: bool, version: int) -> ReportDataBindin
     text = table.take("report_data", str)
     if version > 1 and text in set(Session):
         return ReportDataBinding(report_data=Session(text), nonce=nonce)
-    data = from_hex(text, "policy.binding.report_data")
+    words = ", ".join(f'"{word}"' for word in Session)
+    want = f'hex, {words} or "any"' if version > 1 else "hex"
+    data = from_hex(text, "policy.binding.report_data", want=want)
     if version == 1 and nonce:
         raise UsageError(
             "policy.freshness.nonce: a foreign enclave's report data is its freshness; want false"

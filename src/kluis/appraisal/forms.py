@@ -285,7 +285,11 @@ class RegisterValues:
         values: dict[str, frozenset[bytes]] = {}
         for name in within.keys:
             if not re.fullmatch(self.pattern, name):
-                raise FormatError(f"{within.name}.{name}: is no register of this TEE", code="bad_type")
+                raise FormatError(
+                    f"{within.name}.{name}: is no register of this TEE",
+                    hint="kluis verify --json shows what the registers of evidence are called",
+                    code="bad_type",
+                )
             values[name] = within.hexes(name)
             if wrong := [each for each in values[name] if len(each) not in DIGESTS]:
                 raise UsageError(f"{within.name}.{name}: want a digest, got {len(wrong[0])} bytes")

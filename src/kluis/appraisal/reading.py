@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import enum
 from collections.abc import Collection
@@ -13,7 +14,7 @@ from kluis.formats import toml
 E_co = TypeVar("E_co", bound=enum.StrEnum)
 MAX_DEPTH: Final = 8
 MAX_VALUES: Final = 4096
-MISSPELT: Final = 0.9  # how alike two names are, 0..1; no two keys of one table are more
+MISSPELT: Final = 0.8  # how alike two names are, 0..1; no two keys of one table are more
 _KINDS: Final[dict[type, str]] = {
     bool: "true or false",
     int: "an integer",
@@ -21,7 +22,10 @@ _KINDS: Final[dict[type, str]] = {
     list: "a list",
     dict: "a table",
     float: "a float",
+    datetime.date: "a date without quotes",
 }
+MOST_SHOWN: Final = 32  # characters of what stands there
+PLAIN_HEX: Final = "hex digits alone: no 0x, no colons, no name of the algorithm"
 
 
 def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
@@ -62,6 +66,7 @@ class Table:
 
     def __init__(self, value: dict[str, Any], name: str, hint: str) -> None:
         self._left = dict(value)
+        self._words: dict[str, list[str]] = {}
         self._hint = hint
         self.name = name
 
@@ -81,15 +86,20 @@ class Table:
             raise FormatError(f"{self.name}.{key}: is not stated", hint=hint, code="policy_incomplete")
         value = self._left.pop(key)
         if type(value) is not kind:
-            raise FormatError(
-                f"{self.name}.{key}: want {_KINDS[kind]}, got {_KINDS.get(type(value), 'another kind')}",
-                code="bad_type",
-            )
+            words = self._words.get(key, [])
+            got = _KINDS.get(type(value), "another kind")
+            if words and isinstance(value, str):
+                got = ascii(value[:MOST_SHOWN])
+            raise self._refused(key, " or ".join([_KINDS[kind], *(f'"{word}"' for word in words)]), got)
         return value
+
+    def _refused(self, key: str, want: str, got: str, code: str = "bad_type") -> FormatError:
+        return FormatError(f"{self.name}.{key}: want {want}, got {got}", hint=self._hint, code=code)
 
     def any(self, key: str, word: str = "any") -> bool:
         """Take ``"any"``, or another word, where that is what stands there."""
         if self._left.get(key) != word:
+            self._words.setdefault(key, []).append(word)
             return False
         del self._left[key]
         return True
@@ -109,7 +119,7 @@ class Table:
         """A whole number, 0..``most``."""
         value: int = self.take(key, int)
         if not 0 <= value <= most:
-            raise FormatError(f"{self.name}.{key}: want 0..{most}, got {value}", code="bad_encoding")
+            raise self._refused(key, f"0..{most}", str(value), "bad_encoding")
         return value
 
     def texts(self, key: str) -> frozenset[str]:
@@ -134,9 +144,7 @@ class Table:
         """A list of some of these names."""
         values = self.texts(key)
         if unknown := sorted(values - set(names)):
-            raise FormatError(
-                f"{self.name}.{key}: want some of {', '.join(names)}, got {unknown[0]!a}", code="bad_type"
-            )
+            raise self._refused(key, f"some of {', '.join(names)}", ascii(unknown[0]))
         return values
 
     def hexes(self, key: str) -> frozenset[bytes]:
@@ -147,11 +155,17 @@ class Table:
         """Refuse what is left."""
         if self._left:
             what = self.name.split(".")[0]
-            raise FormatError(f"{self.name}.{min(self._left)}: is not a key of a {what}", code="bad_type")
+            name = f"{self.name}.{min(self._left)}"
+            raise FormatError(f"{name}: is not a key of a {what}", hint=self._hint, code="bad_type")
 
 
-def from_hex(text: str, what: str) -> bytes:
+def from_hex(text: str, what: str, *, want: str = "hex") -> bytes:
     """Read hex.
+
+    Args:
+        text: digits, in any case.
+        what: it is, for messages.
+        want: what may stand there, for messages.
 
     Raises:
         FormatError: it is none.
@@ -159,4 +173,5 @@ def from_hex(text: str, what: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise FormatError(f"{what}: is not hex", code="bad_encoding") from None
+        got = ascii(text[:MOST_SHOWN])
+        raise FormatError(f"{what}: want {want}, got {got}", hint=PLAIN_HEX, code="bad_encoding") from None
