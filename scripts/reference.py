@@ -114,7 +114,7 @@ PUBLIC = ("kluis.enclave", "kluis.host", "kluis.evidence", "kluis.appraisal")
 
 
 def python() -> str:
-    """The page of public names, each with its signature's first sentence."""
+    """The page of public names, each with the first sentence of its docstring."""
     parts = [PYTHON_HEAD]
     for name in PUBLIC:
         module = importlib.import_module(name)

@@ -83,7 +83,7 @@ if [ "$(id -u)" = 0 ]; then
         say "making the system user kluis, who runs the root of trust"
         useradd --system --user-group --home-dir /var/lib/kluis --no-create-home --shell /usr/sbin/nologin kluis
     fi
-elif [ "$(id -u)" != 0 ] && ! id kluis >/dev/null 2>&1; then
+elif ! id kluis >/dev/null 2>&1; then
     say "no system user kluis: enclaves of this user get protection level process-user, and their evidence says so"
     say "hint: sudo make $what, once, gives level process"
 fi

@@ -133,6 +133,6 @@ def test_a_protection_that_there_is_none_of(hello: str, capsys: pytest.CaptureFi
     """A name that is misspelt is refused with those that there are, and not passed over."""
     assert run(["run", hello, "greet", '"x"', "--insecure-allow-missing=landlock,secret_memory"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("kluis: error: --insecure-allow-missing: want of ")
+    assert said.startswith("kluis: error: --insecure-allow-missing: want some of ")
     assert "landlock" in said
     assert "got 'secret_memory'" in said

@@ -60,7 +60,7 @@ def check(token: str, keys: Keys, now: datetime) -> Assertion:
     3. ``iss`` is an authority, and the key is one of its own: not of the token's ``jku``, ``jwk`` or ``x5c``,
        which may only agree.
     4. That key signed the first two parts, by an algorithm of its kind.
-    5. ``exp`` is to come and ``nbf`` has passed.
+    5. ``exp`` is to come; ``nbf`` has passed, within a minute.
 
     Raises:
         FormatError: step 1 or 2.

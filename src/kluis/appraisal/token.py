@@ -81,7 +81,8 @@ def verify_jwt(
 
     1. It is three parts of base64url, at most 64 KiB; the header is strict JSON and names no more than
        algorithm, type and key id.
-    2. The algorithm is the one of the key's curve, and the key signed the first two parts.
+    2. The algorithm is the one of the key's curve, or RS256 where it is RSA's, and the key signed the first
+       two parts.
     3. The claims are an EAR of the profile that is known here.
     4. It was issued before ``now``, within a minute, and has not expired.
 

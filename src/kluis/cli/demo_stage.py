@@ -146,11 +146,6 @@ class Stage:
         """Both owners, each with its own client."""
         return {party: conduct.AtHand(self.owner(party), now) for party in self.homes}
 
-    def key(self, dataset: str) -> bytes:
-        """A data key, from its owner's folder: to know it when an attacker has it."""
-        described = self.agreement.dataset(dataset)
-        return self.homes[described.owner].key(self.agreement.room, dataset, described.version).key
-
     def sealed(self, dataset: str) -> bytes:
         """A data set's sealed file."""
         return next(self.room.files(self.agreement.dataset(dataset)))

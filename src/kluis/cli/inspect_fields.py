@@ -27,7 +27,7 @@ from kluis.formats.hcl.report import HclReport
 from kluis.formats.nitro.document import Document
 from kluis.formats.nvidia.opaque import Field
 from kluis.formats.nvidia.report import Report as NvidiaReport
-from kluis.formats.sgx.quote import Quote
+from kluis.formats.sgx.quote import NO_HARDWARE, Quote
 from kluis.formats.sgx.report import Flag, ReportBody
 from kluis.formats.sgx.tcb_info import Identity, TcbInfo
 from kluis.formats.snp.response import Response
@@ -43,7 +43,7 @@ from kluis.hashes import sha256
 _LAST_CCEL: Final = 4
 _MOST_SERIALS: Final = 64
 _MOST_BYTES: Final = 64
-_MARK: Final = b"KLUIS-NO-HARDWAR"
+_MARK: Final = NO_HARDWARE[:16]  # as much as FAMILY_ID has room for
 
 Fields = dict[str, Any]
 

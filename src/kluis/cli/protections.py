@@ -18,6 +18,6 @@ def allowed(given: list[str] | None) -> frozenset[str]:
     if more := sorted(names - set(linux.FIXES)):
         known = ", ".join(sorted(linux.FIXES))
         raise UsageError(
-            f"--insecure-allow-missing: want of {known}, got {more[0][:32]!a}", hint="kluis doctor"
+            f"--insecure-allow-missing: want some of {known}, got {more[0][:32]!a}", hint="kluis doctor"
         )
     return names

@@ -156,7 +156,7 @@ def times(kind: Kind, document: Document) -> Times:
 
 
 def signed(kind: Kind, document: Document) -> tuple[bytes, bytes]:
-    """Cut TCB info or an identity into the bytes that were signed, and their signature of 64 bytes.
+    """Cut TCB info, an identity or evaluation numbers into what was signed, and its signature of 64 bytes.
 
     Raises:
         FormatError: it has another shape.

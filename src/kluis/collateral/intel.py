@@ -1,8 +1,7 @@
 """Intel's Provisioning Certification Service, version 4, and the caches (PCCS) that speak like it.
 
 Spec: Intel PCS API v4, "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List", "Retrieve
-TCB Evaluation Data Numbers"; PCCS
-design guide, versions 3 (CRLs in hex, other header names) and 4.
+TCB Evaluation Data Numbers"; PCCS design guide, versions 3 (CRLs in hex, other header names) and 4.
 """
 
 from __future__ import annotations

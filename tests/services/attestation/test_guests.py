@@ -259,6 +259,10 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: changed(Vm(), "PCRs", [{"Index": 0, "Digest": "AAAA"}]),
         "TpmInfo.PCRs.0: want one value of 32 bytes, got 3",
     ),
+    "a PCR twice": (
+        lambda: changed(Vm(), "PCRs", [{"Index": 0, "Digest": b64(bytes(32))}] * 2),
+        "TpmInfo.PCRs.0: want one value, got another",
+    ),
     "a payload of objects": (
         lambda: Vm().info() | {"ClientPayload": {"a": {}}},
         "ClientPayload: want at most 64 members, all text",

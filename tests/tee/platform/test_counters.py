@@ -40,6 +40,18 @@ def test_bounded(tmp_path: Path) -> None:
         mine.increment("owner", b"\xff" * 32)
 
 
+def test_all_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform has at most so many counters, whoever's they are, and says that it is its bound."""
+    monkeypatch.setattr(counters, "MOST", 2)
+    mine = Counters(tmp_path / "counters")
+    for owner in ("one", "two"):
+        mine.increment(owner, bytes(32))
+
+    with pytest.raises(PolicyError, match="want at most 2 for a platform, got one more"):
+        mine.increment("three", bytes(32))
+    assert mine.increment("one", bytes(32))[0] == 2
+
+
 def test_advances_with_a_mark(tmp_path: Path) -> None:
     """It goes forward to any value, keeps the mark of whoever was there first, and never goes back."""
     path = tmp_path / "counters"

@@ -53,7 +53,8 @@ class Engine:
         KluisError: a root, a bundle or a policy signer that was given is none.
 
     Attributes:
-        instances, providers, policies, certificates, keys, attesting, tpm: the parts.
+        settings, storage: as given.
+        instances, providers, policies, certificates, keys, tokens, platforms, attesting, tpm: the parts.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """From what the service found to what a token says: the policy's verdict, and who may say what.
 
 A policy reads every claim of the service, and issues claims of its own beside them. What only the service
-says, names that begin ``x-ms-`` or ``x-kluis-`` and those of every token, it may repeat and never change.
+says, names that begin ``x-ms-``, ``x-kluis-`` or ``tdx_`` and those of every token, it may repeat and never
+change.
 """
 
 from __future__ import annotations

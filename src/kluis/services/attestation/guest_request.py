@@ -185,7 +185,9 @@ def _pcrs(given: list[_Pcr]) -> Values:
     for each in given:
         index = _index(each.Index, "TpmInfo.PCRs")
         value = octets(each.Digest, f"TpmInfo.PCRs.{index}", most=64)
-        if len(value) != HashId.SHA256.size or index in found:
+        if index in found:
+            raise InvalidParameter(f"TpmInfo.PCRs.{index}: want one value, got another")
+        if len(value) != HashId.SHA256.size:
             raise InvalidParameter(f"TpmInfo.PCRs.{index}: want one value of 32 bytes, got {len(value)}")
         found[index] = value
     return {HashId.SHA256: found}

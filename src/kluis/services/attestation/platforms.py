@@ -27,7 +27,7 @@ from kluis.evidence.tpm.key import TrustedKey
 from kluis.formats import x509
 from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
-from kluis.services.attestation.collateral import Documents, Endorsements, Endorsing
+from kluis.services.attestation.collateral import Endorsements, Endorsing
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import AttestationSettings
@@ -114,10 +114,6 @@ class Platforms:
         self.admit(claims)
         return Quoted(claims, {**documents.hashes, "quotehash": sha256(data).hex()})
 
-    def documents(self, quote: bytes, given: bytes | None, now: datetime) -> Documents:
-        """Intel's documents for a quote, verified."""
-        return self._endorsing.find(quote, given, now)
-
     def report(self, bundle: bytes, now: datetime) -> Claims:
         """Verify an SNP report in the bundle that guests send.
 
@@ -162,6 +158,8 @@ class Platforms:
             now: aware.
 
         Raises:
+            UnavailableError: no certificate was given; code ``chain_missing``.
+            InvalidEvidence: it is under a root of no stated level; code ``protection``.
             KluisError: as :func:`kluis.evidence.tpm.key.certified`.
         """
         if not certificate:
@@ -230,7 +228,7 @@ class Platforms:
             found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", report)))
         except UnavailableError:
             return held[1] if held else None  # an old list says by itself until when it is good
-        if len(self._lists) > MOST_LISTS:
+        if len(self._lists) >= MOST_LISTS:
             self._lists.clear()
         self._lists[key] = (now, found.crl)
         return found.crl

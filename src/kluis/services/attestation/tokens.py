@@ -47,7 +47,7 @@ class Tokens:
         self._keys = keys
 
     def about_policies(self, instance: Instance, claims: Mapping[str, Any], now: datetime) -> str:
-        """A token that says ``claims`` of an instance's policies, for an hour."""
+        """A token that says ``claims`` of an instance's policies, for as long as the settings say."""
         made = {**_times(instance, now, self._settings.policy_token_seconds), **claims}
         return self._keys.current(instance.key, instance.url, now).sign(made)
 

@@ -51,7 +51,8 @@ class Counters:
         """Add one and return the new value, on disk by then, and its witness; it has no mark.
 
         Raises:
-            PolicyError: this owner has too many counters.
+            PolicyError: it, or the platform, has too many counters: code ``counters``; or this one is at
+                its end, 2^53-1: ``counter_end``.
         """
         with self._lock:
             value = self._values.get(f"{owner}/{counter.hex()}", NONE)[0] + 1
@@ -70,7 +71,7 @@ class Counters:
 
         Raises:
             UsageError: an argument is out of bounds.
-            PolicyError: this owner has too many counters.
+            PolicyError: the owner, or the platform, has too many counters; code ``counters``.
         """
         if not 1 <= to <= LARGEST:
             raise UsageError(f"counter.to: want 1..{LARGEST}, got {to}")
@@ -86,10 +87,14 @@ class Counters:
         name = f"{owner}/{counter.hex()}"
         if name not in self._values:
             mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
-            if mine >= MOST_EACH or len(self._values) >= MOST:
-                raise PolicyError(
-                    f"counter: want at most {MOST_EACH} for one product, got one more", code="counters"
-                )
+            for most, there, whose in (
+                (MOST_EACH, mine, "one product"),
+                (MOST, len(self._values), "a platform"),
+            ):
+                if there >= most:
+                    raise PolicyError(
+                        f"counter: want at most {most} for {whose}, got one more", code="counters"
+                    )
         self._slots.write(name, Held(value, mark))
         return value, UNWITNESSED, mark
 

@@ -203,7 +203,7 @@ class Launcher:
             "op": "launch",
             "id": name,
             "layers": mounts,
-            "paths": [stdlib, f"{stdlib}/lib-dynload", *(f"{m}" for _, m in mounts if m != native.PYTHON)],
+            "paths": [stdlib, f"{stdlib}/lib-dynload", *(m for _, m in mounts if m != native.PYTHON)],
             "heap": manifest.heap_bytes,
             "region": region,
             "threads": manifest.threads,

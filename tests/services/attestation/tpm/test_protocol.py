@@ -276,6 +276,12 @@ def beside_its_certificate(said: dict[str, Any]) -> None:
     said["signature"] = b64u(sign(other, from_b64u(said["quote"])).encode())
 
 
+def bank_of(*values: tuple[int, int]) -> list[dict[str, Any]]:
+    """A bank of SHA-256 whose values are of these PCRs and sizes."""
+    said = [{"index": index, "digest": b64u(bytes(size))} for index, size in values]
+    return [{"algorithm": 11, "values": said}]
+
+
 BAD: dict[str, tuple[Callable[[Client], str], str]] = {
     "a signature changed": (lambda c: c.v2(alter=flip("signature")), "TPM quote: is not signed by the key"),
     "a key beside another's certificate": (
@@ -318,6 +324,15 @@ BAD: dict[str, tuple[Callable[[Client], str], str]] = {
     "a bank twice": (
         lambda c: c.v2(tpm={"pcrs": [{"algorithm": 11, "values": []}] * 2}),
         "pcrs.algorithm: want 4 and 11, each once, got 11",
+    ),
+    "PCR 24": (lambda c: c.v2(tpm={"pcrs": bank_of((24, 32))}), "pcrs.index: want 0..23, got 24"),
+    "a PCR twice": (
+        lambda c: c.v2(tpm={"pcrs": bank_of((7, 32), (7, 32))}),
+        "pcrs.7: want one value, got another",
+    ),
+    "a short value": (
+        lambda c: c.v2(tpm={"pcrs": bank_of((7, 20))}),
+        "pcrs.7: want a value of 32 bytes, got 20",
     ),
     "three other keys": (
         lambda c: c.v2(other_keys=[{"jwk": json.loads(jwk_text(KEY))}] * 3),

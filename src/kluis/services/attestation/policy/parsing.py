@@ -65,6 +65,7 @@ class PolicyParsingError(FormatError):
     Attributes:
         place: of what is wrong, or None where it is nowhere in particular.
         failing: what was being read: ``policy > versionInfo``, ``policy > issuancerules``.
+        problem: what is wrong, in one sentence.
     """
 
     code = "policy_parsing"
@@ -85,7 +86,7 @@ def parse(text: str) -> Policy:
     """Read a policy and check it.
 
     Args:
-        text: at most 256 KiB.
+        text: at most 262144 characters.
 
     Raises:
         PolicyParsingError: naming the symbol, its line and column, and the rule of the grammar.

@@ -93,6 +93,7 @@ def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, co
 
     Raises:
         InvalidEvidence: the quote is over something else.
+        InvalidParameter: the request names a hash that is none of version 2's.
         AuthenticityError: the certification does not hold.
     """
     certified = request.info.tpm_certify

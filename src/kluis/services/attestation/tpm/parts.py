@@ -102,12 +102,12 @@ def _values(given: Attestation) -> Values:
             raise InvalidParameter(f"pcrs.algorithm: want 4 and 11, each once, got {bank.algorithm}")
         held = found.setdefault(HashId(bank.algorithm), {})
         for each in bank.values:
-            value = octets(each.digest, f"pcrs.{each.index}", most=64)
-            if (
-                not 0 <= each.index < PCR_COUNT
-                or len(value) != HashId(bank.algorithm).size
-                or each.index in held
-            ):
-                raise InvalidParameter(f"pcrs.{each.index}: want one value of a PCR, 0..{PCR_COUNT - 1}")
+            if not 0 <= each.index < PCR_COUNT:
+                raise InvalidParameter(f"pcrs.index: want 0..{PCR_COUNT - 1}, got {each.index}")
+            value, size = octets(each.digest, f"pcrs.{each.index}", most=64), HashId(bank.algorithm).size
+            if each.index in held:
+                raise InvalidParameter(f"pcrs.{each.index}: want one value, got another")
+            if len(value) != size:
+                raise InvalidParameter(f"pcrs.{each.index}: want a value of {size} bytes, got {len(value)}")
             held[each.index] = value
     return found

@@ -16,6 +16,7 @@ import msgspec
 
 from kluis.evidence import ProtectionLevel
 from kluis.formats import b64
+from kluis.formats.tpm.pcrs import PCR_COUNT
 from kluis.formats.vbs import Report
 from kluis.hashes import sha256
 from kluis.services.attestation.evaluation import evaluated
@@ -158,7 +159,7 @@ class TpmProtocol:
             )
         mask = _whole(properties, "required_pcr_mask", ALL_PCRS)
         quoted = {index for values in said.now.checked.values.values() for index in values}
-        lacks = [index for index in range(24) if mask >> index & 1 and index not in quoted]
+        lacks = [index for index in range(PCR_COUNT) if mask >> index & 1 and index not in quoted]
         if lacks:
             raise InvalidEvidence(
                 f"TPM quote: PCRs: want those of required_pcr_mask {mask:#x}, got none for {lacks}",
