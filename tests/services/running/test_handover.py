@@ -17,6 +17,7 @@ from kluis.services.running import handover
 from kluis.services.running.handover import Givers
 from kluis.services.storage import Database
 from kluis.services.storage.mailbox import Mailbox, Step
+from kluis.services.storage.statements import MOST_MESSAGES
 from kluis.testing.plugin import enclave, other_platform, rehearsal_platform
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.databases import database_url, postgres
@@ -102,6 +103,28 @@ def test_without_anybody_who_has_it_the_store_stays_closed(
     with pytest.raises(RemoteError, match="store: its key is sealed to another image") as refused:
         handover.opened(joiner, hosts[1].mailbox, print)
     assert refused.value.inner_code == "store_waiting"
+
+
+@pytest.mark.parametrize("step", [Step.BEAT, Step.WANTED])
+def test_more_dead_than_are_read_at_once(
+    enclave: Launch,
+    hosts: tuple[Host, Host],
+    rehearsal_platform: RehearsalPlatform,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: Step,
+) -> None:
+    """What those left who were killed, however many, hides nobody who gives, nor who asks."""
+    monkeypatch.setattr(handover, "DEAD_SECONDS", 0.5)
+    sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
+    giver = enclave(KEEPER, ocalls=hosts[0].functions)
+    giver.put("k", b"v")
+    for number in range(MOST_MESSAGES + 50):
+        hosts[0].mailbox.post(number.to_bytes(16, "big"), step, b"")
+    joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
+    with giving(hosts[0], giver):
+        handover.opened(joiner, hosts[1].mailbox, print)
+    assert joiner.get("k") == b"v"
 
 
 def test_who_is_not_alike_is_refused_and_told_so(

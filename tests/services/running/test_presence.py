@@ -17,6 +17,7 @@ from kluis.services.running.plan import Plan
 from kluis.services.running.presence import Presence, Stores
 from kluis.services.storage import Database
 from kluis.services.storage.mailbox import Mailbox, Step
+from kluis.services.storage.statements import MOST_MESSAGES
 from tests.databases import database_url, postgres
 
 __all__ = ["database_url", "postgres"]
@@ -96,6 +97,19 @@ def test_the_dead_are_forgotten(commands: tuple[Stores, Stores]) -> None:
         one.mailboxes[0].post(b"d" * 16, Step.PRESENT, b"dead")
         assert refused(presence.refuse_present, other).endswith(f"got {ME}")
         assert one.mailboxes[0].read(Step.PRESENT).keys() == {one.name}
+
+
+def test_more_dead_than_are_read_at_once(commands: tuple[Stores, Stores]) -> None:
+    """However many were killed there, the living are seen behind what those left."""
+    one, other = commands
+    one.mailboxes[0].post(b"\xff" * 16, Step.PRESENT, b"dead")
+    for number in range(MOST_MESSAGES + 50):
+        one.mailboxes[0].post(number.to_bytes(16, "big"), Step.PRESENT, b"dead")
+    alive = Stores(one.mailboxes, b"\xfe" * 16)
+    with Presence(alive, Step.PRESENT, SINCE):
+        assert refused(presence.refuse_present, other).endswith(f"got {ME}")
+    presence.refuse_present(other)
+    assert one.mailboxes[0].read(Step.PRESENT) == {}
 
 
 def test_an_earlier_version_beats_and_says_no_more(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,6 +23,8 @@ WAITING: Final = "store_waiting"
 JOIN_SECONDS: Final = 60.0
 BEAT_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
+DEAD_SECONDS: Final = 2 * JOIN_SECONDS
+"""After so long nobody waits for an answer any more: whoever asked was killed."""
 
 
 class HasStore(Protocol):
@@ -50,10 +52,17 @@ def opened(enclave: HasStore, mailbox: Mailbox, say: Callable[[str], None]) -> N
 
 
 def _somebody_is_there(mailbox: Mailbox) -> bool:
-    """Whether a giver's beat changes while one looks: an old one says nothing."""
+    """Whether a giver's beat changes while one looks: an old one says nothing, and is forgotten."""
     before = mailbox.read(Step.BEAT)
-    time.sleep(2.5 * BEAT_SECONDS)
-    return any(before.get(name) != beat for name, beat in mailbox.read(Step.BEAT).items())
+    while True:
+        time.sleep(2.5 * BEAT_SECONDS)
+        after = mailbox.read(Step.BEAT)
+        if any(before.get(name) != beat for name, beat in after.items()):
+            return True
+        for name in after:
+            mailbox.take_back(name, Step.BEAT)
+        if not (before := mailbox.read(Step.BEAT)):  # the dead may be so many that they hide the living
+            return False
 
 
 def _join(enclave: HasStore, mailbox: Mailbox) -> None:
@@ -73,11 +82,11 @@ def _join(enclave: HasStore, mailbox: Mailbox) -> None:
 
 def _awaited(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> bytes:
     while time.monotonic() < end:
-        if joiner in (found := mailbox.read(step)):
-            return found[joiner]
-        if joiner in (refused := mailbox.read(Step.REFUSED)):
+        if (found := mailbox.find(joiner, step)) is not None:
+            return found
+        if (refused := mailbox.find(joiner, Step.REFUSED)) is not None:
             raise UnavailableError(
-                f"store key: an instance elsewhere refused it: {refused[joiner].decode('utf-8', 'replace')}",
+                f"store key: an instance elsewhere refused it: {refused.decode('utf-8', 'replace')}",
                 code=WAITING,
             )
         time.sleep(LOOK_SECONDS)
@@ -95,6 +104,7 @@ class Givers:
         self._mailbox = mailbox
         self._name = os.urandom(16)
         self._begun: dict[bytes, HasStore] = {}
+        self._seen: dict[bytes, float] = {}
         self._beat = 0.0
 
     def serve(self, enclave: HasStore) -> None:
@@ -108,20 +118,31 @@ class Givers:
             return
         self._beat = now
         self._mailbox.post(self._name, Step.BEAT, os.urandom(8))
-        challenged = self._mailbox.read(Step.CHALLENGE)
-        for joiner in self._mailbox.read(Step.WANTED):
-            if joiner not in challenged:
+        wanted = self._mailbox.read(Step.WANTED)
+        self._forget_the_dead(wanted, now)
+        for joiner in wanted:
+            if joiner in self._seen and self._mailbox.find(joiner, Step.CHALLENGE) is None:
                 # The challenge is this enclave's: it alone answers the request over it.
                 self._begun[joiner] = enclave
                 self._mailbox.post(joiner, Step.CHALLENGE, enclave.call("store_key_challenge"))
-        answered = self._mailbox.read(Step.GIFT).keys() | self._mailbox.read(Step.REFUSED).keys()
-        for joiner, body in self._mailbox.read(Step.REQUEST).items():
-            if joiner not in answered and joiner in self._begun:
+        for joiner in list(self._begun):
+            body = self._mailbox.find(joiner, Step.REQUEST)
+            if body is None:
+                if self._mailbox.find(joiner, Step.WANTED) is None:
+                    del self._begun[joiner]  # who asked has gone
+            elif all(self._mailbox.find(joiner, each) is None for each in (Step.GIFT, Step.REFUSED)):
                 self._answer(joiner, body, self._begun.pop(joiner))
 
     def close(self) -> None:
         """Say no more that somebody is there."""
         self._mailbox.clear(self._name)
+
+    def _forget_the_dead(self, wanted: Collection[bytes], now: float) -> None:
+        """Forget what joiners asked who are long gone: so many could hide who asks now."""
+        self._seen = {joiner: self._seen.get(joiner, now) for joiner in wanted}
+        for joiner in [one for one, since in self._seen.items() if now - since > DEAD_SECONDS]:
+            del self._seen[joiner]
+            self._mailbox.clear(joiner)
 
     def _answer(self, joiner: bytes, body: bytes, enclave: HasStore) -> None:
         try:

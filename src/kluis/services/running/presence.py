@@ -139,17 +139,17 @@ def refuse_changing(stores: Stores) -> None:
 
 def _alive(stores: Stores, *steps: Step) -> list[str]:
     """Who says one of these things, again and again; what the dead have left is forgotten."""
-    before = _heard(stores, steps)
-    if not before:
-        return []
-    time.sleep(LOOK_BEATS * BEAT_SECONDS)
-    after = _heard(stores, steps)
-    found = {_shown(body): None for place, body in after.items() if before.get(place) != body}
-    for place, body in before.items():
-        if after.get(place) == body:
-            mailbox, name, step = place
-            stores.mailboxes[mailbox].take_back(name, step)
-    return list(found)
+    while before := _heard(stores, steps):
+        time.sleep(LOOK_BEATS * BEAT_SECONDS)
+        after = _heard(stores, steps)
+        for place, body in before.items():
+            if after.get(place) == body:
+                mailbox, name, step = place
+                stores.mailboxes[mailbox].take_back(name, step)
+        if found := {_shown(body): None for place, body in after.items() if before.get(place) != body}:
+            return list(found)
+        # All that were heard were dead, and may have been so many that they hid the living.
+    return []
 
 
 def _heard(stores: Stores, steps: tuple[Step, ...]) -> dict[tuple[int, bytes, Step], bytes]:

@@ -70,7 +70,7 @@ class Mailbox:
             cursor.execute(post.text, values)
 
     def read(self, step: Step) -> dict[bytes, bytes]:
-        """Every message of one step, by its joiner.
+        """Messages of one step, by their joiners: at most 256, and of more, any.
 
         Raises:
             UnavailableError: the database does not answer.
@@ -79,6 +79,19 @@ class Mailbox:
         with self._asking() as cursor:
             rows = cursor.execute(found.text, found.bind(store=self._store, step=int(step))).fetchall()
         return {bytes(joiner): bytes(body) for joiner, body in rows}
+
+    def find(self, joiner: bytes, step: Step) -> bytes | None:
+        """One joiner's message of one step, or None.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        find = self._made.message
+        with self._asking() as cursor:
+            row = cursor.execute(
+                find.text, find.bind(store=self._store, joiner=joiner, step=int(step))
+            ).fetchone()
+        return None if row is None else bytes(row[0])
 
     def take_back(self, joiner: bytes, step: Step) -> None:
         """Forget one message.

@@ -124,6 +124,7 @@ class Statements:
         self.messages = made(
             _where(select(MESSAGES.c.joiner, MESSAGES.c.body), MESSAGES, "store", "step").limit(MOST_MESSAGES)
         )
+        self.message = made(_where(select(MESSAGES.c.body), MESSAGES, "store", "joiner", "step"))
         self.forget_message = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner", "step"))
         self.forget_messages = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner"))
         self._reads = {size: made(_read(size)) for size in SIZES}
