@@ -34,11 +34,11 @@ def test_a_name_that_stands_twice_at_the_end_of_many(world: World) -> None:
     """Looking for it takes one pass: each name among all the others was 20 s for 256 KiB."""
     names = ",".join(f'"{number:x}":0' for number in range(28_000))
     text = f'{{{names},"zz":0,"zz":1}}'.encode()
-    began = time.perf_counter()
+    began = time.process_time()
     answer = world.attest(
         "SgxEnclave", {"quote": "AAAA", "runtimeData": {"data": b64u(text), "dataType": "JSON"}}
     )
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert error_of(answer) == (400, "InvalidParameter", "runtimeData.data: member 'zz' stands twice")
 
 

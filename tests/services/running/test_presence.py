@@ -28,8 +28,9 @@ ME = f"{platform.node()} (process {os.getpid()}, since 2026-09-21 14:13:20 UTC)"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beats of a fifth of a second."""
-    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.2)
+    """Beats of a tenth of a second, looked for over eight: a busy machine may come late with one."""
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(presence, "LOOK_BEATS", 8)
 
 
 @pytest.fixture
@@ -50,14 +51,15 @@ def refused(check: object, stores: Stores) -> str:
     return error.value.message
 
 
-def test_nobody_is_there(commands: tuple[Stores, Stores]) -> None:
+def test_nobody_is_there(commands: tuple[Stores, Stores], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody ever was there is nothing to wait for; oneself is nobody else."""
     one, _ = commands
+    monkeypatch.setattr(presence, "LOOK_BEATS", 600)
     begun = time.monotonic()
     with Presence(one, Step.REKEYING, SINCE), Presence(one, Step.PRESENT, SINCE):
         presence.refuse_present(one)
         presence.refuse_changing(one)
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 30
 
 
 def test_who_is_there_is_named(commands: tuple[Stores, Stores]) -> None:
