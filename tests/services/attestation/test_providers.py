@@ -316,7 +316,15 @@ def test_who_a_token_is_of(claims: dict[str, Any], author: Author) -> None:
         ("default", {}, "got 'default'"),
         ("-abc", {}, "got '-abc'"),
         ("p1", {"properties": {"publicNetworkAccess": "On"}}, "properties.publicNetworkAccess: want Enabled"),
-        ("p1", {"tags": {"a": "b" * 300}}, "tags: want at most 50"),
+        ("p1", {"tags": {str(at): "" for at in range(51)}}, "tags: want at most 50, got 51"),
+        ("p1", {"tags": {"a" * 513: ""}}, "tags: want names of at most 512 characters, got 513"),
+        ("p1", {"tags": {"a": "b" * 300}}, "tags: want values of at most 256 characters, got 300"),
+        (
+            "p1",
+            {"properties": {"policySigningCertificates": {"keys": {}}}},
+            "want a list of at most 16, got dict",
+        ),
+        ("p1", {"properties": keys(*["one"] * 17)}, "want a list of at most 16, got 17"),
         (
             "p1",
             {"properties": {"policySigningCertificates": {"keys": [{"kty": "RSA", "n": "x"}]}}},

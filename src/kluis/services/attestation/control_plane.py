@@ -9,7 +9,8 @@ from kluis.services.attestation.authors import Author, author_of
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.gate import MANAGE, VIEW
-from kluis.services.attestation.providers import TYPE, ProviderRequest
+from kluis.services.attestation.provider_requests import ProviderRequest
+from kluis.services.attestation.providers import TYPE
 from kluis.services.attestation.resource_manager import ResourceManager
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Operation

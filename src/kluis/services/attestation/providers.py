@@ -15,54 +15,26 @@ import msgspec
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.attestation.authors import Author, system_data
-from kluis.services.attestation.certificate_chains import signer_chain
 from kluis.services.attestation.certificates import PolicyCertificates
-from kluis.services.attestation.faults import (
-    InvalidOperation,
-    InvalidParameter,
-    Missing,
-    NameTaken,
-    ResourceMissing,
-)
-from kluis.services.attestation.instances import (
-    DEFAULT,
-    LIFE_BYTES,
-    NAME,
-    TABLE,
-    VERSION,
-    Instances,
-    Provider,
-    key_of,
-)
+from kluis.services.attestation.faults import InvalidOperation, Missing, NameTaken, ResourceMissing
+from kluis.services.attestation.instances import DEFAULT, LIFE_BYTES, TABLE, Instances, Provider, key_of
 from kluis.services.attestation.policies import Policies
+from kluis.services.attestation.provider_requests import (
+    DISABLED,
+    ENABLED,
+    ProviderRequest,
+    changed,
+    check_name,
+    signer_chains,
+)
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.signing import SigningKeys
 
-__all__ = ["Properties", "ProviderRequest", "Providers", "squeezed"]
+__all__ = ["TYPE", "Providers", "squeezed"]
 
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
 # A client that signs in wants one to be there before it has made anything.
 FIRST_SUBSCRIPTION: Final = "00000000-0000-4000-8000-6b6c75697300"
-MOST_TAGS: Final = 50
-MOST_CERTIFICATES: Final = 16
-SWITCH: Final = ("Enabled", "Disabled")
-_NOT_X509: Final = "PolicySigningCertificate key is not an X509 security key"
-
-
-class Properties(msgspec.Struct, kw_only=True):
-    """What an owner may say of an instance."""
-
-    publicNetworkAccess: str | None = None  # noqa: N815 - names of the wire
-    policySigningCertificates: dict[str, Any] | None = None  # noqa: N815
-    tpmAttestationAuthentication: str | None = None  # noqa: N815
-
-
-class ProviderRequest(msgspec.Struct, kw_only=True):
-    """A request to make or change an instance."""
-
-    location: str | None = None
-    tags: dict[str, str] | None = None
-    properties: Properties = msgspec.field(default_factory=Properties)
 
 
 class Providers:
@@ -111,10 +83,9 @@ class Providers:
             NameTaken: the name is another's.
             InvalidOperation: trust model, place or certificates would change.
         """
-        _check_name(name)
-        asked = request.properties
-        chains = _chains(asked.policySigningCertificates)
-        made = _changed(
+        check_name(name)
+        chains = signer_chains(request.properties.policySigningCertificates)
+        made = changed(
             Provider(
                 name=name,
                 life=os.urandom(LIFE_BYTES).hex(),
@@ -123,7 +94,7 @@ class Providers:
                 location=request.location or self._settings.location,
                 tags=None,
                 isolated=bool(chains),
-                public_network_access="Enabled",
+                public_network_access=ENABLED,
                 tpm_authentication=True,
                 created=int(now.timestamp()),
                 created_by=author,
@@ -156,9 +127,9 @@ class Providers:
                     f"location: want {there.location} to stay, got {request.location[:64]!a}",
                     hint="make another instance there",
                 )
-            changed = _changed(there, request, author, now)
-            _write(store, changed)
-            return changed, False
+            again = changed(there, request, author, now)
+            _write(store, again)
+            return again, False
 
         found, new = self._storage.update(work)
         return self._resource(found), new
@@ -194,9 +165,9 @@ class Providers:
             there = self._instances.provider(store, name)
             if there is None or not _within(there, subscription, group):
                 raise _missing(group, name)
-            changed = _changed(there, request, author, now)
-            _write(store, changed)
-            return changed
+            again = changed(there, request, author, now)
+            _write(store, again)
+            return again
 
         return self._resource(self._storage.update(work))
 
@@ -244,7 +215,7 @@ class Providers:
             DEFAULT,
             self._settings.location,
             None,
-            _properties(instance.url, instance.trust_model, "Enabled", instance.tpm_authentication),
+            _properties(instance.url, instance.trust_model, ENABLED, instance.tpm_authentication),
         )
 
     def _found(self, subscription: str, group: str, name: str) -> Provider:
@@ -283,7 +254,7 @@ def _properties(url: str, model: str, network: str, tpm: bool) -> dict[str, Any]
         "attestUri": url,
         "publicNetworkAccess": network,
         "privateEndpointConnections": [],
-        "tpmAttestationAuthentication": SWITCH[0] if tpm else SWITCH[1],
+        "tpmAttestationAuthentication": ENABLED if tpm else DISABLED,
     }
 
 
@@ -294,64 +265,6 @@ def _resource_of(
     told = {} if tags is None else {"tags": dict(tags)}
     made = {"id": name_id, "name": name, "type": TYPE, "location": location, **told}
     return {**made, "properties": properties}
-
-
-def _changed(provider: Provider, request: ProviderRequest, author: Author | None, now: datetime) -> Provider:
-    asked = request.properties
-    changes: dict[str, Any] = {
-        "version": VERSION,
-        "modified": int(now.timestamp()),
-        "modified_by": author,
-    }
-    if request.tags is not None:
-        if len(request.tags) > MOST_TAGS or any(
-            len(k) > 512 or len(v) > 256 for k, v in request.tags.items()
-        ):
-            raise InvalidParameter(
-                f"tags: want at most {MOST_TAGS}, names of 512 and values of 256 characters"
-            )
-        changes["tags"] = request.tags
-    for name, value in (
-        ("publicNetworkAccess", asked.publicNetworkAccess),
-        ("tpmAttestationAuthentication", asked.tpmAttestationAuthentication),
-    ):
-        if value is not None and value not in SWITCH:
-            raise InvalidParameter(f"properties.{name}: want Enabled or Disabled, got {value[:40]!a}")
-    if asked.publicNetworkAccess is not None:
-        changes["public_network_access"] = asked.publicNetworkAccess
-    if asked.tpmAttestationAuthentication is not None:
-        changes["tpm_authentication"] = asked.tpmAttestationAuthentication == SWITCH[0]
-    return msgspec.structs.replace(provider, **changes)
-
-
-def _chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
-    if given is None:
-        return ()
-    keys = given.get("keys")
-    if keys is None or keys == []:
-        return ()
-    if not isinstance(keys, list) or len(keys) > MOST_CERTIFICATES:
-        raise InvalidParameter(
-            f"properties.policySigningCertificates.keys: want a list of at most {MOST_CERTIFICATES}"
-        )
-    found = []
-    for number, key in enumerate(keys):
-        what = f"properties.policySigningCertificates.keys[{number}]"
-        x5c = key.get("x5c") if isinstance(key, dict) else None
-        if not x5c:
-            raise InvalidParameter(f"{_NOT_X509}: {what}: want x5c, got none")
-        try:
-            found.append(tuple(each.der for each in signer_chain(x5c, f"{what}.x5c")))
-        except InvalidParameter as error:
-            raise InvalidParameter(f"{_NOT_X509}: {error.message}") from None
-    return tuple(found)
-
-
-def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name) or name.lower() == DEFAULT:
-        raise InvalidParameter(
-            f"instance: want 1 to 24 letters, digits and hyphens, not {DEFAULT!r}, got {name[:64]!a}"
-        )
 
 
 def _within(provider: Provider, subscription: str, group: str | None) -> bool:
