@@ -27,7 +27,18 @@ from kluis.errors import FormatError
 from kluis.formats import b64, jcs
 from kluis.formats._members import Members
 
-__all__ = ["Answer", "Binding", "Question", "Role"]
+__all__ = [
+    "EXPORTER_BYTES",
+    "LABEL",
+    "MAX_ANSWER_BYTES",
+    "MAX_QUESTION_BYTES",
+    "NONCE_BYTES",
+    "PATH",
+    "Answer",
+    "Binding",
+    "Question",
+    "Role",
+]
 
 PATH: Final = "/.well-known/kluis/evidence"
 LABEL: Final = b"EXPORTER-Channel-Binding"

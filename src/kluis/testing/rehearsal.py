@@ -33,7 +33,7 @@ from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN, Secret
 from kluis.tee.platform.quoting import PlatformKeys
 
-__all__ = ["Process", "RehearsalPlatform"]
+__all__ = ["START_SECONDS", "Process", "RehearsalPlatform", "interface_of"]
 
 START_SECONDS = 60.0
 FIRST = 7  # descriptor of the first socket: 3 to 6 are the runtime's own

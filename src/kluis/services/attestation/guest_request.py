@@ -18,7 +18,7 @@ from kluis.formats.tpm.pcrs import PCR_COUNT, Values
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
 
-__all__ = ["Guest", "parse"]
+__all__ = ["PROTOCOL", "Guest", "parse"]
 
 PROTOCOL: Final = "2.0"
 MAX_REQUEST: Final = 3 << 20

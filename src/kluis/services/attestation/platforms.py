@@ -33,7 +33,7 @@ from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
-__all__ = ["Platforms", "Quoted", "refusal"]
+__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "Platforms", "Quoted", "refusal"]
 
 MOST_LISTS: Final = 16
 MAX_QUOTE: Final = 64 * 1024

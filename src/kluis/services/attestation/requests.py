@@ -13,7 +13,19 @@ import msgspec
 from kluis.services.attestation.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["AttestGuest", "AttestOpenEnclave", "AttestReport", "AttestSgx", "AttestTdx", "Token", "spelled"]
+__all__ = [
+    "AttestGuest",
+    "AttestOpenEnclave",
+    "AttestReport",
+    "AttestSgx",
+    "AttestTdx",
+    "Baselines",
+    "Jwks",
+    "JwksKey",
+    "Token",
+    "TpmMessage",
+    "spelled",
+]
 
 
 class _Request(msgspec.Struct, kw_only=True):
