@@ -71,7 +71,7 @@ SGX = Claims(
     tee=Tee.SGX,
     level=ProtectionLevel.HARDWARE_SGX,
     measurement=digest(1, 32),
-    platform=Platform(id=b"\5" * 16, product="00a067110000"),
+    platform=Platform(id=b"\5" * 16, product="00A067110000"),
     vendor=_vendor(
         SgxClaims, attributes=0x85 | 3 << 64, pcesvn=13, smt=False, dynamic=False, cached_keys=False
     ),

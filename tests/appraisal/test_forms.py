@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from kluis.appraisal import forms, wants
 from kluis.appraisal.reading import Table
+from kluis.appraisal.tees import TABLES
 from kluis.appraisal.values import Product, Value
-from kluis.appraisal.wants import ANY, Want
+from kluis.appraisal.wants import ANY, Named, Want
 from kluis.errors import KluisError
+from kluis.evidence import Tee
 from tests.appraisal import wanted
 from tests.appraisal.samples import digest
 from tests.strategies import PROPERTY
@@ -54,6 +56,16 @@ def test_any_is_said(form: forms.Form) -> None:
     with pytest.raises(KluisError) as caught:
         form.read(Table({}, "policy.snp", "hint"), "key")
     assert (caught.value.code, str(caught.value)) == ("policy_incomplete", "policy.snp.key: is not stated")
+
+
+def test_names_in_small_letters() -> None:
+    """An FMSPC is the same in capitals and in small letters; other names are compared as they stand."""
+    small = '["00806f050000", "00906ED50000"]'
+    assert _read(forms.Names(fmspcs=True), small) == Named(frozenset({"00806F050000", "00906ED50000"}))
+    assert _read(forms.Names(), small) == Named(frozenset({"00806f050000", "00906ED50000"}))
+    for tee in (Tee.SGX, Tee.TDX):
+        form = {field.key: field.form for field in TABLES[tee]}["products"]
+        assert _read(form, small).meets("00806F050000")
 
 
 REFUSED = {

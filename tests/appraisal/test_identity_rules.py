@@ -70,6 +70,12 @@ def _other(want: Want) -> Want:
             raise AssertionError(want)
 
 
+def test_ages_have_their_unit() -> None:
+    """A document's age is told in seconds, as the policy has it."""
+    rules = {rule.name: rule for rule in identity_rules(SAMPLES[Tee.NITRO], _drafted(Tee.NITRO))}
+    assert (rules["document_age"].want, rules["document_age"].got) == ("at most 300 s", "7 s")
+
+
 def test_every_tee_has_claims() -> None:
     """No table is without claims to be judged by, and no TEE without a table."""
     assert set(SAMPLES) == set(TABLES)

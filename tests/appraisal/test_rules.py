@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hmac
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -544,6 +544,28 @@ def test_warnings(name: str) -> None:
 def test_up_to_date_advisories_are_no_matter() -> None:
     """Advisories of an UpToDate platform are mended ones."""
     assert _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"])).verdict is Verdict.AFFIRMING
+
+
+def test_advisories_that_are_accepted_are_named() -> None:
+    """What the maker has told of stands there where the policy accepts it, and where an update mended it."""
+    accepted = _policy(tcb_statuses=OUT_OF_DATE_ALLOWED, advisories=frozenset({"KLUIS-1", "KLUIS-2"}))
+    mended = _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"]))
+    for result, got in (
+        (_judge(_status(**OUT_OF_DATE), accepted), "KLUIS-1, KLUIS-2"),
+        (mended, "KLUIS-1, mended: UpToDate"),
+        (_judge(), "none"),
+    ):
+        rule = {rule.name: rule for rule in result.rules}["advisories"]
+        assert (rule.ok, rule.got) == (True, got)
+
+
+def test_what_nothing_ends() -> None:
+    """A key without a certificate, and one that its maker gave no end, are valid without end."""
+    endless = dataclasses.replace(
+        _evidence().value, valid_until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    )
+    rule = {rule.name: rule for rule in platform_rules(endless, POLICY, NOW)}["evidence_age"]
+    assert rule.got == "0 s, valid without end"
 
 
 def test_the_shortest_nonce() -> None:

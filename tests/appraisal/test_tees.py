@@ -60,8 +60,8 @@ def _registers(pattern: str, drafted: str | None = None) -> Row:
     return _same("registers", form, "registers", CODE, "registers", {"a": digest(79)})
 
 
-def _products(*known: str) -> Row:
-    return _same("products", Names(known), "product", HARD, "platform.product", "another")
+def _products(*known: str, fmspcs: bool = False) -> Row:
+    return _same("products", Names(known, fmspcs), "product", HARD, "platform.product", "another")
 
 
 def _platforms(*sizes: int) -> Row:
@@ -73,7 +73,7 @@ def _in(vendor: str, key: str, form: forms.Form, rule: str, aspect: Aspect, put:
 
 
 INTEL = (
-    _products(),
+    _products(fmspcs=True),
     _in("pcesvn", "min_pce_svn", forms.Least(0xFFFF), "pce_svn", HARD, 99),
     _in("smt", "smt", Allow, "smt", KEPT, None),
     _in("dynamic", "dynamic_platform", Allow, "dynamic_platform", HARD, True),

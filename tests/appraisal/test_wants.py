@@ -36,7 +36,7 @@ CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
         [(1, 55, 21), (2, 0, 0)],
         [(1, 55, 20), (2,), (1, 55, 21, 0), (2, 0, 0, 0), None, 2],
     ),
-    (wants.AtMost(3), "at most 3", [0, 3], [4, -1, None, True]),
+    (wants.AtMost(3), "at most 3 s", [0, 3], [4, -1, None, True]),
     (wants.Exactly(1), "1", [1], [0, True, None]),
     (wants.Allowed(False), "no", [False], [True, None, 0]),
     (wants.Allowed(True), "yes or no", [False, True], [None, 1]),
@@ -180,3 +180,12 @@ def test_text_is_no_list(make: Callable[[], Want]) -> None:
     """A name where a set of names belongs would be met by every part of it: it makes no want."""
     with pytest.raises(UsageError, match=r"want a set of values, got (str|bytes)$"):
         make()
+
+
+def test_registers_stand_as_people_count() -> None:
+    """PCR 2 comes before PCR 10, in a policy and in what a rule says."""
+    value = digest(0xAA)
+    names = [f"pcr{index}" for index in (10, 2, 1)]
+    want = wants.Registers({name: frozenset({value.value}) for name in names})
+    for text in (str(want), want.toml(), values.shown(dict.fromkeys(names, value))):
+        assert sorted(names, key=lambda name: text.index(f"{name} ")) == ["pcr1", "pcr2", "pcr10"]

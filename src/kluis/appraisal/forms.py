@@ -31,6 +31,7 @@ from kluis.errors import FormatError, UsageError
 from kluis.hashes import SIZES, Digest
 
 _VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,4})(\.(0|[1-9][0-9]{0,4})){0,7}", re.ASCII)
+_FMSPC: Final = re.compile(r"[0-9A-Fa-f]{12}")
 DIGESTS: Final = tuple(SIZES.values())
 
 
@@ -87,15 +88,19 @@ class Names:
 
     Attributes:
         known: the ones there are; empty takes every name.
+        fmspcs: whether they are FMSPCs, whose hex evidence has in capitals and a policy in any case.
     """
 
     known: tuple[str, ...] = ()
+    fmspcs: bool = False
 
     def read(self, table: Table, key: str) -> Want:
         """See :class:`Form`."""
         if table.any(key):
             return ANY
         values = table.known(key, self.known) if self.known else table.texts(key)
+        if self.fmspcs:
+            values = frozenset(each.upper() if _FMSPC.fullmatch(each) else each for each in values)
         return _named(f"{table.name}.{key}", lambda: Named(values))
 
     def draft(self, got: Value) -> Want:

@@ -11,7 +11,7 @@ from kluis.appraisal.result import Rule
 from kluis.appraisal.tees import TABLES
 from kluis.appraisal.trust import Aspect
 from kluis.appraisal.values import Value, either, shown
-from kluis.appraisal.wants import REFERENCE, Any, AtLeast, Exactly, Masked, OneOf, Registers, Want
+from kluis.appraisal.wants import REFERENCE, Any, AtLeast, AtMost, Exactly, Masked, OneOf, Registers, Want
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
 
@@ -77,6 +77,8 @@ def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspe
     text = shown(got)
     if isinstance(want, Masked) and isinstance(got, int):
         text = f"{got:#x}"  # as the bits that are wanted are written
+    if isinstance(want, AtMost):
+        text = f"{text} s" if got is not None else text
     if isinstance(want, Registers) and isinstance(got, Mapping):
         told = want.failing(got) or want.values
         text = shown({each: d for each, d in got.items() if each in told and isinstance(d, Digest)})

@@ -10,7 +10,7 @@ from kluis.appraisal.identity_rules import within
 from kluis.appraisal.policy import Policy
 from kluis.appraisal.result import Rule
 from kluis.appraisal.trust import Aspect
-from kluis.appraisal.values import ABSENT, either
+from kluis.appraisal.values import ABSENT, either, until
 from kluis.appraisal.wants import Any
 from kluis.evidence.model import Claims, Tcb, TcbStatus
 
@@ -79,11 +79,14 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
     unaccepted: set[str] = set()
     if tcb.status is not TcbStatus.UP_TO_DATE and not isinstance(accepted, Any):
         unaccepted = set(tcb.advisories) - accepted
+    # All of them where none is refused: whoever reads "none" there takes the platform for mended.
+    named = ", ".join(sorted(unaccepted or tcb.advisories)) or ABSENT
+    mended = tcb.status is TcbStatus.UP_TO_DATE and tcb.advisories
     yield Rule.of(
         "advisories",
         not unaccepted,
         want="any" if isinstance(accepted, Any) else f"only {either(accepted)}" if accepted else "none",
-        got=", ".join(sorted(unaccepted)) or ABSENT,
+        got=f"{named}, mended: UpToDate" if mended else named,
         fix="update the platform, or accept the advisories in the policy",
         aspect=Aspect.HARDWARE,
         affirms=False,
@@ -129,7 +132,7 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
         "evidence_age",
         timedelta(0) <= age <= policy.max_evidence_age and now <= claims.valid_until,
         want=f"at most {shown(policy.max_evidence_age)} since verified, valid at {now:%Y-%m-%dT%H:%MZ}",
-        got=f"{shown(age)}, valid until {claims.valid_until:%Y-%m-%dT%H:%MZ}",
+        got=f"{shown(age)}, valid {until(claims.valid_until, 'minutes')}",
         fix="verify the evidence again, with collateral that is in date",
         stale=True,
         affirms=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ Value: TypeAlias = (
 ABSENT: Final = "none"
 MOST_SHOWN: Final = 12
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_NUMBER: Final = re.compile(r"([0-9]+)")
 
 
 class Product(dict[str, int]):
@@ -54,12 +56,28 @@ def shown(value: Value) -> str:
             return (
                 ", ".join(
                     f"{name} {short(each.value) if isinstance(each, Digest) else each}"
-                    for name, each in sorted(value.items())
+                    for name, each in ordered(value)
                 )
                 or ABSENT
             )
         case _:
             return str(value)
+
+
+def ordered(values: Mapping[str, V]) -> list[tuple[str, V]]:
+    """Values by name as people count: pcr2 before pcr10."""
+    return sorted(values.items(), key=lambda item: _counted(item[0]))
+
+
+def _counted(name: str) -> list[str | int]:
+    return [int(part) if index % 2 else part for index, part in enumerate(_NUMBER.split(name))]
+
+
+def until(time: datetime.datetime, timespec: str = "seconds") -> str:
+    """Until when something is valid; the last year that there is means that nothing ends it."""
+    if time.year == datetime.MAXYEAR:
+        return "without end"
+    return f"until {time.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 def either(values: Iterable[str | int]) -> str:
@@ -83,7 +101,7 @@ def listed(values: Iterable[str | int]) -> str:
 
 def table(values: Mapping[str, V], write: Callable[[V], str]) -> str:
     """An inline TOML table, sorted."""
-    members = (f"{_key(name)} = {write(each)}" for name, each in sorted(values.items()))
+    members = (f"{_key(name)} = {write(each)}" for name, each in ordered(values))
     return "{ " + ", ".join(members) + " }"
 
 

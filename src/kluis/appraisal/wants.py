@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
-from kluis.appraisal.values import Product, Value, either, listed, short, shown, table
+from kluis.appraisal.values import Product, Value, either, listed, ordered, short, shown, table
 from kluis.appraisal.values import parts as parts_of
 from kluis.errors import UsageError
 from kluis.hashes import Digest
@@ -144,7 +144,7 @@ class AtMost:
         return isinstance(got, int) and not isinstance(got, bool) and 0 <= got <= self.value
 
     def __str__(self) -> str:
-        return f"at most {self.value}"
+        return f"at most {self.value} s"
 
     def toml(self) -> str:
         """As a policy has it."""
@@ -269,14 +269,14 @@ class Registers:
     def failing(self, got: Mapping[str, int] | Mapping[str, Digest]) -> list[str]:
         """The registers that are missing, or have another value."""
         wrong = []
-        for name, values in sorted(self.values.items()):
+        for name, values in ordered(self.values):
             found = got.get(name)
             if not isinstance(found, Digest) or not OneOf(values).meets(found.value):
                 wrong.append(name)
         return wrong
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {OneOf(each)}" for name, each in sorted(self.values.items()))
+        return ", ".join(f"{name} {OneOf(each)}" for name, each in ordered(self.values))
 
     def toml(self) -> str:
         """As a policy has it."""

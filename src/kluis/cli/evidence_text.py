@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kluis.appraisal import AttestationResult, ear
-from kluis.appraisal.values import short
+from kluis.appraisal.values import short, until
 from kluis.errors import foreign
 from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
@@ -75,7 +75,7 @@ def authentic(value: Claims) -> list[str]:
     issued = f"issued {_zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = [
         ("authentic", f"{value.kind}, vouched for by {value.anchor}"),
-        ("collateral", f"{issued}valid until {_zulu(value.valid_until)}"),
+        ("collateral", f"{issued}valid {until(value.valid_until)}"),
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
         ("measurement", _digest(value.measurement)),
     ]

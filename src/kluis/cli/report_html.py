@@ -13,7 +13,7 @@ from typing import Final
 
 import kluis
 from kluis.appraisal import AttestationResult, Rule, Tier, dumps, ear, trust
-from kluis.appraisal.values import short
+from kluis.appraisal.values import ordered, short, until
 from kluis.cli.render import harmless
 from kluis.evidence.levels import MEANINGS
 
@@ -165,7 +165,7 @@ def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
         yield "Product", str(claims.product_id)
     if claims.svn is not None:
         yield "Security version", str(claims.svn)
-    for name, digest in sorted(claims.registers.items()):
+    for name, digest in ordered(claims.registers):
         yield name, str(digest)
     yield "Report data", claims.report_data.hex() or "none"
     if claims.nonce is not None:
@@ -176,7 +176,7 @@ def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
     yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not told)'}"
     if claims.collateral_issued is not None:
         yield "Collateral issued", _when(claims.collateral_issued)
-    yield "Valid until", _when(claims.valid_until)
+    yield "Valid", until(claims.valid_until)
     yield "Verified", _when(claims.verified_at)
 
 

@@ -14,7 +14,8 @@ from kluis.appraisal.trust import Aspect
 from kluis.evidence.intel.claims import IntelClaims
 
 FIELDS: Final = (
-    shared.products("FMSPCs: kinds of platform"),
+    # Intel's TCB info and kluis collateral show have them in capitals or not, as the document happens to.
+    shared.products("FMSPCs: kinds of platform", fmspcs=True),
     Field(
         key="min_pce_svn",
         form=Least(0xFFFF),

@@ -85,11 +85,11 @@ def family_ids(about: str, *sizes: int) -> Field:
     )
 
 
-def products(about: str, *known: str) -> Field:
+def products(about: str, *known: str, fmspcs: bool = False) -> Field:
     """Product lines of hardware."""
     return Field(
         key="products",
-        form=Names(known),
+        form=Names(known, fmspcs),
         claim=lambda claims: claims.platform.product,
         about=about,
         rule="product",
