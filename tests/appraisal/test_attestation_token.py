@@ -341,7 +341,7 @@ def test_what_makes_an_ear() -> None:
     for data in (_ear({}), _ear({"typ": token.JWT_TYPE})):
         assert verify(data, pem(KEY), NOBODY, NOW).form is Form.EAR_JWT
     assert refused(FormatError, sign(claims(), {"typ": token.JWT_TYPE})).message == (
-        "EAR.eat_profile: want a value of type str"
+        "EAR.eat_profile: want a value of type str, got none"
     )
     assert refused(UnsupportedError, sign(claims(eat_profile="another"))).code == "bad_version"
     for typ in ("jwt", "JWT", "zzz"):

@@ -175,7 +175,10 @@ class _Map:
     def take(self, name: str | int, kind: type[Any]) -> Any:
         value = self._held.get(self._key(name))
         if type(value) is not kind:
-            raise FormatError(f"{self.what}.{name}: want a value of type {kind.__name__}", code="bad_type")
+            got = "none" if value is None else type(value).__name__
+            raise FormatError(
+                f"{self.what}.{name}: want a value of type {kind.__name__}, got {got}", code="bad_type"
+            )
         return value
 
     def time(self, name: str) -> datetime:
@@ -188,7 +191,10 @@ class _Map:
         value = self.take("ear_status", int if self.numbers else str)
         known: Mapping[Any, Tier] = _TIERS if self.numbers else {tier.value: tier for tier in Tier}
         if value not in known:
-            raise FormatError(f"{self.what}.ear_status: is no tier", code="bad_type")
+            raise FormatError(
+                f"{self.what}.ear_status: want one of {', '.join(map(str, known))}, got {str(value)[:32]!a}",
+                code="bad_type",
+            )
         return known[value]
 
     def nonce(self) -> bytes:

@@ -461,22 +461,22 @@ STEPS: dict[str, tuple[str, str, Case]] = {
     # 11
     "11 another chip": (
         "chip_id_mismatch",
-        "VCEK certificate: want chip 0909090909090909.., got 0102030405060708..",
+        "VCEK certificate: want chip 0909090909090909 at byte 0, got 0102030405060708",
         _report(MILAN, chip_id=b"\x09" * 64),
     ),
     "11 another chip by its last byte": (
         "chip_id_mismatch",
-        "VCEK certificate: want chip 0102030405060708.., got 0102030405060708..",
+        "VCEK certificate: want chip 00 at byte 63, got 40",
         _report(GENOA, chip_id=samples.CHIP_ID[:63] + b"\0"),
     ),
     "11 another Turin": (
         "chip_id_mismatch",
-        "VCEK certificate: want chip 0909090909090909.., got 0102030405060708..",
+        "VCEK certificate: want chip 0909090909090909 at byte 0, got 0102030405060708",
         _report(TURIN, chip_id=b"\x09" * 8 + bytes(56)),
     ),
     "11 more than a Turin's id": (
         "chip_id_mismatch",
-        "VCEK certificate: want chip 0102030405060708.., got 0102030405060708..",
+        "VCEK certificate: want chip 090a0b0c0d0e0f10 at byte 8, got 0000000000000000",
         _report(TURIN, chip_id=samples.CHIP_ID),
     ),
     "11 a Turin's id on Milan": (

@@ -19,7 +19,6 @@ from kluis.evidence.verified import Verified, mint
 from kluis.formats.snp import kds
 from kluis.formats.snp import response as snp_response
 from kluis.formats.snp.endorsements import Endorsements
-from kluis.formats.snp.extensions import TURIN_ID_SIZE
 from kluis.formats.snp.flags import Flags, GuestPolicy, PlatformInfo, SigningKey
 from kluis.formats.snp.report import HOST_VMPL, Report
 from kluis.formats.snp.response import Response
@@ -151,11 +150,12 @@ def _check_chip(report: Report, vek: Vek) -> None:
     hw_id = vek.extensions.hw_id
     if hw_id is None or not any(report.chip_id):
         return
-    want = report.chip_id[:TURIN_ID_SIZE] if vek.authority.product.has_fmc else report.chip_id
-    if hw_id != want or any(report.chip_id[len(hw_id) :]):
+    named = hw_id.ljust(len(report.chip_id), b"\0")  # in a report, zeros follow a Turin's 8 bytes
+    if named != report.chip_id:
+        at = next(at for at, (want, got) in enumerate(zip(report.chip_id, named, strict=True)) if want != got)
+        want, got = (each[at : at + 8].hex() for each in (report.chip_id, named))
         raise AuthenticityError(
-            f"{LEAF[vek.authority.kind]}: want chip {want.hex()[:16]}.., got {hw_id.hex()[:16]}..",
-            code="chip_id_mismatch",
+            f"{LEAF[vek.authority.kind]}: want chip {want} at byte {at}, got {got}", code="chip_id_mismatch"
         )
 
 
