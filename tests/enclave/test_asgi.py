@@ -10,9 +10,12 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from cryptography import x509
@@ -295,6 +298,47 @@ def test_a_kept_connection_is_answered_once_more_and_told_that_it_ends(
             assert second.told() == ["start-up", "/"]
         first.close()
         second.close()
+
+
+class Between(httpcore.SyncBackend):
+    """Connects, and does something once the handshake is done, before evidence is asked for."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        """A stream whose second write waits for what is done."""
+        stream, writes, do = super().connect_tcp(*args, **kwargs), list[int](), self._do
+        write = stream.write
+
+        def written(buffer: bytes, timeout: float | None = None) -> None:
+            writes.append(1)
+            if len(writes) == 2:
+                do()
+            write(buffer, timeout)
+
+        stream.write = written  # type: ignore[method-assign]
+        return stream
+
+
+def test_a_client_that_asks_for_evidence_of_a_server_that_drains(
+    rehearsal_platform: RehearsalPlatform, judge: Judge
+) -> None:
+    """Evidence is asked for before a request: its answer is not the last one, or the request were lost."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        served = Served(enclave, listener)
+
+        def drain() -> None:
+            enclave.drain(10.0)
+            time.sleep(0.3)  # it drains a moment after it was told
+
+        transport = AttestedTransport(judge, backend=Between(drain))
+        with httpx.Client(transport=transport, base_url=served.url) as client:
+            answer = client.get("/")
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        served.ended.result(timeout=20)
+        enclave.close()
 
 
 def test_an_idle_connection_does_not_hold_a_drain(

@@ -36,7 +36,7 @@ from kluis.enclave.grants import granted_socket
 from kluis.enclave.http import Http
 from kluis.enclave.tls import Link, ServerKey
 from kluis.errors import UnavailableError, UsageError
-from kluis.formats.attested_tls import Role
+from kluis.formats.attested_tls import PATH, Role
 
 __all__ = ["Limits", "Server", "attested_peer", "host"]
 
@@ -196,9 +196,11 @@ class Server:
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
             made.heard()
+            # Who asks for evidence has a request to send, and loses it if this is the last answer.
+            last = scope["path"] != PATH
 
             async def say(message: Any) -> None:
-                if self._ending and message["type"] == "http.response.start":
+                if self._ending and last and message["type"] == "http.response.start":
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
                 await send(message)
 

@@ -8,8 +8,10 @@ Spec: :mod:`kluis.formats.attested_tls`.
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
+import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
@@ -185,6 +187,8 @@ def _exchange(
             hint="is an enclave of Kluis's at this address, and nothing in between?",
             code="channel_evidence",
         )
+    if http.our_state is h11.MUST_CLOSE:
+        raise httpcore.ConnectError("evidence: the server ends the connection with it")
     return b"".join(parts)
 
 
@@ -203,12 +207,12 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        talk = self._end.introduce(self._link)
+        talk, end = self._end.introduce(self._link), _end_of(timeout)
         try:
             wants = next(talk)
             while True:
-                self._flush(timeout)
-                wants = talk.send(_heard(self._below.read(CHUNK, timeout)) if wants else b"")
+                self._flush(_left(timeout, end))
+                wants = talk.send(_heard(self._below.read(CHUNK, _left(timeout, end))) if wants else b"")
         except StopIteration as stop:
             self._result = stop.value
             return self
@@ -256,12 +260,13 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        talk = self._end.introduce(self._link)
+        talk, end = self._end.introduce(self._link), _end_of(timeout)
         try:
             wants = next(talk)
             while True:
-                await self._flush(timeout)
-                wants = talk.send(_heard(await self._below.read(CHUNK, timeout)) if wants else b"")
+                await self._flush(_left(timeout, end))
+                sealed = _heard(await self._below.read(CHUNK, _left(timeout, end))) if wants else b""
+                wants = talk.send(sealed)
         except StopIteration as stop:
             self._result = stop.value
             return self
@@ -328,6 +333,20 @@ class _AsyncBackend(httpcore.AsyncNetworkBackend):
         return _AsyncStream(made, self._end)
 
 
+def _end_of(timeout: float | None) -> float:
+    """By when a server must be known, in which each step may take so many seconds."""
+    return math.inf if timeout is None else time.monotonic() + STEPS * timeout
+
+
+def _left(timeout: float | None, end: float) -> float | None:
+    """Seconds for the next read or write: a peer that trickles would begin its time anew with each byte."""
+    if timeout is None:
+        return None
+    if (left := end - time.monotonic()) <= 0:
+        raise httpcore.ConnectTimeout("evidence: the server does not come to an end with it")
+    return min(timeout, left)
+
+
 def _heard(sealed: bytes) -> bytes:
     if not sealed:
         raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
@@ -348,6 +367,8 @@ def _only_tls(request: httpx.Request) -> None:
         )
 
 
+STEPS: Final = 4
+"""Of a connection that becomes known: the handshake's two, evidence of the server, and of the client."""
 RESULT: Final = "kluis.attestation"
 # httpcore hands this to start_tls, where nothing looks at it; made without loading anybody's roots.
 _NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

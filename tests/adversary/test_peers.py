@@ -1,0 +1,107 @@
+"""Somebody who is no enclave answers where a client looks for one: it hears nothing, and holds nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport
+from kluis.enclave.channel import Judge
+from kluis.enclave.tls import Link, ServerKey
+from kluis.errors import KluisError
+from kluis.formats.attested_tls import Role
+from tests.adversary.test_relay import hear, shake
+from tests.enclave.hosted.policies import rehearsed
+
+Say = Callable[[bytes], None]
+TIMEOUT = 0.2
+
+
+def _nobody() -> tuple[()]:
+    raise AssertionError("judged")
+
+
+JUDGE = Judge(rehearsed(), _nobody)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[Say], None]) -> Iterator[str]:
+    """A server that is no enclave, and what it says to a question for evidence."""
+    key = ServerKey()
+
+    def serve(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        link = Link(key.context, Role.SERVER)
+
+        def say(said: bytes) -> None:
+            link.write(said)
+            sock.sendall(link.pending())
+
+        with sock, contextlib.suppress(OSError, KluisError):
+            shake(sock, link)
+            hear(sock, link)
+            answer(say)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        thread.join()
+
+
+def asked(url: str) -> None:
+    """One request."""
+    with httpx.Client(transport=AttestedTransport(JUDGE), timeout=TIMEOUT) as client:
+        client.get(url)
+
+
+def asked_async(url: str) -> None:
+    """One request, without a thread that waits."""
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=AsyncAttestedTransport(JUDGE), timeout=TIMEOUT) as client:
+            await client.get(url)
+
+    asyncio.run(ask())
+
+
+def trickle(said: bytes) -> Callable[[Say], None]:
+    """Say something again and again, for five seconds."""
+
+    def answer(say: Say) -> None:
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            say(said)
+            time.sleep(TIMEOUT / 4)
+
+    return answer
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 100 Continue\r\n\r\n", b"H"])
+@pytest.mark.parametrize("ask", [asked, asked_async])
+def test_one_that_comes_to_no_end(ask: Callable[[str], None], said: bytes) -> None:
+    """What trickles, each time within the client's patience, wears it out all the same."""
+    with answering(trickle(said)) as url:
+        began = time.monotonic()
+        with pytest.raises(httpx.TimeoutException):
+            ask(url)
+        assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("ask", [asked, asked_async])
+def test_one_that_hangs_up_after_evidence(ask: Callable[[str], None]) -> None:
+    """No request can follow on this connection: that is told as one that was not made, and none has left."""
+    body = b'{"any":1}'
+
+    def answer(say: Say) -> None:
+        say(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+    with answering(answer) as url, pytest.raises(httpx.ConnectError, match="ends the connection"):
+        ask(url)
