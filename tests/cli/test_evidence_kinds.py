@@ -287,7 +287,11 @@ def test_evidence_in_other_forms(
             ("x", "--part", "a=b"),
             "evidence: want a file, - for stdin, or --part NAME=FILE, and not both, got both",
         ),
-        (("--part", "a"), "--part: want NAME=FILE, each name once, got 'a'"),
+        (
+            ("--part", "a"),
+            "--part: want NAME=FILE, each name once, got 'a'\n"
+            "kluis: hint: as --part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
+        ),
         (("x", "--root-level", "vtpm"), "--root-level: is the level of a root that --root names"),
         (
             ("x", "--root", "r", "--root-level", "best"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     datas = [_opened(data, name) for name, data in files]
     taken = set(kind.endorsements)
     if taken & {Collateral, SnpEndorsements}:
-        return _of_service(taken, datas)
+        return _of_service(taken, datas, [name for name, _ in files])
     if TpmEndorsements in taken and not _json(datas[0]):
         return _of_tpm(datas)
     if NvidiaEndorsements in taken and not _json(datas[0]):
@@ -51,7 +52,10 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     if CcaEndorsements in taken and b'"cpak"' not in datas[0]:
         return CcaEndorsements(cpak=datas[0])
     if not kind.endorsements:
-        raise UsageError(f"{files[0][0]}: evidence of kind {kind.name} takes no collateral")
+        raise UsageError(
+            f"{files[0][0]}: evidence of kind {kind.name} takes no collateral",
+            hint="leave --collateral out: the evidence carries all that endorses it",
+        )
     form: Any = kind.endorsements[0]
     return form.from_json(datas[0])
 
@@ -61,7 +65,12 @@ def _opened(data: bytes, name: str) -> bytes:
     return data if data.lstrip()[:5] == b"-----" else open_armor(data, name).data
 
 
-def _of_service(taken: set[type], datas: Sequence[bytes]) -> Any:
+def is_fetched(kind: Kind) -> bool:
+    """Whether a service of the maker's gives what endorses evidence of a kind."""
+    return bool({Collateral, SnpEndorsements} & set(kind.endorsements))
+
+
+def _of_service(taken: set[type], datas: Sequence[bytes], names: Sequence[str]) -> Any:
     from kluis.collateral import bundle
 
     if len(datas) == 1 and _json(datas[0]) and not datas[0].startswith(_INTEL):
@@ -69,13 +78,17 @@ def _of_service(taken: set[type], datas: Sequence[bytes]) -> Any:
             return AzureEndorsements.from_json(datas[0])
         return SnpEndorsements.from_thim(datas[0]) if b'"vcekCert"' in datas[0] else bundle.parse(datas[0])
     parts: list[bytes] = []
-    for data in datas:
+    for name, data in zip(names, datas, strict=True):
         try:
             bundle.roles_of(data)
             parts.append(data)
-        except FormatError:
+        except FormatError as error:
             if not data.startswith(_PEM):
-                raise
+                raise FormatError(
+                    f"{name}: want a bundle, TCB info, an identity, certificates or a CRL, got none of them",
+                    hint=f"kluis inspect {shlex.quote(name)} says what it is; the evidence itself goes first",
+                    code=error.code,
+                ) from None
             # AMD's service gives the chain as one file: ASK, then ARK.
             parts += x509.split_pem(data, "part")
     return bundle.join(bundle.recognise(parts))

@@ -37,7 +37,7 @@ Parts = Annotated[
     typer.Option(
         "--part",
         metavar="NAME=FILE",
-        help="Evidence of several files: NAME=FILE, as message=quote.bin; repeat it.",
+        help="Evidence of several files: NAME=FILE, as tpm_quote=quote.bin; repeat it.",
     ),
 ]
 Roots = Annotated[
@@ -122,7 +122,7 @@ def verified(
     data = files.evidence(evidence, parts)
     if event_log is None:
         return files.verified(data, trusted, collateral, evidence, when), None
-    log = files.opened(files.read(event_log), str(event_log))
+    log = files.opened(files.filled(event_log), str(event_log))
     proven = files.verified(files.with_event_log(data, log), trusted, collateral, evidence, when)
     return proven, files.hold_log(proven.value, log)
 
@@ -196,7 +196,7 @@ def appraise(
             hint="kluis policy init EVIDENCE -o policy.toml drafts one",
         )
     signs = _signer(ear, ear_key, output)
-    wanted = appraisal.loads(files.read(policy))
+    wanted = files.policy(policy)
     _asked_for(
         wanted,
         nonce=nonce is not None,

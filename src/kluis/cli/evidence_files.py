@@ -6,16 +6,20 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kluis.cli.endorsing import of_files
+from kluis.appraisal import Policy, loads
+from kluis.cli.endorsing import is_fetched, of_files
 from kluis.errors import (
     AuthenticityError,
     FormatError,
+    FreshnessError,
     KluisError,
     UnavailableError,
     UnsupportedError,
@@ -70,6 +74,21 @@ def read(path: Path) -> bytes:
     return data
 
 
+def filled(path: Path) -> bytes:
+    """Read a file in which something must stand.
+
+    Raises:
+        FormatError: it is empty, or too large.
+        UsageError: it cannot be read.
+    """
+    data = read(path)
+    if not data:
+        raise FormatError(
+            f"{path}: is empty", hint="transfer it again, and compare its size", code="truncated"
+        )
+    return data
+
+
 def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
     """The evidence: a file or stdin, or a collection of parts, each given as ``NAME=FILE``.
 
@@ -84,7 +103,7 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
             hint=None if parts else "name its file; kluis attest IMAGE -o FILE --nonce HEX makes some",
         )
     if path is not None:
-        given = read(path)
+        given = filled(path)
         token = given.strip()
         if eat.matches_jwt(token) and not eat.carries(token):
             raise UnsupportedError(
@@ -97,8 +116,11 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
     for part in parts:
         name, equals, file = part.partition("=")
         if not equals or name in held:
-            raise UsageError(f"--part: want NAME=FILE, each name once, got {part[:64]!a}")
-        data = read(Path(file))
+            raise UsageError(
+                f"--part: want NAME=FILE, each name once, got {part[:64]!a}",
+                hint="as --part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
+            )
+        data = filled(Path(file))
         # A chain of certificates is a part as it stands.
         part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
         held[name] = cmw.Part(cmw.OCTETS, part_data)
@@ -203,18 +225,60 @@ def verified(
         paths = [found]
     unwrapped = unwrap(data)
     kind = _kind(unwrapped.inner if unwrapped else data)
-    collateral = of_files(kind, [(str(path), read(path)) for path in paths])
+    collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
+    fetch = None
+    if beside is not None and beside != STDIN and is_fetched(kind):
+        name = shlex.quote(str(beside))
+        fetch = f"kluis collateral fetch {name} -o {name}.collateral.json"
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
-        if collateral is None and error.code == "collateral_missing" and beside is not None:
+        if collateral is None and error.code == "collateral_missing" and fetch is not None:
             raise UnavailableError(
                 f"{beside}: no collateral given, and none beside it",
-                hint=f"kluis collateral fetch {beside} -o {beside}.collateral.json; "
-                "of an emulated platform, kluis platform collateral",
+                hint=f"{fetch}; of an emulated platform, kluis platform collateral",
                 code="collateral_missing",
             ) from None
         raise
+    except FreshnessError as error:
+        if error.code in _RUN_OUT and fetch is not None:
+            error.hint = f"{fetch}; evidence of long ago is judged as of its time with --now"
+        raise
+
+
+def policy(path: Path) -> Policy:
+    """What is wanted, from the file that a person wrote.
+
+    Raises:
+        FormatError: it cannot be read as a policy, or is of another kind, such as evidence.
+        UsageError: it is not there, or contradicts itself.
+    """
+    if not _is_there(path):
+        raise UsageError(
+            f"{path}: cannot be read: No such file or directory",
+            hint=f"kluis policy init EVIDENCE -o {shlex.quote(str(path))} drafts one",
+        )
+    data = filled(path)
+    try:
+        return loads(data)
+    except FormatError as error:
+        if error.code == "bad_encoding" and (name := _known(data)) is not None:
+            raise FormatError(
+                f"{path}: want a policy (TOML), got {name}",
+                hint="evidence goes first, alone, its collateral in --collateral, and the policy in --policy",
+                code="bad_encoding",
+            ) from None
+        raise
+
+
+def _known(data: bytes) -> str | None:
+    """What bytes are by any reader that there is; None where none knows them."""
+    from kluis.evidence.sniff import sniff  # every reader
+
+    try:
+        return sniff(data).name
+    except KluisError:
+        return None
 
 
 def _kind(data: bytes) -> Kind:
@@ -226,11 +290,13 @@ def _kind(data: bytes) -> Kind:
     try:
         return kind_of(data)
     except UnsupportedError as error:
-        from kluis.evidence.sniff import sniff  # every reader that there is
-
-        try:
-            name = sniff(data).name
-        except KluisError:
+        if _POLICY.search(data):
+            raise UnsupportedError(
+                "evidence: is a policy",
+                hint="the evidence goes first, alone, and the policy in --policy",
+                code="bad_magic",
+            ) from None
+        if (name := _known(data)) is None:
             raise error from None
         raise UnsupportedError(
             f"evidence: is of kind {name!a}, which alone proves nothing",
@@ -239,10 +305,15 @@ def _kind(data: bytes) -> Kind:
         ) from None
 
 
+_RUN_OUT: Final = frozenset({"tcb_info_expired", "qe_identity_expired", "crl_expired"})
+_POLICY: Final = re.compile(rb"^version = [0-9]+\s.*^\[(?:accept|freshness)\]", re.DOTALL | re.MULTILINE)
 _ALONE: Final = {
     "event log": "give the quote of the registers that it explains, and the log with --event-log",
     "IMA log": "give the quote of the register that it explains",
     "IMA text log": "give the quote of the register that it explains",
+    "NVIDIA report": "give it with its certificates: --part report=FILE --part cert_chain=FILE",
+    "TPM quote": "give it with its signature and its PCRs: "
+    "--part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
     "TDREPORT": "the processor that made it alone can check it: give a quote of it",
 }
 
@@ -253,6 +324,13 @@ def beside_of(path: Path, name: str) -> Path | None:
         return None
     found = path.with_name(f"{path.name}.{name}.json")
     return found if _is_file(found) else None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path == STDIN or path.exists()
+    except OSError:  # no disk has room for its name, or nobody may look: reading it says so
+        return True
 
 
 def _is_file(path: Path) -> bool:

@@ -120,7 +120,6 @@ def policy_init(
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
         trusted = files.anchors(root or (), root_level)
         proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
-        render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         made = draft(
             proven,
             this_machine=this_machine,
@@ -128,6 +127,7 @@ def policy_init(
             runtime_data=files.optional(None, evidence, "runtime"),
             launch_configuration=files.optional(None, evidence, "launch"),
         )
+        render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         for line in _told(log, made):
             render.note(line)
     else:

@@ -14,6 +14,7 @@ from kluis.evidence.azure import hcl
 from kluis.evidence.registry import kind_of
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats import cmw, x509
+from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.hcl import report as hcl_report
 from kluis.formats.hcl.report import ReportType
 from kluis.formats.sgx import extension
@@ -97,7 +98,9 @@ def of(data: bytes) -> Subject:
         )
     raise UnsupportedError(
         f"{kind.name}: no service publishes what endorses it",
-        hint="give its certificates with --collateral",
+        hint="name the platform's key: kluis verify --root cpak.pem --root-level hardware-cca"
+        if CcaEndorsements in kind.endorsements
+        else "give its certificates with --collateral",
         code="unsupported",
     )
 

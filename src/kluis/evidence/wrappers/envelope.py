@@ -114,13 +114,22 @@ def _token(token: eat.Eat) -> Unwrapped:
     return Unwrapped(name, chosen.value, tuple(bounds), envelope=True)
 
 
+_NAMED: Final = (
+    "parts go by names: tpm_quote with tpm_signature and pcrs; hcl_report, with these or alone; "
+    "report with cert_chain"
+)
+_RESULT: Final = (
+    "give the evidence that it was made from; a service's token is a result, "
+    "which whoever trusts the service checks: kluis token verify FILE --keys FILE"
+)
+
+
 def _one(parts: Iterable[Part], name: str) -> Part:
     found = [part for part in parts if _may_be_evidence(part) and _is_evidence(part.value)]
     if not found:
         raise AuthenticityError(
             f"{name}: want evidence within, got none: what it says is nobody's word",
-            hint="give the evidence that it was made from; a service's token is a result, "
-            "and is checked by whoever trusts the service",
+            hint=_NAMED if name == "CMW collection" else _RESULT,
             code="no_evidence",
         )
     if len(found) > 1:

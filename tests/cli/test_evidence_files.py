@@ -1,0 +1,127 @@
+"""Files in the wrong place, empty, or too old: each is told by name, with the command that mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kluis.formats import cmw
+from tests.cli.quotes import FORGE, NOW, Kluis, ends
+from tests.evidence.cca import forge as cca
+from tests.evidence.forge import DEBUG
+from tests.evidence.nvidia import forge as nvidia
+from tests.evidence.tpm import forge as tpm
+
+EVIDENCE_FIRST = (
+    "kluis: hint: evidence goes first, alone, its collateral in --collateral, and the policy in --policy\n"
+)
+LATER = "2027-06-01T00:00:00Z"
+
+
+def test_empty_files(kluis: Kluis, folder: Path) -> None:
+    """Nothing is called nothing, whichever file it should have been."""
+    empty, quote = folder / "empty", folder / "quote.bin"
+    empty.touch()
+    for words in (
+        ("verify", empty),
+        ("verify", "--part", f"tpm_quote={empty}"),
+        ("verify", quote, "--collateral", empty),
+        ("verify", quote, "--event-log", empty),
+        ("appraise", quote, "--policy", empty),
+    ):
+        said = kluis(*words, "--now", NOW)
+        assert (said.code, said.err) == (
+            3,
+            f"kluis: error: {empty}: is empty\n"
+            "kluis: hint: transfer it again, and compare its size\n" + ends("truncated"),
+        )
+
+
+def test_evidence_and_policy_that_changed_places(kluis: Kluis, folder: Path) -> None:
+    """Each hears what it is, and where it goes."""
+    quote, policy = folder / "quote.bin", folder / "policy.toml"
+    said = kluis("appraise", policy, "--policy", quote, "--now", NOW)
+    want = f"kluis: error: {quote}: want a policy (TOML), got SGX quote v3\n"
+    assert (said.code, said.err) == (3, want + EVIDENCE_FIRST + ends("bad_encoding"))
+    bundle = folder / "quote.bin.collateral.json"
+    said = kluis("appraise", quote, "--policy", bundle, "--now", NOW)
+    want = f"kluis: error: {bundle}: want a policy (TOML), got Intel collateral\n"
+    assert (said.code, said.err) == (3, want + EVIDENCE_FIRST + ends("bad_encoding"))
+    said = kluis("verify", policy, "--now", NOW)
+    assert (said.code, said.err) == (
+        3,
+        "kluis: error: evidence: is a policy\n"
+        "kluis: hint: the evidence goes first, alone, and the policy in --policy\n" + ends("bad_magic"),
+    )
+
+
+def test_a_policy_that_is_not_there(kluis: Kluis, folder: Path) -> None:
+    """The command that drafts one is told, with the name that was meant."""
+    missing = folder / "my policy.toml"
+    said = kluis("appraise", folder / "quote.bin", "--policy", missing)
+    assert (said.code, said.err) == (
+        2,
+        f"kluis: error: {missing}: cannot be read: No such file or directory\n"
+        f"kluis: hint: kluis policy init EVIDENCE -o '{missing}' drafts one\n" + ends("usage"),
+    )
+
+
+@pytest.mark.parametrize("name", ["quote.bin", "policy.toml"])
+def test_what_endorses_nothing_is_named(kluis: Kluis, folder: Path, name: str) -> None:
+    """A file in --collateral that is none is told by its name."""
+    given = folder / name
+    said = kluis("verify", folder / "quote.bin", "--collateral", given, "--now", NOW)
+    assert (said.code, said.err) == (
+        3,
+        f"kluis: error: {given}: want a bundle, TCB info, an identity, certificates or a CRL, "
+        "got none of them\n"
+        f"kluis: hint: kluis inspect {given} says what it is; the evidence itself goes first\n"
+        + ends("bad_encoding"),
+    )
+
+
+def test_collateral_that_ran_out(kluis: Kluis, folder: Path) -> None:
+    """The command that fetches it anew is told whole, and the option for evidence of long ago."""
+    quote = folder / "quote.bin"
+    said = kluis("verify", quote, "--root", folder / "root.pem", "--now", LATER)
+    assert said.code == 5
+    hint = (
+        f"kluis: hint: kluis collateral fetch {quote} -o {quote}.collateral.json; "
+        "evidence of long ago is judged as of its time with --now\n"
+    )
+    assert said.err.endswith(hint + ends("tcb_info_expired"))
+
+
+def test_parts_alone_and_by_other_names(kluis: Kluis, tmp_path: Path) -> None:
+    """A part of evidence hears which parts it goes with, and parts by other names what they are called."""
+    quoted = tpm.Tpm(tpm.rsa_key()).evidence()
+    parts = {name: part.value for name, part in cmw.Collection.parse(quoted).parts.items()}
+    for name, data in parts.items():
+        (tmp_path / name).write_bytes(data)
+    said = kluis("verify", tmp_path / "tpm_quote")
+    assert "--part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE\n" in said.err
+    said = kluis("verify", "--part", f"message={tmp_path / 'tpm_quote'}")
+    assert "hint: parts go by names: tpm_quote with tpm_signature and pcrs; " in said.err
+    (tmp_path / "report").write_bytes(nvidia.Forge().report())
+    said = kluis("verify", tmp_path / "report")
+    assert "--part report=FILE --part cert_chain=FILE\n" in said.err
+
+
+def test_a_key_that_no_service_publishes(kluis: Kluis, tmp_path: Path) -> None:
+    """A CCA token without its platform's key is told how that is named, and not to fetch collateral."""
+    (tmp_path / "token.cbor").write_bytes(cca.Forge().token())
+    token = tmp_path / "token.cbor"
+    for words in (("verify", token), ("collateral", "fetch", token, "--offline")):
+        said = kluis(*words)
+        assert "--root cpak.pem --root-level hardware-cca\n" in said.err
+        assert "kluis collateral fetch" not in said.err
+
+
+def test_no_draft_no_advice(kluis: Kluis, folder: Path) -> None:
+    """Where nothing is drafted, nobody is told to read it."""
+    (folder / "quote.bin").write_bytes(FORGE.quote(FORGE.body(flags=DEBUG)))
+    words = ("--root", folder / "root.pem", "--now", NOW, "-o", folder / "new.toml")
+    said = kluis("policy", "init", folder / "quote.bin", *words)
+    assert (said.code, (folder / "new.toml").exists()) == (6, False)
+    assert said.err.startswith("kluis: error: draft: ")
