@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der, jcs
+from kluis.formats import jcs
 from kluis.formats._entries import Entries
 from kluis.formats._members import Members
 from kluis.formats.cose import ALGORITHM, Sign1
@@ -130,22 +130,6 @@ def parse_did(text: str) -> Did:
             f"{WHAT}: want an issuer did:x509:0:sha256:..::eku:.., got {text[:40]!a}", code="bad_type"
         )
     return Did(found[1], found[2])
-
-
-def has_usage(extension: bytes, usage: str) -> bool:
-    """Whether an extended key usage extension names a usage.
-
-    Raises:
-        FormatError: not a sequence of object identifiers.
-    """
-    what = f"{WHAT}: extended key usage"
-    start, end = der.within(extension, 0, len(extension), der.SEQUENCE, what)
-    wanted, found = der.oid(usage), False
-    while start < end:
-        _, stop = der.within(extension, start, end, der.OID, what)
-        found = found or extension[start:stop] == wanted
-        start = stop
-    return found
 
 
 def _payload(data: bytes) -> tuple[int, bytes]:

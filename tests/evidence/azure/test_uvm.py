@@ -64,6 +64,15 @@ def test_another_usage() -> None:
         )
 
 
+@pytest.mark.parametrize("usage", ["...", "123", "1..3", f"1.{'9' * 120}"])
+def test_a_usage_that_is_no_identifier(usage: str) -> None:
+    """Step 3: whoever names themselves chooses the text, and no certificate is for that."""
+    issuer = f"{BY.issuer.rpartition(':')[0]}:{usage}"
+    with pytest.raises(AuthenticityError) as refused:
+        verify(endorsement(BY, issuer=issuer), context=CONTEXT)
+    assert refused.value.message == f"UVM endorsement: want a signer for usage {usage}, got another"
+
+
 def test_another_signature() -> None:
     """Step 4: another key signed, or something else is said."""
     forged = endorsement(dataclasses.replace(BY, key=OTHER.key))

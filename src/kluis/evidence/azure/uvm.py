@@ -20,6 +20,7 @@ from kluis.formats import uvm, x509
 from kluis.formats.uvm import WHAT, Endorsement
 from kluis.formats.x509 import Scheme
 from kluis.formats.x509.certificate import EXTENDED_KEY_USAGE
+from kluis.formats.x509.extended_usage import read_usages
 from kluis.hashes import sha256
 
 __all__ = ["verify"]
@@ -67,7 +68,7 @@ def verify(data: bytes, *, context: Context) -> Endorsement:
         )
     signer = chain[0]
     usages = signer.extensions.get(EXTENDED_KEY_USAGE)
-    if usages is None or not uvm.has_usage(usages, did.usage):  # 3
+    if usages is None or did.usage not in read_usages(usages, f"{WHAT}: certificate"):  # 3
         raise AuthenticityError(
             f"{WHAT}: want a signer for usage {did.usage}, got another", code="cert_profile"
         )

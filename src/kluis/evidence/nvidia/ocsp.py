@@ -18,16 +18,16 @@ from cryptography.x509 import ocsp
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.evidence import chain as links
 from kluis.evidence.context import Context
-from kluis.formats import der, x509
+from kluis.formats import x509
 from kluis.formats.x509 import Certificate, Scheme
+from kluis.formats.x509.certificate import EXTENDED_KEY_USAGE
+from kluis.formats.x509.extended_usage import read_usages
 
 WHAT: Final = "OCSP response"
 # An answer that does not say until when it holds is believed for this long.
 MAX_AGE: Final = timedelta(days=1)
 _MEMORY: Final = "nvidia ocsp"
-_SIGNING: Final = der.oid("1.3.6.1.5.5.7.3.9")
-_NO_USAGE: Final = der.element(der.SEQUENCE)
-_EXTENDED_USAGE: Final = "2.5.29.37"
+_SIGNING: Final = "1.3.6.1.5.5.7.3.9"
 _SCHEMES: Final = {"1.2.840.10045.4.3.3": Scheme.ES384, "1.2.840.10045.4.3.2": Scheme.ES256}
 _MOST_ANSWERS: Final = 8
 _MOST_CERTIFICATES: Final = 4
@@ -162,7 +162,7 @@ def _check_signature(
             context=context,
             code="ocsp_issuer",
         )
-        if not _may_sign(signer.extensions.get(_EXTENDED_USAGE, _NO_USAGE)):
+        if not _may_sign(signer):
             raise AuthenticityError(f"{WHAT}.responder: may not sign answers", code="ocsp_issuer")
     scheme = _SCHEMES.get(response.signature_algorithm_oid.dotted_string)
     if scheme is None:
@@ -181,15 +181,9 @@ def _named(response: ocsp.OCSPResponse, certificate: Certificate) -> bool:
     )
 
 
-def _may_sign(usages: bytes) -> bool:
-    what = f"{WHAT}.responder.extended key usage"
-    position, end = der.within(usages, 0, len(usages), der.SEQUENCE, what)
-    while position < end:
-        _, stop = der.within(usages, position, end, der.OID, what)
-        if usages[position:stop] == _SIGNING:
-            return True
-        position = stop
-    return False
+def _may_sign(responder: Certificate) -> bool:
+    usages = responder.extensions.get(EXTENDED_KEY_USAGE)
+    return usages is not None and _SIGNING in read_usages(usages, f"{WHAT}.responder")
 
 
 def _hash(algorithm: str, data: bytes) -> bytes:

@@ -20,10 +20,10 @@ from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import x509
 from kluis.formats.tpm import public as public_area
 from kluis.formats.tpm.endorsements import TpmEndorsements
-from kluis.formats.tpm.extended_usage import AK_CERTIFICATE, EK_CERTIFICATE, OID, parse_usages
+from kluis.formats.tpm.extended_usage import AK_CERTIFICATE, EK_CERTIFICATE, parse_usages
 from kluis.formats.tpm.public import Attribute, Public
 from kluis.formats.x509 import Certificate, Crl, Scheme
-from kluis.formats.x509.certificate import KeyUsage
+from kluis.formats.x509.certificate import EXTENDED_KEY_USAGE, KeyUsage
 
 # RFC 5280, "Validity": what has no well-defined end.
 ENDLESS: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -305,7 +305,8 @@ def _ordered(
 
 def _check_leaf(leaf: Certificate, purpose: _Purpose) -> None:
     what = f"{purpose.name} certificate"
-    usages = parse_usages(leaf.extensions.get(OID, b""), what) if OID in leaf.extensions else ()
+    stated = leaf.extensions.get(EXTENDED_KEY_USAGE)
+    usages = () if stated is None else parse_usages(stated, what)
     if purpose.usage not in usages:
         got = purpose.other if usages else "another's"
         raise AuthenticityError(
