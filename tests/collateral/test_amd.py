@@ -137,6 +137,21 @@ def test_a_vcek_is_kept_for_ever(service: Service, kds: Kds, milan: Forge, tmp_p
     assert service.asked == ["/vcek/v1/Milan/cert_chain", "/vcek/v1/Milan/crl"]
 
 
+def test_a_genuine_vcek_of_another_chip(service: Service, kds: Kds, milan: Forge, tmp_path: Path) -> None:
+    """A VCEK is kept for ever: one that a service gives for another chip, or another TCB, is not."""
+    serve(service, milan)
+    path = f"/vcek/v1/Milan/{milan.hw_id.hex()}"
+    for other in ({"hw_id": bytes(64)}, {"spls": {**milan.spls, "microcode": 218}}):
+        lie = milan.make_vek(milan.extensions(**other))
+        service.put(path, Reply(body=lie.public_bytes(Encoding.DER)))
+        with pytest.raises(AuthenticityError) as caught:
+            fetch(milan, Cached(Cache(tmp_path / "kept"), kds))
+        assert caught.value.code == "collateral_mismatch"
+    serve(service, milan)
+    found = fetch(milan, Cached(Cache(tmp_path / "kept"), kds))
+    assert milan.verify(milan.report(), endorsements=found).platform.product == "Milan"
+
+
 def test_what_amd_did_not_sign(service: Service, kds: Kds, milan: Forge, tmp_path: Path) -> None:
     """A certificate that its chain did not sign is refused, and not kept."""
     serve(service, milan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -109,6 +109,35 @@ def test_what_nobody_signed_is_not_kept(service: Service, forge: Forge, pcs: Pcs
         fetch(forge, Cached(cache, pcs))
     assert cache.read(Kind.TCB_INFO, ("sgx", "e0e0e0000000", "early")) is None
     assert len([path for path in service.asked if path.startswith(PATH)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "lie"),
+    [
+        (PATH, lambda forge: forge.with_tcb_info(lambda info: info.update(fmspc="A0A0A0000000"))),
+        (
+            "/sgx/certification/v4/qe/identity",
+            lambda forge: forge.with_identity(lambda identity: identity.update(id="QVE")),
+        ),
+    ],
+)
+def test_a_genuine_document_of_another_platform(
+    service: Service,
+    forge: Forge,
+    pcs: Pcs,
+    cache: Cache,
+    path: str,
+    lie: Callable[[Forge], Collateral],
+) -> None:
+    """A service that gives another's document is refused, and leaves nothing that outlasts its lie."""
+    member, header = ("tcbInfo", "TCB-Info") if path == PATH else ("enclaveIdentity", "SGX-Enclave-Identity")
+    service.put(path, signed(member, lie(forge), f"{header}-Issuer-Chain"))
+    with pytest.raises(AuthenticityError) as caught:
+        fetch(forge, Cached(cache, pcs))
+    assert caught.value.code == "collateral_mismatch"
+    service.serve_intel(forge.collateral())
+    found = fetch(forge, Cached(cache, pcs))
+    assert forge.verify(forge.quote(), collateral=found).tcb.status == "UpToDate"
 
 
 def test_the_makers_roots_do_not_vouch_for_it(forge: Forge, pcs: Pcs) -> None:

@@ -19,7 +19,9 @@ from kluis.evidence.intel.collateral import SIGNING
 from kluis.formats import x509
 from kluis.formats.sgx import evaluation
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
+from kluis.formats.snp import extensions
 from kluis.formats.snp.endorsements import Endorsements
+from kluis.formats.snp.extensions import VekExtensions
 from kluis.formats.snp.flags import SigningKey
 from kluis.formats.x509 import Certificate, Scheme
 
@@ -56,6 +58,28 @@ def check(kind: Kind, key: Key, document: Document, ask: Ask, context: Context, 
             _root_crl(document, what, ask, context, now)
         case Kind.VCEK | Kind.AMD_CHAIN | Kind.AMD_CRL:
             _amd(kind, key, document, what, ask, context, now)
+
+
+def check_is(kind: Kind, key: Key, document: Document, context: Context) -> None:
+    """Check that a document is the one that ``key`` names: its maker's, which is not looked at here.
+
+    Raises:
+        FormatError: it is not such a document.
+        AuthenticityError: it is another (``collateral_mismatch``).
+    """
+    what = " ".join((kind, *key))
+    match kind:
+        case Kind.TCB_INFO | Kind.QE_IDENTITY | Kind.EVALUATION_NUMBERS:
+            _named(kind, key, signed(kind, document)[0], what)
+        case Kind.PCK_CRL:
+            name = f"{what}: issuer chain"
+            ca, _ = pck.by_role(pck.parse(document.chain, name, context), pck.CA, pck.ROOT, what=name)
+            _ca_named(key, ca, what)
+        case Kind.VCEK:
+            said = extensions.parse(amd.leaf_of(document.body, SigningKey.VCEK).extensions)
+            _chip_named(key, said, what)
+        case Kind.ROOT_CA_CRL | Kind.AMD_CHAIN | Kind.AMD_CRL:
+            return  # of whom they are is who signed what they endorse
 
 
 def _signed_document(
@@ -100,11 +124,23 @@ def _pck_crl(key: Key, document: Document, what: str, context: Context, now: dat
     ca, root = pck.by_role(pck.parse(document.chain, name, context), pck.CA, pck.ROOT, what=name)
     anchor = pck.match_root(root, context, name)
     pck.check_ca(ca, root, anchor, "PCK CA certificate", context)
-    if f"PCK {key[0].title()} CA" not in ca.common_name:
-        raise _another(what, ca.common_name)
+    _ca_named(key, ca, what)
     chain.valid(ca, "PCK CA certificate", now)
     chain.valid(root, "root certificate", now)
     _crl(document, ca, what, pck.SCHEMES, context, now)
+
+
+def _ca_named(key: Key, ca: Certificate, what: str) -> None:
+    if f"PCK {key[0].title()} CA" not in ca.common_name:
+        raise _another(what, ca.common_name)
+
+
+def _chip_named(key: Key, said: VekExtensions, what: str) -> None:
+    tcb = said.tcb
+    parts = (tcb.fmc, tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode)
+    versions = "-".join(str(part) for part in parts if part is not None)
+    if ((said.hw_id or b"").hex(), versions) != key[1:]:
+        raise _another(what, f"that of another chip, or of TCB {versions}")
 
 
 def _root_crl(document: Document, what: str, ask: Ask, context: Context, now: datetime) -> None:
@@ -132,11 +168,7 @@ def _amd(
     elif kind is Kind.VCEK:
         vek = amd.verify_vek(document.body, above, SigningKey.VCEK, context)
         amd.check_time(vek.authority, now, vek.certificate)
-        tcb = vek.tcb
-        parts = (tcb.fmc, tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode)
-        versions = "-".join(str(part) for part in parts if part is not None)
-        if ((vek.extensions.hw_id or b"").hex(), versions) != key[1:]:
-            raise _another(what, f"that of another chip, or of TCB {versions}")
+        _chip_named(key, vek.extensions, what)
 
 
 def _crl(

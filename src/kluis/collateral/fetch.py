@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from kluis.collateral import documents, subject
 from kluis.collateral.cache import Cached
+from kluis.collateral.checks import check_is
 from kluis.collateral.documents import Document, Key, Kind
 from kluis.collateral.provider import Provider
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
@@ -41,7 +42,7 @@ def fetch_for(
     Raises:
         FormatError: the evidence, or a document, is malformed.
         UnsupportedError: evidence of a kind that no service endorses.
-        AuthenticityError: a document is not signed under ``anchors``.
+        AuthenticityError: a document is not signed under ``anchors``, or is another than was asked for.
         FreshnessError: a service replays an older document than the kept one.
         UnavailableError: a document cannot be had.
     """
@@ -64,15 +65,25 @@ class _Asking:
     def __init__(self, provider: Provider, now: datetime) -> None:
         self._provider, self._now = provider, now
         self.wanted: list[tuple[Kind, Key]] = []
+        self.given: dict[tuple[Kind, Key], Document] = {}
 
     def __call__(self, kind: Kind, *key: str) -> Document:
         self.wanted.append((kind, key))
-        return self._provider.get(kind, key, self._now)
+        found = self.given[kind, key] = self._provider.get(kind, key, self._now)
+        return found
 
 
 def _gather(whose: subject.Subject, ask: _Asking, release: str, context: Context) -> Fetched:
-    if isinstance(whose, subject.Amd):
-        return _amd(whose, ask, context)
+    found = (
+        _amd(whose, ask, context) if isinstance(whose, subject.Amd) else _intel(whose, ask, release, context)
+    )
+    for (kind, key), document in ask.given.items():
+        # Genuine, and of another platform, it would stay in the cache, and no evidence verify by it.
+        check_is(kind, key, document, context)
+    return found
+
+
+def _intel(whose: subject.Intel, ask: _Asking, release: str, context: Context) -> Collateral:
     collateral = intel_collateral(
         {
             Kind.TCB_INFO: ask(Kind.TCB_INFO, whose.tee, whose.fmspc, release),
