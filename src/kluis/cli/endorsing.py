@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shlex
 from collections.abc import Sequence
@@ -112,13 +111,9 @@ def _of_tpm(datas: Sequence[bytes]) -> TpmEndorsements:
         raise UsageError(f"--collateral: want 1 certificate of an attestation key, got {len(leaves)}")
     return TpmEndorsements(
         certificate=leaves[0].der,
-        chain=b"".join(_pem(each.der) for each in chain),
+        chain=b"".join(x509.write_pem(each.der) for each in chain),
         crls=tuple(crls),
     )
-
-
-def _pem(der: bytes) -> bytes:
-    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
 
 
 def _json(data: bytes) -> bool:

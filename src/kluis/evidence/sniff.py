@@ -253,10 +253,7 @@ def _certificate(data: bytes) -> x509.Certificate:
 
 
 def _public_key(data: bytes) -> x509.PublicKey:
-    text = b64.encode(data).encode()
-    return x509.parse_public_key(
-        b"-----BEGIN PUBLIC KEY-----\n" + text + b"\n-----END PUBLIC KEY-----\n", "public key"
-    )
+    return x509.parse_public_key(data, "public key")
 
 
 def _jwt(data: bytes) -> Jwt:

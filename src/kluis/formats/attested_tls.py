@@ -106,7 +106,11 @@ class Question:
     nonce: bytes
 
     def encode(self) -> bytes:
-        """Write the document."""
+        """Write the document.
+
+        Raises:
+            FormatError: the nonce has another length.
+        """
         _length("evidence question.nonce", self.nonce, NONCE_BYTES)
         return jcs.dumps({"nonce": b64.encode_url(self.nonce), "version": 1})
 

@@ -158,7 +158,7 @@ def _parse_hello(data: bytes, who: str) -> X25519PublicKey:
 class Channel:
     """One end of an established channel. Not thread-safe: a frame's number is its order.
 
-    Use :class:`Offer` or :func:`answer` to make one.
+    Use :class:`Offer` or :meth:`Answer.to` to make one.
     """
 
     __slots__ = ("_opener", "_received", "_sealer", "_sent")

@@ -65,6 +65,9 @@ class Part:
             0..65535; not believed.
         value: the bytes.
         indicator: what the part is for; None where it does not say.
+
+    Raises:
+        UsageError: the media type is none, or the indicator out of 1..31.
     """
 
     media_type: str | int
@@ -114,6 +117,9 @@ class Collection:
     Attributes:
         parts: 1 to 32, by labels of 1 to 64 letters, digits and ``_.:/-``.
         type: what the collection is, a URI or an object identifier; None where it does not say.
+
+    Raises:
+        UsageError: another number of parts, or a label or type that is none.
     """
 
     parts: Mapping[str, Part]

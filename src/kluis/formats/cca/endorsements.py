@@ -6,15 +6,13 @@ by implementation id and instance id, and whoever verifies has it from the platf
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import textwrap
 from typing import Final, Self
 
 from kluis.formats import jcs, jose
 from kluis.formats._members import Members
 from kluis.formats.jcs import Json
-from kluis.formats.x509 import PublicKey, parse_public_key
+from kluis.formats.x509 import PublicKey, parse_public_key, write_pem
 
 MAX_SIZE: Final = 64 * 1024
 _WHAT: Final = "CCA endorsements"
@@ -75,8 +73,7 @@ class Endorsements:
         spki = self.key.spki
         if self.cpak.lstrip()[:1] in (b"{", b"-"):
             return self.cpak.decode()
-        body = "\n".join(textwrap.wrap(base64.b64encode(spki).decode(), 64))
-        return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
+        return write_pem(spki, "PUBLIC KEY").decode()
 
 
 _IDS: Final = {"implementation_id": 32, "instance_id": 33}

@@ -14,13 +14,13 @@ from typing import Final, Self
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import cbor, cose, eat
 from kluis.formats._entries import Entries
+from kluis.formats.cca.devices import DIGESTS
 from kluis.formats.x509 import KeyKind, PublicKey
 from kluis.frozen import made_quickly
 
 PROFILE: Final = "tag:arm.com,2023:realm#1.0.0"
 LATEST: Final = "tag:arm.com,2024:realm#2.0.0"
 CHALLENGE_SIZE: Final = 64
-DIGESTS: Final = (32, 48, 64)
 EXTENSIBLE: Final = 4
 # Names of IANA's registry "Named Information Hash Algorithms", and what hashlib calls them.
 HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}

@@ -89,7 +89,7 @@ def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:
 
     Args:
         body: ``{"<member>":{...},"signature":"<128 hex>"}``.
-        member: ``tcbInfo`` or ``enclaveIdentity``.
+        member: ``tcbInfo``, ``enclaveIdentity`` or ``tcbEvaluationDataNumbers``.
 
     Returns:
         The bytes that were signed, and the 64 bytes of signature.

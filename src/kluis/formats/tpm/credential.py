@@ -44,7 +44,7 @@ class Credential:
     """A secret, sealed to an EK and to a key's name.
 
     Attributes:
-        integrity: an HMAC over what follows and the key's name, 32 to 64 bytes.
+        integrity: an HMAC over what follows and the key's name, as long as the EK's hash; at most 64 bytes.
         sealed: the secret and its size, encrypted.
         encrypted: the seed of both keys, encrypted to the EK.
     """

@@ -1,7 +1,7 @@
 """The public area of a TPM key, TPMT_PUBLIC: bytes to fields and back. Nothing here is verified.
 
-Signing keys over RSA and the NIST curves, and by a function of its own those that receive keys; a
-symmetric key is refused. Big-endian.
+Signing keys over RSA and the NIST curves, and by functions of their own those that decrypt and those that
+receive keys; a symmetric key is refused. Big-endian.
 
 Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_PUBLIC", "TPMA_OBJECT", "TPMS_RSA_PARMS",
 "TPMS_ECC_PARMS".
@@ -62,7 +62,7 @@ class RsaPublic:
     """An RSA key's parameters and modulus.
 
     Attributes:
-        scheme: the signing scheme it is bound to, or None.
+        scheme: that it is bound to, or None.
         hash: of the scheme, or None.
         bits: of the modulus.
         exponent: 0 stands for 65537.
@@ -81,7 +81,7 @@ class EcPublic:
     """An elliptic-curve key's parameters and point.
 
     Attributes:
-        scheme: the signing scheme it is bound to, or None.
+        scheme: that it is bound to, or None.
         hash: of the scheme, or None.
         curve: 3, 4 or 5: P-256, P-384 or P-521.
         x: big-endian, as many bytes as the curve's field has.
@@ -97,7 +97,7 @@ class EcPublic:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Public:
-    """A signing key's public area.
+    """A key's public area.
 
     Attributes:
         name_hash: what its name is hashed with.
@@ -169,8 +169,7 @@ def parse_decryption(data: bytes) -> Public:
         UnsupportedError: another kind of key.
         FormatError: malformed.
     """
-    sized_area = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
-    return _area(data[2:] if sized_area else data, {RSA: (RSAES, OAEP)})
+    return _area(_bare(data), {RSA: (RSAES, OAEP)})
 
 
 def parse_storage(data: bytes) -> Public:
@@ -183,14 +182,19 @@ def parse_storage(data: bytes) -> Public:
         UnsupportedError: another kind of key, or one that protects with anything but AES in CFB.
         FormatError: malformed.
     """
-    sized_area = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
-    return _area(data[2:] if sized_area else data, {RSA: (), ECC: ()}, storage=True)
+    return _area(_bare(data), {RSA: (), ECC: ()}, storage=True)
 
 
 def matches_storage(data: bytes) -> bool:
     """Whether bytes begin as the area of a restricted key that decrypts: one that receives others."""
     both = Attribute.RESTRICTED | Attribute.DECRYPT
     return data[:2] in (b"\0\1", b"\0\x23") and int.from_bytes(data[4:8], "big") & both == both
+
+
+def _bare(data: bytes) -> bytes:
+    """The area alone, of a TPM2B_PUBLIC or of itself."""
+    held = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
+    return data[2:] if held else data
 
 
 def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]], *, storage: bool = False) -> Public:

@@ -12,11 +12,11 @@ from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import _protobuf
+from kluis.formats.tpm.pcrs import PCR_COUNT
 
 MAX_SIZE: Final = 8 << 20
 MAX_QUOTES: Final = 8
 MAX_CERTIFICATES: Final = 8
-PCR_COUNT: Final = 24
 _WHAT: Final = "go-tpm-tools attestation"
 _START: Final = re.compile(rb"\x0a(?:[\x01-\x7f]|[\x80-\xff][\x01-\x7f])\x00[\x01\x23]", re.DOTALL)
 _AK_PUBLIC, _QUOTES, _EVENT_LOG, _INSTANCE, _CANONICAL_LOG, _AK_CERTIFICATE, _INTERMEDIATES = range(1, 8)
@@ -106,8 +106,9 @@ def parse(data: bytes) -> Attestation:
 
 def _quote(data: bytes) -> Quote:
     what = f"{_WHAT}.quote"
-    parts = {field.number: field.octets(what) for field in _protobuf.fields(data, what)}
-    if sorted(parts) != [1, 2, 3] or len(_protobuf.fields(data, what)) != 3:
+    fields = _protobuf.fields(data, what)
+    parts = {field.number: field.octets(what) for field in fields}
+    if sorted(field.number for field in fields) != [1, 2, 3]:
         raise FormatError(f"{what}: want a message, a signature and PCRs", code="bad_type")
     bank, values = 0, {}
     for field in _protobuf.fields(parts[3], f"{what}.pcrs"):

@@ -6,12 +6,12 @@ Nothing here is verified. Spec: Open Enclave SDK 0.19, ``openenclave/attestation
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats._reader import Reader
+from kluis.formats.x509 import write_pem
 
 # Extensions of certificates, old identifiers and new.
 REPORT_OIDS: Final = ("1.2.840.113556.10.1.1", "1.3.6.1.4.1.311.105.1")
@@ -154,9 +154,7 @@ def split_claims(data: bytes) -> tuple[bytes, bytes]:
 
 def pem_of(spki: bytes) -> bytes:
     """A public key as Open Enclave hashes it: PEM, lines of 64 letters, and a NUL after it."""
-    text = base64.b64encode(spki)
-    lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
-    return b"-----BEGIN PUBLIC KEY-----\n" + lines + b"\n-----END PUBLIC KEY-----\n\0"
+    return write_pem(spki, "PUBLIC KEY") + b"\0"
 
 
 def _reader(data: bytes, what: str) -> Reader:

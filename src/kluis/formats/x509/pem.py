@@ -1,4 +1,4 @@
-"""PEM: certificates in text, and nothing between them. Spec: RFC 7468."""
+"""PEM: certificates in text, and nothing between them; other things are written alone. Spec: RFC 7468."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
     return tuple(found)
 
 
-def write_pem(der: bytes) -> bytes:
-    """Write one certificate: lines of 64 characters, each ended by a line feed."""
+def write_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
+    """Write one certificate, or what ``label`` says: lines of 64 characters, each ended by a line feed."""
     text = binascii.b2a_base64(der, newline=False)
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return b"\n".join((b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""))
+    begin, end = (f"-----{word} {label}-----".encode() for word in ("BEGIN", "END"))
+    return b"\n".join((begin, *lines, end, b""))
 
 
 def parse_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[Certificate, ...]:

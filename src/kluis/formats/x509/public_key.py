@@ -39,6 +39,7 @@ class PublicKey:
 
         Raises:
             FormatError: the point is not of the curve's size.
+            UsageError: ``kind`` is RSA.
         """
         if kind is KeyKind.RSA:
             raise UsageError("public key: an RSA key is no point")

@@ -6,7 +6,6 @@ Each TEE says which roles its files may have. A file of another role is left asi
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import functools
 import operator
@@ -53,7 +52,6 @@ _HCL: Final = {
 }
 # A TPM's public area alone begins with its type, RSA or ECC.
 _AREAS: Final = (b"\x00\x01", b"\x00\x23")
-_PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +187,8 @@ def _attestation_key(data: bytes) -> bytes:
     """PEM of a TPM's key, from any form of a public key, or a public area with or without its size."""
     sized = int.from_bytes(data[:2], "big") == len(data) - 2
     if sized or data[:2] in _AREAS:
-        return _pem(area_of(data).spki)
-    return _pem(_public_key(data).spki)
+        return x509.write_pem(area_of(data).spki, "PUBLIC KEY")
+    return x509.write_pem(_public_key(data).spki, "PUBLIC KEY")
 
 
 def _is_pcrs(data: bytes) -> bool:
@@ -227,7 +225,7 @@ def _cca(files: Mapping[str, bytes]) -> Case:
     return Case(
         evidence=files["token"],
         endorsements=CcaEndorsements(cpak=spki),
-        keys=((_pem(spki), ProtectionLevel.HARDWARE_CCA),),
+        keys=((x509.write_pem(spki, "PUBLIC KEY"), ProtectionLevel.HARDWARE_CCA),),
     )
 
 
@@ -244,13 +242,7 @@ def _as_pem(data: bytes) -> bytes:
     """A certificate as PEM, ended by a line's end, from PEM or DER."""
     if data[:1] == b"-":
         return data.rstrip() + b"\n"
-    text = base64.encodebytes(data)
-    return _PEM + b"\n" + text + b"-----END CERTIFICATE-----\n"
-
-
-def _pem(spki: bytes) -> bytes:
-    text = base64.encodebytes(spki)
-    return b"-----BEGIN PUBLIC KEY-----\n" + text + b"-----END PUBLIC KEY-----\n"
+    return x509.write_pem(data)
 
 
 def _event_log(files: Mapping[str, bytes]) -> Case:
