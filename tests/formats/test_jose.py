@@ -51,7 +51,7 @@ X = jwk("P-384")["x"]
             "P-384",
             {"crv": "P-192"},
             UnsupportedError,
-            "key.crv: want one of P-256, P-384, P-521",
+            "key.crv: want one of P-256, P-384, P-521, got 'P-192'",
             "bad_type",
         ),
         ("P-384", {"crv": "P-256"}, FormatError, "key.x: is 48 bytes, want 32 to 32", "bad_length"),

@@ -45,9 +45,12 @@ def public_key(value: Json, what: str) -> PublicKey:
         raise FormatError(f"{what}: want a public key, got a private one", code="bad_type")
     kind = members.text("kty", limit=16)
     if kind == "EC":
-        curve = _CURVES.get(members.text("crv", limit=16))
+        name = members.text("crv", limit=16)
+        curve = _CURVES.get(name)
         if curve is None:
-            raise UnsupportedError(f"{what}.crv: want one of {', '.join(_CURVES)}", code="bad_type")
+            raise UnsupportedError(
+                f"{what}.crv: want one of {', '.join(_CURVES)}, got {name!a}", code="bad_type"
+            )
         x, y = (_octets(members, name, curve.size, curve.size) for name in ("x", "y"))
         return PublicKey.of_point(curve, b"\x04" + x + y)
     if kind == "RSA":

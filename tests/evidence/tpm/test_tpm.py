@@ -424,6 +424,8 @@ def test_endorsements_as_json(maker: Maker, tpm: Tpm) -> None:
         assert TpmEndorsements.from_json(each.to_json()) == each
     with pytest.raises(FormatError, match="want text, got an integer"):
         TpmEndorsements.from_json(b'{"crls":[1]}')
+    with pytest.raises(FormatError, match=r"want members \[\], got \['crl'\]"):
+        TpmEndorsements.from_json(b'{"crl":["00"]}')
 
 
 def test_kind(tpm: Tpm) -> None:

@@ -111,7 +111,7 @@ KEY = {"kid": "HCLAkPub", "kty": "RSA", "e": "AQAB", "n": "_" * 342}
     ("data", "message", "code"),
     [
         (b"{", "is not JSON", "bad_encoding"),
-        (runtime_json(keys=[]), "want 1 key HCLAkPub, got 0", "duplicate_key"),
+        (runtime_json(keys=[]), "want 1 key HCLAkPub, got 0", "bad_type"),
         (runtime_json(keys=[KEY, KEY]), "want 1 key HCLAkPub, got 2", "duplicate_key"),
         (runtime_json(keys=[KEY] * 9), "has 9 items", "too_large"),
         (

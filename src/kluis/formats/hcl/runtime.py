@@ -58,7 +58,8 @@ def parse(data: bytes) -> RuntimeData:
     keys = value.objects("keys", most=MAX_KEYS)
     names = tuple(key.text("kid", limit=64) for key in keys)
     if names.count(AK) != 1:
-        raise FormatError(f"{WHAT}.keys: want 1 key {AK}, got {names.count(AK)}", code="duplicate_key")
+        code = "duplicate_key" if AK in names else "bad_type"
+        raise FormatError(f"{WHAT}.keys: want 1 key {AK}, got {names.count(AK)}", code=code)
     settings = _settings(value.object("vm-configuration"))
     vm_id = settings.get("vmUniqueId", "")
     if not isinstance(vm_id, str):

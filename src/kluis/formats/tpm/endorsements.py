@@ -13,6 +13,7 @@ from kluis.formats._members import Members
 
 MAX_SIZE: Final = 4 << 20
 MAX_CRLS: Final = 4
+_NAMES: Final = ("certificate", "chain", "crls", "public")
 _WHAT: Final = "TPM endorsements"
 
 
@@ -37,9 +38,10 @@ class TpmEndorsements:
         """Read them as a JSON object of hex, the chain as text; each member may be left out.
 
         Raises:
-            FormatError: not JSON, a member of the wrong kind, more than 4 MiB.
+            FormatError: not JSON, a member unknown or of the wrong kind, more than 4 MiB.
         """
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
+        value.only([name for name in _NAMES if name in value])
         crls = [Members({"crl": item}, f"{_WHAT}.crls") for item in _list(value)]
         return cls(
             certificate=value.hex("certificate") if "certificate" in value else None,
