@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
 from kluis.formats import cmw
-from tests.cli.quotes import FORGE, NOW, Kluis, ends
+from tests.cli.quotes import FORGE, NOW, Kluis, appraising, ends
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import DEBUG
 from tests.evidence.nvidia import forge as nvidia
@@ -125,3 +127,32 @@ def test_no_draft_no_advice(kluis: Kluis, folder: Path) -> None:
     said = kluis("policy", "init", folder / "quote.bin", *words)
     assert (said.code, (folder / "new.toml").exists()) == (6, False)
     assert said.err.startswith("kluis: error: draft: ")
+
+
+def test_a_verdict_names_what_it_is_about(kluis: Kluis, folder: Path) -> None:
+    """Whoever files a verdict has the SHA-256 of the evidence, in hex or not, and on the page, too."""
+    quote = (folder / "quote.bin").read_bytes()
+    want = {"evidence": hashlib.sha256(quote).hexdigest()}
+    (folder / "quote.hex").write_text(quote.hex(), encoding="ascii")
+    collateral = ("--collateral", folder / "quote.bin.collateral.json", "--root", folder / "root.pem")
+    for name in ("quote.bin", "quote.hex"):
+        said = kluis("verify", folder / name, *collateral, "--now", NOW, "--json")
+        assert json.loads(said.out)["sha256"] == want
+    page = folder / "verdict.html"
+    said = kluis(*appraising(folder, "--nonce", "00", "--html", page, "--json"))
+    assert json.loads(said.out)["sha256"] == want
+    assert want["evidence"] in page.read_text(encoding="utf-8")
+
+
+def test_parts_have_a_digest_each(kluis: Kluis, tmp_path: Path) -> None:
+    """Of evidence in parts, and its log, each file is named by its own."""
+    made = tpm.Tpm(tpm.rsa_key())
+    words = []
+    want = {}
+    for name, part in cmw.Collection.parse(made.evidence()).parts.items():
+        (tmp_path / name).write_bytes(part.value)
+        words += ["--part", f"{name}={tmp_path / name}"]
+        want[name] = hashlib.sha256(part.value).hexdigest()
+    (tmp_path / "ak.pem").write_bytes(tpm.pem(made.key))
+    said = kluis("verify", *words, "--root", tmp_path / "ak.pem", "--root-level", "vtpm", "--json")
+    assert json.loads(said.out)["sha256"] == want

@@ -64,6 +64,14 @@ def test_says_everything() -> None:
     assert "This page proves nothing by itself" in text
 
 
+def test_names_the_evidence_that_was_judged() -> None:
+    """A page that is filed says which bytes it is about, and what their event log explains."""
+    page = report_html.page(_judge(), log="3 events; <b>", sha256={"tpm_quote": "ab" * 32})
+    assert f"<dt>SHA-256 of tpm_quote</dt><dd>{'ab' * 32}</dd>" in page
+    assert "<dt>Event log</dt><dd>3 events; &lt;b&gt;</dd>" in page
+    assert "Event log" not in report_html.page(_judge())
+
+
 def test_what_fails_stands_first_and_needs_no_colour() -> None:
     """A failed rule is told by words, before those that are met."""
     _, text = _read(_judge(nonce=b"\1" * 16))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
@@ -93,7 +94,7 @@ def verify(
     """
     when = files.time(now)
     trusted = files.anchors(root or (), root_level)
-    proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    proven, log, given = verified(evidence, part or (), event_log, trusted, collateral or (), when)
     claims = proven.value
     lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
     value = {
@@ -101,9 +102,24 @@ def verify(
         "appraised": False,
         "claims": text.claims(claims),
         **text.worth(claims),
+        "sha256": given,
         "event_log": text.plain(log),
     }
     render.out(value, render.folded("\n".join(lines)))
+
+
+class Checked(NamedTuple):
+    """Evidence that is authentic.
+
+    Attributes:
+        proven: its claims.
+        log: what its event log was found to explain, where one was given.
+        sha256: in hex, of the evidence and the log, by their names: a record of the verdict names them.
+    """
+
+    proven: Verified[Claims]
+    log: LogClaims | None
+    sha256: dict[str, str]
 
 
 def verified(
@@ -113,18 +129,20 @@ def verified(
     trusted: TrustAnchors,
     collateral: Sequence[Path],
     when: datetime,
-) -> tuple[Verified[Claims], LogClaims | None]:
+) -> Checked:
     """Verify evidence, and hold a log against it where one is given.
 
     Raises:
         KluisError: as :mod:`kluis.cli.evidence_files` has it.
     """
     data = files.evidence(evidence, parts)
+    given = files.digests(data, parts)
     if event_log is None:
-        return files.verified(data, trusted, collateral, evidence, when), None
+        return Checked(files.verified(data, trusted, collateral, evidence, when), None, given)
     log = files.opened(files.filled(event_log), str(event_log))
     proven = files.verified(files.with_event_log(data, log), trusted, collateral, evidence, when)
-    return proven, files.hold_log(proven.value, log)
+    given["event_log"] = sha256(log).hexdigest()
+    return Checked(proven, files.hold_log(proven.value, log), given)
 
 
 def appraise(
@@ -208,7 +226,7 @@ def appraise(
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
     trusted = files.anchors(root or (), root_level, emulated)
-    proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    proven, log, given = verified(evidence, part or (), event_log, trusted, collateral or (), when)
     result = appraisal.appraise(
         proven,
         wanted,
@@ -221,11 +239,13 @@ def appraise(
     if html is not None:
         from kluis.cli import report_html
 
-        render.save(html, report_html.page(result).encode())
+        page = report_html.page(result, log=text.explained(log), sha256=given)
+        render.save(html, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
-    render.out({**text.result(result), "event_log": text.plain(log)}, render.folded("\n".join(lines)))
+    value = {**text.result(result), "sha256": given, "event_log": text.plain(log)}
+    render.out(value, render.folded("\n".join(lines)))
     try:
         result.require()
     except KluisError as refused:

@@ -6,21 +6,21 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kluis.appraisal import Policy, loads
 from kluis.cli.endorsing import is_fetched, of_files
+from kluis.cli.recognised import known, known_kind
 from kluis.errors import (
     AuthenticityError,
     FormatError,
     FreshnessError,
-    KluisError,
     UnavailableError,
     UnsupportedError,
     UsageError,
@@ -30,7 +30,6 @@ from kluis.evidence import verify as verify_evidence
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.eventlog.judgement import LogClaims, judge
 from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.registry import Kind, kind_of
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.wrappers.unwrap import unwrap
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
 STDIN: Final = Path("-")
+_RUN_OUT: Final = frozenset({"tcb_info_expired", "qe_identity_expired", "crl_expired"})
 
 
 def read(path: Path) -> bytes:
@@ -125,6 +125,14 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
         part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
         held[name] = cmw.Part(cmw.OCTETS, part_data)
     return cmw.Collection(held).encode()
+
+
+def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of evidence, in hex, without what armored it; of each part by its name, where it has parts."""
+    held = cmw.Collection.parse(data).parts if parts else {}
+    return {name: sha256(part.value).hexdigest() for name, part in held.items()} or {
+        "evidence": sha256(data).hexdigest()
+    }
 
 
 def opened(data: bytes, what: str) -> bytes:
@@ -224,7 +232,7 @@ def verified(
     if not paths and beside is not None and (found := beside_of(beside, "collateral")):
         paths = [found]
     unwrapped = unwrap(data)
-    kind = _kind(unwrapped.inner if unwrapped else data)
+    kind = known_kind(unwrapped.inner if unwrapped else data)
     collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
     fetch = None
     if beside is not None and beside != STDIN and is_fetched(kind):
@@ -262,60 +270,13 @@ def policy(path: Path) -> Policy:
     try:
         return loads(data)
     except FormatError as error:
-        if error.code == "bad_encoding" and (name := _known(data)) is not None:
+        if error.code == "bad_encoding" and (name := known(data)) is not None:
             raise FormatError(
                 f"{path}: want a policy (TOML), got {name}",
                 hint="evidence goes first, alone, its collateral in --collateral, and the policy in --policy",
                 code="bad_encoding",
             ) from None
         raise
-
-
-def _known(data: bytes) -> str | None:
-    """What bytes are by any reader that there is; None where none knows them."""
-    from kluis.evidence.sniff import sniff  # every reader
-
-    try:
-        return sniff(data).name
-    except KluisError:
-        return None
-
-
-def _kind(data: bytes) -> Kind:
-    """The kind of evidence; what is known to be none is refused by its name.
-
-    Raises:
-        UnsupportedError: it is of no kind of evidence.
-    """
-    try:
-        return kind_of(data)
-    except UnsupportedError as error:
-        if _POLICY.search(data):
-            raise UnsupportedError(
-                "evidence: is a policy",
-                hint="the evidence goes first, alone, and the policy in --policy",
-                code="bad_magic",
-            ) from None
-        if (name := _known(data)) is None:
-            raise error from None
-        raise UnsupportedError(
-            f"evidence: is of kind {name!a}, which alone proves nothing",
-            hint=_ALONE.get(name, "kluis inspect shows what it says; collateral goes in --collateral"),
-            code="bad_magic",
-        ) from None
-
-
-_RUN_OUT: Final = frozenset({"tcb_info_expired", "qe_identity_expired", "crl_expired"})
-_POLICY: Final = re.compile(rb"^version = [0-9]+\s.*^\[(?:accept|freshness)\]", re.DOTALL | re.MULTILINE)
-_ALONE: Final = {
-    "event log": "give the quote of the registers that it explains, and the log with --event-log",
-    "IMA log": "give the quote of the register that it explains",
-    "IMA text log": "give the quote of the register that it explains",
-    "NVIDIA report": "give it with its certificates: --part report=FILE --part cert_chain=FILE",
-    "TPM quote": "give it with its signature and its PCRs: "
-    "--part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
-    "TDREPORT": "the processor that made it alone can check it: give a quote of it",
-}
 
 
 def beside_of(path: Path, name: str) -> Path | None:

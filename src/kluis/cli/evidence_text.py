@@ -111,10 +111,16 @@ def one_line(text: str) -> str:
 
 def log(value: LogClaims | None) -> Iterator[str]:
     """What an event log was found to explain."""
+    if (said := explained(value)) is not None:
+        yield f"ok    {'event log':<21} {said}"
+
+
+def explained(value: LogClaims | None) -> str | None:
+    """The same, as one sentence."""
     if value is None:
-        return
+        return None
     names = {kind: [f"{value.registers.value}{n}" for n in sorted(getattr(value, kind))] for kind in _LOG}
-    yield f"ok    {'event log':<21} {len(value.events)} events; " + "; ".join(
+    return f"{len(value.events)} events; " + "; ".join(
         f"{kind} {', '.join(held)}" for kind, held in names.items() if held
     )
 

@@ -119,7 +119,7 @@ def policy_init(
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
         trusted = files.anchors(root or (), root_level)
-        proven, log = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
+        proven, log, _ = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
         made = draft(
             proven,
             this_machine=this_machine,

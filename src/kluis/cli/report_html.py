@@ -7,8 +7,9 @@ is hostile. Meaning is in words and signs; colour only repeats it.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import kluis
@@ -50,9 +51,13 @@ pre { background: var(--soft); border: 1px solid var(--line); padding: .7rem .9r
 ul { margin: .3rem 0; padding-left: 1.2rem; } dl { display: grid; grid-template-columns: 11rem 1fr; margin: 0;
   gap: .25rem .8rem; } dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 footer { margin-top: 2rem; padding-top: .6rem; border-top: 1px solid var(--line); font-size: .88em; }
-@page { margin: 16mm 14mm; }
-@media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } tr, header, li, dd
-  { break-inside: avoid; } thead { display: table-header-group; } h2 { break-after: avoid; } }
+@page { margin: 14mm 14mm; }
+@media print { body { font-size: 8.5pt; line-height: 1.3; margin: 0; max-width: none; padding: 0; }
+  header { padding: .6rem .9rem; margin-bottom: .8rem; } h1 { font-size: 1.5em; }
+  h2 { margin: .9rem 0 .3rem; font-size: 1.1em; break-after: avoid; }
+  th, td { padding: .12rem .6rem .12rem 0; } dl { gap: .1rem .8rem; } ul { margin: .15rem 0; }
+  p { margin: .3rem 0; } pre { font-size: 7pt; line-height: 1.25; } footer { margin-top: .8rem; }
+  tr, header, li, dd { break-inside: avoid; } thead { display: table-header-group; } }
 """
 
 
@@ -62,12 +67,19 @@ class _Html(str):
     __slots__ = ()
 
 
-def page(result: AttestationResult) -> str:
+def page(
+    result: AttestationResult, *, log: str | None = None, sha256: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """The whole page.
 
     Args:
         result: of an appraisal.
+        log: what an event log was found to explain, where one was given.
+        sha256: in hex, of each file of the evidence, by its name.
     """
+    given = {f"SHA-256 of {name}": digest for name, digest in sha256.items()}
+    if log is not None:
+        given["Event log"] = log
     head = _element(
         "head",
         _Html('<meta charset="utf-8">'),
@@ -79,7 +91,7 @@ def page(result: AttestationResult) -> str:
         _element("title", f"Attestation verdict: {result.verdict}"),
         _element("style", _Html(STYLE)),
     )
-    body = _element("body", _verdict(result), _element("main", *_sections(result)), _footer(result))
+    body = _element("body", _verdict(result), _element("main", *_sections(result, given)), _footer(result))
     return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
@@ -103,7 +115,7 @@ def _verdict(result: AttestationResult) -> _Html:
     )
 
 
-def _sections(result: AttestationResult) -> Iterable[_Html]:
+def _sections(result: AttestationResult, given: Mapping[str, str]) -> Iterable[_Html]:
     if result.warnings:
         yield _element("h2", "What a reader should know")
         yield _list(result.warnings)
@@ -115,7 +127,7 @@ def _sections(result: AttestationResult) -> Iterable[_Html]:
     yield _element("p", _element("strong", "Not kept out:"))
     yield _list(result.not_kept_out)
     yield _element("h2", "What the evidence says")
-    yield _pairs(_claims(result))
+    yield _pairs([*_claims(result), *given.items()])
     yield _element("h2", "Trustworthiness, for other programs")
     yield _pairs(
         (str(aspect), f"{number} ({trust.tier(number)})") for aspect, number in result.vector.items()
@@ -190,7 +202,8 @@ def _footer(result: AttestationResult) -> _Html:
         _element(
             "p",
             f"Made by kluis {kluis.__version__}. This page proves nothing by itself: whoever has the "
-            "evidence and the policy gets the same verdict from ",
+            "evidence, what endorses it, the policy, and the nonce or report data that was given gets the "
+            "same verdict from ",
             _element("code", f"kluis appraise EVIDENCE --policy FILE --now {_when(result.appraised_at)}"),
             ".",
         ),

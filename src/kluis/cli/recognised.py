@@ -1,0 +1,55 @@
+"""What a file is that a person gave as evidence, and where it goes if it is none."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from kluis.errors import KluisError, UnsupportedError
+from kluis.evidence.registry import Kind, kind_of
+
+
+def known_kind(data: bytes) -> Kind:
+    """The kind of evidence; what is known to be none is refused by its name.
+
+    Raises:
+        UnsupportedError: it is of no kind of evidence.
+    """
+    try:
+        return kind_of(data)
+    except UnsupportedError as error:
+        if _POLICY.search(data):
+            raise UnsupportedError(
+                "evidence: is a policy",
+                hint="the evidence goes first, alone, and the policy in --policy",
+                code="bad_magic",
+            ) from None
+        if (name := known(data)) is None:
+            raise error from None
+        raise UnsupportedError(
+            f"evidence: is of kind {name!a}, which alone proves nothing",
+            hint=_ALONE.get(name, "kluis inspect shows what it says; collateral goes in --collateral"),
+            code="bad_magic",
+        ) from None
+
+
+_POLICY: Final = re.compile(rb"^version = [0-9]+\s.*^\[(?:accept|freshness)\]", re.DOTALL | re.MULTILINE)
+_ALONE: Final = {
+    "event log": "give the quote of the registers that it explains, and the log with --event-log",
+    "IMA log": "give the quote of the register that it explains",
+    "IMA text log": "give the quote of the register that it explains",
+    "NVIDIA report": "give it with its certificates: --part report=FILE --part cert_chain=FILE",
+    "TPM quote": "give it with its signature and its PCRs: "
+    "--part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
+    "TDREPORT": "the processor that made it alone can check it: give a quote of it",
+}
+
+
+def known(data: bytes) -> str | None:
+    """What bytes are by any reader that there is; None where none knows them."""
+    from kluis.evidence.sniff import sniff  # every reader
+
+    try:
+        return sniff(data).name
+    except KluisError:
+        return None
