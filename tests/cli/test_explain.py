@@ -8,6 +8,7 @@ import pytest
 
 from kluis.cli import explain
 from kluis.cli.main import run
+from kluis.evidence import denylist
 
 
 def test_one_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +54,31 @@ def test_another_name(name: str, code: str, capsys: pytest.CaptureFixture[str]) 
     assert explain.find(name) == explain.find(code)
 
 
+def test_a_product_line_that_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a verdict names by its id is explained, with whence it is known and since when."""
+    for entry in denylist.entries():
+        assert run(["explain", entry.id, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["code"], said["fix"]) == (entry.id, entry.mend)
+        assert said["cause"] == (
+            f"{entry.title}: {entry.effect}; published {entry.published}: {entry.source}"
+        )
+
+
+def test_capitals(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name in capitals is the same one, unless it is another's."""
+    assert run(["explain", "TCB_STATUS"]) == 0
+    assert capsys.readouterr().out.startswith("tcb_status ")
+    assert explain.find("AccessDenied").code == "AccessDenied"
+
+
 @pytest.mark.parametrize(
     ("code", "hint"),
-    [("ak_bindin", "kluis explain ak_binding"), ("§", "kluis explain lists every code")],
+    [
+        ("ak_bindin", "kluis explain ak_binding"),
+        ("§", "kluis explain lists every code"),
+        ("milan-vcek", "kluis explain milan-vcek-seed"),
+    ],
 )
 def test_an_unknown_code(code: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A code that nobody knows is a usage error, with the nearest one."""

@@ -64,7 +64,9 @@ def test_half_a_wish(kluis: Kluis, folder: Path, words: tuple[str, ...]) -> None
     """Half of what signing needs is a usage error, before anything is judged."""
     said = kluis(*appraising(folder, *words))
     assert (said.code, said.out) == (2, "")
-    assert "want --ear jwt or cwt with --ear-key FILE and -o FILE" in said.err
+    got = ", ".join(word for word in ("--ear jwt", "--ear xml", "--ear-key", "-o") if word in " ".join(words))
+    assert f"want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}\n" in said.err
+    assert "\nkluis: hint: openssl genpkey " in said.err
 
 
 @pytest.mark.parametrize(

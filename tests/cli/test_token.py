@@ -167,6 +167,9 @@ def test_an_ear_that_is_not_affirming(kluis: Kluis, tmp_path: Path, form: str) -
     words = ("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)
     said = kluis(*words)
     assert (said.code, "tier  warning" in said.out.splitlines()) == (6, True), said.err
+    seen = kluis("inspect", tmp_path / "ear").out
+    assert "says what a service found: a result, and no evidence" in seen
+    assert seen.endswith("\n\nnothing above is verified: kluis token verify checks it\n")
     value = json.loads(kluis(*words, "--json").out)
     assert (value["form"], value["status"]) == (f"ear-{form}", "warning")
 

@@ -289,9 +289,11 @@ def _signer(
     if kind is None and key is None and output is None:
         return None
     if kind not in ("jwt", "cwt") or key is None or output is None:
+        options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
+        got = ", ".join(name for name, given in options.items() if given is not None)
         raise UsageError(
-            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got --ear {kind}",
-            hint="openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem makes a key",
+            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}",
+            hint=keyfiles.MAKES_A_KEY,
         )
     private = keyfiles.private_key(key)
 

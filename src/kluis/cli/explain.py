@@ -80,11 +80,32 @@ def find(code: str) -> Entry:
     for pattern, entry in known.items():
         if "*" in pattern and fnmatch.fnmatchcase(code, pattern):
             return entry._replace(code=code)
-    near = difflib.get_close_matches(code, known, n=1)
+    broken = _broken()
+    if code in broken:
+        return broken[code]
+    if code.lower() != code and code.lower() in {*known, *broken}:
+        return find(code.lower())
+    near = difflib.get_close_matches(code.lower(), [*known, *broken], n=1)
     raise UsageError(
         f"explain: no code {code[:64]!a}",
         hint=f"kluis explain {near[0]}" if near else "kluis explain lists every code",
     )
+
+
+@functools.cache
+def _broken() -> Mapping[str, Entry]:
+    """What there is to say of each product line that a dated list names."""
+    from kluis.evidence import denylist  # which errors, whose fixes come from here, do without
+
+    return {
+        each.id: Entry(
+            each.id,
+            "policy",
+            f"{each.title}: {each.effect}; published {each.published}: {each.source}",
+            each.mend,
+        )
+        for each in denylist.entries()
+    }
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +115,10 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     code: Annotated[
-        str | None, typer.Argument(help="The code that an error or a rule ended with.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The code that an error ended with, a rule, or a name on the denylist.", show_default=False
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

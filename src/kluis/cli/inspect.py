@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO, Final
 
 import typer
 
+from kluis.cli import inspect_fields as fields
 from kluis.cli import inspect_text as text
 from kluis.cli import render
 from kluis.cli.evidence_files import beside_of
@@ -49,7 +50,7 @@ def inspect(
     found = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}
     shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
-    checks = "kluis token verify" if isinstance(found.value, sniffing.Jwt) else "kluis verify"
+    checks = "kluis token verify" if fields.is_result(found.value) else "kluis verify"
     closing = _CLOSING.format(checks)
     render.out(
         {"verified": False, **text.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)

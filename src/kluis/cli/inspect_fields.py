@@ -310,8 +310,17 @@ def _record(part: Part) -> Fields:
     return {"media_type": part.media_type, "says_it_is": names}
 
 
+def is_result(value: object) -> bool:
+    """Whether something is what a service or a verifier found: a token that no evidence stands in."""
+    if isinstance(value, Eat):
+        return not value.held and isinstance(value.profile, str) and _EAR in value.profile
+    return isinstance(value, Jwt)
+
+
 def _eat(token: Eat) -> Fields:
     note = "vouches for nothing by itself: only evidence within does"
+    if is_result(token):
+        note = _FOUND
     return {
         "note": note if token.device is None else f"is a {token.device}, which is not verified here",
         "nonces": [spellings[0] for spellings in token.nonces],
@@ -332,9 +341,12 @@ def _runtime(runtime: runtime_data.RuntimeData) -> Fields:
     }
 
 
+_EAR: Final = "/ear"  # in the profile of an attestation result, whichever draft's
+_FOUND: Final = "says what a service found: a result, and no evidence"
+
+
 def _jwt(token: Jwt) -> Fields:
-    note = "says what a service found: a result, and no evidence"
-    return {"note": note, "header": token.header, "claims": token.claims}
+    return {"note": _FOUND, "header": token.header, "claims": token.claims}
 
 
 def _bytes(data: bytes) -> Fields:

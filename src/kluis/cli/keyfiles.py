@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 CURVES: Final = ("secp256r1", "secp384r1")
+MAKES_A_KEY: Final = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem makes a key"
 
 
 def private_key(path: Path) -> EllipticCurvePrivateKey:
@@ -35,7 +36,9 @@ def private_key(path: Path) -> EllipticCurvePrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in CURVES:
-        raise UsageError(f"{path}: want a private key on P-256 or P-384 in PEM, without a password")
+        raise UsageError(
+            f"{path}: want a private key on P-256 or P-384 in PEM, without a password", hint=MAKES_A_KEY
+        )
     return key
 
 
