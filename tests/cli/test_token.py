@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -172,6 +173,29 @@ def test_an_ear_that_is_not_affirming(kluis: Kluis, tmp_path: Path, form: str) -
     assert seen.endswith("\n\nnothing above is verified: kluis token verify checks it\n")
     value = json.loads(kluis(*words, "--json").out)
     assert (value["form"], value["status"]) == (f"ear-{form}", "warning")
+
+
+@pytest.mark.parametrize("form", ["jwt", "cwt"])
+def test_what_an_ear_says_of_each_attester(kluis: Kluis, tmp_path: Path, form: str) -> None:
+    """A person reads what each is worth, what it measures to, which rules it fails, and what gets in."""
+    rules = [dataclasses.replace(rule, ok=rule.name != "tcb_status") for rule in RESULT.rules]
+    made = ear.of(
+        dataclasses.replace(RESULT, rules=tuple(rules)), issued_at=NOW, expires_at=NOW + timedelta(minutes=5)
+    )
+    signed = token.sign_jwt(made, P256).encode() if form == "jwt" else token.sign_cwt(made, P256)
+    (tmp_path / "ear").write_bytes(signed)
+    key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(key)
+    said = kluis("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)
+    (label, found), *_ = made.submods.items()
+    lines = said.out.splitlines()
+    assert f"{label}: {found.status}" in lines
+    assert f"      {'protection':<21} {found.protection}" in lines
+    assert f"      {'measurement':<21} {RESULT.claims.measurement}" in lines
+    assert [line.split()[1] for line in lines if line.startswith("FAIL  ")] == ["tcb_status"]
+    for each in found.not_kept_out:
+        assert f"        - {each}" in lines
+    assert "submods" not in said.out
 
 
 def test_a_token_is_no_evidence(kluis: Kluis, folder: Path) -> None:

@@ -7,7 +7,7 @@ need not be believed, for the signing key's certificate carries evidence of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from kluis.appraisal import ByImage, attestation_token, token_keys
+from kluis.appraisal import ByImage, attestation_token, token_keys, trust
 from kluis.appraisal.attestation_token import Expected, Token
+from kluis.appraisal.ear import Appraisal
+from kluis.appraisal.ear_claims import LABELS
 from kluis.appraisal.token_keys import TrustedKey
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
@@ -239,18 +241,46 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
         told = "none" if signer.settings is None else signer.settings.hex()
         rows += [("enclave", str(signer.result.claims.measurement)), ("settings", told)]
     lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
+    others: dict[str, Any] = dict(text.plain(held.claims))
     if held.ear is not None:
         lines.append(f"tier  {held.ear.status}")
-    lines += [
-        "",
-        *(f"      {_line(claim)}: {_line(value)}" for claim, value in text.plain(held.claims).items()),
-        "",
-    ]
+        for label, appraised in sorted(held.ear.submods.items()):
+            lines += ["", f"{_line(label)}: {appraised.status}", *_appraised(appraised)]
+        # Each attester's stand above, line by line: CBOR's are numbers there, and JSON's one long line.
+        others.pop("submods", None)
+        others.pop(str(LABELS["submods"]), None)
+    lines += ["", *(f"      {_line(claim)}: {_line(value)}" for claim, value in others.items()), ""]
     if signer is None:
         lines.append("signed by a key that you named; --root has the enclave behind that key checked as well")
     else:
         lines += ["the service's enclave:", *text.level(signer.result.claims)]
     return lines
+
+
+def _appraised(found: Appraisal) -> Iterator[str]:
+    """What a verifier found of one attester: what it is worth, what it says, and which rules it fails."""
+    claims = {**found.attester, **found.verifier}
+    rules = claims.pop("rules", None)
+    claims.pop("not_kept_out", None)
+    rows = [(str(aspect), f"{number} ({trust.tier(number)})") for aspect, number in found.vector.items()]
+    for name, value in claims.items():
+        parts = value.items() if isinstance(value, dict) else [(name, value)]
+        rows += [(label, _said(part)) for label, part in parts if part not in (None, [])]
+    yield from (f"      {_line(what):<21} {text.one_line(shown)}" for what, shown in rows)
+    for rule in rules if isinstance(rules, list) else ():
+        if isinstance(rule, dict) and rule.get("ok") is not True:
+            name, want, got = (_line(rule.get(key)) for key in ("name", "want", "got"))
+            yield f"FAIL  {name:<21} want {want}, got {got}"
+    if found.not_kept_out:
+        yield "      not kept out:"
+        yield from (f"        - {text.one_line(each)}" for each in found.not_kept_out)
+
+
+def _said(value: object) -> str:
+    """What a verifier says, whole where it is text: a digest is of use to nobody in part."""
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return value if isinstance(value, str) else _line(value)
 
 
 def _line(value: object) -> str:
