@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,14 @@ import pytest
 
 from kluis.collateral import Cache, Cached, Document, Kind, fetch_for, release
 from kluis.collateral.intel import Pcs
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    FreshnessError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.wrappers import oe
 from tests.collateral.service import Reply, Service, signed
@@ -198,10 +206,8 @@ def test_a_day_later_a_replay_is_told(service: Service, forge: Forge, pcs: Pcs, 
     service.serve_intel(forge.collateral())
     fetch(forge, Cached(cache, pcs))
     old = {**new, **forge.authority.collateral(NOW - timedelta(days=2))}
-    import json
-
     service.serve_intel(Collateral.from_json(json.dumps(old).encode()))
     later = NOW + timedelta(days=2)
-    with pytest.raises(Exception, match="or later, as was seen before") as caught:
+    with pytest.raises(FreshnessError, match="or later, as was seen before") as caught:
         fetch_for(forge.quote(), Cached(cache, pcs), release="early", anchors=forge.anchors, now=later)
-    assert getattr(caught.value, "code", None) == "collateral_replayed"
+    assert caught.value.code == "collateral_replayed"
