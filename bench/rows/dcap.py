@@ -7,7 +7,6 @@ collateral is always an object of its own; Kluis's is bytes, or held.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import dcap_qvl
 
 from bench.harness import Harness, Row, timed
+from bench.vectors import VECTORS, genuine
 from kluis.errors import UnavailableError
 from kluis.evidence import OPENSSL, Collateral, Engine, HeldCollateral, TrustAnchors, Verifier, aws_lc
 from kluis.evidence.context import Context
@@ -31,7 +31,6 @@ TIMES = 10
 ROUNDS = 151
 QUOTES = 10_000
 VERIFICATIONS = 100_000
-VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
 AGAINST = "dcap-qvl on the same quote"
 SHIPPED = TrustAnchors.shipped()
 
@@ -148,15 +147,13 @@ def _threads(take: Harness, recorded: list[Recorded]) -> Row:
 def _recorded() -> list[Recorded]:
     """Every recorded quote that both verifiers accept."""
     found = []
-    for path in [*(VECTORS / "sgx").glob("*/meta.json"), *(VECTORS / "tdx").glob("*/meta.json")]:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+    for meta, parts in (*genuine("sgx", "quote"), *genuine("tdx", "quote")):
         theirs = (meta.get("crosscheck") or {}).get("dcap_qvl_0_7_0") or {}
-        if meta["expected"]["outcome"] == "valid" and "status" in theirs:
-            parts = {role: (path.parent / part["file"]).read_bytes() for role, part in meta["files"].items()}
+        if "status" in theirs:
             now = datetime.fromisoformat(meta["verify_time"])
             found.append(Recorded(parts["quote"], _collateral(parts), now, meta["tee"]))
     if not found:
-        raise UnavailableError(f"bench: no recorded quotes in {VECTORS}", hint="set KLUIS_VECTORS")
+        raise UnavailableError(f"bench: no quotes of both verifiers in {VECTORS}", hint="set KLUIS_VECTORS")
     return found
 
 

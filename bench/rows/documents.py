@@ -8,17 +8,14 @@ proven once, and the realm's part, which is made for each challenge.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.harness import Harness, Row, timed
-from kluis.errors import UnavailableError
+from bench.vectors import genuine
 from kluis.evidence import (
     OPENSSL,
     CcaEndorsements,
@@ -31,7 +28,6 @@ from kluis.evidence import (
 
 TIMES = 10
 ROUNDS = 151
-VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
 AGAINST = "one P-384 verification by cryptography"
 
 
@@ -49,30 +45,18 @@ def rows(take: Harness) -> list[Row]:
 
 def _nitro() -> tuple[str, TrustAnchors, bytes, None, datetime]:
     """The newest recorded document."""
-    meta, parts = max(_genuine("nitro"), key=lambda one: str(one[0]["verify_time"]))
+    meta, parts = max(genuine("nitro"), key=lambda one: str(one[0]["verify_time"]))
     now = datetime.fromisoformat(meta["verify_time"])
     return "nitro document", TrustAnchors.shipped(), parts["document"], None, now
 
 
 def _cca() -> tuple[str, TrustAnchors, bytes, CcaEndorsements, datetime]:
     """The largest recorded token."""
-    _, parts = max(_genuine("cca"), key=lambda one: len(one[1]["token"]))
+    _, parts = max(genuine("cca"), key=lambda one: len(one[1]["token"]))
     spki = CcaEndorsements(cpak=parts["cpak"]).key.spki
     pem = json.loads(CcaEndorsements(cpak=spki).to_json())["cpak"].encode()
     anchors = TrustAnchors.shipped() | TrustAnchors.from_pem(pem, ProtectionLevel.HARDWARE_CCA)
     return "cca token", anchors, parts["token"], CcaEndorsements(cpak=pem), datetime(2026, 6, 1, tzinfo=UTC)
-
-
-def _genuine(tee: str) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
-    found = []
-    for path in (VECTORS / tee).glob("*/meta.json"):
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        if meta["expected"]["outcome"] == "valid":
-            files = meta["files"].items()
-            found.append((meta, {role: (path.parent / file["file"]).read_bytes() for role, file in files}))
-    if not found:
-        raise UnavailableError(f"{tee}: nothing recorded in {VECTORS}", hint="set KLUIS_VECTORS")
-    return found
 
 
 def _ours(

@@ -6,11 +6,8 @@ the collection of both, in base64, as a verifier is handed it.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,21 +15,21 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509 import load_pem_x509_certificates
 
 from bench.harness import Harness, Row, timed
-from kluis.errors import UnavailableError
+from bench.vectors import genuine
 from kluis.evidence import OPENSSL, Engine, TrustAnchors, Verifier, aws_lc
 from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.nvidia.report import Report
 
 TIMES = 10
 ROUNDS = 151
-VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
 AGAINST = "one P-384 verification by cryptography"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def rows(take: Harness) -> list[Row]:
     """Two rows: by each engine, one verifier that keeps the chain it proved."""
-    report, chain = _genuine()
+    _, largest = max(genuine("nvidia", "report", "cert_chain"), key=lambda one: len(one[1]["report"]))
+    report, chain = largest["report"], largest["cert_chain"]
     parts = {"report": Part(OCTETS, report), "cert_chain": Part(OCTETS, chain)}
     evidence = Collection(parts).encode()
 
@@ -54,18 +51,6 @@ def rows(take: Harness) -> list[Row]:
             ("nvidia report, endorsement seen before, AWS-LC", 0.5, aws_lc()),
         )
     ]
-
-
-def _genuine() -> tuple[bytes, bytes]:
-    found = []
-    for path in (VECTORS / "nvidia").glob("*/meta.json"):
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        if meta["expected"]["outcome"] == "valid":
-            report, chain = ((path.parent / meta["files"][each]["file"]) for each in ("report", "cert_chain"))
-            found.append((report.read_bytes(), chain.read_bytes()))
-    if not found:
-        raise UnavailableError(f"nvidia report: none recorded in {VECTORS}", hint="set KLUIS_VECTORS")
-    return max(found, key=lambda one: len(one[0]))
 
 
 def _alone(report: bytes, chain: bytes) -> Callable[[], float]:

@@ -5,11 +5,8 @@ The report, its certificates and its CRL are genuine: the newest recorded one in
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,19 +14,18 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from bench.harness import Harness, Row, timed
-from kluis.errors import UnavailableError
+from bench.vectors import genuine
 from kluis.evidence import OPENSSL, Engine, SnpEndorsements, TrustAnchors, Verifier, aws_lc
 from kluis.formats import x509
 
 TIMES = 10
 ROUNDS = 151
-VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
 AGAINST = "one P-384 verification by cryptography"
 
 
 def rows(take: Harness) -> list[Row]:
     """Two rows: by each engine, one verifier that keeps what it proved and checks the CRL at every call."""
-    report, endorsements, now = _genuine()
+    report, endorsements, now = _newest()
 
     def ours(engine: Engine) -> Callable[[], float]:
         verifier = Verifier(TrustAnchors.shipped(), engine=engine)
@@ -51,17 +47,10 @@ def rows(take: Harness) -> list[Row]:
     ]
 
 
-def _genuine() -> tuple[bytes, SnpEndorsements, datetime]:
+def _newest() -> tuple[bytes, SnpEndorsements, datetime]:
     """The report of the newest version that has a CRL recorded with it."""
-    found = []
-    for path in (VECTORS / "snp").glob("*/meta.json"):
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        if meta["expected"]["outcome"] == "valid" and {"report", "ark_crl"} <= set(meta["files"]):
-            found.append((meta["known"]["version"], meta["id"], path.parent, meta))
-    if not found:
-        raise UnavailableError(f"snp report: no recorded one in {VECTORS}", hint="set KLUIS_VECTORS")
-    _, _, folder, meta = max(found, key=lambda one: one[:2])
-    parts = {role: (folder / file["file"]).read_bytes() for role, file in meta["files"].items()}
+    recorded = genuine("snp", "report", "ark_crl")
+    meta, parts = max(recorded, key=lambda one: (one[0]["known"]["version"], one[0]["id"]))
     endorsements = SnpEndorsements(
         vek=parts["endorsement_key"], ask=parts["ask"], ark=parts["ark"], crl=parts["ark_crl"]
     )
