@@ -130,7 +130,7 @@ def _mutations(name: str, seconds: float) -> int:
 
 
 def _judged(
-    name: str, run: Callable[[bytes], None], keep: Callable[[str, bytes, str], object]
+    name: str, run: Callable[[bytes], object], keep: Callable[[str, bytes, str], object]
 ) -> Callable[[bytes], None]:
     """Run one input, and keep it if it breaks a promise; seconds are of the processor."""
 
