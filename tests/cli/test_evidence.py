@@ -122,8 +122,8 @@ def test_verify_debug_and_out_of_date(kluis: Kluis, tmp_path: Path) -> None:
         NOW,
     )
     assert said.code == 0
-    assert "ok    tcb                   OutOfDate: KLUIS-1\n" in said.out
-    assert "ok    debug                 on: open to its host\n" in said.out
+    assert "note  tcb                   OutOfDate: KLUIS-1\n" in said.out
+    assert "note  debug                 on: open to its host\n" in said.out
     assert "protection none: " in said.out
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import resource
 import signal
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -192,6 +193,19 @@ def test_words_of_evidence_begin_no_row(name: str, begins: str, monkeypatch: pyt
 def test_blanks_of_other_scripts() -> None:
     """Letters that look like spaces are shown: a row that they end could be any row."""
     assert foreign("a\u3164b\u2800c\u8a3c") == "a?b?c\u8a3c"
+
+
+def test_a_table_that_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a terminal has no room for a table, a row is a block; elsewhere there is the table."""
+    rows, head = [("a", "x" * 30, ""), ("b", "y" * 30, "z")], ("part", "issuer", "about")
+    blocks = f"part    a\nissuer  {'x' * 30}\n\npart    b\nissuer  {'y' * 30}\nabout   z"
+    whole = render.table(rows, head)
+    width = max(map(len, whole.split("\n")))
+    assert render.fitted(rows, head) == whole
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    for columns, shown in ((width, whole), (width - 1, blocks)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert render.fitted(rows, head) == shown
 
 
 def test_a_line_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

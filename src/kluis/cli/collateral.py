@@ -256,7 +256,7 @@ def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object
             for line in lines
         ],
     }
-    return value, render.table(rows, ("part", "issuer", "issued", "valid until", "number", "age", "about"))
+    return value, render.fitted(rows, ("part", "issuer", "issued", "valid until", "number", "age", "about"))
 
 
 def _age(line: Line, now: datetime) -> str:

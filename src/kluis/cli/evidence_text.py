@@ -13,6 +13,7 @@ from kluis.errors import foreign
 from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
+from kluis.evidence.model import TcbStatus
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
 from kluis.hashes import Digest
@@ -96,7 +97,11 @@ def authentic(value: Claims) -> list[str]:
     if value.platform.product:
         rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
     rows.append(("debug", "on: open to its host" if value.debug else "off"))
-    return [f"ok    {name:<21} {one_line(shown)}" for name, shown in rows]
+    # True, and nothing that anybody should read as well: whether it is accepted is the policy's to say.
+    noted = {"debug"} if value.debug else set()
+    if tcb.status not in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
+        noted.add("tcb")
+    return [f"{'note' if name in noted else 'ok':<5} {name:<21} {one_line(shown)}" for name, shown in rows]
 
 
 def _digest(value: Digest) -> str:

@@ -215,6 +215,17 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) 
     )
 
 
+def fitted(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """A table, or where the terminal is too narrow for one, a block a row with a line a column."""
+    whole = table(rows, head)
+    width = max(map(_width, whole.split("\n")))
+    if _mode.json or not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns:
+        return whole
+    return "\n\n".join(
+        table([(name, cell) for name, cell in zip(head, row, strict=True) if cell]) for row in rows
+    )
+
+
 def error(fault: KluisError) -> int:
     """Print an error, its hint and its code to stderr.
 
