@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import select
 import socket
 import threading
 from email.utils import formatdate
@@ -46,7 +47,8 @@ class Limits:
     """What clients may take.
 
     Attributes:
-        connections: at once; more wait in the kernel's queue.
+        connections: at once; more wait in the kernel's queue, until one ends or has waited for its client
+            for a second.
         head_bytes: of one request's line and headers.
         body_bytes: of one request.
         handshake_seconds: for the TLS handshake.
@@ -149,7 +151,11 @@ class Server:
 
     async def _accept(self, listener: socket.socket, state: dict[str, Any]) -> None:
         while True:
-            await self._free.acquire()
+            try:
+                await self._place(listener)
+            except SCARCE:
+                await _pause()
+                continue
             try:
                 await self._accept_one(listener, state)
             except SCARCE:  # of memory or descriptors, or the peer has gone: all pass
@@ -158,6 +164,26 @@ class Server:
             except BaseException:
                 self._free.release()
                 raise
+
+    async def _place(self, listener: socket.socket) -> None:
+        """Take a client's place. Where there is none, those who keep one for nothing give it to who waits."""
+        while self._free.locked():
+            await _readable(listener)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ACCEPT_PAUSE_SECONDS):
+                    await self._free.acquire()
+                    return
+            if _somebody_waits(listener):  # whom no other instance has taken meanwhile
+                self._make_room()
+        await self._free.acquire()
+
+    def _make_room(self) -> None:
+        """End connections that wait for their clients: those that never asked, or else some that are kept."""
+        patient = sorted(
+            (one for one in self._open if one.waits >= GIVE_WAY_SECONDS), key=lambda one: -one.waits
+        )
+        for one in [one for one in patient if not one.asked] or patient[:MOST_KEPT_ENDED]:
+            one.give_way()
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
         """Take one client; whatever is raised, nothing of it is left but its place."""
@@ -313,17 +339,28 @@ async def _pause() -> None:
 
 async def _client(listener: socket.socket) -> socket.socket:
     """The next client. Whoever is cancelled here has taken none, which the loop's own accept may have."""
-    loop = asyncio.get_running_loop()
     while True:
         try:
             return listener.accept()[0]
         except BlockingIOError:
-            readable = loop.create_future()
-            loop.add_reader(listener, _done, readable)
-            try:
-                await readable
-            finally:
-                loop.remove_reader(listener)
+            await _readable(listener)
+
+
+async def _readable(listener: socket.socket) -> None:
+    """Wait for a client that waits."""
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(listener, _done, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(listener)
+
+
+def _somebody_waits(listener: socket.socket) -> bool:
+    look = select.poll()
+    look.register(listener, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def _done(future: asyncio.Future[None]) -> None:
@@ -342,6 +379,9 @@ for _name in ("uvicorn", "asyncio"):
     logging.getLogger(_name).propagate = False
 
 ACCEPT_PAUSE_SECONDS: Final = 0.05
+GIVE_WAY_SECONDS: Final = 1.0
+"""How long a client may keep a place for nothing while another waits for one."""
+MOST_KEPT_ENDED: Final = 16
 # What a connection's making may end in, that another's need not: OpenSSL has an error of its own for
 # memory that it does not get.
 SCARCE: Final = (OSError, MemoryError, SSL.Error)

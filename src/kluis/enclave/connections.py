@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._below: asyncio.Transport | None = None
         self.upper: Any = None
         self._deadline: asyncio.TimerHandle | None = self._loop.call_later(handshake_seconds, self.abort)
+        self._since = self._loop.time()
         self._closing = False
         self._paused = False
         self._held: list[bytes] = []
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
                 self.upper = self._make()
                 self.upper.connection_made(self)
                 self._silent = self._loop.call_later(self._idle_seconds, self.close)
+                self._since = self._loop.time()
             self._deliver()
         except AuthenticityError:
             self._flush()  # the alert, which is TLS's own
@@ -115,6 +117,7 @@ class Connection(asyncio.Protocol):
         if self._closing or self._below is None:
             return
         if not self._unsealed:
+            self._since = self._loop.time()
             self._loop.call_soon(self._seal)
         self._unsealed.append(data)
         self._unsealed_bytes += len(data)
@@ -173,6 +176,24 @@ class Connection(asyncio.Protocol):
         cycle = self.upper.cycle
         return cycle is None or bool(cycle.response_complete)
 
+    @property
+    def waits(self) -> float:
+        """Seconds that it has waited for its client's handshake, or a request's head; 0 if it does not."""
+        waiting = self.upper is None or self._deadline is not None or self.idle
+        return self._loop.time() - self._since if waiting and not self._closing else 0.0
+
+    @property
+    def asked(self) -> bool:
+        """Whether a whole head of a request has ever come."""
+        return self.upper is not None and self.upper.cycle is not None
+
+    def give_way(self) -> None:
+        """End for the sake of another client: nothing that was asked here goes unanswered."""
+        if self.idle:
+            self.close()
+        else:
+            self.abort()
+
     def heard(self) -> None:
         """The HTTP protocol has the whole head of a request: its time is its own."""
         self._settle()
@@ -197,6 +218,7 @@ class Connection(asyncio.Protocol):
         cycle = self.upper.cycle
         if self._deadline is None and (cycle is None or cycle.response_complete):
             self._deadline = self._loop.call_later(self._head_seconds, self.abort)
+            self._since = self._loop.time()
 
     def _settle(self) -> None:
         if self._deadline is not None:
