@@ -57,6 +57,17 @@ def test_made_wrong() -> None:
             credential.make(area, NAME, secret, seed)
 
 
+def test_numbers_of_no_key() -> None:
+    """A point beside the curve, or an exponent that no key has, is malformed, whoever vouched for it."""
+    rsa_area, ec_area = (forge.ek_area(KEYS[kind]) for kind in ("RSA", "P-256"))
+    for area in (
+        replace(rsa_area, key=replace(rsa_area.key, exponent=2)),
+        replace(ec_area, key=replace(ec_area.key, x=bytes(32))),
+    ):
+        with pytest.raises(FormatError, match="TPM credential: want an endorsement key, got numbers of none"):
+            credential.make(area, NAME, SECRET, SEED)
+
+
 def test_storage_area() -> None:
     """The area of a storage key is read and written back, sized or not, and other keys' areas are not."""
     for key in KEYS.values():

@@ -177,14 +177,13 @@ def changed(vm: Vm, name: str, value: Any) -> dict[str, Any]:
     return vm.info(**{name: value})
 
 
-def with_key(attributes: int, modulus: bytes | None = None) -> dict[str, Any]:
-    """A VM whose encryption key has other attributes, or another modulus, rightly certified."""
+def with_key(attributes: int, **changes: Any) -> dict[str, Any]:
+    """A VM whose encryption key has other attributes, or another modulus or exponent, rightly certified."""
     from kluis.formats.tpm.certify import Certification
     from tests.evidence.tpm.forge import CLOCK
 
     public = area(KEY, attributes)
-    if modulus is not None:
-        public = dataclasses.replace(public, key=dataclasses.replace(public.key, modulus=modulus))  # type: ignore[call-arg]
+    public = dataclasses.replace(public, key=dataclasses.replace(public.key, **changes))
     made = Certification(
         qualified_signer=b"", extra_data=b"", clock=CLOCK, name=public.name, qualified_name=b""
     ).encode()
@@ -234,7 +233,11 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "EncKeyPub: want a key of the TPM's own that decrypts",
     ),
     "a key that nothing is encrypted to": (
-        lambda: with_key(OWN | Attribute.USER_WITH_AUTH, b"\xff" * 255 + b"\0"),
+        lambda: with_key(OWN | Attribute.USER_WITH_AUTH, modulus=b"\xff" * 255 + b"\0"),
+        "EncKeyPub: want an RSA key to encrypt to",
+    ),
+    "a key of an even exponent": (
+        lambda: with_key(OWN | Attribute.USER_WITH_AUTH, exponent=2),
         "EncKeyPub: want an RSA key to encrypt to",
     ),
     "runtime data of others": (

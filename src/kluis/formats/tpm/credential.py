@@ -89,13 +89,19 @@ def make(ek: Public, name: bytes, secret: bytes, seed: bytes) -> Credential:
 
     Raises:
         UsageError: a secret or seed of another size, or a key that receives nothing.
+        FormatError: the area's point or numbers are no key's.
     """
     if ek.symmetric is None or ek.name_hash not in _HASHES:
         raise UsageError(f"{WHAT}: want an endorsement key whose name is hashed with SHA-256 or better")
     size = ek.name_hash.size
     if len(seed) != size or not 1 <= len(secret) <= size:
         raise UsageError(f"{WHAT}: want a seed of {size} bytes and a secret of at most as many")
-    key, digest = load_der_public_key(ek.spki), _HASHES[ek.name_hash]
+    try:
+        key, digest = load_der_public_key(ek.spki), _HASHES[ek.name_hash]
+    except ValueError:
+        raise FormatError(
+            f"{WHAT}: want an endorsement key, got numbers of none", code="bad_encoding"
+        ) from None
     if isinstance(key, rsa.RSAPublicKey):
         oaep = padding.OAEP(mgf=padding.MGF1(digest), algorithm=digest, label=b"IDENTITY\0")
         encrypted = key.encrypt(seed, oaep)

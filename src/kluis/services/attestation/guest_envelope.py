@@ -39,14 +39,14 @@ def enclose(token: str, key: Public) -> str:
         Base64url of the envelope's JSON.
 
     Raises:
-        InvalidParameter: nothing can be encrypted to the key: its modulus is even, or too small.
+        InvalidParameter: nothing can be encrypted to the key: its modulus or exponent is even, or too small.
     """
-    public = load_der_public_key(key.spki)
-    if not isinstance(public, rsa.RSAPublicKey):
-        raise InternalError("guest's key: is no RSA key")
     secret, iv = os.urandom(KEY_BYTES), os.urandom(IV_BYTES)
     sealed = AESGCM(secret).encrypt(iv, token.encode(), ASSOCIATED)
     try:
+        public = load_der_public_key(key.spki)
+        if not isinstance(public, rsa.RSAPublicKey):
+            raise InternalError("guest's key: is no RSA key")
         to_guest = public.encrypt(secret, padding.PKCS1v15())
     except ValueError:
         raise InvalidParameter("TpmInfo.EncKeyPub: want an RSA key to encrypt to, got another") from None
