@@ -12,6 +12,7 @@ import io
 import pkgutil
 import sys
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 import kluis
@@ -107,10 +108,18 @@ def errors() -> str:
 
 PYTHON_HEAD = """# Python
 
-What other programs may import; all else may change without a word. `kluis.evidence` and `kluis.appraisal`
-load the standard library and `cryptography` alone.
+What other programs may import; all else may change without a word, but for what a guide shows. Every error
+is a `kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load the standard library and
+`cryptography` alone.
 """
-PUBLIC = ("kluis.enclave", "kluis.host", "kluis.evidence", "kluis.appraisal")
+PUBLIC = (
+    "kluis.enclave",
+    "kluis.host",
+    "kluis.evidence",
+    "kluis.appraisal",
+    "kluis.appraisal.token",
+    "kluis.collateral",
+)
 
 
 def python() -> str:
@@ -125,7 +134,10 @@ def python() -> str:
 
 
 def _sentence(module: Any, name: str) -> str:
-    said = getattr(module, name).__doc__ or ""
+    value = getattr(module, name)
+    if isinstance(value, GenericAlias):
+        return f"A name for `{value}`."
+    said = value.__doc__ or ""
     return str(said).strip().split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
@@ -785,3 +785,22 @@ def test_a_service_signs_with_rsa(bits: int) -> None:
     assert token.verify_jwt(made, key.public_key(), now=NOW) == EAR
     with pytest.raises(AuthenticityError):
         token.verify_jwt(made, rsa.generate_private_key(65537, 2048).public_key(), now=NOW)
+
+
+@pytest.mark.parametrize("verify", [token.verify_jwt, token.verify_cwt])
+@pytest.mark.parametrize("key", [ed25519.Ed25519PrivateKey.generate().public_key(), P256])
+def test_a_key_that_signs_no_result(verify: Callable[..., Ear], key: Any) -> None:
+    """A key of another kind, as a PEM file may hold, and a private one, are refused by what they are."""
+    with pytest.raises(UsageError) as caught:
+        verify(b"", key, now=NOW)
+    assert str(caught.value) == (
+        f"token key: want a public key on P-256 or P-384, or RSA, got {type(key).__name__}"
+    )
+
+
+def test_a_cwt_under_rsa() -> None:
+    """A CWT is signed on a curve alone."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    with pytest.raises(UsageError) as caught:
+        token.verify_cwt(b"", key, now=NOW)
+    assert str(caught.value).endswith("on P-256 or P-384 for a CWT, got RSAPublicKey")

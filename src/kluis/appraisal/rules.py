@@ -35,8 +35,8 @@ def appraise(
     Args:
         evidence: as ``kluis.evidence.verify`` gave it.
         policy: what is wanted.
-        nonce: that the relying party made for this evidence, or None.
-        runtime_data: the document beside the evidence, from anybody.
+        nonce: that the relying party made for this evidence, or None where its policy asks for none.
+        runtime_data: the document beside a Kluis enclave's evidence, from anybody; None beside all else.
         launch_configuration: likewise.
         now: aware.
         report_data: that the relying party wants, where its policy says ``given``.

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -23,6 +24,8 @@ from kluis.appraisal.ear import PROFILE, Ear
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageError
 from kluis.formats import b64, cbor, cose, jcs
 from kluis.hashes import sha256
+
+__all__ = ["jwk", "key_id", "sign_cwt", "sign_jwt", "verify_cwt", "verify_jwt"]
 
 MAX_SIZE: Final = 64 * 1024
 JWT_TYPE: Final = "eat+jwt"
@@ -74,9 +77,7 @@ def sign_cwt(ear: Ear, key: ec.EllipticCurvePrivateKey) -> bytes:
     return cose.sign1(payload, key, headers)
 
 
-def verify_jwt(
-    token: str | bytes, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, *, now: datetime
-) -> Ear:
+def verify_jwt(token: str | bytes, key: PublicKeyTypes, *, now: datetime) -> Ear:
     """Verify a JWT that holds an attestation result.
 
     1. It is three parts of base64url, at most 64 KiB; the header is strict JSON and names no more than
@@ -96,8 +97,9 @@ def verify_jwt(
         FormatError: step 1 or 3.
         AuthenticityError: step 2.
         FreshnessError: step 4.
-        UsageError: a key on another curve or of another size, or a naive ``now``.
+        UsageError: a key of another kind, on another curve or of another size, or a naive ``now``.
     """
+    known = _of_verifier(key)
     if len(token) > MAX_SIZE:
         token = ""
     text = token if isinstance(token, str) else token.decode("latin-1")
@@ -112,11 +114,13 @@ def verify_jwt(
         or header.get("typ", JWT_TYPE) not in _JWT_TYPES
     ):
         raise FormatError(f"JWT header: want alg, kid and typ {JWT_TYPE}", code="bad_type")
-    algorithm = _algorithm(key)
+    algorithm = _algorithm(known)
     try:  # 2
         good = header.get("alg") == algorithm and len(signature) <= MAX_SIGNATURE
         if good:
-            held = RSAKey.import_key(key) if isinstance(key, rsa.RSAPublicKey) else ECKey.import_key(key)
+            held = (
+                RSAKey.import_key(known) if isinstance(known, rsa.RSAPublicKey) else ECKey.import_key(known)
+            )
             jws.deserialize_compact(text, held, algorithms=[algorithm])
     except (JoseError, ValueError):
         good = False
@@ -127,7 +131,7 @@ def verify_jwt(
     return ear
 
 
-def verify_cwt(token: bytes, key: ec.EllipticCurvePublicKey, *, now: datetime) -> Ear:
+def verify_cwt(token: bytes, key: PublicKeyTypes, *, now: datetime) -> Ear:
     """Verify a CWT that holds an attestation result.
 
     1. It is a strict COSE_Sign1 with an attached payload and a known algorithm in its protected header.
@@ -144,12 +148,15 @@ def verify_cwt(token: bytes, key: ec.EllipticCurvePublicKey, *, now: datetime) -
         FormatError: step 1 or 3.
         AuthenticityError: step 2.
         FreshnessError: step 4.
-        UsageError: a key on another curve, or a naive ``now``.
+        UsageError: a key of another kind or on another curve, or a naive ``now``.
     """
-    _algorithm(key)
+    known = _of_verifier(key)
+    if isinstance(known, rsa.RSAPublicKey):
+        raise UsageError("token key: want a public key on P-256 or P-384 for a CWT, got RSAPublicKey")
+    _algorithm(known)
     message = cose.Sign1.parse(token, "CWT", max_size=MAX_SIZE)  # 1
     try:
-        cose.check(message, key, "CWT")  # 2
+        cose.check(message, known, "CWT")  # 2
     except AuthenticityError as error:
         raise AuthenticityError(error.message, code="sig_token") from None
     ear = ear_claims.read(cbor.loads(message.payload, "EAR", max_size=MAX_SIZE), numbers=True)  # 3
@@ -184,6 +191,16 @@ def _check_time(ear: Ear, now: datetime) -> None:
             hint="ask the verifier for a new one",
             code="token_expired",
         )
+
+
+def _of_verifier(key: object) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+    """A key of a kind that signs results: a PEM file may hold any other."""
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise UsageError(
+            f"token key: want a public key on P-256 or P-384, or RSA, got {type(key).__name__}",
+            hint="openssl pkey -in KEY -pubout writes a private key's public half",
+        )
+    return key
 
 
 def _algorithm(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
