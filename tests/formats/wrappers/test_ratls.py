@@ -11,7 +11,7 @@ from kluis.errors import AuthenticityError, KluisError, UnsupportedError
 from kluis.formats import cbor
 from kluis.formats.wrappers import ratls
 from kluis.formats.wrappers.ratls import RaTls
-from kluis.formats.x509.certificate import dotted
+from kluis.formats.x509.parts import dotted
 from tests.strategies import PROPERTY, mutations
 
 SPKI = b"a key"

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.errors import FormatError, UnsupportedError, UsageError
 from kluis.formats import der, x509
 from kluis.formats.x509 import KeyKind, PublicKey, certificate
-from kluis.formats.x509.certificate import dotted, read_extensions, read_serial
 from kluis.formats.x509.instant import read_instant
+from kluis.formats.x509.parts import dotted, read_extensions, read_serial
 from kluis.formats.x509.scheme import bits_of
 from tests.evidence.forge import Forge
 

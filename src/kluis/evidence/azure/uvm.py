@@ -19,8 +19,8 @@ from kluis.evidence.context import Context
 from kluis.formats import uvm, x509
 from kluis.formats.uvm import WHAT, Endorsement
 from kluis.formats.x509 import Scheme
-from kluis.formats.x509.certificate import EXTENDED_KEY_USAGE
 from kluis.formats.x509.extended_usage import read_usages
+from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 from kluis.hashes import sha256
 
 __all__ = ["verify"]

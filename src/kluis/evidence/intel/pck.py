@@ -18,7 +18,7 @@ from kluis.formats.sgx import extension
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.sgx.quote import PCK_CHAIN, Quote
 from kluis.formats.x509 import Certificate, KeyUsage, Scheme
-from kluis.formats.x509.certificate import BASIC_CONSTRAINTS
+from kluis.formats.x509.parts import BASIC_CONSTRAINTS
 from kluis.frozen import made_quickly
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from kluis.evidence import chain as links
 from kluis.evidence.context import Context
 from kluis.formats import x509
 from kluis.formats.x509 import Certificate, Scheme
-from kluis.formats.x509.certificate import EXTENDED_KEY_USAGE
 from kluis.formats.x509.extended_usage import read_usages
+from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 
 WHAT: Final = "OCSP response"
 # An answer that does not say until when it holds is believed for this long.

@@ -23,7 +23,8 @@ from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.extended_usage import AK_CERTIFICATE, EK_CERTIFICATE, parse_usages
 from kluis.formats.tpm.public import Attribute, Public
 from kluis.formats.x509 import Certificate, Crl, Scheme
-from kluis.formats.x509.certificate import EXTENDED_KEY_USAGE, KeyUsage
+from kluis.formats.x509.certificate import KeyUsage
+from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 
 # RFC 5280, "Validity": what has no well-defined end.
 ENDLESS: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -6,7 +6,7 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats import der
-from kluis.formats.x509.certificate import dotted
+from kluis.formats.x509.parts import dotted
 
 MAX_USAGES: Final = 16
 
