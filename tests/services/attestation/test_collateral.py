@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -75,6 +76,35 @@ def test_a_quote_that_has_a_host_look_elsewhere(
     assert error_of(world.attest("SgxEnclave", {"quote": b64u(lying)}))[0] == 503
     host.broken = False
     assert world.attest("SgxEnclave", sgx()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "lying",
+    [
+        lambda: INTEL.requote(certification_type=3),
+        lambda: b"\x09" + INTEL.quote()[1:],
+        lambda: INTEL.quote()[:48] + b"\xff" + INTEL.quote()[48:],
+    ],
+    ids=["only names its platform", "of another version", "shifted"],
+)
+def test_a_quote_that_only_ends_as_a_platforms(
+    storage: SealedStore, monkeypatch: pytest.MonkeyPatch, lying: Callable[[], bytes]
+) -> None:
+    """A host fails for what is no quote of a platform's: that keeps no newer documents from its quotes."""
+    host, good = Host(monkeypatch), sgx()
+    lie = {"quote": b64u(lying())}
+
+    def give(kind: str, evidence: bytes) -> bytes:
+        host.broken = evidence != from_b64u(good["quote"])
+        return host.give(kind, evidence)
+
+    world = World(storage, collateral=(), ask=give)
+    for _ in range(2):
+        assert world.attest("SgxEnclave", lie).status_code in (400, 503)
+        before = len(host.asked)
+        assert world.attest("SgxEnclave", good).status_code == 200
+        assert (len(host.asked), host.broken) == (before + 1, False)
+        world.clock.at += timedelta(hours=1)
 
 
 def test_lists_of_what_amd_revoked(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
