@@ -11,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -25,13 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import InternalError
-from kluis.formats import b64
 from kluis.services.attestation.faults import InvalidOperation
 from kluis.services.attestation.settings import DAY, AttestationSettings
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.attestation.signing_certificate import Vouch, certify, key_id, stands_on
+from kluis.services.attestation.signing_key import SigningKey
 
-__all__ = ["SigningKey", "SigningKeys"]
+__all__ = ["SigningKeys"]
 
 TABLE: Final = "attestation.signing"
 BITS: Final = 2048
@@ -60,46 +59,6 @@ class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: int
     keys: tuple[_Kept, ...]
-
-
-class SigningKey:
-    """One key, ready to sign.
-
-    Args:
-        kid: its name in ``/certs``.
-        certificate: DER.
-        private: the key.
-        url: of the instance.
-    """
-
-    def __init__(self, kid: str, certificate: bytes, private: rsa.RSAPrivateKey, url: str) -> None:
-        self.kid = kid
-        self.certificate = certificate
-        self._private = private
-        self._header = {"alg": "RS256", "jku": f"{url}/certs", "kid": kid, "typ": "JWT"}
-        self._usual = _part(self._header)
-
-    def __repr__(self) -> str:
-        return f"SigningKey({self.kid!r})"
-
-    def unsecured(self, claims: dict[str, Any]) -> str:
-        """Claims as a JWT that nobody signed, whose header names this key all the same, as Azure's do."""
-        return f"{_part({**self._header, 'alg': 'none'})}.{_part(claims)}."
-
-    def sign(self, claims: dict[str, Any], **header: Any) -> str:
-        """Sign claims as a JWT.
-
-        Args:
-            claims: of the token.
-            header: members beside, or in place of, the usual ones; None takes one away.
-        """
-        first = self._usual
-        if header:
-            made = {**self._header, **header}
-            first = _part({name: value for name, value in made.items() if value is not None})
-        signed = f"{first}.{_part(claims)}"
-        signature = self._private.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{signed}.{b64.encode_url(signature)}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -332,10 +291,6 @@ def _private(data: bytes) -> rsa.RSAPrivateKey:
     if not isinstance(private, rsa.RSAPrivateKey):
         raise InternalError("signing key: is no RSA key")
     return private
-
-
-def _part(value: dict[str, Any]) -> str:
-    return b64.encode_url(msgspec.json.encode(value))
 
 
 def _too_many(kept: list[_Kept]) -> InvalidOperation:
