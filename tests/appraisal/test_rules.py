@@ -6,7 +6,7 @@ import dataclasses
 import hmac
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,6 +23,7 @@ from kluis.appraisal import (
     Tier,
     Verdict,
     appraise,
+    loads,
     strict,
 )
 from kluis.appraisal.platform_rules import platform_rules, shown
@@ -566,6 +567,28 @@ def test_what_nothing_ends() -> None:
     )
     rule = {rule.name: rule for rule in platform_rules(endless, POLICY, NOW)}["evidence_age"]
     assert rule.got == "0 s, valid without end"
+
+
+def test_what_is_not_what_it_should_be() -> None:
+    """Text for bytes, and claims that nobody verified, are told as that, before any rule runs."""
+    untyped: Any = appraise
+    given = {"nonce": None, "runtime_data": None, "launch_configuration": None, "now": NOW}
+    for words, message in (
+        ((_evidence().value, POLICY, given), "evidence: want Verified[Claims], got Claims"),
+        ((_evidence(), POLICY, {**given, "nonce": "00"}), "nonce: want bytes, got str"),
+        ((_evidence(), POLICY, {**given, "report_data": "00"}), "report_data: want bytes, got str"),
+    ):
+        evidence, policy, named = words
+        with pytest.raises(UsageError) as caught:
+            untyped(evidence, policy, **named)
+        assert str(caught.value) == message
+    with pytest.raises(UsageError) as caught:
+        cast("Any", loads)("version = 2")
+    assert str(caught.value) == "policy: want bytes, got str"
+    for data in ("00", bytearray(b"0")):
+        with pytest.raises(UsageError) as caught:
+            cast("Any", verify)(data, anchors=FORGE.anchors, collateral=None, now=NOW)
+        assert str(caught.value) == f"evidence: want bytes, got {type(data).__name__}"
 
 
 def test_the_shortest_nonce() -> None:

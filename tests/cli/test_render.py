@@ -95,6 +95,15 @@ def test_no_half_of_a_file_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_standard_output_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes - for stdout gets no file of that name."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        render.save(Path("-"), b"x")
+    assert str(caught.value) == "-: want the name of a file to write, got standard output's"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_not_there_is_to_be_made(tmp_path: Path) -> None:
     """Whoever names a folder that there is not is told how to make it."""
     with pytest.raises(UsageError) as caught:

@@ -70,6 +70,8 @@ def loads(data: bytes) -> Policy:
         FormatError: not TOML, a key missing, unknown, or of the wrong kind.
         UsageError: it accepts nothing, or contradicts itself.
     """
+    if not isinstance(data, bytes):
+        raise UsageError(f"policy: want bytes, got {type(data).__name__}", hint="read its file as bytes")
     top = parse(data, "policy", most=MAX_SIZE, hint=HINT)
     if (version := top.take("version", int)) not in (1, 2):
         raise UnsupportedError(f"policy.version: want 1 or 2, got {version}", code="bad_version")

@@ -45,8 +45,18 @@ def appraise(
         A result without truth value: read it, or call its ``require``.
 
     Raises:
-        UsageError: ``now`` is naive.
+        UsageError: ``now`` is naive, or what is to be judged is not what verification gave.
     """
+    if not isinstance(evidence, Verified):
+        raise UsageError(
+            f"evidence: want Verified[Claims], got {type(evidence).__name__}",
+            hint="give what kluis.evidence.verify returned: claims alone may be anybody's",
+        )
+    for name, given in (("nonce", nonce), ("report_data", report_data)):
+        if not isinstance(given, bytes | None):
+            raise UsageError(
+                f"{name}: want bytes, got {type(given).__name__}", hint="bytes.fromhex of its hex"
+            )
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
     claims = evidence.value

@@ -106,6 +106,8 @@ def save(path: Path, data: bytes, *, anew: bool = False) -> None:
     Raises:
         UsageError: it cannot be written.
     """
+    if path == Path("-"):  # as other commands name it, which would leave a file of that name
+        raise UsageError("-: want the name of a file to write, got standard output's")
     made = False
     try:
         try:

@@ -219,7 +219,7 @@ def verify(
         AuthenticityError: nobody in ``anchors`` vouches for it.
         FreshnessError: a certificate or the collateral is out of its time.
         UnavailableError: an endorsement is missing.
-        UsageError: ``now`` is naive, or the collateral is another maker's.
+        UsageError: ``now`` is naive, the evidence no bytes, or the collateral another maker's.
     """
     return _verify(data, Context(anchors), collateral, now)
 
@@ -229,6 +229,11 @@ def _verify(
 ) -> Verified[Claims]:
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
+    if not isinstance(data, bytes):
+        raise UsageError(
+            f"evidence: want bytes, got {type(data).__name__}",
+            hint="bytes.fromhex and base64.b64decode make them of text",
+        )
     kind = _bare(data)
     unwrapped = None if kind else _unwrap()(data)
     if unwrapped is not None:
