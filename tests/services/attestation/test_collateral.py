@@ -7,11 +7,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis.collateral import subject
 from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError
 from kluis.formats.sgx import quote as sgx_quote
 from kluis.services import backoff
+from tests.evidence.amd.forge import Forge as AmdForge
 from tests.services.attestation.test_attesting import sgx, snp
 from tests.services.attestation.world import AMD, DOCUMENTS, INTEL, World, b64u, error_of, from_b64u
 
@@ -126,3 +129,36 @@ def test_lists_of_what_amd_revoked(storage: SealedStore, monkeypatch: pytest.Mon
     assert (status, code) == (400, "InvalidParameter")
     assert "revoked" in message
     assert host.asked == ["snp", "snp"]
+
+
+def test_a_list_for_a_clouds_key_and_one_for_chips(storage: SealedStore) -> None:
+    """A report that names no chip has its list asked for by its key; and AMD's other list is another."""
+    cloud = AmdForge(emulated=True, vlek=True)
+    cloud.ark = AMD.ark
+    cloud.ask = cloud.make_ask()
+    cloud.vek = cloud.make_vek()
+    signers: list[str] = []
+
+    def give(kind: str, evidence: bytes) -> bytes:
+        whose = subject.of(evidence)
+        assert isinstance(whose, subject.Amd)
+        signers.append(whose.signer)
+        of, revoked = (AMD, (AMD.ask.serial_number,)) if whose.signer == "vcek" else (cloud, ())
+        return of.endorsements(crl=of.crl(*revoked)).to_json()
+
+    world = World(storage, ask=give)
+    made = cloud.report(report_data=from_b64u(snp_data()))
+    chain = b"".join(each.public_bytes(Encoding.PEM) for each in (cloud.vek, cloud.ask, cloud.ark))
+    bundle = json.dumps({"SnpReport": b64u(made), "VcekCertChain": b64u(chain)}).encode()
+    request = {**snp(), "report": b64u(bundle)}
+    for _ in range(2):
+        assert world.attest("SevSnpVm", request).status_code == 200
+    assert signers == ["vlek"]
+    assert "revoked" in error_of(world.attest("SevSnpVm", snp()))[2]
+    assert signers == ["vlek", "vcek"]
+
+
+def snp_data() -> str:
+    """What a good report about an SNP guest is bound to."""
+    report = from_b64u(json.loads(from_b64u(snp()["report"]))["SnpReport"])
+    return b64u(report[0x50:0x90])

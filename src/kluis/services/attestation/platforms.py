@@ -25,6 +25,9 @@ from kluis.evidence.context import Context
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm.key import TrustedKey
 from kluis.formats import x509
+from kluis.formats.snp import report as snp_report
+from kluis.formats.snp import response, table
+from kluis.formats.snp.flags import Flags, SigningKey
 from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
 from kluis.services.attestation.collateral import Endorsements, Endorsing
@@ -212,7 +215,7 @@ class Platforms:
 
     def _listed(self, endorsements: SnpEndorsements, now: datetime) -> tuple[datetime, bytes | None] | None:
         """When AMD's list for a report's root was fetched, and it; None where that was not of late."""
-        held = self._lists.get(sha256(endorsements.ark or b""))
+        held = self._lists.get(_list_of(endorsements))
         if held is None or abs((now - held[0]).total_seconds()) >= self._seconds:
             return None
         return held
@@ -222,16 +225,29 @@ class Platforms:
         ask = self._ask
         if ask is None or endorsements.vek is None or not self._known(endorsements.ark):
             return None
-        key = sha256(endorsements.ark or b"")
+        key = _list_of(endorsements)
+        asked = _with_key(report, endorsements.vek)
         held = self._lists.get(key)
         try:
-            found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", report)))
+            found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", asked)))
         except UnavailableError:
             return held[1] if held else None  # an old list says by itself until when it is good
         if len(self._lists) >= MOST_LISTS:
             self._lists.clear()
         self._lists[key] = (now, found.crl)
         return found.crl
+
+
+def _list_of(endorsements: SnpEndorsements) -> bytes:
+    """Which of AMD's lists is a report's: under one root are one for chips and one for clouds."""
+    return sha256(sha256(endorsements.ark or b"") + sha256(endorsements.ask or b""))
+
+
+def _with_key(report: bytes, vek: bytes) -> bytes:
+    """A report that was verified, and its key's certificate: what is fetched for it needs no chip's name."""
+    body = report[response.HEADER_SIZE if report[:4] == bytes(4) else 0 :][: snp_report.SIZE]
+    vlek = Flags.parse(snp_report.parse(body).flags).signing_key is SigningKey.VLEK
+    return body + table.build({table.VLEK if vlek else table.VCEK: vek}).encode()
 
 
 def text_of(members: Mapping[str, Any], name: str) -> str:
