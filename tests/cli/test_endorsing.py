@@ -107,3 +107,13 @@ def test_what_is_too_much(kind: Kind, datas: tuple[bytes, ...], message: str) ->
     with pytest.raises(UsageError) as caught:
         _of(kind, *datas)
     assert str(caught.value) == message
+
+
+def test_another_makers() -> None:
+    """What one maker publishes is refused for another's evidence, in a person's words."""
+    with pytest.raises(UsageError) as caught:
+        _of(SNP, BUNDLE)
+    assert str(caught.value) == (
+        "file0: want AMD's certificates for evidence, got Intel's TCB info, identity and CRLs"
+    )
+    assert caught.value.hint == "kluis collateral fetch EVIDENCE -o FILE gets what endorses it"

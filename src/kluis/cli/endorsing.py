@@ -20,6 +20,10 @@ from kluis.formats.tpm.endorsements import TpmEndorsements
 
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 _AZURE: Final = re.compile(rb'\s*\{\s*"(?:snp|tdx|ak)"\s*:')
+_MAKERS: Final[dict[type, str]] = {
+    Collateral: "Intel's TCB info, identity and CRLs",
+    SnpEndorsements: "AMD's certificates",
+}
 _INTEL: Final = (b'{"tcbInfo":', b'{"enclaveIdentity":')
 
 
@@ -41,7 +45,14 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     datas = [_opened(data, name) for name, data in files]
     taken = set(kind.endorsements)
     if taken & {Collateral, SnpEndorsements}:
-        return _of_service(taken, datas, [name for name, _ in files])
+        found = _of_service(taken, datas, [name for name, _ in files])
+        if not isinstance(found, kind.endorsements):
+            raise UsageError(
+                f"{files[0][0]}: want {_MAKERS[next(iter(taken & set(_MAKERS)))]} for {kind.name}, "
+                f"got {_MAKERS.get(type(found), 'what endorses an Azure VM')}",
+                hint="kluis collateral fetch EVIDENCE -o FILE gets what endorses it",
+            )
+        return found
     if TpmEndorsements in taken and not _json(datas[0]):
         return _of_tpm(datas)
     if NvidiaEndorsements in taken and not _json(datas[0]):

@@ -224,6 +224,12 @@ def verify(
     return _verify(data, Context(anchors), collateral, now)
 
 
+def _public(kind: type) -> str:
+    """A type of collateral as :mod:`kluis.evidence` has it: where they are read two makers' are alike."""
+    maker = kind.__module__.split(".")[-2].capitalize() if kind.__name__ == "Endorsements" else ""
+    return f"{maker}{kind.__name__}"
+
+
 def _verify(
     data: bytes, context: Context, collateral: Endorsements | None, now: datetime
 ) -> Verified[Claims]:
@@ -240,7 +246,7 @@ def _verify(
         data = unwrapped.inner
     kind = kind or kind_of(data)
     if collateral is not None and not isinstance(collateral, kind.endorsements):
-        wanted = " or ".join(each.__name__ for each in kind.endorsements) or "none"
-        raise UsageError(f"collateral: want {wanted} for {kind.name}, got {type(collateral).__name__}")
+        wanted = " or ".join(map(_public, kind.endorsements)) or "none"
+        raise UsageError(f"collateral: want {wanted} for {kind.name}, got {_public(type(collateral))}")
     verified = kind.verify(data, context=context, collateral=collateral, now=now)
     return verified if unwrapped is None else unwrapped.check(verified)
