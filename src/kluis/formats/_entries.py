@@ -12,7 +12,7 @@ Sizes: TypeAlias = range | tuple[int, ...]
 
 
 class Entries:
-    """Reads ``value``, which must be a map; each failure names the entry.
+    """Reads ``value``, which must be a map; each failure is a FormatError that names the entry.
 
     Args:
         value: what the CBOR reader gave.

@@ -38,7 +38,7 @@ def octets_of(numbers: list[Json], what: str) -> bytes:
 
 
 class Members:
-    """Reads ``value``, which must be an object; each failure names the member.
+    """Reads ``value``, which must be an object; each failure is a FormatError that names the member.
 
     Args:
         value: what a JSON reader gave.

@@ -22,7 +22,7 @@ MAX_PAIRS: Final = 64
 
 
 class Element(NamedTuple):
-    """One element: its tag and its contents."""
+    """One element: its tag and its contents; each reader raises FormatError for another tag, size or form."""
 
     tag: int
     content: bytes
