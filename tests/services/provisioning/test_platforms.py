@@ -64,6 +64,19 @@ def test_more_than_was_allowed_waits_again(asking: Asking) -> None:
     assert asking.enrol(platform).status_code == 201
 
 
+def test_many_lower_versions_wait(asking: Asking) -> None:
+    """A platform that asks for one version after another fills no list of what was revoked by itself."""
+    platform = Platform(pcesvn=9)
+    asking.enrol(platform)
+    asking.order("certify", ppid=platform.ppid.hex())
+    asked = []
+    for platform.pcesvn in range(8, 2, -1):
+        asked.append(asking.enrol(platform).status_code)
+    assert asked == [201, 201, 201, 202, 202, 202]
+    asking.order("revoke", ppid=platform.ppid.hex())
+    assert len(list(_crl(asking))) == 4
+
+
 def test_everybody_by_the_owners_word(asking: Asking) -> None:
     """Where the owner lets everybody in, one is certified at once, unless it takes another's name."""
     assert asking.order("terms", open=True).json() == {"open": True}

@@ -42,6 +42,8 @@ TERMS: Final = "terms"
 MAX_PENDING: Final = 256
 MAX_PLATFORMS: Final = 4096
 MAX_CERTIFICATES: Final = 32
+MAX_UNASKED: Final = 4
+"""Certificates of one key up to which a lower TCB needs no owner's word."""
 _PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NEW_KEYS: Final = "kluis platform certify --new-keys, then enroll; the owner must allow the new key"
 
@@ -244,6 +246,8 @@ class Platforms:
             return True
         if known is None:
             return False
+        if len(known.certificates) >= MAX_UNASKED:
+            return False  # the list of what was revoked ends somewhere, and takes each of them
         newest = known.certificates[0]
         has = TcbLevel(cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, status="", date="")
         return has.reached_by(newest.cpusvn, newest.pcesvn)
