@@ -14,6 +14,7 @@ from tests.evidence.cca import forge as cca
 from tests.evidence.forge import DEBUG
 from tests.evidence.nvidia import forge as nvidia
 from tests.evidence.tpm import forge as tpm
+from tests.formats.snp import samples
 
 EVIDENCE_FIRST = (
     "kluis: hint: evidence goes first, alone, its collateral in --collateral, and the policy in --policy\n"
@@ -95,6 +96,21 @@ def test_collateral_that_ran_out(kluis: Kluis, folder: Path) -> None:
     assert said.err.endswith(hint + ends("tcb_info_expired"))
 
 
+def test_collateral_of_evidence_in_parts(kluis: Kluis, folder: Path) -> None:
+    """Evidence in parts has no file to stand beside: the command names its options."""
+    words = ("verify", "--part", f"quote={folder / 'quote.bin'}", "--root", folder / "root.pem")
+    fetch = "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here; "
+    said = kluis(*words, "--now", NOW)
+    assert (said.code, said.err) == (
+        7,
+        "kluis: error: evidence: no collateral given\n"
+        f"kluis: hint: {fetch}of an emulated platform, kluis platform collateral\n"
+        + ends("collateral_missing"),
+    )
+    said = kluis(*words, "--collateral", folder / "quote.bin.collateral.json", "--now", LATER)
+    assert (said.code, f"kluis: hint: {fetch}evidence of long ago" in said.err) == (5, True)
+
+
 def test_parts_alone_and_by_other_names(kluis: Kluis, tmp_path: Path) -> None:
     """A part of evidence hears which parts it goes with, and parts by other names what they are called."""
     quoted = tpm.Tpm(tpm.rsa_key()).evidence()
@@ -156,3 +172,12 @@ def test_parts_have_a_digest_each(kluis: Kluis, tmp_path: Path) -> None:
     (tmp_path / "ak.pem").write_bytes(tpm.pem(made.key))
     said = kluis("verify", *words, "--root", tmp_path / "ak.pem", "--root-level", "vtpm", "--json")
     assert json.loads(said.out)["sha256"] == want
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_where_a_chips_certificate_is(kluis: Kluis, tmp_path: Path, parts: bool) -> None:
+    """Whoever has no network here is told the address, beside the command."""
+    (tmp_path / "report.bin").write_bytes(samples.make().encode())
+    given = ["--part", f"hcl={tmp_path / 'report.bin'}"] if parts else [tmp_path / "report.bin"]
+    said = kluis("verify", *given)
+    assert (said.code, "; its certificate is https://kdsintf.amd.com/vcek/v1/" in said.err) == (7, True)

@@ -6,6 +6,7 @@ The documents beside a piece of evidence are looked for beside it: ``quote.bin.r
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
 STDIN: Final = Path("-")
+_EMULATED: Final = "of an emulated platform, kluis platform collateral"
 _RUN_OUT: Final = frozenset({"tcb_info_expired", "qe_identity_expired", "crl_expired"})
 
 
@@ -235,16 +237,19 @@ def verified(
     kind = known_kind(unwrapped.inner if unwrapped else data)
     collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
     fetch = None
-    if beside is not None and beside != STDIN and is_fetched(kind):
+    if beside is None and is_fetched(kind):
+        fetch = "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here"
+    elif beside is not None and beside != STDIN and is_fetched(kind):
         name = shlex.quote(str(beside))
         fetch = f"kluis collateral fetch {name} -o {name}.collateral.json"
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
         if collateral is None and error.code == "collateral_missing" and fetch is not None:
+            where = ", and none beside it" if beside is not None else ""
             raise UnavailableError(
-                f"{beside}: no collateral given, and none beside it",
-                hint=f"{fetch}; of an emulated platform, kluis platform collateral",
+                f"{beside or 'evidence'}: no collateral given{where}",
+                hint=f"{fetch}; {_address(error.hint) or _EMULATED}",
                 code="collateral_missing",
             ) from None
         raise
@@ -252,6 +257,12 @@ def verified(
         if error.code in _RUN_OUT and fetch is not None:
             error.hint = f"{fetch}; evidence of long ago is judged as of its time with --now"
         raise
+
+
+def _address(hint: str | None) -> str | None:
+    """Where the maker has what is missing, for whoever fetches it on another machine."""
+    found = re.search(r"https://\S+", hint or "")
+    return f"its certificate is {found[0]}" if found else None
 
 
 def policy(path: Path) -> Policy:
