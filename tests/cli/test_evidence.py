@@ -11,7 +11,7 @@ import pytest
 from kluis.appraisal import ByImage, appraise, loads
 from kluis.appraisal.draft import draft
 from kluis.cli import evidence_text
-from kluis.evidence import ProtectionLevel, Tee
+from kluis.evidence import ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.verified import mint
 from kluis.formats.runtime_data import Purpose
@@ -388,6 +388,20 @@ def test_policy_init_refuses(kluis: Kluis, tmp_path: Path, argv: tuple[str, ...]
     assert not list(tmp_path.iterdir())
 
 
+def test_policy_init_of_a_platform_behind(kluis: Kluis, folder: Path) -> None:
+    """Whoever drafts from a platform that is not up to date is told that the policy accepts that."""
+    behind = FORGE.with_tcb_info(
+        lambda d: d["tcbLevels"][0].update(tcbStatus="OutOfDate", advisoryIDs=["KLUIS-1"])
+    )
+    (folder / "behind.json").write_bytes(behind.to_json())
+    policy, under = folder / "drafted.toml", ("--root", folder / "root.pem", "--now", NOW)
+    given = (folder / "quote.bin", "--collateral", folder / "behind.json")
+    said = kluis("policy", "init", *given, "-o", policy, *under)
+    assert said.code == 0
+    assert "this platform is OutOfDate, and the policy accepts that, with 1 advisory\n" in said.err
+    assert loads(policy.read_bytes()).tcb_statuses == {TcbStatus.OUT_OF_DATE}
+
+
 def test_policy_init_from_evidence(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy drafted from evidence affirms it, and finds from its own folder the root that was named."""
     (folder / "policies").mkdir()
@@ -396,6 +410,7 @@ def test_policy_init_from_evidence(kluis: Kluis, folder: Path, monkeypatch: pyte
     said = kluis("policy", "init", "quote.bin", "-o", policy, "--root", "root.pem", "--now", NOW)
     assert (said.code, said.out) == (0, f"written: {policy}\n")
     assert "read the policy before you use it" in said.err
+    assert "this platform is" not in said.err
     assert loads(policy.read_bytes()).emulated_roots == ("../root.pem",)
     given = kluis("appraise", "quote.bin", "--policy", policy, "--now", NOW, "--nonce", NONCE.hex())
     assert given.code == 0, given.out

@@ -18,7 +18,7 @@ from kluis.cli import render, rules
 from kluis.cli.evidence import CollateralFiles, EventLog, Evidence, Now, Parts, RootLevel, Roots, verified
 from kluis.cli.render import Json
 from kluis.errors import UsageError
-from kluis.evidence import ProtectionLevel
+from kluis.evidence import Claims, ProtectionLevel, TcbStatus
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.eventlog.replay import Registers
 from kluis.formats import launch as launching
@@ -128,7 +128,7 @@ def policy_init(
             launch_configuration=files.optional(None, evidence, "launch"),
         )
         render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
-        for line in _told(log, made):
+        for line in (*_behind(proven.value), *_told(log, made)):
             render.note(line)
     else:
         made = _for_enclave(
@@ -140,6 +140,17 @@ def policy_init(
         )
     render.save(output, appraisal.dumps(made).encode(), anew=True)
     render.out({"policy": str(output)}, f"written: {output}")
+
+
+def _behind(claims: Claims) -> Iterator[str]:
+    """What a draft of a platform that is not up to date lets pass."""
+    tcb = claims.tcb
+    if tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
+        return
+    count = len(tcb.advisories)
+    advised = f", with {count} {'advisory' if count == 1 else 'advisories'}" if count else ""
+    yield f"kluis: this platform is {tcb.status}, and the policy accepts that{advised}"
+    yield 'kluis: statuses = ["UpToDate"] in it accepts up-to-date platforms alone'
 
 
 def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
