@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis.authority.enrolment import name_of, point
 from kluis.enclave.store.sealed import SealedStore
 from kluis.evidence import TrustAnchors
 from kluis.formats.sgx.collateral import Collateral
@@ -131,6 +132,7 @@ def test_sees_recovery_revocation_and_certification(served: Served) -> None:
     enrolled.platform = enrolled.platform.renewed()
     enrolled.asks.pck = enrolled.platform.pck
     assert served.enrol(enrolled.asks).status_code == 202
-    served.order("certify", ppid=enrolled.platform.ppid.hex())
+    named = name_of(point(enrolled.asks.pck.public_key()))
+    assert served.order("certify", ppid=enrolled.platform.ppid.hex(), key=named).status_code == 200
     enrolled.enrol(pcesvn=2)
     assert enrolled.theirs().status == "UpToDate"
