@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -64,33 +65,19 @@ class Handlers:
 
     def sgx(self, call: Call) -> Answer:
         """Attest an SGX enclave."""
-        request = _read(call, AttestSgx)
-        with self._alone(request):
-            token = self._engine.attesting.sgx(self._of(call), request, self._clock.now(), _form(call))
-        return self._token(call, request, token)
+        return self._attested(call, AttestSgx, self._engine.attesting.sgx)
 
     def open_enclave(self, call: Call) -> Answer:
         """Attest an SGX enclave by an Open Enclave report."""
-        request = _read(call, AttestOpenEnclave)
-        with self._alone(request):
-            token = self._engine.attesting.open_enclave(
-                self._of(call), request, self._clock.now(), _form(call)
-            )
-        return self._token(call, request, token)
+        return self._attested(call, AttestOpenEnclave, self._engine.attesting.open_enclave)
 
     def snp(self, call: Call) -> Answer:
         """Attest an SEV-SNP guest."""
-        request = _read(call, AttestReport)
-        with self._alone(request):
-            token = self._engine.attesting.snp(self._of(call), request, self._clock.now(), _form(call))
-        return self._token(call, request, token)
+        return self._attested(call, AttestReport, self._engine.attesting.snp)
 
     def tdx(self, call: Call) -> Answer:
         """Attest a trust domain."""
-        request = _read(call, AttestTdx)
-        with self._alone(request):
-            token = self._engine.attesting.tdx(self._of(call), request, self._clock.now(), _form(call))
-        return self._token(call, request, token)
+        return self._attested(call, AttestTdx, self._engine.attesting.tdx)
 
     def guest(self, call: Call) -> Answer:
         """Attest an Azure guest."""
@@ -182,9 +169,14 @@ class Handlers:
         finally:
             self._drafting.release()
 
-    def _token(self, call: Call, request: _Evidence, token: str) -> Answer:
+    def _attested(
+        self, call: Call, kind: type[E], attest: Callable[[Instance, E, datetime, TokenForm], str]
+    ) -> Answer:
+        request, form = _read(call, kind), _form(call)
+        with self._alone(request):
+            token = attest(self._of(call), request, self._clock.now(), form)
         headers = _warnings(request)
-        if _form(call) is TokenForm.EAR:
+        if form is TokenForm.EAR:
             return Answer(token, content_type=EAT, headers=headers)
         return Answer(Token(token), headers=headers)
 
