@@ -21,10 +21,8 @@ from kluis.collateral.marks import is_older, shown
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats import jcs
-from kluis.formats.sgx.quote import NO_HARDWARE
+from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
 
-# Of a DCAP quote's header, where an emulated platform says that no hardware made it.
-USER_DATA: Final = slice(28, 48)
 _SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
 

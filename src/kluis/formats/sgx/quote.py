@@ -24,7 +24,9 @@ DESCRIPTOR_SIZE: Final = 6
 SIGNED_SIZE: Final = HEADER_SIZE + BODY_SIZE
 MAX_SIZE: Final = 64 * 1024
 QE_VENDOR_INTEL: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-# How the user data of a header begin where no hardware made the quote, but an emulated platform of Kluis's.
+USER_DATA: Final = slice(28, 48)
+"""The bytes of a quote that are its header's user data."""
+# How these begin where no hardware made the quote, but an emulated platform of Kluis's.
 NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 ECDSA_P256: Final = 2
 TEE_SGX: Final = 0x00

@@ -30,7 +30,6 @@ __all__ = ["Documents", "Endorsements", "Endorsing"]
 
 MOST_HELD: Final = 256
 _CHAIN: Final = "PCK chain"
-_USER_DATA: Final = 28
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 K = TypeVar("K")
 V = TypeVar("V")
@@ -150,14 +149,13 @@ class Endorsing:
         context = Context(self._anchors)
         found = pck.parse(pck.chain_of(parsed, brought), _CHAIN, context)
         named = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
-        user_data = parsed.header.user_data
-        if user_data.startswith(dcap_quote.NO_HARDWARE) is not brought.anchor.emulated:
-            user_data = (dcap_quote.NO_HARDWARE if brought.anchor.emulated else b"").ljust(
-                len(user_data), b"\0"
-            )
+        signed, emulated = bytearray(parsed.signed), brought.anchor.emulated
+        if parsed.header.user_data.startswith(dcap_quote.NO_HARDWARE) is not emulated:
+            mark = dcap_quote.NO_HARDWARE if emulated else b""
+            signed[dcap_quote.USER_DATA] = mark.ljust(len(parsed.header.user_data), b"\0")
         return dataclasses.replace(
             parsed,
-            signed=parsed.signed[:_USER_DATA] + user_data + parsed.signed[_USER_DATA + len(user_data) :],
+            signed=bytes(signed),
             certification_type=CertificationType.PCK_CHAIN,
             certification_data=b"".join(x509.write_pem(each.der) for each in named),
             padding=0,
