@@ -69,6 +69,7 @@ def test_the_largest_that_has_not_come_whole_gives_way() -> None:
         await whole.send(50, last=True)
         await small.send(5)
         await large.send(40)
+        await asyncio.sleep(0.1)  # both have come for as long, or nearly
         await late.send(10, last=True)
         assert await large.refused() == BUSY
         for each in (whole, small, late):
@@ -77,6 +78,27 @@ def test_the_largest_that_has_not_come_whole_gives_way() -> None:
         for each, size in ((whole, 50), (small, 10), (late, 10)):
             each.answered.set()
             assert len(await each.done) == size
+
+    _run(work)
+
+
+def test_many_who_wait_send_nobody_away_who_is_quick() -> None:
+    """Strangers that each keep a little for long give way to one that has just come, and is larger."""
+
+    async def work() -> None:
+        bodies = Bodies(100)
+        waiting = [Client(bodies) for _ in range(10)]
+        for each in waiting:
+            await each.send(9)
+        await asyncio.sleep(0.2)
+        quick = Client(bodies)
+        await quick.send(10)
+        await quick.send(10)
+        await quick.send(10, last=True)
+        assert await quick.refused() is None
+        assert [await each.refused() for each in waiting].count(BUSY) == 3
+        quick.answered.set()
+        assert len(await quick.done) == 30
 
     _run(work)
 

@@ -1,8 +1,9 @@
 """Bodies of requests, and how much of them a service holds at once.
 
 Each body has a bound, and there are as many as connections: together more than an enclave's heap. So all that
-came of requests that are not answered yet has a bound, too. Past it the request gives way that holds most and
-has not come whole, for it may be in no hurry to; who has sent all waits for nobody but us.
+came of requests that are not answered yet has a bound, too. Past it the request gives way that has not come
+whole and holds most for longest, its size by its time: who sends in one go is past in a moment, and many who
+send a little and wait are not spared for being small. Who has sent all waits for nobody but us.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ class _Coming:
 
     Attributes:
         patience: ends the wait for more of it.
+        since: the loop's time when it began.
         parts: what came.
         size: of them, bytes.
         gone: whether it had to give way.
     """
 
     patience: asyncio.Timeout
+    since: float
     parts: list[bytes] = dataclasses.field(default_factory=list)
     size: int = 0
     gone: bool = False
@@ -60,7 +63,7 @@ class Bodies:
         Raises:
             Refusal: 413, it is larger; or 503, all together are.
         """
-        one = _Coming(asyncio.timeout(None))
+        one = _Coming(asyncio.timeout(None), asyncio.get_running_loop().time())
         try:
             yield await self._whole(one, stream, most)
         finally:
@@ -89,8 +92,9 @@ class Bodies:
             one.parts.append(part)
             one.size += len(part)
             self._held += len(part)
+        now = asyncio.get_running_loop().time()
         while self._held > self._most and self._coming:
-            self._let_go(max(self._coming, key=lambda each: each.size))
+            self._let_go(max(self._coming, key=lambda each: (each.size * (now - each.since), each.size)))
         if one.gone:
             raise self._busy()
 
