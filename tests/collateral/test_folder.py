@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -65,3 +67,16 @@ def test_a_folder_is_held_by_its_owner(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError), folder.alone(path):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_whose_file_cannot_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that knows no locks is told of as one that cannot be written, and nothing is left open."""
+
+    def refuses(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(UnavailableError, match="No locks available"), folder.alone(tmp_path):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -49,20 +49,19 @@ def alone(path: Path) -> Iterator[None]:
     """Hold a folder, made where there is none: who else would hold it waits.
 
     Raises:
-        UnavailableError: the folder cannot be written.
+        UnavailableError: the folder cannot be written, or locked.
     """
     import fcntl  # which not every system has where evidence is verified
 
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _unwritable(path, error) from None
         yield
-    finally:
-        os.close(lock)
 
 
 def _unwritable(path: Path, error: OSError) -> UnavailableError:
