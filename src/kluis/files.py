@@ -14,7 +14,8 @@ def write(path: Path, data: bytes) -> None:
     Its folder is made, mode 0700, where there is none.
 
     Raises:
-        OSError: it cannot be written; what was at ``path`` is still there.
+        OSError: it cannot be written. What was at ``path`` is still there, or ``data`` is, whole, where its
+            folder alone could not be brought to the disk.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
