@@ -7,10 +7,15 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
+from kluis.appraisal.ear import Ear
+from kluis.appraisal.token import verify_jwt
 from kluis.enclave.store import SealedStore
 from kluis.errors import RemoteError
+from kluis.evidence.levels import MEANINGS
+from kluis.evidence.model import ProtectionLevel
+from kluis.formats import x509
 from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
@@ -536,23 +541,28 @@ def test_a_draft_beside_evidence_that_does_not_hold(world: World) -> None:
     )
 
 
-def test_an_ear(world: World) -> None:
-    """Who asks for an EAR gets one, which says the level, and which the library verifies."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-    from kluis.appraisal.token import verify_jwt
-    from kluis.formats import x509
-
-    answer = world.attest("SgxEnclave", sgx(), headers={"Accept": "application/eat+jwt"})
+def ear_of(world: World, kind: str, request: dict[str, Any]) -> Ear:
+    """What a service says of evidence to who asks for an EAR, verified by the library."""
+    answer = world.attest(kind, request, headers={"Accept": "application/eat+jwt"})
     assert answer.headers["content-type"] == "application/eat+jwt"
     der = base64.b64decode(world.ask("GET", "/certs").json()["keys"][0]["x5c"][0])
-    key = load_der_public_key(x509.parse(der, "certificate").spki)
-    assert isinstance(key, rsa.RSAPublicKey)
-    ear = verify_jwt(answer.text, key, now=NOW)
+    return verify_jwt(answer.text, load_der_public_key(x509.parse(der, "certificate").spki), now=NOW)
+
+
+def test_an_ear(world: World) -> None:
+    """Who asks for an EAR gets one, which says the level, and which the library verifies."""
+    ear = ear_of(world, "SgxEnclave", sgx())
     assert ear.submods["sgx"].protection == "process"
     assert ear.status == "warning"
     assert ear.submods["sgx"].attester["x-ms-sgx-mrenclave"] == IMAGE.hex()
+
+
+def test_an_ear_says_what_the_platform_does_not_keep_out(world: World) -> None:
+    """What is known of the very product line stands there beside what its level lets in."""
+    found = ear_of(world, "SevSnpVm", snp()).submods["snp"]
+    assert found.protection == "vm"
+    assert set(MEANINGS[ProtectionLevel.VM].lets_in) < set(found.not_kept_out)
+    assert any(each.endswith("(milan-vcek-seed)") for each in found.not_kept_out)
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -16,8 +16,7 @@ from kluis.appraisal import trust
 from kluis.appraisal.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
 from kluis.appraisal.result import Rule
 from kluis.appraisal.trust import Aspect, Tier
-from kluis.evidence import Claims, TcbStatus
-from kluis.evidence.levels import MEANINGS
+from kluis.evidence import Claims, TcbStatus, denylist
 
 __all__ = ["TYPE", "of"]
 
@@ -49,7 +48,7 @@ def of(
         verifier=MappingProxyType(
             {
                 "protection": str(claims.level),
-                "not_kept_out": list(MEANINGS[claims.level].lets_in),
+                "not_kept_out": list(denylist.not_kept_out(claims)),
                 "anchor": claims.anchor,
                 "policy_claims": dict(issued),
             }
