@@ -23,14 +23,19 @@ class Served:
 
     def plain_tls(self) -> ssl.SSLSocket:
         """A client of Python's own, which asks for no evidence."""
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        return context.wrap_socket(raw)
+        return plain_tls(self.port)
 
     def holds(self, client: socket.socket) -> bool:
         """Whether the service's end of a client's connection is open, as the kernel's table has it."""
         ends = [f"0100007F:{port:04X}" for port in (self.port, client.getsockname()[1])]
         lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
         return any(line[1:4] == [*ends, "01"] for line in lines)  # 01: ESTABLISHED
+
+
+def plain_tls(port: int) -> ssl.SSLSocket:
+    """A client of Python's own, of any service here."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+    return context.wrap_socket(raw)
