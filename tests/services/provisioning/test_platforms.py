@@ -139,8 +139,8 @@ def test_a_platforms_own_key_takes_the_place_of_a_strangers(asking: Asking) -> N
     """Whoever asks under a certified platform's name does not keep that from asking for more."""
     own, stranger = Platform(), Platform()
     asking.enrol(own)
-    asking.order("certify", ppid=own.ppid.hex())
-    asking.enrol(stranger)
+    assert asking.order("certify", ppid=own.ppid.hex()).status_code == 200
+    assert asking.enrol(stranger).status_code == 202
     own.pcesvn = 2
     assert asking.enrol(own).status_code == 202
     assert asking.order("certify", ppid=own.ppid.hex()).status_code == 200
