@@ -77,6 +77,13 @@ def test_a_trust_domain_with_documents_of_before(storage: SealedStore) -> None:
     assert error_of(world.attest("TdxVm", request))[2].endswith("supports, got Revoked")
 
 
+def test_an_upstream_that_is_behind_the_settings(storage: SealedStore) -> None:
+    """Documents of before from the host, too, do not outdo later ones that the service was told."""
+    world = World(storage, collateral=(NEW.to_json(),), ask=lambda kind, evidence: OLD.to_json())
+    request = {"quote": b64u(INTEL.quote()), "x-kluis-collateral": b64u(OLD.to_json())}
+    assert REVOKED in error_of(world.attest("SgxEnclave", request))[2]
+
+
 def test_lists_of_one_second(storage: SealedStore) -> None:
     """Two lists of one time that revoke other platforms: the service's own counts."""
     world = World(storage, collateral=(NEW.to_json(),))
