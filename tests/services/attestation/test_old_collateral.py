@@ -84,6 +84,17 @@ def test_an_upstream_that_is_behind_the_settings(storage: SealedStore) -> None:
     assert REVOKED in error_of(world.attest("SgxEnclave", request))[2]
 
 
+def test_an_upstream_that_is_behind_itself(storage: SealedStore) -> None:
+    """What the host gave for another quote of the platform counts, whatever it gives for this one."""
+    given = iter([NEW, OLD])
+    world = World(storage, collateral=(), ask=lambda kind, evidence: next(given).to_json())
+    other = {"quote": b64u(QUOTES["that does not say that it is emulated"]())}
+    assert REVOKED in error_of(world.attest("SgxEnclave", other))[2]
+    request = {"quote": b64u(INTEL.quote()), "x-kluis-collateral": b64u(OLD.to_json())}
+    assert REVOKED in error_of(world.attest("SgxEnclave", request))[2]
+    assert list(given) == []
+
+
 def test_lists_of_one_second(storage: SealedStore) -> None:
     """Two lists of one time that revoke other platforms: the service's own counts."""
     world = World(storage, collateral=(NEW.to_json(),))
