@@ -1,14 +1,16 @@
-"""Benchmarks, scripts, fuzz targets and examples: what they import of Kluis is there."""
+"""Benchmarks, scripts, fuzz targets and examples: what they import of Kluis, and reach by that, is there."""
 
 from __future__ import annotations
 
 import ast
 import importlib
-from pathlib import Path
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.meta.tree import ROOT
+
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("bench", "scripts", "fuzz", "examples")
@@ -17,25 +19,48 @@ FILES = sorted(
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_what_it_imports_is_there(file: str) -> None:
+def test_what_it_names_is_there(file: str) -> None:
     """No types are checked there: a name that moved would be missed first when somebody runs it."""
     tree = ast.parse((ROOT / file).read_bytes())
-    named = [
-        (node.module, name.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module is not None and not node.level
-        for name in node.names
-    ]
-    named += [
-        (name.name, "") for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
-    ]
-    ours = [(module, name) for module, name in named if module.split(".")[0] == "kluis"]
-    assert [f"{module}.{name}" for module, name in ours if not _is_there(module, name)] == []
+    imported = [(name, module, member, _found(module, member)) for name, module, member in _imported(tree)]
+    assert [f"{module}.{member}" for _, module, member, found in imported if found is None] == []
+    known = {name: found for name, _, _, found in imported}
+    reached = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert [ast.unparse(node) for node in reached if not _has(_value(node.value, known), node.attr)] == []
 
 
-def _is_there(module: str, name: str) -> bool:
+def _imported(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """What is imported of Kluis: what the file calls it, its module, and which of its names it is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            module = node.module or ""
+            if module.split(".")[0] == "kluis":
+                yield from ((each.asname or each.name, module, each.name) for each in node.names)
+        elif isinstance(node, ast.Import):
+            for each in (each for each in node.names if each.name.split(".")[0] == "kluis"):
+                yield each.asname or each.name, each.name, ""
+                if each.asname is None:  # then the file names the first package, and reaches it by that
+                    yield "kluis", "kluis", ""
+
+
+def _found(module: str, member: str) -> object:
+    """What an import gives; None where it fails."""
     try:
         found = importlib.import_module(module)
-        return not name or hasattr(found, name) or importlib.import_module(f"{module}.{name}") is not None
+        if member and not hasattr(found, member):
+            return importlib.import_module(f"{module}.{member}")
+        return getattr(found, member) if member else found
     except ModuleNotFoundError:
-        return False
+        return None
+
+
+def _value(node: ast.expr, known: dict[str, object]) -> object:
+    """What an expression is, where it is an imported name, or one reached by that; None for all others."""
+    if isinstance(node, ast.Attribute):
+        return getattr(_value(node.value, known), node.attr, None)
+    return known.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def _has(value: object, name: str) -> bool:
+    """Whether a module or a class has a name; what an object has, it may get later."""
+    return not isinstance(value, ModuleType | type) or hasattr(value, name)
