@@ -13,13 +13,15 @@ from tests.meta.tree import DOCS, ROOT, modules, parse
 EXEMPT = {"formats", "testing"}
 # What alembic, the commands and the tables of TEEs look up by its name in each of several modules.
 LOOKED_UP = {"FIELDS", "down_revision", "register", "revision", "upgrade"}
+# A fence, or a span: what stands between two runs of as many backticks.
+CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 
 
 def test_every_name_has_a_user() -> None:
     """No constant, class or function is there for nobody, or for its own tests alone."""
     trees = {_dotted(module): parse(module) for module in modules()}
     used = {each for tree in trees.values() for each in _used(tree, set(trees))}
-    told = {word for path in _told() for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    told = {word for text in _told() for word in re.findall(r"\w+", text)}
     unused = [
         f"{module}.{name}"
         for module, tree in trees.items()
@@ -41,11 +43,12 @@ def _dotted(module: Path) -> str:
     return ".".join(("kluis", *module.with_suffix("").parts)).removesuffix(".__init__")
 
 
-def _told() -> Iterator[Path]:
-    """What users read, and what runs beside the package."""
-    yield from DOCS.rglob("*.md")
+def _told() -> Iterator[str]:
+    """The code in what users read, whose prose has the same words for other things; what runs beside it."""
+    for page in DOCS.rglob("*.md"):
+        yield from (match[2] for match in CODE.finditer(page.read_text(encoding="utf-8")))
     for folder in ("bench", "examples", "fuzz", "scripts"):
-        yield from (ROOT / folder).rglob("*.py")
+        yield from (path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py"))
 
 
 def _used(tree: ast.Module, known: set[str]) -> Iterator[tuple[str, str]]:
