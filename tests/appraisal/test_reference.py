@@ -356,7 +356,7 @@ def test_a_large_manifest_is_read_at_once(count: int) -> None:
     ]
     begun = time.process_time()
     found = ReferenceValues.from_corim(manifest(*tags), key=None, now=NOW)
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 1.5
     assert len(found.values[Tee.TDX].registers) == 25 * count
 
 
