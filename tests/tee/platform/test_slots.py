@@ -105,6 +105,31 @@ def test_open_to_others(path: Path) -> None:
     assert refused.value.hint == f"chmod 600 {path}"
 
 
+def test_what_is_left_is_flushed_before_the_next_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is there for whoever opens the file; nothing else is written while it may be torn."""
+    mine, order = Slots(path), []
+    monkeypatch.setattr(os, "fdatasync", lambda _: order.append("flush"))
+    pwrite = os.pwrite
+
+    def noted(file: int, data: bytes, at: int) -> int:
+        order.append("write")
+        return pwrite(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    mine.leave("one", Held(1, b""))
+    assert Slots(path).values == mine.values == {"one": Held(1, b"")}
+    assert order == ["write"]
+    mine.leave("one", Held(2, b""))
+    mine.write("two", Held(1, b""))
+    assert order == ["write", "flush", "write", "flush", "write", "flush"]
+    mine.flush()
+    assert len(order) == 6
+    mine.leave("two", Held(2, b""))
+    mine.flush()
+    mine.flush()
+    assert order[6:] == ["write", "flush"]
+
+
 def test_a_disk_that_takes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that could not be flushed is not there, and can be written again."""
     mine = Slots(path)
@@ -117,7 +142,13 @@ def test_a_disk_that_takes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) 
         broken.setattr(os, "fdatasync", full)
         with pytest.raises(UnavailableError) as failed:
             mine.write("one", Held(2, b""))
-    assert failed.value.message == "counters: cannot be written: No space left on device"
-    assert mine.values == {"one": Held(1, b"")}
-    mine.write("one", Held(2, b""))
-    assert Slots(path).values == {"one": Held(2, b"")}
+        assert failed.value.message == "counters: cannot be written: No space left on device"
+        assert mine.values == {"one": Held(1, b"")}
+        mine.leave("one", Held(2, b""))
+        with pytest.raises(UnavailableError):
+            mine.flush()
+        with pytest.raises(UnavailableError):
+            mine.leave("one", Held(3, b""))
+    assert mine.values == {"one": Held(2, b"")}
+    mine.write("one", Held(3, b""))
+    assert Slots(path).values == {"one": Held(3, b"")}

@@ -41,7 +41,10 @@ class Witness(Protocol):
         ...
 
     def advance(self, to: Witnessed) -> Witnessed:
-        """Tell it of a commit, durably; it never goes back.
+        """Tell it of a commit; it never goes back.
+
+        It need not be on disk by the return, as the commit is: a witness that lost its last words with the
+        machine's power is behind the store, which is no store that was set back.
 
         Returns:
             What it remembers then: ``to``, a later one, or another that it was told of with this epoch.
@@ -70,7 +73,7 @@ class CounterWitness:
 
     def advance(self, to: Witnessed) -> Witnessed:
         """As :meth:`Witness.advance`."""
-        said = self._counter.advance(to.epoch, to.chain)
+        said = self._counter.remember(to.epoch, to.chain)
         return Witnessed(said.value, said.mark)
 
 

@@ -105,6 +105,7 @@ def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root
         except KluisError as error:
             reply = channel.Refused(error.code, error.message)
         end.send(sealed.seal_reply(reply))
+        root.counters.settle()
 
 
 def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Reply:
@@ -151,4 +152,6 @@ def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count
         return channel.Count(*root.counters.increment(owner, request.id))
     if request.op == "advance":
         return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark))
-    raise UsageError(f"counter.op: want read, increment or advance, got {request.op[:40]!r}")
+    if request.op == "remember":
+        return channel.Count(*root.counters.remember(owner, request.id, request.to, request.mark))
+    raise UsageError(f"counter.op: want read, increment, advance or remember, got {request.op[:40]!r}")
