@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,27 @@ def test_plain_functions_outside() -> None:
     assert app.begin(twice, 4)() == 8
     with pytest.raises(UsageError, match="begin: want an ocall of subject"):
         app.begin(through, 3)
+
+
+def test_whom_it_asks_runs_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is begun is on its way, and the processor free for it, when the asker goes on."""
+    app, order = Enclave("subject"), []
+
+    @app.ocall
+    def twice(number: int) -> int:
+        return 2 * number
+
+    class Sends:
+        def begin(self, index: int, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+            order.append("sent")
+            return lambda: 8
+
+    app.route(Sends())
+    monkeypatch.setattr(os, "sched_yield", lambda: order.append("gave way"))
+    assert app.begin(twice, 4)() == 8
+    assert order == ["sent", "gave way"]
+    assert twice(4) == 8  # who waits anyway gives way to nobody
+    assert order == ["sent", "gave way", "sent"]
 
 
 def test_binds_like_python() -> None:

@@ -7,6 +7,7 @@ stands; inside, an ocall goes to the host.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
@@ -164,7 +165,11 @@ class Enclave:
         begun = self._begun.get(ocall)
         if begun is None:
             raise UsageError(f"begin: want an ocall of {self.name}, got {ocall!r}")
-        return begun(*args, **kwargs)
+        waiting = begun(*args, **kwargs)
+        # Whom a socket wakes the kernel puts on the waker's own processor, for most who write wait next: the
+        # host would begin when this thread is done.
+        os.sched_yield()
+        return waiting
 
     def _declare(self, signature: Signature) -> None:
         if signature.name in self.ecalls or signature.name in self.ocalls:
