@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import socket
 import ssl
@@ -49,6 +50,45 @@ def test_a_request_reaches_the_enclave_that_was_judged(served: Served, judge: Ju
         assert attestation(first).runtime_data.purpose is Purpose.CHANNEL
         stream = first.extensions["network_stream"]
         assert all(client.get("/").extensions["network_stream"] is stream for _ in range(20))
+
+
+def test_a_kept_connection_is_believed_for_a_time(
+    served: Served, judge: Judge, other_platform: RehearsalPlatform
+) -> None:
+    """Whoever was current once is judged anew: a request after that reaches nobody who is so no more."""
+    revoked = judge_of(other_platform).standing
+    given: list[Any] = [judge.standing, judge.standing, revoked]
+    brief = dataclasses.replace(judge, standing=lambda: given.pop(0)(), believed_seconds=0.0)
+    with httpx.Client(transport=AttestedTransport(brief), base_url=served.url) as client:
+        first, second = (client.get("/").extensions["network_stream"] for _ in range(2))
+        assert first is not second
+        before = served.enclave.told()
+        with pytest.raises(AuthenticityError, match="root"):
+            client.get("/")
+    assert served.enclave.told() == before
+    assert not given
+
+
+def test_a_kept_connection_is_believed_for_a_time_async(served: Served, judge: Judge) -> None:
+    """The asynchronous transport does the same."""
+    judged: list[None] = []
+
+    def standing() -> Any:
+        judged.append(None)
+        return judge.standing()
+
+    async def run(seconds: float) -> None:
+        transport = AsyncAttestedTransport(
+            dataclasses.replace(judge, standing=standing, believed_seconds=seconds)
+        )
+        async with httpx.AsyncClient(transport=transport, base_url=served.url, timeout=60) as client:
+            for _ in range(3):
+                assert (await client.get("/")).text == "hello from inside"
+
+    asyncio.run(run(3600.0))
+    assert len(judged) == 1
+    asyncio.run(run(0.0))
+    assert len(judged) == 4
 
 
 def test_async(served: Served, judge: Judge) -> None:

@@ -8,10 +8,13 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
+from kluis.enclave import channel
 from kluis.enclave.channel import Judge, Peer
 from kluis.enclave.tls import Link, ServerKey, client_context
 from kluis.errors import FormatError, RemoteError, UsageError
@@ -57,7 +60,22 @@ def test_each_end_knows_the_other(url: str, other: EnclaveProxy) -> None:
 
 def test_a_client_that_does_not_attest_itself(url: str, other: EnclaveProxy) -> None:
     """The handler answers 403: knowing the server does not make one known."""
-    assert other.ask(f"{url}/secret", False) == "this needs a client that has attested itself"
+    answer = other.ask(f"{url}/secret", False)
+    assert answer == "this needs a client that has attested itself, and not too long ago"
+
+
+def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a connection that is kept, the judgement ends, a while after the client's own of the server."""
+    now = [1000.0]
+    monkeypatch.setattr(channel.time, "monotonic", lambda: now[0])
+    held: Any = SimpleNamespace(believed_seconds=3600.0, judge=lambda *_: "held")
+    peer = Peer(Link(ServerKey().context, Role.SERVER))
+    assert peer.result is None
+    peer.challenge()
+    peer.present(Answer(b"quote", b"", b"", b""), held)
+    for passed, result in ((0.0, "held"), (3659.0, "held"), (3660.0, None)):
+        now[0] = 1000.0 + passed
+        assert peer.result == result
 
 
 def test_a_client_of_another_platform(

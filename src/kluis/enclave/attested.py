@@ -1,8 +1,9 @@
 """``httpx`` transports that know the enclave at the other end before they say a word to it.
 
 For each connection: the TLS 1.3 handshake, a question with a nonce of this side's, the server's evidence,
-its judgement; only then does the first byte of the application's request leave. Pool, keep-alive and
-HTTP/1.1 are httpcore's. The certificate is not looked at: it proves nothing that the evidence does not.
+its judgement; only then does the first byte of the application's request leave. A connection is kept for as
+long as its judge believes the other end; the next request has another made. Pool, keep-alive and HTTP/1.1
+are httpcore's. The certificate is not looked at: it proves nothing that the evidence does not.
 Spec: :mod:`kluis.formats.attested_tls`.
 """
 
@@ -128,6 +129,9 @@ class _End:
     def open(self) -> Link:
         return Link(self._context, Role.CLIENT)
 
+    def believed_until(self) -> float:
+        return time.monotonic() + self._judge.believed_seconds
+
     def introduce(self, link: Link) -> Generator[bool, bytes, AttestationResult]:
         """Shake hands and exchange evidence: yields whether bytes are wanted, after what is pending went."""
         while not link.handshake():
@@ -203,6 +207,7 @@ class _Stream(httpcore.NetworkStream):
         self._end = end
         self._link = end.open()
         self._result: AttestationResult | None = None
+        self._until = math.inf
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -214,7 +219,7 @@ class _Stream(httpcore.NetworkStream):
                 self._flush(_left(timeout, end))
                 wants = talk.send(_heard(self._below.read(CHUNK, _left(timeout, end))) if wants else b"")
         except StopIteration as stop:
-            self._result = stop.value
+            self._result, self._until = stop.value, self._end.believed_until()
             return self
         except BaseException:
             self.close()
@@ -237,7 +242,7 @@ class _Stream(httpcore.NetworkStream):
         self._below.close()
 
     def get_extra_info(self, info: str) -> Any:
-        return _told(info, self._result, self._below.get_extra_info)
+        return _told(info, self._result, self._until, self._below.get_extra_info)
 
     def _flush(self, timeout: float | None) -> None:
         if sealed := self._link.pending():
@@ -256,6 +261,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         self._end = end
         self._link = end.open()
         self._result: AttestationResult | None = None
+        self._until = math.inf
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -268,7 +274,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
                 sealed = _heard(await self._below.read(CHUNK, _left(timeout, end))) if wants else b""
                 wants = talk.send(sealed)
         except StopIteration as stop:
-            self._result = stop.value
+            self._result, self._until = stop.value, self._end.believed_until()
             return self
         except BaseException:
             await self.aclose()
@@ -292,7 +298,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         await self._below.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        return _told(info, self._result, self._below.get_extra_info)
+        return _told(info, self._result, self._until, self._below.get_extra_info)
 
     async def _flush(self, timeout: float | None) -> None:
         if sealed := self._link.pending():
@@ -353,9 +359,11 @@ def _heard(sealed: bytes) -> bytes:
     return sealed
 
 
-def _told(info: str, result: AttestationResult | None, below: Callable[[str], Any]) -> Any:
+def _told(info: str, result: AttestationResult | None, until: float, below: Callable[[str], Any]) -> Any:
     if info == RESULT:
         return result
+    if info == "is_readable" and time.monotonic() >= until:
+        return True  # httpcore takes an idle connection that is readable for one that has ended
     return None if info == "ssl_object" else below(info)
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import hmac
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from kluis import appraisal, evidence
 from kluis.appraisal import AttestationResult, Policy, RuntimeBinding
@@ -34,6 +36,8 @@ class Judge:
         policy: its binding has the purpose ``channel`` and asks for a nonce.
         standing: for each connection, the roots trusted, the collateral in hand and the time; inside an
             enclave the clock is the host's word, and how old collateral may be rests on it.
+        believed_seconds: how long the other end is believed on one connection. What was current when it was
+            judged may be revoked since: a client of ours then makes another connection, and has that judged.
 
     Raises:
         UsageError: the policy is for evidence of another purpose.
@@ -41,6 +45,7 @@ class Judge:
 
     policy: Policy
     standing: Callable[[], tuple[TrustAnchors, Collateral, datetime]]
+    believed_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         binding = self.policy.binding
@@ -96,13 +101,18 @@ class Peer:
 
     Attributes:
         link: the connection, at this end.
-        result: of the client's evidence; None until it has presented some that held.
     """
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.result: AttestationResult | None = None
+        self._result: AttestationResult | None = None
+        self._until = 0.0
         self._challenge: bytes | None = None
+
+    @property
+    def result(self) -> AttestationResult | None:
+        """The judgement of its evidence; None unless some that held came, and not too long ago."""
+        return self._result if time.monotonic() < self._until else None
 
     def challenge(self) -> bytes:
         """A new nonce for the client's evidence; the one before is void."""
@@ -116,10 +126,15 @@ class Peer:
             UsageError: there is no challenge.
             KluisError: as :meth:`Judge.judge`.
         """
-        nonce, self._challenge, self.result = self._challenge, None, None
+        nonce, self._challenge, self._result = self._challenge, None, None
         if nonce is None:
             raise UsageError("evidence: want a challenge first, got none", hint="ask this server for its own")
-        self.result = judge.judge(answer, self.link, nonce)
+        self._result = judge.judge(answer, self.link, nonce)
+        # A client that believes this end as long, and asked before it was asked, comes anew before.
+        self._until = time.monotonic() + judge.believed_seconds + LEEWAY_SECONDS
+
+
+LEEWAY_SECONDS: Final = 60.0
 
 
 def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:

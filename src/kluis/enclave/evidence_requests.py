@@ -42,7 +42,7 @@ def attested_peer(connection: Any) -> AttestationResult:
         return peer.result
     from starlette.exceptions import HTTPException
 
-    raise HTTPException(403, "this needs a client that has attested itself")
+    raise HTTPException(403, "this needs a client that has attested itself, and not too long ago")
 
 
 class EvidenceRequests:
