@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kluis.enclave.store import SealedStore
 from kluis.services.attestation.authors import APPLICATION, MANAGED_IDENTITY, USER, Author, author_of
 from kluis.services.attestation.engine import Engine
-from kluis.services.attestation.instances import TABLE
+from kluis.services.attestation.instances import TABLE, Instances
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.attestation.signing import TABLE as SIGNING
@@ -427,3 +428,20 @@ def test_an_instance_that_was_never_made(world: World) -> None:
     for name in ("nobody", "%2e%2e", "a%2fb", "default"):
         answer = world.ask("GET", f"/instances/{name}/certs")
         assert answer.status_code == 404, name
+
+
+def test_nobody_waits_for_the_store_in_the_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may send a TPM's evidence an instance says, and to read it keeps no other request waiting."""
+    make(world, properties={"tpmAttestationAuthentication": "Disabled"})
+    threads: list[threading.Thread] = []
+    provider = Instances.provider
+
+    def noted(self: Instances, store: Any, name: str) -> Any:
+        threads.append(threading.current_thread())
+        return provider(self, store, name)
+
+    monkeypatch.setattr(Instances, "provider", noted)
+    for base in (BASE, "/instances/another"):
+        world.ask("POST", f"{base}/attest/Tpm?{VERSION}", json={"data": "e30"})
+    assert len(threads) >= 2
+    assert threading.main_thread() not in threads

@@ -58,11 +58,15 @@ class AttestationGate(Gate):
 
     def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
         """Let one in, as :meth:`Gate.admit` does."""
-        if operation.access == TPM and self._tpm_open(target):
+        if self.waits(operation) and self._tpm_open(target):
             return None
         if operation.access == KNOWN:
             return self.identify(target, headers)
         return super().admit(operation, target, headers)
+
+    def waits(self, operation: Operation) -> bool:
+        """Whether the instance must be looked up."""
+        return operation.access == TPM
 
     def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
         """Want a token that is for the plane that is asked.

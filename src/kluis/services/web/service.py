@@ -67,6 +67,10 @@ class Gate:
             raise self.forbidden(operation, target, caller)
         return caller
 
+    def waits(self, operation: Operation) -> bool:
+        """Whether :meth:`admit` may wait for the store, and so must not in the loop that everybody shares."""
+        return False
+
     def identify(self, target: str, headers: Mapping[str, str]) -> Caller:
         """Say who asks, whatever their roles allow.
 
@@ -233,7 +237,7 @@ class Service:
     async def _handle(
         self, operation: Operation, match: Match, request: Request, headers: dict[str, str], request_id: str
     ) -> Answer:
-        caller = self._gate.admit(operation, match.target, headers)
+        caller = await self._admit(operation, match.target, headers)
         query = dict(reversed(request.query_params.multi_items()))
         if operation.versioned:
             self._check_version(query.get("api-version"))
@@ -251,6 +255,12 @@ class Service:
                 request_id=request_id,
             )
             return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)
+
+    async def _admit(self, operation: Operation, target: str, headers: dict[str, str]) -> Caller | None:
+        if not self._gate.waits(operation):
+            return self._gate.admit(operation, target, headers)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._gate.admit, operation, target, headers)
 
     def _check_version(self, version: str | None) -> None:
         if version is None:
