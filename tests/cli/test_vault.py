@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,11 +17,11 @@ from kluis.formats.runtime_data import Purpose
 from kluis.host.vaults import vault_evidence
 from kluis.services.clock import SystemClock
 from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving, serving
+from kluis.services.running.serving import Serving
 from kluis.tee.platform.client import Platform
 from tests.cli.quotes import Kluis
 from tests.services.running.conftest import running, state
-from tests.services.running.served import free_ports
+from tests.services.running.served import free_ports, serving_here
 
 __all__ = ["running", "state"]
 
@@ -97,17 +95,17 @@ def test_a_vault_that_is_started_otherwise(kluis: Kluis, state: Path, root: Path
     before = Plan(services=("attestation", "keyvault"), state=tmp_path / "state", port=free_ports())
     after = dataclasses.replace(before, given={"attestation": {"token_seconds": 600}})
     proposal, token = before.state / "proposed-trust.json", tmp_path / "token"
-    with started(before) as made:
+    with serving_here(before) as made:
         administrator = bearer(made, "administrator")
         key = f"{made.addresses['keyvault']}/keys/one/create?api-version=7.4"
         asked = {"headers": {"Authorization": f"Bearer {administrator}"}, "verify": context(made)}
         assert httpx.post(key, json={"kty": "EC", "crv": "P-256"}, **asked).status_code == 200
-    with pytest.raises(PolicyError) as refused, started(after):
+    with pytest.raises(PolicyError) as refused, serving_here(after):
         pass
     assert refused.value.message.startswith("keyvault: authorities: want 0.settings.0 ")
     assert refused.value.code == "vault_trust"
     assert f"kluis vault approve URL {proposal}" in str(refused.value.hint)
-    with started(before) as made:
+    with serving_here(before) as made:
         url, image = made.addresses["keyvault"], made.images["keyvault"].image_id.hex()
         words = ("--root", root, "--image-id", image, "--token", token)
         token.write_text(bearer(made, "admin"))
@@ -120,16 +118,9 @@ def test_a_vault_that_is_started_otherwise(kluis: Kluis, state: Path, root: Path
         assert token.read_text().strip() not in said.out + said.err + officer.err
         assert kluis("vault", "withdraw", url, *words).code == 0
         assert kluis("vault", "approve", url, proposal, *words).code == 0
-    with started(after) as made:
+    with serving_here(after) as made:
         shown = httpx.get(f"{made.addresses['keyvault']}/configuration", verify=context(made)).json()
         assert (len(shown["earlier"]), shown["next"]) == (1, None)
-
-
-@contextlib.contextmanager
-def started(plan: Plan) -> Iterator[Serving]:
-    """The services of a plan, while the ``with`` lasts."""
-    with serving(plan, SystemClock(), lambda line: None) as made:
-        yield made
 
 
 def context(made: Serving) -> ssl.SSLContext:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kluis.services.clock import SystemClock
 from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving, serving
+from kluis.services.running.serving import Serving
+from tests.services.running.served import serving_here
 
 SERVICES = ("attestation", "keyvault", "provisioning")
 
@@ -24,5 +24,5 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def running(state: Path) -> Iterator[Serving]:
     """All three services, two enclaves of each."""
     plan = Plan(services=SERVICES, state=state, port=0, instances=2)
-    with serving(plan, SystemClock(), lambda line: None) as made:
+    with serving_here(plan) as made:
         yield made

@@ -1,4 +1,4 @@
-"""``kluis serve`` as a process of its own, and a client of what it serves."""
+"""``kluis serve`` as a process of its own or in this one, and a client of what it serves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,39 @@ import subprocess
 import sys
 import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from unittest import mock
 
 import httpx
 
+from kluis.services.clock import SystemClock
+from kluis.services.running import errands
+from kluis.services.running.plan import Plan
+from kluis.services.running.serving import Serving, serving
+
 CODE = "import sys; from kluis.cli.main import main; main()"
 SCOPES = {"attestation": "https://attest.azure.net", "keyvault": "https://vault.azure.net"}
+
+
+@contextlib.contextmanager
+def serving_here(plan: Plan) -> Iterator[Serving]:
+    """The services of a plan, run by this process, while the ``with`` lasts.
+
+    Their log goes to a file in their state folder: nobody catches what is written between two tests.
+    """
+    with (plan.state / "log").open("a") as log:
+
+        def write(lines: Iterable[str]) -> None:
+            log.writelines(f"{line}\n" for line in lines)
+
+        with (
+            mock.patch.object(errands, "_write", write),
+            serving(plan, SystemClock(), lambda line: None) as made,
+        ):
+            yield made
 
 
 class Served:
