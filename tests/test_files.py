@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files of others that are read within bounds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from kluis import files
 from kluis.collateral import folder
+from kluis.errors import FormatError, UnavailableError
 
 
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -58,3 +59,42 @@ def test_an_interrupt_is_not_taken_for_a_folder_that_cannot_be_written(
     with pytest.raises(KeyboardInterrupt):
         folder.write(tmp_path / "one", b"new")
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"new"]
+
+
+def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
+    """A file as long as it may be is read; one byte more, and it is refused with the bound."""
+    path = tmp_path / "one"
+    path.write_bytes(b"12345")
+    assert files.read(path, 5) == b"12345"
+    with pytest.raises(FormatError) as caught:
+        files.read(path, 4)
+    assert (caught.value.message, caught.value.code) == (
+        f"{path}: want at most 4 bytes, got more",
+        "too_large",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("link", "want a regular file, got a link"),
+        ("fifo", "want a regular file, got another thing"),
+        ("folder", "want a regular file, got another thing"),
+        ("nothing", "cannot be opened: No such file or directory"),
+    ],
+)
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str, message: str) -> None:
+    """What others put in a file's place is neither followed nor waited for, and no descriptor stays open."""
+    path = tmp_path / "one"
+    if kind == "link":
+        (tmp_path / "other").write_bytes(b"secret")
+        path.symlink_to("other")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(UnavailableError) as caught:
+        files.read(path, 5)
+    assert caught.value.message == f"{path}: {message}"
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -1,11 +1,15 @@
-"""Files that are written whole or not at all, readable by their owner alone."""
+"""Files written whole or not at all, readable by their owner alone; and others', read within bounds."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
+
+from kluis.errors import FormatError, UnavailableError
 
 
 def write(path: Path, data: bytes) -> None:
@@ -34,3 +38,43 @@ def write(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def read(path: Path, most: int) -> bytes:
+    """Read a file from a folder that others write, too.
+
+    Args:
+        path: of a file itself: what others put in its place is not followed, and not waited for.
+        most: bytes; no more than one byte past them is read.
+
+    Raises:
+        UnavailableError: it is not there, cannot be read, or is no regular file.
+        FormatError: it is longer.
+    """
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise FormatError(f"{path}: want at most {most} bytes, got more", code="too_large")
+    return data
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file, and no link, FIFO, folder or device in its place; the descriptor is the caller's.
+
+    Args:
+        path: in a folder that others write, too.
+        flags: ``os.open``'s. A file that ``O_CREAT`` makes has mode 0666 but for the umask's bits.
+
+    Raises:
+        UnavailableError: it is not there, cannot be opened, or is something else.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnavailableError(f"{path}: want a regular file, got a link") from None
+        raise UnavailableError(f"{path}: cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnavailableError(f"{path}: want a regular file, got another thing")
+    return descriptor

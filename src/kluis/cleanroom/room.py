@@ -31,13 +31,14 @@ from kluis.cleanroom.agreement import (
     SignedAgreement,
     Text,
 )
-from kluis.cleanroom.documents import Document, decode, encode
+from kluis.cleanroom.documents import MAX_BYTES, Document, decode, encode
 from kluis.cleanroom.exchange import SignatureBytes, SignedStop
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.receipt import ReceiptFile
 from kluis.cleanroom.terms import Hex32, Identifier
 from kluis.errors import UnavailableError, UsageError
+from kluis.files import read
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"
@@ -229,7 +230,7 @@ class Room:
         return self.path / "datasets" / f"{dataset.id}.v{dataset.version}.{number}.parquet"
 
     def _read(self, name: str, kind: type[T]) -> T:
-        return decode(_bytes(self.path / name), kind, name)
+        return decode(read(self.path / name, MAX_BYTES), kind, name)
 
 
 def replace(path: Path, data: bytes) -> None:

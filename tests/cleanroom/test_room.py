@@ -1,0 +1,40 @@
+"""A room's folder, which others write too: what they put there keeps nobody waiting."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kluis.cleanroom.documents import MAX_BYTES
+from kluis.cleanroom.home import Home
+from kluis.cleanroom.room import Room
+from kluis.errors import FormatError, UnavailableError
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    made = Room.create(tmp_path / "room", "Sample", "Tests")
+    home = Home.create(tmp_path / "clinic", "clinic")
+    made.join(home, home.public("The clinic", ("owner",)))
+    return made
+
+
+def test_a_fifo_for_a_document(room: Room) -> None:
+    """A FIFO in a document's place is refused, and not waited for."""
+    path = room.path / "parties" / "eve.json"
+    os.mkfifo(path)
+    with pytest.raises(UnavailableError) as caught:
+        room.parties()
+    assert caught.value.message == f"{path}: want a regular file, got another thing"
+
+
+def test_a_document_of_any_size(room: Room) -> None:
+    """A document longer than any may be is refused before it is read whole."""
+    path = room.path / "agreement.json"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(FormatError) as caught:
+        room.proposal()
+    assert caught.value.message == f"{path}: want at most {MAX_BYTES} bytes, got more"
