@@ -1,26 +1,39 @@
 """What happened in a room: typed lines without free text, each holding the hash of the one before.
 
-A line is signed by the party whose client wrote it. Whoever holds the folder can cut the end off, and
-nothing else, without being found out; a ledger that several keep closes that.
+A line is signed by the party whose client wrote it, and names its room: a log, or the beginning of one, is
+none of another room. Whoever holds the folder can cut the end off, and nothing else, without being found
+out; a ledger that several keep closes that. That what a line says is so, and when, is its party's word.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
+import os
+import time as clock
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from kluis import files
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import SignatureBytes
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.terms import Hex32, Identifier, Time
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.hashes import sha256
 
 SIGNED_AS = "event/1"
 FIRST = "0" * 64
+# Some 30,000 lines: as many as a thousand runs of thirty owners.
+MAX_BYTES: Final = 16 << 20
+MAX_LINE: Final = 8 << 10
+_PATIENCE_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.02
 Kind = Literal[
     "party.joined",
     "dataset.sealed",
@@ -37,6 +50,7 @@ class Event(Document, frozen=True):
     """One thing that happened. ``subject`` is a name or a hash that the agreement or the room knows."""
 
     kind: Kind
+    room: Hex32
     time: Time
     actor: Identifier
     subject: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{0,128}$")]
@@ -50,50 +64,144 @@ class Line(Document, frozen=True):
     signature: SignatureBytes
 
 
-def append(path: Path, home: Home, kind: Kind, subject: str, time: Time) -> None:
+def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Time) -> None:
     """Add one event at the end.
 
     Args:
         path: the room's ``events.jsonl``.
+        room: the room's random id, 64 hex digits.
         home: whose client says so.
         kind: what happened.
         subject: to what: a name or a hash.
         time: aware; kept to the second.
+
+    Raises:
+        FormatError: the log is full, or its end is no line's.
+        UnavailableError: something else is in its place, it cannot be written, or another holds it.
     """
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    previous = sha256(lines[-1]).hex() if lines else FIRST
-    raw = encode(
-        Event(
-            kind=kind, time=time.replace(microsecond=0), actor=home.party, subject=subject, previous=previous
+    descriptor = files.open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    try:
+        _hold(path, descriptor)
+        size = os.fstat(descriptor).st_size
+        last = _last(path, descriptor, size)
+        raw = encode(
+            Event(
+                kind=kind,
+                room=room,
+                time=time.replace(microsecond=0),
+                actor=home.party,
+                subject=subject,
+                previous=sha256(last).hex() if size else FIRST,
+            )
         )
-    )
-    line = encode(Line(event=raw, signature=home.signing.sign(SIGNED_AS, raw)))
-    with path.open("ab") as file:
-        file.write(line + b"\n")
+        line = encode(Line(event=raw, signature=home.signing.sign(SIGNED_AS, raw))) + b"\n"
+        if size + len(line) > MAX_BYTES:
+            raise FormatError(f"{path}: want at most {MAX_BYTES} bytes, got more", code="too_large")
+        if os.write(descriptor, line) != len(line):
+            os.ftruncate(descriptor, size)
+            raise UnavailableError(f"{path}: cannot be written: no space for a line")
+    finally:
+        os.close(descriptor)
 
 
-def read(path: Path, keys: dict[str, bytes]) -> tuple[Event, ...]:
+def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple[Event, ...]:
     """Read every event, oldest first.
+
+    1. The log is a file of at most 16 MiB, and not empty.
+    2. Each line ends, is at most 8 KiB long, and holds an event in its one form.
+    3. It is of this room.
+    4. Its actor is somebody whose keys are known, and signed it with one of them.
+    5. It holds the hash of the line before it; the first, zeros.
 
     Args:
         path: the room's ``events.jsonl``.
-        keys: public signing keys by party.
+        room: the room's random id, 64 hex digits.
+        keys: gives a party's public signing keys, 32 bytes each; none for a stranger.
 
     Raises:
-        AuthenticityError: a line by nobody known, changed, removed from the middle, or put in.
+        UnavailableError: there is none, or something else in its place.
+        FormatError: step 1 or 2.
+        AuthenticityError: step 3 to 5; names the line, from 1.
     """
-    events = []
+    events: list[Event] = []
+    actors: dict[str, tuple[bytes, ...]] = {}
     previous = FIRST
-    for number, raw in enumerate(path.read_bytes().splitlines() if path.exists() else []):
-        line = decode(raw, Line, f"event {number}")
-        event = decode(line.event, Event, f"event {number}")
-        if event.actor not in keys:
-            raise AuthenticityError(f"event {number}: {event.actor} is no party", code="event")
-        check_signature(
-            keys[event.actor], line.signature, SIGNED_AS, line.event, f"event {number}, {event.actor}"
-        )
+    for what, raw in _lines(path):
+        line = decode(raw, Line, what)  # 2
+        event = decode(line.event, Event, what)
+        if event.room != room:
+            raise AuthenticityError(
+                f"{what}: want room {room[:16]}.., got {event.room[:16]}..", code="event"
+            )  # 3
+        if event.actor not in actors:
+            actors[event.actor] = tuple(keys(event.actor))
+        if not actors[event.actor]:
+            raise AuthenticityError(f"{what}: want a party of the room, got {event.actor}", code="event")  # 4
+        if not _signed(line, actors[event.actor], what):
+            others = [name for name, known in actors.items() if _signed(line, known, what)]
+            raise AuthenticityError(
+                f"{what}: want a signature by {event.actor} over these bytes, "
+                f"got one by {others[0] if others else 'no party so far'}",
+                code="signature",
+            )
         if event.previous != previous:
-            raise AuthenticityError(f"event {number}: does not follow the one before it", code="event")
+            raise AuthenticityError(
+                f"{what}: want previous {previous[:16]}.., got {event.previous[:16]}..", code="event"
+            )  # 5
         previous = sha256(raw).hex()
         events.append(event)
     return tuple(events)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Each line without its end, and what messages call it."""
+    log = io.BytesIO(files.read(path, MAX_BYTES))
+    number = 0
+    while raw := log.readline(MAX_LINE + 1):
+        number += 1
+        what = f"{path.name} line {number}"
+        if not raw.endswith(b"\n"):
+            if len(raw) > MAX_LINE:
+                raise FormatError(f"{what}: want at most {MAX_LINE} bytes, got more", code="too_large")
+            raise FormatError(f"{what}: want a line feed at its end, got the file's end", code="truncated")
+        yield what, raw[:-1]
+    if number == 0:
+        raise FormatError(f"{path.name}: want at least one line, got none", code="truncated")
+
+
+def _last(path: Path, descriptor: int, size: int) -> bytes:
+    """The last line without its end; empty where there is none."""
+    if size == 0:
+        return b""
+    end = os.pread(descriptor, MAX_LINE + 2, max(0, size - MAX_LINE - 2))
+    if not end.endswith(b"\n"):
+        raise FormatError(f"{path}: want a line feed at its end, got none", code="truncated")
+    last = end[:-1].rpartition(b"\n")[2]
+    if len(last) > MAX_LINE:
+        raise FormatError(f"{path}: want a last line of at most {MAX_LINE} bytes, got more", code="too_large")
+    return last
+
+
+def _signed(line: Line, keys: Iterable[bytes], what: str) -> bool:
+    for key in keys:
+        with contextlib.suppress(AuthenticityError):
+            check_signature(key, line.signature, SIGNED_AS, line.event, what)
+            return True
+    return False
+
+
+def _hold(path: Path, descriptor: int) -> None:
+    """Hold the log until its descriptor is closed: two lines at once would both follow the same one."""
+    until = clock.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if clock.monotonic() >= until:
+                raise UnavailableError(
+                    f"{path}: waited {_PATIENCE_SECONDS:g} s for another who writes it"
+                ) from None
+            clock.sleep(_PAUSE_SECONDS)
+        except OSError:
+            return  # a share without locks is a room, too: two at once fork its log there, and readers say so

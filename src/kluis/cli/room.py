@@ -376,7 +376,7 @@ def _home(homes: Path | None, party: str, *, make: bool = False) -> Home:
 
 
 def _record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
-    events.append(room.path / "events.jsonl", home, kind, subject, _now())
+    events.append(room.path / "events.jsonl", room.file.room, home, kind, subject, _now())
 
 
 def _now() -> datetime.datetime:
