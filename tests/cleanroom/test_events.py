@@ -13,10 +13,10 @@ import pytest
 
 from kluis.cleanroom import events
 from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.events import SIGNED_AS, Event, Kind, Line
+from kluis.cleanroom.events import Event, Kind, Line
 from kluis.cleanroom.home import Home
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
-from tests.cleanroom import samples
+from tests.cleanroom import logs, samples
 
 
 class Log(NamedTuple):
@@ -39,12 +39,6 @@ class Log(NamedTuple):
 
     def write(self, lines: list[bytes]) -> None:
         self.path.write_bytes(b"".join(line + b"\n" for line in lines))
-
-    def resigned(self, number: int, by: str, **changes: str) -> bytes:
-        """A line, with other words, signed by somebody."""
-        event = decode(decode(self.lines()[number - 1], Line, "line").event, Event, "event")
-        raw = encode(Event(**{**{name: getattr(event, name) for name in event.__struct_fields__}, **changes}))
-        return encode(Line(event=raw, signature=self.homes[by].signing.sign(SIGNED_AS, raw)))
 
 
 @pytest.fixture
@@ -128,7 +122,7 @@ def test_a_stranger(log: Log) -> None:
 def test_in_anothers_name(log: Log) -> None:
     """A line that one party signs in another's name is refused, and who signed it is told."""
     lines = log.lines()
-    lines[3] = log.resigned(4, by="clinic")
+    lines[3] = logs.resigned(lines[3], by=log.homes["clinic"])
     log.write(lines)
     message = "events.jsonl line 4: want a signature by laboratory over these bytes, got one by clinic"
     assert refusal(log) == (AuthenticityError, "signature", message)

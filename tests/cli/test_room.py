@@ -109,6 +109,16 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     )
 
     assert people("approve", "--as", "laboratory", "--stop")[0] == 0
+    code, out, _ = people("events", "--as", "clinic", "--json")
+    assert code == 0
+    assert [(each["actor"], each["kind"]) for each in json.loads(out)["events"]][4:] == [
+        ("clinic", "agreement.proposed"),
+        ("laboratory", "agreement.signed"),
+        ("clinic", "key.released"),
+        ("laboratory", "key.released"),
+        ("clinic", "result.opened"),
+        ("laboratory", "agreement.stopped"),
+    ]
     code, _, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory")
     assert code == 6
     assert "stopped it" in err

@@ -132,6 +132,17 @@ class Home:
         """Tell whether this party signed an agreement, by its own record."""
         return (self.path / "agreed" / agreement_hash).is_file()
 
+    def agreements(self, room: str) -> tuple[Agreement, ...]:
+        """The agreements of a room that this party signed, by its own record; oldest first.
+
+        Args:
+            room: the room's random id, 64 hex digits.
+        """
+        names = sorted(path.name for path in (self.path / "agreed").glob("[0-9a-f]*"))
+        found = [self._read(f"agreed/{name}", Agreement) for name in names]
+        mine = [each for each in found if each.room == room]
+        return tuple(sorted(mine, key=lambda each: each.created))
+
     def stop(self, agreement_hash: str) -> None:
         """Remember that this party withdrew; whatever the room's folder says, it releases nothing more."""
         path = self.path / "stopped" / agreement_hash

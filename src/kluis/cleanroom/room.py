@@ -111,13 +111,21 @@ class Room:
         Raises:
             AuthenticityError: a file that its party did not sign.
         """
-        found = []
-        for path in sorted((self.path / "parties").glob("*.json")):
-            joined = self._read(f"parties/{path.name}", Joined)
-            party = decode(joined.party, Party, path.name)
-            check_signature(party.signing_key, joined.signature, PARTY, joined.party, f"party {party.id}")
-            found.append(party)
-        return tuple(found)
+        return tuple(self._party(path.name) for path in sorted((self.path / "parties").glob("*.json")))
+
+    def keys(self, party: str) -> tuple[bytes, ...]:
+        """The signing key that the folder has of a party, on the folder's word alone; () where it has none.
+
+        Args:
+            party: its short name, an ``Identifier``.
+
+        Raises:
+            AuthenticityError: its file is not signed by that key.
+        """
+        if not (self.path / "parties" / f"{party}.json").exists():
+            return ()
+        found = self._party(f"{party}.json")
+        return (found.signing_key,) if found.id == party else ()
 
     def add_dataset(self, home: Home, dataset: Dataset, files: tuple[bytes, ...]) -> None:
         """Put a sealed data set into the room."""
@@ -225,6 +233,12 @@ class Room:
             UnavailableError: the run has none of this name.
         """
         return _bytes(self.path / "runs" / run / f"{analysis}.sealed")
+
+    def _party(self, name: str) -> Party:
+        joined = self._read(f"parties/{name}", Joined)
+        party = decode(joined.party, Party, name)
+        check_signature(party.signing_key, joined.signature, PARTY, joined.party, f"party {party.id}")
+        return party
 
     def _file(self, dataset: Dataset, number: int) -> Path:
         return self.path / "datasets" / f"{dataset.id}.v{dataset.version}.{number}.parquet"

@@ -1,10 +1,9 @@
-"""``kluis room``: init, seal, propose, approve, run, open, receipt."""
+"""``kluis room``: init, seal, propose, approve, run, open, receipt; ``room_events`` has events."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -19,7 +18,7 @@ from kluis.cleanroom.home import DataKey, Home
 from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
-from kluis.cli import protections, render
+from kluis.cli import parties, protections, render, room_events
 from kluis.cli.room_text import shown, told
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from kluis.host import load
@@ -27,15 +26,6 @@ from kluis.tee import measure
 from kluis.tee.platform.client import Platform
 
 _Room = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
-_As = Annotated[str, typer.Option("--as", metavar="PARTY", help="Who you are here: a short name, as clinic.")]
-_Homes = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="Where parties keep their keys. [default: KLUIS_PARTIES, or the user's data]",
-    ),
-]
 _Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Which run. [default: the newest]")]
 
 
@@ -46,12 +36,13 @@ def register(app: typer.Typer) -> None:
     )
     for command in (init, seal, propose, approve, run, open_, receipt):
         room.command(command.__name__.rstrip("_"))(command)
+    room_events.register(room)
     app.add_typer(room, name="room")
 
 
 def init(
     room: _Room,
-    party: _As,
+    party: parties.As,
     name: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Your name for people. [default: PARTY]")
     ] = None,
@@ -65,7 +56,7 @@ def init(
     ] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is called.")] = None,
     purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is for.")] = None,
-    homes: _Homes = None,
+    homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Make a room, or join one; makes your keys where you have none."""
@@ -80,7 +71,7 @@ def init(
             )
         Room.create(room, title, purpose)
     opened = Room(room)
-    home = _home(homes, party, make=True)
+    home = parties.home(homes, party, make=True)
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
     _record(opened, home, "party.joined", party)
     value = {"room": opened.file.room, "party": party, "keys": str(home.path), "roles": sorted(chosen)}
@@ -90,14 +81,14 @@ def init(
 def seal(
     room: _Room,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Your data, a Parquet file.")],
-    party: _As,
+    party: parties.As,
     dataset: Annotated[str, typer.Option(metavar="NAME", help="What queries call it.")],
     terms: Annotated[Path, typer.Option(metavar="TOML", help="Privacy unit, least group, uses by column.")],
-    homes: _Homes = None,
+    homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Encrypt a data set for a room, under your terms; the key stays with you."""
-    opened, home = Room(room), _home(homes, party)
+    opened, home = Room(room), parties.home(homes, party)
     table = datasets.read_plain(_bytes(file), str(file))
     agreed = terms_toml.read_terms(_text(terms), table, _now())
     version = home.next_version(opened.file.room, dataset)
@@ -127,7 +118,7 @@ def seal(
 
 def propose(
     room: _Room,
-    party: _As,
+    party: parties.As,
     plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="Analyses and output rules.")],
     image: Annotated[Path, typer.Option(metavar="FILE", help="The code: a .kluis image.")],
     root: Annotated[
@@ -136,11 +127,11 @@ def propose(
             metavar="PEM", help="Root that evidence must chain to. [default: this machine's platform's]"
         ),
     ] = None,
-    homes: _Homes = None,
+    homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Write the agreement that everyone is asked to sign, and sign it first."""
-    opened, home = Room(room), _home(homes, party)
+    opened, home = Room(room), parties.home(homes, party)
     found = measure.measure(image)
     if found.mrsigner is None or found.debug:
         raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
@@ -165,14 +156,14 @@ def propose(
 
 def approve(
     room: _Room,
-    party: _As,
+    party: parties.As,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; you have read it.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Withdraw: nothing more runs under it.")] = False,
-    homes: _Homes = None,
+    homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Read the proposed agreement, check it against your own records, and sign it; or stop it."""
-    opened, home = Room(room), _home(homes, party)
+    opened, home = Room(room), parties.home(homes, party)
     agreement = opened.proposal()
     if stop:
         opened.add_stop(party, release.stop(home, agreement, _now()))
@@ -212,20 +203,20 @@ def run(
     insecure_allow_missing: Annotated[
         list[str] | None, typer.Option(metavar="NAMES", help="Start without protections this machine lacks.")
     ] = None,
-    homes: _Homes = None,
+    homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Host a run (with --image), or take part in one that another machine hosts."""
     opened = Room(room)
     signed = opened.signed()
     agreement = check_signed(signed)
-    local = {name: Owner(_home(homes, name), signed, opened.stops()) for name in party or ()}
+    local = {name: Owner(parties.home(homes, name), signed, opened.stops()) for name in party or ()}
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
         name, owner = next(iter(local.items()))
         taken = mailbox.take_part(opened, name, owner, wait, _now)
-        _record(opened, _home(homes, name), "key.released", taken)
+        _record(opened, parties.home(homes, name), "key.released", taken)
         render.out(
             {"run": taken, "released": name},
             f"{name} verified the enclave and released its keys to run {taken}",
@@ -256,7 +247,7 @@ def run(
             cast("conduct.Enclave", enclave), opened, {**at_hand, **elsewhere}, collateral, begun
         )
     for name in local:
-        _record(opened, _home(homes, name), "key.released", ended.run)
+        _record(opened, parties.home(homes, name), "key.released", ended.run)
     checked = check_receipt(ended.receipt, agreement.hash)
     done = checked.statement.analyses
     lines = [("analysis", "code", "least group", "hidden groups")]
@@ -269,7 +260,7 @@ def run(
 
 def open_(
     room: _Room,
-    party: _As,
+    party: parties.As,
     analysis: Annotated[
         str | None, typer.Option(metavar="ID", help="Which. [default: every one that is yours]")
     ] = None,
@@ -277,11 +268,11 @@ def open_(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write the results there.")
     ] = None,
-    homes: _Homes = None,
+    homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Check a run's receipt and open the results that are sealed to you."""
-    opened, home = Room(room), _home(homes, party)
+    opened, home = Room(room), parties.home(homes, party)
     chosen = _chosen(opened, run_id)
     checked = check_receipt(opened.receipt(chosen), _own_record(home, opened.receipt(chosen)))
     mine = [
@@ -365,14 +356,6 @@ def _chosen(room: Room, run_id: str | None) -> str:
             f"run {run_id}: want the name of one of {len(runs)} runs, got {len(found)} that begin so"
         )
     return found[0]
-
-
-def _home(homes: Path | None, party: str, *, make: bool = False) -> Home:
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    folder = (homes or Path(os.environ.get("KLUIS_PARTIES") or data / "kluis" / "parties")) / party
-    if make and not (folder / "keys.json").exists():
-        return Home.create(folder, party)
-    return Home(folder)
 
 
 def _record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
