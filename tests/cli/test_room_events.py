@@ -116,8 +116,8 @@ def test_one_whom_no_line_is_by(place: Place, tmp_path: Path) -> None:
     said = place.look_as("auditor")
     assert said.code == 6
     assert said.out.splitlines()[-1] == (
-        "proves nothing of clinic, laboratory: the key is in the folder alone, and whoever holds that can "
-        "have made the lines"
+        f"proves nothing in room {place.room.file.room[:16]} of clinic, laboratory: the key is in the folder "
+        "alone, and whoever holds that can have made the lines"
     )
 
 

@@ -8,10 +8,10 @@
     signatures/PARTY.json          who signed it
     stops/PARTY.json               who withdrew
     runs/RUN/                      sealed results and the receipt
-    events.jsonl                   what happened, each line holding the hash of the one before
+    events.jsonl                   what happened, each line holding the hash of the one before (``events``)
 
 It can be a network share, a repository, or anything that carries files: whoever changes it can delay a
-run, and is found out in everything else.
+run and cut the log's end off, and is found out in everything else.
 """
 
 from __future__ import annotations

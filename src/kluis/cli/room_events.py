@@ -59,7 +59,7 @@ def events(
     home = None if party is None else parties.home(homes, party)
     signed: tuple[Agreement, ...]
     if agreement is not None:
-        signed, home = (agreed(opened, agreement, home),), None
+        signed = (agreed(opened, agreement, home),)
     elif home is not None:
         signed = home.agreements(opened.file.room)
     else:
@@ -124,7 +124,7 @@ def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str
     if "agreement" in words.values():
         keys.append(f"agreement {signed[0].hash[:16]}" if len(signed) == 1 else f"{len(signed)} agreements")
     if not keys:
-        return f"proves nothing of {alone}"
+        return f"proves nothing in room {room[:16]} of {alone}"
     lines = "the lines marked ok" if strangers else "this line" if count == 1 else f"these {count} lines"
     return (
         f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and that none "
