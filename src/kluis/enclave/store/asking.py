@@ -29,6 +29,7 @@ class Host:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self._begins = records.begin_commit if isinstance(records, Begins) else None
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
         """As :meth:`Records.read`."""
@@ -40,10 +41,9 @@ class Host:
 
     def begin_commit(self, commit: StoreCommit) -> Callable[[], bool]:
         """Send what :meth:`Records.commit` is to keep, and return what waits for its answer."""
-        records = self._records
-        if isinstance(records, Begins):
-            return functools.partial(asked, asked(records.begin_commit, commit))
-        return functools.partial(asked, records.commit, commit)
+        if self._begins is not None:
+            return functools.partial(asked, asked(self._begins, commit))
+        return functools.partial(asked, self._records.commit, commit)
 
 
 def asked(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
