@@ -329,6 +329,27 @@ def another_root(world: World) -> None:
         world.attester().attest_sgx_enclave(quote, runtime_data=HELLO)
 
 
+@scenario(
+    "C.attest_sgx_enclave of a debug enclave: a policy that denies debug says so; no other gives a token"
+)
+def debug_enclave(world: World) -> None:
+    policy = (
+        'version=1.0; authorizationrules{{ [type=="x-ms-sgx-is-debuggable", value=={}] => permit(); }}; '
+        "issuancerules{{}};"
+    )
+    quote = world.quote(HELLO, flags=7)
+    with world.instance() as url:
+        owner, client = world.owner(url), world.attester(url)
+        owner.set_policy(AttestationType.SGX_ENCLAVE, policy.format("false"))
+        client.attest_sgx_enclave(world.quote(HELLO), runtime_data=HELLO)
+        with refused(400, "PolicyEvaluationError", "A Deny claim was issued, authorization failed."):
+            client.attest_sgx_enclave(quote, runtime_data=HELLO)
+        for draft in (None, policy.format("true")):
+            owner.reset_policy(AttestationType.SGX_ENCLAVE)
+            with refused(400, "InvalidParameter", "a debug TEE, open to its host"):
+                client.attest_sgx_enclave(quote, runtime_data=HELLO, draft_policy=draft)
+
+
 @scenario("C.attest_sgx_enclave(runtime_json='text'), both data at once: the client's own refusals")
 def what_the_client_refuses(world: World) -> None:
     client = world.attester()

@@ -396,6 +396,29 @@ def test_a_debug_enclave(world: World, storage: SealedStore) -> None:
     assert claims["x-ms-sgx-is-debuggable"] is True
 
 
+@pytest.mark.parametrize(
+    ("kind", "claim", "request_"),
+    [
+        ("SgxEnclave", "x-ms-sgx-is-debuggable", sgx(flags=DEBUG)),
+        ("SevSnpVm", "x-ms-sevsnpvm-is-debuggable", snp(policy=0x30000 | 1 << 19)),
+        ("TdxVm", "tdx_td_attributes_debug", tdx(td_attributes=1)),
+    ],
+)
+def test_a_policy_about_debug(world: World, kind: str, claim: str, request_: dict[str, Any]) -> None:
+    """A policy that denies debug says so itself; one that permits it gives no token, signed or not."""
+    policy = 'version=1.0; authorizationrules{{[type=="{}", value=={}] => permit();}}; issuancerules{{}};'
+    world.set_policy(kind, policy.format(claim, "false"))
+    status, code, message = error_of(world.attest(kind, request_))
+    assert (status, code) == (400, "PolicyEvaluationError")
+    assert f"{claim} is True" in message
+    permitting = policy.format(claim, "true")
+    world.set_policy(kind, permitting)
+    for request in (request_, {**request_, "draftPolicyForAttestation": permitting}):
+        status, code, message = error_of(world.attest(kind, request))
+        assert (status, code) == (400, "InvalidParameter")
+        assert message.endswith("got none: a debug TEE, open to its host")
+
+
 def test_a_platform_that_nobody_named(world: World) -> None:
     """Evidence under another root gets no token."""
     other = Forge()

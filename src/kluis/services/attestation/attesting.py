@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from kluis.services.attestation.guest_envelope import enclose
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import octets
-from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, Platforms
+from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, DebugTee, Platforms, Quoted
 from kluis.services.attestation.policies import HeldPolicy, Policies, about, hold_draft
 from kluis.services.attestation.requests import (
     AttestGuest,
@@ -61,12 +61,21 @@ class TokenForm(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Found:
-    """What was found of one piece of evidence."""
+    """What was found of one piece of evidence.
+
+    Attributes:
+        claims: verified.
+        told: the same, as a token says them.
+        aliases: other names that policies read them by.
+        endorsed: whether who is believed endorses a utility VM's launch.
+        refused: why there is no token, whatever the policy permits.
+    """
 
     claims: Claims
     told: dict[str, Any]
     aliases: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     endorsed: bool = False
+    refused: DebugTee | None = None
 
 
 class Attesting:
@@ -116,11 +125,13 @@ class Attesting:
     ) -> str:
         """Attest an SEV-SNP guest; as :meth:`sgx`."""
         bundle = octets(request.report, "report", most=MAX_BUNDLE)
-        claims = self._platforms.report(bundle, now)
+        quoted, refused = _verified(lambda: Quoted(self._platforms.report(bundle, now), {}))
+        claims = quoted.claims
         endorsers = self._settings.compliance.uvm_endorsers
         endorsement = endorsed(bundle, claims, endorsers, self._platforms.context)
         held = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
-        found = _Found(claims, snp_claims(claims) | uvm_claims(endorsement), endorsed=endorsement is not None)
+        told = snp_claims(claims) | uvm_claims(endorsement)
+        found = _Found(claims, told, endorsed=endorsement is not None, refused=refused)
         return self._guest(instance, held, found, request, now, form)
 
     def tdx(
@@ -128,9 +139,10 @@ class Attesting:
     ) -> str:
         """Attest a trust domain; as :meth:`sgx`."""
         quote = octets(request.quote, "quote", most=MAX_QUOTE)
-        claims = self._platforms.quote(quote, Tee.TDX, _bundle(request), now).claims
+        quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.TDX, _bundle(request), now))
         held = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
-        return self._guest(instance, held, _Found(claims, tdx_claims(claims)), request, now, form)
+        found = _Found(quoted.claims, tdx_claims(quoted.claims), refused=refused)
+        return self._guest(instance, held, found, request, now, form)
 
     def guest(self, instance: Instance, request: AttestGuest, now: datetime) -> str:
         """Attest an Azure guest: gives an envelope that only its TPM opens.
@@ -169,13 +181,13 @@ class Attesting:
         form: TokenForm,
     ) -> str:
         runtime, initial = _data(request)
-        quoted = self._platforms.quote(quote, Tee.SGX, _bundle(request), now)
+        quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.SGX, _bundle(request), now))
         _check_bound(quoted.claims, runtime, initial)
         held = self._policy(instance, kind, request.draftPolicyForAttestation)
         asked = held.properties.get(baselines.PROPERTY, baselines.DEFAULT)
         baselines.check(quoted.claims, baselines.baseline(asked))
         told = sgx_claims(quoted.claims, quoted.collateral, runtime)
-        found = _Found(quoted.claims, told, legacy_claims(told))
+        found = _Found(quoted.claims, told, legacy_claims(told), refused=refused)
         return self._issue(instance, held, found, runtime, initial, request, now, form)
 
     def _guest(
@@ -218,6 +230,8 @@ class Attesting:
         if request.nonce is not None:
             told["nonce"] = _nonce(request.nonce)
         result = evaluated(held, told, told, aliases=found.aliases)
+        if found.refused is not None:
+            raise found.refused
         draft = request.draftPolicyForAttestation is not None
         if form is TokenForm.EAR:
             if draft:
@@ -228,6 +242,14 @@ class Attesting:
             ear = ears.of(found.claims, told, result.issued, now, self._settings.token_seconds)
             return self._tokens.as_ear(instance, ear, now)
         return self._tokens.about_evidence(instance, {**told, **result.issued}, now, draft=draft)
+
+
+def _verified(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
+    """What was verified, and why there is no token for it: a policy that denies it is heard first."""
+    try:
+        return verify(), None
+    except DebugTee as refused:
+        return refused.quoted, refused
 
 
 def _data(request: _Request) -> tuple[Bound | None, Bound | None]:

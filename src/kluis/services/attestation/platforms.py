@@ -36,13 +36,15 @@ from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
-__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "Platforms", "Quoted", "refusal"]
+__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "DebugTee", "Platforms", "Quoted", "refusal"]
 
 MOST_LISTS: Final = 16
 MAX_QUOTE: Final = 64 * 1024
 MAX_REPORT: Final = 8 * 1024
 MAX_CHAIN: Final = 64 * 1024
 MAX_BUNDLE: Final = 256 * 1024
+_WANT: Final = "protection: want a level that keeps something out, got none"
+_HINT: Final = "start it without debug; insecure_accept_unprotected attests it all the same"
 # What only the client could have brought: asking again does not mend it.
 _THE_CLIENTS: Final = ("chain_missing",)
 _COLLATERAL: Final = (
@@ -69,6 +71,20 @@ class Quoted:
 
     claims: Claims
     collateral: Mapping[str, str]
+
+
+class DebugTee(InvalidEvidence):
+    """A debug TEE whose evidence is authentic: no token is given for one.
+
+    Attributes:
+        quoted: what was verified, for a policy that denies it in words of its own.
+    """
+
+    code = "protection"
+
+    def __init__(self, quoted: Quoted) -> None:
+        super().__init__(f"{_WANT}: a debug TEE, open to its host", hint=_HINT)
+        self.quoted = quoted
 
 
 class Platforms:
@@ -105,6 +121,7 @@ class Platforms:
 
         Raises:
             InvalidEvidence: it is of another TEE, or a step of its verification fails.
+            DebugTee: nothing else is wrong with it.
             UnavailableError: nobody gives Intel's documents.
         """
         try:
@@ -114,8 +131,9 @@ class Platforms:
             raise refusal("quote", error) from None
         if claims.tee is not tee:
             raise _of_another("quote", tee, claims)
-        self.admit(claims)
-        return Quoted(claims, {**documents.hashes, "quotehash": sha256(data).hex()})
+        quoted = Quoted(claims, {**documents.hashes, "quotehash": sha256(data).hex()})
+        self._admit(quoted)
+        return quoted
 
     def report(self, bundle: bytes, now: datetime) -> Claims:
         """Verify an SNP report in the bundle that guests send.
@@ -127,6 +145,7 @@ class Platforms:
         Raises:
             InvalidParameter: it is no such bundle.
             InvalidEvidence: a step of the report's verification fails.
+            DebugTee: nothing else is wrong with it.
         """
         members = json_object(bundle, "report")
         report = octets(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
@@ -138,6 +157,7 @@ class Platforms:
 
         Raises:
             InvalidEvidence: a step fails, a certificate is missing.
+            DebugTee: nothing else is wrong with it.
         """
         try:
             fresh = self._listed(endorsements, now)
@@ -150,7 +170,7 @@ class Platforms:
             raise refusal("report", error) from None
         if claims.tee is not Tee.SNP:
             raise _of_another("report", Tee.SNP, claims)
-        self.admit(claims)
+        self._admit(Quoted(claims, {}))
         return claims
 
     def attestation_key(self, certificate: bytes, now: datetime) -> TrustedKey:
@@ -185,12 +205,9 @@ class Platforms:
             raise _unprotected(f"under root {key.anchor.name}")
         return key
 
-    def admit(self, claims: Claims) -> None:
-        """Refuse a platform that its maker revoked, and what protects nothing, unless told to attest it.
-
-        Raises:
-            InvalidEvidence: code ``tcb_status`` or ``protection``.
-        """
+    def _admit(self, quoted: Quoted) -> None:
+        """Refuse a platform that its maker revoked, and what protects nothing, unless told to attest it."""
+        claims = quoted.claims
         if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
             raise InvalidEvidence(
                 f"TCB: want a platform that its maker supports, got {claims.tcb.status}",
@@ -198,9 +215,9 @@ class Platforms:
                 code="tcb_status",
             )
         if claims.level is ProtectionLevel.NONE and not self._unprotected:
-            raise _unprotected(
-                "a debug TEE, open to its host" if claims.debug else f"under root {claims.anchor}"
-            )
+            if claims.debug:
+                raise DebugTee(quoted)
+            raise _unprotected(f"under root {claims.anchor}")
 
     def _known(self, root: bytes | None) -> bool:
         """Whether a root's key is trusted: nobody else's list is asked for."""
@@ -285,11 +302,7 @@ def _anchors(settings: AttestationSettings) -> TrustAnchors:
 
 
 def _unprotected(why: str) -> InvalidEvidence:
-    return InvalidEvidence(
-        f"protection: want a level that keeps something out, got none: {why}",
-        hint="start it without debug; insecure_accept_unprotected attests it all the same",
-        code="protection",
-    )
+    return InvalidEvidence(f"{_WANT}: {why}", hint=_HINT, code="protection")
 
 
 def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:
