@@ -75,6 +75,7 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     """Two owners make, seal, propose, approve, run and open; the receipt holds, and any owner stops it."""
     image = built(NAFLD)
     people.seal()
+    assert people("init", "--as", "reader", "--role", "recipient")[0] == 0
     code, out, _ = people(
         "propose", "--as", "clinic", "--plan", people.folder / "plan.toml", "--image", image
     )
@@ -83,12 +84,14 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
 
     code, _, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory")
     assert code == 6
-    assert "want a signature of every party, missing ['laboratory']" in err
+    assert "want a signature of every party, missing ['laboratory', 'reader']" in err
 
+    assert people("approve", "--as", "reader", "--yes")[0] == 0
     code, out, err = people("approve", "--as", "laboratory", "--yes", "--json")
     assert (code, json.loads(out)["missing"]) == (0, [])
     allow = [f"--insecure-allow-missing={','.join(ALLOWED)}"] if ALLOWED else []
-    code, out, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory", "--json", *allow)
+    everybody = [word for name in ("reader", "clinic", "laboratory") for word in ("--as", name)]
+    code, out, err = people("run", "--image", image, *everybody, "--json", *allow)
     assert code == 0, err
     assert [each["code"] for each in json.loads(out)["analyses"]] == ["ok"]
 
@@ -111,11 +114,13 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     assert people("approve", "--as", "laboratory", "--stop")[0] == 0
     code, out, _ = people("events", "--as", "clinic", "--json")
     assert code == 0
-    assert [(each["actor"], each["kind"]) for each in json.loads(out)["events"]][4:] == [
+    assert [(each["actor"], each["kind"]) for each in json.loads(out)["events"]][5:] == [
         ("clinic", "agreement.proposed"),
+        ("reader", "agreement.signed"),
         ("laboratory", "agreement.signed"),
         ("clinic", "key.released"),
         ("laboratory", "key.released"),
+        ("reader", "run.finished"),
         ("clinic", "result.opened"),
         ("laboratory", "agreement.stopped"),
     ]
