@@ -66,7 +66,8 @@ def serve(
         typer.Option(
             "--root",
             metavar="PEM",
-            help="A root whose evidence is attested, PEM: FILE, or FILE=LEVEL; may be repeated.",
+            help="A root whose evidence is attested, PEM: FILE; FILE=LEVEL, as hardware-snp, where it is no "
+            "maker's and not emulated; may be repeated.",
         ),
     ] = None,
     collateral: Annotated[

@@ -419,6 +419,24 @@ def test_a_policy_about_debug(world: World, kind: str, claim: str, request_: dic
         assert message.endswith("got none: a debug TEE, open to its host")
 
 
+def test_a_root_of_no_stated_level(storage: SealedStore) -> None:
+    """A root that is neither a maker's nor an emulated platform's has the level that the service was told."""
+    other = AmdForge(product="Genoa")
+    ark = other.ark.public_bytes(PEM)
+    chain = b"".join(each.public_bytes(PEM) for each in (other.vek, other.ask)) + ark
+    bundle = json.dumps({"SnpReport": b64u(other.report()), "VcekCertChain": b64u(chain)}).encode()
+    untold = World(storage, roots=(Root(ark),), collateral=())
+    answer = untold.attest("SevSnpVm", {"report": b64u(bundle)})
+    status, code, message = error_of(answer)
+    assert (status, code) == (400, "InvalidParameter")
+    assert "got none: under root ARK-Genoa sha256:" in message
+    assert "--root FILE=LEVEL" in answer.json()["error"]["details"][0]["message"]
+    told = World(storage, roots=(Root(ark, ProtectionLevel.HARDWARE_SNP),), collateral=())
+    claims = told.token(told.attest("SevSnpVm", {"report": b64u(bundle)}))
+    assert claims["x-kluis-protection"] == "hardware-snp"
+    assert "x-kluis-emulated" not in claims
+
+
 def test_a_platform_that_nobody_named(world: World) -> None:
     """Evidence under another root gets no token."""
     other = Forge()

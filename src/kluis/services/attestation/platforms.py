@@ -44,7 +44,7 @@ MAX_REPORT: Final = 8 * 1024
 MAX_CHAIN: Final = 64 * 1024
 MAX_BUNDLE: Final = 256 * 1024
 _WANT: Final = "protection: want a level that keeps something out, got none"
-_HINT: Final = "start it without debug; insecure_accept_unprotected attests it all the same"
+_ACCEPT: Final = "insecure_accept_unprotected attests it all the same"
 # What only the client could have brought: asking again does not mend it.
 _THE_CLIENTS: Final = ("chain_missing",)
 _COLLATERAL: Final = (
@@ -83,7 +83,7 @@ class DebugTee(InvalidEvidence):
     code = "protection"
 
     def __init__(self, quoted: Quoted) -> None:
-        super().__init__(f"{_WANT}: a debug TEE, open to its host", hint=_HINT)
+        super().__init__(f"{_WANT}: a debug TEE, open to its host", hint=f"start it without debug; {_ACCEPT}")
         self.quoted = quoted
 
 
@@ -202,7 +202,7 @@ class Platforms:
         found = TpmEndorsements(certificate=der, chain=chain)
         key = trust.certified(found, context=self.context, now=now)
         if key.anchor.level is ProtectionLevel.NONE and not self._unprotected:
-            raise _unprotected(f"under root {key.anchor.name}")
+            raise _of_no_level(key.anchor.name)
         return key
 
     def _admit(self, quoted: Quoted) -> None:
@@ -217,7 +217,7 @@ class Platforms:
         if claims.level is ProtectionLevel.NONE and not self._unprotected:
             if claims.debug:
                 raise DebugTee(quoted)
-            raise _unprotected(f"under root {claims.anchor}")
+            raise _of_no_level(claims.anchor)
 
     def _known(self, root: bytes | None) -> bool:
         """Whether a root's key is trusted: nobody else's list is asked for."""
@@ -301,8 +301,9 @@ def _anchors(settings: AttestationSettings) -> TrustAnchors:
     return TrustAnchors(tuple(anchor for each in found for anchor in each))
 
 
-def _unprotected(why: str) -> InvalidEvidence:
-    return InvalidEvidence(f"{_WANT}: {why}", hint=_HINT, code="protection")
+def _of_no_level(root: str) -> InvalidEvidence:
+    hint = f"who knows who holds that root's key tells the service its level, --root FILE=LEVEL; {_ACCEPT}"
+    return InvalidEvidence(f"{_WANT}: under root {root}", hint=hint, code="protection")
 
 
 def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:
