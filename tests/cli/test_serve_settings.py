@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.cli import serve_settings
 from kluis.errors import UsageError
+from kluis.evidence import ProtectionLevel, TrustAnchors
+from tests.evidence.forge import Forge
 from tests.evidence.tpm.forge import Maker
 
 
@@ -90,3 +94,34 @@ def test_a_root_that_is_none_is_said_at_once(tmp_path: Path) -> None:
             serve_settings._root(f"{other}={level}")
         assert caught.value.message.startswith(f"--root: {other}: want a level of none, vtpm, ")
         assert caught.value.message.endswith(f", got '{level}'")
+
+
+def test_a_root_of_which_nothing_would_be_attested(tmp_path: Path) -> None:
+    """Whose root it is nobody has said: that is told at the start, and not with each piece of evidence."""
+    own, level_of = tmp_path / "own.pem", tmp_path / "settings.json"
+    own.write_bytes(Maker().root.public_bytes(Encoding.PEM))
+
+    def told(root: str, *, path: Path | None = None, unprotected: bool = False) -> Any:
+        options = serve_settings.attestation([root], None, None, None, None, unprotected)
+        return serve_settings.given(path, {"attestation": options})
+
+    for root in (f"{own}", f"{own}=none"):
+        with pytest.raises(UsageError) as caught:
+            told(root)
+        assert caught.value.message.startswith("root 'Maker Root sha256:")
+        assert caught.value.message.endswith(
+            "': want the level that its evidence has, for it is no maker's root and not emulated, got none"
+        )
+        assert "--root FILE=hardware-sgx" in str(caught.value.hint)
+        assert told(root, unprotected=True)["attestation"]["insecure_accept_unprotected"] is True
+    assert told(f"{own}=hardware-sgx")
+    level_of.write_text(json.dumps({"attestation": {"insecure_accept_unprotected": True}}))
+    assert told(f"{own}", path=level_of)
+    emulated = tmp_path / "emulated.pem"
+    emulated.write_bytes(Forge().authority.root_pem())
+    assert told(f"{emulated}")
+    makers = [each for each in TrustAnchors.shipped() if each.level is not ProtectionLevel.NONE]
+    key = serialization.load_der_public_key(makers[0].spki)
+    own.write_bytes(key.public_bytes(Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    document = {"pem": base64.b64encode(own.read_bytes()).decode(), "level": None}
+    assert serve_settings.given(None, {"attestation": {"roots": [document]}})

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kluis.cli import evidence_files as files
-from kluis.errors import UsageError
+from kluis.errors import KluisError, UsageError
+from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.anchors import STATED_LEVELS
 from kluis.formats import b64
 from kluis.services.running.images import SERVICES
@@ -22,7 +23,8 @@ def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
         options: what options make, by service.
 
     Raises:
-        UsageError: the file cannot be read, is of another shape, or is of a service that there is not.
+        UsageError: the file cannot be read, is of another shape, or is of a service that there is not; or a
+            root is named under which nothing would be attested.
     """
     try:
         read = {} if path is None else json.loads(files.read(path))
@@ -39,7 +41,27 @@ def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
             before = known.get(name)
             both = isinstance(value, list) and isinstance(before, list)
             known[name] = before + value if both else value
+    told = made.get("attestation", {})
+    if told.get("insecure_accept_unprotected") is not True:
+        _check_levels(told.get("roots"))
     return made
+
+
+def _check_levels(roots: object) -> None:
+    """Refuse a root that is nobody's: the service would refuse all evidence under it, each time anew."""
+    for root in roots if isinstance(roots, list) else ():
+        try:
+            given = ProtectionLevel(root["level"]) if root["level"] is not None else None
+            (anchor,) = TrustAnchors.from_pem(b64.decode(root["pem"], "root"), given)
+        except (KluisError, ValueError, KeyError, TypeError):
+            continue  # the service's enclave says what is wrong with it
+        if anchor.level is ProtectionLevel.NONE and not anchor.emulated:
+            raise UsageError(
+                f"root {anchor.name[:64]!a}: want the level that its evidence has, for it is no maker's root "
+                "and not emulated, got none",
+                hint="--root FILE=hardware-sgx, or another level, where you know who holds its key; "
+                "--insecure-accept-unprotected attests at level none",
+            )
 
 
 def attestation(
