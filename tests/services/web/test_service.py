@@ -137,6 +137,20 @@ def test_a_path_that_leads_elsewhere_is_none_of_the_services(service: Service, p
     assert answer.json()["error"]["code"] == "NotFound"
 
 
+def test_a_colon_may_be_percent_encoded(service: Service) -> None:
+    """It is the same path then: RFC 3986 leaves a client the choice."""
+    headers = MAKER.header("Writer")
+    for colon in (":", "%3A", "%3a"):
+        answer = ask(service, "POST", f"/policies/SgxEnclave{colon}reset?api-version=7.4", headers=headers)
+        assert (answer.status_code, answer.json()["path"]) == (200, {"type": "SgxEnclave"})
+
+
+def test_the_version_in_any_case_of_letters(service: Service) -> None:
+    """As Azure's services read the names of a query's members."""
+    for name in ("api-version", "API-Version", "Api-version"):
+        assert ask(service, "GET", f"/keys/a/b?{name}=7.4").json()["version"] == "7.4"
+
+
 def test_another_method_is_told_which_there_are(service: Service) -> None:
     """405 names the methods that the path has."""
     answer = ask(service, "PUT", "/policies/SgxEnclave?api-version=2022-08-01")

@@ -178,6 +178,10 @@ class Handlers:
 
     def release(self, call: Call) -> Answer:
         """Release a key."""
+        if call.version in BEFORE_RELEASE:
+            raise BadParameter(
+                f"api-version: want 7.3-preview or a later one for release, got {call.version}"
+            )
         value = self.releases.release(
             call.path["name"],
             _version(call),

@@ -25,7 +25,7 @@ class Call:
         operation: the operation's name.
         target: the path as sent, undecoded.
         path: the path's parameters by name, decoded, as sent.
-        query: its first value for each name.
+        query: its first value for each name; of an operation with versions, by lower-case name.
         headers: by lower-case name; several of one name in a row, with commas.
         body: bytes, within the operation's bound; not shown.
         caller: who asks, verified; None for nobody in particular.

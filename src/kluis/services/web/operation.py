@@ -126,7 +126,7 @@ def _pattern(path: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
 
     def part(found: re.Match[str]) -> str:
         if found[1] is None:
-            return re.escape(found[0])
+            return re.escape(found[0]).replace(":", "(?::|%3A)")
         names.append(found[1])
         return "([^/:?#]+)"
 

@@ -238,7 +238,9 @@ class Service:
         self, operation: Operation, match: Match, request: Request, headers: dict[str, str], request_id: str
     ) -> Answer:
         caller = await self._admit(operation, match.target, headers)
-        query = dict(reversed(request.query_params.multi_items()))
+        items = reversed(request.query_params.multi_items())
+        # Azure's services read names in any case; Intel's and AMD's, which ask for no version, do not.
+        query = {name.lower() if operation.versioned else name: value for name, value in items}
         if operation.versioned:
             self._check_version(query.get("api-version"))
         if headers.get("content-encoding", "identity").lower() != "identity":
