@@ -76,6 +76,7 @@ def test_what_is_remembered_waits_for_no_disk(tmp_path: Path, monkeypatch: pytes
     flushed: list[int] = []
     monkeypatch.setattr(os, "fdatasync", flushed.append)
     mine = Counters(tmp_path / "counters")
+    flushed.clear()
     mine.advance("owner", bytes(32), 1, b"")
     assert len(flushed) == 1
     mine.remember("owner", bytes(32), 2, b"")

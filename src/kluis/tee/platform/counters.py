@@ -85,7 +85,7 @@ class Counters:
         return self._forward(owner, counter, Held(to, mark), self._slots.leave)
 
     def settle(self) -> None:
-        """Have on disk what was remembered; if the disk does not take it, the next change says so."""
+        """Have on disk what was remembered; if the disk does not take it, the next change tries, and says so."""
         with self._lock, contextlib.suppress(UnavailableError):
             self._slots.flush()
 

@@ -48,7 +48,7 @@ class Slots:
         values: all there are.
 
     Raises:
-        UnavailableError: the file is another user's, or open to others.
+        UnavailableError: the file is another user's, or open to others; or the disk does not take it.
         FormatError: it is damaged as no crash damages it.
     """
 
@@ -57,6 +57,8 @@ class Slots:
         if not path.exists():
             files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
+        with self._told():
+            os.fdatasync(self._file)  # what an earlier process left: a change may follow what is read here
         self._size = os.fstat(self._file).st_size
         if self._size % RECORD or self._size > MOST_BYTES:
             raise FormatError(
@@ -65,7 +67,8 @@ class Slots:
         self.values: dict[str, Held] = {}
         self._places: dict[str, tuple[int, int]] = {}
         self._free: list[int] = []
-        self._left = False
+        self._left: tuple[bytes, int] | None = None
+        self._failed = False
         for at in range(self._size - RECORD, -1, -RECORD):
             self._read(at)
 
@@ -89,9 +92,9 @@ class Slots:
             UnavailableError: as :meth:`write`.
         """
         with self._told():
-            place = self._put(name, held)
-        self._settle(name, held, place)
-        self._left = True
+            record, slot = self._put(name, held)
+        self._settle(name, held, (record, slot))
+        self._left = _encode(name, held), record + slot * SLOT
 
     def flush(self) -> None:
         """Have on disk what was left.
@@ -99,10 +102,14 @@ class Slots:
         Raises:
             UnavailableError: the disk does not take it.
         """
-        if self._left:
-            with self._told():
-                os.fdatasync(self._file)
-            self._left = False
+        if self._left is None:
+            return
+        with self._told():
+            if self._failed:  # Linux tells of a failed flush once, and from then on calls it written
+                os.pwrite(self._file, *self._left)
+            self._failed = True
+            os.fdatasync(self._file)
+        self._left, self._failed = None, False
 
     @contextmanager
     def _told(self) -> Iterator[None]:
