@@ -84,15 +84,18 @@ def test_what_is_remembered_waits_for_no_disk(tmp_path: Path, monkeypatch: pytes
     mine.settle()
     mine.settle()
     assert len(flushed) == 2
+    mine.remember("owner", bytes(32), 3, b"")
+    assert mine.advance("owner", bytes(32), 3, b"")[0] == 3
+    assert len(flushed) == 3
 
     def broken(_: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    mine.remember("owner", bytes(32), 3, b"")
+    mine.remember("owner", bytes(32), 4, b"")
     mine.settle()
     with pytest.raises(UnavailableError, match="counters: cannot be written: Input/output error"):
-        mine.remember("owner", bytes(32), 4, b"")
+        mine.remember("owner", bytes(32), 5, b"")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_what_is_left_is_flushed_before_the_next_change(path: Path, monkeypatch:
 def test_what_another_process_left_is_flushed_before_it_is_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A value that its process did not flush may be torn on the disk: the next change goes over its other slot."""
+    """A value that nobody flushed may be torn on the disk, and the next change goes over its other slot."""
     left = Slots(path)
     left.leave("one", Held(1, b""))
     order: list[str] = []

@@ -78,14 +78,17 @@ class Counters:
             UsageError: an argument is out of bounds.
             PolicyError: the owner, or the platform, has too many counters; code ``counters``.
         """
-        return self._forward(owner, counter, Held(to, mark), self._slots.write)
+        found = self._forward(owner, counter, Held(to, mark), self._slots.write)
+        with self._lock:
+            self._slots.flush()  # what was there may have been left a moment ago
+        return found
 
     def remember(self, owner: str, counter: bytes, to: int, mark: bytes) -> tuple[int, str, bytes]:
         """Do as :meth:`advance`, but leave it for :meth:`settle` to have it on disk; errors as there."""
         return self._forward(owner, counter, Held(to, mark), self._slots.leave)
 
     def settle(self) -> None:
-        """Have on disk what was remembered; if the disk does not take it, the next change tries, and says so."""
+        """Have on disk what was remembered; if the disk does not take it, the next change is told."""
         with self._lock, contextlib.suppress(UnavailableError):
             self._slots.flush()
 

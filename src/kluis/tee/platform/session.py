@@ -104,8 +104,10 @@ def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root
             reply = _answer(request, who, root)
         except KluisError as error:
             reply = channel.Refused(error.code, error.message)
-        end.send(sealed.seal_reply(reply))
-        root.counters.settle()
+        try:
+            end.send(sealed.seal_reply(reply))
+        finally:  # who is gone by now may have had something remembered
+            root.counters.settle()
 
 
 def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Reply:
