@@ -13,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
 from kluis.enclave import channel
 from kluis.enclave.channel import Judge, Peer
+from kluis.enclave.evidence_requests import attested_peer
 from kluis.enclave.tls import Link, ServerKey, client_context
 from kluis.errors import FormatError, RemoteError, UsageError
 from kluis.formats.attested_tls import Answer, Role
@@ -76,6 +78,18 @@ def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     for passed, result in ((0.0, "held"), (3659.0, "held"), (3660.0, None)):
         now[0] = 1000.0 + passed
         assert peer.result == result
+
+
+def test_a_client_whose_time_ends_as_it_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler gets a judgement or a refusal, and at no moment nothing."""
+    told: list[Any] = ["held", None]
+    monkeypatch.setattr(Peer, "result", property(lambda _: told.pop(0)))
+    peer = Peer(Link(ServerKey().context, Role.SERVER))
+    request = SimpleNamespace(scope={"extensions": {"kluis.peer": peer}})
+    found: Any = attested_peer(request)
+    assert found == "held"
+    with pytest.raises(HTTPException, match="not too long ago"):
+        attested_peer(request)
 
 
 def test_a_client_of_another_platform(

@@ -35,11 +35,11 @@ def attested_peer(connection: Any) -> AttestationResult:
         connection: anything with an ASGI ``scope``, as ``starlette.requests.Request``.
 
     Raises:
-        starlette.exceptions.HTTPException: 403, the client presented no evidence that held.
+        starlette.exceptions.HTTPException: 403, the client presented no evidence that held, or too long ago.
     """
     peer = connection.scope.get("extensions", {}).get(PEER)
-    if isinstance(peer, Peer) and peer.result is not None:
-        return peer.result
+    if isinstance(peer, Peer) and (result := peer.result) is not None:  # asked once: it ends at any moment
+        return result
     from starlette.exceptions import HTTPException
 
     raise HTTPException(403, "this needs a client that has attested itself, and not too long ago")
