@@ -287,3 +287,12 @@ def test_a_full_disk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError):
         log.append("clinic", "later")
     assert log.path.read_bytes() == before
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UnavailableError) as caught:
+        log.append("clinic", "later")
+    assert caught.value.message == f"{log.path}: cannot be written: No space left on device"
+    assert log.path.read_bytes() == before

@@ -97,9 +97,12 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
         line = encode(Line(event=raw, signature=home.signing.sign(SIGNED_AS, raw))) + b"\n"
         if size + len(line) > MAX_BYTES:
             raise FormatError(f"{path}: want at most {MAX_BYTES} bytes, got more", code="too_large")
-        if os.write(descriptor, line) != len(line):
-            os.ftruncate(descriptor, size)
-            raise UnavailableError(f"{path}: cannot be written: no space for a line")
+        try:
+            if os.write(descriptor, line) != len(line):
+                os.ftruncate(descriptor, size)
+                raise UnavailableError(f"{path}: cannot be written: no space for a line")
+        except OSError as error:
+            raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         os.close(descriptor)
 
