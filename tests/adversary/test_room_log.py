@@ -160,4 +160,21 @@ def test_an_end_cut_off(held: Held) -> None:
     logs.put(held.room, logs.lines(held.room)[:5])
     code, out, _ = held.told()
     assert code == 0
-    assert "does not prove that no later one was cut off, as whoever holds the folder can" in out
+    assert SAID in out
+
+
+def test_an_end_cut_off_before_a_line(held: Held) -> None:
+    """Nor is what was cut off before somebody added a line, though it is missing in the middle then."""
+    before = logs.lines(held.room)
+    logs.put(held.room, before[:4])
+    logs.say(held.room, held.setting.homes["clinic"], "run.finished", "later")
+    assert len(logs.lines(held.room)) == 5
+    code, out, _ = held.told()
+    assert code == 0
+    assert "none before them is missing" not in out
+    assert SAID in out
+
+
+SAID = (
+    "does not prove that no end was cut off, now or before a line was added, as whoever holds the folder can"
+)

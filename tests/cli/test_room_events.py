@@ -72,9 +72,9 @@ def test_for_people(place: Place) -> None:
         f"ok  2026-11-24 12:00:00  laboratory  agreement.signed    {agreement}..",
     ]
     assert closing == (
-        f"proves who signed these 6 lines of room {room}, by the keys of agreement {agreement}, and that "
-        "none before them is missing; does not prove that no later one was cut off, as whoever holds the "
-        "folder can, nor that what a line says is so, or when"
+        f"proves who signed these 6 lines of room {room}, by the keys of agreement {agreement}, and which "
+        "line each was added after; does not prove that no end was cut off, now or before a line was added, "
+        "as whoever holds the folder can, nor that what a line says is so, or when"
     )
 
 
@@ -104,8 +104,9 @@ def test_before_an_agreement(place: Place, tmp_path: Path) -> None:
     assert (mine.split()[0], others.split()[0]) == ("ok", "note")
     assert closing == (
         f"proves who signed the lines marked ok of room {room.file.room[:16]}, by the keys of clinic's own "
-        "record, and that none before them is missing; does not prove that no later one was cut off, as "
-        "whoever holds the folder can, nor that what a line says is so, or when; proves nothing of "
+        "record, and which line each was added after; does not prove that no end was cut off, now or before "
+        "a line was added, as whoever holds the folder can, nor that what a line says is so, or when; proves "
+        "nothing of "
         "laboratory: the key is in the folder alone, and whoever holds that can have made the lines"
     )
 

@@ -2,7 +2,9 @@
 
 A line is signed by the party whose client wrote it, and names its room: a log, or the beginning of one, is
 none of another room. Whoever holds the folder can cut the end off, and nothing else, without being found
-out; a ledger that several keep closes that. That what a line says is so, and when, is its party's word.
+out: whoever adds a line next takes what is left for all there was, so what was cut off may be missing in the
+middle of what is read later. A ledger that several keep closes that. That what a line says is so, and when,
+is its party's word.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str
         return f"proves nothing in room {room[:16]} of {alone}"
     lines = "the lines marked ok" if strangers else "this line" if count == 1 else f"these {count} lines"
     return (
-        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and that none "
-        "before them is missing; does not prove that no later one was cut off, as whoever holds the folder "
-        "can, nor that what a line says is so, or when"
+        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and which line "
+        "each was added after; does not prove that no end was cut off, now or before a line was added, as "
+        "whoever holds the folder can, nor that what a line says is so, or when"
         + (f"; proves nothing of {alone}" if strangers else "")
     )
