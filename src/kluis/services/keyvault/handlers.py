@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -31,7 +32,7 @@ from kluis.services.web import Answer, Call
 
 __all__ = ["Handlers"]
 
-BEFORE_RELEASE: Final = frozenset({"2016-10-01", "7.0", "7.1", "7.2"})
+BEFORE_RELEASE: Final = re.compile(r"201\d-.*|[0-6]\..*|7\.[0-2](-preview.*)?", re.ASCII)
 MOST_RANDOM: Final = 128
 MOST_ENTRIES: Final = 100
 STATEMENT: Final = "kluis-key-1"
@@ -178,7 +179,7 @@ class Handlers:
 
     def release(self, call: Call) -> Answer:
         """Release a key."""
-        if call.version in BEFORE_RELEASE:
+        if BEFORE_RELEASE.fullmatch(_api(call)):
             raise BadParameter(
                 f"api-version: want 7.3-preview or a later one for release, got {call.version}"
             )
@@ -350,7 +351,7 @@ def _hsm(call: Call) -> bool:
 
 def _releasable(call: Call, attributes: requests.Attributes | None, policy: requests.Policy | None) -> None:
     exportable = attributes is not None and attributes.exportable
-    if (exportable or policy is not None) and call.version in BEFORE_RELEASE:
+    if (exportable or policy is not None) and BEFORE_RELEASE.fullmatch(_api(call)):
         raise BadParameter(
             "AKV.SKR.1001: The exportable attribute is only supported with premium vaults and API version >= "
             f"'7.3-preview': got {call.version}."
