@@ -44,7 +44,8 @@ class Witness(Protocol):
         """Tell it of a commit; it never goes back.
 
         It need not be on disk by the return, as the commit is: a witness that lost its last words with the
-        machine's power is behind the store, which is no store that was set back.
+        machine's power is behind the store, which is no store that was set back. Whoever cuts the power then,
+        and sets the store back by that commit, is not seen.
 
         Returns:
             What it remembers then: ``to``, a later one, or another that it was told of with this epoch.
