@@ -15,7 +15,9 @@ import httpx
 import pytest
 from starlette.exceptions import HTTPException
 
+from kluis.appraisal import BySigner
 from kluis.enclave import channel
+from kluis.enclave.attested import AttestedTransport
 from kluis.enclave.channel import Judge, Peer
 from kluis.enclave.evidence_requests import attested_peer
 from kluis.enclave.tls import Link, ServerKey, client_context
@@ -23,7 +25,7 @@ from kluis.errors import FormatError, RemoteError, UsageError
 from kluis.formats.attested_tls import Answer, Role
 from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
-from tests.enclave.hosted.policies import judge_of
+from tests.enclave.hosted.policies import judge_of, rehearsed
 
 APP = Path(__file__).parent / "hosted" / "mutual.py"
 WEB = Path(__file__).parent / "hosted" / "web.py"
@@ -64,6 +66,16 @@ def test_a_client_that_does_not_attest_itself(url: str, other: EnclaveProxy) -> 
     """The handler answers 403: knowing the server does not make one known."""
     answer = other.ask(f"{url}/secret", False)
     assert answer == "this needs a client that has attested itself, and not too long ago"
+
+
+def test_a_client_that_is_not_believed_comes_anew(url: str, rehearsal_platform: RehearsalPlatform) -> None:
+    """With the refusal its connection ends: whoever believes this end for longer is judged on the next."""
+    mutual = BySigner(signers=frozenset({bytes(32)}), product_id=6, min_svn=1)
+    judge = judge_of(rehearsal_platform, rehearsed(mutual))
+    with httpx.Client(transport=AttestedTransport(judge)) as client:
+        first, second = (client.get(f"{url}/secret") for _ in range(2))
+    assert (first.status_code, second.status_code) == (403, 403)
+    assert first.extensions["network_stream"] is not second.extensions["network_stream"]
 
 
 def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

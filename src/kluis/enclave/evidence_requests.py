@@ -42,7 +42,12 @@ def attested_peer(connection: Any) -> AttestationResult:
         return result
     from starlette.exceptions import HTTPException
 
-    raise HTTPException(403, "this needs a client that has attested itself, and not too long ago")
+    # A client that believes this end for longer would be refused on the connection that it keeps.
+    raise HTTPException(
+        403,
+        "this needs a client that has attested itself, and not too long ago",
+        headers={"Connection": "close"},
+    )
 
 
 class EvidenceRequests:
