@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -76,6 +78,14 @@ def test_a_client_that_is_not_believed_comes_anew(url: str, rehearsal_platform: 
         first, second = (client.get(f"{url}/secret") for _ in range(2))
     assert (first.status_code, second.status_code) == (403, 403)
     assert first.extensions["network_stream"] is not second.extensions["network_stream"]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+def test_a_time_that_is_none(rehearsal_platform: RehearsalPlatform, seconds: float) -> None:
+    """No time ever comes after one that is no number: who had it would be believed for ever."""
+    with pytest.raises(UsageError) as refused:
+        dataclasses.replace(judge_of(rehearsal_platform), believed_seconds=seconds)
+    assert refused.value.message == f"believed_seconds: want 0 or more, got {seconds}"
 
 
 def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

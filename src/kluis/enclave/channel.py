@@ -36,11 +36,12 @@ class Judge:
         policy: its binding has the purpose ``channel`` and asks for a nonce.
         standing: for each connection, the roots trusted, the collateral in hand and the time; inside an
             enclave the clock is the host's word, and how old collateral may be rests on it.
-        believed_seconds: how long the other end is believed on one connection. What was current when it was
-            judged may be revoked since: a client of ours then makes another connection, and has that judged.
+        believed_seconds: how long the other end is believed on one connection, 0 or more. What was current
+            when it was judged may be revoked since: a client of ours then makes another connection, and has
+            that judged.
 
     Raises:
-        UsageError: the policy is for evidence of another purpose.
+        UsageError: the policy is for evidence of another purpose, or the time is none.
     """
 
     policy: Policy
@@ -57,6 +58,8 @@ class Judge:
             )
         if not binding.nonce:
             raise UsageError("policy.binding.nonce: want true, got false", hint="attested TLS makes its own")
+        if not self.believed_seconds >= 0:  # which no number that is none is
+            raise UsageError(f"believed_seconds: want 0 or more, got {self.believed_seconds}")
 
     def judge(self, answer: Answer, link: Link, nonce: bytes) -> AttestationResult:
         """Judge what the other end of ``link`` answered.
