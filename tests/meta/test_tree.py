@@ -115,3 +115,9 @@ def test_only_makers_mint() -> None:
     minters = {str(m) for m in modules() if "kluis.evidence.verified.mint" in _imports(parse(m))}
     assert {Path(minter).parts[0] for minter in minters} == {"evidence"}
     assert all(len(Path(minter).parts) == 3 for minter in minters)
+
+
+def test_what_is_unreadable_stands_in_one_place() -> None:
+    """Text that is no UTF-8 is no MsgspecError: who catches that alone lets another error pass."""
+    named = [module for module in modules() if "MsgspecError" in (SRC / module).read_text(encoding="utf-8")]
+    assert named == [Path("formats/unreadable.py")]

@@ -16,6 +16,7 @@ import msgspec
 from kluis.appraisal.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats import b64
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = ["Assertion", "Keys", "check", "origin", "peek"]
 
@@ -120,7 +121,7 @@ def _object(part: str, what: str) -> dict[str, Any]:
     data = b64.decode_url(part, f"token {what}")
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise FormatError(f"token {what}: want JSON, got another") from None
     if not isinstance(value, dict):
         raise FormatError(f"token {what}: want an object, got another")

@@ -19,6 +19,7 @@ from kluis.enclave.interface import Signature
 from kluis.enclave.schema import is_table
 from kluis.enclave.table import Table
 from kluis.errors import FormatError, UsageError
+from kluis.formats.unreadable import UNREADABLE
 
 astuple = msgspec.structs.astuple
 
@@ -112,7 +113,7 @@ class Codec:
         """
         try:
             self._call_check.decode(frame)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             raise UsageError(self._explain_call(error), code="argument") from None
 
     def decode_call(self, parcel: frames.Parcel) -> tuple[Any, ...]:
@@ -126,7 +127,7 @@ class Codec:
             if self._tables or parcel.files:
                 return self._unpack(arguments, parcel.files)
             return arguments
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise FormatError(self._explain_call(error), code="argument") from None
         finally:
             parcel.close()
@@ -144,7 +145,7 @@ class Codec:
         try:
             frame = self._encode((self._result_kind, call, value), what)
             self._result_check.decode(frame)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             close(files)
             raise UsageError(explain(error, what, RESULT_ITEMS), code="result") from None
         except BaseException:
@@ -160,7 +161,7 @@ class Codec:
         """
         try:
             return self._result_value(parcel)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             problem = explain(error, f"{self.name} result", RESULT_ITEMS)
         finally:
             parcel.close()

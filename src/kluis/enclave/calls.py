@@ -27,6 +27,7 @@ from kluis.enclave.outward import CANCELLED, CancelInterrupt, Failure
 from kluis.enclave.waiting import Slot, Slots
 from kluis.enclave.workers import Workers
 from kluis.errors import FormatError, RemoteError
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = ["Calls"]
 
@@ -35,7 +36,6 @@ encode_short = frames.encode_short
 get_ident = threading.get_ident
 
 MAX_QUEUED = 256
-UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 UNREAD = (*UNREADABLE, MemoryError)
 EXIT_DEAF = 70
 

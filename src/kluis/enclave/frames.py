@@ -30,6 +30,7 @@ import msgspec
 
 from kluis.enclave import memfile
 from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = [
     "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "LostFrame",
@@ -167,7 +168,7 @@ class LostFrame(FormatError):
         try:
             data = parcel.frame
             self.call = _call_id(data[1:]) if data[:1] == LARGE else head(data).id
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             self.call = 0
 
 

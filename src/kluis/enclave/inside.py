@@ -10,6 +10,7 @@ from kluis.enclave import memfile
 from kluis.enclave.platform import Session
 from kluis.errors import FormatError, UsageError
 from kluis.formats.channel import Info, Platform
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = ["Inside", "Launch", "enter", "inside"]
 
@@ -72,7 +73,7 @@ class Launch(msgspec.Struct, frozen=True):
                 debug=found.debug,
                 sockets=found.sockets,
             )
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise FormatError(f"{WHAT}: {error}") from None
 
 

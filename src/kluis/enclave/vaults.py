@@ -26,6 +26,7 @@ from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import jcs
 from kluis.formats.released_key import ReleasedKey
 from kluis.formats.runtime_data import Purpose
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = ["CertifiedVault", "ExpectedVault", "Vault", "VaultEvidence"]
 
@@ -94,7 +95,7 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=4)
         try:
             found = msgspec.json.decode(data, type=cls)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise FormatError(f"{_WHAT}: {error}") from None
         found.policy(Purpose.APP)
         return found

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats._library import AESGCM, generate_x25519, read_x25519
+from kluis.formats.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -209,14 +210,14 @@ class Channel:
         """
         try:
             return _requests.decode(self._open(frame))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise FormatError(f"channel request: {error}") from None
 
     def open_reply(self, frame: bytes) -> Reply:
         """Open the peer's next frame as a reply; errors as :meth:`open_request`."""
         try:
             return _replies.decode(self._open(frame))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise FormatError(f"channel reply: {error}") from None
 
 

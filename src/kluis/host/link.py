@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import msgspec
-
 from kluis.enclave import frames
 from kluis.enclave.boundary import Codec
 from kluis.enclave.frames import Frame, Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = ["Link"]
 
@@ -102,7 +101,7 @@ class Link:
                 self._calls.send(frame)
                 data = self._calls.recv(frames.INLINE)
                 read = codec.read_result(data) if codec.read_result is not None else None
-            except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            except (*UNREADABLE, OSError):
                 read = None
             if read is not None and read.call == call:
                 self._direct_call = 0
@@ -225,7 +224,7 @@ class Link:
         try:
             parcel = Parcel(data) if data != frames.LARGE else self._large()
             head = frames.head(parcel.frame)
-        except (FormatError, msgspec.MsgspecError, RecursionError, OSError) as error:
+        except (*UNREADABLE, FormatError, OSError) as error:
             self._broke(str(error))
         if head.kind >= frames.FIRST_OCALL:
             self._on_ocall(parcel)

@@ -11,6 +11,7 @@ import msgspec
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats._reader import Reader
+from kluis.formats.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.host import interface
 from kluis.host.ocalls import functions_of
@@ -101,7 +102,7 @@ def _read(path: Path) -> tuple[bytes, bytes]:
     document = head.take(head.u32("interface size"), "interface")
     try:
         want = msgspec.json.decode(manifest, type=_Manifest).interface
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise FormatError(f"image {path}: manifest: {error}") from None
     if want != sha256(document).hex():
         raise FormatError(f"image {path}: interface: want {want}, got {sha256(document).hex()}")

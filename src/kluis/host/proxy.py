@@ -17,6 +17,7 @@ from kluis.enclave.boundary import Codec, explain
 from kluis.enclave.frames import Parcel
 from kluis.enclave.interface import Signature
 from kluis.errors import CallCancelled, EnclaveError, FormatError, RemoteError, UsageError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
@@ -272,7 +273,7 @@ class EnclaveProxy:
         parcel.close()
         try:
             return _evidence(parcel.frame).value
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             raise FormatError(explain(error, "evidence", ("kind", "call", "value"))) from None
 
     def attest(
@@ -339,7 +340,7 @@ def raised(parcel: Parcel) -> EnclaveError:
     parcel.close()
     try:
         told = _raised(parcel.frame)
-    except (msgspec.MsgspecError, RecursionError) as problem:
+    except UNREADABLE as problem:
         return EnclaveError(explain(problem, "answer", ("kind", "call")), code="protocol")
     if told.code == "call_cancelled":
         return CallCancelled(told.message)

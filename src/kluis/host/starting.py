@@ -9,6 +9,7 @@ import msgspec
 
 from kluis.enclave import frames
 from kluis.errors import AuthenticityError, CallTimeout, EnclaveDied, EnclaveError, FormatError, RemoteError
+from kluis.formats.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from kluis.host.proxy import EnclaveProcess
@@ -48,7 +49,7 @@ def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: floa
     parcel.close()
     try:
         first = _first(parcel.frame)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
     if isinstance(first, frames.Failed):
         raise RemoteError(first.type, first.message, first.traceback)

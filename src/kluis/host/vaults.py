@@ -13,6 +13,7 @@ import msgspec
 from kluis.collateral.transport import Limits, Origin
 from kluis.enclave.vaults import VaultEvidence
 from kluis.errors import FormatError, UsageError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.tee.platform.client import Platform
 
 __all__ = ["vault_evidence"]
@@ -47,7 +48,7 @@ def vault_evidence(
         body = origin.get("/configuration", {}, "vault").body
     try:
         found = msgspec.json.decode(body, type=_Configuration)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise FormatError(f"vault {url}: want a configuration, got another", code="malformed") from None
     return VaultEvidence(
         found.signingCertificate, Platform.connect().collateral() if collateral is None else collateral

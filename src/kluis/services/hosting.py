@@ -20,6 +20,7 @@ from kluis.enclave import Enclave, Evidence, asgi, quote
 from kluis.enclave.store import custody
 from kluis.enclave.store.model import Storage
 from kluis.errors import EnclaveError, UnavailableError, UsageError, foreign
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
@@ -101,7 +102,7 @@ def read_settings(document: bytes, kind: type[T], service: str) -> T:
     """
     try:
         return msgspec.json.decode(document, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{service} settings: {error}") from None
 
 

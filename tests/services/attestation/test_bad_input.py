@@ -50,6 +50,24 @@ PUT = st.one_of(
 )
 
 
+@pytest.mark.parametrize("kind", ["SgxEnclave", "OpenEnclave", "SevSnpVm", "TdxVm", "AzureGuest", "Tpm"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"runtimeData": {"\xff": 1}}',
+        b'{"runtimeData": {"data": "\xff"}}',
+        b'{"initTimeData": {"a": {"\xfc": "b"}}}',
+        b'{"\xff": 1}',
+        b'{"quote": "\xff", "report": "\xff", "AttestationInfo": "\xff", "data": "\xff"}',
+        b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
+)
+def test_text_that_is_no_utf8(world: World, kind: str, body: bytes) -> None:
+    """Bytes that are no text, and depth without an end, wherever they stand, are the client's fault."""
+    answer = world.owner("POST", f"/attest/{kind}?{VERSION}", content=body)
+    assert answer.status_code == 400, answer.text
+
+
 @given(st.sampled_from(["SgxEnclave", "SevSnpVm", "TdxVm", "AzureGuest"]), PLACES, PUT)
 @settings(max_examples=300)
 def test_bodies(world: World, kind: str, at: int, put: bytes) -> None:

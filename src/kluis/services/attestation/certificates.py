@@ -14,6 +14,7 @@ import msgspec
 
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.formats import x509
+from kluis.formats.unreadable import UNREADABLE
 from kluis.formats.x509 import Certificate
 from kluis.services.attestation import certificate_chains, signed_documents
 from kluis.services.attestation.certificate_chains import chain_of, jwk_of, signer_chain
@@ -197,7 +198,7 @@ def certificate_body(body: bytes) -> str:
         return text.decode("ascii", "replace")
     try:
         value: Any = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise InvalidParameter("body: is not JSON") from None
     if isinstance(value, dict):
         value = next((value[name] for name in _OBJECTS if name in value), None)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.attestation.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 
@@ -92,7 +94,7 @@ def spelled(body: bytes, kind: type[msgspec.Struct]) -> bytes:
         kind: what it is to be read as.
 
     Raises:
-        msgspec.MsgspecError: it is no JSON object.
+        FormatError: it is no JSON object.
         InvalidParameter: a member stands in two spellings.
     """
     made = _spelled(body, kind, "body")
@@ -106,7 +108,11 @@ def spelled(body: bytes, kind: type[msgspec.Struct]) -> bytes:
 def _spelled(data: bytes, kind: type[msgspec.Struct], what: str) -> dict[str, msgspec.Raw]:
     names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
     made: dict[str, msgspec.Raw] = {}
-    for name, value in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items():
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except UNREADABLE as error:
+        raise FormatError(f"{what}: want a JSON object: {error}") from None
+    for name, value in members.items():
         right = names.get(name.lower(), name)
         if right in made:
             raise InvalidParameter(f"{what}: member {name[:64]!a} stands twice, in other letters")

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from kluis.errors import InternalError
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = [
     "Deletion",
@@ -151,7 +152,7 @@ def decode(kind: type[T], value: bytes, what: str) -> T:
     """
     try:
         record = msgspec.msgpack.decode(value, type=kind)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         raise InternalError(f"{what}: want a record of format {FORMAT}, got another") from None
     if getattr(record, "format", FORMAT) != FORMAT:
         raise InternalError(f"{what}: want a record of format {FORMAT}, got another")

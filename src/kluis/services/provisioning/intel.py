@@ -22,6 +22,7 @@ from kluis.authority import Published, TcbLevel
 from kluis.authority.issuing import CRL_URL
 from kluis.authority.state import PCEID
 from kluis.formats import x509
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.platforms import Platforms
@@ -307,7 +308,7 @@ def refuse_registration(call: Call) -> None:
     """
     try:
         members = set(msgspec.json.decode(call.body, type=dict[str, msgspec.Raw]))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         members = set()
     if _USER not in call.headers and not members & _REGISTRATION:
         return

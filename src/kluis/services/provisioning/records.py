@@ -8,6 +8,7 @@ import msgspec
 
 from kluis import authority
 from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = [
     "Authority",
@@ -124,7 +125,7 @@ def decode(data: bytes, kind: type[R]) -> R:
     """
     try:
         record = msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.MsgspecError, ValueError):
+    except (*UNREADABLE, ValueError):
         raise FormatError(f"record: is no {kind.__name__}", code="bad_encoding") from None
     if record.version != VERSION:
         raise FormatError(f"record.version: want {VERSION}, got {record.version}", code="bad_version")

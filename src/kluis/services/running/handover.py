@@ -15,6 +15,7 @@ import msgspec
 
 from kluis.enclave.store.handover import KeyGift, KeyRequest
 from kluis.errors import KluisError, RemoteError, UnavailableError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.storage.mailbox import Mailbox, Step
 
 __all__ = ["Givers", "opened"]
@@ -74,7 +75,7 @@ def _join(enclave: HasStore, mailbox: Mailbox) -> None:
         mailbox.post(joiner, Step.REQUEST, msgspec.msgpack.encode(request))
         gift = _awaited(mailbox, joiner, Step.GIFT, end)
         enclave.call("store_key_take", msgspec.msgpack.decode(gift, type=KeyGift))
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise UnavailableError("store key: what came in the database is no answer", code=WAITING) from None
     finally:
         mailbox.clear(joiner)
@@ -147,7 +148,7 @@ class Givers:
     def _answer(self, joiner: bytes, body: bytes, enclave: HasStore) -> None:
         try:
             gift = enclave.call("store_key_give", msgspec.msgpack.decode(body, type=KeyRequest))
-        except (KluisError, msgspec.MsgspecError) as error:
+        except (*UNREADABLE, KluisError) as error:
             self._mailbox.post(joiner, Step.REFUSED, str(error)[:4096].encode())
         else:
             self._mailbox.post(joiner, Step.GIFT, msgspec.msgpack.encode(gift))

@@ -21,6 +21,7 @@ from typing import Final, Self
 import msgspec
 
 from kluis.errors import KluisError, UnavailableError, foreign
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.storage.mailbox import JOINER_BYTES, Mailbox, Step
 
 __all__ = ["Presence", "Stores", "refuse_changing", "refuse_present"]
@@ -165,7 +166,7 @@ def _heard(stores: Stores, steps: tuple[Step, ...]) -> dict[tuple[int, bytes, St
 def _shown(body: bytes) -> str:
     try:
         said = msgspec.msgpack.decode(body, type=_Said)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return "one that does not say who it is"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(min(max(said.since, 0), MOST_TIME)))
     return f"{foreign(said.host, 64)} (process {said.process}, since {since} UTC)"

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.errors import UsageError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.running.images import ServiceImage
@@ -135,7 +136,7 @@ def attestation_digest(standing: Standing) -> bytes:
     """
     try:
         told = msgspec.json.decode(msgspec.json.encode(_attestation(standing)), type=AttestationSettings)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise UsageError(f"attestation settings: {error}") from None
     return digest(told)
 

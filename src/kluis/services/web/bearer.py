@@ -17,6 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
+from kluis.formats.unreadable import UNREADABLE
 
 __all__ = ["Bearer", "Caller", "Elsewhere", "Issuer"]
 
@@ -89,7 +90,7 @@ class Bearer:
             if not keys or any(key.get("kty") == "oct" or "d" in key for key in keys):
                 raise FormatError("issuer.keys: want public keys, got none or others")
             self._keys = KeySet.import_key_set(document)
-        except (msgspec.MsgspecError, JoseError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (*UNREADABLE, JoseError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise FormatError(f"issuer.keys: want a JWKS document: {type(error).__name__}") from None
 
     def check(self, header: str, now: datetime) -> Caller:

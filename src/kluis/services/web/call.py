@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.web.bearer import Caller
 
 __all__ = ["Answer", "Call"]
@@ -57,11 +58,11 @@ class Call:
         """
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            message = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), str(error))
-            raise FormatError(f"body: {message}"[:MOST_MESSAGE]) from None
         except RecursionError:
             raise FormatError("body: is nested too deeply", code="too_deep") from None
+        except UNREADABLE as error:
+            message = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), str(error))
+            raise FormatError(f"body: {message}"[:MOST_MESSAGE]) from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

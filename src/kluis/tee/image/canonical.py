@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
 
 LARGEST: Final = 2**53 - 1
 T = TypeVar("T")
@@ -31,7 +32,7 @@ def decode(data: bytes, kind: type[T], what: str) -> T:
     try:
         value = msgspec.json.decode(data, type=kind)
         again = _encoder.encode(value)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+    except (*UNREADABLE, UnicodeError) as error:
         text = str(error)
         raise FormatError(f"{what}: {text[:1].lower()}{text[1:]}") from error
     if again != data:

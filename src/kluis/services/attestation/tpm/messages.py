@@ -16,6 +16,7 @@ from kluis.errors import KluisError
 from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
 from kluis.formats import jose
+from kluis.formats.unreadable import UNREADABLE
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
@@ -292,5 +293,5 @@ def _check(algorithm: object, key: PublicKey, signature: bytes, signed: str) -> 
 def _decoded(data: bytes, kind: type[Any], what: str) -> Any:
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidParameter(f"{what}: {str(error)[:200]}") from None

@@ -22,6 +22,7 @@ from kluis.enclave import vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
 from kluis.formats import vouched, x509
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.backoff import Backoff
 from kluis.services.keyvault.release.authority import (
     Attested,
@@ -175,7 +176,7 @@ class Keyring:
         url = f"{authority.url.removesuffix('/')}/.well-known/openid-configuration"
         try:
             metadata = msgspec.json.decode(self._get(url))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise FormatError("OpenID metadata: want JSON, got another") from None
         found = metadata.get("jwks_uri") if isinstance(metadata, dict) else None
         if not isinstance(found, str):

@@ -10,6 +10,7 @@ import msgspec
 
 from kluis import files
 from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.tee.platform import keyfiles
 
 __all__ = ["Client", "load_or_create"]
@@ -46,7 +47,7 @@ def load_or_create(
     """
     try:
         known = msgspec.json.decode(keyfiles.read(path), type=list[Client]) if path.exists() else []
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise FormatError(f"{path}: {error}") from None
     found = {client.id: client for client in known}
     new = {

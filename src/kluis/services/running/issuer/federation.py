@@ -16,6 +16,7 @@ import msgspec
 from kluis.appraisal import token_keys
 from kluis.appraisal.token_keys import TrustedKey
 from kluis.errors import KluisError, UsageError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.services.running.issuer.assertion import Assertion, check_signature, check_times
 from kluis.services.running.issuer.refusals import refused, shown
 from kluis.services.web import Refusal
@@ -63,7 +64,7 @@ class Federated:
         try:
             document = msgspec.json.decode(data, type=_Document)
             keys = token_keys.read(msgspec.json.encode(document.jwks), certified=False)
-        except (msgspec.MsgspecError, RecursionError, KluisError) as error:
+        except (*UNREADABLE, KluisError) as error:
             raise UsageError(f"{what}: {error}") from None
         texts = (document.client, document.issuer, document.subject, document.audience)
         if not all(1 <= len(one) <= MOST_TEXT for one in texts) or not document.issuer.startswith("https://"):
