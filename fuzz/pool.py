@@ -32,6 +32,8 @@ MOST_SEEDS = 200
 
 def seeds(target: Any) -> list[bytes]:
     """Inputs that the target reads, smallest first; a few that it does not where it reads none."""
+    if target.starts is not None:
+        return sorted({data for data in target.starts() if len(data) <= MOST_BYTES}, key=len)
     good = []
     for data in sorted(pool(), key=len):
         with suppress(Exception):
@@ -84,7 +86,7 @@ def _recorded() -> Iterator[bytes]:
 
 
 def _forged() -> Iterator[bytes]:
-    _our_tests()
+    our_tests()
     from tests.evidence.forge import Forge
 
     forge = Forge()
@@ -145,13 +147,13 @@ def _bytes_of(value: Any) -> Iterator[bytes]:
 
 def tokens() -> Any:
     """The tests' attestation results, and the keys that signed them."""
-    _our_tests()
+    our_tests()
     from tests.appraisal import test_token
 
     return test_token
 
 
-def _our_tests() -> None:
+def our_tests() -> None:
     """Let ``tests`` be ours: an installed package of that name would come first."""
     if "tests" not in sys.modules:
         package = types.ModuleType("tests")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -45,11 +45,13 @@ class Target:
         name: its module and name, without ``kluis.``.
         read: it, with all but the bytes given.
         begins: whether an input is worth beginning from; by default, what it reads is.
+        starts: inputs to begin from, instead of the pool's.
     """
 
     name: str
     read: Callable[[bytes], Any]
     begins: Callable[[bytes], bool] | None = None
+    starts: Callable[[], Iterable[bytes]] | None = None
 
     def run(self, data: bytes) -> bool:
         """Feed it once; tells whether it read the bytes.
@@ -61,8 +63,9 @@ class Target:
         try:
             found = self.read(data)
         except KluisError as error:
-            # Nobody's bytes are a fault of ours, or of the caller, but where they are the caller's own.
-            if isinstance(error, InternalError) or (isinstance(error, UsageError) and self.name not in OWN):
+            # Nobody's bytes are a fault of ours, or of the caller, but where they are the caller's own; what
+            # a service tells its clients is a kind of its own.
+            if isinstance(error, InternalError) or (type(error) is UsageError and self.name not in OWN):
                 raise
             return False
         written = _written(found)
@@ -78,7 +81,7 @@ class Finding(AssertionError):
 def targets() -> dict[str, Target]:
     """Every target, by name."""
     found = {one.name: one for module in _modules() for one in _of_module(module)}
-    found |= {one.name: one for one in (*_verifiers(), *_results())}
+    found |= {one.name: one for one in (*_verifiers(), *_results(), *_services())}
     return dict(sorted(found.items()))
 
 
@@ -141,6 +144,15 @@ def _results() -> Iterator[Target]:
     yield Target("result.cwt", lambda data: token.verify_cwt(data, cwt_key, now=now))
     yield Target("result.ear_json", lambda data: ear_claims.read(jcs.loads(data, "EAR"), numbers=False))
     yield Target("result.ear_cbor", lambda data: ear_claims.read(cbor.loads(data, "EAR"), numbers=True))
+
+
+def _services() -> Iterator[Target]:
+    """What clients of the services send."""
+    from fuzz.pool import our_tests
+    from fuzz.services import readers
+
+    our_tests()
+    yield from (Target(name, read, starts=starts) for name, read, starts in readers())
 
 
 def _written(found: Any) -> bytes | None:

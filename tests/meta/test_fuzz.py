@@ -26,6 +26,7 @@ def test_every_parser_and_verifier_is_a_target() -> None:
     found = targets()
     assert {"formats.sgx.quote.parse", "formats.x509.certificate.parse", "formats.jcs.loads"} <= set(found)
     assert len([name for name in found if name.startswith("verify.")]) == len(list(kinds()))
+    assert {"services.attestation.policy", "services.keyvault.ReleaseLatest"} <= set(found)
 
 
 def test_every_target_has_good_inputs_or_says_none() -> None:
