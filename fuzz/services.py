@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
-import kluis.services.attestation.app
-import kluis.services.keyvault.app  # noqa: F401
 from kluis.appraisal import signed_claims
 from kluis.errors import FormatError
 from kluis.services.attestation.policy import evaluate, parse
 from kluis.services.attestation.policy.claims import of_mapping
 from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.release.keyring import Keyring
-from kluis.services.web import Call
+from kluis.services.web import Call, Caller
 from kluis.services.web.operation import Routes
+
+# What is imported with this module the fuzzer watches.
+for _service in ("attestation", "keyvault", "provisioning"):
+    importlib.import_module(f"kluis.services.{_service}.app")
 
 # What a client sends as the one thing in a body, and where.
 EVIDENCE: Final = {
@@ -32,6 +36,8 @@ VAULT: Final = (
     *("ImportKey", "UpdateKeyLatest", "UpdateKeyRotationPolicy", "RestoreKey", "EncryptLatest"),
     *("DecryptLatest", "WrapkeyLatest", "UnwrapkeyLatest", "SignLatest", "VerifyLatest", "ReleaseLatest"),
 )
+PROVISIONING: Final = ("EnrolPlatform", "Recover", "Certify", "Refuse", "Revoke", "Terms", "Collateral")
+QUERIES: Final = ("TcbInfo", "QeIdentity", "PckCrl", "PckCert", "PckCerts", "Crl", "IntelTcbInfo")
 ATTESTATION: Final = ("SetPolicy", "AddCertificate", "RemoveCertificate", "CreateProvider", "UpdateProvider")
 
 Read = Callable[[bytes], Any]
@@ -48,6 +54,10 @@ def readers() -> Iterator[tuple[str, Read, Starts]]:
         yield f"services.attestation.{name}.evidence", functools.partial(_evidence, name), _bodies
     for name in (*EVIDENCE, *ATTESTATION):
         yield f"services.attestation.{name}", functools.partial(_asked, _attestation, name), _bodies
+    for name in PROVISIONING:
+        yield f"services.provisioning.{name}", functools.partial(_asked, _provisioning, name), _orders
+    for name in QUERIES:
+        yield f"services.provisioning.{name}.query", functools.partial(_queried, name), _queries
     for name in VAULT:
         yield f"services.keyvault.{name}", functools.partial(_asked, _vault, name), _bodies
 
@@ -111,22 +121,37 @@ def _evidence(name: str, data: bytes) -> None:
     _asked(_attestation, name, json.dumps({member: text, **rest}).encode())
 
 
+def _queried(name: str, data: bytes) -> None:
+    operation = _provisioning()[name]
+    query = dict(parse_qsl(data.decode("latin-1"), keep_blank_values=True))
+    operation.handler(_call(operation, query=query, body=b""))
+
+
+def _queries() -> Iterator[bytes]:
+    yield b"fmspc=00906ED50000&update=early&tcbEvaluationDataNumber=17&ca=platform&encoding=der"
+    yield b"qeid=00112233445566778899aabbccddeeff&encrypted_ppid=00&cpusvn=00&pcesvn=0000&pceid=0000"
+    yield b"uri=https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+
+
 def _asked(operations: Callable[[], dict[str, Any]], name: str, data: bytes) -> None:
     operation = operations()[name]
     if len(data) > operation.most_bytes:
         raise FormatError("body: is not read")
+    version = "2025-06-01" if operations is _attestation else "7.4"
+    operation.handler(_call(operation, query={"api-version": version}, body=data))
+
+
+def _call(operation: Any, *, query: dict[str, str], body: bytes) -> Call:
     parameters = {"name": "k", "type": "SgxEnclave", "subscription": "s", "group": "g", "version": ""}
-    operation.handler(
-        Call(
-            operation=name,
-            target=operation.path,
-            path=parameters,
-            query={"api-version": "2025-06-01" if operations is _attestation else "7.4"},
-            headers={"host": "myvault.vault.example:8443"},
-            body=data,
-            caller=None,
-            request_id="0" * 32,
-        )
+    return Call(
+        operation=operation.name,
+        target=operation.path,
+        path=parameters,
+        query=query,
+        headers={"host": "myvault.vault.example:8443"},
+        body=body,
+        caller=Caller("fuzzer", frozenset(), {}),
+        request_id="0" * 32,
     )
 
 
@@ -159,6 +184,32 @@ def _bodies() -> Iterator[bytes]:
         {"location": "local", "tags": {}, "properties": {"policySigningCertificates": {"keys": []}}},
     ):  # fmt: skip
         yield json.dumps(body).encode()
+
+
+def _orders() -> Iterator[bytes]:
+    """What owners order, and a platform's enrolment."""
+    from tests.services.keyvault.memory import MemoryStorage
+    from tests.services.provisioning.conftest import NOW
+    from tests.services.provisioning.serving import Asking, Platform
+
+    platform = Platform()
+    yield platform.request(Asking(MemoryStorage(), NOW))
+    for order in (
+        {"ppid": platform.ppid.hex(), "key": "ab" * 16, "cpusvn": "01" * 16, "pcesvn": 2},
+        {"advisories": ["INTEL-SA-00001"], "pcesvn": 3},
+        {"open": True},
+        {"documents": [{"kind": "pck-crl", "key": ["platform"], "body": "AA=="}]},
+    ):
+        yield json.dumps(order).encode()
+
+
+@functools.cache
+def _provisioning() -> dict[str, Any]:
+    from tests.services.keyvault.memory import MemoryStorage
+    from tests.services.provisioning.conftest import NOW
+    from tests.services.provisioning.serving import Asking
+
+    return {each.name: each for each in Asking(MemoryStorage(), NOW).service.operations}
 
 
 @functools.cache

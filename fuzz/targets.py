@@ -31,8 +31,11 @@ BYTES: Final = (bytes, bytes | memoryview)
 SAID: Final[dict[str, Any]] = {"what": "input", "member": "tcbInfo"}
 # They take one thing in several forms, and write it in one.
 LOOSE: Final = frozenset({"formats.tpm.signature.parse_either"})
-# A relying party writes these for itself.
-OWN: Final = frozenset({"appraisal.document.loads"})
+# A relying party writes these for itself, and an owner orders them.
+OWN: Final = frozenset({
+    "appraisal.document.loads",
+    *(f"services.provisioning.{name}" for name in ("Recover", "Certify", "Refuse", "Revoke", "Collateral")),
+})  # fmt: skip
 # Readers of bytes that their caller has cut to a fixed size, or of text: their callers are targets.
 INNER: Final = frozenset({"formats.guid.decode", "formats.b64.decode", "formats.b64.decode_url"})
 
