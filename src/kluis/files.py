@@ -51,7 +51,16 @@ def read(path: Path, most: int) -> bytes:
         UnavailableError: it is not there, cannot be read, or is no regular file.
         FormatError: it is longer.
     """
-    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+    return drained(open_regular(path, os.O_RDONLY), path, most)
+
+
+def drained(descriptor: int, path: Path, most: int) -> bytes:
+    """Read an open file to its end, and close it; ``path`` is for the error, which is :func:`read`'s.
+
+    Raises:
+        FormatError: it is longer than ``most`` bytes.
+    """
+    with os.fdopen(descriptor, "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise FormatError(f"{path}: want at most {most} bytes, got more", code="too_large")

@@ -80,7 +80,7 @@ def _refused(path: Path) -> tuple[type[KluisError], str]:
 def test_files_are_their_owners(tmp_path: Path) -> None:
     """A secret file that others may read, that is a link, missing or large, is not read."""
     path = tmp_path / "secret"
-    assert _refused(path) == (UnavailableError, f"{path}: cannot be read: No such file or directory")
+    assert _refused(path) == (UnavailableError, f"{path}: cannot be opened: No such file or directory")
     files.write(path, b"secret")
     assert keyfiles.read(path) == b"secret"
     path.chmod(0o640)
@@ -88,10 +88,10 @@ def test_files_are_their_owners(tmp_path: Path) -> None:
     path.chmod(0o600)
     link = tmp_path / "link"
     link.symlink_to(path)
-    assert _refused(link) == (UnavailableError, f"{link}: cannot be read: Too many levels of symbolic links")
-    assert _refused(tmp_path) == (UnavailableError, f"{tmp_path}: want a regular file")
+    assert _refused(link) == (UnavailableError, f"{link}: want a regular file, got a link")
+    assert _refused(tmp_path) == (UnavailableError, f"{tmp_path}: want a regular file, got another thing")
     files.write(path, bytes((1 << 20) + 1))
-    assert _refused(path) == (FormatError, f"{path}: is more than 1048576 bytes")
+    assert _refused(path) == (FormatError, f"{path}: want at most 1048576 bytes, got more")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

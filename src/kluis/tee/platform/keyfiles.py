@@ -28,15 +28,7 @@ def read(path: Path) -> bytes:
         UnavailableError: it is missing, not this user's, or open to others.
         FormatError: it is larger.
     """
-    descriptor = open_checked(path, os.O_RDONLY)
-    try:
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_SIZE + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_SIZE:
-        raise FormatError(f"{path}: is more than {MAX_SIZE} bytes", code="too_large")
-    return data
+    return files.drained(open_checked(path, os.O_RDONLY), path, MAX_SIZE)
 
 
 def open_checked(path: Path, flags: int) -> int:
@@ -45,10 +37,7 @@ def open_checked(path: Path, flags: int) -> int:
     Raises:
         UnavailableError: it is missing, no regular file, not this user's, or open to others.
     """
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise UnavailableError(f"{path}: cannot be read: {error.strerror}") from None
+    descriptor = files.open_regular(path, flags)
     try:
         _check(path, os.fstat(descriptor))
     except BaseException:
@@ -58,8 +47,6 @@ def open_checked(path: Path, flags: int) -> int:
 
 
 def _check(path: Path, state: os.stat_result) -> None:
-    if not stat.S_ISREG(state.st_mode):
-        raise UnavailableError(f"{path}: want a regular file")
     if state.st_uid != os.geteuid():
         raise UnavailableError(f"{path}: want owner {os.geteuid()}, got {state.st_uid}")
     if state.st_mode & 0o077:
