@@ -55,7 +55,7 @@ def _check_levels(roots: object) -> None:
             (anchor,) = TrustAnchors.from_pem(b64.decode(root["pem"], "root"), given)
         except (KluisError, ValueError, KeyError, TypeError):
             continue  # the service's enclave says what is wrong with it
-        if anchor.level is ProtectionLevel.NONE and not anchor.emulated:
+        if anchor.level is ProtectionLevel.NONE:  # neither a maker's nor an emulated one's is
             raise UsageError(
                 f"root {anchor.name[:64]!a}: want the level that its evidence has, for it is no maker's root "
                 "and not emulated, got none",

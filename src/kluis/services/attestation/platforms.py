@@ -121,7 +121,7 @@ class Platforms:
 
         Raises:
             InvalidEvidence: it is of another TEE, or a step of its verification fails.
-            DebugTee: nothing else is wrong with it.
+            DebugTee: it is authentic, and its platform in support, but a debug one.
             UnavailableError: nobody gives Intel's documents.
         """
         try:
@@ -145,7 +145,7 @@ class Platforms:
         Raises:
             InvalidParameter: it is no such bundle.
             InvalidEvidence: a step of the report's verification fails.
-            DebugTee: nothing else is wrong with it.
+            DebugTee: it is authentic, and its platform in support, but a debug one.
         """
         members = json_object(bundle, "report")
         report = octets(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
@@ -157,7 +157,7 @@ class Platforms:
 
         Raises:
             InvalidEvidence: a step fails, a certificate is missing.
-            DebugTee: nothing else is wrong with it.
+            DebugTee: it is authentic, and its platform in support, but a debug one.
         """
         try:
             fresh = self._listed(endorsements, now)
