@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from kluis.enclave.store.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
+from kluis.hashes import sha256
+from kluis.services.running import images
 from kluis.services.running.images import SERVICES, folder_of, image_of
 from kluis.tee.image.archive import read_image
 from tests.meta.tree import ROOT, SRC
@@ -28,6 +32,27 @@ def test_an_image_is_built_once(tmp_path: Path) -> None:
     with upgradable.path.open("rb") as file:
         assert read_image(file).manifest.argv == [SIGNER_ARGUMENT]
     assert (tmp_path / "author.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_build_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was begun in the place of an earlier image is not taken for that, nor half a word about it."""
+    source, cut = ["old"], [False]
+
+    def build(work: Path, out: Path, key: Path, say: Any) -> Any:
+        out.write_text(source[0])
+        if cut[0]:
+            raise KeyboardInterrupt
+        return SimpleNamespace(image_id=sha256(source[0].encode()), mrsigner=None)
+
+    monkeypatch.setattr(images, "_fingerprint", lambda folder: source[0])
+    monkeypatch.setattr(images.builder, "build", build)
+    first = image_of("keyvault", tmp_path, "measurement", print)
+    source[0], cut[0] = "new", True
+    with pytest.raises(KeyboardInterrupt):
+        image_of("keyvault", tmp_path, "measurement", print)
+    source[0], cut[0] = "old", False
+    assert image_of("keyvault", tmp_path, "measurement", print) == first
+    assert first.path.read_text() == "old"
 
 
 def test_what_is_no_service_has_no_image(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from kluis import files
 from kluis.enclave.store.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
 from kluis.hashes import sha256
@@ -69,6 +70,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
         known = msgspec.json.decode(made.read_bytes(), type=_Made)
         if known.fingerprint == want:
             return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
+    made.unlink(missing_ok=True)  # a build that is cut short leaves an image of which nothing is known
     say(f"building the image of {service}")
     work = folder / "source"
     shutil.rmtree(work, ignore_errors=True)
@@ -78,7 +80,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
             file.write(f'argv = ["{SIGNER_ARGUMENT}"]\n')
     built = builder.build(work, out, state / "author.pem", say=say)
     mrsigner = built.mrsigner or bytes(32)
-    made.write_bytes(msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex())))
+    files.write(made, msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex())))
     return ServiceImage(out, built.image_id, mrsigner)
 
 
