@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,28 +23,16 @@ def test_goes_up_and_stays(enclave: Callable[..., EnclaveProxy], subject: Path) 
     assert enclave(subject, signer=b"\2" * 32).count("visits", False) == (0, "unwitnessed")
 
 
-@pytest.mark.parametrize("how", ["advance", "remember"])
-def test_advances(enclave: Callable[..., EnclaveProxy], subject: Path, how: str) -> None:
+def test_advances(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
     """A counter jumps forward and keeps the first mark that it reached a value with."""
     inside = enclave(subject)
-    forward = getattr(inside, how)
-    assert forward("epochs", 5, b"one") == ((5, "unwitnessed", b"one"),) * 2
-    assert forward("epochs", 5, b"other") == ((5, "unwitnessed", b"one"),) * 2
-    assert forward("epochs", 4, b"back") == ((5, "unwitnessed", b"one"),) * 2
+    assert inside.advance("epochs", 5, b"one") == ((5, "unwitnessed", b"one"),) * 2
+    assert inside.advance("epochs", 5, b"other") == ((5, "unwitnessed", b"one"),) * 2
+    assert inside.advance("epochs", 4, b"back") == ((5, "unwitnessed", b"one"),) * 2
     assert inside.count("epochs", False) == (5, "unwitnessed")
     with pytest.raises(RemoteError) as refused:
-        forward("epochs", 0, b"")
+        inside.advance("epochs", 0, b"")
     assert refused.value.message == "UsageError: counter.to: want 1..9007199254740991, got 0"
-
-
-def test_what_is_remembered_comes_to_disk(
-    enclave: Callable[..., EnclaveProxy], subject: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No further word is needed for it."""
-    flushed = threading.Event()
-    monkeypatch.setattr(os, "fdatasync", lambda _: flushed.set())
-    assert enclave(subject).remember("epochs on disk", 1, b"")[0][0] == 1
-    assert flushed.wait(10)
 
 
 @pytest.mark.parametrize("size", [0, 257])

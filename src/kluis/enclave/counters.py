@@ -72,13 +72,6 @@ class Counter:
         """
         return self._ask("advance", to, mark)
 
-    def remember(self, to: int, mark: bytes = b"") -> MarkedReading:
-        """Do as :meth:`advance`, and wait for no disk: the platform knows it now, and has it on disk soon.
-
-        Of the platform's end it is safe; a machine that loses its power at once may lose it.
-        """
-        return self._ask("remember", to, mark)
-
     def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
         answer = inside("counter").session.request(channel.Counter(self._id, op, to, mark), channel.Count)
         return MarkedReading(answer.value, answer.witness, answer.mark)

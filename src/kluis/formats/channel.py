@@ -82,10 +82,9 @@ class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=
 
     Attributes:
         id: 32 bytes.
-        op: ``read``, ``increment``, or ``advance``: to ``to`` and ``mark`` if that is forward; or
-            ``remember``, the same, which is on the platform's disk soon after its answer, not before.
-        to: 1..2^53-1, for the last two.
-        mark: at most 32 bytes, likewise.
+        op: ``read``, ``increment``, or ``advance``: to ``to`` and ``mark`` if that is forward.
+        to: 1..2^53-1, for ``advance``.
+        mark: at most 32 bytes, for ``advance``.
     """
 
     id: bytes

@@ -258,13 +258,6 @@ def advance(name: str, to: int, mark: bytes) -> tuple[tuple[int, str, bytes], tu
 
 
 @app.ecall
-def remember(name: str, to: int, mark: bytes) -> tuple[tuple[int, str, bytes], tuple[int, str, bytes]]:
-    """Likewise, and for no disk's sake."""
-    counter = Counter(name)
-    return counter.remember(to, mark), counter.read_marked()
-
-
-@app.ecall
 def target() -> bytes:
     """TARGETINFO."""
     return target_info()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.errors import PolicyError, UsageError
 from kluis.tee.platform import counters
 from kluis.tee.platform.counters import Counters
 
@@ -53,49 +52,17 @@ def test_all_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert mine.increment("one", bytes(32))[0] == 2
 
 
-@pytest.mark.parametrize("how", ["advance", "remember"])
-def test_advances_with_a_mark(tmp_path: Path, how: str) -> None:
+def test_advances_with_a_mark(tmp_path: Path) -> None:
     """It goes forward to any value, keeps the mark of whoever was there first, and never goes back."""
     path = tmp_path / "counters"
     mine = Counters(path)
-    forward = getattr(mine, how)
 
-    assert forward("owner", bytes(32), 7, b"first") == (7, "unwitnessed", b"first")
-    assert forward("owner", bytes(32), 7, b"second") == (7, "unwitnessed", b"first")
-    assert forward("owner", bytes(32), 6, b"back") == (7, "unwitnessed", b"first")
+    assert mine.advance("owner", bytes(32), 7, b"first") == (7, "unwitnessed", b"first")
+    assert mine.advance("owner", bytes(32), 7, b"second") == (7, "unwitnessed", b"first")
+    assert mine.advance("owner", bytes(32), 6, b"back") == (7, "unwitnessed", b"first")
     assert Counters(path).read("owner", bytes(32)) == (7, "unwitnessed", b"first")
     assert mine.increment("owner", bytes(32)) == (8, "unwitnessed", b"")
     assert Counters(path).read("owner", bytes(32)) == (8, "unwitnessed", b"")
-
-
-def test_what_is_remembered_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is advanced is flushed when it is told; what is remembered when it is settled.
-
-    A disk that does not take it then is told of to whoever changes a counter next.
-    """
-    flushed: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", flushed.append)
-    mine = Counters(tmp_path / "counters")
-    flushed.clear()
-    mine.advance("owner", bytes(32), 1, b"")
-    assert len(flushed) == 1
-    mine.remember("owner", bytes(32), 2, b"")
-    assert len(flushed) == 1
-    mine.settle()
-    mine.settle()
-    assert len(flushed) == 2
-    mine.remember("owner", bytes(32), 3, b"")
-    assert mine.advance("owner", bytes(32), 3, b"")[0] == 3
-    assert len(flushed) == 3
-
-    def broken(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fdatasync", broken)
-    mine.remember("owner", bytes(32), 4, b"")
-    mine.settle()
-    with pytest.raises(UnavailableError, match="counters: cannot be written: Input/output error"):
-        mine.remember("owner", bytes(32), 5, b"")
 
 
 @pytest.mark.parametrize(

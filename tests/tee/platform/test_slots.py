@@ -105,36 +105,10 @@ def test_open_to_others(path: Path) -> None:
     assert refused.value.hint == f"chmod 600 {path}"
 
 
-def test_what_is_left_is_flushed_before_the_next_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left is there for whoever opens the file; nothing else is written while it may be torn."""
-    mine, order = Slots(path), []
-    monkeypatch.setattr(os, "fdatasync", lambda _: order.append("flush"))
-    pwrite = os.pwrite
-
-    def noted(file: int, data: bytes, at: int) -> int:
-        order.append("write")
-        return pwrite(file, data, at)
-
-    monkeypatch.setattr(os, "pwrite", noted)
-    mine.leave("one", Held(1, b""))
-    assert order == ["write"]
-    mine.leave("one", Held(2, b""))
-    mine.write("two", Held(1, b""))
-    assert order == ["write", "flush", "write", "flush", "write", "flush"]
-    mine.flush()
-    assert len(order) == 6
-    mine.leave("two", Held(2, b""))
-    mine.flush()
-    mine.flush()
-    assert order[6:] == ["write", "flush"]
-
-
 def test_what_another_process_left_is_flushed_before_it_is_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value that nobody flushed may be torn on the disk, and the next change goes over its other slot."""
-    left = Slots(path)
-    left.leave("one", Held(1, b""))
     order: list[str] = []
     pread = os.pread
 
@@ -142,43 +116,14 @@ def test_what_another_process_left_is_flushed_before_it_is_read(
         order.append("read")
         return pread(file, size, at)
 
+    left = Slots(path)
     monkeypatch.setattr(os, "pread", noted)
     monkeypatch.setattr(os, "fdatasync", lambda _: order.append("flush"))
+    left.write("one", Held(1, b""))
+    order.clear()
     assert Slots(path).values == left.values == {"one": Held(1, b"")}
     assert order[:2] == ["flush", "read"]
     assert order.count("flush") == 1
-
-
-def test_a_flush_that_failed_is_not_taken_for_done(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux tells of a failed flush once and forgets what it did not write: it is written again."""
-    mine = Slots(path)
-    disk, dirty, broken = bytearray(path.read_bytes()), [], [False]
-    pwrite = os.pwrite
-
-    def write(file: int, data: bytes, at: int) -> int:
-        dirty.append((data, at))
-        return pwrite(file, data, at)
-
-    def flush(_: int) -> None:
-        written = dirty.copy()
-        dirty.clear()
-        if broken[0]:
-            raise OSError(5, "Input/output error")
-        for data, at in written:
-            disk[at : at + len(data)] = data
-
-    monkeypatch.setattr(os, "pwrite", write)
-    monkeypatch.setattr(os, "fdatasync", flush)
-    mine.write("one", Held(1, b""))
-    mine.leave("one", Held(2, b""))
-    broken[0] = True
-    for _ in range(2):
-        with pytest.raises(UnavailableError, match="Input/output error"):
-            mine.flush()
-    broken[0] = False
-    mine.flush()
-    assert not dirty
-    assert disk == path.read_bytes()
 
 
 def test_a_disk_that_takes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,13 +138,7 @@ def test_a_disk_that_takes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) 
         broken.setattr(os, "fdatasync", full)
         with pytest.raises(UnavailableError) as failed:
             mine.write("one", Held(2, b""))
-        assert failed.value.message == "counters: cannot be written: No space left on device"
-        assert mine.values == {"one": Held(1, b"")}
-        mine.leave("one", Held(2, b""))
-        with pytest.raises(UnavailableError):
-            mine.flush()
-        with pytest.raises(UnavailableError):
-            mine.leave("one", Held(3, b""))
-    assert mine.values == {"one": Held(2, b"")}
-    mine.write("one", Held(3, b""))
-    assert Slots(path).values == {"one": Held(3, b"")}
+    assert failed.value.message == "counters: cannot be written: No space left on device"
+    assert mine.values == {"one": Held(1, b"")}
+    mine.write("one", Held(2, b""))
+    assert Slots(path).values == {"one": Held(2, b"")}

@@ -41,11 +41,7 @@ class Witness(Protocol):
         ...
 
     def advance(self, to: Witnessed) -> Witnessed:
-        """Tell it of a commit; it never goes back.
-
-        It need not be on disk by the return, as the commit is: a witness that lost its last words with the
-        machine's power is behind the store, which is no store that was set back. Whoever cuts the power then,
-        and sets the store back by that commit, is not seen.
+        """Tell it of a commit, durably; it never goes back.
 
         Returns:
             What it remembers then: ``to``, a later one, or another that it was told of with this epoch.
@@ -74,7 +70,7 @@ class CounterWitness:
 
     def advance(self, to: Witnessed) -> Witnessed:
         """As :meth:`Witness.advance`."""
-        said = self._counter.remember(to.epoch, to.chain)
+        said = self._counter.advance(to.epoch, to.chain)
         return Witnessed(said.value, said.mark)
 
 

@@ -9,13 +9,11 @@ every value comes with its witness, which is ``unwitnessed`` until something out
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.errors import PolicyError, UsageError
 from kluis.formats.launch import UNWITNESSED
 from kluis.tee.platform.slots import Held, Slots
 
@@ -28,7 +26,7 @@ MARK_BYTES: Final = 32
 
 
 class Counters:
-    """All counters of a platform, kept in one file.
+    """All counters of a platform, kept in one file, written before a change is answered.
 
     Args:
         path: the file; see :mod:`kluis.tee.platform.slots`.
@@ -60,10 +58,10 @@ class Counters:
             value = self._values.get(f"{owner}/{counter.hex()}", NONE)[0] + 1
             if value > LARGEST:
                 raise PolicyError("counter: is at its end", code="counter_end")
-            return self._change(owner, counter, Held(value, b""), self._slots.write)
+            return self._change(owner, counter, value, b"")
 
     def advance(self, owner: str, counter: bytes, to: int, mark: bytes) -> tuple[int, str, bytes]:
-        """Set it to ``to`` and ``mark`` if that is higher than its value, on disk by the return.
+        """Set it to ``to`` and ``mark`` if that is higher than its value, and return what it has then.
 
         Args:
             owner: whose it is.
@@ -71,31 +69,10 @@ class Counters:
             to: 1..2^53-1.
             mark: at most 32 bytes.
 
-        Returns:
-            What it has then: its value, its witness, its mark.
-
         Raises:
             UsageError: an argument is out of bounds.
             PolicyError: the owner, or the platform, has too many counters; code ``counters``.
         """
-        found = self._forward(owner, counter, Held(to, mark), self._slots.write)
-        with self._lock:
-            self._slots.flush()  # what was there may have been left a moment ago
-        return found
-
-    def remember(self, owner: str, counter: bytes, to: int, mark: bytes) -> tuple[int, str, bytes]:
-        """Do as :meth:`advance`, but leave it for :meth:`settle` to have it on disk; errors as there."""
-        return self._forward(owner, counter, Held(to, mark), self._slots.leave)
-
-    def settle(self) -> None:
-        """Have on disk what was remembered; if the disk does not take it, the next change is told."""
-        with self._lock, contextlib.suppress(UnavailableError):
-            self._slots.flush()
-
-    def _forward(
-        self, owner: str, counter: bytes, held: Held, keep: Callable[[str, Held], None]
-    ) -> tuple[int, str, bytes]:
-        to, mark = held
         if not 1 <= to <= LARGEST:
             raise UsageError(f"counter.to: want 1..{LARGEST}, got {to}")
         if len(mark) > MARK_BYTES:
@@ -104,11 +81,9 @@ class Counters:
             value, marked = self._values.get(f"{owner}/{counter.hex()}", NONE)
             if to <= value:
                 return value, UNWITNESSED, marked
-            return self._change(owner, counter, held, keep)
+            return self._change(owner, counter, to, mark)
 
-    def _change(
-        self, owner: str, counter: bytes, held: Held, keep: Callable[[str, Held], None]
-    ) -> tuple[int, str, bytes]:
+    def _change(self, owner: str, counter: bytes, value: int, mark: bytes) -> tuple[int, str, bytes]:
         name = f"{owner}/{counter.hex()}"
         if name not in self._values:
             mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
@@ -120,8 +95,8 @@ class Counters:
                     raise PolicyError(
                         f"counter: want at most {most} for {whose}, got one more", code="counters"
                     )
-        keep(name, held)
-        return held.value, UNWITNESSED, held.mark
+        self._slots.write(name, Held(value, mark))
+        return value, UNWITNESSED, mark
 
 
 NONE: Final = Held(0, b"")

@@ -104,10 +104,7 @@ def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root
             reply = _answer(request, who, root)
         except KluisError as error:
             reply = channel.Refused(error.code, error.message)
-        try:
-            end.send(sealed.seal_reply(reply))
-        finally:  # who is gone by now may have had something remembered
-            root.counters.settle()
+        end.send(sealed.seal_reply(reply))
 
 
 def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Reply:
@@ -154,6 +151,4 @@ def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count
         return channel.Count(*root.counters.increment(owner, request.id))
     if request.op == "advance":
         return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark))
-    if request.op == "remember":
-        return channel.Count(*root.counters.remember(owner, request.id, request.to, request.mark))
-    raise UsageError(f"counter.op: want read, increment, advance or remember, got {request.op[:40]!r}")
+    raise UsageError(f"counter.op: want read, increment or advance, got {request.op[:40]!r}")

@@ -1,7 +1,7 @@
 """A file of small named numbers, each of which is written in place and is whole after a crash.
 
-A record is two slots of 512 bytes. A change goes into the one that does not hold the newest value, and no
-change follows one that is not flushed: a write that a crash cut short damages one slot of the two. The file
+A record is two slots of 512 bytes. A change goes into the one that does not hold the newest value, and is
+flushed before it is told: a write that a crash cut short damages what nobody was told of. The file
 is grown ahead, so that a change flushes its own block and no file system's journal.
 
     slot = SHA-256 of what follows (32) || size (2, big-endian) || canonical JSON || zeros
@@ -58,7 +58,8 @@ class Slots:
             files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
         with self._told():
-            os.fdatasync(self._file)  # what an earlier process left: a change may follow what is read here
+            # A process that was ended in the midst may have left what is not flushed: none may follow it.
+            os.fdatasync(self._file)
         self._size = os.fstat(self._file).st_size
         if self._size % RECORD or self._size > MOST_BYTES:
             raise FormatError(
@@ -67,8 +68,6 @@ class Slots:
         self.values: dict[str, Held] = {}
         self._places: dict[str, tuple[int, int]] = {}
         self._free: list[int] = []
-        self._left: tuple[bytes, int] | None = None
-        self._failed = False
         for at in range(self._size - RECORD, -1, -RECORD):
             self._read(at)
 
@@ -79,37 +78,15 @@ class Slots:
             UnavailableError: the disk does not take it; what was there is kept.
         """
         with self._told():
-            place = self._put(name, held)
+            if name not in self._places and not self._free:
+                self._grow()
+            record, slot = self._places.get(name) or (self._free[-1], 1)
+            os.pwrite(self._file, _encode(name, held), record + (1 - slot) * SLOT)
             os.fdatasync(self._file)
-        self._settle(name, held, place)
-
-    def leave(self, name: str, held: Held) -> None:
-        """Keep a value as :meth:`write` does, on disk by the next :meth:`flush`.
-
-        Until then it outlives this process, and not the machine.
-
-        Raises:
-            UnavailableError: as :meth:`write`.
-        """
-        with self._told():
-            record, slot = self._put(name, held)
-        self._settle(name, held, (record, slot))
-        self._left = _encode(name, held), record + slot * SLOT
-
-    def flush(self) -> None:
-        """Have on disk what was left.
-
-        Raises:
-            UnavailableError: the disk does not take it.
-        """
-        if self._left is None:
-            return
-        with self._told():
-            if self._failed:  # Linux tells of a failed flush once, and from then on calls it written
-                os.pwrite(self._file, *self._left)
-            self._failed = True
-            os.fdatasync(self._file)
-        self._left, self._failed = None, False
+        if name not in self._places:
+            self._free.pop()
+        self._places[name] = record, 1 - slot
+        self.values[name] = held
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -117,21 +94,6 @@ class Slots:
             yield
         except OSError as error:
             raise UnavailableError(f"{self._path.name}: cannot be written: {error.strerror}") from None
-
-    def _put(self, name: str, held: Held) -> tuple[int, int]:
-        """Write a value into the slot that has not the newest, and say where that is."""
-        self.flush()
-        if name not in self._places and not self._free:
-            self._grow()
-        record, slot = self._places.get(name) or (self._free[-1], 1)
-        os.pwrite(self._file, _encode(name, held), record + (1 - slot) * SLOT)
-        return record, 1 - slot
-
-    def _settle(self, name: str, held: Held, place: tuple[int, int]) -> None:
-        if name not in self._places:
-            self._free.pop()
-        self._places[name] = place
-        self.values[name] = held
 
     def _grow(self) -> None:
         os.pwrite(self._file, bytes(GROWTH), self._size)
