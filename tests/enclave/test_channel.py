@@ -7,6 +7,7 @@ import json
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_a_time_that_is_none(rehearsal_platform: RehearsalPlatform, seconds: flo
 def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a connection that is kept, the judgement ends, a while after the client's own of the server."""
     now = [1000.0]
-    monkeypatch.setattr(channel.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(channel, "elapsed", lambda: now[0])
     held: Any = SimpleNamespace(believed_seconds=3600.0, judge=lambda *_: "held")
     peer = Peer(Link(ServerKey().context, Role.SERVER))
     assert peer.result is None
@@ -100,6 +101,12 @@ def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     for passed, result in ((0.0, "held"), (3659.0, "held"), (3660.0, None)):
         now[0] = 1000.0 + passed
         assert peer.result == result
+
+
+def test_a_judgement_ages_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that counts is that of the clock which goes on in a suspended machine."""
+    monkeypatch.setattr(channel.time, "clock_gettime", {time.CLOCK_BOOTTIME: 7200.0}.__getitem__)
+    assert channel.elapsed() == 7200.0
 
 
 def test_a_client_whose_time_ends_as_it_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import httpcore
 import httpx
 
 from kluis.appraisal import AttestationResult
-from kluis.enclave.channel import Judge
+from kluis.enclave.channel import Judge, elapsed
 from kluis.enclave.tls import CHUNK, Link, client_context
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
@@ -130,7 +130,7 @@ class _End:
         return Link(self._context, Role.CLIENT)
 
     def believed_until(self) -> float:
-        return time.monotonic() + self._judge.believed_seconds
+        return elapsed() + self._judge.believed_seconds
 
     def introduce(self, link: Link) -> Generator[bool, bytes, AttestationResult]:
         """Shake hands and exchange evidence: yields whether bytes are wanted, after what is pending went."""
@@ -362,7 +362,7 @@ def _heard(sealed: bytes) -> bytes:
 def _told(info: str, result: AttestationResult | None, until: float, below: Callable[[str], Any]) -> Any:
     if info == RESULT:
         return result
-    if info == "is_readable" and time.monotonic() >= until:
+    if info == "is_readable" and elapsed() >= until:
         return True  # httpcore takes an idle connection that is readable for one that has ended
     return None if info == "ssl_object" else below(info)
 

@@ -25,7 +25,7 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.attested_tls import NONCE_BYTES, Answer, Binding, Role
 from kluis.formats.runtime_data import Purpose
 
-__all__ = ["Judge", "Peer", "attest_self"]
+__all__ = ["Judge", "Peer", "attest_self", "elapsed"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Peer:
     @property
     def result(self) -> AttestationResult | None:
         """The judgement of its evidence; None unless some that held came, and not too long ago."""
-        return self._result if time.monotonic() < self._until else None
+        return self._result if elapsed() < self._until else None
 
     def challenge(self) -> bytes:
         """A new nonce for the client's evidence; the one before is void."""
@@ -134,10 +134,17 @@ class Peer:
             raise UsageError("evidence: want a challenge first, got none", hint="ask this server for its own")
         self._result = judge.judge(answer, self.link, nonce)
         # A client that believes this end as long, and asked before it was asked, comes anew before.
-        self._until = time.monotonic() + judge.believed_seconds + LEEWAY_SECONDS
+        self._until = elapsed() + judge.believed_seconds + LEEWAY_SECONDS
 
 
 LEEWAY_SECONDS: Final = 60.0
+# Linux alone has a clock that goes on while the machine sleeps.
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed() -> float:
+    """Seconds since some moment, those that the machine slept among them: a judgement ages meanwhile."""
+    return time.clock_gettime(_CLOCK)
 
 
 def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
