@@ -93,27 +93,42 @@ def attested(take: Harness, attest: Attest, root: bytes, bundle: bytes) -> Row:
 
 def released(take: Harness, release: Release) -> Row:
     """A token to a released key, against the public-key work of it."""
-    key = rsa.generate_private_key(65537, 2048)
-    wrapped = key.public_key().encrypt(bytes(32), OAEP)
     keys = KeySet.import_key_set(release.attest.published())
 
-    def alone() -> None:
-        inner = key.decrypt(wrapped, OAEP)
+    def unwrapping(bits: int) -> Callable[[], bytes]:
+        key = rsa.generate_private_key(65537, bits)
+        wrapped = key.public_key().encrypt(bytes(32), OAEP)
+        return lambda: key.decrypt(wrapped, OAEP)
+
+    unwrap, own = unwrapping(2048), unwrapping(release.recipient.key_size)
+
+    def work(unwrap: Callable[[], bytes]) -> None:
+        inner = unwrap()
         jwt.decode(release.token, keys, algorithms=["RS256"])
         release.recipient.encrypt(inner, OAEP)
         keywrap.aes_key_wrap_with_padding(inner, bytes(1200))
 
+    def alone() -> None:
+        work(unwrap)
+
+    def opened() -> None:
+        release.ask()
+        own()
+
     def beside() -> dict[str, str]:
         with plain_vault(release) as ask:
             taken = [(many(release.ask), many(ask), many(alone)) for _ in range(5)]
+        whole = [many(opened) / many(lambda: work(own)) for _ in range(5)]
         ratios = (
             [ours / plain for ours, plain, _ in taken],
             [plain / theirs for _, plain, theirs in taken],
+            whole,
         )
-        against, itself = (f"{statistics.median(each):.2f}" for each in ratios)
+        against, itself, end = (f"{statistics.median(each):.2f}" for each in ratios)
         return {
             "against a vault without an enclave, under uvicorn, that records it on disk": against,
             "that vault, against the same": itself,
+            f"until it is unwrapped there, RSA-{release.recipient.key_size} on both sides": end,
             f"releases a second, {CLIENTS} clients at once": f"{at_once(release):.0f}",
         }
 
