@@ -67,7 +67,7 @@ def _jmes_path(work: Work, text: Values, query: Values) -> tuple[Value, ...]:
     document, expression = text.only(str, "JmesPath"), query.only(str, "JmesPath")
     try:
         return (queries.answer(document, expression, work),)
-    except (JMESPathError, ValueError, TypeError, RecursionError) as error:
+    except (JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise _failed(f"JmesPath: {_first_line(error)}") from None
 
 

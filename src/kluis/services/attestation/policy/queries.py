@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from jmespath import Options
@@ -28,7 +29,10 @@ CHARACTERS_A_STEP: Final = 64
 # What a query builds may be so many times larger than its document, and no more: parts that it repeats are
 # one part in memory, and so many in all that is written of it.
 MAX_GROWTH: Final = 4096
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _BUILDERS: Final = frozenset({"multi_select_list", "multi_select_dict"})
+# These compare what is in a list, however long it is.
+_ORDERING: Final = frozenset({"sort", "sort_by", "max", "max_by", "min", "min_by"})
 
 
 class Work:
@@ -72,8 +76,8 @@ def answer(document: str, query: str, work: Work) -> str:
     """What a query finds in a document, both text; JSON.
 
     Raises:
-        JMESPathError, ValueError, TypeError, RecursionError: the document is not JSON, the query is none, or
-            it fails on this document.
+        JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError: the document is not JSON, the
+            query is none, or it fails on this document.
         PolicyError: code ``policy_evaluation``; it is too much.
     """
     if not document or len(document) > MAX_JSON:
@@ -118,13 +122,19 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no
 
     def visit_comparator(self, node: dict[str, Any], value: Any) -> Any:
         left, right = (self.visit(each, value) for each in node["children"])
-        if isinstance(left, (list, dict)) and isinstance(right, (list, dict)):
-            self._compared(left, right)
-        known = [{"type": "literal", "value": each, "children": []} for each in (left, right)]
-        return super().visit_comparator({**node, "children": known}, value)
+        self._compared(left, right)
+        if node["value"] in ("eq", "ne"):
+            return _alike(left, right) is (node["value"] == "eq")
+        if not any(_is(kind, left) and _is(kind, right) for kind in ((int, float), str)):
+            return None
+        return self.COMPARATOR_FUNC[node["value"]](left, right)
 
     def _compared(self, left: Any, right: Any) -> None:
-        """Count a comparison member by member, which ends with the smaller one; so does this."""
+        """Count a comparison, of texts or member by member, which ends with the smaller one; so does this."""
+        if isinstance(left, str) and isinstance(right, str):
+            self._work.step(min(len(left), len(right)) // CHARACTERS_A_STEP)
+        if not isinstance(left, (list, dict)) or not isinstance(right, (list, dict)):
+            return
         most = 16
         while most < _size(left, most) and most < _size(right, most):
             self._work.step(2 * most)
@@ -146,8 +156,14 @@ class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # likewis
             if isinstance(each, str):
                 self._work.read(each)
             elif isinstance(each, (list, dict)):
-                self._work.step(len(each))
+                self._work.step(_size(each, self._work.steps) if name in _ORDERING else len(each))
         return super().call_function(name, arguments)
+
+    @jmespath_functions.signature({"types": []})  # type: ignore[untyped-decorator]  # likewise
+    def _func_to_number(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return json.loads(value) if _NUMBER.fullmatch(value) else None
+        return value if _is((int, float), value) else None
 
     @jmespath_functions.signature({"types": []})  # type: ignore[untyped-decorator]  # likewise
     def _func_to_string(self, value: Any) -> str:
@@ -163,7 +179,9 @@ class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # likewis
     @jmespath_functions.signature({"types": ["array", "string"]}, {"types": []})  # type: ignore[untyped-decorator]  # likewise
     def _func_contains(self, subject: Any, search: Any) -> bool:
         self._work.step(_size(subject, self._work.steps))
-        return search in subject
+        if isinstance(subject, str):
+            return isinstance(search, str) and search in subject
+        return any(_alike(each, search) for each in subject)
 
     @jmespath_functions.signature({"types": []}, {"types": []})  # type: ignore[untyped-decorator]  # likewise
     def _func_equals_ignore_case(self, first: object, second: object) -> bool:
@@ -179,6 +197,21 @@ def _growth(node: dict[str, Any]) -> int:
         if isinstance(child, dict):
             growth = min(growth * _growth(child), MAX_GROWTH + 1)
     return growth
+
+
+def _is(kind: type | tuple[type, ...], value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _alike(left: Any, right: Any) -> bool:
+    """Whether two values are the same, at any depth: true is no number."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_alike, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_alike(left[name], right[name]) for name in left)
+    return bool(left == right)
 
 
 def _size(value: Any, most: int) -> int:
