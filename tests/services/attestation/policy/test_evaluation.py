@@ -133,7 +133,12 @@ def test_read_only_claims_are_not_issued() -> None:
         policy = f"version=1.2; authorizationrules{{ => permit(); }}; issuancerules{{ {issuance} }};"
         return evaluate(parse(policy), [pcrs])
 
-    for action in ("issue(claim=c)", 'issue(type="x", value=JmesPath(c.value, "PCRs[0]"))'):
+    for action in (
+        "issue(claim=c)",
+        'issue(type="x", value=JmesPath(c.value, "PCRs[0]"))',
+        "issue(type=c.value, value=1)",
+        'add(type="x", value=1, issuer=c.value)',
+    ):
         with pytest.raises(PolicyError, match="is for reading only"):
             run(action)
     assert run('issue(type="ok", value=ContainsOnlyValue(JmesPath(c.value, "PCRs[0]"), "1"))').issued == {
@@ -148,6 +153,34 @@ def test_several_values_and_identical_claims() -> None:
         => issue(type="x", value=1); => issue(type="x", value=2); => issue(type="x", value=1);
         => issue(type="t", value=true); => issue(type="t", value=1); };"""
     assert _run(policy, {}).issued == {"x": [1, 2], "t": [True, 1]}
+
+
+def test_one_value_of_two_issuers() -> None:
+    """What two say alike is one value in a token, which has no issuers."""
+    policy = """version=1.0; authorizationrules{ => permit(); }; issuancerules{
+        c:[type=="OSName"] => issue(claim=c); c:[type=="OSName"] => issueproperty(claim=c); };"""
+    outcome = _run(policy, {"OSName": "Win"}, {"OSName": "Win"})
+    assert outcome.issued == outcome.properties == {"OSName": "Win"}
+    assert _run(policy, {"OSName": "Win"}, {"OSName": ["Lin", "Win"]}).issued == {"OSName": ["Win", "Lin"]}
+
+
+@pytest.mark.parametrize("text", ["abc", "NaN", "[Infinity]", '{"a":-Infinity}', "", "1 2"])
+def test_text_that_is_no_json_is_text(text: str) -> None:
+    """What JSON has no word for is the text that it is, Python's own numbers among it."""
+    policy = """version=1.2; authorizationrules{ => permit(); };
+        issuancerules{ c:[type=="c"] => issue(type="x", value=JsonToClaimValue(c.value)); };"""
+    assert _run(policy, {"c": text}).issued == {"x": text}
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000 + "]" * 100_000, "9" * 5000, f"[{'9' * 5000}]", '"' + "x" * (4 << 20) + '"']
+)
+def test_json_that_nobody_reads_is_refused(text: str) -> None:
+    """Depth, digits and length without an end are JSON all the same, and no text."""
+    policy = """version=1.2; authorizationrules{ => permit(); };
+        issuancerules{ c:[type=="c"] => issue(type="x", value=JsonToClaimValue(c.value)); };"""
+    with pytest.raises(PolicyError, match="policy: JsonToClaimValue: "):
+        _run(policy, {"c": text})
 
 
 def test_issue_in_authorization_only_adds() -> None:

@@ -74,11 +74,12 @@ class ClaimSet:
             self._by_type.setdefault(claim.type, []).append(claim)
 
     def as_token(self) -> dict[str, Value | list[Value]]:
-        """The claims of a token: one value as it is, several as a list, in the order of issue."""
-        found: dict[str, list[Value]] = {}
+        """The claims of a token: one value, of whichever issuers, as it is; several as a list, as issued."""
+        found: dict[str, dict[tuple[type, Value], Value]] = {}
         for claim in self._claims:
-            found.setdefault(claim.type, []).append(claim.value)
-        return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+            found.setdefault(claim.type, {})[type(claim.value), claim.value] = claim.value
+        values = {name: list(each.values()) for name, each in found.items()}
+        return {name: each[0] if len(each) == 1 else each for name, each in values.items()}
 
 
 def of_mapping(values: Mapping[str, object], issuer: str = Issuer.SERVICE) -> list[Claim]:

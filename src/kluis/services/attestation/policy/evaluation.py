@@ -181,7 +181,7 @@ class _Run:
                 break
             # What a test compares with is the same for every claim.
             made = self._value(test.expression, bound)
-            self._spend(len(looked) * max(1, len(made.members)))
+            self._spend(len(looked) * max(1, functions.looks(made.members)))
             looked = [
                 claim for claim in looked if _compare(_property(claim, test.property), test.operator, made)
             ]
@@ -219,6 +219,10 @@ class _Run:
         parts = {name: self._value(expression, bound) for name, expression in action.properties}
         name: str = parts["type"].only(str, "type")
         issuer: str = parts["issuer"].only(str, "issuer") if "issuer" in parts else Issuer.POLICY
+        for part in ("type", "issuer"):
+            # A rule after this one may issue what a claim is called, or who made it.
+            if part in parts and parts[part].read_only:
+                raise PolicyError(f"{part}: is for reading only", code="policy_evaluation")
         made = [Claim(name, value, issuer, parts["value"].read_only) for value in parts["value"].members]
         if "valueType" in parts:
             want = parts["valueType"].only(str, "valueType")
@@ -236,6 +240,7 @@ class _Run:
             arguments = [self._value(argument, bound) for argument in expression.arguments]
             return functions.call(expression.function, arguments, self.work)
         claims = bound[expression.identifier]
+        self._spend(len(claims))
         members = functions.unique([_property(claim, expression.property) for claim in claims])
         return Values(members, expression.property == "value" and any(claim.read_only for claim in claims))
 

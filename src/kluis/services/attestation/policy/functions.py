@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from jmespath.exceptions import JMESPathError
@@ -16,9 +16,11 @@ from jmespath.exceptions import JMESPathError
 from kluis.errors import PolicyError
 from kluis.services.attestation.policy import queries
 from kluis.services.attestation.policy.claims import MOST_INTEGER, Value
-from kluis.services.attestation.policy.queries import MAX_JSON, Work
+from kluis.services.attestation.policy.queries import MAX_JSON, NotJsonError, Work
 
 MAX_VALUES: Final = 16_384
+# To compare with so many characters of a text costs what it costs to compare with a number.
+CHARACTERS_A_LOOK: Final = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Values:
         return self.members[0]
 
 
+def looks(members: Iterable[Value]) -> int:
+    """What it costs to compare one value with all of these."""
+    return sum(1 + len(each) // CHARACTERS_A_LOOK if isinstance(each, str) else 1 for each in members)
+
+
 def unique(members: list[Value]) -> tuple[Value, ...]:
     """Each member once, by type and value, in order."""
     return tuple({(type(member), member): member for member in members}.values())
@@ -56,7 +63,7 @@ def call(name: str, arguments: list[Values], work: Work) -> Values:
     Raises:
         PolicyError: code ``policy_evaluation``; an argument is of another type, or it is too much work.
     """
-    work.step(sum(len(argument.members) for argument in arguments))
+    work.step(sum(looks(argument.members) for argument in arguments))
     members = _FUNCTIONS[name](work, *arguments)
     _check_whole(name, members)
     followed = name not in ("IsSubsetOf", "ContainsOnlyValue")
@@ -73,14 +80,19 @@ def _jmes_path(work: Work, text: Values, query: Values) -> tuple[Value, ...]:
 
 def _json_to_claim_value(work: Work, text: Values) -> tuple[Value, ...]:
     raw = text.only(str, "JsonToClaimValue")
+    if len(raw) > MAX_JSON:
+        raise _failed(f"JsonToClaimValue: want at most {MAX_JSON} characters, got {len(raw)}")
     work.read(raw)
     try:
-        value = json.loads(raw) if len(raw) <= MAX_JSON else raw
-    except (ValueError, RecursionError):
+        value = queries.read_json(raw)
+    except (json.JSONDecodeError, NotJsonError):
         return (raw,)
+    except (ValueError, RecursionError) as error:
+        raise _failed(f"JsonToClaimValue: {_first_line(error)}") from None
     if value is None:
         return ()
     members = value if isinstance(value, list) else [value]
+    work.step(len(members))
     if len(members) > MAX_VALUES:
         raise _failed(f"JsonToClaimValue: want at most {MAX_VALUES} values, got {len(members)}")
     for member in members:

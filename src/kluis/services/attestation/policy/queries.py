@@ -19,7 +19,7 @@ from jmespath.visitor import TreeInterpreter
 
 from kluis.errors import PolicyError
 
-__all__ = ["MAX_JSON", "MAX_QUERY", "Work", "answer", "too_much"]
+__all__ = ["MAX_JSON", "MAX_QUERY", "NotJsonError", "Work", "answer", "read_json", "too_much"]
 
 MAX_JSON: Final = 4 << 20
 MAX_QUERY: Final = 4096
@@ -33,6 +33,10 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+
 _BUILDERS: Final = frozenset({"multi_select_list", "multi_select_dict"})
 # These compare what is in a list, however long it is.
 _ORDERING: Final = frozenset({"sort", "sort_by", "max", "max_by", "min", "min_by"})
+
+
+class NotJsonError(ValueError):
+    """NaN or Infinity, which Python reads as numbers and JSON has not."""
 
 
 class Work:
@@ -87,7 +91,7 @@ def answer(document: str, query: str, work: Work) -> str:
     work.step(len(query))
     parsed = _parsed(query)
     work.read(document)
-    found = _Interpreter(work).visit(parsed, json.loads(document, parse_constant=_no_constant))
+    found = _Interpreter(work).visit(parsed, read_json(document))
     written = _written(found)
     work.write(len(written))
     return written
@@ -243,8 +247,18 @@ def _written(value: Any) -> str:
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def read_json(text: str) -> Any:
+    """What JSON says.
+
+    Raises:
+        JSONDecodeError, NotJsonError: it is none.
+        ValueError, RecursionError: a number has thousands of digits, or it nests too deep.
+    """
+    return json.loads(text, parse_constant=_no_constant)
+
+
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"want JSON, got {name}")
+    raise NotJsonError(f"want JSON, got {name}")
 
 
 def too_much(most: str) -> PolicyError:
