@@ -21,7 +21,20 @@ def _rules(text: str, version: str = "1.0", section: str = "authorizationrules")
 VERSION = "policy > versionInfo"
 REFUSED: dict[str, tuple[Any, ...]] = {
     "version's end": ("version=1.0\n[", "mismatched input '[' expecting ';'", (2, 1), VERSION),
-    "unknown version": ("version=1.3;", "version 1.3 is none of 1.0, 1.1, 1.2", (1, 1), VERSION),
+    "unknown version": ("version=1.3;", "version 1.3 is none of 1.0, 1.1, 1.2", (1, 9), VERSION),
+    "unknown version below": (
+        "// one\n\n version =\n  2.0;",
+        "version 2.0 is none of 1.0, 1.1, 1.2",
+        (4, 3),
+        VERSION,
+    ),
+    "a version of many digits": (
+        "version=1.0000000001;",
+        "version 1.0000000001 is none of 1.0, 1.1, 1.2",
+        (1, 9),
+        VERSION,
+    ),
+    "a version that is nearly one": ("version=1.02;", "version 1.02 is none of", (1, 9), VERSION),
     "no version": ("authorizationrules{};", "mismatched input '{' expecting '='", (1, 19), VERSION),
     "another word": ("verson=1.0;", "mismatched input 'verson' expecting 'version'", (1, 1), VERSION),
     "no semicolon": (_rules("=> permit()"), "mismatched input '}' expecting ';'", (1, 45)),
@@ -47,7 +60,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "configuration in 1.0": (
         _rules('=> issueproperty(type="x", value=1);', "1.0", "configurationrules"),
         "configurationrules need version 1.1",
-        None,
+        (1, 13),
         "policy > configurationrules",
     ),
     "configuration that is none": (
@@ -99,8 +112,9 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         (1, 34),
     ),
     "no such property of a claim": (
-        _rules('=> add(type="x", value=1, kind="y");'),
+        _rules('=> add(type="x",\n value=1,\n kind="y");'),
         "property 'kind' is none of",
+        (3, 2),
     ),
     "no such property of a reference": (
         _rules('c:[type=="x"] => add(type="x", value=c.kind);'),
@@ -120,7 +134,12 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "bound twice": (_rules('c:[type=="x"] && c:[type=="y"] => permit();'), "identifier 'c' stands twice"),
     "an order of text": (_rules('[type=="x", value>"y"] => permit();'), "> compares integers"),
     "an order of booleans": (_rules('[type=="x", value<=true] => permit();'), "<= compares integers"),
-    "a bare word": (_rules("[type==x] => permit();"), "mismatched input 'x' expecting a value"),
+    "a bare word": (_rules("[type==x] => permit();"), "mismatched input 'x' expecting a value", (1, 40)),
+    "a bare word in a call": (
+        _rules('=> add(type="x", value=AppendString(\n  "a",\n  b));', "1.2"),
+        "mismatched input 'b' expecting a value",
+        (3, 3),
+    ),
     "a bare word in a claim": (_rules('=> add(type="x", value=y);'), "an argument is written name=value"),
     "no value": (_rules('=> add(type="x");'), "add needs value=..."),
     "no type": (_rules("=> add(value=1);"), "add needs type=..."),
@@ -128,9 +147,39 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         _rules("=> add(" + ", ".join(["value=1"] * 20_000) + ");"),
         "a claim has at most 4 properties, got 20000",
     ),
-    "a property twice": (_rules('=> add(type="x", value=1, value=2);'), "property 'value' stands twice"),
+    "a property twice": (
+        _rules('=> add(type="x", value=1, value=2);'),
+        "property 'value' stands twice",
+        (1, 59),
+    ),
     "permit of something": (_rules('=> permit(type="x");'), "permit takes no argument"),
     "claim and more": (_rules('c:[type=="x"] => issue(claim=c, type="y");'), "claim=... stands alone"),
+    "two claims": (
+        _rules('c:[type=="x"] && d:[type=="y"] => issue(claim=c, claim=d);', section="issuancerules"),
+        "claim=... stands alone",
+        (1, 77),
+        "policy > issuancerules",
+    ),
+    "after a section's name in a comment": (
+        _rules("// as in issuancerules {\n=> allow();"),
+        "mismatched input 'allow'",
+        (2, 4),
+    ),
+    "after a section's name in a string": (
+        _rules('=> add(type="}; issuancerules {", value=1); => allow();'),
+        "mismatched input 'allow'",
+    ),
+    "after a section's name as an identifier": (
+        _rules('issuancerules:[type=="x"] => allow();'),
+        "mismatched input 'allow'",
+    ),
+    "after a comment's semicolon": (
+        "// one; two;\nversion=1.0 authorizationrules{};",
+        "mismatched input 'authorizationrules' expecting ';'",
+        (2, 13),
+        VERSION,
+    ),
+    "between sections": ("version=1.0; authorizationrules{}; }", "mismatched input '}'", (1, 36), "policy"),
     "two positions": (_rules('=> add("x", "y");'), "an argument is written name=value"),
     "65 bits": (_rules('[type=="x", value==9223372036854775808] => permit();'), "an integer has 64 bits"),
     "digits without end": (
@@ -187,6 +236,23 @@ def test_azures_words() -> None:
 def test_warnings(text: str, problem: str) -> None:
     """What published policies write otherwise than the language is accepted, and told."""
     assert any(warned.problem.startswith(problem) for warned in parse(text).warnings)
+
+
+def test_warnings_are_in_the_order_of_the_text() -> None:
+    """Whichever part of the language they are of."""
+    text = _rules(
+        'c:[type="x"]\n=> issue("y", value=1);\nd:[type="z"]\n=> issue(claim=d);', section="IssuanceRules"
+    )
+    places = [warned.place for warned in parse(text).warnings]
+    assert [(place.line, place.column) for place in places] == [(1, 13), (1, 31), (2, 10), (3, 4)]
+
+
+def test_a_rule_is_told_as_it_stands() -> None:
+    """On one line and without its comments; what is within a string stays, blanks and slashes too."""
+    policy = parse(_rules('[type=="a  //  b"]  // why\r\n\t&& [ value == 1 ] => // and\n permit();'))
+    (rule,) = policy.rules(Section.AUTHORIZATION)
+    assert rule.text == '[type=="a  //  b"] && [ value == 1 ] => permit();'
+    assert rule.conditions[0].text == '[type=="a  //  b"]'
 
 
 def test_layout_is_free() -> None:

@@ -1,18 +1,15 @@
-"""What a grammar cannot tell: verbs, properties, functions, versions and identifiers of a policy."""
+"""What a grammar cannot tell: verbs, properties, functions and identifiers of a policy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import lark
-
 from kluis.services.attestation.policy.syntax import (
     CONFIGURATION,
     FUNCTIONS,
     PROPERTIES,
     VERBS,
-    VERSIONS,
     Action,
     Call,
     Expression,
@@ -25,7 +22,7 @@ from kluis.services.attestation.policy.syntax import (
     Verb,
 )
 
-Refuse: TypeAlias = Callable[[str, Place | None, str], Exception]
+Refuse: TypeAlias = Callable[[str, Place, str], Exception]
 _COMPARES = frozenset({"<", "<=", ">", ">="})
 _KINDS = {bool: "true or false", int: "an integer", str: "a string"}
 
@@ -40,12 +37,6 @@ def check(policy: Policy, *, refuse: Refuse) -> None:
     Raises:
         Exception: what ``refuse`` made.
     """
-    if policy.version not in VERSIONS:
-        known = ", ".join(f"{major}.{minor}" for major, minor in VERSIONS)
-        major, minor = policy.version
-        raise refuse(f"version {major}.{minor} is none of {known}", Place(1, 1), "policy > versionInfo")
-    if Section.CONFIGURATION in policy.sections and policy.version < (1, 1):
-        raise refuse("configurationrules need version 1.1", None, f"policy > {Section.CONFIGURATION}")
     for section, rules in policy.sections.items():
         for rule in rules:
             for problem, place in _of_rule(rule, section, policy.version):
@@ -60,7 +51,7 @@ def _of_rule(rule: Rule, section: Section, version: tuple[int, int]) -> Iterator
         for test in condition.tests:
             if test.property not in PROPERTIES:
                 yield f"property {test.property!a} is none of {', '.join(PROPERTIES)}", test.place
-            yield from _of_expression(test.expression, bound, version, test.place)
+            yield from _of_expression(test.expression, bound, version)
             if (
                 test.operator in _COMPARES
                 and isinstance(test.expression, Literal)
@@ -83,7 +74,7 @@ def _of_action(
     if action.verb not in VERBS[section]:
         allowed = ", ".join(sorted(VERBS[section]))
         yield f"{action.verb} is no verb of {section}; those are {allowed}", action.place
-    names = [name for name, _ in action.properties]
+    names = [each.name for each in action.properties]
     if len(names) > len(PROPERTIES):
         yield f"a claim has at most {len(PROPERTIES)} properties, got {len(names)}", action.place
         return
@@ -97,23 +88,25 @@ def _of_action(
         if action.copied not in bound:
             yield f"identifier {action.copied!a} is not bound by this rule", action.place
         return
-    for name in names:
-        if name not in PROPERTIES:
-            yield f"property {name!a} is none of {', '.join(PROPERTIES)}", action.place
-        if names.count(name) > 1:
-            yield f"property {name!a} stands twice", action.place
+    for index, each in enumerate(action.properties):
+        if each.name not in PROPERTIES:
+            yield f"property {each.name!a} is none of {', '.join(PROPERTIES)}", each.place
+        if each.name in names[:index]:
+            yield f"property {each.name!a} stands twice", each.place
     for needed in ("type", "value"):
         if needed not in names:
             yield f"{action.verb} needs {needed}=...", action.place
-    for _, expression in action.properties:
-        yield from _of_expression(expression, bound, version, action.place)
+    for each in action.properties:
+        yield from _of_expression(each.expression, bound, version)
     if section is Section.CONFIGURATION:
         yield from _of_configuration(action)
 
 
 def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
     """What only the service gives a meaning: a name that it does not know would ask for nothing."""
-    given = {name: each.value for name, each in action.properties if isinstance(each, Literal)}
+    given = {
+        each.name: each.expression.value for each in action.properties if isinstance(each.expression, Literal)
+    }
     name = given.get("type")
     if name is None:
         return
@@ -125,12 +118,10 @@ def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
 
 
 def _of_expression(
-    expression: Expression, bound: set[str], version: tuple[int, int], place: Place
+    expression: Expression, bound: set[str], version: tuple[int, int]
 ) -> Iterator[tuple[str, Place]]:
     # Calls nest at most 16 deep: reading saw to it.
-    if isinstance(expression, lark.Token):
-        yield f"mismatched input '{expression}' expecting a value", place
-    elif isinstance(expression, Reference):
+    if isinstance(expression, Reference):
         if expression.identifier not in bound:
             yield f"identifier {expression.identifier!a} is not bound by this rule", expression.place
         if expression.property not in PROPERTIES:
@@ -145,4 +136,4 @@ def _of_expression(
             got = len(expression.arguments)
             yield f"{expression.function}: want {wanted} arguments, got {got}", expression.place
         for argument in expression.arguments:
-            yield from _of_expression(argument, bound, version, expression.place)
+            yield from _of_expression(argument, bound, version)

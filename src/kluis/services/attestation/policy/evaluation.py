@@ -216,7 +216,7 @@ class _Run:
     def _made(self, action: Action, bound: dict[str, list[Claim]]) -> list[Claim]:
         if action.copied is not None:
             return bound[action.copied]
-        parts = {name: self._value(expression, bound) for name, expression in action.properties}
+        parts = {each.name: self._value(each.expression, bound) for each in action.properties}
         name: str = parts["type"].only(str, "type")
         issuer: str = parts["issuer"].only(str, "issuer") if "issuer" in parts else Issuer.POLICY
         for part in ("type", "issuer"):

@@ -7,6 +7,7 @@ column, failing rule), which people search for.
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -18,6 +19,7 @@ from kluis.errors import FormatError
 from kluis.services.attestation.policy import checks
 from kluis.services.attestation.policy.claims import MOST_INTEGER
 from kluis.services.attestation.policy.syntax import (
+    VERSIONS,
     Action,
     Call,
     Condition,
@@ -25,6 +27,7 @@ from kluis.services.attestation.policy.syntax import (
     Literal,
     Place,
     Policy,
+    Property,
     Reference,
     Rule,
     Section,
@@ -35,6 +38,9 @@ from kluis.services.attestation.policy.syntax import (
 
 MAX_SIZE: Final = 256 * 1024
 MAX_DEPTH: Final = 16
+_PARTS: Final = re.compile(r'//[^\r\n]*|"(?:[^"\\\r\n]|\\.)*"|[{};]|\w+')
+# Blanks and comments; or a string, in which neither is any.
+_LAYOUT: Final = re.compile(r'("(?:[^"\\\r\n]|\\.)*")|(?:\s|//[^\r\n]*)+')
 _SHOWN: Final = {
     "SEMICOLON": "';'",
     "EQUALS": "'='",
@@ -98,7 +104,8 @@ def parse(text: str) -> Policy:
         version, sections = _grammar(builder)
     except UnexpectedInput as error:
         raise _unexpected(error, text) from None
-    policy = Policy(version, sections, tuple(builder.warnings), text)
+    warnings = sorted(builder.warnings, key=lambda each: each.place)
+    policy = Policy(version, sections, tuple(warnings), text)
     checks.check(policy, refuse=PolicyParsingError)
     return policy
 
@@ -132,13 +139,19 @@ def _unexpected(error: UnexpectedInput, text: str) -> PolicyParsingError:
 
 
 def _failing(text: str, place: Place) -> str:
-    """Which part of the grammar was being read at ``place``: the version, or the section begun last."""
+    """Which part of the grammar was being read at ``place``: the version, a section, or what is between."""
     lines = text.split("\n")[: place.line]
     before = "\n".join([*lines[:-1], lines[-1][: place.column - 1]])
-    if ";" not in before:
-        return "policy > versionInfo"
-    last = max(Section, key=lambda section: before.lower().rfind(section.value))
-    return f"policy > {last}" if last.value in before.lower() else "policy"
+    part, rules = "policy > versionInfo", False
+    for found in _PARTS.finditer(before):
+        word = found[0].lower()
+        if word in ("{", "}"):
+            rules = word == "{"
+        elif not rules and word == ";":
+            part = "policy"
+        elif not rules and word in list(Section) and part != "policy > versionInfo":
+            part = f"policy > {word}"
+    return part
 
 
 class _Builder:
@@ -161,6 +174,8 @@ class _Builder:
         version, *sections = children
         found: dict[Section, tuple[Rule, ...]] = {}
         for name, rules, place in sections:
+            if name is Section.CONFIGURATION and version < (1, 1):
+                raise PolicyParsingError(f"{name} need version 1.1", place, f"policy > {name}", name)
             if found and list(Section).index(name) <= max(list(Section).index(each) for each in found):
                 raise PolicyParsingError(
                     f"section {name} stands twice, or after a later one", place, f"policy > {name}"
@@ -172,8 +187,10 @@ class _Builder:
         name, _equals, number, _end = children
         if name != "version":
             raise self._mismatch(name, "'version'")
-        major, minor = number.split(".")
-        return int(major[:9]), int(minor[:9])
+        if number not in VERSIONS:
+            problem = f"version {number[:24]} is none of {', '.join(VERSIONS)}"
+            raise self._error(problem, _place(number), number[:24])
+        return VERSIONS[number]
 
     def _section(self, _: Any, children: list[Any]) -> tuple[Section, tuple[Rule, ...], Place]:
         name, *rules, _end = children
@@ -209,6 +226,7 @@ class _Builder:
 
     def _test(self, _: Any, children: list[Any]) -> Test:
         name, operator, expression = children
+        self._check_value(expression)
         if operator == "=":
             self.warnings.append(Warned(_place(name), f"{name} = ...: a comparison is written =="))
             operator = "=="
@@ -230,11 +248,13 @@ class _Builder:
         copied, properties = None, []
         for key, value, place in given:
             if key == "claim" and isinstance(value, lark.Token):
+                if copied is not None:
+                    raise self._error("claim=... stands alone", place, "claim")
                 copied = str(value)
             elif key is None or isinstance(value, lark.Token):
                 raise self._error("an argument is written name=value", place, str(value))
             else:
-                properties.append((str(key), value))
+                properties.append(Property(str(key), value, place))
         return Action(verb, copied, tuple(properties), _place(name))
 
     def _named(self, _: Any, children: list[Any]) -> tuple[lark.Token, Any, Place]:
@@ -272,10 +292,16 @@ class _Builder:
     def _call(self, _: Any, children: list[Any]) -> Call:
         name, *given = children
         arguments: tuple[Expression, ...] = tuple(each for each in given if each is not None)
+        for each in arguments:
+            self._check_value(each)
         depth = 1 + max((each.depth for each in arguments if isinstance(each, Call)), default=0)
         if depth > MAX_DEPTH:
             raise self._error(f"calls nest deeper than {MAX_DEPTH}", _place(name), name)
         return Call(str(name), arguments, _place(name), depth)
+
+    def _check_value(self, expression: Any) -> None:
+        if isinstance(expression, lark.Token):
+            raise self._mismatch(expression, "a value")
 
     def _mismatch(self, token: lark.Token, wanted: str) -> PolicyParsingError:
         return self._error(f"mismatched input '{token}' expecting {wanted}", _place(token), str(token))
@@ -284,7 +310,7 @@ class _Builder:
         return PolicyParsingError(problem, place, _failing(self.text, place), symbol)
 
     def _words(self, meta: Any) -> str:
-        return " ".join(self.text[meta.start_pos : meta.end_pos].split())
+        return _LAYOUT.sub(lambda found: found[1] or " ", self.text[meta.start_pos : meta.end_pos])
 
 
 def _place(token: lark.Token) -> Place:

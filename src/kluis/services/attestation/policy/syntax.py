@@ -52,7 +52,7 @@ FUNCTIONS: Final = {
     "NegateBool": 1,
     "ContainsOnlyValue": 2,
 }
-VERSIONS: Final = ((1, 0), (1, 1), (1, 2))
+VERSIONS: Final = {"1.0": (1, 0), "1.1": (1, 1), "1.2": (1, 2)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -134,19 +134,28 @@ def _names_a_type(test: Test) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Property:
+    """A property of a claim that is made."""
+
+    name: str
+    expression: Expression
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Action:
     """What happens where all conditions hold.
 
     Attributes:
         verb: what.
         copied: the identifier whose claims are taken, or None.
-        properties: of the claim that is made, by name.
+        properties: of the claim that is made.
         place: of the verb.
     """
 
     verb: Verb
     copied: str | None
-    properties: tuple[tuple[str, Expression], ...]
+    properties: tuple[Property, ...]
     place: Place
 
 
