@@ -164,23 +164,44 @@ def test_one_value_of_two_issuers() -> None:
     assert _run(policy, {"OSName": "Win"}, {"OSName": ["Lin", "Win"]}).issued == {"OSName": ["Win", "Lin"]}
 
 
-@pytest.mark.parametrize("text", ["abc", "NaN", "[Infinity]", '{"a":-Infinity}', "", "1 2"])
-def test_text_that_is_no_json_is_text(text: str) -> None:
-    """What JSON has no word for is the text that it is, Python's own numbers among it."""
-    policy = """version=1.2; authorizationrules{ => permit(); };
-        issuancerules{ c:[type=="c"] => issue(type="x", value=JsonToClaimValue(c.value)); };"""
-    assert _run(policy, {"c": text}).issued == {"x": text}
+def _configured(rules: str) -> str:
+    return f"version=1.2; configurationrules{{ {rules} }}; authorizationrules{{ => permit(); }};"
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000 + "]" * 100_000, "9" * 5000, f"[{'9' * 5000}]", '"' + "x" * (4 << 20) + '"']
+    ("rules", "problem"),
+    [
+        (
+            '=> issueproperty(type="required_pcr_mask", value=1); '
+            '=> issueproperty(type="required_pcr_mask", value=2);',
+            "rule 1:87: .*: configuration property required_pcr_mask has one value",
+        ),
+        (
+            '=> issueproperty(type=AppendString("required_", "mask"), value=1);',
+            "rule 1:34: .*: configuration property 'required_mask' is none of require_valid_aik_cert",
+        ),
+        (
+            '=> issueproperty(type="required_pcr_mask", value=JsonToClaimValue("true"));',
+            "rule 1:34: .*: configuration property required_pcr_mask has a value of an integer",
+        ),
+    ],
 )
-def test_json_that_nobody_reads_is_refused(text: str) -> None:
-    """Depth, digits and length without an end are JSON all the same, and no text."""
-    policy = """version=1.2; authorizationrules{ => permit(); };
-        issuancerules{ c:[type=="c"] => issue(type="x", value=JsonToClaimValue(c.value)); };"""
-    with pytest.raises(PolicyError, match="policy: JsonToClaimValue: "):
-        _run(policy, {"c": text})
+def test_what_cannot_be_asked_of_the_service(rules: str, problem: str) -> None:
+    """Two values of a property, and what is wrong only once it is made, are refused with their rule."""
+    with pytest.raises(PolicyError, match=problem):
+        _run(_configured(rules), {})
+
+
+def test_configuration_comes_before_claims() -> None:
+    """What is asked of the service is the same for all evidence, as it is settled before there is any."""
+    policy = _configured(
+        '=> issueproperty(type="required_pcr_mask", value=1); '
+        '[type=="c"] => issueproperty(type="required_pcr_mask", value=2); '
+        'm:[type=="required_pcr_mask"] => issueproperty(claim=m);'
+    ).replace("=> permit()", '[type=="c"] && [type=="required_pcr_mask", value==1] => permit()')
+    outcome = _run(policy, {"c": 1})
+    assert outcome.permitted
+    assert outcome.properties == {"required_pcr_mask": 1}
 
 
 def test_issue_in_authorization_only_adds() -> None:

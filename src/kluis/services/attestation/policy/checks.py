@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from kluis.services.attestation.policy.syntax import (
-    CONFIGURATION,
     FUNCTIONS,
     PROPERTIES,
     VERBS,
@@ -20,11 +19,11 @@ from kluis.services.attestation.policy.syntax import (
     Rule,
     Section,
     Verb,
+    misconfigured,
 )
 
 Refuse: TypeAlias = Callable[[str, Place, str], Exception]
 _COMPARES = frozenset({"<", "<=", ">", ">="})
-_KINDS = {bool: "true or false", int: "an integer", str: "a string"}
 
 
 def check(policy: Policy, *, refuse: Refuse) -> None:
@@ -107,14 +106,8 @@ def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
     given = {
         each.name: each.expression.value for each in action.properties if isinstance(each.expression, Literal)
     }
-    name = given.get("type")
-    if name is None:
-        return
-    kind = CONFIGURATION.get(str(name))
-    if kind is None:
-        yield f"configuration property {str(name)[:64]!a} is none of {', '.join(CONFIGURATION)}", action.place
-    elif "value" in given and type(given["value"]) is not kind:
-        yield f"configuration property {name} has a value of {_KINDS[kind]}", action.place
+    if "type" in given and (problem := misconfigured(str(given["type"]), given.get("value"))):
+        yield problem, action.place
 
 
 def _of_expression(

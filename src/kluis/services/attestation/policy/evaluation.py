@@ -2,6 +2,7 @@
 
 Spec: Microsoft Azure Attestation, "Policy", "Claim rules": rules run once, in the order of the text; a
 claim that a rule adds is seen by the rules after it; one executed ``deny`` outweighs every ``permit``.
+Configuration rules steer what is made of evidence, so they run before there are claims of it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kluis.services.attestation.policy.syntax import (
     Rule,
     Section,
     Verb,
+    misconfigured,
 )
 
 # Rules, conditions and claims multiply: so many comparisons, and so many claims, end a run.
@@ -128,7 +130,8 @@ def evaluate(policy: Policy, claims: Sequence[Claim]) -> Outcome:
 class _Run:
     def __init__(self, policy: Policy, claims: Sequence[Claim]) -> None:
         self.policy = policy
-        self.incoming = ClaimSet(claims)
+        self.claims = claims
+        self.incoming = ClaimSet()
         self.issued = ClaimSet()
         self.properties = ClaimSet()
         self.permitted = False
@@ -139,6 +142,9 @@ class _Run:
 
     def outcome(self) -> Outcome:
         for section in Section:
+            if section is Section.AUTHORIZATION:
+                for claim in self.claims:
+                    self.incoming.add(claim)
             for rule in self.policy.rules(section):
                 self._run(section, rule)
             if section is Section.AUTHORIZATION and (self.denied_by or not self.permitted):
@@ -205,6 +211,8 @@ class _Run:
                     raise too_much(f"{MAX_CLAIMS} claims")
 
     def _put(self, section: Section, verb: Verb, claim: Claim) -> None:
+        if section is Section.CONFIGURATION:
+            self._check_asked(claim)
         self.incoming.add(claim)
         if verb is Verb.ISSUE_PROPERTY:
             self.properties.add(claim)
@@ -212,6 +220,13 @@ class _Run:
             if claim.read_only:
                 raise PolicyError(f"claim {claim.type!a} is for reading only", code="policy_evaluation")
             self.issued.add(claim)
+
+    def _check_asked(self, claim: Claim) -> None:
+        problem = misconfigured(claim.type, claim.value)
+        if problem is None and any(each.value != claim.value for each in self.properties.of_type(claim.type)):
+            problem = f"configuration property {claim.type} has one value"
+        if problem is not None:
+            raise PolicyError(problem, code="policy_evaluation")
 
     def _made(self, action: Action, bound: dict[str, list[Claim]]) -> list[Claim]:
         if action.copied is not None:

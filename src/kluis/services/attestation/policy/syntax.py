@@ -42,6 +42,7 @@ CONFIGURATION: Final[Mapping[str, type]] = {
     "required_pcr_mask": int,
     "x-ms-sgx-tcbidentifier": str,
 }
+_KINDS: Final = {bool: "true or false", int: "an integer", str: "a string"}
 PROPERTIES: Final = ("type", "value", "valueType", "issuer")
 # Each function, and how many arguments it takes.
 FUNCTIONS: Final = {
@@ -53,6 +54,21 @@ FUNCTIONS: Final = {
     "ContainsOnlyValue": 2,
 }
 VERSIONS: Final = {"1.0": (1, 0), "1.1": (1, 1), "1.2": (1, 2)}
+
+
+def misconfigured(name: str, value: Value | None) -> str | None:
+    """Why configuration rules cannot ask for something; None where they can.
+
+    Args:
+        name: of the property.
+        value: None where it is not known yet.
+    """
+    kind = CONFIGURATION.get(name)
+    if kind is None:
+        return f"configuration property {name[:64]!a} is none of {', '.join(CONFIGURATION)}"
+    if value is not None and type(value) is not kind:
+        return f"configuration property {name} has a value of {_KINDS[kind]}"
+    return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
