@@ -30,6 +30,7 @@ from tests.services.attestation.world import (
     DENY,
     DOCUMENTS,
     INTEL,
+    PERMIT,
     TDX,
     URL,
     World,
@@ -380,6 +381,16 @@ def test_old_names_of_claims(world: World) -> None:
     claims = world.token(world.attest("SgxEnclave", sgx()))
     assert claims["who"] == SIGNER.hex()
     assert not [name for name in claims if name.startswith("$")]
+
+
+def test_a_policy_under_names_of_2018(storage: SealedStore) -> None:
+    """Where tokens have the names of 2018, those say what the service says, whatever a policy issues."""
+    world = World(storage, deprecated_names=True)
+    names = ("ver", "tee", "policy_hash", "maa-policyHash")
+    issuing = " ".join(f'=> issue(type="{name}", value="forged");' for name in names)
+    world.set_policy("SgxEnclave", PERMIT.replace("issuancerules{}", f"issuancerules{{{issuing}}}"))
+    claims = world.token(world.attest("SgxEnclave", sgx()))
+    assert [claims[name] for name in names] == ["1.0", "sgx", *[claims["x-ms-policy-hash"]] * 2]
 
 
 def test_a_debug_enclave(world: World, storage: SealedStore) -> None:

@@ -350,6 +350,19 @@ def test_policies_read_the_hardware(guests: World) -> None:
     assert error_of(answer)[1] == "PolicyEvaluationError"
 
 
+def test_policies_repeat_the_hardware(guests: World) -> None:
+    """A policy may issue what the hardware says under the name that it reads it by, and nothing else."""
+    name = "x-ms-isolation-tee.x-ms-attestation-type"
+    policy = (
+        f'version=1.0; authorizationrules{{=> permit();}}; issuancerules{{c:[type=="{name}"] => ISSUE;}};'
+    )
+    guests.set_policy("AzureGuest", policy.replace("ISSUE", "issue(claim=c)"))
+    assert attest(guests, Vm())[name] == "sevsnpvm"
+    guests.set_policy("AzureGuest", policy.replace("ISSUE", f'issue(type="{name}", value="tdxvm")'))
+    message = error_of(guests.attest("AzureGuest", request(Vm().info())))[2]
+    assert message.endswith(f"claim '{name}' is the service's own: want 'sevsnpvm', got 'tdxvm'")
+
+
 def test_either_name(guests: World) -> None:
     """The specification's name of the member does, too; a draft's token is unsigned, and still enclosed."""
     vm = Vm()

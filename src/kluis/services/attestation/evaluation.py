@@ -92,7 +92,7 @@ def evaluated(
     issued = {}
     for name, value in outcome.issued.items():
         if name in said or name in _OF_EVERY_TOKEN or name.lower().startswith(RESERVED):
-            _check_repeated(name, value, found)
+            _check_repeated(name, value, {**aliases, **found})
             if name in said:
                 continue
         issued[name] = value

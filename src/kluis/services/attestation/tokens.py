@@ -23,7 +23,8 @@ from kluis.services.attestation.signing import SigningKeys
 __all__ = ["Tokens"]
 
 SCHEMA: Final = "1.0"
-# What a claim was called in 2018, for relying parties that have not changed since.
+# What a claim was called in 2018, for relying parties that have not changed since: the service's own words,
+# whatever a policy issues under these names.
 _DEPRECATED: Final = {
     "ver": "x-ms-ver",
     "tee": "x-ms-attestation-type",
@@ -83,7 +84,7 @@ class Tokens:
             **claims,
         }
         if self._settings.deprecated_names:
-            made |= {old: made[new] for old, new in _DEPRECATED.items() if new in made and old not in made}
+            made |= {old: made[new] for old, new in _DEPRECATED.items() if new in made}
         key = self._keys.current(instance.key, instance.url, now)
         return key.unsecured(made) if draft else key.sign(made, **(header or {}))
 
