@@ -101,13 +101,69 @@ def test_cases(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.endswith("0 of 2 as they should be\n")
 
 
+def test_cases_want_their_own_kind(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A case that wants the number 1 fails where the token says true."""
+    policy = (
+        'version=1.0; authorizationrules{=>permit();}; issuancerules{=> issue(type="t", value=true);'
+        '=> issue(type="l", value=1); => issue(type="l", value=2);};'
+    )
+    (files / "p.txt").write_text(policy)
+    case = '[[case]]\nname = "one"\npermitted = true\nclaims = {}\ntoken = { t = TRUE, l = [1, 2] }\n'
+    for value, code in (("true", 0), ("1", 6), ("1.0", 6)):
+        (files / "cases.toml").write_text(case.replace("TRUE", value))
+        assert _run("policy", "test", str(files / "p.txt"), "--cases", str(files / "cases.toml")) == code
+    assert (
+        "FAIL  one: want token {'t': 1.0, 'l': [1, 2]}, got {'t': True, 'l': [1, 2]}"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_case_of_no_claim(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value that no claim has is told with its case."""
+    (files / "cases.toml").write_text(CASES.replace("svn = 2", "svn = 1.5"))
+    assert _run("policy", "test", str(files / "p.txt"), "--cases", str(files / "cases.toml")) == 2
+    assert "case 'too old': claim 'x-ms-sgx-svn': want text, an integer, a boolean" in capsys.readouterr().err
+
+
+def test_eval_is_as_the_service(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Objects are JSON text in policies, and a policy says nothing that only the service says."""
+    (files / "claims.json").write_text('{"x-ms-runtime":{"a":1},"n":[[1],2]}')
+    rules = 'c:[type=="x-ms-runtime"] => issue(type="copy", value=c.value); n:[type=="n"] => issue(claim=n);'
+    policy = f"version=1.0; authorizationrules{{=>permit();}}; issuancerules{{{rules}}};"
+    (files / "p.txt").write_text(policy)
+    argv = ("policy", "eval", str(files / "p.txt"), "--claims", str(files / "claims.json"))
+    assert _run(*argv, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["token"] == {"copy": '{"a":1}', "n": "[[1],2]"}
+    (files / "p.txt").write_text(policy.replace("copy", "x-ms-runtime"))
+    assert _run(*argv) == 0
+    for name in ("iss", "x-ms-policy-hash"):
+        (files / "p.txt").write_text(policy.replace("copy", name))
+        assert _run(*argv) == 6
+        assert f"claim '{name}' is the service's own: want absent" in capsys.readouterr().err
+
+
+def test_lint_of_a_rule_alone(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rule without a version is no table of TOML, and is told as what it is."""
+    for text in ('[type=="x"] => permit();', "[value<3]\n=> permit();"):
+        (files / "p.txt").write_text(text)
+        assert _run("policy", "lint", str(files / "p.txt")) == 3
+        assert "mismatched input '[' expecting a name" in capsys.readouterr().err
+    for text in ("[policy]\n", '# a policy\n[["a b".c]] # more\n', "[x]"):
+        (files / "p.txt").write_text(text)
+        assert _run("policy", "lint", str(files / "p.txt")) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("", "want at least one [[case]]"),
         ("case = 1", "want at least one [[case]]"),
         ("[[case]]\nname = 'x'\npermitted = true", "case 1: claims is not stated"),
-        (CASES.replace("permitted = true", "permitted = 1"), "case 1: 'permitted' is not a key of a case"),
+        (
+            CASES.replace("permitted = true", "permitted = 1"),
+            "case 1: permitted: want true or false, got an integer",
+        ),
+        ("case = [1, 2]", "case 1: want a table"),
         (CASES.replace("token", "tokens"), "case 1: 'tokens' is not a key of a case"),
         ("[[", "is not TOML"),
     ],

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
 MAX_CLAIMS = 1 << 20
-# The other kind of policy: TOML, whose version is a whole number and whose line has no semicolon.
-_APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[)")
+_KINDS = {str: "text", dict: "a table", bool: "true or false", int: "an integer", list: "a list"}
+# The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and in whose
+# brackets nothing is compared.
+_APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|$))")
 
 
 def register(group: typer.Typer) -> None:
@@ -125,13 +127,15 @@ def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
     name = case["name"]
     try:
         outcome = _run(policy, case["claims"], case.get("custom", {}))
+    except UsageError as error:
+        raise UsageError(f"case {name!a:.80}: {error.message}") from None
     except PolicyError as error:
         ok = case["permitted"] is False
         return {"name": name, "ok": ok, "why": "" if ok else error.message}
     if outcome.permitted is not case["permitted"]:
         want, got = ("permitted", "denied") if case["permitted"] else ("denied", "permitted")
         return {"name": name, "ok": False, "why": f"want {want}, got {got}"}
-    if "token" in case and outcome.issued != case["token"]:
+    if "token" in case and _typed(outcome.issued) != _typed(case["token"]):
         return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
     return {"name": name, "ok": True, "why": ""}
 
@@ -142,23 +146,47 @@ def _cases(path: Path) -> list[dict[str, Any]]:
         raise FormatError(f"{path}: want at least one [[case]]", code="policy_cases")
     kinds = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted": bool}
     for index, case in enumerate(found, 1):
+        if not isinstance(case, dict):
+            raise FormatError(f"{path}: case {index}: want a table", code="policy_cases")
         for key in ("name", "claims", "permitted"):
             if key not in case:
                 raise FormatError(f"{path}: case {index}: {key} is not stated", code="policy_cases")
         for key, value in case.items():
-            if key not in kinds or not isinstance(value, kinds[key]):
-                raise FormatError(
-                    f"{path}: case {index}: {key!a} is not a key of a case", code="policy_cases"
-                )
+            kind = kinds.get(key)
+            if kind is None:
+                problem = f"{key!a:.80} is not a key of a case"
+                raise FormatError(f"{path}: case {index}: {problem}", code="policy_cases")
+            if not isinstance(value, kind):
+                problem = f"{key}: want {_KINDS[kind]}, got {_KINDS.get(type(value), 'another value')}"
+                raise FormatError(f"{path}: case {index}: {problem}", code="policy_cases")
     return found
 
 
 def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:
     from kluis.services.attestation import policy as language
+    from kluis.services.attestation.own_claims import check_issued, incoming
     from kluis.services.attestation.policy.claims import of_mapping
 
-    given: list[Claim] = [*of_mapping(claims), *of_mapping(custom, language.Issuer.CUSTOM)]
-    return language.evaluate(policy, given)
+    for key, value in claims.items():
+        if not isinstance(value, (str, int, list, dict)):
+            raise UsageError(
+                f"claim {key!a:.80}: want text, an integer, a boolean, a list or an object, got {value!a:.80}"
+            )
+    given: list[Claim] = [*incoming(claims), *of_mapping(custom, language.Issuer.CUSTOM)]
+    outcome = language.evaluate(policy, given)
+    check_issued(outcome.issued, claims)
+    return outcome
+
+
+def _typed(value: Any) -> Any:
+    """A value that is equal to another where text, integers and booleans are, each to its own kind."""
+    match value:
+        case dict():
+            return {key: _typed(each) for key, each in value.items()}
+        case list():
+            return list(map(_typed, value))
+        case _:
+            return type(value), value
 
 
 def _given(path: Path) -> dict[str, Any]:

@@ -1,30 +1,16 @@
-"""From what the service found to what a token says: the policy's verdict, and who may say what.
-
-A policy reads every claim of the service, and issues claims of its own beside them. What only the service
-says, names that begin ``x-ms-``, ``x-kluis-`` or ``tdx_`` and those of every token, it may repeat and never
-change.
-"""
+"""From what the service found to what a token says: the policy's verdict."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
-from kluis.errors import PolicyError
+from kluis.services.attestation.own_claims import check_issued, incoming
 from kluis.services.attestation.policies import HeldPolicy
-from kluis.services.attestation.policy import Claim, Issuer, evaluate
-from kluis.services.attestation.policy.claims import MOST_INTEGER, Value
+from kluis.services.attestation.policy import Claim, evaluate
 
-__all__ = ["Evaluated", "evaluated", "incoming"]
-
-RESERVED: Final = ("x-ms-", "x-kluis-", "tdx_")
-_OF_EVERY_TOKEN: Final = frozenset(
-    {"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "nonce", "rp_data", "eat_profile", "intuse",
-     "dbgstat", "attester_tcb_status", "aas-ehd", "maa-ehd", "maa-attestationcollateral"}
-)  # fmt: skip
+__all__ = ["Evaluated", "evaluated"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,27 +24,6 @@ class Evaluated:
 
     issued: Mapping[str, Any]
     properties: Mapping[str, Any]
-
-
-def incoming(
-    claims: Mapping[str, Any], reads: frozenset[str] | None = None, read_only: frozenset[str] = frozenset()
-) -> list[Claim]:
-    """The service's claims, as policies see them: what is no plain value is JSON text.
-
-    Args:
-        claims: by name; None is none.
-        reads: the names that the policy looks at; None: any. Others are left out.
-        read_only: names of claims that a policy reads and does not issue.
-    """
-    found: list[Claim] = []
-    for name in claims if reads is None else reads & claims.keys():
-        value = claims[name]
-        plain = value if isinstance(value, list) and all(map(_plain, value)) else [value]
-        for each in plain:
-            if each is not None:
-                told: Value = each if _plain(each) else msgspec.json.encode(each).decode()
-                found.append(Claim(name, told, Issuer.SERVICE, name in read_only))
-    return found
 
 
 def evaluated(
@@ -89,31 +54,6 @@ def evaluated(
         claims += incoming(aliases, held.reads, read_only)
     outcome = evaluate(held.policy, claims)
     outcome.require()
-    issued = {}
-    for name, value in outcome.issued.items():
-        if name in said or name in _OF_EVERY_TOKEN or name.lower().startswith(RESERVED):
-            _check_repeated(name, value, {**aliases, **found})
-            if name in said:
-                continue
-        issued[name] = value
+    check_issued(outcome.issued, {**aliases, **found}, said)
+    issued = {name: value for name, value in outcome.issued.items() if name not in said}
     return Evaluated(issued, outcome.properties)
-
-
-def _check_repeated(name: str, value: object, found: Mapping[str, Any]) -> None:
-    own = [each.value for each in incoming({name: found.get(name)})]
-    told = value if isinstance(value, list) else [value]
-    if own and all(any(type(each) is type(mine) and each == mine for mine in own) for each in told):
-        return
-    shown = " or ".join(repr(each)[:80] for each in own) or "absent"
-    raise PolicyError(
-        f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
-        f"got {str(value)[:80]!a}",
-        hint="issue it under a name of your own",
-        code="policy_evaluation",
-    )
-
-
-def _plain(value: object) -> bool:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return -MOST_INTEGER - 1 <= value <= MOST_INTEGER
-    return isinstance(value, (str, bool))
