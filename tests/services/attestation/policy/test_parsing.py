@@ -140,7 +140,11 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         "mismatched input 'b' expecting a value",
         (3, 3),
     ),
-    "a bare word in a claim": (_rules('=> add(type="x", value=y);'), "an argument is written name=value"),
+    "a bare word in a claim": (
+        _rules('=> add(type="x", value=y);'),
+        "mismatched input 'y' expecting a value",
+        (1, 56),
+    ),
     "no value": (_rules('=> add(type="x");'), "add needs value=..."),
     "no type": (_rules("=> add(value=1);"), "add needs type=..."),
     "many properties": (
@@ -180,7 +184,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         VERSION,
     ),
     "between sections": ("version=1.0; authorizationrules{}; }", "mismatched input '}'", (1, 36), "policy"),
-    "two positions": (_rules('=> add("x", "y");'), "an argument is written name=value"),
+    "two positions": (_rules('=> add("x", "y");'), "an argument is written name=value", (1, 45)),
     "65 bits": (_rules('[type=="x", value==9223372036854775808] => permit();'), "an integer has 64 bits"),
     "digits without end": (
         _rules(f'[type=="x", value=={"9" * 5000}] => permit();'),
@@ -236,6 +240,17 @@ def test_azures_words() -> None:
 def test_warnings(text: str, problem: str) -> None:
     """What published policies write otherwise than the language is accepted, and told."""
     assert any(warned.problem.startswith(problem) for warned in parse(text).warnings)
+
+
+@pytest.mark.parametrize("value", ['"y"', "c.value", "7", 'AppendString("a",\n "b")'])
+def test_an_argument_without_a_name_is_told_as_it_stands(value: str) -> None:
+    """The symbol of an error is the policy's own text."""
+    with pytest.raises(PolicyParsingError) as caught:
+        parse(_rules(f'c:[type=="x"] => add(type="x", {value});', "1.2"))
+    assert caught.value.message == (
+        f"policy: Offending symbol: '{' '.join(value.split())}' Line: '1', Column: '64' "
+        "Failure message: 'an argument is written name=value' Failing rule: 'policy > authorizationrules'"
+    )
 
 
 def test_warnings_are_in_the_order_of_the_text() -> None:

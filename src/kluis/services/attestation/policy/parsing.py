@@ -246,23 +246,24 @@ class _Builder:
             self.warnings.append(Warned(given[0][2], "a claim's type is written type=..."))
             given[0] = ("type", *given[0][1:])
         copied, properties = None, []
-        for key, value, place in given:
+        for key, value, place, words in given:
             if key == "claim" and isinstance(value, lark.Token):
                 if copied is not None:
                     raise self._error("claim=... stands alone", place, "claim")
                 copied = str(value)
-            elif key is None or isinstance(value, lark.Token):
-                raise self._error("an argument is written name=value", place, str(value))
+            elif key is None:
+                raise self._error("an argument is written name=value", place, words)
             else:
+                self._check_value(value)
                 properties.append(Property(str(key), value, place))
         return Action(verb, copied, tuple(properties), _place(name))
 
-    def _named(self, _: Any, children: list[Any]) -> tuple[lark.Token, Any, Place]:
+    def _named(self, meta: Any, children: list[Any]) -> tuple[lark.Token, Any, Place, str]:
         name, _equals, value = children
-        return name, value, _place(name)
+        return name, value, _place(name), self._words(meta)
 
-    def _positional(self, meta: Any, children: list[Any]) -> tuple[None, Any, Place]:
-        return None, children[0], Place(meta.line, meta.column)
+    def _positional(self, meta: Any, children: list[Any]) -> tuple[None, Any, Place, str]:
+        return None, children[0], Place(meta.line, meta.column), self._words(meta)
 
     def _string(self, _: Any, children: list[Any]) -> Literal:
         raw, out, position = children[0][1:-1], [], 0
