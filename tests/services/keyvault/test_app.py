@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, UnavailableError
 from kluis.formats import b64
 from kluis.hashes import sha256
 from kluis.services.keyvault.handlers import BEFORE_RELEASE
-from tests.services.keyvault.world import API, OFFICER, RELEASER, VAULT, World, opened, policy, said, sign
+from tests.services.keyvault.world import (
+    API,
+    OFFICER,
+    PINNED,
+    RELEASER,
+    VAULT,
+    World,
+    opened,
+    policy,
+    said,
+    sign,
+)
 from tests.services.keyvault.world import claims as claimed
 from tests.services.web.issuer import NOW, URL
 
@@ -114,6 +126,27 @@ def test_a_name_that_nobody_told_the_vault(host: str) -> None:
     assert world.refused("GET", "/keys", roles=(), headers={"host": host}) == refused
     assert world.ok("GET", "/keys") == {"value": [], "nextLink": None}
     assert world.send("GET", "/health/ready", roles=(), api=None, headers={"host": host}).status_code == 200
+
+
+def test_ready_is_who_has_a_store_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vault whose host keeps nothing, as of a database that is down, does not say that it can work."""
+    world = World()
+    assert world.send("GET", "/health/ready", roles=(), api=None).status_code == 200
+    away = UnavailableError("store: host: is away", code="store_unavailable")
+    with monkeypatch.context() as patched:
+        patched.setattr(world.storage, "get", Mock(side_effect=away))
+        answer = world.send("GET", "/health/ready", roles=(), api=None)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "store: host: is away")
+    assert world.send("GET", "/health/ready", roles=(), api=None).status_code == 200
+
+
+def test_not_ready_is_who_was_replaced() -> None:
+    """Nor does an instance whose vault another start has made anew."""
+    world = World()
+    fresh = World((PINNED,), storage=world.storage, clock=world.clock)
+    assert fresh.send("GET", "/health/ready", roles=(), api=None).status_code == 200
+    answer = world.send("GET", "/health/ready", roles=(), api=None)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "vault_replaced")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def service(
             hosts,
         ),
         clock=clock,
-        ready=lambda: None,
+        ready=vault.ready,
         tell=tell,
         threads=THREADS,
         upkeep=Upkeep(keys, passing).tend,

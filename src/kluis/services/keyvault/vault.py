@@ -121,6 +121,16 @@ class Vault:
         then = meaning(self._meanings[epoch], issuer) if 0 <= epoch <= self.epoch else None
         return then is not None and then == meaning(self._meanings[-1], issuer)
 
+    def ready(self) -> None:
+        """See that its store answers, and is still this vault's.
+
+        Raises:
+            UnavailableError: the store does not answer; or another start made another vault of it since.
+        """
+        kept = self.storage.get(TABLE, KEY)
+        if kept is None or decode(Identity, kept, _STORED) != self.identity:
+            raise _replaced()
+
     @property
     def name(self) -> bytes:
         """Which vault this is, of all that there are: 32 bytes that nobody chooses."""
@@ -186,11 +196,7 @@ class _Own(Storage):
     def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
         def guarded(writing: Writing) -> T:
             if writing.get(TABLE, KEY) != self._identity:
-                raise UnavailableError(
-                    "vault: was started with other authorities or another issuer since",
-                    hint="restart this instance",
-                    code="vault_replaced",
-                )
+                raise _replaced()
             return work(writing)
 
         return self._storage.update(guarded, meanwhile)
@@ -199,6 +205,14 @@ class _Own(Storage):
 def used(reading: Reading) -> bool:
     """Whether the vault has, or had, a key."""
     return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PROMISES, AUDITED))
+
+
+def _replaced() -> UnavailableError:
+    return UnavailableError(
+        "vault: was started with other authorities or another issuer since",
+        hint="restart this instance",
+        code="vault_replaced",
+    )
 
 
 def _same(what: str, want: bytes, got: bytes) -> None:
