@@ -55,6 +55,38 @@ def test_a_build_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first.path.read_text() == "old"
 
 
+@pytest.mark.parametrize("damaged", [b"", b"not JSON", b"\xff{}", b"{}"])
+def test_damaged_words_about_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bytes
+) -> None:
+    """What is known of an image and cannot be read is not known: it is built anew."""
+    first, builds = built(tmp_path, monkeypatch)
+    (first.path.parent / "made.json").write_bytes(damaged)
+    assert image_of("keyvault", tmp_path, "measurement", print) == first
+    assert len(builds) == 2
+
+
+def test_an_image_of_another_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a piece of an image, as a cut of the power leaves it, started for as long as it lies there."""
+    first, builds = built(tmp_path, monkeypatch)
+    first.path.write_text("im")
+    assert image_of("keyvault", tmp_path, "measurement", print) == first
+    assert (len(builds), first.path.read_text()) == (2, "image")
+
+
+def built(state: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[images.ServiceImage, list[Path]]:
+    """An image that stands for the key service's, built; and what is built, one by one."""
+    builds: list[Path] = []
+
+    def build(work: Path, out: Path, key: Path, say: Any) -> Any:
+        builds.append(out)
+        out.write_text("image")
+        return SimpleNamespace(image_id=sha256(b"image"), mrsigner=None)
+
+    monkeypatch.setattr(images.builder, "build", build)
+    return image_of("keyvault", state, "measurement", print), builds
+
+
 def test_what_is_no_service_has_no_image(tmp_path: Path) -> None:
     """Another name, or another way to seal, is refused."""
     with pytest.raises(

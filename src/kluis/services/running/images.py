@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 from kluis import files
 from kluis.enclave.store.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
+from kluis.formats.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image import builder, inside
 
@@ -66,10 +68,9 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made, out = folder / "made.json", folder / f"{service}.kluis"
     want = _fingerprint(source)
-    if made.exists() and out.exists():
-        known = msgspec.json.decode(made.read_bytes(), type=_Made)
-        if known.fingerprint == want:
-            return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
+    known = _known(made)
+    if known is not None and known.fingerprint == want and out.exists() and out.stat().st_size == known.size:
+        return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
     made.unlink(missing_ok=True)  # a build that is cut short leaves an image of which nothing is known
     say(f"building the image of {service}")
     work = folder / "source"
@@ -80,7 +81,8 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
             file.write(f'argv = ["{SIGNER_ARGUMENT}"]\n')
     built = builder.build(work, out, state / "author.pem", say=say)
     mrsigner = built.mrsigner or bytes(32)
-    files.write(made, msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex())))
+    size = _flushed(out)  # first: what is known must not outlive a cut of the power that the image does not
+    files.write(made, msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex(), size)))
     return ServiceImage(out, built.image_id, mrsigner)
 
 
@@ -90,6 +92,22 @@ class _Made(msgspec.Struct):
     fingerprint: str
     image_id: str
     mrsigner: str
+    size: int
+
+
+def _flushed(out: Path) -> int:
+    """Have an image on its disk; how many bytes it has."""
+    with out.open("rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+def _known(made: Path) -> _Made | None:
+    """What is known of an image; nothing where the file is damaged, or of an earlier Kluis."""
+    try:
+        return msgspec.json.decode(made.read_bytes(), type=_Made)
+    except (FileNotFoundError, *UNREADABLE):
+        return None
 
 
 def _fingerprint(source: Path) -> str:
