@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from kluis.enclave.tls import ServerKey
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.services.running.authority import LoopbackAuthority
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -52,6 +54,62 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="want mode 0600, got 0644") as caught:
         LoopbackAuthority.load_or_create(tmp_path, NOW)
     assert caught.value.hint == f"chmod 600 {tmp_path / 'root.key'}"
+
+
+def test_a_certificate_of_another_key(tmp_path: Path) -> None:
+    """A root that did not sign what this key signs is refused: no client would believe any of it."""
+    LoopbackAuthority.load_or_create(tmp_path / "one", NOW)
+    LoopbackAuthority.load_or_create(tmp_path / "other", NOW)
+    (tmp_path / "one" / "root.pem").write_bytes((tmp_path / "other" / "root.pem").read_bytes())
+    with pytest.raises(FormatError) as caught:
+        LoopbackAuthority.load_or_create(tmp_path / "one", NOW)
+    path = tmp_path / "one" / "root.pem"
+    assert caught.value.message == f"{path}: want the certificate of the key in root.key, got another's"
+    assert caught.value.hint is not None
+    assert f"rm -r {tmp_path / 'one'}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("days", "now"), [(3651, "2036-05-30"), (-1, "2026-05-31")])
+def test_an_authority_out_of_its_time(tmp_path: Path, days: int, now: str) -> None:
+    """One that is over, or that a clock set back puts before its beginning, is refused, and not served."""
+    LoopbackAuthority.load_or_create(tmp_path, NOW)
+    with pytest.raises(FreshnessError) as caught:
+        LoopbackAuthority.load_or_create(tmp_path, NOW + timedelta(days=days))
+    assert caught.value.message == f"{tmp_path / 'root.pem'}: want 2026-05-31 to 2036-05-29, got {now}"
+    assert caught.value.hint == (
+        f"set the clock, if that is wrong; or rm -r {tmp_path}, start, and give clients the new root.pem"
+    )
+
+
+def test_a_server_that_runs_shows_a_new_certificate(tmp_path: Path) -> None:
+    """Whoever comes after it was renewed is shown it; a folder that cannot be written leaves the old one."""
+    authority = LoopbackAuthority.load_or_create(tmp_path, NOW)
+    context = authority.server_context(tmp_path, NAMES, NOW)
+    first = shown(context)
+    assert shown(context) == first
+    authority.renew(context, tmp_path, NAMES, NOW + timedelta(days=30))
+    assert shown(context).not_valid_after_utc == first.not_valid_after_utc + timedelta(days=30)
+    (tmp_path / "file").touch()
+    with pytest.raises(UnavailableError, match=r"server\.pem: cannot be written: "):
+        authority.renew(context, tmp_path / "file", NAMES, NOW)
+
+
+def shown(server: ssl.SSLContext) -> x509.Certificate:
+    """The certificate that a server of these settings shows."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        anybody.wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    der = ends[0].getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
 
 
 def test_only_the_keys_holder_gets_a_certificate(tmp_path: Path) -> None:

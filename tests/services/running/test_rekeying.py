@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,30 @@ def test_two_folders_at_one_file(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as error, rekeying.held(tmp_path / "none", alone=False):
         pass
     assert error.value.message == f"{tmp_path / 'none' / 'lock'}: cannot be locked: No such file or directory"
+
+
+def test_two_that_start_make_one_after_the_other(tmp_path: Path) -> None:
+    """What a folder lacks is made once: a second command waits until the first has made it, and says so."""
+    said: list[str] = []
+    order: list[str] = []
+    waits = threading.Event()
+
+    def second() -> None:
+        def say(line: str) -> None:
+            said.append(line)
+            waits.set()
+
+        with rekeying.making(tmp_path, say):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with rekeying.making(tmp_path, said.append):
+        thread.start()
+        assert waits.wait(30)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert said == [f"waiting for another kluis serve, which starts in {tmp_path}"]
 
 
 @pytest.mark.slow

@@ -81,13 +81,19 @@ def _bearer(
 
 
 def test_certificates_are_renewed_while_it_serves(running: Serving) -> None:
-    """After a renewal a new connection is shown another certificate for the same key."""
-    host, _, port = running.addresses["attestation"].removeprefix("https://").partition(":")
-    before = ssl.get_server_certificate((host, int(port)))
+    """After a renewal a new connection is shown another certificate: by every service, and by the issuer."""
+    ends = [
+        (host, int(port))
+        for address in running.addresses.values()
+        for host, _, port in [address.removeprefix("https://").partition(":")]
+    ]
+    assert len(ends) == len(SERVICES) + 1
+    before = [ssl.get_server_certificate(end) for end in ends]
     running.rename()
-    assert ssl.get_server_certificate((host, int(port))) != before
+    assert not {*before} & {ssl.get_server_certificate(end) for end in ends}
     with client_of(running) as client:
-        assert client.get(running.addresses["attestation"] + "/health/live").status_code == 200
+        for address in running.addresses.values():
+            assert client.get(address + "/health/live").status_code == 200
 
 
 def test_instances_share_what_they_keep(running: Serving) -> None:

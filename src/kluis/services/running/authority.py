@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kluis import files
 from kluis.authority import issuing
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.tee.platform import keyfiles
 
 __all__ = ["LoopbackAuthority"]
@@ -31,6 +31,7 @@ NAME: Final = "Kluis services on this machine"
 ROOT_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(days=90)
 BACKDATED: Final = timedelta(minutes=5)
+ANEW: Final = "rm -r {folder}, start, and give clients the new root.pem"
 
 
 class LoopbackAuthority:
@@ -52,6 +53,7 @@ class LoopbackAuthority:
         Raises:
             UnavailableError: a file is another user's, or open to others.
             FormatError: a file is not what was written.
+            FreshnessError: its time is over, or has not begun: no client believes it now.
         """
         if not (folder / "root.key").exists():
             key = ec.generate_private_key(ec.SECP256R1())
@@ -64,6 +66,17 @@ class LoopbackAuthority:
             root = x509.load_pem_x509_certificate(keyfiles.read(folder / "root.pem"))
         except ValueError:
             raise FormatError(f"{folder / 'root.pem'}: want a certificate, PEM") from None
+        if root.public_key() != key.public_key():
+            raise FormatError(
+                f"{folder / 'root.pem'}: want the certificate of the key in root.key, got another's",
+                hint=f"put both back from a backup; or {ANEW.format(folder=folder)}",
+            )
+        begin, end = root.not_valid_before_utc, root.not_valid_after_utc
+        if not begin <= now <= end:
+            raise FreshnessError(
+                f"{folder / 'root.pem'}: want {begin:%Y-%m-%d} to {end:%Y-%m-%d}, got {now:%Y-%m-%d}",
+                hint=f"set the clock, if that is wrong; or {ANEW.format(folder=folder)}",
+            )
         return cls(key, root)
 
     def root_pem(self) -> bytes:
@@ -95,15 +108,30 @@ class LoopbackAuthority:
         return self._chain(asked.public_key(), names, now)
 
     def server_context(self, folder: Path, names: Sequence[str], now: datetime) -> ssl.SSLContext:
-        """Settings for a server of this process, with a key of its own, kept in ``folder``."""
+        """Settings for a server of this process, with a key of its own, kept in ``folder``.
+
+        Raises:
+            UnavailableError: the folder cannot be written.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.renew(context, folder, names, now)
+        return context
+
+    def renew(self, context: ssl.SSLContext, folder: Path, names: Sequence[str], now: datetime) -> None:
+        """Have a server that runs show another key and certificate to whoever comes from now on.
+
+        Raises:
+            UnavailableError: the folder cannot be written; it shows those that it has.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         path = folder / "server.pem"
-        files.write(path, pem + self._chain(key.public_key(), names, now))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            files.write(path, pem + self._chain(key.public_key(), names, now))
+        except OSError as error:
+            raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from None
         context.load_cert_chain(path)
-        return context
 
     def _chain(self, key: CertificatePublicKeyTypes, names: Sequence[str], now: datetime) -> bytes:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])

@@ -15,7 +15,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.services.running.images import ServiceImage
 from kluis.services.running.instance import loaded
 
-__all__ = ["Hold", "held", "rekey"]
+__all__ = ["Hold", "held", "making", "rekey"]
 
 FILE: Final = "lock"
 
@@ -59,6 +59,26 @@ def held(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
                 code="state_in_use",
             ) from None
         yield Hold(lock)
+
+
+@contextmanager
+def making(state: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Make what a state folder lacks, as its keys and images: another command that starts there waits.
+
+    Args:
+        state: the folder.
+        say: told that it waits.
+    """
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another kluis serve, which starts in {state}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def rekey(

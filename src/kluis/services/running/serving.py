@@ -49,6 +49,7 @@ class Serving:
         issuer: the development issuer.
         attestation_settings: digest of what the attestation service was told, hex; None if it does not run.
         name: makes a certificate chain of a request.
+        rename_issuer: has the issuer show a new certificate.
         givers: of each fleet, where hosts elsewhere may share the database.
     """
 
@@ -59,6 +60,7 @@ class Serving:
     issuer: DevelopmentIssuer
     attestation_settings: str | None
     name: Callable[[bytes], bytes]
+    rename_issuer: Callable[[], None]
     givers: tuple[Givers, ...]
 
     def authorization_parts(self) -> tuple[str, str]:
@@ -72,7 +74,12 @@ class Serving:
             fleet.replace()
 
     def rename(self) -> None:
-        """Have every enclave show a new certificate, before the old one is out of its time."""
+        """Have every enclave, and the issuer, show a new certificate, before the old one is out of its time.
+
+        Raises:
+            KluisError: one of them does not.
+        """
+        self.rename_issuer()
         for fleet in self.fleets:
             fleet.rename(self.name)
 
@@ -109,17 +116,18 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             # One file may be used from two state folders.
             lock = f"{file.name}-lock"
             holds.append(stack.enter_context(rekeying.held(file.parent, alone=plan.rekey, file=lock)))
-        authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
-        sockets = stack.enter_context(listening(plan))
-        addresses = {name: _address(name, one) for name, one in sockets.items()}
-        # Before the images: what is registered for nobody is said at once.
-        issuer = _issuer(plan, clock, authority, sockets, addresses, stack)
-        if plan.insecure_managed_identity:
-            say(
-                f"insecure: every process of this machine gets tokens of {IDENTITY} at"
-                f" {addresses[MANAGED_IDENTITY]}"
-            )
-        images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
+        with rekeying.making(plan.state, say):
+            authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
+            sockets = stack.enter_context(listening(plan))
+            addresses = {name: _address(name, one) for name, one in sockets.items()}
+            # Before the images: what is registered for nobody is said at once.
+            issuer, context = _issuer(plan, clock, authority, sockets, addresses, stack)
+            if plan.insecure_managed_identity:
+                say(
+                    f"insecure: every process of this machine gets tokens of {IDENTITY} at"
+                    f" {addresses[MANAGED_IDENTITY]}"
+                )
+            images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
         # Only now, and asked at once: a platform that has nothing to do ends while images are built.
         platform = Platform.connect()
         root, level = platform.root_pem(), str(platform.status()["level"])
@@ -140,6 +148,9 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
 
         def name(request: bytes) -> bytes:
             return authority.sign(request, plan.server_names, clock.now())
+
+        def rename_issuer() -> None:
+            authority.renew(context, plan.state / "issuer", plan.server_names, clock.now())
 
         trust = ssl.create_default_context(cadata=authority.root_pem().decode())
         origins = {address: trust for service, address in addresses.items() if service in plan.services}
@@ -183,6 +194,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             issuer=issuer,
             attestation_settings=told,
             name=name,
+            rename_issuer=rename_issuer,
             givers=givers,
         )
 
@@ -255,7 +267,7 @@ def _issuer(
     sockets: Mapping[str, socket.socket],
     addresses: Mapping[str, str],
     stack: contextlib.ExitStack,
-) -> DevelopmentIssuer:
+) -> tuple[DevelopmentIssuer, ssl.SSLContext]:
     folder = plan.state / "issuer"
     made = DevelopmentIssuer.load_or_create(folder, addresses[ISSUER], ROLES, clock, STALE, plan.registered)
     context = authority.server_context(folder, plan.server_names, clock.now())
@@ -265,7 +277,7 @@ def _issuer(
         hosts = frozenset({own, own.replace(HOST, "localhost")})
         endpoint = made.insecure_managed_identity(hosts)
         stack.enter_context(Background(endpoint, sockets[MANAGED_IDENTITY]))
-    return made
+    return made, context
 
 
 def _fleet(
