@@ -105,6 +105,22 @@ def test_one_that_ended_is_replaced_and_why_is_told(starter: Starter) -> None:
     assert numbers(fleet) == [1, 2]
 
 
+def test_why_one_ended_is_told_once_its_place_is_taken(starter: Starter) -> None:
+    """What could not be started anew at first is, and says then why the one before ended."""
+    fleet = Fleet("x", starter, 2)
+    fleet.start()
+    starter.made[0].why = fault = EnclaveError("ended")
+    starter.most = 2
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            fleet.mend()
+    assert numbers(fleet) == [1]
+    starter.most = 3
+    assert fleet.mend() == [fault]
+    assert numbers(fleet) == [1, 2]
+    assert fleet.mend() == []
+
+
 def test_a_new_certificate_is_shown_by_all(starter: Starter) -> None:
     """Every instance takes it."""
     fleet = Fleet("x", starter, 2)

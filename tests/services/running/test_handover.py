@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -71,6 +72,25 @@ def giving(host: Host, instance: EnclaveProxy) -> Iterator[None]:
         stop.set()
         thread.join()
         givers.close()
+
+
+def test_a_database_that_is_away_ends_no_command_otherwise(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn says that it is, and not every other one; and to leave asks nothing of it."""
+    givers, away = Givers(hosts[0].mailbox), UnavailableError("database: is away")
+    with monkeypatch.context() as patched:
+        patched.setattr(handover, "BEAT_SECONDS", 3600.0)
+        patched.setattr(hosts[0].mailbox, "post", Mock(side_effect=away))
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match="is away"):
+                givers.serve(Mock())
+        patched.setattr(hosts[0].mailbox, "clear", Mock(side_effect=away))
+        givers.close()
+    givers.serve(Mock())
+    assert len(hosts[1].mailbox.read(Step.BEAT)) == 1
+    givers.close()
+    assert hosts[1].mailbox.read(Step.BEAT) == {}
 
 
 def test_an_instance_on_another_platform_opens_the_store(

@@ -30,6 +30,7 @@ class Fleet:
         self._count = count
         self._lock = threading.Lock()
         self._instances: list[Instance] = []
+        self._ended: list[KluisError] = []
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -60,18 +61,20 @@ class Fleet:
         """Start one in place of each that ended by itself.
 
         Returns:
-            Why each ended.
+            Why each ended whose place is taken now.
 
         Raises:
             KluisError: one did not start.
         """
         with self._lock:
             faults = [(one, fault) for one in self._instances if (fault := one.fault()) is not None]
-            for one, _ in faults:
+            for one, fault in faults:
                 self._instances.remove(one)
+                self._ended.append(fault)
                 one.drain(0.0)
             self._instances += self._started(self._count - len(self._instances))
-            return [fault for _, fault in faults]
+            told, self._ended = self._ended, []
+            return told
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Have all show new certificates."""

@@ -6,6 +6,7 @@ other's evidence before a key leaves, and before one is taken.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Collection
@@ -117,8 +118,8 @@ class Givers:
         now = time.monotonic()
         if now - self._beat < BEAT_SECONDS:
             return
-        self._beat = now
         self._mailbox.post(self._name, Step.BEAT, os.urandom(8))
+        self._beat = now  # only then: one that was not heard is due at once
         wanted = self._mailbox.read(Step.WANTED)
         self._forget_the_dead(wanted, now)
         for joiner in wanted:
@@ -135,8 +136,9 @@ class Givers:
                 self._answer(joiner, body, self._begun.pop(joiner))
 
     def close(self) -> None:
-        """Say no more that somebody is there."""
-        self._mailbox.clear(self._name)
+        """Say no more that somebody is there; a database that is away hears it by the silence."""
+        with contextlib.suppress(UnavailableError):
+            self._mailbox.clear(self._name)
 
     def _forget_the_dead(self, wanted: Collection[bytes], now: float) -> None:
         """Forget what joiners asked who are long gone: so many could hide who asks now."""

@@ -97,9 +97,23 @@ class Serving:
         """Have every instance do what is due by now; says of which it ended in an error the time before."""
         return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.tend()]
 
-    def mend(self) -> list[tuple[str, KluisError]]:
-        """Start one in place of each instance that ended by itself; says which, and why it ended."""
-        return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.mend()]
+    def mend(self) -> Iterator[tuple[str, KluisError]]:
+        """Start one in place of each instance that ended by itself; says which, and why it ended.
+
+        Raises:
+            KluisError: one did not start; what else could be mended is.
+        """
+        failed: KluisError | None = None
+        for fleet in self.fleets:
+            try:
+                faults = fleet.mend()
+            except KluisError as error:
+                failed = failed or error
+                continue
+            for fault in faults:
+                yield fleet.service, fault
+        if failed is not None:
+            raise failed
 
 
 @contextlib.contextmanager
