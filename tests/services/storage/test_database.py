@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError, UsageError
 from kluis.services.storage import Database, records
 from kluis.services.storage.database import database_file, read_url
+from kluis.services.storage.mailbox import Mailbox, Step
+from tests.databases import Cluster
 
 
 @pytest.mark.parametrize(
@@ -58,6 +64,47 @@ def test_a_broken_connection_is_replaced(database_url: str) -> None:
             store.update(lambda work, at=at: work.put("t", "k", b"%d" % at))
             cut(database, database_url)
             assert store.get("t", "k") == b"%d" % at
+
+
+def test_a_server_that_hangs(postgres: Cluster) -> None:
+    """A connection whose server has it and does not answer is given up, and what was asked is asked anew."""
+    with Database(postgres.make(), seconds=1.0) as database:
+        store = SealedStore(database.records("one"), bytes(32))
+        store.update(lambda work: work.put("t", "k", b"1"))
+        with hung(database):
+            assert store.get("t", "k") == b"1"
+        with hung(database):
+            store.update(lambda work: work.put("t", "k", b"2"))
+        mailbox = Mailbox(database.records("one"))
+        with hung(database), pytest.raises(UnavailableError) as refused:
+            mailbox.read(Step.BEAT)
+        assert refused.value.message == "database: no answer in 1 s"
+        assert store.get("t", "k") == b"2"
+
+
+def test_a_server_that_greets_nobody() -> None:
+    """Nor is one waited for that takes a connection, as a stopped server's kernel does, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnavailableError) as refused:
+        Database(f"postgresql://kluis@127.0.0.1:{silent.getsockname()[1]}/x", seconds=1.0)
+    assert refused.value.message == "database: connection timeout expired"
+
+
+def test_a_host_that_hangs_within_a_change(postgres: Cluster) -> None:
+    """Others wait for the store that it has locked until its server gives up on it, which is soon."""
+    with Database(postgres.make()) as database, database.transaction() as cursor:
+        told = cursor.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+    assert told == ("30s",)
+
+
+@contextmanager
+def hung(database: Database) -> Iterator[None]:
+    """Have the server's process behind this thread's connection stand still."""
+    pid: int = database.cursor().execute("SELECT pg_backend_pid()").fetchone()[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_an_enclave_that_ended_holds_no_connections(database_url: str) -> None:

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kluis.enclave.store import ocalls
 from kluis.errors import KluisError, RemoteError, UnavailableError
@@ -34,6 +34,8 @@ from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
 __all__ = ["Serving", "serving"]
+
+BESIDE_SECONDS: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,8 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         # Only now, and asked at once: a platform that has nothing to do ends while images are built.
         platform = Platform.connect()
         root, level = platform.root_pem(), str(platform.status()["level"])
-        database = stack.enter_context(Database(plan.database or f"sqlite:///{plan.state / 'services.db'}"))
+        url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
+        database = stack.enter_context(Database(url))
         standing = Standing(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
@@ -175,11 +178,13 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             online=plan.online,
             clock=clock,
         )
-        stores = Stores([Mailbox(database.records(each)) for each in plan.services])
+        # Whoever asks here has else to do than to wait for a database that hangs.
+        beside = stack.enter_context(Database(url, BESIDE_SECONDS)) if database.shared else database
+        stores = Stores([Mailbox(beside.records(each)) for each in plan.services])
         if plan.rekey:
-            with _changing(plan, database, stores, clock):
+            with _changing(plan, database, stores, clock), Database(url, ocalls.REKEY_SECONDS) as slow:
                 for each in plan.services:
-                    _rekey(plan, each, images[each], sockets[each], errands, database, say)
+                    _rekey(plan, each, images[each], sockets[each], errands, slow, say)
             for hold in holds:
                 hold.share()
         stack.enter_context(_present(database, stores, clock))

@@ -15,12 +15,16 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from kluis.errors import UsageError
+from kluis.services.storage.bounded import bound
 from kluis.services.storage.faults import BROKEN, DRIVERS, unavailable
 from kluis.services.storage.keeping import KeptRecords
 from kluis.services.storage.migrating import migrate
 from kluis.services.storage.statements import Statements
 
-__all__ = ["Database", "database_file", "read_url", "records"]
+__all__ = ["ANSWER_SECONDS", "Database", "database_file", "read_url", "records"]
+
+# As an enclave waits for what it reads.
+ANSWER_SECONDS: Final = 30.0
 
 
 class Database:
@@ -29,6 +33,7 @@ class Database:
     Args:
         url: as SQLAlchemy reads it: ``sqlite:////var/lib/kluis/store.db``, or
             ``postgresql+psycopg://user@host/name`` (``postgresql://`` means the same).
+        seconds: that a statement may take; on SQLite, that one waits for another's.
 
     Raises:
         UsageError: the URL is of no database that this knows.
@@ -36,8 +41,8 @@ class Database:
         UnsupportedError: a newer version of Kluis made its schema.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(read_url(url))
+    def __init__(self, url: str, seconds: float = ANSWER_SECONDS) -> None:
+        self._engine = _engine(read_url(url), seconds)
         self.statements = Statements(self._engine.dialect)
         self._mine = threading.local()
         self._all: dict[threading.Thread, Any] = {}
@@ -168,14 +173,16 @@ def database_file(url: str) -> Path | None:
     return None if not named or named == ":memory:" else Path(named).resolve()
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, seconds: float) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        bound(engine, seconds)
+        return engine
     engine = create_engine(
         url,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
-        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        connect_args={"check_same_thread": False, "timeout": seconds},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
@@ -187,4 +194,3 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 
 MAX_NAME: Final = 64
-BUSY_SECONDS: Final = 30.0
