@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kluis.enclave.store import ocalls
+from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
-from kluis.services.running import handover, presence, proposal, rekeying
+from kluis.services.running import handover, presence, proposal, rekeying, telling
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.errands import Errands
@@ -182,7 +182,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
         beside = stack.enter_context(Database(url, BESIDE_SECONDS)) if database.shared else database
         stores = Stores([Mailbox(beside.records(each)) for each in plan.services])
         if plan.rekey:
-            with _changing(plan, database, stores, clock), Database(url, ocalls.REKEY_SECONDS) as slow:
+            with _changing(plan, database, stores, clock), Database(url, REKEY_SECONDS) as slow:
                 for each in plan.services:
                     _rekey(plan, each, images[each], sockets[each], errands, slow, say)
             for hold in holds:
@@ -251,6 +251,11 @@ def _open(
         enclave.store_open()
 
 
+def _ocalls(service: str, records: KeptRecords, errands: Errands) -> dict[str, Callable[..., Any]]:
+    functions = errands.functions()
+    return {**functions, **telling.kept(service, records, functions["log"])}
+
+
 def _rekey(
     plan: Plan,
     service: str,
@@ -265,7 +270,7 @@ def _rekey(
     count = rekeying.rekey(
         image,
         listener,
-        ocalls={**errands.functions(), **ocalls.serving(records)},
+        ocalls=_ocalls(service, records, errands),
         opened=lambda enclave: _open(enclave, database, records, say),
         insecure_allow_missing=plan.insecure_allow_missing,
     )
@@ -314,11 +319,10 @@ def _fleet(
 
     def start() -> Instance:
         records = database.records(service)
-        functions: dict[str, Callable[..., Any]] = {**errands.functions(), **ocalls.serving(records)}
         return Instance.start(
             image,
             listener,
-            ocalls=functions,
+            ocalls=_ocalls(service, records, errands),
             settings=settings,
             name=name,
             opened=lambda enclave: _open(enclave, database, records, say),

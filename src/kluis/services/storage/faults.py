@@ -17,6 +17,7 @@ __all__ = ["BROKEN", "DRIVERS", "unavailable"]
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
 BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
 """What a connection raises that the server, or somebody else, has closed."""
+MEND: Final = "see that it runs, that its disk has room, and that the URL is right"
 
 
 @contextmanager
@@ -30,4 +31,4 @@ def unavailable() -> Iterator[None]:
         yield
     except (SQLAlchemyError, *DRIVERS) as error:
         told = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise UnavailableError(f"database: {told}", code="store_database") from None
+        raise UnavailableError(f"database: {told}", hint=MEND, code="store_database") from None
