@@ -8,6 +8,7 @@ Spec: Intel "SGX PCK Certificate and CRL Profile Specification"; Intel PCS API v
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Self
 
@@ -221,18 +222,29 @@ class Authority:
         Raises:
             UsageError: as many are revoked as can be remembered.
         """
-        serial = x509.load_pem_x509_certificates(chain)[0].serial_number
-        if self.revoked(chain):
-            return
-        if len(self.state.revoked) >= MAX_REVOKED:
+        self.revoke_serials((serial_of(chain),), now)
+
+    def revoke_serials(self, serials: Iterable[int], now: datetime) -> None:
+        """Revoke the PCK certificates of these serial numbers, all or none.
+
+        Raises:
+            UsageError: as many are revoked as can be remembered.
+        """
+        fresh = self.unrevoked(dict.fromkeys(serials))
+        if len(self.state.revoked) + len(fresh) > MAX_REVOKED:
             raise UsageError(f"revocation: want at most {MAX_REVOKED} certificates, got one more")
-        revoked = (*self.state.revoked, (serial, issuing.zulu(now)))
+        revoked = (*self.state.revoked, *((serial, issuing.zulu(now)) for serial in fresh))
         self.state = dataclasses.replace(self.state, revoked=revoked)
 
     def revoked(self, chain: bytes) -> bool:
         """Whether the PCK certificate that ``chain`` (PEM) begins with is revoked."""
-        serial = x509.load_pem_x509_certificates(chain)[0].serial_number
+        serial = serial_of(chain)
         return any(serial == gone for gone, _ in self.state.revoked)
+
+    def unrevoked(self, serials: Iterable[int]) -> tuple[int, ...]:
+        """Those of these serial numbers that nobody has revoked."""
+        gone = {serial for serial, _ in self.state.revoked}
+        return tuple(serial for serial in serials if serial not in gone)
 
     def publish(self, now: datetime) -> Published:
         """Sign what verifiers need beside a quote, valid for 30 days; the root's CRL for a year."""
@@ -262,6 +274,11 @@ class Authority:
     def collateral(self, now: datetime) -> dict[str, str]:
         """What verifiers need beside a quote, as :meth:`Published.bundle` writes it."""
         return self.publish(now).bundle()
+
+
+def serial_of(chain: bytes) -> int:
+    """The serial number of the certificate that ``chain`` (PEM) begins with."""
+    return x509.load_pem_x509_certificates(chain)[0].serial_number
 
 
 def _key() -> ec.EllipticCurvePrivateKey:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,65 @@ def test_revoked_keys_are_renewed(orders: Upkeep, root: Root, tmp_path: Path) ->
     assert not root.authority.revoked(after.chain)
     numbers = [keys.pck.private_numbers().private_value for keys in (before, after)]
     assert numbers[0] != numbers[1]
+
+
+def test_all_certificates_of_a_platform_are_revoked(orders: Upkeep, root: Root, tmp_path: Path) -> None:
+    """Whoever has a key that got out shows any certificate of it: no earlier one is left, nor one of a key
+    before it, whether the platform was restarted or enrolled elsewhere meanwhile.
+    """
+    chains = [root.keys.chain]
+
+    def certified(**order: Any) -> None:
+        orders.answer({"op": "certify", "new_keys": False, **order})
+        chains.append(root.keys.chain)
+
+    for _ in range(2):
+        orders.answer({"op": "recover", "advisories": []})
+        certified()
+    certified(new_keys=True)
+    orders.answer(adoption(Service.create("process", now()), root.keys))
+    certified()
+    assert len({*chains}) == len(chains) == 5
+    again = daemon.load_root(tmp_path, "process", bytes(32))
+    assert again.keys.earlier == root.keys.earlier
+    assert Upkeep(again, tmp_path).answer({"op": "revoke"})["tcb"] == "Revoked"
+    assert [again.authority.revoked(chain) for chain in chains] == [True] * 5
+    Upkeep(again, tmp_path).answer({"op": "certify", "new_keys": False})
+    assert again.keys.earlier == ()
+
+
+def test_certified_for_the_same(orders: Upkeep, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that says what another would stays, but for one that ends within a year."""
+    before = root.keys.chain
+    for _ in range(3):
+        assert orders.answer({"op": "certify", "new_keys": False})["tcb"] == "UpToDate"
+    assert (root.keys.chain, root.keys.earlier) == (before, ())
+    monkeypatch.setattr(upkeep, "LASTING", timedelta(days=36500))
+    orders.answer({"op": "certify", "new_keys": False})
+    assert root.keys.chain != before
+
+
+def test_certificates_that_are_remembered(
+    orders: Upkeep, root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many, and no more: none is forgotten while it holds. What a Kluis before kept has none."""
+    monkeypatch.setattr(upkeep, "MAX_EARLIER", 1)
+    orders.answer({"op": "certify", "new_keys": True})
+    before = root.keys.chain
+    with pytest.raises(UsageError) as caught:
+        orders.answer({"op": "certify", "new_keys": True})
+    assert caught.value.message == (
+        "certificates: want at most 1 earlier ones that are not revoked, got one more"
+    )
+    assert root.keys.chain == before
+    orders.answer({"op": "revoke"})
+    orders.answer({"op": "certify", "new_keys": True})
+    kept = tmp_path / "platform" / "platform.json"
+    kept.write_bytes(kept.read_bytes().replace(b'"earlier":[],', b""))
+    assert daemon.load_root(tmp_path, "process", bytes(32)).keys.earlier == ()
+    kept.write_bytes(kept.read_bytes().replace(b'"pcesvn"', b'"earlier":["x"],"pcesvn"'))
+    with pytest.raises(FormatError, match=r"platform\.json\.earlier: want serial numbers in hex"):
+        daemon.load_root(tmp_path, "process", bytes(32))
 
 
 def test_adopted(orders: Upkeep, root: Root, tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis import files
-from kluis.authority import Authority, issuing
+from kluis.authority import Authority, issuing, serial_of
 from kluis.authority.documents import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN
 from kluis.authority.state import CPUSVN, PCESVN
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, FormatError
 from kluis.formats import jcs
 from kluis.formats._members import Members
 from kluis.formats.sgx.quote import (
@@ -47,6 +47,7 @@ from kluis.tee.platform import keyfiles
 USER_DATA: Final = NO_HARDWARE.ljust(20, b"\0")
 FAMILY_ID: Final = NO_HARDWARE[:16]
 XFRM: Final = 0xE7
+MAX_EARLIER: Final = 256
 QE_MRENCLAVE: Final = sha256(b"Kluis emulated quoting enclave 1 (no hardware)")
 
 
@@ -64,6 +65,7 @@ class PlatformKeys:
         qe_report: 384 bytes, made once: binds the attestation key.
         qe_signature: 64 bytes, the PCK's over ``qe_report``.
         auth_data: 32 bytes.
+        earlier: serial numbers of the certificates that this platform had before, under these keys or others.
     """
 
     pck: ec.EllipticCurvePrivateKey
@@ -75,6 +77,7 @@ class PlatformKeys:
     qe_report: bytes
     qe_signature: bytes
     auth_data: bytes
+    earlier: tuple[int, ...] = ()
 
     @classmethod
     def create(
@@ -106,6 +109,7 @@ class PlatformKeys:
         ppid: bytes,
         cpusvn: bytes,
         pcesvn: int,
+        earlier: tuple[int, ...] = (),
     ) -> Self:
         """A platform's keys under a chain that certifies the PCK for this platform and TCB."""
         auth_data = os.urandom(32)
@@ -130,12 +134,24 @@ class PlatformKeys:
             qe_report=qe_report,
             qe_signature=issuing.sign(pck, qe_report),
             auth_data=auth_data,
+            earlier=earlier,
         )
+
+    def serials(self) -> tuple[int, ...]:
+        """Of every certificate that this platform has, or had: to revoke it is to revoke them all."""
+        return (*self.earlier, serial_of(self.chain)) if self.chain else self.earlier
 
     def under(self, chain: bytes, *, cpusvn: bytes, pcesvn: int) -> Self:
         """The same keys under another chain, which certifies them for this TCB."""
+        now = serial_of(chain)
         return self.of(
-            chain, pck=self.pck, attestation=self.attestation, ppid=self.ppid, cpusvn=cpusvn, pcesvn=pcesvn
+            chain,
+            pck=self.pck,
+            attestation=self.attestation,
+            ppid=self.ppid,
+            cpusvn=cpusvn,
+            pcesvn=pcesvn,
+            earlier=tuple(each for each in self.serials() if each != now),
         )
 
     def renewed(self) -> Self:
@@ -147,6 +163,7 @@ class PlatformKeys:
             ppid=self.ppid,
             cpusvn=self.cpusvn,
             pcesvn=self.pcesvn,
+            earlier=self.serials(),
         )
 
     def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> Self:
@@ -170,6 +187,7 @@ class PlatformKeys:
             attestation=keyfiles.load_key(directory / "attestation.key"),
             chain=stored.text("chain").encode(),
             pcesvn=stored.integer("pcesvn", most=0xFFFF),
+            earlier=_serials(stored),
             **{name: stored.hex(name, size) for name, size in _STORED.items()},
         )
 
@@ -178,8 +196,24 @@ class PlatformKeys:
         keyfiles.save_key(directory / "pck.key", self.pck)
         keyfiles.save_key(directory / "attestation.key", self.attestation)
         stored = {name: getattr(self, name).hex() for name in _STORED}
-        document = {"version": 1, "chain": self.chain.decode(), "pcesvn": self.pcesvn, **stored}
+        earlier = [f"{serial:x}" for serial in self.earlier]
+        document = {
+            "version": 1, "chain": self.chain.decode(), "pcesvn": self.pcesvn, "earlier": earlier, **stored,
+        }  # fmt: skip
         files.write(directory / "platform.json", jcs.dumps(document))
+
+
+def _serials(stored: Members) -> tuple[int, ...]:
+    """Serial numbers of earlier certificates; a Kluis that did not remember them wrote none.
+
+    Raises:
+        FormatError: something else is written.
+    """
+    found = stored.texts("earlier", most=MAX_EARLIER) if "earlier" in stored else ()
+    try:
+        return tuple(int(each, 16) for each in found)
+    except ValueError:
+        raise FormatError("platform.json.earlier: want serial numbers in hex", code="bad_encoding") from None
 
 
 _STORED: Final = {"ppid": 16, "cpusvn": 16, "qe_report": 384, "qe_signature": 64, "auth_data": 32}

@@ -6,14 +6,17 @@ crash between the two is mended by the next start.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import stat
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from cryptography.x509 import load_pem_x509_certificates
 
 from kluis.authority.enrolment import Enrolment, name_of, point
 from kluis.authority.issuing import zulu
@@ -24,11 +27,13 @@ from kluis.formats._members import Members
 from kluis.formats.sgx import extension
 from kluis.tee.platform import enrolled
 from kluis.tee.platform.keys import CPUSVN
+from kluis.tee.platform.quoting import MAX_EARLIER, PlatformKeys
 from kluis.tee.platform.session import Root
 
 AUTHORITY: Final = "authority"
 KEYS: Final = "platform"
 NEXT: Final = "platform.next"
+LASTING: Final = timedelta(days=365)
 MAX_ORDER: Final = channel.MAX_FRAME
 MAX_COLLATERAL: Final = channel.MAX_FRAME - 8192
 
@@ -105,16 +110,19 @@ class Upkeep:
 
     def _revoke(self, _: Members) -> dict[str, Any]:
         self._own("revoke")
-        self._root.authority.revoke(self._root.keys.chain, _now())
+        # All that its key was certified by, and its keys before: whoever has one shows any of them.
+        self._root.authority.revoke_serials(self._root.keys.serials(), _now())
         self._root.authority.save(self._state / AUTHORITY)
         return self.status()
 
     def _certify(self, order: Members) -> dict[str, Any]:
         root, own = self._root, self._root.authority
         fresh = order.flag("new_keys") or (root.enrolled is None and own.revoked(root.keys.chain))
-        keys = root.keys.renewed() if fresh else root.keys
         pcesvn = own.state.levels[0].pcesvn
-        keys = keys.recertified(own, _now(), cpusvn=CPUSVN, pcesvn=pcesvn)
+        if not fresh and root.enrolled is None and _lasts(root.keys, pcesvn):
+            return self.status()  # another certificate that says the same would be one more to revoke
+        keys = root.keys.renewed() if fresh else root.keys
+        keys = self._remembered(keys.recertified(own, _now(), cpusvn=CPUSVN, pcesvn=pcesvn))
         keys.save(self._state / NEXT)
         settle(self._state)
         (self._state / enrolled.FILE).unlink(missing_ok=True)
@@ -147,12 +155,26 @@ class Upkeep:
             raise UsageError(
                 f"adopt.collateral: want at most {MAX_COLLATERAL} bytes, got {len(given.collateral)}"
             )
-        keys = root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn)
+        keys = self._remembered(root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn))
         given.check(keys, root.level, _now())
         given.save(self._state)
         keys.save(self._state / KEYS)
         root.keys, root.enrolled = keys, given
         return self.status()
+
+    def _remembered(self, keys: PlatformKeys) -> PlatformKeys:
+        """Keys that remember no certificate which is revoked already.
+
+        Raises:
+            UsageError: there are more than can be remembered.
+        """
+        earlier = self._root.authority.unrevoked(keys.earlier)
+        if len(earlier) > MAX_EARLIER:
+            raise UsageError(
+                f"certificates: want at most {MAX_EARLIER} earlier ones that are not revoked, got one more",
+                hint="kluis platform certify; kluis platform revoke; kluis platform certify",
+            )
+        return dataclasses.replace(keys, earlier=earlier)
 
     def _own(self, order: str) -> None:
         if self._root.enrolled is not None:
@@ -161,6 +183,12 @@ class Upkeep:
                 hint="kluis platform certify puts it under its own authority again",
                 code="platform_enrolled",
             )
+
+
+def _lasts(keys: PlatformKeys, pcesvn: int) -> bool:
+    """Whether what certifies a platform's keys says what another certificate would, for a year yet."""
+    end = load_pem_x509_certificates(keys.chain)[0].not_valid_after_utc
+    return (keys.cpusvn, keys.pcesvn) == (CPUSVN, pcesvn) and end - _now() > LASTING
 
 
 def settle(state: Path) -> None:
