@@ -78,11 +78,15 @@ def test_the_hosts_own_key(running: EnclaveProxy, vault: ReleasingVault) -> None
     assert refused(lambda: running.opened(own, vault.brought(), vault.expected(), NOW)) == (
         "AuthenticityError: released key: is not signed by the key it should be"
     )
-    # Nor with a certificate of the host's: it carries no evidence.
+    # Nor with a certificate of the host's, in the release or beside it: it carries no evidence.
     brought = VaultEvidence(certificate(HOSTS), vault.brought().collateral)
-    assert refused(lambda: running.opened(own, brought, vault.expected(), NOW)).startswith(
-        "FormatError: vouched certificate: want extension"
-    )
+    named = {**header, "x-kluis-certificate": b64.encode(certificate(HOSTS))}
+    bare = {name: value for name, value in header.items() if name != "x-kluis-certificate"}
+    for head, beside in ((named, vault.brought()), (bare, brought)):
+        given = (sign(made, head, HOSTS), beside, vault.expected(), NOW)
+        assert refused(lambda given=given: running.opened(*given)).startswith(  # type: ignore[misc]
+            "FormatError: vouched certificate: want extension"
+        )
 
 
 def test_a_changed_release(running: EnclaveProxy, vault: ReleasingVault) -> None:

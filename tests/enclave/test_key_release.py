@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kluis import evidence
-from kluis.enclave import Evidence, OpenedKey
+from kluis.enclave import Evidence, OpenedKey, VaultEvidence
 from kluis.errors import AuthenticityError, RemoteError, UsageError
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats import b64
@@ -71,6 +71,18 @@ def test_an_oct_key(enclave: Launch, vault: ReleasingVault, algorithm: str) -> N
     running, kept = enclave(APP), vault.keep(b"\7" * 32)
     release = vault.release(running.offer(b""), enc=algorithm)
     assert running.opened(release, vault.brought(), vault.expected(), NOW) == ("k", "oct", kept)
+
+
+def test_a_release_of_another_of_the_vaults_enclaves(enclave: Launch, vault: ReleasingVault) -> None:
+    """Each enclave of a vault signs by a key of its own: whichever answered, what it released opens."""
+    running, kept = enclave(APP), vault.keep(b"\7" * 32)
+    beside = ReleasingVault(vault.forge, storage=vault.world.storage, maker=vault.world.maker)
+    assert beside.configuration["vault"] == vault.configuration["vault"]
+    assert beside.configuration["signingCertificate"] != vault.configuration["signingCertificate"]
+    release = beside.release(running.offer(b""))
+    assert running.opened(release, vault.brought(), vault.expected(), NOW) == ("k", "oct", kept)
+    collateral = VaultEvidence(collateral=vault.brought().collateral)
+    assert running.opened(release, collateral, vault.expected(), NOW) == ("k", "oct", kept)
 
 
 @pytest.mark.parametrize("kind", ["RSA", "EC"])

@@ -14,7 +14,12 @@ from kluis.formats.released_key import ALGORITHMS, ReleasedKey
 from kluis.services.keyvault.release import wrapping
 from tests.strategies import PROPERTY, mutations
 
-HEADER: dict[str, Any] = {"alg": "RS256", "x5c": ["AAAA"], "x-kluis-vault": "ab" * 32}
+HEADER: dict[str, Any] = {
+    "alg": "RS256",
+    "x5c": ["AAAA"],
+    "x-kluis-vault": "ab" * 32,
+    "x-kluis-certificate": "AAAA",
+}
 SEALED: dict[str, Any] = {
     "schema_version": "1.0",
     "header": {"kid": "r", "alg": "dir", "enc": "RSA_AES_KEY_WRAP_256"},
@@ -36,6 +41,9 @@ def test_reads() -> None:
     read = ReleasedKey.parse(text())
     assert read.signed.decode() == text().rpartition(".")[0]
     assert (read.signature, read.chain, read.vault) == (bytes(3), (bytes(3),), b"\xab" * 32)
+    assert read.certificate == bytes(3)
+    of_another = ReleasedKey.parse(text({"alg": "RS256"}))
+    assert (of_another.chain, of_another.vault, of_another.certificate) == ((), None, None)
     assert (read.url, read.name, read.version, read.kty) == ("https://vault:1", "k", "0f", "oct-HSM")
     assert (read.public, read.nonce, read.recipient) == ({}, "n", "r")
     assert (read.algorithm, read.ciphertext) == ("RSA_AES_KEY_WRAP_256", bytes(3))

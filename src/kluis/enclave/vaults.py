@@ -38,7 +38,8 @@ class VaultEvidence(msgspec.Struct, frozen=True):
     """What the host brings along with a release; it may bring anything. May be an ecall's argument.
 
     Attributes:
-        certificate: DER, ``signingCertificate`` of the vault's ``/configuration``.
+        certificate: DER, ``signingCertificate`` of the vault's ``/configuration``; not looked at where the
+            release has the one of the enclave that signed it.
         collateral: JSON in the shape that ``dcap-qvl`` reads, for the quote in the certificate; empty
             where its maker publishes none.
     """
@@ -149,13 +150,16 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return dataclasses.replace(made, binding=dataclasses.replace(made.binding, nonce=nonce))
 
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:
-        """See :class:`Vault`: the key in the certificate that the host brought, if its evidence holds."""
+        """See :class:`Vault`: the key in the release's own certificate, if the evidence there holds.
+
+        A release that has none is held to the certificate that the host brought.
+        """
         if released.vault is None or not hmac.compare_digest(released.vault.hex(), self.vault):
             got = "none" if released.vault is None else released.vault.hex()
             raise AuthenticityError(f"released key vault: want {self.vault}, got {got}", code="release_vault")
         collateral = Collateral.from_json(brought.collateral) if brought.collateral else None
         return vouching.check(
-            brought.certificate,
+            brought.certificate if released.certificate is None else released.certificate,
             anchors=self.anchors(),
             collateral=collateral,
             policy=self.policy(Purpose.APP),

@@ -43,6 +43,8 @@ class ReleasedKey:
         signature: RSASSA-PKCS1-v1_5 with SHA-256.
         chain: certificates, DER, the signer's first; may be empty.
         vault: the name of the vault, 32 bytes, from a key service of Kluis's; None from another.
+        certificate: DER, of the signer's key with its enclave's evidence, from a key service of Kluis's;
+            None from another.
         url: of the vault, as whoever asked for the release called it.
         name: the key's.
         version: the key's.
@@ -58,6 +60,7 @@ class ReleasedKey:
     signature: bytes
     chain: tuple[bytes, ...]
     vault: bytes | None
+    certificate: bytes | None
     url: str
     name: str
     version: str
@@ -108,6 +111,9 @@ class ReleasedKey:
                 for each in (header.texts("x5c", most=MAX_CHAIN) if "x5c" in header else ())
             ),
             vault=header.hex("x-kluis-vault", 32, lower=True) if "x-kluis-vault" in header else None,
+            certificate=b64.decode(header.text("x-kluis-certificate"), f"{_WHAT}.x-kluis-certificate")
+            if "x-kluis-certificate" in header
+            else None,
             url=url,
             name=name,
             version=version,

@@ -28,7 +28,9 @@ class _Configuration(msgspec.Struct):
 def vault_evidence(
     url: str, *, ca: Path | str | None = None, collateral: bytes | None = None
 ) -> VaultEvidence:
-    """Fetch the certificate of a vault's signing key, which carries its enclave's evidence.
+    """Fetch a vault's evidence: the certificate of its signing key, and what endorses the quote in it.
+
+    A release has the certificate of the enclave that signed it, which may be another of the vault's.
 
     Args:
         url: ``https://host[:port]``.

@@ -71,6 +71,7 @@ def test_header_is_azures() -> None:
         "x5t#S256": b64.encode_url(sha256(leaf)),
         "x5c": [b64.encode(each) for each in signer.chain],
         "x-kluis-vault": NAME.hex(),
+        "x-kluis-certificate": b64.encode(signer.own),
     }
     assert payload == {"a": 1}
     assert len(signer.chain) == 2

@@ -1,8 +1,9 @@
 """The key that signs releases: made inside, at each start, and named by a certificate.
 
 The certificate is its issuer's, whose word is the host's, or self-made. Beside it stands another one for the
-same key that carries this enclave's evidence, where there is an enclave: that one proves who signed. Which
-of all vaults that such enclaves keep, the header says: ``x-kluis-vault``, of RFC 7515's private names.
+same key that carries this enclave's evidence, where there is an enclave: that one proves who signed. The
+header has it (``x-kluis-certificate``), for each of a vault's enclaves signs by a key of its own; and which
+of all vaults that such enclaves keep this is (``x-kluis-vault``). Both are of RFC 7515's private names.
 
 Spec: RFC 7515, "x5c", "x5t", "x5t#S256".
 """
@@ -69,6 +70,7 @@ class Signer:
             "x5t#S256": b64.encode_url(sha256(leaf)),
             "x5c": [b64.encode(each) for each in self.chain],
             "x-kluis-vault": vault.hex(),
+            "x-kluis-certificate": b64.encode(self.own),
         }
         # By its type no statement passes for a release.
         self._release, self._statement = (
