@@ -54,6 +54,24 @@ def test_lint(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.endswith("version 1.0: 1 in authorizationrules, 1 in issuancerules\n")
 
 
+def test_lint_of_what_comes_to_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a service takes and comes to nothing is told: a query that is none, no rule that permits."""
+    (files / "p.txt").write_text("""version=1.2;
+authorizationrules{
+  c:[type=="log"] => add(type="n", value=JsonToClaimValue(JmesPath(c.value, "Events[?x].y | [0")));
+};
+issuancerules{
+  c:[type=="log"] => issue(type="m", value=JmesPath(c.value, "[0]"));
+};""")
+    assert _run("policy", "lint", str(files / "p.txt")) == 0
+    at = files / "p.txt"
+    assert capsys.readouterr().out == (
+        f"{at}:1:1: warning: no rule permits: every attestation is denied\n"
+        f"{at}:3:59: warning: JmesPath: Invalid jmespath expression: Incomplete expression\n"
+        "version 1.2: 1 in authorizationrules, 1 in issuancerules\n"
+    )
+
+
 def test_lint_points(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bad one is shown: the line, and a mark under the column."""
     (files / "bad.txt").write_text(GOOD.replace("permit();", "permit()"))
@@ -86,6 +104,28 @@ def test_eval(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     value = json.loads(capsys.readouterr().out)
     assert (value["permitted"], value["token"]) == (True, {"signer": "aa"})
     assert [rule["ran"] for rule in value["rules"]] == [True, True]
+
+
+def test_values_are_spelt_as_policies_spell_them(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Truths are true and false, texts in quotes, and numbers not, in what is issued and what is missed."""
+    argv = ("policy", "eval", str(files / "p.txt"), "--claims", str(files / "claims.json"))
+    (files / "claims.json").write_text('{"x-ms-sgx-svn":3,"x-ms-sgx-is-debuggable":false}')
+    policy = "version=1.0;\nauthorizationrules{ => permit(); };\nissuancerules{\n  %s\n};"
+    rules = '[type=="x-ms-sgx-is-debuggable", value==true] => issue(type="bad", value=1);'
+    (files / "p.txt").write_text(policy % f'{rules} => issue(type="good", value=true);')
+    assert _run(*argv) == 0
+    said = capsys.readouterr().out
+    assert ", got x-ms-sgx-is-debuggable is false\n" in said
+    assert said.endswith("token good = true\npermitted\n")
+    for name, value, want in (
+        ("x-ms-sgx-svn", "9", "want 3, got 9"),
+        ("x-ms-sgx-svn", '"3"', "want 3, got '3'"),
+        ("x-ms-sgx-is-debuggable", "true", "want false, got true"),
+    ):
+        (files / "p.txt").write_text(policy % f'=> issue(type="{name}", value={value});')
+        assert _run(*argv) == 6
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"claim '{name}' is the service's own: {want} kluis: hint: issue it under a name of" in said
 
 
 def test_cases(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

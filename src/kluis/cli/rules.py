@@ -7,6 +7,7 @@ These are policies in Azure Attestation's language, which a service evaluates ov
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ from kluis.formats import jcs, toml
 
 if TYPE_CHECKING:
     from kluis.services.attestation.policy import Claim, Outcome, Policy
+    from kluis.services.attestation.policy.claims import Value
+    from kluis.services.attestation.policy.syntax import Warned
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
 MAX_CLAIMS = 1 << 20
@@ -39,17 +42,41 @@ def register(group: typer.Typer) -> None:
 def lint(policy: PolicyFile, json: Json = False) -> None:
     """Check an attestation service's policy: where it is wrong, and what it writes oddly."""
     read = _policy(policy)
+    warned = sorted((*read.warnings, *_never(read)), key=lambda each: (each.place.line, each.place.column))
     rules = {section.value: len(rules) for section, rules in read.sections.items()}
     version = ".".join(map(str, read.version))
     warnings = [
-        {"line": each.place.line, "column": each.place.column, "problem": each.problem}
-        for each in read.warnings
+        {"line": each.place.line, "column": each.place.column, "problem": each.problem} for each in warned
     ]
-    lines = [f"{policy}:{each.place}: warning: {each.problem}" for each in read.warnings]
+    lines = [f"{policy}:{each.place}: warning: {each.problem}" for each in warned]
     lines.append(
         f"version {version}: " + ", ".join(f"{count} in {section}" for section, count in rules.items())
     )
-    render.out({"version": version, "rules": rules, "warnings": warnings}, "\n".join(lines))
+    render.out({"version": version, "rules": rules, "warnings": warnings}, render.folded("\n".join(lines)))
+
+
+def _never(policy: Policy) -> Iterator[Warned]:
+    """What a service takes, and what comes to nothing whatever the claims are."""
+    from kluis.services.attestation.policy import queries
+    from kluis.services.attestation.policy.syntax import Call, Literal, Place, Section, Verb, Warned
+
+    for rules in policy.sections.values():
+        for rule in rules:
+            asked = [test.expression for condition in rule.conditions for test in condition.tests]
+            asked += [each.expression for each in rule.action.properties]
+            while asked:
+                call = asked.pop()
+                if not isinstance(call, Call):
+                    continue
+                asked += call.arguments
+                query = call.arguments[-1]
+                if call.function == "JmesPath" and isinstance(query, Literal):
+                    wrong = queries.problem(str(query.value))
+                    if wrong is not None:
+                        yield Warned(call.place, wrong)
+    permits = policy.rules(Section.AUTHORIZATION)
+    if not any(rule.action.verb is Verb.PERMIT for rule in permits):
+        yield Warned(Place(1, 1), "no rule permits: every attestation is denied")
 
 
 def evaluate(
@@ -85,7 +112,7 @@ def evaluate(
                 for step in outcome.steps
             ],
         },
-        "\n".join(_lines(outcome)),
+        render.folded("\n".join(_lines(outcome))),
     )
     return 0 if outcome.permitted else PolicyError.exit_code
 
@@ -112,15 +139,21 @@ def run_cases(
         for result in results
     ]
     lines.append(f"{len(results) - len(wrong)} of {len(results)} as they should be")
-    render.out({"cases": results, "wrong": len(wrong)}, "\n".join(lines))
+    render.out({"cases": results, "wrong": len(wrong)}, render.folded("\n".join(lines)))
     return PolicyError.exit_code if wrong else 0
 
 
 def _lines(outcome: Outcome) -> list[str]:
     lines = [f"{'ran ' if step.ran else 'not '}  {step.section}: {step.told()}" for step in outcome.steps]
-    lines += [f"token {name} = {value!r}" for name, value in outcome.issued.items()]
-    lines += [f"asks  {name} = {value!r}" for name, value in outcome.properties.items()]
+    for what, claims in (("token", outcome.issued), ("asks ", outcome.properties)):
+        lines += [f"{what} {name} = {_spelt(value)}" for name, value in claims.items()]
     return [*lines, "permitted" if outcome.permitted else "denied"]
+
+
+def _spelt(value: Value | list[Value]) -> str:
+    from kluis.services.attestation.policy.claims import shown_value
+
+    return f"[{', '.join(map(_spelt, value))}]" if isinstance(value, list) else shown_value(value)
 
 
 def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:

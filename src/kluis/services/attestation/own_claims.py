@@ -14,7 +14,8 @@ import msgspec
 
 from kluis.errors import PolicyError
 from kluis.services.attestation.policy import Claim, Issuer
-from kluis.services.attestation.policy.claims import MOST_INTEGER, Value
+from kluis.services.attestation.policy.claims import MOST_INTEGER, Value, shown_value
+from kluis.services.attestation.policy.evaluation import MOST_SEEN
 
 __all__ = ["check_issued", "incoming"]
 
@@ -69,10 +70,10 @@ def _check_repeated(name: str, value: object, found: Mapping[str, Any]) -> None:
     told = value if isinstance(value, list) else [value]
     if own and all(any(type(each) is type(mine) and each == mine for mine in own) for each in told):
         return
-    shown = " or ".join(repr(each)[:80] for each in own) or "absent"
+    shown = " or ".join(map(shown_value, own)) or "absent"
     raise PolicyError(
         f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
-        f"got {str(value)[:80]!a}",
+        f"got {' and '.join(map(shown_value, told[:MOST_SEEN]))}",
         hint="issue it under a name of your own",
         code="policy_evaluation",
     )

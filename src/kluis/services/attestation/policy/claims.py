@@ -45,6 +45,11 @@ class Claim:
         return _VALUE_TYPES[type(self.value)]
 
 
+def shown_value(value: Value) -> str:
+    """A value in a message, at most 80 characters, spelt so that its type is seen, as policies spell it."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)[:80]
+
+
 class ClaimSet:
     """Claims in the order in which they came, none twice."""
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from kluis.errors import PolicyError
 from kluis.services.attestation.policy import functions
-from kluis.services.attestation.policy.claims import Claim, ClaimSet, Issuer, Value
+from kluis.services.attestation.policy.claims import Claim, ClaimSet, Issuer, Value, shown_value
 from kluis.services.attestation.policy.functions import Values
 from kluis.services.attestation.policy.queries import Work, too_much
 from kluis.services.attestation.policy.syntax import (
@@ -298,5 +298,5 @@ _ORDERS = {
 
 
 def _shown(values: tuple[Value, ...]) -> str:
-    told = [repr(value)[:80] for value in values[:MOST_SEEN]]
+    told = [shown_value(value) for value in values[:MOST_SEEN]]
     return " or ".join([*told, "others"] if len(values) > MOST_SEEN else told) or "absent"

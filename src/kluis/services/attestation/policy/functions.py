@@ -75,7 +75,7 @@ def _jmes_path(work: Work, text: Values, query: Values) -> tuple[Value, ...]:
     try:
         return (queries.answer(document, expression, work),)
     except (JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise _failed(f"JmesPath: {_first_line(error)}") from None
+        raise _failed(f"JmesPath: {queries.first_line(error)}") from None
 
 
 def _json_to_claim_value(work: Work, text: Values) -> tuple[Value, ...]:
@@ -88,7 +88,7 @@ def _json_to_claim_value(work: Work, text: Values) -> tuple[Value, ...]:
     except (json.JSONDecodeError, NotJsonError):
         return (raw,)
     except (ValueError, RecursionError) as error:
-        raise _failed(f"JsonToClaimValue: {_first_line(error)}") from None
+        raise _failed(f"JsonToClaimValue: {queries.first_line(error)}") from None
     if value is None:
         return ()
     members = value if isinstance(value, list) else [value]
@@ -151,7 +151,3 @@ def _typed(values: Values) -> list[tuple[type, Value]]:
 
 def _failed(problem: str) -> PolicyError:
     return PolicyError(f"policy: {problem}", code="policy_evaluation")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

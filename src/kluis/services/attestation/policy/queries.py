@@ -14,12 +14,23 @@ from typing import Any, Final, NoReturn
 
 from jmespath import Options
 from jmespath import functions as jmespath_functions
+from jmespath.exceptions import JMESPathError
 from jmespath.parser import Parser
 from jmespath.visitor import TreeInterpreter
 
 from kluis.errors import PolicyError
 
-__all__ = ["MAX_JSON", "MAX_QUERY", "NotJsonError", "Work", "answer", "read_json", "too_much"]
+__all__ = [
+    "MAX_JSON",
+    "MAX_QUERY",
+    "NotJsonError",
+    "Work",
+    "answer",
+    "first_line",
+    "problem",
+    "read_json",
+    "too_much",
+]
 
 MAX_JSON: Final = 4 << 20
 MAX_QUERY: Final = 4096
@@ -95,6 +106,22 @@ def answer(document: str, query: str, work: Work) -> str:
     written = _written(found)
     work.write(len(written))
     return written
+
+
+def problem(query: str) -> str | None:
+    """What is wrong with a query, whatever the document; None where nothing is."""
+    try:
+        _parsed(query)
+    except PolicyError as error:
+        return error.message
+    except (JMESPathError, ValueError, RecursionError) as error:
+        return f"JmesPath: {first_line(error)}"
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """What a library says in its first line; below it JMESPath's shows the query."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")[:200]
 
 
 @functools.lru_cache(maxsize=64)
