@@ -104,6 +104,7 @@ def test_another_enclave(kluis: Kluis, folder: Path) -> None:
     assert (other.code, "measurement: want 00000000..0000" in other.err) == (6, True)
     told = verified(kluis, folder, *service(folder, "--settings", "00" * 32))
     assert (told.code, f"settings: want {'00' * 32}, got {SETTINGS}" in told.err) == (4, True)
+    assert "kluis: hint: ask whoever runs it what it was told: kluis serve --json has it, as" in told.err
     level = verified(kluis, folder, *(word for word in words if word not in ("--protection", "process")))
     assert (level.code, "protection: want" in level.err) == (6, True)
     (folder / "root.pem").write_bytes(Forge(now=NOW).authority.root_pem())
@@ -196,6 +197,55 @@ def test_what_an_ear_says_of_each_attester(kluis: Kluis, tmp_path: Path, form: s
     for each in found.not_kept_out:
         assert f"        - {each}" in lines
     assert "submods" not in said.out
+
+
+def test_an_ear_names_no_issuer(kluis: Kluis, tmp_path: Path) -> None:
+    """Whoever holds an EAR to an issuer, as other tokens, hears that it has none to be held to."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    (tmp_path / "ear").write_text(token.sign_jwt(made, P256))
+    key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(key)
+    words = ("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)
+    said = kluis(*words, "--issuer", "https://service.example")
+    assert said.code == 4
+    assert said.err.startswith("kluis: error: token iss: want 'https://service.example', got none\n")
+    assert "hint: an EAR need not name its issuer: leave --issuer out; --root has" in said.err
+
+
+def test_two_tables_of_an_ear_with_rows_of_one_name(kluis: Kluis, tmp_path: Path) -> None:
+    """A nonce within what the evidence was over does not pass for the one that the attester was given."""
+    made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
+    (label, found), *_ = made.submods.items()
+    tables = {
+        "nonce": "given",
+        "x-ms-runtime": {"nonce": "other", "image_id": "aa" * 32},
+        "maa-attestationcollateral": {"qeidhash": "bb"},
+    }
+    made = dataclasses.replace(made, submods={label: dataclasses.replace(found, attester=tables)})
+    (tmp_path / "ear").write_text(token.sign_jwt(made, P256))
+    key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(key)
+    said = kluis("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)
+    for line in (
+        "      nonce                 given",
+        "      x-ms-runtime.nonce    other",
+        f"      x-ms-runtime.image_id {'aa' * 32}",
+        "      maa-attestationcollateral.qeidhash  bb",
+    ):
+        assert line in said.out.splitlines()
+
+
+def test_another_key(kluis: Kluis, folder: Path) -> None:
+    """A key without a name is told as the one that was given, and what mends it is to give the signer's."""
+    for key, problem in (
+        (OTHER_KEY, "is not signed by the key that was given"),
+        (P256, "alg: want ES256, got"),
+    ):
+        pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (folder / "key.pem").write_bytes(pem)
+        said = verified(kluis, folder, keys="key.pem")
+        assert (said.code, problem in said.err) == (4, True), said.err
+        assert "kluis: hint: give the public key of the verifier that made the token; an att" in said.err
 
 
 def test_a_token_is_no_evidence(kluis: Kluis, folder: Path) -> None:

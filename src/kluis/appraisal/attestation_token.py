@@ -199,6 +199,9 @@ def _hold(claim: str, wanted: str | None, got: object, option: str) -> None:
     if not any(isinstance(each, str) and _same(claim, wanted, each) for each in values):
         raise AuthenticityError(
             f"token {claim}: want {wanted[:MOST_SHOWN]!a}, got {_shown(got)}",
+            hint=f"an EAR need not name its issuer: leave {option} out; --root has its key checked"
+            if claim == "iss" and got is None
+            else None,
             code="token_iss" if claim == "iss" else "token_aud",
         )
 

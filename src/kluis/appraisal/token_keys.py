@@ -65,7 +65,9 @@ class TrustedKey:
         """
         if algorithm not in self.algorithms:
             wanted = " or ".join(self.algorithms) or "none of this key"
-            raise AuthenticityError(f"token alg: want {wanted}, got {str(algorithm)[:32]!a}")
+            raise AuthenticityError(
+                f"token alg: want {wanted}, got {str(algorithm)[:32]!a}", code="sig_token"
+            )
 
     def check(self, algorithm: str, signed: bytes, signature: bytes) -> None:
         """Check one signature.
@@ -85,7 +87,8 @@ class TrustedKey:
             r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
             self.key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(digest))
         except InvalidSignature:
-            raise AuthenticityError(f"token: is not signed by the key {self.kid[:64]!a}") from None
+            name = f"the key {self.kid[:64]!a}" if self.kid else "the key that was given"
+            raise AuthenticityError(f"token: is not signed by {name}", code="sig_token") from None
 
 
 def read(

@@ -264,9 +264,15 @@ def _appraised(found: Appraisal) -> Iterator[str]:
     claims.pop("not_kept_out", None)
     rows = [(str(aspect), f"{number} ({trust.tier(number)})") for aspect, number in found.vector.items()]
     for name, value in claims.items():
-        parts = value.items() if isinstance(value, dict) else [(name, value)]
-        rows += [(label, _said(part)) for label, part in parts if part not in (None, [])]
-    yield from (f"      {_line(what):<21} {text.one_line(shown)}" for what, shown in rows)
+        # Two tables may have rows of one name: a nonce of the evidence's is not the one that was given.
+        parts = {f"{name}.{label}": part for label, part in value.items()} if isinstance(value, dict) else {}
+        rows += [
+            (label, _said(part)) for label, part in (parts or {name: value}).items() if part not in (None, [])
+        ]
+    for what, shown in rows:
+        label = _line(what)
+        between = " " if len(label) <= 21 else "  "  # what is folded is folded at two
+        yield f"      {label:<21}{between}{text.one_line(shown)}"
     for rule in rules if isinstance(rules, list) else ():
         if isinstance(rule, dict) and rule.get("ok") is not True:
             name, want, got = (_line(rule.get(key)) for key in ("name", "want", "got"))

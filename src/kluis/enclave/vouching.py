@@ -54,7 +54,9 @@ class SigningKey:
         """
         told = "none" if self.settings is None else self.settings.hex()
         if self.settings is None or told not in accepted:
-            raise AuthenticityError(f"settings: want {' or '.join(accepted)}, got {told}")
+            raise AuthenticityError(
+                f"settings: want {' or '.join(accepted)}, got {told}", code="told_otherwise"
+            )
 
 
 def wanted(
