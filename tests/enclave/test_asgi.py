@@ -104,6 +104,21 @@ def test_async(served: Served, judge: Judge) -> None:
     assert asyncio.run(run()) == ["hello from inside"] * 30
 
 
+def test_a_fault_of_the_application(served: Served, judge: Judge) -> None:
+    """A fault is answered and logged, and costs its client no connection; one amid an answer cuts it off."""
+    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url) as client:
+        first = client.get("/")
+        stream = first.extensions["network_stream"]
+        for _ in range(5):
+            fault = client.get("/fault")
+            assert (fault.status_code, fault.text) == (500, "Internal Server Error")
+            assert client.get("/").extensions["network_stream"] is stream
+        assert served.enclave.told()[-2:] == ["Exception in ASGI application: of the application's", "/"]
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/fault?late")
+        assert client.get("/").extensions["network_stream"] is not stream
+
+
 def test_many_threads(served: Served, judge: Judge) -> None:
     """One client serves many threads, as httpx's do."""
     with (

@@ -224,13 +224,22 @@ class Server:
             made.heard()
             # Who asks for evidence has a request to send, and loses it if this is the last answer.
             last = scope["path"] != PATH
+            whole = False
 
             async def say(message: Any) -> None:
+                nonlocal whole
                 if self._ending and last and message["type"] == "http.response.start":
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
                 await send(message)
+                whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-            await requests(scope, receive, say)
+            try:
+                await requests(scope, receive, say)
+            except Exception as error:  # a framework raises what it has answered with 500
+                if not whole:
+                    raise
+                # Raised on, it would have the connection closed unasked, under the client's next request.
+                logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
 
         def upper() -> Http:
             protocol = Http(self._config, self._state, state)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -14,6 +15,16 @@ from kluis.enclave import Enclave, asgi, quote
 
 app = Enclave("hosted", product_id=5, svn=1)
 seen: list[str] = []
+
+
+class Remembers(logging.Handler):
+    """What an application logs for itself, where the host's standard error hears nothing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        seen.append(f"{record.getMessage()}: {record.exc_info[1] if record.exc_info else None}")
+
+
+logging.getLogger("uvicorn.error").addHandler(Remembers(logging.ERROR))
 
 
 @contextlib.asynccontextmanager
@@ -56,6 +67,18 @@ async def slow(request: Request) -> Response:
     return PlainTextResponse("done")
 
 
+async def fault(request: Request) -> Response:
+    """Fail, before an answer has begun or after."""
+    if "late" not in request.query_params:
+        raise RuntimeError("of the application's")
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"begun"
+        raise RuntimeError("of the application's")
+
+    return StreamingResponse(parts())
+
+
 async def peer(request: Request) -> Response:
     """Name the client's code, if it has attested itself."""
     result = asgi.attested_peer(request)
@@ -73,6 +96,7 @@ web = Starlette(
         Route("/digest", digest, methods=["POST"]),
         Route("/large", large),
         Route("/slow", slow),
+        Route("/fault", fault),
         Route("/peer", peer),
         Route("/where", where),
     ],
