@@ -64,6 +64,16 @@ def test_another(kluis: Kluis, running: Serving, state: Path, root: Path) -> Non
     attestation = running.addresses["attestation"]
     wrong = kluis("vault", "meet", attestation, "--root", root, "--image-id", image)
     assert wrong.code == 6
+    own = running.images["attestation"].image_id.hex()
+    service = kluis("vault", "meet", attestation, "--root", root, "--image-id", own)
+    assert (service.code, service.err.splitlines()) == (
+        3,
+        [
+            f"kluis: error: vault {attestation}: want a vault, got another service: it has no /configuration",
+            "kluis: hint: kluis serve --json says keyvault's address and image",
+            "kluis: code: malformed (kluis explain malformed)",
+        ],
+    )
     nobody = kluis("vault", "meet", "https://localhost:1", "--root", root, "--image-id", image)
     assert nobody.code == 7
     assert nobody.err.startswith("kluis: error: vault https://localhost:1: ")

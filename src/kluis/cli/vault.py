@@ -244,7 +244,14 @@ def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
         KluisError: it is not what was wanted, or says something else.
     """
     with _client(url, wanted, collateral) as client:
-        said: Any = client.get(f"{url.rstrip('/')}/configuration").raise_for_status().json()
+        answer = client.get(f"{url.rstrip('/')}/configuration")
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise FormatError(
+            f"vault {url}: want a vault, got another service: it has no /configuration",
+            hint="kluis serve --json says keyvault's address and image",
+            code="malformed",
+        )
+    said = _said(url, answer)
     try:
         name, certificate = str(said["vault"]), base64.b64decode(said["signingCertificate"])
     except (KeyError, TypeError, ValueError):
