@@ -142,6 +142,26 @@ def test_what_is_never_code(tmp_path: Path, shared: Path) -> None:
     }
 
 
+def test_a_file_that_is_left_out_for_its_name(tmp_path: Path, shared: Path) -> None:
+    """What might be a key stays out and is told, but for the key that signs and what the author excludes."""
+    folder = samples.application(
+        tmp_path / "hello",
+        kluis__toml='exclude = ["old/*"]',
+        root__pem="root",
+        mine__key="k",
+        root__crt="root",
+    )
+    for path in ("old/other.pem", ".hidden/other.pem", "sub/root.pem"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("root")
+    key = folder / "author.pem"
+    built = build(folder, tmp_path / "x.kluis", key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+    why = "is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
+    assert built.notes == tuple(f"{name}: {why}" for name in ("mine.key", "root.pem", "sub/root.pem"))
+    assert set(files(built.path, "app")) >= {"app.py", "root.crt"}
+    assert not [path for path in files(built.path, "app") if path.endswith((".pem", ".key"))]
+
+
 def test_stale_bytecode_is_compiled_anew(tmp_path: Path, shared: Path) -> None:
     """Bytecode in the image is of the source in the image, whatever lay in the folder and the cache."""
     folder = samples.application(tmp_path / "hello", other__py="x = 1\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +12,9 @@ from kluis.errors import UsageError
 from kluis.tee.image import config, lock, sources
 from kluis.tee.image.sources import Source
 
+KEYS: Final = ("*.pem", "*.key", "*.sig")
 # Never code: keys and images, what editors and version control keep, and what says how to build.
-LEFT_OUT: Final = (".*", "__pycache__", "*.kluis", "*.pem", "*.key", "*.sig", config.NAME, lock.PATTERN)
+LEFT_OUT: Final = (".*", "__pycache__", "*.kluis", *KEYS, config.NAME, lock.PATTERN)
 
 
 def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()) -> list[Source]:
@@ -32,10 +33,7 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
     never = {path.resolve() for path in apart}
 
     def keep(path: str, folder: bool) -> bool:
-        name = path.rpartition("/")[2]
-        return path != listed and not any(
-            fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern) for pattern in patterns
-        )
+        return path != listed and not _matches(path, patterns)
 
     found = []
     for path, origin in sources.walk(directory, keep):
@@ -49,6 +47,26 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
             hint=f'{config.NAME} names another entry point: entry = "module:attribute"',
         )
     return found
+
+
+def named_as_keys(directory: Path, settings: config.Config, apart: Collection[Path] = ()) -> list[str]:
+    """What :func:`layer` leaves out for its name alone, as a key's: a certificate may be meant to go in."""
+    others = (*(pattern for pattern in LEFT_OUT if pattern not in KEYS), *settings.exclude)
+    never = {path.resolve() for path in apart}
+
+    def keep(path: str, folder: bool) -> bool:
+        if folder:
+            return not _matches(path, (*LEFT_OUT, *settings.exclude))
+        return _matches(path, KEYS) and not _matches(path, others)
+
+    return [path for path, origin in sources.walk(directory, keep) if origin.resolve() not in never]
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    name = path.rpartition("/")[2]
+    return any(
+        fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern) for pattern in patterns
+    )
 
 
 def refuse_shadows(own: list[Source], site: list[Source], app: list[Source]) -> None:

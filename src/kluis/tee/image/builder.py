@@ -138,6 +138,10 @@ def _gather(
             hint="build with a CPython whose hashlib is linked to a shared OpenSSL 3, such as Debian's",
         )
     notes = [f"{name}: not found here; {users[0]} will not load" for name, users in missing.items()]
+    notes += [
+        f"{path}: is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
+        for path in application.named_as_keys(directory, settings, apart)
+    ]
     return {name: found for name, found in contents.items() if found}, notes
 
 
