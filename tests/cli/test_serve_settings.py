@@ -88,7 +88,14 @@ def test_a_root_that_is_none_is_said_at_once(tmp_path: Path) -> None:
     assert caught.value.hint == f"kluis platform root -o {missing} writes this machine's"
     with pytest.raises(UsageError) as caught:
         serve_settings._root(f"{other}=vtpm")
-    assert caught.value.message == f"{other}: want a certificate, PEM"
+    why = "want a root certificate, PEM: root certificate at 0x0: is not a PEM certificate"
+    assert caught.value.message == f"{other}: {why}"
+    # Evidence holds certificates, too.
+    quote = b"\x03\0\x02\0" + Maker().root.public_bytes(Encoding.PEM)
+    other.write_bytes(quote)
+    with pytest.raises(UsageError) as caught:
+        serve_settings._root(str(other))
+    assert caught.value.message == f"{other}: {why}"
     for level in ("foo", "process", ""):
         with pytest.raises(UsageError) as caught:
             serve_settings._root(f"{other}={level}")

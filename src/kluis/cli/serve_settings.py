@@ -108,8 +108,12 @@ def _root(given: str) -> dict[str, Any]:
         raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
     if equals and level not in STATED_LEVELS:
         raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
-    _certificates(Path(path))  # or an enclave says so, half a minute later
-    return {"pem": b64.encode(files.read(Path(path))), "level": level if equals else None}
+    pem = files.read(Path(path))
+    try:
+        TrustAnchors.from_pem(pem)  # or an enclave says so, half a minute later
+    except KluisError as error:
+        raise UsageError(f"{path}: want a root certificate, PEM: {error.message}") from None
+    return {"pem": b64.encode(pem), "level": level if equals else None}
 
 
 def _certificates(path: Path) -> list[bytes]:

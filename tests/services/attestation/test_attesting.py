@@ -562,7 +562,10 @@ def test_a_host_that_says_why(storage: SealedStore) -> None:
         "mended there by: kluis platform start",
     )
     hints = [one["message"] for one in answer.json()["error"]["details"] if one["code"] == "Hint"]
-    assert hints == ["kluis collateral fetch QUOTE makes a bundle for the request or the settings"]
+    assert hints == [
+        "kluis collateral fetch QUOTE makes a bundle: x-kluis-collateral of the request, base64url, or "
+        "kluis serve --collateral FILE"
+    ]
 
 
 def test_documents_for_a_platform_that_somebody_made_up(storage: SealedStore) -> None:

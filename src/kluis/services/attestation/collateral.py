@@ -268,7 +268,8 @@ def _missing(wanted: _Wanted, why: str) -> UnavailableError:
     return UnavailableError(
         f"collateral: want Intel's documents for {wanted.tee.upper()} platform {wanted.fmspc}, got none: "
         f"{why}",
-        hint="kluis collateral fetch QUOTE makes a bundle for the request or the settings",
+        hint="kluis collateral fetch QUOTE makes a bundle: x-kluis-collateral of the request, base64url, or "
+        "kluis serve --collateral FILE",
         code="collateral_missing",
     )
 
