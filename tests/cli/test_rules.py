@@ -128,6 +128,15 @@ def test_values_are_spelt_as_policies_spell_them(files: Path, capsys: pytest.Cap
         assert f"claim '{name}' is the service's own: {want} kluis: hint: issue it under a name of" in said
 
 
+@pytest.mark.parametrize("text", ["eyJhbGciOiJSUzI1NiJ9.e30.AA", "[1]", '{"a": 1.5}'])
+def test_what_are_no_claims(files: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """A token as it is, a list and a fraction are refused with what claims are."""
+    (files / "claims.json").write_text(text)
+    assert _run("policy", "eval", str(files / "p.txt"), "--claims", str(files / "claims.json")) in (2, 3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "hint: claims are a JSON object of names and values, as a token's are once decoded" in said
+
+
 def test_cases(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Cases pass or fail one by one, and one failure is a failure."""
     argv = ("policy", "test", str(files / "p.txt"), "--cases", str(files / "cases.toml"))

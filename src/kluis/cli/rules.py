@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
 MAX_CLAIMS = 1 << 20
+_CLAIMS = (
+    "claims are a JSON object of names and values, as a token's are once decoded: text, integers, true, "
+    "false, objects, or lists of these"
+)
 _KINDS = {str: "text", dict: "a table", bool: "true or false", int: "an integer", list: "a list"}
 # The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and in whose
 # brackets nothing is compared.
@@ -223,9 +227,14 @@ def _typed(value: Any) -> Any:
 
 
 def _given(path: Path) -> dict[str, Any]:
-    value = jcs.loads(files.read(path), f"{path}", max_size=MAX_CLAIMS)
+    data = files.read(path)
+    try:
+        value = jcs.loads(data, f"{path}", max_size=MAX_CLAIMS)
+    except FormatError as error:
+        error.hint = _CLAIMS
+        raise
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: want a JSON object of claims")
+        raise UsageError(f"{path}: want a JSON object of claims", hint=_CLAIMS)
     return value
 
 
