@@ -115,6 +115,7 @@ def test_a_vault_that_is_started_otherwise(kluis: Kluis, state: Path, root: Path
     assert refused.value.message.startswith("keyvault: authorities: want 0.settings.0 ")
     assert refused.value.code == "vault_trust"
     assert f"kluis vault approve URL {proposal}" in str(refused.value.hint)
+    assert "as before: --port, --name, --root, --token-seconds, --policy" in str(refused.value.hint)
     with serving_here(before) as made:
         url, image = made.addresses["keyvault"], made.images["keyvault"].image_id.hex()
         words = ("--root", root, "--image-id", image, "--token", token)

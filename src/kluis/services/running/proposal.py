@@ -37,7 +37,8 @@ def refused(error: RemoteError, settings: bytes, state: Path) -> PolicyError:
     said = str(error).removeprefix(f"{error.type_name}: ")
     return PolicyError(
         f"keyvault: {said}",
-        hint=f"start it as before; an administrator of the vault reads {path} and has it approved: "
-        f"kluis vault approve URL {path}; then start it like this again. Or another vault: --state",
+        hint="start it as before: --port, --name, --root, --token-seconds, --policy-signer and --authority "
+        f"are a part of whom it believes. Then an administrator of the vault reads {path} and has it "
+        f"approved: kluis vault approve URL {path}; start it like this again. Or another vault: --state",
         code="vault_trust",
     )
