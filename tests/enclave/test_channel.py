@@ -24,7 +24,7 @@ from kluis.enclave.attested import AttestedTransport
 from kluis.enclave.channel import Judge, Peer
 from kluis.enclave.evidence_requests import attested_peer
 from kluis.enclave.tls import Link, ServerKey, client_context
-from kluis.errors import FormatError, RemoteError, UsageError
+from kluis.errors import FormatError, KluisError, RemoteError, UsageError
 from kluis.formats.attested_tls import Answer, Role
 from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
@@ -63,6 +63,29 @@ def other(enclave: Callable[..., EnclaveProxy], rehearsal_platform: RehearsalPla
 def test_each_end_knows_the_other(url: str, other: EnclaveProxy) -> None:
     """A client that attests itself is named by the handler, by its measurement."""
     assert other.ask(f"{url}/secret", True) == f"for {other.image_id.hex()}"
+
+
+def test_over_a_socket_that_the_host_brought(url: str, rehearsal_platform: RehearsalPlatform) -> None:
+    """Two enclaves know each other over a connection that neither has made, for each request."""
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as brought:
+        one = rehearsal_platform.launch(APP, sockets={"connect:other": brought})
+    trust(one, rehearsal_platform)
+    for _ in range(2):
+        assert one.ask_over_it("/secret") == f"for {one.image_id.hex()}"
+    one.close()
+
+
+def test_a_socket_that_leads_elsewhere(rehearsal_platform: RehearsalPlatform) -> None:
+    """A host that connects it to nobody is told of by name, and there is no second socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        one = rehearsal_platform.launch(APP, sockets={"connect:other": ours})
+        trust(one, rehearsal_platform)
+        theirs.shutdown(socket.SHUT_WR)
+        for said in ("want an answer, got the end", "the host brought none, or it was taken before"):
+            with pytest.raises(KluisError, match=said):
+                one.ask_over_it("/secret")
+    one.close()
 
 
 def test_a_client_that_does_not_attest_itself(url: str, other: EnclaveProxy) -> None:
