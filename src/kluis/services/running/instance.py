@@ -8,15 +8,33 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, TimeoutError  # noqa: A004 - a future's own
 from typing import Any, Final, Self
 
-from kluis.errors import EnclaveError, KluisError
+from kluis.errors import (
+    AuthenticityError,
+    EnclaveError,
+    FormatError,
+    FreshnessError,
+    KluisError,
+    PolicyError,
+    RemoteError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
 from kluis.host import load
 from kluis.host.proxy import Call, EnclaveProxy
 from kluis.services.running.images import ServiceImage
 
-__all__ = ["Instance", "loaded"]
+__all__ = ["Instance", "loaded", "own"]
 
 GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
+KINDS: Final = {
+    kind.__name__: kind
+    for kind in (
+        AuthenticityError, FormatError, FreshnessError, PolicyError,
+        UnavailableError, UnsupportedError, UsageError,
+    )
+}  # fmt: skip
 
 
 def loaded(
@@ -33,6 +51,14 @@ def loaded(
         start_seconds=START_SECONDS,
         insecure_allow_missing=insecure_allow_missing,
     )
+
+
+def own(error: KluisError) -> KluisError:
+    """What a service's enclave says, as an error of this process: the code inside is no caller's to mend."""
+    if not isinstance(error, RemoteError) or error.inner_code is None or error.type_name not in KINDS:
+        return error
+    said = error.message.removeprefix(f"{error.type_name}: ")
+    return KINDS[error.type_name](said, hint=error.hint, code=error.inner_code)
 
 
 class Instance:
@@ -79,8 +105,10 @@ class Instance:
             enclave.configure(settings)
             enclave.use_certificate(name(enclave.certificate_request()))
             return cls(enclave, enclave.submit("serve"))
-        except BaseException:
+        except BaseException as error:
             enclave.close()
+            if isinstance(error, RemoteError):
+                raise own(error) from None
             raise
 
     @property
@@ -93,7 +121,7 @@ class Instance:
         if self.running:
             return None
         error = self._serving.exception()
-        return error if isinstance(error, KluisError) else EnclaveError("it stopped serving")
+        return own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Have it show a new certificate, before the old one is out of its time."""
@@ -110,7 +138,7 @@ class Instance:
             return None
         self._tending = self.enclave.submit("tend")
         error = None if before is None else before.exception()
-        return error if isinstance(error, KluisError) else None
+        return own(error) if isinstance(error, KluisError) else None
 
     def drain(self, seconds: float) -> None:
         """Let what runs end within ``seconds``, then end it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import PolicyError, RemoteError, UnavailableError
+from kluis.errors import PolicyError, UnavailableError
 from kluis.services.hosting import read_settings
 from kluis.services.keyvault import trust
 from kluis.services.keyvault.release.authority import canonical
@@ -17,7 +17,7 @@ __all__ = ["FILE", "refused"]
 FILE: Final = "proposed-trust.json"
 
 
-def refused(error: RemoteError, settings: bytes, state: Path) -> PolicyError:
+def refused(error: PolicyError, settings: bytes, state: Path) -> PolicyError:
     """The refusal of a start, once what an administrator would have to approve lies in the state's folder.
 
     Args:
@@ -34,9 +34,8 @@ def refused(error: RemoteError, settings: bytes, state: Path) -> PolicyError:
         path.write_bytes(trust.proposal(Trust(canonical(told.authorities), told.pinned_issuer())))
     except OSError as fault:
         raise UnavailableError(f"{path}: cannot be written: {fault.strerror}") from None
-    said = str(error).removeprefix(f"{error.type_name}: ")
     return PolicyError(
-        f"keyvault: {said}",
+        f"keyvault: {error.message}",
         hint="start it as before: --port, --name, --root, --token-seconds, --policy-signer and --authority "
         f"are a part of whom it believes. Then an administrator of the vault reads {path} and has it "
         f"approved: kluis vault approve URL {path}; start it like this again. Or another vault: --state",

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
-from kluis.errors import UnavailableError
+from kluis.errors import RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.running.images import ServiceImage
-from kluis.services.running.instance import loaded
+from kluis.services.running.instance import loaded, own
 
 __all__ = ["Hold", "held", "making", "rekey"]
 
@@ -108,6 +108,8 @@ def rekey(
     try:
         opened(enclave)
         count: int = enclave.store_rekey()
+    except RemoteError as error:
+        raise own(error) from None
     finally:
         enclave.close()
     return count

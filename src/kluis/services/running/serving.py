@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.enclave.store.ocalls import REKEY_SECONDS
-from kluis.errors import KluisError, RemoteError, UnavailableError
+from kluis.errors import KluisError, PolicyError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
 from kluis.services.running import handover, presence, proposal, rekeying, telling
@@ -197,8 +197,8 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             stack.callback(fleet.stop)
             try:
                 fleet.start()
-            except RemoteError as error:
-                if error.inner_code == "vault_trust":
+            except PolicyError as error:
+                if error.code == "vault_trust":
                     raise proposal.refused(error, settings_of("keyvault", standing), plan.state) from None
                 raise
         told = attestation_digest(standing).hex() if "attestation" in plan.services else None
