@@ -51,6 +51,8 @@ def test_two_folders_at_one_file(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as error, rekeying.held(tmp_path / "none", alone=False):
         pass
     assert error.value.message == f"{tmp_path / 'none' / 'lock'}: cannot be locked: No such file or directory"
+    assert error.value.hint is not None
+    assert "--state names a folder that is there, and that can be written" in error.value.hint
 
 
 def test_two_that_start_make_one_after_the_other(tmp_path: Path) -> None:

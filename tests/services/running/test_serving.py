@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from kluis.appraisal import ByImage, strict
 from kluis.enclave import vouching
+from kluis.errors import KluisError, UnavailableError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import x509
 from kluis.formats.runtime_data import Purpose
 from kluis.hashes import sha256
 from kluis.services.clock import SystemClock
+from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving
 from kluis.tee.platform.client import Platform
 from tests.services.running.conftest import SERVICES
-from tests.services.running.served import Served
+from tests.services.running.served import Served, serving_here
 
 
 def client_of(running: Serving) -> httpx.Client:
@@ -217,14 +220,27 @@ def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
     fleet = running.fleets[2]
     fleet.instances[0].enclave.kill()
     end = time.monotonic() + 60
-    faults = []
+    faults: list[tuple[str, KluisError]] = []
     while not faults and time.monotonic() < end:
-        faults = running.mend()
+        faults = list(running.mend())
         time.sleep(0.05)
     assert [service for service, _ in faults] == ["provisioning"]
     assert len(fleet.instances) == 2
     with client_of(running) as client:
         assert client.get(running.addresses["provisioning"] + "/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_may_write(tmp_path: Path, mode: int) -> None:
+    """Whoever may write the state folder may put another image or database there: it is not used."""
+    tmp_path.chmod(mode)
+    with pytest.raises(UnavailableError) as refused, serving_here(Plan(services=SERVICES, state=tmp_path)):
+        pass
+    assert (
+        refused.value.message == f"{tmp_path}: want a folder that nobody else may write, got mode {mode:04o}"
+    )
+    assert refused.value.hint == f"chmod 700 {tmp_path}"
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]
 
 
 def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> None:

@@ -47,7 +47,12 @@ def held(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
         opened = (state / file).open("ab")
     except OSError as error:
         told = os.strerror(error.errno or 0)
-        raise UnavailableError(f"{state / file}: cannot be locked: {told}", code="store_database") from None
+        option = "--state" if file == FILE else "--database"
+        raise UnavailableError(
+            f"{state / file}: cannot be locked: {told}",
+            hint=f"kluis serve ... {option} names a folder that is there, and that can be written",
+            code="store_database",
+        ) from None
     with opened as lock:
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)

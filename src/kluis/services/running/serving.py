@@ -7,15 +7,16 @@ import dataclasses
 import json
 import socket
 import ssl
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.clock import Clock
-from kluis.services.running import handover, presence, proposal, rekeying, telling
+from kluis.services.running import handover, presence, proposal, rekeying
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
 from kluis.services.running.errands import Errands
@@ -27,6 +28,7 @@ from kluis.services.running.issuer import IDENTITY, DevelopmentIssuer
 from kluis.services.running.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.services.running.presence import Presence, Stores
 from kluis.services.running.settings import ROLES, STALE, Standing, attestation_digest, settings_of
+from kluis.services.running.telling import Teller
 from kluis.services.storage.database import Database, database_file
 from kluis.services.storage.keeping import KeptRecords
 from kluis.services.storage.mailbox import Mailbox, Step
@@ -251,11 +253,6 @@ def _open(
         enclave.store_open()
 
 
-def _ocalls(service: str, records: KeptRecords, errands: Errands) -> dict[str, Callable[..., Any]]:
-    functions = errands.functions()
-    return {**functions, **telling.kept(service, records, functions["log"])}
-
-
 def _rekey(
     plan: Plan,
     service: str,
@@ -267,10 +264,11 @@ def _rekey(
 ) -> None:
     say(f"sealing what {service} keeps under a fresh key")
     records = database.records(service)
+    functions = errands.functions()
     count = rekeying.rekey(
         image,
         listener,
-        ocalls=_ocalls(service, records, errands),
+        ocalls={**functions, **Teller(service, functions["log"]).kept(records)},
         opened=lambda enclave: _open(enclave, database, records, say),
         insecure_allow_missing=plan.insecure_allow_missing,
     )
@@ -316,13 +314,15 @@ def _fleet(
     say: Callable[[str], None],
 ) -> Fleet:
     settings = settings_of(service, standing)
+    functions = errands.functions()
+    teller = Teller(service, functions["log"])
 
     def start() -> Instance:
         records = database.records(service)
         return Instance.start(
             image,
             listener,
-            ocalls=_ocalls(service, records, errands),
+            ocalls={**functions, **teller.kept(records)},
             settings=settings,
             name=name,
             opened=lambda enclave: _open(enclave, database, records, say),
@@ -340,3 +340,9 @@ def _make(state: Path) -> None:
             f"{state}: want a folder to keep keys in, cannot make it: {error.strerror}",
             hint="kluis serve ... --state FOLDER names one that can be written",
         ) from None
+    if (mode := stat.S_IMODE(state.stat().st_mode)) & 0o022:
+        # Its keys would be refused; its images and its database whoever may write it could exchange.
+        raise UnavailableError(
+            f"{state}: want a folder that nobody else may write, got mode {mode:04o}",
+            hint=f"chmod 700 {state}",
+        )

@@ -16,29 +16,20 @@ from kluis.enclave.store import ocalls
 from kluis.enclave.store.ocalls import HostSide
 from kluis.errors import KluisError, UnavailableError, foreign
 
-__all__ = ["kept"]
+__all__ = ["Teller"]
 
 AWAY: Final = "database: unavailable"
 AGAIN_SECONDS: Final = 60.0
 """How long the same is not said again: a database that is away fails every request."""
 
 
-def kept(
-    service: str, records: HostSide, write: Callable[[Iterable[str]], None]
-) -> dict[str, Callable[..., Any]]:
-    """The ocalls of a service's store, by the names that its enclave calls them.
+class Teller:
+    """Asks for the enclaves of one service, and says in the host's log why there was no answer.
 
     Args:
         service: its name.
-        records: its store's.
         write: puts lines into the host's log.
     """
-    teller = _Teller(service, write)
-    return {name: functools.partial(teller.ask, each) for name, each in ocalls.serving(records).items()}
-
-
-class _Teller:
-    """Asks, and says in the host's log why there was no answer."""
 
     def __init__(self, service: str, write: Callable[[Iterable[str]], None]) -> None:
         self._service = service
@@ -46,12 +37,11 @@ class _Teller:
         self._lock = threading.Lock()
         self._told, self._when = "", 0.0
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Ask one thing.
+    def kept(self, records: HostSide) -> dict[str, Callable[..., Any]]:
+        """The ocalls of the service's store, by the names that an enclave calls them."""
+        return {name: functools.partial(self._ask, each) for name, each in ocalls.serving(records).items()}
 
-        Raises:
-            UnavailableError: the database did not answer, or keep it.
-        """
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return function(*arguments)
         except KluisError as error:
