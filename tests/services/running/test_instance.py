@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 
-from kluis.errors import AuthenticityError, EnclaveDied, KluisError, RemoteError, UnavailableError
+from kluis.errors import (
+    AuthenticityError,
+    CallTimeout,
+    EnclaveDied,
+    KluisError,
+    RemoteError,
+    UnavailableError,
+)
+from kluis.services.running import instance
 from kluis.services.running.instance import own
 from kluis.services.running.plan import Plan
 from tests.services.running.served import free_ports, serving_here
@@ -35,6 +46,24 @@ def test_an_error_of_ours(kind: type[KluisError]) -> None:
 def test_another(error: KluisError) -> None:
     """Stays what it is."""
     assert own(error) is error
+
+
+def test_one_that_stands_still(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enclave that answers nothing any more is renamed in vain, replaced, and ended with the rest."""
+    monkeypatch.setattr(instance, "ANSWER_SECONDS", 1.0)
+    url = f"sqlite:///{tmp_path / 'services.db'}"
+    began = 0.0
+    with serving_here(Plan(services=("provisioning",), state=state, database=url, port=0)) as running:
+        before = running.fleets[0].instances[0].enclave.pid
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(CallTimeout):
+            running.rename()
+        running.replace()
+        with pytest.raises(ProcessLookupError):
+            os.kill(before, 0)
+        os.kill(running.fleets[0].instances[0].enclave.pid, signal.SIGSTOP)
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
 
 
 def test_a_database_that_was_restored_alone(tmp_path: Path, state: Path) -> None:

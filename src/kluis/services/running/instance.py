@@ -28,6 +28,8 @@ __all__ = ["Instance", "loaded", "own"]
 
 GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
+# What an enclave answers at once, if at all: one that stands still is not waited for.
+ANSWER_SECONDS: Final = 10.0
 KINDS: Final = {
     kind.__name__: kind
     for kind in (
@@ -102,8 +104,8 @@ class Instance:
         enclave = loaded(image, listener, ocalls, insecure_allow_missing)
         try:
             opened(enclave)
-            enclave.configure(settings)
-            enclave.use_certificate(name(enclave.certificate_request()))
+            enclave.configure.within(START_SECONDS)(settings)
+            _rename(enclave, name)
             return cls(enclave, enclave.submit("serve"))
         except BaseException as error:
             enclave.close()
@@ -125,7 +127,7 @@ class Instance:
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Have it show a new certificate, before the old one is out of its time."""
-        self.enclave.use_certificate(name(self.enclave.certificate_request()))
+        _rename(self.enclave, name)
 
     def tend(self) -> KluisError | None:
         """Have it do what is due by now; waits for nothing, and asks nothing of one that is still at it.
@@ -141,8 +143,13 @@ class Instance:
         return own(error) if isinstance(error, KluisError) else None
 
     def drain(self, seconds: float) -> None:
-        """Let what runs end within ``seconds``, then end it."""
+        """Let what runs end within ``seconds``, then end it; one that does not hear of it, at once."""
         with contextlib.suppress(KluisError, CancelledError, TimeoutError):
-            self.enclave.drain(seconds)
+            self.enclave.drain.within(ANSWER_SECONDS)(seconds)
             self._serving.result(timeout=seconds + 5.0)
         self.enclave.close()
+
+
+def _rename(enclave: EnclaveProxy, name: Callable[[bytes], bytes]) -> None:
+    request = enclave.certificate_request.within(ANSWER_SECONDS)()
+    enclave.use_certificate.within(ANSWER_SECONDS)(name(request))

@@ -23,7 +23,7 @@ from kluis.services.running.errands import Errands
 from kluis.services.running.fleet import Fleet
 from kluis.services.running.handover import Givers
 from kluis.services.running.images import ServiceImage, image_of
-from kluis.services.running.instance import Instance
+from kluis.services.running.instance import START_SECONDS, Instance
 from kluis.services.running.issuer import IDENTITY, DevelopmentIssuer
 from kluis.services.running.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.services.running.presence import Presence, Stores
@@ -250,7 +250,7 @@ def _open(
     if database.shared:
         handover.opened(enclave, Mailbox(records), say)
     else:
-        enclave.store_open()
+        enclave.store_open.within(START_SECONDS)()
 
 
 def _rekey(
