@@ -10,7 +10,7 @@ import queue
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from kluis.tee.platform import start as starting
 from kluis.tee.platform.places import Places
 
 MAX_ANSWER = 256 * 1024
+SOCKETS = 2
 _ERRORS: dict[str, type[errors.KluisError]] = {
     kind.__name__: kind
     for kind in (
@@ -145,8 +146,11 @@ class Platform:
             request = {"op": "launch", "allow_missing": sorted(allow_missing), "sockets": list(given)}
             handed = [image, *(end.fileno() for end in given.values())]
             socket.send_fds(connection, [json.dumps(request).encode()], handed)
-            data, descriptors, _, _ = socket.recv_fds(connection, MAX_ANSWER, 2, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, _, _ = socket.recv_fds(
+                connection, MAX_ANSWER, SOCKETS, socket.MSG_CMSG_CLOEXEC
+            )
             answer = self._checked(data)
+            _check_whole(descriptors)
         except BaseException:
             connection.close()
             raise
@@ -233,3 +237,19 @@ class Platform:
                 answer["message"], hint=answer["hint"], code=answer["code"]
             )
         return answer
+
+
+def _check_whole(descriptors: Sequence[int]) -> None:
+    """See that both of an enclave's sockets came: the kernel leaves out those that a process may not have.
+
+    Raises:
+        UnavailableError: one did not.
+    """
+    if len(descriptors) != SOCKETS:
+        for each in descriptors:
+            os.close(each)
+        raise UnavailableError(
+            f"platform: want {SOCKETS} sockets of the enclave, got {len(descriptors)}: this process may open"
+            " no more files",
+            hint="ulimit -n 4096",
+        )
