@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from kluis.errors import EnclaveError, KluisError, UnavailableError
+from kluis.services.running import serving
 from kluis.services.running.fleet import DRAIN_SECONDS, Fleet
 from kluis.services.running.instance import Instance
 
@@ -145,3 +146,20 @@ def test_stopping_lets_what_runs_end(starter: Starter) -> None:
     fleet.stop()
     assert numbers(fleet) == []
     assert [one.drained for one in starter.made] == [DRAIN_SECONDS, DRAIN_SECONDS]
+
+
+def test_all_services_end_at_once() -> None:
+    """Each may take half a minute for what it has; a stop takes as long as the longest, and not their sum."""
+    together = threading.Barrier(3)
+
+    class Waits(Stand):
+        def drain(self, seconds: float) -> None:
+            together.wait(30)
+            super().drain(seconds)
+
+    made = [Waits(number) for number in range(3)]
+    fleets = [Fleet("x", lambda one=one: cast("Instance", one), 1) for one in made]
+    for fleet in fleets:
+        fleet.start()
+    serving._stop([*fleets, Fleet("not started", lambda: cast("Instance", made[0]), 1)])
+    assert [one.drained for one in made] == [DRAIN_SECONDS] * 3

@@ -85,9 +85,15 @@ def test_a_database_that_is_away_ends_no_command_otherwise(
         for _ in range(3):
             with pytest.raises(UnavailableError, match="is away"):
                 givers.serve(Mock())
-        patched.setattr(hosts[0].mailbox, "clear", Mock(side_effect=away))
+        clear = Mock(side_effect=away)
+        patched.setattr(hosts[0].mailbox, "clear", clear)
         givers.close()
+        clear.assert_not_called()
     givers.serve(Mock())
+    with monkeypatch.context() as patched:
+        patched.setattr(hosts[0].mailbox, "clear", clear)
+        givers.close()
+        clear.assert_called_once()
     assert len(hosts[1].mailbox.read(Step.BEAT)) == 1
     givers.close()
     assert hosts[1].mailbox.read(Step.BEAT) == {}

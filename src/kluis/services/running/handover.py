@@ -108,6 +108,7 @@ class Givers:
         self._begun: dict[bytes, HasStore] = {}
         self._seen: dict[bytes, float] = {}
         self._beat = 0.0
+        self._heard = False
 
     def serve(self, enclave: HasStore) -> None:
         """Answer what waits, with an enclave that has the key; quick where nothing does.
@@ -118,8 +119,9 @@ class Givers:
         now = time.monotonic()
         if now - self._beat < BEAT_SECONDS:
             return
+        self._heard = False
         self._mailbox.post(self._name, Step.BEAT, os.urandom(8))
-        self._beat = now  # only then: one that was not heard is due at once
+        self._heard, self._beat = True, now  # only then: one that was not heard is due at once
         wanted = self._mailbox.read(Step.WANTED)
         self._forget_the_dead(wanted, now)
         for joiner in wanted:
@@ -137,8 +139,9 @@ class Givers:
 
     def close(self) -> None:
         """Say no more that somebody is there; a database that is away hears it by the silence."""
-        with contextlib.suppress(UnavailableError):
-            self._mailbox.clear(self._name)
+        if self._heard:
+            with contextlib.suppress(UnavailableError):
+                self._mailbox.clear(self._name)
 
     def _forget_the_dead(self, wanted: Collection[bytes], now: float) -> None:
         """Forget what joiners asked who are long gone: so many could hide who asks now."""
