@@ -55,6 +55,20 @@ def test_sqlite_is_durable(tmp_path: Path) -> None:
         assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_many_who_make_one_at_once(tmp_path: Path) -> None:
+    """A new file is everybody's: whoever comes while another prepares it waits for that."""
+    together = threading.Barrier(8)
+
+    def first(path: Path) -> int:
+        together.wait(60)
+        with Database(f"sqlite:///{path}") as database:
+            return database.records("one").read([], -1).epoch
+
+    with ThreadPoolExecutor(8) as threads:
+        for each in range(12):
+            assert list(threads.map(first, [tmp_path / f"{each}.db"] * 8)) == [0] * 8
+
+
 def test_a_broken_connection_is_replaced(database_url: str) -> None:
     """After the server has closed every connection, reads and commits go on over new ones."""
     with Database(database_url) as database:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,13 +187,23 @@ def _engine(url: URL, seconds: float) -> Engine:
         isolation_level="AUTOCOMMIT",
         connect_args={"check_same_thread": False, "timeout": seconds},
     )
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", functools.partial(_prepare_sqlite, seconds))
     return engine
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _prepare_sqlite(seconds: float, connection: Any, _: object) -> None:
+    end = time.monotonic() + seconds
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
-        connection.execute(f"PRAGMA {pragma}")
+        while True:
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+                break
+            except sqlite3.OperationalError as error:
+                # Of two who turn a new database to WAL at once, SQLite refuses one without a wait.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(AGAIN_SECONDS)
 
 
+AGAIN_SECONDS: Final = 0.01
 MAX_NAME: Final = 64
