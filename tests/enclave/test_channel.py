@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import math
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
+from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 
 from kluis.appraisal import BySigner
@@ -142,6 +144,33 @@ def test_a_client_whose_time_ends_as_it_is_asked_about(monkeypatch: pytest.Monke
     assert found == "held"
     with pytest.raises(HTTPException, match="not too long ago"):
         attested_peer(request)
+
+
+def test_a_dependency_of_fastapis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI hands a handler the judgement, and refuses in its place where there is none."""
+    peer, web = Peer(Link(ServerKey().context, Role.SERVER)), FastAPI()
+
+    @web.get("/")
+    def name(caller: Annotated[Any, Depends(attested_peer)]) -> str:
+        return f"for {caller}"
+
+    async def connection(scope: Any, receive: Any, send: Any) -> None:
+        await web({**scope, "extensions": {"kluis.peer": peer}}, receive, send)
+
+    async def asked() -> tuple[int, Any]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(connection), base_url="https://a"
+        ) as client:
+            answer = await client.get("/")
+        return answer.status_code, answer.json()
+
+    status, said = asyncio.run(asked())
+    assert (status, said["detail"]) == (
+        403,
+        "this needs a client that has attested itself, and not too long ago",
+    )
+    monkeypatch.setattr(Peer, "result", "known")
+    assert asyncio.run(asked()) == (200, "for known")
 
 
 def test_a_client_of_another_platform(

@@ -16,6 +16,11 @@ from kluis.enclave.http import fault
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.formats.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, PATH, Answer, Question
 
+try:
+    from starlette.requests import HTTPConnection
+except ModuleNotFoundError:  # the application is of another framework
+    HTTPConnection = Any  # type: ignore[assignment,misc]
+
 __all__ = ["EvidenceRequests", "RefusedBody", "attested_peer"]
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -28,8 +33,8 @@ VERSIONS: Final = ("1.0", "1.1")
 SAID_TWICE: Final = "body: want its length said once, got content-length and transfer-encoding"
 
 
-def attested_peer(connection: Any) -> AttestationResult:
-    """The judgement of the client's evidence: what Starlette's and FastAPI's handlers call with a request.
+def attested_peer(connection: HTTPConnection) -> AttestationResult:
+    """The judgement of the client's evidence: FastAPI's ``Depends``; Starlette's handlers call it.
 
     Args:
         connection: anything with an ASGI ``scope``, as ``starlette.requests.Request``.
