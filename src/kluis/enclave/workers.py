@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from _queue import SimpleQueue  # queue itself would load more than it
 from collections.abc import Callable
@@ -10,6 +11,8 @@ __all__ = ["STACK_BYTES", "Workers"]
 
 STACK_BYTES = 4 << 20
 """Deep enough for the deepest message that the interpreter's recursion limit lets a decoder follow."""
+BEGIN_SECONDS = 2.0
+"""How long a thread is given to begin; one that begins later is one more."""
 
 
 class Workers:
@@ -46,16 +49,20 @@ class Workers:
         return True
 
     def _start(self) -> bool:
+        begun = threading.Lock()
+        begun.acquire()
         before = threading.stack_size(STACK_BYTES)
         try:
-            threading.Thread(target=self._work, name="kluis-worker", daemon=True).start()
+            # threading.Thread waits for ever for one that ends before it begins, as where memory runs out.
+            _thread.start_new_thread(self._work, (begun,))
         except (RuntimeError, MemoryError):
             return False
         finally:
             threading.stack_size(before)
-        return True
+        return begun.acquire(timeout=BEGIN_SECONDS)
 
-    def _work(self) -> None:
+    def _work(self, begun: threading.Lock) -> None:
+        begun.release()
         while True:
             job = self._jobs.get()
             try:
