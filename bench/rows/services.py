@@ -118,7 +118,7 @@ def released(take: Harness, release: Release) -> Row:
     def beside() -> dict[str, str]:
         with plain_vault(release) as ask:
             taken = [(many(release.ask), many(ask), many(alone)) for _ in range(5)]
-        whole = [many(opened) / many(lambda: work(own)) for _ in range(5)]
+            whole = [many(opened) / many(lambda: work(own)) for _ in range(5)]
         ratios = (
             [ours / plain for ours, plain, _ in taken],
             [plain / theirs for _, plain, theirs in taken],
