@@ -318,6 +318,15 @@ def test_more_calls_than_workers(enclave: Launch, subject: Path) -> None:
     assert running.threads() <= 3
 
 
+def test_what_nobody_catches(enclave: Launch, subject: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An exception in a finaliser or at a thread's end has a text, and standard error is the host's."""
+    running = enclave(subject)
+    running.careless("the patient's name")
+    assert running.add(2) == 4
+    running.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_host_closes(running: EnclaveProxy) -> None:
     """Hanging up ends the enclave and every call that waits."""
     waiting = [running.spin.submit(30) for _ in range(3)]

@@ -35,7 +35,7 @@ EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 def main() -> NoReturn:
     """Run the enclave that the launch document names, until the host hangs up."""
     calls, control = socket.socket(fileno=CALLS), socket.socket(fileno=CONTROL)
-    threading.excepthook = _tell_nothing
+    threading.excepthook = sys.unraisablehook = _tell_nothing
     launch = Launch.read(LAUNCH)
     try:
         session = Session.initiate(socket.socket(fileno=PLATFORM))
@@ -83,5 +83,5 @@ def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoR
         os._exit(EXIT_NO_APP)
 
 
-def _tell_nothing(arguments: threading.ExceptHookArgs) -> None:
-    """A thread's last exception is not for the host's eyes."""
+def _tell_nothing(_: object) -> None:
+    """A thread's last exception, or one that nobody can catch, is not for the host's eyes."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import enum
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -228,7 +230,34 @@ def hurried() -> int:
 @app.ecall
 def threads() -> int:
     """How many threads there are."""
-    return threading.active_count()
+    return len(os.listdir("/proc/self/task"))
+
+
+class Careless:
+    """Fails where nobody can catch it."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def __del__(self) -> None:
+        raise ValueError(self.secret)
+
+
+@app.ecall
+def careless(secret: str) -> None:
+    """Fail with a secret as an object ends, in a thread, and in one that threading does not know."""
+    Careless(secret)
+    one, other = threading.Event(), threading.Event()
+    threading.Thread(target=_fail, args=(one, secret)).start()
+    _thread.start_new_thread(_fail, (other, secret))
+    one.wait(10)
+    other.wait(10)
+    time.sleep(0.2)
+
+
+def _fail(ended: threading.Event, secret: str) -> None:
+    ended.set()
+    raise ValueError(secret)
 
 
 @app.ecall
