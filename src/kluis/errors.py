@@ -174,3 +174,13 @@ class InternalError(KluisError):
     """Our bug."""
 
     code = "internal"
+
+
+BY_NAME: Final[dict[str, type[KluisError]]] = {
+    kind.__name__: kind
+    for kind in (
+        UsageError, FormatError, UnsupportedError, AuthenticityError, FreshnessError, PolicyError,
+        UnavailableError,
+    )
+}  # fmt: skip
+"""What another process of ours may have met, by the name that it tells: raised here with its words."""

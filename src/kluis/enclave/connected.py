@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,14 +32,7 @@ class Granted(httpcore.NetworkBackend):
     def __init__(self, grant: str) -> None:
         self._grant = grant
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
+    def connect_tcp(self, *_: Any, **__: Any) -> httpcore.NetworkStream:
         """Take the socket, whatever the address.
 
         Raises:

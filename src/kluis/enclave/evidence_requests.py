@@ -19,7 +19,7 @@ from kluis.formats.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, PAT
 try:
     from starlette.requests import HTTPConnection
 except ModuleNotFoundError:  # the application is of another framework
-    HTTPConnection = Any  # type: ignore[assignment,misc]
+    HTTPConnection = Any  # type: ignore[assignment,misc]  # then nobody asks for its type
 
 __all__ = ["EvidenceRequests", "RefusedBody", "attested_peer"]
 

@@ -8,18 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, TimeoutError  # noqa: A004 - a future's own
 from typing import Any, Final, Self
 
-from kluis.errors import (
-    AuthenticityError,
-    EnclaveError,
-    FormatError,
-    FreshnessError,
-    KluisError,
-    PolicyError,
-    RemoteError,
-    UnavailableError,
-    UnsupportedError,
-    UsageError,
-)
+from kluis.errors import BY_NAME, EnclaveError, KluisError, RemoteError
 from kluis.host import load
 from kluis.host.proxy import Call, EnclaveProxy
 from kluis.services.running.images import ServiceImage
@@ -30,13 +19,6 @@ GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
 # What an enclave answers at once, if at all: one that stands still is not waited for.
 ANSWER_SECONDS: Final = 10.0
-KINDS: Final = {
-    kind.__name__: kind
-    for kind in (
-        AuthenticityError, FormatError, FreshnessError, PolicyError,
-        UnavailableError, UnsupportedError, UsageError,
-    )
-}  # fmt: skip
 
 
 def loaded(
@@ -57,10 +39,10 @@ def loaded(
 
 def own(error: KluisError) -> KluisError:
     """What a service's enclave says, as an error of this process: the code inside is no caller's to mend."""
-    if not isinstance(error, RemoteError) or error.inner_code is None or error.type_name not in KINDS:
+    if not isinstance(error, RemoteError) or error.inner_code is None or error.type_name not in BY_NAME:
         return error
     said = error.message.removeprefix(f"{error.type_name}: ")
-    return KINDS[error.type_name](said, hint=error.hint, code=error.inner_code)
+    return BY_NAME[error.type_name](said, hint=error.hint, code=error.inner_code)
 
 
 class Instance:

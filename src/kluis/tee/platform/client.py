@@ -15,26 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from kluis import errors
-from kluis.errors import UnavailableError
+from kluis.errors import BY_NAME, UnavailableError, UsageError
 from kluis.tee.platform import places as where
 from kluis.tee.platform import start as starting
 from kluis.tee.platform.places import Places
 
 MAX_ANSWER = 256 * 1024
 SOCKETS = 2
-_ERRORS: dict[str, type[errors.KluisError]] = {
-    kind.__name__: kind
-    for kind in (
-        errors.UsageError,
-        errors.FormatError,
-        errors.UnsupportedError,
-        errors.AuthenticityError,
-        errors.FreshnessError,
-        errors.PolicyError,
-        errors.UnavailableError,
-    )
-}
 
 
 @dataclass(slots=True)
@@ -137,7 +124,7 @@ class Platform:
         try:
             image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise errors.UsageError(
+            raise UsageError(
                 f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
             ) from None
         connection = self._connect()
@@ -233,7 +220,7 @@ class Platform:
             raise UnavailableError("platform: hung up", code="platform_gone", hint="kluis platform start")
         answer: dict[str, Any] = json.loads(data)
         if kind := answer.get("error"):
-            raise _ERRORS.get(kind, UnavailableError)(
+            raise BY_NAME.get(kind, UnavailableError)(
                 answer["message"], hint=answer["hint"], code=answer["code"]
             )
         return answer
