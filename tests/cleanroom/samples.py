@@ -106,8 +106,6 @@ MODEL = ModelAnalysis(
     arms=(Arm(name="clinic", predictors=("age",)), Arm(name="both", predictors=("age", "value"))),
     compare=(("both", "clinic"),),
     folds=3,
-    resamples=100,
-    seed=1,
 )
 
 

@@ -69,6 +69,11 @@ def test_explained(tmp_path: Path) -> None:
         ('protection = ["process"]', "", "plan: object missing required field `protection` - at `$.code`"),
         ('inputs = ["people"]', 'inputs = ["labs"]', "query: people is not an input of this analysis"),
         ('recipients = ["clinic"]', 'recipients = ["eve"]', "agreement: names no party 'eve'"),
+        (
+            "max_rows = 10",
+            "max_rows = 351",
+            "agreement: want at most 700 published figures, got 702 (by-sex 702)",
+        ),
         ("GROUP BY sex", "GROUP BY secret", "query: secret may not group: want group, its owner allows []"),
     ],
 )

@@ -78,10 +78,7 @@ def test_whole_run(stage: Stage) -> None:
     _, results, file = stage.finished()
     proof = checked(stage, file)
     assert proof.verdict.level == "process"
-    assert [(done.id, done.code, done.k) for done in proof.statement.analyses] == [
-        ("by-sex", "ok", 5),
-        ("death", "ok", 5),
-    ]
+    assert [(done.id, done.k) for done in proof.statement.analyses] == [("by-sex", 5), ("death", 5)]
     for name, sealed in results.items():
         check_result(proof, sealed, name)
     _, plain = open_result(results["by-sex"], "clinic", stage.setting.homes["clinic"].sealing)
@@ -279,15 +276,17 @@ def test_runs_once(stage: Stage) -> None:
     assert caught.value.message == "run: this run has ended; start another"
 
 
-def test_failed_analysis_has_a_code(tmp_path: Path) -> None:
-    """An analysis that cannot be computed leaves a code, no result and no word of the data."""
+def test_too_few_persons_have_a_result(tmp_path: Path) -> None:
+    """A model over too few persons has a sealed result as any other has, and no score in it."""
     platform = Platform(samples.NOW)
     few = msgspec.structs.replace(samples.MODEL, id="few", table=samples.MODEL.table + " WHERE p.age > 78")
     setting = samples.setting(tmp_path, samples.code(root=platform.root()), (samples.QUERY, few))
     stage = Stage(platform, setting, Attester(platform))
     _, results, file = stage.finished()
-    assert set(results) == {"by-sex"}
-    assert [done.code for done in checked(stage, file).statement.analyses] == ["ok", "analysis_too_few"]
+    check_result(checked(stage, file), results["few"], "few")
+    _, plain = open_result(results["few"], "clinic", setting.homes["clinic"].sealing)
+    found = decode(plain, ModelResult, "result")
+    assert (found.persons, found.with_outcome, found.arms, found.differences) == (0, 0, (), ())
 
 
 def test_receipt_key_is_attested(stage: Stage) -> None:

@@ -101,8 +101,8 @@ class Arm(Document, frozen=True):
 class ModelAnalysis(Document, frozen=True, tag="logistic", tag_field="kind"):
     """A logistic model scored by cross-validation, for each arm on the same persons and folds.
 
-    ``table`` makes one row a person; it stays inside. What leaves is each arm's AUC, the paired
-    differences from the first arm of ``compare``, and the two counts of outcome, each at least k.
+    ``table`` makes one row a person; it stays inside. What leaves is each arm's AUC, the differences of
+    the pairs in ``compare``, and two counts, with noise that no party chooses or knows.
     """
 
     id: Identifier
@@ -115,8 +115,6 @@ class ModelAnalysis(Document, frozen=True, tag="logistic", tag_field="kind"):
     arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1, max_length=8)]
     compare: tuple[tuple[Text, Text], ...]
     folds: Annotated[int, msgspec.Meta(ge=2, le=20)]
-    resamples: Annotated[int, msgspec.Meta(ge=100, le=10_000)]
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 Analysis = SqlAnalysis | ModelAnalysis

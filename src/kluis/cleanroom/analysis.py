@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from kluis.cleanroom import datasets, model, query, results
+from kluis.cleanroom import budget, datasets, model, query, results
 from kluis.cleanroom.agreement import Agreement, Analysis, Dataset, SqlAnalysis
 from kluis.cleanroom.documents import encode
-from kluis.cleanroom.engine import AnalysisFailed, Engine
-
-HIDDEN = ((0, "0"), (5, "1-5"), (20, "6-20"))
+from kluis.cleanroom.engine import Engine
+from kluis.cleanroom.noise import Noise
 
 
 def open_all(
@@ -35,36 +34,44 @@ def open_all(
 
 
 def compute(
-    analysis: Analysis, inputs: Sequence[Dataset], tables: Mapping[str, pl.DataFrame], k: int
-) -> tuple[bytes, results.Format, str, str]:
+    analysis: Analysis, inputs: Sequence[Dataset], tables: Mapping[str, pl.DataFrame], k: int, noise: Noise
+) -> tuple[bytes, str]:
     """Run one analysis on opened tables.
 
+    Whatever the tables hold, there is a result: what cannot be computed, or has no rows, or more than were
+    agreed, is a result without any figure. Its size does not depend on it.
+
     Returns:
-        The plain result, its format, the SQL that ran, and how many groups were hidden, as a range.
+        The padded result, and the SQL that ran.
 
     Raises:
-        QueryError: it asks for what is not allowed.
-        AnalysisFailed: it cannot be computed; a code says how.
+        QueryError: it asks for what is not allowed; this does not depend on the tables.
     """
-    engine = Engine(tables)
-    try:
-        if isinstance(analysis, SqlAnalysis):
-            guarded = query.guard(analysis.query, tuple(inputs), k)
-            table = engine.query(guarded.sql)
-            if len(table) > analysis.max_rows:
-                raise AnalysisFailed(f"analysis: want at most {analysis.max_rows} rows", code="analysis_rows")
-            out = io.BytesIO()
-            table.write_parquet(out)
-            return out.getvalue(), "parquet", guarded.sql, _range(engine.count(guarded.hidden_sql))
+    if isinstance(analysis, SqlAnalysis):
+        guarded = query.guard(analysis.query, tuple(inputs), k)
+        sql, size = guarded.sql, results.size_of(analysis, budget.columns_of(analysis))
+    else:
         features = frozenset((analysis.outcome, *(name for arm in analysis.arms for name in arm.predictors)))
         checked = query.person_table(analysis.table, tuple(inputs), analysis.person, features)
-        return encode(model.run(analysis, engine.query(checked.sql), k)), "json", checked.sql, "0"
+        sql, size = checked.sql, results.size_of(analysis)
+    try:
+        plain = _plain(analysis, tables, sql, k, noise)
+    # Any error here can depend on a value, and its class would be known outside. Polars' is not an Exception.
+    except (Exception, pl.exceptions.PanicException):  # noqa: BLE001
+        plain = b""
+    return results.pad(plain, size), sql
+
+
+def _plain(analysis: Analysis, tables: Mapping[str, pl.DataFrame], sql: str, k: int, noise: Noise) -> bytes:
+    engine = Engine(tables)
+    try:
+        table = engine.query(sql)
     finally:
         engine.close()
-
-
-def _range(hidden: int) -> str:
-    for most, text in HIDDEN:
-        if hidden <= most:
-            return text
-    return "more than 20"
+    if not isinstance(analysis, SqlAnalysis):
+        return encode(model.run(analysis, table, k, noise, sql))
+    if not 0 < len(table) <= analysis.max_rows:
+        return b""
+    out = io.BytesIO()
+    table.write_parquet(out)
+    return out.getvalue()

@@ -22,7 +22,7 @@ import polars as pl
 from kluis.cleanroom.agreement import Dataset, Part
 from kluis.cleanroom.documents import hash_of
 from kluis.cleanroom.terms import Column, ColumnType, Terms, Use
-from kluis.errors import AuthenticityError, FormatError, PolicyError, UnsupportedError
+from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError, UnsupportedError
 from kluis.hashes import sha256
 
 KEY_SIZE = 32
@@ -120,8 +120,7 @@ def open_sealed(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset)
     3. Its columns and types are those of the terms, and every row has its privacy unit.
 
     Raises:
-        AuthenticityError: step 1 or 2; one message, whatever was wrong in step 2.
-        PolicyError: step 3.
+        AuthenticityError: one message, whatever was wrong in step 2 or 3.
     """
     check_files(files, dataset)  # 1
     return open_parts(files, key, room, dataset)  # 2, 3
@@ -131,28 +130,27 @@ def open_parts(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset) 
     """Open files that have been checked: steps 2 and 3 of ``open_sealed``.
 
     Raises:
-        AuthenticityError: step 2.
-        PolicyError: step 3.
+        AuthenticityError: one message, whatever was wrong: the host reads it, and not what is in the file.
     """
-    tables = [_open_part(data, key, room, dataset, number) for number, data in enumerate(files)]  # 2
-    table = pl.concat(tables)
-    _check_columns(table, dataset.terms, dataset.id)  # 3
-    if table[dataset.terms.privacy_unit].null_count():
-        raise PolicyError(f"data set {dataset.id}: rows without {dataset.terms.privacy_unit}", code="terms")
-    return table
+    try:
+        tables = [_open_part(data, key, room, dataset, number) for number, data in enumerate(files)]  # 2
+        table = pl.concat(tables)
+        _check_columns(table, dataset.terms, dataset.id)  # 3
+        if not table[dataset.terms.privacy_unit].null_count():
+            return table
+    except (KluisError, pl.exceptions.PolarsError, OSError, ValueError, pl.exceptions.PanicException):
+        pass
+    raise AuthenticityError(
+        f"data set {dataset.id}: cannot be opened as the agreement has it", code="dataset"
+    )
 
 
 def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int) -> pl.DataFrame:
     prefix = aad_prefix(room, dataset.id, dataset.version, number, dataset.terms)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in seal
-            decryption = pl.ParquetDecryptionProperties(footer_key=key, aad_prefix=prefix)
-            return pl.read_parquet(io.BytesIO(data), decryption=decryption)
-    except (pl.exceptions.PolarsError, OSError, ValueError, pl.exceptions.PanicException) as error:
-        raise AuthenticityError(
-            f"data set {dataset.id}: cannot be opened as the agreement has it", code="dataset"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in seal
+        decryption = pl.ParquetDecryptionProperties(footer_key=key, aad_prefix=prefix)
+        return pl.read_parquet(io.BytesIO(data), decryption=decryption)
 
 
 def _check_columns(table: pl.DataFrame, terms: Terms, dataset: str) -> None:

@@ -1,7 +1,8 @@
 """DuckDB, shut in: it computes over tables it is given, and reads, writes, loads and tells nothing else.
 
-Its errors carry cell values ("Could not convert string 'Alice Smith'"), so none leaves: a caller learns the
-class of failure as a code. It has no directory to spill to; out of memory is an error.
+Its errors carry cell values ("Could not convert string 'Alice Smith'"), and their class depends on values. So
+a caller gets one error with one code, whatever the cause. It has no directory to spill to; out of memory is
+an error.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 
 
 class AnalysisFailed(KluisError):
-    """An analysis failed inside; the code says how, and nothing says on what."""
+    """An analysis failed inside; nothing states why."""
 
     code = "analysis_failed"
     exit_code = 7
@@ -55,18 +56,14 @@ class Engine:
         """Run one checked statement.
 
         Raises:
-            AnalysisFailed: with a code; never with the engine's own words.
+            AnalysisFailed: the same for every cause, never with the engine's own words.
         """
         try:
             return pl.DataFrame(self._connection.sql(sql))
-        except duckdb.OutOfMemoryException:
-            code = "analysis_memory"
-        except duckdb.Error as error:
-            code = "analysis_" + type(error).__name__.removesuffix("Exception").removesuffix("Error").lower()
-        except pl.exceptions.PolarsError:
-            code = "analysis_table"
+        except (duckdb.Error, pl.exceptions.PolarsError):
+            pass
         # Raised here, outside the handler, so that no traceback or cause carries the engine's message.
-        raise AnalysisFailed(f"analysis: the engine stopped ({code})", code=code)
+        raise AnalysisFailed("analysis: the engine stopped")
 
     def count(self, sql: str) -> int:
         """Run one checked statement that yields one whole number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kluis.cleanroom import budget
 from kluis.cleanroom.agreement import Agreement, SqlAnalysis
 from kluis.cleanroom.terms import strictest_k
 
@@ -33,6 +34,10 @@ def explain(agreement: Agreement) -> str:
         f"{', '.join(agreement.code.lacks) or 'nothing'}"
     )
     lines.append("analyses; no others run")
+    lines.append(
+        f"  together they publish at most {budget.total_figures(agreement)} figures; "
+        f"the limit is {budget.most_figures(agreement)}"
+    )
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name).terms for name in analysis.inputs)
         k = strictest_k(agreement.k_min, inputs)
@@ -46,6 +51,11 @@ def explain(agreement: Agreement) -> str:
             lines += [f"    | {line}" for line in analysis.query.strip().splitlines()]
         else:
             arms = ", ".join(arm.name for arm in analysis.arms)
-            lines.append(f"    lets out AUCs ({arms}) with intervals, and two counts of at least {k} persons")
+            enough = budget.enough(k, budget.models_of(agreement))
+            lines.append(
+                f"    lets out AUCs ({arms}) with intervals, {len(analysis.compare)} differences and "
+                "two counts, with noise that no party knows;"
+            )
+            lines.append(f"    nothing if about {enough:.0f} persons or fewer have the outcome, or do not")
             lines += [f"    | {line}" for line in analysis.table.strip().splitlines()]
     return "\n".join(lines)

@@ -1,30 +1,36 @@
 """A logistic model of an outcome, scored by cross-validation for several sets of predictors.
 
-Only scores leave: an AUC an arm, paired differences, and how many persons had the outcome and how many not,
-each at least k. Coefficients, predictions and folds stay inside.
+Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
+folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class. The
+noise is 1.5 times that, times the root of how many scores all models of the agreement publish: the more
+is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
+
+Whatever the values are, there is a result: a row that cannot be used is left out, and too few persons give
+a result without scores.
 """
 
 from __future__ import annotations
 
-import warnings
+import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from kluis.cleanroom import budget, logistic
 from kluis.cleanroom.agreement import Arm, ModelAnalysis
 from kluis.cleanroom.documents import Document
-from kluis.cleanroom.engine import AnalysisFailed
-from kluis.cleanroom.score import Bits, Estimate, Floats, auc, bootstrap, estimate
+from kluis.cleanroom.noise import Noise
+from kluis.cleanroom.score import Bits, Floats, auc, paired_variance, placements, single_variance
 
-Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{6}$")]
+Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{3}$")]
+CAUTION = 1.5
+_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+_Z = 1.96  # of the normal distribution, for 95 %
+Whole = npt.NDArray[np.int64]
 
 
 class Score(Document, frozen=True):
@@ -40,77 +46,145 @@ class ModelResult(Document, frozen=True):
     """What leaves of a model.
 
     Attributes:
-        persons, with_outcome: both, and their difference, at least k.
-        arms: AUC of each arm.
-        differences: of the pairs the agreement names, ``first - second``, over the same resamples.
+        persons, with_outcome: noisy, multiples of k; 0 if nothing else leaves.
+        arms: AUC of each arm; none if too few persons have the outcome or do not.
+        differences: of the pairs the agreement names, ``first - second`` of the published AUCs.
     """
 
     persons: int
     with_outcome: int
     folds: int
-    resamples: int
     arms: tuple[Score, ...]
     differences: tuple[Score, ...]
 
 
-def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int) -> ModelResult:
+def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, executed: str) -> ModelResult:
     """Fit and score every arm on the same persons and folds.
 
     Args:
         analysis: as agreed.
-        table: one row a person; checked here.
-        k: the fewest persons with the outcome, and without.
-
-    Raises:
-        AnalysisFailed: a person twice, an outcome that is not 0 or 1, or fewer than k of either.
+        table: one row a person. A person with several rows or without a name, and a row whose outcome is
+            not 0 or 1, is left out.
+        k: the fewest persons with the outcome, and without. Scores leave from about 4k.
+        noise: the agreement's.
+        executed: the SQL that made the table, which names the question.
     """
-    if table[analysis.person].n_unique() != len(table):
-        raise AnalysisFailed("analysis: want one row a person, got some twice", code="analysis_person_twice")
-    if not table[analysis.outcome].drop_nulls().is_in([0, 1]).all() or table[analysis.outcome].null_count():
-        raise AnalysisFailed("analysis: want an outcome of 0 or 1 in every row", code="analysis_outcome")
-    table = table.sort(analysis.person)
-    outcome: Bits = table[analysis.outcome].to_numpy().astype(np.bool_)
-    ill = int(outcome.sum())
-    if min(ill, len(outcome) - ill) < max(k, analysis.folds):
-        raise AnalysisFailed(
-            "analysis: fewer persons with or without the outcome than k", code="analysis_too_few"
-        )
-    scores = {arm.name: _cross_validated(analysis, arm, table, outcome) for arm in analysis.arms}
-    drawn = bootstrap(outcome, scores, analysis.resamples, analysis.seed)
-    point = {name: auc(outcome, each) for name, each in scores.items()}
+    drawn = noise.for_question(executed, analysis.person, analysis.outcome, str(analysis.folds), str(k))
+    nothing = ModelResult(persons=0, with_outcome=0, folds=analysis.folds, arms=(), differences=())
+    table = _usable(analysis, table)
+    outcome: Bits = table[analysis.outcome].to_numpy() == 1
+    exact = (int(outcome.sum()), int((~outcome).sum()))
+    wide = budget.width(k, noise.models)
+    counts = [k * round((each + wide * drawn.normal(f"count {n}")) / k) for n, each in enumerate(exact)]
+    # Whether anything leaves follows from the noisy counts, so that one person does not decide it. That
+    # fewer than k pass takes noise beyond three deviations; the second condition is for that case.
+    if min(counts) < budget.enough(k, noise.models) or min(exact) < k:
+        return nothing
+    deviation = CAUTION * math.sqrt(noise.scores) / (min(counts) - 2 * wide)
+    step = next((each for each in _STEPS if each >= deviation / 2), _STEPS[-1])
+    own = deviation**2 + step**2 / 12
+    folds = _folds(analysis, table, drawn)
+    # In secret and for each column: the person who makes it k is seen with a chance of 1/k.
+    rare = {
+        name: k + math.floor(k * drawn.uniform(f"rare {name}"))
+        for arm in analysis.arms
+        for name in arm.predictors
+    }
+    placed = {
+        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, rare))
+        for arm in analysis.arms
+    }
+    published = {}
+    for arm in analysis.arms:
+        shift = deviation * drawn.for_question(*arm.predictors).normal("auc")
+        published[arm.name] = _round(min(1.0, max(0.0, auc(outcome, placed[arm.name]) + shift)), step)
+    differences = []
+    for first, second in analysis.compare:
+        spread = math.sqrt(paired_variance(outcome, placed[first], placed[second]) + 2 * own)
+        # To a multiple of the step, up or down by chance: where it jumps is not known outside.
+        margin = step * math.floor(_Z * spread / step + drawn.for_question(first, second).uniform("margin"))
+        differences.append(_score(f"{first} - {second}", published[first] - published[second], margin, -1.0))
     return ModelResult(
-        persons=len(outcome),
-        with_outcome=ill,
+        persons=sum(counts),
+        with_outcome=counts[0],
         folds=analysis.folds,
-        resamples=analysis.resamples,
-        arms=tuple(_score(name, estimate(point[name], drawn[name])) for name in scores),
-        differences=tuple(
-            _score(f"{a} - {b}", estimate(point[a] - point[b], drawn[a] - drawn[b]))
-            for a, b in analysis.compare
+        arms=tuple(
+            _score(name, value, _Z * math.sqrt(single_variance(value, counts[0], counts[1]) + own), 0.0)
+            for name, value in published.items()
         ),
+        differences=tuple(differences),
     )
 
 
-def _cross_validated(analysis: ModelAnalysis, arm: Arm, table: pl.DataFrame, outcome: Bits) -> Floats:
-    """Each person's predicted chance, from models fitted without that person."""
-    values = table.select(pl.col(name).cast(pl.Float64) for name in arm.predictors).to_numpy()
-    # A value that is missing says something of why nobody measured it: its absence is a predictor too.
-    model = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        StandardScaler(),
-        LogisticRegression(max_iter=1000),
+def _usable(analysis: ModelAnalysis, table: pl.DataFrame) -> pl.DataFrame:
+    """The rows that can be used, in the order of persons."""
+    return (
+        table.with_columns(pl.col(analysis.outcome).cast(pl.Float64, strict=False))
+        .filter(
+            pl.col(analysis.person).is_not_null()
+            & pl.col(analysis.person).is_unique()
+            & pl.col(analysis.outcome).is_in([0.0, 1.0]).fill_null(value=False)
+        )
+        .sort(analysis.person)
     )
-    folds = StratifiedKFold(analysis.folds, shuffle=True, random_state=analysis.seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        predicted = cross_val_predict(model, values, outcome, cv=folds, method="predict_proba", n_jobs=1)
-    chances: Floats = np.asarray(predicted[:, 1], dtype=np.float64)
-    return chances
 
 
-def _score(name: str, found: Estimate) -> Score:
-    return Score(name=name, value=_decimal(found.value), low=_decimal(found.low), high=_decimal(found.high))
+def _folds(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Whole:
+    """Each person's fold, from its name: nobody's depends on who else is there."""
+    names = table[analysis.person].cast(pl.String)
+    return np.array(
+        [math.floor(analysis.folds * drawn.uniform(f"fold {name}")) for name in names], dtype=np.int64
+    )
+
+
+def _cross_validated(
+    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, rare: Mapping[str, int]
+) -> Floats:
+    """Each person's score, from models fitted without that person."""
+    columns = [column for name in arm.predictors for column in _ranks(table[name], rare[name])]
+    scores = np.zeros(len(outcome))
+    if not columns:
+        return scores
+    values = np.stack(columns, axis=1)
+    for fold in np.unique(folds):
+        fitted = folds != fold
+        weights = logistic.fit(values[fitted], outcome[fitted])
+        scores[~fitted] = logistic.predict(weights, values[~fitted])
+    return scores
+
+
+def _ranks(column: pl.Series, least: int) -> list[Floats]:
+    """A predictor as ranks of about unit spread, missing values in the middle; and which are missing.
+
+    A rank is bounded, whatever the value, and one person moves the others' by at most 1/n. A column in which
+    fewer than ``least`` persons differ from its most frequent value is left out.
+    """
+    values = column.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    known = np.isfinite(values)
+    present = np.sort(values[known])
+    ranks = np.zeros(len(values))
+    both = np.searchsorted(present, values[known], "left") + np.searchsorted(present, values[known], "right")
+    ranks[known] = (both - len(present)) / 2
+    missing = (~known).astype(np.float64) * len(values) / 2
+    return [
+        each * math.sqrt(12) / len(values)
+        for each in (ranks, missing)
+        if len(each) - np.unique(each, return_counts=True)[1].max() >= least
+    ]
+
+
+def _round(value: float, step: float) -> float:
+    return step * round(value / step)
+
+
+def _score(name: str, value: float, margin: float, least: float) -> Score:
+    return Score(
+        name=name,
+        value=_decimal(value),
+        low=_decimal(max(least, value - margin)),
+        high=_decimal(min(1.0, value + margin)),
+    )
 
 
 def _decimal(value: float) -> str:
-    return f"{round(value, 6) + 0.0:.6f}"  # adding 0.0 turns -0.0 into 0.0
+    return f"{round(value, 3) + 0.0:.3f}"  # adding 0.0 turns -0.0 into 0.0

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from kluis.cleanroom import query
+from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.room import RoomFile
@@ -137,10 +137,11 @@ def check_analyses(agreement: Agreement) -> None:
     """Check, without data, that every analysis asks only for what its inputs allow.
 
     Raises:
-        PolicyError: the agreement contradicts itself.
+        PolicyError: the agreement contradicts itself, or publishes more figures than its limit.
         QueryError: names the analysis' first offence; the enclave would refuse it likewise.
     """
     agreement.check()
+    budget.check(agreement)
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name) for name in analysis.inputs)
         if isinstance(analysis, SqlAnalysis):

@@ -44,30 +44,29 @@ class Input(Document, frozen=True):
 
 
 class Done(Document, frozen=True):
-    """One analysis.
+    """One analysis. Every field but the last follows from the agreement.
+
+    The receipt lies open in the room's folder, so it does not state how many groups were hidden, or whether
+    the analysis could be computed: one person's value could decide that. The sealed result does.
 
     Attributes:
         asked: hash of the analysis as agreed.
-        executed: SHA-256 of the SQL that ran, rules included; "" if none did.
+        executed: SHA-256 of the SQL that ran, rules included.
         k: the minimum group size that held.
-        hidden: how many groups the rules hid, as a range.
-        code: "ok", or why there is no result.
-        result: SHA-256 of the sealed result; "" if there is none.
+        result: SHA-256 of the sealed result, whose size follows from the agreement.
     """
 
     id: Identifier
     asked: Hex32
-    executed: str
+    executed: Hex32
     k: int
-    hidden: str
-    code: str
-    result: str
+    result: Hex32
 
 
 class ReceiptStatement(Document, frozen=True):
     """What the enclave signs of a run. ``time`` is the latest that an owner signed, not the host's."""
 
-    kind: Literal["kluis-receipt/1"]
+    kind: Literal["kluis-receipt/2"]
     agreement: Hex32
     run: Hex32
     image_id: Hex32
@@ -148,7 +147,7 @@ def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
         verdict.signing_key, receipt.signature, exchange.RECEIPT, receipt.statement, "receipt"
     )  # 4
     want = ReceiptStatement(
-        kind="kluis-receipt/1",
+        kind="kluis-receipt/2",
         agreement=agreement.hash,
         run=statement.run,
         image_id=agreement.code.image_id,

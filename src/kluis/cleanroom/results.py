@@ -2,7 +2,12 @@
 
     canonical JSON header | newline | 12-byte nonce | AES-256-GCM ciphertext and tag
 
-Canonical JSON holds no newline, so the first one ends the header; the header is the associated data.
+Canonical JSON holds no newline, so the first one ends the header; the header is the associated data. What
+is encrypted has a size that follows from the agreement, so that the file's size depends on no value:
+
+    size of the result, 4 bytes big-endian | the result | zeros
+
+A result of size 0 is one without any figure: all groups were hidden, or it could not be computed.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kluis.cleanroom.agreement import Party
+from kluis.cleanroom.agreement import Analysis, Party, SqlAnalysis
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.keys import SealingKey, seal
 from kluis.cleanroom.terms import Hex32, Identifier
@@ -23,6 +28,11 @@ from kluis.errors import AuthenticityError, FormatError, PolicyError
 Format = Literal["json", "parquet"]
 _NONCE_SIZE = 12
 _MAX_HEADER = 1024 * 1024
+_LENGTH_SIZE = 4
+# A figure's share of a table in Parquet, and what one column and the file itself add; of a score in JSON.
+_FIGURE_BYTES = 64
+_COLUMN_BYTES = 1024
+_SCORE_BYTES = 128
 
 
 class Envelope(Document, frozen=True):
@@ -43,10 +53,37 @@ class Header(Document, frozen=True):
     recipients: tuple[Envelope, ...]
 
 
+def format_of(analysis: Analysis) -> Format:
+    """How an analysis' result is written."""
+    return "parquet" if isinstance(analysis, SqlAnalysis) else "json"
+
+
+def size_of(analysis: Analysis, columns: int = 0) -> int:
+    """The size that every result of an analysis is padded to, in bytes: a power of two.
+
+    Args:
+        analysis: as agreed.
+        columns: how many its query selects; 0 for a model.
+    """
+    need = _LENGTH_SIZE + len(encode(analysis)) + 4 * _COLUMN_BYTES
+    if isinstance(analysis, SqlAnalysis):
+        need += columns * (_COLUMN_BYTES + analysis.max_rows * _FIGURE_BYTES)
+    else:
+        need += (len(analysis.arms) + len(analysis.compare)) * _SCORE_BYTES
+    return 1 << (need - 1).bit_length()
+
+
+def pad(plain: bytes, size: int) -> bytes:
+    """Bring a result to its size; one that is larger becomes one without any figure."""
+    if _LENGTH_SIZE + len(plain) > size:
+        plain = b""
+    return (len(plain).to_bytes(_LENGTH_SIZE) + plain).ljust(size, b"\0")
+
+
 def seal_result(
-    plain: bytes, agreement: str, run: str, analysis: str, kind: Format, recipients: tuple[Party, ...]
+    padded: bytes, agreement: str, run: str, analysis: str, kind: Format, recipients: tuple[Party, ...]
 ) -> bytes:
-    """Seal a result to its recipients."""
+    """Seal a result, which ``pad`` made, to its recipients."""
     key = os.urandom(32)
     header = encode(
         Header(
@@ -65,14 +102,14 @@ def seal_result(
         )
     )
     nonce = os.urandom(_NONCE_SIZE)
-    return header + b"\n" + nonce + AESGCM(key).encrypt(nonce, plain, header)
+    return header + b"\n" + nonce + AESGCM(key).encrypt(nonce, padded, header)
 
 
 def open_result(sealed: bytes, party: str, key: SealingKey) -> tuple[Header, bytes]:
-    """Open a result as one of its recipients.
+    """Open a result as one of its recipients; it is empty if it has no figure.
 
     Raises:
-        FormatError: it is not a sealed result.
+        FormatError: it is not a sealed result, or not padded.
         PolicyError: this party is not a recipient.
         AuthenticityError: it was changed, or sealed to another key.
     """
@@ -86,9 +123,13 @@ def open_result(sealed: bytes, party: str, key: SealingKey) -> tuple[Header, byt
         )
     data_key = key.open(mine[0].sealed_key, _info(header.agreement, header.run, header.analysis, party))
     try:
-        return header, AESGCM(data_key).decrypt(body[:_NONCE_SIZE], body[_NONCE_SIZE:], raw)
+        padded = AESGCM(data_key).decrypt(body[:_NONCE_SIZE], body[_NONCE_SIZE:], raw)
     except (InvalidTag, ValueError) as error:
         raise AuthenticityError(f"result {header.analysis}: cannot be opened", code="result") from error
+    end = _LENGTH_SIZE + int.from_bytes(padded[:_LENGTH_SIZE])
+    if len(padded) < max(end, _LENGTH_SIZE) or any(padded[end:]):
+        raise FormatError(f"result {header.analysis}: want a size, a result and zeros")
+    return header, padded[_LENGTH_SIZE:end]
 
 
 def _split(sealed: bytes) -> tuple[bytes, bytes]:

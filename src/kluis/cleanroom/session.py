@@ -11,14 +11,15 @@ import datetime
 import os
 from typing import TYPE_CHECKING
 
-from kluis.cleanroom import exchange, results
+from kluis.cleanroom import budget, exchange, results
 from kluis.cleanroom.agreement import Agreement, Analysis, SignedAgreement, check_signed
 from kluis.cleanroom.documents import decode, encode, hash_of
 from kluis.cleanroom.exchange import Attester, Challenge, Offer, Release, ReleaseStatement
 from kluis.cleanroom.keys import SealingKey, check_signature
+from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.receipt import Done, Input, Receipt, ReceiptStatement
 from kluis.cleanroom.terms import earliest, strictest_k
-from kluis.errors import AuthenticityError, FreshnessError, KluisError, PolicyError, UsageError
+from kluis.errors import AuthenticityError, FreshnessError, PolicyError, UsageError
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class Session:
     def run(self) -> tuple[dict[str, bytes], Receipt]:
         """Open the data, run every analysis, seal the results, sign the receipt; once.
 
-        An analysis that fails has a code in the receipt and no result; the others run.
+        Every analysis has a result. One that cannot be computed is sealed as a result without any figure, so
+        that nobody but its recipients can tell.
 
         Returns:
             Sealed results by analysis, and the receipt, to which the host adds the collateral.
@@ -149,6 +151,7 @@ class Session:
             UsageError: it ran already, an owner has not released its keys, or a file is missing.
             FreshnessError: an owner's clock says that the agreement or its terms have ended.
             AuthenticityError: a key does not open a file.
+            PolicyError: the agreement publishes more figures than its limit, or a query is not allowed.
         """
         if self._ended:
             raise UsageError("run: this run has ended; start another", code="run_ended")
@@ -169,42 +172,36 @@ class Session:
                     f"data set {dataset.id}: want {len(dataset.parts)} files, got {given}", code="dataset"
                 )
         self._ended = True
+        budget.check(self._agreement)
         from kluis.cleanroom import analysis
 
         # Kept until the enclave ends: what is freed lies about as well, and its host ends it after the run.
         self._tables = analysis.open_all(self._agreement, self._files, self._keys)
+        noise = Noise.of(self._agreement, self._keys)
         self._keys.clear()
         sealed: dict[str, bytes] = {}
         done = []
         for each in self._agreement.analyses:
-            record, result = self._analyse(each)
+            record, sealed[each.id] = self._analyse(each, noise)
             done.append(record)
-            if result is not None:
-                sealed[each.id] = result
         return sealed, self._receipt(tuple(done), now)
 
-    def _analyse(self, asked: Analysis) -> tuple[Done, bytes | None]:
+    def _analyse(self, asked: Analysis, noise: Noise) -> tuple[Done, bytes]:
         from kluis.cleanroom import analysis
 
         inputs = tuple(self._agreement.dataset(name) for name in asked.inputs)
         k = strictest_k(self._agreement.k_min, tuple(each.terms for each in inputs))
-        name = hash_of(asked)
-        try:
-            tables = {each.id: self._tables[each.id] for each in inputs}
-            plain, kind, executed, hidden = analysis.compute(asked, inputs, tables, k)
-        except KluisError as error:
-            return Done(
-                id=asked.id, asked=name, executed="", k=k, hidden="", code=error.code, result=""
-            ), None
+        tables = {each.id: self._tables[each.id] for each in inputs}
+        padded, executed = analysis.compute(asked, inputs, tables, k, noise)
         recipients = tuple(self._agreement.party(each) for each in asked.recipients)
-        sealed = results.seal_result(plain, self._agreement.hash, self.run_id, asked.id, kind, recipients)
+        sealed = results.seal_result(
+            padded, self._agreement.hash, self.run_id, asked.id, results.format_of(asked), recipients
+        )
         record = Done(
             id=asked.id,
-            asked=name,
+            asked=hash_of(asked),
             executed=sha256(executed.encode()).hex(),
             k=k,
-            hidden=hidden,
-            code="ok",
             result=sha256(sealed).hex(),
         )
         return record, sealed
@@ -216,7 +213,7 @@ class Session:
         )
         statement = encode(
             ReceiptStatement(
-                kind="kluis-receipt/1",
+                kind="kluis-receipt/2",
                 agreement=self._agreement.hash,
                 run=self.run_id,
                 image_id=self._agreement.code.image_id,

@@ -25,9 +25,9 @@ from kluis.tee.platform import places, start
 
 CLAIM = """
 
-Of {persons:,} people whose five years are known, {with_outcome} died. AUC is the chance that the model \
-puts one who died above one who did not; each person was scored by models fitted without that person \
-({folds} folds).
+Of about {persons:,} people whose five years are known, about {with_outcome} died. AUC is the chance that \
+the model puts one who died above one who did not; each person was scored by models fitted without that \
+person ({folds} folds). Secret noise hides what one person changes; the intervals include it.
 
 In this cohort and for this model the laboratory's values {verdict}: for the same people the AUC differs \
 by {gained}. It says nothing of other models, other clinics, or of cause. The laboratory, which knows no \
@@ -129,19 +129,14 @@ def _results(stage: Stage, folder: Path, checked: CheckedReceipt) -> dict[str, A
     for done in checked.statement.analyses:
         analysis = next(each for each in stage.agreement.analyses if each.id == done.id)
         _say(f"{analysis.question}\n")
-        if not done.result:
-            _say(f"  no result: {done.code}\n")
-            continue
         sealed = (folder / f"{done.id}.sealed").read_bytes()
         check_result(checked, sealed, done.id)
         header, plain = open_result(sealed, "clinic", stage.homes["clinic"].sealing)
         values[done.id], text = shown(header.format, plain)
         _say("\n".join(f"  {line}" for line in text.splitlines()))
         if header.format == "parquet":
-            _say(
-                f"  {done.hidden} groups are hidden: a number of theirs rests on fewer than {done.k} people\n"
-            )
-        else:
+            _say(f"  groups with a number that rests on fewer than {done.k} people are not shown\n")
+        elif plain:
             _say(demo_text.paragraph(_claim(jsonlib.loads(plain))))
     return values
 
@@ -151,8 +146,7 @@ def _claim(result: dict[str, Any]) -> str:
     gain = next(each for each in result["differences"] if each["name"].endswith("clinic alone"))
     low, high = float(gain["low"]), float(gain["high"])
     verdict = "help" if low > 0 else "do not help" if high < 0 else "may or may not help; this cannot tell"
-    interval = f"{low:.3f} to {high:.3f}, 95 %, {result['resamples']:,} resamples of persons"
-    gained = f"{float(gain['value']):.3f} ({interval})"
+    gained = f"{float(gain['value']):.3f} ({low:.3f} to {high:.3f}, 95 %)"
     return CLAIM.format(**result, verdict=verdict, gained=gained)
 
 

@@ -15,7 +15,7 @@ from kluis.cleanroom.agreement import Dataset, Role, check_signed
 from kluis.cleanroom.documents import as_json, decode, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey, Home
-from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.receipt import ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.cli import parties, protections, render, room_events
@@ -252,8 +252,7 @@ def run(
         _record(opened, parties.home(homes, name), "run.finished", ended.run)
     checked = check_receipt(ended.receipt, agreement.hash)
     done = checked.statement.analyses
-    lines = [("analysis", "code", "least group", "hidden groups")]
-    lines += [(each.id, each.code, str(each.k), each.hidden or "-") for each in done]
+    lines = [("analysis", "least group"), *((each.id, str(each.k)) for each in done)]
     render.out(
         {"run": ended.run, "folder": str(ended.folder), "analyses": [as_json(each) for each in done]},
         f"run {ended.run}\n{render.table(lines)}",
@@ -280,7 +279,7 @@ def open_(
     mine = [
         each.id
         for each in checked.agreement.analyses
-        if party in each.recipients and analysis in (None, each.id) and _has_result(checked, each.id)
+        if party in each.recipients and analysis in (None, each.id)
     ]
     if not mine:
         raise PolicyError(f"run {chosen[:16]}: no result of it is sealed to {party}", code="recipient")
@@ -327,10 +326,6 @@ def receipt(
         },
         render.folded(told(checked)),
     )
-
-
-def _has_result(checked: CheckedReceipt, analysis: str) -> bool:
-    return any(done.id == analysis and done.result for done in checked.statement.analyses)
 
 
 def _own_record(home: Home, file: ReceiptFile) -> str:

@@ -8,13 +8,15 @@ from typing import Any, cast
 import msgspec
 import polars as pl
 
-from kluis.cleanroom import results
+from kluis.cleanroom import budget, results
 from kluis.cleanroom.receipt import CheckedReceipt
 from kluis.cli import render
 
 
 def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
-    """A result for ``--json`` and for people."""
+    """A result for ``--json`` and for people; None for one without any figure."""
+    if not plain:
+        return None, "no figures: every group is hidden, or it could not be computed"
     if kind == "parquet":
         table = pl.read_parquet(io.BytesIO(plain))
         rows = [
@@ -23,6 +25,8 @@ def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
         ]
         return table.to_dicts(), render.table(rows, tuple(table.columns))
     value = cast("dict[str, Any]", msgspec.json.decode(plain))
+    if not value["arms"]:
+        return value, "no scores: too few persons have the outcome, or do not"
     rows = [
         (
             each["name"],
@@ -50,8 +54,15 @@ def told(checked: CheckedReceipt, *, limits: bool = True) -> str:
         for used in statement.inputs
     ]
     for done in statement.analyses:
-        said = f"{done.id}: at least {done.k} persons a number; hidden groups: {done.hidden}"
-        rows.append(("ok", "result", said) if done.result else ("none", "result", f"{done.id}: {done.code}"))
+        rows.append(("ok", "result", f"{done.id}: groups of fewer than {done.k} persons are not shown"))
+    agreed = checked.agreement
+    rows.append(
+        (
+            "ok",
+            "output",
+            f"at most {budget.total_figures(agreed)} figures, limit {budget.most_figures(agreed)}",
+        )
+    )
     if not limits:
         return render.table(rows)
     lines = [render.table(rows), f"level {verdict.level}, which does not keep out"]

@@ -1,0 +1,219 @@
+"""What a recipient learns of one person from what models publish, when it tries.
+
+The attacker knows everything but one fact about one person, proposes the analyses, and reads the results.
+It cannot read the noise: that is keyed by every owner's data key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from kluis.cleanroom import analysis, budget, model, plan
+from kluis.cleanroom.agreement import Arm, ModelAnalysis
+from kluis.cleanroom.documents import decode
+from kluis.cleanroom.noise import Noise
+from kluis.cleanroom.score import auc, placements
+from kluis.errors import FormatError, PolicyError
+from tests.cleanroom import samples
+from tests.cleanroom.platform import Attester, Platform
+from tests.cleanroom.test_session import Stage
+
+K = 10
+TARGET = 7
+GENERATOR = np.random.default_rng(11)
+PEOPLE = pl.DataFrame(
+    {
+        "id": range(1, 601),
+        "age": GENERATOR.integers(30, 90, 600),
+        "weight": GENERATOR.normal(80, 15, 600).round(1),
+    }
+).with_columns(
+    died=((pl.col("age") - 60) / 12 + pl.Series(GENERATOR.logistic(0, 1, 600)) > 0.9).cast(pl.Int64)
+)
+USES: dict[str, list[samples.Use]] = {
+    "id": ["join"],
+    "age": ["filter", "model"],
+    "weight": ["model"],
+    "died": ["model"],
+}
+ROOM, _ = samples.dataset("people", "clinic", PEOPLE, USES, b"k" * 32)
+
+
+def asked(arms: int, predictor: str) -> ModelAnalysis:
+    """Eight arms that all ask the same, under predictors of their own so that each draws its own noise."""
+    names = [f"x{number}" for number in range(arms)]
+    columns = ", ".join(f"{predictor} AS {name}" for name in names)
+    return msgspec.structs.replace(
+        samples.MODEL,
+        inputs=("people",),
+        table=f"SELECT p.id AS person, p.died, {columns} FROM people p",
+        arms=tuple(Arm(name=name, predictors=(name,)) for name in names),
+        compare=(),
+        folds=2,
+    )
+
+
+def published(question: ModelAnalysis, people: pl.DataFrame, key: int, scores: int = 8) -> float:
+    """What the attacker reads, averaged over the arms."""
+    noise = Noise(key.to_bytes(32), scores, 1)
+    found = analysis.compute(question, (ROOM,), {"people": people}, K, noise)[0]
+    size = int.from_bytes(found[:4])
+    read = decode(found[4 : 4 + size], model.ModelResult, "result")
+    return float(np.mean([float(each.value) for each in read.arms]))
+
+
+def right(question: ModelAnalysis, worlds: tuple[pl.DataFrame, pl.DataFrame], trials: int) -> float:
+    """How often the attacker tells two worlds apart, which differ in one person's one value."""
+    first = [published(question, worlds[0], 2 * key) for key in range(trials)]
+    second = [published(question, worlds[1], 2 * key + 1) for key in range(trials)]
+    # The best line between them, found with hindsight: better than any attacker has it.
+    lines = sorted({*first, *second})
+    best = max(
+        abs(sum(each < line for each in first) - sum(each < line for each in second)) for line in lines
+    )
+    return 0.5 + best / trials / 2
+
+
+def worlds() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The target weighs 95.3 or 55.1; all else is the same."""
+    return tuple(
+        PEOPLE.with_columns(weight=pl.when(pl.col("id") == TARGET).then(value).otherwise("weight"))
+        for value in (95.3, 55.1)
+    )  # type: ignore[return-value]
+
+
+def weight_attack(monkeypatch: pytest.MonkeyPatch) -> ModelAnalysis:
+    """The predictor that singles the target out, let through whatever the query rules are."""
+    target = PEOPLE.row(by_predicate=pl.col("id") == TARGET, named=True)
+    predictor = (
+        f"CASE WHEN p.age = {target['age']} AND p.id = {TARGET} THEN "
+        "CASE WHEN p.weight > 75 THEN 200 ELSE 0 END ELSE p.age END"
+    )
+
+    class Passed:
+        def __init__(self, sql: str) -> None:
+            self.sql = sql
+
+    monkeypatch.setattr(analysis.query, "person_table", lambda text, *rest: Passed(text))
+    return asked(8, predictor)
+
+
+def test_a_weight_through_the_auc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the noise, eight arms of one room tell a guess of 50 of 100 little; without it, they tell all."""
+    question = weight_attack(monkeypatch)
+    assert right(question, worlds(), 40) < 0.8
+    monkeypatch.setattr(model, "CAUTION", 1e-6)
+    monkeypatch.setattr(model, "_folds", lambda asked, table, drawn: np.arange(len(table)) % 2)
+    assert right(question, worlds(), 5) == 1
+
+
+def exact(people: pl.DataFrame, predictors: tuple[str, ...]) -> float:
+    """The AUC that stays inside, over folds that are fixed."""
+    question = msgspec.structs.replace(samples.MODEL, person="id", folds=5)
+    arm = Arm(name="a", predictors=predictors)
+    table = model._usable(question, people)
+    outcome = table["died"].to_numpy() == 1
+    folds = model._folds(question, table, Noise(b"f" * 32, 1, 1))
+    scores = model._cross_validated(arm, table, outcome, folds, dict.fromkeys(predictors, K))
+    return auc(outcome, placements(outcome, scores))
+
+
+@pytest.mark.parametrize(
+    "predictors",
+    [("age",), ("age", "weight"), ("coded",), ("age", "coded"), ("rare", "age")],
+    ids=["honest", "two", "powers of two", "with age", "ten persons"],
+)
+def test_one_person_moves_an_auc_by_less_than_the_noise_assumes(predictors: tuple[str, ...]) -> None:
+    """Each of sixty persons leaves, or has another outcome and the most extreme values: at most 1.5 / n."""
+    people = PEOPLE.with_columns(coded=2.0 ** (pl.col("id") % 60), rare=(pl.col("id") <= 10).cast(pl.Float64))
+    whole = exact(people, predictors)
+    least = min(people["died"].sum(), len(people) - people["died"].sum())
+    moved = []
+    for number in range(1, 601, 20):
+        there = pl.col("id") == number
+        moved.append(abs(exact(people.filter(~there), predictors) - whole))
+        other = people.with_columns(
+            pl.when(there).then(1 - pl.col("died")).otherwise("died").alias("died"),
+            *(pl.when(there).then(1e300).otherwise(each).alias(each) for each in predictors),
+        )
+        moved.append(abs(exact(other, predictors) - whole))
+    assert 0 < max(moved) * least < model.CAUTION
+
+
+def test_a_value_as_it_is_would_move_it_more() -> None:
+    """Ranks are why: with values as they are, one person's 1e300 makes the others' all alike."""
+    people = PEOPLE.with_columns(pl.col("weight").cast(pl.Float64))
+    for table in (
+        people,
+        people.with_columns(weight=pl.when(pl.col("id") == 1).then(1e300).otherwise("weight")),
+    ):
+        (ranks,) = model._ranks(table["weight"], K)
+        assert ranks.std() == pytest.approx(1, abs=0.01)
+        assert abs(ranks).max() < 1.74
+
+
+def test_other_seeds_and_folds_do_not_average_the_noise_out() -> None:
+    """The mean of all scores of a room is no better known than one score of a room with one."""
+    for scores in (1, 16, 64):
+        means = [
+            np.mean([Noise(bytes([key]) * 32, scores, 1).normal(str(arm)) for arm in range(scores)])
+            for key in range(250)
+        ]
+        assert np.std(means) * model.CAUTION * scores**0.5 == pytest.approx(model.CAUTION, rel=0.15)
+    with pytest.raises(FormatError) as caught:
+        plan.read_plan(
+            'expires_days=1\nk_min=3\nmax_runs=1\n[code]\nprotection=["process"]\n[[analysis]]\nkind="logistic"\n'
+            'id="a"\nquestion="q"\ninputs=["t"]\nrecipients=["r"]\ntable="t"\nperson="p"\noutcome="o"\n'
+            'compare=[]\nfolds=2\nseed=1\n[[analysis.arms]]\nname="a"\npredictors=["x"]\n'
+        )
+    assert caught.value.message == "plan: object contains unknown field `seed` - at `$.analysis[0]`"
+
+
+def test_noise_that_an_owner_would_subtract(tmp_path: Path) -> None:
+    """Changed data under an old key has other noise; a new agreement over the same data has the same."""
+    agreed = samples.setting(tmp_path).agreement
+    keys = {"people": b"p" * 32, "labs": b"l" * 32}
+    noise = Noise.of(agreed, keys)
+    assert (noise.scores, noise.models) == (3, 1)
+    assert Noise.of(msgspec.structs.replace(agreed, title="Again", max_runs=1), keys) == noise
+    labs = msgspec.structs.replace(agreed.dataset("labs"), version=2)
+    changed = msgspec.structs.replace(agreed, datasets=(agreed.dataset("people"), labs))
+    assert Noise.of(changed, keys).key != noise.key
+    for name in keys:
+        assert Noise.of(agreed, {**keys, name: b"x" * 32}).key != noise.key
+    assert noise.key.hex() not in repr(noise)
+    assert "b'" not in repr(noise)
+
+
+def test_more_figures_than_the_limit(tmp_path: Path) -> None:
+    """Analyses that each are within bounds are refused together, before signing and by the enclave."""
+    platform = Platform(samples.NOW)
+    many = tuple(msgspec.structs.replace(samples.QUERY, id=f"q{number}", max_rows=40) for number in range(5))
+    setting = samples.setting(tmp_path, samples.code(root=platform.root()), many)
+    assert (budget.total_figures(setting.agreement), budget.most_figures(setting.agreement)) == (600, 500)
+    with pytest.raises(PolicyError) as caught:
+        plan.check_analyses(setting.agreement)
+    assert caught.value.code == "figures"
+    assert caught.value.message.startswith("agreement: want at most 500 published figures, got 600 (q0 120, ")
+    stage = Stage(platform, setting, Attester(platform))
+    session = stage.session()
+    stage.give(session)
+    with pytest.raises(PolicyError) as inside:
+        session.run()
+    assert inside.value.code == "figures"
+
+
+@pytest.mark.parametrize("change", [{"compare": (("both", "x"),)}, {"arms": samples.MODEL.arms * 2}])
+def test_arms_that_are_not_there(tmp_path: Path, change: dict[str, object]) -> None:
+    """A pair of arms that are not there, and an arm twice, are refused before anybody signs."""
+    setting = samples.setting(tmp_path, analyses=(msgspec.structs.replace(samples.MODEL, **change),))
+    with pytest.raises(PolicyError) as caught:
+        plan.check_analyses(setting.agreement)
+    assert caught.value.message.startswith(
+        "analysis death: want each arm and pair once and pairs of ['both', "
+    )
