@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, budget, model, plan
+from kluis.cleanroom import analysis, budget, model, plan, query
 from kluis.cleanroom.agreement import Arm, ModelAnalysis
 from kluis.cleanroom.documents import decode
 from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.score import auc, placements
+from kluis.cleanroom.terms import Use
 from kluis.errors import FormatError, PolicyError
 from tests.cleanroom import samples
 from tests.cleanroom.platform import Attester, Platform
@@ -35,7 +36,7 @@ PEOPLE = pl.DataFrame(
 ).with_columns(
     died=((pl.col("age") - 60) / 12 + pl.Series(GENERATOR.logistic(0, 1, 600)) > 0.9).cast(pl.Int64)
 )
-USES: dict[str, list[samples.Use]] = {
+USES: dict[str, list[Use]] = {
     "id": ["join"],
     "age": ["filter", "model"],
     "weight": ["model"],
@@ -81,10 +82,11 @@ def right(question: ModelAnalysis, worlds: tuple[pl.DataFrame, pl.DataFrame], tr
 
 def worlds() -> tuple[pl.DataFrame, pl.DataFrame]:
     """The target weighs 95.3 or 55.1; all else is the same."""
-    return tuple(
-        PEOPLE.with_columns(weight=pl.when(pl.col("id") == TARGET).then(value).otherwise("weight"))
-        for value in (95.3, 55.1)
-    )  # type: ignore[return-value]
+    there = pl.col("id") == TARGET
+    heavy, light = (
+        PEOPLE.with_columns(weight=pl.when(there).then(value).otherwise("weight")) for value in (95.3, 55.1)
+    )
+    return heavy, light
 
 
 def weight_attack(monkeypatch: pytest.MonkeyPatch) -> ModelAnalysis:
@@ -99,7 +101,7 @@ def weight_attack(monkeypatch: pytest.MonkeyPatch) -> ModelAnalysis:
         def __init__(self, sql: str) -> None:
             self.sql = sql
 
-    monkeypatch.setattr(analysis.query, "person_table", lambda text, *rest: Passed(text))
+    monkeypatch.setattr(query, "person_table", lambda text, *rest: Passed(text))
     return asked(8, predictor)
 
 

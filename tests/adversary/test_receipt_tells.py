@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, datasets, results
+from kluis.cleanroom import analysis, budget, datasets, model, query, results
 from kluis.cleanroom.agreement import Analysis, Arm
 from kluis.cleanroom.documents import decode, encode, hash_of
 from kluis.cleanroom.model import ModelResult, Score
@@ -109,17 +109,17 @@ def test_a_search_by_errors(
     failure: str, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Person 7's wage is 1007. A query that fails if it is above a bound looks the same outside."""
-    monkeypatch.setattr(analysis.query, "guard", lambda text, *rest: Passed(text))
-    monkeypatch.setattr(analysis.query, "person_table", lambda text, *rest: Passed(text))
-    monkeypatch.setattr(analysis.budget, "columns_of", lambda asked: 2)
+    monkeypatch.setattr(query, "guard", lambda text, *rest: Passed(text))
+    monkeypatch.setattr(query, "person_table", lambda text, *rest: Passed(text))
+    monkeypatch.setattr(budget, "columns_of", lambda asked: 2)
     inputs = {"people": PEOPLE, "labs": samples.labs()}
     seen = set()
     fails = 0
     for bound in (900, 1006, 1007, 1200):
         cell = failure.format(hit=f"p.id = 7 AND p.wage > {bound}")
-        query = f"SELECT p.sex, max({cell}) AS x FROM people p GROUP BY p.sex"
+        text = f"SELECT p.sex, max({cell}) AS x FROM people p GROUP BY p.sex"
         table = f"SELECT p.id AS person, p.died, p.age, {cell} AS value FROM people p"
-        asked: Analysis = msgspec.structs.replace(samples.QUERY, query=query)
+        asked: Analysis = msgspec.structs.replace(samples.QUERY, query=text)
         if kind == "logistic":
             asked = msgspec.structs.replace(samples.MODEL, table=table)
         padded, _ = analysis.compute(asked, (), inputs, samples.K, NOISE)
@@ -141,7 +141,7 @@ def test_an_error_that_nobody_thought_of(error: BaseException, monkeypatch: pyte
     def raises(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr(analysis.model, "run", raises)
+    monkeypatch.setattr(model, "run", raises)
     inputs = {"people": PEOPLE, "labs": samples.labs()}
     given = tuple(
         samples.dataset(name, "clinic", table, uses, b"k" * 32)[0]
@@ -156,18 +156,18 @@ def test_an_error_that_nobody_thought_of(error: BaseException, monkeypatch: pyte
 
 def test_more_rows_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One row too many, or one value that is very long: the same outside as none."""
-    monkeypatch.setattr(analysis.query, "guard", lambda text, *rest: Passed(text))
-    monkeypatch.setattr(analysis.budget, "columns_of", lambda asked: 1)
+    monkeypatch.setattr(query, "guard", lambda text, *rest: Passed(text))
+    monkeypatch.setattr(budget, "columns_of", lambda asked: 1)
     asked = msgspec.structs.replace(samples.QUERY, max_rows=2)
     sizes, figures = set(), []
-    for query in (
+    for text in (
         "SELECT 1 AS x WHERE false",
         "SELECT 1 AS x",
         "SELECT unnest([1, 2]) AS x",
         "SELECT unnest([1, 2, 3]) AS x",
         "SELECT string_agg(md5(CAST(i AS VARCHAR)), '') AS x FROM range(100000) t(i)",
     ):
-        padded, _ = analysis.compute(msgspec.structs.replace(asked, query=query), (), {}, samples.K, NOISE)
+        padded, _ = analysis.compute(msgspec.structs.replace(asked, query=text), (), {}, samples.K, NOISE)
         sizes.add(len(padded))
         figures.append(padded[:4] != bytes(4))
     assert (len(sizes), figures) == (1, [False, True, True, False, False])

@@ -59,7 +59,7 @@ class Noise:
     def uniform(self, label: str) -> float:
         """A number strictly between 0 and 1."""
         drawn = hmac.new(self.key, label.encode(), hashlib.sha256).digest()
-        return ((int.from_bytes(drawn[:8]) >> (64 - _BITS)) + 0.5) / 2**_BITS
+        return float(((int.from_bytes(drawn[:8]) >> (64 - _BITS)) + 0.5) / 2.0**_BITS)
 
     def normal(self, label: str) -> float:
         """A number from the normal distribution of mean 0 and deviation 1."""
