@@ -135,7 +135,7 @@ class Agreement(Document, frozen=True):
 
     kind: Literal["kluis-agreement/1"]
     room: Hex32
-    parent: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+    parent: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
     title: Text
     purpose: Text
     created: Time

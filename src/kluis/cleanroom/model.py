@@ -24,7 +24,7 @@ from kluis.cleanroom.documents import Document
 from kluis.cleanroom.engine import AnalysisFailed
 from kluis.cleanroom.score import Bits, Estimate, Floats, auc, bootstrap, estimate
 
-Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{6}$")]
+Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{6}\Z")]
 
 
 class Score(Document, frozen=True):
