@@ -28,7 +28,13 @@ from kluis.errors import KluisError, PolicyError, UnavailableError
 T = TypeVar("T", bound=Document)
 _PAUSE_SECONDS = 0.1
 # Bytes. What a document holds is bounded too: a third more in base64, and its names.
-MOST: Final = {"open": 2 << 20, "challenge": 4 << 10, "offer": 512 << 10, "release": 2 << 20, "refused": 4 << 10}
+MOST: Final = {
+    "open": 2 << 20,
+    "challenge": 4 << 10,
+    "offer": 512 << 10,
+    "release": 2 << 20,
+    "refused": 4 << 10,
+}
 
 
 class Open(Document, frozen=True):
@@ -89,7 +95,9 @@ class Elsewhere:
 def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
     """Let owners elsewhere know that an enclave waits."""
     room.folder.make(f"runs/{run}")
-    _put(room, run, "open", Open(kind="kluis-open-run/1", agreement=agreement, run=run, collateral=collateral))
+    _put(
+        room, run, "open", Open(kind="kluis-open-run/1", agreement=agreement, run=run, collateral=collateral)
+    )
 
 
 def withdraw(room: Room, run: str) -> None:
@@ -143,9 +151,7 @@ def _wait_for(room: Room, run: str, names: tuple[str, ...], patience_seconds: fl
             if room.folder.has(f"runs/{run}/{name}.json"):
                 return name
         if time.monotonic() >= until:
-            raise UnavailableError(
-                f"run: waited {patience_seconds:g} s for {whom}, got no {names[0]}.json"
-            )
+            raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {names[0]}.json")
         time.sleep(_PAUSE_SECONDS)
 
 

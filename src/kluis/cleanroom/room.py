@@ -145,13 +145,16 @@ class Room:
         offered = Offered(dataset=raw, signature=home.signing.sign(DATASET, raw))
         self.folder.replace(f"datasets/{dataset.id}.v{dataset.version}.json", encode(offered))
 
-    def datasets(self) -> tuple[Dataset, ...]:
+    def datasets(self, parties: tuple[Party, ...]) -> tuple[Dataset, ...]:
         """The newest version of every data set in the room, by name.
+
+        Args:
+            parties: whose keys count, as :meth:`parties` gave them and their reader confirmed them.
 
         Raises:
             AuthenticityError: one that its owner did not sign.
         """
-        owners = {party.id: party for party in self.parties()}
+        owners = {party.id: party for party in parties}
         newest: dict[str, Dataset] = {}
         for name in self._names("datasets"):
             offered = self._read(f"datasets/{name}", Offered)

@@ -96,6 +96,8 @@ def _set_up(stage: Stage, found: dict[str, Any]) -> None:
             )
         )
     _say(demo_text.heading(3, "Both sign one agreement; it allows this and nothing else"))
+    for party, printed in stage.fingerprints.items():
+        _say(demo_text.fact(party, f"keys {printed}, compared outside the shared folder"))
     _say(demo_text.lines(demo_text.agreement(stage.agree())))
     if stage.lacks:
         _say(
