@@ -1,10 +1,11 @@
-"""No pattern in the source ends with ``$``: it also matches before a line feed, so one more character passes."""
+"""No pattern in the source ends with ``$``: it also matches before a line feed at the end of a text."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator
+from typing import get_type_hints
 
 import msgspec
 import pytest
@@ -61,7 +62,14 @@ def _patterns(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize(
     ("pattern", "found"),
-    [(r"^a$", True), (r"(a|$)", True), (r"a\$", False), (r"[$]", False), (r"^a\Z", False), (r"[^]$]b$", True)],
+    [
+        (r"^a$", True),
+        (r"(a|$)", True),
+        (r"[^]$]b$", True),
+        (r"a\$", False),
+        (r"[$]", False),
+        (r"^a\Z", False),
+    ],
 )
 def test_what_is_found(pattern: str, found: bool) -> None:
     """A ``$`` is found where it is an end, and only there."""
@@ -69,14 +77,14 @@ def test_what_is_found(pattern: str, found: bool) -> None:
 
 
 def test_no_pattern_ends_before_a_line_feed() -> None:
-    """Every pattern that is written out in the source ends with ``\\Z``, or is matched whole."""
+    """No pattern that is written out in the source takes a line feed after its text."""
     seen, wrong = 0, []
     for module in modules():
         for line, pattern in _patterns(parse(module)):
             seen += bool(pattern)
             if _ends(pattern):
                 wrong.append(f"{module}:{line}: {pattern}")
-    assert seen > 150
+    assert seen > 100
     assert wrong == []
 
 
@@ -86,14 +94,12 @@ def test_no_pattern_ends_before_a_line_feed() -> None:
         (terms.Identifier, "clinic"),
         (terms.ColumnName, "age"),
         (terms.Hex32, "0f" * 32),
-        (agreement.Agreement.__annotations__["parent"], ""),
-        (events.Event.__annotations__["subject"], "a"),
+        (get_type_hints(agreement.Agreement, include_extras=True)["parent"], ""),
+        (get_type_hints(events.Event, include_extras=True)["subject"], "a"),
     ],
 )
 def test_identifiers_take_no_line_feed(kind: object, text: str) -> None:
     """A name with a line feed after it is another name, shown as the same: it is refused."""
-    if isinstance(kind, str):
-        kind = eval(kind, {**vars(agreement), **vars(events)})  # noqa: S307 (an annotation of our own source)
     assert msgspec.convert(text, kind) == text  # type: ignore[call-overload]
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(text + "\n", kind)  # type: ignore[call-overload]

@@ -24,6 +24,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
+from kluis.cleanroom import shown
 from kluis.cleanroom.agreement import (
     Agreement,
     Dataset,
@@ -97,12 +98,14 @@ class Room:
 
         Raises:
             UsageError: the folder is one already.
+            PolicyError: the title or the purpose cannot be shown as it is.
         """
+        file = RoomFile(kind="kluis-room/1", room=os.urandom(32).hex(), title=title, purpose=purpose)
+        shown.check(file, "room")
         path.mkdir(parents=True, exist_ok=True)
         folder = Folder(path)
         for each in _FOLDERS:
             folder.make(each)
-        file = RoomFile(kind="kluis-room/1", room=os.urandom(32).hex(), title=title, purpose=purpose)
         try:
             folder.create("room.json", encode(file))
         except FileExistsError:
@@ -110,7 +113,12 @@ class Room:
         return cls(path)
 
     def join(self, home: Home, party: Party) -> None:
-        """Put a party into the room, signed with its own key."""
+        """Put a party into the room, signed with its own key.
+
+        Raises:
+            PolicyError: its name cannot be shown as it is.
+        """
+        shown.check(party, "party")
         raw = encode(party)
         joined = Joined(party=raw, signature=home.signing.sign(PARTY, raw))
         self.folder.replace(f"parties/{party.id}.json", encode(joined))

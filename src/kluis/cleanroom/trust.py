@@ -70,16 +70,16 @@ class Trust:
             PolicyError: a party's keys were never confirmed.
         """
         for party in parties:
-            match self.standing(party):
-                case "changed":
-                    raise self._changed(party)
-                case "not confirmed":
-                    raise PolicyError(
-                        f"party {party.id}: its keys are not confirmed",
-                        hint=f"have {party.id} read you the output of kluis room fingerprint over another "
-                        f"channel, then add --confirm {party.id}=FINGERPRINT",
-                        code="party_unconfirmed",
-                    )
+            standing = self.standing(party)
+            if standing == "changed":
+                raise self._changed(party)
+            if standing == "not confirmed":
+                raise PolicyError(
+                    f"party {party.id}: its keys are not confirmed",
+                    hint=f"have {party.id} read you the output of kluis room fingerprint over another "
+                    f"channel, then add --confirm {party.id}=FINGERPRINT",
+                    code="party_unconfirmed",
+                )
 
     def root(self, pem: str) -> tuple[Anchor, str]:
         """A root of an agreement, and whose it is as far as this party knows; "" where it does not.
