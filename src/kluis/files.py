@@ -40,18 +40,19 @@ def write(path: Path, data: bytes) -> None:
         os.close(directory)
 
 
-def read(path: Path, most: int) -> bytes:
+def read(path: Path, most: int, folder: int | None = None) -> bytes:
     """Read a file from a folder that others write, too.
 
     Args:
         path: of a file itself: what others put in its place is not followed, and not waited for.
         most: bytes; no more than one byte past them is read.
+        folder: an open descriptor of its folder, where that one is in others' hands, too.
 
     Raises:
         UnavailableError: it is not there, cannot be read, or is no regular file.
         FormatError: it is longer.
     """
-    return drained(open_regular(path, os.O_RDONLY), path, most)
+    return drained(open_regular(path, os.O_RDONLY, folder), path, most)
 
 
 def drained(descriptor: int, path: Path, most: int) -> bytes:
@@ -67,18 +68,24 @@ def drained(descriptor: int, path: Path, most: int) -> bytes:
     return data
 
 
-def open_regular(path: Path, flags: int) -> int:
+def open_regular(path: Path, flags: int, folder: int | None = None) -> int:
     """Open a regular file, and no link, FIFO, folder or device in its place; the descriptor is the caller's.
 
     Args:
         path: in a folder that others write, too.
         flags: ``os.open``'s. A file that ``O_CREAT`` makes has mode 0666 but for the umask's bits.
+        folder: an open descriptor of its folder; then only the last name of ``path`` is looked up, in it.
 
     Raises:
         UnavailableError: it is not there, cannot be opened, or is something else.
     """
     try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(
+            path if folder is None else path.name,
+            flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            0o666,
+            dir_fd=folder,
+        )
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnavailableError(f"{path}: want a regular file, got a link") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from kluis.cleanroom import datasets
+from kluis.cleanroom import datasets, fingerprint
 from kluis.cleanroom.agreement import (
     Agreement,
     Analysis,
@@ -24,6 +24,7 @@ from kluis.cleanroom.agreement import (
 from kluis.cleanroom.documents import encode, hash_of
 from kluis.cleanroom.home import DataKey, Home
 from kluis.cleanroom.terms import Terms, Use
+from kluis.cleanroom.trust import Trust
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 LATER = NOW + datetime.timedelta(days=30)
@@ -126,6 +127,15 @@ class Setting:
         return SignedAgreement(agreement=encode(self.agreement), signatures=signatures)
 
 
+def acquaint(homes: dict[str, Home]) -> None:
+    """Have parties read their fingerprints to each other, and confirm them."""
+    for home in homes.values():
+        for other in homes.values():
+            if other is not home:
+                party = other.public(other.party, ("owner",))
+                Trust(home).confirm(party, fingerprint.of(party))
+
+
 def code(image_id: str = "11" * 32, mrsigner: str = "22" * 32, root: str = "PEM") -> Code:
     """What the sample agreement accepts."""
     return Code(
@@ -147,6 +157,7 @@ def setting(
 ) -> Setting:
     """Make the sample room's parties, data and agreement."""
     homes = {name: Home.create(folder / name, name) for name in ("clinic", "laboratory")}
+    acquaint(homes)
     found, files = [], {}
     for name, owner, table, uses in (
         ("people", "clinic", people(), PEOPLE_USES),

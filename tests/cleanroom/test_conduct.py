@@ -77,7 +77,7 @@ def test_stopped(place: Place) -> None:
     """A stop in the folder ends it before an enclave is asked."""
     signed = stop(place.setting.homes["laboratory"], place.setting.agreement, NOW)
     participants = place.at_hand("clinic")
-    place.room.add_stop("laboratory", signed)
+    place.room.add_stop("laboratory", place.setting.agreement.hash, signed)
     with pytest.raises(PolicyError) as caught:
         conduct.conduct(place.enclave(), place.room, participants, place.platform.collateral())
     assert caught.value.code == "stopped"

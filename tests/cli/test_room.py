@@ -53,10 +53,14 @@ class People:
         (folder / "plan.toml").write_text(PLAN)
 
     def __call__(self, command: str, *rest: object) -> tuple[int, str, str]:
-        homes = () if command == "receipt" else ("--home", str(self.folder / "homes"))
-        code = run(["room", command, str(self.room), *map(str, rest), *homes])
+        where = () if command == "fingerprint" else (str(self.room),)
+        code = run(["room", command, *where, *map(str, rest), "--home", str(self.folder / "homes")])
         said = self._capsys.readouterr()
         return code, said.out, said.err
+
+    def confirm(self, *names: str) -> list[str]:
+        """What confirms these parties, each fingerprint as its party has it."""
+        return [f"--confirm={name}={self('fingerprint', '--as', name)[1].strip()}" for name in names]
 
     def seal(self) -> None:
         assert self("init", "--as", "clinic", "--title", "Sample", "--purpose", "Tests")[0] == 0
@@ -76,8 +80,9 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     image = built(NAFLD)
     people.seal()
     assert people("init", "--as", "reader", "--role", "recipient")[0] == 0
+    others = people.confirm("laboratory", "reader")
     code, out, _ = people(
-        "propose", "--as", "clinic", "--plan", people.folder / "plan.toml", "--image", image
+        "propose", "--as", "clinic", "--plan", people.folder / "plan.toml", "--image", image, *others
     )
     assert code == 0
     assert "    lets out groups of at least 5 persons, at most 10 rows" in out
@@ -86,8 +91,10 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     assert code == 6
     assert "want a signature of every party, missing ['laboratory', 'reader']" in err
 
-    assert people("approve", "--as", "reader", "--yes")[0] == 0
-    code, out, err = people("approve", "--as", "laboratory", "--yes", "--json")
+    others = people.confirm("clinic", "laboratory")
+    assert people("approve", "--as", "reader", "--yes", *others)[0] == 0
+    others = people.confirm("clinic", "reader")
+    code, out, err = people("approve", "--as", "laboratory", "--yes", "--json", *others)
     assert (code, json.loads(out)["missing"]) == (0, [])
     allow = [f"--insecure-allow-missing={','.join(ALLOWED)}"] if ALLOWED else []
     everybody = [word for name in ("reader", "clinic", "laboratory") for word in ("--as", name)]
@@ -103,7 +110,7 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     code, _, err = people("open", "--as", "laboratory")
     assert (code, err.splitlines()[0][-39:]) == (6, "no result of it is sealed to laboratory")
 
-    code, out, _ = people("receipt", "--json")
+    code, out, _ = people("receipt", "--as", "reader", "--json")
     proof = json.loads(out)
     assert (code, proof["level"] in ("process", "process-user"), bool(proof["not_kept_out"])) == (
         0,
@@ -162,7 +169,7 @@ def test_mistakes(people: People) -> None:
     file, terms = people.folder / "people.parquet", people.folder / "people.toml"
     cases: list[tuple[list[object], int, str]] = [
         (["open", "--as", "clinic"], 7, "no run has ended here"),
-        (["receipt"], 7, "no run has ended here"),
+        (["receipt", "--as", "clinic"], 7, "no run has ended here"),
         (["approve", "--as", "laboratory"], 7, "no agreement is proposed"),
         (["open", "--as", "eve"], 7, "party eve: no keys in"),
         (

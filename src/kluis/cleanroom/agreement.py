@@ -7,10 +7,13 @@ are whole numbers, so that its canonical form has no rounding.
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from kluis.cleanroom import shown
 from kluis.cleanroom.documents import Document, decode, encode, hash_of
 from kluis.cleanroom.keys import SEALING_SIZE, SIGNATURE_SIZE, SIGNING_SIZE, SigningKey, check_signature
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Terms, Time
@@ -20,6 +23,7 @@ Role = Literal["analyst", "auditor", "operator", "owner", "recipient"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Sql = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
 SIGNED_AS = "agreement/1"
+_ALIKE = str.maketrans("01il", "olll")
 
 
 class Party(Document, frozen=True):
@@ -44,6 +48,7 @@ class Code(Document, frozen=True):
     """The only code that may open the data, and what its platform must be.
 
     Attributes:
+        image_id: SHA-256 of the code. The ``mrenclave`` of a process TEE is this hash, or nobody signs.
         protection: the levels accepted, by name; nothing else is.
         roots: PEM root certificates; evidence that chains to none of them is refused.
         lacks: protections the machine may lack, by the launcher's names; normally empty.
@@ -133,7 +138,7 @@ class Agreement(Document, frozen=True):
 
     kind: Literal["kluis-agreement/1"]
     room: Hex32
-    parent: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+    parent: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
     title: Text
     purpose: Text
     created: Time
@@ -177,19 +182,38 @@ class Agreement(Document, frozen=True):
         return tuple(each.id for each in self.parties if self.owned_by(each.id))
 
     def check(self) -> None:
-        """Refuse an agreement that contradicts itself, before anyone signs it.
+        """Refuse an agreement that contradicts itself, or that a person cannot read as it is.
+
+        1. Every text in it can be shown.
+        2. Parties, data sets and analyses appear once, and no two parties look alike or share a key.
+        3. What is measured is the code that is named.
+        4. It ends after it begins, and what it refers to is there, with the role that is needed.
 
         Raises:
-            PolicyError: names what refers to what is not there, or appears twice.
+            PolicyError: the first step that does not hold.
         """
-        for what, names in (
-            ("party", [each.id for each in self.parties]),
-            ("data set", [each.id.lower() for each in self.datasets]),
-            ("analysis", [each.id for each in self.analyses]),
+        shown.check(self, "agreement")  # 1
+        _want_once("party", [each.id for each in self.parties])  # 2
+        _want_unlike("short names", [each.id for each in self.parties])
+        _want_unlike("names", [each.name for each in self.parties])
+        _want_once("data set", [each.id.lower() for each in self.datasets])
+        _want_once("analysis", [each.id for each in self.analyses])
+        for keys in (
+            [each.signing_key for each in self.parties],
+            [each.sealing_key for each in self.parties],
         ):
-            if len(set(names)) != len(names):
-                raise PolicyError(f"agreement: want each {what} once, got {sorted(names)}", code="agreement")
-        if self.expires <= self.created:
+            if len(set(keys)) != len(keys):
+                raise PolicyError(
+                    "agreement: want keys of its own for each party, got one for two", code="agreement"
+                )
+        for measured in self.code.measurements:  # 3
+            if measured.mrenclave != self.code.image_id:
+                raise PolicyError(
+                    f"agreement: want the measurement of image {self.code.image_id[:16]}.., "
+                    f"got {measured.mrenclave[:16]}..",
+                    code="image",
+                )
+        if self.expires <= self.created:  # 4
             raise PolicyError(
                 f"agreement: want expires after {self.created}, got {self.expires}", code="agreement"
             )
@@ -257,6 +281,27 @@ def check_signed(signed: SignedAgreement) -> Agreement:
         key = agreement.party(each.party).signing_key
         check_signature(key, each.signature, SIGNED_AS, signed.agreement, f"agreement, {each.party}")  # 3
     return agreement
+
+
+def _want_once(what: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise PolicyError(f"agreement: want each {what} once, got {sorted(names)}", code="agreement")
+
+
+def _want_unlike(what: str, names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for each in names:
+        if (other := seen.setdefault(_skeleton(each), each)) is not each:
+            raise PolicyError(
+                f"agreement: want parties with {what} that do not look alike, got {other!a} and {each!a}",
+                code="agreement",
+            )
+
+
+def _skeleton(name: str) -> str:
+    """A name without what eyes pass over: case, blanks, hyphens, and digits that look like letters."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(each for each in plain if each.isalnum()).translate(_ALIKE).replace("rn", "m")
 
 
 def _one(among: tuple[_Named, ...], name: str, what: str) -> _Named:

@@ -55,7 +55,7 @@ class Event(Document, frozen=True):
     room: Hex32
     time: Time
     actor: Identifier
-    subject: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{0,128}$")]
+    subject: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{0,128}\Z")]
     previous: Hex32
 
 
@@ -83,6 +83,9 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
     """
     descriptor = files.open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
+        # It alone is written in place: a second name would be a file of the writer's own, lengthened.
+        if os.fstat(descriptor).st_nlink != 1:
+            raise UnavailableError(f"{path}: want a file with one name, got one with another name as well")
         _hold(path, descriptor)
         size = os.fstat(descriptor).st_size
         last = _last(path, descriptor, size)

@@ -1,38 +1,61 @@
-"""An agreement in plain words, for the person who signs it."""
+"""An agreement for the person who signs it: in plain words first, then every leaf of it."""
 
 from __future__ import annotations
 
-from kluis.cleanroom import budget
-from kluis.cleanroom.agreement import Agreement, SqlAnalysis
+from kluis.cleanroom import budget, fingerprint
+from kluis.cleanroom.agreement import Agreement, Code, Party, SqlAnalysis
+from kluis.cleanroom.shown import folded, listing, quoted, text_block
 from kluis.cleanroom.terms import strictest_k
+from kluis.cleanroom.trust import Trust, key_of
+from kluis.errors import KluisError
+from kluis.evidence import ProtectionLevel, TrustAnchors
+from kluis.evidence.levels import MEANINGS
+
+_STANDING = {
+    "you": "these are your own keys",
+    "confirmed": "these are the keys that you confirmed",
+    "not confirmed": "NOT CONFIRMED BY YOU: anyone with the folder could have made these keys",
+    "changed": "CHANGED: these are not the keys that you know",
+}
 
 
-def explain(agreement: Agreement) -> str:
-    """Say what an agreement allows; at most 80 columns, but for queries."""
+def explain(agreement: Agreement, trust: Trust | None = None) -> str:
+    """Say what an agreement allows, and list everything that is signed; at most 80 columns.
+
+    Args:
+        agreement: one that :meth:`Agreement.check` takes.
+        trust: what its reader knows of the parties and roots; without it, neither is marked.
+
+    Raises:
+        PolicyError: it has text that cannot be shown, or contradicts itself.
+    """
+    agreement.check()
+    return "\n".join([*_words(agreement, trust), "everything that is signed", *listing(agreement)])
+
+
+def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     lines = [
-        f"{agreement.title}",
-        f"  purpose  {agreement.purpose}",
+        *folded("", agreement.title, "\\ "),
+        *folded("  purpose  ", agreement.purpose, "         \\ "),
         f"  valid    {agreement.created:%Y-%m-%d} to {agreement.expires:%Y-%m-%d}, "
         f"at most {agreement.max_runs} runs; any owner may stop it",
         f"  name     {agreement.hash}",
         "parties",
     ]
-    lines += [f"  {each.id:<12} {each.name} ({', '.join(each.roles)})" for each in agreement.parties]
+    for party in agreement.parties:
+        lines += folded(f"  {party.id:<12} ", f"{quoted(party.name)} ({', '.join(party.roles)})", "  \\ ")
+        lines += folded("    ", _keys(party, trust), "    \\ ")
     lines.append("data")
     for dataset in agreement.datasets:
-        lines.append(
-            f"  {dataset.id:<12} version {dataset.version}, of {dataset.owner}; persons are counted by "
+        words = (
+            f"version {dataset.version}, of {dataset.owner}; persons are counted by "
             f"{dataset.terms.privacy_unit}, at least {dataset.terms.k_min} a number"
         )
+        lines += folded(f"  {dataset.id:<12} ", words, "    \\ ")
         for column in dataset.terms.columns:
             uses = ", ".join(column.allow) or "nothing"
-            lines.append(f"    {column.name:<10} {column.type:<9} may be used to {uses}")
-    lines.append("code")
-    lines.append(f"  image    {agreement.code.image_id}")
-    lines.append(
-        f"  level    {', '.join(agreement.code.protection)}; debug never; may lack: "
-        f"{', '.join(agreement.code.lacks) or 'nothing'}"
-    )
+            lines += folded("", f"    {column.name:<10} {column.type:<9} may be used to {uses}", "      \\ ")
+    lines += _code(agreement.code, trust)
     lines.append("analyses; no others run")
     lines.append(
         f"  together they publish at most {budget.total_figures(agreement)} figures; "
@@ -41,21 +64,59 @@ def explain(agreement: Agreement) -> str:
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name).terms for name in analysis.inputs)
         k = strictest_k(agreement.k_min, inputs)
-        lines.append(f"  {analysis.id}: {analysis.question}")
-        lines.append(
-            f"    reads {', '.join(analysis.inputs)}; only {', '.join(analysis.recipients)} "
-            "can open the result"
+        lines += folded(f"  {analysis.id}: ", analysis.question, "  \\ ")
+        lines += folded(
+            "    ",
+            f"reads {', '.join(analysis.inputs)}; only {', '.join(analysis.recipients)} can open the result",
+            "    \\ ",
         )
         if isinstance(analysis, SqlAnalysis):
             lines.append(f"    lets out groups of at least {k} persons, at most {analysis.max_rows} rows")
-            lines += [f"    | {line}" for line in analysis.query.strip().splitlines()]
+            lines += text_block("    ", analysis.query.strip())
         else:
             arms = ", ".join(arm.name for arm in analysis.arms)
             enough = budget.enough(k, budget.models_of(agreement))
-            lines.append(
-                f"    lets out AUCs ({arms}) with intervals, {len(analysis.compare)} differences and "
-                "two counts, with noise that no party knows;"
+            words = (
+                f"lets out AUCs ({arms}) with intervals, {len(analysis.compare)} differences and two counts, "
+                f"with noise that no party knows; nothing if about {enough:.0f} persons or fewer have the "
+                "outcome, or do not"
             )
-            lines.append(f"    nothing if about {enough:.0f} persons or fewer have the outcome, or do not")
-            lines += [f"    | {line}" for line in analysis.table.strip().splitlines()]
-    return "\n".join(lines)
+            lines += folded("    ", words, "    \\ ")
+            lines += text_block("    ", analysis.table.strip())
+    return lines
+
+
+def _code(code: Code, trust: Trust | None) -> list[str]:
+    lines = [
+        "code",
+        f"  image    {code.image_id}",
+        f"  level    {', '.join(code.protection)}; debug never; "
+        f"may lack: {', '.join(code.lacks) or 'nothing'}",
+    ]
+    known = {level.value: level for level in ProtectionLevel}
+    for name in code.protection:
+        if name in known:
+            words = f"level {name} does not keep out {'; '.join(MEANINGS[known[name]].lets_in)}"
+            lines += folded("    ", words, "    \\ ")
+    for root in code.roots:
+        lines += folded("  root     ", _root(root, trust), "         \\ ")
+    return lines
+
+
+def _keys(party: Party, trust: Trust | None) -> str:
+    known = f"; {_STANDING[trust.standing(party)]}" if trust else ""
+    return f"fingerprint {fingerprint.of(party)}{known}"
+
+
+def _root(pem: str, trust: Trust | None) -> str:
+    try:
+        if trust is None:
+            (anchor,) = TrustAnchors.from_pem(pem.encode())
+            whose = None
+        else:
+            anchor, whose = trust.root(pem)
+    except KluisError as error:
+        return f"UNREADABLE, so no evidence can chain to it: {error.message}"
+    made = "; its key is an operator's, and no vendor's" if anchor.emulated else ""
+    known = "" if whose is None else f"; {whose or 'NOT KNOWN TO YOU'}"
+    return f"level {anchor.level}, key sha256 {key_of(anchor)}{made}{known}"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
 import msgspec
 
+from kluis import files
 from kluis.cleanroom.agreement import Agreement, Party, Role
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import NONCE_SIZE, ReleaseStatement
@@ -40,6 +42,20 @@ class DataKey(Document, frozen=True):
     terms: Hex32
     parts: tuple[Hex32, ...]
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Pin(Document, frozen=True):
+    """Another party's keys, as this party compared them over another channel (``fingerprint.keys_hash``)."""
+
+    party: Identifier
+    keys: Hex32
+
+
+class Current(Document, frozen=True):
+    """The one agreement of a room that this party releases keys under: the last one that it signed."""
+
+    room: Hex32
+    agreement: Hex32
 
 
 class Home:
@@ -123,10 +139,44 @@ class Home:
         return version
 
     def agree(self, agreement: Agreement) -> None:
-        """Remember that this party signed an agreement."""
+        """Remember that this party signed an agreement; in its room, no earlier one is in force any more."""
         path = self.path / "agreed" / agreement.hash
         if not path.exists():
             write_once(path, encode(agreement))
+        current = Current(room=agreement.room, agreement=agreement.hash)
+        files.write(self.path / "current" / f"{agreement.room}.json", encode(current))
+
+    def current(self, room: str) -> str:
+        """The hash of the agreement that this party signed last in a room; "" where it signed none."""
+        name = f"current/{room}.json"
+        return self._read(name, Current).agreement if (self.path / name).is_file() else ""
+
+    def pin_path(self, party: str) -> Path:
+        """Where another party's keys are pinned."""
+        return self.path / "parties" / f"{party}.json"
+
+    def pinned(self, party: str) -> str:
+        """The hash of the keys that this party confirmed for another; "" where it confirmed none."""
+        path = self.pin_path(party)
+        return self._read(str(path.relative_to(self.path)), Pin).keys if path.exists() else ""
+
+    def pin(self, party: str, keys: str) -> None:
+        """Remember another party's keys, by their hash.
+
+        Raises:
+            FileExistsError: keys are pinned for it already.
+        """
+        write_once(self.pin_path(party), encode(Pin(party=party, keys=keys)))
+
+    def accept_root(self, key: str) -> None:
+        """Remember that this party accepts evidence under a root, by the SHA-256 of its key in hex."""
+        path = self.path / "roots" / key
+        if not path.exists():
+            write_once(path, b"")
+
+    def accepts_root(self, key: str) -> bool:
+        """Whether this party accepted a root before."""
+        return (self.path / "roots" / key).is_file()
 
     def agreed(self, agreement_hash: str) -> bool:
         """Tell whether this party signed an agreement, by its own record."""
@@ -138,10 +188,13 @@ class Home:
         Args:
             room: the room's random id, 64 hex digits.
         """
-        names = sorted(path.name for path in (self.path / "agreed").glob("[0-9a-f]*"))
-        found = [self._read(f"agreed/{name}", Agreement) for name in names]
-        mine = [each for each in found if each.room == room]
+        mine = [each for each in self.all_agreements() if each.room == room]
         return tuple(sorted(mine, key=lambda each: each.created))
+
+    def all_agreements(self) -> Iterator[Agreement]:
+        """Every agreement that this party signed in any room, by its own record."""
+        for name in sorted(path.name for path in (self.path / "agreed").glob("[0-9a-f]*")):
+            yield self._read(f"agreed/{name}", Agreement)
 
     def stop(self, agreement_hash: str) -> None:
         """Remember that this party withdrew; whatever the room's folder says, it releases nothing more."""

@@ -1,10 +1,12 @@
 """Owners who are elsewhere: a run's documents as files in the room's folder, until each has its answer.
 
 runs/RUN/open.json               the host has an enclave waiting
-runs/RUN/PARTY.challenge.json    the owner asks
-runs/RUN/PARTY.offer.json        the enclave answers
-runs/RUN/PARTY.release.json      the owner releases
-runs/RUN/PARTY.refused.json      or says that it will not, and by which code
+runs/RUN/PARTY.challenge.json    the owner's question
+runs/RUN/PARTY.offer.json        the enclave's answer
+runs/RUN/PARTY.release.json      the owner's release
+runs/RUN/PARTY.refused.json      or its refusal, with a code
+
+Others write in this folder, too: each kind of document has a size past which it is not read.
 """
 
 from __future__ import annotations
@@ -12,20 +14,27 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room, replace
+from kluis.cleanroom.room import Room
 from kluis.cleanroom.terms import Hex32, Identifier
 from kluis.errors import KluisError, PolicyError, UnavailableError
 
 T = TypeVar("T", bound=Document)
 _PAUSE_SECONDS = 0.1
+# Bytes. What a document holds is bounded too: a third more in base64, and its names.
+MOST: Final = {
+    "open": 2 << 20,
+    "challenge": 4 << 10,
+    "offer": 512 << 10,
+    "release": 2 << 20,
+    "refused": 4 << 10,
+}
 
 
 class Open(Document, frozen=True):
@@ -38,10 +47,10 @@ class Open(Document, frozen=True):
 
 
 class Refused(Document, frozen=True):
-    """An owner's client did not release; the code says why, in no more words."""
+    """An owner's client did not release; only a code states why."""
 
     party: Identifier
-    code: str
+    code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
 
 
 class Elsewhere:
@@ -55,11 +64,11 @@ class Elsewhere:
 
     def __init__(self, room: Room, party: str, patience_seconds: float) -> None:
         self._room, self._party, self._patience = room, party, patience_seconds
-        self.folder = Path()
+        self._run = ""
 
     def begin(self, run: str) -> None:
-        """Say which run it is."""
-        self.folder = self._room.path / "runs" / run
+        """Set which run it is."""
+        self._run = run
 
     def challenge(self) -> Challenge:
         """Wait for the owner's question."""
@@ -71,34 +80,32 @@ class Elsewhere:
         Raises:
             PolicyError: the owner's client refused.
         """
-        replace(self.folder / f"{self._party}.offer.json", encode(offer))
+        _put(self._room, self._run, f"{self._party}.offer", offer)
         return self._wait("release", Release)
 
     def _wait(self, what: str, kind: type[T]) -> T:
-        refused = self.folder / f"{self._party}.refused.json"
-        found = wait_for((self.folder / f"{self._party}.{what}.json", refused), self._patience, self._party)
-        if found == refused:
-            code = decode(found.read_bytes(), Refused, "refusal").code
+        names = (f"{self._party}.{what}", f"{self._party}.refused")
+        found = _wait_for(self._room, self._run, names, self._patience, self._party)
+        if found == names[1]:
+            code = _get(self._room, self._run, found, Refused).code
             raise PolicyError(f"run: {self._party} released no key ({code})", code=code)
-        return decode(found.read_bytes(), kind, what)
+        return _get(self._room, self._run, found, kind)
 
 
 def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
     """Let owners elsewhere know that an enclave waits."""
-    folder = room.path / "runs" / run
-    folder.mkdir(parents=True, exist_ok=True)
-    waiting = Open(kind="kluis-open-run/1", agreement=agreement, run=run, collateral=collateral)
-    replace(folder / "open.json", encode(waiting))
+    room.folder.make(f"runs/{run}")
+    _put(
+        room, run, "open", Open(kind="kluis-open-run/1", agreement=agreement, run=run, collateral=collateral)
+    )
 
 
 def withdraw(room: Room, run: str) -> None:
-    """Take a run's exchange away: it ended, one way or the other."""
-    folder = room.path / "runs" / run
-    for pattern in ("open.json", "*.challenge.json", "*.offer.json", "*.release.json", "*.refused.json"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    """Remove a run's exchange: it ended, with or without a result."""
+    for name in room.folder.names(f"runs/{run}", ".json"):
+        if name.removesuffix(".json").rpartition(".")[2] in MOST:
+            room.folder.remove(f"runs/{run}/{name}")
+    room.folder.remove_empty(f"runs/{run}")
 
 
 def take_part(
@@ -108,44 +115,54 @@ def take_part(
 
     Raises:
         UnavailableError: no run waits, or its host went away.
-        KluisError: what this owner's client found wrong; the host learns the code alone.
+        KluisError: what this owner's client found wrong; the host learns only the code.
     """
     waiting = _open_run(room, owner.agreement.hash, patience_seconds)
-    folder = room.path / "runs" / waiting.run
+    run = waiting.run
     try:
-        replace(folder / f"{party}.challenge.json", encode(owner.challenge()))
-        found = wait_for((folder / f"{party}.offer.json",), patience_seconds, "the host")
-        offer = decode(found.read_bytes(), Offer, "offer")
-        replace(folder / f"{party}.release.json", encode(owner.release(offer, waiting.collateral, clock())))
+        _put(room, run, f"{party}.challenge", owner.challenge())
+        found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host")
+        release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock())
+        _put(room, run, f"{party}.release", release)
     except KluisError as error:
-        replace(folder / f"{party}.refused.json", encode(Refused(party=party, code=error.code)))
+        _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))
         raise
-    return waiting.run
+    return run
 
 
-def wait_for(paths: tuple[Path, ...], patience_seconds: float, whom: str) -> Path:
-    """Wait until one of these files is there; which.
+def _put(room: Room, run: str, name: str, document: Document) -> None:
+    room.folder.replace(f"runs/{run}/{name}.json", encode(document))
+
+
+def _get(room: Room, run: str, name: str, kind: type[T]) -> T:
+    what = name.rpartition(".")[2]
+    return decode(room.folder.read(f"runs/{run}/{name}.json", MOST[what]), kind, what)
+
+
+def _wait_for(room: Room, run: str, names: tuple[str, ...], patience_seconds: float, whom: str) -> str:
+    """Wait until one of these documents is there; which.
 
     Raises:
         UnavailableError: none came in time.
     """
     until = time.monotonic() + patience_seconds
     while True:
-        for path in paths:
-            if path.is_file():
-                return path
+        for name in names:
+            if room.folder.has(f"runs/{run}/{name}.json"):
+                return name
         if time.monotonic() >= until:
-            raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {paths[0].name}")
+            raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {names[0]}.json")
         time.sleep(_PAUSE_SECONDS)
 
 
 def _open_run(room: Room, agreement: str, patience_seconds: float) -> Open:
     until = time.monotonic() + patience_seconds
     while True:
-        for path in (room.path / "runs").glob("*/open.json"):
-            waiting = decode(path.read_bytes(), Open, "open.json")
-            if waiting.agreement == agreement and waiting.run == path.parent.name:
-                return waiting
+        for run in room.run_names():
+            if room.folder.has(f"runs/{run}/open.json"):
+                waiting = _get(room, run, "open", Open)
+                if (waiting.agreement, waiting.run) == (agreement, run):
+                    return waiting
         if time.monotonic() >= until:
             raise UnavailableError(
                 "run: no enclave waits for this agreement", hint="kluis room run ROOM --image FILE"

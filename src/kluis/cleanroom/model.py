@@ -26,7 +26,7 @@ from kluis.cleanroom.documents import Document
 from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.score import Bits, Floats, auc, paired_variance, placements, single_variance
 
-Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{3}$")]
+Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{3}\Z")]
 CAUTION = 1.5
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _Z = 1.96  # of the normal distribution, for 95 %

@@ -64,7 +64,12 @@ class Done(Document, frozen=True):
 
 
 class ReceiptStatement(Document, frozen=True):
-    """What the enclave signs of a run. ``time`` is the latest that an owner signed, not the host's."""
+    """What the enclave signs of a run.
+
+    Attributes:
+        image_id: the measurement of the enclave itself; ``check_receipt`` holds it to its evidence.
+        time: the latest that an owner signed, not the host's.
+    """
 
     kind: Literal["kluis-receipt/2"]
     agreement: Hex32
@@ -112,7 +117,8 @@ def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
     3. The receipt's evidence, as of the latest of those times, is what the agreement wants, and its
        nonce is the hash of the releases.
     4. The key that evidence attests under purpose ``receipt`` signed the statement.
-    5. The statement is of this agreement, run and image, and its inputs are those that were agreed.
+    5. The statement is of this agreement and run, and its inputs are those that were agreed; its image is
+       the one that the evidence of step 3 measured.
 
     Args:
         file: the receipt.
@@ -150,7 +156,7 @@ def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
         kind="kluis-receipt/2",
         agreement=agreement.hash,
         run=statement.run,
-        image_id=agreement.code.image_id,
+        image_id=verdict.measured,
         time=time,
         inputs=tuple(Input.of(each) for each in agreement.datasets),
         analyses=statement.analyses,

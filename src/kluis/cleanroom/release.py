@@ -24,6 +24,7 @@ from kluis.cleanroom.exchange import (
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature, seal
 from kluis.cleanroom.terms import earliest
+from kluis.cleanroom.trust import Trust
 from kluis.cleanroom.verdict import check_evidence
 from kluis.errors import FreshnessError, PolicyError
 from kluis.formats.runtime_data import Purpose, RuntimeData
@@ -39,7 +40,8 @@ class Owner:
         stops: what the room's folder holds of withdrawals.
 
     Raises:
-        PolicyError: not signed by this party, or an owner stopped it.
+        PolicyError: not signed by this party, superseded by a later one that it signed, or stopped.
+        AuthenticityError: a party has other keys than those that this party confirmed.
         KluisError: the agreement is not whole.
     """
 
@@ -52,9 +54,17 @@ class Owner:
                 hint=f"kluis room approve ROOM --as {home.party}",
                 code="agreement_unsigned",
             )
+        Trust(home).require_parties(self.agreement.parties)
         if home.stopped(self.agreement.hash):
             raise PolicyError(
                 f"agreement {self.agreement.hash[:16]}: {home.party} stopped it", code="stopped"
+            )
+        # Who holds the folder can put an earlier agreement back, signatures and all.
+        if (current := home.current(self.agreement.room)) != self.agreement.hash:
+            raise PolicyError(
+                f"agreement {self.agreement.hash[:16]}: {home.party} signed {current[:16]} after it",
+                hint="to have the earlier one again, propose and sign it again",
+                code="superseded",
             )
         for each in stops:
             check_stop(each, self.agreement)
@@ -139,6 +149,11 @@ class Owner:
 
 def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop:
     """Withdraw from an agreement, for good; from here on this party's client releases nothing under it.
+
+    Args:
+        home: the party's own folder.
+        agreement: by this party's own record; what a room's folder holds may be another.
+        now: this machine's time, aware.
 
     Raises:
         PolicyError: this party owns no data under it.

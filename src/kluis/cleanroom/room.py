@@ -6,23 +6,25 @@
     datasets/NAME.vN.PART.parquet  the sealed files
     agreement.json                 what is proposed, canonical
     signatures/PARTY.json          who signed it
-    stops/PARTY.json               who withdrew
+    stops/PARTY.HASH.json          who withdrew from which agreement
     runs/RUN/                      sealed results and the receipt
     events.jsonl                   what happened, each line holding the hash of the one before (``events``)
 
-It can be a network share, a repository, or anything that carries files: whoever changes it can delay a
-run and cut the log's end off, and is found out in everything else.
+It can be a network share, a repository, or anything that carries files. Anyone who can change it can delay a
+run and cut the end of the log off; every other change is detected. No link in it is followed (``folder``).
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
+from kluis.cleanroom import shown
 from kluis.cleanroom.agreement import (
     Agreement,
     Dataset,
@@ -33,16 +35,21 @@ from kluis.cleanroom.agreement import (
 )
 from kluis.cleanroom.documents import MAX_BYTES, Document, decode, encode
 from kluis.cleanroom.exchange import SignatureBytes, SignedStop
+from kluis.cleanroom.folder import Folder
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.receipt import ReceiptFile
 from kluis.cleanroom.terms import Hex32, Identifier
 from kluis.errors import UnavailableError, UsageError
-from kluis.files import read
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"
 PARTY = "party/1"
+# Of each kind of document; an agreement names at most 100 parties and 100 data sets.
+MOST: Final = 1000
+MAX_RESULT: Final = 256 << 20
+_RUN: Final = re.compile("[0-9a-f]{64}")
+_FOLDERS: Final = ("parties", "datasets", "signatures", "stops", "runs")
 
 
 class RoomFile(Document, frozen=True):
@@ -80,7 +87,8 @@ class Room:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / "room.json").is_file():
+        self.folder = Folder(path)
+        if not self.folder.has("room.json"):
             raise UnavailableError(f"{path}: is not a room", hint=f"kluis room init {path} --as PARTY")
         self.file = self._read("room.json", RoomFile)
 
@@ -90,20 +98,30 @@ class Room:
 
         Raises:
             UsageError: the folder is one already.
+            PolicyError: the title or the purpose cannot be shown as it is.
         """
-        if (path / "room.json").exists():
-            raise UsageError(f"{path}: is a room already")
-        for folder in ("parties", "datasets", "signatures", "stops", "runs"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
         file = RoomFile(kind="kluis-room/1", room=os.urandom(32).hex(), title=title, purpose=purpose)
-        replace(path / "room.json", encode(file))
+        shown.check(file, "room")
+        path.mkdir(parents=True, exist_ok=True)
+        folder = Folder(path)
+        for each in _FOLDERS:
+            folder.make(each)
+        try:
+            folder.create("room.json", encode(file))
+        except FileExistsError:
+            raise UsageError(f"{path}: is a room already") from None
         return cls(path)
 
     def join(self, home: Home, party: Party) -> None:
-        """Put a party into the room, signed with its own key."""
+        """Put a party into the room, signed with its own key.
+
+        Raises:
+            PolicyError: its name cannot be shown as it is.
+        """
+        shown.check(party, "party")
         raw = encode(party)
         joined = Joined(party=raw, signature=home.signing.sign(PARTY, raw))
-        replace(self.path / "parties" / f"{party.id}.json", encode(joined))
+        self.folder.replace(f"parties/{party.id}.json", encode(joined))
 
     def parties(self) -> tuple[Party, ...]:
         """Everyone who joined, by name.
@@ -111,7 +129,7 @@ class Room:
         Raises:
             AuthenticityError: a file that its party did not sign.
         """
-        return tuple(self._party(path.name) for path in sorted((self.path / "parties").glob("*.json")))
+        return tuple(self._party(name) for name in self._names("parties"))
 
     def keys(self, party: str) -> tuple[bytes, ...]:
         """The signing key that the folder has of a party, on the folder's word alone; () where it has none.
@@ -122,7 +140,7 @@ class Room:
         Raises:
             AuthenticityError: its file is not signed by that key.
         """
-        if not (self.path / "parties" / f"{party}.json").exists():
+        if not self.folder.has(f"parties/{party}.json"):
             return ()
         found = self._party(f"{party}.json")
         return (found.signing_key,) if found.id == party else ()
@@ -130,22 +148,25 @@ class Room:
     def add_dataset(self, home: Home, dataset: Dataset, files: tuple[bytes, ...]) -> None:
         """Put a sealed data set into the room."""
         for number, data in enumerate(files):
-            replace(self._file(dataset, number), data)
+            self.folder.replace(_file(dataset, number), data)
         raw = encode(dataset)
         offered = Offered(dataset=raw, signature=home.signing.sign(DATASET, raw))
-        replace(self.path / "datasets" / f"{dataset.id}.v{dataset.version}.json", encode(offered))
+        self.folder.replace(f"datasets/{dataset.id}.v{dataset.version}.json", encode(offered))
 
-    def datasets(self) -> tuple[Dataset, ...]:
+    def datasets(self, parties: tuple[Party, ...]) -> tuple[Dataset, ...]:
         """The newest version of every data set in the room, by name.
+
+        Args:
+            parties: whose keys count, as :meth:`parties` gave them and their reader confirmed them.
 
         Raises:
             AuthenticityError: one that its owner did not sign.
         """
-        owners = {party.id: party for party in self.parties()}
+        owners = {party.id: party for party in parties}
         newest: dict[str, Dataset] = {}
-        for path in sorted((self.path / "datasets").glob("*.json")):
-            offered = self._read(f"datasets/{path.name}", Offered)
-            dataset = decode(offered.dataset, Dataset, path.name)
+        for name in self._names("datasets"):
+            offered = self._read(f"datasets/{name}", Offered)
+            dataset = decode(offered.dataset, Dataset, name)
             if dataset.owner not in owners:
                 raise UnavailableError(f"data set {dataset.id}: its owner {dataset.owner} has not joined")
             key = owners[dataset.owner].signing_key
@@ -159,15 +180,16 @@ class Room:
 
         Raises:
             UnavailableError: one is missing.
+            FormatError: one is longer than the agreed file.
         """
-        for number in range(len(dataset.parts)):
-            yield _bytes(self._file(dataset, number))
+        for number, part in enumerate(dataset.parts):
+            yield self.folder.read(_file(dataset, number), part.size_bytes)
 
     def propose(self, agreement: Agreement) -> None:
         """Put an agreement on the table; earlier signatures, being on another, are dropped."""
-        replace(self.path / "agreement.json", encode(agreement))
-        for path in (self.path / "signatures").glob("*.json"):
-            path.unlink()
+        self.folder.replace("agreement.json", encode(agreement))
+        for name in self._names("signatures"):
+            self.folder.remove(f"signatures/{name}")
 
     def proposal(self) -> Agreement:
         """What is on the table, by whoever put it there.
@@ -175,52 +197,49 @@ class Room:
         Raises:
             UnavailableError: nothing is.
         """
-        if not (self.path / "agreement.json").is_file():
+        if not self.folder.has("agreement.json"):
             raise UnavailableError(
                 f"{self.path}: no agreement is proposed", hint=f"kluis room propose {self.path} --as PARTY"
             )
         return self._read("agreement.json", Agreement)
 
     def add_signature(self, signature: Signature) -> None:
-        """Put a party's signature beside the agreement."""
-        replace(self.path / "signatures" / f"{signature.party}.json", encode(signature))
+        """Put a party's signature next to the agreement."""
+        self.folder.replace(f"signatures/{signature.party}.json", encode(signature))
 
     def signed(self) -> SignedAgreement:
         """The agreement with the signatures that are there; whether they suffice is for ``check_signed``."""
-        signatures = [
-            self._read(f"signatures/{path.name}", Signature)
-            for path in sorted((self.path / "signatures").glob("*.json"))
-        ]
+        signatures = [self._read(f"signatures/{name}", Signature) for name in self._names("signatures")]
         return SignedAgreement(agreement=encode(self.proposal()), signatures=tuple(signatures))
 
-    def add_stop(self, party: str, signed: SignedStop) -> None:
-        """Put a withdrawal into the room."""
-        replace(self.path / "stops" / f"{party}.json", encode(signed))
+    def add_stop(self, party: str, agreement: str, signed: SignedStop) -> None:
+        """Put a party's withdrawal from an agreement, by its hash, into the room."""
+        self.folder.replace(f"stops/{party}.{agreement}.json", encode(signed))
 
     def stops(self) -> tuple[SignedStop, ...]:
         """Every withdrawal in the room."""
-        return tuple(
-            self._read(f"stops/{path.name}", SignedStop)
-            for path in sorted((self.path / "stops").glob("*.json"))
-        )
+        return tuple(self._read(f"stops/{name}", SignedStop) for name in self._names("stops"))
 
     def add_run(self, run: str, results: dict[str, bytes], receipt: ReceiptFile) -> Path:
         """Put what came out of a run into the room; the receipt last, so that a run with one is whole."""
-        folder = self.path / "runs" / run
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder.make(f"runs/{run}")
         for analysis, sealed in results.items():
-            replace(folder / f"{analysis}.sealed", sealed)
-        replace(folder / "receipt.json", encode(receipt))
-        return folder
+            self.folder.replace(f"runs/{run}/{analysis}.sealed", sealed)
+        self.folder.replace(f"runs/{run}/receipt.json", encode(receipt))
+        return self.path / "runs" / run
 
     def runs(self) -> tuple[str, ...]:
         """The runs that ended, oldest first."""
         ended = [
-            path.parent for path in (self.path / "runs").glob("*/receipt.json") if len(path.parent.name) == 64
+            (when, name)
+            for name in self.run_names()
+            if (when := self.folder.modified(f"runs/{name}/receipt.json")) is not None
         ]
-        return tuple(
-            path.name for path in sorted(ended, key=lambda each: (each.stat().st_mtime_ns, each.name))
-        )
+        return tuple(name for _, name in sorted(ended))
+
+    def run_names(self) -> tuple[str, ...]:
+        """Every run that has a folder, ended or not."""
+        return tuple(name for name in self.folder.names("runs") if _RUN.fullmatch(name))
 
     def receipt(self, run: str) -> ReceiptFile:
         """The receipt of a run, unchecked."""
@@ -231,8 +250,9 @@ class Room:
 
         Raises:
             UnavailableError: the run has none of this name.
+            FormatError: it is longer than 256 MiB.
         """
-        return _bytes(self.path / "runs" / run / f"{analysis}.sealed")
+        return self.folder.read(f"runs/{run}/{analysis}.sealed", MAX_RESULT)
 
     def _party(self, name: str) -> Party:
         joined = self._read(f"parties/{name}", Joined)
@@ -240,25 +260,12 @@ class Room:
         check_signature(party.signing_key, joined.signature, PARTY, joined.party, f"party {party.id}")
         return party
 
-    def _file(self, dataset: Dataset, number: int) -> Path:
-        return self.path / "datasets" / f"{dataset.id}.v{dataset.version}.{number}.parquet"
+    def _names(self, folder: str) -> tuple[str, ...]:
+        return self.folder.names(folder, ".json", MOST)
 
     def _read(self, name: str, kind: type[T]) -> T:
-        return decode(read(self.path / name, MAX_BYTES), kind, name)
+        return decode(self.folder.read(name, MAX_BYTES), kind, name)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file whole, or leave the old one."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnavailableError(f"{path}: cannot be read: {error.strerror}") from error
+def _file(dataset: Dataset, number: int) -> str:
+    return f"datasets/{dataset.id}.v{dataset.version}.{number}.parquet"

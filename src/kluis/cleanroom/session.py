@@ -46,6 +46,7 @@ class Session:
                 f"agreement: want image {self._agreement.code.image_id[:16]}.., this is {image_id[:16]}..",
                 code="image",
             )
+        self._image_id = image_id
         self._key = SealingKey.generate()
         self._offers: dict[str, Offer] = {}
         self._releases: dict[str, tuple[Release, ReleaseStatement]] = {}
@@ -216,7 +217,7 @@ class Session:
                 kind="kluis-receipt/2",
                 agreement=self._agreement.hash,
                 run=self.run_id,
-                image_id=self._agreement.code.image_id,
+                image_id=self._image_id,
                 time=time,
                 inputs=tuple(Input.of(each) for each in self._agreement.datasets),
                 analyses=done,

@@ -14,9 +14,9 @@ import msgspec
 from kluis.cleanroom.documents import Document
 from kluis.errors import PolicyError
 
-Identifier = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
-ColumnName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}\Z")]
+ColumnName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\Z")]
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Time = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
 ColumnType = Literal["integer", "number", "string", "boolean", "date", "timestamp"]
 

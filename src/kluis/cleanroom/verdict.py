@@ -22,12 +22,14 @@ class Verdict:
         result: every rule of the agreement's policy, met.
         level: the protection level, from the anchor that matched.
         rules: the names of the rules, the agreement's own included.
+        measured: the measurement that the verified evidence reports, 64 hex digits.
         signing_key: the Ed25519 key that the evidence attests, 32 bytes, if it holds one.
     """
 
     result: AttestationResult
     level: str
     rules: tuple[str, ...]
+    measured: str
     signing_key: bytes | None
 
 
@@ -46,7 +48,7 @@ def check_evidence(
     1. The quote is authentic under a root that the agreement pins, at ``now``.
     2. It meets the policy that the agreement stands for: level, no debug, TCB, age, measurement, runtime
        data of this purpose, image and nonce, launch configuration with no lack that was not agreed.
-    3. Signer, product and version are the agreed ones.
+    3. The measured code is the agreed image, and signer, product and version are the agreed ones.
     4. Its payload is the one asked for: a genuine enclave cannot be made to vouch for another's key.
 
     Args:
@@ -86,7 +88,8 @@ def check_evidence(
     return Verdict(
         result=result,
         level=verified.value.level.value,
-        rules=(*(rule.name for rule in result.rules), "signer", "product_id", "svn", "payload"),
+        rules=(*(rule.name for rule in result.rules), "image", "signer", "product_id", "svn", "payload"),
+        measured=verified.value.measurement.value.hex(),
         signing_key=okp_public(keys[0], "Ed25519") if len(keys) == 1 else None,
     )
 
@@ -114,15 +117,15 @@ def policy_of(code: Code, purpose: Purpose) -> Policy:
 
 
 def _check_identity(claims: Claims, code: Code) -> None:
-    measured = {
-        each.mrsigner for each in code.measurements if each.mrenclave == claims.measurement.value.hex()
-    }
+    measured = claims.measurement.value.hex()
+    signers = {each.mrsigner for each in code.measurements if each.mrenclave == measured}
     signer = claims.signer.value.hex() if claims.signer else ""
     for name, ok, want, got in (
+        ("image", measured == code.image_id, f"{code.image_id[:16]}..", f"{measured[:16]}.."),
         (
             "signer",
-            signer in measured,
-            " or ".join(f"{each[:16]}.." for each in sorted(measured)),
+            signer in signers,
+            " or ".join(f"{each[:16]}.." for each in sorted(signers)),
             f"{signer[:16]}..",
         ),
         ("product_id", claims.product_id == code.product_id, code.product_id, claims.product_id),

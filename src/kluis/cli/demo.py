@@ -6,7 +6,6 @@ import json as jsonlib
 import signal
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -97,6 +96,8 @@ def _set_up(stage: Stage, found: dict[str, Any]) -> None:
             )
         )
     _say(demo_text.heading(3, "Both sign one agreement; it allows this and nothing else"))
+    for party, printed in stage.fingerprints.items():
+        _say(demo_text.fact(party, f"keys {printed}, compared outside the shared folder"))
     _say(demo_text.lines(demo_text.agreement(stage.agree())))
     if stage.lacks:
         _say(
@@ -118,18 +119,18 @@ def _main_job(stage: Stage, enclave: EnclaveProxy, found: dict[str, Any]) -> Off
         _say(demo_text.fact(consent.party, words))
     _say(demo_text.lines(demo_text.level(checked.verdict.level)))
     _say(demo_text.heading(5, "The answer, which only the clinic can open"))
-    found["results"] = _results(stage, ended.folder, checked)
+    found["results"] = _results(stage, ended.run, checked)
     _say("\nThe receipt, checked offline:\n" + told(checked, limits=False))
     found["run"], found["level"] = ended.run, checked.verdict.level
     return witnessed["clinic"].offers[0]
 
 
-def _results(stage: Stage, folder: Path, checked: CheckedReceipt) -> dict[str, Any]:
+def _results(stage: Stage, run: str, checked: CheckedReceipt) -> dict[str, Any]:
     values = {}
     for done in checked.statement.analyses:
         analysis = next(each for each in stage.agreement.analyses if each.id == done.id)
         _say(f"{analysis.question}\n")
-        sealed = (folder / f"{done.id}.sealed").read_bytes()
+        sealed = stage.room.sealed_result(run, done.id)
         check_result(checked, sealed, done.id)
         header, plain = open_result(sealed, "clinic", stage.homes["clinic"].sealing)
         values[done.id], text = shown(header.format, plain)

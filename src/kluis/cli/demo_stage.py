@@ -16,13 +16,14 @@ import polars as pl
 
 import kluis
 from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import conduct, datasets, plan, terms_toml
+from kluis.cleanroom import conduct, datasets, fingerprint, plan, terms_toml
 from kluis.cleanroom.agreement import Agreement, Dataset
 from kluis.cleanroom.documents import hash_of
 from kluis.cleanroom.home import DataKey, Home
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
-from kluis.cli import demo_cohort
+from kluis.cleanroom.trust import Trust
+from kluis.cli import demo_cohort, room_sign
 from kluis.errors import UnavailableError
 from kluis.formats.launch import LaunchConfiguration
 from kluis.host import load
@@ -54,6 +55,7 @@ class Stage:
         self.room: Room
         self.homes: dict[str, Home] = {}
         self.tables: dict[str, pl.DataFrame] = {}
+        self.fingerprints: dict[str, str] = {}
         self.agreement: Agreement
 
     def close(self, *, stop: bool) -> None:
@@ -107,7 +109,18 @@ class Stage:
             )
             self.room.add_dataset(home, described, (sealed,))
             sizes[dataset] = (int(table.estimated_size()), len(sealed))
+        self._compare()
         return sizes
+
+    def _compare(self) -> None:
+        """Each owner confirms the other's fingerprint: the other's own folder has it, and not the room's."""
+        self.fingerprints = {
+            party: fingerprint.of(home.public(party, ("owner",))) for party, home in self.homes.items()
+        }
+        joined = {party.id: party for party in self.room.parties()}
+        for party, home in self.homes.items():
+            for other in self.homes.keys() - {party}:
+                Trust(home).confirm(joined[other], self.fingerprints[other])
 
     def agree(self) -> Agreement:
         """The clinic proposes, both sign."""
@@ -115,12 +128,13 @@ class Stage:
         if found.mrsigner is None:
             raise UnavailableError("image: it is not signed")
         text = (self.example / "plan.toml").read_text()
+        joined = self.room.parties()
         proposed = plan.read_plan(text)
         self.agreement = plan.draft(
             self.room.file,
             plan.with_lacks(proposed, self.lacks),
-            self.room.parties(),
-            self.room.datasets(),
+            joined,
+            self.room.datasets(joined),
             plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id),
             (self.platform.root_pem().decode(),),
             now(),
@@ -128,6 +142,7 @@ class Stage:
         self.room.propose(self.agreement)
         for party, home in self.homes.items():
             plan.check_analyses(self.agreement)
+            room_sign.check_against_record(home, Trust(home, [self.platform.root_pem()]), self.agreement)
             self.room.add_signature(agreements.sign(self.agreement, party, home.signing))
             home.agree(self.agreement)
         return self.agreement

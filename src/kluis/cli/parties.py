@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from kluis.cleanroom.home import Home
+from kluis.errors import UsageError
+
+_NAME: Final = re.compile("[a-z][a-z0-9_-]{0,62}")
 
 As = Annotated[str, typer.Option("--as", metavar="PARTY", help="Who you are here: a short name, as clinic.")]
 Homes = Annotated[
@@ -30,8 +34,11 @@ def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
         make: whether to make one, with keys, where there is none.
 
     Raises:
+        UsageError: it is no short name; it would lead to another folder.
         UnavailableError: there is none, or others can read it.
     """
+    if not _NAME.fullmatch(party):
+        raise UsageError(f"--as: want 1 to 63 of a-z 0-9 _ -, with a letter first, got {party[:80]!a}")
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     folder = (homes or Path(os.environ.get("KLUIS_PARTIES") or data / "kluis" / "parties")) / party
     if make and not (folder / "keys.json").exists():

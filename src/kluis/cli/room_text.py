@@ -43,7 +43,7 @@ def told(checked: CheckedReceipt, *, limits: bool = True) -> str:
     statement, verdict = checked.statement, checked.verdict
     rows = [
         ("ok", "agreement", f"{statement.agreement[:32]}.., signed by all {len(checked.agreement.parties)}"),
-        ("ok", "code", f"image {statement.image_id[:32]}.."),
+        ("ok", "code", f"measured {verdict.measured[:32]}.., the image that was agreed"),
         ("ok", "evidence", f"{len(verdict.rules)} rules met, as of {statement.time:%Y-%m-%d %H:%M:%S} UTC"),
     ]
     for consent in checked.consents:

@@ -33,7 +33,7 @@ _CLAIMS = (
 _KINDS = {str: "text", dict: "a table", bool: "true or false", int: "an integer", list: "a list"}
 # The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and in whose
 # brackets nothing is compared.
-_APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|$))")
+_APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|\Z))")
 
 
 def register(group: typer.Typer) -> None:

@@ -144,11 +144,12 @@ def _payload(path: Path | None) -> bytes:
     if path is None:
         return b""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_PAYLOAD + 1)
     except OSError as error:
         raise UsageError(f"--app-data: {path}: {error.strerror}") from None
     if len(data) > MAX_PAYLOAD:
-        raise UsageError(f"--app-data: {path}: want at most {MAX_PAYLOAD} bytes, got {len(data)}")
+        raise UsageError(f"--app-data: {path}: want at most {MAX_PAYLOAD} bytes, got more")
     return data
 
 

@@ -35,7 +35,7 @@ PCK_LEAF: Final = "pck_certificate"  # as Intel's service gives it: who issued i
 _PCK_NAME: Final = "SGX PCK Certificate"
 AMD: Final = ("endorsement_key", "ask", "asvk", "ark", "ark_crl")
 _AMD_NAMES: Final = (
-    (re.compile(r"SEV-(?:VCEK|VLEK)$"), "endorsement_key"),
+    (re.compile(r"SEV-(?:VCEK|VLEK)\Z"), "endorsement_key"),
     (re.compile(r"SEV-VLEK-\w+"), "asvk"),
     (re.compile(r"SEV-\w+"), "ask"),
     (re.compile(r"ARK-\w+"), "ark"),

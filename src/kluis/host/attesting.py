@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kluis import appraisal, evidence
 from kluis.appraisal import AttestationResult, Policy
+from kluis.appraisal.document import MAX_SIZE
 from kluis.enclave.attestation import Evidence
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.tee.platform.client import Platform
@@ -64,7 +65,10 @@ def judge(
 
 def read_policy(policy: Policy | Path | str) -> Policy:
     """Take a policy, or read the TOML file that holds one."""
-    return policy if isinstance(policy, Policy) else appraisal.loads(Path(policy).read_bytes())
+    if isinstance(policy, Policy):
+        return policy
+    with Path(policy).open("rb") as file:
+        return appraisal.loads(file.read(MAX_SIZE + 1))  # which refuses one that is longer
 
 
 def fresh_nonce() -> bytes:

@@ -27,7 +27,7 @@ _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REQUIREMENT: Final = re.compile(
     rf"(?P<name>{_NAME})\s*(?:\[[A-Za-z0-9._, -]*\])?\s*(?P<rest>(?:[<>=!~]=?=?[^;#]*)?(?:;[^#]*)?)"
 )
-_HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?=\s|$)")
+_HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?=\s|\Z)")
 _PINNED: Final = re.compile(r"===?\s*([A-Za-z0-9.!+_-]+)\s*(?:;.*)?")
 
 
@@ -59,7 +59,7 @@ def lines(text: str, what: str) -> list[str]:
     """
     found = []
     for raw in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
-        line = re.sub(r"(^|\s)#.*$", "", raw).strip()
+        line = re.sub(r"(^|\s)#.*\Z", "", raw).strip()
         if not line:
             continue
         bare = _HASH.sub("", line).strip()

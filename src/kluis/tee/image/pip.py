@@ -32,7 +32,7 @@ _ALWAYS: Final = (
     "off",
 )
 # "  Downloading duckdb-2.0.1-cp311-cp311-manylinux_2_28_x86_64.whl (24.9 MB)"
-_FETCHES: Final = re.compile(r"\s*(?:Downloading|Using cached) (\S+ \([^()]+\))$")
+_FETCHES: Final = re.compile(r"\s*(?:Downloading|Using cached) (\S+ \([^()]+\))\Z")
 
 
 def run(arguments: list[str], what: str, folder: Path) -> None:

@@ -1,0 +1,203 @@
+"""A folder that others write, too: each name is opened from its folder's descriptor, and no link is followed.
+
+Others can put a link, a FIFO or a file of any size in any place, and change what is there between two looks.
+So a path is walked one name at a time (``openat`` with ``O_NOFOLLOW``), what is made is made exclusively,
+what is read is bounded, and what is replaced or removed is a name in an open folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from kluis import files
+from kluis.errors import FormatError, UnavailableError, UsageError
+
+MOST_NAMES: Final = 10_000
+
+
+class Folder:
+    """A folder in the hands of several.
+
+    Args:
+        path: its user's own word for it; links on the way to it are followed, and in it none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str, most: int) -> bytes:
+        """Read a file.
+
+        Args:
+            name: relative, with ``/`` between its parts.
+            most: bytes.
+
+        Raises:
+            UnavailableError: it is not there, cannot be read, or is no regular file.
+            FormatError: it is longer.
+        """
+        with self._within(name) as (folder, _):
+            return files.read(self.path / name, most, folder)
+
+    def has(self, name: str) -> bool:
+        """Whether a regular file has this name."""
+        return self.modified(name) is not None
+
+    def modified(self, name: str) -> int | None:
+        """When a regular file was last changed, in nanoseconds; None where there is none."""
+        try:
+            with self._within(name) as (folder, last):
+                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except (OSError, UnavailableError):
+            return None
+        return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
+
+    def names(self, name: str, ending: str = "", most: int = MOST_NAMES) -> tuple[str, ...]:
+        """The names in a folder within this one, sorted; none where there is no such folder.
+
+        Args:
+            name: relative.
+            ending: of the names that are wanted. Names that begin with a dot are not.
+            most: names in it, of all endings.
+
+        Raises:
+            UnavailableError: a link or another thing is in its place.
+            FormatError: there are more.
+        """
+        found = []
+        try:
+            with self._opened(name.split("/")) as folder, os.scandir(folder) as entries:
+                for count, each in enumerate(entries, 1):
+                    if count > most:
+                        raise FormatError(
+                            f"{self.path / name}: want at most {most} files, got more", code="too_large"
+                        )
+                    if each.name.endswith(ending) and not each.name.startswith("."):
+                        found.append(each.name)
+        except FileNotFoundError:
+            return ()
+        return tuple(sorted(found))
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file whole, or leave the old one; a link in its place is replaced, and not followed.
+
+        Raises:
+            UnavailableError: it cannot be written.
+        """
+        with self._within(name) as (folder, last):
+            temporary = f".{last}.{os.urandom(8).hex()}"
+            try:
+                _write(folder, temporary, data)
+                os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise self._refused(name, "written", error) from None
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file that is not there yet.
+
+        Raises:
+            FileExistsError: something has its name.
+            UnavailableError: it cannot be written.
+        """
+        with self._within(name) as (folder, last):
+            try:
+                _write(folder, last, data)
+            except FileExistsError:
+                raise
+            except OSError as error:
+                raise self._refused(name, "written", error) from None
+
+    def make(self, name: str) -> None:
+        """Make a folder within this one, unless it is there.
+
+        Raises:
+            UnavailableError: a link or another thing is in its place, or it cannot be made.
+        """
+        with self._within(name) as (folder, last):
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(last, 0o777, dir_fd=folder)
+            except OSError as error:
+                raise self._refused(name, "made", error) from None
+        with self._opened(name.split("/")):
+            pass
+
+    def remove(self, name: str) -> None:
+        """Remove a name, if it is there; of a link, the link."""
+        with contextlib.suppress(FileNotFoundError), self._within(name) as (folder, last):
+            try:
+                os.unlink(last, dir_fd=folder)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise self._refused(name, "removed", error) from None
+
+    def remove_empty(self, name: str) -> None:
+        """Remove a folder, if it is there and empty."""
+        with contextlib.suppress(OSError), self._within(name) as (folder, last):
+            os.rmdir(last, dir_fd=folder)
+
+    @contextlib.contextmanager
+    def _within(self, name: str) -> Iterator[tuple[int, str]]:
+        """The open folder that a name is in, and its last part.
+
+        Raises:
+            UnavailableError: that folder is not there, or is a link.
+        """
+        *parents, last = name.split("/")
+        _check(last, name)
+        with contextlib.ExitStack() as opened:
+            try:
+                folder = opened.enter_context(self._opened(parents))
+            except FileNotFoundError:
+                raise UnavailableError(
+                    f"{self.path / name}: cannot be opened: {os.strerror(errno.ENOENT)}"
+                ) from None
+            yield folder, last
+
+    @contextlib.contextmanager
+    def _opened(self, parts: list[str]) -> Iterator[int]:
+        where = self.path
+        folder = self._enter(where, None, os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            for part in parts:
+                _check(part, part)
+                where /= part
+                inner = self._enter(where, folder, os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _enter(self, where: Path, folder: int | None, flags: int) -> int:
+        try:
+            return os.open(where if folder is None else where.name, os.O_RDONLY | flags, dir_fd=folder)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise UnavailableError(f"{where}: want a folder, got a link or another thing") from None
+            raise UnavailableError(f"{where}: cannot be opened: {error.strerror}") from None
+
+    def _refused(self, name: str, what: str, error: OSError) -> UnavailableError:
+        return UnavailableError(f"{self.path / name}: cannot be {what}: {error.strerror}")
+
+
+def _write(folder: int, name: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
+        file.write(data)
+
+
+def _check(part: str, name: str) -> None:
+    if part in ("", ".", "..") or "/" in part or "\0" in part:
+        raise UsageError(f"want the name of a file in a room's folder, got {name[:80]!a}")

@@ -1,0 +1,89 @@
+"""What the commands of a room read from files that a user names, and what they write into its log."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kluis.cleanroom import events
+from kluis.cleanroom.home import Home
+from kluis.cleanroom.room import Room
+from kluis.cleanroom.trust import Trust
+from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.tee.platform.client import Platform
+
+RoomArgument = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root",
+        metavar="PEM",
+        help="A root that its machine's owner gave you over another channel; repeat it for several.",
+    ),
+]
+Confirmations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--confirm",
+        metavar="PARTY=FINGERPRINT",
+        help="What that party read you of kluis room fingerprint; once a party.",
+    ),
+]
+#: Of a plan, terms, a root or a receipt.
+MAX_TEXT: Final = 4 << 20
+
+
+def read(path: Path, most: int | None = None) -> bytes:
+    """Read a file that the user names; a link is followed.
+
+    Args:
+        path: the file.
+        most: bytes; None for the user's own data, of any size.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: it is longer.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read() if most is None else file.read(most + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if most is not None and len(data) > most:
+        raise FormatError(f"{path}: want at most {most} bytes, got more", code="too_large")
+    return data
+
+
+def text(path: Path) -> str:
+    """Read a text that the user names.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: it is no UTF-8, or longer than 4 MiB.
+    """
+    try:
+        return read(path, MAX_TEXT).decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: want text, found a byte that is not UTF-8 at {error.start:#x}") from error
+
+
+def trust(home: Home, roots: list[Path] | None) -> Trust:
+    """What a party knows: its record, the roots that it names, and this machine's platform if one runs."""
+    here = [read(path, MAX_TEXT) for path in roots or ()]
+    with contextlib.suppress(UnavailableError):  # no platform runs here: its root is unknown like any other
+        here.append(Platform.connect(start=False).root_pem())
+    return Trust(home, here)
+
+
+def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
+    """Add a line to a room's log."""
+    events.append(room.path / "events.jsonl", room.file.room, home, kind, subject, now())
+
+
+def now() -> datetime.datetime:
+    """The time on this machine."""
+    return datetime.datetime.now(datetime.UTC)
