@@ -21,7 +21,9 @@ from tests.services.web.issuer import NOW, FixedClock, TokenMaker
 __all__ = ["storage"]
 
 OWNER, HOST = TokenMaker(), TokenMaker()
-FIXED = r"^issuer: want https://issuer\.example/tenant with its keys, which was fixed with the first start, got "
+FIXED = (
+    r"^issuer: want https://issuer\.example/tenant with its keys, which was fixed with the first start, got "
+)
 
 
 def attest(storage: Storage, maker: TokenMaker | None, said: list[bytes], **changed: Any) -> None:
@@ -40,7 +42,7 @@ def provision(storage: Storage, maker: TokenMaker | None, changing: bool = False
 
 @pytest.mark.parametrize("other", [HOST, None])
 def test_an_attestation_service_keeps_its_issuer(storage: Storage, other: TokenMaker | None) -> None:
-    """Policies of the first issuer's callers cannot be replaced by another's, nor by a start that may change it."""
+    """Policies of the first issuer's callers cannot be replaced by another's, nor with the flag."""
     said: list[bytes] = []
     attest(storage, OWNER, said)
     with pytest.raises(PolicyError, match=FIXED):
@@ -66,7 +68,7 @@ def test_one_that_may_change_it_says_so_in_its_evidence(storage: Storage) -> Non
 
 @pytest.mark.parametrize("other", [HOST, None])
 def test_a_provisioning_service_keeps_its_issuer(storage: Storage, other: TokenMaker | None) -> None:
-    """Platforms are certified and revoked by callers of the first issuer, under the one root that there is."""
+    """Platforms are certified and revoked by callers of the first issuer only."""
     provision(storage, OWNER)
     with pytest.raises(PolicyError, match=FIXED):
         provision(storage, other)

@@ -100,7 +100,7 @@ def texts(marker: Path) -> Iterator[str]:
 
 
 def test_no_text_of_an_interface_is_evaluated(tmp_path: Path) -> None:
-    """Code in place of any text of the document runs neither when it is read nor when calls are made ready."""
+    """Code in place of any text runs neither when the document is read nor when calls are made ready."""
     marker = tmp_path / "ran"
     read = 0
     for path in places(DOCUMENT):
@@ -174,7 +174,20 @@ class _Unasked:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a b", "a\n", "class", "__init__", "__class_getitem__", "x=1", "ﬁ", "\U00010400", "n" * 129, "1a", "a-b"],
+    [
+        "",
+        "a b",
+        "a\n",
+        "class",
+        "__init__",
+        "__class_getitem__",
+        "x=1",
+        "ﬁ",
+        "\U00010400",
+        "n" * 129,
+        "1a",
+        "a-b",
+    ],
 )
 @pytest.mark.parametrize(
     "path",
@@ -208,9 +221,7 @@ def large() -> Iterator[dict[str, Any]]:
     yield {"types": {f"T{i}": {"kind": "struct", "fields": []} for i in many}}
     yield {"types": {"E": {"kind": "enum", "members": {f"m{i}": i for i in many}}}}
     yield {
-        "types": {
-            f"T{i}": {"kind": "enum", "members": {f"m{j}": j for j in range(1000)}} for i in range(100)
-        }
+        "types": {f"T{i}": {"kind": "enum", "members": {f"m{j}": j for j in range(1000)}} for i in range(100)}
     }
     yield {"types": {"T": {"kind": "struct", "fields": [{"name": f"f{i}", "type": integer} for i in many]}}}
     for node in (
@@ -228,7 +239,7 @@ def large() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("number", range(len(list(large()))))
 def test_sizes_are_bounded(number: int) -> None:
-    """A document that would make many classes, values or bytes is refused, in the time that reading it takes."""
+    """A document that would make many classes, values or bytes is refused."""
     data = jcs.dumps(DOCUMENT | list(large())[number])
     begun = time.process_time()
     with pytest.raises(FormatError, match=r"^interface: "):

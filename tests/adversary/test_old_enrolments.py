@@ -112,7 +112,7 @@ def test_many_refusals_do_not_bring_the_first_back(asking: Asking, monkeypatch: 
 
 
 def test_a_refused_strangers_key_costs_the_platform_nothing(asking: Asking) -> None:
-    """A stranger's key that was refused under a platform's name does not make the platform's own requests old."""
+    """A stranger's key that was refused does not make the platform's own requests old."""
     platform, stranger = Platform(), Platform()
     request = platform.request(asking)
     asking.clock.at += timedelta(minutes=1)

@@ -127,5 +127,7 @@ def test_values(value: Any) -> None:
 def test_names_sort_alike() -> None:
     """A name past U+FFFF, which readers of JSON sort in two ways, is refused."""
     odd = msgspec.defstruct("\U00010400", [("x", int)])
-    with pytest.raises(UsageError, match=r"^f\.x: a name's characters end at U\+FFFF, got '\\U00010400'\nhint: rename it\Z"):
+    with pytest.raises(
+        UsageError, match=r"^f\.x: a name's characters end at U\+FFFF, got '\\U00010400'\nhint: rename it\Z"
+    ):
         Schemas().node(odd, "f.x")

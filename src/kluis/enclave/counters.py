@@ -83,12 +83,14 @@ class Counter:
         return self._ask("advance", to, mark)
 
     def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
-        answer = inside("counter").session.request(channel.Counter(self._id, op, to, mark, self._policy), channel.Count)
+        answer = inside("counter").session.request(
+            channel.Counter(self._id, op, to, mark, self._policy), channel.Count
+        )
         return MarkedReading(answer.value, answer.witness, answer.mark)
 
 
 def counter(name: str, *, policy: Policy) -> Counter:
-    """The counter called ``name``, of this very image (``measurement``) or of its signer and product (``signer``)."""
+    """The counter called ``name``, of this very image or of its signer and product."""
     return Counter(name, policy=policy)
 
 

@@ -1,4 +1,4 @@
-"""What an interface may name, and how much it may hold: the same bounds where one is made and where one is read.
+"""What an interface may name, and how much it may hold: the same where one is made and where one is read.
 
 The side that reads an interface did not make it, and makes classes and fields of its names. A name is
 therefore an identifier and nothing else, and no part of an interface is ever evaluated.
@@ -11,8 +11,8 @@ from collections.abc import Sized
 from typing import Final
 
 __all__ = [
-    "LARGEST_MESSAGE", "LARGEST_TABLE", "MAX_ITEMS", "MAX_NAME", "MAX_NODES", "class_problem", "count_problem",
-    "name_problem",
+    "LARGEST_MESSAGE", "LARGEST_TABLE", "MAX_ITEMS", "MAX_NAME", "MAX_NODES", "class_problem",
+    "count_problem", "name_problem",
 ]  # fmt: skip
 
 MAX_NAME: Final = 128

@@ -18,7 +18,16 @@ from kluis.errors import UsageError
 
 Node = dict[str, Any]
 
-__all__ = ["Node", "Schemas", "check_name", "check_count", "is_table", "json_default", "read_value", "write_value"]
+__all__ = [
+    "Node",
+    "Schemas",
+    "check_count",
+    "check_name",
+    "is_table",
+    "json_default",
+    "read_value",
+    "write_value",
+]
 
 
 def is_table(hint: object) -> bool:

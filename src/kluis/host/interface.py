@@ -82,7 +82,14 @@ def parse(data: bytes) -> Interface:
             types=made.classes,
             document=document,
         )
-    except (msgspec.ValidationError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        msgspec.ValidationError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise FormatError(f"interface: {error}") from None
 
 
@@ -138,7 +145,8 @@ class _Types:
         return Signature(
             name=call.name,
             parameters=tuple(
-                Parameter(_name(one["name"]), self._hint(one["type"]), _default(one)) for one in call.parameters
+                Parameter(_name(one["name"]), self._hint(one["type"]), _default(one))
+                for one in call.parameters
             ),
             returns=self._hint(call.returns),
             doc=call.doc,

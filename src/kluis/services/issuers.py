@@ -1,7 +1,7 @@
 """The issuer that decides who may change what a service keeps is fixed with the first start.
 
-A service's word covers what it keeps: policies, certificates, revocations. An operator that could name another
-issuer for one start could change these, name the first issuer again, and nobody would see it.
+A service's word covers what it keeps: policies, certificates, revocations. An operator that could name
+another issuer for one start could change these, name the first issuer again, and nobody would see it.
 """
 
 from __future__ import annotations

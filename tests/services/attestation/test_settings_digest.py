@@ -9,10 +9,10 @@ import pytest
 from cryptography import x509 as certificates
 
 from kluis.formats import vouched, x509
-from kluis.services.issuers import CHANGING, canonical
 from kluis.services.attestation.settings import AttestationSettings, Compliance, Root
 from kluis.services.attestation.settings_digest import LEFT_OUT, digest
 from kluis.services.attestation.signing import SigningKeys
+from kluis.services.issuers import CHANGING, canonical
 from kluis.services.web import Issuer
 from tests.services.web.issuer import NOW
 
@@ -87,7 +87,11 @@ def test_a_key_signs_under_one_set_of_settings(storage: Any) -> None:
     assert first != second
     assert keys(PLAIN).current("default", PLAIN.url, NOW).kid == first
     told = [vouched.read_statement(each).settings for each in said]
-    assert told == [digest(PLAIN, ISSUER), digest(loose, ISSUER), digest(PLAIN, ISSUER)]  # and once more at each start
+    assert told == [
+        digest(PLAIN, ISSUER),
+        digest(loose, ISSUER),
+        digest(PLAIN, ISSUER),
+    ]  # and once more at each start
     (found,) = keys(loose).published("default", PLAIN.url, NOW)
     assert found[0] == second
     assert x509.parse(found[1], "certificate").spki

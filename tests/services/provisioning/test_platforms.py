@@ -73,6 +73,7 @@ def test_many_lower_versions_wait(asking: Asking) -> None:
     asking.order("certify", ppid=platform.ppid.hex())
     asked = []
     for platform.pcesvn in range(8, 2, -1):
+        asking.clock.at += timedelta(seconds=1)
         asked.append(asking.enrol(platform).status_code)
     assert asked == [201, 201, 201, 202, 202, 202]
     asking.order("revoke", ppid=platform.ppid.hex())

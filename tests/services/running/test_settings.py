@@ -8,8 +8,8 @@ from typing import Any
 
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.settings_digest import digest
-from kluis.services.keyvault.settings import Settings
 from kluis.services.issuers import canonical
+from kluis.services.keyvault.settings import Settings
 from kluis.services.running.images import ServiceImage
 from kluis.services.running.settings import ROLES, Standing, settings_of
 from kluis.services.web import Issuer

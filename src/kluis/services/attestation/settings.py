@@ -113,8 +113,8 @@ class AttestationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         deprecated_names: whether tokens repeat claims under the names that they had in 2018.
         insecure_accept_unprotected: whether evidence of level ``none`` is attested: debug enclaves, and
             roots of which nobody says who holds the key.
-        insecure_changing_issuer: whether another start may name another issuer of bearer tokens, or other keys
-            of it. Then anyone who runs the service can replace every policy that is not signed.
+        insecure_changing_issuer: whether another start may name another issuer of bearer tokens, or other
+            keys of it. Then anyone who runs the service can replace every policy that is not signed.
     """
 
     url: str

@@ -44,7 +44,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         level: protection level of the platforms that its authority certifies, ``process`` or
             ``process-user``; None: it has no authority, and only hands on what the makers publish.
-        issuer: who vouches for its owner and readers; None: nobody can give orders. Fixed with the first start.
+        issuer: who vouches for its owner and readers; None: nobody can give orders. Fixed with the first
+            start.
         insecure_changing_issuer: whether another start may name another issuer, or other keys of it. Then
             anyone who runs the service can certify and revoke platforms.
     """

@@ -1,7 +1,7 @@
 """Requests of platforms that are older than what was seen: they undo nothing.
 
-A request is good for ten minutes, and anyone on its way can keep it. So the newest time that was seen of a key
-counts: of its certificate, of its request that waits, and of its request that an owner refused.
+A request is good for ten minutes, and anyone on its way can keep it. So the newest time that was seen of a
+key counts: of its certificate, of its request that waits, and of its request that an owner refused.
 """
 
 from __future__ import annotations
