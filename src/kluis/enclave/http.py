@@ -47,7 +47,8 @@ class Http(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = _Events(h11.SERVER, config.h11_max_incomplete_event_size or MOST_HEAD)
+        self._events = _Events(h11.SERVER, config.h11_max_incomplete_event_size or MOST_HEAD)
+        self.conn = self._events
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP/1.1, and close: where it ends, and another request begins, nobody knows."""
@@ -71,7 +72,7 @@ class Http(H11Protocol):
             send: Callable[[h11.Event], bytes | None] = self.conn.send
             for event in (
                 h11.Response(status_code=hint, headers=headers, reason=STATUS_PHRASES[hint]),
-                h11.Data(data=b"" if self.conn.method == b"HEAD" else body),
+                h11.Data(data=b"" if self._events.method == b"HEAD" else body),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(send(event) or b"")
