@@ -23,6 +23,21 @@ def test_goes_up_and_stays(enclave: Callable[..., EnclaveProxy], subject: Path) 
     assert enclave(subject, signer=b"\2" * 32).count("visits", False) == (0, "unwitnessed")
 
 
+def test_an_images_own_counter_is_no_signers(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
+    """A counter of the measurement is the same one whoever signed the image, and is not the signer's."""
+    assert enclave(subject).count_here("visits", True) == (1, "unwitnessed")
+    again = enclave(subject, signer=b"\2" * 32)
+    assert again.count_here("visits", True) == (2, "unwitnessed")
+    assert again.count("visits", False) == (0, "unwitnessed")
+
+
+def test_policy() -> None:
+    """A counter is somebody's."""
+    with pytest.raises(UsageError) as refused:
+        Counter("n", policy="anyone")  # type: ignore[arg-type]
+    assert refused.value.message == "counter policy: want measurement or signer, got anyone"
+
+
 def test_advances(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
     """A counter jumps forward and keeps the first mark that it reached a value with."""
     inside = enclave(subject)
@@ -39,5 +54,5 @@ def test_advances(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
 def test_name(size: int) -> None:
     """A name has 1 to 256 characters."""
     with pytest.raises(UsageError) as refused:
-        Counter("n" * size)
+        Counter("n" * size, policy="signer")
     assert refused.value.message == f"counter name: want 1 to 256 characters, got {size}"

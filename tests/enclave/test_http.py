@@ -13,6 +13,7 @@ from tests.enclave.hosted.serving import Served
 
 POST = b"POST /digest HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 NEXT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -40,6 +41,14 @@ def heard(tls: ssl.SSLSocket) -> bytes:
         (CHUNKED + b"zz\r\n", 400, "malformed", "illegal chunk header"),
         (CHUNKED + b"2\r\nabXX0\r\n\r\n", 400, "malformed", "malformed chunk footer"),
         (CHUNKED + b"2;" + b"x" * 40_000, 431, "too_large", "too long"),
+        (GET + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431, "too_large", "head: want at most 32768 bytes"),
+        (GET + b"X: " + b" " * 40_000 + b"a\r\n\r\n", 431, "too_large", "head: want at most 32768 bytes"),
+        (GET + b"X: a\r\n" * 5000 + b"\r\n", 431, "too_large", "at most 100 fields, got 5001"),
+        (GET + b"X: a\r\n" * 100 + b"\r\n", 431, "too_large", "head: want at most 100 fields, got 101"),
+        (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431, "too_large", "head: want at most"),
+        (CHUNKED + b"0\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431, "too_large", "chunks: want at most 32768"),
+        (CHUNKED + b"0\r\n" + b"X: a\r\n" * 101 + b"\r\n", 431, "too_large", "want at most 100 fields"),
+        (CHUNKED + (b"1;" + b"x" * 998 + b"\r\na\r\n") * 40, 431, "too_large", "chunks: want at most 32768"),
     ],
 )
 def test_what_is_no_http(served: Served, said: bytes, status: int, code: str, why: str) -> None:
@@ -53,6 +62,26 @@ def test_what_is_no_http(served: Served, said: bytes, status: int, code: str, wh
     assert error["code"] == code
     assert error["message"].startswith("request: want HTTP/1.1, got another: ")
     assert why in error["message"]
+
+
+def test_a_head_that_is_too_long_behind_another_request(served: Served) -> None:
+    """The limit is each request's: the first is answered, the second, that came with it, is refused."""
+    with served.plain_tls() as tls:
+        tls.sendall(NEXT + GET + b"X: " + b"a" * 40_000 + b"\r\n\r\n")
+        said = heard(tls)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 431 " in said
+
+
+def test_small_chunks_are_fair(served: Served) -> None:
+    """A body that comes a byte a chunk is read, and a head of nearly all that it may have."""
+    with served.plain_tls() as tls:
+        head = CHUNKED[:-2] + b"X: " + b"a" * 32_000 + b"\r\n" + b"Y: a\r\n" * 90 + b"\r\n"
+        tls.sendall(head + b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n" + NEXT[:-2] + b"Connection: close\r\n\r\n")
+        said = heard(tls)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1 200 ") == 2
 
 
 def test_what_is_no_http_after_a_head(served: Served) -> None:

@@ -75,7 +75,7 @@ def test_unsealed() -> None:
         lambda: enclave.release_offer(b""),
         lambda: enclave.receipt_offer(),
         lambda: enclave.sign_receipt(b""),
-        lambda: enclave.counter("c").read(),
+        lambda: enclave.counter("c", policy="signer").read(),
     ],
 )
 def test_outside(call: Callable[[], object]) -> None:

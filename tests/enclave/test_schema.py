@@ -63,7 +63,7 @@ HINTS: list[Any] = [
     Literal["a", "b", 1],
     Annotated[int, msgspec.Meta(ge=0, lt=10)],
     Annotated[float, msgspec.Meta(gt=0.5)],
-    Annotated[list[Annotated[str, msgspec.Meta(pattern="^a")]], msgspec.Meta(max_length=3)],
+    Annotated[list[Annotated[str, msgspec.Meta(max_length=9)]], msgspec.Meta(max_length=3)],
     Leaf | Node,
     Pair,
     Options,
@@ -127,5 +127,7 @@ def test_values(value: Any) -> None:
 def test_names_sort_alike() -> None:
     """A name past U+FFFF, which readers of JSON sort in two ways, is refused."""
     odd = msgspec.defstruct("\U00010400", [("x", int)])
-    with pytest.raises(UsageError, match=r"a name's characters end at U\+FFFF$"):
+    with pytest.raises(
+        UsageError, match=r"^f\.x: a name's characters end at U\+FFFF, got '\\U00010400'\nhint: rename it\Z"
+    ):
         Schemas().node(odd, "f.x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -122,11 +123,16 @@ def measure_(
         ("debug", "on: protects nothing" if found.debug else "off"),
         ("kluis", manifest.kluis),
         ("python", manifest.python),
+        ("bytecode", "what its source compiles to" if found.bytecode else _uncompared(manifest.python)),
         ("interface", manifest.interface),
         *((f"measurement {backend}", value.hex()) for backend, value in found.measurements.items()),
         *((f"layer {layer.name}", layer.digest.hex()) for layer in found.layers),
     ]
     render.out(found.document(), render.table(rows))
+
+
+def _uncompared(version: str) -> str:
+    return f"NOT COMPARED with its source: want Python {version} here, got {platform.python_version()}"
 
 
 def diff(
@@ -136,7 +142,7 @@ def diff(
 ) -> None:
     """Say what changed from one image to another."""
     found = image.diff(before, after)
-    measured = [change for change in found if change.kind != "signature"]
+    measured = [change for change in found if change.kind not in ("signature", "uncompared")]
     verdict = "the measurement changed" if measured else "the measurement is the same"
     value = {
         "same_measurement": not measured,
@@ -155,6 +161,8 @@ def _lines(found: list[changes.Change]) -> list[str]:
         ("interface", "interface"),
         ("package", "packages"),
         ("file", "files"),
+        ("hidden", "BYTECODE THAT ITS SOURCE DOES NOT COMPILE TO"),
+        ("uncompared", "bytecode that was not compared with its source"),
         ("bytecode", "bytecode whose source did not change"),
         ("signature", "signature (not measured)"),
     ):

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from kluis.enclave import interface
 from kluis.enclave.interface import Signature
+from kluis.enclave.names import LARGEST_MESSAGE, LARGEST_TABLE
 from kluis.errors import UsageError
 
 __all__ = ["Enclave", "Router"]
@@ -70,6 +71,12 @@ class Enclave:
         for what, value in (("product_id", product_id), ("svn", svn)):
             if not 0 <= value <= 0xFFFF:
                 raise UsageError(f"{what}: want 0..65535, got {value}")
+        for what, value, most in (
+            ("max_message_bytes", max_message_bytes, LARGEST_MESSAGE),
+            ("max_table_bytes", max_table_bytes, LARGEST_TABLE),
+        ):
+            if not 1 <= value <= most:
+                raise UsageError(f"{what}: want 1..{most}, got {value}")
         self.name = name
         self.product_id = product_id
         self.svn = svn

@@ -161,7 +161,7 @@ def _exchange(
     ):
         link.write(http.send(sent) or b"")
     yield False
-    status, parts, size = 0, [], 0
+    status, parts, taken = 0, [], 0
     try:
         while True:
             event = http.next_event()
@@ -170,14 +170,14 @@ def _exchange(
                     if plain is None:
                         raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
                     link.feed((yield True))
+                taken += len(plain)  # heads, interim answers and chunks' extensions too
+                if taken > MOST_TAKEN:
+                    raise AuthenticityError(_NO_EVIDENCE.format("more bytes"), code="channel_evidence")
                 http.receive_data(plain)
             elif isinstance(event, h11.Response):
                 status = event.status_code
             elif isinstance(event, h11.Data):
                 parts.append(bytes(event.data))
-                size += len(parts[-1])
-                if size > MAX_ANSWER_BYTES:
-                    raise AuthenticityError(_NO_EVIDENCE.format("more bytes"), code="channel_evidence")
             elif isinstance(event, h11.EndOfMessage):
                 break
             elif isinstance(event, h11.ConnectionClosed):
@@ -196,6 +196,7 @@ def _exchange(
     return b"".join(parts)
 
 
+MOST_TAKEN: Final = 2 * MAX_ANSWER_BYTES
 _NO_EVIDENCE: Final = "evidence: want an answer, got {}"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kluis.enclave.inside import inside
 from kluis.errors import UsageError
 from kluis.formats import channel
 from kluis.hashes import sha256
+
+if TYPE_CHECKING:
+    from kluis.enclave.sealing import Policy
 
 __all__ = ["Counter", "MarkedReading", "Reading", "counter"]
 
@@ -28,21 +31,28 @@ class MarkedReading(NamedTuple):
 
 
 class Counter:
-    """A counter that only goes up, of this enclave's signer and product.
+    """A counter that only goes up, of this very image or of its signer and product.
 
     The platform detects a rollback while it runs, and across its restarts only with a witness.
 
     Args:
         name: 1 to 256 characters; the same name is the same counter.
+        policy: whose it is, as of :func:`seal`: ``measurement``, this very image, or ``signer``, any image of
+            its signer and product. Use the policy that the data is sealed with. A host can sign an image
+            again with its own key: data sealed to the measurement opens then, and a counter of the signer
+            starts at 0.
 
     Raises:
-        UsageError: the name is out of bounds.
+        UsageError: the name is out of bounds, or the policy is unknown.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, policy: Policy) -> None:
         if not 1 <= len(name) <= 256:
             raise UsageError(f"counter name: want 1 to 256 characters, got {len(name)}")
+        if policy not in POLICIES:
+            raise UsageError(f"counter policy: want measurement or signer, got {policy}")
         self.name = name
+        self._policy = policy
         self._id = sha256(b"kluis counter\x00" + name.encode())
 
     def read(self) -> Reading:
@@ -73,10 +83,15 @@ class Counter:
         return self._ask("advance", to, mark)
 
     def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
-        answer = inside("counter").session.request(channel.Counter(self._id, op, to, mark), channel.Count)
+        answer = inside("counter").session.request(
+            channel.Counter(self._id, op, to, mark, self._policy), channel.Count
+        )
         return MarkedReading(answer.value, answer.witness, answer.mark)
 
 
-def counter(name: str) -> Counter:
-    """The counter called ``name``."""
-    return Counter(name)
+def counter(name: str, *, policy: Policy) -> Counter:
+    """The counter called ``name``, of this very image or of its signer and product."""
+    return Counter(name, policy=policy)
+
+
+POLICIES: Final = ("measurement", "signer")

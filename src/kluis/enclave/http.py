@@ -21,6 +21,10 @@ from kluis.formats import jcs
 __all__ = ["Http", "fault"]
 
 MOST_HEAD: Final = 16 << 10
+MOST_HEADERS: Final = 100
+"""Fields of a head, and of a trailer."""
+FRAMING_EACH: Final = 16
+"""Bytes of chunk sizes and line ends that come with each byte of a body, at most, beyond a head's worth."""
 MOST_MESSAGE: Final = 200
 # Scheme, authority, and what an origin-form has; RFC 3986, "Syntax Components".
 ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
@@ -43,7 +47,8 @@ class Http(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = _Events(h11.SERVER, config.h11_max_incomplete_event_size or MOST_HEAD)
+        self._events = _Events(h11.SERVER, config.h11_max_incomplete_event_size or MOST_HEAD)
+        self.conn = self._events
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP/1.1, and close: where it ends, and another request begins, nobody knows."""
@@ -65,10 +70,9 @@ class Http(H11Protocol):
                 ("connection", "close"),
             ]
             send: Callable[[h11.Event], bytes | None] = self.conn.send
-            asked = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"]
             for event in (
                 h11.Response(status_code=hint, headers=headers, reason=STATUS_PHRASES[hint]),
-                h11.Data(data=b"" if asked == "HEAD" else body),
+                h11.Data(data=b"" if self._events.method == b"HEAD" else body),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(send(event) or b"")
@@ -76,11 +80,42 @@ class Http(H11Protocol):
 
 
 class _Events(h11.Connection):
-    """A client's events, each request as one to an origin server."""
+    """A client's events, each request as one to an origin server.
+
+    Attributes:
+        method: of the last request.
+
+    h11 bounds what it waits for, and not what came whole at once. So what each event took of its buffer is
+    counted here: a head, and all of a body that is not its data, as chunk sizes, extensions and trailers are.
+    """
+
+    def __init__(self, role: type[h11.CLIENT] | type[h11.SERVER], most_head: int) -> None:
+        super().__init__(role, most_head)
+        self.method = b""
+        self._most_head = most_head
+        self._framing_left = 0
 
     def next_event(self) -> Any:
-        """The next one; a target in absolute form is read as its host and its path."""
+        """The next one; a target in absolute form is read as its host and its path.
+
+        Raises:
+            h11.RemoteProtocolError: it is not HTTP/1.1, or larger than the limits.
+        """
+        held = len(self._receive_buffer)
         event = super().next_event()
+        took = held - len(self._receive_buffer)
+        if isinstance(event, h11.Request):
+            self.method = event.method
+            self._framing_left = self._most_head
+            _hold(took <= self._most_head, f"head: want at most {self._most_head} bytes, got {took}")
+            _hold_count(event.headers)
+        else:
+            if isinstance(event, h11.Data):  # a chunk of one byte is fair, an extension of it is not
+                took -= len(event.data) * (1 + FRAMING_EACH)
+            self._framing_left = min(self._framing_left - took, self._most_head)
+            _hold(self._framing_left >= 0, f"chunks: want at most {self._most_head} bytes beside their data")
+            if isinstance(event, h11.EndOfMessage):
+                _hold_count(event.headers)
         if isinstance(event, h11.Request) and (absolute := ABSOLUTE.fullmatch(event.target)):
             # RFC 9112, "absolute-form": what the Host header says besides is not looked at.
             others = [(name, value) for name, value in event.headers if name != b"host"]
@@ -92,3 +127,12 @@ class _Events(h11.Connection):
                 http_version=event.http_version,
             )
         return event
+
+
+def _hold_count(headers: Any) -> None:
+    _hold(len(headers) <= MOST_HEADERS, f"head: want at most {MOST_HEADERS} fields, got {len(headers)}")
+
+
+def _hold(holds: bool, problem: str) -> None:
+    if not holds:
+        raise h11.RemoteProtocolError(f"{problem}: too long", error_status_hint=431)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from kluis.enclave.schema import Node, Schemas, json_default, write_value
+from kluis.enclave.schema import Node, Schemas, check_count, check_name, json_default, write_value
 from kluis.errors import KluisError, UsageError
 
 __all__ = ["FORMAT", "RESERVED", "Parameter", "Signature", "check", "describe", "encode", "parse_signature"]
@@ -110,10 +110,10 @@ def describe(
         UsageError: a type cannot cross the boundary.
     """
     schemas = Schemas()
-    calls = {
-        "ecalls": [_call(one, schemas) for one in ecalls],
-        "ocalls": [_call(one, schemas) for one in ocalls],
-    }
+    calls = {}
+    for what, signatures in (("ecalls", list(ecalls)), ("ocalls", list(ocalls))):
+        check_count(signatures, "calls", what)
+        calls[what] = [_call(one, schemas) for one in signatures]
     return {
         "format": FORMAT,
         "name": name,
@@ -171,7 +171,10 @@ def _parameter(function: str, name: str, hints: dict[str, Any], defaults: dict[s
 
 def _call(signature: Signature, schemas: Schemas) -> Node:
     parameters = []
+    check_name(signature.name, signature.name)
+    check_count(signature.parameters, "parameters", signature.name)
     for one in signature.parameters:
+        check_name(one.name, f"{signature.name}.{one.name}")
         node: Node = {"name": one.name, "type": schemas.node(one.hint, f"{signature.name}.{one.name}")}
         parameters.append(
             node if one.default is msgspec.UNSET else node | {"default": write_value(one.default)}

@@ -78,19 +78,21 @@ class SealKey(msgspec.Struct, tag="seal_key", frozen=True, forbid_unknown_fields
 
 
 class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=True):
-    """Read or change a monotonic counter of this enclave's signer and product.
+    """Read or change a monotonic counter.
 
     Attributes:
         id: 32 bytes.
         op: ``read``, ``increment``, or ``advance``: to ``to`` and ``mark`` if that is forward.
         to: 1..2^53-1, for ``advance``.
         mark: at most 32 bytes, for ``advance``.
+        policy: whose it is: ``measurement`` or ``signer``, as of :class:`SealKey`.
     """
 
     id: bytes
     op: str
     to: int = 0
     mark: bytes = b""
+    policy: str = "signer"
 
 
 class Info(msgspec.Struct, tag="info", frozen=True, forbid_unknown_fields=True):

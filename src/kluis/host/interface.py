@@ -2,6 +2,10 @@
 
 The host has none of the enclave's classes. It makes its own, of the same names and fields, so a
 result reads as it does inside; an argument may be any object with those fields.
+
+The document comes with the image, and anyone can write an image: it is read before any signature is checked.
+Names are held to :mod:`kluis.enclave.names`, a reference is the class that it names, never text for Python to
+resolve, and no regular expression of the document runs here: the enclave enforces its own patterns.
 """
 
 from __future__ import annotations
@@ -11,14 +15,22 @@ import decimal
 import enum
 import types
 import uuid
-from collections.abc import Callable
-from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, Union
+from collections.abc import Sized
+from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import msgspec
 
 from kluis.enclave.boundary import Limits
-from kluis.enclave.interface import FORMAT, Parameter, Signature
-from kluis.enclave.schema import Node, read_value
+from kluis.enclave.interface import FORMAT, RESERVED, Parameter, Signature
+from kluis.enclave.names import (
+    LARGEST_MESSAGE,
+    LARGEST_TABLE,
+    MAX_NODES,
+    class_problem,
+    count_problem,
+    name_problem,
+)
+from kluis.enclave.schema import Node, json_default, read_value
 from kluis.enclave.table import Table
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import jcs
@@ -65,12 +77,19 @@ def parse(data: bytes) -> Interface:
         return Interface(
             name=found.name,
             limits=Limits(found.max_message_bytes, found.max_table_bytes),
-            ecalls=tuple(made.signature(one) for one in found.ecalls),
-            ocalls=tuple(made.signature(one) for one in found.ocalls),
+            ecalls=made.signatures(found.ecalls),
+            ocalls=made.signatures(found.ocalls),
             types=made.classes,
             document=document,
         )
-    except (msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
+    except (
+        msgspec.ValidationError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise FormatError(f"interface: {error}") from None
 
 
@@ -84,92 +103,160 @@ class _Call(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    name: str
-    max_message_bytes: int
-    max_table_bytes: int
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_MESSAGE)]
+    max_table_bytes: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_TABLE)]
     ecalls: list[_Call]
     ocalls: list[_Call]
     types: dict[str, Node]
 
 
 class _Types:
-    """Makes hints of nodes, and one class for each named type; classes name each other by reference."""
+    """Makes hints of nodes, and one class for each named type.
+
+    Classes may name each other in circles. So each is made with fields of no type first, and gets the types
+    of its fields when every class is there. msgspec reads them later, when a decoder is made.
+    """
 
     def __init__(self, nodes: dict[str, Node]) -> None:
-        self.classes = {name: self._class(name, node) for name, node in nodes.items()}
-        for made in self.classes.values():
-            for name, other in self.classes.items():
-                if not issubclass(made, enum.Enum):
-                    setattr(made, f"{REFERENCE}{name}", other)
+        self._nodes = 0
+        _hold(count_problem(nodes, "classes"))
+        self.classes: dict[str, Any] = {}
+        for name, node in nodes.items():
+            _hold(class_problem(name))
+            self.classes[name] = self._class(name, node)
+        for name, node in nodes.items():
+            if node["kind"] != "enum":
+                self.classes[name].__annotations__ = {one["name"]: self._field(one) for one in node["fields"]}
 
-    def signature(self, call: _Call) -> Signature:
+    def signatures(self, calls: list[_Call]) -> tuple[Signature, ...]:
+        _hold(count_problem(calls, "calls"))
+        return tuple(self._signature(one) for one in calls)
+
+    def _signature(self, call: _Call) -> Signature:
+        _name(call.name)
+        if call.name.startswith("_") or call.name in RESERVED:
+            raise FormatError(f"interface: {call.name}: this name is not free")
+        _hold(count_problem(call.parameters, "parameters"))
+        _unique([one["name"] for one in call.parameters])
+        seconds = _scalar(call.timeout_seconds)
+        if not (seconds is None or (type(seconds) in {int, float} and seconds > 0)):
+            raise FormatError(f"interface: {call.name}: want a timeout above 0 s, got {str(seconds)[:40]}")
         return Signature(
             name=call.name,
             parameters=tuple(
-                Parameter(one["name"], self._hint(one["type"], self._named), _default(one))
+                Parameter(_name(one["name"]), self._hint(one["type"]), _default(one))
                 for one in call.parameters
             ),
-            returns=self._hint(call.returns, self._named),
+            returns=self._hint(call.returns),
             doc=call.doc,
-            timeout_seconds=read_value(call.timeout_seconds),
+            timeout_seconds=seconds,
         )
 
-    def _named(self, name: str) -> Any:
-        return self.classes[name]
-
-    def _hint(self, node: Node, named: Callable[[str], Any]) -> Any:
+    def _hint(self, node: Node) -> Any:
+        self._count(1)
         if "ref" in node:
-            return named(node["ref"])
-        bounds = {name: read_value(node[name]) for name in BOUNDS if name in node}
-        hint = self._bare(node, named)
+            return self.classes[node["ref"]]
+        bounds = {name: _scalar(node[name]) for name in BOUNDS if name in node}
+        hint = self._bare(node)
         return Annotated[hint, msgspec.Meta(**bounds)] if bounds else hint
 
-    def _bare(self, node: Node, named: Callable[[str], Any]) -> Any:
+    def _bare(self, node: Node) -> Any:
         kind = node["kind"]
         if kind in SCALARS:
             return SCALARS[kind]
         if kind in SEQUENCES:
-            return _of(SEQUENCES[kind], self._hint(node["items"], named))
+            return _of(SEQUENCES[kind], self._hint(node["items"]))
         match kind:
             case "vartuple":
-                return _of(tuple, self._hint(node["items"], named), ...)
+                return _of(tuple, self._hint(node["items"]), ...)
             case "tuple":
-                return _of(tuple, *(self._hint(one, named) for one in node["items"]))
+                return _of(tuple, *(self._hint(one) for one in self._few(node["items"], "items")))
             case "dict":
-                return _of(dict, self._hint(node["keys"], named), self._hint(node["values"], named))
+                return _of(dict, self._hint(node["keys"]), self._hint(node["values"]))
             case "union":
-                return Union[tuple(self._hint(one, named) for one in node["of"])]  # noqa: UP007 - made when it runs
+                return Union[tuple(self._hint(one) for one in self._few(node["of"], "alternatives"))]  # noqa: UP007 - made when it runs
             case "literal":
-                return Literal[tuple(read_value(one) for one in node["values"])]
+                return Literal[tuple(_scalar(one) for one in self._few(node["values"], "values"))]
             case _:
                 raise UnsupportedError(f"interface type: {kind} is not known here")
 
     def _class(self, name: str, node: Node) -> Any:
         match node["kind"]:
             case "enum":
-                members = {member: read_value(value) for member, value in node["members"].items()}
-                return enum.Enum(name, members)
+                members = self._few(node["members"], "members").items()
+                return enum.Enum(name, {_name(member): _scalar(value) for member, value in members})
             case "namedtuple":
-                fields = [(one["name"], self._hint(one["type"], _reference)) for one in node["fields"]]
-                return NamedTuple(name, fields)
+                return NamedTuple(name, [(field, Any) for field in self._names(node)])
             case "struct":
-                options = {key: node[key] for key in ("tag", "tag_field", "array_like") if key in node}
+                self._names(node)
                 return msgspec.defstruct(
-                    name, [self._field(one) for one in node["fields"]], kw_only=True, **options
+                    name, [_untyped(one) for one in node["fields"]], kw_only=True, **_options(node)
                 )
             case kind:
                 raise UnsupportedError(f"interface type: {kind} is not known here")
 
+    def _few(self, items: Any, what: str) -> Any:
+        if not isinstance(items, Sized):
+            raise FormatError(f"interface: want {what}, got {type(items).__name__}")
+        _hold(count_problem(items, what))
+        self._count(len(items))
+        return items
+
+    def _count(self, number: int) -> None:
+        self._nodes += number
+        if self._nodes > MAX_NODES:
+            raise FormatError(f"interface: want at most {MAX_NODES} types, fields and values, got more")
+
+    def _names(self, node: Node) -> list[str]:
+        """The names of a class's fields."""
+        return _unique([_name(one["name"]) for one in self._few(node["fields"], "fields")])
+
     def _field(self, node: Node) -> Any:
-        hint = self._hint(node["type"], _reference)
-        if node.get("optional"):
-            return node["name"], Union[hint, msgspec.UnsetType], msgspec.UNSET  # noqa: UP007 - likewise
-        default = _default(node)
-        return (node["name"], hint) if default is msgspec.UNSET else (node["name"], hint, default)
+        hint = self._hint(node["type"])
+        return Union[hint, msgspec.UnsetType] if node.get("optional") else hint  # noqa: UP007 - likewise
 
 
-def _reference(name: str) -> Any:
-    return ForwardRef(f"{REFERENCE}{name}")
+def _untyped(node: Node) -> Any:
+    """A field as a class is made with it: its name and default, and no type yet."""
+    default = _default(node)
+    if default is msgspec.UNSET and not node.get("optional"):
+        return node["name"], Any
+    return node["name"], Any, default
+
+
+def _options(node: Node) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "tag" in node:
+        options["tag"] = _scalar(node["tag"])
+    if "tag_field" in node:
+        options["tag_field"] = _name(node["tag_field"])
+    if "array_like" in node:
+        options["array_like"] = node["array_like"] is True
+    return options
+
+
+def _unique(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise FormatError("interface: a name is given twice")
+    return names
+
+
+def _name(name: Any) -> str:
+    _hold(name_problem(name))
+    return str(name)
+
+
+def _hold(problem: str | None) -> None:
+    if problem:
+        raise FormatError(f"interface: {problem}")
+
+
+def _scalar(value: Any) -> Any:
+    read = read_value(value)
+    if not json_default(read):
+        raise FormatError(f"interface: want None, bool, int, float or str, got {type(read).__name__}")
+    return read
 
 
 def _of(generic: Any, *arguments: Any) -> Any:
@@ -177,12 +264,11 @@ def _of(generic: Any, *arguments: Any) -> Any:
 
 
 def _default(node: Node) -> Any:
-    return read_value(node["default"]) if "default" in node else msgspec.UNSET
+    return _scalar(node["default"]) if "default" in node else msgspec.UNSET
 
 
-REFERENCE = "_kluis_type_"
-
-BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
+BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "tz")
+"""All that the host enforces; a ``pattern`` could run for ever, and is enforced inside."""
 
 SCALARS: dict[str, Any] = {
     "none": None,

@@ -8,7 +8,7 @@ from typing import Any
 
 from kluis.errors import UsageError
 from kluis.tee import sigstruct
-from kluis.tee.image import Image, archive, check_manifest
+from kluis.tee.image import Image, archive, check_manifest, recompiled
 from kluis.tee.image.layers import Layer
 
 
@@ -19,6 +19,8 @@ class Measured:
     Attributes:
         mrenclave: what the process TEE and SGX-shaped evidence report: the image id.
         mrsigner: None of an image that nobody has signed.
+        bytecode: whether the image's bytecode was compared with what its source compiles to, and is the same;
+            False: it is for another version of Python, so that nothing is known.
     """
 
     image: Image
@@ -26,6 +28,7 @@ class Measured:
     mrenclave: bytes
     mrsigner: bytes | None
     debug: bool
+    bytecode: bool
 
     @property
     def measurements(self) -> dict[str, bytes]:
@@ -48,6 +51,7 @@ class Measured:
             "product_id": manifest.product_id,
             "svn": manifest.svn,
             "debug": self.debug,
+            "bytecode": "compared" if self.bytecode else "not compared",
             "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
             "interface": manifest.interface,
             "kluis": manifest.kluis,
@@ -69,18 +73,22 @@ class Measured:
 def measure(path: Path) -> Measured:
     """Measure the image at ``path``, every byte of it, and check its signature if it has one.
 
+    The source of every module is compiled, and held against the bytecode that the image has of it.
+
     Raises:
         FormatError: it is not an image.
-        AuthenticityError: a layer is not what the manifest says, or the signature does not hold.
+        AuthenticityError: a layer is not what the manifest says, or the signature does not hold; or bytecode
+            is not what its source compiles to (code ``bytecode``).
         UsageError: the file cannot be read.
     """
     try:
         with path.open("rb") as f:
             image = archive.read_image(f)
             archive.verify_layers(f, image)
+            compared = recompiled.check(f, image)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct) if struct.signed else None
     check_manifest(image, struct)
-    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug)
+    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared)

@@ -275,14 +275,21 @@ def take(blob: bytes, associated: bytes) -> bytes:
 @app.ecall
 def count(name: str, up: bool) -> tuple[int, str]:
     """A counter's value and witness."""
-    counter = Counter(name)
+    counter = Counter(name, policy="signer")
+    return counter.increment() if up else counter.read()
+
+
+@app.ecall
+def count_here(name: str, up: bool) -> tuple[int, str]:
+    """The value and witness of a counter of this very image."""
+    counter = Counter(name, policy="measurement")
     return counter.increment() if up else counter.read()
 
 
 @app.ecall
 def advance(name: str, to: int, mark: bytes) -> tuple[tuple[int, str, bytes], tuple[int, str, bytes]]:
     """A counter after it was advanced, as it answered and as it reads."""
-    counter = Counter(name)
+    counter = Counter(name, policy="signer")
     return counter.advance(to, mark), counter.read_marked()
 
 

@@ -231,7 +231,7 @@ def test_made_anew_under_the_same_name(storage: SealedStore) -> None:
     make(world)
     before = kids(world)
     assert kids(other) == before
-    third = Engine(world.settings, storage, lambda _: None, None)
+    third = Engine(world.settings, storage, lambda _: None, None, MAKER.issuer())
     gone = third.instances.find("p1")
     token = world.ask("POST", f"{BASE}/attest/SgxEnclave?{VERSION}", json=sgx()).json()["token"]
     assert header_of(token)["kid"] == before[0]
@@ -258,20 +258,20 @@ def test_keys_of_an_instance_of_before(storage: SealedStore) -> None:
     old = {key: value for key, value in msgspec.msgpack.decode(data).items() if key != "life"}
     storage.update(lambda store: store.put(TABLE, "p1", msgspec.msgpack.encode({**old, "version": 2})))
     before = kids(world)
-    assert storage.get(SIGNING, f"p1/{digest(world.settings).hex()}") is not None
+    assert storage.get(SIGNING, f"p1/{digest(world.settings, world.issuer).hex()}") is not None
     assert world.owner("PATCH", f"{ONE}?{ARM}", json={"tags": {"a": "b"}}).status_code == 200
     assert kids(World(storage)) == before
     assert world.owner("DELETE", f"{ONE}?{ARM}").status_code == 200
     make(world)
     assert not set(before) & set(kids(world))
-    assert storage.get(SIGNING, f"p1/{digest(world.settings).hex()}") is None
+    assert storage.get(SIGNING, f"p1/{digest(world.settings, world.issuer).hex()}") is None
 
 
 def test_keys_that_are_held(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service holds the keys of so many instances, and none of one that it deleted."""
     monkeypatch.setattr("kluis.services.attestation.signing.MOST_HELD", 2)
     world = World(storage)
-    engine = Engine(world.settings, storage, lambda _: None, None)
+    engine = Engine(world.settings, storage, lambda _: None, None, MAKER.issuer())
 
     def signing(name: str) -> str:
         instance = engine.instances.find(name)

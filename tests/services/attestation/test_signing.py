@@ -130,7 +130,7 @@ def test_a_private_key_is_forgotten(world: World) -> None:
     from kluis.services.attestation.settings_digest import digest
     from kluis.services.attestation.signing import TABLE
 
-    place = f"default/{digest(world.settings).hex()}"
+    place = f"default/{digest(world.settings, world.issuer).hex()}"
     kid(world)
     rotate(world)
     before = len(world.storage.get(TABLE, place) or b"")
@@ -146,7 +146,7 @@ def test_never_shown(world: World) -> None:
     from kluis.services.attestation.signing import SigningKeys
     from kluis.services.attestation.tokens import Tokens
 
-    made = SigningKeys(world.settings, world.storage, lambda _: None)
+    made = SigningKeys(world.settings, world.storage, lambda _: None, world.issuer)
     key = made.current("default", URL, world.clock.at)
     assert repr(key) == f"SigningKey({key.kid!r})"
     assert "PRIVATE" not in repr(Tokens(world.settings, made))
@@ -247,7 +247,7 @@ def test_instances_that_come_and_go_at_once(world: World, monkeypatch: pytest.Mo
     from kluis.services.attestation import signing
 
     monkeypatch.setattr(signing, "MOST_HELD", 2)
-    made, failed = signing.SigningKeys(world.settings, world.storage, lambda _: None), []
+    made, failed = signing.SigningKeys(world.settings, world.storage, lambda _: None, world.issuer), []
 
     def keep() -> None:
         try:

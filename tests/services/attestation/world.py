@@ -15,6 +15,7 @@ from cryptography.x509 import load_der_x509_certificate
 from kluis.enclave.store.model import Storage
 from kluis.services.attestation.app import service
 from kluis.services.attestation.settings import AttestationSettings, Root
+from kluis.services.issuers import canonical
 from kluis.services.web import Bearer
 from tests.evidence.amd.forge import Forge as AmdForge
 from tests.evidence.forge import NOW, Forge
@@ -90,6 +91,7 @@ class World:
         self.clock = clock or FixedClock(NOW)
         self.storage = storage
         self.settings = settings_of(**settings)
+        self.issuer = canonical(MAKER.issuer(), changing=self.settings.insecure_changing_issuer)
         self.app = service(
             self.settings,
             storage,

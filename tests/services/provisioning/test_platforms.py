@@ -59,8 +59,10 @@ def test_more_than_was_allowed_waits_again(asking: Asking) -> None:
     asking.enrol(platform)
     asking.order("certify", ppid=platform.ppid.hex())
     platform.pcesvn = 6
+    asking.clock.at += timedelta(seconds=1)
     assert asking.enrol(platform).status_code == 202
     platform.pcesvn = 4
+    asking.clock.at += timedelta(seconds=1)
     assert asking.enrol(platform).status_code == 201
 
 
@@ -71,6 +73,7 @@ def test_many_lower_versions_wait(asking: Asking) -> None:
     asking.order("certify", ppid=platform.ppid.hex())
     asked = []
     for platform.pcesvn in range(8, 2, -1):
+        asking.clock.at += timedelta(seconds=1)
         asked.append(asking.enrol(platform).status_code)
     assert asked == [201, 201, 201, 202, 202, 202]
     asking.order("revoke", ppid=platform.ppid.hex())
@@ -131,6 +134,7 @@ def test_a_key_that_waits_is_not_exchanged(asking: Asking) -> None:
     )
     assert _list(asking) == [(_name(own), 1, "pending")]
     own.pcesvn = 2
+    asking.clock.at += timedelta(seconds=1)
     assert asking.enrol(own).status_code == 202
     assert _list(asking) == [(_name(own), 2, "pending")]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.settings_digest import digest
+from kluis.services.issuers import canonical
 from kluis.services.keyvault.settings import Settings
 from kluis.services.running.images import ServiceImage
 from kluis.services.running.settings import ROLES, Standing, settings_of
@@ -69,7 +70,12 @@ def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> No
             "identity": {"type": "images", "images": ["01" * 32]},
             "levels": ["process"],
             "missing": [],
-            "settings": [digest(AttestationSettings(url="https://localhost:8443")).hex()],
+            "settings": [
+                digest(
+                    AttestationSettings(url="https://localhost:8443"),
+                    canonical(Issuer(**told("attestation")["issuer"]), changing=False),
+                ).hex()
+            ],
         }
     ]
 

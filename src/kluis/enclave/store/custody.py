@@ -100,7 +100,7 @@ class Custody:
             if self._storage is not None:
                 return
             if handed.epoch:
-                CounterWitness(handed.key).advance(Witnessed(handed.epoch, handed.chain))
+                CounterWitness(handed.key, seal_policy()).advance(Witnessed(handed.epoch, handed.chain))
             self._open(handed.key)
             self._keep(handed.key, first=False)
 
@@ -119,7 +119,7 @@ class Custody:
         with self._lock:
             moved = before.rekeyed(self._records, fresh)
             # Heard of before the host has it: it could show an empty store under the fresh key otherwise.
-            CounterWitness(fresh).advance(Witnessed(moved.epoch, moved.chain))
+            CounterWitness(fresh, seal_policy()).advance(Witnessed(moved.epoch, moved.chain))
             name, sealed = self._sealed(fresh)
             last = StoreRekey(moved.epoch, moved.head, moved.size, name, sealed)
             if not asked(self._records.rekey_finish, last):
@@ -132,9 +132,10 @@ class Custody:
         return moved.size
 
     def _open(self, key: bytes) -> None:
-        storage = SealedStore(self._records, key, witness=CounterWitness(key))
+        policy = seal_policy()
+        storage = SealedStore(self._records, key, witness=CounterWitness(key, policy))
         for former in storage.former_keys():
-            witness.end(former)
+            witness.end(former, policy)
         self._storage, self._key = storage, key
 
     def _opened(self) -> SealedStore:

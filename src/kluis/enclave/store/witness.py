@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 
 from kluis.enclave.counters import Counter
+from kluis.enclave.sealing import Policy
 from kluis.enclave.store.cipher import Cipher
 
 __all__ = ["OVER", "UNDETECTED", "CounterWitness", "Witness", "Witnessed", "end"]
@@ -55,13 +56,14 @@ class CounterWitness:
     Args:
         key: the storage key, 32 bytes. The counter's name is made from it, so a store with another key is
             another store: a host that drops everything, sealed key and all, has a new and empty one.
+        policy: what the key is sealed to. The counter is of the same: all that can open the key share it.
     """
 
     label: str = "detected while the platform runs"
     """The platform keeps its counters in a file, which its operator could set back while it is stopped."""
 
-    def __init__(self, key: bytes) -> None:
-        self._counter = _counter(Cipher(key).name())
+    def __init__(self, key: bytes, policy: Policy) -> None:
+        self._counter = _counter(Cipher(key).name(), policy)
 
     def read(self) -> Witnessed:
         """As :meth:`Witness.read`."""
@@ -74,12 +76,17 @@ class CounterWitness:
         return Witnessed(said.value, said.mark)
 
 
-def end(name: bytes) -> None:
-    """Have this platform remember that the store whose key has this public name (32 bytes) is over."""
-    counter = _counter(name)
+def end(name: bytes, policy: Policy) -> None:
+    """Have this platform remember that the store whose key has this public name (32 bytes) is over.
+
+    Args:
+        name: of the key.
+        policy: what the key was sealed to.
+    """
+    counter = _counter(name, policy)
     if counter.read_marked().value < OVER:
         counter.advance(OVER)
 
 
-def _counter(name: bytes) -> Counter:
-    return Counter(f"kluis store {name.hex()}")
+def _counter(name: bytes, policy: Policy) -> Counter:
+    return Counter(f"kluis store {name.hex()}", policy=policy)

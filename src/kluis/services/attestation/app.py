@@ -64,7 +64,7 @@ def service(
     Raises:
         KluisError: a setting does not hold.
     """
-    engine = Engine(settings, storage, vouch, ask)
+    engine = Engine(settings, storage, vouch, ask, None if bearer is None else bearer.issuer)
 
     def tpm_open(target: str) -> bool:
         parts = target.split("/")

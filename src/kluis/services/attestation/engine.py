@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from kluis.enclave.store.model import Storage
 from kluis.errors import InternalError
 from kluis.formats import b64, x509
+from kluis.services import issuers
 from kluis.services.attestation import baselines
 from kluis.services.attestation.attesting import Attesting
 from kluis.services.attestation.certificates import PolicyCertificates
@@ -28,6 +29,7 @@ from kluis.services.attestation.signing_certificate import Vouch
 from kluis.services.attestation.tokens import Tokens
 from kluis.services.attestation.tpm import TpmProtocol
 from kluis.services.attestation.tpm.challenges import Challenges
+from kluis.services.web import Issuer
 
 __all__ = ["Engine"]
 
@@ -48,9 +50,11 @@ class Engine:
         storage: where policies, keys and instances are kept.
         vouch: has this enclave quote a statement; gives None where there is no enclave.
         ask: asks outside for collateral; None: the service works with what it has.
+        issuer: whose callers may change policies; fixed with the first start. None: nobody's.
 
     Raises:
         KluisError: a root, a bundle or a policy signer that was given is none.
+        PolicyError: the store was made under another issuer.
 
     Attributes:
         settings, storage: as given.
@@ -58,14 +62,21 @@ class Engine:
     """
 
     def __init__(
-        self, settings: AttestationSettings, storage: Storage, vouch: Vouch, ask: Endorsements | None
+        self,
+        settings: AttestationSettings,
+        storage: Storage,
+        vouch: Vouch,
+        ask: Endorsements | None,
+        issuer: Issuer | None,
     ) -> None:
         for der in settings.policy_signers:
             x509.parse(der, "policy signer")
+        fixed = issuers.canonical(issuer, changing=settings.insecure_changing_issuer)
+        issuers.fix(storage, fixed)
         self.settings = settings
         self.storage = storage
         self.instances = Instances(settings, storage)
-        self.keys = SigningKeys(settings, storage, vouch)
+        self.keys = SigningKeys(settings, storage, vouch, fixed)
         self.tokens = Tokens(settings, self.keys)
         self.certificates = PolicyCertificates(settings, storage, self.tokens)
         self.policies = Policies(storage, self.certificates, self.tokens)

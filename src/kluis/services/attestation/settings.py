@@ -113,6 +113,8 @@ class AttestationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         deprecated_names: whether tokens repeat claims under the names that they had in 2018.
         insecure_accept_unprotected: whether evidence of level ``none`` is attested: debug enclaves, and
             roots of which nobody says who holds the key.
+        insecure_changing_issuer: whether another start may name another issuer of bearer tokens, or other
+            keys of it. Then anyone who runs the service can replace every policy that is not signed.
     """
 
     url: str
@@ -135,6 +137,7 @@ class AttestationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     custom_claim_prefix: str = "urn:kluis:custom-claim:"
     deprecated_names: bool = False
     insecure_accept_unprotected: bool = False
+    insecure_changing_issuer: bool = False
 
     def __post_init__(self) -> None:
         if not self.url.startswith("https://") or self.url.endswith("/") or "?" in self.url:

@@ -2,6 +2,7 @@
 
 The same code under other roots says other things of the same evidence, and roots are its operator's choice.
 So the digest stands in the evidence of every signing key, and a key signs under one set of settings alone.
+The issuer of bearer tokens belongs to the settings: it decides who may replace a policy.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ __all__ = ["digest"]
 LEFT_OUT: Final = frozenset({"collateral", "collateral_seconds", "location"})
 
 
-def digest(settings: AttestationSettings) -> bytes:
-    """SHA-256 of the settings in canonical JSON: bytes in hex, sets in order, some members left out."""
-    return sha256(jcs.dumps(_plain(settings)))
+def digest(settings: AttestationSettings, issuer: bytes) -> bytes:
+    """SHA-256 of the settings and the issuer in canonical JSON.
+
+    Args:
+        settings: bytes are written in hex, sets in order, and some members are left out.
+        issuer: canonical JSON, as :func:`kluis.services.issuers.canonical` writes it.
+    """
+    return sha256(jcs.dumps({"issuer": jcs.loads(issuer, "issuer"), "settings": _plain(settings)}))
 
 
 def _plain(value: object) -> Json:

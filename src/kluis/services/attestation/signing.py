@@ -74,13 +74,14 @@ class SigningKeys:
         settings: how long a key signs, and is published before.
         storage: where they are kept.
         vouch: has this enclave quote a statement; gives None where there is no enclave.
+        issuer: who decides about callers, as :func:`kluis.services.issuers.canonical` writes it.
     """
 
-    def __init__(self, settings: AttestationSettings, storage: Storage, vouch: Vouch) -> None:
+    def __init__(self, settings: AttestationSettings, storage: Storage, vouch: Vouch, issuer: bytes) -> None:
         self._settings = settings
         self._storage = storage
         self._vouch = vouch
-        self._digest = digest(settings)
+        self._digest = digest(settings, issuer)
         self._held: dict[str, _Held] = {}
         self._loaded: dict[str, SigningKey] = {}
         self._lock = threading.RLock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kluis.formats import jcs
+from kluis.services import issuers
 from kluis.services.keyvault.release.authority import Authority
 from kluis.services.keyvault.vault import Rules
 from kluis.services.web import Issuer
@@ -54,11 +54,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Raises:
             FormatError: its keys are no JSON.
         """
-        if self.insecure_changing_issuer:
-            return jcs.dumps("insecure_changing_issuer")
-        keys = jcs.loads(self.issuer.keys.encode(), "issuer.keys")
-        audiences = sorted(self.issuer.audiences)
-        return jcs.dumps({"url": self.issuer.url, "audiences": audiences, "keys": keys})
+        return issuers.canonical(self.issuer, changing=self.insecure_changing_issuer)
 
     def rules(self) -> Rules:
         """The rules of the vault.

@@ -18,6 +18,7 @@ from kluis.enclave.store.model import Reading, Writing
 from kluis.errors import FormatError
 from kluis.formats import jcs
 from kluis.hashes import sha256
+from kluis.services.issuers import CHANGING
 from kluis.services.keyvault import audit
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.records import decode, encode
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 TABLE, KEY = "vault", "approved"
-CHANGING: Final = "insecure_changing_issuer"
 MOST_SETS: Final = 256
 MOST_SIZE: Final = 4 << 20
 

@@ -11,6 +11,7 @@ import msgspec
 from kluis.collateral.paths import Vendor as Beside
 from kluis.enclave.store.model import Storage
 from kluis.evidence import TrustAnchors
+from kluis.services import issuers
 from kluis.services.clock import Clock
 from kluis.services.provisioning import owner
 from kluis.services.provisioning.authority import Authority
@@ -43,11 +44,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         level: protection level of the platforms that its authority certifies, ``process`` or
             ``process-user``; None: it has no authority, and only hands on what the makers publish.
-        issuer: who vouches for its owner and readers; None: nobody can give orders.
+        issuer: who vouches for its owner and readers; None: nobody can give orders. Fixed with the first
+            start.
+        insecure_changing_issuer: whether another start may name another issuer, or other keys of it. Then
+            anyone who runs the service can certify and revoke platforms.
     """
 
     level: str | None = "process"
     issuer: Issuer | None = None
+    insecure_changing_issuer: bool = False
 
 
 def service(
@@ -75,7 +80,9 @@ def service(
         UsageError: a level that no authority has.
         FormatError: the issuer's keys are none, or the store's authority is of another level.
         UnavailableError: the store gives or keeps nothing.
+        PolicyError: the store was made under another issuer.
     """
+    issuers.fix(storage, issuers.canonical(settings.issuer, changing=settings.insecure_changing_issuer))
     vendor = Vendor(storage, anchors or TrustAnchors.shipped(), beside)
     makers = Makers(vendor, clock)
     operations = (*_amd(makers), *_makers(makers, PREFIX), _upload(vendor, clock))

@@ -21,7 +21,8 @@ from kluis.authority import issuing
 from kluis.authority.enrolment import Enrolment, name_of
 from kluis.authority.state import REVOKED, TcbLevel
 from kluis.enclave.store.model import Reading, Storage, Writing
-from kluis.errors import FreshnessError, PolicyError, UnavailableError, UsageError
+from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.services.provisioning import replays
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.records import (
     Certificate,
@@ -32,14 +33,13 @@ from kluis.services.provisioning.records import (
     decode,
     encode,
 )
+from kluis.services.provisioning.replays import MAX_PENDING, PENDING
 
 __all__ = ["Known", "Platforms"]
 
 PLATFORMS: Final = "platforms"
-PENDING: Final = "pending"
 KEYS: Final = "keys"
 TERMS: Final = "terms"
-MAX_PENDING: Final = 256
 MAX_PLATFORMS: Final = 4096
 MAX_CERTIFICATES: Final = 32
 MAX_UNASKED: Final = 4
@@ -107,17 +107,18 @@ class Platforms:
         asked = Enrolment.open(request, root=own.root, level=level, now=now)
         ppid = asked.ppid.hex()
         known = self._get(self._storage, ppid)
-        _refuse_replay(known, asked)
+        replays.refuse(self._storage, known, asked)
         if known is not None and known.key == asked.key:
             _refuse_revoked(known, ppid)
             if (found := _certificate(known, asked.cpusvn, asked.pcesvn)) is not None:
                 return found.chain
         _refuse_held(self._storage, ppid, asked.key)
         if self._allowed(known, asked):
-            return self._sign(ppid, known, asked.key, asked.cpusvn, asked.pcesvn, asked.made, now)
+            return self._sign(ppid, known, asked.key, asked.cpusvn, asked.pcesvn, asked.made, now, asked)
         waiting = encode(Pending(key=asked.key, cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, made=asked.made))
 
         def wait(store: Writing) -> None:
+            replays.refuse(store, self._get(store, ppid), asked)
             self._keep_place(store, ppid, asked.key)
             others = sum(1 for key, _ in store.scan(PENDING) if key != ppid)
             if others >= MAX_PENDING:
@@ -177,9 +178,16 @@ class Platforms:
             UsageError: none of that name waits.
         """
         self._get(self._storage, ppid)
-        if self._storage.get(PENDING, ppid) is None:
-            raise _unknown(ppid)
-        self._storage.update(lambda store: store.delete(PENDING, ppid))
+
+        def refuse(store: Writing) -> None:
+            data = store.get(PENDING, ppid)
+            if data is None:
+                raise _unknown(ppid)
+            waits = decode(data, Pending)
+            store.delete(PENDING, ppid)
+            replays.remember(store, ppid, waits)
+
+        self._storage.update(refuse)
 
     def revoke(self, ppid: str, now: datetime) -> None:
         """Revoke every certificate of a platform's key; the key is never certified again.
@@ -261,6 +269,7 @@ class Platforms:
         pcesvn: int,
         made: str,
         now: datetime,
+        asked: Enrolment | None = None,
     ) -> bytes:
         same = known if known is not None and known.key == key else None
         old = [] if same is None else same.certificates
@@ -286,6 +295,8 @@ class Platforms:
                     hint="ask again",
                     code="enrolment_busy",
                 )
+            if asked is not None:
+                replays.refuse(store, known, asked)
             _refuse_held(store, ppid, key)
             store.put(KEYS, key.hex(), encode(Holder(ppid=ppid, revoked="")))
             # A key that another takes the place of vouches for nobody any more.
@@ -319,14 +330,6 @@ def _check_named(ppid: str, known: Platform | None, key: bytes, named: str | Non
         )
     if named not in (None, got):
         raise UsageError(f"platform {ppid} key: want {got}, got {(named or '')[:64]!a}", code="platform_key")
-
-
-def _refuse_replay(known: Platform | None, asked: Enrolment) -> None:
-    if known is not None and asked.made < known.made:
-        raise FreshnessError(
-            f"enrolment.made: want {known.made} or later, as was seen, got {asked.made}",
-            code="enrolment_stale",
-        )
 
 
 def _refuse_revoked(known: Platform | Holder, ppid: str) -> None:

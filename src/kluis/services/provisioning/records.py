@@ -17,6 +17,7 @@ __all__ = [
     "Pending",
     "Platform",
     "Published",
+    "Refused",
     "Terms",
     "Vendor",
     "decode",
@@ -73,6 +74,12 @@ class Pending(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
     key: bytes
     cpusvn: bytes
     pcesvn: int
+    made: str
+
+
+class Refused(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When the last request was made that an owner refused: one that is no newer is not looked at again."""
+
     made: str
 
 

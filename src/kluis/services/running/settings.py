@@ -10,6 +10,7 @@ import msgspec
 
 from kluis.errors import UsageError
 from kluis.formats.unreadable import UNREADABLE
+from kluis.services import issuers
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.running.images import ServiceImage
@@ -85,8 +86,7 @@ def settings_of(service: str, standing: Standing) -> bytes:
     url = standing.addresses[service]
     resource = _resource(url)
     others = _other_resources(url, standing.names) if service == "keyvault" else ()
-    audiences = (*AUDIENCES[service], url, resource, *others)
-    issuer = msgspec.structs.replace(standing.issuer, audiences=audiences)
+    issuer = _issuer(service, standing)
     given = standing.given.get(service, {})
     made: Mapping[str, Any]
     if service == "attestation":
@@ -104,6 +104,14 @@ def settings_of(service: str, standing: Standing) -> bytes:
     else:
         made = {"issuer": issuer, "level": standing.level, **given}
     return msgspec.json.encode(made)
+
+
+def _issuer(service: str, standing: Standing) -> Issuer:
+    """The issuer as a service receives it: with the audiences that are the service's."""
+    url = standing.addresses[service]
+    others = _other_resources(url, standing.names) if service == "keyvault" else ()
+    audiences = (*AUDIENCES[service], url, _resource(url), *others)
+    return msgspec.structs.replace(standing.issuer, audiences=audiences)
 
 
 def _resource(url: str) -> str:
@@ -138,7 +146,8 @@ def attestation_digest(standing: Standing) -> bytes:
         told = msgspec.json.decode(msgspec.json.encode(_attestation(standing)), type=AttestationSettings)
     except UNREADABLE as error:
         raise UsageError(f"attestation settings: {error}") from None
-    return digest(told)
+    changing = told.insecure_changing_issuer
+    return digest(told, issuers.canonical(_issuer("attestation", standing), changing=changing))
 
 
 def _authorities(standing: Standing) -> list[Any]:

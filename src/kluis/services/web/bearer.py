@@ -77,12 +77,15 @@ class Caller:
 class Bearer:
     """Checks tokens of one issuer.
 
+    Attributes:
+        issuer: as given.
+
     Raises:
         FormatError: the issuer's keys are no JWKS, or are secret ones.
     """
 
     def __init__(self, issuer: Issuer) -> None:
-        self._issuer = issuer
+        self.issuer = issuer
         self._audiences = dict.fromkeys(map(_bare, issuer.audiences))
         try:
             document = msgspec.json.decode(issuer.keys)
@@ -114,10 +117,10 @@ class Bearer:
             claims = jwt.decode(text.strip(), self._keys, algorithms=ALGORITHMS).claims  # 2
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise AuthenticityError(
-                f"bearer token: not signed by {self._issuer.url}: {type(error).__name__}", code="bearer"
+                f"bearer token: not signed by {self.issuer.url}: {type(error).__name__}", code="bearer"
             ) from None
-        if claims.get("iss") != self._issuer.url:  # 3
-            raise Elsewhere("iss", [self._issuer.url], claims.get("iss"))
+        if claims.get("iss") != self.issuer.url:  # 3
+            raise Elsewhere("iss", [self.issuer.url], claims.get("iss"))
         audience = claims.get("aud")
         named = {_bare(one) for one in (audience if isinstance(audience, list) else [audience])}
         ours = named & self._audiences.keys()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from kluis.errors import UsageError
 from kluis.tee import sigstruct
-from kluis.tee.image import archive
+from kluis.tee.image import archive, recompiled
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import Entry
 
@@ -34,7 +35,8 @@ class Change:
 
     Attributes:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but
-            the last move the measurement.
+            the last move the measurement. ``hidden``: bytecode in the second image that is not what its
+            source compiles to; ``uncompared``: that cannot be known with this version of Python.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None where it is new; likewise ``after``.
     """
@@ -45,6 +47,8 @@ class Change:
     after: str | None
 
     def __str__(self) -> str:
+        if self.kind in ("hidden", "uncompared"):
+            return self.what
         if self.before is None:
             return f"{self.what}: added{_value(self)}"
         if self.after is None:
@@ -62,13 +66,21 @@ def _value(change: Change) -> str:
 def diff(a: Path, b: Path) -> list[Change]:
     """Say what changed from image ``a`` to image ``b``; nothing, if they are one.
 
-    Layers' data is not read: an index names each file's hash.
+    An index names each file's hash, so little of the layers' data is read: bytecode of ``b`` that ``a`` does
+    not have, or that it has for another source, is held against what its source compiles to.
 
     Raises:
         FormatError: one of them is not an image.
+        AuthenticityError: a file that was read is not what its index says.
         UsageError: one of them cannot be read.
     """
-    return compare(_read(a), _read(b))
+    before, after = _read(a), _read(b)
+    found = compare(before, after)
+    try:
+        with b.open("rb") as f:
+            return [*found, *_hidden(f, before, after)]
+    except OSError as error:
+        raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
 
 
 def compare(before: Image, after: Image) -> list[Change]:
@@ -179,6 +191,25 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
                 old[path].sha256 if path in old else None,
                 new[path].sha256 if path in new else None,
             )
+
+
+def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
+    """Bytecode that is new, or whose source is, and is not what that compiles to."""
+    fresh = set()
+    for layer in after.layers:
+        old, new = _entries(before, layer.name), _entries(after, layer.name)
+        changed = {path for path, entry in new.items() if path not in old or old[path].sha256 != entry.sha256}
+        fresh |= {
+            f"{layer.name}/{path}"
+            for path in new
+            if path.endswith((".pyc", ".pyo")) and (path in changed or _source(path) in changed)
+        }
+    if fresh and not recompiled.comparable(after):
+        want, got = after.manifest.python, platform.python_version()
+        yield Change("uncompared", f"{len(fresh)} files: want Python {want} here, got {got}", "", "")
+    elif fresh:
+        for path in recompiled.differing(f, after, fresh):
+            yield Change("hidden", path, "", "")
 
 
 def _source(path: str) -> str | None:

@@ -143,8 +143,7 @@ def _sized(report_data: bytes) -> bytes:
 def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count:
     if len(request.id) != 32:
         raise UsageError(f"counter.id: want 32 bytes, got {len(request.id)}")
-    debug = "debug" if who.flags & Flag.DEBUG else "release"
-    owner = f"{who.mrsigner.hex()}/{who.product_id}/{debug}"
+    owner = _owner(who, request.policy)
     if request.op == "read":
         return channel.Count(*root.counters.read(owner, request.id))
     if request.op == "increment":
@@ -152,3 +151,17 @@ def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count
     if request.op == "advance":
         return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark))
     raise UsageError(f"counter.op: want read, increment or advance, got {request.op[:40]!r}")
+
+
+def _owner(who: Identity, policy: str) -> str:
+    """Whose a counter is: all that can have the sealing key of the same policy share it.
+
+    Anyone can sign an image again. A counter of its signer would be another one then, at 0, where the key of
+    its measurement is the same.
+    """
+    debug = "debug" if who.flags & Flag.DEBUG else "release"
+    if policy == "signer":
+        return f"{who.mrsigner.hex()}/{who.product_id}/{debug}"
+    if policy == "measurement":
+        return f"measurement/{who.mrenclave.hex()}/{debug}"
+    raise UsageError(f"counter.policy: want measurement or signer, got {policy[:40]!r}")

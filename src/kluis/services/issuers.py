@@ -1,0 +1,75 @@
+"""The issuer that decides who may change what a service keeps is fixed with the first start.
+
+A service's word covers what it keeps: policies, certificates, revocations. An operator that could name
+another issuer for one start could change these, name the first issuer again, and nobody would see it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.errors import PolicyError
+from kluis.formats import jcs
+from kluis.services.web import Issuer
+
+__all__ = ["CHANGING", "canonical", "fix"]
+
+TABLE: Final = "trust"
+KEY: Final = "issuer"
+CHANGING: Final = "insecure_changing_issuer"
+
+
+def canonical(issuer: Issuer | None, *, changing: bool) -> bytes:
+    """Write an issuer, or that it may change, as canonical JSON.
+
+    Args:
+        issuer: None: nobody may change anything.
+        changing: whether the settings allow another issuer at each start.
+
+    Raises:
+        FormatError: its keys are not JSON.
+    """
+    if changing:
+        return jcs.dumps(CHANGING)
+    if issuer is None:
+        return jcs.dumps(None)
+    keys = jcs.loads(issuer.keys.encode(), "issuer.keys")
+    return jcs.dumps({"url": issuer.url, "audiences": sorted(issuer.audiences), "keys": keys})
+
+
+def fix(storage: Storage, issuer: bytes) -> None:
+    """Keep the issuer with the first start, and refuse another one later.
+
+    Args:
+        storage: the service's.
+        issuer: as :func:`canonical` writes it. Its audiences are not fixed: a service's address is one.
+
+    Raises:
+        PolicyError: another one was fixed; code ``issuer_fixed``.
+    """
+    value = jcs.loads(issuer, "issuer")
+    if isinstance(value, dict):
+        issuer = jcs.dumps({name: value[name] for name in ("url", "keys")})
+    if (kept := storage.get(TABLE, KEY)) is None:
+
+        def first(store: Writing) -> bytes:
+            found = store.get(TABLE, KEY)
+            if found is None:
+                store.put(TABLE, KEY, issuer)
+            return issuer if found is None else found
+
+        kept = storage.update(first)
+    if kept != issuer:
+        raise PolicyError(
+            f"issuer: want {_name(kept)}, which was fixed with the first start, got {_name(issuer)}",
+            hint="name the first issuer, with its keys; or begin with an empty store",
+            code="issuer_fixed",
+        )
+
+
+def _name(issuer: bytes) -> str:
+    value = jcs.loads(issuer, "issuer")
+    if isinstance(value, dict):
+        return f"{str(value.get('url'))[:200]} with its keys"
+    return "any (insecure_changing_issuer)" if value == CHANGING else "none"

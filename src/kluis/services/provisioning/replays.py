@@ -1,0 +1,72 @@
+"""Requests of platforms that are older than what was seen: they undo nothing.
+
+A request is good for ten minutes, and anyone on its way can keep it. So the newest time that was seen of a
+key counts: of its certificate, of its request that waits, and of its request that an owner refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.authority.enrolment import Enrolment, name_of
+from kluis.enclave.store.model import Reading, Writing
+from kluis.errors import FreshnessError
+from kluis.services.provisioning.records import Pending, Platform, Refused, decode, encode
+
+__all__ = ["MAX_PENDING", "PENDING", "refuse", "remember"]
+
+PENDING: Final = "pending"
+REFUSED: Final = "refused"
+EVERYONE: Final = "everyone"
+MAX_PENDING: Final = 256
+
+
+def refuse(store: Reading, known: Platform | None, asked: Enrolment) -> None:
+    """Refuse a request that is older than what was seen of its key; one that waits may come again as it is.
+
+    Args:
+        store: the service's.
+        known: the platform of that name, if there is one.
+        asked: what it asks.
+
+    Raises:
+        FreshnessError: code ``enrolment_stale``.
+    """
+    if known is not None and asked.made < known.made:
+        raise _stale(f"{known.made} or later, as was seen", asked)
+    ppid = asked.ppid.hex()
+    data = store.get(PENDING, ppid)
+    if data is not None and (waits := decode(data, Pending)).key == asked.key:
+        same = (waits.cpusvn, waits.pcesvn) == (asked.cpusvn, asked.pcesvn)
+        if asked.made < waits.made or (asked.made == waits.made and not same):
+            raise _stale(f"later than {waits.made}, of the request that waits", asked)
+    strange = known is None or known.key != asked.key
+    for name in (_asker(ppid, asked.key), *((EVERYONE,) if strange else ())):
+        data = store.get(REFUSED, name)
+        if data is not None and asked.made <= (refused := decode(data, Refused)).made:
+            raise _stale(f"later than {refused.made}, of a request that the owner refused", asked)
+
+
+def remember(store: Writing, ppid: str, waits: Pending) -> None:
+    """Remember that an owner refused a request.
+
+    A bounded number is kept by name. The newest time of those that are forgotten keeps out the requests of
+    every key that is not certified, so that many refusals do not bring the first ones back.
+    """
+    store.put(REFUSED, _asker(ppid, waits.key), encode(Refused(made=waits.made)))
+    refused = sorted(
+        (decode(data, Refused).made, name) for name, data in store.scan(REFUSED) if name != EVERYONE
+    )
+    for made, name in refused[:-MAX_PENDING]:
+        store.delete(REFUSED, name)
+        floor = store.get(REFUSED, EVERYONE)
+        if floor is None or decode(floor, Refused).made < made:
+            store.put(REFUSED, EVERYONE, encode(Refused(made=made)))
+
+
+def _asker(ppid: str, key: bytes) -> str:
+    return f"{ppid}/{name_of(key)}"
+
+
+def _stale(want: str, asked: Enrolment) -> FreshnessError:
+    return FreshnessError(f"enrolment.made: want {want}, got {asked.made}", code="enrolment_stale")

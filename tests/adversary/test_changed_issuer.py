@@ -1,0 +1,77 @@
+"""A service's host starts it once under an issuer of the host's own, changes what it keeps, and goes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kluis.enclave.store.model import Storage
+from kluis.errors import PolicyError
+from kluis.formats import vouched
+from kluis.services.attestation.engine import Engine
+from kluis.services.attestation.settings_digest import digest
+from kluis.services.issuers import canonical
+from kluis.services.provisioning.app import Settings
+from kluis.services.provisioning.app import service as provisioning
+from kluis.testing.plugin import storage
+from tests.services.attestation.world import settings_of
+from tests.services.web.issuer import NOW, FixedClock, TokenMaker
+
+__all__ = ["storage"]
+
+OWNER, HOST = TokenMaker(), TokenMaker()
+FIXED = (
+    r"^issuer: want https://issuer\.example/tenant with its keys, which was fixed with the first start, got "
+)
+
+
+def attest(storage: Storage, maker: TokenMaker | None, said: list[bytes], **changed: Any) -> None:
+    """Start an attestation service."""
+    issuer = None if maker is None else maker.issuer()
+    engine = Engine(settings_of(**changed), storage, lambda payload: said.append(payload), None, issuer)
+    engine.ready(NOW)
+
+
+def provision(storage: Storage, maker: TokenMaker | None, changing: bool = False) -> None:
+    """Start a provisioning service."""
+    issuer = None if maker is None else maker.issuer()
+    settings = Settings(issuer=issuer, insecure_changing_issuer=changing)
+    provisioning(settings, storage, FixedClock(NOW))
+
+
+@pytest.mark.parametrize("other", [HOST, None])
+def test_an_attestation_service_keeps_its_issuer(storage: Storage, other: TokenMaker | None) -> None:
+    """Policies of the first issuer's callers cannot be replaced by another's, nor with the flag."""
+    said: list[bytes] = []
+    attest(storage, OWNER, said)
+    with pytest.raises(PolicyError, match=FIXED):
+        attest(storage, other, said)
+    with pytest.raises(PolicyError, match=FIXED):
+        attest(storage, other, said, insecure_changing_issuer=True)
+    attest(storage, OWNER, said)
+    assert len({vouched.read_statement(each).settings for each in said}) == 1
+
+
+def test_one_that_may_change_it_says_so_in_its_evidence(storage: Storage) -> None:
+    """With the setting any issuer is taken, and the digest in the signing key's evidence is another."""
+    said: list[bytes] = []
+    attest(storage, OWNER, said, insecure_changing_issuer=True)
+    attest(storage, HOST, said, insecure_changing_issuer=True)
+    with pytest.raises(PolicyError, match=r"^issuer: want any \(insecure_changing_issuer\), "):
+        attest(storage, OWNER, said)
+    fixed = digest(settings_of(), canonical(OWNER.issuer(), changing=False))
+    loose = digest(settings_of(insecure_changing_issuer=True), canonical(None, changing=True))
+    assert {vouched.read_statement(each).settings for each in said} == {loose}
+    assert loose != fixed
+
+
+@pytest.mark.parametrize("other", [HOST, None])
+def test_a_provisioning_service_keeps_its_issuer(storage: Storage, other: TokenMaker | None) -> None:
+    """Platforms are certified and revoked by callers of the first issuer only."""
+    provision(storage, OWNER)
+    with pytest.raises(PolicyError, match=FIXED):
+        provision(storage, other)
+    with pytest.raises(PolicyError, match=FIXED):
+        provision(storage, other, changing=True)
+    provision(storage, OWNER)

@@ -1,0 +1,257 @@
+"""Images that nobody signed, whose interface is written to run code or to cost much where it is only read."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kluis.enclave.boundary import Codec
+from kluis.enclave.frames import RETURN
+from kluis.errors import FormatError, KluisError
+from kluis.formats import jcs
+from kluis.host import interface, load
+from tests.tee.image import samples
+
+DOCUMENT: dict[str, Any] = {
+    "format": interface.FORMAT,
+    "name": "subject",
+    "product_id": 7,
+    "svn": 3,
+    "max_message_bytes": 1 << 20,
+    "max_table_bytes": 1 << 20,
+    "ecalls": [
+        {
+            "name": "f",
+            "doc": "doc",
+            "parameters": [
+                {"name": "a", "type": {"ref": "A"}},
+                {"name": "e", "type": {"ref": "E"}},
+                {"name": "n", "type": {"ref": "N"}},
+                {"name": "l", "type": {"kind": "literal", "values": ["text"]}},
+                {"name": "s", "type": {"kind": "list", "items": {"kind": "str", "pattern": "x"}}},
+                {"name": "d", "type": {"kind": "str"}, "default": "text"},
+            ],
+            "returns": {"ref": "A"},
+            "raises": ["Refused"],
+        }
+    ],
+    "ocalls": [],
+    "types": {
+        "A": {
+            "kind": "struct",
+            "tag": "text",
+            "tag_field": "kind",
+            "fields": [
+                {"name": "x", "type": {"ref": "A"}},
+                {"name": "y", "type": {"kind": "list", "items": {"ref": "A"}}, "optional": True},
+                {"name": "z", "type": {"kind": "str"}, "default": "text"},
+            ],
+        },
+        "E": {"kind": "enum", "members": {"ONE": "text"}},
+        "N": {"kind": "namedtuple", "fields": [{"name": "x", "type": {"ref": "N"}}]},
+    },
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every text in the document, keys of objects included."""
+    if isinstance(value, str):
+        yield path
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield (*path, key, None)
+            yield from places(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from places(item, (*path, index))
+
+
+def put(path: tuple[Any, ...], text: str) -> dict[str, Any]:
+    """The document with ``text`` in one place."""
+    changed = copy.deepcopy(DOCUMENT)
+    at: Any = changed
+    *parents, last = path[:-1] if path[-1] is None else path
+    for step in parents:
+        at = at[step]
+    if path[-1] is None:
+        at[text] = at.pop(last)
+    else:
+        at[last] = text
+    return changed
+
+
+def texts(marker: Path) -> Iterator[str]:
+    """What would make ``marker`` if Python read it, alone or after a name that was put before it."""
+    run = f"__import__('os').close(__import__('os').open({str(marker)!r}, 65, 384))"
+    yield run
+    yield f"A or {run}"
+    yield f"A if {run} else A"
+    yield f"x=1, y={run}"
+    yield f"__annotations__[{run}]"
+    yield "{0.__class__}" + run
+
+
+def test_no_text_of_an_interface_is_evaluated(tmp_path: Path) -> None:
+    """Code in place of any text runs neither when the document is read nor when calls are made ready."""
+    marker = tmp_path / "ran"
+    read = 0
+    for path in places(DOCUMENT):
+        for text in texts(marker):
+            try:
+                declared = interface.parse(jcs.dumps(put(path, text)))
+                for kind, one in enumerate(declared.ecalls):
+                    Codec(one, kind, RETURN, declared.limits)
+                read += 1
+            except KluisError:
+                pass
+            assert not marker.exists(), (path, text)
+    assert read  # a text that is data is read as data, as a literal is
+
+
+def test_the_document_itself_is_read() -> None:
+    """What the attacks change is a document that is read, and whose calls can be made."""
+    declared = interface.parse(jcs.dumps(DOCUMENT))
+    codec = Codec(declared.ecalls[0], 0, RETURN, declared.limits)
+    made = declared.types["A"]
+    assert made.__annotations__["x"] is made
+    assert codec.count == 6
+
+
+COMMANDS = {
+    "run": ["run", "IMAGE"],
+    "run-call": ["run", "IMAGE", "f", '{"kind": "text", "x": {}}', '"text"', "[[]]", '"text"', "[]"],
+    "attest": ["attest", "IMAGE", "-o", "evidence.bin", "--nonce", "9f02"],
+    "measure": ["measure", "IMAGE"],
+    "diff": ["diff", "IMAGE", "IMAGE"],
+    "inspect": ["inspect", "IMAGE"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unsigned_image_runs_no_command(command: str, tmp_path: Path) -> None:
+    """An image of a few KB, which nobody signed, is given to a command: none of its text is run."""
+    text = next(text for text in texts(tmp_path / "ran") if text.startswith("A if "))
+    document = put(("types", "A", "fields", 0, "type", "ref"), text)
+    image = tmp_path / "bad.kluis"
+    image.write_bytes(samples.image(interface=jcs.dumps(document)))
+    words = [str(image) if word == "IMAGE" else word for word in COMMANDS[command]]
+    ended = subprocess.run(
+        [sys.executable, "-c", "from kluis.cli.main import main; main()", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "KLUIS_HOME": str(tmp_path / "home")},
+    )
+    assert not (tmp_path / "ran").exists()
+    assert b"Traceback" not in ended.stderr
+    if command in {"run", "run-call", "attest"}:
+        assert b"interface: " in ended.stderr, ended.stderr
+
+
+def test_load_refuses_it_before_a_platform_is_asked(tmp_path: Path) -> None:
+    """``load``, which ``kluis room run`` and ``kluis serve`` call too, refuses such a document outright."""
+    image = tmp_path / "bad.kluis"
+    for text in texts(tmp_path / "ran"):
+        document = put(("types", "A", "fields", 1, "type", "items", "ref"), text)
+        image.write_bytes(samples.image(interface=jcs.dumps(document)))
+        with pytest.raises(FormatError, match=r"^interface: "):
+            load(image, platform=_Unasked())  # type: ignore[arg-type]
+        assert not (tmp_path / "ran").exists()
+
+
+class _Unasked:
+    def launch(self, *_: object, **__: object) -> None:
+        raise AssertionError("the platform was asked")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a b",
+        "a\n",
+        "class",
+        "__init__",
+        "__class_getitem__",
+        "x=1",
+        "ﬁ",
+        "\U00010400",
+        "n" * 129,
+        "1a",
+        "a-b",
+    ],
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("ecalls", 0, "name"),
+        ("ecalls", 0, "parameters", 0, "name"),
+        ("types", "A", "fields", 0, "name"),
+        ("types", "A", "tag_field"),
+        ("types", "N", "fields", 0, "name"),
+        ("types", "E", "members", "ONE", None),
+        ("types", "E", None),
+    ],
+)
+def test_names_are_identifiers(path: tuple[Any, ...], name: str) -> None:
+    """What Python would not take for a name, or keeps for itself, is none."""
+    with pytest.raises(FormatError, match=r"^interface: "):
+        interface.parse(jcs.dumps(put(path, name)))
+
+
+@pytest.mark.parametrize("name", ["_secret", "attest", "close", "call"])
+def test_calls_do_not_take_the_proxys_own_names(name: str) -> None:
+    """A call that has the name of what the host's proxy does itself is refused."""
+    with pytest.raises(FormatError, match=rf"^interface: {name}: this name is not free\Z"):
+        interface.parse(jcs.dumps(put(("ecalls", 0, "name"), name)))
+
+
+def large() -> Iterator[dict[str, Any]]:
+    """Documents that are costly in one way each."""
+    many = range(2000)
+    integer = {"kind": "int"}
+    yield {"types": {f"T{i}": {"kind": "struct", "fields": []} for i in many}}
+    yield {"types": {"E": {"kind": "enum", "members": {f"m{i}": i for i in many}}}}
+    yield {
+        "types": {f"T{i}": {"kind": "enum", "members": {f"m{j}": j for j in range(1000)}} for i in range(100)}
+    }
+    yield {"types": {"T": {"kind": "struct", "fields": [{"name": f"f{i}", "type": integer} for i in many]}}}
+    for node in (
+        {"kind": "union", "of": [{"kind": "literal", "values": [i]} for i in many]},
+        {"kind": "literal", "values": list(many)},
+        {"kind": "tuple", "items": [integer] * 2000},
+    ):
+        yield {"ecalls": [{"name": "f", "parameters": [], "returns": node, "raises": []}]}
+    call = {"name": "f", "parameters": [], "returns": integer, "raises": []}
+    yield {"ecalls": [call] * 2000}
+    for bad in (-1, 1 << 41):
+        yield {"max_message_bytes": bad}
+        yield {"max_table_bytes": bad}
+
+
+@pytest.mark.parametrize("number", range(len(list(large()))))
+def test_sizes_are_bounded(number: int) -> None:
+    """A document that would make many classes, values or bytes is refused."""
+    data = jcs.dumps(DOCUMENT | list(large())[number])
+    begun = time.process_time()
+    with pytest.raises(FormatError, match=r"^interface: "):
+        interface.parse(data)
+    assert time.process_time() - begun < 5
+
+
+def test_an_images_regular_expression_does_not_run_here() -> None:
+    """A pattern that takes for ever on a text is not tried by the host: the enclave enforces its own."""
+    document = put(("ecalls", 0, "parameters", 4, "type", "items", "pattern"), "^(a+)+$")
+    declared = interface.parse(jcs.dumps(document))
+    text = declared.ecalls[0].parameters[4].hint
+    begun = time.process_time()
+    assert msgspec.json.decode(b'["' + b"a" * 40 + b'!"]', type=text) == ["a" * 40 + "!"]
+    assert time.process_time() - begun < 5
