@@ -123,7 +123,7 @@ class Served(Asking):
             thread.join(10)
 
         self._stack.callback(stop)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while not server.started and time.monotonic() < until:
             time.sleep(0.01)
         port: int = server.servers[0].sockets[0].getsockname()[1]

@@ -55,7 +55,7 @@ def test_it_speaks_http_as_the_services_do(tmp_path: Path, said: bytes, status: 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         Background(issuer.application(), listener),
-        socket.create_connection(listener.getsockname(), timeout=10) as client,
+        socket.create_connection(listener.getsockname(), timeout=120) as client,
     ):
         client.sendall(said)
         answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -53,7 +53,7 @@ class Asked:
             suppress_health_check=list(HealthCheck),
         )
         def ask(case: object) -> None:
-            answer = case.call(base_url=self.base, headers=self.headers, verify=self.ca, timeout=30)  # type: ignore[attr-defined]
+            answer = case.call(base_url=self.base, headers=self.headers, verify=self.ca, timeout=120)  # type: ignore[attr-defined]
             self.statuses[answer.status_code] += 1
             assert answer.status_code < 500, (case, answer.text)
 

@@ -103,15 +103,11 @@ def test_who_is_there_is_named(commands: tuple[Stores, Stores]) -> None:
     """A change of keys is refused beside one who is there; a start is not, but beside a change."""
     one, other = commands
     with Beating(one, Step.PRESENT, SINCE):
-        assert refused(refuse_present, other) == (
-            f"database: want nobody else at its stores, got {ME}"
-        )
+        assert refused(refuse_present, other) == (f"database: want nobody else at its stores, got {ME}")
         refuse_changing(other)
     refuse_present(other)
     with Beating(one, Step.REKEYING, SINCE):
-        assert refused(refuse_changing, other) == (
-            f"database: the stores' keys are being changed, by {ME}"
-        )
+        assert refused(refuse_changing, other) == (f"database: the stores' keys are being changed, by {ME}")
         assert "nobody else at its stores" in refused(refuse_present, other)
     refuse_changing(other)
 
