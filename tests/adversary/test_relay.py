@@ -166,7 +166,10 @@ class Relay:
 
 def refused(relay: Relay, policy: Policy) -> KluisError:
     """See a client refuse a relay, and the relay hear nothing of what it would have sent."""
-    with httpx.Client(transport=attested.transport(policy)) as client, pytest.raises(KluisError) as caught:
+    with (
+        httpx.Client(transport=attested.transport(policy), timeout=120) as client,
+        pytest.raises(KluisError) as caught,
+    ):
         client.post(f"{relay.url}/", content=b"a secret")
     assert relay.heard == []
     return caught.value

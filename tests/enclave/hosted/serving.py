@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -24,6 +25,13 @@ class Served:
     def plain_tls(self) -> ssl.SSLSocket:
         """A client of Python's own, which asks for no evidence."""
         return plain_tls(self.port)
+
+    def shaken_in_time(self) -> ssl.SSLSocket:
+        """The same, of a service that waits two seconds for a handshake: a slow machine may need several."""
+        for _ in range(60):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                return self.plain_tls()
+        raise AssertionError("want a machine that shakes hands in two seconds, now and then")
 
     def holds(self, client: socket.socket) -> bool:
         """Whether the service's end of a client's connection is open, as the kernel's table has it."""

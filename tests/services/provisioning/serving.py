@@ -47,7 +47,9 @@ class Asking:
 
         async def run() -> httpx.Response:
             transport = httpx.ASGITransport(self.service)
-            async with httpx.AsyncClient(transport=transport, base_url="https://pcs.example") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="https://pcs.example", timeout=120
+            ) as client:
                 return await client.request(method, path, headers=headers, **rest)
 
         return asyncio.run(run())

@@ -25,7 +25,7 @@ class Asked:
         ca.write_bytes(running.authority.root_pem())
         self.base, self.ca, self.statuses = running.addresses[service], str(ca), Counter[int]()
         context = ssl.create_default_context(cafile=self.ca)
-        with httpx.Client(verify=context) as client:
+        with httpx.Client(verify=context, timeout=120) as client:
             document = client.get(self.base + "/openapi.json").json()
             assert running.issuer is not None
             form = {

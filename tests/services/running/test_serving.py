@@ -246,7 +246,7 @@ def test_a_folder_that_others_may_write(tmp_path: Path, mode: int) -> None:
 def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> None:
     """One JSON document when all is ready; a hangup starts all anew; a termination drains and exits 0."""
     with Served(["provisioning"], state, "--database", f"sqlite:///{state}/other.db") as served:
-        with httpx.Client(verify=ssl.create_default_context(cafile=served.told["ca"])) as client:
+        with httpx.Client(verify=ssl.create_default_context(cafile=served.told["ca"]), timeout=120) as client:
             url = served.told["addresses"]["provisioning"] + "/health/ready"
             assert client.get(url).status_code == 200
             os.kill(served.process.pid, signal.SIGHUP)
