@@ -122,7 +122,7 @@ class Served(Asking):
 
         def stop() -> None:
             server.should_exit = True
-            thread.join(10)
+            thread.join(300)
 
         self._stack.callback(stop)
         until = time.monotonic() + 120
