@@ -16,12 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from unittest import mock
 
 import httpx
 
 from kluis.services.clock import SystemClock
-from kluis.services.running import errands
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving, serving
 
@@ -40,10 +38,7 @@ def serving_here(plan: Plan) -> Iterator[Serving]:
         def write(lines: Iterable[str]) -> None:
             log.writelines(f"{line}\n" for line in lines)
 
-        with (
-            mock.patch.object(errands, "_write", write),
-            serving(plan, SystemClock(), lambda line: None) as made,
-        ):
+        with serving(plan, SystemClock(), lambda line: None, write) as made:
             yield made
 
 
