@@ -185,14 +185,22 @@ def doubled(take: Harness, folder: Path, root: bytes, one: Serving, made: Eviden
         )
 
 
+class HungUp(RuntimeError):
+    """A connection ended before an answer did."""
+
+
 class Kept:
     """A client with one connection, and as little else as there can be."""
 
     def __init__(self, url: str, context: ssl.SSLContext) -> None:
-        host, _, port = url.removeprefix("https://").partition(":")
-        raw = socket.create_connection((host, int(port)))
+        self._host, _, port = url.removeprefix("https://").partition(":")
+        self._port, self._context = int(port), context
+        self._connect()
+
+    def _connect(self) -> None:
+        raw = socket.create_connection((self._host, self._port))
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._host, self._socket = host, context.wrap_socket(raw, server_hostname=host)
+        self._socket = self._context.wrap_socket(raw, server_hostname=self._host)
 
     def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         """The bytes of one request."""
@@ -201,9 +209,14 @@ class Kept:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def send(self, request: bytes) -> bytes:
-        """Send it, and read the answer's body."""
-        self._socket.sendall(request)
-        data = b""
+        """Send it, and read the answer's body; on a new connection where the kept one was closed meanwhile."""
+        try:
+            self._socket.sendall(request)
+            data = self._read()
+        except (OSError, HungUp):
+            self._connect()
+            self._socket.sendall(request)
+            data = self._read()
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._read()
         head = data[:end].lower()
@@ -217,7 +230,7 @@ class Kept:
     def _read(self) -> bytes:
         part = self._socket.recv(65536)
         if not part:
-            raise RuntimeError("the service hung up")
+            raise HungUp("the service closed the connection")
         return part
 
 
