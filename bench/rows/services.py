@@ -209,7 +209,7 @@ class Kept:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def send(self, request: bytes) -> bytes:
-        """Send it, and read the answer's body; on a new connection where the kept one was closed meanwhile."""
+        """Send it, and read the answer's body; on a new connection where the kept one was closed."""
         try:
             self._socket.sendall(request)
             data = self._read()
