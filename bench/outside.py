@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from kluis.enclave.tls import make_certificate
 
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def outside(folder: Path, application: str, **environment: str) -> Iterator[str]
         command = [
             *(sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(port)),
             *("--ssl-keyfile", str(pem), "--ssl-certfile", str(pem), "--http", "h11"),
-            *("--no-access-log", "--log-level", "error"),
+            *("--no-access-log", "--log-level", "error", "--timeout-keep-alive", "3600"),
         ]
         child = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment})
         try:

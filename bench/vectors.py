@@ -1,29 +1,45 @@
-"""Recorded evidence that rows verify: of ``$KLUIS_VECTORS``, or of the folder beside the checkout."""
+"""Evidence that rows verify: recorded, of ``$KLUIS_VECTORS`` or the folder beside the checkout; or forged.
+
+Where nothing is recorded, the forgers of this project's own tests make the evidence. A row says so: forged
+evidence has the form and the number of signatures of genuine evidence, and not its size in every part.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from kluis.errors import UnavailableError
+from fuzz.pool import our_tests
+
+if TYPE_CHECKING:
+    from tests.evidence.samples import Sample
 
 VECTORS = Path(os.environ.get("KLUIS_VECTORS", Path(__file__).resolve().parents[2] / "shared" / "vectors"))
+FORGED: Final = "forged by this project's tests: no recorded evidence in $KLUIS_VECTORS"
 
 
 def genuine(tee: str, *roles: str) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
-    """What is recorded of a TEE as valid, with a file for each role: its facts, and its files by role.
-
-    Raises:
-        UnavailableError: nothing is.
-    """
+    """What is recorded of a TEE as valid, with a file for each role: its facts, and its files by role."""
     found = []
     for path in (VECTORS / tee).glob("*/meta.json"):
         meta = json.loads(path.read_text(encoding="utf-8"))
         files = meta["files"]
         if meta["expected"]["outcome"] == "valid" and files.keys() >= set(roles):
             found.append((meta, {role: (path.parent / files[role]["file"]).read_bytes() for role in files}))
-    if not found:
-        raise UnavailableError(f"bench: nothing recorded of {tee} in {VECTORS}", hint="set KLUIS_VECTORS")
     return found
+
+
+def forged(kind: str) -> Sample:
+    """Evidence of a kind, such as ``amd.snp``, with all that verifies it."""
+    our_tests()
+    from tests.evidence.samples import sample
+
+    return sample(kind)
+
+
+def origin(is_forged: bool) -> Callable[[], dict[str, str]]:
+    """What a row says of its evidence."""
+    return lambda: {"evidence": FORGED} if is_forged else {}

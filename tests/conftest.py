@@ -43,6 +43,26 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = Path(tempfile.mkdtemp(prefix="kluis-tests-cache-", dir=_in_memory()))
     config.stash[_CACHE] = cache
     os.environ["XDG_CACHE_HOME"] = str(cache)
+    _share(cache / "kluis", getattr(config, "workerinput", {}).get("cache"))
+
+
+def _share(cache: Path, first: str | None) -> None:
+    """With ``-n``, compiled modules and wheels are one for all processes; collateral is each one's own.
+
+    A pack of modules is named by all that goes into it, and its bytes are checked whenever it is used.
+    """
+    cache.mkdir(mode=0o700)
+    for part in ("bytecode", "wheels"):
+        if first is None:
+            (cache / part).mkdir(mode=0o700)
+        else:
+            (cache / part).symlink_to(Path(first) / "kluis" / part)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of ``-n`` where the first one's cache is."""
+    node.workerinput["cache"] = str(node.config.stash[_CACHE])
 
 
 def _in_memory() -> Path | None:

@@ -1,12 +1,14 @@
 """Verifying genuine SGX and TDX quotes: nothing known, collateral held, platform seen before.
 
 The quotes and their collateral are the newest recorded ones in ``$KLUIS_VECTORS`` that dcap-qvl, run
-here and now on the same bytes, accepts too. Seconds are of one core's processor time. dcap-qvl's
-collateral is always an object of its own; Kluis's is bytes, or held.
+here and now on the same bytes, accepts too; where none are recorded they are forged. Seconds are of one
+core's processor time. dcap-qvl's collateral is always an object of its own; Kluis's is bytes, or held.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import threading
 import time
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dcap_qvl
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.harness import Harness, Row, timed
-from bench.vectors import VECTORS, genuine
-from kluis.errors import UnavailableError
+from bench.vectors import genuine, origin
+from fuzz.pool import our_tests
 from kluis.evidence import OPENSSL, Collateral, Engine, HeldCollateral, TrustAnchors, Verifier, aws_lc
 from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
@@ -31,22 +34,30 @@ TIMES = 10
 ROUNDS = 151
 QUOTES = 10_000
 VERIFICATIONS = 100_000
+PLATFORMS = 8
 AGAINST = "dcap-qvl on the same quote"
 SHIPPED = TrustAnchors.shipped()
 
 
 class Recorded(NamedTuple):
-    """A genuine quote, its collateral, and the time to judge at."""
+    """A quote, its collateral, and the time to judge at; a forged one with its root, in DER."""
 
     quote: bytes
     collateral: Collateral
     now: datetime
     tee: str
+    anchors: TrustAnchors = SHIPPED
+    root: bytes | None = None
+
+    @property
+    def forged(self) -> bool:
+        """Whether this project made it."""
+        return self.root is not None
 
 
 def rows(take: Harness) -> list[Row]:
     """For each TEE a row for nothing known, by each engine, held, and seen before; and one for threads."""
-    recorded = _recorded()
+    recorded = _recorded() or [*_forgeries()]
     found = []
     with _one_core():
         for tee in ("sgx", "tdx"):
@@ -56,24 +67,27 @@ def rows(take: Harness) -> list[Row]:
 
 
 def _rows_of(take: Harness, one: Recorded) -> list[Row]:
-    held = holding.hold(one.collateral, SHIPPED)
+    held = holding.hold(one.collateral, one.anchors)
     given = dcap_qvl.QuoteCollateralV3.from_json(one.collateral.to_json().decode())
     seconds = int(one.now.timestamp())
 
     def theirs() -> None:
         for _ in range(TIMES):
-            dcap_qvl.verify(one.quote, given, seconds)
+            if one.root is None:
+                dcap_qvl.verify(one.quote, given, seconds)
+            else:
+                dcap_qvl.verify_with_root_ca(one.quote, given, one.root, seconds)
 
     def fresh(engine: Engine, collateral: Collateral | HeldCollateral) -> Callable[[], None]:
         def work() -> None:
             for _ in range(TIMES):
-                context = Context(SHIPPED, engine)
+                context = Context(one.anchors, engine)
                 verifier.verify(one.quote, context=context, collateral=collateral, now=one.now)
 
         return work
 
     def again(collateral: Collateral | HeldCollateral) -> Callable[[], None]:
-        seen = Verifier(SHIPPED)
+        seen = Verifier(one.anchors)
 
         def work() -> None:
             for _ in range(TIMES):
@@ -100,6 +114,7 @@ def _rows_of(take: Harness, one: Recorded) -> list[Row]:
                 ours=lambda ours=ours: _processor(ours) / TIMES,
                 theirs=lambda: _processor(theirs) / TIMES,
                 rounds=ROUNDS,
+                beside=origin(one.forged),
             )
         )
     return made
@@ -107,8 +122,9 @@ def _rows_of(take: Harness, one: Recorded) -> list[Row]:
 
 def _threads(take: Harness, recorded: list[Recorded]) -> Row:
     """Two threads that share one verifier, over quotes of every recorded platform."""
-    verifier = Verifier(SHIPPED)
-    held = [(each.quote, holding.hold(each.collateral, SHIPPED), each.now) for each in recorded]
+    anchors = functools.reduce(operator.or_, (each.anchors for each in recorded))
+    verifier = Verifier(anchors)
+    held = [(each.quote, holding.hold(each.collateral, anchors), each.now) for each in recorded]
 
     def work(count: int) -> None:
         for index in range(count):
@@ -130,6 +146,7 @@ def _threads(take: Harness, recorded: list[Recorded]) -> Row:
         return {
             "platforms": str(len(held)),
             f"memory after {VERIFICATIONS:,} verifications": f"{before / 1024:.1f} MiB, {grown:+d} KiB",
+            **origin(recorded[0].forged)(),
         }
 
     work(len(held))
@@ -152,9 +169,26 @@ def _recorded() -> list[Recorded]:
         if "status" in theirs:
             now = datetime.fromisoformat(meta["verify_time"])
             found.append(Recorded(parts["quote"], _collateral(parts), now, meta["tee"]))
-    if not found:
-        raise UnavailableError(f"bench: no quotes of both verifiers in {VECTORS}", hint="set KLUIS_VECTORS")
     return found
+
+
+def _forgeries() -> Iterator[Recorded]:
+    """Quotes of platforms that the tests' forger makes, each under a root of its own."""
+    our_tests()
+    from tests.evidence.forge import Forge
+    from tests.evidence.intel.forge import TdxForge
+
+    for tee, maker in (("sgx", Forge), ("tdx", TdxForge)):
+        for _ in range(PLATFORMS):
+            forge = maker()
+            yield Recorded(
+                forge.quote(),
+                forge.collateral(),
+                forge.now,
+                tee,
+                forge.anchors,
+                forge.root.public_bytes(Encoding.DER),
+            )
 
 
 def _collateral(parts: dict[str, bytes]) -> Collateral:

@@ -1,6 +1,6 @@
 """Verifying Nitro documents and CCA tokens whose endorsement was seen before, against P-384 alone.
 
-Both are recorded ones in ``$KLUIS_VECTORS``. A Nitro document is one signature once its chain is
+Both are recorded ones in ``$KLUIS_VECTORS``, or forged. A Nitro document is one signature once its chain is
 proven. A CCA token is two: the platform's part, which stays the same bytes for a realm's life and is
 proven once, and the realm's part, which is made for each challenge.
 """
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.harness import Harness, Row, timed
-from bench.vectors import genuine
+from bench.vectors import forged, genuine, origin
 from kluis.evidence import (
     OPENSSL,
     CcaEndorsements,
@@ -34,29 +35,49 @@ AGAINST = "one P-384 verification by cryptography"
 def rows(take: Harness) -> list[Row]:
     """Four rows: both kinds of evidence, by each engine, by a verifier that keeps what it proved."""
     found = []
-    for name, anchors, data, collateral, now in (_nitro(), _cca()):
+    for name, (anchors, data, collateral, now), made in (
+        ("nitro document", *(_nitro() or _forged("nitro.document"))),
+        ("cca token", *(_cca() or _forged("cca.token"))),
+    ):
         theirs = _alone(data)
         for engine, suffix, hold in ((OPENSSL, "", 1.15), (aws_lc(), ", AWS-LC", 0.5)):
             ours = _ours(anchors, engine, data, collateral, now)
             label = f"{name}, endorsement seen before{suffix}"
-            found.append(take.compare(label, AGAINST, hold, ours=ours, theirs=theirs, rounds=ROUNDS))
+            beside = origin(made)
+            found.append(
+                take.compare(label, AGAINST, hold, ours=ours, theirs=theirs, rounds=ROUNDS, beside=beside)
+            )
     return found
 
 
-def _nitro() -> tuple[str, TrustAnchors, bytes, None, datetime]:
+Evidence: TypeAlias = tuple[TrustAnchors, bytes, CcaEndorsements | None, datetime]
+
+
+def _forged(kind: str) -> tuple[Evidence, bool]:
+    one = forged(kind)
+    return (one.anchors, one.data, one.collateral, one.now), True
+
+
+def _nitro() -> tuple[Evidence, bool] | None:
     """The newest recorded document."""
-    meta, parts = max(genuine("nitro"), key=lambda one: str(one[0]["verify_time"]))
+    recorded = genuine("nitro")
+    if not recorded:
+        return None
+    meta, parts = max(recorded, key=lambda one: str(one[0]["verify_time"]))
     now = datetime.fromisoformat(meta["verify_time"])
-    return "nitro document", TrustAnchors.shipped(), parts["document"], None, now
+    return (TrustAnchors.shipped(), parts["document"], None, now), False
 
 
-def _cca() -> tuple[str, TrustAnchors, bytes, CcaEndorsements, datetime]:
+def _cca() -> tuple[Evidence, bool] | None:
     """The largest recorded token."""
-    _, parts = max(genuine("cca"), key=lambda one: len(one[1]["token"]))
+    recorded = genuine("cca")
+    if not recorded:
+        return None
+    _, parts = max(recorded, key=lambda one: len(one[1]["token"]))
     spki = CcaEndorsements(cpak=parts["cpak"]).key.spki
     pem = json.loads(CcaEndorsements(cpak=spki).to_json())["cpak"].encode()
     anchors = TrustAnchors.shipped() | TrustAnchors.from_pem(pem, ProtectionLevel.HARDWARE_CCA)
-    return "cca token", anchors, parts["token"], CcaEndorsements(cpak=pem), datetime(2026, 6, 1, tzinfo=UTC)
+    return (anchors, parts["token"], CcaEndorsements(cpak=pem), datetime(2026, 6, 1, tzinfo=UTC)), False
 
 
 def _ours(

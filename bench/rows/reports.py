@@ -1,6 +1,7 @@
 """Verifying SNP reports whose endorsement was seen before, against one P-384 verification alone.
 
-The report, its certificates and its CRL are genuine: the newest recorded one in ``$KLUIS_VECTORS``.
+The report, its certificates and its CRL are genuine, the newest recorded one in ``$KLUIS_VECTORS``; or all
+are forged, without a CRL.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from bench.harness import Harness, Row, timed
-from bench.vectors import genuine
+from bench.vectors import forged, genuine, origin
 from kluis.evidence import OPENSSL, Engine, SnpEndorsements, TrustAnchors, Verifier, aws_lc
 from kluis.formats import x509
 
@@ -25,10 +26,10 @@ AGAINST = "one P-384 verification by cryptography"
 
 def rows(take: Harness) -> list[Row]:
     """Two rows: by each engine, one verifier that keeps what it proved and checks the CRL at every call."""
-    report, endorsements, now = _newest()
+    report, endorsements, anchors, now, made = _newest()
 
     def ours(engine: Engine) -> Callable[[], float]:
-        verifier = Verifier(TrustAnchors.shipped(), engine=engine)
+        verifier = Verifier(anchors, engine=engine)
 
         def work() -> None:
             for _ in range(TIMES):
@@ -39,7 +40,9 @@ def rows(take: Harness) -> list[Row]:
 
     theirs = _alone(endorsements.vek or b"", report)
     return [
-        take.compare(name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS)
+        take.compare(
+            name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, beside=origin(made)
+        )
         for name, hold, engine in (
             ("snp report, endorsement seen before", 1.15, OPENSSL),
             ("snp report, endorsement seen before, AWS-LC", 0.5, aws_lc()),
@@ -47,14 +50,18 @@ def rows(take: Harness) -> list[Row]:
     ]
 
 
-def _newest() -> tuple[bytes, SnpEndorsements, datetime]:
-    """The report of the newest version that has a CRL recorded with it."""
+def _newest() -> tuple[bytes, SnpEndorsements, TrustAnchors, datetime, bool]:
+    """The report of the newest version that has a CRL recorded with it, and whether it is forged."""
     recorded = genuine("snp", "report", "ark_crl")
+    if not recorded:
+        one = forged("amd.snp")
+        return one.data, one.collateral, one.anchors, one.now, True
     meta, parts = max(recorded, key=lambda one: (one[0]["known"]["version"], one[0]["id"]))
     endorsements = SnpEndorsements(
         vek=parts["endorsement_key"], ask=parts["ask"], ark=parts["ark"], crl=parts["ark_crl"]
     )
-    return parts["report"], endorsements, datetime.fromisoformat(meta["verify_time"])
+    now = datetime.fromisoformat(meta["verify_time"])
+    return parts["report"], endorsements, TrustAnchors.shipped(), now, False
 
 
 def _alone(vek: bytes, report: bytes) -> Callable[[], float]:

@@ -92,7 +92,7 @@ def attested(take: Harness, attest: Attest, root: bytes, bundle: bytes) -> Row:
 
 
 def released(take: Harness, release: Release) -> Row:
-    """A token to a released key, against the public-key work of it."""
+    """A token to a released key, against a vault without an enclave; beside it, the public-key work of it."""
     keys = KeySet.import_key_set(release.attest.published())
 
     def unwrapping(bits: int) -> Callable[[], bytes]:
@@ -116,30 +116,30 @@ def released(take: Harness, release: Release) -> Row:
         own()
 
     def beside() -> dict[str, str]:
-        with plain_vault(release) as ask:
-            taken = [(many(release.ask), many(ask), many(alone)) for _ in range(5)]
-            whole = [many(opened) / many(lambda: work(own)) for _ in range(5)]
+        taken = [(many(release.ask), many(ask), many(alone)) for _ in range(5)]
         ratios = (
-            [ours / plain for ours, plain, _ in taken],
+            [ours / theirs for ours, _, theirs in taken],
             [plain / theirs for _, plain, theirs in taken],
-            whole,
+            [many(opened) / many(lambda: work(own)) for _ in range(5)],
         )
         against, itself, end = (f"{statistics.median(each):.2f}" for each in ratios)
         return {
-            "against a vault without an enclave, under uvicorn, that records it on disk": against,
+            "against its RSA unwrap, JWT verification and wrap, alone (was held to 2.5)": against,
             "that vault, against the same": itself,
             f"until it is unwrapped there, RSA-{release.recipient.key_size} on both sides": end,
             f"releases a second, {CLIENTS} clients at once": f"{at_once(release):.0f}",
         }
 
-    return take.compare(
-        "key release, end to end over TLS kept alive",
-        "its RSA unwrap, JWT verification and wrap, alone",
-        2.5,
-        ours=lambda: many(release.ask),
-        theirs=lambda: many(alone),
-        beside=beside,
-    )
+    with plain_vault(release) as ask:
+        return take.compare(
+            "key release, end to end over TLS kept alive",
+            "a vault without an enclave, under uvicorn: the same token, wrap and signature, one row of SQLite"
+            " on its disk",
+            2.0,
+            ours=lambda: many(release.ask),
+            theirs=lambda: many(ask),
+            beside=beside,
+        )
 
 
 def at_once(release: Release) -> float:
@@ -185,14 +185,22 @@ def doubled(take: Harness, folder: Path, root: bytes, one: Serving, made: Eviden
         )
 
 
+class HungUp(RuntimeError):
+    """A connection ended before an answer did."""
+
+
 class Kept:
     """A client with one connection, and as little else as there can be."""
 
     def __init__(self, url: str, context: ssl.SSLContext) -> None:
-        host, _, port = url.removeprefix("https://").partition(":")
-        raw = socket.create_connection((host, int(port)))
+        self._host, _, port = url.removeprefix("https://").partition(":")
+        self._port, self._context = int(port), context
+        self._connect()
+
+    def _connect(self) -> None:
+        raw = socket.create_connection((self._host, self._port))
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._host, self._socket = host, context.wrap_socket(raw, server_hostname=host)
+        self._socket = self._context.wrap_socket(raw, server_hostname=self._host)
 
     def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         """The bytes of one request."""
@@ -201,9 +209,14 @@ class Kept:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def send(self, request: bytes) -> bytes:
-        """Send it, and read the answer's body."""
-        self._socket.sendall(request)
-        data = b""
+        """Send it, and read the answer's body; on a new connection where the kept one was closed."""
+        try:
+            self._socket.sendall(request)
+            data = self._read()
+        except (OSError, HungUp):
+            self._connect()
+            self._socket.sendall(request)
+            data = self._read()
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._read()
         head = data[:end].lower()
@@ -217,7 +230,7 @@ class Kept:
     def _read(self) -> bytes:
         part = self._socket.recv(65536)
         if not part:
-            raise RuntimeError("the service hung up")
+            raise HungUp("the service closed the connection")
         return part
 
 
@@ -341,7 +354,7 @@ def running(folder: Path, root: bytes, instances: int) -> Iterator[Serving]:
         instances=instances,
         given={"attestation": {"roots": [{"pem": b64.encode(root), "level": None}]}},
     )
-    with serving(plan, SystemClock(), lambda line: None) as made:
+    with serving(plan, SystemClock(), lambda line: None, log=lambda lines: None) as made:
         yield made
 
 
@@ -358,7 +371,7 @@ def bearer(running: Serving) -> str:
         "client_secret": running.issuer.clients["admin"].secret,
         "scope": "https://vault.azure.net/.default",
     }
-    with httpx.Client(verify=believing(running)) as client:
+    with httpx.Client(verify=believing(running), timeout=60) as client:
         answer = client.post(f"{running.issuer.authorization}/oauth2/v2.0/token", data=form)
     return str(answer.json()["access_token"])
 

@@ -107,7 +107,7 @@ class Services:
         )
 
     def _post(self, url: str, asked: Any, scope: str, method: str = "POST") -> dict[str, Any]:
-        with httpx.Client(verify=ssl.create_default_context(cafile=self.ca)) as http:
+        with httpx.Client(verify=ssl.create_default_context(cafile=self.ca), timeout=60) as http:
             form = {
                 "grant_type": "client_credentials",
                 "client_id": self.client,

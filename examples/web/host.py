@@ -31,7 +31,7 @@ def main(path: str) -> None:
 
 def call(url: str, image_id: bytes) -> str:
     """The client's part: what this image says of five ages, which leave for no other."""
-    with httpx.Client(transport=attested.transport(wanted(image_id))) as client:
+    with httpx.Client(transport=attested.transport(wanted(image_id)), timeout=60) as client:
         try:
             return f"answered by the image: {client.post(url, json=[61, 58, 70, 66, 49]).json()}"
         except KluisError as error:

@@ -17,7 +17,7 @@ from kluis.tee.doctor import attempts
 from tests.adversary.victim_secret import secret_of
 
 NOBODY = 65534
-SOON = 20.0
+SOON = 120.0
 """Seconds that a process's end may take on a loaded machine; one that nothing ends lives on for good."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,7 +28,7 @@ def copies(pid: int, seed: str) -> tuple[int, int]:
     return reading.read_bytes, reading.copies
 
 
-def tool(*line: str, timeout: float = 60) -> tuple[int, str]:
+def tool(*line: str, timeout: float = 300) -> tuple[int, str]:
     """Run a tool; its exit code and all it said."""
     if shutil.which(line[0]) is None:
         pytest.skip(f"{line[0]} is not installed")
@@ -50,7 +50,7 @@ def as_user(uid: int, code: str, *arguments: str) -> str:
         "-c",
         code,
     ]
-    done = subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=300, check=False)
     return done.stdout + done.stderr
 
 

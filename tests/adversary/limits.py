@@ -19,12 +19,12 @@ from kluis.tee.process import native
 def perf_stacks(pid: int, needle: bytes) -> int:
     """Sample the enclave's stacks with perf: copies of the needle in what it wrote, after a while or more."""
     found = 0
-    for seconds in (0.5, 4.0):
+    for seconds in (0.5, 4.0, 30.0):
         with tempfile.TemporaryDirectory() as directory:
             out = Path(directory) / "perf.data"
             line = ["perf", "record", "-q", "-o", str(out), "-e", "cpu-clock", "-F", "999"]
             line += ["--call-graph", "dwarf,16384", "-p", str(pid), "--", "sleep", str(seconds)]
-            subprocess.run(line, capture_output=True, timeout=60, check=False)
+            subprocess.run(line, capture_output=True, timeout=300, check=False)
             found = out.read_bytes().count(needle) if out.exists() else 0
         if found:
             break
@@ -34,9 +34,9 @@ def perf_stacks(pid: int, needle: bytes) -> int:
 def uprobe(pid: int, function: str, needle: str) -> str:
     """Put a probe on a C function of the enclave's C library: what it copied off the stack, as text.
 
-    The text is given once the needle is in it, and after ten seconds whatever it is.
+    The text is given once the needle is in it, and after two minutes whatever it is.
     """
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     with probes.uprobe(f"kluis{pid}/at", _library(pid), function, "text=+8(%sp):string") as trace:
         while True:
             said = trace.read_text(errors="replace")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from kluis.services.attestation import attesting, handlers
 from kluis.services.attestation.evaluation import evaluated
 from kluis.services.attestation.policies import HeldPolicy, hold_draft
 from kluis.services.storage import Database
+from tests.pace import within
 from tests.services.attestation.test_attesting import sgx
 from tests.services.attestation.world import PERMIT, VERSION, World, b64u, error_of
 
@@ -34,11 +34,10 @@ def test_a_name_that_stands_twice_at_the_end_of_many(world: World) -> None:
     """Looking for it takes one pass: each name among all the others was 20 s for 256 KiB."""
     names = ",".join(f'"{number:x}":0' for number in range(28_000))
     text = f'{{{names},"zz":0,"zz":1}}'.encode()
-    began = time.process_time()
-    answer = world.attest(
-        "SgxEnclave", {"quote": "AAAA", "runtimeData": {"data": b64u(text), "dataType": "JSON"}}
-    )
-    assert time.process_time() - began < 2
+    with within(2):
+        answer = world.attest(
+            "SgxEnclave", {"quote": "AAAA", "runtimeData": {"data": b64u(text), "dataType": "JSON"}}
+        )
     assert error_of(answer) == (400, "InvalidParameter", "runtimeData.data: member 'zz' stands twice")
 
 
@@ -90,10 +89,8 @@ def test_what_an_unmet_condition_names_is_looked_up() -> None:
     copies = "".join(f'c:[type=="x"]=>add(type="{name}",value=c.value);' for name in "yzw")
     names = ",".join(['type=="q"'] * 4000)
     policy = hold_draft(f"{CLAIMED}{copies}[{names}]=>permit();}}; issuancerules{{}};")
-    began = time.process_time()
-    with pytest.raises(PolicyError, match="A Deny claim was issued"):
+    with within(0.4), pytest.raises(PolicyError, match="A Deny claim was issued"):
         evaluated(policy, {}, {})
-    assert time.process_time() - began < 0.4
 
 
 def test_many_who_send_all_but_the_end(world: World) -> None:
@@ -135,7 +132,7 @@ def test_many_who_send_all_but_the_end(world: World) -> None:
         await asyncio.gather(*others, return_exceptions=True)
         return answered[0], told
 
-    answered, told = asyncio.run(asyncio.wait_for(run(), 60))
+    answered, told = asyncio.run(asyncio.wait_for(run(), 300))
     assert (answered, told) == (400, [503] * 84)
 
 
@@ -157,14 +154,14 @@ def test_one_draft_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 
     def slow(text: str) -> HeldPolicy:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(300)
         return hold_draft(text)
 
     monkeypatch.setattr(attesting, "hold_draft", slow)
     asked = sgx() | {"draftPolicyForAttestation": PERMIT}
     with ThreadPoolExecutor() as pool:
         first = pool.submit(world.attest, "SgxEnclave", asked)
-        assert begun.wait(20)
+        assert begun.wait(300)
         second = world.attest("SgxEnclave", asked)
         assert world.attest("SgxEnclave", sgx()).status_code == 200
         go_on.set()

@@ -376,7 +376,7 @@ def test_hangs_up(host: EvilHost, socket_name: str) -> None:
     getattr(host, socket_name).close()
     if socket_name == "calls":  # its thread computes: the answer of another finds nobody
         host.whisper(frames.encode((host.number("add"), 3, 1, 2)))
-    assert host.ended(30)
+    assert host.ended(300)
 
 
 MUTATIONS = 10_000

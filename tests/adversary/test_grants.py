@@ -22,10 +22,10 @@ def test_listening_socket_of_the_host(
         port = listener.getsockname()[1]
         with load(victim_image, insecure_allow_missing=allowed, sockets={"listen:web": listener}) as enclave:
             serving = enclave.submit("serve_one", "listen:web")
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as peer:
+            with socket.create_connection(("127.0.0.1", port), timeout=300) as peer:
                 peer.sendall(b"hello")
                 assert peer.recv(100) == b"HELLO"
-            assert serving.result(timeout=60) == b"hello"
+            assert serving.result(timeout=300) == b"hello"
             with pytest.raises(RemoteError, match="UsageError"):
                 enclave.serve_one("listen:web")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -22,10 +23,12 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the at
 def test_killed_guardian_ends_the_enclave_within_100_ms(victim_image: Path, allowed: frozenset[str]) -> None:
     """SIGKILL to the guardian: the enclave is gone within 100 ms on a free machine, and a call says so.
 
-    On a loaded machine whoever looks may come late: so one of several that is seen in time is enough.
+    On a loaded machine the end is seen late, and so is the end of any process: what a plain child takes to be
+    seen gone, at that moment, is added five times. One of several that is seen in time is enough.
     """
     took = []
     for _ in range(10):
+        floor = _plain_end()
         with load(victim_image, insecure_allow_missing=allowed) as enclave:
             os.kill(attacks.guardian_of(enclave.pid), signal.SIGKILL)
             began = time.monotonic()
@@ -33,9 +36,21 @@ def test_killed_guardian_ends_the_enclave_within_100_ms(victim_image: Path, allo
             took.append(time.monotonic() - began)
             with pytest.raises(EnclaveDied):
                 enclave.alive()
-        if took[-1] < 0.1:
+        if took[-1] < 0.1 + 5 * floor:
             return
     pytest.fail(f"gone after {min(took):.3f} s at best")
+
+
+def _plain_end() -> float:
+    """Seconds from SIGKILL to an ordinary child until it is seen gone."""
+    child = subprocess.Popen(["sleep", "infinity"])
+    try:
+        began = time.monotonic()
+        child.kill()
+        assert attacks.gone_within(child.pid, attacks.SOON)
+        return time.monotonic() - began
+    finally:
+        child.wait()
 
 
 def through_the_guardian(guardian: int, number: int, *arguments: int) -> str:

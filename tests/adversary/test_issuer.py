@@ -123,7 +123,7 @@ def test_those_who_show_it_at_once(issuer: DevelopmentIssuer) -> None:
 
     async def show() -> list[int]:
         transport = httpx.ASGITransport(issuer.application())
-        async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=URL, timeout=120) as client:
             asked = [client.post(f"/{TENANT}/oauth2/v2.0/token", data=form) for _ in range(8)]
             return [answer.status_code for answer in await asyncio.gather(*asked)]
 

@@ -16,6 +16,9 @@ from kluis.enclave.asgi import Limits, Server
 from tests.enclave.hosted.serving import plain_tls
 
 PLACES = 8
+ENDLESS = Limits(
+    connections=PLACES, handshake_seconds=3600, head_seconds=3600, stall_seconds=3600, idle_seconds=3600
+)
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
@@ -27,7 +30,7 @@ def enough() -> threading.Event:
 
 @pytest.fixture
 def port(enough: threading.Event) -> Iterator[int]:
-    """A service of eight places, with the patience that all have."""
+    """A service of eight places, whose patience no test outlasts."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -37,7 +40,7 @@ def port(enough: threading.Event) -> Iterator[int]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    server = Server(application, limits=Limits(connections=PLACES))
+    server = Server(application, limits=ENDLESS)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(listener)))
@@ -49,7 +52,7 @@ def port(enough: threading.Event) -> Iterator[int]:
 
 def silent(port: int) -> socket.socket:
     """One that never shakes hands."""
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=120)
 
 
 def begun(port: int) -> socket.socket:
@@ -84,9 +87,7 @@ def test_places_that_are_kept_for_nothing(
             held.enter_context(take(port))
         for _ in range(2 * PLACES if take is silent else 0):
             held.enter_context(silent(port))
-        began = time.monotonic()
-        with kept(port):
-            assert time.monotonic() - began < 7
+        held.enter_context(kept(port))
         enough.set()
         assert running.recv(1000).startswith(b"HTTP/1.1 200")
 

@@ -166,7 +166,10 @@ class Relay:
 
 def refused(relay: Relay, policy: Policy) -> KluisError:
     """See a client refuse a relay, and the relay hear nothing of what it would have sent."""
-    with httpx.Client(transport=attested.transport(policy)) as client, pytest.raises(KluisError) as caught:
+    with (
+        httpx.Client(transport=attested.transport(policy), timeout=120) as client,
+        pytest.raises(KluisError) as caught,
+    ):
         client.post(f"{relay.url}/", content=b"a secret")
     assert relay.heard == []
     return caught.value
@@ -176,7 +179,7 @@ def test_an_honest_client_is_served(service: EnclaveProxy, policy: Policy, liste
     """The process TEE serves a Starlette application over TLS that ends inside."""
     url = f"https://127.0.0.1:{listener.getsockname()[1]}"
     body = os.urandom(3 << 20)
-    with httpx.Client(transport=attested.transport(policy), base_url=url, timeout=60) as client:
+    with httpx.Client(transport=attested.transport(policy), base_url=url, timeout=300) as client:
         response = client.get("/")
         assert response.text == "hello from inside"
         assert attestation(response).claims.measurement.value == service.image_id
@@ -184,7 +187,7 @@ def test_an_honest_client_is_served(service: EnclaveProxy, policy: Policy, liste
 
     async def many() -> set[str]:
         async with httpx.AsyncClient(
-            transport=attested.async_transport(policy), base_url=url, timeout=60
+            transport=attested.async_transport(policy), base_url=url, timeout=300
         ) as client:
             return {one.text for one in await asyncio.gather(*(client.get("/") for _ in range(20)))}
 

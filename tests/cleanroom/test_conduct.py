@@ -118,11 +118,11 @@ def test_an_owner_elsewhere(place: Place) -> None:
     taken: list[str] = []
 
     def laboratory() -> None:
-        taken.append(mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 10, lambda: NOW))
+        taken.append(mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 300, lambda: NOW))
 
     other = threading.Thread(target=laboratory)
     other.start()
-    ended = _host(place, place.enclave(), 10)
+    ended = _host(place, place.enclave(), 300)
     other.join()
     assert taken == [ended.run]
     assert sorted(path.name for path in ended.folder.iterdir()) == [
@@ -138,14 +138,14 @@ def test_an_owner_elsewhere_refuses(place: Place) -> None:
 
     def laboratory() -> None:
         try:
-            mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 10, lambda: samples.LATER)
+            mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 300, lambda: samples.LATER)
         except KluisError as error:
             seen.append(error)
 
     other = threading.Thread(target=laboratory)
     other.start()
     with pytest.raises(PolicyError) as caught:
-        _host(place, place.enclave(), 10)
+        _host(place, place.enclave(), 300)
     other.join()
     assert caught.value.message == "run: laboratory released no key (agreement_expired)"
     assert seen[0].message.startswith("agreement: want a time from ")

@@ -130,7 +130,9 @@ def test_a_vault_that_is_started_otherwise(kluis: Kluis, state: Path, root: Path
         assert kluis("vault", "withdraw", url, *words).code == 0
         assert kluis("vault", "approve", url, proposal, *words).code == 0
     with serving_here(after) as made:
-        shown = httpx.get(f"{made.addresses['keyvault']}/configuration", verify=context(made)).json()
+        shown = httpx.get(
+            f"{made.addresses['keyvault']}/configuration", verify=context(made), timeout=120
+        ).json()
         assert (len(shown["earlier"]), shown["next"]) == (1, None)
 
 
@@ -149,4 +151,4 @@ def bearer(made: Serving, name: str) -> str:
         "scope": "https://vault.azure.net/.default",
     }
     url = f"{made.issuer.authorization}/oauth2/v2.0/token"
-    return str(httpx.post(url, data=form, verify=context(made)).json()["access_token"])
+    return str(httpx.post(url, data=form, verify=context(made), timeout=120).json()["access_token"])

@@ -327,11 +327,15 @@ def test_a_client_that_was_there_before_a_rotation(served: SimpleNamespace, forg
     headers = {"Authorization": f"Bearer {MAKER.token(*OWNER, now=datetime.now(UTC))}"}
     import httpx
 
-    answer = httpx.post(f"{served.url}/certs:rotate", verify=_context(served), headers=headers)
+    answer = httpx.post(f"{served.url}/certs:rotate", verify=_context(served), headers=headers, timeout=120)
     assert len(answer.json()["keys"]) == 2
     old.attest_sgx_enclave(quote(forge, b"x"), runtime_data=b"x")
     answer = httpx.post(
-        f"{served.url}/certs:rotate", json={"signs_in_seconds": 0}, verify=_context(served), headers=headers
+        f"{served.url}/certs:rotate",
+        json={"signs_in_seconds": 0},
+        verify=_context(served),
+        headers=headers,
+        timeout=120,
     )
     assert answer.status_code == 200
     client(served).attest_sgx_enclave(quote(forge, b"x"), runtime_data=b"x")

@@ -95,7 +95,7 @@ def test_fetches_over_tls(served: Served) -> None:
         input=quote,
         capture_output=True,
         env={**os.environ, "SSL_CERT_FILE": str(served.ca)},
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -111,7 +111,7 @@ def test_not_without_naming_the_authority(served: Served) -> None:
         input=Enrolled(served).quote(),
         capture_output=True,
         env={name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"},
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1

@@ -55,7 +55,7 @@ class SoftwareTpm:
         ]
         argv += ["--server", f"type=unixio,path={folder}/s", "--ctrl", f"type=unixio,path={folder}/s.ctrl"]
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while not (folder / "s.ctrl").exists() and time.monotonic() < end:
             time.sleep(0.02)
         self.run("createek", "-c", "ek.ctx", "-G", "rsa", "-u", "ek.pub")
@@ -75,7 +75,7 @@ class SoftwareTpm:
         """One command, beside what the TPM holds."""
         environ = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:path={self.folder}/s"}
         return subprocess.run(
-            ["tpm2", *argv], cwd=self.folder, env=environ, capture_output=True, text=True, timeout=60
+            ["tpm2", *argv], cwd=self.folder, env=environ, capture_output=True, text=True, timeout=300
         )
 
     def read(self, name: str) -> bytes:

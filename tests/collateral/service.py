@@ -34,13 +34,14 @@ class Reply(NamedTuple):
 
 class Service:
     """Answers paths as ``replies`` says, the last one for ever; ``asked`` has every path with its query,
-    ``sent`` what was posted.
+    ``sent`` what was posted, ``whole`` the paths whose slow answer was sent to its end.
     """
 
     def __init__(self, folder: Path) -> None:
         self.replies: dict[str, list[Reply]] = {}
         self.asked: list[str] = []
         self.sent: list[bytes] = []
+        self.whole: list[str] = []
         certificate = _authority(folder)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
@@ -113,6 +114,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 for _ in range(1000):
                     time.sleep(reply.drip_headers)
                     self.wfile.write(b"x")
+                service.whole.append(self.path)
             self.send_response(reply.status)
             for name, value in reply.headers:
                 self.send_header(name, value)
@@ -124,6 +126,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             for byte in reply.body:
                 time.sleep(reply.drip)
                 self.wfile.write(bytes((byte,)))
+            service.whole.append(self.path)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

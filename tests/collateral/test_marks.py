@@ -182,7 +182,7 @@ def test_one_keeps_after_the_other(cache: Cache, forge: Forge) -> None:
         waiting.join(0.2)
         assert waiting.is_alive()
         assert cache.read(*TCB) is None
-    waiting.join(10)
+    waiting.join(300)
     assert cache.read(*TCB) is not None
 
 

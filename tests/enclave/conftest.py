@@ -23,9 +23,19 @@ def subject() -> Path:
 
 @pytest.fixture(scope="module")
 def served(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
-    """The hosted application, on a socket, for all tests of a module."""
+    """The hosted application, on a socket, for all tests of a module; no test outlasts its patience."""
+    yield from _served(rehearsal_platform)
+
+
+@pytest.fixture(scope="module")
+def hasty(rehearsal_platform: RehearsalPlatform) -> Iterator[Served]:
+    """The same, for clients that are slow: it waits two seconds for anything, and one for a head."""
+    yield from _served(rehearsal_platform, "hasty")
+
+
+def _served(rehearsal_platform: RehearsalPlatform, *argv: str) -> Iterator[Served]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
+        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener}, argv=argv)
         try:
             yield Served(enclave, listener)
         finally:

@@ -44,7 +44,7 @@ def judge(rehearsal_platform: RehearsalPlatform) -> Judge:
 
 def test_a_request_reaches_the_enclave_that_was_judged(served: Served, judge: Judge) -> None:
     """A response names the enclave it came from, and one connection carries many requests."""
-    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url) as client:
+    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=120) as client:
         first = client.get("/")
         assert first.text == "hello from inside"
         assert attestation(first).runtime_data.purpose is Purpose.CHANNEL
@@ -59,7 +59,7 @@ def test_a_kept_connection_is_believed_for_a_time(
     revoked = judge_of(other_platform).standing
     given: list[Any] = [judge.standing, judge.standing, revoked]
     brief = dataclasses.replace(judge, standing=lambda: given.pop(0)(), believed_seconds=0.0)
-    with httpx.Client(transport=AttestedTransport(brief), base_url=served.url) as client:
+    with httpx.Client(transport=AttestedTransport(brief), base_url=served.url, timeout=120) as client:
         first, second = (client.get("/").extensions["network_stream"] for _ in range(2))
         assert first is not second
         before = served.enclave.told()
@@ -81,7 +81,7 @@ def test_a_kept_connection_is_believed_for_a_time_async(served: Served, judge: J
         transport = AsyncAttestedTransport(
             dataclasses.replace(judge, standing=standing, believed_seconds=seconds)
         )
-        async with httpx.AsyncClient(transport=transport, base_url=served.url, timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=served.url, timeout=120) as client:
             for _ in range(3):
                 assert (await client.get("/")).text == "hello from inside"
 
@@ -96,7 +96,7 @@ def test_async(served: Served, judge: Judge) -> None:
 
     async def run() -> list[str]:
         transport = AsyncAttestedTransport(judge)
-        async with httpx.AsyncClient(transport=transport, base_url=served.url, timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=served.url, timeout=120) as client:
             answers = await asyncio.gather(*(client.get("/") for _ in range(30)))
             assert {attestation(one).claims.product_id for one in answers} == {5}
             return [one.text for one in answers]
@@ -106,7 +106,7 @@ def test_async(served: Served, judge: Judge) -> None:
 
 def test_a_fault_of_the_application(served: Served, judge: Judge) -> None:
     """A fault is answered and logged, and costs its client no connection; one amid an answer cuts it off."""
-    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url) as client:
+    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=120) as client:
         first = client.get("/")
         stream = first.extensions["network_stream"]
         for _ in range(5):
@@ -122,7 +122,7 @@ def test_a_fault_of_the_application(served: Served, judge: Judge) -> None:
 def test_many_threads(served: Served, judge: Judge) -> None:
     """One client serves many threads, as httpx's do."""
     with (
-        httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=60) as client,
+        httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=120) as client,
         ThreadPoolExecutor(10) as pool,
     ):
         assert set(pool.map(lambda _: client.get("/").text, range(100))) == {"hello from inside"}
@@ -148,7 +148,7 @@ def test_a_length_that_is_said_twice(served: Served) -> None:
 def test_large_bodies(served: Served, judge: Judge) -> None:
     """Megabytes go in and come out whole; beyond the bound they are refused, however they are sent."""
     body = bytes(range(256)) * (20 << 10)
-    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=60) as client:
+    with httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=120) as client:
         assert client.post("/digest", content=body).text == hashlib.sha256(body).hexdigest()
         assert client.post("/digest", content=iter([body])).text == hashlib.sha256(body).hexdigest()
         assert len(client.get("/large", params={"mebibytes": 24}).content) == 24 << 20
@@ -164,7 +164,9 @@ def test_a_wrong_policy_is_refused_before_the_application_hears_a_byte(
     wanted = rehearsed(BySigner(signers=frozenset({b"\1" * 32}), product_id=5, min_svn=1))
     before = served.enclave.told()
     with (
-        httpx.Client(transport=AttestedTransport(judge_of(rehearsal_platform, wanted))) as client,
+        httpx.Client(
+            transport=AttestedTransport(judge_of(rehearsal_platform, wanted)), timeout=120
+        ) as client,
         pytest.raises(PolicyError, match="signer"),
     ):
         client.post(f"{served.url}/", content=b"a secret")
@@ -175,7 +177,7 @@ def test_another_platform_is_refused(served: Served, other_platform: RehearsalPl
     """Evidence under a root that is not trusted is not authentic; nothing was sent."""
     before = served.enclave.told()
     with (
-        httpx.Client(transport=AttestedTransport(judge_of(other_platform))) as client,
+        httpx.Client(transport=AttestedTransport(judge_of(other_platform)), timeout=120) as client,
         pytest.raises(AuthenticityError, match="root"),
     ):
         client.get(f"{served.url}/")
@@ -193,7 +195,10 @@ def test_a_policy_of_another_purpose_makes_no_transport(
 
 def test_plain_http_is_refused(judge: Judge) -> None:
     """An address without TLS has no connection to attest."""
-    with httpx.Client(transport=AttestedTransport(judge)) as client, pytest.raises(UsageError, match="https"):
+    with (
+        httpx.Client(transport=AttestedTransport(judge), timeout=120) as client,
+        pytest.raises(UsageError, match="https"),
+    ):
         client.get("http://127.0.0.1:1/")
 
 
@@ -204,7 +209,7 @@ def test_only_tls_1_3(served: Served) -> None:
     context.verify_mode = ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with (
-        socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", served.port), timeout=120) as raw,
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(raw)
@@ -215,46 +220,51 @@ def test_only_tls_1_3(served: Served) -> None:
 )
 def test_garbage_ends_its_own_connection(served: Served, said: bytes, judge: Judge) -> None:
     """What is no TLS is cut off, and everybody else is served."""
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=120) as raw:
         try:
             raw.sendall(said)
             while raw.recv(1000):
                 pass
         except ConnectionError:
             pass
-    with httpx.Client(transport=AttestedTransport(judge)) as client:
+    with httpx.Client(transport=AttestedTransport(judge), timeout=120) as client:
         assert client.get(f"{served.url}/").status_code == 200
 
 
-def test_slow_clients_are_cut_off(served: Served) -> None:
+def test_slow_clients_are_cut_off(hasty: Served) -> None:
     """One that never shakes hands, and one whose head trickles, lose their connections after some seconds."""
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw, served.plain_tls() as tls:
-        began = time.monotonic()
+    with (
+        socket.create_connection(("127.0.0.1", hasty.port), timeout=120) as raw,
+        hasty.shaken_in_time() as tls,
+    ):
         tls.sendall(b"GET / HTTP/1.1\r\n")
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while time.monotonic() < began + 30:
-                tls.sendall(b"X: y\r\n")
-                time.sleep(0.1)
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            _trickle(tls, 300)
         with contextlib.suppress(ConnectionError):
             assert raw.recv(1) == b""
-        assert time.monotonic() - began < 25
 
 
-def test_a_body_that_does_not_come(served: Served) -> None:
+def _trickle(tls: ssl.SSLSocket, headers: int) -> None:
+    for _ in range(headers):
+        tls.sendall(b"X: y\r\n")
+        time.sleep(0.1)
+
+
+def test_a_body_that_does_not_come(hasty: Served) -> None:
     """A request whose body stops is answered with 408, whoever waits for it."""
-    with served.plain_tls() as one, served.plain_tls() as other:
+    with hasty.shaken_in_time() as one, hasty.shaken_in_time() as other:
         for tls, path in ((one, "/digest"), (other, "/.well-known/kluis/evidence")):
             tls.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegun".encode())
         for tls in (one, other):
             assert tls.recv(1000).startswith(b"HTTP/1.1 408")
 
 
-def test_an_answer_that_nobody_reads(served: Served) -> None:
+def test_an_answer_that_nobody_reads(hasty: Served) -> None:
     """A client that asks for much and takes nothing is cut off."""
-    with served.plain_tls() as tls:
+    with hasty.shaken_in_time() as tls:
         tls.sendall(b"GET /large?mebibytes=64 HTTP/1.1\r\nhost: a\r\n\r\n")
-        end = time.monotonic() + 30
-        while served.holds(tls) and time.monotonic() < end:
+        end = time.monotonic() + 120
+        while hasty.holds(tls) and time.monotonic() < end:
             time.sleep(0.05)
         heard = 0
         with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -265,8 +275,8 @@ def test_an_answer_that_nobody_reads(served: Served) -> None:
 
 def test_more_connections_than_there_may_be_wait(served: Served, judge: Judge) -> None:
     """Past the bound, connections wait in the kernel's queue until others end; nobody is lost."""
-    idle = [socket.create_connection(("127.0.0.1", served.port), timeout=10) for _ in range(60)]
-    with httpx.Client(transport=AttestedTransport(judge), timeout=30) as client:
+    idle = [socket.create_connection(("127.0.0.1", served.port), timeout=120) for _ in range(60)]
+    with httpx.Client(transport=AttestedTransport(judge), timeout=120) as client:
         assert client.get(f"{served.url}/").status_code == 200
     for one in idle:
         one.close()
@@ -292,7 +302,7 @@ def test_a_head_is_bounded(served: Served) -> None:
 )
 def test_hostile_questions(served: Served, method: str, body: bytes, status: int) -> None:
     """A question that is none is answered with our own error, and the connection goes on."""
-    with httpx.Client(verify=False, base_url=served.url) as client:
+    with httpx.Client(verify=False, base_url=served.url, timeout=120) as client:
         path = "/.well-known/kluis/evidence"
         assert client.request(method, path, content=body).status_code == status
         assert client.get("/").status_code == 200
@@ -300,7 +310,7 @@ def test_hostile_questions(served: Served, method: str, body: bytes, status: int
 
 def test_a_client_without_evidence_is_no_attested_peer(served: Served, judge: Judge) -> None:
     """The dependency answers 403."""
-    with httpx.Client(transport=AttestedTransport(judge)) as client:
+    with httpx.Client(transport=AttestedTransport(judge), timeout=120) as client:
         assert client.get(f"{served.url}/peer").status_code == 403
 
 
@@ -310,7 +320,7 @@ def test_graceful_restart(rehearsal_platform: RehearsalPlatform, judge: Judge) -
         first = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
         old = Served(first, listener)
         with (
-            httpx.Client(transport=AttestedTransport(judge), base_url=old.url, timeout=30) as client,
+            httpx.Client(transport=AttestedTransport(judge), base_url=old.url, timeout=120) as client,
             ThreadPoolExecutor(1) as pool,
         ):
             running = pool.submit(client.get, "/slow")
@@ -318,8 +328,8 @@ def test_graceful_restart(rehearsal_platform: RehearsalPlatform, judge: Judge) -
                 time.sleep(0.02)
             second = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
             Served(second, listener)
-            first.drain(10.0)
-            old.ended.result(timeout=15)
+            first.drain(120.0)
+            old.ended.result(timeout=120)
             assert running.result().text == "done"
             assert first.told() == ["start-up", "/slow", "shut-down"]
             assert client.get("/").text == "hello from inside"
@@ -328,30 +338,44 @@ def test_graceful_restart(rehearsal_platform: RehearsalPlatform, judge: Judge) -
         second.close()
 
 
+def in_time(attempt: Callable[[], bool]) -> None:
+    """Try until a machine that has other work, too, was quick enough.
+
+    A server that drains keeps a connection that nobody uses for a second: a client that comes later than
+    that finds it closed, and has seen nothing.
+    """
+    assert any(attempt() for _ in range(20)), "want a machine that asks twice in a second, now and then"
+
+
 def test_a_kept_connection_is_answered_once_more_and_told_that_it_ends(
     rehearsal_platform: RehearsalPlatform, judge: Judge
 ) -> None:
     """A client about to use a connection that it kept is answered while its server drains."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        first = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
-        old = Served(first, listener)
-        with httpx.Client(transport=AttestedTransport(judge), base_url=old.url, timeout=30) as client:
-            assert "connection" not in client.get("/").headers
-            second = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
-            Served(second, listener)
-            first.drain(10.0)
-            answered = 1
-            while (
-                client.get("/").headers.get("connection") != "close"
-            ):  # it drains a moment after it was told
-                answered += 1
-                assert answered < 10_000
-            old.ended.result(timeout=20)
-            assert "connection" not in client.get("/").headers
-            assert first.told() == ["start-up", *["/"] * (answered + 1), "shut-down"]
-            assert second.told() == ["start-up", "/"]
-        first.close()
-        second.close()
+
+    def attempt() -> bool:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            rehearsal_platform.launch(APP, sockets={"listen:web": listener}) as first,
+            rehearsal_platform.launch(APP, sockets={"listen:web": listener}) as second,
+        ):
+            old = Served(first, listener)
+            with httpx.Client(transport=AttestedTransport(judge), base_url=old.url, timeout=120) as client:
+                assert "connection" not in client.get("/").headers
+                Served(second, listener)
+                drained = time.monotonic()
+                first.drain(120.0)
+                answered = 1
+                while client.get("/").headers.get("connection") != "close":
+                    answered += 1  # it drains a moment after it was told
+                    if time.monotonic() - drained > 1.0:
+                        return False
+                old.ended.result(timeout=120)
+                assert "connection" not in client.get("/").headers
+                assert first.told() == ["start-up", *["/"] * (answered + 1), "shut-down"]
+                assert second.told() == ["start-up", "/"]
+        return True
+
+    in_time(attempt)
 
 
 class Between(httpcore.SyncBackend):
@@ -379,20 +403,37 @@ def test_a_client_that_asks_for_evidence_of_a_server_that_drains(
     rehearsal_platform: RehearsalPlatform, judge: Judge
 ) -> None:
     """Evidence is asked for before a request: its answer is not the last one, or the request were lost."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
-        served = Served(enclave, listener)
 
-        def drain() -> None:
-            enclave.drain(10.0)
-            time.sleep(0.3)  # it drains a moment after it was told
+    def attempt() -> bool:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            rehearsal_platform.launch(APP, sockets={"listen:web": listener}) as enclave,
+            httpx.Client(transport=AttestedTransport(judge), timeout=120) as kept,
+        ):
+            served = Served(enclave, listener)
+            kept.get(served.url)
+            began = 0.0
 
-        transport = AttestedTransport(judge, backend=Between(drain))
-        with httpx.Client(transport=transport, base_url=served.url) as client:
-            answer = client.get("/")
-        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-        served.ended.result(timeout=20)
-        enclave.close()
+            def drain() -> None:
+                nonlocal began
+                began = time.monotonic()
+                enclave.drain(120.0)
+                while kept.get(served.url, timeout=2.0).headers.get("connection") != "close":
+                    pass  # it drains a moment after it was told
+
+            transport = AttestedTransport(judge, backend=Between(drain))
+            with httpx.Client(transport=transport, base_url=served.url, timeout=120) as client:
+                try:
+                    answer = client.get("/")
+                except httpx.TransportError:
+                    if time.monotonic() - began > 1.0:
+                        return False
+                    raise
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            served.ended.result(timeout=120)
+        return True
+
+    in_time(attempt)
 
 
 def test_an_idle_connection_does_not_hold_a_drain(
@@ -402,12 +443,12 @@ def test_an_idle_connection_does_not_hold_a_drain(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
         served = Served(enclave, listener)
-        with httpx.Client(transport=AttestedTransport(judge), base_url=served.url) as client:
+        with httpx.Client(transport=AttestedTransport(judge), base_url=served.url, timeout=120) as client:
             client.get("/")
             began = time.monotonic()
-            enclave.drain(30.0)
-            served.ended.result(timeout=25)
-            assert 0.9 < time.monotonic() - began < 20
+            enclave.drain(3600.0)
+            served.ended.result(timeout=120)
+            assert time.monotonic() - began > 0.9
         enclave.close()
 
 
@@ -417,14 +458,14 @@ def test_what_does_not_end_is_cut_off(rehearsal_platform: RehearsalPlatform, jud
         enclave = rehearsal_platform.launch(APP, sockets={"listen:web": listener})
         served = Served(enclave, listener)
         with (
-            httpx.Client(transport=AttestedTransport(judge), timeout=60) as client,
+            httpx.Client(transport=AttestedTransport(judge), timeout=120) as client,
             ThreadPoolExecutor(1) as pool,
         ):
-            running = pool.submit(client.get, f"{served.url}/slow", params={"seconds": 30})
+            running = pool.submit(client.get, f"{served.url}/slow", params={"seconds": 3600})
             while "/slow" not in enclave.told():
                 time.sleep(0.02)
             enclave.drain(0.0)
-            served.ended.result(timeout=15)
+            served.ended.result(timeout=120)
             with pytest.raises(httpx.TransportError):
                 running.result()
         enclave.close()
@@ -476,14 +517,14 @@ def test_a_host_can_name_the_service_for_clients_that_look_for_a_name(
         url = f"https://localhost:{listener.getsockname()[1]}/"
         with rehearsal_platform.launch(APP, sockets={"listen:web": listener}) as enclave:
             enclave.submit("serve")
-            with httpx.Client(verify=context) as client, pytest.raises(httpx.ConnectError):
+            with httpx.Client(verify=context, timeout=120) as client, pytest.raises(httpx.ConnectError):
                 client.get(url)
             request = x509.load_pem_x509_csr(enclave.certificate_request())
             assert request.is_signature_valid
             asked = request.public_key()
             assert isinstance(asked, ec.EllipticCurvePublicKey)
             enclave.use_certificate(_pem(_signed("service", asked, root, key), root))
-            with httpx.Client(verify=context) as client:
+            with httpx.Client(verify=context, timeout=120) as client:
                 assert client.get(url).text == "hello from inside"
 
 
@@ -584,13 +625,13 @@ def test_memory_that_ends_while_connections_are_made(width: int) -> None:
             try:
                 port = listener.getsockname()[1]
                 for _ in range(hungry):
-                    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                    with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
                         client.shutdown(socket.SHUT_WR)
                         with contextlib.suppress(ConnectionError):
                             assert client.recv(1) == b""
-                with httpx.Client(verify=False, timeout=20) as client:
+                with httpx.Client(verify=False, timeout=120) as client:
                     assert client.get(f"https://127.0.0.1:{port}/").status_code == 200
-                said, _ = served.communicate(timeout=20)
+                said, _ = served.communicate(timeout=120)
             finally:
                 served.kill()
     assert said.split() == ["3", "0", "True"]

@@ -100,7 +100,7 @@ def test_a_client_that_is_not_believed_comes_anew(url: str, rehearsal_platform: 
     """With the refusal its connection ends: whoever believes this end for longer is judged on the next."""
     mutual = BySigner(signers=frozenset({bytes(32)}), product_id=6, min_svn=1)
     judge = judge_of(rehearsal_platform, rehearsed(mutual))
-    with httpx.Client(transport=AttestedTransport(judge)) as client:
+    with httpx.Client(transport=AttestedTransport(judge), timeout=120) as client:
         first, second = (client.get(f"{url}/secret") for _ in range(2))
     assert (first.status_code, second.status_code) == (403, 403)
     assert first.extensions["network_stream"] is not second.extensions["network_stream"]
@@ -159,7 +159,7 @@ def test_a_dependency_of_fastapis(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def asked() -> tuple[int, Any]:
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(connection), base_url="https://a"
+            transport=httpx.ASGITransport(connection), base_url="https://a", timeout=120
         ) as client:
             answer = await client.get("/")
         return answer.status_code, answer.json()
@@ -186,7 +186,7 @@ def test_a_client_of_another_platform(
 
 def test_a_question_past_its_bound(url: str) -> None:
     """A question is 1 KiB at most, and no more of one is held: every connection may ask."""
-    with httpx.Client(base_url=url, verify=False) as client:
+    with httpx.Client(base_url=url, verify=False, timeout=120) as client:
         answer = client.post(PATH, content=b" " * 1025)
     assert (answer.status_code, answer.json()["error"]) == (
         400,
@@ -196,7 +196,7 @@ def test_a_question_past_its_bound(url: str) -> None:
 
 def test_a_servers_own_evidence_handed_back(url: str) -> None:
     """A client without an enclave asks the server to quote over its own challenge, and presents that."""
-    with httpx.Client(verify=False, base_url=url) as client:
+    with httpx.Client(verify=False, base_url=url, timeout=120) as client:
         ask = client.post(PATH, content=question(os.urandom(32)))
         challenge = Answer.parse(ask.content).challenge
         made = Answer.parse(client.post(PATH, content=question(challenge)).content)

@@ -33,7 +33,7 @@ def platform() -> Iterator[Serve]:
 
     yield serve
     for thread in threads:
-        thread.join(10)
+        thread.join(300)
 
 
 def answering(*replies: channel.Reply | bytes) -> Callable[[socket.socket], None]:
@@ -131,5 +131,5 @@ def test_many_threads(platform: Serve) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(300)
         assert got == [b"t"] * 80

@@ -43,7 +43,7 @@ def start(rehearsal_platform: RehearsalPlatform, tmp_path: Path) -> Callable[[st
             await_ready(process, interface[1], 30)
         finally:
             process.kill()
-            process.wait(5)
+            process.wait(300)
 
     return run
 
@@ -96,7 +96,7 @@ def test_host_reads_another_interface(rehearsal_platform: RehearsalPlatform, tmp
             await_ready(process, bytes(32), 30)
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(300)
 
 
 def test_interface_of_a_broken_application(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from kluis.errors import FormatError, FreshnessError, InternalError, KluisError,
 from kluis.evidence import Claims
 from tests.evidence.forge import Forge
 from tests.evidence.samples import MAKERS, REGISTERED, Sample, sample
+from tests.pace import within
 from tests.strategies import PROPERTY, mutations
 
 KINDS = sorted(MAKERS)
@@ -34,15 +34,13 @@ each = pytest.mark.parametrize("kind", KINDS)
 
 def ends(call: Callable[[], Claims]) -> KluisError | None:
     """How a call ends: with an error of ours, or none; in less than a second of this processor."""
-    begun = time.process_time()
-    try:
-        call()
-    except InternalError:
-        raise
-    except KluisError as error:
-        return error
-    finally:
-        assert time.process_time() - begun < MOST_SECONDS
+    with within(MOST_SECONDS):
+        try:
+            call()
+        except InternalError:
+            raise
+        except KluisError as error:
+            return error
     return None
 
 

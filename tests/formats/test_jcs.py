@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from kluis.errors import FormatError, KluisError
 from kluis.formats import jcs
+from tests.pace import within
 from tests.strategies import PROPERTY, mutations
 
 VALUES = st.recursive(
@@ -206,10 +206,8 @@ def test_text_without_end() -> None:
 def test_the_last_key_twice_is_found_at_once() -> None:
     """Of very many keys the one that stands twice is named without comparing each with each."""
     data = b"{" + b"".join(b'"%d":0,' % index for index in range(80_000)) + b'"79999":0}'
-    begun = time.process_time()
-    with pytest.raises(FormatError, match=r"^it: key '79999' stands twice$"):
+    with within(1), pytest.raises(FormatError, match=r"^it: key '79999' stands twice$"):
         jcs.loads(data, "it")
-    assert time.process_time() - begun < 1
 
 
 def test_a_long_key_twice_makes_no_long_message() -> None:

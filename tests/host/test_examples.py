@@ -31,7 +31,7 @@ def said(script: Path, *images: Path) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=900,
     )
     return run.stdout.splitlines()
 
@@ -133,7 +133,7 @@ def served(folder: Path) -> Iterator[Any]:
     with told.open("w") as file:
         child = subprocess.Popen([KLUIS, "serve", "all", *options], cwd=folder, stdout=file)
     try:
-        for _ in range(180):
+        for _ in range(900):
             if told.read_text().endswith("}\n"):
                 break
             assert child.poll() is None
@@ -141,7 +141,7 @@ def served(folder: Path) -> Iterator[Any]:
         yield json.loads(told.read_text())
     finally:
         child.terminate()
-        child.wait(30)
+        child.wait(300)
 
 
 def ran(folder: Path, *argv: object) -> list[str]:
@@ -153,7 +153,7 @@ def ran(folder: Path, *argv: object) -> list[str]:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, f"{argv}\n{done.stdout}{done.stderr}"

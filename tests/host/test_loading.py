@@ -72,7 +72,7 @@ def test_memory_runs_out_in_small_pieces(running: EnclaveProxy) -> None:
 
 def fails_for_want_of_memory(running: EnclaveProxy, fill: Ecall) -> None:
     with pytest.raises(RemoteError) as raised:
-        fill.within(60)()
+        fill.within(300)()
     assert raised.value.message == "MemoryError: the enclave's heap is full"
     assert running.echo(b"x" * 3_000_000) == b"x" * 3_000_000
 
@@ -86,14 +86,14 @@ def test_many_at_once(running: EnclaveProxy) -> None:
 def test_stops_what_takes_too_long(running: EnclaveProxy) -> None:
     """Timeouts and cancellation reach into the process TEE."""
     with pytest.raises(CallTimeout):
-        running.spin.within(0.2)(60)
-    call = running.spin.submit(60)
+        running.spin.within(0.2)(3600)
+    call = running.spin.submit(3600)
     time.sleep(0.1)
     call.cancel()
     with pytest.raises(CallCancelled):
-        call.result(20)
+        call.result(300)
     for _ in range(10):
-        assert running.add.within(20)(1) == 3
+        assert running.add.within(300)(1) == 3
 
 
 def test_sealing_and_counting(image: Path, running: EnclaveProxy) -> None:
@@ -108,12 +108,12 @@ def test_sealing_and_counting(image: Path, running: EnclaveProxy) -> None:
 def test_ends_with_its_host(image: Path) -> None:
     """Closing ends the process, a call that waits raises, and nothing is left."""
     one = load(image, insecure_allow_missing=ALLOWED)
-    call = one.spin.submit(60)
+    call = one.spin.submit(3600)
     time.sleep(0.1)
     one.close()
     with pytest.raises(EnclaveDied):
-        call.result(20)
-    end = time.monotonic() + 20
+        call.result(300)
+    end = time.monotonic() + 120
     while Path(f"/proc/{one.pid}").exists() and time.monotonic() < end:
         time.sleep(0.02)
     assert not Path(f"/proc/{one.pid}").exists()

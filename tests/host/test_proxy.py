@@ -27,7 +27,7 @@ def test_by_name(enclave: Launch, subject: Path) -> None:
     """An ecall may be called by a name that is data."""
     running = enclave(subject)
     assert running.call("add", 1, b=5) == 6
-    assert running.submit("add", 1).result(10) == 3
+    assert running.submit("add", 1).result(300) == 3
     for way in (running.call, running.submit):
         with pytest.raises(UsageError, match=r"^enclave subject: ecall subtract: want one of \['add', "):
             way("subtract", 1)
@@ -50,6 +50,6 @@ def test_closed_by_with(enclave: Launch, subject: Path) -> None:
         assert running.add(1) == 3
     with pytest.raises(EnclaveDied):
         running.add(1)
-    assert running._process.wait(5) is not None
+    assert running._process.wait(300) is not None
     running.close()
     running.kill()

@@ -32,7 +32,7 @@ def _run(line: str, folder: Path) -> None:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == want, f"$ {line}\n{done.stdout}{done.stderr}"

@@ -15,7 +15,7 @@ def ask(application: Any, method: str, path: str, *, base: str = BASE, **rest: A
 
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(application)
-        async with httpx.AsyncClient(transport=transport, base_url=base) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=base, timeout=120) as client:
             return await client.request(method, path, **rest)
 
     return asyncio.run(run())

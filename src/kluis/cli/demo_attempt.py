@@ -58,7 +58,9 @@ def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tupl
     if shutil.which(line[0]) is None:
         return Attempt(who, tried, f"{line[0]} is not installed here", None)
     try:
-        done = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+        done = subprocess.run(
+            line, capture_output=True, text=True, errors="replace", timeout=120, check=False
+        )
     except subprocess.TimeoutExpired:
         return Attempt(who, tried, f"{line[0]} hung for 20 s and was ended", True)
     refused, words = judge(done.returncode, done.stdout + done.stderr)

@@ -230,7 +230,7 @@ def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[http
     policy = wanted.policy(Purpose.CHANNEL, nonce=True)
     transport = attested.transport(policy, root=wanted.roots[0].encode(), collateral=collateral)
     try:
-        with httpx.Client(transport=transport) as client:
+        with httpx.Client(transport=transport, timeout=60) as client:
             yield client
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UnavailableError(f"vault {url}: {error}", hint="kluis serve keyvault") from None

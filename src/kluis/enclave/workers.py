@@ -11,7 +11,7 @@ __all__ = ["STACK_BYTES", "Workers"]
 
 STACK_BYTES = 4 << 20
 """Deep enough for the deepest message that the interpreter's recursion limit lets a decoder follow."""
-BEGIN_SECONDS = 2.0
+BEGIN_SECONDS = 5.0
 """How long a thread is given to begin; one that begins later is one more."""
 
 

@@ -363,5 +363,5 @@ def _settle(how: Callable[[Any], None], what: Any) -> None:
 
 _evidence = msgspec.msgpack.Decoder(_EvidenceReturn).decode
 _raised = msgspec.msgpack.Decoder(frames.Raised).decode
-CLOSE_SECONDS = 5.0
-LAST_WORDS_SECONDS = 1.0
+CLOSE_SECONDS = 60.0
+LAST_WORDS_SECONDS = 10.0

@@ -45,7 +45,7 @@ class EvilHost:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
         self.control.sendmsg([data], rights)
 
-    def hear(self, timeout_seconds: float = 10.0) -> list[Any] | None:
+    def hear(self, timeout_seconds: float = 120.0) -> list[Any] | None:
         """The next answer, decoded; None if none comes in time or the enclave has ended."""
         if not _readable(self.calls, timeout_seconds):
             return None
@@ -61,7 +61,7 @@ class EvilHost:
         heard: list[Any] | None = msgspec.msgpack.decode(data) if data else None
         return heard
 
-    def ended(self, timeout_seconds: float = 10.0) -> bool:
+    def ended(self, timeout_seconds: float = 120.0) -> bool:
         """Whether the enclave ends within the time."""
         return self.process.wait(timeout_seconds) is not None
 

@@ -35,7 +35,7 @@ from kluis.tee.platform.quoting import PlatformKeys
 
 __all__ = ["START_SECONDS", "Process", "RehearsalPlatform", "interface_of"]
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 FIRST = 7  # descriptor of the first socket: 3 to 6 are the runtime's own
 
 

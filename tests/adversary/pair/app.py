@@ -49,5 +49,5 @@ def bring(collateral: bytes) -> None:
 def ask() -> str:
     """Ask the one at the other end of the host's socket for its secret."""
     transport = AttestedTransport(ALIKE, present=attest_self, backend=Granted("connect:other"))
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=120) as client:
         return client.get("https://other/secret").text

@@ -51,7 +51,7 @@ def plant(seed: str, copies: int) -> int:
     for run in (_python_local, _c_local):
         ready = threading.Event()
         threading.Thread(target=run, args=(seed, ready), daemon=True).start()
-        ready.wait(5)
+        ready.wait(300)
     time.sleep(0.05)
     return len(held)
 

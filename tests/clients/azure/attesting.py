@@ -291,7 +291,7 @@ def baselines(world: World) -> None:
     answer = requests.get(
         f"{world.attestation}/tcbbaselines/SgxEnclave?api-version=2022-09-01-preview",
         verify=world.ca,
-        timeout=30,
+        timeout=300,
     )
     assert answer.status_code == 200, answer.text
     found = {each["tcbIdentifier"] for each in answer.json()["tcbBaselines"]}

@@ -43,9 +43,9 @@ def client_secret(world: World) -> None:
     authorization = world.authorization
     token = world.credential("reader").get_token(ATTEST).token
     found = requests.get(
-        f"{authorization}/v2.0/.well-known/openid-configuration", verify=world.ca, timeout=30
+        f"{authorization}/v2.0/.well-known/openid-configuration", verify=world.ca, timeout=300
     ).json()
-    (key,) = requests.get(found["jwks_uri"], verify=world.ca, timeout=30).json()["keys"]
+    (key,) = requests.get(found["jwks_uri"], verify=world.ca, timeout=300).json()["keys"]
     claims = jwt.decode(
         token, jwt.PyJWK(key).key, ["RS256"], audience="https://attest.azure.net", issuer=found["issuer"]
     )
@@ -170,9 +170,9 @@ def vault_by_name(world: World) -> None:
 def first_request(world: World) -> None:
     url = f"{world.vault}/keys/k/create?api-version=2025-07-01"
     for path in (url, url.replace("k/create", "none/")):
-        answer = requests.post(path, verify=world.ca, timeout=30)
+        answer = requests.post(path, verify=world.ca, timeout=300)
         assert answer.status_code in (401, 405), answer.text
-    answer = requests.post(url, verify=world.ca, timeout=30)
+    answer = requests.post(url, verify=world.ca, timeout=300)
     challenge = answer.headers["www-authenticate"]
     assert challenge.startswith(f'Bearer authorization="{world.authorization}"')
     assert 'resource="api://0.0.1:' in challenge
@@ -212,7 +212,7 @@ def stale_token(world: World) -> None:
         f"{world.vault}/keys/{name}/?api-version=7.4",
         headers={"Authorization": f"Bearer {token}"},
         verify=world.ca,
-        timeout=30,
+        timeout=300,
     )
     assert answer.status_code == 401
     assert 'error="insufficient_claims"' in answer.headers["www-authenticate"]

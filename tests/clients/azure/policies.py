@@ -137,7 +137,7 @@ def no_jws(world: World) -> None:
             data=text,
             headers={**world.bearer(), "Content-Type": "text/plain"},
             verify=world.ca,
-            timeout=30,
+            timeout=300,
         )
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (400, "InvalidOperation"), answer.text
@@ -290,7 +290,7 @@ def put(world: World, url: str, text: str, kind: str = "SgxEnclave") -> requests
         data=text.encode(),
         headers={**world.bearer(), "Content-Type": "text/plain"},
         verify=world.ca,
-        timeout=30,
+        timeout=300,
     )
 
 
@@ -333,7 +333,7 @@ def certificates_as_other_tools_write_them(world: World) -> None:
                 data=body.encode(),
                 headers={**world.bearer(), "Content-Type": kind},
                 verify=world.ca,
-                timeout=30,
+                timeout=300,
             )
             assert answer.status_code == 200, answer.text
             return world.claims(answer.json()["token"], url)

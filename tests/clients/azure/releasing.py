@@ -141,7 +141,7 @@ def released_by_every_path(world: World) -> None:
         f"keys/{name}/{first.properties.version}/release",
     ):
         url = f"{world.vault}/{path}?api-version=7.3"
-        answer = requests.post(url, json={"target": token}, headers=bearer, verify=world.ca, timeout=30)
+        answer = requests.post(url, json={"target": token}, headers=bearer, verify=world.ca, timeout=300)
         assert answer.status_code == 200, answer.text
         payload, _ = opened(answer.json()["value"])
         assert payload["request"]["api-version"] == "7.3"
@@ -353,14 +353,14 @@ def keys_as_other_tools_write_them(world: World) -> None:
     headers = world.bearer("admin", "https://vault.azure.net/.default")
     url = f"{world.vault}/keys/{name}"
     answer = requests.put(
-        f"{url}?api-version=7.3-preview", json=body, headers=headers, verify=world.ca, timeout=30
+        f"{url}?api-version=7.3-preview", json=body, headers=headers, verify=world.ca, timeout=300
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["key"]["kty"] == "RSA-HSM"
     target = {"target": world.snp_token(runtime()), "enc": "RSA_AES_KEY_WRAP_256", "nonce": "n"}
     for path in (f"{url}/release", f"{url}//release"):
         answer = requests.post(
-            f"{path}?api-version=7.3-preview", json=target, headers=headers, verify=world.ca, timeout=30
+            f"{path}?api-version=7.3-preview", json=target, headers=headers, verify=world.ca, timeout=300
         )
         assert answer.status_code == 200, answer.text
         _, material = opened(answer.json()["value"])
@@ -380,7 +380,7 @@ def refusals_that_say_why(world: World) -> None:
         json={"target": world.snp_token(runtime())},
         headers=world.bearer("workload", "https://vault.azure.net/.default"),
         verify=world.ca,
-        timeout=30,
+        timeout=300,
     )
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["innererror"]["code"]) == (

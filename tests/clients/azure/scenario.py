@@ -160,7 +160,7 @@ class World:
     def post(self, path: str, body: Any, url: str | None = None, **more: Any) -> requests.Response:
         """POST to the attestation service what no client has a method for."""
         return requests.post(
-            f"{url or self.attestation}{path}", json=body, verify=self.ca, timeout=30, **more
+            f"{url or self.attestation}{path}", json=body, verify=self.ca, timeout=300, **more
         )
 
     def claims(self, token: str, url: str | None = None) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class World:
         return verified(token, self._jwks(url or self.attestation), url or self.attestation)
 
     def _jwks(self, url: str) -> dict[str, Any]:
-        return requests.get(f"{url}/certs", verify=self.ca, timeout=30).json()
+        return requests.get(f"{url}/certs", verify=self.ca, timeout=300).json()
 
     def forged(self, kind: str, **wanted: Any) -> dict[str, Any]:
         """Ask the other side for evidence; bytes go and come as hex.

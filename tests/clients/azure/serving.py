@@ -26,8 +26,8 @@ __all__ = ["Runner", "environment", "lack", "results", "runner", "served"]
 
 ROOT = FOLDER.parents[2]
 STAMP = ".kluis-clients"
-START_SECONDS = 240
-RUN_SECONDS = 300
+START_SECONDS = 1200
+RUN_SECONDS = 3600
 HEAP_BYTES = 512 << 20
 
 
@@ -178,7 +178,7 @@ def _first(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(60)
+        process.wait(300)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -22,7 +22,7 @@ CLOUD = "kluis"
 MANAGEMENT = "https://management.azure.com"
 ATTEST = "https://attest.azure.net"
 VAULT = "https://vault.azure.net"
-SECONDS = 60
+SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def trust(root: bytes, collateral: bytes) -> None:
 def ask(url: str, attested: bool) -> str:
     """Ask another for its secret; attested to it, or not."""
     transport = AttestedTransport(ALIKE, present=attest_self if attested else None)
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=120) as client:
         return client.get(url).text
 
 

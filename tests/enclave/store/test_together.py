@@ -72,7 +72,7 @@ class Slow:
         self.go_on = threading.Event()
 
     def commit(self, commit: StoreCommit) -> bool:
-        self.go_on.wait(60)
+        self.go_on.wait(300)
         return self.now.commit(commit)
 
 

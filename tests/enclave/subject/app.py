@@ -250,8 +250,8 @@ def careless(secret: str) -> None:
     one, other = threading.Event(), threading.Event()
     threading.Thread(target=_fail, args=(one, secret)).start()
     _thread.start_new_thread(_fail, (other, secret))
-    one.wait(10)
-    other.wait(10)
+    one.wait(120)
+    other.wait(120)
     time.sleep(0.2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 
 import pytest
 from hypothesis import given
@@ -17,6 +16,7 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event, EventLog
 from kluis.formats.tpm.algorithm import HashId
 from tests.formats.eventlog.logs import declaration, event, log, no_action, sha1_log
+from tests.pace import within
 from tests.strategies import PROPERTY, mutations
 
 SHA256, SHA384, PCR, RTMR = HashId.SHA256, HashId.SHA384, Registers.PCR, Registers.RTMR
@@ -263,6 +263,5 @@ def test_the_most_records_are_judged_within_a_second() -> None:
     """The largest log costs no more than a second, whatever stands in it."""
     one = event(4, EventType.EFI_VARIABLE_BOOT, Variable(GLOBAL_VARIABLES, "A", b"v").encode())
     made = event_log.parse(log(*[one] * 16_000).encode())
-    start = time.process_time()
-    judge(made, SHA256, PCR, replay(made, SHA256, PCR))
-    assert time.process_time() - start < 1
+    with within(1):
+        judge(made, SHA256, PCR, replay(made, SHA256, PCR))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 
@@ -13,6 +11,7 @@ from kluis.formats.eventlog.event_type import EventType, name_of
 from kluis.formats.eventlog.log import MAX_EVENTS, MAX_SIZE, SPEC_ID_SHA1, Event, EventLog
 from kluis.formats.tpm.algorithm import HashId
 from tests.formats.eventlog.logs import declaration, event, log, no_action, sha1_log
+from tests.pace import within
 from tests.strategies import PROPERTY, mutations
 from tests.vectors import MISSING, Vector, found
 
@@ -160,23 +159,20 @@ def test_unknown_hashes_are_carried() -> None:
 )
 def test_64_mib_are_refused_at_once(data: bytes) -> None:
     """A log of 64 MiB costs nothing."""
-    start = time.process_time()
-    with pytest.raises(FormatError, match="must be at most 4194304"):
+    with within(1), pytest.raises(FormatError, match="must be at most 4194304"):
         event_log.parse(data)
-    assert time.process_time() - start < 1
 
 
 def test_the_most_records_take_less_than_a_second() -> None:
     """The dearest log that is small enough is read, or refused, within a second."""
     one = event(4, EventType.SEPARATOR, bytes(4))
-    start = time.process_time()
-    with pytest.raises(FormatError, match=f"more than {MAX_EVENTS} records"):
-        event_log.parse(log(*[one] * MAX_EVENTS).encode())
-    shortest = sha1_log(*[event(0, 1, b"", banks=(HashId.SHA1,))] * (MAX_EVENTS + 1))
-    assert len(shortest.encode()) < MAX_SIZE
-    with pytest.raises(FormatError, match="more than"):
-        event_log.parse(shortest.encode())
-    assert time.process_time() - start < 2
+    with within(2):
+        with pytest.raises(FormatError, match=f"more than {MAX_EVENTS} records"):
+            event_log.parse(log(*[one] * MAX_EVENTS).encode())
+        shortest = sha1_log(*[event(0, 1, b"", banks=(HashId.SHA1,))] * (MAX_EVENTS + 1))
+        assert len(shortest.encode()) < MAX_SIZE
+        with pytest.raises(FormatError, match="more than"):
+            event_log.parse(shortest.encode())
 
 
 def test_names() -> None:

@@ -266,9 +266,25 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: changed(Vm(), "PCRs", [{"Index": 0, "Digest": b64(bytes(32))}] * 2),
         "TpmInfo.PCRs.0: want one value, got another",
     ),
-    "a payload of objects": (
-        lambda: Vm().info() | {"ClientPayload": {"a": {}}},
-        "ClientPayload: want at most 64 members, all text",
+    "a payload of too many members": (
+        lambda: Vm().info() | {"ClientPayload": {str(number): 0 for number in range(65)}},
+        "ClientPayload: want an object of at most 64 members",
+    ),
+    "a payload of text": (
+        lambda: Vm().info() | {"ClientPayload": "fresh"},
+        "ClientPayload: want an object of at most 64 members",
+    ),
+    "a payload of a list": (
+        lambda: Vm().info() | {"ClientPayload": []},
+        ", got `array` - at `$.ClientPayload`",
+    ),
+    "a version in words": (
+        lambda: Vm().info() | {"OSVersionMajor": "twenty"},
+        "OSVersionMajor: want a number, got 'twenty'",
+    ),
+    "a version with a line feed": (
+        lambda: Vm().info() | {"OSVersionMinor": "04\n"},
+        "OSVersionMinor: want a number, got '04\\n'",
     ),
 }
 

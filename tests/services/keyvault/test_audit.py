@@ -55,14 +55,14 @@ def test_events_that_come_together_go_together() -> None:
     recorder = Recorder(storage)
     threads = [threading.Thread(target=record, args=(recorder, event(str(at)))) for at in range(6)]
     threads[0].start()
-    assert storage.inside.wait(30)
+    assert storage.inside.wait(300)
     for each in threads[1:]:
         each.start()
     while len(recorder._waiting) < 5:
         threading.Event().wait(0.001)
     storage.go.set()
     for each in threads:
-        each.join(30)
+        each.join(300)
     assert storage.changes == 2
     assert {each.subject for each in audit.entries(storage, 0, 9)} == set("012345")
     assert audit.head(storage).sequence == 6
@@ -79,7 +79,7 @@ class Gated(MemoryStorage):
         """Change, once it may."""
         self.changes += 1
         self.inside.set()
-        assert self.go.wait(30)
+        assert self.go.wait(300)
         return super().update(work, meanwhile)
 
 

@@ -247,3 +247,52 @@ def test_key_ops_and_times_hold() -> None:
     assert world.refused("POST", "/keys/k//decrypt", asked) == (
         403, "Forbidden", "Operation decrypt is not allowed on a disabled key.", "KeyDisabled",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "operations", "there", "back", "algorithm"),
+    [
+        ("RSA", ["encrypt", "decrypt"], "encrypt", "decrypt", "RSA-OAEP"),
+        ("RSA", ["wrapKey", "unwrapKey"], "wrapkey", "unwrapkey", "RSA-OAEP-256"),
+        ("oct-HSM", ["wrapKey", "unwrapKey"], "wrapkey", "unwrapkey", "A256KW"),
+    ],
+)
+def test_a_disabled_key_still_encrypts(
+    kind: str, operations: list[str], there: str, back: str, algorithm: str
+) -> None:
+    """Encrypt and wrapKey pass, decrypt and unwrapKey do not: as azure-sdk-for-python #45342 reports."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": kind, "key_ops": operations})
+    world.ok("PATCH", "/keys/k/", {"attributes": {"enabled": False}})
+    sealed = use(world, "k", there, alg=algorithm, value=bytes(16))["value"]
+    asked = {"alg": algorithm, "value": sealed}
+    name = {"decrypt": "decrypt", "unwrapkey": "unwrapKey"}[back]
+    assert world.refused("POST", f"/keys/k//{back}", asked) == (
+        403, "Forbidden", f"Operation {name} is not allowed on a disabled key.", "KeyDisabled",
+    )  # fmt: skip
+    world.ok("PATCH", "/keys/k/", {"attributes": {"enabled": True}})
+    assert octets(world.ok("POST", f"/keys/k//{back}", asked)["value"]) == bytes(16)
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [("RSA", "RS256"), ("EC", "ES256")])
+def test_a_disabled_key_still_verifies(kind: str, algorithm: str) -> None:
+    """Verify passes, sign does not."""
+    world, digest = World(), hashlib.sha256(b"word").digest()
+    world.ok("POST", "/keys/k/create", {"kty": kind})
+    signature = use(world, "k", "sign", alg=algorithm, value=digest)["value"]
+    world.ok("PATCH", "/keys/k/", {"attributes": {"enabled": False}})
+    asked = {"alg": algorithm, "digest": b64.encode_url(digest), "value": signature}
+    assert world.ok("POST", "/keys/k//verify", asked)["value"] is True
+    assert world.refused("POST", "/keys/k//sign", {"alg": algorithm, "value": asked["digest"]}) == (
+        403, "Forbidden", "Operation sign is not allowed on a disabled key.", "KeyDisabled",
+    )  # fmt: skip
+
+
+def test_what_a_disabled_key_may_not_do_otherwise() -> None:
+    """Its operations and its times hold as those of any other."""
+    world = World()
+    world.ok("POST", "/keys/k/create", {"kty": "RSA", "key_ops": ["encrypt"]})
+    world.ok("PATCH", "/keys/k/", {"attributes": {"enabled": False, "exp": AT}})
+    asked = {"alg": "RSA-OAEP", "value": "AA"}
+    assert world.refused("POST", "/keys/k//wrapkey", asked)[3] == "KeyOperationForbidden"
+    assert world.refused("POST", "/keys/k//encrypt", asked)[3] == "KeyExpired"

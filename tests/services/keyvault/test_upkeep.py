@@ -189,7 +189,7 @@ def test_instances_rotate_once(store: Open) -> None:
 
     def work(world: World) -> None:
         world.clock.at = NOW + timedelta(days=90)
-        ready.wait(30)
+        ready.wait(300)
         try:
             world.service.tend()
         except Exception as error:
@@ -370,16 +370,16 @@ def test_one_knock_at_a_time() -> None:
     def slow(table: str, index: str = "", **rest: Any) -> Any:
         scans.append(table)
         entered.set()
-        go.wait(30)
+        go.wait(300)
         return real(table, index, **rest)
 
     world.storage.scan = slow
     first = threading.Thread(target=world.service.tend)
     first.start()
-    assert entered.wait(30)
+    assert entered.wait(300)
     world.service.tend()
     assert scans == ["due"]
     go.set()
-    first.join(30)
+    first.join(300)
     world.storage.scan = real
     assert count(world) == 2

@@ -37,7 +37,7 @@ def test_two_that_start_at_once_are_one_vault() -> None:
     for each in threads:
         each.start()
     for each in threads:
-        each.join(30)
+        each.join(300)
     assert len({each.identity.secret for each in made}) == 1
 
 

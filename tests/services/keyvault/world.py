@@ -165,7 +165,7 @@ class World:
 
         async def one() -> httpx.Response:
             transport = httpx.ASGITransport(app=self.service)
-            async with httpx.AsyncClient(transport=transport, base_url=VAULT) as client:
+            async with httpx.AsyncClient(transport=transport, base_url=VAULT, timeout=120) as client:
                 return await client.request(method, path, params=query, content=content, headers=sent)
 
         return asyncio.run(one())

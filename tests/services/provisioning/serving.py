@@ -47,7 +47,9 @@ class Asking:
 
         async def run() -> httpx.Response:
             transport = httpx.ASGITransport(self.service)
-            async with httpx.AsyncClient(transport=transport, base_url="https://pcs.example") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="https://pcs.example", timeout=120
+            ) as client:
                 return await client.request(method, path, headers=headers, **rest)
 
         return asyncio.run(run())
@@ -120,10 +122,10 @@ class Served(Asking):
 
         def stop() -> None:
             server.should_exit = True
-            thread.join(10)
+            thread.join(300)
 
         self._stack.callback(stop)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while not server.started and time.monotonic() < until:
             time.sleep(0.01)
         port: int = server.servers[0].sockets[0].getsockname()[1]

@@ -48,7 +48,7 @@ def test_built(storage: SealedStore, tmp_path: Path) -> None:
 
     async def ask(path: str) -> httpx.Response:
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(service), base_url="https://pcs.example"
+            transport=httpx.ASGITransport(service), base_url="https://pcs.example", timeout=120
         ) as client:
             return await client.get(path)
 

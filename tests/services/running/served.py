@@ -16,12 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from unittest import mock
 
 import httpx
 
 from kluis.services.clock import SystemClock
-from kluis.services.running import errands
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving, serving
 
@@ -40,10 +38,7 @@ def serving_here(plan: Plan) -> Iterator[Serving]:
         def write(lines: Iterable[str]) -> None:
             log.writelines(f"{line}\n" for line in lines)
 
-        with (
-            mock.patch.object(errands, "_write", write),
-            serving(plan, SystemClock(), lambda line: None) as made,
-        ):
+        with serving(plan, SystemClock(), lambda line: None, write) as made:
             yield made
 
 
@@ -77,7 +72,7 @@ class Served:
             text += line
             if line == "}\n":
                 return json.loads(text)
-        self._reader.join(10)
+        self._reader.join(60)
         raise AssertionError("".join(self.log))
 
     def enclaves(self) -> list[int]:
@@ -92,12 +87,12 @@ class Served:
     def kill(self) -> None:
         """End it as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(120)
 
     def stop(self) -> int:
         """Ask it to end, and wait; its exit code."""
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(300)
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +126,7 @@ class Admin:
 
     def __init__(self, told: Any) -> None:
         self.addresses = told["addresses"]
-        self.http = httpx.Client(verify=ssl.create_default_context(cafile=told["ca"]), timeout=30)
+        self.http = httpx.Client(verify=ssl.create_default_context(cafile=told["ca"]), timeout=120)
         secrets = {one["id"]: one["secret"] for one in json.loads(Path(told["clients"]).read_text())}
         form = {"grant_type": "client_credentials", "client_id": "admin", "client_secret": secrets["admin"]}
         self._headers = {}

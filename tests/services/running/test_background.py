@@ -28,9 +28,12 @@ def test_the_issuer_is_reached_over_tls(tmp_path: Path) -> None:
         issuer = DevelopmentIssuer.load_or_create(tmp_path / "issuer", url, {"admin": ()}, SystemClock())
         context = authority.server_context(tmp_path / "issuer", ("localhost",), now)
         trust = ssl.create_default_context(cadata=authority.root_pem().decode())
-        with Background(issuer.application(), listener, context), httpx.Client(verify=trust) as client:
+        with (
+            Background(issuer.application(), listener, context),
+            httpx.Client(verify=trust, timeout=120) as client,
+        ):
             assert client.get(f"{url}/{TENANT}/discovery/v2.0/keys").json() == issuer.jwks()
-    with httpx.Client(verify=trust) as client, pytest.raises(httpx.ConnectError):
+    with httpx.Client(verify=trust, timeout=120) as client, pytest.raises(httpx.ConnectError):
         client.get(url)
 
 
@@ -55,7 +58,7 @@ def test_it_speaks_http_as_the_services_do(tmp_path: Path, said: bytes, status: 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         Background(issuer.application(), listener),
-        socket.create_connection(listener.getsockname(), timeout=10) as client,
+        socket.create_connection(listener.getsockname(), timeout=120) as client,
     ):
         client.sendall(said)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
@@ -80,5 +83,5 @@ def test_a_managed_identity_is_there_where_it_was_asked_for(tmp_path: Path, aske
             return
         assert url.startswith("http://127.0.0.1:")
         for one in (url, url.replace("127.0.0.1", "localhost")):
-            answer = httpx.get(one + path, headers={"Metadata": "true"})
+            answer = httpx.get(one + path, headers={"Metadata": "true"}, timeout=120)
             assert (answer.status_code, answer.json()["client_id"]) == (200, "workload")

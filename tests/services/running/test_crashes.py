@@ -35,7 +35,7 @@ class Writers:
         """Write all the time, and once some is kept, until ``until`` has run."""
         self._stop.clear()
         threads = [threading.Thread(target=each, args=(told,)) for each in (self._keys, self._policies)]
-        keys, policy, end = len(self.keys) + 3, self.policy + 2, time.monotonic() + 60
+        keys, policy, end = len(self.keys) + 3, self.policy + 2, time.monotonic() + 300
         for one in threads:
             one.start()
         while (len(self.keys) < keys or self.policy < policy) and time.monotonic() < end:

@@ -10,7 +10,7 @@ import pytest
 from kluis.errors import UnavailableError
 from kluis.services.hosting import Endorsed
 from kluis.services.running import errands
-from kluis.services.running.errands import Errands
+from kluis.services.running.errands import Errands, write
 from kluis.tee.platform import places
 from tests.evidence.forge import Forge
 from tests.services.web.issuer import FixedClock
@@ -18,7 +18,9 @@ from tests.services.web.issuer import FixedClock
 
 def made(tmp_path: Path, origins: dict[str, ssl.SSLContext | None]) -> Errands:
     """Errands of a host that asks nobody else."""
-    return Errands(lambda request: request, origins, cache=tmp_path, online=False, clock=FixedClock())
+    return Errands(
+        lambda request: request, origins, cache=tmp_path, online=False, clock=FixedClock(), log=write
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,5 +87,5 @@ def test_makers_documents_that_are_not_kept_are_not_there(tmp_path: Path) -> Non
 
 def test_log_lines_cannot_draw_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters from inside are shown as question marks."""
-    errands._write(["plain", "bad\x1b[2J\nnext"])
+    errands.write(["plain", "bad\x1b[2J\nnext"])
     assert capsys.readouterr().err == "plain\nbad?[2J?next\n"

@@ -154,7 +154,7 @@ def test_all_services_end_at_once() -> None:
 
     class Waits(Stand):
         def drain(self, seconds: float) -> None:
-            together.wait(30)
+            together.wait(300)
             super().drain(seconds)
 
     made = [Waits(number) for number in range(3)]

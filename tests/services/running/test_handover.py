@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,30 +49,61 @@ def hosts(database_url: str) -> Iterator[tuple[Host, Host]]:
         one.database.close()
 
 
+class Clock:
+    """The machine's own, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beats of a tenth of a second."""
-    monkeypatch.setattr(handover, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(handover, "JOIN_SECONDS", 20.0)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty beats a second; an answer may take as long as a slow machine needs for it."""
+    monkeypatch.setattr(handover, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(handover, "JOIN_SECONDS", 600.0)
+
+
+Sleep = Callable[[float], None]
 
 
 @contextmanager
-def giving(host: Host, instance: EnclaveProxy) -> Iterator[None]:
-    """A host whose command answers, as ``kluis serve`` does each second."""
-    stop, givers = threading.Event(), Givers(host.mailbox)
+def giving(host: Host, instance: EnclaveProxy, givers: Givers | None = None) -> Iterator[Sleep]:
+    """A host whose command answers, as ``kluis serve`` does each second.
+
+    Gives a ``sleep`` that ends once the host has answered twice more: the second time it began meanwhile.
+    """
+    givers = givers or Givers(host.mailbox)
+    stop, turns = threading.Event(), threading.Condition()
+    count = 0
 
     def run() -> None:
-        while not stop.wait(0.02):
+        nonlocal count
+        while not stop.wait(2 * handover.BEAT_SECONDS):
             givers.serve(instance)
+            with turns:
+                count += 1
+                turns.notify_all()
+
+    def sleep(_: float) -> None:
+        with turns:
+            enough = count + 2
+            assert turns.wait_for(lambda: count >= enough, 300), "the host stopped answering"
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield
+        yield sleep
     finally:
         stop.set()
         thread.join()
         givers.close()
+
+
+def at_once(_: float) -> None:
+    """Sleep not at all: nobody is waited for who might still come."""
 
 
 def test_a_database_that_is_away_ends_no_command_otherwise(
@@ -107,8 +139,8 @@ def test_an_instance_on_another_platform_opens_the_store(
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")
     joiner, said = enclave(KEEPER, on=sister, ocalls=hosts[1].functions), list[str]()
-    with giving(hosts[0], giver):
-        handover.opened(joiner, hosts[1].mailbox, said.append)
+    with giving(hosts[0], giver) as sleep:
+        handover.opened(joiner, hosts[1].mailbox, said.append, sleep)
     assert said == ["asking an instance on another platform for the store's key"]
     assert joiner.get("k") == b"v"
     assert [hosts[0].mailbox.read(step) for step in Step] == [{}] * len(Step)
@@ -127,7 +159,7 @@ def test_without_anybody_who_has_it_the_store_stays_closed(
     hosts[0].mailbox.post(bytes(16), Step.BEAT, b"long ago")
     joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
     with pytest.raises(RemoteError, match="store: its key is sealed to another image") as refused:
-        handover.opened(joiner, hosts[1].mailbox, print)
+        handover.opened(joiner, hosts[1].mailbox, print, at_once)
     assert refused.value.inner_code == "store_waiting"
 
 
@@ -137,19 +169,24 @@ def test_more_dead_than_are_read_at_once(
     hosts: tuple[Host, Host],
     rehearsal_platform: RehearsalPlatform,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     step: Step,
 ) -> None:
-    """What those left who were killed, however many, hides nobody who gives, nor who asks."""
-    monkeypatch.setattr(handover, "DEAD_SECONDS", 0.5)
+    """Messages of clients that were killed, however many, hide no host that gives and no joiner that asks.
+
+    The clock of the host that gives is set ahead, once it has seen the dead and before a joiner asks.
+    """
+    clock = Clock()
+    givers = Givers(hosts[0].mailbox, clock)
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")
     for number in range(MOST_MESSAGES + 50):
         hosts[0].mailbox.post(number.to_bytes(16, "big"), step, b"")
     joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
-    with giving(hosts[0], giver):
-        handover.opened(joiner, hosts[1].mailbox, print)
+    givers.serve(giver)
+    clock.ahead = handover.DEAD_SECONDS + 1
+    with giving(hosts[0], giver, givers) as sleep:
+        handover.opened(joiner, hosts[1].mailbox, print, sleep)
     assert joiner.get("k") == b"v"
 
 
@@ -161,12 +198,12 @@ def test_who_is_not_alike_is_refused_and_told_so(
     giver.put("k", b"v")
     joiner = enclave(KEEPER, on=other_platform, ocalls=hosts[1].functions)
     with (
-        giving(hosts[0], giver),
+        giving(hosts[0], giver) as sleep,
         pytest.raises(
             UnavailableError, match="store key: an instance elsewhere refused it: AuthenticityError"
         ),
     ):
-        handover.opened(joiner, hosts[1].mailbox, print)
+        handover.opened(joiner, hosts[1].mailbox, print, sleep)
     assert hosts[0].mailbox.read(Step.REQUEST) == {}
 
 
@@ -177,7 +214,7 @@ def test_rubbish_in_the_database_harms_nobody(
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")
-    with giving(hosts[0], giver):
+    with giving(hosts[0], giver) as sleep:
         hosts[1].mailbox.post(b"r" * 16, Step.WANTED)
         end = threading.Event()
         while b"r" * 16 not in hosts[1].mailbox.read(Step.CHALLENGE):
@@ -186,5 +223,5 @@ def test_rubbish_in_the_database_harms_nobody(
         while b"r" * 16 not in hosts[1].mailbox.read(Step.REFUSED):
             end.wait(0.02)
         joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
-        handover.opened(joiner, hosts[1].mailbox, print)
+        handover.opened(joiner, hosts[1].mailbox, print, sleep)
     assert joiner.get("k") == b"v"

@@ -25,7 +25,7 @@ class Asked:
         ca.write_bytes(running.authority.root_pem())
         self.base, self.ca, self.statuses = running.addresses[service], str(ca), Counter[int]()
         context = ssl.create_default_context(cafile=self.ca)
-        with httpx.Client(verify=context) as client:
+        with httpx.Client(verify=context, timeout=120) as client:
             document = client.get(self.base + "/openapi.json").json()
             assert running.issuer is not None
             form = {
@@ -53,7 +53,7 @@ class Asked:
             suppress_health_check=list(HealthCheck),
         )
         def ask(case: object) -> None:
-            answer = case.call(base_url=self.base, headers=self.headers, verify=self.ca, timeout=30)  # type: ignore[attr-defined]
+            answer = case.call(base_url=self.base, headers=self.headers, verify=self.ca, timeout=120)  # type: ignore[attr-defined]
             self.statuses[answer.status_code] += 1
             assert answer.status_code < 500, (case, answer.text)
 

@@ -72,9 +72,9 @@ def test_two_that_start_make_one_after_the_other(tmp_path: Path) -> None:
     thread = threading.Thread(target=second)
     with rekeying.making(tmp_path, said.append):
         thread.start()
-        assert waits.wait(30)
+        assert waits.wait(300)
         order.append("first")
-    thread.join(30)
+    thread.join(300)
     assert order == ["first", "second"]
     assert said == [f"waiting for another kluis serve, which starts in {tmp_path}"]
 
@@ -91,7 +91,7 @@ def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
             names = [f"key-{number}" for number in range(100)]
             assert all(admin.create_key(name) for name in names)
         with _started(tmp_path, free_ports(), *where) as late:
-            assert late.wait(60) == 7
+            assert late.wait(300) == 7
             assert late.stderr is not None
             assert "another kluis serve runs here" in late.stderr.read()
         assert served.stop() == 0
@@ -133,7 +133,7 @@ def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str)
         elsewhere = free_ports()
         with _started(there, elsewhere, *where, services=services) as late:
             assert late.stderr is not None
-            assert late.wait(60) == 7
+            assert late.wait(300) == 7
             found = late.stderr.read()
         if not shared:
             assert "another kluis serve runs here" in found

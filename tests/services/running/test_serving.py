@@ -33,7 +33,7 @@ from tests.services.running.served import Served, serving_here
 def client_of(running: Serving) -> httpx.Client:
     """One that trusts the loopback root alone."""
     context = ssl.create_default_context(cadata=running.authority.root_pem().decode())
-    return httpx.Client(verify=context, timeout=30)
+    return httpx.Client(verify=context, timeout=120)
 
 
 def test_every_service_is_ready_in_an_enclave(running: Serving) -> None:
@@ -131,7 +131,7 @@ def test_a_key_that_is_due_is_rotated_once(running: Serving) -> None:
         time.sleep(0.5)
         assert len(ask("GET", "/versions")["value"]) == 1
         ask("PATCH", "/", {"attributes": {"exp": int(time.time()) + 6 * 86_400}})
-        until = time.monotonic() + 30
+        until = time.monotonic() + 300
         while len(ask("GET", "/versions")["value"]) == 1 and time.monotonic() < until:
             assert running.tend() == []
             time.sleep(0.2)
@@ -219,7 +219,7 @@ def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
     """Whoever kills one costs a moment: its place is taken, and what was kept is there."""
     fleet = running.fleets[2]
     fleet.instances[0].enclave.kill()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     faults: list[tuple[str, KluisError]] = []
     while not faults and time.monotonic() < end:
         faults = list(running.mend())
@@ -246,11 +246,11 @@ def test_a_folder_that_others_may_write(tmp_path: Path, mode: int) -> None:
 def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> None:
     """One JSON document when all is ready; a hangup starts all anew; a termination drains and exits 0."""
     with Served(["provisioning"], state, "--database", f"sqlite:///{state}/other.db") as served:
-        with httpx.Client(verify=ssl.create_default_context(cafile=served.told["ca"])) as client:
+        with httpx.Client(verify=ssl.create_default_context(cafile=served.told["ca"]), timeout=120) as client:
             url = served.told["addresses"]["provisioning"] + "/health/ready"
             assert client.get(url).status_code == 200
             os.kill(served.process.pid, signal.SIGHUP)
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while not any("started anew" in line for line in served.log) and time.monotonic() < end:
                 time.sleep(0.05)
             assert any(line.startswith("kluis: every enclave was started anew") for line in served.log)

@@ -40,7 +40,7 @@ class Kept:
     def ask(self, request: bytes) -> int:
         """One request, and its status."""
         if self._socket is None:
-            raw = socket.create_connection(self._where, timeout=60)
+            raw = socket.create_connection(self._where, timeout=300)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = self._context.wrap_socket(raw, server_hostname=self._where[0])
         self._socket.sendall(request)

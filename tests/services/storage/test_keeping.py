@@ -152,7 +152,7 @@ def test_one_of_many_writers_is_first(database_url: str) -> None:
         with Database(database_url) as mine:
             store = mine.records("one")
             for epoch in range(1, 21):
-                barrier.wait(60)
+                barrier.wait(300)
                 if store.commit(commit(epoch, puts=(me,))):
                     won.append(epoch)
 

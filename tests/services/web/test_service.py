@@ -339,9 +339,17 @@ def test_a_refusal_says_what_it_was_given() -> None:
     }
 
 
-@pytest.mark.parametrize(("sent", "status", "code"), [(0, 408, "stalled"), (11, 413, "too_large")])
+@pytest.mark.parametrize(
+    ("sent", "stall_seconds", "status", "code"),
+    [(0, 0.1, 408, "stalled"), (11, 300.0, 413, "too_large")],
+)
 def test_a_body_that_its_server_refuses_is_no_bug(
-    service: Service, caplog: pytest.LogCaptureFixture, sent: int, status: int, code: str
+    service: Service,
+    caplog: pytest.LogCaptureFixture,
+    sent: int,
+    stall_seconds: float,
+    status: int,
+    code: str,
 ) -> None:
     """One that stalls, or goes on past the server's bound, is on the log as what its client hears of it."""
     answered: list[Any] = []
@@ -362,7 +370,7 @@ def test_a_body_that_its_server_refuses_is_no_bug(
         }  # fmt: skip
         link = Link(ServerKey().context, Role.SERVER)
         around = EvidenceRequests(
-            service, Peer(link), None, max_body_bytes=10, stall_seconds=0.1, slowest_body=1000
+            service, Peer(link), None, max_body_bytes=10, stall_seconds=stall_seconds, slowest_body=1000
         )
         await around(scope, receive, send)
 

@@ -47,7 +47,7 @@ def _child(program: str) -> Iterator[int]:
     finally:
         child.stdin.close()
         child.stdout.close()
-        child.wait(timeout=10)
+        child.wait(timeout=300)
 
 
 def test_a_process_that_hides_nothing_is_read() -> None:

@@ -36,7 +36,7 @@ def test_a_launch_for_which_there_are_too_few_descriptors(tmp_path: Path, handed
         thread.start()
         with pytest.raises(UnavailableError) as refused:
             Platform(places).launch(tmp_path / "image")
-        thread.join(30)
+        thread.join(300)
     assert ended == [b""]
     assert refused.value.message == (
         f"platform: want 2 sockets of the enclave, got {handed}: this process may open no more files"

@@ -31,7 +31,7 @@ def test_a_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def waits(source: int, target: int, offset: int, size: int, name: str) -> None:
         if name == "slow":
             reading.set()
-            answer.wait(60)
+            answer.wait(300)
         copy(source, target, offset, size, name)
 
     def hold(path: Path, layer: Layer) -> None:
@@ -44,14 +44,14 @@ def test_a_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(holding, "_copy", waits)
     first = threading.Thread(target=hold, args=(tmp_path / "a", slow))
     first.start()
-    assert reading.wait(30)
+    assert reading.wait(300)
     second = threading.Thread(target=hold, args=(tmp_path / "b", quick))
     second.start()
-    second.join(30)
+    second.join(300)
     assert held == [quick.digest]
 
     answer.set()
-    first.join(30)
+    first.join(300)
     assert held == [quick.digest, slow.digest]
 
 

@@ -83,6 +83,7 @@ def service(
         ready=lambda: engine.ready(clock.now()),
         tell=tell,
         headers={"x-ms-maa-service-version": f"kluis {kluis.__version__}"},
+        trailing_slash=True,  # as Azure's own: Gramine's RA-TLS requests /certs/
     )
 
 

@@ -3,12 +3,14 @@
 Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", client libraries, protocol 2.0:
 the one in C++ sends the proof of an SNP guest as base64 of JSON, the one in Rust as that JSON itself;
 public areas come with their size before them (TPM2B_PUBLIC), or bare, and signatures as RSA's bytes alone,
-or as TPMT_SIGNATURE.
+or as TPMT_SIGNATURE. The one in Python (Azure/cvm-attestation-tools) sends the system's version as text, as
+/etc/os-release has it, and any JSON object as the payload; its older versions send empty text for that.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +28,7 @@ MAX_LOG: Final = 2 << 20
 MAX_PART: Final = 64 * 1024
 MAX_TEXT: Final = 256
 MOST_PAYLOAD: Final = 64
+_NUMBER: Final = re.compile(r"([0-9]{1,9})(?:\.[0-9.]{0,64})?", re.ASCII)
 
 
 class _Pcr(msgspec.Struct):
@@ -65,10 +68,10 @@ class _Request(msgspec.Struct, kw_only=True):
     OSType: str = ""
     OSDistro: str = ""
     OSBuild: str = ""
-    OSVersionMajor: int = 0
-    OSVersionMinor: int = 0
+    OSVersionMajor: int | str = 0
+    OSVersionMinor: int | str = 0
     TcgLogs: str = ""
-    ClientPayload: dict[str, Any] | None = None
+    ClientPayload: dict[str, Any] | str | None = None
     TpmInfo: _Tpm
     IsolationInfo: _Isolation
 
@@ -84,7 +87,7 @@ class Guest:
         os_type, os_distro, os_build: as the guest calls itself.
         os_version: major and minor.
         log: TCG event log; empty without.
-        payload: the client's own, by name, base64 as it was sent.
+        payload: the client's own, as it was sent.
         aik_certificate: DER or PEM; empty without.
         aik: the attestation key's public area.
         quote, signature: of the PCRs.
@@ -102,7 +105,7 @@ class Guest:
     os_build: str
     os_version: tuple[int, int]
     log: bytes
-    payload: dict[str, str]
+    payload: dict[str, Any]
     aik_certificate: bytes
     aik: bytes
     quote: bytes
@@ -141,7 +144,10 @@ def parse(text: str) -> Guest:
         os_type=_text(request.OSType, "OSType"),
         os_distro=_text(request.OSDistro, "OSDistro"),
         os_build=_text(request.OSBuild, "OSBuild"),
-        os_version=(request.OSVersionMajor, request.OSVersionMinor),
+        os_version=(
+            _number(request.OSVersionMajor, "OSVersionMajor"),
+            _number(request.OSVersionMinor, "OSVersionMinor"),
+        ),
         log=_part(request.TcgLogs, "TcgLogs", MAX_LOG),
         payload=_payload(request.ClientPayload),
         aik_certificate=_part(tpm.AikCert, "TpmInfo.AikCert"),
@@ -174,6 +180,16 @@ def _text(text: str, what: str) -> str:
     return said.rstrip("\0")
 
 
+def _number(given: int | str, what: str) -> int:
+    """Read a part of a version: ``22``, ``"22"``, ``"04"``, or the ``"0.20240401"`` of Azure Linux, as 0."""
+    if isinstance(given, int):
+        return given
+    found = _NUMBER.fullmatch(given)
+    if found is None:
+        raise InvalidParameter(f"{what}: want a number, got {given[:16]!a}")
+    return int(found[1])
+
+
 def _index(index: int, what: str) -> int:
     if not 0 <= index < PCR_COUNT:
         raise InvalidParameter(f"{what}: want 0..{PCR_COUNT - 1}, got {index}")
@@ -193,8 +209,8 @@ def _pcrs(given: list[_Pcr]) -> Values:
     return {HashId.SHA256: found}
 
 
-def _payload(given: dict[str, Any] | None) -> dict[str, str]:
+def _payload(given: dict[str, Any] | str | None) -> dict[str, Any]:
     payload = given or {}
-    if len(payload) > MOST_PAYLOAD or not all(isinstance(value, str) for value in payload.values()):
-        raise InvalidParameter(f"ClientPayload: want at most {MOST_PAYLOAD} members, all text")
+    if isinstance(payload, str) or len(payload) > MOST_PAYLOAD:
+        raise InvalidParameter(f"ClientPayload: want an object of at most {MOST_PAYLOAD} members")
     return payload

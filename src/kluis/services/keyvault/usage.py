@@ -1,6 +1,8 @@
 """What a key may be used for, and when: enabled, key_ops, not before, expiry.
 
 Azure lets an expired key still decrypt, unwrap, verify and release, so that old data stays readable.
+A disabled key refuses decrypt, sign and unwrapKey there, and answers encrypt, verify and wrapKey. The source
+is a user's report (github.com/Azure/azure-sdk-for-python/issues/45342), not Microsoft's documentation.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ _DEFAULTS: Final = {
     "oct": ("encrypt", "decrypt", "wrapKey", "unwrapKey"),
 }
 _POSSIBLE: Final = {"RSA": OPERATIONS, "EC": ("sign", "verify", "import", "export"), "oct": OPERATIONS}
+_WHILE_ENABLED: Final = frozenset({"decrypt", "sign", "unwrapKey"})
 _IN_TIME: Final = frozenset({"encrypt", "sign", "wrapKey"})
 
 
@@ -55,9 +58,9 @@ def allow(version: KeyVersion, operation: str, now: int) -> None:
         now: seconds since 1970.
 
     Raises:
-        Forbidden: disabled, not for this operation, not yet valid, or expired.
+        Forbidden: disabled and would open or sign, not for this operation, not yet valid, or expired.
     """
-    if not version.enabled:
+    if not version.enabled and operation in _WHILE_ENABLED:
         raise Forbidden(f"Operation {operation} is not allowed on a disabled key.", "KeyDisabled")
     if operation not in version.key_ops:
         raise Forbidden(f"Operation {operation} is not permitted on this key.", "KeyOperationForbidden")

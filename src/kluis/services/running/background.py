@@ -16,8 +16,8 @@ from kluis.errors import UnavailableError
 
 __all__ = ["Background"]
 
-START_SECONDS: Final = 10.0
-STOP_SECONDS: Final = 10.0
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 60.0
 
 
 class Background:

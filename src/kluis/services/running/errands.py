@@ -24,9 +24,9 @@ from kluis.services.clock import Clock
 from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
-__all__ = ["Errands"]
+__all__ = ["Errands", "write"]
 
-LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=5.0, total_seconds=10.0, wait_seconds=1.0)
+LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
 # Said of the operator's own machine: what endorses evidence is fetched with its command line.
 TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the service's machine"
 _PATH: Final = re.compile(r"(?<![\w:/.])/[^\s:,;'\"]+")
@@ -41,6 +41,7 @@ class Errands:
         cache: where makers' documents are kept.
         online: whether Intel and AMD are asked for documents that are not kept.
         clock: tells the time.
+        log: takes lines of the services' logs.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Errands:
         cache: Path,
         online: bool,
         clock: Clock,
+        log: Callable[[Iterable[str]], None],
     ) -> None:
         self._certify = certify
         self._origins = {name: Origin(name, trust=trust, limits=LIMITS) for name, trust in origins.items()}
         self._cache = Cache(cache)
         self._online = online
         self._clock = clock
+        self._log = log
         self._lock = threading.Lock()
 
     def functions(self) -> dict[str, Callable[..., Any]]:
@@ -66,7 +69,7 @@ class Errands:
             "certify": self._certify,
             "endorse": self.endorse,
             "published": self.published,
-            "log": _write,
+            "log": self._log,
         }
 
     def fetch(self, url: str) -> bytes:
@@ -96,7 +99,7 @@ class Errands:
             if error.code == "collateral_missing" and not self._online:
                 mend = TO_FETCH
             why = foreign(error.message)
-            _write([f"endorse {kind[:8]}: {why}" + (f" (hint: {mend})" if mend else "")])
+            self._log([f"endorse {kind[:8]}: {why}" + (f" (hint: {mend})" if mend else "")])
             # A service's clients are told; where its host keeps its files is no affair of theirs.
             return Endorsed(b"", *map(_without_paths, (why, mend)))
 
@@ -147,7 +150,7 @@ def _without_paths(text: str) -> str:
     return _PATH.sub("(path)", text)
 
 
-def _write(lines: Iterable[str]) -> None:
+def write(lines: Iterable[str]) -> None:
     """Lines of a service's log, to standard error."""
     for line in lines:
         sys.stderr.write(foreign(line, len(line)) + "\n")

@@ -7,6 +7,7 @@ other's evidence before a key leaves, and before one is taken.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Collection
@@ -37,8 +38,19 @@ class HasStore(Protocol):
         ...
 
 
-def opened(enclave: HasStore, mailbox: Mailbox, say: Callable[[str], None]) -> None:
+def opened(
+    enclave: HasStore,
+    mailbox: Mailbox,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """See an enclave's store open: by itself, or with a key that an instance elsewhere hands over.
+
+    Args:
+        enclave: has the store.
+        mailbox: of the store.
+        say: takes a line for the operator.
+        sleep: waits that many seconds for a giver's next beat.
 
     Raises:
         RemoteError: it does not open, and nobody who has the key is there; or it was refused one.
@@ -47,17 +59,17 @@ def opened(enclave: HasStore, mailbox: Mailbox, say: Callable[[str], None]) -> N
     try:
         enclave.call("store_open")
     except RemoteError as error:
-        if error.inner_code != WAITING or not _somebody_is_there(mailbox):
+        if error.inner_code != WAITING or not _somebody_is_there(mailbox, sleep):
             raise
         say("asking an instance on another platform for the store's key")
         _join(enclave, mailbox)
 
 
-def _somebody_is_there(mailbox: Mailbox) -> bool:
+def _somebody_is_there(mailbox: Mailbox, sleep: Callable[[float], None]) -> bool:
     """Whether a giver's beat changes while one looks: an old one says nothing, and is forgotten."""
     before = mailbox.read(Step.BEAT)
     while True:
-        time.sleep(2.5 * BEAT_SECONDS)
+        sleep(2.5 * BEAT_SECONDS)
         after = mailbox.read(Step.BEAT)
         if any(before.get(name) != beat for name, beat in after.items()):
             return True
@@ -100,14 +112,16 @@ class Givers:
 
     Args:
         mailbox: of the store.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
         self._mailbox = mailbox
+        self._clock = clock
         self._name = os.urandom(16)
         self._begun: dict[bytes, HasStore] = {}
         self._seen: dict[bytes, float] = {}
-        self._beat = 0.0
+        self._beat = -math.inf
         self._heard = False
 
     def serve(self, enclave: HasStore) -> None:
@@ -116,7 +130,7 @@ class Givers:
         Raises:
             UnavailableError: the database does not answer.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now - self._beat < BEAT_SECONDS:
             return
         self._heard = False

@@ -87,7 +87,7 @@ class Instance:
         try:
             opened(enclave)
             enclave.configure.within(START_SECONDS)(settings)
-            _rename(enclave, name)
+            _rename(enclave, name, START_SECONDS)
             return cls(enclave, enclave.submit("serve"))
         except BaseException as error:
             enclave.close()
@@ -109,7 +109,7 @@ class Instance:
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Have it show a new certificate, before the old one is out of its time."""
-        _rename(self.enclave, name)
+        _rename(self.enclave, name, ANSWER_SECONDS)
 
     def tend(self) -> KluisError | None:
         """Have it do what is due by now; waits for nothing, and asks nothing of one that is still at it.
@@ -132,6 +132,6 @@ class Instance:
         self.enclave.close()
 
 
-def _rename(enclave: EnclaveProxy, name: Callable[[bytes], bytes]) -> None:
-    request = enclave.certificate_request.within(ANSWER_SECONDS)()
-    enclave.use_certificate.within(ANSWER_SECONDS)(name(request))
+def _rename(enclave: EnclaveProxy, name: Callable[[bytes], bytes], seconds: float) -> None:
+    request = enclave.certificate_request.within(seconds)()
+    enclave.use_certificate.within(seconds)(name(request))

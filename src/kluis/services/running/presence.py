@@ -14,9 +14,9 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,7 @@ BEAT_SECONDS: Final = 2.0
 LOOK_BEATS: Final = 2.5
 MOST_NAMED: Final = 4
 STOP_SECONDS: Final = 10.0
+Sleep: TypeAlias = Callable[[float], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,13 +108,17 @@ class Presence:
             mailbox.post(self._stores.name, self._step, msgspec.msgpack.encode(said))
 
 
-def refuse_present(stores: Stores) -> None:
+def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
     """Go on to change keys only if nobody else is there.
+
+    Args:
+        stores: that the command uses.
+        sleep: waits that many seconds, in which the living beat.
 
     Raises:
         UnavailableError: somebody is; says who.
     """
-    there = _alive(stores, Step.PRESENT, Step.BEAT, Step.REKEYING)
+    there = _alive(stores, sleep, Step.PRESENT, Step.BEAT, Step.REKEYING)
     if there:
         raise UnavailableError(
             f"database: want nobody else at its stores, got {_listed(there)}",
@@ -123,13 +128,17 @@ def refuse_present(stores: Stores) -> None:
         )
 
 
-def refuse_changing(stores: Stores) -> None:
+def refuse_changing(stores: Stores, sleep: Sleep = time.sleep) -> None:
     """Go on to start only if nobody changes the stores' keys.
+
+    Args:
+        stores: that the command uses.
+        sleep: waits that many seconds, in which the living beat.
 
     Raises:
         UnavailableError: somebody does; says who.
     """
-    there = _alive(stores, Step.REKEYING)
+    there = _alive(stores, sleep, Step.REKEYING)
     if there:
         raise UnavailableError(
             f"database: the stores' keys are being changed, by {_listed(there)}",
@@ -138,10 +147,10 @@ def refuse_changing(stores: Stores) -> None:
         )
 
 
-def _alive(stores: Stores, *steps: Step) -> list[str]:
+def _alive(stores: Stores, sleep: Sleep, *steps: Step) -> list[str]:
     """Who says one of these things, again and again; what the dead have left is forgotten."""
     while before := _heard(stores, steps):
-        time.sleep(LOOK_BEATS * BEAT_SECONDS)
+        sleep(LOOK_BEATS * BEAT_SECONDS)
         after = _heard(stores, steps)
         for place, body in before.items():
             if after.get(place) == body:

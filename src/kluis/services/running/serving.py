@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from kluis.services.clock import Clock
 from kluis.services.running import handover, presence, proposal, rekeying
 from kluis.services.running.authority import LoopbackAuthority
 from kluis.services.running.background import Background
-from kluis.services.running.errands import Errands
+from kluis.services.running.errands import Errands, write
 from kluis.services.running.fleet import Fleet
 from kluis.services.running.handover import Givers
 from kluis.services.running.images import ServiceImage, image_of
@@ -122,8 +122,19 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Serving]:
-    """Run what ``plan`` says, for as long as the ``with`` lasts.
+def serving(
+    plan: Plan,
+    clock: Clock,
+    say: Callable[[str], None],
+    log: Callable[[Iterable[str]], None] = write,
+) -> Iterator[Serving]:
+    """Run the services of ``plan``, for as long as the ``with`` lasts.
+
+    Args:
+        plan: which services, and how.
+        clock: tells the time.
+        say: takes a line for the operator.
+        log: takes lines of the services' logs, one for each request among them.
 
     Raises:
         KluisError: something does not start; says what, and nothing is left running.
@@ -180,6 +191,7 @@ def serving(plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[Se
             cache=plan.state / "collateral",
             online=plan.online,
             clock=clock,
+            log=log,
         )
         # Whoever asks here has else to do than to wait for a database that hangs.
         beside = stack.enter_context(Database(url, BESIDE_SECONDS)) if database.shared else database

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, event
 
 __all__ = ["bound"]
 
-CONNECT_SECONDS: Final = 10.0
+CONNECT_SECONDS: Final = 30.0
 # Of a host that hangs within a change: the store's row is locked until the server gives up on it.
 IDLE: Final = "SET idle_in_transaction_session_timeout = '30s'"
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from kluis.services.web.refusal import Refusal
@@ -27,7 +28,7 @@ class _Coming:
 
     Attributes:
         patience: ends the wait for more of it.
-        since: the loop's time when it began.
+        since: the clock's time when it began.
         parts: what came.
         size: of them, bytes.
         gone: whether it had to give way.
@@ -45,10 +46,12 @@ class Bodies:
 
     Args:
         most: bytes of all together.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, most: int = MOST_HELD) -> None:
+    def __init__(self, most: int = MOST_HELD, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
+        self._clock = clock
         self._held = 0
         self._coming: set[_Coming] = set()
 
@@ -63,7 +66,7 @@ class Bodies:
         Raises:
             Refusal: 413, it is larger; or 503, all together are.
         """
-        one = _Coming(asyncio.timeout(None), asyncio.get_running_loop().time())
+        one = _Coming(asyncio.timeout(None), self._clock())
         try:
             yield await self._whole(one, stream, most)
         finally:
@@ -92,7 +95,7 @@ class Bodies:
             one.parts.append(part)
             one.size += len(part)
             self._held += len(part)
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         while self._held > self._most and self._coming:
             self._let_go(max(self._coming, key=lambda each: (each.size * (now - each.since), each.size)))
         if one.gone:

@@ -79,12 +79,14 @@ class Routes:
 
     Args:
         operations: all; of two that match, and have the method, the one with fewer parameters counts.
+        trailing_slash: whether a path that nothing else matches may end in one slash more.
 
     Raises:
         UsageError: two of one method and path.
     """
 
-    def __init__(self, operations: tuple[Operation, ...]) -> None:
+    def __init__(self, operations: tuple[Operation, ...], *, trailing_slash: bool = False) -> None:
+        self._trailing_slash = trailing_slash
         self._by_slashes: dict[int, list[Route]] = {}
         made: dict[str, Route] = {}
         for operation in sorted(operations, key=lambda one: one.path.count("{")):
@@ -106,9 +108,15 @@ class Routes:
         """
         if len(raw_path) > MOST_PATH:
             return None
+        found = self._find(method, raw_path, raw_path)
+        if found is None and self._trailing_slash and raw_path.endswith("/"):
+            return self._find(method, raw_path.removesuffix("/"), raw_path)
+        return found
+
+    def _find(self, method: str, path: str, raw_path: str) -> Match | None:
         allowed: dict[str, None] = {}
-        for route in self._by_slashes.get(raw_path.count("/"), ()):
-            found = route.pattern.fullmatch(raw_path)
+        for route in self._by_slashes.get(path.count("/"), ()):
+            found = route.pattern.fullmatch(path)
             if found is None:
                 continue
             values = dict(zip(route.names, map(unquote, found.groups()), strict=True))

@@ -125,6 +125,7 @@ class Service:
         threads: that answer at once.
         most_held: bytes of all bodies that are held at once.
         upkeep: does what is due by a time, and gives what happened.
+        trailing_slash: whether a path may end in one slash more than its operation's.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Service:
         threads: int = THREADS,
         most_held: int = MOST_HELD,
         upkeep: Callable[[datetime], Iterable[Happening]] = lambda now: (),
+        trailing_slash: bool = False,
     ) -> None:
         self.name = name
         self.operations = operations
@@ -155,7 +157,7 @@ class Service:
         self._bad_request = bad_request
         self._version = version
         self._document = openapi.document(title, operations, version)
-        self._routes = Routes((*operations, *self._own()))
+        self._routes = Routes((*operations, *self._own()), trailing_slash=trailing_slash)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
         self._bodies = Bodies(most_held)
         self._upkeep = upkeep

@@ -18,7 +18,7 @@ from kluis.tee.doctor.finding import Finding, Part, State
 from kluis.tee.doctor.hardware import flags
 
 DEVICE = "/dev/kvm"
-HALT_SECONDS = 10
+HALT_SECONDS = 60
 FIRST_WORD = b"Linux version"
 
 

@@ -10,7 +10,7 @@ from kluis.errors import UnavailableError
 from kluis.tee.doctor.finding import Finding, Part, State
 from kluis.tee.process import native
 
-TRY_SECONDS = 10
+TRY_SECONDS = 60
 
 
 def probe() -> list[Finding]:

@@ -17,7 +17,7 @@ from kluis.tee.platform.launch import Launcher, Running
 from kluis.tee.process.sandbox import MOST_GRANTED
 
 MAX_REQUEST = 16 * 1024
-DYING_SECONDS = 5.0
+DYING_SECONDS = 60.0
 
 
 class Host:

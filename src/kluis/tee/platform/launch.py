@@ -29,8 +29,8 @@ from kluis.tee.platform.orders import Orders
 from kluis.tee.platform.policy import LaunchPolicy
 from kluis.tee.process import linux, native, sandbox
 
-HANDSHAKE_SECONDS = 20.0
-DYING_SECONDS, BROKEN_SECONDS = 0.5, 0.05
+HANDSHAKE_SECONDS = 60.0
+DYING_SECONDS, BROKEN_SECONDS = 5.0, 0.05
 """How long an enclave whose session ended, or broke, may take to leave its own exit status."""
 
 

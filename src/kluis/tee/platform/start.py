@@ -24,8 +24,8 @@ from kluis.tee.process import linux, native, sandbox
 USER: Final = "kluis"
 IDLE_SECONDS: Final = 30.0
 BACKLOG: Final = 64
-ANSWER_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 120.0
 START_LOCK: Final = "start.lock"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from kluis.errors import PolicyError
 from kluis.services.attestation.policy import Claim, Issuer, default_policy, evaluate, parse
 from kluis.services.attestation.policy.claims import of_mapping
 from kluis.services.attestation.policy.evaluation import Outcome
+from tests.pace import within
 from tests.services.attestation.policy.examples import EXAMPLES, SGX, Example
 
 
@@ -241,10 +240,8 @@ def test_a_query_cannot_outgrow_memory(name: str) -> None:
     document = f'["{glue}",[{parts}]]'
     policy = """version=1.2; authorizationrules{ => permit(); };
         issuancerules{ d:[type=="doc"] => issue(type="x", value=JmesPath(d.value, "QUERY")); };"""
-    start = time.process_time()
-    with pytest.raises(PolicyError, match=r"JmesPath: |too much work"):
+    with within(2), pytest.raises(PolicyError, match=r"JmesPath: |too much work"):
         _run(policy.replace("QUERY", QUERIES[name]), {"doc": document})
-    assert time.process_time() - start < 2
 
 
 MANY = r"want at most (1000000 steps|8388608 characters)|the answer is more than 4194304 characters"
@@ -266,10 +263,8 @@ def test_a_query_cannot_outlast_patience(name: str) -> None:
     document = "[" + ",".join([member[1:-1]] * 60_000) + "]"
     policy = """version=1.2; authorizationrules{ => permit(); };
         issuancerules{ d:[type=="doc"] => issue(type="x", value=JmesPath(d.value, "QUERY")); };"""
-    start = time.process_time()
-    with pytest.raises(PolicyError, match=MANY):
+    with within(8), pytest.raises(PolicyError, match=MANY):
         _run(policy.replace("QUERY", query), {"doc": document})
-    assert time.process_time() - start < 8
 
 
 def test_a_refusal_shows_the_first_of_many() -> None:

@@ -252,7 +252,7 @@ def test_a_bug_of_its_own(tmp_path: Path) -> None:
     transport = httpx.ASGITransport(issuer.application(), raise_app_exceptions=False)
 
     async def run() -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=URL, timeout=120) as client:
             return await client.post(f"/{TENANT}/oauth2/v2.0/token", data=form(issuer))
 
     answer = asyncio.run(run())
