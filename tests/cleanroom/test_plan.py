@@ -69,7 +69,11 @@ def test_explained(tmp_path: Path) -> None:
         ('protection = ["process"]', "", "plan: object missing required field `protection` - at `$.code`"),
         ('inputs = ["people"]', 'inputs = ["labs"]', "query: people is not an input of this analysis"),
         ('recipients = ["clinic"]', 'recipients = ["eve"]', "agreement: names no party 'eve'"),
-        ("GROUP BY sex", "GROUP BY secret", "query: secret may not group: want group, its owner allows []"),
+        (
+            "GROUP BY sex",
+            "GROUP BY secret",
+            "query: people.secret may not be used here: want group, its owner allows []",
+        ),
     ],
 )
 def test_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
