@@ -22,7 +22,7 @@ Keys = tuple[Hashable, ...]
 
 @dataclass(frozen=True)
 class Values:
-    """A column's values in a cell, in steps: their sum, and at most k at either end."""
+    """A column's values in a cell, in steps: their sum, and the outermost at either end."""
 
     total: int
     largest: Sequence[int]

@@ -1,15 +1,14 @@
 """What leaves of the cells that a query counts. These rules, and nothing else, stand before a result.
 
 1. Persons of one data set who give the same answers to all comparisons on its columns are a class. Each
-   class holds at least k persons that the joins keep; otherwise nothing leaves. So does each class among the
+   class holds at least k persons that every table has; otherwise nothing leaves. So does each class among the
    persons with the same keys of that data set; otherwise no group with those keys leaves.
 2. In a group, the persons with the same answers to all comparisons of all data sets are nobody or at least k.
    So are the persons that the joins leave out, by the tables they are in. Otherwise the group is hidden.
 3. Of each data set, the persons in no published group are nobody or at least k. Otherwise the smallest group
    is hidden as well.
-4. A sum is coarse. In each cell the k largest values count as the least of them, and the k smallest as the
-   largest of them; in a cell of at most 2 k persons, every value counts as the median. The sum is then
-   rounded to whole spans of the declared range, a span being the most that one person can weigh.
+4. A sum is coarse. In each cell, the outermost values (``writing.tail`` of them at either end) count as the
+   mean of the others. The sum is then rounded to whole spans, a span being the width of the declared range.
 
 Arithmetic, HAVING, ORDER BY and LIMIT see only what these rules let out. ``docs/concepts/what-leaves.md`` has
 the attack behind each rule.
@@ -110,14 +109,14 @@ def _kept(groups: Groups, cells: list[Cell], asked: dict[Keys, list[Cell]], k: i
 
 
 def _alone(cells: list[Cell], persons: Persons, number: int, places: Sequence[int], k: int) -> set[Keys]:
-    """Rule 1: the keys of a source in which a class holds fewer than k persons that the joins keep."""
+    """Rule 1: the keys of a source in which a class holds fewer than k persons that every table has."""
     kept: Counter[tuple[Keys, Keys]] = Counter()
     for cell in cells:
         if cell.present[number]:
             answers = tuple(
                 value for atom, value in cell.answers.items() if atom.column.table == f"s{number}"
             )
-            kept[_picked(cell.key, places), answers] += cell.persons if _joined(cell, persons) else 0
+            kept[_picked(cell.key, places), answers] += cell.persons if all(cell.present) else 0
     return {key for (key, _), count in kept.items() if count < k}
 
 
@@ -160,16 +159,12 @@ def _measured(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> 
         if measure.kind == "max":
             return shown(max(each.largest[0] for each in values), scale)
         return shown(min(each.smallest[0] for each in values), scale)
-    steps = sum(_tame(each.values[measure.column], each.persons, k) for each in of)
-    spans = (2 * steps + scale.most) // (2 * scale.most)  # rule 4
+    steps = sum((_total(each.values[measure.column], each.persons) for each in of), Fraction(0))
+    spans = round(steps / scale.most)  # rule 4
     return scale.low * sum(each.persons for each in of) + scale.step * scale.most * spans
 
 
-def _tame(values: Values, persons: int, k: int) -> int:
-    """Rule 4: a cell's sum in steps, whose outermost values do not count as what they are."""
-    if persons <= 2 * k:
-        middle = (persons - 1) // 2
-        low, high = sorted(values.smallest)[middle], sorted(values.largest, reverse=True)[middle]
-        return persons * (low + high) // 2
-    low, high = max(values.smallest), min(values.largest)
-    return values.total - sum(values.largest) - sum(values.smallest) + k * (low + high)
+def _total(values: Values, persons: int) -> Fraction:
+    """Rule 4: a cell's sum in steps, as if its outermost values were the mean of the others."""
+    left_out = [*values.largest, *values.smallest]
+    return Fraction(persons * (values.total - sum(left_out)), persons - len(left_out))

@@ -144,7 +144,7 @@ class _Inner:
         rows: Condition = ALWAYS
         if where is not None:
             only(where, "this")
-            rows = read_condition(where.this, lambda column: self._find(column, "filter"))
+            rows = read_condition(where.this, lambda column: self._bare(column, "filter"))
         values = list[PerPerson]()
         for written in select.expressions:
             name, node = output_of(written)
@@ -168,7 +168,7 @@ class _Inner:
         if isinstance(node, exp.Filter):
             only(node, "this", "expression")
             only(node.expression, "this")
-            where = read_condition(node.expression.this, lambda column: self._find(column, "filter"))
+            where = read_condition(node.expression.this, lambda column: self._bare(column, "filter"))
             node = node.this
         kind = _REDUCTIONS.get(type(node))
         if kind is None:
@@ -211,7 +211,7 @@ class _Inner:
     def _bare(self, node: exp.Expression | None, *uses: Use) -> Column:
         found = self._find(node, *uses)
         if isinstance(found, Present):
-            raise QueryError("query: a privacy unit cannot be aggregated", code="query_person")
+            raise QueryError("query: a privacy unit groups, joins and is counted; it has no other use", code="query_person")
         return found
 
     def _find(self, node: exp.Expression | None, *uses: Use) -> Column | Present:

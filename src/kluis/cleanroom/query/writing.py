@@ -30,13 +30,18 @@ from kluis.cleanroom.query.tree import (
 from kluis.cleanroom.values import UNIT
 
 
+def tail(k: int) -> int:
+    """How many values at either end of a cell do not count in its sum."""
+    return max(1, k // 4)
+
+
 def write_cells(groups: Groups, k: int) -> str:
     """Write the SQL that counts a query's cells.
 
     A row holds: one boolean a source (is the person in it?), the keys, one boolean or NULL a comparison, the
-    number of persons, and for each of ``groups.values`` its sum and its ``k`` largest and smallest.
+    number of persons, and for each of ``groups.values`` its sum and its ``tail(k)`` largest and smallest.
     """
-    return _cells(groups.persons, groups.keys, groups.atoms, groups.values, k)
+    return _cells(groups.persons, groups.keys, groups.atoms, groups.values, tail(k))
 
 
 def write_person_cells(table: PersonTable) -> str:
