@@ -131,6 +131,15 @@ def test_two_worlds_of_a_person_alone() -> None:
         assert first == second, template
 
 
+def test_the_rest_of_a_total() -> None:
+    """A group of all but one, less the owner's own total, is that one: it is hidden with the small group."""
+    town = "CASE WHEN town = 'Hamlet' THEN 'x' ELSE 'y' END"
+    text = f"SELECT {town} AS g, count(*) AS n FROM people GROUP BY g"
+    assert sorted(raw(text, ONE)) == [("x", 1), ("y", 399)]
+    assert computed(text, ONE) == []
+    assert [row["n"] for row in computed(text.replace("Hamlet", "Aa"), ONE)] != []
+
+
 def test_membership_of_a_person_alone() -> None:
     """Whether a person is in another's data does not show, though the co-owner pads its own with nobodies."""
     code = dict.fromkeys([*range(1, 401), *range(9000, 9050)], 0)

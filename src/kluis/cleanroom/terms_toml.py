@@ -36,7 +36,7 @@ class _Range(msgspec.Struct, forbid_unknown_fields=True):
     step: int | decimal.Decimal
 
     def text(self) -> dict[str, str]:
-        return {name: f"{getattr(self, name):f}" for name in ("low", "high", "step")}
+        return {name: f"{decimal.Decimal(getattr(self, name)):f}" for name in ("low", "high", "step")}
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

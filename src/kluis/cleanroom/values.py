@@ -61,8 +61,8 @@ def _steps(value: pl.Expr, scale: Scale) -> pl.Expr:
 def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
     """One form a value: no NaN, no -0.0, 64 bits, UTC."""
     if kind.is_float() or kind.is_decimal():
-        number = value.cast(pl.Float64)
-        return number.fill_nan(None) + 0.0
+        number = value.cast(pl.Float64).fill_nan(None)
+        return pl.when(number == 0).then(0.0).otherwise(number)
     if kind.is_integer():
         return value.cast(pl.Int64)
     if isinstance(kind, pl.Datetime):

@@ -211,7 +211,9 @@ class _Inner:
     def _bare(self, node: exp.Expression | None, *uses: Use) -> Column:
         found = self._find(node, *uses)
         if isinstance(found, Present):
-            raise QueryError("query: a privacy unit groups, joins and is counted; it has no other use", code="query_person")
+            raise QueryError(
+                "query: a privacy unit groups, joins and is counted; it has no other use", code="query_person"
+            )
         return found
 
     def _find(self, node: exp.Expression | None, *uses: Use) -> Column | Present:
