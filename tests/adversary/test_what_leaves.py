@@ -131,6 +131,26 @@ def test_two_worlds_of_a_person_alone() -> None:
         assert first == second, template
 
 
+def test_membership_by_group_and_comparison() -> None:
+    """One man among twelve persons of 97: whether he is in the other table does not show by his group."""
+    aged = ONE["people"].with_columns(
+        age=pl.when(pl.col("id") <= 12).then(97).otherwise(pl.col("age").clip(0, 90)),
+        sex=pl.when(pl.col("id") == 1)
+        .then(pl.lit("m"))
+        .when(pl.col("id") <= 12)
+        .then(pl.lit("f"))
+        .otherwise("sex"),
+    )
+    inside = rooms.codes(dict.fromkeys(range(1, 401), 0), {})
+    outside = inside.filter(~pl.col("id").is_in([1, *range(380, 401)]))
+    text = (
+        "SELECT p.sex, count(*) FILTER (WHERE p.age = 97) AS n "
+        "FROM people p JOIN codes c ON p.id = c.id GROUP BY p.sex"
+    )
+    both = [computed(text, {"people": aged, "codes": each}) for each in (inside, outside)]
+    assert [[row["sex"] for row in each] for each in both] == [["f"], ["f"]]
+
+
 def test_the_rest_of_a_total() -> None:
     """A group of all but one, less the owner's own total, is that one: it is hidden with the small group."""
     town = "CASE WHEN town = 'Hamlet' THEN 'x' ELSE 'y' END"
