@@ -218,6 +218,18 @@ def test_one_value_unlike_the_others(usual: int, other: int) -> None:
     assert found[0] == found[1] != []
 
 
+def test_two_columns_that_differ_for_one() -> None:
+    """Two columns of a co-owner that differ for one person make a difference of two sums: one is summed."""
+    for text in (
+        "SELECT sum(code) - sum(weight) AS d FROM people p JOIN codes c ON p.id = c.id",
+        "SELECT sum(code) AS a, avg(weight) AS b FROM people p JOIN codes c ON p.id = c.id",
+        "SELECT sum(code) AS a FROM people p JOIN codes c ON p.id = c.id HAVING sum(weight) > 0",
+    ):
+        found = refused(text, {**ONE, "codes": rooms.codes({1: 1}, {})})
+        assert found is not None
+        assert found.message.startswith("query: want one column to be summed or averaged, got ['codes.code',")
+
+
 def test_rows_are_not_weights() -> None:
     """A co-owner's rows a person multiply nothing: a table of several rows a person is not joined."""
     code = rooms.codes({1: 1}, {})
@@ -251,7 +263,7 @@ def test_declared_rows_are_held() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308, -0.0, 5e-324, None])
-def test_odd_values_change_one_span(value: float | None) -> None:
+def test_odd_values_change_two_spans(value: float | None) -> None:
     """NaN counts as missing, infinities and huge numbers as the range's ends; no sum is overrun."""
     odd = ONE["people"].with_columns(
         weight=pl.when(pl.col("id") == 20).then(pl.lit(value)).otherwise("weight")

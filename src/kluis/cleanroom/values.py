@@ -54,8 +54,7 @@ def _value(column: Column, kind: pl.DataType) -> pl.Expr:
 def _steps(value: pl.Expr, scale: Scale) -> pl.Expr:
     """The nearest step of each value. A value is rounded by itself: nothing is added up here."""
     low, high = float(scale.low), float(scale.low + scale.step * scale.most)
-    steps = ((value.clip(low, high) - low) / float(scale.step)).round().cast(pl.Int64)
-    return steps.clip(0, scale.most)
+    return ((value.clip(low, high) - low) / float(scale.step)).round().cast(pl.Int64).clip(0, scale.most)
 
 
 def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
