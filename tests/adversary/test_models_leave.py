@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, budget, model, plan, query
+from kluis.cleanroom import analysis, budget, model, plan
 from kluis.cleanroom.agreement import Arm, ModelAnalysis
 from kluis.cleanroom.documents import decode
 from kluis.cleanroom.noise import Noise
@@ -59,8 +59,12 @@ def asked(arms: int, predictor: str) -> ModelAnalysis:
     )
 
 
+SHOWN: list[pl.DataFrame] = []
+
+
 def published(question: ModelAnalysis, people: pl.DataFrame, key: int, scores: int = 8) -> float:
     """What the attacker reads, averaged over the arms."""
+    SHOWN[:] = [people]
     noise = Noise(key.to_bytes(32), scores, 1)
     found = analysis.compute(question, (ROOM,), {"people": people}, K, noise)[0]
     size = int.from_bytes(found[:4])
@@ -97,12 +101,15 @@ def weight_attack(monkeypatch: pytest.MonkeyPatch) -> ModelAnalysis:
         "CASE WHEN p.weight > 75 THEN 200 ELSE 0 END ELSE p.age END"
     )
 
-    class Passed:
-        def __init__(self, sql: str) -> None:
-            self.sql = sql
+    honest = analysis.Engine.table
 
-    monkeypatch.setattr(query, "person_table", lambda text, *rest: Passed(text))
-    return asked(8, predictor)
+    def table(engine: analysis.Engine, sql: str) -> pl.DataFrame:
+        raw = analysis.Engine({"people": SHOWN[-1]})
+        arms = ", ".join(f"{predictor} AS x{number}" for number in range(8))
+        return honest(raw, f"SELECT p.id, p.died, {arms} FROM people p")
+
+    monkeypatch.setattr(analysis.Engine, "table", table)
+    return asked(8, "p.age")
 
 
 def test_a_weight_through_the_auc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from kluis.cleanroom.agreement import (
 )
 from kluis.cleanroom.documents import encode, hash_of
 from kluis.cleanroom.home import DataKey, Home
-from kluis.cleanroom.terms import Terms, Use
+from kluis.cleanroom.terms import Range, Terms, Use
 from kluis.cleanroom.trust import Trust
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
@@ -43,6 +43,13 @@ LABS_USES: dict[str, list[Use]] = {
     "test": ["filter"],
     "day": ["filter", "model"],
     "value": ["aggregate", "model"],
+}
+
+RANGES = {
+    "age": Range(low="0", high="120", step="1"),
+    "died": Range(low="0", high="1", step="1"),
+    "wage": Range(low="0", high="2000", step="0.5"),
+    "value": Range(low="0", high="100", step="0.5"),
 }
 
 
@@ -74,7 +81,14 @@ def labs(count: int = 200) -> pl.DataFrame:
 
 def terms(table: pl.DataFrame, uses: dict[str, list[Use]], k_min: int = K) -> Terms:
     """Terms that allow what ``uses`` says."""
-    return Terms(privacy_unit="id", k_min=k_min, columns=datasets.columns_of(table, uses), expires=LATER)
+    ranges = {name: RANGES[name] for name in uses if name in RANGES and name in table.columns}
+    return Terms(
+        privacy_unit="id",
+        k_min=k_min,
+        rows_per_person=1 if table["id"].n_unique() == len(table) else 0,
+        columns=datasets.columns_of(table, uses, ranges),
+        expires=LATER,
+    )
 
 
 def dataset(
@@ -91,8 +105,9 @@ QUERY = SqlAnalysis(
     question="How many, by sex?",
     inputs=("people", "labs"),
     recipients=("clinic",),
-    query="SELECT p.sex, count(DISTINCT p.id) AS persons, avg(l.value) AS hdl FROM people p "
-    "JOIN labs l ON p.id = l.id WHERE l.test = 'hdl' GROUP BY p.sex",
+    query="WITH l AS (SELECT id, arg_max(value, day) AS value FROM labs WHERE test = 'hdl' GROUP BY id) "
+    "SELECT p.sex, count(DISTINCT p.id) AS persons, avg(l.value) AS hdl "
+    "FROM people p JOIN l ON p.id = l.id GROUP BY p.sex",
     max_rows=10,
 )
 MODEL = ModelAnalysis(

@@ -32,7 +32,7 @@ SECRET = pl.DataFrame({"id": [1, 2], "name": ["Alice Smith", "Bob"]})
 def test_no_way_out(sql: str) -> None:
     """No file, no extension, no setting, no environment, no variable of the program."""
     with pytest.raises(AnalysisFailed):
-        Engine({"t": SECRET}).query(sql)
+        Engine({"t": SECRET}).rows(sql)
     assert not list(Path("/tmp").glob("kluis-engine-test*"))
 
 
@@ -40,7 +40,7 @@ def test_no_way_out(sql: str) -> None:
 def test_errors_say_nothing(sql: str) -> None:
     """An error that carries a cell's value leaves as a code, with no cause to read it from."""
     with pytest.raises(AnalysisFailed) as caught:
-        Engine({"t": SECRET}).query(sql)
+        Engine({"t": SECRET}).rows(sql)
     said = repr((caught.value, caught.value.__cause__, caught.value.__context__, caught.value.hint))
     assert "Alice" not in said
     assert (caught.value.message, caught.value.code) == ("analysis: the engine stopped", "analysis_failed")
@@ -52,14 +52,14 @@ def test_no_spill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     table = pl.DataFrame({"s": [f"canary-{number}" * 4 for number in range(400_000)]})
     with pytest.raises(AnalysisFailed) as caught:
-        Engine({"t": table}).query("SELECT s FROM t ORDER BY s DESC")
+        Engine({"t": table}).rows("SELECT s FROM t ORDER BY s DESC")
     assert caught.value.code == "analysis_failed"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_table_is_read_as_often_as_it_is_named() -> None:
     """A query may name a table twice."""
-    assert Engine({"t": SECRET}).query("SELECT a.id FROM t a JOIN t b ON a.id = b.id ORDER BY 1").rows() == [
+    assert Engine({"t": SECRET}).rows("SELECT a.id FROM t a JOIN t b ON a.id = b.id ORDER BY 1") == [
         (1,),
         (2,),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kluis.cleanroom import plan
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.room import RoomFile
+from kluis.cleanroom.terms import Scale
 from kluis.cleanroom.terms_toml import read_terms
 from kluis.errors import FormatError, KluisError, PolicyError
 from tests.cleanroom import samples
@@ -51,7 +53,9 @@ def drafted(text: str, tmp_path: Path) -> str:
 def test_explained(tmp_path: Path) -> None:
     """The one who signs reads who, what, which code, every use, every query and the group size that holds."""
     said = drafted(PLAN, tmp_path)
-    assert "    age        integer   may be used to aggregate, filter, group, model" in said
+    words = " ".join(said.replace("\\ ", "").split())
+    assert "age integer may be used to aggregate, filter, group, model; from 0 to 120 by 1" in words
+    assert "rows of one person: 1" in words
     assert "    secret     string    may be used to nothing" in said
     assert "    lets out groups of at least 7 persons, at most 10 rows" in said
     assert "    | SELECT sex, count(DISTINCT id) AS persons FROM people GROUP BY sex" in said
@@ -74,7 +78,11 @@ def test_explained(tmp_path: Path) -> None:
             "max_rows = 351",
             "agreement: want at most 700 published figures, got 702 (by-sex 702)",
         ),
-        ("GROUP BY sex", "GROUP BY secret", "query: secret may not group: want group, its owner allows []"),
+        (
+            "GROUP BY sex",
+            "GROUP BY secret",
+            "query: people.secret may not be used here: want group, its owner allows []",
+        ),
     ],
 )
 def test_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -98,6 +106,49 @@ def test_terms() -> None:
     allowed = {column.name: column.allow for column in terms.columns}
     assert allowed == {"id": ("join",), "age": ("group",), "sex": (), "died": (), "wage": (), "secret": ()}
     assert terms.k_min == 9
+
+
+def test_ranges() -> None:
+    """A range is exact decimals, whatever TOML's floats would be; a summed column needs one."""
+    text = TERMS.replace('["group"]', '["group", "aggregate"]')
+    with pytest.raises(PolicyError) as caught:
+        read_terms(text, samples.people(), samples.NOW)
+    assert caught.value.message == "terms: age allows aggregate: want its range"
+    terms = read_terms(
+        f"{text}[range]\nage = {{ low = 0, high = 120, step = 1 }}\n"
+        "wage = { low = -0.5, high = 99.5, step = 0.1 }\n",
+        samples.people(),
+        samples.NOW,
+    )
+    scales = {column.name: column.scale for column in terms.columns if column.range}
+    assert scales == {
+        "age": Scale(Fraction(0), Fraction(1), 120),
+        "wage": Scale(Fraction(-1, 2), Fraction(1, 10), 1000),
+    }
+
+
+@pytest.mark.parametrize(
+    ("range_", "message"),
+    [
+        (
+            "age = { low = 9, high = 9, step = 1 }",
+            "range: want low < high and a step above 0, got 9 to 9 by 1",
+        ),
+        ("age = { low = 0, high = 9, step = 2 }", "range: want 1 to 1000000000 whole steps, got 0 to 9 by 2"),
+        ("age = { low = 0, high = 9, step = 0.5 }", "terms: age: want a range of whole numbers"),
+        (
+            "sex = { low = 0, high = 9, step = 1 }",
+            "terms: sex: want a range for integer or number, got string",
+        ),
+        ("nobody = { low = 0, high = 9, step = 1 }", None),
+    ],
+)
+def test_ranges_refused(range_: str, message: str | None) -> None:
+    """A range that holds no whole number of steps, or does not fit its column, is refused."""
+    with pytest.raises(PolicyError) as caught:
+        read_terms(f"{TERMS}[range]\n{range_}\n", samples.people(), samples.NOW)
+    if message:
+        assert caught.value.message == message
 
 
 @pytest.mark.parametrize(

@@ -285,8 +285,7 @@ def test_too_few_persons_have_a_result(tmp_path: Path) -> None:
     _, results, file = stage.finished()
     check_result(checked(stage, file), results["few"], "few")
     _, plain = open_result(results["few"], "clinic", setting.homes["clinic"].sealing)
-    found = decode(plain, ModelResult, "result")
-    assert (found.persons, found.with_outcome, found.arms, found.differences) == (0, 0, (), ())
+    assert plain == b""
 
 
 def test_receipt_key_is_attested(stage: Stage) -> None:

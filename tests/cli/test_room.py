@@ -16,7 +16,7 @@ __all__ = ["built"]
 
 NAFLD = Path(__file__).parents[2] / "examples" / "nafld"
 LACKS = json.dumps(sorted(ALLOWED))
-PLAN = f"""
+PLAN = f'''
 expires_days = 30
 k_min = 5
 max_runs = 2
@@ -30,8 +30,12 @@ question = "How many, and what value, by sex?"
 inputs = ["people", "labs"]
 recipients = ["clinic"]
 max_rows = 10
-query = "SELECT p.sex, count(DISTINCT p.id) AS persons FROM people p JOIN labs l ON p.id = l.id GROUP BY sex"
+query = """
+SELECT p.sex, count(DISTINCT p.id) AS persons
+FROM people p JOIN (SELECT id FROM labs GROUP BY id) AS l ON p.id = l.id
+GROUP BY sex
 """
+'''
 TERMS = """
 privacy_unit = "id"
 k_min = 5
@@ -48,7 +52,7 @@ class People:
         self.folder, self.room, self._capsys = folder, folder / "room", capsys
         samples.people().write_parquet(folder / "people.parquet")
         samples.labs().write_parquet(folder / "labs.parquet")
-        (folder / "people.toml").write_text(TERMS + 'sex = ["group"]\n')
+        (folder / "people.toml").write_text("rows_per_person = 1" + TERMS + 'sex = ["group"]\n')
         (folder / "labs.toml").write_text(TERMS)
         (folder / "plan.toml").write_text(PLAN)
 

@@ -7,11 +7,22 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from kluis.cleanroom import budget, datasets, model, query, results
-from kluis.cleanroom.agreement import Agreement, Analysis, Dataset, SqlAnalysis
+from kluis.cleanroom import datasets, model, query, results
+from kluis.cleanroom.agreement import Agreement, Analysis, Dataset, ModelAnalysis, SqlAnalysis
 from kluis.cleanroom.documents import encode
 from kluis.cleanroom.engine import Engine
 from kluis.cleanroom.noise import Noise
+from kluis.cleanroom.query import Groups, PersonTable
+from kluis.cleanroom.values import prepared
+
+TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "integer": pl.Int64,
+    "number": pl.Float64,
+    "string": pl.String,
+    "boolean": pl.Boolean,
+    "date": pl.Date,
+    "timestamp": pl.Datetime("us"),
+}
 
 
 def open_all(
@@ -47,31 +58,60 @@ def compute(
     Raises:
         QueryError: it asks for what is not allowed; this does not depend on the tables.
     """
+    sources = tuple(inputs)
+    asked: Groups | PersonTable
     if isinstance(analysis, SqlAnalysis):
-        guarded = query.guard(analysis.query, tuple(inputs), k)
-        sql, size = guarded.sql, results.size_of(analysis, budget.columns_of(analysis))
+        asked = query.read_groups(analysis.query, sources)
+        sql, size = query.write_cells(asked, k), results.size_of(analysis, len(asked.names))
     else:
-        features = frozenset((analysis.outcome, *(name for arm in analysis.arms for name in arm.predictors)))
-        checked = query.person_table(analysis.table, tuple(inputs), analysis.person, features)
-        sql, size = checked.sql, results.size_of(analysis)
+        predictors = frozenset(name for arm in analysis.arms for name in arm.predictors)
+        asked = query.read_person_table(
+            analysis.table, sources, analysis.person, analysis.outcome, predictors
+        )
+        sql, size = query.write_person_table(asked), results.size_of(analysis)
     try:
-        plain = _plain(analysis, tables, sql, k, noise)
+        plain = _plain(analysis, asked, sources, tables, sql, k, noise)
     # Any error here can depend on a value, and its class would be known outside. Polars' is not an Exception.
     except (Exception, pl.exceptions.PanicException):  # noqa: BLE001
         plain = b""
     return results.pad(plain, size), sql
 
 
-def _plain(analysis: Analysis, tables: Mapping[str, pl.DataFrame], sql: str, k: int, noise: Noise) -> bytes:
-    engine = Engine(tables)
+def _plain(
+    analysis: Analysis,
+    asked: Groups | PersonTable,
+    inputs: tuple[Dataset, ...],
+    tables: Mapping[str, pl.DataFrame],
+    sql: str,
+    k: int,
+    noise: Noise,
+) -> bytes:
+    engine = Engine({f"d{number}": prepared(tables[each.id], each) for number, each in enumerate(inputs)})
     try:
-        table = engine.query(sql)
+        if isinstance(analysis, SqlAnalysis) and isinstance(asked, Groups):
+            return _groups(analysis, asked, engine, sql, k)
+        if isinstance(analysis, ModelAnalysis) and isinstance(asked, PersonTable):
+            return _model(analysis, asked, engine, sql, k, noise)
+        return b""
     finally:
         engine.close()
-    if not isinstance(analysis, SqlAnalysis):
-        return encode(model.run(analysis, table, k, noise, sql))
-    if not 0 < len(table) <= analysis.max_rows:
+
+
+def _groups(analysis: SqlAnalysis, asked: Groups, engine: Engine, sql: str, k: int) -> bytes:
+    rows = query.rows(asked, query.publish(asked, engine.rows(sql), k))
+    if not 0 < len(rows) <= analysis.max_rows:
         return b""
+    schema = dict(zip(asked.names, (TYPES[each] for each in query.kinds(asked)), strict=True))
     out = io.BytesIO()
-    table.write_parquet(out)
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(out)
     return out.getvalue()
+
+
+def _model(
+    analysis: ModelAnalysis, asked: PersonTable, engine: Engine, sql: str, k: int, noise: Noise
+) -> bytes:
+    if not query.enough(asked, engine.rows(query.write_person_cells(asked)), k):
+        return b""
+    table = engine.table(sql)
+    table.columns = [asked.person, asked.outcome, *(name for name, _ in asked.predictors)]
+    return encode(model.run(analysis, table, k, noise, sql))

@@ -42,7 +42,7 @@ def columns_of(analysis: SqlAnalysis) -> int:
     Raises:
         QueryError: it cannot be read.
     """
-    from kluis.cleanroom.query.grammar import parse  # heavy: an enclave that only begins does not need it
+    from kluis.cleanroom.query.syntax import parse  # heavy: an enclave that only begins does not need it
 
     return len(parse(analysis.query).expressions)
 

@@ -21,7 +21,7 @@ import polars as pl
 
 from kluis.cleanroom.agreement import Dataset, Part
 from kluis.cleanroom.documents import hash_of
-from kluis.cleanroom.terms import Column, ColumnType, Terms, Use
+from kluis.cleanroom.terms import Column, ColumnType, Range, Terms, Use
 from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError, UnsupportedError
 from kluis.hashes import sha256
 
@@ -38,22 +38,30 @@ def aad_prefix(room: str, dataset: str, version: int, part: int, terms: Terms) -
     return "|".join(("kluis-dataset/1", room, dataset, str(version), str(part), hash_of(terms))).encode()
 
 
-def columns_of(table: pl.DataFrame, allow: dict[str, Sequence[Use]]) -> tuple[Column, ...]:
-    """Describe a table's columns and the uses its owner allows.
+def columns_of(
+    table: pl.DataFrame, allow: dict[str, Sequence[Use]], ranges: dict[str, Range]
+) -> tuple[Column, ...]:
+    """Describe a table's columns, the uses its owner allows, and their ranges.
 
     Args:
         table: as it will be sealed.
         allow: uses by column; a column not named may be put to none.
+        ranges: by column.
 
     Raises:
-        PolicyError: ``allow`` names a column the table lacks.
+        PolicyError: ``allow`` or ``ranges`` names a column that the table does not have.
         UnsupportedError: a column's type has no place in an agreement.
     """
-    unknown = sorted(set(allow) - set(table.columns))
+    unknown = sorted({*allow, *ranges} - set(table.columns))
     if unknown:
         raise PolicyError(f"terms: want columns of {table.columns}, got {unknown}", code="terms")
     return tuple(
-        Column(name=name, type=_type_of(name, kind), allow=tuple(sorted(set(allow.get(name, ())))))
+        Column(
+            name=name,
+            type=_type_of(name, kind),
+            allow=tuple(sorted(set(allow.get(name, ())))),
+            range=ranges.get(name),
+        )
         for name, kind in table.schema.items()
     )
 
@@ -70,14 +78,10 @@ def seal(table: pl.DataFrame, key: bytes, room: str, dataset: str, version: int,
         terms: the owner's; part of what the file is bound to.
 
     Raises:
-        PolicyError: the table is not what the terms describe, or lacks a privacy unit in some row.
+        PolicyError: the table is not what the terms describe.
     """
     terms.check(f"data set {dataset}")
-    _check_columns(table, terms, dataset)
-    if table[terms.privacy_unit].null_count():
-        raise PolicyError(
-            f"data set {dataset}: want a {terms.privacy_unit} in every row, got rows without", code="terms"
-        )
+    check_table(table, terms, dataset)
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # polars warns that the interface is unstable; pinned by the image
@@ -117,7 +121,7 @@ def open_sealed(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset)
 
     1. The files are the ones the agreement pins.
     2. Each opens with the key, as this part of this version of this data set of this room under these terms.
-    3. Its columns and types are those of the terms, and every row has its privacy unit.
+    3. It is what the terms describe: ``check_table``.
 
     Raises:
         AuthenticityError: one message, whatever was wrong in step 2 or 3.
@@ -135,11 +139,11 @@ def open_parts(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset) 
     try:
         tables = [_open_part(data, key, room, dataset, number) for number, data in enumerate(files)]  # 2
         table = pl.concat(tables)
-        _check_columns(table, dataset.terms, dataset.id)  # 3
-        if not table[dataset.terms.privacy_unit].null_count():
-            return table
+        check_table(table, dataset.terms, dataset.id)  # 3
     except (KluisError, pl.exceptions.PolarsError, OSError, ValueError, pl.exceptions.PanicException):
         pass
+    else:
+        return table
     raise AuthenticityError(
         f"data set {dataset.id}: cannot be opened as the agreement has it", code="dataset"
     )
@@ -153,11 +157,34 @@ def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int
         return pl.read_parquet(io.BytesIO(data), decryption=decryption)
 
 
-def _check_columns(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
+def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
+    """Hold a table against its terms: columns, types, a privacy unit in every row, rows of one person.
+
+    Raises:
+        PolicyError: names what differs; holds no value and no number of rows.
+    """
     want = [(column.name, column.type) for column in terms.columns]
     got = [(name, _type_of(name, kind)) for name, kind in table.schema.items()]
     if got != want:
         raise PolicyError(f"data set {dataset}: want columns {want}, got {got}", code="terms")
+    unit = table[terms.privacy_unit]
+    if unit.null_count():
+        raise PolicyError(
+            f"data set {dataset}: want a {terms.privacy_unit} in every row, got rows without", code="terms"
+        )
+    if terms.rows_per_person and len(table):
+        most = unit.value_counts()["count"].max()
+        if not isinstance(most, int) or most > terms.rows_per_person:
+            raise PolicyError(
+                f"data set {dataset}: want at most {terms.rows_per_person} rows a person, got more",
+                code="terms",
+            )
+    for name, kind in table.schema.items():
+        if (
+            kind.is_integer()
+            and table[name].cast(pl.Int64, strict=False).null_count() > table[name].null_count()
+        ):
+            raise PolicyError(f"data set {dataset}: {name}: want whole numbers of 64 bits", code="terms")
 
 
 def _type_of(name: str, kind: pl.DataType) -> ColumnType:

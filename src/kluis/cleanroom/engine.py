@@ -7,14 +7,18 @@ an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
 
 from kluis.errors import KluisError
 
+_T = TypeVar("_T")
+
 THREADS = 4
+MOST_ROWS = 200_000
 MEMORY = "768MB"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
@@ -52,22 +56,34 @@ class Engine:
             self._connection.register(name, _Stream(table))
         self._connection.execute("SET lock_configuration = true")
 
-    def query(self, sql: str) -> pl.DataFrame:
-        """Run one checked statement.
+    def table(self, sql: str) -> pl.DataFrame:
+        """Run a statement that we wrote; its columns are in its order.
 
         Raises:
             AnalysisFailed: the same for every cause, never with the engine's own words.
         """
+        return self._run(lambda: pl.DataFrame(self._connection.sql(sql)))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement that we wrote; whole numbers of any size stay exact.
+
+        Raises:
+            AnalysisFailed: with a code, or because there are more than ``MOST_ROWS`` rows.
+        """
+        found: list[tuple[Any, ...]] = self._run(
+            lambda: self._connection.execute(sql).fetchmany(MOST_ROWS + 1)
+        )
+        if len(found) > MOST_ROWS:
+            raise AnalysisFailed(f"analysis: want at most {MOST_ROWS} groups and parts", code="analysis_rows")
+        return found
+
+    def _run(self, ask: Callable[[], _T]) -> _T:
         try:
-            return pl.DataFrame(self._connection.sql(sql))
+            return ask()
         except (duckdb.Error, pl.exceptions.PolarsError):
             pass
         # Raised here, outside the handler, so that no traceback or cause carries the engine's message.
         raise AnalysisFailed("analysis: the engine stopped")
-
-    def count(self, sql: str) -> int:
-        """Run one checked statement that yields one whole number."""
-        return int(self.query(sql).item())
 
     def close(self) -> None:
         """Let go of the tables."""

@@ -49,12 +49,16 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     for dataset in agreement.datasets:
         words = (
             f"version {dataset.version}, of {dataset.owner}; persons are counted by "
-            f"{dataset.terms.privacy_unit}, at least {dataset.terms.k_min} a number"
+            f"{dataset.terms.privacy_unit}, at least {dataset.terms.k_min} a number; "
+            f"rows of one person: {dataset.terms.rows_per_person or 'not limited'}"
         )
         lines += folded(f"  {dataset.id:<12} ", words, "    \\ ")
         for column in dataset.terms.columns:
             uses = ", ".join(column.allow) or "nothing"
-            lines += folded("", f"    {column.name:<10} {column.type:<9} may be used to {uses}", "      \\ ")
+            range_ = column.range
+            within = f"; from {range_.low} to {range_.high} by {range_.step}" if range_ else ""
+            words = f"    {column.name:<10} {column.type:<9} may be used to {uses}{within}"
+            lines += folded("", words, "      \\ ")
     lines += _code(agreement.code, trust)
     lines.append("analyses; no others run")
     lines.append(

@@ -32,7 +32,6 @@ from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.room import RoomFile
-from kluis.cleanroom.terms import strictest_k
 from kluis.errors import FormatError
 
 
@@ -145,8 +144,7 @@ def check_analyses(agreement: Agreement) -> None:
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name) for name in analysis.inputs)
         if isinstance(analysis, SqlAnalysis):
-            k = strictest_k(agreement.k_min, tuple(each.terms for each in inputs))
-            query.guard(analysis.query, inputs, k)
+            query.read_groups(analysis.query, inputs)
         else:
-            features = {analysis.outcome, *(name for arm in analysis.arms for name in arm.predictors)}
-            query.person_table(analysis.table, inputs, analysis.person, frozenset(features))
+            predictors = frozenset(name for arm in analysis.arms for name in arm.predictors)
+            query.read_person_table(analysis.table, inputs, analysis.person, analysis.outcome, predictors)

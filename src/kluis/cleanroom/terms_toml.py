@@ -4,24 +4,39 @@
 
     privacy_unit = "id"        # the column whose distinct values are persons
     k_min = 10                 # the fewest persons a published number may rest on
+    rows_per_person = 1        # the most rows of one person; left out, they are not limited
     expires_days = 365
 
     [allow]                    # uses by column; a column that is not named may be put to none
     id = ["join"]
     age = ["group", "filter", "model"]
+    weight = ["aggregate"]
+
+    [range]                    # for a column that is summed: values outside count as the nearest inside
+    weight = { low = 30, high = 200, step = 0.1 }
 """
 
 from __future__ import annotations
 
 import datetime
+import decimal
 import tomllib
 
 import msgspec
 import polars as pl
 
 from kluis.cleanroom.datasets import columns_of
-from kluis.cleanroom.terms import Terms, Use
+from kluis.cleanroom.terms import Range, Terms, Use
 from kluis.errors import FormatError
+
+
+class _Range(msgspec.Struct, forbid_unknown_fields=True):
+    low: int | decimal.Decimal
+    high: int | decimal.Decimal
+    step: int | decimal.Decimal
+
+    def text(self) -> dict[str, str]:
+        return {name: f"{decimal.Decimal(getattr(self, name)):f}" for name in ("low", "high", "step")}
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,6 +44,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     k_min: int
     expires_days: int
     allow: dict[str, list[Use]]
+    range: dict[str, _Range] = {}
+    rows_per_person: int = 0
 
 
 def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime) -> Terms:
@@ -44,12 +61,14 @@ def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime) -> Terms:
         PolicyError: a column that the table lacks, or terms that contradict themselves.
     """
     try:
-        file = msgspec.convert(tomllib.loads(text), _File)
+        file = msgspec.convert(tomllib.loads(text, parse_float=decimal.Decimal), _File)
+        ranges = {name: msgspec.convert(each.text(), Range) for name, each in file.range.items()}
         terms = msgspec.convert(
             {
                 "privacy_unit": file.privacy_unit,
                 "k_min": file.k_min,
-                "columns": columns_of(table, dict(file.allow)),
+                "rows_per_person": file.rows_per_person,
+                "columns": columns_of(table, dict(file.allow), ranges),
                 "expires": now.replace(microsecond=0) + datetime.timedelta(days=file.expires_days),
             },
             Terms,

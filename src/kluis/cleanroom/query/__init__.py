@@ -1,10 +1,33 @@
-"""Queries over sealed data: parsed, checked against what owners allow, rewritten with the output rules.
+"""Queries over sealed data: read into a tree, written as SQL of our own, published by rules.
 
-What the list in ``grammar`` does not name does not exist. ``output`` guards a query whose rows leave the
-room; ``person`` checks a table of one row a person that stays inside, for a model.
+::
+
+    text --syntax--> scope, groups, person_table --> tree     ``sqlglot`` only parses
+    tree --writing--> SQL of our own --engine--> cells        the engine never sees the author's text
+    cells --publishing--> numbers --outputs--> rows           only ``publishing`` decides what leaves
+
+``tree`` holds all that a query can state; the reader has no case for anything else, and refuses it.
 """
 
-from kluis.cleanroom.query.output import Guarded, guard
-from kluis.cleanroom.query.person import PersonTable, person_table
+from kluis.cleanroom.query.groups import read_groups
+from kluis.cleanroom.query.outputs import kinds, rows
+from kluis.cleanroom.query.person_table import read_person_table
+from kluis.cleanroom.query.publishing import Release, enough, publish
+from kluis.cleanroom.query.tree import Groups, PersonTable, QueryError
+from kluis.cleanroom.query.writing import write_cells, write_person_cells, write_person_table
 
-__all__ = ["Guarded", "PersonTable", "guard", "person_table"]
+__all__ = [
+    "Groups",
+    "PersonTable",
+    "QueryError",
+    "Release",
+    "enough",
+    "kinds",
+    "publish",
+    "read_groups",
+    "read_person_table",
+    "rows",
+    "write_cells",
+    "write_person_cells",
+    "write_person_table",
+]

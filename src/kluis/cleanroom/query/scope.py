@@ -1,221 +1,203 @@
-"""What a name in a query stands for: its column, the uses its owner allows, and whose persons it counts.
-
-Every column reference is rewritten to a quoted ``alias.column``, so that DuckDB reads what was checked.
-"""
+"""What the outer SELECT ranges over: WITH, FROM, JOIN and WHERE, read into persons."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlglot import exp
 
 from kluis.cleanroom.agreement import Dataset
-from kluis.cleanroom.query.grammar import QueryError, only
+from kluis.cleanroom.query.conditions import read_condition
+from kluis.cleanroom.query.relations import Relation, base, inner_query, want
+from kluis.cleanroom.query.syntax import alias_of, case_of, name_of, only, read_number, spelled
+from kluis.cleanroom.query.tree import ALWAYS, Column, Condition, Persons, Present, QueryError
 from kluis.cleanroom.terms import Use
-
-USES: frozenset[Use] = frozenset(("aggregate", "extrema", "filter", "group", "join", "model"))
-
-
-class Form(enum.Enum):
-    """How a value depends on its columns; decides whether a sum of it can single a person out.
-
-    A sum with a condition, a product or a rounding inside can be written so that one person's value
-    outweighs all others (``case when age = 97 then 1e9 else 1 end``), which no group size notices.
-    """
-
-    OTHER = 0
-    INDICATOR = 1
-    LINEAR = 2
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What an inner query may do.
-
-    Attributes:
-        filters: any of these lets a column stand in a condition on rows.
-        conditions: whether a value may depend on a condition (FILTER, CASE).
-    """
-
-    filters: tuple[Use, ...]
-    conditions: bool
-
-
-LEAVES = Rules(("filter",), conditions=False)
-"""Of a query whose rows leave: a condition that only an inner query knows cannot be guarded outside."""
-STAYS = Rules(("filter", "model"), conditions=True)
-"""Of a table that stays inside."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """One column of a relation.
-
-    Attributes:
-        name: as the relation spells it.
-        uses: what every owner behind it allows.
-        persons: the data sets whose persons its distinct values count; empty if it is no privacy unit.
-        about: the data sets of which a row with this value concerns one person at most. After a left
-            join that is more than it counts: the right side may have nobody there.
-    """
-
-    name: str
-    uses: frozenset[Use]
-    form: Form
-    persons: frozenset[str]
-    about: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A table in FROM: its fields by lower-case name, and the data sets it is made of."""
-
-    fields: Mapping[str, Field]
-    sources: frozenset[str]
-
-
-def base(dataset: Dataset) -> Relation:
-    """The relation of a data set, as its terms have it."""
-    source, nobody = frozenset((dataset.id,)), frozenset[str]()
-    fields = {}
-    for column in dataset.terms.columns:
-        unit = source if column.name == dataset.terms.privacy_unit else nobody
-        fields[column.name.lower()] = Field(column.name, frozenset(column.allow), Form.LINEAR, unit, unit)
-    return Relation(fields, source)
 
 
 class Scope:
-    """The relations that one SELECT sees, by lower-case alias."""
+    """The sources of one SELECT, each data set at most once.
 
-    def __init__(self) -> None:
-        self.relations: dict[str, Relation] = {}
+    Raises:
+        QueryError: something that ``tree`` has no place for, or that an owner does not allow.
+    """
 
-    def add(self, alias: str, relation: Relation) -> None:
-        """Put a relation in scope.
+    def __init__(self, select: exp.Select, datasets: tuple[Dataset, ...]) -> None:
+        self._known = {each.id.lower(): base(number, each) for number, each in enumerate(datasets)}
+        self._names: dict[str, int] = {}
+        self._relations: list[Relation] = []
+        self._inner: set[int] = set()
+        self._read_with(select.args.get("with_"))
+        self._read_from(select)
+        where = select.args.get("where")
+        condition: Condition = ALWAYS
+        if where is not None:
+            only(where, "this")
+            condition = self.condition(where.this, "filter")
+        sources = tuple(each.source for each in self._relations)
+        self.persons = Persons(sources, frozenset(self._inner), condition)
+
+    def condition(self, node: exp.Expression, *uses: Use) -> Condition:
+        """Read a condition whose columns allow one of the uses.
 
         Raises:
-            QueryError: the alias is taken.
+            QueryError: it is not a condition, or a column does not allow it.
         """
-        if alias in self.relations:
-            raise QueryError(f"query: want each table name once, got {alias!r} twice", code="query_shape")
-        self.relations[alias] = relation
+        return read_condition(node, lambda column: self.resolve(column, *uses))
 
-    @property
-    def sources(self) -> frozenset[str]:
-        """The data sets behind everything in scope."""
-        return frozenset[str]().union(*(each.sources for each in self.relations.values()))
+    def indicator(self, node: exp.Expression, use: Use, *, otherwise: bool) -> Condition | None:
+        """Read CASE WHEN condition THEN 1 ELSE 0 END.
 
-    def field(self, column: exp.Column) -> Field:
-        """Find a column, and spell it out in the query.
+        Args:
+            node: as parsed.
+            use: what the condition's columns must allow.
+            otherwise: whether ELSE 0 is required.
+
+        Returns:
+            The condition; None if it is something else.
 
         Raises:
-            QueryError: there is none of this name, or more than one.
+            QueryError: the condition is not one, or a column does not allow it.
         """
-        only(column, "this", "table")
-        name, alias = column.name.lower(), column.table.lower()
-        found = [
-            (each, relation.fields[name])
-            for each, relation in self.relations.items()
-            if name in relation.fields and alias in ("", each)
-        ]
-        if not found:
-            raise QueryError(f"query: no column {column.name!r} here", code="query_column")
+        case = case_of(node)
+        if case is None or read_number(case[1]) != 1:
+            return None
+        if otherwise if case[2] is None else read_number(case[2]) != 0:
+            return None
+        return self.condition(case[0], use)
+
+    def column(self, node: exp.Expression | None, *uses: Use) -> Column:
+        """Find a bare column that allows one of the uses.
+
+        Raises:
+            QueryError: it is something else, or does not allow it.
+        """
+        if not isinstance(node, exp.Column):
+            raise QueryError(
+                f"query: {spelled(node)} is not allowed here", hint="name a bare column", code="query_form"
+            )
+        found = self.resolve(node, *uses)
+        if isinstance(found, Present):
+            raise QueryError(
+                f"query: {node.name} is a privacy unit: it joins, and count(DISTINCT {node.name}) counts it",
+                code="query_person",
+            )
+        return found
+
+    def resolve(self, node: exp.Column, *uses: Use) -> Column | Present:
+        """Find a column that allows one of the uses, or the source of a privacy unit.
+
+        Raises:
+            QueryError: there is none of this name, more than one, or its owner does not allow it.
+        """
+        found = self.find(node)
+        if found is None:
+            raise QueryError(f"query: column {node.name} is not here", code="query_column")
+        if isinstance(found, Column):
+            want(found, *uses)
+        return found
+
+    def find(self, node: exp.Column) -> Column | Present | None:
+        """What a name stands for; None if nothing has it.
+
+        Raises:
+            QueryError: more than one has it.
+        """
+        only(node, "this", "table")
+        name = name_of(node.this)
+        alias = name_of(node.args["table"]) if node.args.get("table") is not None else ""
+        found = list[Column | Present]()
+        for each, number in self._names.items():
+            relation = self._relations[number]
+            if alias in ("", each) and name in relation.units:
+                found.append(Present(number))
+            elif alias in ("", each) and name in relation.columns:
+                found.append(replace(relation.columns[name], table=f"s{number}"))
         if len(found) > 1:
             raise QueryError(
-                f"query: column {column.name!r} is in several tables; qualify it", code="query_column"
+                f"query: column {node.name} is in several tables; qualify it", code="query_column"
             )
-        column.set("this", exp.to_identifier(found[0][1].name, quoted=True))
-        column.set("table", exp.to_identifier(found[0][0], quoted=True))
-        return found[0][1]
+        return found[0] if found else None
 
-    def columns(self, node: exp.Expression) -> list[tuple[exp.Column, Field]]:
-        """Every column that an expression reads."""
-        return [(column, self.field(column)) for column in node.find_all(exp.Column)]
+    def _read_with(self, with_: exp.Expression | None) -> None:
+        if with_ is None:
+            return
+        only(with_, "expressions")
+        for cte in with_.expressions:
+            only(cte, "this", "alias")
+            name = alias_of(cte)
+            if name in self._known:
+                raise QueryError(f"query: want WITH {name} under a new name", code="query_table")
+            self._known[name] = inner_query(cte.this, self._known)
 
-    def want(self, node: exp.Expression, uses: Iterable[Use], doing: str) -> None:
-        """Check that every column in an expression may be put to one of these uses, and is no privacy unit.
-
-        Raises:
-            QueryError: names the column.
-        """
-        wanted = frozenset(uses)
-        for column, field in self.columns(node):
-            if field.persons:
+    def _read_from(self, select: exp.Select) -> None:
+        from_ = select.args.get("from_")
+        if from_ is None:
+            raise QueryError("query: want FROM", code="query_shape")
+        only(from_, "this")
+        self._inner.add(self._add(from_.this))
+        for join in select.args.get("joins") or []:
+            only(join, "this", "side", "kind", "on")
+            side, kind = (join.side or "").upper(), (join.kind or "").upper()
+            on = join.args.get("on")
+            if side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER") or on is None:
+                words = " ".join(filter(None, (side, kind, "JOIN" if on is not None else "JOIN without ON")))
                 raise QueryError(
-                    f"query: {column.name} is a privacy unit: it cannot {doing}", code="query_person"
+                    f"query: {words} is not allowed",
+                    hint="write JOIN or LEFT JOIN ... ON a.unit = b.unit",
+                    code="query_join",
                 )
-            if not field.uses & wanted:
-                raise QueryError(
-                    f"query: {column.name} may not {doing}: want {'/'.join(sorted(wanted))}, "
-                    f"its owner allows {sorted(field.uses)}",
-                    code="query_use",
-                )
+            number = self._add(join.this)
+            self._check_on(on.unnest(), number)
+            if not side:
+                self._inner.add(number)
 
-    def units(self) -> list[exp.Column]:
-        """As few privacy units in scope as count the persons of every source, spelled out.
-
-        Raises:
-            QueryError: a relation has lost its persons.
-        """
-        units, counted = [], frozenset[str]()
-        for alias, relation in self.relations.items():
-            for field in relation.fields.values():
-                if field.persons - counted:
-                    units.append(exp.column(field.name, table=alias, quoted=True))
-                    counted |= field.persons
-        lost = sorted(self.sources - counted)
-        if lost:
+    def _check_on(self, on: exp.Expression, number: int) -> None:
+        """The privacy unit of the new source equals that of one that every person is in."""
+        sides = [each.unnest() for each in (on.this, on.expression)] if isinstance(on, exp.EQ) else []
+        units = [self.find(each) for each in sides if isinstance(each, exp.Column)]
+        numbers = [each.source for each in units if isinstance(each, Present)]
+        if len(numbers) != 2 or number not in numbers or not set(numbers) & self._inner:
             raise QueryError(
-                f"query: no privacy unit left for {lost}: select it in the inner query", code="query_person"
-            )
-        return units
-
-    def join(self, join: exp.Join, alias: str, relation: Relation) -> None:
-        """Join a relation on equalities that both owners allow.
-
-        Equal privacy units of an inner join count each other's persons; those of a left join count the
-        right side's alone, where it matched.
-
-        Raises:
-            QueryError: another kind of join, condition or column.
-        """
-        only(join, "this", "side", "kind", "on")
-        side, kind = (join.side or "").upper(), (join.kind or "").upper()
-        if side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER"):
-            raise QueryError(
-                f"query: {side} {kind} JOIN is not allowed; use JOIN or LEFT JOIN".replace("  ", " "),
+                "query: want JOIN ... ON the privacy units of both sides, neither LEFT JOINed before",
+                hint="write ON a.unit = b.unit, and other conditions in WHERE",
                 code="query_join",
             )
-        self.add(alias, relation)
-        condition = join.args.get("on")
-        if condition is None:
-            raise QueryError("query: want JOIN ... ON a.x = b.y", code="query_join")
-        for equality in condition.flatten() if isinstance(condition, exp.And) else [condition]:
-            self._equate(equality.unnest(), alias, left=side == "LEFT")
-
-    def _equate(self, equality: exp.Expression, alias: str, *, left: bool) -> None:
-        a, b = equality.args.get("this"), equality.args.get("expression")
-        if not isinstance(equality, exp.EQ) or not isinstance(a, exp.Column) or not isinstance(b, exp.Column):
-            raise QueryError("query: want joins on equality of two columns", code="query_join")
-        fields = [(column, self.field(column)) for column in (a, b)]
-        if (a.table == alias) == (b.table == alias):
-            raise QueryError("query: want a join to compare its two sides", code="query_join")
-        for column, field in fields:
-            if "join" not in field.uses:
+        relations = [self._relations[each] for each in numbers]
+        for each in relations:
+            if not each.joins:
                 raise QueryError(
-                    f"query: {column.name} may not join: its owner allows {sorted(field.uses)}",
-                    code="query_use",
+                    f"query: the privacy unit of {each.source.dataset} may not join", code="query_use"
                 )
-        if all(field.persons for _, field in fields):
-            together = fields[0][1].persons | fields[1][1].persons
-            about = fields[0][1].about | fields[1][1].about
-            for column, field in fields:
-                counts = field.persons if left and column.table != alias else together
-                self._set(column, replace(field, persons=counts, about=about))
+        types = sorted(each.source.unit_type for each in relations)
+        if types[0] != types[1]:
+            raise QueryError(
+                f"query: want privacy units of one type in a join, got {types}", code="query_join"
+            )
 
-    def _set(self, column: exp.Column, field: Field) -> None:
-        relation = self.relations[column.table]
-        fields = {**relation.fields, column.name.lower(): field}
-        self.relations[column.table] = replace(relation, fields=fields)
+    def _add(self, node: exp.Expression) -> int:
+        if isinstance(node, exp.Subquery):
+            only(node, "this", "alias")
+            name, relation = alias_of(node), inner_query(node.this, self._known)
+        elif isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
+            only(node, "this", "alias")
+            table = name_of(node.this)
+            if table not in self._known:
+                raise QueryError(f"query: {table} is not an input of this analysis", code="query_table")
+            name = alias_of(node) if node.args.get("alias") is not None else table
+            relation = self._known[table]
+        else:
+            raise QueryError(f"query: {spelled(node)} is not allowed in FROM", code="query_table")
+        dataset = relation.source.dataset
+        if relation.rows != 1:
+            raise QueryError(
+                f"query: {dataset} may hold several rows a person",
+                hint="reduce it: WITH t AS (SELECT unit, arg_max(x, day) AS x FROM ... GROUP BY unit)",
+                code="query_person",
+            )
+        if name in self._names:
+            raise QueryError(f"query: want each table name once, got {name} twice", code="query_table")
+        if any(each.source.dataset == dataset for each in self._relations):
+            raise QueryError(f"query: {dataset} is read twice; once is allowed", code="query_table")
+        self._names[name] = len(self._relations)
+        self._relations.append(relation)
+        return self._names[name]

@@ -1,0 +1,150 @@
+"""The author's text, parsed by ``sqlglot``: what these functions take from it is all that is used."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from kluis.cleanroom.query.tree import QueryError
+
+MAX_NODES = 5_000
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?\Z")
+
+
+def parse(text: str) -> exp.Select:
+    """Parse one SELECT.
+
+    Raises:
+        QueryError: not SQL, not one SELECT, or too large.
+    """
+    try:
+        statements = sqlglot.parse(text, dialect="duckdb")
+    except (SqlglotError, RecursionError) as error:
+        raise QueryError("query: want SQL, got text that does not parse", code="query_syntax") from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
+        kinds = [type(each).__name__ for each in statements]
+        raise QueryError(f"query: want one SELECT, got {kinds}", code="query_shape")
+    for count, _ in enumerate(statements[0].walk()):
+        if count >= MAX_NODES:
+            raise QueryError(f"query: want at most {MAX_NODES} nodes, got more", code="query_shape")
+    return statements[0]
+
+
+def only(node: exp.Expression, *names: str) -> None:
+    """Refuse any argument of a node that is set and not named: what the reader has no case for is refused.
+
+    Raises:
+        QueryError: names the argument.
+    """
+    for name, value in node.args.items():
+        if value not in (None, False, [], "") and name not in names:
+            raise QueryError(
+                f"query: {spelled(node)} with {name.rstrip('_')} is not allowed", code="query_shape"
+            )
+
+
+def name_of(node: exp.Expression | None) -> str:
+    """An identifier in lower case.
+
+    Raises:
+        QueryError: it is not plain ASCII; of other names two can look alike.
+    """
+    text = str(node.this) if isinstance(node, exp.Identifier) else ""
+    if not _NAME.match(text):
+        raise QueryError("query: want names of ASCII letters, digits and _", code="query_shape")
+    return text.lower()
+
+
+def alias_of(node: exp.Expression) -> str:
+    """The name that AS gives a table, in lower case.
+
+    Raises:
+        QueryError: it has none, or AS renames its columns too.
+    """
+    alias = node.args.get("alias")
+    if not isinstance(alias, exp.TableAlias):
+        raise QueryError("query: want a name for the inner query: (SELECT ...) AS name", code="query_shape")
+    if alias.args.get("columns"):
+        raise QueryError(
+            "query: a column list after a table's name is not allowed",
+            hint="name the columns in the inner SELECT, with AS",
+            code="query_shape",
+        )
+    only(alias, "this")
+    return name_of(alias.this)
+
+
+def output_of(node: exp.Expression) -> tuple[str, exp.Expression]:
+    """The name of a column of SELECT, as written, and what it is.
+
+    Raises:
+        QueryError: it has none.
+    """
+    if isinstance(node, exp.Alias):
+        only(node, "this", "alias")
+        name_of(node.args["alias"])
+        return node.alias, node.this
+    if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier):
+        name_of(node.this)
+        return node.name, node
+    raise QueryError(f"query: want a name for {spelled(node)}", hint="add AS name", code="query_shape")
+
+
+def read_number(node: exp.Expression | None) -> Fraction | None:
+    """Read a decimal of at most 18 digits on either side of the point; None if it is something else."""
+    sign = 1
+    while isinstance(node, exp.Neg | exp.Paren):
+        only(node, "this")
+        sign, node = (-sign if isinstance(node, exp.Neg) else sign), node.this
+    if isinstance(node, exp.Literal) and not node.is_string and _NUMBER.match(node.name):
+        return sign * Fraction(node.name)
+    return None
+
+
+def read_text(node: exp.Expression | None) -> str | None:
+    """Read a string literal; None if it is something else."""
+    if isinstance(node, exp.Literal) and node.is_string and "\0" not in node.name:
+        return str(node.name)
+    return None
+
+
+def spelled(node: exp.Expression | None) -> str:
+    """A construct's name for messages."""
+    if isinstance(node, exp.Anonymous):
+        return f"function {str(node.this).lower()}()"
+    if isinstance(node, exp.Func) and not isinstance(node, exp.Case | exp.Cast | exp.And | exp.Or):
+        return f"function {node.sql_name().lower()}()"
+    return {"Select": "SELECT", "Group": "GROUP BY", "Order": "ORDER BY", "Star": "*"}.get(
+        type(node).__name__, type(node).__name__
+    )
+
+
+def outputs_of(select: exp.Select) -> dict[str, exp.Expression]:
+    """The outputs of a SELECT by lower-case name.
+
+    Raises:
+        QueryError: one has no name, or two have the same.
+    """
+    found: dict[str, exp.Expression] = {}
+    for each in select.expressions:
+        name, node = output_of(each)
+        if name.lower() in found:
+            raise QueryError(f"query: want each output once, got {name} twice", code="query_shape")
+        found[name.lower()] = node
+    return found
+
+
+def case_of(node: exp.Expression) -> tuple[exp.Expression, exp.Expression, exp.Expression | None] | None:
+    """The condition, value and ELSE of a CASE of one arm; None if it is something else."""
+    node = node.unnest()
+    if not isinstance(node, exp.Case) or len(node.args["ifs"]) != 1:
+        return None
+    only(node, "ifs", "default")
+    arm = node.args["ifs"][0]
+    only(arm, "this", "true")
+    return arm.this, arm.args["true"], node.args.get("default")

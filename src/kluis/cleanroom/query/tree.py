@@ -1,0 +1,362 @@
+"""The tree that a query is read into: what it can say is all that a room computes.
+
+::
+
+    Groups        keys, measures and outputs over ...     rows leave, by the rules of ``publishing``
+    PersonTable   an outcome and predictors over ...      stays inside, for a model
+      Persons     sources joined person by person, and a condition
+        Source    one data set with one row a person: as it is, or reduced by GROUP BY its privacy unit
+
+Every column has its data set, its type, its scale, the uses its owner allows and the columns it depends on.
+Every column may be NULL. The privacy unit is no column: a source has it, joins use it, nothing shows it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from kluis.cleanroom.terms import ColumnType, Scale, Use
+from kluis.errors import PolicyError
+
+MOST_ATOMS = 12
+
+Value = str | int | float | datetime.date | datetime.datetime
+Operator = Literal["<", "<=", "=", ">=", ">"]
+
+
+class QueryError(PolicyError):
+    """The query asks for what the tree cannot say, or an owner's terms do not allow."""
+
+    code = "query"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value a row.
+
+    Attributes:
+        table, name: generated; what the written SQL calls it.
+        label: what the author called it, for messages.
+        scale: what a value is in steps; None if the owner declared no range.
+        allow: the uses that every owner behind it allows.
+        depends: the columns, as ``data set.column``, that decide its value or whether it is there.
+    """
+
+    table: str
+    name: str
+    label: str
+    type: ColumnType
+    scale: Scale | None
+    allow: frozenset[Use]
+    depends: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A column against a literal in the column's own representation."""
+
+    column: Column
+    operator: Operator
+    value: Value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A column among literals."""
+
+    column: Column
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A column that is NULL."""
+
+    column: Column
+
+
+@dataclass(frozen=True)
+class Present:
+    """A source that has a row of this person."""
+
+    source: int
+
+
+Comparison = Compare | OneOf | Missing
+Atom = Comparison | Present
+
+
+@dataclass(frozen=True)
+class Not:
+    """SQL's NOT: NULL stays NULL."""
+
+    of: Condition
+
+
+@dataclass(frozen=True)
+class All:
+    """SQL's AND; of nothing, it is true."""
+
+    of: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Any:
+    """SQL's OR."""
+
+    of: tuple[Condition, ...]
+
+
+Condition = Atom | Not | All | Any
+ALWAYS = All(())
+
+
+@dataclass(frozen=True)
+class PerPerson:
+    """One value a person, from the rows of one person that meet a condition.
+
+    Attributes:
+        kind: ``first`` and ``last`` are by ``by``; the larger value wins a tie. ``avg`` is rounded to a step.
+        column: None only for ``count``.
+    """
+
+    kind: Literal["avg", "count", "first", "last", "max", "min"]
+    column: Column | None
+    by: Column | None
+    where: Condition
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set, one row a person.
+
+    Attributes:
+        table: generated; the data set's table in the engine.
+        dataset: its name in the agreement.
+        unit_type: of the privacy unit, which joins compare.
+        reduced: the values of GROUP BY, by generated name; None if the data set has one row a person.
+        where: which rows are reduced.
+    """
+
+    table: str
+    dataset: str
+    unit_type: ColumnType
+    reduced: tuple[PerPerson, ...] | None
+    where: Condition
+
+
+@dataclass(frozen=True)
+class Persons:
+    """Sources joined on their privacy units: one row for each person of any of them.
+
+    Attributes:
+        inner: the sources, by number, that a counted person is in; the others are LEFT JOINed.
+        where: the condition on a person, in which ``inner`` is not repeated.
+    """
+
+    sources: tuple[Source, ...]
+    inner: frozenset[int]
+    where: Condition
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A group key made of conditions on one column; the first that is met gives the label."""
+
+    column: Column
+    cases: tuple[tuple[Condition, int], ...]
+    other: int
+    labels: tuple[str | int | None, ...]
+
+
+Key = Column | Bins
+
+
+@dataclass(frozen=True)
+class Count:
+    """The persons that meet a condition."""
+
+    where: Condition
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of a column over the persons that meet a condition, as coarse as ``publishing`` makes it."""
+
+    column: Column
+    where: Condition
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The least or the largest value: one person's."""
+
+    kind: Literal["max", "min"]
+    column: Column
+    where: Condition
+
+
+Measure = Count | Sum | Extreme
+
+
+@dataclass(frozen=True)
+class Published:
+    """A measure of a group, as it leaves."""
+
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Number:
+    """A literal."""
+
+    value: Fraction
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Exact arithmetic on what leaves; division by zero is NULL, ``round`` is to so many decimals."""
+
+    operator: Literal["+", "-", "*", "/", "round"]
+    left: Output
+    right: Output
+
+
+@dataclass(frozen=True)
+class KeyOf:
+    """A group's key, by number."""
+
+    number: int
+
+
+Output = Published | Number | Arithmetic | KeyOf
+
+
+@dataclass(frozen=True)
+class Having:
+    """A comparison of outputs; HAVING is made of these."""
+
+    operator: Literal["<", "<=", "=", ">=", ">", "<>", "and", "or", "not"]
+    of: tuple[Having | Output, ...]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A query whose rows leave the room.
+
+    Attributes:
+        order: positions of outputs, and whether each descends; the keys follow.
+    """
+
+    persons: Persons
+    keys: tuple[Key, ...]
+    names: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    having: Having | None
+    order: tuple[tuple[int, bool], ...]
+    limit: int | None
+
+    def __post_init__(self) -> None:
+        _check_atoms(self.atoms)
+        summed = sorted({each.column.label for each in self.measures if isinstance(each, Sum)})
+        if len(summed) > 1:
+            raise QueryError(
+                f"query: want one column to be summed or averaged, got {summed}",
+                hint="ask for each in an analysis of its own",
+                code="query_form",
+            )
+        if len(self.persons.sources) > 1 and any(isinstance(each, Extreme) for each in self.measures):
+            raise QueryError(
+                "query: min and max are allowed in a query of one data set: they show one person's value",
+                code="query_form",
+            )
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Every measure that outputs or HAVING use, once."""
+        found: dict[Measure, None] = {}
+        parts: list[Having | Output] = [*self.outputs, *([self.having] if self.having else [])]
+        while parts:
+            match parts.pop(0):
+                case Published(measure):
+                    found[measure] = None
+                case Arithmetic(_, left, right):
+                    parts += [left, right]
+                case Having(_, of):
+                    parts += of
+                case Number() | KeyOf():
+                    pass
+        return tuple(found)
+
+    @property
+    def atoms(self) -> tuple[Comparison, ...]:
+        """Every comparison on which a number depends: they split a group into cells."""
+        return _comparisons(self.persons.where, *(each.where for each in self.measures))
+
+    @property
+    def values(self) -> tuple[Column, ...]:
+        """The columns that are summed, or whose extremes are shown."""
+        return tuple(dict.fromkeys(each.column for each in self.measures if not isinstance(each, Count)))
+
+
+@dataclass(frozen=True)
+class PersonTable:
+    """A model's table: one row a person that meets the condition, its outcome, its predictors.
+
+    Attributes:
+        person: the name of the column that holds the privacy unit.
+        outcome: its name; 1 where the condition is true, else 0.
+        predictors: by name; numbers, in steps where the column has a scale.
+    """
+
+    persons: Persons
+    person: str
+    outcome: str
+    condition: Condition
+    predictors: tuple[tuple[str, Column], ...]
+
+    def __post_init__(self) -> None:
+        _check_atoms(self.atoms)
+
+    @property
+    def atoms(self) -> tuple[Comparison, ...]:
+        """Every comparison on which the persons and the outcome depend."""
+        return _comparisons(self.persons.where, self.condition)
+
+
+def _comparisons(*conditions: Condition) -> tuple[Comparison, ...]:
+    return tuple(each for each in atoms_of(*conditions) if not isinstance(each, Present))
+
+
+def _check_atoms(atoms: tuple[Comparison, ...]) -> None:
+    if len(atoms) > MOST_ATOMS:
+        raise QueryError(
+            f"query: want at most {MOST_ATOMS} different comparisons, got {len(atoms)}",
+            hint="ask in several analyses",
+            code="query_form",
+        )
+
+
+def atoms_of(*conditions: Condition) -> tuple[Atom, ...]:
+    """Every atom of some conditions, once, in their order."""
+    found: dict[Atom, None] = {}
+    parts = list(conditions)
+    while parts:
+        match parts.pop(0):
+            case Not(of):
+                parts.insert(0, of)
+            case All(of) | Any(of):
+                parts[:0] = of
+            case atom:
+                found[atom] = None
+    return tuple(found)
+
+
+def columns_of(*conditions: Condition) -> tuple[Column, ...]:
+    """Every column that some conditions read."""
+    return tuple(
+        dict.fromkeys(each.column for each in atoms_of(*conditions) if not isinstance(each, Present))
+    )

@@ -1,0 +1,154 @@
+"""A tree to DuckDB's SQL: every name is generated, every literal is a value of the tree.
+
+What runs returns cells: how many persons of a group share the same answer to every comparison of the query.
+Nothing of it leaves as it is; ``publishing`` makes of the cells what does.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from kluis.cleanroom.query.tree import (
+    All,
+    Any,
+    Column,
+    Compare,
+    Comparison,
+    Condition,
+    Groups,
+    Key,
+    Missing,
+    Not,
+    OneOf,
+    PerPerson,
+    Persons,
+    PersonTable,
+    Present,
+    Source,
+    Value,
+)
+from kluis.cleanroom.values import UNIT
+
+
+def tail(k: int) -> int:
+    """How many values at either end of a cell do not count in its sum."""
+    return max(1, k // 4)
+
+
+def write_cells(groups: Groups, k: int) -> str:
+    """Write the SQL that counts a query's cells.
+
+    A row holds: one boolean a source (is the person in it?), the keys, one boolean or NULL a comparison, the
+    number of persons, and for each of ``groups.values`` its sum and its ``tail(k)`` largest and smallest.
+    """
+    return _cells(groups.persons, groups.keys, groups.atoms, groups.values, tail(k))
+
+
+def write_person_cells(table: PersonTable) -> str:
+    """Write the SQL that counts the cells of a model's table: as ``write_cells``, without keys and sums."""
+    return _cells(table.persons, (), table.atoms, (), 0)
+
+
+def write_person_table(table: PersonTable) -> str:
+    """Write the SQL of a model's table: the privacy unit, the outcome as 0 or 1, and the predictors."""
+    unit = f"s{min(table.persons.inner)}.{UNIT}"
+    outcome = f"CASE WHEN {_condition(table.condition)} THEN 1 ELSE 0 END"
+    columns = ", ".join([unit, outcome, *(_column(each) for _, each in table.predictors)])
+    inside = [Present(number) for number in sorted(table.persons.inner)]
+    where = _condition(All((*inside, table.persons.where)))
+    return f"{_from(table.persons, 'SELECT ' + columns)} WHERE {where}"
+
+
+def _cells(
+    persons: Persons,
+    keys: tuple[Key, ...],
+    atoms: tuple[Comparison, ...],
+    values: tuple[Column, ...],
+    ends: int,
+) -> str:
+    split = [_condition(Present(number)) for number in range(len(persons.sources))]
+    split += [_key(each) for each in keys] + [_condition(each) for each in atoms]
+    numbers = ["count(*)"]
+    for each in values:
+        value = _column(each)
+        numbers += [f"sum({value})", f"max({value}, {ends})", f"min({value}, {ends})"]
+    by = ", ".join(str(number + 1) for number in range(len(split)))
+    return f"{_from(persons, 'SELECT ' + ', '.join(split + numbers))} GROUP BY {by}"
+
+
+def _from(persons: Persons, select: str) -> str:
+    """Every person of any source, once, with its row of each source."""
+    names = [f"s{number}" for number in range(len(persons.sources))]
+    tables = [f"{name} AS ({_source(each)})" for name, each in zip(names, persons.sources, strict=True)]
+    everyone = " UNION ".join(f"SELECT {UNIT} FROM {name}" for name in names)  # noqa: S608  # generated names
+    joins = "".join(f" LEFT JOIN {name} ON {name}.{UNIT} = p.{UNIT}" for name in names)
+    return f"WITH {', '.join(tables)}, p AS ({everyone}) {select} FROM p{joins}"
+
+
+def _source(source: Source) -> str:
+    if source.reduced is None:
+        return f"SELECT * FROM {source.table}"  # noqa: S608  # a generated name
+    values = "".join(f", {_reduced(each)} AS v{number}" for number, each in enumerate(source.reduced))
+    where = _condition(source.where)
+    select = f"SELECT {UNIT}{values} FROM {source.table}"  # noqa: S608  # generated names
+    return f"{select} WHERE {where} GROUP BY {UNIT}"
+
+
+def _reduced(value: PerPerson) -> str:
+    where = f"FILTER (WHERE {_condition(value.where)})"
+    if value.column is None:
+        return f"count(*) {where}"
+    column = _column(value.column)
+    if value.by is not None:
+        function, by = ("arg_max" if value.kind == "last" else "arg_min"), _column(value.by)
+        known = f"{column} IS NOT NULL AND {by} IS NOT NULL"
+        return (
+            f"{function}({column}, row({by}, {column})) FILTER (WHERE {known} AND {_condition(value.where)})"
+        )
+    if value.kind == "avg":
+        total, count = f"sum({column}) {where}", f"count({column}) {where}"
+        return f"((2 * {total} + {count}) // (2 * {count}))::BIGINT"
+    return f"{value.kind}({column}) {where}"
+
+
+def _key(key: Key) -> str:
+    if isinstance(key, Column):
+        return _column(key)
+    arms = " ".join(f"WHEN {_condition(condition)} THEN {label}" for condition, label in key.cases)
+    return f"CASE {arms} ELSE {key.other} END"
+
+
+def _column(column: Column) -> str:
+    return f"{column.table}.{column.name}"
+
+
+def _condition(condition: Condition) -> str:
+    match condition:
+        case All(of):
+            return "(" + " AND ".join(_condition(each) for each in of) + ")" if of else "true"
+        case Any(of):
+            return "(" + " OR ".join(_condition(each) for each in of) + ")"
+        case Not(of):
+            return f"(NOT {_condition(of)})"
+        case Present(number):
+            return f"(s{number}.{UNIT} IS NOT NULL)"
+        case Missing(column):
+            return f"({_column(column)} IS NULL)"
+        case OneOf(column, values):
+            return f"({_column(column)} IN ({', '.join(map(_literal, values))}))"
+        case Compare(column, operator, value):
+            return f"({_column(column)} {operator} {_literal(value)})"
+
+
+def _literal(value: Value) -> str:
+    match value:
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case datetime.datetime():
+            return f"TIMESTAMP '{value:%Y-%m-%d %H:%M:%S.%f}'"
+        case datetime.date():
+            return f"DATE '{value.isoformat()}'"
+        case float():
+            return f"{value!r}::DOUBLE"
+        case int():
+            return f"{value}::BIGINT" if value >= 0 else f"({value})::BIGINT"

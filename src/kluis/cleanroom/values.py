@@ -1,0 +1,75 @@
+"""What the engine computes on: a data set's columns under generated names, values as whole steps.
+
+A column with a range becomes the number of steps above its low end, 0 to ``most``: the engine sums whole
+numbers, and no value weighs more than its owner declared. Other columns keep their values in one form.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import polars as pl
+
+from kluis.cleanroom.agreement import Dataset
+from kluis.cleanroom.datasets import check_table
+from kluis.cleanroom.terms import Column, Scale
+
+UNIT = "u"
+
+
+def column_name(number: int) -> str:
+    """The engine's name for the n-th column of a data set's terms."""
+    return f"c{number}"
+
+
+def prepared(table: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
+    """Prepare a table for the engine: the privacy unit, and the columns that may be put to a use.
+
+    Raises:
+        PolicyError: the table is not what the terms describe.
+    """
+    check_table(table, dataset.terms, dataset.id)
+    columns = [
+        _one_form(pl.col(dataset.terms.privacy_unit), table.schema[dataset.terms.privacy_unit]).alias(UNIT)
+    ]
+    for number, column in enumerate(dataset.terms.columns):
+        if column.allow and column.name != dataset.terms.privacy_unit:
+            columns.append(_value(column, table.schema[column.name]).alias(column_name(number)))
+    return table.select(columns)
+
+
+def _value(column: Column, kind: pl.DataType) -> pl.Expr:
+    value, scale = pl.col(column.name), column.scale
+    if scale is None:
+        return _one_form(value, kind)
+    if column.type == "boolean":
+        return value.cast(pl.Int64)
+    if column.type == "integer":
+        low, step = int(scale.low), int(scale.step)
+        inside = value.cast(pl.Int64).clip(low, low + step * scale.most) - low
+        return (inside * 2 + step) // (2 * step)
+    return _steps(_one_form(value, kind), scale)
+
+
+def _steps(value: pl.Expr, scale: Scale) -> pl.Expr:
+    """The nearest step of each value. A value is rounded by itself: nothing is added up here."""
+    low, high = float(scale.low), float(scale.low + scale.step * scale.most)
+    return ((value.clip(low, high) - low) / float(scale.step)).round().cast(pl.Int64).clip(0, scale.most)
+
+
+def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """One form a value: no NaN, no -0.0, 64 bits, UTC."""
+    if kind.is_float() or kind.is_decimal():
+        number = value.cast(pl.Float64).fill_nan(None)
+        return pl.when(number == 0).then(0.0).otherwise(number)
+    if kind.is_integer():
+        return value.cast(pl.Int64)
+    if isinstance(kind, pl.Datetime):
+        naive = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if kind.time_zone else value
+        return naive.cast(pl.Datetime("us"))
+    return value
+
+
+def shown(steps: int, scale: Scale) -> Fraction:
+    """The value of a number of steps."""
+    return scale.low + scale.step * steps
