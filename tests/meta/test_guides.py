@@ -42,7 +42,7 @@ def _run(line: str, folder: Path) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to follow a guide in, and a platform of its own, which is stopped at the end."""
     try:
-        native.launcher()
+        native.guardian()
     except UnavailableError as lack:
         pytest.skip(lack.message)
     if lacks := sorted(linux.missing(HEAP_BYTES)):

@@ -44,7 +44,7 @@ def start(*, idle_seconds: float | None = None) -> Places:
         raise UnavailableError(
             "bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap"
         )
-    native.launcher(), native.guardian()
+    native.guardian()
     where.prepare(places, uid, gid)
     with _only_one(places):
         if not answers(places):
