@@ -7,11 +7,15 @@ PY := $(VENV)/bin/python
 PROCESSES := 2
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test test-slow coverage clients vectors fuzz check bench docs format clean
+.PHONY: demo dist test test-slow coverage clients vectors fuzz check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
 	@$(VENV)/bin/kluis demo
+
+dist:  ## the wheels and the sdist, into dist/
+	@scripts/setup.sh check
+	@$(PY) scripts/dist.py dist
 
 test: check  ## what every change must pass
 	@scripts/setup.sh test

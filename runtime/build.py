@@ -28,10 +28,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import inputs  # noqa: E402
 import layers as making  # noqa: E402
-import native  # noqa: E402
 from inputs import InputError  # noqa: E402
 
 import kluis  # noqa: E402
+import native  # noqa: E402
 from kluis.tee.image import canonical, compiler, elf, sources, wheels  # noqa: E402
 from kluis.tee.image import layers as image_layers  # noqa: E402
 from kluis.tee.image.manifest import LAUNCHER  # noqa: E402
@@ -72,8 +72,8 @@ def main(arguments: list[str]) -> int:
                 raise
             print(f"runtime: warning: {gone}", file=sys.stderr)
             print(
-                "runtime: warning: built from what Debian has now, not from the lock: it is for this checkout,"
-                " and images built with it have other ids than a release's",
+                "runtime: warning: built from what Debian has now and not the lock. It is for this checkout:"
+                " images built with it have other ids than a release's",
                 file=sys.stderr,
             )
             print(wheel_of(inputs.pin(lock), chosen.out, again=chosen.again))
@@ -143,12 +143,16 @@ def build(lock: inputs.Lock, found: Mapping[str, Path], cache: Path, work: Path)
     for name, origin in (("kluis-guardian", made["guardian"]), ("python", made["python"])):
         shutil.copyfile(origin, package / name)
         (package / name).chmod(0o755)
-    described["guardian"], described["program"] = (wheels.hash_of(made[name]) for name in ("guardian", "python"))
+    described["guardian"], described["program"] = (
+        wheels.hash_of(made[name]) for name in ("guardian", "python")
+    )
     (package / "runtime.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
     (package / "__init__.py").write_text('"""The base layer of Kluis images: data only, read by kluis."""\n')
     metadata(lock, found, work / "wheel")
     out = work / "made.whl"
-    line = making.run(work / "tree", work / "tree/bin/python", HERE / "wheel.py", str(work / "wheel"), str(out))
+    line = making.run(
+        work / "tree", work / "tree/bin/python", HERE / "wheel.py", str(work / "wheel"), str(out)
+    )
     subprocess.run(line, check=True)
     return out
 

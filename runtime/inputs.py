@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-KEYRINGS = tuple(
-    Path(f"/usr/share/keyrings/debian-archive-keyring.{ending}") for ending in ("gpg", "pgp")
-)
+KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{ending}") for ending in ("gpg", "pgp"))
 GLIBC = {"bookworm": 36, "trixie": 41}
 """The minor version of each suite's glibc 2."""
 
@@ -124,7 +122,7 @@ def fetch(lock: Lock, cache: Path) -> dict[str, Path]:
                 now = "; ".join(f"{pin.name} {_versions(apt, pin.name)[0]}" for pin in gone)
                 raise GoneError(
                     f"{', '.join(f'{pin.name} {pin.version}' for pin in gone)}: no longer in {lock.suite},"
-                    f" which has {now}\nhint: python runtime/build.py pin {lock.python} names what is there now"
+                    f" which has {now}\nhint: python runtime/build.py pin {lock.python} takes that"
                 )
             _run(["apt-get", "download", *(f"{pin.name}={pin.version}" for pin in lacking)], apt, Path(work))
             for pin in lacking:
@@ -214,7 +212,8 @@ def _apt(suite: str) -> Iterator[dict[str, str]]:
         (root / "apt.conf").write_text(
             f'Dir::Etc::sourcelist "{root}/sources.list";\nDir::Etc::sourceparts "/dev/null";\n'
             f'Dir::Etc::preferences "/dev/null";\nDir::Etc::preferencesparts "/dev/null";\n'
-            f'Dir::State::lists "{root}/lists";\nDir::State::status "/dev/null";\nDir::Cache "{root}/cache";\n'
+            f'Dir::State::lists "{root}/lists";\nDir::State::status "/dev/null";\n'
+            f'Dir::Cache "{root}/cache";\n'
             'APT::Sandbox::User "root";\nAPT::Architecture "amd64";\nAcquire::Languages "none";\n'
         )
         environment = {"APT_CONFIG": str(root / "apt.conf")}

@@ -150,7 +150,11 @@ def _bytecode(files: Iterable[Source], tag: str, tree: Path, work: Path) -> list
     script = Path(compiler.__file__)
     with given.open("rb") as source, made.open("wb") as out:
         done = subprocess.run(
-            run(tree, tree / "bin/python", script), stdin=source, stdout=out, stderr=subprocess.PIPE, check=False
+            run(tree, tree / "bin/python", script),
+            stdin=source,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     if done.returncode:
         raise InputError(f"the interpreter does not run: {done.stderr.decode(errors='replace')[-1500:]}")

@@ -42,7 +42,7 @@ def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapp
         InputError: the compiler refuses; carries its words.
     """
     made = {name: out / name for name in ("launcher", "guardian", "python")}
-    # pyconfig.h is included by a path that starts at usr/include, and of what is there only Python's is in the lock.
+    # pyconfig.h is included by a path that starts at usr/include, where the lock has only Python's headers.
     include = [f"-I{root}/usr/include/python{python}", f"-I{root}/usr/include"]
     library = root / f"usr/lib/x86_64-linux-gnu/libpython{python}.so.1.0"
     # Symbols of newer glibc in libpython are its own business: the layer brings that glibc.

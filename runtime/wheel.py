@@ -1,4 +1,4 @@
-"""Write a wheel, as a program of its own under the runtime's interpreter: its zlib is pinned, and so are the bytes.
+"""Write a wheel, as a program run by the runtime's interpreter: its zlib is pinned, and so are the bytes.
 
 Usage: wheel.py ROOT OUT. Every file below ROOT goes in, in order of name; RECORD is added.
 

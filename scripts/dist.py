@@ -34,7 +34,15 @@ def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
             line = [sys.executable, "-c", BUILD, kind, str(out.resolve())]
             subprocess.run(line, cwd=tree, stdout=subprocess.DEVNULL, check=True)
     for python in pythons:
-        line = [sys.executable, str(ROOT / "runtime/build.py"), "wheel", "--python", python, "--out", str(out)]
+        line = [
+            sys.executable,
+            str(ROOT / "runtime/build.py"),
+            "wheel",
+            "--python",
+            python,
+            "--out",
+            str(out),
+        ]
         subprocess.run([*line, "--or-newest"], stdout=subprocess.DEVNULL, check=True)
     return sorted(out.iterdir())
 

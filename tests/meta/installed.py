@@ -40,7 +40,14 @@ def environment(folder: Path, python: str, *what: str) -> Path:
     """An empty environment with what pip installs into it, from the wheels and PyPI; returns its programs."""
     venv = folder / "venv"
     subprocess.run([python, "-m", "venv", str(venv)], check=True)
-    line = [str(venv / "bin/pip"), "install", "-q", "--disable-pip-version-check", "--find-links", str(dist())]
+    line = [
+        str(venv / "bin/pip"),
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--find-links",
+        str(dist()),
+    ]
     subprocess.run([*line, *what], cwd=folder, check=True, env=clean(folder))
     return venv / "bin"
 
@@ -52,7 +59,7 @@ def borrowed(folder: Path) -> Path:
     wheels = [str(path) for path in dist().glob("*.whl") if "runtime" not in path.name or _fits(path)]
     line = [str(venv / "bin/pip"), "install", "-q", "--disable-pip-version-check", "--no-deps", *wheels]
     subprocess.run(line, check=True)
-    # A folder that a .pth names is searched, and the .pth files in it are not read: the editable Kluis stays out.
+    # A folder that a .pth names is searched; its own .pth files are not read: the editable Kluis stays out.
     place = next((venv / "lib").glob("python*/site-packages"))
     (place / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     return venv / "bin"

@@ -1,4 +1,4 @@
-"""What pip installs works: an enclave is built, run, attested and verified with no checkout and no compiler."""
+"""What pip installs works: an enclave is built, run and verified with no checkout and no compiler."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ COMMANDS = (
     "platform root -o root.pem",
     "platform collateral -o collateral.json",
     "verify quote.bin --root root.pem --collateral collateral.json",
-    "policy init -o policy.toml --image cohort.kluis --protection process --protection process-user --root root.pem",
+    "policy init -o policy.toml --image cohort.kluis --root root.pem"
+    " --protection process --protection process-user",
     "appraise quote.bin --policy policy.toml --nonce 9f02aa77 --root root.pem --collateral collateral.json",
 )
 CAP_SYS_RESOURCE = 24
@@ -54,7 +55,7 @@ def folder() -> Iterator[Path]:
 
 
 def _kluis(bin_folder: Path, folder: Path, *words: str, user: int = 0) -> str:
-    """Run one command as a user, whose limit on locked memory is lifted where this machine lets root do so."""
+    """Run one command as a user, whose limit on locked memory is lifted where root may do so."""
 
     def become() -> None:
         if MAY_LIFT:
@@ -91,7 +92,9 @@ def _whole(bin_folder: Path, folder: Path, user: int = 0) -> str:
     try:
         lacking = bool(user) and not MAY_LIFT  # 8 MiB is what Debian lets an ordinary user lock
         allow = ["--insecure-allow-missing=secret-memory"] if lacking else []
-        said = _kluis(bin_folder, folder, "run", *allow, "cohort.kluis", "mean_age", "[61, 60, 59]", user=user)
+        said = _kluis(
+            bin_folder, folder, "run", *allow, "cohort.kluis", "mean_age", "[61, 60, 59]", user=user
+        )
         assert said.strip() == "60.0"
         for line in COMMANDS:
             command, *words = line.split()
@@ -134,15 +137,18 @@ def _built_here(folder: Path) -> str:
 
 
 def test_the_wheel_is_pure() -> None:
-    """kluis holds no program and no library, whatever was built in the checkout before."""
+    """Kluis holds no program and no library, whatever was built in the checkout before."""
     (wheel,) = installed.dist().glob("kluis-*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert b"Root-Is-Purelib: true" in archive.read(next(n for n in archive.namelist() if n.endswith("/WHEEL")))
+        assert b"Root-Is-Purelib: true" in archive.read(
+            next(n for n in archive.namelist() if n.endswith("/WHEEL"))
+        )
         assert [name for name in archive.namelist() if archive.read(name)[:4] == b"\x7fELF"] == []
-        assert "License-Expression: Apache-2.0" in archive.read(
-            next(name for name in archive.namelist() if name.endswith("/METADATA"))
-        ).decode()
+        assert (
+            "License-Expression: Apache-2.0"
+            in archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
+        )
     (sdist,) = installed.dist().glob("kluis-*.tar.gz")
     with tarfile.open(sdist) as source:
         files = [member for member in source if member.isfile()]
@@ -186,7 +192,16 @@ def test_other_installers(folder: Path, installer: str) -> None:
     subprocess.run([str(folder / "own/bin/pip"), "install", "-q", installer], check=True)
     line = {
         "pipx": ["pipx", "install", "--pip-args", f"--find-links={installed.dist()}", "kluis[enclave]"],
-        "uv": ["uv", "tool", "install", "--python", sys.executable, "--find-links", str(installed.dist()), "kluis[enclave]"],
+        "uv": [
+            "uv",
+            "tool",
+            "install",
+            "--python",
+            sys.executable,
+            "--find-links",
+            str(installed.dist()),
+            "kluis[enclave]",
+        ],
     }[installer]
     where = {
         "PIPX_HOME": str(folder / "pipx"),

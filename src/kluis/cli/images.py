@@ -76,7 +76,7 @@ def rebuild_(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Its source, with its lock.")],
     json: render.Json = False,
 ) -> None:
-    """Build an image's source again, and report whether it has the image's id, or which file differs.
+    """Build an image's source again, and report whether it has the image's id. If not, it lists what differs.
 
     Exits with 4 if it has another. For example: kluis rebuild cohort.kluis cohort
     """

@@ -29,6 +29,7 @@ def greet(who: str) -> str:
     return f"hello {who}"
 """
 
+
 @functools.cache
 def python() -> interpreter.Interpreter:
     """The runtime's interpreter, laid out in the user's cache as a build does."""

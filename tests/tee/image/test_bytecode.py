@@ -95,7 +95,12 @@ def test_a_pack_is_used_again(tmp_path: Path) -> None:
     first = layer(tmp_path)
     packs = list(tmp_path.iterdir())
     assert layer(tmp_path) == first
-    assert first == [(bytecode.pyc_path("m.py", sys.implementation.cache_tag), compiler.compile_source(b"x = 1\n", "/k/app/m.py"))]
+    assert first == [
+        (
+            bytecode.pyc_path("m.py", sys.implementation.cache_tag),
+            compiler.compile_source(b"x = 1\n", "/k/app/m.py"),
+        )
+    ]
     assert list(tmp_path.iterdir()) == packs
     assert len(packs) == 1
 

@@ -115,8 +115,7 @@ def test_a_runtime_that_was_changed_is_refused(
         f.write(bytes([byte[0] ^ 1]))
     monkeypatch.setattr(native, "folder", lambda: changed)
     with pytest.raises(AuthenticityError):
-        for file in interpreter.base():
-            file.read()
+        _ = [file.read() for file in interpreter.base()]
 
 
 def test_a_library_that_no_layer_has(tmp_path: Path) -> None:

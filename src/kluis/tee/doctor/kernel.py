@@ -43,7 +43,9 @@ def memfd_secret() -> Finding:
     if not linux.can_touch(size):
         seen = f"{size >> 20} MiB could be mapped and not written"
         return _process("memfd_secret", State.MISSING, seen, _memlock_fix())
-    return _process("memfd_secret", State.OK, f"{size / (1 << 20):.3g} MiB were made and written, page by page")
+    return _process(
+        "memfd_secret", State.OK, f"{size / (1 << 20):.3g} MiB were made and written, page by page"
+    )
 
 
 def memlock() -> Finding:

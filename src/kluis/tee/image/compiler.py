@@ -1,4 +1,4 @@
-"""Compiles modules, as a program of its own under the base layer's interpreter. It imports only the standard library.
+"""Compiles modules: a program that the base layer's interpreter runs. It imports only the standard library.
 
 It reads modules from standard input, each a name and its source, and writes what each became to standard
 output; each of these is a u32 length, little-endian, and the bytes. A module that the interpreter cannot

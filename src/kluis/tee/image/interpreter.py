@@ -65,7 +65,16 @@ class Interpreter:
     def command(self, *arguments: str) -> list[str]:
         """The command line that runs it, isolated: no site, no environment, no bytecode written."""
         loader, libraries = str(self.tree / LOADER), str(self.tree / "lib")
-        return [loader, "--library-path", libraries, str(self.tree / "bin/python"), "-I", "-S", "-B", *arguments]
+        return [
+            loader,
+            "--library-path",
+            libraries,
+            str(self.tree / "bin/python"),
+            "-I",
+            "-S",
+            "-B",
+            *arguments,
+        ]
 
 
 def lay(store: Cache, work: Path) -> Interpreter:

@@ -141,7 +141,9 @@ def make(
         wanted.write_text("\n".join(requirements) + "\n", "utf-8")
         held.write_text("".join(f"{key}=={value}\n" for key, value in sorted(own.items())), "utf-8")
         options = ["--dry-run", "--ignore-installed", "--report", str(report)]
-        pip.run(["install", *options, "-r", str(wanted), "-c", str(held)], "requirements", Path(folder), python)
+        pip.run(
+            ["install", *options, "-r", str(wanted), "-c", str(held)], "requirements", Path(folder), python
+        )
         chosen = _chosen(report)
     text = _first_line(requirements) + "\n"
     text += "".join(

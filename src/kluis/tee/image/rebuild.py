@@ -17,7 +17,7 @@ from kluis.tee.image.changes import Change
 
 
 def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[bytes, list[Change]]:
-    """Build ``directory`` again, and say what differs from ``image``; every byte of the image is checked first.
+    """Build ``directory`` again, and compare it with ``image``, whose every byte is checked first.
 
     Returns:
         The image id that the directory has, 32 bytes, and what moves it; nothing, if the ids are the same.
@@ -34,7 +34,7 @@ def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[b
         )
     if found.manifest.python != interpreter.version():
         raise UsageError(
-            f"{image}: python: want {interpreter.version()}, which this runtime has, got {found.manifest.python}",
+            f"{image}: python: want {interpreter.version()}, as here, got {found.manifest.python}",
             hint="use the Python that the author used: the runtime has one release for each",
         )
     _check_lock(directory)

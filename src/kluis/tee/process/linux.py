@@ -75,7 +75,7 @@ def raise_lockable() -> None:
 
 @functools.cache
 def can_touch(size: int) -> bool:
-    """Whether one process here can write to every page of ``size`` bytes of secret memory. Tried in a child."""
+    """Whether a process here can write to ``size`` bytes of secret memory, page by page; tried in a child."""
     line = [sys.executable, "-I", "-S", str(Path(__file__).with_name("touch.py")), str(size)]
     done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
     return done.returncode == 0

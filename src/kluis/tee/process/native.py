@@ -133,7 +133,5 @@ def _checked(name: str, want: str) -> Path:
             f"kluis-runtime: {name}: cannot be read: {error.strerror}", code="native_missing", hint=REINSTALL
         ) from error
     if got != want:
-        raise AuthenticityError(
-            f"kluis-runtime: {name}: want SHA-256 {want}, got {got}", hint=REINSTALL
-        )
+        raise AuthenticityError(f"kluis-runtime: {name}: want SHA-256 {want}, got {got}", hint=REINSTALL)
     return path
