@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,7 +10,7 @@ import typer
 from kluis.cli import guests, render
 from kluis.errors import UsageError
 from kluis.tee import image, measure, sigstruct
-from kluis.tee.image import changes, files, rebuild, signing
+from kluis.tee.image import changes, files, rebuild, recompiled, signing
 from kluis.tee.snp.vcpu import Monitor
 
 SHOWN: Final = 20
@@ -155,7 +154,7 @@ def measure_(
 
 
 def _uncompared(version: str) -> str:
-    return f"NOT COMPARED with its source: want Python {version} here, got {platform.python_version()}"
+    return f"NOT COMPARED with its source: want Python {version} here, got {recompiled.version()}"
 
 
 def diff(

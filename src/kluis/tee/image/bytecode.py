@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,44 @@ def pyc_path(path: str, tag: str) -> str:
     """Where the interpreter with this tag, such as ``cpython-311``, looks for the bytecode of ``path``."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+
+
+def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
+    """Compile modules with the base layer's interpreter, whatever Python this is.
+
+    Args:
+        modules: absolute path in the enclave, and source.
+        python: compiles.
+        work: a folder for the length of the build.
+
+    Returns:
+        The ``.pyc`` of each, in order; empty where the module cannot be compiled.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
+        UnavailableError: the interpreter does not run.
+    """
+    with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
+        for inside, data in modules:
+            compiler.write_block(given, inside.encode())
+            compiler.write_block(given, data)
+        given.seek(0)
+        done = subprocess.run(
+            python.command(compiler.__file__),
+            env={"PYTHONHASHSEED": "0"},
+            stdin=given,
+            stdout=compiled,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
+            raise KeyboardInterrupt
+        if done.returncode:
+            words = done.stderr.decode("utf-8", "replace").strip()[-500:]
+            raise UnavailableError(f"the runtime's interpreter cannot compile: {words}")
+        compiled.seek(0)
+        while (data := compiler.read_block(compiled)) is not None:
+            yield data
 
 
 def layer(
@@ -51,8 +89,7 @@ def layer(
     modules = sorted(
         (file for file in files if file.path.endswith(".py")), key=lambda file: pyc_path(file.path, tag)
     )
-    compiling = Path(compiler.__file__)
-    key = hashlib.sha256(_FORMAT + compiling.read_bytes() + native.runtime().digest.encode())
+    key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
     key.update(f"{mount}\0".encode())
     for file in modules:
         key.update(f"{file.path}\0{file.sha256}\0".encode())
@@ -60,29 +97,12 @@ def layer(
     if (found := _read_pack(pack)) is not None:
         return found
     say(f"compiling {len(modules)} module{'s' * (len(modules) > 1)} of {mount}")
+    sourced = ((f"{mount}/{file.path}", file.read()) for file in modules)
+    made = zip(
+        (pyc_path(file.path, tag) for file in modules), compile_all(sourced, python, work), strict=True
+    )
     try:
-        with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
-            for file in modules:
-                compiler.write_block(given, f"{mount}/{file.path}".encode())
-                compiler.write_block(given, file.read())
-            given.seek(0)
-            done = subprocess.run(
-                python.command(str(compiling)),
-                env={"PYTHONHASHSEED": "0"},
-                stdin=given,
-                stdout=compiled,
-                stderr=subprocess.PIPE,
-                check=False,
-            )
-            if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
-                raise KeyboardInterrupt
-            if done.returncode:
-                raise UnavailableError(
-                    f"{mount}: cannot be compiled: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}"
-                )
-            compiled.seek(0)
-            made = ((pyc_path(file.path, tag), compiler.read_block(compiled)) for file in modules)
-            _write_pack(pack, (sources.of_bytes(path, data) for path, data in made if data), work)
+        _write_pack(pack, (sources.of_bytes(path, data) for path, data in made if data), work)
     except OSError as error:
         raise UnavailableError(f"{pack.parent}: cannot be written: {error.strerror}") from error
     if (found := _read_pack(pack)) is None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import kluis
 from kluis.errors import UsageError
 from kluis.tee import measure
 from kluis.tee.image import builder, changes, config, interpreter, lock
 from kluis.tee.image.changes import Change
+
+UNMEASURED: Final = ("signature", "uncompared")
 
 
 def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[bytes, list[Change]]:
@@ -41,7 +44,7 @@ def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[b
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rebuilt.kluis"
         built = builder.build(directory, out, None, say=say)
-        differences = [change for change in changes.diff(image, out) if change.kind != "signature"]
+        differences = [change for change in changes.diff(image, out) if change.kind not in UNMEASURED]
     return built.image_id, differences
 
 

@@ -25,6 +25,7 @@ USER: Final = "kluis"
 IDLE_SECONDS: Final = 30.0
 BACKLOG: Final = 64
 ANSWER_SECONDS: Final = 30.0
+START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 START_LOCK: Final = "start.lock"
 
@@ -163,7 +164,10 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
             cwd="/",
         )
     listener.close()
-    if not answers(places):
+    until = time.monotonic() + START_SECONDS
+    while not (running := answers(places)) and spawner.poll() is None and time.monotonic() < until:
+        pass  # On an emulated processor it takes minutes; as long as it lives, it may come.
+    if not running:
         spawner.kill()
         spawner.wait()
         places.socket.unlink(missing_ok=True)
