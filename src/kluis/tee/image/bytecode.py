@@ -62,8 +62,8 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
             words = done.stderr.decode("utf-8", "replace").strip()[-500:]
             raise UnavailableError(f"the runtime's interpreter cannot compile: {words}")
         compiled.seek(0)
-        while (data := compiler.read_block(compiled)) is not None:
-            yield data
+        while (made := compiler.read_block(compiled)) is not None:
+            yield made
 
 
 def layer(
