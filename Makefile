@@ -7,11 +7,15 @@ PY := $(VENV)/bin/python
 PROCESSES := 2
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test test-slow coverage clients vectors fuzz check bench docs format clean
+.PHONY: demo dist test test-slow coverage clients vectors fuzz check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
 	@$(VENV)/bin/kluis demo
+
+dist:  ## the wheels and the sdist, into dist/
+	@scripts/setup.sh check
+	@$(PY) scripts/dist.py dist
 
 test: check  ## what every change must pass
 	@scripts/setup.sh test
@@ -58,5 +62,5 @@ format:
 
 clean:  ## everything that make made
 	rm -rf build dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf src/kluis/tee/process/bin $(VENV) $(VENV)-azure $(VENV)-azure-js $(VENV)-azure-cli
+	rm -rf $(VENV) $(VENV)-azure $(VENV)-azure-js $(VENV)-azure-cli
 	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,18 +34,15 @@ python="${PYTHON:-python3}"
 has() { command -v "$1" >/dev/null 2>&1; }
 
 if ! has "$python"; then
-    packages+=(python3 python3-venv python3-dev)
+    packages+=(python3 python3-venv)
 else
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        stop "python: want 3.11 or newer, got $("$python" -V 2>&1)" "put a newer python3 first on the PATH, or PYTHON=/path/to/python3 make $what"
+    "$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 13)))' ||
+        stop "python: want 3.11 or 3.13, got $("$python" -V 2>&1)" "put one of them first on the PATH as python3, or PYTHON=/path/to/python3 make $what"
     [ -x "$venv/bin/python" ] || "$python" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
-    "$python" - <<'PY' || packages+=(python3-dev)
-import pathlib, sys, sysconfig
-sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())
-PY
 fi
-has gcc || packages+=(gcc)
-[ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
+if has apt-get; then # the runtime is built from Debian's packages, whose signatures apt checks
+    compgen -G "/usr/share/keyrings/debian-archive-keyring.*" >/dev/null || packages+=(debian-archive-keyring)
+fi
 has bwrap || packages+=(bubblewrap)
 for tool in $tools; do
     if ! has "$tool" && ! compgen -G "/usr/lib/postgresql/*/bin/$tool" >/dev/null; then
@@ -95,7 +92,7 @@ fi
 
 # ---- the Python environment --------------------------------------------------------------------------------------------
 
-want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $(cat pyproject.toml setup.py native/* src/kluis/tee/process/native.py 2>/dev/null | sha256sum)"
+want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $({ cat pyproject.toml native/* runtime/*.* src/kluis/__init__.py src/kluis/tee/image/*.py 2>/dev/null || true; } | sha256sum)"
 stamp="$venv/.kluis-$extras"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     [ -w . ] || stop "$(pwd): want a checkout that $(id -un) may write, got one that it may not" \
@@ -105,11 +102,13 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; 
         "$python" -m venv "$venv"
     fi
     say "installing kluis[$extras] into $venv"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check -e ".[$extras]" >&2
-    if ! "$venv/bin/python" -c 'from kluis.tee.process import native; native.launcher(); native.guardian()' 2>/dev/null; then
-        say "building the launcher and the guardian"
-        "$venv/bin/python" -m kluis.tee.process.native >&2 || stop "the process TEE could not be built" "read the words above"
-    fi
+    install() { "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" >&2; }
+    install -e .
+    say "building kluis-runtime, the base layer of images, unless the cache has it"
+    runtime="$("$venv/bin/python" runtime/build.py wheel --or-newest)" ||
+        stop "kluis-runtime could not be built" "read the words above"
+    install --no-deps --force-reinstall "$runtime"
+    install -e ".[$extras]"
     "$venv/bin/python" -m compileall -q src # every process would compile anew what it imports
     printf '%s' "$want" >"$stamp"
 fi

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import platform
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from kluis.errors import AuthenticityError
 from kluis.tee import measure
-from kluis.tee.image import bytecode, diff
+from kluis.tee.image import bytecode, diff, interpreter
 from tests.tee.image import samples
 
 OLD = b"app = 1\n"
 NEW = b"app = 1  # a comment\n"
 HIDDEN = b"app = 1\nimport os; os.system('id')\n"
 PLACE = "/k/app/app.py"
-PYC = bytecode.pyc_path("app.py")
+PYC = bytecode.pyc_path("app.py", sys.implementation.cache_tag)
 
 
 def image(path: Path, source: bytes, compiled: bytes | None, version: str = "", at: str = PYC) -> Path:
     """A signed image whose ``app.py`` is ``source``, and whose bytecode is of ``compiled``."""
     files = {"app.py": source}
     if compiled is not None:
-        made = bytecode.compile_source(compiled, PLACE)
-        assert made is not None
+        with tempfile.TemporaryDirectory() as work:
+            both = [(PLACE, compiled), (PLACE, source)]
+            made, honest = bytecode.compile_all(both, samples.python(), Path(work))
         # The header names the source that a reader sees: the interpreter does not look.
-        honest = bytecode.compile_source(source, PLACE)
-        assert honest is not None
         files[at] = honest[:16] + made[16:]
     contents = samples.contents(app=files)
-    python = version or platform.python_version()
+    python = version or interpreter.version()
     path.write_bytes(samples.image(contents, signer=samples.key(), python=python))
     return path
 
@@ -78,4 +78,4 @@ def test_another_pythons_bytecode_is_said_to_be_unknown(tmp_path: Path) -> None:
     after = image(tmp_path / "2.kluis", NEW, HIDDEN, version="3.99.0")
     assert not measure.measure(after).bytecode
     (unknown,) = [change for change in diff(before, after) if change.kind == "uncompared"]
-    assert unknown.what == f"1 files: want Python 3.99.0 here, got {platform.python_version()}"
+    assert unknown.what == f"1 files: want Python 3.99.0 here, got {interpreter.version()}"

@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place for a platform of its own, which is stopped at the end."""
     try:
-        native.launcher()
+        native.guardian()
     except UnavailableError as lack:
         pytest.skip(lack.message)
     monkeypatch.setenv("KLUIS_HOME", str(tmp_path))

@@ -11,14 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, utils
 
 from kluis.cli.main import run
 from kluis.hashes import sha256
-from kluis.tee.process import native
 from tests.tee.image import samples
-
-
-@pytest.fixture(autouse=True)
-def any_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any program stands for the launcher."""
-    monkeypatch.setattr(native, "launcher", lambda: samples.PROGRAM)
 
 
 def test_build_measure_and_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

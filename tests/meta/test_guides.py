@@ -1,4 +1,7 @@
-"""The guides are run: their files are written, their commands are typed, and each ends as the page says."""
+"""The guides are run: their files are written, their commands are typed, and each ends as the page says.
+
+They are run with the wheels that people install, not with the checkout.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.tee.process import linux, native
+from tests.meta import installed
 from tests.meta.tree import DOCS, ROOT
 
 FILE = re.compile(r"```(?:python|toml|text) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
@@ -25,7 +29,8 @@ def _run(line: str, folder: Path) -> None:
     """Type one line into a shell, and hold its exit code to what the page says, else 0."""
     says = EXITS.search(line)
     want = int(says.group(1)) if says else 0
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # What else a guide types, such as mkdocs, is in the environment of the tests.
+    path = f"{folder / 'venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", EXITS.sub("", line)],
         cwd=folder,
@@ -42,12 +47,21 @@ def _run(line: str, folder: Path) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to follow a guide in, and a platform of its own, which is stopped at the end."""
     try:
-        native.launcher()
+        native.guardian()
     except UnavailableError as lack:
         pytest.skip(lack.message)
     if lacks := sorted(linux.missing(HEAP_BYTES)):
         pytest.skip(f"the guides are for a machine that lacks nothing: {lacks[0]} {linux.FIXES[lacks[0]]}")
     monkeypatch.setenv("KLUIS_HOME", str(tmp_path / "home"))
+    programs = installed.borrowed(tmp_path)
+    where = subprocess.run(
+        [str(programs / "python"), "-c", "import kluis; print(kluis.__file__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert where.startswith(str(tmp_path)), where
     yield tmp_path
     _run("kluis platform stop", tmp_path)
 

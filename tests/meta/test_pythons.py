@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.meta import installed
 from tests.meta.tree import ROOT, SRC
 
 NAMED = ("3.11", "3.13")
@@ -65,7 +66,8 @@ def test_the_suite_passes(version: str, tmp_path: Path) -> None:
     python = venv / "bin" / "python"
     checkout = tmp_path / "kluis"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(checkout)], check=True)
-    install = [python, "-m", "pip", "install", "-q", "-e", f"{checkout}[rooms,services,fast,demo,dev]"]
+    install = [python, "-m", "pip", "install", "-q", "--find-links", installed.dist()]
+    install += ["-e", f"{checkout}[rooms,services,fast,demo,dev]"]
     subprocess.run([str(word) for word in install], check=True)
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", "-x", "--deselect", "tests/meta/test_pythons.py"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,10 +10,11 @@ import typer
 from kluis.cli import guests, render
 from kluis.errors import UsageError
 from kluis.tee import image, measure, sigstruct
-from kluis.tee.image import changes, files, signing
+from kluis.tee.image import changes, files, rebuild, recompiled, signing
 from kluis.tee.snp.vcpu import Monitor
 
 SHOWN: Final = 20
+AUTHENTICITY: Final = 4
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
 _Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write it.")]
 _Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key (PEM).")]
@@ -23,6 +23,7 @@ _Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The aut
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("build")(build)
+    app.command("rebuild")(rebuild_)
     app.command("measure")(measure_)
     app.command("diff")(diff)
     app.command("sign")(sign)
@@ -67,6 +68,27 @@ def build(
             ]
         ),
     )
+
+
+def rebuild_(
+    file: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Its source, with its lock.")],
+    json: render.Json = False,
+) -> None:
+    """Build an image's source again, and report whether it has the image's id. If not, it lists what differs.
+
+    Exits with 4 if it has another. For example: kluis rebuild cohort.kluis cohort
+    """
+    image_id, found = rebuild.rebuild(file, directory, render.note)
+    value = {"same": not found, "image_id": image_id.hex(), "changes": [_document(each) for each in found]}
+    verdict = "another id, built from these:" if found else "the same id, built from this source"
+    render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(found)]))
+    if found:
+        raise typer.Exit(AUTHENTICITY)
+
+
+def _document(change: changes.Change) -> dict[str, str | None]:
+    return {"kind": change.kind, "what": change.what, "before": change.before, "after": change.after}
 
 
 def measure_(
@@ -132,7 +154,7 @@ def measure_(
 
 
 def _uncompared(version: str) -> str:
-    return f"NOT COMPARED with its source: want Python {version} here, got {platform.python_version()}"
+    return f"NOT COMPARED with its source: want Python {version} here, got {recompiled.version()}"
 
 
 def diff(
@@ -146,10 +168,7 @@ def diff(
     verdict = "the measurement changed" if measured else "the measurement is the same"
     value = {
         "same_measurement": not measured,
-        "changes": [
-            {"kind": change.kind, "what": change.what, "before": change.before, "after": change.after}
-            for change in found
-        ],
+        "changes": [_document(change) for change in found],
     }
     render.out(value, "\n".join([verdict, *_lines(found)]))
 

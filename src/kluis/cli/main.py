@@ -47,6 +47,9 @@ COMMANDS: dict[str, Entry] = {
         "Sign an image, or take its digest out and a signature in.",
     ),
     "measure": Entry("images", "enclave", "Print what an image measures to."),
+    "rebuild": Entry(
+        "images", "enclave", "Build an image's source again, and report whether it has the image's id."
+    ),
     "diff": Entry("images", "enclave", "Say what changed from one image to another."),
     "run": Entry("run", "enclave", "Start an image and make one call."),
     "attest": Entry("run", "enclave", "Start an image and save its evidence."),

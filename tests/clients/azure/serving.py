@@ -60,7 +60,7 @@ def runner(folder: Path) -> Runner:
 def lack() -> str | None:
     """What this machine has not that the services want; None where it has all."""
     try:
-        native.launcher()
+        native.guardian()
     except UnavailableError as error:
         return error.message
     if lacks := sorted(linux.missing(HEAP_BYTES)):

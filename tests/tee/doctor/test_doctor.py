@@ -23,7 +23,7 @@ WANTED = {
         "PR_SET_MDWE",
         "bubblewrap",
     ),
-    *("launcher, guardian", "KVM", "QEMU", "swtpm", "SGX", "TDX guest", "TDX host", "SEV-SNP guest"),
+    *("runtime", "KVM", "QEMU", "swtpm", "SGX", "TDX guest", "TDX host", "SEV-SNP guest"),
     *("SEV-SNP host", "Nitro enclave", "Nitro parent", "TPM", "perf_event_paranoid", "unprivileged BPF"),
     *("lockdown", "Yama", "kernel modules", "kexec", "core dumps", "swap"),
 }

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
-from kluis.tee.image import archive, layers, manifest, sources
+from kluis.tee.image import archive, cache, interpreter, layers, manifest, sources
 from kluis.tee.image.sources import Source
 
 INTERFACE = b'{"ecalls":[{"name":"greet","parameters":[{"name":"who","type":"str"}]}],"version":1}'
@@ -28,8 +28,14 @@ app = Enclave("hello", product_id=7, svn=3)
 def greet(who: str) -> str:
     return f"hello {who}"
 """
-PROGRAM = Path("/bin/true")
-"""A real program with a real closure, where a test needs any launcher."""
+
+
+@functools.cache
+def python() -> interpreter.Interpreter:
+    """The runtime's interpreter, laid out in the user's cache as a build does."""
+    store = cache.of_user()
+    with store.work() as work:
+        return interpreter.lay(store, work)
 
 
 def key(index: int = 0) -> rsa.RSAPrivateKey:

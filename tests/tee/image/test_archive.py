@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -192,12 +193,13 @@ def test_a_layer_swapped_for_another() -> None:
         read_image(io.BytesIO(head + other[other.index(b'[{"mode"') - 8 :]))
 
 
-def test_a_file_that_changes_during_a_build() -> None:
+def test_a_file_that_changes_during_a_build(tmp_path: Path) -> None:
     """The writer holds every file to the hash that its index names."""
-    lying = sources.Source("app.py", 0o444, 8, "0" * 64, samples.PROGRAM)
+    (tmp_path / "app.py").write_text("changed!")
+    lying = sources.Source("app.py", 0o444, 8, "0" * 64, tmp_path / "app.py")
     with pytest.raises(AuthenticityError) as caught:
         samples.image({**samples.contents(), "app": [lying]})
-    assert caught.value.message == f"{samples.PROGRAM}: changed while the image was built"
+    assert caught.value.message == f"{tmp_path / 'app.py'}: changed while the image was built"
 
 
 def test_known_layers_are_passed_over() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from kluis.tee.image import build
 os.umask(int(sys.argv[5], 8))
 folder, out, key, cache = map(Path, sys.argv[1:5])
-build(folder, out, key, launcher=Path("/bin/true"), cache_folder=cache)
+build(folder, out, key, cache_folder=cache)
 """
 
 
@@ -39,7 +39,6 @@ def made(folder: Path, shared: Path, **options: bool) -> Built:
         folder,
         folder.parent / f"{folder.name}.kluis",
         shared / "author.pem",
-        launcher=samples.PROGRAM,
         cache_folder=shared / "cache",
         **options,
     )
@@ -135,7 +134,7 @@ def test_what_is_never_code(tmp_path: Path, shared: Path) -> None:
         (folder / name).write_bytes(b"secret")
     out, key = folder / "image.bin", folder / "secret"
     for _ in range(2):
-        build(folder, out, key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+        build(folder, out, key, cache_folder=shared / "cache")
     assert set(files(out, "app")) == {
         "app.py",
         "data.txt",
@@ -156,7 +155,7 @@ def test_a_file_that_is_left_out_for_its_name(tmp_path: Path, shared: Path) -> N
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("root")
     key = folder / "author.pem"
-    built = build(folder, tmp_path / "x.kluis", key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+    built = build(folder, tmp_path / "x.kluis", key, cache_folder=shared / "cache")
     why = "is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
     assert built.notes == tuple(f"{name}: {why}" for name in ("mine.key", "root.pem", "sub/root.pem"))
     assert set(files(built.path, "app")) >= {"app.py", "root.crt"}
@@ -222,7 +221,7 @@ def test_a_failed_build_leaves_what_was_there(tmp_path: Path, shared: Path) -> N
     out.write_bytes(b"the old one")
     (folder / "app.py").write_text("1 / 0\n")
     with pytest.raises(UsageError):
-        build(folder, out, key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+        build(folder, out, key, cache_folder=shared / "cache")
     assert out.read_bytes() == b"the old one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hello", "out.kluis"]
     assert list((shared / "cache" / "scratch").iterdir()) == []
@@ -231,8 +230,8 @@ def test_a_failed_build_leaves_what_was_there(tmp_path: Path, shared: Path) -> N
 def test_the_key_is_made_if_absent(tmp_path: Path, shared: Path) -> None:
     """The author's key is made once, for its owner's eyes, and used from then on."""
     folder, key = samples.application(tmp_path / "hello"), tmp_path / "author.pem"
-    first = build(folder, tmp_path / "a.kluis", key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
-    second = build(folder, tmp_path / "b.kluis", key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+    first = build(folder, tmp_path / "a.kluis", key, cache_folder=shared / "cache")
+    second = build(folder, tmp_path / "b.kluis", key, cache_folder=shared / "cache")
     assert (first.key_made, second.key_made) == (True, False)
     assert key.stat().st_mode & 0o777 == 0o600
     assert first.mrsigner == second.mrsigner
@@ -244,14 +243,14 @@ def test_a_key_that_does_not_fit_is_said_first(tmp_path: Path, shared: Path) -> 
     key = tmp_path / "author.pem"
     key.write_text("not a key")
     with pytest.raises(UsageError) as caught:
-        build(tmp_path, tmp_path / "a.kluis", key, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+        build(tmp_path, tmp_path / "a.kluis", key, cache_folder=shared / "cache")
     assert caught.value.message == f"{key}: want an unencrypted PEM private key, got something else"
 
 
 def test_unsigned(tmp_path: Path, shared: Path) -> None:
     """Without a key the image waits for its signature, and is not launchable."""
     folder = samples.application(tmp_path / "hello")
-    built = build(folder, tmp_path / "a.kluis", None, launcher=samples.PROGRAM, cache_folder=shared / "cache")
+    built = build(folder, tmp_path / "a.kluis", None, cache_folder=shared / "cache")
     found = read_image(io.BytesIO(built.path.read_bytes()))
     assert built.mrsigner is None
     assert not sigstruct.parse(found.sigstruct).signed

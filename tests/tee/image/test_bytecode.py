@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kluis.tee.image import bytecode, sources
+from kluis.tee.image import bytecode, compiler, sources
+from tests.tee.image import samples
 
 MODULE = b'''
 """A module with everything that tempts a marshaller."""
@@ -23,9 +24,9 @@ class C:
 '''
 PROGRAM = """
 import sys
-from kluis.tee.image import bytecode
+from kluis.tee.image import compiler
 interned = [sys.intern(name) for name in ("red", "f", "x", "NAMES")] * 3
-sys.stdout.buffer.write(bytecode.compile_source(sys.stdin.buffer.read(), "/k/app/m.py"))
+sys.stdout.buffer.write(compiler.compile_source(sys.stdin.buffer.read(), "/k/app/m.py"))
 """
 
 
@@ -42,7 +43,7 @@ def test_the_same_in_any_process() -> None:
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         made.add(done.stdout)
-    assert made == {bytecode.compile_source(MODULE, "/k/app/m.py")}
+    assert made == {compiler.compile_source(MODULE, "/k/app/m.py")}
 
 
 def test_every_module_of_the_standard_library_compiles_alike() -> None:
@@ -50,18 +51,17 @@ def test_every_module_of_the_standard_library_compiles_alike() -> None:
     folder = Path(os.__file__).parent
     for path in sorted(folder.glob("*.py"))[::7]:
         data = path.read_bytes()
-        first = bytecode.compile_source(data, f"/k/{path.name}")
-        if first is not None:
+        first = compiler.compile_source(data, f"/k/{path.name}")
+        if first:
             loaded = marshal.loads(first[16:])
             exec(compile("0", "x", "exec"), {})
-            assert bytecode.compile_source(data, f"/k/{path.name}") == first
+            assert compiler.compile_source(data, f"/k/{path.name}") == first
             assert loaded.co_filename == f"/k/{path.name}"
 
 
 def test_header_is_an_unchecked_hash() -> None:
     """The interpreter takes the bytecode by PEP 552's unchecked hash, with no look at times or sizes."""
-    made = bytecode.compile_source(MODULE, "/k/app/m.py")
-    assert made is not None
+    made = compiler.compile_source(MODULE, "/k/app/m.py")
     assert made[:4] == importlib.util.MAGIC_NUMBER
     assert made[4:8] == b"\x01\0\0\0"
     assert made[8:16] == importlib.util.source_hash(MODULE)
@@ -70,12 +70,12 @@ def test_header_is_an_unchecked_hash() -> None:
 @pytest.mark.parametrize("data", [b"print 'two'", b"\0", b"\xff\xfe", b"(" * 1000])
 def test_what_does_not_compile_has_no_bytecode(data: bytes) -> None:
     """Templates and modules for other versions are carried as they are."""
-    assert bytecode.compile_source(data, "/k/app/m.py") is None
+    assert compiler.compile_source(data, "/k/app/m.py") == b""
 
 
 def test_warnings_of_others_stay_quiet() -> None:
     """A module with an invalid escape compiles without a word to the author."""
-    assert bytecode.compile_source(b"x = '\\d'", "/k/app/m.py") is not None
+    assert compiler.compile_source(b"x = '\\d'", "/k/app/m.py")
 
 
 def layer(cache: Path, text: bytes = b"x = 1\n") -> list[tuple[str, bytes]]:
@@ -84,6 +84,7 @@ def layer(cache: Path, text: bytes = b"x = 1\n") -> list[tuple[str, bytes]]:
         "/k/app",
         cache,
         cache.parent,
+        samples.python(),
         lambda line: None,
     )
     return [(file.path, file.read()) for file in found]
@@ -94,7 +95,12 @@ def test_a_pack_is_used_again(tmp_path: Path) -> None:
     first = layer(tmp_path)
     packs = list(tmp_path.iterdir())
     assert layer(tmp_path) == first
-    assert first == [(bytecode.pyc_path("m.py"), bytecode.compile_source(b"x = 1\n", "/k/app/m.py"))]
+    assert first == [
+        (
+            bytecode.pyc_path("m.py", sys.implementation.cache_tag),
+            compiler.compile_source(b"x = 1\n", "/k/app/m.py"),
+        )
+    ]
     assert list(tmp_path.iterdir()) == packs
     assert len(packs) == 1
 
@@ -103,7 +109,7 @@ def test_a_changed_source_is_compiled_anew(tmp_path: Path) -> None:
     """Stale bytecode is never used: a pack is found by the hash of every source in it."""
     layer(tmp_path)
     changed = layer(tmp_path, b"x = 2\n")
-    assert changed[0][1] == bytecode.compile_source(b"x = 2\n", "/k/app/m.py")
+    assert changed[0][1] == compiler.compile_source(b"x = 2\n", "/k/app/m.py")
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "other", "empty"])

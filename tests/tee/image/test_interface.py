@@ -26,13 +26,15 @@ def ask(work: Path, text: str, **layers: dict[str, bytes]) -> Answer:
     made = {
         name: [sources.of_bytes(path, data) for path, data in files.items()] for name, files in layers.items()
     }
-    return interface.ask("app:app", {"app": [sources.of_bytes("app.py", text.encode())], **made}, {}, work)
+    return interface.ask(
+        "app:app", {"app": [sources.of_bytes("app.py", text.encode())], **made}, {}, samples.python(), work
+    )
 
 
 def test_a_real_enclave(tmp_path: Path) -> None:
     """A real application's interface comes back canonical, with its name, product and SVN."""
     contents = {"kluis": inside.layer(), "app": [sources.of_bytes("app.py", samples.APP.encode())]}
-    found = interface.ask("app:app", contents, {}, tmp_path)
+    found = interface.ask("app:app", contents, {}, samples.python(), tmp_path)
     assert (found.name, found.product_id, found.svn) == ("hello", 7, 3)
     assert [call["name"] for call in json.loads(found.interface)["ecalls"]] == ["greet"]
     assert list(tmp_path.iterdir()) == []
@@ -76,7 +78,10 @@ def test_a_whole_package_is_linked(tmp_path: Path) -> None:
     (tree / "lib" / "__init__.py").write_text("x = 6\n")
     made = sources.Source("lib/__init__.py", 0o444, 6, "", tree / "lib" / "__init__.py", tree=tree)
     app = sources.of_bytes("app.py", FAKE.format(body="import lib; return {'x': lib.x}").encode())
-    assert interface.ask("app:app", {"site": [made], "app": [app]}, {}, tmp_path).interface == b'{"x":6}'
+    assert (
+        interface.ask("app:app", {"site": [made], "app": [app]}, {}, samples.python(), tmp_path).interface
+        == b'{"x":6}'
+    )
     assert not (tree / "lib" / "__pycache__").exists()
 
 

@@ -27,7 +27,9 @@ class Project:
 
     def site(self, *wanted: str, **settings: object) -> dict[str, bytes]:
         made = dataclasses.replace(config.load(self.app), requirements=wanted, **settings)  # type: ignore[arg-type]
-        found = requirements.site(self.app, made, OWN, self.cache, self.work, self.said.append)
+        found = requirements.site(
+            self.app, made, OWN, self.cache, self.work, samples.python(), self.said.append
+        )
         return {file.path: file.read() for file in found}
 
     @property
@@ -119,7 +121,9 @@ def test_a_file_of_requirements(project: Project) -> None:
     (project.app / "r.txt").write_text("inner  # the one we need\n")
     (project.app / "kluis.toml").write_text('requirements = "r.txt"\n')
     settings = config.load(project.app)
-    found = requirements.site(project.app, settings, OWN, project.cache, project.work, project.said.append)
+    found = requirements.site(
+        project.app, settings, OWN, project.cache, project.work, samples.python(), project.said.append
+    )
     assert "inner/__init__.py" in {file.path for file in found}
 
 

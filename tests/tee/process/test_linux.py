@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 
 import pytest
 
-from kluis.tee.process import linux
+from kluis.tee.process import linux, touch
+
+NOBODY = 64321
+MEBIBYTE = 1 << 20
 
 
 def test_every_lack_has_its_fix() -> None:
@@ -16,12 +21,53 @@ def test_every_lack_has_its_fix() -> None:
 
 
 def test_locked_memory_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary user's limit decides whether a heap can be secret; root has none."""
-    if os.geteuid() == 0:
-        assert linux.lockable_bytes() is None
+    """An ordinary user's limit decides whether a heap can be secret."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
 
     assert linux.lockable_bytes() == (None if hard == resource.RLIM_INFINITY else hard)
     if hard != resource.RLIM_INFINITY:
         assert "secret-memory" in linux.missing(hard + 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel may hold root to the limit; root is asked here")
+@pytest.mark.parametrize("held", [True, False])
+def test_root_is_held_to_the_limit_if_a_touch_fails(monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
+    """Root has no limit only where memory beyond the limit can be touched: some kernels end the process."""
+    limit = 8 * MEBIBYTE
+    tried = []
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, limit))
+    monkeypatch.setattr(linux, "can_touch", lambda size: bool(tried.append(size)) or not held)
+    assert linux.lockable_bytes() == (limit if held else None)
+    assert ("secret-memory" in linux.missing(limit + 1)) is held
+    assert min(tried) > limit
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root becomes an ordinary user")
+@pytest.mark.parametrize(("size", "given"), [(MEBIBYTE, True), (16 * MEBIBYTE, False)])
+def test_a_touch_beyond_the_limit_is_seen(size: int, given: bool) -> None:
+    """What an ordinary user may not lock is found by touching it, and does not end this process."""
+
+    def become() -> None:
+        hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+        limit = 8 * MEBIBYTE if hard == resource.RLIM_INFINITY else min(hard, 8 * MEBIBYTE)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+    with open(touch.__file__, "rb") as script:  # which that user may not be able to open
+        line = ["/usr/bin/python3", "-I", "-S", "-", str(size)]
+        done = subprocess.run(line, stdin=script, preexec_fn=become, capture_output=True, check=False)
+    assert (done.returncode == 0) is given, done.stderr
+
+
+def test_the_limit_is_lifted_as_far_as_it_may() -> None:
+    """A soft limit is raised to the hard one at least, and what is started inherits it."""
+    code = (
+        "import resource; from kluis.tee.process import linux\n"
+        "hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, hard))\n"
+        "linux.raise_lockable()\n"
+        "soft, now = resource.getrlimit(resource.RLIMIT_MEMLOCK)\n"
+        "assert soft == now and now in (hard, resource.RLIM_INFINITY), (soft, now, hard)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

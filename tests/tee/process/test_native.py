@@ -1,8 +1,8 @@
-"""The C parts: built on this machine, by gcc or by zig, or a clear word of what is missing."""
+"""The runtime's programs: where they look, what they refuse, and that they are the release's."""
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import os
 import re
 import shutil
@@ -11,9 +11,30 @@ from pathlib import Path
 
 import pytest
 
-from kluis.errors import UnavailableError
-from kluis.tee.image.manifest import MOUNTS
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.image import interpreter
+from kluis.tee.image.manifest import LAUNCHER, MOUNTS
 from kluis.tee.process import native
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Path:
+    """The launcher, as a file."""
+    path = tmp_path / "launcher"
+    path.write_bytes(next(file for file in interpreter.base() if file.path == LAUNCHER).read())
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the installed runtime, which may be changed."""
+    folder = tmp_path / "kluis_runtime"
+    folder.mkdir()
+    for name in ("runtime.json", "kluis-guardian", "python"):
+        shutil.copy(native.folder() / name, folder / name)
+    monkeypatch.setattr(native, "folder", lambda: folder)
+    return folder
 
 
 def test_guardian_is_static() -> None:
@@ -28,61 +49,65 @@ def test_the_launcher_finds_the_layer_where_images_put_it() -> None:
     assert MOUNTS["python"] == native.PYTHON
 
 
-def test_launcher_looks_only_inside() -> None:
+def test_launcher_looks_only_inside(launcher: Path) -> None:
     """The launcher's loader and libraries are those of the image."""
-    said = subprocess.run(
-        ["readelf", "-dl", native.launcher()], capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run(["readelf", "-dl", launcher], capture_output=True, text=True, check=True).stdout
 
     assert "/k/python/lib/ld-linux-x86-64.so.2" in said
-    assert re.search(r"Library (rpath|runpath): \[/k/python/lib\]", said)
+    assert re.search(r"Library runpath: \[/k/python/lib\]", said)
 
 
-def test_version_covers_every_part() -> None:
-    """32 bytes over guardian and launchers."""
-    assert len(native.version()) == 32
-    assert native.launcher_digests()
+def test_version_covers_what_isolates(copied: Path) -> None:
+    """32 bytes, and others when the launcher or the guardian is another."""
+    seen = {native.version()}
+    for name in ("launcher", "guardian"):
+        stated = json.loads((copied / "runtime.json").read_text())
+        stated[name] = "0" * 64
+        (copied / "runtime.json").write_text(json.dumps(stated))
+        native._read.cache_clear()
+        seen.add(native.version())
+    native._read.cache_clear()
+
+    assert {len(version) for version in seen} == {32}
+    assert len(seen) == 3
 
 
-def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither gcc nor zig: it says so, and how to mend it."""
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+@pytest.mark.parametrize("name", ["kluis-guardian", "python"])
+def test_a_changed_program_is_not_run(copied: Path, name: str) -> None:
+    """A program that is not the release's is refused before it runs."""
+    with (copied / name).open("ab") as f:
+        f.write(b"x")
+    with pytest.raises(AuthenticityError, match=f"kluis-runtime: {name}: want SHA-256"):
+        native.guardian() if name == "kluis-guardian" else native.program()
+
+
+@pytest.mark.parametrize(("field", "value"), [("kluis", "0.0.9"), ("tag", "cpython-312")])
+def test_a_runtime_of_another_release_or_python(copied: Path, field: str, value: str) -> None:
+    """The runtime of another Kluis or another Python is refused, with both sides and what fixes it."""
+    stated = json.loads((copied / "runtime.json").read_text()) | {field: value}
+    (copied / "runtime.json").write_text(json.dumps(stated))
+    native._read.cache_clear()
     with pytest.raises(UnavailableError) as refused:
-        native.compiler()
+        native.runtime()
+    native._read.cache_clear()
 
-    assert refused.value.message == "C compiler: want gcc or ziglang, found neither"
-    assert refused.value.hint == "apt-get install gcc libc6-dev, or pip install ziglang"
+    assert refused.value.message.startswith("kluis-runtime: ")
+    assert refused.value.message.endswith(f"got {value}")
+    assert refused.value.hint == native.REINSTALL
 
 
-@pytest.mark.slow
-def test_zig_builds_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where there is no gcc, zig from PyPI builds both parts, and the guardian runs."""
-    if importlib.util.find_spec("ziglang") is None:
-        pytest.skip("ziglang is not installed: pip install ziglang")
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    _, guardian = native.build(tmp_path)
-    done = subprocess.run([guardian], capture_output=True, text=True, check=False)
+def test_guardian_alone_refuses(launcher: Path) -> None:
+    """Without arguments neither part does anything."""
+    done = subprocess.run([native.guardian()], capture_output=True, text=True, check=False, env={}, cwd="/")
 
     assert done.returncode == 70
     assert done.stderr.startswith("kluis-guardian: arguments")
 
 
-def test_guardian_alone_refuses(tmp_path: Path) -> None:
-    """Without arguments neither part does anything."""
-    done = subprocess.run([native.guardian()], capture_output=True, text=True, check=False, env={}, cwd="/")
-
-    assert (done.returncode, os.path.basename(done.stderr.split(":")[0])) == (70, "kluis-guardian")
-
-
-def test_a_part_that_is_missing_comes_from_where_kluis_came(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The line that builds it asks no index for a package of that name: whose it would be, nobody knows."""
-    monkeypatch.setattr(native, "BIN", tmp_path)
-    with pytest.raises(UnavailableError) as caught:
-        native.guardian()
-
-    assert caught.value.message == "kluis-guardian: not built on this machine"
-    assert caught.value.hint is not None
-    assert caught.value.hint.endswith(" --no-deps KLUIS, the folder or wheel that Kluis came from")
+def test_no_symbols_of_this_machine(launcher: Path) -> None:
+    """Neither program holds a path of the machine that compiled it."""
+    for path in (launcher, native.guardian(), native.program()):
+        data = path.read_bytes()
+        assert os.fsencode(Path.home()) not in data
+        assert b"/work/" not in data
+        assert b".cache/kluis" not in data

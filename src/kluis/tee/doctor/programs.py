@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 
-from kluis.errors import UnavailableError
+from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.doctor.finding import Finding, Part, State
+from kluis.tee.image import interpreter
 from kluis.tee.process import native
 
 TRY_SECONDS = 60
@@ -16,29 +17,26 @@ TRY_SECONDS = 60
 def probe() -> list[Finding]:
     """Look for each program; run the ones that process enclaves need."""
     return [
-        built(),
+        installed(),
         bubblewrap(),
         _version("QEMU", "qemu-system-x86_64", "apt-get install qemu-system-x86"),
         _version("swtpm", "swtpm", "apt-get install swtpm"),
     ]
 
 
-def built() -> Finding:
-    """Look for the launcher of this interpreter and for the guardian."""
+def installed() -> Finding:
+    """Look for the runtime: CPython for images, launcher and guardian."""
     try:
-        native.launcher()
         native.guardian()
-    except UnavailableError as lack:
+        native.program()
+        interpreter.base()
+    except (UnavailableError, AuthenticityError) as lack:
         return Finding(
-            part=Part.PROCESS,
-            name="launcher, guardian",
-            state=State.MISSING,
-            seen=lack.message,
-            fix=lack.hint,
+            part=Part.PROCESS, name="runtime", state=State.MISSING, seen=lack.message, fix=lack.hint
         )
-    return Finding(
-        part=Part.PROCESS, name="launcher, guardian", state=State.OK, seen=f"built for {native.TAG}"
-    )
+    found = native.runtime()
+    seen = f"CPython {found.python}, base layer {found.digest[:16]}"
+    return Finding(part=Part.PROCESS, name="runtime", state=State.OK, seen=seen)
 
 
 def bubblewrap() -> Finding:

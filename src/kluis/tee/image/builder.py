@@ -28,10 +28,7 @@ from kluis.tee.image import (
 )
 from kluis.tee.image.interface import Answer
 from kluis.tee.image.sources import Source
-from kluis.tee.process import native
 
-# What encrypts scratch.
-CIPHERS: Final = "lib/libcrypto.so.3"
 # The loader passes over a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
 LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
 
@@ -60,7 +57,6 @@ def build(
     key_path: Path | None = None,
     debug: bool = False,
     *,
-    launcher: Path | None = None,
     cache_folder: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Built:
@@ -71,7 +67,6 @@ def build(
         out: replaced whole once the image is complete, and left alone if anything fails.
         key_path: the author's RSA-3072 key, PEM; made if absent. None leaves the image unsigned.
         debug: sign a debug enclave, whose memory its host may read.
-        launcher: the launcher program; by default the one installed with Kluis.
         cache_folder: where to keep what is dear to make; by default the user's.
         say: told, a line at a time, of what may take more than a second.
 
@@ -90,16 +85,18 @@ def build(
     if key_path is not None and key_path.exists():
         signing.author_key(key_path)  # A key that does not fit is said before the work, not after it.
     store = cache.at(cache_folder) if cache_folder else cache.of_user()
-    launcher = launcher or native.launcher()
     try:
         with store.work() as work:
             apart = [path for path in (out, key_path) if path is not None]
-            contents, notes = _gather(directory, settings, launcher, store, work, apart, say)
+            python = interpreter.lay(store, work)
+            contents, notes = _gather(directory, settings, python, store, work, apart, say)
             say(f"asking {settings.entry} for its interface")
-            answer = interface.ask(settings.entry, contents, settings.env, work)
+            answer = interface.ask(settings.entry, contents, settings.env, python, work)
             _check_tables(settings, contents, answer)
             for name, found in contents.items():
-                found.extend(bytecode.layer(found, manifest.MOUNTS[name], store.bytecode, work, say))
+                if name != "python":  # whose bytecode the runtime brings
+                    mount = manifest.MOUNTS[name]
+                    found.extend(bytecode.layer(found, mount, store.bytecode, work, python, say))
             say(f"writing {out}")
             return _write(out, key_path, debug, settings, contents, answer, notes)
     except OSError as error:
@@ -112,7 +109,7 @@ def build(
 def _gather(
     directory: Path,
     settings: config.Config,
-    launcher: Path,
+    python: interpreter.Interpreter,
     store: cache.Cache,
     work: Path,
     apart: list[Path],
@@ -121,23 +118,17 @@ def _gather(
     """Every layer's files but the bytecode, in the order of the manifest, and notes for the author."""
     own = inside.layer()
     app = application.layer(directory, settings, apart)
-    site = requirements.site(directory, settings, inside.versions(), store.wheels, work, say)
+    site = requirements.site(directory, settings, inside.versions(), store.wheels, work, python, say)
     application.refuse_shadows(own, site, app)
-    contents = {"python": interpreter.standard_library(), "kluis": own, "site": site, "app": app}
+    contents = {"python": interpreter.base(), "kluis": own, "site": site, "app": app}
     objects = {
         f"{name}/{file.path}": file.origin
-        for name, found in contents.items()
+        for name, found in (("site", site), ("app", app))
         for file in found
         if isinstance(file.origin, Path) and ".so" in file.path
     }
-    libraries, missing = interpreter.libraries(launcher, objects)
-    contents["python"].extend(libraries)
-    if settings.scratch_bytes and not any(file.path == CIPHERS for file in contents["python"]):
-        raise UnavailableError(
-            f"scratch: want {CIPHERS} in the image, which encrypts it, got none",
-            hint="build with a CPython whose hashlib is linked to a shared OpenSSL 3, such as Debian's",
-        )
-    notes = [f"{name}: not found here; {users[0]} will not load" for name, users in missing.items()]
+    missing = interpreter.missing(objects, contents["python"])
+    notes = [f"{name}: is in no layer; {users[0]} will not load" for name, users in missing.items()]
     notes += [
         f"{path}: is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
         for path in application.named_as_keys(directory, settings, apart)

@@ -1,63 +1,78 @@
-"""Reproducible bytecode for every module of a layer.
-
-Spec: PEP 552, unchecked hash-based pycs. Marshal version 2 is written: from version 3 on the bytes
-depend on how often an object happens to be referenced in the process that writes them. The code's
-file name is the path inside the enclave, so that no path of this machine is in an image.
-"""
+"""Reproducible bytecode for every module of a layer, compiled by the interpreter of the base layer."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import marshal
 import os
-import sys
+import signal
+import subprocess
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from kluis.errors import KluisError, UnavailableError
-from kluis.tee.image import layers, sources
+from kluis.tee.image import compiler, layers, sources
+from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.sources import Source
+from kluis.tee.process import native
 
-MARSHAL_VERSION: Final = 2
-_UNCHECKED_HASH: Final = (1).to_bytes(4, "little")
-_FORMAT: Final = b"kluis-bytecode/1"
+_FORMAT: Final = b"kluis-bytecode/2"
 _KEPT_PACKS: Final = 64
 _PACK_HEADER: Final = 40
 
 
-def compile_source(data: bytes, inside: str) -> bytes | None:
-    """Compile one module.
+def pyc_path(path: str, tag: str) -> str:
+    """Where the interpreter with this tag, such as ``cpython-311``, looks for the bytecode of ``path``."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+
+
+def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
+    """Compile modules with the base layer's interpreter, whatever Python this is.
 
     Args:
-        data: its source.
-        inside: its absolute path in the enclave.
+        modules: absolute path in the enclave, and source.
+        python: compiles.
+        work: a folder for the length of the build.
 
     Returns:
-        The ``.pyc``: 16 bytes of header, then the code. None if this interpreter cannot compile
-        it, as with templates and modules for other versions.
+        The ``.pyc`` of each, in order; empty where the module cannot be compiled.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
+        UnavailableError: the interpreter does not run.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            code = compile(data, inside, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(data)
-    return header + marshal.dumps(code, MARSHAL_VERSION)
-
-
-def pyc_path(path: str) -> str:
-    """Where the interpreter looks for the bytecode of ``path``."""
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}__pycache__/{name[:-3]}.{sys.implementation.cache_tag}.pyc"
+    with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
+        for inside, data in modules:
+            compiler.write_block(given, inside.encode())
+            compiler.write_block(given, data)
+        given.seek(0)
+        done = subprocess.run(
+            python.command(compiler.__file__),
+            env={"PYTHONHASHSEED": "0"},
+            stdin=given,
+            stdout=compiled,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
+            raise KeyboardInterrupt
+        if done.returncode:
+            words = done.stderr.decode("utf-8", "replace").strip()[-500:]
+            raise UnavailableError(f"the runtime's interpreter cannot compile: {words}")
+        compiled.seek(0)
+        while (made := compiler.read_block(compiled)) is not None:
+            yield made
 
 
 def layer(
-    files: Iterable[Source], mount: str, cache: Path, work: Path, say: Callable[[str], None]
+    files: Iterable[Source],
+    mount: str,
+    cache: Path,
+    work: Path,
+    python: Interpreter,
+    say: Callable[[str], None],
 ) -> list[Source]:
     """Compile every module of a layer, or take the pack that an earlier build of the same files left.
 
@@ -67,25 +82,27 @@ def layer(
         cache: the folder of packs. A pack is named by all that goes into it, and its bytes are
             checked before they are used: a stale or damaged one is made again.
         work: a folder for the length of the build, on the cache's file system.
+        python: compiles; the base layer's, so that this machine's Python changes no byte.
         say: told of what may take more than a second.
     """
+    tag = native.runtime().tag
     modules = sorted(
-        (file for file in files if file.path.endswith(".py")), key=lambda file: pyc_path(file.path)
+        (file for file in files if file.path.endswith(".py")), key=lambda file: pyc_path(file.path, tag)
     )
-    key = hashlib.sha256(_FORMAT + f"{sys.version}\0{MARSHAL_VERSION}\0{mount}\0".encode())
+    key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
+    key.update(f"{mount}\0".encode())
     for file in modules:
         key.update(f"{file.path}\0{file.sha256}\0".encode())
     pack = cache / f"{key.hexdigest()}.pack"
     if (found := _read_pack(pack)) is not None:
         return found
     say(f"compiling {len(modules)} module{'s' * (len(modules) > 1)} of {mount}")
-    made = (
-        sources.of_bytes(pyc_path(file.path), data)
-        for file in modules
-        if (data := compile_source(file.read(), f"{mount}/{file.path}")) is not None
+    sourced = ((f"{mount}/{file.path}", file.read()) for file in modules)
+    made = zip(
+        (pyc_path(file.path, tag) for file in modules), compile_all(sourced, python, work), strict=True
     )
     try:
-        _write_pack(pack, made, work)
+        _write_pack(pack, (sources.of_bytes(path, data) for path, data in made if data), work)
     except OSError as error:
         raise UnavailableError(f"{pack.parent}: cannot be written: {error.strerror}") from error
     if (found := _read_pack(pack)) is None:

@@ -20,7 +20,7 @@ from kluis.errors import UnavailableError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of the user's own, mode 0700, and its three parts."""
+    """A folder of the user's own, mode 0700, and its four parts."""
 
     path: Path
 
@@ -33,6 +33,11 @@ class Cache:
     def wheels(self) -> Path:
         """Wheels, by their hash."""
         return self.path / "wheels"
+
+    @property
+    def runtimes(self) -> Path:
+        """Base layers laid out to run during builds, by their digest."""
+        return self.path / "runtimes"
 
     @property
     def scratch(self) -> Path:
@@ -96,7 +101,7 @@ def at(path: Path) -> Cache:
     hint = "set XDG_CACHE_HOME to a folder of your own"
     cache = Cache(path)
     try:
-        for part in (path, cache.bytecode, cache.wheels, cache.scratch):
+        for part in (path, cache.bytecode, cache.wheels, cache.runtimes, cache.scratch):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -205,7 +204,7 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
             if path.endswith((".pyc", ".pyo")) and (path in changed or _source(path) in changed)
         }
     if fresh and not recompiled.comparable(after):
-        want, got = after.manifest.python, platform.python_version()
+        want, got = after.manifest.python, recompiled.version()
         yield Change("uncompared", f"{len(fresh)} files: want Python {want} here, got {got}", "", "")
     elif fresh:
         for path in recompiled.differing(f, after, fresh):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import kluis
-from kluis.errors import UnavailableError
-from kluis.tee.image import sources
+from kluis.tee.image import interpreter, sources
 from kluis.tee.image.sources import Source
+from kluis.tee.process import native
 
 # What an enclave may import. The host, the platform and the command line stay outside.
 PACKAGES: Final = (
@@ -20,16 +19,15 @@ PACKAGES: Final = (
 # What a service's host runs for it.
 OUTSIDE: Final = frozenset({"services/running", "services/storage"})
 MODULES: Final = ("__init__.py", "errors.py", "files.py", "frozen.py", "hashes.py", "py.typed")
-DISTRIBUTIONS: Final = ("cffi", "cryptography", "msgspec", "pycparser")
 # Who installed a package, from where and when, is this machine's business and differs on the next.
 _KEPT_METADATA: Final = frozenset({"METADATA", "entry_points.txt", "top_level.txt", "licenses", "sboms"})
 
 
 def layer() -> list[Source]:
-    """Every file of the layer, as installed here.
+    """Every file of the layer: Kluis's own as installed here, and the libraries of the runtime.
 
     Raises:
-        UnavailableError: a distribution is not installed, or does not say what its files are.
+        UnavailableError: there is no runtime.
     """
     root = Path(kluis.__file__).resolve().parent
     found = [sources.held(f"kluis/{name}", root / name) for name in MODULES]
@@ -39,14 +37,12 @@ def layer() -> list[Source]:
                 sources.held(f"kluis/{package}/{path}", origin)
                 for path, origin in sources.walk(root / package, _inside(package))
             ]
-    for name in DISTRIBUTIONS:
-        found += _distribution(name)
-    return found
+    return found + interpreter.inside()
 
 
 def versions() -> dict[str, str]:
-    """The distributions that the layer holds, and their versions here."""
-    return {name: _find(name).version for name in DISTRIBUTIONS}
+    """The distributions that the layer holds, and their versions."""
+    return native.runtime().inside_versions
 
 
 def _inside(package: str) -> Callable[[str, bool], bool]:
@@ -54,28 +50,6 @@ def _inside(package: str) -> Callable[[str, bool], bool]:
         return f"{package}/{path}" not in OUTSIDE and _keep(path, folder)
 
     return keep
-
-
-def _distribution(name: str) -> list[Source]:
-    distribution = _find(name)
-    if distribution.files is None:
-        raise UnavailableError(
-            f"{name}: want a RECORD of its files, found none", hint=f"pip install --force-reinstall {name}"
-        )
-    found = []
-    for file in distribution.files:
-        path = file.as_posix()
-        if path.startswith("../") or not _keep(path, False) or not kept_metadata(path):
-            continue
-        found.append(sources.of_file(path, Path(str(file.locate()))))
-    return found
-
-
-def _find(name: str) -> importlib.metadata.Distribution:
-    try:
-        return importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UnavailableError(f"{name}: not installed", hint=f"pip install {name}") from error
 
 
 def kept_metadata(path: str) -> bool:

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 from kluis.errors import UsageError
 from kluis.formats import jcs
 from kluis.tee.image import archive
+from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.sources import Source
 
 TIMEOUT_SECONDS: Final = 300
@@ -46,15 +46,18 @@ class Answer:
     interface: bytes
 
 
-def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str], work: Path) -> Answer:
+def ask(
+    entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str], python: Interpreter, work: Path
+) -> Answer:
     """Import ``entry`` in a fresh interpreter and take its interface.
 
     The interpreter is isolated, sees the layers as the enclave will, and inherits no environment.
 
     Args:
         entry: ``module:attribute``.
-        contents: files of each layer by layer name; ``python`` is the running interpreter's own.
+        contents: files of each layer by layer name.
         env: the image's environment.
+        python: the base layer's.
         work: a folder for the length of the build.
 
     Raises:
@@ -73,7 +76,7 @@ def ask(entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str]
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", "-B", "-c", _ASK, module, attribute, str(descriptor), *paths],
+                python.command("-c", _ASK, module, attribute, str(descriptor), *paths),
                 cwd=stage,
                 env={"PATH": os.defpath, "LANG": "C.UTF-8", **env},
                 pass_fds=[descriptor],

@@ -1,114 +1,152 @@
-"""The ``python`` layer: the running interpreter's standard library, its launcher and libraries."""
+"""The ``python`` layer of every image, and its interpreter at work during a build.
+
+Both come from the installed runtime: nothing of this machine's Python, C library or compiler is in an image.
+"""
 
 from __future__ import annotations
 
-import platform
-import sys
-import sysconfig
-from collections.abc import Mapping
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
 
-from kluis.errors import UnavailableError
-from kluis.tee.image import closure, layers, sources
-from kluis.tee.image.manifest import LAUNCHER, LOADER
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.image import elf, layers
+from kluis.tee.image.cache import Cache
+from kluis.tee.image.manifest import LOADER
 from kluis.tee.image.sources import Source
-
-# What tests, drives a screen or a terminal, installs packages, or belongs to the machine it came from.
-_FOLDERS: Final = frozenset(
-    {
-        "test",
-        "idlelib",
-        "tkinter",
-        "turtledemo",
-        "ensurepip",
-        "site-packages",
-        "dist-packages",
-        "__pycache__",
-        "lib2to3/tests",
-        "distutils/tests",
-        "unittest/test",
-        "ctypes/test",
-        "sqlite3/test",
-        "pydoc_data",
-        "__phello__",
-    }
-)
-_FILES: Final = frozenset(
-    {"sitecustomize.py", "usercustomize.py", "EXTERNALLY-MANAGED", "turtle.py", "antigravity.py", "this.py"}
-)
-_EXTENSIONS: Final = frozenset(
-    {"_tkinter", "_curses", "_curses_panel", "readline", "_gdbm", "_dbm", "ossaudiodev", "nis"}
-    | {"_ctypes_test", "_xxtestfuzz", "xxlimited", "xxlimited_35", "xxsubtype", "_xxsubinterpreters"}
-)
+from kluis.tee.process import native
 
 
 def version() -> str:
-    """The running interpreter's version, as the manifest states it."""
-    if platform.python_implementation() != "CPython" or sys.platform != "linux":
-        raise UnavailableError(f"interpreter: want CPython on Linux, got {platform.python_implementation()}")
-    return platform.python_version()
+    """The interpreter's version, as the manifest states it."""
+    return native.runtime().python
 
 
-def home() -> str:
-    """The standard library's place in the layer: ``lib/pythonX.Y``."""
-    return f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def standard_library() -> list[Source]:
-    """The standard library without tests, and its extension modules.
+def base() -> list[Source]:
+    """Every file of the base layer.
 
     Raises:
-        UnavailableError: the interpreter has no library on disk.
+        AuthenticityError: it is not the layer that the runtime names.
+        UnavailableError: there is no runtime.
     """
-    root = Path(sysconfig.get_path("stdlib")).resolve()
-    if not (root / "os.py").is_file():
-        raise UnavailableError(f"{root}: want the standard library, found no os.py")
-    found = [sources.of_file(f"{home()}/{path}", origin) for path, origin in sources.walk(root, _keep)]
-    dynload = Path(sysconfig.get_config_var("DESTSHARED") or root / "lib-dynload")
-    if not (root / "lib-dynload").is_dir() and dynload.is_dir():
-        found += [
-            sources.of_file(f"{home()}/lib-dynload/{path}", origin)
-            for path, origin in sources.walk(
-                dynload, lambda path, folder: _keep(f"lib-dynload/{path}", folder)
-            )
+    return _read(native.base_layer(), native.runtime().digest)
+
+
+def inside() -> list[Source]:
+    """Every file of the libraries that Kluis's inside part uses; raises as :func:`base`."""
+    return _read(native.inside_layer(), native.runtime().inside)
+
+
+def _read(path: Path, want: str) -> list[Source]:
+    """Read a layer's index; each file is held to its hash when it is copied."""
+    try:
+        with path.open("rb") as f:
+            index = f.read(min(int.from_bytes(f.read(8), "little"), layers.MAX_INDEX_BYTES))
+            size = int.from_bytes(f.read(8), "little")
+            start = f.tell()
+    except OSError as error:
+        raise UnavailableError(
+            f"{path}: cannot be read: {error.strerror}", code="native_missing", hint=native.REINSTALL
+        ) from error
+    if (got := layers.digest(index).hex()) != want:
+        raise AuthenticityError(f"{path}: want SHA-256 {want} of its index, got {got}", hint=native.REINSTALL)
+    entries = layers.parse_index(index, size, path.name)
+    return [Source(e.path, e.mode, e.size, e.sha256, path, start + e.offset) for e in entries]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interpreter:
+    """The base layer's interpreter, laid out in a folder so that a build can run it."""
+
+    tree: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line that runs it, isolated: no site, no environment, no bytecode written."""
+        loader, libraries = str(self.tree / LOADER), str(self.tree / "lib")
+        return [
+            loader,
+            "--library-path",
+            libraries,
+            str(self.tree / "bin/python"),
+            "-I",
+            "-S",
+            "-B",
+            *arguments,
         ]
-    return found
 
 
-def _keep(path: str, folder: bool) -> bool:
-    if folder:
-        return path not in _FOLDERS and path.rpartition("/")[2] != "__pycache__" and path[:7] != "config-"
-    name = path.rpartition("/")[2]
-    if path.startswith("lib-dynload/"):
-        stem = name.split(".", 1)[0]
-        return name.endswith(".so") and stem not in _EXTENSIONS and not stem.startswith("_test")
-    return name not in _FILES and not name.endswith((".pyc", ".pyo", ".exe", ".pickle", ".pth"))
-
-
-def libraries(launcher: Path, objects: Mapping[str, Path]) -> tuple[list[Source], dict[str, list[str]]]:
-    """The launcher, and every shared library that it or ``objects`` need.
+def lay(store: Cache, work: Path) -> Interpreter:
+    """Lay the base layer out in the cache, unless an earlier build left it there whole.
 
     Args:
-        launcher: the ELF program that starts an enclave.
-        objects: ELF files of all layers, path inside to path outside.
-
-    Returns:
-        The files, and libraries that were not found: name, and who asked for it.
+        store: where it is kept; every file is checked each time.
+        work: a folder for the length of the build, on the cache's file system.
 
     Raises:
-        UnavailableError: the launcher or the interpreter cannot be carried whole.
+        UnavailableError: there is no runtime, or the cache cannot be written.
     """
-    folders = [Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib"), launcher.parent]
-    found = closure.find({**objects, f"python/{LAUNCHER}": launcher}, folders)
-    needy = {name for name, users in found.missing.items() if f"python/{LAUNCHER}" in users}
-    if needy:
-        raise UnavailableError(
-            f"launcher: want all its libraries, found no {', '.join(sorted(needy))}", hint="kluis doctor"
-        )
-    made = [sources.of_file(LAUNCHER, launcher, layers.PROGRAM_MODE)]
-    for name, origin in found.libraries.items():
-        inside = f"lib/{name}"
-        mode = layers.PROGRAM_MODE if inside == LOADER else layers.FILE_MODE
-        made.append(sources.of_file(inside, origin, mode))
-    return made, found.missing
+    files, program = base(), native.program()
+    place = store.runtimes / native.runtime().digest
+    want = {file.path: file.sha256 for file in files} | {"bin/python": native.runtime().program}
+    if not _whole(place, want):
+        fresh = work / "python"
+        write(fresh, files)
+        shutil.copyfile(program, fresh / "bin/python")
+        (fresh / "bin/python").chmod(layers.PROGRAM_MODE)
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            fresh.rename(place)
+        except OSError as error:
+            if not _whole(place, want):  # another build may have been first
+                raise UnavailableError(f"{place}: cannot be written: {error.strerror}") from error
+    return Interpreter(place)
+
+
+def write(folder: Path, files: Iterable[Source]) -> None:
+    """Write the files of a layer into a folder, each checked on the way."""
+    made = set()
+    for file in files:
+        path = folder / file.path
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        with path.open("xb") as out:
+            file.copy(out.write)
+        path.chmod(file.mode)
+
+
+def _whole(place: Path, want: Mapping[str, str]) -> bool:
+    try:
+        found = [path for path in place.rglob("*") if not path.is_dir() or path.is_symlink()]
+        if len(found) != len(want):
+            return False
+        for path, digest in want.items():
+            with (place / path).open("rb") as f:
+                if hashlib.file_digest(f, "sha256").hexdigest() != digest:
+                    return False
+    except OSError:
+        return False
+    return True
+
+
+def missing(objects: Mapping[str, Path], base_files: Iterable[Source]) -> dict[str, list[str]]:
+    """Libraries that ``objects`` need and no layer has: name, and the files that need it.
+
+    Args:
+        objects: ELF files of all other layers, path inside to path outside; others are passed over.
+        base_files: the base layer.
+
+    Raises:
+        FormatError: an ELF file is damaged.
+    """
+    held = {file.path.rpartition("/")[2] for file in base_files}
+    held |= {path.rpartition("/")[2] for path in objects}
+    lacking: dict[str, list[str]] = {}
+    for inside_path, path in sorted(objects.items()):
+        dynamic = elf.read(path)
+        for name in dynamic.needed if dynamic is not None else ():
+            if name not in held:
+                lacking.setdefault(name, []).append(inside_path)
+    return lacking

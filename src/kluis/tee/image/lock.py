@@ -20,6 +20,7 @@ from typing import Any, Final
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image import pip
+from kluis.tee.image.interpreter import Interpreter
 
 PATTERN: Final = "requirements*.lock"
 MAX_BYTES: Final = 4 << 20
@@ -124,7 +125,9 @@ def load(path: Path, requirements: list[str]) -> list[Pin]:
     return pins(lines(text, path.name), path.name)
 
 
-def make(path: Path, requirements: list[str], own: Mapping[str, str], work: Path) -> list[Pin]:
+def make(
+    path: Path, requirements: list[str], own: Mapping[str, str], python: Interpreter, work: Path
+) -> list[Pin]:
     """Let pip choose versions and wheels, and write the lock.
 
     Distributions of Kluis's own layer are held at the versions there, and left out.
@@ -138,7 +141,9 @@ def make(path: Path, requirements: list[str], own: Mapping[str, str], work: Path
         wanted.write_text("\n".join(requirements) + "\n", "utf-8")
         held.write_text("".join(f"{key}=={value}\n" for key, value in sorted(own.items())), "utf-8")
         options = ["--dry-run", "--ignore-installed", "--report", str(report)]
-        pip.run(["install", *options, "-r", str(wanted), "-c", str(held)], "requirements", Path(folder))
+        pip.run(
+            ["install", *options, "-r", str(wanted), "-c", str(held)], "requirements", Path(folder), python
+        )
         chosen = _chosen(report)
     text = _first_line(requirements) + "\n"
     text += "".join(

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import UnavailableError, foreign
+from kluis.tee.image.interpreter import Interpreter
 
 TIMEOUT_SECONDS: Final = 3600
 # If the build is killed, so is pip: PR_SET_PDEATHSIG, SIGKILL.
 _RUN: Final = (
-    "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(1, 9); sys.path.append(sys.argv.pop(1)); "
     "sys.argv[0] = 'pip'; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 )
 _ALWAYS: Final = (
@@ -35,28 +36,34 @@ _ALWAYS: Final = (
 _FETCHES: Final = re.compile(r"\s*(?:Downloading|Using cached) (\S+ \([^()]+\))\Z")
 
 
-def run(arguments: list[str], what: str, folder: Path) -> None:
+def run(arguments: list[str], what: str, folder: Path, python: Interpreter) -> None:
     """Run one command of pip's with wheels alone: no code of a package runs.
+
+    pip is this environment's, and runs under the base layer's interpreter: that one's version and C library
+    decide which wheels fit, whatever this machine has.
 
     Args:
         arguments: the command and its options.
         what: what it is for, for messages.
         folder: where it runs; a module called pip beside the user's files is not pip.
+        python: the base layer's interpreter.
 
     Raises:
         UnavailableError: there is no pip, or it did not succeed; carries its last words.
     """
-    if importlib.util.find_spec("pip") is None:
+    spec = importlib.util.find_spec("pip")
+    if spec is None or spec.origin is None:
         raise UnavailableError(
             f"{what}: want pip, found none for {sys.executable}",
             hint="python -m ensurepip, or apt-get install python3-pip",
         )
     command, *rest = arguments
+    home = str(Path(spec.origin).parent.parent)
     shown = sys.stderr.isatty()
     with (
         tempfile.TemporaryFile("w+", errors="replace") as complaints,
         subprocess.Popen(
-            [sys.executable, "-c", _RUN, command, *_ALWAYS, *(() if shown else ("--quiet",)), *rest],
+            [*python.command("-c", _RUN, home), command, *_ALWAYS, *(() if shown else ("--quiet",)), *rest],
             cwd=folder,
             env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
             stdin=subprocess.DEVNULL,

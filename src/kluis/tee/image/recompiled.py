@@ -1,26 +1,37 @@
 """Is an image's bytecode what its source compiles to? Interpreters run the one, and people read the other.
 
 Bytecode is made the same way everywhere (:mod:`kluis.tee.image.bytecode`), so it is compiled again and
-compared byte for byte. That takes the interpreter that made it: under another one nothing is known.
+compared byte for byte. That takes the interpreter that made it, which the installed runtime brings:
+of an image for another one nothing is known.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
-from kluis.errors import AuthenticityError
-from kluis.tee.image import archive, bytecode
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.image import archive, bytecode, cache, interpreter
 from kluis.tee.image.archive import Image
-from kluis.tee.image.layers import Layer
+from kluis.tee.image.interpreter import Interpreter
+from kluis.tee.image.layers import Entry, Layer
+from kluis.tee.process import native
 
-__all__ = ["check", "comparable", "differing"]
+__all__ = ["check", "comparable", "differing", "version"]
 
 
 def comparable(image: Image) -> bool:
-    """Whether this interpreter is of the version that the image's bytecode is for."""
-    return image.manifest.python == platform.python_version()
+    """Whether the installed runtime is of the version that the image's bytecode is for."""
+    return image.manifest.python == version()
+
+
+def version() -> str:
+    """The version of Python that this installation compares; ``none`` without a runtime."""
+    try:
+        return interpreter.version()
+    except UnavailableError:
+        return "none"
 
 
 def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -> Iterator[str]:
@@ -34,8 +45,13 @@ def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -
     Raises:
         AuthenticityError: a file is not what its layer's index says.
     """
-    for layer in image.layers:
-        yield from _differing(f, layer, among)
+    base = native.runtime().digest
+    store = cache.of_user()
+    with store.work() as work:
+        python = interpreter.lay(store, work)
+        for layer in image.layers:
+            if layer.digest.hex() != base:  # which the runtime has itself, bytecode and all
+                yield from _differing(f, layer, among, python, work)
 
 
 def check(f: BinaryIO, image: Image) -> bool:
@@ -58,9 +74,13 @@ def check(f: BinaryIO, image: Image) -> bool:
     return True
 
 
-def _differing(f: BinaryIO, layer: Layer, among: Collection[str] | None) -> Iterator[str]:
+def _differing(
+    f: BinaryIO, layer: Layer, among: Collection[str] | None, python: Interpreter, work: Path
+) -> Iterator[str]:
     entries = {entry.path: entry for entry in layer.files}
-    sources = {bytecode.pyc_path(path): path for path in entries if path.endswith(".py")}
+    tag = native.runtime().tag
+    sources = {bytecode.pyc_path(path, tag): path for path in entries if path.endswith(".py")}
+    found: list[tuple[Entry, Entry]] = []
     for path, entry in entries.items():
         name = f"{layer.name}/{path}"
         if not path.endswith((".pyc", ".pyo")) or (among is not None and name not in among):
@@ -68,7 +88,9 @@ def _differing(f: BinaryIO, layer: Layer, among: Collection[str] | None) -> Iter
         source = entries.get(sources.get(path, ""))
         if source is None:
             yield name
-            continue
-        made = bytecode.compile_source(archive.read_file(f, layer, source), f"{layer.mount}/{source.path}")
-        if made is None or len(made) != entry.size or made != archive.read_file(f, layer, entry):
-            yield name
+        else:
+            found.append((entry, source))
+    modules = ((f"{layer.mount}/{source.path}", archive.read_file(f, layer, source)) for _, source in found)
+    for (entry, _), made in zip(found, bytecode.compile_all(modules, python, work), strict=True):
+        if len(made) != entry.size or made != archive.read_file(f, layer, entry):
+            yield f"{layer.name}/{entry.path}"

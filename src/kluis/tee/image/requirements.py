@@ -13,6 +13,7 @@ from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image import lock, pip, wheels
 from kluis.tee.image.config import Config
+from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.lock import Pin
 from kluis.tee.image.sources import Source
 
@@ -23,6 +24,7 @@ def site(
     own: Mapping[str, str],
     cache: Path,
     work: Path,
+    python: Interpreter,
     say: Callable[[str], None],
 ) -> list[Source]:
     """Every file of the layer; empty without requirements.
@@ -33,17 +35,18 @@ def site(
         own: distributions of the ``kluis`` layer, and their versions.
         cache: where wheels are kept.
         work: a folder for the length of the build, on the cache's file system.
+        python: the base layer's interpreter, which decides what wheels fit.
         say: told of what may take more than a second.
 
     Raises:
         UsageError: a requirement or a wheel that an image does not take; says which.
         UnavailableError: pip cannot get a wheel.
     """
-    locked = _without_own(_locked(directory, settings.requirements, own, work, say), own)
+    locked = _without_own(_locked(directory, settings.requirements, own, work, python, say), own)
     # What is left out differs from application to application; what lies in one tree does not.
     tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
     found: dict[str, Source] = {}
-    for wheel in _fetch(locked, cache, work, say) if locked else []:
+    for wheel in _fetch(locked, cache, work, python, say) if locked else []:
         for file in wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude):
             other = found.setdefault(file.path, file)
             if other.sha256 != file.sha256:
@@ -56,6 +59,7 @@ def _locked(
     wanted: tuple[str, ...] | str,
     own: Mapping[str, str],
     work: Path,
+    python: Interpreter,
     say: Callable[[str], None],
 ) -> list[Pin]:
     if isinstance(wanted, str):
@@ -74,7 +78,7 @@ def _locked(
     if path.exists():
         return lock.load(path, listed)
     say(f"locking requirements by hash in {path}")
-    return lock.make(path, listed, own, work)
+    return lock.make(path, listed, own, python, work)
 
 
 def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
@@ -87,7 +91,9 @@ def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
     return [pin for pin in pins if pin.name not in own]
 
 
-def _fetch(pins: list[Pin], cache: Path, work: Path, say: Callable[[str], None]) -> list[Path]:
+def _fetch(
+    pins: list[Pin], cache: Path, work: Path, python: Interpreter, say: Callable[[str], None]
+) -> list[Path]:
     """Every pin's wheel, by its hash: from the cache, or by pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
     choice = cache / f"{sha256((lock.name() + text).encode()).hex()}.json"
@@ -101,6 +107,7 @@ def _fetch(pins: list[Pin], cache: Path, work: Path, say: Callable[[str], None])
             ["download", "--require-hashes", "--no-deps", "-d", str(target), "-r", str(listed)],
             "requirements",
             Path(folder),
+            python,
         )
         chosen = {}
         for wheel in sorted(target.iterdir()):

@@ -157,13 +157,13 @@ class Launcher:
 
     def _check_launcher(self, read: images.Image) -> None:
         """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
-        own = native.launcher_digests()
+        own = native.runtime().launcher
         layer = read.layer("python")
         found = next((e.sha256 for e in layer.files if e.path == "bin/kluis-launcher"), "") if layer else ""
-        if found not in own:
+        if found != own:
             raise UnavailableError(
-                f"image {read.manifest.name}: launcher: want one of this platform's"
-                f" {', '.join(digest[:16] for digest in own)}, got {found[:16] or 'none'}",
+                f"image {read.manifest.name}: launcher: want this platform's"
+                f" {own[:16]}, got {found[:16] or 'none'}",
                 code="launcher_unknown",
                 hint="build the image again with the Kluis that runs this platform: kluis build DIR -o FILE;"
                 " or run it on a platform of your own: KLUIS_HOME=DIR",

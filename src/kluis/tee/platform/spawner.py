@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kluis.tee.image import interpreter
 from kluis.tee.platform import places
 from kluis.tee.process import linux, native, sandbox
 
@@ -293,7 +294,7 @@ def main(arguments: list[str]) -> int:
         settings=json.dumps(settings["daemon"]),
     )
     line = sandbox.platform_command(
-        walls, bwrap=shutil.which("bwrap") or "bwrap", guardian=native.guardian(), launcher=native.launcher()
+        walls, bwrap=shutil.which("bwrap") or "bwrap", guardian=native.guardian(), base=_lay_base(layers)
     )
     listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
     actions: list[Any] = [
@@ -311,6 +312,13 @@ def main(arguments: list[str]) -> int:
         os.waitpid(pid, 0)
         _unlink_own(Path(settings["socket"]), settings["socket_mark"], settings["start_lock"])
     return 0
+
+
+def _lay_base(layers: Path) -> Path:
+    """Lay the runtime's base layer out, each file checked: the platform runs on it, and so do enclaves."""
+    place = layers / native.runtime().digest
+    interpreter.write(place, interpreter.base())
+    return place
 
 
 def _unlink_own(path: Path, its: list[int], lock: str) -> None:

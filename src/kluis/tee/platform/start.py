@@ -26,6 +26,7 @@ IDLE_SECONDS: Final = 30.0
 BACKLOG: Final = 64
 ANSWER_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
+START_SECONDS: Final = 180.0
 START_LOCK: Final = "start.lock"
 
 
@@ -44,7 +45,7 @@ def start(*, idle_seconds: float | None = None) -> Places:
         raise UnavailableError(
             "bubblewrap: bwrap is not on the PATH", hint="apt-get install bubblewrap", code="no_bwrap"
         )
-    native.launcher(), native.guardian()
+    native.guardian()
     where.prepare(places, uid, gid)
     with _only_one(places):
         if not answers(places):
@@ -113,6 +114,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 
 def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> None:
     own_uids = places.system
+    linux.raise_lockable()  # for the platform and its enclaves, which inherit it
     lockable = linux.lockable_bytes()
     lacks = linux.missing(0)
     secret = "secret-memory" not in lacks and (lockable is None or lockable >= sandbox.PLATFORM_HEAP)
@@ -162,7 +164,10 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
             cwd="/",
         )
     listener.close()
-    if not answers(places):
+    until = time.monotonic() + START_SECONDS
+    while not (running := answers(places)) and spawner.poll() is None and time.monotonic() < until:
+        pass  # On an emulated processor it takes minutes; as long as it lives, it may come.
+    if not running:
         spawner.kill()
         spawner.wait()
         places.socket.unlink(missing_ok=True)

@@ -6,14 +6,20 @@ Spec: memfd_secret(2), landlock(7), PR_SET_MDWE(2const), mount(2).
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
 SYS_MEMFD_SECRET = 447
 SYS_LANDLOCK_CREATE_RULESET = 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
 PR_GET_MDWE = 66
 MS_NOSUID_NODEV = 2 | 4
+SLACK_BYTES = 1 << 20
+"""How far beyond the limit is tried."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,15 +45,40 @@ def has_memfd_secret() -> bool:
 
 
 def lockable_bytes() -> int | None:
-    """How much memory one process of this user may lock, bytes; None: any amount (root).
+    """How much secret memory one process of this user may have, bytes; None: any amount.
 
-    A user namespace does not help: the limit is checked against the initial one.
+    A user namespace does not help: the limit is checked against the initial one. Whether root is held to the
+    limit depends on the kernel, so it is tried: secret memory just above the limit is made and touched.
     """
-    if os.geteuid() == 0 and _initial_user_namespace():
+    _, limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit == resource.RLIM_INFINITY:
         return None
-    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    limit = hard if hard != resource.RLIM_INFINITY else soft
-    return None if limit == resource.RLIM_INFINITY else limit
+    if os.geteuid() == 0 and _initial_user_namespace() and can_touch(limit + SLACK_BYTES):
+        return None
+    return limit
+
+
+def raise_lockable() -> None:
+    """Lift this process's limit on locked memory, and so that of what it starts, as far as it may.
+
+    Some kernels hold root to the limit too: the mapping succeeds there, and the first touch beyond the
+    limit ends the process (SIGBUS). Only CAP_SYS_RESOURCE lifts it; without, up to the hard limit.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    for limit in (resource.RLIM_INFINITY, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+        except (ValueError, OSError):
+            continue
+        return
+
+
+@functools.cache
+def can_touch(size: int) -> bool:
+    """Whether a process here can write to ``size`` bytes of secret memory, page by page; tried in a child."""
+    line = [sys.executable, "-I", "-S", str(Path(__file__).with_name("touch.py")), str(size)]
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
 
 
 def _initial_user_namespace() -> bool:

@@ -1,185 +1,137 @@
-"""The C parts: where they are, and how they are made.
+"""The runtime that is installed here: the distribution ``kluis-runtime``, which is data only.
 
-The launcher holds the secret-memory library, mimalloc and libpython; the guardian is a static program.
-Both are built when Kluis is installed, by gcc, or by ``ziglang`` from PyPI where there is no compiler.
-One launcher belongs to one CPython, so its name carries the interpreter's tag.
+It holds the base layer of every image (CPython, its libraries, the launcher), the libraries that Kluis's
+inside part uses, the guardian, and a plain interpreter on the base layer for builds. It is built from
+pinned inputs, so one release of it has the same bytes everywhere. One runtime belongs to one CPython.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
-import os
-import shutil
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
+from typing import Final
 
-from kluis.errors import UnavailableError
+import msgspec
 
-BIN = Path(__file__).parent / "bin"
-TAG = sys.implementation.cache_tag
-PYTHON = "/k/python"  # where an enclave finds its interpreter
-INSIDE = f"{PYTHON}/lib"
+import kluis
+from kluis.errors import AuthenticityError, UnavailableError
+
+PYTHON: Final = "/k/python"  # where an enclave finds its interpreter
+INSIDE: Final = f"{PYTHON}/lib"
 """Where the loader and the shared libraries are, inside an enclave."""
 
-SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
-"""The sources of encrypted scratch."""
-
-WARNINGS = ["-Wall", "-Wextra", "-O2", "-fstack-protector-strong"]
-# From where it came: a name alone would be asked of PyPI, where Kluis is not.
-REBUILD = "python -m pip install --force-reinstall --no-deps KLUIS, the folder or wheel that Kluis came from"
+REINSTALL: Final = f"pip install --force-reinstall --no-deps kluis-runtime=={kluis.__version__}"
 
 
-def launcher() -> Path:
-    """The launcher ELF of the running interpreter.
+class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``runtime.json`` of the distribution states; digests are 64 hex digits of SHA-256.
+
+    Attributes:
+        digest: the base layer's, as images name it.
+        guardian, launcher, program: of the files; ``program`` is the plain interpreter.
+        inside: the digest of the layer of libraries for Kluis's inside part.
+        inside_versions: those libraries, name to version.
+        kluis: the release of Kluis that it belongs to.
+        python: the interpreter's version, ``3.11.2``.
+        tag: the interpreter's tag in file names, ``cpython-311``.
+    """
+
+    digest: str
+    guardian: str
+    inside: str
+    inside_versions: dict[str, str]
+    kluis: str
+    launcher: str
+    program: str
+    python: str
+    tag: str
+
+
+def folder() -> Path:
+    """Where the runtime lies.
 
     Raises:
-        UnavailableError: it was not built here.
+        UnavailableError: it is not installed.
     """
-    return _built(f"kluis-launcher-{TAG}")
+    spec = importlib.util.find_spec("kluis_runtime")
+    if spec is None or spec.origin is None:
+        raise UnavailableError(
+            "kluis-runtime: not installed, and images and enclaves need it",
+            code="native_missing",
+            hint="pip install 'kluis[enclave]', or in a checkout: scripts/setup.sh serve",
+        )
+    return Path(spec.origin).parent
+
+
+def runtime() -> Runtime:
+    """What the installed runtime states about itself.
+
+    Raises:
+        UnavailableError: none is installed, or it belongs to another Kluis or another Python.
+    """
+    return _read(folder())
+
+
+@functools.cache
+def _read(where: Path) -> Runtime:
+    try:
+        found = msgspec.json.decode((where / "runtime.json").read_bytes(), type=Runtime)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UnavailableError(
+            f"kluis-runtime: cannot be read: {error}", code="native_missing", hint=REINSTALL
+        ) from error
+    for what, want, got in (
+        ("kluis", kluis.__version__, found.kluis),
+        ("python", sys.implementation.cache_tag, found.tag),
+    ):
+        if want != got:
+            raise UnavailableError(
+                f"kluis-runtime: {what}: want {want}, got {got}", code="native_missing", hint=REINSTALL
+            )
+    return found
+
+
+def base_layer() -> Path:
+    """The base layer, as it is in an image: its index, then its data."""
+    return folder() / "python.layer"
+
+
+def inside_layer() -> Path:
+    """The libraries of Kluis's inside part, likewise."""
+    return folder() / "inside.layer"
+
+
+def program() -> Path:
+    """The plain interpreter, which runs on a base layer that was laid out; raises as :func:`guardian`."""
+    return _checked("python", runtime().program)
 
 
 def guardian() -> Path:
-    """The guardian, a static ELF; raises as :func:`launcher`."""
-    return _built("kluis-guardian")
+    """The guardian, a static ELF program.
 
-
-def launcher_digests() -> list[str]:
-    """SHA-256, hex, of every launcher built here: one for each interpreter."""
-    return sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in BIN.glob("kluis-launcher-*"))
+    Raises:
+        AuthenticityError: it is not the one that the runtime names.
+        UnavailableError: as :func:`runtime`.
+    """
+    return _checked("kluis-guardian", runtime().guardian)
 
 
 def version() -> bytes:
-    """SHA-256 over the launchers' and the guardian's digests: the version of what isolates, 32 bytes."""
-    guardian_digest = hashlib.sha256(guardian().read_bytes()).hexdigest()
-    return hashlib.sha256("\n".join([*launcher_digests(), guardian_digest]).encode()).digest()
+    """SHA-256 over the launcher's and the guardian's digests: the version of what isolates, 32 bytes."""
+    return hashlib.sha256(f"{runtime().launcher}\n{runtime().guardian}".encode()).digest()
 
 
-def _built(name: str) -> Path:
-    path = BIN / name
-    if not path.is_file():
+def _checked(name: str, want: str) -> Path:
+    path = folder() / name
+    try:
+        got = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
         raise UnavailableError(
-            f"{name}: not built on this machine",
-            code="native_missing",
-            hint=f"apt-get install gcc libc6-dev (or pip install ziglang), then: {REBUILD}",
-        )
+            f"kluis-runtime: {name}: cannot be read: {error.strerror}", code="native_missing", hint=REINSTALL
+        ) from error
+    if got != want:
+        raise AuthenticityError(f"kluis-runtime: {name}: want SHA-256 {want}, got {got}", hint=REINSTALL)
     return path
-
-
-def sources() -> Path:
-    """The C sources: beside the package in a checkout.
-
-    Raises:
-        UnavailableError: this is an installed wheel, which carries the built parts alone.
-    """
-    for parent in Path(__file__).parents:
-        if (parent / "native" / "launcher.c").is_file():
-            return parent / "native"
-    raise UnavailableError("native sources: not part of an installed wheel", hint=REBUILD)
-
-
-def compiler() -> list[str]:
-    """The C compiler's command line, gcc before zig.
-
-    Raises:
-        UnavailableError: there is neither.
-    """
-    if found := shutil.which(os.environ.get("CC", "gcc")) or shutil.which("cc"):
-        return [found]
-    if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
-    raise UnavailableError(
-        "C compiler: want gcc or ziglang, found neither",
-        hint="apt-get install gcc libc6-dev, or pip install ziglang",
-    )
-
-
-def _mimalloc() -> Path:
-    """Find mimalloc's overriding object, from the PyPI package ``cmeel-mimalloc``."""
-    for entry in [*sys.path, sysconfig.get_path("platlib")]:
-        for found in sorted(Path(entry or ".").glob("cmeel.prefix/lib/mimalloc-*/mimalloc.o")):
-            return found
-    raise UnavailableError(
-        "mimalloc: the package cmeel-mimalloc is not installed", hint="pip install cmeel-mimalloc"
-    )
-
-
-def _libpython() -> list[str]:
-    """Linker arguments for the running interpreter's library: shared where there is one, else static."""
-    config = sysconfig.get_config_vars()
-    directories = [Path(config["LIBDIR"]), Path(config["LIBPL"])]
-    shared, static = f"lib{config['LDLIBRARY'].removeprefix('lib')}", config["LIBRARY"]
-    if config.get("Py_ENABLE_SHARED"):
-        for directory in directories:
-            if (directory / shared).exists():
-                return [str(directory / shared)]
-    for directory in directories:
-        if (directory / static).is_file():
-            return [
-                str(directory / static),
-                *config.get("LIBS", "").split(),
-                *config.get("SYSLIBS", "").split(),
-            ]
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    raise UnavailableError(
-        f"libpython{version}: neither {shared} nor {static} in {' or '.join(map(str, directories))}",
-        hint=f"apt-get install libpython{version}-dev",
-    )
-
-
-def build(dest: Path = BIN) -> list[Path]:
-    """Compile the launcher of the running interpreter and the guardian into ``dest``.
-
-    Returns:
-        The two files.
-
-    Raises:
-        UnavailableError: a part is missing; says which, and what brings it.
-    """
-    native, cc = sources(), compiler()
-    zig = "ziglang" in cc
-    dest.mkdir(parents=True, exist_ok=True)
-    include = Path(sysconfig.get_path("include"))
-    if not (include / "Python.h").is_file():
-        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        raise UnavailableError(f"Python.h: not in {include}", hint=f"apt-get install libpython{version}-dev")
-    launcher_at, guardian_at = dest / f"kluis-launcher-{TAG}", dest / "kluis-guardian"
-    static = ["-target", "x86_64-linux-musl"] if zig else []
-    _run([*cc, *static, *WARNINGS, "-static", "-o", str(guardian_at), "guardian.c"], native)
-    _run(
-        [
-            *[*cc, *WARNINGS, "-fPIE", "-pie", f"-I{include}", "-o", str(launcher_at)],
-            *[
-                "launcher.c",
-                "memory.c",
-                "reserve.c",
-                *(f"scratch_{part}.c" for part in SCRATCH),
-                str(_mimalloc()),
-                "-rdynamic",
-                *_libpython(),
-                "-lpthread",
-                "-ldl",
-                "-lm",
-            ],
-            f"-Wl,-rpath,{INSIDE}",
-            "-Wl,--disable-new-dtags",
-            f"-Wl,--dynamic-linker={INSIDE}/ld-linux-x86-64.so.2",
-        ],
-        native,
-    )
-    return [launcher_at, guardian_at]
-
-
-def _run(command: list[str], directory: Path) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UnavailableError(
-            f"{Path(command[0]).name}: {done.stderr.strip()[-2000:]}", hint="read the compiler's words above"
-        )
-
-
-if __name__ == "__main__":
-    for part in build():
-        sys.stdout.write(f"{part}\n")

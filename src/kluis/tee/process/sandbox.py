@@ -140,30 +140,34 @@ class PlatformWalls:
     settings: str
 
 
-def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, launcher: Path) -> list[str]:
-    """The command line that starts ``kluis-platformd``: this installation, read-only, and its state.
+def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, base: Path) -> list[str]:
+    """The command line that starts ``kluis-platformd``: Kluis as installed here, read-only, and its state.
 
+    It runs on the runtime's interpreter and libraries, as enclaves do: ``base`` is that layer, laid out.
     The pid namespace stays the machine's, because the kernel names enclaves by pid to the daemon.
     """
+    own = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    own |= {f"{folder}/lib-dynload" for folder in own}
     paths = [entry for entry in dict.fromkeys(sys.path) if entry and Path(entry).is_dir()]
-    libpython = Path(sysconfig.get_config_var("LIBDIR"))
+    paths = [entry for entry in paths if os.path.realpath(entry) not in own]
+    stdlib = f"{native.INSIDE}/python{sys.version_info.major}.{sys.version_info.minor}"
     line = [bwrap, "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--die-with-parent"]
     line += ["--new-session", "--hostname", "platform", "--clearenv", "--cap-drop", "ALL"]
     for capability in CAPABILITIES:
         line += ["--cap-add", capability]
-    line += ["--setenv", "LANG", "C.UTF-8", "--setenv", "KLUIS_PLATFORM_SETTINGS", walls.settings]
+    line += ["--setenv", "LANG", "C.UTF-8", "--setenv", "LD_LIBRARY_PATH", native.INSIDE]
+    line += ["--setenv", "KLUIS_PLATFORM_SETTINGS", walls.settings]
     line += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null"]
-    binds = [entry for entry in ("/usr", "/lib", "/lib64", *paths, str(libpython)) if Path(entry).exists()]
     # bubblewrap's own directories on the way to a mount are root's alone; made by name they are open.
     for directory in sorted(
-        {str(parent) for entry in (*binds, "/k/x") for parent in Path(entry).parents} - {"/"}
+        {str(parent) for entry in (*paths, "/k/x") for parent in Path(entry).parents} - {"/"}
     ):
         line += ["--dir", directory]
-    for directory in binds:
+    for directory in paths:
         line += ["--ro-bind", directory, directory]
-    line += ["--ro-bind", str(guardian), "/k/guardian", "--ro-bind", str(launcher), "/k/launcher"]
+    line += ["--ro-bind", str(guardian), "/k/guardian", "--ro-bind", str(base), native.PYTHON]
     line += ["--bind", str(walls.state), "/state", "--chdir", "/", "--remount-ro", "/", "--"]
     line += ["/k/guardian", str(walls.uid), str(walls.gid), str(walls.region_bytes), walls.without]
-    line += ["/lib64/ld-linux-x86-64.so.2", "--library-path", str(libpython), "/k/launcher"]
-    line += [sys.base_prefix, str(PLATFORM_HEAP), "0", walls.without, "p", "kluis.tee.platform.daemon"]
-    return [*line, *paths]
+    line += [f"{native.PYTHON}/bin/kluis-launcher"]
+    line += [native.PYTHON, str(PLATFORM_HEAP), "0", walls.without, "p", "kluis.tee.platform.daemon"]
+    return [*line, stdlib, f"{stdlib}/lib-dynload", *paths]

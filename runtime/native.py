@@ -1,0 +1,74 @@
+"""Compile the C parts with the pinned compiler: launcher, guardian, and a plain interpreter for builds.
+
+The compiler is zig's clang, with the C library headers that it brings: nothing of this machine goes in.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from inputs import InputError
+
+SOURCES = Path(__file__).resolve().parent.parent / "native"
+PYTHON = "/k/python"  # where an enclave finds its interpreter
+INSIDE = f"{PYTHON}/lib"
+SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
+LAUNCHER = ("launcher.c", "memory.c", "reserve.c", *(f"scratch_{part}.c" for part in SCRATCH))
+FLAGS = ("-Wall", "-Wextra", "-O2", "-fstack-protector-strong", "-fno-sanitize=all", "-s")
+# The launcher's own symbols need no newer glibc than the oldest base layer has.
+GLIBC_TARGET = "x86_64-linux-gnu.2.36"
+STATIC_TARGET = "x86_64-linux-musl"
+# One processor for all: zig otherwise takes what it runs on.
+PROCESSOR = "-mcpu=x86_64"
+
+
+def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapping[str, Path]:
+    """Compile into ``out``.
+
+    Args:
+        zig: the compiler.
+        root: the unpacked Debian packages, for Python's headers and library.
+        mimalloc: its overriding object.
+        python: the interpreter, ``3.11``.
+        out: a folder.
+
+    Returns:
+        ``launcher``, ``guardian`` and ``python``.
+
+    Raises:
+        InputError: the compiler refuses; carries its words.
+    """
+    made = {name: out / name for name in ("launcher", "guardian", "python")}
+    # pyconfig.h is included by a path that starts at usr/include, where the lock has only Python's headers.
+    include = [f"-I{root}/usr/include/python{python}", f"-I{root}/usr/include"]
+    library = root / f"usr/lib/x86_64-linux-gnu/libpython{python}.so.1.0"
+    # Symbols of newer glibc in libpython are its own business: the layer brings that glibc.
+    link = [str(library), "-Wl,--allow-shlib-undefined", "-lpthread", "-ldl", "-lm"]
+    # libpython has the name by which the loader looks for it; only the layer's folder is searched.
+    inside = [f"-Wl,-rpath,{INSIDE}", f"-Wl,--dynamic-linker={INSIDE}/ld-linux-x86-64.so.2"]
+    pie = ["-target", GLIBC_TARGET, PROCESSOR, "-fPIE", "-pie", *include]
+    _run(zig, ["-target", STATIC_TARGET, PROCESSOR, "-static", "-o", made["guardian"], "guardian.c"])
+    _run(zig, [*pie, "-o", made["launcher"], *LAUNCHER, mimalloc, "-rdynamic", *link, *inside])
+    _run(zig, [*pie, "-o", made["python"], Path(__file__).with_name("python.c"), *link, *inside])
+    return made
+
+
+def _run(zig: Path, arguments: list[str | Path]) -> None:
+    done = subprocess.run(
+        [zig, "cc", *FLAGS, *arguments],
+        cwd=SOURCES,
+        env={
+            "PATH": os.defpath,
+            "HOME": str(zig.parent),
+            "ZIG_GLOBAL_CACHE_DIR": str(zig.parent / "cache"),
+            "ZIG_LOCAL_CACHE_DIR": str(zig.parent / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise InputError(f"zig cc: {done.stderr.strip()[-3000:]}")

@@ -1,0 +1,53 @@
+"""Build what people install: the wheel and sdist of ``kluis``, and the wheels of ``kluis-runtime``.
+
+    python scripts/dist.py OUT [PYTHON...]    without a PYTHON: 3.11 and 3.13
+
+``kluis`` is built from a copy of this tree without anything that was made in it, so what an earlier
+build left here is in neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("3.11", "3.13")
+MADE = shutil.ignore_patterns(
+    ".git", ".venv*", "build", "dist", "site", "__pycache__", "*.egg-info", "*.so", ".*_cache", ".hypothesis"
+)
+# Standard output has the paths; what setuptools prints goes with the warnings.
+BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+
+
+def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
+    """Build everything into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "kluis"
+        shutil.copytree(ROOT, tree, ignore=MADE)
+        for kind in ("build_wheel", "build_sdist"):
+            line = [sys.executable, "-c", BUILD, kind, str(out.resolve())]
+            subprocess.run(line, cwd=tree, stdout=subprocess.DEVNULL, check=True)
+    for python in pythons:
+        line = [
+            sys.executable,
+            str(ROOT / "runtime/build.py"),
+            "wheel",
+            "--python",
+            python,
+            "--out",
+            str(out),
+        ]
+        subprocess.run([*line, "--or-newest"], stdout=subprocess.DEVNULL, check=True)
+    return sorted(out.iterdir())
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        for path in build(Path(sys.argv[1]), tuple(sys.argv[2:]) or PYTHONS):
+            print(path)

@@ -1,0 +1,62 @@
+"""Build an image's source again, and compare: does this code measure to that image id?
+
+The author's key is not needed, since a signature is not measured.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import kluis
+from kluis.errors import UsageError
+from kluis.tee import measure
+from kluis.tee.image import builder, changes, config, interpreter, lock
+from kluis.tee.image.changes import Change
+
+UNMEASURED: Final = ("signature", "uncompared")
+
+
+def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[bytes, list[Change]]:
+    """Build ``directory`` again, and compare it with ``image``, whose every byte is checked first.
+
+    Returns:
+        The image id that the directory has, 32 bytes, and what moves it; nothing, if the ids are the same.
+
+    Raises:
+        AuthenticityError: the image's bytes are not what its manifest names.
+        UsageError: it was built by another Kluis, or the directory has no lock of its requirements.
+    """
+    found = measure.measure(image).image
+    if found.manifest.kluis != kluis.__version__:
+        raise UsageError(
+            f"{image}: kluis: want {kluis.__version__}, which this is, got {found.manifest.kluis}",
+            hint=f"pip install 'kluis[enclave]=={found.manifest.kluis}', in an environment of its own",
+        )
+    if found.manifest.python != interpreter.version():
+        raise UsageError(
+            f"{image}: python: want {interpreter.version()}, as here, got {found.manifest.python}",
+            hint="use the Python that the author used: the runtime has one release for each",
+        )
+    _check_lock(directory)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rebuilt.kluis"
+        built = builder.build(directory, out, None, say=say)
+        differences = [change for change in changes.diff(image, out) if change.kind not in UNMEASURED]
+    return built.image_id, differences
+
+
+def _check_lock(directory: Path) -> None:
+    """A build without a lock would choose other versions, and write them into the directory."""
+    if not directory.is_dir():
+        return  # which the build refuses
+    wanted = config.load(directory).requirements
+    if isinstance(wanted, str) or not wanted or lock.hashed(wanted):
+        return
+    if not (directory / lock.name()).exists():
+        raise UsageError(
+            f"{directory}: want {lock.name()}, which the author's build wrote, got none",
+            hint="the author publishes it with the source",
+        )

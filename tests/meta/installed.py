@@ -1,0 +1,86 @@
+"""What people get: Kluis installed from its own wheels, away from any checkout."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.meta.tree import ROOT
+
+TOOLS = ("bwrap", "unshare", "useradd", "env", "true")
+"""The system's programs that Kluis uses; a compiler is not one of them."""
+
+
+@functools.cache
+def dist() -> Path:
+    """The wheels and the sdist, built once in a run of the tests; readable by every user."""
+    out = Path(tempfile.mkdtemp(prefix="kluis-dist-"))
+    out.chmod(0o755)
+    subprocess.run([sys.executable, str(ROOT / "scripts/dist.py"), str(out)], check=True, capture_output=True)
+    return out
+
+
+def interpreter(version: str) -> str | None:
+    """A CPython of that version on this machine that can make environments."""
+    if sys.version.startswith(version + "."):
+        return sys.executable
+    found = shutil.which(f"python{version}", path=f"/usr/bin:{os.environ['PATH']}")
+    if found is None or subprocess.run([found, "-c", "import venv, ensurepip"], check=False).returncode:
+        return None
+    return found
+
+
+def environment(folder: Path, python: str, *what: str) -> Path:
+    """An empty environment with what pip installs into it, from the wheels and PyPI; returns its programs."""
+    venv = folder / "venv"
+    subprocess.run([python, "-m", "venv", str(venv)], check=True)
+    line = [
+        str(venv / "bin/pip"),
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--find-links",
+        str(dist()),
+    ]
+    subprocess.run([*line, *what], cwd=folder, check=True, env=clean(folder))
+    return venv / "bin"
+
+
+def borrowed(folder: Path) -> Path:
+    """An environment with the installed wheels, and all other libraries from the one that runs the tests."""
+    venv = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    wheels = [str(path) for path in dist().glob("*.whl") if "runtime" not in path.name or _fits(path)]
+    line = [str(venv / "bin/pip"), "install", "-q", "--disable-pip-version-check", "--no-deps", *wheels]
+    subprocess.run(line, check=True)
+    # A folder that a .pth names is searched; its own .pth files are not read: the editable Kluis stays out.
+    place = next((venv / "lib").glob("python*/site-packages"))
+    (place / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return venv / "bin"
+
+
+def _fits(path: Path) -> bool:
+    return f"-cp{sys.version_info.major}{sys.version_info.minor}-" in path.name
+
+
+def tools(folder: Path) -> Path:
+    """A folder with the system's programs that Kluis needs, and no compiler."""
+    place = folder / "tools"
+    place.mkdir(exist_ok=True)
+    for name in TOOLS:
+        found = shutil.which(name)
+        if found is not None and not (place / name).exists():
+            (place / name).symlink_to(found)
+    return place
+
+
+def clean(folder: Path) -> dict[str, str]:
+    """The environment of a new user: no compiler on the path, a home of its own, pip's settings kept."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return {**kept, "PATH": str(tools(folder)), "HOME": str(folder), "KLUIS_HOME": str(folder / "state")}
