@@ -16,7 +16,7 @@ from kluis.hashes import sha256
 from kluis.host import interface
 from kluis.host.ocalls import functions_of
 from kluis.host.proxy import EnclaveProxy
-from kluis.host.starting import await_ready
+from kluis.host.starting import ENDING_SECONDS, await_ready
 from kluis.tee.platform.client import Platform
 
 __all__ = ["interface_of", "load"]
@@ -72,7 +72,7 @@ def load(
         return EnclaveProxy(process, declared, functions, timeout_seconds)
     except BaseException:
         process.kill()
-        process.wait(5)
+        process.wait(ENDING_SECONDS)
         raise
 
 

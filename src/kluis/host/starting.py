@@ -14,9 +14,11 @@ from kluis.formats.unreadable import UNREADABLE
 if TYPE_CHECKING:
     from kluis.host.proxy import EnclaveProcess
 
-__all__ = ["await_ready"]
+__all__ = ["ENDING_SECONDS", "await_ready"]
 
 MAX_BYTES = 1 << 20
+ENDING_SECONDS = 60.0
+"""How long a platform may take to report how an enclave ended."""
 
 
 def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: float) -> None:
@@ -43,7 +45,7 @@ def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: floa
     except (FormatError, OSError) as error:
         raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
     if parcel is None:
-        end = process.wait(5)
+        end = process.wait(ENDING_SECONDS)
         words = f": {end[1] or f'status {end[0]}'}" if end else ""
         raise EnclaveDied(f"the enclave ended before it was ready{words}", hint="kluis doctor")
     parcel.close()
