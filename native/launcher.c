@@ -259,6 +259,7 @@ int main(int argc, char **argv) {
     self.paths = argc - 7;
 
     errno = 0;
+    unsetenv(REGION_NAME);
     if (prctl(PR_SET_DUMPABLE, has('d') ? 1 : 0, 0, 0, 0)) refuse("not dumpable");
     struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none)) refuse("no core");

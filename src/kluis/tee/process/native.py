@@ -154,6 +154,7 @@ def build(dest: Path = BIN) -> list[Path]:
             *[
                 "launcher.c",
                 "memory.c",
+                "region.c",
                 "reserve.c",
                 *(f"scratch_{part}.c" for part in SCRATCH),
                 str(_mimalloc()),
