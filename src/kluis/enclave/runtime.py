@@ -1,6 +1,7 @@
 """The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
 
-Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document. The thread
+Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
+indexes, which :mod:`kluis.measured` has taken by then. The thread
 that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
 come beside a running one arrive on the control socket and go to workers. When either side hangs up
 the process ends at once. Spec: :mod:`kluis.enclave.frames`.
@@ -24,6 +25,7 @@ from kluis.enclave.calls import Calls
 from kluis.enclave.inside import Inside, Launch, enter
 from kluis.enclave.outward import failure
 from kluis.enclave.platform import PlatformGone, Session
+from kluis import measured
 from kluis.errors import AuthenticityError, UsageError
 
 __all__ = ["main"]
@@ -43,6 +45,7 @@ def main() -> NoReturn:
         os._exit(EXIT_NO_PLATFORM)
     enter(Inside(launch, session))
     try:
+        _check_layers(launch)
         app = _load(launch)
         served = Calls(app, launch, calls, control)
         served.start()
@@ -61,9 +64,7 @@ def _load(launch: Launch) -> Enclave:
     app = getattr(importlib.import_module(module), attribute or "app", None)
     if not isinstance(app, Enclave):
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
-    digest = Hash(SHA256())  # kluis.hashes would load a second OpenSSL, which most applications never need
-    digest.update(app.interface_json())
-    found = digest.finalize()
+    found = _sha256(app.interface_json())
     if found != launch.interface:
         raise AuthenticityError(
             f"interface: want {launch.interface.hex()}, got {found.hex()}",
@@ -71,6 +72,19 @@ def _load(launch: Launch) -> Enclave:
             code="interface",
         )
     return app
+
+
+def _check_layers(launch: Launch) -> None:
+    """Hold the indexes that imports are checked by against the manifest, and check what follows quickly."""
+    if measured.layers() != launch.layers:
+        raise AuthenticityError("layers: their indexes are not the manifest's", code="layer_changed")
+    measured.hash_with(lambda data: _sha256(data).hex())
+
+
+def _sha256(data: bytes) -> bytes:
+    digest = Hash(SHA256())  # kluis.hashes would load a second OpenSSL, which most applications never need
+    digest.update(data)
+    return digest.finalize()
 
 
 def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:

@@ -332,6 +332,8 @@ class EnclaveProxy:
         how = f"signal {-status}" if status < 0 else f"status {status}"
         if status == sandbox.SCRATCH_CHANGED:
             how += ", as of one whose scratch was changed from outside"
+        if status == sandbox.CODE_CHANGED:
+            how += ", as of one whose code was changed from outside"
         return f"{how}, {words}" if words else how
 
 

@@ -4,7 +4,7 @@ It is the parent of ``kluis-platformd``, takes its orders over one socket and kn
 runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
 enclaves get these read-only. When the platform ends, it ends every enclave and itself.
 
-Orders are JSON datagrams with descriptors: ``hold`` a layer, ``launch``, ``kill``. Reports go back the
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``kill``. Reports go back the
 same way: the answer to each order, and ``exited`` for each enclave that ended. Standard library only.
 """
 
@@ -19,14 +19,16 @@ import shutil
 import signal
 import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from kluis.tee.platform import places
+from kluis.tee.platform import places, remeasure
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
-ORDER_DESCRIPTORS = 5 + sandbox.MOST_GRANTED
+ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
 STDERR_BOUND = 16 * 1024
 LAST_READS = 32
 LOST_SECONDS = 10.0
@@ -88,6 +90,9 @@ class Spawner:
         self.bwrap = shutil.which("bwrap") or "bwrap"
         self.children: dict[str, Child] = {}
         self._uids: set[int] = set()
+        self._files: dict[str, tuple[remeasure.File, ...]] = {}
+        self._guardian = remeasure.digest(native.guardian())
+        self._measuring = ThreadPoolExecutor(1)
 
     def serve(self) -> None:
         """Serve until the platform hangs up; leaves no process behind."""
@@ -147,7 +152,7 @@ class Spawner:
             return False
         try:
             order = json.loads(data)
-            handler = {"hold": self._hold, "launch": self._launch, "kill": self._kill}[order["op"]]
+            handler = {"hold": self._hold, "drop": self._drop, "launch": self._launch, "kill": self._kill}[order["op"]]
             answer = handler(order, descriptors)
         except (OSError, ValueError, KeyError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -166,8 +171,9 @@ class Spawner:
         shutil.rmtree(partial, ignore_errors=True)
         blob = descriptors[0]
         start = int(order["index_at"])
-        made = set()
+        made, files = set(), []
         for entry in json.loads(os.pread(blob, index_size, start)):
+            files.append(remeasure.File(entry["path"], entry["sha256"]))
             target = partial / entry["path"]
             if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +190,43 @@ class Spawner:
                 os.close(out)
         partial.mkdir(exist_ok=True)
         partial.rename(final)
+        self._files[digest] = tuple(files)
         return {}
 
+    def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Forget a layer that no enclave uses."""
+        digest = bytes.fromhex(order["digest"]).hex()
+        self._files.pop(digest, None)
+        shutil.rmtree(self.layers / digest)
+        return {}
+
+    def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
+        """Measure what a launch uses; what is changed is set aside, since enclaves may run from it."""
+        if remeasure.digest(native.guardian()) != self._guardian:
+            return {"changed": "kluis-guardian", "layer": ""}
+        known = [(self.layers / digest, mount, self._files[digest]) for digest, mount in mounts]
+        if (found := remeasure.changed(known)) is None:
+            return None
+        directory, path = found
+        self._files.pop(directory.name)
+        directory.rename(directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}"))
+        return {"changed": path, "layer": directory.name}
+
     def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        # While the sandbox starts: until this launch is answered nobody speaks to what it starts.
+        changed = self._measuring.submit(self._changed, order["layers"])
+        try:
+            answer = self._begin(order, descriptors)
+        except (OSError, ValueError, KeyError):
+            if (found := changed.result()) is not None:
+                return found
+            raise
+        if (found := changed.result()) is not None:
+            _kill(self.children[order["id"]])
+            return found
+        return answer
+
+    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         uid = self._free_uid() if self.own_uids else 0
         walls = sandbox.Walls(
             mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),
