@@ -90,6 +90,17 @@ def steal(pid: int, descriptor: int) -> int:
         os.close(pidfd)
 
 
+SUSPEND_SECCOMP = 1 << 21
+"""PTRACE_O_SUSPEND_SECCOMP: the tracee's filters do not apply while it is traced."""
+
+
+def seize(pid: int, options: int) -> int:
+    """Become the tracer of a process (PTRACE_SEIZE) with options; 0, or the errno of the refusal."""
+    arguments = (ctypes.c_long(0x4206), ctypes.c_long(pid), ctypes.c_long(0), ctypes.c_long(options))
+    got = _libc.syscall(ctypes.c_long(101), *arguments)
+    return 0 if got == 0 else ctypes.get_errno()
+
+
 def writable_anonymous(pid: int) -> list[str]:
     """Lines of the map that are private, writable and of no file."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()

@@ -64,7 +64,9 @@ def _load(launch: Launch) -> Enclave:
     app = getattr(importlib.import_module(module), attribute or "app", None)
     if not isinstance(app, Enclave):
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
-    found = _sha256(app.interface_json())
+    digest = Hash(SHA256())
+    digest.update(app.interface_json())
+    found = digest.finalize()
     if found != launch.interface:
         raise AuthenticityError(
             f"interface: want {launch.interface.hex()}, got {found.hex()}",
@@ -78,13 +80,18 @@ def _check_layers(launch: Launch) -> None:
     """Hold the indexes that imports are checked by against the manifest, and check what follows quickly."""
     if measured.layers() != launch.layers:
         raise AuthenticityError("layers: their indexes are not the manifest's", code="layer_changed")
-    measured.hash_with(lambda data: _sha256(data).hex())
+    measured.hash_with(_QuickHash)
 
 
-def _sha256(data: bytes) -> bytes:
-    digest = Hash(SHA256())  # kluis.hashes would load a second OpenSSL, which most applications never need
-    digest.update(data)
-    return digest.finalize()
+class _QuickHash:
+    """SHA-256 that uses the processor's own; kluis.hashes would load a second OpenSSL, which few need."""
+
+    def __init__(self) -> None:
+        self._hash = Hash(SHA256())
+        self.update = self._hash.update
+
+    def hexdigest(self) -> str:
+        return self._hash.finalize().hex()
 
 
 def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:

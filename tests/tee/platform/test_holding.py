@@ -29,7 +29,7 @@ def test_a_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     slow, quick = layer_of(tmp_path / "a", "slow", b"a" * 10), layer_of(tmp_path / "b", "quick", b"b" * 10)
     reading, answer, copy = threading.Event(), threading.Event(), holding._copy
     held: list[bytes] = []
-    holds = holding.Holding(lambda digest, *_: held.append(digest), dropped.append)
+    holds = holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append)
 
     def waits(source: int, target: int, offset: int, size: int, name: str) -> None:
         if name == "slow":
@@ -62,7 +62,7 @@ def test_more_than_this_machine_holds(tmp_path: Path) -> None:
     """A layer too large for the memory left is refused before a byte is copied; a smaller one is held."""
     large, small = layer_of(tmp_path / "a", "large", b"a" * 90), layer_of(tmp_path / "b", "small", b"b" * 60)
     held: list[bytes] = []
-    holds = holding.Holding(lambda digest, *_: held.append(digest), dropped.append, most_bytes=100)
+    holds = holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append, most_bytes=100)
     with open(tmp_path / "b", "rb") as image:
         holds.hold(image.fileno(), small, 0)
     with open(tmp_path / "a", "rb") as image, pytest.raises(UnavailableError) as refused:
@@ -91,7 +91,7 @@ def test_nothing_hides_between_files(tmp_path: Path) -> None:
     image.write_bytes(data)
     held: list[bytes] = []
     with open(image, "rb") as file:
-        holding.Holding(lambda digest, *_: held.append(digest), dropped.append).hold(file.fileno(), layer, 0)
+        holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append).hold(file.fileno(), layer, 0)
     data[100] = 1
     image.write_bytes(data)
     with open(image, "rb") as file, pytest.raises(AuthenticityError) as refused:

@@ -43,14 +43,15 @@ class Holding:
     """The layers of this platform. Thread-safe.
 
     Args:
-        unpack: gives a measured layer to the spawner: digest, descriptor, index offset and size, data offset.
+        unpack: gives a measured layer to the spawner: the layer; a descriptor of its data and, behind them, its
+            index; the index's size.
         drop: has the spawner forget a layer, by its digest.
         most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
     """
 
     def __init__(
         self,
-        unpack: Callable[[bytes, int, int, int, int], None],
+        unpack: Callable[[Layer, int, int], None],
         drop: Callable[[bytes], None],
         most_bytes: int | None = None,
     ) -> None:
@@ -157,7 +158,7 @@ class Holding:
                     _measure(memoryview(view), layer)
             with self._lock:
                 if layer.digest not in self._held:
-                    self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
+                    self._unpack(layer, blob, len(index))
                     self._held[layer.digest] = _Held(layer.files, index, layer.data_size)
                 self._held[layer.digest].used_by[user] += 1
                 return index

@@ -22,6 +22,7 @@ from kluis.formats import jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
+from kluis.tee.image.layers import Layer
 from kluis.tee.platform import holding, scratch, session, shares, sockets
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
@@ -92,13 +93,12 @@ class Launcher:
     def _drop(self, digest: bytes) -> None:
         self._orders.send({"op": "drop", "digest": digest.hex()})
 
-    def _unpack(self, digest: bytes, blob: int, index_at: int, index_size: int, data_at: int) -> None:
+    def _unpack(self, layer: Layer, blob: int, index_size: int) -> None:
         order = {
             "op": "hold",
-            "digest": digest.hex(),
-            "index_at": index_at,
+            "digest": layer.digest.hex(),
+            "index_at": layer.data_size,
             "index_size": index_size,
-            "data_at": data_at,
         }
         self._orders.send(order, [blob])
 

@@ -91,6 +91,7 @@ class Spawner:
         self.children: dict[str, Child] = {}
         self._uids: set[int] = set()
         self._files: dict[str, tuple[remeasure.File, ...]] = {}
+        self._watched: dict[tuple[str, str], remeasure.Watched] = {}
         self._guardian = remeasure.digest(native.guardian())
         self._measuring = ThreadPoolExecutor(1)
 
@@ -173,14 +174,14 @@ class Spawner:
         start = int(order["index_at"])
         made, files = set(), []
         for entry in json.loads(os.pread(blob, index_size, start)):
-            files.append(remeasure.File(entry["path"], entry["sha256"]))
+            files.append(remeasure.File(entry["path"], entry["sha256"], int(entry["size"])))
             target = partial / entry["path"]
             if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.add(target.parent)
             out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
             try:
-                at, left = int(order["data_at"]) + int(entry["offset"]), int(entry["size"])
+                at, left = int(entry["offset"]), int(entry["size"])
                 while left:
                     sent = os.sendfile(out, blob, at, left)
                     if not sent:
@@ -196,19 +197,27 @@ class Spawner:
     def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Forget a layer that no enclave uses."""
         digest = bytes.fromhex(order["digest"]).hex()
-        self._files.pop(digest, None)
+        self._forget(digest)
         shutil.rmtree(self.layers / digest)
         return {}
+
+    def _forget(self, digest: str) -> None:
+        self._files.pop(digest, None)
+        for key in [key for key in self._watched if key[0] == digest]:
+            del self._watched[key]
 
     def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
         """Measure what a launch uses; what is changed is set aside, since enclaves may run from it."""
         if remeasure.digest(native.guardian()) != self._guardian:
             return {"changed": "kluis-guardian", "layer": ""}
-        known = [(self.layers / digest, mount, self._files[digest]) for digest, mount in mounts]
-        if (found := remeasure.changed(known)) is None:
+        for digest, mount in mounts:
+            if (digest, mount) not in self._watched:
+                self._watched[digest, mount] = remeasure.watched(self.layers / digest, mount, self._files[digest])
+        found = remeasure.changed([self._watched[digest, mount] for digest, mount in mounts])
+        if found is None:
             return None
         directory, path = found
-        self._files.pop(directory.name)
+        self._forget(directory.name)
         directory.rename(directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}"))
         return {"changed": path, "layer": directory.name}
 
