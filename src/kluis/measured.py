@@ -10,19 +10,23 @@ Imports nothing but what the interpreter has built in: what runs before :func:`a
 Reads in small parts: a page of secret memory that was never used is slow to get.
 """
 
+import _frozen_importlib_external as _importing
 import posix
 import sys
 
-import _frozen_importlib_external as _importing
-
 try:
-    from _sha2 import sha256 as _sha256
+    from _sha2 import sha256 as _sha256  # type: ignore[import-not-found]
 except ImportError:  # before CPython 3.12
-    from _sha256 import sha256 as _sha256
+    from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]
 
 ROOT = "/k/"
 CHANGED = 66
 """The status of an enclave that found a file which is not the measured one."""
+# Names for people and type checkers; the modules that have them are not loaded yet.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 LARGE = 1 << 20
 """Bytes of a library of the ``kluis`` layer from which on the spawner measures it."""
 FIRST = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0")
@@ -58,20 +62,20 @@ def arm(descriptor: int) -> None:
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if getattr(hook, "__name__", "") != "zipimporter"]
     get_data, create_module = _importing.FileLoader.get_data, _importing.ExtensionFileLoader.create_module
 
-    def measured_data(self: object, path: str) -> bytes:
+    def measured_data(self: _importing.FileLoader, path: str) -> bytes:
         data: bytes = get_data(self, path)
         _check(_plain(path), _sha256(data).hexdigest())
         return data
 
-    def measured_module(self: object, spec: object) -> object:
-        check_library(str(spec.origin))  # type: ignore[attr-defined]
+    def measured_module(self: _importing.ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType":
+        check_library(str(spec.origin))
         module = create_module(self, spec)
-        if spec.name == "_ctypes":  # type: ignore[attr-defined]
-            module.dlopen = _measured_dlopen(module.dlopen)
+        if spec.name == "_ctypes":
+            vars(module)["dlopen"] = _measured_dlopen(vars(module)["dlopen"])
         return module
 
-    _importing.FileLoader.get_data = measured_data  # type: ignore[method-assign, assignment]
-    _importing.ExtensionFileLoader.create_module = measured_module  # type: ignore[method-assign, assignment]
+    _importing.FileLoader.get_data = measured_data  # type: ignore[method-assign]
+    _importing.ExtensionFileLoader.create_module = measured_module  # type: ignore[method-assign]
 
 
 def layers() -> dict[str, str]:
@@ -85,7 +89,7 @@ def hash_with(sha256: object) -> None:
     Args:
         sha256: makes an object that has ``update`` and ``hexdigest``, as in the standard library.
     """
-    _hash[0] = sha256  # type: ignore[assignment]
+    _hash[0] = sha256
 
 
 def check_library(path: str) -> None:
@@ -173,7 +177,7 @@ def _check(path: str, digest: str) -> None:
 
 
 def _escaped(path: str) -> bytes:
-    r"""As in an index, whose canonical JSON escapes ``"`` and ``\`` only: all of a path's characters print."""
+    r"""As in an index, whose canonical JSON escapes ``"`` and ``\`` only: a path's characters print."""
     return path.replace("\\", "\\\\").replace('"', '\\"').encode()
 
 

@@ -5,7 +5,6 @@ Each function tries for real and returns what it got; the demo shows them as the
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time

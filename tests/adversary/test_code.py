@@ -216,9 +216,9 @@ def test_a_module_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy)
 
 
 @root
-@pytest.mark.parametrize("how", ["changed", "added", "removed"])
+@pytest.mark.parametrize("how", ["changed", "added", "removed", "data"])
 def test_a_library_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy, how: str) -> None:
-    """An edit of what runs before imports are checked: the launch is refused, the next reads the image again."""
+    """An edit of what runs before imports are checked: the launch is refused, the next reads the image."""
     twin = attacks.writable_twin(f"/proc/{victim.pid}/root/k/python/lib/libc.so.6")
     if how == "changed":
         twin.chmod(0o644)
@@ -228,8 +228,12 @@ def test_a_library_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy
     elif how == "added":
         (twin.parent / "glibc-hwcaps" / "x86-64-v2").mkdir(parents=True)
         shutil.copy(twin, twin.parent / "glibc-hwcaps" / "x86-64-v2")
-    else:
+    elif how == "removed":
         twin.unlink()
+    else:
+        data = attacks.writable_twin(f"/proc/{victim.pid}/root{STDLIB}/lib2to3/Grammar.txt")
+        data.chmod(0o644)
+        data.write_text("of root")
 
     with pytest.raises(AuthenticityError, match="was changed on this machine after it was measured"):
         load(victim_image)

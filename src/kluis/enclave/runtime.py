@@ -19,13 +19,13 @@ from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
+from kluis import measured
 from kluis.enclave import frames
 from kluis.enclave.app import Enclave
 from kluis.enclave.calls import Calls
 from kluis.enclave.inside import Inside, Launch, enter
 from kluis.enclave.outward import failure
 from kluis.enclave.platform import PlatformGone, Session
-from kluis import measured
 from kluis.errors import AuthenticityError, UsageError
 
 __all__ = ["main"]

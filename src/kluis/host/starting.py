@@ -21,13 +21,12 @@ MAX_BYTES = 1 << 20
 
 
 def describe_end(status: int) -> str:
-    """How an enclave ended: its exit status, or the signal where that is below zero, and what it stands for."""
+    """How an enclave ended: its exit status, or a signal where that is below zero, and what it means."""
     how = f"signal {-status}" if status < 0 else f"status {status}"
-    match status:
-        case sandbox.SCRATCH_CHANGED:
-            return f"{how}, as of one whose scratch was changed from outside"
-        case sandbox.CODE_CHANGED:
-            return f"{how}, as of one whose code was changed from outside"
+    if status == sandbox.SCRATCH_CHANGED:
+        how += ", as of one whose scratch was changed from outside"
+    if status == sandbox.CODE_CHANGED:
+        how += ", as of one whose code was changed from outside"
     return how
 
 

@@ -13,7 +13,6 @@ from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.image.layers import Layer, encode_index, parse_index
 from kluis.tee.platform import holding
 
-
 dropped: list[bytes] = []
 
 
@@ -91,7 +90,9 @@ def test_nothing_hides_between_files(tmp_path: Path) -> None:
     image.write_bytes(data)
     held: list[bytes] = []
     with open(image, "rb") as file:
-        holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append).hold(file.fileno(), layer, 0)
+        holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append).hold(
+            file.fileno(), layer, 0
+        )
     data[100] = 1
     image.write_bytes(data)
     with open(image, "rb") as file, pytest.raises(AuthenticityError) as refused:

@@ -43,7 +43,7 @@ class Holding:
     """The layers of this platform. Thread-safe.
 
     Args:
-        unpack: gives a measured layer to the spawner: the layer; a descriptor of its data and, behind them, its
+        unpack: gives a measured layer to the spawner: the layer; a descriptor of its data, followed by its
             index; the index's size.
         drop: has the spawner forget a layer, by its digest.
         most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
@@ -123,8 +123,8 @@ class Holding:
         if layer.data_size > most:
             raise UnavailableError(
                 f"layer {layer.name}: want at most {max(most, 0)} bytes, got {layer.data_size}",
-                hint="end enclaves that are not needed: one user's layers may have half of what the others leave"
-                " of half of this machine's memory",
+                hint="end enclaves that are not needed: layers may take half of this machine's memory,"
+                " and one user's half of what the others leave of that",
                 code="layers_full",
             )
 

@@ -45,7 +45,9 @@ def watched(directory: Path, mount: str, files: tuple[File, ...]) -> Watched:
     """Choose what to measure of a layer at each launch."""
     first = _first_libraries(directory) if mount == native.PYTHON else frozenset()
     names = frozenset(file.path for file in files) if mount in (native.PYTHON, KLUIS) else None
-    return Watched(directory, names, tuple(file for file in files if not _measured_inside(mount, file, first)))
+    return Watched(
+        directory, names, tuple(file for file in files if not _measured_inside(mount, file, first))
+    )
 
 
 def changed(layers: list[Watched]) -> tuple[Path, str] | None:

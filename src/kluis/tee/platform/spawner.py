@@ -4,8 +4,9 @@ It is the parent of ``kluis-platformd``, takes its orders over one socket and kn
 runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
 enclaves get these read-only. When the platform ends, it ends every enclave and itself.
 
-Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``kill``. Reports go back the
-same way: the answer to each order, and ``exited`` for each enclave that ended. Standard library only.
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``kill``. Reports go
+back the same way: the answer to each order, and ``exited`` for each enclave that ended. It uses the standard
+library only.
 """
 
 from __future__ import annotations
@@ -153,7 +154,9 @@ class Spawner:
             return False
         try:
             order = json.loads(data)
-            handler = {"hold": self._hold, "drop": self._drop, "launch": self._launch, "kill": self._kill}[order["op"]]
+            handler = {"hold": self._hold, "drop": self._drop, "launch": self._launch, "kill": self._kill}[
+                order["op"]
+            ]
             answer = handler(order, descriptors)
         except (OSError, ValueError, KeyError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -212,7 +215,9 @@ class Spawner:
             return {"changed": "kluis-guardian", "layer": ""}
         for digest, mount in mounts:
             if (digest, mount) not in self._watched:
-                self._watched[digest, mount] = remeasure.watched(self.layers / digest, mount, self._files[digest])
+                self._watched[digest, mount] = remeasure.watched(
+                    self.layers / digest, mount, self._files[digest]
+                )
         found = remeasure.changed([self._watched[digest, mount] for digest, mount in mounts])
         if found is None:
             return None
