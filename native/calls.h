@@ -4,6 +4,10 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
+/* A socket without a name, made under the enclave's pid. The enclave names it after its first message to the
+ * platform and listens on it, once: the kernel attests both to the platform, and root cannot forge either. */
+enum { NAMED_FD = 18 };
+
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
 #endif

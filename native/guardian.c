@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define CAP_IPC_LOCK_BIT (1u << CAP_IPC_LOCK)
@@ -60,16 +61,24 @@ static void announce_region(const char *size, const char *without) {
     if (setenv(REGION_NAME, value, 1)) refuse("announce the heap");
 }
 
+static void make_named(void) {
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    if (fd < 0 || (fd != NAMED_FD && dup2(fd, NAMED_FD) < 0)) refuse("a socket for the first message");
+    if (fd != NAMED_FD) close(fd);
+}
+
 /* The image's loader and libraries run before the launcher has closed anything. They are measured, which
  * tells an owner what they are; the machine's operator need not believe them: no process, no socket, no
  * namespace and no debugger from the first instruction. */
 static void threshold(void) {
     static struct filter f;
-    const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
+    const uint32_t denied = SECCOMP_RET_ERRNO | EPERM, named[] = {NAMED_FD};
     filter_begin(&f);
     allow_all(&f, FREE_CALLS, sizeof FREE_CALLS / sizeof *FREE_CALLS);
     allow_all(&f, PLATFORM_CALLS, sizeof PLATFORM_CALLS / sizeof *PLATFORM_CALLS);
     allow_all(&f, THRESHOLD_CALLS, sizeof THRESHOLD_CALLS / sizeof *THRESHOLD_CALLS);
+    allow_values(&f, SYS_bind, 0, named, 1, denied);
+    allow_values(&f, SYS_listen, 0, named, 1, denied);
     answer(&f, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
     allow_bits(&f, SYS_clone, 0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, denied);
     if (filter_install(&f, denied)) refuse("the threshold's filter");
@@ -109,6 +118,7 @@ int main(int argc, char **argv) {
         if (write(back[1], "g", 1) != 1 || read(gate[0], &go, 1) != 1) _exit(70);
         if (sigprocmask(SIG_SETMASK, &before, NULL)) refuse("restore signals");
         become(uid, gid);
+        make_named();
         announce_region(argv[3], argv[4]);
         threshold();
         execv(argv[5], argv + 5);

@@ -7,6 +7,8 @@ import ctypes
 import errno
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import KluisError
+from kluis.formats import channel
 from kluis.host import load
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import native
@@ -26,6 +29,7 @@ from tests.adversary.victim_secret import secret_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
 HERE = Path(__file__).parent
+PLATFORM_FD = 5
 STARTS, MANY = 100, 10_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -264,3 +268,29 @@ def test_the_guardian_is_traced_before_the_enclave_runs(victim_image: Path, spaw
                 assert attacks.seize(attacks.guardian_of(enclave.pid), 0) == errno.EPERM
     assert got
     assert not seized
+
+
+def forged_handshake(pid: int) -> bytes:
+    """Speak first on an enclave's channel to its platform, as a sender whose pid is the enclave's."""
+    offer = channel.Offer()
+    try:
+        with socket.socket(fileno=attacks.steal(pid, PLATFORM_FD)) as end:
+            end.settimeout(0.5)
+            credentials = struct.pack("iII", pid, 0, 0)
+            end.sendmsg([offer.hello], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)])
+            session = offer.accept(end.recv(channel.MAX_FRAME))
+            end.send(session.seal_request(channel.SealKey("measurement", 0, bytes(32), bytes(16))))
+            return bytes(end.recv(channel.MAX_FRAME))
+    except (OSError, KluisError):
+        return b""
+
+
+def test_a_first_handshake_with_forged_credentials(victim_image: Path, spawner: int) -> None:
+    """Root may send as any process; the platform still gives it no session, and no key."""
+    with under(spawner, forged_handshake) as got:
+        for _ in range(3):
+            with contextlib.suppress(KluisError), load(victim_image):
+                pass
+
+    assert got
+    assert not any(got)

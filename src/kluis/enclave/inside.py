@@ -136,7 +136,7 @@ class _Manifest(msgspec.Struct):
     threads: int
     svn: int
     grants: list[str]
-    layers: list[_Layer]
+    layers: list[_Layer] = []
 
 
 class _Document(msgspec.Struct):

@@ -1,8 +1,8 @@
 """The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
 
 Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
-indexes, which :mod:`kluis.measured` has taken by then. The thread
-that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
+indexes, which :mod:`kluis.measured` has taken by then, 18 a socket that proves who sends the first message. The
+thread that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
 come beside a running one arrive on the control socket and go to workers. When either side hangs up
 the process ends at once. Spec: :mod:`kluis.enclave.frames`.
 """
@@ -30,7 +30,7 @@ from kluis.errors import AuthenticityError, UsageError
 
 __all__ = ["main"]
 
-CALLS, CONTROL, PLATFORM, LAUNCH = 3, 4, 5, 6
+CALLS, CONTROL, PLATFORM, LAUNCH, NAMED = 3, 4, 5, 6, 18
 EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 
 
@@ -40,7 +40,7 @@ def main() -> NoReturn:
     threading.excepthook = sys.unraisablehook = _tell_nothing
     launch = Launch.read(LAUNCH)
     try:
-        session = Session.initiate(socket.socket(fileno=PLATFORM))
+        session = Session.initiate(socket.socket(fileno=PLATFORM), NAMED)
     except PlatformGone:
         os._exit(EXIT_NO_PLATFORM)
     enter(Inside(launch, session))

@@ -250,7 +250,6 @@ class Launcher:
             "environment": sorted((_environment(manifest) | manifest.env).items()),
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        session.expect_credentials(pairs[2][0])
         document = self._document(read, who, debug, [name for name, _ in granted])
         index = _index_file(indexes)
         backing = [scratch.backing(name, manifest.scratch_bytes)] if manifest.scratch_bytes else []
