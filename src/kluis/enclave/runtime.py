@@ -1,7 +1,7 @@
 """The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
 
 Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
-indexes, which :mod:`kluis.measured` has taken by then, 18 a socket that proves who sends the first message. The
+indexes, which :mod:`kluis.measured` has taken by then, 18 a socket that proves who speaks. The
 thread that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
 come beside a running one arrive on the control socket and go to workers. When either side hangs up
 the process ends at once. Spec: :mod:`kluis.enclave.frames`.

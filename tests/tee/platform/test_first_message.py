@@ -1,4 +1,4 @@
-"""Whose first message it is: a socket that the sender listens on, named after the message, and nothing else."""
+"""Whose first message it is: a socket that its sender listens on, named after the message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def listening(name: bytes) -> socket.socket:
 
 def bound_pair(name: bytes) -> socket.socket:
     """One end of a pair that this process made, and that anybody who has it may name."""
-    made, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    other.close()
     made.bind(name)
     return made
 
