@@ -4,6 +4,14 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
+/* A socket without a name, made under the enclave's pid. The enclave names it after its first message to the
+ * platform and listens on it, once: the kernel attests both to the platform, and root cannot forge either. */
+enum { NAMED_FD = 18 };
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+
 /* An enclave, once its first line of Python runs. */
 static const uint32_t FREE_CALLS[] = {
     SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_lseek, SYS_close,
@@ -35,6 +43,6 @@ static const uint32_t PLATFORM_CALLS[] = {
 static const uint32_t THRESHOLD_CALLS[] = {
     SYS_execve, SYS_arch_prctl, SYS_brk, SYS_mmap, SYS_mprotect, SYS_prctl, SYS_prlimit64, SYS_setrlimit,
     SYS_fcntl, SYS_ioctl, SYS_tgkill, SYS_socketpair, SYS_chdir, SYS_close_range, SYS_capget, SYS_capset,
-    SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self, SYS_seccomp,
+    SYS_memfd_secret, SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self, SYS_seccomp,
 };
 #endif

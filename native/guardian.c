@@ -3,11 +3,14 @@
  *   kluis-guardian UID GID REGION WITHOUT PROGRAM ARGUMENTS...
  *
  * A process has one tracer, so no other debugger gets in; the tracer's end is the enclave's end
- * (EXITKILL). Whoever takes the guardian over finds a process that may continue its tracee and
- * nothing else: its own filter ends it, and the enclave with it, at the first other call.
+ * (EXITKILL). The enclave traces the guardian in turn, so no debugger gets in there either: a debugger
+ * of the guardian could suspend its filter (PTRACE_O_SUSPEND_SECCOMP). The enclave never waits for
+ * the guardian, so the guardian blocks every signal that it can: one that arrived would stop it.
+ * Code that root writes into the guardian's memory may continue the tracee and do nothing else: the
+ * filter ends the guardian, and the enclave with it, at the first other call.
  *
- * UID 0 keeps the ids it has (an ordinary user's enclave). REGION is bytes of secret memory, made here
- * under the enclave's own id and handed over as descriptor 7.
+ * UID 0 keeps the ids it has (an ordinary user's enclave). REGION is bytes of secret memory, which the
+ * launcher makes: its size is passed in the environment, see memory.c.
  * WITHOUT names what the machine lacks, for example "secret-memory": a plain memory file then; with
  * "guardian" (a debug enclave) nobody is kept out.
  */
@@ -24,13 +27,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
-#ifndef SYS_memfd_secret
-#define SYS_memfd_secret 447
-#endif
 #define CAP_IPC_LOCK_BIT (1u << CAP_IPC_LOCK)
 
 static void refuse(const char *what) {
@@ -54,15 +54,17 @@ static void become(uid_t uid, gid_t gid) {
     only_lock(1);
 }
 
-static void make_region(size_t size, const char *without) {
+static void announce_region(const char *size, const char *without) {
+    char value[64];
     int plain = strstr(without, "secret-memory") != NULL;
-    int fd = (int)(plain ? syscall(SYS_memfd_create, "heap", 0) : syscall(SYS_memfd_secret, 0));
-    if (fd < 0) refuse("memory for the heap");
-    if (ftruncate(fd, (off_t)size)) refuse("size the heap");
-    if (fd != SECRET_HEAP_FD) {
-        if (dup2(fd, SECRET_HEAP_FD) < 0) refuse("hand over the heap");
-        close(fd);
-    }
+    snprintf(value, sizeof value, "%s%s", size, plain ? REGION_PLAIN : "");
+    if (setenv(REGION_NAME, value, 1)) refuse("announce the heap");
+}
+
+static void make_named(void) {
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    if (fd < 0 || (fd != NAMED_FD && dup2(fd, NAMED_FD) < 0)) refuse("a socket for the first message");
+    if (fd != NAMED_FD) close(fd);
 }
 
 /* The image's loader and libraries run before the launcher has closed anything. They are measured, which
@@ -70,11 +72,13 @@ static void make_region(size_t size, const char *without) {
  * namespace and no debugger from the first instruction. */
 static void threshold(void) {
     static struct filter f;
-    const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
+    const uint32_t denied = SECCOMP_RET_ERRNO | EPERM, named[] = {NAMED_FD};
     filter_begin(&f);
     allow_all(&f, FREE_CALLS, sizeof FREE_CALLS / sizeof *FREE_CALLS);
     allow_all(&f, PLATFORM_CALLS, sizeof PLATFORM_CALLS / sizeof *PLATFORM_CALLS);
     allow_all(&f, THRESHOLD_CALLS, sizeof THRESHOLD_CALLS / sizeof *THRESHOLD_CALLS);
+    allow_values(&f, SYS_bind, 0, named, 1, denied);
+    allow_values(&f, SYS_listen, 0, named, 1, denied);
     answer(&f, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
     allow_bits(&f, SYS_clone, 0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, denied);
     if (filter_install(&f, denied)) refuse("the threshold's filter");
@@ -96,27 +100,34 @@ int main(int argc, char **argv) {
     if (argc < 6) { errno = EINVAL; refuse("arguments"); }
     uid_t uid = (uid_t)strtoul(argv[1], NULL, 10);
     gid_t gid = (gid_t)strtoul(argv[2], NULL, 10);
-    size_t region = strtoull(argv[3], NULL, 10);
-    int gate[2], status;
+    int guarded = !strstr(argv[4], "guardian"), gate[2], back[2], status;
+    sigset_t all, before;
+    char go;
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("harden");
-    if (pipe2(gate, O_CLOEXEC)) refuse("pipe");
+    if (pipe2(gate, O_CLOEXEC) || pipe2(back, O_CLOEXEC)) refuse("pipe");
+    sigfillset(&all);
+    if (sigprocmask(SIG_SETMASK, &all, &before)) refuse("block signals");
     pid_t child = fork();
     if (child < 0) refuse("fork");
     if (child == 0) {
-        char go;
         close(gate[1]);
-        if (read(gate[0], &go, 1) != 1) _exit(70);
+        close(back[0]);
+        /* Without EXITKILL: the guardian outlives the enclave to report its status. */
+        if (guarded && ptrace(PTRACE_SEIZE, getppid(), 0, 0)) refuse("guard the guardian");
+        if (write(back[1], "g", 1) != 1 || read(gate[0], &go, 1) != 1) _exit(70);
+        if (sigprocmask(SIG_SETMASK, &before, NULL)) refuse("restore signals");
         become(uid, gid);
-        make_region(region, argv[4]);
+        make_named();
+        announce_region(argv[3], argv[4]);
         threshold();
         execv(argv[5], argv + 5);
         refuse(argv[5]);
     }
+    close(back[1]);
+    if (read(back[0], &go, 1) != 1) _exit(70);
     close(gate[0]);
-    if (!strstr(argv[4], "guardian") && ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) {
-        refuse("guard");
-    }
+    if (guarded && ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) refuse("guard");
     only_lock(0);
     /* A change of rights undid what bubblewrap had set: the sandbox's end is the guardian's. It keeps
      * bubblewrap's user id, because the kernel asks whether the dying parent may signal its child. */

@@ -145,7 +145,7 @@ static void close_calls(void) {
     static struct filter f;
     const uint32_t denied = SECCOMP_RET_ERRNO | EPERM;
     const uint32_t me[] = {(uint32_t)getpid()};
-    const uint32_t families[] = {1 /* AF_UNIX */};
+    const uint32_t families[] = {1 /* AF_UNIX */}, named[] = {NAMED_FD};
     const uint32_t names[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE};
     const uint32_t controls[] = {0x5401, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451};
     const uint32_t descriptors[] = {0, 1, 2, 3, 4, 5, 6, 7, 1030, 1033, 1034};
@@ -176,6 +176,8 @@ static void close_calls(void) {
     answer(&f, SYS_llistxattr, SECCOMP_RET_ERRNO | ENOTSUP);
     allow_values(&f, SYS_tgkill, 0, me, 1, denied);
     allow_values(&f, SYS_socketpair, 0, families, 1, denied);
+    allow_values(&f, SYS_bind, 0, named, 1, denied);
+    allow_values(&f, SYS_listen, 0, named, 1, denied);
     allow_values(&f, SYS_prctl, 0, names, 3, denied);
     allow_values(&f, SYS_ioctl, 1, controls, 6, SECCOMP_RET_ERRNO | ENOTTY);
     allow_values(&f, SYS_fcntl, 1, descriptors, 11, SECCOMP_RET_ERRNO | EINVAL);
@@ -259,6 +261,7 @@ int main(int argc, char **argv) {
     self.paths = argc - 7;
 
     errno = 0;
+    unsetenv(REGION_NAME);
     if (prctl(PR_SET_DUMPABLE, has('d') ? 1 : 0, 0, 0, 0)) refuse("not dumpable");
     struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none)) refuse("no core");

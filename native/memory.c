@@ -2,9 +2,8 @@
  * memfd_secret(2) pages, which the kernel removes from its own map, so that neither
  * /proc/PID/mem nor process_vm_readv, ptrace or a core dump reads them, root's included.
  *
- * The guardian hands the region over as descriptor 7, sized to it; the first mapping takes it and
- * closes it, because an open descriptor could be duplicated and mapped by somebody else. This file
- * then stands in front of the C library's mmap family and of pthread_create:
+ * region.c makes the region at the first mapping. This file then stands in front of the C library's
+ * mmap family and of pthread_create:
  *
  *   mmap      anonymous: pages of the region; of a scratch file: such pages with what it holds; of any
  *             other file: the kernel
@@ -76,17 +75,11 @@ static int any(const uint64_t *map, size_t from, size_t n) {
     return 0;
 }
 
-/* Take the region from descriptor 7. Runs before main, at the loader's first allocation. */
+/* Runs before main, at the loader's first allocation. */
 static void take_region(void) {
-    struct stat st;
-    if (syscall(SYS_fstat, SECRET_HEAP_FD, &st) != 0 || st.st_size < (off_t)(16 * MIB)) return;
-    size_t size = (size_t)st.st_size & ~(PAGE - 1);
-    void *at = kernel_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, SECRET_HEAP_FD, 0);
-    syscall(SYS_close, SECRET_HEAP_FD);
-    if (at == MAP_FAILED) return;
-    region.base = at;
-    region.size = size;
-    pages = size / PAGE;
+    region = region_make();
+    if (!region.base) return;
+    pages = region.size / PAGE;
     size_t words = (pages + 63) / 64;
     used = (uint64_t *)region.base;
     odd = used + words;

@@ -3,11 +3,16 @@
 #define KLUIS_MEMORY_H
 #include <stddef.h>
 
-enum { SECRET_HEAP_FD = 7 };
+/* The guardian's word to the launcher, in the environment: bytes of the region, and whether a plain
+ * memory file must do. */
+#define REGION_NAME "KLUIS_REGION"
+#define REGION_PLAIN ",plain"
 
 /* The region's address and size in bytes; base is NULL where there is none. */
 struct region { char *base; size_t size; };
 
+/* Make the region that the environment announces; base is NULL where it cannot be had. */
+struct region region_make(void);
 struct region memory_region(void);
 /* What may be asked for in all, and how many threads may be there at once (0: any number). The
  * region is larger than the heap, so that address space may be reserved and never touched. */

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import marshal
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kluis.errors import AuthenticityError, FormatError, KluisError
+from kluis.errors import AuthenticityError, EnclaveDied, FormatError, KluisError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.image import build, read_image
@@ -147,3 +150,92 @@ def test_host_environment_injects_nothing(
     with load(victim_image, insecure_allow_missing=allowed) as enclave:
         assert enclave.loaded("injected") is False
         assert str(tmp_path) not in enclave.interpreter()
+
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
+STDLIB = f"/k/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+CHANGED = "code was changed from outside"
+
+
+def bytecode(source: str) -> bytes:
+    """A module whose source is never looked at."""
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+    return head + marshal.dumps(compile(source, "found", "exec"))
+
+
+def test_a_module_is_imported(victim: EnclaveProxy) -> None:
+    """The modules that are mounted over below are imported while nobody does so."""
+    for name in ("wave", "resource", "ctypes"):
+        assert victim.bring(name) == "nothing"
+
+
+@root
+@pytest.mark.parametrize(
+    ("name", "over"),
+    [
+        ("wave", f"{STDLIB}/__pycache__/wave.{sys.implementation.cache_tag}.pyc"),
+        ("resource", f"{STDLIB}/lib-dynload/resource.{sys.implementation.cache_tag}-x86_64-linux-gnu.so"),
+    ],
+)
+def test_a_file_mounted_over_a_module(victim: EnclaveProxy, tmp_path: Path, name: str, over: str) -> None:
+    """Root mounts a file of its own over a module that a running enclave imports next: the enclave ends."""
+    (tmp_path / "own").write_bytes(bytecode("FOUND = 'code of root'"))
+    attacks.mount_over(victim.pid, tmp_path / "own", over)
+
+    with pytest.raises(EnclaveDied, match=CHANGED):
+        victim.bring(name)
+
+
+@root
+def test_a_module_added_to_the_layers(victim: EnclaveProxy) -> None:
+    """A module that no index has, where the application's layer is unpacked: its import ends the enclave."""
+    added = attacks.writable_twin(f"/proc/{victim.pid}/root/k/app/app.py").with_name("added.py")
+    added.write_text("FOUND = 'code of root'\n")
+    try:
+        with pytest.raises(EnclaveDied, match=CHANGED):
+            victim.bring("added")
+    finally:
+        added.unlink()
+
+
+@root
+def test_a_module_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy) -> None:
+    """One edit of the application where its layer is unpacked: no later launch runs it."""
+    inside = f"/proc/{victim.pid}/root/k/app/__pycache__/app.{sys.implementation.cache_tag}.pyc"
+    twin = attacks.writable_twin(inside)
+    before = twin.read_bytes()
+    try:
+        twin.chmod(0o644)
+        twin.write_bytes(bytecode("raise SystemExit('code of root')"))
+        with pytest.raises(EnclaveDied, match=CHANGED):
+            load(victim_image)
+    finally:
+        twin.write_bytes(before)
+    with load(victim_image) as enclave:
+        assert enclave.alive() == "alive"
+
+
+@root
+@pytest.mark.parametrize("how", ["changed", "added", "removed", "data"])
+def test_a_library_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy, how: str) -> None:
+    """An edit of what runs before imports are checked: the launch is refused, the next reads the image."""
+    twin = attacks.writable_twin(f"/proc/{victim.pid}/root/k/python/lib/libc.so.6")
+    if how == "changed":
+        twin.chmod(0o644)
+        with twin.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"x")
+    elif how == "added":
+        (twin.parent / "glibc-hwcaps" / "x86-64-v2").mkdir(parents=True)
+        shutil.copy(twin, twin.parent / "glibc-hwcaps" / "x86-64-v2")
+    elif how == "removed":
+        twin.unlink()
+    else:
+        data = attacks.writable_twin(f"/proc/{victim.pid}/root{STDLIB}/lib2to3/Grammar.txt")
+        data.chmod(0o644)
+        data.write_text("of root")
+
+    with pytest.raises(AuthenticityError, match="was changed on this machine after it was measured"):
+        load(victim_image)
+    with load(victim_image) as enclave:
+        assert enclave.alive() == "alive"

@@ -1,7 +1,8 @@
-"""The guardian: its end is the enclave's end, and whoever takes it over gains nothing."""
+"""The guardian: its end is the enclave's end, nobody debugs it, and code written into it gains nothing."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -53,45 +54,98 @@ def _plain_end() -> float:
         child.wait()
 
 
-def through_the_guardian(guardian: int, number: int, *arguments: int) -> str:
-    """Have gdb take the guardian over, make one system call, and put it back as it was; what gdb said."""
-    registers = ("rax", "rdi", "rsi", "rdx", "r10", "rip")
-    names = ("rdi", "rsi", "rdx", "r10")
-    script = ["set confirm off", *(f"set $kept_{name}=${name}" for name in registers)]
-    # It sits in wait4, behind its own syscall instruction: that instruction is used again.
-    script += ["set $orig_rax=-1", f"set $rax={number}", "set $rip=$kept_rip-2"]
-    script += [f"set ${name}={value}" for name, value in zip(names, arguments, strict=False)]
-    script += ["stepi", *(f"set ${name}=$kept_{name}" for name in registers)]
-    script += ["set $rax=61", "set $rip=$kept_rip-2", "set $orig_rax=-1", "detach"]
-    line = [part for command in script for part in ("-ex", command)]
-    return attacks.tool("gdb", "-batch", "-nx", "-p", str(guardian), *line)[1]
+def inject(guardian: int, number: int, *arguments: int) -> None:
+    """Write code into the guardian: one system call, then an empty loop; it runs at its next event.
+
+    Root writes through /proc/PID/mem into pages that are only readable, whoever traces the process.
+    """
+    registers = (b"\xbf", b"\xbe", b"\xba", b"\x41\xba")  # mov edi, esi, edx, r10d
+    code = b"".join(
+        register + (value & 0xFFFFFFFF).to_bytes(4, "little")
+        for register, value in zip(registers, arguments, strict=False)
+    )
+    code += b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05\xeb\xfe"  # mov eax; syscall; jmp to itself
+    # It waits in wait4, and goes on behind that instruction.
+    after = int(Path(f"/proc/{guardian}/syscall").read_text().split()[-1], 16)
+    with open(f"/proc/{guardian}/mem", "r+b", buffering=0) as memory:
+        memory.seek(after)
+        memory.write(code)
+
+
+def user_ticks(pid: int) -> int:
+    """How long a process has computed, in ticks of the kernel's clock."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
 def test_debugged_guardian_ends_both(victim: EnclaveProxy) -> None:
-    """Gdb takes the guardian over and has it peek at the enclave: the filter ends guardian and enclave."""
+    """Code in the guardian peeks at the enclave: the filter ends guardian and enclave."""
     pid = victim.pid
-    said = through_the_guardian(attacks.guardian_of(pid), 101, 1, pid, 0x400000, 0)
+    inject(attacks.guardian_of(pid), 101, 1, pid, 0x400000, 0)
+    os.kill(pid, signal.SIGCONT)
 
-    assert attacks.gone_within(pid, attacks.SOON), said
+    assert attacks.gone_within(pid, attacks.SOON)
     with pytest.raises(EnclaveDied):
         victim.alive()
 
 
 def test_other_calls_through_the_guardian_end_both(victim: EnclaveProxy) -> None:
-    """Gdb has the guardian make another call, process_vm_readv: the same end."""
+    """Code in the guardian makes another call, process_vm_readv: the same end."""
     pid = victim.pid
-    said = through_the_guardian(attacks.guardian_of(pid), 310, pid, 0, 0, 0)
+    inject(attacks.guardian_of(pid), 310, pid, 0, 0, 0)
+    os.kill(pid, signal.SIGCONT)
 
-    assert attacks.gone_within(pid, attacks.SOON), said
+    assert attacks.gone_within(pid, attacks.SOON)
 
 
-def test_allowed_call_through_the_guardian_changes_nothing(victim: EnclaveProxy) -> None:
+def test_allowed_call_through_the_guardian_ends_nothing(victim: EnclaveProxy) -> None:
     """The same with a call that is allowed, wait4: both live on, so it is the filter that ends them."""
-    pid = victim.pid
-    said = through_the_guardian(attacks.guardian_of(pid), 61, 0xFFFFFFFF, 0, 1, 0)
+    pid, guardian = victim.pid, attacks.guardian_of(victim.pid)
+    inject(guardian, 61, 0xFFFFFFFF, 0, 1, 0)
+    os.kill(pid, signal.SIGCONT)
 
-    assert not attacks.gone_within(pid, 0.5), said
+    assert not attacks.gone_within(pid, 0.5)
+    end = time.monotonic() + attacks.SOON
+    while user_ticks(guardian) < 5:  # it loops, which it does not without the code
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(guardian, signal.SIGKILL)
+
+
+def test_the_guardians_filter_is_not_suspended(victim: EnclaveProxy) -> None:
+    """PTRACE_O_SUSPEND_SECCOMP, and any other debugger of the guardian, is refused: it has its tracer."""
+    plain = subprocess.Popen(["sleep", "60"])
+    try:
+        assert attacks.seize(plain.pid, attacks.SUSPEND_SECCOMP) in (0, errno.EINVAL)  # no checkpoints here
+    finally:
+        plain.kill()
+        plain.wait()
+    guardian = attacks.guardian_of(victim.pid)
+
+    assert attacks.seize(guardian, attacks.SUSPEND_SECCOMP) == errno.EPERM
+    assert attacks.seize(guardian, 0) == errno.EPERM
+    assert "already traced" in attacks.tool("gdb", "-batch", "-nx", "-p", str(guardian))[1]
     assert victim.alive() == "alive"
+
+
+def test_the_platforms_guardian_is_not_debugged(platform: Platform) -> None:
+    """The platform itself and its guardian have their tracers, too."""
+    daemon = int(platform.status()["pid"])
+
+    for pid in (daemon, attacks.guardian_of(daemon)):
+        assert attacks.seize(pid, attacks.SUSPEND_SECCOMP) == errno.EPERM
+
+
+def test_a_stopped_guardian_stays_so(victim: EnclaveProxy) -> None:
+    """SIGSTOP stops the guardian for good, since nobody lets it go on: still no debugger gets in, and its
+    end is the enclave's.
+    """
+    pid, guardian = victim.pid, attacks.guardian_of(victim.pid)
+    os.kill(guardian, signal.SIGSTOP)
+    for attempt in (pid, guardian):
+        assert attacks.seize(attempt, attacks.SUSPEND_SECCOMP) == errno.EPERM
+    os.kill(guardian, signal.SIGKILL)
+
+    assert attacks.gone_within(pid, attacks.SOON)
 
 
 def test_the_guardian_holds_no_descriptor(victim: EnclaveProxy) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 from kluis.host.proxy import EnclaveProxy
-from tests.adversary import limits
+from kluis.tee.process import native
+from tests.adversary import attacks, limits
 from tests.adversary.victim_secret import secret_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
@@ -41,8 +44,17 @@ def test_uprobe_reads_arguments(victim: EnclaveProxy) -> None:
 
 
 def test_patched_code_page(victim: EnclaveProxy) -> None:
-    """Root overwrites a function of the running enclave through the platform's own tmpfs."""
+    """Root overwrites a function of the running enclave through /proc/PID/mem."""
     assert victim.absolute(-5) == 5
     limits.patched_page(victim.pid, "labs", RETURN_42)
 
-    assert victim.absolute(-5) == 42, "this kernel no longer lets root patch the layers: say so in threats.md"
+    assert victim.absolute(-5) == 42, "this kernel no longer lets root patch code: say so in threats.md"
+
+
+def test_a_file_mounted_over_data(victim: EnclaveProxy, tmp_path: Path) -> None:
+    """A data file that an application opens itself is not measured as it is opened."""
+    path = f"{native.INSIDE}/python{sys.version_info[0]}.{sys.version_info[1]}/lib2to3/Grammar.txt"
+    (tmp_path / "own").write_text("text of root")
+    attacks.mount_over(victim.pid, tmp_path / "own", path)
+
+    assert victim.text_of(path) == "text of root", "data is measured as it is opened: say so in threats.md"

@@ -18,7 +18,8 @@ CONFIGURATION = {"version": 1, "heap_bytes": 5, "grants": [], "level": "process"
 DOCUMENT: dict[str, Any] = {
     "manifest": {
         "entry": "app:app", "argv": ["-v"], "interface": "ab" * 32, "threads": 4, "svn": 3,
-        "grants": ["table"], "name": "more", "layers": [],
+        "grants": ["table"], "name": "more",
+        "layers": [{"name": "app", "mount": "/k/app", "digest": "ef" * 32}],
     },
     "image_id": "cd" * 32,
     "launch_configuration": CONFIGURATION,
@@ -42,6 +43,7 @@ def test_reads() -> None:
         level="process",
         debug=False,
         sockets={},
+        layers={"/k/app": "ef" * 32},
     )
 
 

@@ -12,6 +12,12 @@ from kluis.enclave.platform import PlatformGone, Session
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from kluis.formats import channel
 
+
+def unnamed() -> int:
+    """A Unix socket without a name, as the guardian leaves one."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).detach()
+
+
 Serve = Callable[[Callable[[socket.socket], None]], socket.socket]
 
 
@@ -52,7 +58,7 @@ def answering(*replies: channel.Reply | bytes) -> Callable[[socket.socket], None
 def test_question_and_answer(platform: Serve) -> None:
     """A request gets the kind of answer that belongs to it."""
     with platform(answering(channel.Bytes(b"t"), channel.Count(3, "nobody"))) as sock:
-        session = Session.initiate(sock)
+        session = Session.initiate(sock, unnamed())
         assert session.request(channel.TargetInfo(), channel.Bytes).value == b"t"
         assert session.request(channel.Counter(bytes(32), "read"), channel.Count).value == 3
 
@@ -69,7 +75,7 @@ def test_question_and_answer(platform: Serve) -> None:
 def test_refusals(platform: Serve, code: str, kind: type[Exception]) -> None:
     """A refusal is raised as the error that it is, and the session goes on."""
     with platform(answering(channel.Refused(code, "no"), channel.Bytes(b"t"))) as sock:
-        session = Session.initiate(sock)
+        session = Session.initiate(sock, unnamed())
         with pytest.raises(kind, match=r"^no$"):
             session.request(channel.TargetInfo(), channel.Bytes)
         assert session.request(channel.TargetInfo(), channel.Bytes).value == b"t"
@@ -78,7 +84,7 @@ def test_refusals(platform: Serve, code: str, kind: type[Exception]) -> None:
 def test_answer_of_another_kind(platform: Serve) -> None:
     """An answer that does not belong to the request ends the trust in the session."""
     with platform(answering(channel.Truth(True))) as sock:
-        session = Session.initiate(sock)
+        session = Session.initiate(sock, unnamed())
         with pytest.raises(PlatformGone, match=r"^platform: want bytes, got truth$"):
             session.request(channel.TargetInfo(), channel.Bytes)
 
@@ -86,7 +92,7 @@ def test_answer_of_another_kind(platform: Serve) -> None:
 def test_frame_that_is_not_the_sessions(platform: Serve) -> None:
     """A frame that the platform did not seal ends the session, for every later request too."""
     with platform(answering(bytes(60))) as sock:
-        session = Session.initiate(sock)
+        session = Session.initiate(sock, unnamed())
         for message in (
             "platform: channel frame: not the next frame of this session",
             "platform: the session is over",
@@ -100,9 +106,9 @@ def test_frame_that_is_not_the_sessions(platform: Serve) -> None:
 def test_hangs_up(platform: Serve) -> None:
     """A platform that is gone is told as such, before the handshake and after."""
     with platform(lambda sock: sock.close()) as sock, pytest.raises(PlatformGone):
-        Session.initiate(sock)
+        Session.initiate(sock, unnamed())
     with platform(answering()) as sock:
-        session = Session.initiate(sock)
+        session = Session.initiate(sock, unnamed())
         with pytest.raises(PlatformGone):
             session.request(channel.TargetInfo(), channel.Bytes)
 
@@ -115,13 +121,13 @@ def test_no_handshake(platform: Serve) -> None:
         sock.send(b"hello?")
 
     with platform(side) as sock, pytest.raises(FormatError, match=r"^channel handshake: "):
-        Session.initiate(sock)
+        Session.initiate(sock, unnamed())
 
 
 def test_many_threads(platform: Serve) -> None:
     """Requests of many threads do not mix."""
     with platform(answering(*(channel.Bytes(b"t") for _ in range(80)))) as sock:
-        session = Session.initiate(sock)
+        session = Session.initiate(sock, unnamed())
         got: list[bytes] = []
 
         def ask() -> None:

@@ -33,6 +33,7 @@ class Launch(msgspec.Struct, frozen=True):
         level: the protection level of this launch.
         debug: whether host and people may look in.
         sockets: grants such as ``listen:web`` that the host brought a socket for, and its descriptor.
+        layers: SHA-256 of each layer's index, hex, by its mount point.
     """
 
     entry: str
@@ -46,6 +47,7 @@ class Launch(msgspec.Struct, frozen=True):
     level: str
     debug: bool
     sockets: dict[str, int]
+    layers: dict[str, str]
 
     @classmethod
     def read(cls, descriptor: int) -> Launch:
@@ -72,6 +74,7 @@ class Launch(msgspec.Struct, frozen=True):
                 level=found.level,
                 debug=found.debug,
                 sockets=found.sockets,
+                layers={layer.mount: layer.digest for layer in found.manifest.layers},
             )
         except (*UNREADABLE, ValueError) as error:
             raise FormatError(f"{WHAT}: {error}") from None
@@ -121,6 +124,11 @@ def inside(what: str) -> Inside:
     return _here
 
 
+class _Layer(msgspec.Struct):
+    digest: str
+    mount: str
+
+
 class _Manifest(msgspec.Struct):
     entry: str
     argv: list[str]
@@ -128,6 +136,7 @@ class _Manifest(msgspec.Struct):
     threads: int
     svn: int
     grants: list[str]
+    layers: list[_Layer] = []
 
 
 class _Document(msgspec.Struct):

@@ -46,16 +46,28 @@ class Session:
         self._lost = False
 
     @classmethod
-    def initiate(cls, sock: socket.socket) -> Self:
+    def initiate(cls, sock: socket.socket, named: int) -> Self:
         """Do the handshake; the platform accepts one a launch.
 
+        Args:
+            sock: to the platform.
+            named: a Unix socket without a name, a descriptor; closed here. It is named after the hello, and
+                listened on, and goes to the platform, which the kernel shows both: who listens, and the name.
+
         Raises:
-            PlatformGone: the platform hung up.
+            PlatformGone: the platform hung up, or another process has named the socket.
             FormatError: its answer is no handshake.
         """
         offer = channel.Offer()
         try:
-            sock.send(offer.hello)
+            proof = socket.socket(fileno=named)
+            try:
+                proof.bind(channel.proof_name(offer.hello))
+                proof.listen(0)
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, named.to_bytes(4, "little"))
+                sock.sendmsg([offer.hello], [rights])
+            finally:
+                proof.close()
             answer = sock.recv(channel.MAX_FRAME)
         except OSError:
             answer = b""

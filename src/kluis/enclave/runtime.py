@@ -1,7 +1,8 @@
 """The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
 
-Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document. The thread
-that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
+Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
+indexes, which :mod:`kluis.measured` has taken by then, 18 a socket that proves who speaks. The
+thread that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
 come beside a running one arrive on the control socket and go to workers. When either side hangs up
 the process ends at once. Spec: :mod:`kluis.enclave.frames`.
 """
@@ -18,6 +19,7 @@ from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
+from kluis import measured
 from kluis.enclave import frames
 from kluis.enclave.app import Enclave
 from kluis.enclave.calls import Calls
@@ -28,7 +30,7 @@ from kluis.errors import AuthenticityError, UsageError
 
 __all__ = ["main"]
 
-CALLS, CONTROL, PLATFORM, LAUNCH = 3, 4, 5, 6
+CALLS, CONTROL, PLATFORM, LAUNCH, NAMED = 3, 4, 5, 6, 18
 EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 
 
@@ -38,11 +40,12 @@ def main() -> NoReturn:
     threading.excepthook = sys.unraisablehook = _tell_nothing
     launch = Launch.read(LAUNCH)
     try:
-        session = Session.initiate(socket.socket(fileno=PLATFORM))
+        session = Session.initiate(socket.socket(fileno=PLATFORM), NAMED)
     except PlatformGone:
         os._exit(EXIT_NO_PLATFORM)
     enter(Inside(launch, session))
     try:
+        _check_layers(launch)
         app = _load(launch)
         served = Calls(app, launch, calls, control)
         served.start()
@@ -61,7 +64,7 @@ def _load(launch: Launch) -> Enclave:
     app = getattr(importlib.import_module(module), attribute or "app", None)
     if not isinstance(app, Enclave):
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
-    digest = Hash(SHA256())  # kluis.hashes would load a second OpenSSL, which most applications never need
+    digest = Hash(SHA256())
     digest.update(app.interface_json())
     found = digest.finalize()
     if found != launch.interface:
@@ -71,6 +74,24 @@ def _load(launch: Launch) -> Enclave:
             code="interface",
         )
     return app
+
+
+def _check_layers(launch: Launch) -> None:
+    """Hold the indexes that imports are checked by against the manifest, and check what follows quickly."""
+    if measured.layers() != launch.layers:
+        raise AuthenticityError("layers: their indexes are not the manifest's", code="layer_changed")
+    measured.hash_with(_QuickHash)
+
+
+class _QuickHash:
+    """SHA-256 that uses the processor's own; kluis.hashes would load a second OpenSSL, which few need."""
+
+    def __init__(self) -> None:
+        self._hash = Hash(SHA256())
+        self.update = self._hash.update
+
+    def hexdigest(self) -> str:
+        return self._hash.finalize().hex()
 
 
 def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:

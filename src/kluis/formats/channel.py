@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.errors import AuthenticityError, FormatError
@@ -148,6 +148,13 @@ Reply = Bytes | Truth | Count | Platform | Refused
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def proof_name(hello: bytes) -> bytes:
+    """The abstract name of the Unix socket that an enclave listens on to show that a hello is its own."""
+    digest = Hash(SHA256())
+    digest.update(hello)
+    return b"\0kluis-" + digest.finalize().hex().encode()
 
 
 def _parse_hello(data: bytes, who: str) -> X25519PublicKey:

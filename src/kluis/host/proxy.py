@@ -21,7 +21,7 @@ from kluis.formats.unreadable import UNREADABLE
 from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
-from kluis.tee.process import sandbox
+from kluis.host.starting import describe_end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -329,9 +329,7 @@ class EnclaveProxy:
         if end is None:
             return ""
         status, words = end
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        if status == sandbox.SCRATCH_CHANGED:
-            how += ", as of one whose scratch was changed from outside"
+        how = describe_end(status)
         return f"{how}, {words}" if words else how
 
 

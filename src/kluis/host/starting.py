@@ -10,6 +10,7 @@ import msgspec
 from kluis.enclave import frames
 from kluis.errors import AuthenticityError, CallTimeout, EnclaveDied, EnclaveError, FormatError, RemoteError
 from kluis.formats.unreadable import UNREADABLE
+from kluis.tee.process import sandbox
 
 if TYPE_CHECKING:
     from kluis.host.proxy import EnclaveProcess
@@ -19,6 +20,16 @@ __all__ = ["ENDING_SECONDS", "await_ready"]
 MAX_BYTES = 1 << 20
 ENDING_SECONDS = 60.0
 """How long a platform may take to report how an enclave ended."""
+
+
+def describe_end(status: int) -> str:
+    """How an enclave ended: its exit status, or a signal where that is below zero, and what it means."""
+    how = f"signal {-status}" if status < 0 else f"status {status}"
+    if status == sandbox.SCRATCH_CHANGED:
+        how += ", as of one whose scratch was changed from outside"
+    if status == sandbox.CODE_CHANGED:
+        how += ", as of one whose code was changed from outside"
+    return how
 
 
 def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: float) -> None:
@@ -46,7 +57,7 @@ def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: floa
         raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
     if parcel is None:
         end = process.wait(ENDING_SECONDS)
-        words = f": {end[1] or f'status {end[0]}'}" if end else ""
+        words = f": {end[1] or describe_end(end[0])}" if end else ""
         raise EnclaveDied(f"the enclave ended before it was ready{words}", hint="kluis doctor")
     parcel.close()
     try:

@@ -171,7 +171,6 @@ class RehearsalPlatform:
             ),
         )
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        session.expect_credentials(pairs[2][0])
         document = _document(manifest, who, debug, {name: FIRST + at for at, name in enumerate(given)})
         handed = [os.dup(one.fileno()) for one in given.values()]
         inside = [*(pair[1].detach() for pair in pairs), document, *handed]
@@ -239,10 +238,12 @@ ASK = (
 )
 
 CHILD = """
-import fcntl, os, sys
+import fcntl, os, socket, sys
 given = [fcntl.fcntl(int(n), fcntl.F_DUPFD_CLOEXEC, 64) for n in sys.argv[1].split(",")]
 for number, descriptor in enumerate(given, 3):
     os.dup2(descriptor, number, inheritable=False)
+named = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.dup2(named.detach(), 18, inheritable=False)
 sys.path[:0] = sys.argv[2:]
 from kluis.enclave.runtime import main
 main()

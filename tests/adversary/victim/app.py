@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import hashlib
+import importlib
 import mmap
 import os
 import socket
@@ -42,6 +43,10 @@ def _c_local(seed: str, ready: threading.Event) -> None:
     ready.set()
     while True:
         usleep(500_000, passed)
+
+
+AT_START = [secret_of("at start") + str(number).encode() for number in range(500)]
+"""Held from the import on, so that an attack in the midst of a start has something to find."""
 
 
 @app.ecall
@@ -185,6 +190,19 @@ def loaded(name: str) -> bool:
     import importlib.util
 
     return name in sys.modules or importlib.util.find_spec(name) is not None
+
+
+@app.ecall
+def bring(name: str) -> str:
+    """Import a module; what it holds under ``FOUND``."""
+    return str(getattr(importlib.import_module(name), "FOUND", "nothing"))
+
+
+@app.ecall
+def text_of(path: str) -> str:
+    """What a file of the image holds, in short."""
+    with open(path) as file:
+        return file.read(100)
 
 
 @app.ecall

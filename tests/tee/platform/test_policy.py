@@ -10,7 +10,7 @@ from kluis.errors import FormatError, PolicyError
 from kluis.tee.platform import policy
 from kluis.tee.platform.policy import LaunchPolicy
 
-ASKED = {"signer": b"s" * 32, "debug": False, "heap_bytes": 1 << 29, "user": 1000, "running": 0}
+ASKED = {"signer": b"s" * 32, "debug": False, "heap_bytes": 1 << 29, "user": 1000}
 
 
 def test_without_a_file_the_defaults(tmp_path: Path) -> None:
@@ -21,7 +21,6 @@ def test_without_a_file_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "asked", "message"),
     [
-        (LaunchPolicy(max_enclaves=1), {"running": 1}, "max_enclaves: want at most 1, got one more"),
         (LaunchPolicy(debug=False), {"debug": True}, "debug: want off, got on"),
         (LaunchPolicy(max_heap="1MiB"), {}, "max_heap: want at most 1MiB, got 536870912 bytes"),
         (

@@ -25,9 +25,9 @@ def line(walls: sandbox.Walls = WALLS) -> list[str]:
 
 
 def test_descriptors() -> None:
-    """The runtime's four, the backing of scratch where there is any, then what the host hands over."""
-    assert sandbox.inside_descriptors(6) == (3, 4, 5, 6, 10, 11)
-    assert sandbox.inside_descriptors(6, scratch=True) == (3, 4, 5, 6, 9, 10)
+    """The runtime's five, the backing of scratch where there is any, then what the host hands over."""
+    assert sandbox.inside_descriptors(7) == (3, 4, 5, 6, 7, 10, 11)
+    assert sandbox.inside_descriptors(7, scratch=True) == (3, 4, 5, 6, 7, 9, 10)
 
 
 def test_temporary_files_go_to_scratch() -> None:

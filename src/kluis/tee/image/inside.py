@@ -18,7 +18,9 @@ PACKAGES: Final = (
 )  # fmt: skip
 # What a service's host runs for it.
 OUTSIDE: Final = frozenset({"services/running", "services/storage"})
-MODULES: Final = ("__init__.py", "errors.py", "files.py", "frozen.py", "hashes.py", "py.typed")
+MODULES: Final = (
+    "__init__.py", "entry.py", "errors.py", "files.py", "frozen.py", "hashes.py", "measured.py", "py.typed",
+)  # fmt: skip
 # Who installed a package, from where and when, is this machine's business and differs on the next.
 _KEPT_METADATA: Final = frozenset({"METADATA", "entry_points.txt", "top_level.txt", "licenses", "sboms"})
 

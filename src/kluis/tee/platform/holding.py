@@ -1,75 +1,147 @@
 """Layers held: read once into sealed memory files, measured there, unpacked from there.
 
-What is measured is what is used: nothing is read a second time from a file that others can change.
-A layer is held by its digest for the platform's lifetime, so the next launch reads only the manifest.
+What is measured is what is used: nothing is read a second time from a file that others can change. A layer
+is held by its digest, so the next launch reads only the manifest. It stays while an enclave uses it, and
+:data:`IDLE_SECONDS` after that, unless its memory is needed earlier: the one used last goes last.
 """
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import fcntl
 import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.tee.image import canonical
 from kluis.tee.image.layers import Entry, Layer
+from kluis.tee.platform.shares import share
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 CHUNK: Final = 64 << 20
+IDLE_SECONDS: Final = 600.0
+"""How long a layer that no enclave uses is kept."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Held:
+    files: tuple[Entry, ...]
+    index: bytes
+    size: int
+    used_by: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    left_at: float = 0.0
 
 
 class Holding:
-    """The layers of this platform.
-
-    Attributes:
-        held: files of each layer that is held, by its digest.
+    """The layers of this platform. Thread-safe.
 
     Args:
-        unpack: gives a measured layer to the spawner: digest, descriptor, index offset and size, data offset.
+        unpack: gives a measured layer to the spawner: the layer; a descriptor of its data, followed by its
+            index; the index's size.
+        drop: has the spawner forget a layer, by its digest.
         most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
     """
 
     def __init__(
-        self, unpack: Callable[[bytes, int, int, int, int], None], most_bytes: int | None = None
+        self,
+        unpack: Callable[[Layer, int, int], None],
+        drop: Callable[[bytes], None],
+        most_bytes: int | None = None,
     ) -> None:
         self._unpack = unpack
-        self._left = half_of_memory() if most_bytes is None else most_bytes
-        self.held: dict[bytes, tuple[Entry, ...]] = {}
+        self._drop = drop
+        self._most = half_of_memory() if most_bytes is None else most_bytes
+        self._held: dict[bytes, _Held] = {}
+        self._copied: collections.Counter[int] = collections.Counter()  # bytes under way, by user
         self._lock = threading.Lock()
 
-    def hold(self, image: int, layer: Layer) -> None:
-        """Make sure that ``layer`` of the open file ``image`` is held.
+    def files(self) -> dict[bytes, tuple[Entry, ...]]:
+        """The files of each layer that is held now, by its digest."""
+        with self._lock:
+            return {digest: held.files for digest, held in self._held.items()}
+
+    def hold(self, image: int, layer: Layer, user: int) -> bytes:
+        """Make sure that ``layer`` of the open file ``image`` is held until ``user`` releases it.
+
+        Returns:
+            Its index.
 
         Raises:
             AuthenticityError: a file of it is not what its index says.
             FormatError: the file is shorter than it said.
-            UnavailableError: this machine's memory does not hold it beside the others.
+            UnavailableError: this machine's memory does not hold it beside those in use, or the user has
+                as much as one user may.
         """
-        if layer.digest in self.held:
-            return
         with self._lock:
-            if layer.data_size > self._left:
-                raise UnavailableError(
-                    f"layer {layer.name}: want at most {self._left} bytes, got {layer.data_size}",
-                    hint="half of the memory holds layers; a platform that starts again holds none",
-                    code="layers_full",
-                )
-            self._left -= layer.data_size
-        held = False
+            if found := self._held.get(layer.digest):
+                if not found.used_by[user]:
+                    self._check_share(layer, user)
+                found.used_by[user] += 1
+                return found.index
+            self._check_share(layer, user)
+            self._make_room(layer)
+            self._copied[user] += layer.data_size
         try:
-            held = self._hold(image, layer)
+            return self._hold(image, layer, user)
         finally:
-            if not held:
-                with self._lock:
-                    self._left += layer.data_size
+            with self._lock:
+                self._copied[user] -= layer.data_size
 
-    def _hold(self, image: int, layer: Layer) -> bool:
-        """Copy, measure, unpack; whether it is this layer that was unpacked, and no earlier one like it."""
+    def release(self, digests: Iterable[bytes], user: int) -> None:
+        """Give back what :meth:`hold` gave."""
+        with self._lock:
+            for digest in digests:
+                if held := self._held.get(digest):
+                    held.used_by[user] -= 1
+                    held.used_by += collections.Counter()  # forgets the users that have none
+                    held.left_at = time.monotonic()
+
+    def forget(self, digest: bytes) -> None:
+        """Hold a layer no more, whoever uses it: the next launch reads it again."""
+        with self._lock:
+            self._held.pop(digest, None)
+
+    def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Drop the layers that nobody has used for so long."""
+        until = time.monotonic() - idle_seconds
+        with self._lock:
+            for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
+                self._evict(digest)
+
+    def _check_share(self, layer: Layer, user: int) -> None:
+        mine = sum(held.size for held in self._held.values() if held.used_by[user]) + self._copied[user]
+        others = sum(held.size for held in self._held.values() if +held.used_by and not held.used_by[user])
+        others += self._copied.total() - self._copied[user]
+        most = share(self._most, others, user) - mine
+        if layer.data_size > most:
+            raise UnavailableError(
+                f"layer {layer.name}: want at most {max(most, 0)} bytes, got {layer.data_size}",
+                hint="end enclaves that are not needed: layers may take half of this machine's memory,"
+                " and one user's half of what the others leave of that",
+                code="layers_full",
+            )
+
+    def _make_room(self, layer: Layer) -> None:
+        idle = sorted((held.left_at, digest) for digest, held in self._held.items() if not +held.used_by)
+        while self._size() + layer.data_size > self._most and idle:
+            self._evict(idle.pop(0)[1])
+
+    def _size(self) -> int:
+        return sum(held.size for held in self._held.values()) + self._copied.total()
+
+    def _evict(self, digest: bytes) -> None:
+        del self._held[digest]
+        self._drop(digest)
+
+    def _hold(self, image: int, layer: Layer, user: int) -> bytes:
+        """Copy, measure, unpack, unless an earlier one like it was unpacked meanwhile."""
         blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             # Not under the lock: the file may lie on a file system of its owner's own, which answers when
@@ -85,11 +157,11 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                if layer.digest in self.held:
-                    return False
-                self._unpack(layer.digest, blob, layer.data_size, len(index), 0)
-                self.held[layer.digest] = layer.files
-                return True
+                if layer.digest not in self._held:
+                    self._unpack(layer, blob, len(index))
+                    self._held[layer.digest] = _Held(layer.files, index, layer.data_size)
+                self._held[layer.digest].used_by[user] += 1
+                return index
         finally:
             os.close(blob)
 

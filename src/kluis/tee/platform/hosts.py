@@ -43,6 +43,9 @@ class Host:
         self._answer = answer
         self._running: list[Running] = []
         self._left = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._answering = False
+        self._ends: list[bytes] = []
 
     def serve(self) -> None:
         """Answer until the host hangs up, or says what cannot be a request."""
@@ -66,6 +69,8 @@ class Host:
 
     def _one(self, request: dict[str, Any], descriptors: list[int]) -> None:
         ends: tuple[socket.socket, ...] = ()
+        with self._lock:
+            self._answering = True
         try:
             if request.get("op") == "launch":
                 running = self._launch(request, descriptors)
@@ -79,6 +84,11 @@ class Host:
         socket.send_fds(self._connection, [text], [end.fileno() for end in ends])
         for end in ends:
             end.close()
+        with self._lock:
+            self._answering = False
+            for event in self._ends:
+                self._send(event)
+            self._ends.clear()
 
     def _launch(self, request: dict[str, Any], descriptors: list[int]) -> Running:
         allowed, names = (_names(request, field) for field in ("allow_missing", "sockets"))
@@ -96,11 +106,19 @@ class Host:
         return running
 
     def _ended(self, status: int, words: str) -> None:
-        # The thread that calls this hears of every enclave's end: it waits for no host to read.
         event = json.dumps({"event": "exited", "status": status, "words": words}).encode()
+        with self._lock:
+            # An enclave may end before its launch is answered: the host reads the answer first.
+            if self._answering:
+                self._ends.append(event)
+            else:
+                self._send(event)
+        self._left.release()
+
+    def _send(self, event: bytes) -> None:
+        # The thread that reports ends reports every enclave's: it waits for no host to read.
         with contextlib.suppress(OSError):
             self._connection.send(event, socket.MSG_DONTWAIT)
-        self._left.release()
 
 
 def _told(running: Running) -> dict[str, Any]:

@@ -22,16 +22,18 @@ from kluis.formats import jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
-from kluis.tee.platform import holding, scratch, session, sockets
+from kluis.tee.image.layers import Layer
+from kluis.tee.platform import holding, scratch, session, shares, sockets
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
-from kluis.tee.platform.orders import Orders
+from kluis.tee.platform.orders import ChangedLayerError, Orders
 from kluis.tee.platform.policy import LaunchPolicy
 from kluis.tee.process import linux, native, sandbox
 
 HANDSHAKE_SECONDS = 60.0
 DYING_SECONDS, BROKEN_SECONDS = 5.0, 0.05
 """How long an enclave whose session ended, or broke, may take to leave its own exit status."""
+TIDY_SECONDS = 30.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -77,17 +79,26 @@ class Launcher:
         self._policy = policy
         self._lacks = lacks
         self._lockable = lockable
-        self._holding = holding.Holding(self._unpack)
+        self._holding = holding.Holding(self._unpack, self._drop)
+        self._places = shares.Taken("max_enclaves")
         self.running: dict[str, Running] = {}
         self._lock = threading.Lock()
+        threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
-    def _unpack(self, digest: bytes, blob: int, index_at: int, index_size: int, data_at: int) -> None:
+    def _tidy(self) -> None:
+        never = threading.Event()
+        while not never.wait(TIDY_SECONDS):
+            self._holding.tidy()
+
+    def _drop(self, digest: bytes) -> None:
+        self._orders.send({"op": "drop", "digest": digest.hex()})
+
+    def _unpack(self, layer: Layer, blob: int, index_size: int) -> None:
         order = {
             "op": "hold",
-            "digest": digest.hex(),
-            "index_at": index_at,
+            "digest": layer.digest.hex(),
+            "index_at": layer.data_size,
             "index_size": index_size,
-            "data_at": data_at,
         }
         self._orders.send(order, [blob])
 
@@ -117,7 +128,7 @@ class Launcher:
         if not stat.S_ISREG(os.fstat(image).st_mode):
             raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
         with open(os.dup(image), "rb") as file:
-            read = images.read_image(file, self._holding.held)
+            read = images.read_image(file, self._holding.files())
         images.launchable(read)
         signed = sigstruct.parse(read.sigstruct)
         manifest = read.manifest
@@ -127,13 +138,10 @@ class Launcher:
             heap_bytes=manifest.heap_bytes,
             scratch_bytes=manifest.scratch_bytes,
             user=user,
-            running=len(self.running),
         )
         self._check_launcher(read)
         sockets.check(granted, frozenset(manifest.grants))
         missing = self._missing(manifest.heap_bytes, allow_missing)
-        for layer in read.layers:
-            self._holding.hold(image, layer)
         configuration = LaunchConfiguration(
             heap_bytes=manifest.heap_bytes,
             threads=manifest.threads,
@@ -153,7 +161,28 @@ class Launcher:
             cpusvn=CPUSVN,
             configuration=configuration,
         )
-        return self._start(read, who, signed.debug, granted, ended)
+        self._places.take(user, 1, self._policy.max_enclaves)
+        held: dict[str, bytes] = {}
+        place = threading.Semaphore(1)
+
+        def left() -> None:
+            if place.acquire(blocking=False):
+                self._places.give_back(user, 1)
+                self._holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
+
+        def gone(status: int, words: str) -> None:
+            left()
+            ended(status, words)
+
+        try:
+            for layer in read.layers:
+                held[layer.mount] = self._holding.hold(image, layer, user)
+            return self._start(read, held, who, signed.debug, granted, gone)
+        except BaseException as error:
+            left()
+            if isinstance(error, ChangedLayerError):
+                self._holding.forget(error.layer)
+            raise
 
     def _check_launcher(self, read: images.Image) -> None:
         """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
@@ -187,6 +216,7 @@ class Launcher:
     def _start(
         self,
         read: images.Image,
+        indexes: dict[str, bytes],
         who: Identity,
         debug: bool,
         granted: Sequence[tuple[str, int]],
@@ -220,8 +250,8 @@ class Launcher:
             "environment": sorted((_environment(manifest) | manifest.env).items()),
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        session.expect_credentials(pairs[2][0])
         document = self._document(read, who, debug, [name for name, _ in granted])
+        index = _index_file(indexes)
         backing = [scratch.backing(name, manifest.scratch_bytes)] if manifest.scratch_bytes else []
         inside = [pair[1] for pair in pairs]
         gone = threading.Event()
@@ -234,14 +264,15 @@ class Launcher:
 
         try:
             self._orders.on_end(name, told)
-            given = [*(end.fileno() for end in inside), document, *backing, *(fd for _, fd in granted)]
+            given = [*(end.fileno() for end in inside), document, index, *backing, *(fd for _, fd in granted)]
             answer = self._orders.send(order, given)
         except KluisError:
+            self._orders.forget_end(name)
             for pair in pairs:
                 pair[0].close()
             raise
         finally:
-            for descriptor in (document, *backing):
+            for descriptor in (document, index, *backing):
                 os.close(descriptor)
             for end in inside:
                 end.close()
@@ -277,10 +308,7 @@ class Launcher:
                 "sockets": {name: sandbox.FIRST_GRANTED_FD + at for at, name in enumerate(granted)},
             }
         )
-        document = os.memfd_create("launch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.write(document, text)
-        holding.seal(document)
-        return document
+        return _sealed("launch", text)
 
     def _serve(self, running: Running, end: socket.socket) -> None:
         patience = DYING_SECONDS
@@ -302,6 +330,22 @@ class Launcher:
             self._orders.send({"op": "kill", "id": name})
         except UnavailableError:
             return
+
+
+def _index_file(indexes: dict[str, bytes]) -> int:
+    """The layers' indexes by mount point, as :func:`kluis.measured.arm` reads them."""
+    head = " ".join(f"{mount} {len(index)}" for mount, index in indexes.items())
+    return _sealed("indexes", b"\n".join((head.encode(), b"".join(indexes.values()))))
+
+
+def _sealed(name: str, data: bytes) -> int:
+    """A sealed memory file, read from its start."""
+    made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(os.dup(made), "wb") as file:
+        file.write(data)
+    holding.seal(made)
+    os.lseek(made, 0, os.SEEK_SET)
+    return made
 
 
 def _environment(manifest: images.Manifest) -> dict[str, str]:

@@ -10,9 +10,19 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kluis.errors import UnavailableError
+from kluis.errors import AuthenticityError, UnavailableError
 
 MAX_REPORT = 128 * 1024
+
+
+class ChangedLayerError(AuthenticityError):
+    """A held layer is not what was measured.
+
+    Attributes:
+        layer: its digest; empty where it is the guardian that was changed.
+    """
+
+    layer: bytes = b""
 
 
 class Orders:
@@ -48,10 +58,19 @@ class Orders:
 
         Raises:
             UnavailableError: the spawner could not carry it out; says why.
+            ChangedLayerError: what was measured is not what is there now: code ``layer_changed``.
         """
         with self._turn:
             socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors or [])
             answer = self._answers.get()
+        if "changed" in answer:
+            error = ChangedLayerError(
+                f"launch: {answer['changed']}: was changed on this machine after it was measured",
+                code="layer_changed",
+                hint="launch again: the layer is read from the image again; find out who changed it",
+            )
+            error.layer = bytes.fromhex(answer["layer"])
+            raise error
         if "error" in answer:
             raise UnavailableError(f"launch: {answer['error']}", code="launch_failed", hint="kluis doctor")
         return answer
@@ -59,3 +78,7 @@ class Orders:
     def on_end(self, name: str, ended: Callable[[int, str], None]) -> None:
         """Have ``ended(status, words)`` called when the enclave ``name`` is gone."""
         self._ended[name] = ended
+
+    def forget_end(self, name: str) -> None:
+        """Tell nobody of the end of an enclave whose launch failed."""
+        self._ended.pop(name, None)

@@ -1,13 +1,15 @@
 """One enclave's session with its platform: one handshake, then a sealed answer for each request.
 
-The kernel says which process sent the hello (SCM_CREDENTIALS): a process of the same user that
-stole the descriptor cannot speak first, because it cannot speak as another pid.
+The kernel shows which process the hello comes from: it brings a socket that is named after it and that
+this process listens on. Root can duplicate a descriptor and speak first, and can send with any process's
+credentials (SCM_CREDENTIALS); it cannot listen as another process.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -55,31 +57,21 @@ class Root:
         return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
 
 
-def expect_credentials(end: socket.socket) -> None:
-    """Have the kernel name the sender of every datagram; set before the enclave can write."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-
-
 def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
     """Answer the one hello of a launch.
 
     Args:
-        end: the platform's end; ``expect_credentials`` was called on it.
+        end: the platform's end.
         enclave: gives the enclave's pid on this machine.
 
     Raises:
         AuthenticityError: another process spoke.
         FormatError: it was no hello.
     """
-    data, ancillary, _, _ = end.recvmsg(channel.MAX_FRAME, socket.CMSG_SPACE(CREDENTIALS_SIZE))
-    sender = next(
-        (
-            int.from_bytes(value[:4], "little")
-            for level, kind, value in ancillary
-            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS
-        ),
-        0,
-    )
+    data, descriptors, _, _ = socket.recv_fds(end, channel.MAX_FRAME, 1)
+    sender = 0
+    for descriptor in descriptors:
+        sender = _sender(descriptor, data)
     if not data:
         raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
     wanted = enclave()
@@ -90,6 +82,27 @@ def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
     answer = channel.Answer.to(data)
     end.send(answer.hello)
     return answer.channel
+
+
+def _sender(descriptor: int, hello: bytes) -> int:
+    """Whose hello it is, by a socket that came with it: its pid; 0 where the socket shows nothing.
+
+    The kernel keeps who called listen(2) on a socket, and a name is given once. A socketpair keeps who made
+    it, and anybody may name its ends: so only one that is listened on counts.
+    """
+    try:
+        with socket.socket(fileno=descriptor) as proof:
+            if (
+                proof.family != socket.AF_UNIX
+                or not proof.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                or proof.getsockname() != channel.proof_name(hello)
+            ):
+                return 0
+            raw = proof.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS_SIZE)
+            return int.from_bytes(raw[:4], "little")
+    except OSError:
+        os.close(descriptor)
+        return 0
 
 
 def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root) -> None:

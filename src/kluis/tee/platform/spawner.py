@@ -4,8 +4,9 @@ It is the parent of ``kluis-platformd``, takes its orders over one socket and kn
 runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
 enclaves get these read-only. When the platform ends, it ends every enclave and itself.
 
-Orders are JSON datagrams with descriptors: ``hold`` a layer, ``launch``, ``kill``. Reports go back the
-same way: the answer to each order, and ``exited`` for each enclave that ended. Standard library only.
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``kill``. Reports go
+back the same way: the answer to each order, and ``exited`` for each enclave that ended. It uses the standard
+library only.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import shutil
 import signal
 import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from kluis.tee.image import interpreter
-from kluis.tee.platform import places
+from kluis.tee.platform import places, remeasure
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
-ORDER_DESCRIPTORS = 5 + sandbox.MOST_GRANTED
+ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
 STDERR_BOUND = 16 * 1024
 LAST_READS = 32
 LOST_SECONDS = 10.0
@@ -89,6 +92,10 @@ class Spawner:
         self.bwrap = shutil.which("bwrap") or "bwrap"
         self.children: dict[str, Child] = {}
         self._uids: set[int] = set()
+        self._files: dict[str, tuple[remeasure.File, ...]] = {}
+        self._watched: dict[tuple[str, str], remeasure.Watched] = {}
+        self._guardian = remeasure.digest(native.guardian())
+        self._measuring = ThreadPoolExecutor(1)
 
     def serve(self) -> None:
         """Serve until the platform hangs up; leaves no process behind."""
@@ -148,7 +155,9 @@ class Spawner:
             return False
         try:
             order = json.loads(data)
-            handler = {"hold": self._hold, "launch": self._launch, "kill": self._kill}[order["op"]]
+            handler = {"hold": self._hold, "drop": self._drop, "launch": self._launch, "kill": self._kill}[
+                order["op"]
+            ]
             answer = handler(order, descriptors)
         except (OSError, ValueError, KeyError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -167,15 +176,16 @@ class Spawner:
         shutil.rmtree(partial, ignore_errors=True)
         blob = descriptors[0]
         start = int(order["index_at"])
-        made = set()
+        made, files = set(), []
         for entry in json.loads(os.pread(blob, index_size, start)):
+            files.append(remeasure.File(entry["path"], entry["sha256"], int(entry["size"])))
             target = partial / entry["path"]
             if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.add(target.parent)
             out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
             try:
-                at, left = int(order["data_at"]) + int(entry["offset"]), int(entry["size"])
+                at, left = int(entry["offset"]), int(entry["size"])
                 while left:
                     sent = os.sendfile(out, blob, at, left)
                     if not sent:
@@ -185,9 +195,53 @@ class Spawner:
                 os.close(out)
         partial.mkdir(exist_ok=True)
         partial.rename(final)
+        self._files[digest] = tuple(files)
         return {}
 
+    def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Forget a layer that no enclave uses."""
+        digest = bytes.fromhex(order["digest"]).hex()
+        self._forget(digest)
+        shutil.rmtree(self.layers / digest)
+        return {}
+
+    def _forget(self, digest: str) -> None:
+        self._files.pop(digest, None)
+        for key in [key for key in self._watched if key[0] == digest]:
+            del self._watched[key]
+
+    def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
+        """Measure what a launch uses; what is changed is set aside, since enclaves may run from it."""
+        if remeasure.digest(native.guardian()) != self._guardian:
+            return {"changed": "kluis-guardian", "layer": ""}
+        for digest, mount in mounts:
+            if (digest, mount) not in self._watched:
+                self._watched[digest, mount] = remeasure.watched(
+                    self.layers / digest, mount, self._files[digest]
+                )
+        found = remeasure.changed([self._watched[digest, mount] for digest, mount in mounts])
+        if found is None:
+            return None
+        directory, path = found
+        self._forget(directory.name)
+        directory.rename(directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}"))
+        return {"changed": path, "layer": directory.name}
+
     def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        # While the sandbox starts: until this launch is answered nobody speaks to what it starts.
+        changed = self._measuring.submit(self._changed, order["layers"])
+        try:
+            answer = self._begin(order, descriptors)
+        except (OSError, ValueError, KeyError):
+            if (found := changed.result()) is not None:
+                return found
+            raise
+        if (found := changed.result()) is not None:
+            _kill(self.children[order["id"]])
+            return found
+        return answer
+
+    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         uid = self._free_uid() if self.own_uids else 0
         walls = sandbox.Walls(
             mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),

@@ -23,11 +23,12 @@ ENCLAVE_UIDS = 0x4B4C0000
 """Least of the user ids that enclaves run under."""
 
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
-CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD = 3, 4, 5, 6
+CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, INDEXES_FD = 3, 4, 5, 6, 7
 SCRATCH_FD = 9
 SCRATCH = "/scratch"
-SCRATCH_CHANGED = 65
-"""The status of an enclave that read in its scratch what it had not written."""
+SCRATCH_CHANGED, CODE_CHANGED = 65, 66
+"""The status of an enclave that read in its scratch what it had not written; of one that imported what was
+not measured."""
 FIRST_GRANTED_FD = 10
 MOST_GRANTED = 8
 """Sockets that a host may hand to one enclave at its launch."""
@@ -64,8 +65,8 @@ class Walls:
 
 
 def inside_descriptors(count: int, *, scratch: bool = False) -> tuple[int, ...]:
-    """The numbers inside of ``count`` descriptors: the runtime's four, scratch's, then granted sockets."""
-    first = (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, *((SCRATCH_FD,) if scratch else ()))
+    """The numbers inside of ``count`` descriptors: the runtime's five, scratch's, then granted sockets."""
+    first = (CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, INDEXES_FD, *((SCRATCH_FD,) if scratch else ()))
     return (*first, *range(FIRST_GRANTED_FD, FIRST_GRANTED_FD + count - len(first)))
 
 
@@ -115,7 +116,7 @@ def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[s
     line += ["/k/guardian", str(walls.uid), str(walls.uid), str(walls.region_bytes), walls.without]
     line += [f"{native.PYTHON}/bin/kluis-launcher"]
     line += [native.PYTHON, str(walls.heap_bytes), str(walls.threads + MAX_THREADS_BESIDE)]
-    return [*line, walls.without, walls.options, "kluis.enclave.runtime", *walls.paths]
+    return [*line, walls.without, walls.options, "kluis.entry", *walls.paths]
 
 
 PLATFORM_HEAP = 256 * MEBIBYTE

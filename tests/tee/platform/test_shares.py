@@ -1,0 +1,124 @@
+"""One user never takes all of what others share; what nobody uses is given back."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import PolicyError, UnavailableError
+from kluis.tee.platform import holding, shares
+from tests.tee.platform.test_holding import layer_of
+
+ANN, BOB, EVE = 1001, 1002, 1003
+
+
+def test_another_user_always_finds_a_place() -> None:
+    """However many places users take, the next one finds one, while any is left."""
+    taken = shares.Taken("max_enclaves")
+    got = []
+    for user in range(1000, 1006):
+        count = 0
+        with contextlib.suppress(PolicyError):
+            while True:
+                taken.take(user, 1, 32)
+                count += 1
+        got.append(count)
+
+    assert got == [16, 8, 4, 2, 1, 1]
+
+
+def test_root_may_take_what_is_left() -> None:
+    """The operator is bounded by the total only, and what is given back is there for others."""
+    taken = shares.Taken("max_enclaves")
+    for _ in range(4):
+        taken.take(0, 1, 4)
+    with pytest.raises(PolicyError, match=r"^launch policy: max_enclaves: want at most 4, got 5"):
+        taken.take(0, 1, 4)
+    with pytest.raises(PolicyError, match=r"^launch policy: max_enclaves: want at most 0, got 1"):
+        taken.take(ANN, 1, 4)
+    taken.give_back(0, 1)
+    taken.take(ANN, 1, 4)
+
+
+class Store:
+    """Layers of one file each, held in 100 bytes of memory."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.dropped: list[bytes] = []
+        self.names: dict[bytes, str] = {}
+        self.holds = holding.Holding(lambda *_: None, self.dropped.append, most_bytes=100)
+
+    def hold(self, name: str, size: int, user: int) -> bytes:
+        """Hold a layer of so many bytes for a user; its digest."""
+        layer = layer_of(self.place / name, name, name.encode() * size)
+        self.names[layer.digest] = name
+        with open(self.place / name, "rb") as image:
+            self.holds.hold(image.fileno(), layer, user)
+        return layer.digest
+
+    @property
+    def gone(self) -> list[str]:
+        """The names of what was dropped."""
+        return [self.names[digest] for digest in self.dropped]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty one."""
+    return Store(tmp_path)
+
+
+def test_one_users_layers_leave_room_for_others(store: Store) -> None:
+    """A user whose enclaves use half of the memory gets no more; the next gets half of what is left."""
+    store.hold("a", 50, ANN)
+    with pytest.raises(UnavailableError, match=r"^layer b: want at most 0 bytes, got 1"):
+        store.hold("b", 1, ANN)
+    store.hold("c", 25, BOB)
+    with pytest.raises(UnavailableError, match=r"^layer d: want at most 13 bytes, got 14"):
+        store.hold("d", 14, EVE)
+    store.hold("e", 13, EVE)
+
+    assert store.gone == []
+
+
+def test_what_nobody_uses_makes_room(store: Store) -> None:
+    """The layer that was used last goes last, and one that an enclave uses stays."""
+    first, second = store.hold("a", 40, 0), store.hold("b", 40, 0)
+    store.holds.release([second], 0)
+    store.holds.release([first], 0)
+    store.hold("c", 20, 0)
+    store.hold("d", 30, 0)
+    assert store.gone == ["b"]
+
+    store.holds.hold(-1, layer_of(store.place / "a", "a", b"a" * 40), 0)
+    with pytest.raises(UnavailableError, match="want at most 10 bytes, got 11"):
+        store.hold("e", 11, 0)
+    assert store.gone == ["b"]
+
+
+def test_what_nobody_uses_is_given_back_after_a_while(store: Store) -> None:
+    """Idle layers go; one that is used, and one that was left just now, stay."""
+    used, idle = store.hold("a", 10, ANN), store.hold("b", 10, ANN)
+    store.holds.release([idle], ANN)
+    store.holds.tidy(idle_seconds=60)
+    assert store.gone == []
+
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == ["b"]
+    assert set(store.holds.files()) == {used}
+
+
+def test_two_users_of_one_layer(store: Store) -> None:
+    """A layer is in use until the last of its users has left it."""
+    layer = store.hold("a", 10, ANN)
+    store.hold("a", 10, BOB)
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == []
+
+    store.holds.release([layer], BOB)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == ["a"]
