@@ -171,14 +171,16 @@ class Spawner:
         """Unpack a measured layer from the platform's sealed memory file."""
         digest, index_size = bytes.fromhex(order["digest"]).hex(), int(order["index_size"])
         final, partial = self.layers / digest, self.layers / f"{digest}.new"
-        if final.is_dir():
+        blob = descriptors[0]
+        entries = json.loads(os.pread(blob, index_size, int(order["index_at"])))
+        self._files[digest] = tuple(
+            remeasure.File(each["path"], each["sha256"], int(each["size"])) for each in entries
+        )
+        if final.is_dir():  # the base layer, on which the platform runs
             return {}
         shutil.rmtree(partial, ignore_errors=True)
-        blob = descriptors[0]
-        start = int(order["index_at"])
-        made, files = set(), []
-        for entry in json.loads(os.pread(blob, index_size, start)):
-            files.append(remeasure.File(entry["path"], entry["sha256"], int(entry["size"])))
+        made = set()
+        for entry in entries:
             target = partial / entry["path"]
             if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -195,14 +197,14 @@ class Spawner:
                 os.close(out)
         partial.mkdir(exist_ok=True)
         partial.rename(final)
-        self._files[digest] = tuple(files)
         return {}
 
     def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Forget a layer that no enclave uses."""
         digest = bytes.fromhex(order["digest"]).hex()
         self._forget(digest)
-        shutil.rmtree(self.layers / digest)
+        if digest != native.runtime().digest:  # the platform itself runs on its base layer
+            shutil.rmtree(self.layers / digest)
         return {}
 
     def _forget(self, digest: str) -> None:
