@@ -79,6 +79,8 @@ struct opened {
     unsigned users;          /* descriptors, and calls under way */
 };
 const char *calls_start(void);
+/* Take SCRATCH_NOTHING before a library is opened: the filter lets nobody close that number again. */
+const char *calls_reserve(void);
 struct opened *calls_hold(int fd);
 void calls_let_go(struct opened *opened);
 /* A descriptor for a path below /scratch; or -1 and errno. */

@@ -25,14 +25,20 @@ static _Atomic(struct opened *) *table;  /* NULL: there is no scratch */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t unlocked = PTHREAD_COND_INITIALIZER;
 
-const char *calls_start(void) {
-    size_t size = MOST_DESCRIPTORS * sizeof *table;
+const char *calls_reserve(void) {
     int nothing = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC);
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED || syscall(SYS_fcntl, nothing, F_DUPFD_CLOEXEC, SCRATCH_NOTHING) != SCRATCH_NOTHING) {
+    if (nothing == SCRATCH_NOTHING) return NULL;
+    if (syscall(SYS_fcntl, nothing, F_DUPFD_CLOEXEC, SCRATCH_NOTHING) != SCRATCH_NOTHING) {
         return "scratch: its descriptors";
     }
     syscall(SYS_close, nothing);
+    return NULL;
+}
+
+const char *calls_start(void) {
+    size_t size = MOST_DESCRIPTORS * sizeof *table;
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return "scratch: its descriptors";
     table = at;
     return NULL;
 }

@@ -13,7 +13,8 @@
 static int on;
 
 const char *scratch_start(void) {
-    const char *error = blocks_start();
+    const char *error = calls_reserve();
+    if (!error) error = blocks_start();
     if (!error) error = files_start();
     if (!error) error = calls_start();
     on = !error;

@@ -231,7 +231,7 @@ def test_a_library_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy
     elif how == "removed":
         twin.unlink()
     else:
-        data = attacks.writable_twin(f"/proc/{victim.pid}/root{STDLIB}/lib2to3/Grammar.txt")
+        data = attacks.writable_twin(f"/proc/{victim.pid}/root{STDLIB}/LICENSE.txt")
         data.chmod(0o644)
         data.write_text("of root")
 
