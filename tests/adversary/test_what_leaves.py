@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from kluis.cleanroom import query
+from kluis.cleanroom.engine import Engine
 from kluis.cleanroom.query import QueryError
 from kluis.cleanroom.values import prepared
 from kluis.errors import PolicyError
@@ -342,3 +343,85 @@ def test_some_are_answered() -> None:
     """The list above is no list of refusals only, and no list of queries that hide everything."""
     assert len(set(HOSTILE)) >= 150
     assert sum(bool(_answer(text)) for text in HOSTILE) >= 12
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "max(age) AS a FROM people WHERE NOT (age = 97 AND status = 1)",
+        "max(age) AS a FROM people WHERE (age = 97 AND status = 1) OR age < 50",
+        "max(age) FILTER (WHERE NOT (age = 97 AND status = 1)) AS a FROM people",
+        "max(status) FILTER (WHERE age = 97) AS a FROM people",
+        "count(*) FILTER (WHERE age = 97 AND status = 1) AS a FROM people",
+        "arg_max(smoker, age) FILTER (WHERE age = 97 AND status = 1 OR age < 97) AS a FROM people",
+    ],
+)
+def test_two_worlds_by_a_condition_on_rows(inner: str) -> None:
+    """An inner query's conditions single out a person as others do: its secret does not decide what leaves."""
+    for outer in ("count(*) AS n", "count(a) AS n", "sum(a) AS n, count(*) AS m"):
+        text = f"WITH l AS (SELECT id, {inner} GROUP BY id) SELECT {outer} FROM l"
+        worlds = [
+            ONE["people"].with_columns(
+                status=pl.when(pl.col("id") == ALONE).then(secret).otherwise("status").cast(pl.Int64)
+            )
+            for secret in (0, 1)
+        ]
+        first, second = (computed(text, {"people": each}) for each in worlds)
+        assert first == second, text
+
+
+def test_the_rest_by_a_condition_on_rows() -> None:
+    """One of 399 has no such row: the number of the others does not leave. A condition that splits well does."""
+    text = "WITH l AS (SELECT id, max(value) AS v FROM labs WHERE {} GROUP BY id) SELECT count(*) AS n FROM l"
+    labs = {"labs": TWO["labs"]}
+    assert raw(text.format("test = 'chol'"), labs) == [(398,)]
+    assert computed(text.format("test = 'chol'"), labs) == []
+    assert computed(text.format("test = 'hdl'"), labs) == [{"n": 399}]
+    half = TWO["labs"].filter((pl.col("test") != "chol") | (pl.col("id") % 2 == 0))
+    assert computed(text.format("test = 'chol'"), {"labs": half})[0]["n"] in (199, 200)
+
+
+def test_a_condition_on_rows_that_meet_it_together() -> None:
+    """Everyone has a row of either kind, and one person both in one row: whether another has, too, is hidden."""
+    rows = [(each, test, day, 1.0) for each in range(1, 401) for test, day in (("a", 1), ("b", 0))]
+    text = (
+        "WITH l AS (SELECT id, max(value) FILTER (WHERE test = 'a' AND day = 0) AS v FROM labs GROUP BY id) "
+        "SELECT count(*) AS n, count(v) AS m FROM l"
+    )
+    for together, want in ((range(1, 2), []), (range(1, 101), [{"n": 400, "m": 100}])):
+        more = [(each, "a", 0, 1.0) for each in together]
+        labs = pl.DataFrame(rows + more, schema=TWO["labs"].schema, orient="row")
+        assert computed(text, {"labs": labs}) == want
+
+
+@pytest.mark.parametrize(
+    ("inner", "want"), [("NOT (age = 97 AND status = 1)", False), ("age > 0 OR status = 1", True)]
+)
+def test_a_model_of_a_condition_on_rows(inner: str, want: bool) -> None:
+    """A model's table is held to the same: a person that an inner condition singles out decides nothing."""
+    labs = pl.concat([TWO["labs"].filter(pl.col("test") == "hdl", pl.col("day") == -3), TWO["labs"].head(1)])
+    labs = labs.with_columns(id=pl.int_range(1, 401))
+    text = (
+        f"WITH p AS (SELECT id, max(status) AS died FROM people WHERE {inner} GROUP BY id) "
+        "SELECT p.id AS person, died, value FROM p JOIN labs l ON p.id = l.id"
+    )
+    for secret in (0, 1):
+        table = ONE["people"].with_columns(
+            status=pl.when(pl.col("id") == ALONE).then(secret).otherwise("status").cast(pl.Int64)
+        )
+        tables = {"people": table, "labs": labs}
+        inputs = rooms.inputs(tables)
+        asked = query.read_person_table(text, inputs, "person", "died", frozenset(("value",)))
+        engine = Engine(
+            {f"d{number}": prepared(tables[each.id], each) for number, each in enumerate(inputs)}
+        )
+        assert query.enough(asked, engine.rows(query.write_person_cells(asked)), K) == want
+        engine.close()
+
+
+def test_too_many_conditions_on_rows() -> None:
+    """Of six comparisons there are 64 sets; a seventh is refused."""
+    text = "WITH l AS (SELECT id, max(value) AS v FROM labs WHERE {} GROUP BY id) SELECT count(*) AS n FROM l"
+    for count, want in ((6, None), (7, "query: want at most 6 different comparisons on rows, got 7")):
+        found = refused(text.format(" OR ".join(f"day = {each}" for each in range(count))), TWO)
+        assert (found.message if found else None) == want
