@@ -198,6 +198,29 @@ def test_powers_of_two() -> None:
     assert len(leaves) <= 4
 
 
+def test_sums_put_together_to_undo_the_rounding() -> None:
+    """Known values, added to the encoding sum in many ways, measured its remainder: they add nothing now."""
+    known = [10**9 >> each for each in range(2, 10)]
+    code = {each: 2 ** min(each - 1, 29) for each in range(1, 41)}
+    code |= {each: known[(each - 41) // 45] for each in range(41, 401)}
+    codes = rooms.codes(code, {each: int(each <= 40) for each in code})
+    dead = "(p.status = 1 AND c.mark = 1)"
+    outputs = [f"count(*) FILTER (WHERE {dead}) AS n", f"sum(c.code) FILTER (WHERE {dead}) AS s"]
+    for number in range(1, 60):
+        with_ = " OR ".join(f"c.code = {each}" for place, each in enumerate(known) if number >> place & 1)
+        outputs.append(f"sum(c.code) FILTER (WHERE {dead} OR (c.mark = 0 AND ({with_}))) AS s{number}")
+    text = f"SELECT {', '.join(outputs)} FROM people p JOIN codes c ON p.id = c.id"
+    pick, alone, together = random.Random(3), set(), set()
+    for _ in range(16):
+        chosen = set(pick.sample(range(1, 41), 20))
+        status = [int(each in chosen if each <= 40 else each % 2) for each in ONE["people"]["id"]]
+        people = ONE["people"].with_columns(status=pl.Series(status))
+        (row,) = computed(text, {"people": people, "codes": codes})
+        alone.add(row["s"])
+        together.add(tuple(row.values()))
+    assert len(together) == len(alone) <= 4
+
+
 @pytest.mark.parametrize(("usual", "other"), [(0, 10**9), (10**9, 0), (3 * 10**8, 9 * 10**8), (5 * 10**8, 0)])
 def test_one_value_unlike_the_others(usual: int, other: int) -> None:
     """A co-owner gives one person another value than all others: sum and count still agree in both worlds."""

@@ -8,7 +8,7 @@
 3. Of each data set, the persons in no published group are nobody or at least k. Otherwise the smallest group
    is hidden as well.
 4. A sum is coarse. In each cell, the outermost values (``writing.tail`` of them at either end) count as the
-   mean of the others. The sum is then rounded to whole spans, a span being the width of the declared range.
+   mean of the others. The cell's sum is then rounded to whole spans, a span being the width of the range.
 
 Arithmetic, HAVING, ORDER BY and LIMIT see only what these rules let out. ``docs/concepts/what-leaves.md`` has
 the attack behind each rule.
@@ -175,8 +175,8 @@ def _measured(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> 
         if measure.kind == "max":
             return shown(max(each.largest[0] for each in values), scale)
         return shown(min(each.smallest[0] for each in values), scale)
-    steps = sum((_total(each.values[measure.column], each.persons) for each in of), Fraction(0))
-    spans = round(steps / scale.most)  # rule 4
+    # Rule 4. Each cell is rounded: sums over cells that are put together in many ways then tell nothing more.
+    spans = sum(round(_total(each.values[measure.column], each.persons) / scale.most) for each in of)
     return scale.low * sum(each.persons for each in of) + scale.step * scale.most * spans
 
 
