@@ -110,6 +110,22 @@ def test_the_other_side_of_an_indicator() -> None:
     assert computed("SELECT count(*) AS n, avg(common) AS a FROM people", ONE) == []
 
 
+def test_a_cell_of_two_data_sets() -> None:
+    """Each comparison splits its own data set well; one person meets both, and in no number does it show."""
+    codes = rooms.codes(dict.fromkeys(range(1, 401), 0), dict.fromkeys(range(1, 41), 1))
+    people = ONE["people"].with_columns(
+        status=pl.when(pl.col("id") == 5).then(1).when(pl.col("id") <= 40).then(0).otherwise("status")
+    )
+    text = (
+        "SELECT count(*) FILTER (WHERE p.status = 1 AND c.mark = 1) AS n "
+        "FROM people p JOIN codes c ON p.id = c.id"
+    )
+    tables = {"people": people, "codes": codes}
+    assert raw(text, tables) == [(1,)]
+    assert computed(text, tables) == computed(text.replace("p.status = 1 AND", "p.status = 0 AND"), tables) == []
+    assert computed(text.replace("AND c.mark = 1", ""), tables) != []
+
+
 def test_two_worlds_of_a_person_alone() -> None:
     """Of a person whom a comparison singles out nothing shows: whatever the secret, the same leaves."""
     for template in (
