@@ -1,8 +1,9 @@
 """What leaves of the cells that a query counts. These rules, and nothing else, stand before a result.
 
-1. Persons of one data set who give the same answers to all comparisons on its columns are a class, those
-   on rows included (``row_classes``). Each class holds at least k persons that every table has; otherwise nothing leaves. So does each class among the
-   persons with the same keys of that data set; otherwise no group with those keys leaves.
+1. Persons of one data set who give the same answers to all comparisons on its columns are a class, those on
+   rows included (``row_classes``). Each class holds at least k persons that every table has; otherwise
+   nothing leaves. So does each class among the persons with the same keys of that data set; otherwise no
+   group with those keys leaves.
 2. In a group, the persons with the same answers to all comparisons of all data sets are nobody or at least k.
    So are the persons that the joins leave out, by the tables they are in. Otherwise the group is hidden.
 3. Of each data set, the persons in no published group are nobody or at least k. Otherwise the smallest group
@@ -23,7 +24,7 @@ from fractions import Fraction
 
 from kluis.cleanroom.query.cells import Cell, Keys, Values, read_cell
 from kluis.cleanroom.query.row_classes import RowClass, row_classes
-from kluis.cleanroom.query.tree import Bins, Count, Extreme, Groups, Measure, Persons, PersonTable
+from kluis.cleanroom.query.tree import Bins, Count, Extreme, Groups, Measure, Persons
 from kluis.cleanroom.values import shown
 
 
@@ -70,20 +71,6 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
         for key, of in kept.items()
     )
     return Release(found, len(by_key) - len(kept))
-
-
-def enough(table: PersonTable, counted: Sequence[Sequence[object]], k: int) -> bool:
-    """Whether a model's table passes rules 1 and 2.
-
-    Args:
-        table: the model's.
-        counted: the rows of ``writing.write_person_cells(table)``.
-        k: the fewest persons.
-    """
-    classes = row_classes(table)
-    cells = [read_cell(each, table.persons, (), table.atoms, (), classes) for each in counted]
-    alone = any(_alone(cells, classes, number, (), k) for number in range(len(table.persons.sources)))
-    return not alone and _split_well(cells, table.persons, k)
 
 
 def _joined(cell: Cell, persons: Persons) -> bool:

@@ -44,7 +44,7 @@ class RowClass:
 
 
 def row_classes(asked: Groups | PersonTable) -> tuple[RowClass, ...]:
-    """The row classes of a query: of the sources' conditions, and of each value on which something depends."""
+    """The row classes of a query: of its sources' conditions, and of each value that something depends on."""
     columns = list(columns_of(*asked.atoms))
     if isinstance(asked, Groups):
         columns += [*asked.values, *(each.column if isinstance(each, Bins) else each for each in asked.keys)]

@@ -42,43 +42,41 @@ def write_cells(groups: Groups, k: int) -> str:
     condition meets?), a number or NULL a row class, the keys, one boolean or NULL a comparison, the number of
     persons, and for each of ``groups.values`` its sum and its ``tail(k)`` largest and smallest.
     """
-    return _cells(groups.persons, groups.keys, groups.atoms, groups.values, row_classes(groups), tail(k))
-
-
-def write_person_cells(table: PersonTable) -> str:
-    """Write the SQL that counts the cells of a model's table: as ``write_cells``, without keys and sums."""
-    return _cells(table.persons, (), table.atoms, (), row_classes(table), 0)
+    classes = row_classes(groups)
+    split = _split(groups.persons, groups.keys, groups.atoms, classes)
+    counted = ["count(*)"]
+    for each in groups.values:
+        value, ends = _column(each), tail(k)
+        counted += [f"sum({value})", f"max({value}, {ends})", f"min({value}, {ends})"]
+    by = ", ".join(str(number + 1) for number in range(len(split)))
+    return f"{_from(groups.persons, classes, 'SELECT ' + ', '.join(split + counted))} GROUP BY {by}"
 
 
 def write_person_table(table: PersonTable) -> str:
-    """Write the SQL of a model's table: the privacy unit, the outcome as 0 or 1, and the predictors."""
+    """Write the SQL of a model's table.
+
+    A row holds: the privacy unit, the outcome as 0 or 1, the predictors, and how many rows share its cell.
+    """
     unit = f"s{min(table.persons.inner)}.{UNIT}"
     outcome = f"CASE WHEN {_condition(table.condition)} THEN 1 ELSE 0 END"
-    columns = ", ".join([unit, outcome, *(_column(each) for _, each in table.predictors)])
+    classes = row_classes(table)
+    cell = ", ".join(_split(table.persons, (), table.atoms, classes))
+    columns = [unit, outcome, *(_column(each) for _, each in table.predictors)]
+    columns.append(f"count(*) OVER (PARTITION BY {cell})")
     inside = [Present(number) for number in sorted(table.persons.inner)]
     where = _condition(All((*inside, table.persons.where)))
-    return f"{_from(table.persons, (), 'SELECT ' + columns)} WHERE {where}"
+    return f"{_from(table.persons, classes, 'SELECT ' + ', '.join(columns))} WHERE {where}"
 
 
-def _cells(
-    persons: Persons,
-    keys: tuple[Key, ...],
-    atoms: tuple[Comparison, ...],
-    values: tuple[Column, ...],
-    classes: tuple[RowClass, ...],
-    ends: int,
-) -> str:
+def _split(
+    persons: Persons, keys: tuple[Key, ...], atoms: tuple[Comparison, ...], classes: tuple[RowClass, ...]
+) -> list[str]:
+    """What the persons of a cell agree on."""
     numbers = range(len(persons.sources))
     split = [f"s{number}.{UNIT} IS NOT NULL" for number in numbers]
     split += [_condition(Present(number)) for number in numbers]
     split += [f"s{each.source}.m{place}" for place, each in enumerate(classes)]
-    split += [_key(each) for each in keys] + [_condition(each) for each in atoms]
-    counted = ["count(*)"]
-    for each in values:
-        value = _column(each)
-        counted += [f"sum({value})", f"max({value}, {ends})", f"min({value}, {ends})"]
-    by = ", ".join(str(number + 1) for number in range(len(split)))
-    return f"{_from(persons, classes, 'SELECT ' + ', '.join(split + counted))} GROUP BY {by}"
+    return split + [_key(each) for each in keys] + [_condition(each) for each in atoms]
 
 
 def _from(persons: Persons, classes: tuple[RowClass, ...], select: str) -> str:
