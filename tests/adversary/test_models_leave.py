@@ -6,7 +6,9 @@ It cannot read the noise: that is keyed by every owner's data key.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from statistics import NormalDist
 
 import msgspec
 import numpy as np
@@ -20,6 +22,7 @@ from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.score import auc, placements
 from kluis.cleanroom.terms import Use
 from kluis.errors import FormatError, PolicyError
+from tests.adversary import rooms
 from tests.cleanroom import samples
 from tests.cleanroom.platform import Attester, Platform
 from tests.cleanroom.test_session import Stage
@@ -106,7 +109,7 @@ def weight_attack(monkeypatch: pytest.MonkeyPatch) -> ModelAnalysis:
     def table(engine: analysis.Engine, sql: str) -> pl.DataFrame:
         raw = analysis.Engine({"people": SHOWN[-1]})
         arms = ", ".join(f"{predictor} AS x{number}" for number in range(8))
-        return honest(raw, f"SELECT p.id, p.died, {arms} FROM people p")
+        return honest(raw, f"SELECT p.id, p.died, {arms}, 1000 FROM people p")
 
     monkeypatch.setattr(analysis.Engine, "table", table)
     return asked(8, "p.age")
@@ -115,10 +118,52 @@ def weight_attack(monkeypatch: pytest.MonkeyPatch) -> ModelAnalysis:
 def test_a_weight_through_the_auc(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the noise, eight arms of one room tell a guess of 50 of 100 little; without it, they tell all."""
     question = weight_attack(monkeypatch)
+    monkeypatch.setattr(model, "_folds", lambda asked, table, drawn: np.arange(len(table)) % 2)
     assert right(question, worlds(), 25) < 0.8
     monkeypatch.setattr(model, "CAUTION", 1e-6)
-    monkeypatch.setattr(model, "_folds", lambda asked, table, drawn: np.arange(len(table)) % 2)
     assert right(question, worlds(), 5) == 1
+
+
+@pytest.mark.parametrize("others", [0, 9], ids=["one or nobody", "k or k - 1"])
+def test_a_persons_value_does_not_decide_whether_there_is_a_result(others: int) -> None:
+    """One person's outcome makes a cell small; the cell is left out, and the scores are there."""
+    marked = dict.fromkeys(range(1, 41), 1)
+    codes = rooms.codes(dict.fromkeys(range(1, 401), 0), marked)
+    question = msgspec.structs.replace(
+        samples.MODEL,
+        inputs=("people", "codes"),
+        table="SELECT p.id AS person, p.status AS died, p.age FROM people p JOIN codes c ON p.id = c.id "
+        "WHERE c.mark = 1 OR c.mark = 0",
+        arms=(Arm(name="age", predictors=("age",)),),
+        compare=(),
+    )
+    for secret in (0, 1):
+        died = pl.when(pl.col("id") == 5).then(secret).when(pl.col("id").is_between(10, 9 + others)).then(1)
+        people = rooms.people().with_columns(
+            status=died.when(pl.col("id") <= 40).then(0).otherwise("status").cast(pl.Int64)
+        )
+        tables = {"people": people, "codes": codes}
+        found = analysis.compute(question, rooms.inputs(tables), tables, K, Noise(b"n" * 32, 1, 1))[0]
+        read = decode(found[4 : 4 + int.from_bytes(found[:4])], model.ModelResult, "result")
+        assert [each.name for each in read.arms] == ["age"]
+
+
+def test_small_cells_are_left_out() -> None:
+    """Nobody is in a model's table with fewer than k to 2k others of the same answers, and not always k."""
+    table = pl.DataFrame({"person": range(60), "size": [each // 2 for each in range(60)]})
+    least = set()
+    for key in range(60):
+        kept = model.leave_out_small(table, K, Noise(bytes([key]) * 32, 1, 1))
+        assert kept.columns == ["person"]
+        least.add(kept["person"].to_list()[0] // 2)
+    assert (min(least), max(least)) == (K, 2 * K - 1)
+
+
+def test_chance_of_a_guess() -> None:
+    """From scores and counts of a whole agreement: 63 in 100 for k = 10, 66 for k = 3, 69 at 1.5 / n."""
+    for k, moved, want in ((10, 1.0, 63), (3, 1.0, 66), (10**6, 1.5, 69)):
+        apart = math.hypot(moved / model.CAUTION, math.sqrt(2) / k)
+        assert round(100 * NormalDist().cdf(apart / 2)) == want
 
 
 def exact(people: pl.DataFrame, predictors: tuple[str, ...]) -> float:

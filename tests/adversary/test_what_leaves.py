@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from kluis.cleanroom import query
+from kluis.cleanroom.engine import Engine
 from kluis.cleanroom.query import QueryError
 from kluis.cleanroom.values import prepared
 from kluis.errors import PolicyError
@@ -109,6 +110,24 @@ def test_the_other_side_of_an_indicator() -> None:
     assert computed("SELECT count(*) AS n, avg(common) AS a FROM people", ONE) == []
 
 
+def test_a_cell_of_two_data_sets() -> None:
+    """Each comparison splits its own data set well; one person meets both, and in no number does it show."""
+    codes = rooms.codes(dict.fromkeys(range(1, 401), 0), dict.fromkeys(range(1, 41), 1))
+    people = ONE["people"].with_columns(
+        status=pl.when(pl.col("id") == 5).then(1).when(pl.col("id") <= 40).then(0).otherwise("status")
+    )
+    text = (
+        "SELECT count(*) FILTER (WHERE p.status = 1 AND c.mark = 1) AS n "
+        "FROM people p JOIN codes c ON p.id = c.id"
+    )
+    tables = {"people": people, "codes": codes}
+    assert raw(text, tables) == [(1,)]
+    assert (
+        computed(text, tables) == computed(text.replace("p.status = 1 AND", "p.status = 0 AND"), tables) == []
+    )
+    assert computed(text.replace("AND c.mark = 1", ""), tables) != []
+
+
 def test_two_worlds_of_a_person_alone() -> None:
     """Of a person whom a comparison singles out nothing shows: whatever the secret, the same leaves."""
     for template in (
@@ -197,6 +216,29 @@ def test_powers_of_two() -> None:
     assert len(leaves) <= 4
 
 
+def test_sums_put_together_to_undo_the_rounding() -> None:
+    """Known values, added to the encoding sum in many ways, measured its remainder: they add nothing now."""
+    known = [10**9 >> each for each in range(2, 10)]
+    code = {each: 2 ** min(each - 1, 29) for each in range(1, 41)}
+    code |= {each: known[(each - 41) // 45] for each in range(41, 401)}
+    codes = rooms.codes(code, {each: int(each <= 40) for each in code})
+    dead = "(p.status = 1 AND c.mark = 1)"
+    outputs = [f"count(*) FILTER (WHERE {dead}) AS n", f"sum(c.code) FILTER (WHERE {dead}) AS s"]
+    for number in range(1, 60):
+        with_ = " OR ".join(f"c.code = {each}" for place, each in enumerate(known) if number >> place & 1)
+        outputs.append(f"sum(c.code) FILTER (WHERE {dead} OR (c.mark = 0 AND ({with_}))) AS s{number}")
+    text = f"SELECT {', '.join(outputs)} FROM people p JOIN codes c ON p.id = c.id"
+    pick, alone, together = random.Random(3), set(), set()
+    for _ in range(16):
+        chosen = set(pick.sample(range(1, 41), 20))
+        status = [int(each in chosen if each <= 40 else each % 2) for each in ONE["people"]["id"]]
+        people = ONE["people"].with_columns(status=pl.Series(status))
+        (row,) = computed(text, {"people": people, "codes": codes})
+        alone.add(row["s"])
+        together.add(tuple(row.values()))
+    assert len(together) == len(alone) <= 4
+
+
 @pytest.mark.parametrize(("usual", "other"), [(0, 10**9), (10**9, 0), (3 * 10**8, 9 * 10**8), (5 * 10**8, 0)])
 def test_one_value_unlike_the_others(usual: int, other: int) -> None:
     """A co-owner gives one person another value than all others: sum and count still agree in both worlds."""
@@ -268,6 +310,19 @@ def test_odd_values_change_two_spans(value: float | None) -> None:
         assert found == []  # one person without a weight
     else:
         assert abs(float(found[0]["s"]) - float(plain[0]["s"])) <= 2 * 170
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_nan_counts_as_missing(value: float | None) -> None:
+    """Forty values that are NaN are as forty that are NULL; no number holds them."""
+    odd = ONE["people"].with_columns(
+        weight=pl.when(pl.col("id") <= 40).then(pl.lit(value)).otherwise("weight")
+    )
+    (row,) = computed(
+        "SELECT sum(weight) AS s, count(weight) AS n, count(*) AS m FROM people", {"people": odd}
+    )
+    assert (row["n"], row["m"]) == (360, 400)
+    assert row["s"] == pytest.approx(360 * 80, rel=0.1)
 
 
 def test_predictors_do_not_hold_the_outcome() -> None:
@@ -342,3 +397,77 @@ def test_some_are_answered() -> None:
     """The list above is no list of refusals only, and no list of queries that hide everything."""
     assert len(set(HOSTILE)) >= 150
     assert sum(bool(_answer(text)) for text in HOSTILE) >= 12
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "max(age) AS a FROM people WHERE NOT (age = 97 AND status = 1)",
+        "max(age) AS a FROM people WHERE (age = 97 AND status = 1) OR age < 50",
+        "max(age) FILTER (WHERE NOT (age = 97 AND status = 1)) AS a FROM people",
+        "max(status) FILTER (WHERE age = 97) AS a FROM people",
+        "count(*) FILTER (WHERE age = 97 AND status = 1) AS a FROM people",
+        "arg_max(smoker, age) FILTER (WHERE age = 97 AND status = 1 OR age < 97) AS a FROM people",
+    ],
+)
+def test_two_worlds_by_a_condition_on_rows(inner: str) -> None:
+    """An inner query's conditions single out a person: its secret does not decide what leaves."""
+    for outer in ("count(*) AS n", "count(a) AS n", "sum(a) AS n, count(*) AS m"):
+        text = f"WITH l AS (SELECT id, {inner} GROUP BY id) SELECT {outer} FROM l"
+        worlds = [
+            ONE["people"].with_columns(
+                status=pl.when(pl.col("id") == ALONE).then(secret).otherwise("status").cast(pl.Int64)
+            )
+            for secret in (0, 1)
+        ]
+        first, second = (computed(text, {"people": each}) for each in worlds)
+        assert first == second, text
+
+
+def test_the_rest_by_a_condition_on_rows() -> None:
+    """One of 399 has no such row: the number of the others does not leave. A good split does."""
+    text = "WITH l AS (SELECT id, max(value) AS v FROM labs WHERE {} GROUP BY id) SELECT count(*) AS n FROM l"
+    labs = {"labs": TWO["labs"]}
+    assert raw(text.format("test = 'chol'"), labs) == [(398,)]
+    assert computed(text.format("test = 'chol'"), labs) == []
+    assert computed(text.format("test = 'hdl'"), labs) == [{"n": 399}]
+    half = TWO["labs"].filter((pl.col("test") != "chol") | (pl.col("id") % 2 == 0))
+    assert computed(text.format("test = 'chol'"), {"labs": half})[0]["n"] in (199, 200)
+
+
+def test_a_condition_on_rows_that_meet_it_together() -> None:
+    """Everyone has a row of either kind; one person meets both in one row, and that does not leave."""
+    rows = [(each, test, day, 1.0) for each in range(1, 401) for test, day in (("a", 1), ("b", 0))]
+    text = (
+        "WITH l AS (SELECT id, max(value) FILTER (WHERE test = 'a' AND day = 0) AS v FROM labs GROUP BY id) "
+        "SELECT count(*) AS n, count(v) AS m FROM l"
+    )
+    for together, want in ((range(1, 2), []), (range(1, 101), [{"n": 400, "m": 100}])):
+        more = [(each, "a", 0, 1.0) for each in together]
+        labs = pl.DataFrame(rows + more, schema=TWO["labs"].schema, orient="row")
+        assert computed(text, {"labs": labs}) == want
+
+
+def test_a_model_of_a_condition_on_rows() -> None:
+    """A model's cells are of inner conditions too: a person whom one singles out is in a cell of one."""
+    labs = TWO["labs"].filter(pl.col("test") == "hdl", pl.col("day") == -3)
+    text = (
+        "WITH p AS (SELECT id, max(status) AS died FROM people WHERE age <> 97 OR status <= 1 GROUP BY id) "
+        "SELECT p.id AS person, died, value FROM p JOIN labs l ON p.id = l.id"
+    )
+    tables = {"people": ONE["people"], "labs": labs}
+    inputs = rooms.inputs(tables)
+    asked = query.read_person_table(text, inputs, "person", "died", frozenset(("value",)))
+    engine = Engine({f"d{number}": prepared(tables[each.id], each) for number, each in enumerate(inputs)})
+    rows = engine.rows(query.write_person_table(asked))
+    engine.close()
+    assert len(rows) == 399
+    assert [row[0] for row in rows if row[-1] < K] == [ALONE]
+
+
+def test_too_many_conditions_on_rows() -> None:
+    """Of six comparisons there are 64 sets; a seventh is refused."""
+    text = "WITH l AS (SELECT id, max(value) AS v FROM labs WHERE {} GROUP BY id) SELECT count(*) AS n FROM l"
+    for count, want in ((6, None), (7, "query: want at most 6 different comparisons on rows, got 7")):
+        found = refused(text.format(" OR ".join(f"day = {each}" for each in range(count))), TWO)
+        assert (found.message if found else None) == want

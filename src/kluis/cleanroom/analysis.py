@@ -110,8 +110,6 @@ def _groups(analysis: SqlAnalysis, asked: Groups, engine: Engine, sql: str, k: i
 def _model(
     analysis: ModelAnalysis, asked: PersonTable, engine: Engine, sql: str, k: int, noise: Noise
 ) -> bytes:
-    if not query.enough(asked, engine.rows(query.write_person_cells(asked)), k):
-        return b""
-    table = engine.table(sql)
+    table = model.leave_out_small(engine.table(sql), k, noise.for_question(sql, str(k)))
     table.columns = [asked.person, asked.outcome, *(name for name, _ in asked.predictors)]
     return encode(model.run(analysis, table, k, noise, sql))

@@ -116,6 +116,21 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     )
 
 
+def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
+    """Leave out the persons of small cells, so that no comparison picks out a few.
+
+    They are left out rather than the whole result: that a result is there would be one exact bit. The
+    threshold, k to 2k, is secret: the person who makes a cell large enough is seen with a chance of 1/k.
+
+    Args:
+        table: its last column is the size of each row's cell; it is not in what is returned.
+        k: the fewest persons.
+        drawn: the noise of this question.
+    """
+    least = k + math.floor(k * drawn.uniform("cell"))
+    return table.filter(table.to_series(-1) >= least)[:, :-1]
+
+
 def _usable(analysis: ModelAnalysis, table: pl.DataFrame) -> pl.DataFrame:
     """The rows that can be used, in the order of persons."""
     return (

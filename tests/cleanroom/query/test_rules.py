@@ -12,6 +12,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kluis.cleanroom.query.cells import Values
+from kluis.cleanroom.query.publishing import _total
+from kluis.cleanroom.query.writing import tail
 from tests.adversary import rooms
 
 Person = dict[str, Any]
@@ -170,3 +173,25 @@ def test_one_person_weighs_at_most_two_spans(seed: int, who: int, value: float) 
     assert [row["n"] for row in before] == [row["n"] for row in after]
     for a, b in zip(before, after, strict=True):
         assert abs(float(str(a["s"])) - float(str(b["s"]))) <= 2 * 250
+
+
+def test_the_most_that_one_value_weighs() -> None:
+    """One of 0 to 1 becomes the other, whatever the others are: two spans at most, three if k is 3."""
+
+    def spans(values: list[int], k: int) -> int:
+        ends, ordered = tail(k), sorted(values)
+        return round(_total(Values(sum(values), ordered[-ends:], ordered[:ends]), len(values)))
+
+    most = {
+        k: max(
+            abs(
+                spans([1] * high + [0] * (count - high), k)
+                - spans([1] * (high + 1) + [0] * (count - high - 1), k)
+            )
+            for count in range(k, 3 * k)
+            for high in range(count)
+        )
+        for k in range(3, 30)
+    }
+    assert most.pop(3) == 3
+    assert set(most.values()) == {2}

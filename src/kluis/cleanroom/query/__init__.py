@@ -12,22 +12,20 @@
 from kluis.cleanroom.query.groups import read_groups
 from kluis.cleanroom.query.outputs import kinds, rows
 from kluis.cleanroom.query.person_table import read_person_table
-from kluis.cleanroom.query.publishing import Release, enough, publish
+from kluis.cleanroom.query.publishing import Release, publish
 from kluis.cleanroom.query.tree import Groups, PersonTable, QueryError
-from kluis.cleanroom.query.writing import write_cells, write_person_cells, write_person_table
+from kluis.cleanroom.query.writing import write_cells, write_person_table
 
 __all__ = [
     "Groups",
     "PersonTable",
     "QueryError",
     "Release",
-    "enough",
     "kinds",
     "publish",
     "read_groups",
     "read_person_table",
     "rows",
     "write_cells",
-    "write_person_cells",
     "write_person_table",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from kluis.cleanroom.query.row_classes import RowClass
 from kluis.cleanroom.query.tree import (
     All,
     Any,
@@ -34,14 +36,18 @@ class Cell:
     """One cell, as the engine counted it.
 
     Attributes:
-        present: for each source, whether these persons are in it.
+        owned: for each source, whether its data set has these persons.
+        present: for each source, whether they have a row that its condition meets.
+        rows: of each row class, the sets of comparisons that one row meets; None if not owned.
         key: the group's.
         answers: to each comparison; None is NULL.
         persons: how many.
         values: of each column that is summed.
     """
 
+    owned: tuple[bool, ...]
     present: tuple[bool, ...]
+    rows: tuple[int | None, ...]
     key: Keys
     answers: dict[Comparison, bool | None]
     persons: int
@@ -71,17 +77,20 @@ def read_cell(
     keys: tuple[Key, ...],
     atoms: tuple[Comparison, ...],
     values: tuple[Column, ...],
+    classes: tuple[RowClass, ...],
 ) -> Cell:
     """Read one row of ``writing``'s cells."""
-    a, b = len(persons.sources), len(persons.sources) + len(keys)
-    c = b + len(atoms)
+    ends = accumulate((len(persons.sources), len(persons.sources), len(classes), len(keys), len(atoms)))
+    a, b, c, d, e = ends
     return Cell(
-        present=tuple(bool(each) for each in row[:a]),
-        key=tuple(row[a:b]),
-        answers=dict(zip(atoms, row[b:c], strict=True)),  # type: ignore[arg-type]  # booleans or NULL
-        persons=int(row[c]),  # type: ignore[call-overload]
+        owned=tuple(bool(each) for each in row[:a]),
+        present=tuple(bool(each) for each in row[a:b]),
+        rows=tuple(row[b:c]),  # type: ignore[arg-type]  # whole numbers or NULL
+        key=tuple(row[c:d]),
+        answers=dict(zip(atoms, row[d:e], strict=True)),  # type: ignore[arg-type]  # booleans or NULL
+        persons=int(row[e]),  # type: ignore[call-overload]
         values={
-            column: Values(*row[c + 1 + 3 * place : c + 4 + 3 * place])  # type: ignore[arg-type]
+            column: Values(*row[e + 1 + 3 * place : e + 4 + 3 * place])  # type: ignore[arg-type]
             for place, column in enumerate(values)
         },
     )

@@ -11,9 +11,11 @@ from sqlglot import exp
 
 from kluis.cleanroom.agreement import Dataset
 from kluis.cleanroom.query.conditions import read_condition
+from kluis.cleanroom.query.row_classes import check_literals
 from kluis.cleanroom.query.syntax import alias_of, name_of, only, output_of, spelled
 from kluis.cleanroom.query.tree import (
     ALWAYS,
+    All,
     Column,
     Condition,
     PerPerson,
@@ -145,6 +147,7 @@ class _Inner:
         if where is not None:
             only(where, "this")
             rows = read_condition(where.this, lambda column: self._bare(column, "filter"))
+        check_literals(rows)
         values = list[PerPerson]()
         for written in select.expressions:
             name, node = output_of(written)
@@ -158,6 +161,7 @@ class _Inner:
                 self._units.add(self._once(name))
                 continue
             value = self._value(node)
+            check_literals(All((rows, value.where)))
             self._columns[self._once(name)] = self._column(value, rows, name, f"v{len(values)}")
             values.append(value)
         source = replace(self._base.source, reduced=tuple(values), where=rows)

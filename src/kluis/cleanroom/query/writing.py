@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 
+from kluis.cleanroom.query.row_classes import RowClass, row_classes
 from kluis.cleanroom.query.tree import (
     All,
     Any,
@@ -24,7 +25,6 @@ from kluis.cleanroom.query.tree import (
     Persons,
     PersonTable,
     Present,
-    Source,
     Value,
 )
 from kluis.cleanroom.values import UNIT
@@ -38,73 +38,84 @@ def tail(k: int) -> int:
 def write_cells(groups: Groups, k: int) -> str:
     """Write the SQL that counts a query's cells.
 
-    A row holds: one boolean a source (is the person in it?), the keys, one boolean or NULL a comparison, the
-    number of persons, and for each of ``groups.values`` its sum and its ``tail(k)`` largest and smallest.
+    A row holds: two booleans a source (does its data set have the person, and has the person a row that its
+    condition meets?), a number or NULL a row class, the keys, one boolean or NULL a comparison, the number of
+    persons, and for each of ``groups.values`` its sum and its ``tail(k)`` largest and smallest.
     """
-    return _cells(groups.persons, groups.keys, groups.atoms, groups.values, tail(k))
-
-
-def write_person_cells(table: PersonTable) -> str:
-    """Write the SQL that counts the cells of a model's table: as ``write_cells``, without keys and sums."""
-    return _cells(table.persons, (), table.atoms, (), 0)
+    classes = row_classes(groups)
+    split = _split(groups.persons, groups.keys, groups.atoms, classes)
+    counted = ["count(*)"]
+    for each in groups.values:
+        value, ends = _column(each), tail(k)
+        counted += [f"sum({value})", f"max({value}, {ends})", f"min({value}, {ends})"]
+    by = ", ".join(str(number + 1) for number in range(len(split)))
+    return f"{_from(groups.persons, classes, 'SELECT ' + ', '.join(split + counted))} GROUP BY {by}"
 
 
 def write_person_table(table: PersonTable) -> str:
-    """Write the SQL of a model's table: the privacy unit, the outcome as 0 or 1, and the predictors."""
+    """Write the SQL of a model's table.
+
+    A row holds: the privacy unit, the outcome as 0 or 1, the predictors, and how many rows share its cell.
+    """
     unit = f"s{min(table.persons.inner)}.{UNIT}"
     outcome = f"CASE WHEN {_condition(table.condition)} THEN 1 ELSE 0 END"
-    columns = ", ".join([unit, outcome, *(_column(each) for _, each in table.predictors)])
+    classes = row_classes(table)
+    cell = ", ".join(_split(table.persons, (), table.atoms, classes))
+    columns = [unit, outcome, *(_column(each) for _, each in table.predictors)]
+    columns.append(f"count(*) OVER (PARTITION BY {cell})")
     inside = [Present(number) for number in sorted(table.persons.inner)]
     where = _condition(All((*inside, table.persons.where)))
-    return f"{_from(table.persons, 'SELECT ' + columns)} WHERE {where}"
+    return f"{_from(table.persons, classes, 'SELECT ' + ', '.join(columns))} WHERE {where}"
 
 
-def _cells(
-    persons: Persons,
-    keys: tuple[Key, ...],
-    atoms: tuple[Comparison, ...],
-    values: tuple[Column, ...],
-    ends: int,
-) -> str:
-    split = [_condition(Present(number)) for number in range(len(persons.sources))]
-    split += [_key(each) for each in keys] + [_condition(each) for each in atoms]
-    numbers = ["count(*)"]
-    for each in values:
-        value = _column(each)
-        numbers += [f"sum({value})", f"max({value}, {ends})", f"min({value}, {ends})"]
-    by = ", ".join(str(number + 1) for number in range(len(split)))
-    return f"{_from(persons, 'SELECT ' + ', '.join(split + numbers))} GROUP BY {by}"
+def _split(
+    persons: Persons, keys: tuple[Key, ...], atoms: tuple[Comparison, ...], classes: tuple[RowClass, ...]
+) -> list[str]:
+    """What the persons of a cell agree on."""
+    numbers = range(len(persons.sources))
+    split = [f"s{number}.{UNIT} IS NOT NULL" for number in numbers]
+    split += [_condition(Present(number)) for number in numbers]
+    split += [f"s{each.source}.m{place}" for place, each in enumerate(classes)]
+    return split + [_key(each) for each in keys] + [_condition(each) for each in atoms]
 
 
-def _from(persons: Persons, select: str) -> str:
+def _from(persons: Persons, classes: tuple[RowClass, ...], select: str) -> str:
     """Every person of any source, once, with its row of each source."""
     names = [f"s{number}" for number in range(len(persons.sources))]
-    tables = [f"{name} AS ({_source(each)})" for name, each in zip(names, persons.sources, strict=True)]
+    tables = [f"{name} AS ({_source(persons, n, classes)})" for n, name in enumerate(names)]
     everyone = " UNION ".join(f"SELECT {UNIT} FROM {name}" for name in names)  # noqa: S608  # generated names
     joins = "".join(f" LEFT JOIN {name} ON {name}.{UNIT} = p.{UNIT}" for name in names)
     return f"WITH {', '.join(tables)}, p AS ({everyone}) {select} FROM p{joins}"
 
 
-def _source(source: Source) -> str:
+def _source(persons: Persons, number: int, classes: tuple[RowClass, ...]) -> str:
+    """A source: every person of its data set, ``r`` where a row meets its condition, its row classes."""
+    source = persons.sources[number]
     if source.reduced is None:
-        return f"SELECT * FROM {source.table}"  # noqa: S608  # a generated name
-    values = "".join(f", {_reduced(each)} AS v{number}" for number, each in enumerate(source.reduced))
-    where = _condition(source.where)
-    select = f"SELECT {UNIT}{values} FROM {source.table}"  # noqa: S608  # generated names
-    return f"{select} WHERE {where} GROUP BY {UNIT}"
+        return f"SELECT *, true AS r FROM {source.table}"  # noqa: S608  # a generated name
+    columns = [UNIT, f"bool_or({_condition(source.where)}) IS TRUE AS r"]
+    columns += [f"{_row_class(each)} AS m{n}" for n, each in enumerate(classes) if each.source == number]
+    columns += [f"{_reduced(each, source.where)} AS v{n}" for n, each in enumerate(source.reduced)]
+    return f"SELECT {', '.join(columns)} FROM {source.table} GROUP BY {UNIT}"  # noqa: S608  # generated names
 
 
-def _reduced(value: PerPerson) -> str:
-    where = f"FILTER (WHERE {_condition(value.where)})"
+def _row_class(of: RowClass) -> str:
+    met = " + ".join(
+        f"CASE WHEN {_condition(each)} THEN {1 << place} ELSE 0 END" for place, each in enumerate(of.literals)
+    )
+    return f"bit_or(([{', '.join(map(str, of.subsets()))}]::UBIGINT[])[1 + {met}])"
+
+
+def _reduced(value: PerPerson, rows: Condition) -> str:
+    condition = _condition(All((rows, value.where)))
+    where = f"FILTER (WHERE {condition})"
     if value.column is None:
-        return f"count(*) {where}"
+        return f"CASE WHEN bool_or({_condition(rows)}) THEN count(*) {where} END"
     column = _column(value.column)
     if value.by is not None:
         function, by = ("arg_max" if value.kind == "last" else "arg_min"), _column(value.by)
         known = f"{column} IS NOT NULL AND {by} IS NOT NULL"
-        return (
-            f"{function}({column}, row({by}, {column})) FILTER (WHERE {known} AND {_condition(value.where)})"
-        )
+        return f"{function}({column}, row({by}, {column})) FILTER (WHERE {known} AND {condition})"
     if value.kind == "avg":
         total, count = f"sum({column}) {where}", f"count({column}) {where}"
         return f"((2 * {total} + {count}) // (2 * {count}))::BIGINT"
@@ -131,7 +142,7 @@ def _condition(condition: Condition) -> str:
         case Not(of):
             return f"(NOT {_condition(of)})"
         case Present(number):
-            return f"(s{number}.{UNIT} IS NOT NULL)"
+            return f"(s{number}.r IS TRUE)"
         case Missing(column):
             return f"({_column(column)} IS NULL)"
         case OneOf(column, values):

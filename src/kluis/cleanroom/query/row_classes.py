@@ -1,0 +1,89 @@
+"""Which of a person's rows meet the conditions of an inner query: a comparison as any other.
+
+A reduced value comes from the rows of a person that meet a condition. Whether there are such rows depends on
+each comparison in the condition. So a person's class has, for each set of these comparisons, whether one row
+meets all of the set. This is written as one whole number, a bit for each set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kluis.cleanroom.query.tree import (
+    All,
+    Any,
+    Bins,
+    Condition,
+    Groups,
+    Not,
+    PersonTable,
+    QueryError,
+    columns_of,
+)
+
+MOST_LITERALS = 6  # 2^6 sets are 64 bits
+
+
+@dataclass(frozen=True)
+class RowClass:
+    """The comparisons that decide which rows of a source a value is made from.
+
+    Attributes:
+        source: its number.
+        literals: comparisons and negated comparisons. The condition only becomes true by more of them being
+            true, so that nothing else of the rows decides.
+    """
+
+    source: int
+    literals: tuple[Condition, ...]
+
+    def subsets(self) -> tuple[int, ...]:
+        """For each set of literals that one row meets, the sets that are part of it, one bit each."""
+        sets = range(1 << len(self.literals))
+        return tuple(sum(1 << part for part in sets if part & met == part) for met in sets)
+
+
+def row_classes(asked: Groups | PersonTable) -> tuple[RowClass, ...]:
+    """The row classes of a query: of its sources' conditions, and of each value that something depends on."""
+    columns = list(columns_of(*asked.atoms))
+    if isinstance(asked, Groups):
+        columns += [*asked.values, *(each.column if isinstance(each, Bins) else each for each in asked.keys)]
+    used = {(each.table, each.name) for each in columns}
+    found: dict[RowClass, None] = {}
+    for number, source in enumerate(asked.persons.sources):
+        conditions = [source.where]
+        for place, value in enumerate(source.reduced or ()):
+            if (f"s{number}", f"v{place}") in used:
+                conditions.append(All((source.where, value.where)))
+        for each in conditions:
+            literals = literals_of(each)
+            if literals:
+                found[RowClass(number, literals)] = None
+    return tuple(found)
+
+
+def check_literals(condition: Condition) -> None:
+    """Refuse a condition on rows of too many comparisons.
+
+    Raises:
+        QueryError: it has more than ``MOST_LITERALS``.
+    """
+    count = len(literals_of(condition))
+    if count > MOST_LITERALS:
+        raise QueryError(
+            f"query: want at most {MOST_LITERALS} different comparisons on rows, got {count}",
+            hint="reduce each value in an analysis of its own",
+            code="query_form",
+        )
+
+
+def literals_of(condition: Condition, *, negated: bool = False) -> tuple[Condition, ...]:
+    """The comparisons of a condition, negated where NOT applies to them; each once, in their order."""
+    match condition:
+        case All(of) | Any(of):
+            parts = [each for part in of for each in literals_of(part, negated=negated)]
+            return tuple(dict.fromkeys(parts))
+        case Not(of):
+            return literals_of(of, negated=not negated)
+        case _:
+            return (Not(condition) if negated else condition,)
