@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from kluis.cleanroom.home import Home
-from kluis.errors import UsageError
+from kluis.errors import UnavailableError, UsageError
 
 _NAME: Final = re.compile("[a-z][a-z0-9_-]{0,62}")
 
@@ -35,7 +35,7 @@ def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
 
     Raises:
         UsageError: it is no short name; it would lead to another folder.
-        UnavailableError: there is none, or others can read it.
+        UnavailableError: there is none, others can enter it, or it has the keys of another party.
     """
     if not _NAME.fullmatch(party):
         raise UsageError(f"--as: want 1 to 63 of a-z 0-9 _ -, with a letter first, got {party[:80]!a}")
@@ -43,4 +43,7 @@ def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
     folder = (homes or Path(os.environ.get("KLUIS_PARTIES") or data / "kluis" / "parties")) / party
     if make and not (folder / "keys.json").exists():
         return Home.create(folder, party)
-    return Home(folder)
+    found = Home(folder)
+    if found.party != party:
+        raise UnavailableError(f"{folder}: want the keys of {party}, got those of {found.party}")
+    return found
