@@ -48,6 +48,7 @@ PARTY = "party/1"
 # Of each kind of document; an agreement names at most 100 parties and 100 data sets.
 MOST: Final = 1000
 MAX_RESULT: Final = 256 << 20
+_STOP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\.[0-9a-f]{64}\.json")
 _RUN: Final = re.compile("[0-9a-f]{64}")
 _FOLDERS: Final = ("parties", "datasets", "signatures", "stops", "runs")
 
@@ -208,17 +209,20 @@ class Room:
         self.folder.replace(f"signatures/{signature.party}.json", encode(signature))
 
     def signed(self) -> SignedAgreement:
-        """The agreement with the signatures that are there; whether they suffice is for ``check_signed``."""
-        signatures = [self._read(f"signatures/{name}", Signature) for name in self._names("signatures")]
-        return SignedAgreement(agreement=encode(self.proposal()), signatures=tuple(signatures))
+        """The agreement with its parties' signatures that are there; ``check_signed`` checks them."""
+        agreement = self.proposal()
+        names = [f"signatures/{party.id}.json" for party in agreement.parties]
+        found = tuple(self._read(name, Signature) for name in names if self.folder.has(name))
+        return SignedAgreement(agreement=encode(agreement), signatures=found)
 
     def add_stop(self, party: str, agreement: str, signed: SignedStop) -> None:
         """Put a party's withdrawal from an agreement, by its hash, into the room."""
         self.folder.replace(f"stops/{party}.{agreement}.json", encode(signed))
 
     def stops(self) -> tuple[SignedStop, ...]:
-        """Every withdrawal in the room."""
-        return tuple(self._read(f"stops/{name}", SignedStop) for name in self._names("stops"))
+        """Every withdrawal in the room; a file whose name is of no withdrawal is passed over."""
+        names = [name for name in self._names("stops") if _STOP.fullmatch(name)]
+        return tuple(self._read(f"stops/{name}", SignedStop) for name in names)
 
     def add_run(self, run: str, results: dict[str, bytes], receipt: ReceiptFile) -> Path:
         """Put what came out of a run into the room; the receipt last, so that a run with one is whole."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Final, cast, get_args
 
 import typer
 
@@ -19,6 +20,8 @@ from kluis.cli.room_files import now, record
 from kluis.errors import PolicyError, UsageError
 from kluis.tee import measure
 from kluis.tee.platform.client import Platform
+
+_DATASET: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +70,6 @@ def init(
     opened = Room(room)
     home = parties.home(homes, party, make=True)
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
-    record(opened, home, "party.joined", party)
     printed = fingerprint.of(home.public(name or party, ("owner",)))
     value = {
         "room": opened.file.room,
@@ -81,6 +83,7 @@ def init(
         f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}\n"
         f"fingerprint {printed}: read it to the other parties, over another channel than this folder",
     )
+    record(opened, home, "party.joined", party)
 
 
 def seal(
@@ -93,6 +96,10 @@ def seal(
     json: render.Json = False,
 ) -> None:
     """Encrypt a data set for a room, under your terms; the key stays with you."""
+    if not _DATASET.fullmatch(dataset):
+        raise UsageError(
+            f"--dataset: want 1 to 63 of a-z A-Z 0-9 _, with no digit first, got {dataset[:80]!a}"
+        )
     opened, home = Room(room), parties.home(homes, party)
     table = datasets.read_plain(room_files.read(file), str(file))
     agreed = terms_toml.read_terms(room_files.text(terms), table, now())
@@ -113,12 +120,12 @@ def seal(
         )
     )
     opened.add_dataset(home, described, (sealed,))
-    record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
     size = len(sealed)
     render.out(
         {"dataset": dataset, "version": version, "bytes": size, "parts": as_json(described)["parts"]},
         f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}; its key is in {home.path}",
     )
+    record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
 
 
 def propose(
@@ -162,5 +169,5 @@ def propose(
     room_sign.remember(home, trust, agreement)
     opened.propose(agreement)
     opened.add_signature(signature)
-    record(opened, home, "agreement.proposed", agreement.hash)
     render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))
+    record(opened, home, "agreement.proposed", agreement.hash)

@@ -79,6 +79,10 @@ def approve(
         return
     opened = Room(room)
     agreement = opened.proposal()
+    if agreement.room != opened.file.room:
+        raise PolicyError(
+            f"agreement: want room {opened.file.room[:16]}.., got {agreement.room[:16]}..", code="agreement"
+        )
     if agreement_hash is not None and agreement.hash != agreement_hash:
         raise PolicyError(
             f"agreement: want {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="agreement"
@@ -93,13 +97,13 @@ def approve(
         typer.confirm("sign it?", abort=True, err=True)
     remember(home, trust, agreement)
     opened.add_signature(signature)
-    record(opened, home, "agreement.signed", agreement.hash)
     signed = {each.party for each in opened.signed().signatures}
     missing = sorted({each.id for each in agreement.parties} - signed)
     text = f"{party} signed {agreement.hash}; " + (
         f"still to sign: {', '.join(missing)}" if missing else "all signed"
     )
     render.out({"agreement": agreement.hash, "signed": party, "missing": missing}, text)
+    record(opened, home, "agreement.signed", agreement.hash)
 
 
 def confirm_parties(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
@@ -140,6 +144,15 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
     policy_of(agreement.code, Purpose.RELEASE_KEY)  # which it refuses to be made of unknown levels
     for dataset in agreement.owned_by(home.party):
         kept = home.key(agreement.room, dataset.id, dataset.version)
+        # Who holds the folder can take a later version away, and its stricter terms with it.
+        newest = home.next_version(agreement.room, dataset.id) - 1
+        if dataset.version != newest:
+            raise PolicyError(
+                f"data set {dataset.id}: want version {newest}, the last that you sealed, "
+                f"got {dataset.version}",
+                hint="propose again with that version in the folder",
+                code="terms",
+            )
         if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(each.sha256 for each in dataset.parts):
             raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
 
@@ -161,7 +174,7 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
     chosen = [
         each
         for each in home.all_agreements()
-        if (each.hash == agreement_hash if agreement_hash else opened and each.room == opened.file.room)
+        if (each.hash == agreement_hash if agreement_hash is not None else opened and each.room == opened.file.room)
     ]
     if not chosen:
         signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
@@ -177,6 +190,7 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         try:
             for each, signed_stop in stops:
                 opened.add_stop(home.party, each.hash, signed_stop)
+            for each in owned:
                 record(opened, home, "agreement.stopped", each.hash)
         except KluisError as error:
             problems.append(error.message)
