@@ -338,8 +338,8 @@ def test_every_leaf_is_shown(table: Table) -> None:
             starts = ["= ", ", "] if path.endswith("]") else [f"{name} = "]
             want = next((start + each for start in starts for each in plain if start + each in text), value)
             assert want != value, path
-        elif isinstance(value, bool):
-            want = f"{name} = {str(value).lower()}"
+        elif isinstance(value, bool | None):
+            want = f"{name} = {'null' if value is None else str(value).lower()}"
         elif isinstance(value, datetime.datetime):
             want = f"{name} = {value:%Y-%m-%dT%H:%M:%SZ}"
         else:
@@ -356,7 +356,7 @@ def test_a_field_that_is_added_is_shown() -> None:
     class Later(samples.Terms, frozen=True):
         added: int = 12345
 
-    terms = Later(privacy_unit="id", k_min=5, columns=(), expires=samples.LATER)
+    terms = Later(privacy_unit="id", k_min=5, rows_per_person=1, columns=(), expires=samples.LATER)
     assert "  added = 12345" in shown.listing(terms)
     with pytest.raises(TypeError):
         list(shown.leaves({"a": 1}))

@@ -15,6 +15,7 @@ from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey
 from kluis.cleanroom.room import Room
+from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import parties, render, room_events, room_files, room_run, room_sign
 from kluis.cli.room_files import now, record
 from kluis.errors import PolicyError, UsageError
@@ -133,12 +134,22 @@ def propose(
     party: parties.As,
     plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="Analyses and output rules.")],
     image: Annotated[Path, typer.Option(metavar="FILE", help="The code: a .kluis image.")],
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="PARTY",
+            help="One who signs without data or results, such as an auditor; repeat it for several.",
+        ),
+    ] = None,
     root: room_files.Roots = None,
     confirm: room_files.Confirmations = None,
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Write the agreement that everyone is to sign, and sign it first.
+
+    Its parties are you, the owners of the data that the plan reads, its recipients, and those of --with.
 
     Evidence must chain to one of --root; without it, to the root of this machine's platform.
     """
@@ -153,13 +164,20 @@ def propose(
         else [Platform.connect().root_pem()]
     )
     trust = room_files.trust(home, root)
-    joined = opened.parties()
-    room_sign.confirm_parties(trust, joined, confirm)
+    proposed = plan.read_plan(room_files.text(plan_file))
+    confirmed = read_confirmations(confirm or ())
+    inputs = plan.choose_inputs(
+        opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned(name))
+    )
+    named = plan.choose_parties(
+        opened, proposed, inputs, [party, *(parties.check_name("--with", each) for each in others or ())]
+    )
+    room_sign.confirm_parties(trust, named, confirm)
     agreement = plan.draft(
         opened.file,
-        plan.read_plan(room_files.text(plan_file)),
-        joined,
-        opened.datasets(joined),
+        proposed,
+        named,
+        inputs,
         identity,
         tuple(each.decode() for each in roots),
         now(),
