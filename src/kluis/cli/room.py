@@ -172,7 +172,8 @@ def propose(
     named = plan.choose_parties(
         opened, proposed, inputs, [party, *(parties.check_name("--with", each) for each in others or ())]
     )
-    room_sign.confirm_parties(trust, named, confirm)
+    room_sign.confirm_given(trust, named, confirm)
+    room_sign.confirm_parties(trust, named)
     agreement = plan.draft(
         opened.file,
         proposed,

@@ -89,8 +89,9 @@ def approve(
         )
     trust = room_files.trust(home, root)
     plan.check_analyses(agreement)
+    confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
     render.note(explain(agreement, trust))
-    confirm_parties(trust, agreement.parties, confirm)
+    confirm_parties(trust, agreement.parties)
     check_against_record(home, trust, agreement)
     signature = agreements.sign(agreement, party, home.signing)
     if not yes:
@@ -106,29 +107,42 @@ def approve(
     record(opened, home, "agreement.signed", agreement.hash)
 
 
-def confirm_parties(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
-    """Have a party confirm the keys of all others that it has not confirmed before.
+def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
+    """Confirm the parties of ``--confirm``.
 
     Args:
         trust: the party's own.
         named: the parties, as a document gives them.
-        given: ``--confirm``; at a terminal, what is not given is asked for.
+        given: the option's values.
 
     Raises:
-        UsageError: a party is confirmed that is not in the room.
+        UsageError: a party is confirmed that the document does not name.
         AuthenticityError: keys are other than those that were confirmed.
-        PolicyError: a party is not confirmed.
     """
     known = {party.id: party for party in named}
     for name, digits in read_confirmations(given or ()).items():
         if name not in known:
             raise UsageError(f"--confirm: want one of {', '.join(sorted(known))}, got {name[:64]!a}")
         trust.confirm(known[name], digits)
-    for party in known.values():
+
+
+def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
+    """Refuse parties that are not confirmed; at a terminal, ask for their fingerprints first.
+
+    Args:
+        trust: the party's own.
+        named: the parties, as a document gives them.
+
+    Raises:
+        AuthenticityError: keys are other than those that were confirmed.
+        PolicyError: a party is not confirmed.
+    """
+    parties = tuple(named)
+    for party in parties:
         if trust.standing(party) == "not confirmed" and sys.stdin.isatty() and not render.wants_json():
             words = f"fingerprint of {party.id}, as {party.id} read it to you over another channel"
             trust.confirm(party, typer.prompt(words, err=True))
-    trust.require_parties(known.values())
+    trust.require_parties(parties)
 
 
 def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None:
