@@ -184,8 +184,7 @@ def test_one_run_asked_twice_at_once(table: Table, monkeypatch: pytest.MonkeyPat
         try:
             home.record_release(statement("cc" * 32), 5)
         except PolicyError as error:
-            assert error.code == "release_again"
-            return False
+            return error.code != "release_again"
         return True
 
     with ThreadPoolExecutor(2) as pool:
@@ -403,6 +402,6 @@ def test_a_signature_is_by_its_signer(table: Table) -> None:
         (table.room.path / "signatures" / "a\x1b[2J\nb.json").write_bytes(planted)
         assert len(table.room.signed().signatures) == 2
         assert owner(table)
+    (table.room.path / "signatures" / "clinic.json").write_bytes(b"{")
     with pytest.raises(KluisError):
-        (table.room.path / "signatures" / "clinic.json").write_bytes(b"{")
         owner(table)

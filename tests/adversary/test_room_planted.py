@@ -20,7 +20,11 @@ from tests.cleanroom import samples
 from tests.cleanroom.tables import Table
 
 PLAN = Plan(
-    expires_days=9, k_min=5, max_runs=1, code=plan.CodeRules(protection=("process",)), analysis=(samples.QUERY,)
+    expires_days=9,
+    k_min=5,
+    max_runs=1,
+    code=plan.CodeRules(protection=("process",)),
+    analysis=(samples.QUERY,),
 )
 
 
@@ -66,7 +70,7 @@ def test_a_party_that_nobody_named(table: Table, eve: Home) -> None:
 
 
 def test_a_known_data_set_of_a_stranger(table: Table, eve: Home) -> None:
-    """A later version under a known name, by a stranger, is passed over; with nobody known, one must be meant."""
+    """A stranger's later version under a known name is passed over; with nobody known, nothing is chosen."""
     offered(table, eve, id="people", version=9)
     assert [(each.id, each.owner, each.version) for each in chosen(table)] == [
         ("labs", "laboratory", 1),

@@ -70,11 +70,10 @@ def test_a_key_of_each_agreement(place: tuple[Room, Agreement], tmp_path: Path) 
 
 
 def test_a_stranger_has_no_key(place: tuple[Room, Agreement], tmp_path: Path) -> None:
-    """Of one who is nowhere there is no key, nor from a file under another's name."""
+    """Of one who is nowhere there is no key, and a file under another's name is refused."""
     room, agreement = place
     keyring = Keyring(room, [agreement])
-    with pytest.raises(AuthenticityError, match="party eve: want a file about it, got one about mallory"):
-        keyring.keys("eve")
+    assert keyring.keys("eve") == ()
     usurped(room, "mallory", tmp_path)
     (room.path / "parties" / "mallory.json").rename(room.path / "parties" / "eve.json")
     with pytest.raises(AuthenticityError, match="party eve: want a file about it, got one about mallory"):

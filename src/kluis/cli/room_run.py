@@ -211,9 +211,7 @@ def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
         ("run", run, checked.statement.run),
     ):
         if got != want:
-            raise AuthenticityError(
-                f"receipt: want {what} {want[:16]}.., got {got[:16]}..", code="receipt"
-            )
+            raise AuthenticityError(f"receipt: want {what} {want[:16]}.., got {got[:16]}..", code="receipt")
 
 
 def _chosen(room: Room, run_id: str | None) -> str:

@@ -188,7 +188,11 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
     chosen = [
         each
         for each in home.all_agreements()
-        if (each.hash == agreement_hash if agreement_hash is not None else opened and each.room == opened.file.room)
+        if (
+            each.hash == agreement_hash
+            if agreement_hash is not None
+            else opened and each.room == opened.file.room
+        )
     ]
     if not chosen:
         signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
