@@ -33,7 +33,16 @@ def write(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):  # it came after the file had its place
             os.unlink(name)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    flush_folder(path.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk, so that a power failure takes none away.
+
+    Raises:
+        OSError: they cannot be brought there.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:

@@ -231,19 +231,27 @@ def test_the_hosts_documents_are_huge(table: Table) -> None:
 
 
 @pytest.mark.usefixtures("little")
-@pytest.mark.parametrize("kind", ["parties", "datasets", "signatures", "stops"])
+@pytest.mark.parametrize("kind", ["parties", "signatures", "stops"])
 def test_a_document_is_huge(table: Table, kind: str) -> None:
     """Nor is any other document of the room read past its bound."""
-    huge(table.room.path / kind / "eve.json")
+    names = {"signatures": "clinic.json", "stops": f"clinic.{RUN}.json"}
+    huge(table.room.path / kind / names.get(kind, "eve.json"))
     read = {
-        "parties": table.room.parties,
-        "datasets": lambda: table.room.datasets(table.agreement.parties),
+        "parties": lambda: table.room.party("eve"),
         "signatures": table.room.signed,
         "stops": table.room.stops,
     }
     with pytest.raises(FormatError) as caught:
         read[kind]()
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.usefixtures("little")
+def test_a_data_sets_document_is_huge(table: Table) -> None:
+    """A data set whose document is past its bound is not read, and not offered."""
+    before = table.room.offers("people")
+    huge(table.room.path / "datasets" / "people.v2.json")
+    assert table.room.offers("people") == before == (table.agreement.datasets[0],)
 
 
 @pytest.mark.usefixtures("little")
@@ -269,10 +277,10 @@ def test_a_receipt_from_elsewhere_is_huge(table: Table) -> None:
 def test_as_many_files_as_one_likes(table: Table) -> None:
     """A folder with more documents than a room has is refused, and not read to its end."""
     for number in range(1001):
-        (table.room.path / "parties" / f"p{number}.json").touch()
+        (table.room.path / "stops" / f"p{number}.json").touch()
     with pytest.raises(FormatError) as caught:
-        table.room.parties()
-    assert caught.value.message.endswith("parties: want at most 1000 files, got more")
+        table.room.stops()
+    assert caught.value.message.endswith("stops: want at most 1000 files, got more")
 
 
 def test_a_run_goes_on(table: Table) -> None:

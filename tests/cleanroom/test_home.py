@@ -40,7 +40,7 @@ def test_keys_stay(tmp_path: Path) -> None:
 def test_private(tmp_path: Path) -> None:
     """Files are for their user alone, and keys that others can read are refused, with the mend."""
     home = Home.create(tmp_path / "clinic", "clinic")
-    home.new_nonce()
+    home.accept_root("aa" * 32)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in home.path.rglob("*") if path.is_file()}
     assert modes == {0o600}
     (home.path / "keys.json").chmod(0o640)
@@ -57,18 +57,6 @@ def test_no_home(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         Home(tmp_path / "clinic")
     assert caught.value.hint == "kluis room init ROOM --as clinic"
-
-
-def test_a_nonce_is_good_once(tmp_path: Path) -> None:
-    """A nonce of this party's is spent once, and no other is known."""
-    home = Home.create(tmp_path / "clinic", "clinic")
-    nonce = home.new_nonce()
-    assert [home.spend_nonce(nonce), home.spend_nonce(nonce), home.spend_nonce(bytes(32))] == [
-        True,
-        False,
-        False,
-    ]
-    assert not home.spend_nonce(b"")
 
 
 def test_once_under_a_race(tmp_path: Path) -> None:

@@ -70,13 +70,14 @@ def test_a_key_of_each_agreement(place: tuple[Room, Agreement], tmp_path: Path) 
 
 
 def test_a_stranger_has_no_key(place: tuple[Room, Agreement], tmp_path: Path) -> None:
-    """Of one who is nowhere there is no key, nor from a file under another's name."""
+    """Of one who is nowhere there is no key, and a file under another's name is refused."""
     room, agreement = place
     keyring = Keyring(room, [agreement])
     assert keyring.keys("eve") == ()
     usurped(room, "mallory", tmp_path)
     (room.path / "parties" / "mallory.json").rename(room.path / "parties" / "eve.json")
-    assert keyring.keys("eve") == ()
+    with pytest.raises(AuthenticityError, match="party eve: want a file about it, got one about mallory"):
+        keyring.keys("eve")
 
 
 def test_a_file_that_its_party_did_not_sign(place: tuple[Room, Agreement], tmp_path: Path) -> None:

@@ -22,12 +22,11 @@ def room(tmp_path: Path) -> Room:
 
 
 def test_a_fifo_for_a_document(room: Room) -> None:
-    """A FIFO in a document's place is refused, and not waited for."""
-    path = room.path / "parties" / "eve.json"
-    os.mkfifo(path)
+    """A FIFO in a document's place is none, and not waited for."""
+    os.mkfifo(room.path / "parties" / "eve.json")
     with pytest.raises(UnavailableError) as caught:
-        room.parties()
-    assert caught.value.message == f"{path}: want a regular file, got another thing"
+        room.party("eve")
+    assert caught.value.message == f"party eve: has not joined {room.path}"
 
 
 def test_a_document_of_any_size(room: Room) -> None:

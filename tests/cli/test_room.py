@@ -84,11 +84,11 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     image = built(NAFLD)
     people.seal()
     assert people("init", "--as", "reader", "--role", "recipient")[0] == 0
+    (people.room / "parties" / "eve.json").write_bytes(b"{")  # which is nobody's business
     others = people.confirm("laboratory", "reader")
-    code, out, _ = people(
-        "propose", "--as", "clinic", "--plan", people.folder / "plan.toml", "--image", image, *others
-    )
-    assert code == 0
+    words = ["--as", "clinic", "--plan", people.folder / "plan.toml", "--image", image, "--with", "reader"]
+    code, out, err = people("propose", *words, *others)
+    assert code == 0, err
     assert "    lets out groups of at least 5 persons, at most 10 rows" in out
 
     code, _, err = people("run", "--image", image, "--as", "clinic", "--as", "laboratory")

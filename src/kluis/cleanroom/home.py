@@ -1,11 +1,12 @@
 """A party's own folder: its keys, its data keys, what it signed, what it released; nobody else reads it.
 
 Every file is written whole or not at all and is readable by its user alone. A record that must exist once
-(a nonce, a release) is made with O_EXCL, so that two clients at once cannot both make it.
+(a data key, a release) is made with O_EXCL, so that two clients at once cannot both make it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import msgspec
 from kluis import files
 from kluis.cleanroom.agreement import Agreement, Party, Role
 from kluis.cleanroom.documents import Document, decode, encode
-from kluis.cleanroom.exchange import NONCE_SIZE, ReleaseStatement
+from kluis.cleanroom.exchange import ReleaseStatement
 from kluis.cleanroom.keys import SEALING_SECRET_SIZE, SIGNING_SIZE, SealingKey, SigningKey
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier
 from kluis.errors import PolicyError, UnavailableError, UsageError
@@ -65,7 +66,7 @@ class Home:
         path: the folder itself.
 
     Raises:
-        UnavailableError: there is none, or others can read it.
+        UnavailableError: there is none, it is another user's, or others can enter it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,6 +75,7 @@ class Home:
             raise UnavailableError(
                 f"party {path.name}: no keys in {path.parent}", hint=f"kluis room init ROOM --as {path.name}"
             )
+        _require_own(path.stat(), path)
         self._secrets = self._read("keys.json", Secrets)
         self.party = self._secrets.party
         self.signing = SigningKey(self._secrets.signing)
@@ -85,11 +87,11 @@ class Home:
 
         Raises:
             UsageError: it is there already.
+            UnavailableError: a link, or another user's folder, is in its place.
         """
         if (path / "keys.json").exists():
             raise UsageError(f"party {party}: has keys in {path}")
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+        _make_own(path)
         secrets = Secrets(
             party=party, signing=SigningKey.generate().secret, sealing=SealingKey.generate().secret
         )
@@ -206,22 +208,6 @@ class Home:
         """Tell whether this party withdrew from an agreement, by its own record."""
         return (self.path / "stopped" / agreement_hash).exists()
 
-    def new_nonce(self) -> bytes:
-        """Make a nonce, good for one release."""
-        nonce = os.urandom(NONCE_SIZE)
-        write_once(self.path / "nonces" / nonce.hex(), b"")
-        return nonce
-
-    def spend_nonce(self, nonce: bytes) -> bool:
-        """Use a nonce up; false if it is not one of this party's, or was used."""
-        if len(nonce) != NONCE_SIZE:
-            return False
-        try:
-            (self.path / "nonces" / nonce.hex()).unlink()
-        except FileNotFoundError:
-            return False
-        return True
-
     def record_release(self, statement: ReleaseStatement, most: int) -> None:
         """Record a release, before its keys leave this machine.
 
@@ -231,15 +217,12 @@ class Home:
         folder = self.path / "releases" / statement.agreement
         for number in range(1, most + 1):
             path = folder / f"{number:04}.json"
-            if path.exists():
-                if self._read(str(path.relative_to(self.path)), ReleaseStatement).run == statement.run:
-                    raise PolicyError(f"release: run {statement.run[:16]} has its keys", code="release_again")
-                continue
-            try:
-                write_once(path, encode(statement))
-            except FileExistsError:
-                continue
-            return
+            if not path.exists():
+                with contextlib.suppress(FileExistsError):  # another client was first: its run is read below
+                    write_once(path, encode(statement))
+                    return
+            if self._read(str(path.relative_to(self.path)), ReleaseStatement).run == statement.run:
+                raise PolicyError(f"release: run {statement.run[:16]} has its keys", code="release_again")
         raise PolicyError(
             f"release: want at most {most} runs under this agreement, {self.party} released {most}",
             code="release_runs",
@@ -248,7 +231,7 @@ class Home:
     def releases(self, agreement_hash: str) -> tuple[ReleaseStatement, ...]:
         """What this party released under an agreement, oldest first."""
         folder = self.path / "releases" / agreement_hash
-        names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+        names = sorted(each.name for each in folder.glob("[0-9]*.json"))
         return tuple(self._read(f"releases/{agreement_hash}/{name}", ReleaseStatement) for name in names)
 
     def _key_path(self, room: str, dataset: str, version: int) -> Path:
@@ -265,12 +248,41 @@ class Home:
         return decode(path.read_bytes(), kind, path.name)
 
 
+def _make_own(path: Path) -> None:
+    """Make a folder that only this user can enter, or make one that is there into such."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        raise UnavailableError(f"{path}: want a folder of your own, got a link or another thing") from None
+    try:
+        if os.fstat(folder).st_uid == os.getuid():  # another's is refused below
+            os.fchmod(folder, 0o700)
+        _require_own(os.fstat(folder), path)
+    finally:
+        os.close(folder)
+
+
+def _require_own(status: os.stat_result, path: Path) -> None:
+    """Refuse a folder in which others could remove a record, or add one: many are a name without content."""
+    if status.st_uid != os.getuid():
+        raise UnavailableError(f"{path}: want it to be yours, got user {status.st_uid}'s")
+    if status.st_mode & 0o077:
+        raise UnavailableError(
+            f"{path}: want it open to its owner only, got mode {stat.S_IMODE(status.st_mode) & 0o777:04o}",
+            hint=f"chmod 700 {path}",
+        )
+
+
 def write_once(path: Path, data: bytes) -> None:
-    """Write a new file, whole, readable by its user alone.
+    """Write a new file, whole, readable by its user alone; it is on the disk, and its name is.
 
     Raises:
         FileExistsError: it is there already.
     """
+    made = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -282,3 +294,5 @@ def write_once(path: Path, data: bytes) -> None:
         os.link(temporary, path)  # link, unlike rename, refuses to replace what is there
     finally:
         temporary.unlink()
+    for folder in (path.parent, *(each.parent for each in made)):
+        files.flush_folder(folder)

@@ -122,7 +122,7 @@ def take_part(
     try:
         _put(room, run, f"{party}.challenge", owner.challenge())
         found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host")
-        release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock())
+        release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
         _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import datetime
 import tomllib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,8 +32,8 @@ import msgspec
 from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.room import RoomFile
-from kluis.errors import FormatError
+from kluis.cleanroom.room import Room, RoomFile
+from kluis.errors import FormatError, PolicyError, UnavailableError
 
 
 class CodeRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +83,55 @@ def with_lacks(plan: Plan, lacks: frozenset[str]) -> Plan:
     """The same plan, for a machine that lacks some protections; whoever signs it accepts that."""
     code = msgspec.structs.replace(plan.code, lacks=tuple(sorted({*plan.code.lacks, *lacks})))
     return msgspec.structs.replace(plan, code=code)
+
+
+def choose_inputs(room: Room, plan: Plan, is_known: Callable[[str], bool]) -> tuple[Dataset, ...]:
+    """Find the newest version of each data set that a plan's analyses read; no others are agreed on.
+
+    Args:
+        room: its folder.
+        plan: names them.
+        is_known: whether the proposer confirmed a party of this name, or is it. A data set of another party
+            counts only where no known party has one of that name.
+
+    Raises:
+        UnavailableError: nobody offers one.
+        PolicyError: two parties offer one.
+    """
+    found = []
+    for name in sorted({name for analysis in plan.analysis for name in analysis.inputs}):
+        offers = room.offers(name)
+        offers = tuple(each for each in offers if is_known(each.owner)) or offers
+        if not offers:
+            raise UnavailableError(
+                f"data set {name}: nobody has sealed it in {room.path}",
+                hint=f"kluis room seal {room.path} FILE --as PARTY --dataset {name} --terms TOML",
+            )
+        owners = sorted({each.owner for each in offers})
+        if len(owners) > 1:
+            raise PolicyError(
+                f"data set {name}: want one owner, got {', '.join(owners)}",
+                hint="confirm the party that you mean; if you know both, have one seal under another name",
+                code="dataset",
+            )
+        found.append(max(offers, key=lambda each: each.version))
+    return tuple(found)
+
+
+def choose_parties(
+    room: Room, plan: Plan, inputs: tuple[Dataset, ...], others: Iterable[str]
+) -> tuple[Party, ...]:
+    """The parties that a plan needs, by name: owners of what it reads, recipients, and those named besides.
+
+    Nobody else in the folder takes part: anyone who can write there can put a party into it.
+
+    Raises:
+        KluisError: one has not joined.
+    """
+    recipients = {name for analysis in plan.analysis for name in analysis.recipients}
+    return tuple(
+        room.party(name) for name in sorted({*others, *recipients, *(each.owner for each in inputs)})
+    )
 
 
 def draft(

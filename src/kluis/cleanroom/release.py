@@ -6,12 +6,14 @@ Nothing it is sent is believed. The host can at most keep it from releasing.
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Sequence
 
 from kluis.cleanroom import exchange
 from kluis.cleanroom.agreement import Agreement, SignedAgreement, check_signed
 from kluis.cleanroom.documents import decode, encode, hash_of
 from kluis.cleanroom.exchange import (
+    NONCE_SIZE,
     Challenge,
     KeyFor,
     Offer,
@@ -54,42 +56,39 @@ class Owner:
                 hint=f"kluis room approve ROOM --as {home.party}",
                 code="agreement_unsigned",
             )
-        Trust(home).require_parties(self.agreement.parties)
-        if home.stopped(self.agreement.hash):
-            raise PolicyError(
-                f"agreement {self.agreement.hash[:16]}: {home.party} stopped it", code="stopped"
-            )
-        # Who holds the folder can put an earlier agreement back, signatures and all.
-        if (current := home.current(self.agreement.room)) != self.agreement.hash:
-            raise PolicyError(
-                f"agreement {self.agreement.hash[:16]}: {home.party} signed {current[:16]} after it",
-                hint="to have the earlier one again, propose and sign it again",
-                code="superseded",
-            )
+        self._nonce: bytes | None = None
+        self._require_in_force()
         for each in stops:
             check_stop(each, self.agreement)
 
     def challenge(self) -> Challenge:
-        """Ask for evidence, over a nonce made here that is good for one release."""
-        return Challenge(agreement=self.agreement.hash, party=self._home.party, nonce=self._home.new_nonce())
+        """Ask for evidence, over a new nonce that is good for one release by this client."""
+        self._nonce = os.urandom(NONCE_SIZE)
+        return Challenge(agreement=self.agreement.hash, party=self._home.party, nonce=self._nonce)
 
-    def release(self, offer: Offer, collateral: bytes, now: datetime.datetime) -> Release:
+    def release(
+        self, offer: Offer, collateral: bytes, now: datetime.datetime, run: str | None = None
+    ) -> Release:
         """Verify an offer, and seal this owner's data keys to the enclave that made it.
 
-        1. The agreement and this owner's terms have not ended, by this machine's clock.
-        2. The evidence is over a nonce of this owner's that was not used before.
+        1. The agreement is in force by this party's own record, and has not ended by this machine's clock,
+           nor have this owner's terms.
+        2. The evidence is over the nonce that this client made last, and has not used.
         3. It is what the agreement wants of the code and its platform, under the roots the agreement
-           pins, purpose release-key; its payload is this agreement, this party, a run and its key.
+           pins, purpose release-key; its payload is this agreement, this party, the run and its key.
         4. The run has not had its keys, and the agreement's runs are not used up; recorded.
+        5. The agreement is still in force: a stop that came before step 4 holds.
 
         Args:
             offer: as the host brought it.
             collateral: TCB info, QE identity and CRLs as the host brought them; they are signed.
             now: this machine's time, aware.
+            run: the run that the host announced; None where none was.
 
         Raises:
             KluisError: the first step that does not hold; no key has left.
         """
+        self._require_in_force()  # 1
         agreement, party = self.agreement, self._home.party
         owned = agreement.owned_by(party)
         expires = earliest(agreement.expires, tuple(each.terms for each in owned))
@@ -99,12 +98,15 @@ class Owner:
                 code="agreement_expired",
             )
         document = RuntimeData.parse(offer.evidence.runtime_data)
-        if not self._home.spend_nonce(document.nonce):  # 2
+        if document.nonce != self._nonce:  # 2
             raise FreshnessError(
                 f"offer: want a nonce that {party} made and has not used, got {document.nonce.hex()[:16]}..",
                 code="nonce",
             )
+        self._nonce = None
         payload = decode(document.payload, OfferPayload, "offer")
+        if run is not None and payload.run != run:
+            raise PolicyError(f"offer: want run {run[:16]}.., got {payload.run[:16]}..", code="release")  # 3
         verdict = check_evidence(
             offer.evidence,
             agreement.code,
@@ -143,8 +145,23 @@ class Owner:
             keys=tuple(keys),
         )
         self._home.record_release(statement, agreement.max_runs)  # 4
+        self._require_in_force()  # 5
         raw = encode(statement)
         return Release(statement=raw, signature=self._home.signing.sign(exchange.RELEASE, raw))
+
+    def _require_in_force(self) -> None:
+        """Refuse an agreement that this party stopped or replaced, or whose parties it no longer confirms."""
+        home, name = self._home, self.agreement.hash
+        Trust(home).require_parties(self.agreement.parties)
+        if home.stopped(name):
+            raise PolicyError(f"agreement {name[:16]}: {home.party} stopped it", code="stopped")
+        # Who holds the folder can put an earlier agreement back, signatures and all.
+        if (current := home.current(self.agreement.room)) != name:
+            raise PolicyError(
+                f"agreement {name[:16]}: {home.party} signed {current[:16]} after it",
+                hint="to have the earlier one again, propose and sign it again",
+                code="superseded",
+            )
 
 
 def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop:
@@ -168,16 +185,18 @@ def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop
 
 
 def check_stop(signed: SignedStop, agreement: Agreement) -> None:
-    """Refuse to go on under an agreement that any owner stopped.
+    """Refuse to go on under an agreement that any owner stopped; a stop of another agreement is passed over.
 
     Raises:
         PolicyError: it is a valid stop of this agreement.
         AuthenticityError: nobody who may stop it signed this.
     """
     statement = decode(signed.statement, Stop, "stop")
+    if statement.agreement != agreement.hash:
+        return  # its party, or its key, need not be in this one
     key = agreement.party(statement.party).signing_key
     check_signature(key, signed.signature, exchange.STOP, signed.statement, f"stop, {statement.party}")
-    if statement.agreement == agreement.hash and statement.party in agreement.owners:
+    if statement.party in agreement.owners:
         raise PolicyError(
             f"agreement {agreement.hash[:16]}: {statement.party} stopped it on {statement.time:%Y-%m-%d}",
             code="stopped",

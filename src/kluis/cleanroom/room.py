@@ -16,6 +16,7 @@ run and cut the end of the log off; every other change is detected. No link in i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ from kluis.cleanroom.folder import Folder
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.receipt import ReceiptFile
-from kluis.cleanroom.terms import Hex32, Identifier
-from kluis.errors import UnavailableError, UsageError
+from kluis.cleanroom.terms import ColumnName, Hex32, Identifier
+from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"
@@ -48,6 +49,7 @@ PARTY = "party/1"
 # Of each kind of document; an agreement names at most 100 parties and 100 data sets.
 MOST: Final = 1000
 MAX_RESULT: Final = 256 << 20
+_STOP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\.[0-9a-f]{64}\.json")
 _RUN: Final = re.compile("[0-9a-f]{64}")
 _FOLDERS: Final = ("parties", "datasets", "signatures", "stops", "runs")
 
@@ -123,13 +125,24 @@ class Room:
         joined = Joined(party=raw, signature=home.signing.sign(PARTY, raw))
         self.folder.replace(f"parties/{party.id}.json", encode(joined))
 
-    def parties(self) -> tuple[Party, ...]:
-        """Everyone who joined, by name.
+    def party(self, name: Identifier) -> Party:
+        """One that joined, with the keys that the folder has for it, on the folder's word only.
 
         Raises:
-            AuthenticityError: a file that its party did not sign.
+            UnavailableError: it has not joined.
+            AuthenticityError: its file is another's, or is not signed by the key in it.
         """
-        return tuple(self._party(name) for name in self._names("parties"))
+        path = f"parties/{name}.json"
+        if not self.folder.has(path):
+            raise UnavailableError(
+                f"party {name}: has not joined {self.path}", hint=f"kluis room init {self.path} --as {name}"
+            )
+        joined = self._read(path, Joined)
+        party = decode(joined.party, Party, path)
+        check_signature(party.signing_key, joined.signature, PARTY, joined.party, f"party {name}")
+        if party.id != name:
+            raise AuthenticityError(f"party {name}: want a file about it, got one about {party.id}")
+        return party
 
     def keys(self, party: str) -> tuple[bytes, ...]:
         """The signing key that the folder has of a party, on the folder's word alone; () where it has none.
@@ -142,8 +155,7 @@ class Room:
         """
         if not self.folder.has(f"parties/{party}.json"):
             return ()
-        found = self._party(f"{party}.json")
-        return (found.signing_key,) if found.id == party else ()
+        return (self.party(party).signing_key,)
 
     def add_dataset(self, home: Home, dataset: Dataset, files: tuple[bytes, ...]) -> None:
         """Put a sealed data set into the room."""
@@ -153,27 +165,25 @@ class Room:
         offered = Offered(dataset=raw, signature=home.signing.sign(DATASET, raw))
         self.folder.replace(f"datasets/{dataset.id}.v{dataset.version}.json", encode(offered))
 
-    def datasets(self, parties: tuple[Party, ...]) -> tuple[Dataset, ...]:
-        """The newest version of every data set in the room, by name.
+    def offers(self, name: ColumnName) -> tuple[Dataset, ...]:
+        """Every version of a data set of this name, of any owner, that its owner signed.
 
-        Args:
-            parties: whose keys count, as :meth:`parties` gave them and their reader confirmed them.
+        What is not that is passed over: anyone who can put it there can also take the real one away.
 
         Raises:
-            AuthenticityError: one that its owner did not sign.
+            FormatError: the folder is full.
         """
-        owners = {party.id: party for party in parties}
-        newest: dict[str, Dataset] = {}
-        for name in self._names("datasets"):
-            offered = self._read(f"datasets/{name}", Offered)
-            dataset = decode(offered.dataset, Dataset, name)
-            if dataset.owner not in owners:
-                raise UnavailableError(f"data set {dataset.id}: its owner {dataset.owner} has not joined")
-            key = owners[dataset.owner].signing_key
-            check_signature(key, offered.signature, DATASET, offered.dataset, f"data set {dataset.id}")
-            if dataset.id not in newest or newest[dataset.id].version < dataset.version:
-                newest[dataset.id] = dataset
-        return tuple(newest[name] for name in sorted(newest))
+        named = re.compile(rf"{re.escape(name)}\.v[1-9][0-9]{{0,9}}\.json")
+        found = []
+        for each in filter(named.fullmatch, self._names("datasets")):
+            with contextlib.suppress(KluisError):
+                offered = self._read(f"datasets/{each}", Offered)
+                dataset = decode(offered.dataset, Dataset, each)
+                key = self.party(dataset.owner).signing_key
+                check_signature(key, offered.signature, DATASET, offered.dataset, each)
+                if dataset.id == name:
+                    found.append(dataset)
+        return tuple(found)
 
     def files(self, dataset: Dataset) -> Iterator[bytes]:
         """The sealed files of a data set, unchecked: the enclave checks them.
@@ -208,17 +218,20 @@ class Room:
         self.folder.replace(f"signatures/{signature.party}.json", encode(signature))
 
     def signed(self) -> SignedAgreement:
-        """The agreement with the signatures that are there; whether they suffice is for ``check_signed``."""
-        signatures = [self._read(f"signatures/{name}", Signature) for name in self._names("signatures")]
-        return SignedAgreement(agreement=encode(self.proposal()), signatures=tuple(signatures))
+        """The agreement with its parties' signatures that are there; ``check_signed`` checks them."""
+        agreement = self.proposal()
+        names = [f"signatures/{party.id}.json" for party in agreement.parties]
+        found = tuple(self._read(name, Signature) for name in names if self.folder.has(name))
+        return SignedAgreement(agreement=encode(agreement), signatures=found)
 
     def add_stop(self, party: str, agreement: str, signed: SignedStop) -> None:
         """Put a party's withdrawal from an agreement, by its hash, into the room."""
         self.folder.replace(f"stops/{party}.{agreement}.json", encode(signed))
 
     def stops(self) -> tuple[SignedStop, ...]:
-        """Every withdrawal in the room."""
-        return tuple(self._read(f"stops/{name}", SignedStop) for name in self._names("stops"))
+        """Every withdrawal in the room; a file whose name is of no withdrawal is passed over."""
+        names = [name for name in self._names("stops") if _STOP.fullmatch(name)]
+        return tuple(self._read(f"stops/{name}", SignedStop) for name in names)
 
     def add_run(self, run: str, results: dict[str, bytes], receipt: ReceiptFile) -> Path:
         """Put what came out of a run into the room; the receipt last, so that a run with one is whole."""
@@ -253,12 +266,6 @@ class Room:
             FormatError: it is longer than 256 MiB.
         """
         return self.folder.read(f"runs/{run}/{analysis}.sealed", MAX_RESULT)
-
-    def _party(self, name: str) -> Party:
-        joined = self._read(f"parties/{name}", Joined)
-        party = decode(joined.party, Party, name)
-        check_signature(party.signing_key, joined.signature, PARTY, joined.party, f"party {party.id}")
-        return party
 
     def _names(self, folder: str) -> tuple[str, ...]:
         return self.folder.names(folder, ".json", MOST)

@@ -117,24 +117,22 @@ class Stage:
         self.fingerprints = {
             party: fingerprint.of(home.public(party, ("owner",))) for party, home in self.homes.items()
         }
-        joined = {party.id: party for party in self.room.parties()}
         for party, home in self.homes.items():
             for other in self.homes.keys() - {party}:
-                Trust(home).confirm(joined[other], self.fingerprints[other])
+                Trust(home).confirm(self.room.party(other), self.fingerprints[other])
 
     def agree(self) -> Agreement:
         """The clinic proposes, both sign."""
         found = measure.measure(self.image)
         if found.mrsigner is None:
             raise UnavailableError("image: it is not signed")
-        text = (self.example / "plan.toml").read_text()
-        joined = self.room.parties()
-        proposed = plan.read_plan(text)
+        proposed = plan.read_plan((self.example / "plan.toml").read_text())
+        inputs = plan.choose_inputs(self.room, proposed, self.homes.__contains__)
         self.agreement = plan.draft(
             self.room.file,
             plan.with_lacks(proposed, self.lacks),
-            joined,
-            self.room.datasets(joined),
+            plan.choose_parties(self.room, proposed, inputs, self.homes),
+            inputs,
             plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id),
             (self.platform.root_pem().decode(),),
             now(),

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from kluis.cleanroom.home import Home
-from kluis.errors import UsageError
+from kluis.errors import UnavailableError, UsageError
 
 _NAME: Final = re.compile("[a-z][a-z0-9_-]{0,62}")
 
@@ -25,6 +25,17 @@ Homes = Annotated[
 ]
 
 
+def check_name(option: str, party: str) -> str:
+    """A party's short name, as an option has it.
+
+    Raises:
+        UsageError: it is no short name.
+    """
+    if not _NAME.fullmatch(party):
+        raise UsageError(f"{option}: want 1 to 63 of a-z 0-9 _ -, with a letter first, got {party[:80]!a}")
+    return party
+
+
 def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
     """A party's own folder.
 
@@ -35,12 +46,14 @@ def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
 
     Raises:
         UsageError: it is no short name; it would lead to another folder.
-        UnavailableError: there is none, or others can read it.
+        UnavailableError: there is none, others can enter it, or it has the keys of another party.
     """
-    if not _NAME.fullmatch(party):
-        raise UsageError(f"--as: want 1 to 63 of a-z 0-9 _ -, with a letter first, got {party[:80]!a}")
+    check_name("--as", party)
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     folder = (homes or Path(os.environ.get("KLUIS_PARTIES") or data / "kluis" / "parties")) / party
     if make and not (folder / "keys.json").exists():
         return Home.create(folder, party)
-    return Home(folder)
+    found = Home(folder)
+    if found.party != party:
+        raise UnavailableError(f"{folder}: want the keys of {party}, got those of {found.party}")
+    return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Final, cast, get_args
 
 import typer
 
@@ -14,11 +15,14 @@ from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey
 from kluis.cleanroom.room import Room
+from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import parties, render, room_events, room_files, room_run, room_sign
 from kluis.cli.room_files import now, record
 from kluis.errors import PolicyError, UsageError
 from kluis.tee import measure
 from kluis.tee.platform.client import Platform
+
+_DATASET: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +71,6 @@ def init(
     opened = Room(room)
     home = parties.home(homes, party, make=True)
     opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
-    record(opened, home, "party.joined", party)
     printed = fingerprint.of(home.public(name or party, ("owner",)))
     value = {
         "room": opened.file.room,
@@ -81,6 +84,7 @@ def init(
         f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}\n"
         f"fingerprint {printed}: read it to the other parties, over another channel than this folder",
     )
+    record(opened, home, "party.joined", party)
 
 
 def seal(
@@ -93,6 +97,10 @@ def seal(
     json: render.Json = False,
 ) -> None:
     """Encrypt a data set for a room, under your terms; the key stays with you."""
+    if not _DATASET.fullmatch(dataset):
+        raise UsageError(
+            f"--dataset: want 1 to 63 of a-z A-Z 0-9 _, with no digit first, got {dataset[:80]!a}"
+        )
     opened, home = Room(room), parties.home(homes, party)
     table = datasets.read_plain(room_files.read(file), str(file))
     agreed = terms_toml.read_terms(room_files.text(terms), table, now())
@@ -113,12 +121,12 @@ def seal(
         )
     )
     opened.add_dataset(home, described, (sealed,))
-    record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
     size = len(sealed)
     render.out(
         {"dataset": dataset, "version": version, "bytes": size, "parts": as_json(described)["parts"]},
         f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}; its key is in {home.path}",
     )
+    record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
 
 
 def propose(
@@ -126,12 +134,22 @@ def propose(
     party: parties.As,
     plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="Analyses and output rules.")],
     image: Annotated[Path, typer.Option(metavar="FILE", help="The code: a .kluis image.")],
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="PARTY",
+            help="One who signs without data or results, such as an auditor; repeat it for several.",
+        ),
+    ] = None,
     root: room_files.Roots = None,
     confirm: room_files.Confirmations = None,
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
     """Write the agreement that everyone is to sign, and sign it first.
+
+    Its parties are you, the owners of the data that the plan reads, its recipients, and those of --with.
 
     Evidence must chain to one of --root; without it, to the root of this machine's platform.
     """
@@ -146,13 +164,21 @@ def propose(
         else [Platform.connect().root_pem()]
     )
     trust = room_files.trust(home, root)
-    joined = opened.parties()
-    room_sign.confirm_parties(trust, joined, confirm)
+    proposed = plan.read_plan(room_files.text(plan_file))
+    confirmed = read_confirmations(confirm or ())
+    inputs = plan.choose_inputs(
+        opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned(name))
+    )
+    named = plan.choose_parties(
+        opened, proposed, inputs, [party, *(parties.check_name("--with", each) for each in others or ())]
+    )
+    room_sign.confirm_given(trust, named, confirm)
+    room_sign.confirm_parties(trust, named)
     agreement = plan.draft(
         opened.file,
-        plan.read_plan(room_files.text(plan_file)),
-        joined,
-        opened.datasets(joined),
+        proposed,
+        named,
+        inputs,
         identity,
         tuple(each.decode() for each in roots),
         now(),
@@ -162,5 +188,5 @@ def propose(
     room_sign.remember(home, trust, agreement)
     opened.propose(agreement)
     opened.add_signature(signature)
-    record(opened, home, "agreement.proposed", agreement.hash)
     render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))
+    record(opened, home, "agreement.proposed", agreement.hash)

@@ -12,14 +12,14 @@ from kluis.cleanroom import conduct, mailbox, results
 from kluis.cleanroom.agreement import check_signed
 from kluis.cleanroom.documents import as_json, decode
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.receipt import ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import parties, protections, render, room_files
 from kluis.cli.room_files import now, record
 from kluis.cli.room_text import shown, told
-from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.errors import AuthenticityError, PolicyError, UnavailableError, UsageError
 from kluis.host import load
 from kluis.tee.platform.client import Platform
 
@@ -58,11 +58,11 @@ def run(
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
         name, owner = next(iter(local.items()))
         taken = mailbox.take_part(opened, name, owner, wait, now)
-        record(opened, parties.home(homes, name), "key.released", taken)
         render.out(
             {"run": taken, "released": name},
             f"{name} verified the enclave and released its keys to run {taken}",
         )
+        record(opened, parties.home(homes, name), "key.released", taken)
         return
     elsewhere = {
         each: mailbox.Elsewhere(opened, each, wait) for each in agreement.owners if each not in local
@@ -88,10 +88,6 @@ def run(
         ended = conduct.conduct(
             cast("conduct.Enclave", enclave), opened, {**at_hand, **elsewhere}, collateral, begun
         )
-    for name in at_hand:
-        record(opened, parties.home(homes, name), "key.released", ended.run)
-    for name in list(local)[:1]:  # one line of one party's: they are all here
-        record(opened, parties.home(homes, name), "run.finished", ended.run)
     checked = check_receipt(ended.receipt, agreement.hash)
     done = checked.statement.analyses
     lines = [("analysis", "least group"), *((each.id, str(each.k)) for each in done)]
@@ -99,6 +95,10 @@ def run(
         {"run": ended.run, "folder": str(ended.folder), "analyses": [as_json(each) for each in done]},
         f"run {ended.run}\n{render.table(lines)}",
     )
+    for name in at_hand:
+        record(opened, parties.home(homes, name), "key.released", ended.run)
+    for name in list(local)[:1]:  # one line of one party's: they are all here
+        record(opened, parties.home(homes, name), "run.finished", ended.run)
 
 
 def open_(
@@ -119,6 +119,7 @@ def open_(
     chosen = _chosen(opened, run_id)
     file = opened.receipt(chosen)
     checked = check_receipt(file, _own_record(home, file))
+    _check_place(checked, opened, chosen)
     mine = [
         each.id
         for each in checked.agreement.analyses
@@ -137,8 +138,9 @@ def open_(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             (out / f"{name}.{header.format}").write_bytes(plain)
-        record(opened, home, "result.opened", f"{name}.{chosen[:16]}")
     render.out(values, "\n".join(texts))
+    for name in mine:
+        record(opened, home, "result.opened", f"{name}.{chosen[:16]}")
 
 
 def receipt(
@@ -159,11 +161,13 @@ def receipt(
 
     The folder's own agreement is not believed: anyone who can write there could have made all of it.
     """
+    opened, chosen = None, ""
     if room.is_file():
         file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
     else:
         opened = Room(room)
-        file = opened.receipt(_chosen(opened, run_id))
+        chosen = _chosen(opened, run_id)
+        file = opened.receipt(chosen)
     if agreement is None:
         if party is None:
             raise UsageError(
@@ -172,6 +176,8 @@ def receipt(
             )
         agreement = _own_record(parties.home(homes, party), file)
     checked = check_receipt(file, agreement)
+    if opened is not None:
+        _check_place(checked, opened, chosen)
     render.out(
         {
             "statement": as_json(checked.statement),
@@ -196,6 +202,16 @@ def _own_record(home: Home, file: ReceiptFile) -> str:
         )
     Trust(home).require_parties(found.parties)
     return name
+
+
+def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
+    """Refuse a receipt that stands in the place of another: of another room, or under another run's name."""
+    for what, want, got in (
+        ("room", room.file.room, checked.agreement.room),
+        ("run", run, checked.statement.run),
+    ):
+        if got != want:
+            raise AuthenticityError(f"receipt: want {what} {want[:16]}.., got {got[:16]}..", code="receipt")
 
 
 def _chosen(room: Room, run_id: str | None) -> str:

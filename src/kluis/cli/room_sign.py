@@ -79,52 +79,70 @@ def approve(
         return
     opened = Room(room)
     agreement = opened.proposal()
+    if agreement.room != opened.file.room:
+        raise PolicyError(
+            f"agreement: want room {opened.file.room[:16]}.., got {agreement.room[:16]}..", code="agreement"
+        )
     if agreement_hash is not None and agreement.hash != agreement_hash:
         raise PolicyError(
             f"agreement: want {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="agreement"
         )
     trust = room_files.trust(home, root)
     plan.check_analyses(agreement)
+    confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
     render.note(explain(agreement, trust))
-    confirm_parties(trust, agreement.parties, confirm)
+    confirm_parties(trust, agreement.parties)
     check_against_record(home, trust, agreement)
     signature = agreements.sign(agreement, party, home.signing)
     if not yes:
         typer.confirm("sign it?", abort=True, err=True)
     remember(home, trust, agreement)
     opened.add_signature(signature)
-    record(opened, home, "agreement.signed", agreement.hash)
     signed = {each.party for each in opened.signed().signatures}
     missing = sorted({each.id for each in agreement.parties} - signed)
     text = f"{party} signed {agreement.hash}; " + (
         f"still to sign: {', '.join(missing)}" if missing else "all signed"
     )
     render.out({"agreement": agreement.hash, "signed": party, "missing": missing}, text)
+    record(opened, home, "agreement.signed", agreement.hash)
 
 
-def confirm_parties(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
-    """Have a party confirm the keys of all others that it has not confirmed before.
+def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
+    """Confirm the parties of ``--confirm``.
 
     Args:
         trust: the party's own.
         named: the parties, as a document gives them.
-        given: ``--confirm``; at a terminal, what is not given is asked for.
+        given: the option's values.
 
     Raises:
-        UsageError: a party is confirmed that is not in the room.
+        UsageError: a party is confirmed that the document does not name.
         AuthenticityError: keys are other than those that were confirmed.
-        PolicyError: a party is not confirmed.
     """
     known = {party.id: party for party in named}
     for name, digits in read_confirmations(given or ()).items():
         if name not in known:
             raise UsageError(f"--confirm: want one of {', '.join(sorted(known))}, got {name[:64]!a}")
         trust.confirm(known[name], digits)
-    for party in known.values():
+
+
+def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
+    """Refuse parties that are not confirmed; at a terminal, ask for their fingerprints first.
+
+    Args:
+        trust: the party's own.
+        named: the parties, as a document gives them.
+
+    Raises:
+        AuthenticityError: keys are other than those that were confirmed.
+        PolicyError: a party is not confirmed.
+    """
+    parties = tuple(named)
+    for party in parties:
         if trust.standing(party) == "not confirmed" and sys.stdin.isatty() and not render.wants_json():
             words = f"fingerprint of {party.id}, as {party.id} read it to you over another channel"
             trust.confirm(party, typer.prompt(words, err=True))
-    trust.require_parties(known.values())
+    trust.require_parties(parties)
 
 
 def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None:
@@ -140,6 +158,15 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
     policy_of(agreement.code, Purpose.RELEASE_KEY)  # which it refuses to be made of unknown levels
     for dataset in agreement.owned_by(home.party):
         kept = home.key(agreement.room, dataset.id, dataset.version)
+        # Who holds the folder can take a later version away, and its stricter terms with it.
+        newest = home.next_version(agreement.room, dataset.id) - 1
+        if dataset.version != newest:
+            raise PolicyError(
+                f"data set {dataset.id}: want version {newest}, the last that you sealed, "
+                f"got {dataset.version}",
+                hint="propose again with that version in the folder",
+                code="terms",
+            )
         if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(each.sha256 for each in dataset.parts):
             raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
 
@@ -161,7 +188,11 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
     chosen = [
         each
         for each in home.all_agreements()
-        if (each.hash == agreement_hash if agreement_hash else opened and each.room == opened.file.room)
+        if (
+            each.hash == agreement_hash
+            if agreement_hash is not None
+            else opened and each.room == opened.file.room
+        )
     ]
     if not chosen:
         signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
@@ -177,6 +208,7 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
         try:
             for each, signed_stop in stops:
                 opened.add_stop(home.party, each.hash, signed_stop)
+            for each in owned:
                 record(opened, home, "agreement.stopped", each.hash)
         except KluisError as error:
             problems.append(error.message)

@@ -1,0 +1,407 @@
+"""A host and a folder's holder against one party's client: stops, old evidence, and other runs' receipts."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kluis.cleanroom import conduct, mailbox, release
+from kluis.cleanroom.agreement import sign
+from kluis.cleanroom.documents import decode, encode
+from kluis.cleanroom.exchange import Challenge, Offer, ReleaseStatement
+from kluis.cleanroom.home import Home
+from kluis.cleanroom.release import Owner
+from kluis.cleanroom.room import Room, RoomFile
+from kluis.errors import FreshnessError, KluisError, PolicyError, UnavailableError
+from tests.cleanroom import samples
+from tests.cleanroom.inprocess import InProcess
+from tests.cleanroom.platform import Attester
+from tests.cleanroom.tables import Table
+
+NOW = samples.NOW + datetime.timedelta(hours=1)
+
+
+@pytest.fixture
+def table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Table:
+    return Table(tmp_path, capsys)
+
+
+def signed(table: Table) -> None:
+    """Have both owners sign what is on the table."""
+    for signature in table.setting.signed().signatures:
+        table.room.add_signature(signature)
+
+
+def owner(table: Table, name: str = "clinic") -> Owner:
+    return Owner(table.homes[name], table.room.signed(), table.room.stops())
+
+
+def enclave(table: Table) -> InProcess:
+    found = InProcess(Attester(table.platform))
+    found.begin(encode(table.room.signed()))
+    return found
+
+
+def offered(enclave: InProcess, challenge: Challenge) -> Offer:
+    return decode(enclave.offer(encode(challenge)), Offer, "offer")
+
+
+def ended(table: Table) -> str:
+    """One whole run of the room; its id."""
+    at_hand: dict[str, conduct.Participant] = {
+        name: conduct.AtHand(owner(table, name), lambda: NOW) for name in table.homes
+    }
+    collateral = table.platform.collateral()
+    return conduct.conduct(InProcess(Attester(table.platform)), table.room, at_hand, collateral).run
+
+
+# ---- a client that waits -------------------------------------------------------------------------------
+
+
+def test_a_stop_while_a_client_waits(table: Table) -> None:
+    """A host that delays its offer until the owner has stopped the agreement gets no key for it."""
+    signed(table)
+    waiting = owner(table)
+    offer = offered(enclave(table), waiting.challenge())
+    assert table("approve", "--as", "clinic", "--stop")[0] == 0
+    with pytest.raises(PolicyError) as caught:
+        waiting.release(offer, table.platform.collateral(), NOW)
+    assert caught.value.code == "stopped"
+    assert table.homes["clinic"].releases(table.agreement.hash) == ()
+
+
+def test_a_stricter_agreement_while_a_client_waits(table: Table) -> None:
+    """Nor does one that delays it until the owner has signed another agreement."""
+    signed(table)
+    waiting = owner(table)
+    offer = offered(enclave(table), waiting.challenge())
+    table.homes["clinic"].agree(msgspec.structs.replace(table.agreement, k_min=50))
+    with pytest.raises(PolicyError) as caught:
+        waiting.release(offer, table.platform.collateral(), NOW)
+    assert caught.value.code == "superseded"
+
+
+def test_a_stop_in_the_middle_of_a_release(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop that ends before the release is recorded holds, however late it comes."""
+    signed(table)
+    waiting, home = owner(table), table.homes["clinic"]
+    offer = offered(enclave(table), waiting.challenge())
+    record = Home.record_release
+
+    def stopped_first(self: Home, statement: ReleaseStatement, most: int) -> None:
+        release.stop(home, table.agreement, NOW)
+        record(self, statement, most)
+
+    monkeypatch.setattr(Home, "record_release", stopped_first)
+    with pytest.raises(PolicyError) as caught:
+        waiting.release(offer, table.platform.collateral(), NOW)
+    assert caught.value.code == "stopped"
+
+
+def test_an_offer_to_an_earlier_client(table: Table) -> None:
+    """Evidence that a host kept, over the nonce of a client that gave up waiting, is as old as that nonce."""
+    signed(table)
+    kept = offered(enclave(table), owner(table).challenge())
+    later = owner(table)
+    later.challenge()
+    with pytest.raises(FreshnessError) as caught:
+        later.release(kept, table.platform.collateral(), NOW)
+    assert caught.value.code == "nonce"
+
+
+def test_a_client_that_asked_nothing(table: Table) -> None:
+    """Evidence over an empty nonce, or over none of this client's, gets no key."""
+    signed(table)
+    session = enclave(table).session
+    nobody = session.offer(Challenge(agreement=table.agreement.hash, party="clinic", nonce=bytes(32)))
+    with pytest.raises(FreshnessError):
+        owner(table).release(nobody, table.platform.collateral(), NOW)
+
+
+def test_the_offer_of_another_run(table: Table) -> None:
+    """A host that announces one run and has another's enclave answer gets no key: the log would be false."""
+    signed(table)
+    announced, other = "ab" * 32, enclave(table)
+    collateral = table.platform.collateral()
+    mailbox.announce(table.room, table.agreement.hash, announced, collateral)
+
+    def answer() -> None:
+        asked = mailbox.Elsewhere(table.room, "clinic", 10)
+        asked.begin(announced)
+        with pytest.raises(PolicyError, match="released no key"):
+            asked.release(offered(other, asked.challenge()), collateral)
+
+    host = threading.Thread(target=answer)
+    host.start()
+    try:
+        with pytest.raises(PolicyError) as caught:
+            mailbox.take_part(table.room, "clinic", owner(table), 10, lambda: NOW)
+    finally:
+        host.join()
+    run = other.session.run_id
+    assert caught.value.message == f"offer: want run {announced[:16]}.., got {run[:16]}.."
+    assert table.homes["clinic"].releases(table.agreement.hash) == ()
+
+
+# ---- counting ------------------------------------------------------------------------------------------
+
+
+def statement(run: str) -> ReleaseStatement:
+    return ReleaseStatement(
+        kind="kluis-release/1",
+        agreement="aa" * 32,
+        run=run,
+        party="clinic",
+        time=NOW,
+        evidence="bb" * 32,
+        level="process",
+        rules=(),
+        keys=(),
+    )
+
+
+def test_one_run_asked_twice_at_once(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clients of a party that release to one run at once: one does, and one run is counted."""
+    home = table.homes["clinic"]
+    both, exists = threading.Barrier(2), Path.exists
+
+    def exists_together(self: Path) -> bool:
+        found = exists(self)
+        if self.name == "0001.json" and not found:
+            both.wait(5)
+        return found
+
+    monkeypatch.setattr(Path, "exists", exists_together)
+
+    def recorded(_: int) -> bool:
+        try:
+            home.record_release(statement("cc" * 32), 5)
+        except PolicyError as error:
+            return error.code != "release_again"
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(recorded, range(2))) == [False, True]
+    assert len(home.releases("aa" * 32)) == 1
+
+
+def test_a_crash_while_a_release_is_recorded(table: Table) -> None:
+    """What a crash leaves of a record is no release, and keeps nobody from reading the others."""
+    home = table.homes["clinic"]
+    home.record_release(statement("cc" * 32), 5)
+    (home.path / "releases" / ("aa" * 32) / ".0002.json.1.ab").write_bytes(b"{")
+    assert [each.run for each in home.releases("aa" * 32)] == ["cc" * 32]
+
+
+@pytest.mark.parametrize("act", ["stop", "release"])
+def test_a_record_is_on_the_disk(table: Table, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    """A stop or a release that a power failure could undo would be one more run: its folder is flushed."""
+    home = table.homes["clinic"]
+    flushed, fsync = [], os.fsync
+
+    def seen(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            flushed.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    if act == "stop":
+        home.stop("aa" * 32)
+        assert home.path / "stopped" in flushed
+    else:
+        home.record_release(statement("cc" * 32), 5)
+        assert home.path / "releases" / ("aa" * 32) in flushed
+        assert home.path / "releases" in flushed
+
+
+# ---- which room, which run -----------------------------------------------------------------------------
+
+
+def moved(table: Table, room: str) -> Room:
+    """The same folder under another room's id, as anyone can put it there."""
+    file = RoomFile(kind="kluis-room/1", room=room, title="Sample", purpose="Tests")
+    table.room.folder.replace("room.json", encode(file))
+    return Room(table.room.path)
+
+
+def test_an_agreement_of_another_room(table: Table) -> None:
+    """An agreement that another room is about is not signed here, and replaces none of that room's."""
+    moved(table, "99" * 32)
+    code, _, err = table.approve("clinic")
+    assert (code, f"agreement: want room {'99' * 8}.., got {samples.ROOM[:16]}.." in err) == (6, True)
+    assert table.homes["clinic"].current(samples.ROOM) == ""
+    assert table.signatures() == []
+
+
+def test_a_receipt_of_another_room(table: Table) -> None:
+    """A run of another room that the same party signed in is no answer of this one."""
+    signed(table)
+    ended(table)
+    assert table("open", "--as", "clinic")[0] == 0
+    moved(table, "99" * 32)
+    for command in ("open", "receipt"):
+        code, out, err = table(command, "--as", "clinic")
+        assert (code, out) == (4, "")
+        assert f"receipt: want room {'99' * 8}.., got {samples.ROOM[:16]}.." in err
+
+
+def test_an_earlier_run_under_a_later_name(table: Table) -> None:
+    """A run's files under the name of another run are not that run's: neither opened nor checked as it."""
+    signed(table)
+    first, second = ended(table), ended(table)
+    runs = table.room.path / "runs"
+    for path in (runs / first).iterdir():
+        (runs / second / path.name).write_bytes(path.read_bytes())
+    for command in ("open", "receipt"):
+        code, out, err = table(command, "--as", "clinic", "--run", second)
+        assert (code, out) == (4, "")
+        assert f"receipt: want run {second[:16]}.., got {first[:16]}.." in err
+        assert table(command, "--as", "clinic", "--run", first)[0] == 0
+
+
+def test_an_older_version_of_ones_data(table: Table) -> None:
+    """After an owner sealed its data again, under stricter terms, the version before it is not signed."""
+    kept = table.homes["clinic"].key(samples.ROOM, "people", 1)
+    table.homes["clinic"].keep_key(msgspec.structs.replace(kept, version=2, terms="aa" * 32))
+    code, _, err = table.approve("clinic")
+    assert (code, "data set people: want version 2, the last that you sealed, got 1" in err) == (6, True)
+    assert table.signatures() == []
+
+
+# ---- a log that cannot be written, stops that are none ---------------------------------------------------
+
+
+def test_stops_with_a_spoilt_log(table: Table) -> None:
+    """A log that takes no line keeps no stop out of the folder: not the second one either."""
+    first = table.agreement
+    assert table.approve("clinic")[0] == 0
+    second = table.propose(k_min=50)
+    assert table.approve("clinic")[0] == 0
+    (table.room.path / "events.jsonl").write_bytes(b"no line")
+    code, _, err = table("approve", "--as", "clinic", "--stop")
+    assert (code, "want a line feed at its end" in err) == (0, True)
+    shown = {path.name for path in (table.room.path / "stops").iterdir()}
+    assert shown == {f"clinic.{each.hash}.json" for each in (first, second)}
+
+
+def test_a_result_with_a_spoilt_log(table: Table) -> None:
+    """Nor does it keep a result from its recipient, or make a signature look as if it had failed."""
+    (table.room.path / "events.jsonl").write_bytes(b"no line")
+    code, out, err = table.approve("clinic")
+    assert (code, f"clinic signed {table.agreement.hash}" in out) == (3, True)
+    assert "want a line feed at its end" in err
+    signed(table)
+    ended(table)
+    code, out, err = table("open", "--as", "clinic")
+    assert (code, "by-sex" in out, "want a line feed at its end" in err) == (3, True, True)
+
+
+def test_a_stop_of_an_empty_name(table: Table) -> None:
+    """``--agreement`` with nothing in it, as an unset variable gives, stops nothing."""
+    assert table.approve("clinic")[0] == 0
+    code, _, err = table("approve", "--as", "clinic", "--stop", "--agreement", "")
+    assert (code, "clinic signed no such agreement" in err) == (6, True)
+    assert not table.homes["clinic"].stopped(table.agreement.hash)
+
+
+def test_a_stop_by_one_who_left(table: Table, tmp_path: Path) -> None:
+    """A stop of an earlier agreement stops no later one that its party, or its key, is not in."""
+    reader = Home.create(tmp_path / "reader", "reader")
+    party = reader.public("A reader", ("recipient", "owner"))
+    data = msgspec.structs.replace(table.agreement.datasets[0], id="more", owner="reader")
+    earlier = msgspec.structs.replace(
+        table.agreement,
+        parties=(*table.agreement.parties, party),
+        datasets=(*table.agreement.datasets, data),
+    )
+    table.room.add_stop("reader", earlier.hash, release.stop(reader, earlier, NOW))
+    signed(table)
+    assert owner(table)
+    assert ended(table)
+    release.stop(table.homes["clinic"], table.agreement, NOW)
+    with pytest.raises(PolicyError):
+        owner(table)
+
+
+# ---- one's own folder ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o705, 0o777, 0o1777, 0o720])
+def test_a_home_that_others_can_enter(table: Table, mode: int) -> None:
+    """In a folder that others can write, they could take away a stop, or put a root there."""
+    clinic = table.homes["clinic"].path
+    clinic.chmod(mode)
+    code, _, err = table("approve", "--as", "clinic", "--stop")
+    assert (code, f"want it open to its owner only, got mode {mode & 0o777:04o}" in err) == (7, True)
+    assert f"chmod 700 {clinic}" in err
+
+
+def test_a_home_under_another_name(table: Table) -> None:
+    """Another party's keys in the place of one's own are not used in one's name."""
+    homes = table.folder / "homes"
+    (homes / "clinic").rename(homes / "kept")
+    (homes / "laboratory").rename(homes / "clinic")
+    code, _, err = table.approve("clinic")
+    assert (code, "want the keys of clinic, got those of laboratory" in err) == (7, True)
+
+
+def test_a_home_that_somebody_else_made(table: Table) -> None:
+    """Keys are not made in a folder, or through a link, that somebody else may have put there."""
+    victim = table.folder / "victim"
+    victim.mkdir(mode=0o755)
+    link = table.folder / "homes" / "eve"
+    link.symlink_to(victim)
+    code, _, err = table("init", "--as", "eve")
+    assert (code, "want a folder of your own, got a link or another thing" in err) == (7, True)
+    assert list(victim.iterdir()) == []
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_home_of_another_user(table: Table) -> None:
+    """A folder of another user is neither used nor made into one's own."""
+    eve = table.folder / "homes" / "eve"
+    eve.mkdir(mode=0o700)
+    os.chown(eve, 65534, 65534)
+    code, _, err = table("init", "--as", "eve")
+    assert (code, "want it to be yours, got user 65534's" in err) == (7, True)
+    assert list(eve.iterdir()) == []
+    os.chown(table.homes["clinic"].path, 65534, 65534)
+    with pytest.raises(UnavailableError):
+        Home(table.homes["clinic"].path)
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "people.v1", "\u202ex", "p" * 64])
+def test_a_data_set_whose_name_leads_out(table: Table, name: str) -> None:
+    """A data set's name is no path into one's own folder, or out of it."""
+    file, terms = table.folder / "people.parquet", table.folder / "people.toml"
+    samples.people().write_parquet(file)
+    terms.write_text(
+        'privacy_unit = "id"\nk_min = 5\nrows_per_person = 1\nexpires_days = 9\n[allow]\nid = ["join"]\n'
+    )
+    before = sorted(table.homes["clinic"].path.rglob("*"))
+    code, _, err = table("seal", file, "--as", "clinic", "--dataset", name, "--terms", terms)
+    assert (code, "--dataset: want" in err) == (2, True)
+    assert sorted(table.homes["clinic"].path.rglob("*")) == before
+
+
+def test_a_signature_is_by_its_signer(table: Table) -> None:
+    """What others put into ``signatures`` and ``stops`` under names that are none keeps nobody from a run."""
+    signed(table)
+    clinic = sign(table.agreement, "clinic", table.homes["clinic"].signing)
+    eve = table.room.path / "signatures" / "eve.json"
+    for planted in (b"{", encode(clinic), b"[" * 100_000, b'{"party":"x","party":"x"}', b"1" * 5000):
+        eve.write_bytes(planted)
+        (table.room.path / "signatures" / "a\x1b[2J\nb.json").write_bytes(planted)
+        assert len(table.room.signed().signatures) == 2
+        assert owner(table)
+    (table.room.path / "signatures" / "clinic.json").write_bytes(b"{")
+    with pytest.raises(KluisError):
+        owner(table)
