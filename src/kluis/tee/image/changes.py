@@ -139,7 +139,7 @@ def _json(image: Image) -> Any:
 
 
 def _lines(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every leaf of a JSON value, by a path of its own that names list items by their name if they have one."""
+    """Every leaf of a JSON value, by its own path, which has the names of list items where they have one."""
     match value:
         case dict() if value:
             for key, item in value.items():
