@@ -51,6 +51,16 @@ def test_measure_refuses_it(tmp_path: Path) -> None:
     assert refused.value.code == "bytecode"
 
 
+def test_bytecode_of_the_same_length(tmp_path: Path) -> None:
+    """Bytecode that differs in one constant is found, by ``measure`` and by ``diff``."""
+    before = image(tmp_path / "1.kluis", OLD, OLD)
+    after = image(tmp_path / "2.kluis", OLD, b"app = 2\n")
+    assert before.stat().st_size == after.stat().st_size
+    assert hidden(before, after) == [f"app/{PYC}"]
+    with pytest.raises(AuthenticityError, match="other bytecode"):
+        measure.measure(after)
+
+
 def test_a_changed_comment_hides_nothing_from_diff(tmp_path: Path) -> None:
     """Source and bytecode both change from one release to the next: the bytecode is held to the source."""
     before = image(tmp_path / "1.kluis", OLD, OLD)

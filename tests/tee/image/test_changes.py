@@ -113,6 +113,7 @@ def test_what_is_not_measured() -> None:
         samples.INTERFACE.replace(b'{"name":"greet"', b'{"name":"greet","parameters":[]},{"name":"greet"'),
         b'{"ecalls":[{"name":"f","of":{"a":1}}],"ecalls.f":{"of":{"a":2}}}',
         samples.INTERFACE + b" ",
+        b'{"a":[' + b"{}," * 1_300_000 + b"{}]}",
         b"[" * 900 + b"]" * 900,
         b"[" * 9000 + b"]" * 9000,
         b"\xff",
