@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kluis.enclave.names import MAX_NODES
 from kluis.errors import FormatError, UsageError
 from kluis.formats import jcs
 from kluis.tee import sigstruct
@@ -16,7 +15,7 @@ from kluis.tee.image import archive, bytecode, recompiled
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import Entry
 
-MOST_PARTS: Final = 8 * MAX_NODES
+MOST_PARTS: Final = 1 << 18
 """Members and items of an interface that are compared one by one."""
 _SETTINGS: Final = {
     "kluis": "kluis release",
