@@ -83,16 +83,6 @@ def compiled(source: bytes, place: str) -> bytes:
     return made
 
 
-def test_bytecode_of_the_same_length(tmp_path: Path) -> None:
-    """Bytecode that differs in one constant is found, by ``measure`` and by ``diff``."""
-    before = image(tmp_path / "1.kluis", OLD, OLD)
-    after = image(tmp_path / "2.kluis", OLD, b"app = 2\n")
-    assert before.stat().st_size == after.stat().st_size
-    assert hidden(before, after) == [f"app/{PYC}"]
-    with pytest.raises(AuthenticityError, match="other bytecode"):
-        measure.measure(after)
-
-
 def test_a_source_whose_name_has_dots(tmp_path: Path) -> None:
     """The bytecode of ``a.b.py`` is compared with that, not with ``a.py``; the module may be launched."""
     cached = bytecode.pyc_path("a.b.py", sys.implementation.cache_tag)

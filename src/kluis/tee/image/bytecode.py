@@ -105,7 +105,8 @@ def layer(
     """
     tag = native.runtime().tag
     modules = sorted(
-        (file for file in files if file.path.endswith(".py") and file.size <= MAX_SOURCE_BYTES), key=lambda file: pyc_path(file.path, tag)
+        (file for file in files if file.path.endswith(".py") and file.size <= MAX_SOURCE_BYTES),
+        key=lambda file: pyc_path(file.path, tag),
     )
     key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
     key.update(f"{mount}\0".encode())
