@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kluis.enclave.store.model import Storage
@@ -22,7 +23,8 @@ __all__ = ["storage"]
 
 OWNER, HOST = TokenMaker(), TokenMaker()
 FIXED = (
-    r"^issuer: want https://issuer\.example/tenant with its keys, which was fixed with the first start, got "
+    r"^issuer: want https://issuer\.example/tenant with its keys, for https://[a-z.]+,"
+    r" which was fixed with the first start, got "
 )
 
 
@@ -75,3 +77,23 @@ def test_a_provisioning_service_keeps_its_issuer(storage: Storage, other: TokenM
     with pytest.raises(PolicyError, match=FIXED):
         provision(storage, other, changing=True)
     provision(storage, OWNER)
+
+
+def test_the_audiences_are_kept_too(storage: Storage) -> None:
+    """A token that the same issuer made for a service of the host's own counts for nothing, at no start."""
+    mine = OWNER.issuer()
+    other = msgspec.structs.replace(mine, audiences=(*mine.audiences, "https://host.example"))
+    Engine(settings_of(), storage, lambda _: None, None, mine)
+    with pytest.raises(PolicyError, match=FIXED):
+        Engine(settings_of(), storage, lambda _: None, None, other)
+    reordered = msgspec.structs.replace(mine, audiences=mine.audiences[::-1])
+    Engine(settings_of(), storage, lambda _: None, None, reordered)
+
+
+def test_a_provisioning_service_keeps_its_audiences(storage: Storage) -> None:
+    """Likewise."""
+    mine = OWNER.issuer()
+    other = msgspec.structs.replace(mine, audiences=("https://host.example",))
+    provisioning(Settings(issuer=mine), storage, FixedClock(NOW))
+    with pytest.raises(PolicyError, match=FIXED):
+        provisioning(Settings(issuer=other), storage, FixedClock(NOW))

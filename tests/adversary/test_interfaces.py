@@ -255,3 +255,48 @@ def test_an_images_regular_expression_does_not_run_here() -> None:
     begun = time.process_time()
     assert msgspec.json.decode(b'["' + b"a" * 40 + b'!"]', type=text) == ["a" * 40 + "!"]
     assert time.process_time() - begun < 5
+
+
+def _read(hint: dict[str, Any], types: dict[str, Any] | None = None) -> None:
+    """Read an interface whose only call returns ``hint``, and make the call's decoders."""
+    call = {"name": "f", "parameters": [], "returns": hint, "raises": []}
+    document = DOCUMENT | {"ecalls": [call], "types": types or {}}
+    declared = interface.parse(jcs.dumps(document))
+    Codec(declared.ecalls[0], 0, RETURN, declared.limits)
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        {"kind": "int", "ge": {"int": "-" + "9" * 4000}},
+        {"kind": "int", "ge": {"int": "9" * 4000}},
+        {"kind": "str", "max_length": {"int": "9" * 40}},
+        {"kind": "literal", "values": [{"int": "9" * 30}]},
+        {"kind": "literal", "values": [{"float": "1.5"}]},
+        {"ref": "E"},
+        {"ref": "C0"},
+        {"ref": "N0"},
+    ],
+)
+def test_what_the_decoders_cannot_hold_is_refused(hint: dict[str, Any]) -> None:
+    """Numbers and chains of classes past msgspec's own limits are refused, with an error of ours."""
+    types: dict[str, Any] = {"E": {"kind": "enum", "members": {"b": {"int": "9" * 30}}}}
+    letter = str(hint.get("ref"))[0]
+    for number in range(1000):
+        of = {"ref": f"{letter}{number + 1}"} if number < 999 else {"kind": "int"}
+        kind = "namedtuple" if letter == "N" else "struct"
+        types[f"{letter}{number}"] = {"kind": kind, "fields": [{"name": "f", "type": of}]}
+    with pytest.raises(KluisError):
+        _read(hint, types)
+
+
+def test_a_named_tuple_inside_a_class() -> None:
+    """A named tuple that is declared in another class is read."""
+    fields = [{"name": "x", "type": {"kind": "int"}}]
+    _read({"ref": "Outer.Inner"}, {"Outer.Inner": {"kind": "namedtuple", "fields": fields}})
+
+
+def test_two_calls_of_one_name() -> None:
+    """Which of two calls a name is of is not left to chance."""
+    with pytest.raises(KluisError, match="a name is given twice"):
+        interface.parse(jcs.dumps(DOCUMENT | {"ecalls": [DOCUMENT["ecalls"][0]] * 2}))

@@ -119,3 +119,72 @@ def test_a_refused_strangers_key_costs_the_platform_nothing(asking: Asking) -> N
     assert asking.enrol(stranger).status_code == 202
     asking.order("refuse", ppid=stranger.ppid.hex())
     assert send(asking, request).status_code == 202
+
+
+def newest(asking: Asking) -> list[int]:
+    """What the certified platforms are certified for last."""
+    listed = asking.ask("GET", "/kluis/platforms", READER).json()["platforms"]
+    return [one["pcesvn"] for one in listed if one["status"] != "pending"]
+
+
+def certified(asking: Asking, platform: Platform) -> None:
+    """Have the owner certify a platform for what it asks, and let a minute pass."""
+    assert asking.enrol(platform).status_code == 202
+    assert asking.order("certify", ppid=platform.ppid.hex()).status_code == 200
+    asking.clock.at += timedelta(minutes=1)
+
+
+def test_a_request_that_was_answered_with_an_old_certificate_counts(asking: Asking) -> None:
+    """What a platform asked before its last request does not become its newest certificate."""
+    platform = Platform(pcesvn=5)
+    certified(asking, platform)
+    kept = platform.request(asking, pcesvn=2)
+    asking.clock.at += timedelta(minutes=1)
+    assert asking.enrol(platform).status_code == 201
+    assert stale(send(asking, kept))
+    assert newest(asking) == [5]
+
+
+def test_a_request_of_the_second_of_the_certified_one(asking: Asking) -> None:
+    """Of two requests of one second the first stays, when the first is certified too."""
+    platform = Platform(pcesvn=5)
+    kept = platform.request(asking, pcesvn=2)
+    request = platform.request(asking)
+    assert send(asking, request).status_code == 202
+    assert asking.order("certify", ppid=platform.ppid.hex()).status_code == 200
+    assert stale(send(asking, kept))
+    assert send(asking, request).status_code == 201
+    assert newest(asking) == [5]
+
+
+@pytest.mark.parametrize("everyone", [False, True])
+def test_a_certified_platforms_refusal_is_not_forgotten(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch, everyone: bool
+) -> None:
+    """A higher TCB that an owner refused does not come back after many refusals of others."""
+    monkeypatch.setattr(replays, "MAX_PENDING", 3)
+    platform = Platform(pcesvn=2)
+    certified(asking, platform)
+    kept = platform.request(asking, pcesvn=5)
+    assert send(asking, kept).status_code == 202
+    assert asking.order("refuse", ppid=platform.ppid.hex()).status_code == 204
+    for number in range(5):
+        asking.clock.at += timedelta(seconds=1)
+        other = Platform(bytes([100 + number] * 16))
+        assert asking.enrol(other).status_code == 202
+        assert asking.order("refuse", ppid=other.ppid.hex()).status_code == 204
+    asking.ask("POST", "/kluis/terms", OWNER, json={"open": everyone})
+    assert stale(send(asking, kept))
+    assert newest(asking) == [2]
+
+
+def test_a_refusal_costs_a_certified_platform_nothing_else(asking: Asking) -> None:
+    """After a refusal the platform still gets the certificates that it has."""
+    platform = Platform(pcesvn=2)
+    certified(asking, platform)
+    platform.pcesvn = 5
+    assert asking.enrol(platform).status_code == 202
+    assert asking.order("refuse", ppid=platform.ppid.hex()).status_code == 204
+    asking.clock.at += timedelta(seconds=1)
+    platform.pcesvn = 2
+    assert asking.enrol(platform).status_code == 201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from kluis.errors import AuthenticityError
 from kluis.tee import measure
-from kluis.tee.image import bytecode, diff, interpreter
+from kluis.tee.image import archive, bytecode, diff, interpreter
+from kluis.tee.image.launchable import launchable
 from tests.tee.image import samples
 
 OLD = b"app = 1\n"
@@ -49,6 +51,16 @@ def test_measure_refuses_it(tmp_path: Path) -> None:
     assert refused.value.code == "bytecode"
 
 
+def test_bytecode_of_the_same_length(tmp_path: Path) -> None:
+    """Bytecode that differs in one constant is found, by ``measure`` and by ``diff``."""
+    before = image(tmp_path / "1.kluis", OLD, OLD)
+    after = image(tmp_path / "2.kluis", OLD, b"app = 2\n")
+    assert before.stat().st_size == after.stat().st_size
+    assert hidden(before, after) == [f"app/{PYC}"]
+    with pytest.raises(AuthenticityError, match="other bytecode"):
+        measure.measure(after)
+
+
 def test_a_changed_comment_hides_nothing_from_diff(tmp_path: Path) -> None:
     """Source and bytecode both change from one release to the next: the bytecode is held to the source."""
     before = image(tmp_path / "1.kluis", OLD, OLD)
@@ -61,6 +73,37 @@ def test_a_source_that_changes_under_its_old_bytecode(tmp_path: Path) -> None:
     """Bytecode that stays where its source is made harmless is named too."""
     before = image(tmp_path / "1.kluis", HIDDEN, HIDDEN)
     after = image(tmp_path / "2.kluis", OLD, HIDDEN)
+    assert hidden(before, after) == [f"app/{PYC}"]
+
+
+def compiled(source: bytes, place: str) -> bytes:
+    """The bytecode of one module."""
+    with tempfile.TemporaryDirectory() as work:
+        (made,) = bytecode.compile_all([(place, source)], samples.python(), Path(work))
+    return made
+
+
+def test_a_source_whose_name_has_dots(tmp_path: Path) -> None:
+    """The bytecode of ``a.b.py`` is compared with that, not with ``a.py``; the module may be launched."""
+    cached = bytecode.pyc_path("a.b.py", sys.implementation.cache_tag)
+    made = compiled(HIDDEN, "/k/app/a.b.py")
+    paths = []
+    for number, source in enumerate((HIDDEN, OLD)):
+        paths.append(tmp_path / f"{number}.kluis")
+        contents = samples.contents(app={"a.py": b"", "a.b.py": source, cached: made})
+        paths[-1].write_bytes(samples.image(contents, signer=samples.key(), python=interpreter.version()))
+    assert hidden(*paths) == [f"app/{cached}"]
+    contents = samples.contents(app={"a.b.py": OLD, cached: made})
+    launchable(archive.read_image(io.BytesIO(samples.image(contents, signer=samples.key()))))
+
+
+def test_a_source_that_is_gone(tmp_path: Path) -> None:
+    """Bytecode that stays where its source is removed is named too."""
+    before = image(tmp_path / "1.kluis", HIDDEN, HIDDEN)
+    contents = samples.contents(app={PYC: compiled(HIDDEN, PLACE)})
+    contents["app"] = [file for file in contents["app"] if file.path != "app.py"]
+    after = tmp_path / "2.kluis"
+    after.write_bytes(samples.image(contents, python=interpreter.version()))
     assert hidden(before, after) == [f"app/{PYC}"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport
 from kluis.enclave.channel import Judge
 from kluis.enclave.tls import Link, ServerKey
-from kluis.errors import KluisError
+from kluis.errors import AuthenticityError, KluisError
 from kluis.formats.attested_tls import Role
 from tests.adversary.test_relay import hear, shake
 from tests.enclave.hosted.policies import rehearsed
@@ -102,3 +102,35 @@ def test_one_that_hangs_up_after_evidence(ask: Callable[[str, float], None]) -> 
 
     with answering(answer) as url, pytest.raises(httpx.ConnectError, match="ends the connection"):
         ask(url, 120.0)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nx: " + b"x" * 60_000 + b"\r\n\r\n"),
+        (CHUNKED, b"1;" + b"x" * 998 + b"\r\na\r\n"),
+        (CHUNKED, b"400\r\n" + b"a" * 1024 + b"\r\n"),
+        (CHUNKED + b"0\r\n", b"x: a\r\n"),
+    ],
+    ids=["interim", "long-interim", "extensions", "body", "trailer"],
+)
+@pytest.mark.parametrize("ask", [asked, asked_async])
+def test_one_that_answers_too_much(ask: Callable[[str, float], None], first: bytes, said: bytes) -> None:
+    """Interim answers, a chunk's extensions, a body or a trailer without end: the client stops reading."""
+
+    def answer(say: Say) -> None:
+        say(first)
+        for _ in range(32):
+            say(said * (131_072 // len(said) + 1))
+
+    with answering(answer) as url, pytest.raises(AuthenticityError) as refused:
+        ask(url, 120.0)
+    assert refused.value.code == "channel_evidence"
+    assert refused.value.message in (
+        "evidence: want an answer, got more bytes",
+        "evidence: want an answer, got no HTTP/1.1",  # a trailer is too long for h11 before that
+    )

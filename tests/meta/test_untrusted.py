@@ -31,6 +31,7 @@ def test_every_place_is_listed() -> None:
         ("eval(text)", "eval"),
         ("builtins.exec(text)", "exec"),
         ("compile(text, 'f', 'exec')", "compile"),
+        ("builtins.compile(text, 'f', 'exec')", "compile"),
         ("importlib.import_module('json')", "import_module"),
         ("__import__(name)", "__import__"),
         ("typing.ForwardRef(text)", "ForwardRef"),

@@ -51,7 +51,7 @@ def kind(call: ast.Call) -> str | None:
     found: str | None = None
     if isinstance(of, ast.Name) and of.id == "re" and name in PATTERNS:
         found = None if first is not None and (_literal(first) or _upper(first)) else f"re.{name}"
-    elif name == "compile" and of is not None:
+    elif name == "compile" and of is not None and name_of(of) != "builtins":
         found = None  # a statement of SQLAlchemy's
     elif name in CALLS and not (name == "system" and of is not None and name_of(of) != "os"):
         found = name

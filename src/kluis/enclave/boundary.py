@@ -279,7 +279,7 @@ def _frame(name: str, kind: int, hints: Iterable[Any]) -> type[msgspec.Struct]:
 def _decoder(name: str, frame: type[msgspec.Struct]) -> msgspec.msgpack.Decoder[Any]:
     try:
         return msgspec.msgpack.Decoder(frame)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # too deep, and not implemented, are the last
         raise UsageError(f"{name}: {error}", code="interface_type") from None
 
 

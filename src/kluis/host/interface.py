@@ -131,6 +131,7 @@ class _Types:
 
     def signatures(self, calls: list[_Call]) -> tuple[Signature, ...]:
         _hold(count_problem(calls, "calls"))
+        _unique([one.name for one in calls])
         return tuple(self._signature(one) for one in calls)
 
     def _signature(self, call: _Call) -> Signature:
@@ -157,7 +158,7 @@ class _Types:
         self._count(1)
         if "ref" in node:
             return self.classes[node["ref"]]
-        bounds = {name: _scalar(node[name]) for name in BOUNDS if name in node}
+        bounds = {name: _bound(node[name]) for name in BOUNDS if name in node}
         hint = self._bare(node)
         return Annotated[hint, msgspec.Meta(**bounds)] if bounds else hint
 
@@ -187,7 +188,8 @@ class _Types:
                 members = self._few(node["members"], "members").items()
                 return enum.Enum(name, {_name(member): _scalar(value) for member, value in members})
             case "namedtuple":
-                return NamedTuple(name, [(field, Any) for field in self._names(node)])
+                # Of the class, without those around it: a named tuple's name has no dot.
+                return NamedTuple(name.rpartition(".")[2], [(field, Any) for field in self._names(node)])
             case "struct":
                 self._names(node)
                 return msgspec.defstruct(
@@ -256,6 +258,14 @@ def _scalar(value: Any) -> Any:
     read = read_value(value)
     if not json_default(read):
         raise FormatError(f"interface: want None, bool, int, float or str, got {type(read).__name__}")
+    return read
+
+
+def _bound(value: Any) -> Any:
+    """A bound of a type. msgspec holds those of 64 bits, and fails without a word on some longer ones."""
+    read = _scalar(value)
+    if type(read) is int and abs(read) >= 1 << 63:
+        raise FormatError("interface: want bounds of at most 64 bits, got a longer one")
     return read
 
 

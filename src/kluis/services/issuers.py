@@ -43,14 +43,12 @@ def fix(storage: Storage, issuer: bytes) -> None:
 
     Args:
         storage: the service's.
-        issuer: as :func:`canonical` writes it. Its audiences are not fixed: a service's address is one.
+        issuer: as :func:`canonical` writes it. Its audiences count: anyone who can register a service with
+            the issuer can get tokens for that service, with any role.
 
     Raises:
         PolicyError: another one was fixed; code ``issuer_fixed``.
     """
-    value = jcs.loads(issuer, "issuer")
-    if isinstance(value, dict):
-        issuer = jcs.dumps({name: value[name] for name in ("url", "keys")})
     if (kept := storage.get(TABLE, KEY)) is None:
 
         def first(store: Writing) -> bytes:
@@ -63,7 +61,8 @@ def fix(storage: Storage, issuer: bytes) -> None:
     if kept != issuer:
         raise PolicyError(
             f"issuer: want {_name(kept)}, which was fixed with the first start, got {_name(issuer)}",
-            hint="name the first issuer, with its keys; or begin with an empty store",
+            hint="name the first issuer, with its keys and audiences, of which the service's address is one;"
+            " or begin with an empty store",
             code="issuer_fixed",
         )
 
@@ -71,5 +70,7 @@ def fix(storage: Storage, issuer: bytes) -> None:
 def _name(issuer: bytes) -> str:
     value = jcs.loads(issuer, "issuer")
     if isinstance(value, dict):
-        return f"{str(value.get('url'))[:200]} with its keys"
+        audiences = value.get("audiences")
+        named = ", ".join(map(str, audiences)) if isinstance(audiences, list) else ""
+        return f"{str(value.get('url'))[:200]} with its keys, for {named[:400] or 'nobody'}"
     return "any (insecure_changing_issuer)" if value == CHANGING else "none"

@@ -146,6 +146,7 @@ def test_a_platforms_own_key_takes_the_place_of_a_strangers(asking: Asking) -> N
     assert asking.order("certify", ppid=own.ppid.hex()).status_code == 200
     assert asking.enrol(stranger).status_code == 202
     own.pcesvn = 2
+    asking.clock.at += timedelta(seconds=1)
     assert asking.enrol(own).status_code == 202
     assert asking.order("certify", ppid=own.ppid.hex()).status_code == 200
     assert _list(asking) == [(_name(own), 2, "UpToDate")]
@@ -161,6 +162,7 @@ def test_revoked_for_good(asking: Asking) -> None:
     asking.order("terms", open=True)
     asking.enrol(platform)
     platform.pcesvn = 2
+    asking.clock.at += timedelta(seconds=1)
     asking.enrol(platform)
     ppid = platform.ppid.hex()
     assert asking.order("revoke", ppid=ppid).status_code == 204
@@ -168,7 +170,7 @@ def test_revoked_for_good(asking: Asking) -> None:
     assert asking.order("revoke", ppid=ppid).status_code == 204
     assert len(list(_crl(asking))) == 2
     assert _list(asking) == [(_name(platform), 2, "Revoked")]
-    refused = (403, "platform_revoked", f"platform {ppid}: its key was revoked on 2026-06-01T12:00:00Z")
+    refused = (403, "platform_revoked", f"platform {ppid}: its key was revoked on 2026-06-01T12:00:01Z")
     assert _error(asking.enrol(platform)) == refused
     assert _error(asking.order("certify", ppid=ppid)) == refused
     assert asking.get(f"{SGX}/pckcerts?pceid=0000&qeid={ppid}").status_code == 404
@@ -352,6 +354,7 @@ def test_certificates_of_a_key_are_bounded(asking: Asking, monkeypatch: pytest.M
     platform = Platform()
     asking.enrol(platform)
     platform.pcesvn = 2
+    asking.clock.at += timedelta(seconds=1)
     assert _error(asking.enrol(platform)) == (
         400,
         "usage",

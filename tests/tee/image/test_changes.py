@@ -103,3 +103,52 @@ def test_what_is_not_measured() -> None:
         ("signature", "debug"),
     ]
     assert str(found[1]) == "debug off -> on"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        # A second member of one name, a second call of one name, and a class whose name looks like a path.
+        b'{"ecalls":[{"name":"evil"}],' + samples.INTERFACE[1:],
+        samples.INTERFACE.replace(b'{"name":"greet"', b'{"name":"greet","parameters":[]},{"name":"greet"'),
+        b'{"ecalls":[{"name":"f","of":{"a":1}}],"ecalls.f":{"of":{"a":2}}}',
+        samples.INTERFACE + b" ",
+        b'{"a":[' + b"{}," * 1_300_000 + b"{}]}",
+        b"[" * 900 + b"]" * 900,
+        b"[" * 9000 + b"]" * 9000,
+        b"\xff",
+    ],
+)
+def test_an_interface_hides_nothing(other: bytes) -> None:
+    """Each interface that is not the same bytes is a change, and the measurement is not called the same."""
+    found = changes.compare(
+        BEFORE, read_image(io.BytesIO(samples.image(signer=samples.key(), interface=other)))
+    )
+    assert [change.kind for change in found].count("interface")
+
+
+def test_each_line_of_an_interface_has_its_own_path() -> None:
+    """No name in an interface makes one of its lines cover another."""
+    value = {
+        "types": {
+            "A": {"fields": [{"name": "k", "type": {"kind": "int"}}]},
+            "A.fields.k.type": {"kind": "str"},
+        },
+        "calls": [
+            {"name": "f", "of": 1},
+            {"name": "f", "of": 2},
+            {"name": "f.of", "x": 3},
+            {"name": "[0]", "y": 1},
+        ],
+    }
+    found = [path for path, _ in changes._lines(value, "interface")]
+    assert len(found) == len(set(found)) == 11
+
+
+def test_a_change_that_has_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two measurements are not called the same where no line shows what differs."""
+    monkeypatch.setattr(changes, "_SETTINGS", {})
+    assert lines(samples.image(signer=samples.key(), svn=4)) == [
+        f"image_id {BEFORE.image_id.hex()} -> "
+        + read_image(io.BytesIO(samples.image(signer=samples.key(), svn=4))).image_id.hex()
+    ]

@@ -94,7 +94,7 @@ def test_a_signature_of_another_image() -> None:
         (
             "site",
             "a/__pycache__/b/c.py",
-            "layer site: a/__pycache__/b/c.py: want bytecode beside its source, found no a/__pycache__/c.py",
+            "layer site: a/__pycache__/b/c.py: want bytecode beside its source, found no module",
         ),
     ],
 )

@@ -110,7 +110,8 @@ class Platforms:
         replays.refuse(self._storage, known, asked)
         if known is not None and known.key == asked.key:
             _refuse_revoked(known, ppid)
-            if (found := _certificate(known, asked.cpusvn, asked.pcesvn)) is not None:
+            if (found := known.certificate(asked.cpusvn, asked.pcesvn)) is not None:
+                self._see(ppid, asked.key, asked.made)
                 return found.chain
         _refuse_held(self._storage, ppid, asked.key)
         if self._allowed(known, asked):
@@ -185,7 +186,8 @@ class Platforms:
                 raise _unknown(ppid)
             waits = decode(data, Pending)
             store.delete(PENDING, ppid)
-            replays.remember(store, ppid, waits)
+            if not _see(store, ppid, self._get(store, ppid), waits.key, waits.made):
+                replays.remember(store, ppid, waits)
 
         self._storage.update(refuse)
 
@@ -234,6 +236,12 @@ class Platforms:
         data = store.get(PLATFORMS, ppid)
         return None if data is None else decode(data, Platform)
 
+    def _see(self, ppid: str, key: bytes, made: str) -> None:
+        """Keep the time of a certified platform's request, so that no older one comes after it."""
+        known = self._get(self._storage, ppid)
+        if known is not None and known.key == key and known.made < made:
+            self._storage.update(lambda store: _see(store, ppid, self._get(store, ppid), key, made))
+
     def _keep_place(self, store: Reading, ppid: str, key: bytes) -> None:
         """Refuse a key that would be looked at in the place of one that an owner may have looked at."""
         data, known = store.get(PENDING, ppid), self._get(store, ppid)
@@ -273,7 +281,7 @@ class Platforms:
     ) -> bytes:
         same = known if known is not None and known.key == key else None
         old = [] if same is None else same.certificates
-        found = None if same is None else _certificate(same, cpusvn, pcesvn)
+        found = None if same is None else same.certificate(cpusvn, pcesvn)
         if found is None:
             if len(old) >= MAX_CERTIFICATES:
                 raise UsageError(
@@ -315,8 +323,13 @@ class Platforms:
         return found.chain
 
 
-def _certificate(known: Platform, cpusvn: bytes, pcesvn: int) -> Certificate | None:
-    return next((one for one in known.certificates if (one.cpusvn, one.pcesvn) == (cpusvn, pcesvn)), None)
+def _see(store: Writing, ppid: str, known: Platform | None, key: bytes, made: str) -> bool:
+    """Keep the time of a request with the platform, if it is certified with this key; says whether it is."""
+    if known is None or known.key != key:
+        return False
+    if known.made < made:
+        store.put(PLATFORMS, ppid, encode(msgspec.structs.replace(known, made=made)))
+    return True
 
 
 def _check_named(ppid: str, known: Platform | None, key: bytes, named: str | None) -> None:

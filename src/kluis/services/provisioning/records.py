@@ -90,13 +90,17 @@ class Platform(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
         key: its public PCK, 65 bytes.
         certificates: newest first.
         revoked: when its key was revoked; empty while it is good.
-        made: of its last request.
+        made: of the newest request of its key that was answered or refused.
     """
 
     key: bytes
     certificates: list[Certificate]
     revoked: str
     made: str
+
+    def certificate(self, cpusvn: bytes, pcesvn: int) -> Certificate | None:
+        """Its certificate of exactly this TCB, or None."""
+        return next((one for one in self.certificates if (one.cpusvn, one.pcesvn) == (cpusvn, pcesvn)), None)
 
 
 class Holder(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):

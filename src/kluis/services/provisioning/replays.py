@@ -1,7 +1,7 @@
 """Requests of platforms that are older than what was seen: they undo nothing.
 
 A request is good for ten minutes, and anyone on its way can keep it. So the newest time that was seen of a
-key counts: of its certificate, of its request that waits, and of its request that an owner refused.
+key counts: of its request that waits, that an owner refused, or that was answered with a certificate.
 """
 
 from __future__ import annotations
@@ -34,24 +34,32 @@ def refuse(store: Reading, known: Platform | None, asked: Enrolment) -> None:
     """
     if known is not None and asked.made < known.made:
         raise _stale(f"{known.made} or later, as was seen", asked)
+    certified = known is not None and known.key == asked.key
+    if (
+        known is not None
+        and certified
+        and asked.made == known.made
+        and known.certificate(asked.cpusvn, asked.pcesvn) is None
+    ):
+        raise _stale(f"later than {known.made}, as was seen", asked)
     ppid = asked.ppid.hex()
     data = store.get(PENDING, ppid)
     if data is not None and (waits := decode(data, Pending)).key == asked.key:
         same = (waits.cpusvn, waits.pcesvn) == (asked.cpusvn, asked.pcesvn)
         if asked.made < waits.made or (asked.made == waits.made and not same):
             raise _stale(f"later than {waits.made}, of the request that waits", asked)
-    strange = known is None or known.key != asked.key
-    for name in (_asker(ppid, asked.key), *((EVERYONE,) if strange else ())):
+    for name in (_asker(ppid, asked.key), *(() if certified else (EVERYONE,))):
         data = store.get(REFUSED, name)
         if data is not None and asked.made <= (refused := decode(data, Refused)).made:
             raise _stale(f"later than {refused.made}, of a request that the owner refused", asked)
 
 
 def remember(store: Writing, ppid: str, waits: Pending) -> None:
-    """Remember that an owner refused a request.
+    """Remember that an owner refused the request of a key that is not certified.
 
-    A bounded number is kept by name. The newest time of those that are forgotten keeps out the requests of
-    every key that is not certified, so that many refusals do not bring the first ones back.
+    A certified platform's record has the time itself. Of others a bounded number is kept by name. The newest
+    time of those that are forgotten keeps out the requests of every key that is not certified, so that many
+    refusals do not bring the first ones back.
     """
     store.put(REFUSED, _asker(ppid, waits.key), encode(Refused(made=waits.made)))
     refused = sorted(

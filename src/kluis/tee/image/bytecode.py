@@ -18,6 +18,8 @@ from kluis.tee.image.sources import Source
 from kluis.tee.process import native
 
 _FORMAT: Final = b"kluis-bytecode/2"
+MAX_SOURCE_BYTES: Final = 16 << 20
+"""A larger module is not compiled: a few bytes of its image could hold it, as a hole in a sparse file."""
 _KEPT_PACKS: Final = 64
 _PACK_HEADER: Final = 40
 
@@ -26,6 +28,22 @@ def pyc_path(path: str, tag: str) -> str:
     """Where the interpreter with this tag, such as ``cpython-311``, looks for the bytecode of ``path``."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+
+
+def source_path(path: str) -> str | None:
+    """The module that a file in ``__pycache__`` is the bytecode of, as its name states; None of any other.
+
+    ``a/__pycache__/b.c.cpython-311.pyc`` is of ``a/b.c.py``. A name with an optimization level names a module
+    too (``opt-1`` after the tag), for whatever it is compared with.
+    """
+    folder, _, name = path.rpartition("/")
+    parent, _, last = folder.rpartition("/")
+    stem, tag, suffix = [*name.rsplit(".", 2), "", ""][:3]
+    if tag.startswith("opt-"):
+        stem = stem.rpartition(".")[0]
+    if last != "__pycache__" or not stem or suffix not in ("pyc", "pyo"):
+        return None
+    return f"{parent}/{stem}.py" if parent else f"{stem}.py"
 
 
 def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
@@ -87,7 +105,8 @@ def layer(
     """
     tag = native.runtime().tag
     modules = sorted(
-        (file for file in files if file.path.endswith(".py")), key=lambda file: pyc_path(file.path, tag)
+        (file for file in files if file.path.endswith(".py") and file.size <= MAX_SOURCE_BYTES),
+        key=lambda file: pyc_path(file.path, tag),
     )
     key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
     key.update(f"{mount}\0".encode())

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kluis.errors import UsageError
+from kluis.errors import FormatError, UsageError
+from kluis.formats import jcs
 from kluis.tee import sigstruct
-from kluis.tee.image import archive, recompiled
+from kluis.tee.image import archive, bytecode, recompiled
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import Entry
 
+MOST_PARTS: Final = 1 << 18
+"""Members and items of an interface that are compared one by one."""
 _SETTINGS: Final = {
     "kluis": "kluis release",
     "python": "python",
@@ -84,13 +87,15 @@ def diff(a: Path, b: Path) -> list[Change]:
 
 def compare(before: Image, after: Image) -> list[Change]:
     """Say what changed between two images that were read."""
-    return [
+    measured = [
         *_settings(before, after),
         *_interface(before, after),
         *_packages(before, after),
         *_files(before, after),
-        *_signature(before, after),
     ]
+    if not measured and before.image_id != after.image_id:
+        measured.append(Change("setting", "image_id", before.image_id.hex(), after.image_id.hex()))
+    return [*measured, *_signature(before, after)]
 
 
 def _read(path: Path) -> Image:
@@ -128,22 +133,32 @@ def _interface(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _json(image: Image) -> Any:
+    """The interface as it is read everywhere; the hash of one that would be refused there."""
+    if image.interface.count(b",") > MOST_PARTS:  # a load refuses it for its types, and each is a line here
+        return {"unreadable": image.manifest.interface}
     try:
-        return json.loads(image.interface)
-    except (ValueError, RecursionError):
-        return image.interface.hex()
+        return jcs.loads_canonical(image.interface, "interface", max_size=archive.MAX_INTERFACE_BYTES)
+    except FormatError:
+        return {"unreadable": image.manifest.interface}
 
 
 def _lines(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every leaf of a JSON value, by a path that names list items by their name where they have one."""
+    """Every leaf of a JSON value, by its own path, which has the names of list items where they have one."""
     match value:
         case dict() if value:
             for key, item in value.items():
-                yield from _lines(item, f"{path}.{key}")
+                yield from _lines(
+                    item, f"{path}.{key}" if key.isidentifier() else f"{path}[{json.dumps(key)}]"
+                )
         case list() if value:
+            named: set[str] = set()
             for index, item in enumerate(value):
                 name = item.get("name") if isinstance(item, dict) else None
-                yield from _lines(item, f"{path}.{name}" if isinstance(name, str) else f"{path}[{index}]")
+                if isinstance(name, str) and name.isidentifier() and name not in named:
+                    named.add(name)
+                    yield from _lines(item, f"{path}.{name}")
+                else:
+                    yield from _lines(item, f"{path}[{index}]")
         case _:
             yield path, json.dumps(value)
 
@@ -182,7 +197,7 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
             or (o.sha256, o.mode) != (n.sha256, n.mode)
         }
         for path in sorted(changed):
-            if (source := _source(path)) in changed:
+            if (source := bytecode.source_path(path)) in changed:
                 continue
             yield Change(
                 "file" if source is None else "bytecode",
@@ -193,7 +208,7 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
-    """Bytecode that is new, or whose source is, and is not what that compiles to."""
+    """Bytecode that is new, or whose source is new or missing, and is not what that compiles to."""
     fresh = set()
     for layer in after.layers:
         old, new = _entries(before, layer.name), _entries(after, layer.name)
@@ -201,7 +216,8 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
         fresh |= {
             f"{layer.name}/{path}"
             for path in new
-            if path.endswith((".pyc", ".pyo")) and (path in changed or _source(path) in changed)
+            if path.endswith((".pyc", ".pyo"))
+            and (path in changed or (source := bytecode.source_path(path)) in changed or source not in new)
         }
     if fresh and not recompiled.comparable(after):
         want, got = after.manifest.python, recompiled.version()
@@ -209,14 +225,6 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     elif fresh:
         for path in recompiled.differing(f, after, fresh):
             yield Change("hidden", path, "", "")
-
-
-def _source(path: str) -> str | None:
-    """The module that a bytecode file was made from; None of any other file."""
-    parts = path.split("/")
-    if len(parts) < 2 or parts[-2] != "__pycache__":
-        return None
-    return "/".join([*parts[:-2], parts[-1].split(".", 1)[0] + ".py"])
 
 
 def _signature(before: Image, after: Image) -> Iterator[Change]:

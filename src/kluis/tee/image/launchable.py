@@ -6,7 +6,7 @@ import dataclasses
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.tee import sigstruct
-from kluis.tee.image import manifest, sources
+from kluis.tee.image import bytecode, manifest, sources
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import PROGRAM_MODE, Layer
 from kluis.tee.sigstruct import SigStruct
@@ -76,16 +76,14 @@ def _check_files(layer: Layer) -> None:
             if modes.get(path) != PROGRAM_MODE:
                 raise FormatError(f"layer python: want the program {path}, got none")
     for path in modes:  # 5
-        folder, _, name = path.rpartition("/")
         if "__pycache__" not in path:
             try:
                 sources.refuse_hooks(path, f"layer {layer.name}")
             except sources.HookError as error:
                 raise FormatError(error.message) from error
             continue
-        parent, _, last = folder.rpartition("/")
-        source = f"{parent}/{name.split('.', 1)[0]}.py" if parent else f"{name.split('.', 1)[0]}.py"
-        if not (folder == "__pycache__" or last == "__pycache__") or source not in modes:
+        source = bytecode.source_path(path)
+        if source not in modes:
             raise FormatError(
-                f"layer {layer.name}: {path}: want bytecode beside its source, found no {source}"
+                f"layer {layer.name}: {path}: want bytecode beside its source, found no {source or 'module'}"
             )

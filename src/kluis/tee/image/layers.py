@@ -21,6 +21,8 @@ from kluis.tee.image import canonical
 ALIGNMENT: Final = 4096
 MAX_INDEX_BYTES: Final = 64 << 20
 MAX_FILES: Final = 200_000
+MAX_FOLDERS: Final = 50_000
+"""Of a layer. A path of 1024 bytes names up to 511, so a short index could name millions."""
 MAX_PATH_BYTES: Final = 1024
 MAX_DATA_BYTES: Final = 1 << 40
 FILE_MODE: Final = 0o444
@@ -120,6 +122,8 @@ def parse_index(data: bytes, data_size: int, what: str) -> tuple[Entry, ...]:
         while parent and parent not in directories:
             directories.add(parent)
             parent = parent.rpartition("/")[0]
+        if len(directories) > MAX_FOLDERS:
+            raise FormatError(f"{what}.index: want at most {MAX_FOLDERS} folders, got more")
     if clash := names & directories:
         raise FormatError(f"{what}.index: {min(clash)!r}: is a file and a directory")
     if end != data_size:

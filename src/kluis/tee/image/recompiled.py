@@ -86,7 +86,7 @@ def _differing(
         if not path.endswith((".pyc", ".pyo")) or (among is not None and name not in among):
             continue
         source = entries.get(sources.get(path, ""))
-        if source is None:
+        if source is None or source.size > bytecode.MAX_SOURCE_BYTES:
             yield name
         else:
             found.append((entry, source))
