@@ -85,6 +85,8 @@ def main(arguments: list[str]) -> int:
 
 def cache_folder() -> Path:
     """Where inputs and wheels are kept between builds."""
+    if named := os.environ.get("KLUIS_RUNTIME_CACHE"):
+        return Path(named)
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(root) / "kluis" / "runtime"
 

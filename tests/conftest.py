@@ -40,6 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     home.chmod(0o755)
     config.stash[_HOME] = home
     os.environ["KLUIS_HOME"] = str(home)
+    # The runtime's pinned inputs, a compiler among them, are checked by their hashes: they are fetched once.
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("KLUIS_RUNTIME_CACHE", str(kept / "kluis" / "runtime"))
     cache = Path(tempfile.mkdtemp(prefix="kluis-tests-cache-", dir=_in_memory()))
     config.stash[_CACHE] = cache
     os.environ["XDG_CACHE_HOME"] = str(cache)
@@ -52,7 +55,7 @@ def _share(cache: Path, first: str | None) -> None:
     A pack of modules is named by all that goes into it, and its bytes are checked whenever it is used.
     """
     cache.mkdir(mode=0o700)
-    for part in ("bytecode", "wheels"):
+    for part in ("bytecode", "wheels", "runtimes"):
         if first is None:
             (cache / part).mkdir(mode=0o700)
         else:
