@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -21,19 +22,28 @@ TOOLS = ("bwrap", "unshare", "useradd", "env", "true")
 def dist() -> Path:
     """The wheels and the sdist, built once in a run of the tests; readable by every user."""
     out = Path(tempfile.mkdtemp(prefix="kluis-dist-"))
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
     out.chmod(0o755)
     subprocess.run([sys.executable, str(ROOT / "scripts/dist.py"), str(out)], check=True, capture_output=True)
     return out
 
 
 def interpreter(version: str) -> str | None:
-    """A CPython of that version on this machine that can make environments."""
-    if sys.version.startswith(version + "."):
-        return sys.executable
-    found = shutil.which(f"python{version}", path=f"/usr/bin:{os.environ['PATH']}")
-    if found is None or subprocess.run([found, "-c", "import venv, ensurepip"], check=False).returncode:
-        return None
-    return found
+    """A CPython of that version on this machine that can make environments; the system's, if there is one."""
+    named = [f"/usr/bin/python{version}", shutil.which(f"python{version}")]
+    named += [sys.executable] if sys.version.startswith(version + ".") else []
+    for found in named:
+        if found is not None and os.access(found, os.X_OK):
+            tried = subprocess.run([found, "-c", "import venv, ensurepip"], capture_output=True, check=False)
+            if tried.returncode == 0:
+                return found
+    return None
+
+
+def for_everyone(python: Path) -> bool:
+    """Whether every user may run this interpreter: no folder on the way to it is its owner's only."""
+    real = python.resolve()
+    return all(path.stat().st_mode & 0o001 for path in (real, *real.parents))
 
 
 def environment(folder: Path, python: str, *what: str) -> Path:
