@@ -34,6 +34,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
@@ -46,6 +48,7 @@ static struct {
 } self;
 
 #define STATE "/state"
+#define RANDOM "/dev/urandom"
 
 static void refuse(const char *what) {
     dprintf(2, "kluis-launcher: %s: %s\n", what, errno ? strerror(errno) : "refused");
@@ -71,13 +74,21 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &header, none)) refuse("drop capabilities");
 }
 
-/* Files: read and execute below PATH and the interpreter's home; the platform also reads the rest of
- * its root file system and writes its state. Nothing else. */
+/* Files: read and execute below PATH and the interpreter's home, and read the kernel's random numbers; the
+ * platform also reads the rest of its root file system and writes its state. Nothing else. */
 static void beneath(int ruleset, const char *path, uint64_t access) {
     struct landlock_path_beneath_attr rule = {access, open(path, O_PATH | O_CLOEXEC)};
     if (rule.parent_fd < 0) return;
     if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0)) refuse("landlock rule");
     close(rule.parent_fd);
+}
+
+/* Libraries that do not use getrandom(2) read this file. It is the same generator, or the enclave does not
+ * start: random numbers from a file that the host wrote would be the host's. */
+static void only_random(void) {
+    struct stat st;
+    errno = 0;
+    if (stat(RANDOM, &st) || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 9)) refuse(RANDOM);
 }
 
 static void close_files(void) {
@@ -94,7 +105,9 @@ static void close_files(void) {
     if (ruleset < 0) refuse("landlock ruleset");
     beneath(ruleset, self.python, readable);
     for (int i = 0; i < self.paths; i++) beneath(ruleset, self.path[i], readable);
-    if (has('p')) {
+    if (!has('p')) {
+        beneath(ruleset, RANDOM, LANDLOCK_ACCESS_FS_READ_FILE);
+    } else {
         beneath(ruleset, "/", readable);
         beneath(ruleset, STATE, all);
     }
@@ -271,6 +284,7 @@ int main(int argc, char **argv) {
     drop_capabilities();
     if (has('p') && chdir(STATE)) refuse(STATE);
     if (!has('j') && prctl(PR_SET_MDWE, 1, 0, 0, 0) && !lacks("mdwe")) refuse("deny writable code (PR_SET_MDWE)");
+    if (!has('p')) only_random();
     close_files();
     close_calls();
 

@@ -26,8 +26,8 @@ def site(
     work: Path,
     python: Interpreter,
     say: Callable[[str], None],
-) -> list[Source]:
-    """Every file of the layer; empty without requirements.
+) -> tuple[list[Source], list[str]]:
+    """Every file of the layer, none without requirements; and notes on what the layer does not take.
 
     Args:
         directory: the application's; a lock is read from here, or made and left here.
@@ -46,12 +46,15 @@ def site(
     # What is left out differs from application to application; what lies in one tree does not.
     tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
     found: dict[str, Source] = {}
+    notes: list[str] = []
     for wheel in _fetch(locked, cache, work, python, say) if locked else []:
-        for file in wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude):
+        unpacked = wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude)
+        notes += unpacked.notes
+        for file in unpacked.files:
             other = found.setdefault(file.path, file)
             if other.sha256 != file.sha256:
                 raise UsageError(f"{wheel.name}: {file.path}: another wheel has a file of that name")
-    return [found[path] for path in sorted(found)]
+    return [found[path] for path in sorted(found)], notes
 
 
 def _locked(
