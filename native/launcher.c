@@ -210,6 +210,22 @@ static void die_of(PyStatus status) {
     _exit(70);
 }
 
+/* What the runtime asks its launcher. */
+static PyObject *refused_code(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(memory_refused_code());
+}
+
+static PyObject *launcher_module(void) {
+    static PyMethodDef methods[] = {
+        {"refused_code", refused_code, METH_NOARGS, "Whether a library asked for code of its own and was refused."},
+        {NULL, NULL, 0, NULL},
+    };
+    static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "kluis_launcher", .m_methods = methods};
+    return PyModule_Create(&module);
+}
+
 static void *python(void *unused) {
     PyPreConfig pre;
     PyConfig config;
@@ -219,6 +235,7 @@ static void *python(void *unused) {
     errno = 0;
     const char *scratch = has('s') ? scratch_start() : NULL;
     if (scratch) refuse(scratch);
+    if (PyImport_AppendInittab("kluis_launcher", launcher_module)) refuse("the launcher's module");
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
     status = Py_PreInitialize(&pre);
@@ -281,6 +298,7 @@ int main(int argc, char **argv) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("no new privileges");
     if (!memory_region().base) refuse("the heap could not be reserved");
     memory_limits(strtoull(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10));
+    if (has('j')) memory_allow_code();
     drop_capabilities();
     if (has('p') && chdir(STATE)) refuse(STATE);
     if (!has('j') && prctl(PR_SET_MDWE, 1, 0, 0, 0) && !lacks("mdwe")) refuse("deny writable code (PR_SET_MDWE)");

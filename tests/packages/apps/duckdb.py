@@ -14,4 +14,4 @@ def check() -> str:
     connection.execute("create table n as select range as i, range % 7 as k from range(100000)")
     query = "select k, sum(i) from n group by k order by k"
     ranked = "select max(r) from (select row_number() over (partition by k order by i) as r from n)"
-    return f"{connection.sql(query).fetchall()[3]} {connection.sql(ranked).fetchone()}"
+    return f"{connection.execute(query).fetchall()[3]} {connection.execute(ranked).fetchone()}"
