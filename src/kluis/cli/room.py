@@ -94,8 +94,9 @@ def seal(
 ) -> None:
     """Encrypt a data set for a room, under your terms; the key stays with you."""
     opened, home = Room(room), parties.home(homes, party)
+    datasets.check_name(dataset, "--dataset")
     table = datasets.read_plain(room_files.read(file), str(file))
-    agreed = terms_toml.read_terms(room_files.text(terms), table, now())
+    agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
     sealed = datasets.seal(table, key, opened.file.room, dataset, version, agreed)
@@ -150,7 +151,7 @@ def propose(
     room_sign.confirm_parties(trust, joined, confirm)
     agreement = plan.draft(
         opened.file,
-        plan.read_plan(room_files.text(plan_file)),
+        plan.read_plan(room_files.text(plan_file), plan_file.name),
         joined,
         opened.datasets(joined),
         identity,
