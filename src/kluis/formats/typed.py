@@ -16,7 +16,7 @@ import msgspec
 
 from kluis.errors import FormatError
 
-__all__ = ["convert"]
+__all__ = ["check_members", "convert"]
 
 T = TypeVar("T")
 _MOST_SHOWN: Final = 32
@@ -49,6 +49,17 @@ def convert(value: Any, kind: type[T], what: str, hint: str | None = None) -> T:
     except msgspec.ValidationError as error:
         place, fault, near = _fault(value, kind, what) or (what, _plain(str(error), value), None)
         raise FormatError(f"{place}: {fault}", hint=f"did you mean {near}" if near else hint) from error
+
+
+def check_members(members: dict[str, Any], kind: type[msgspec.Struct], what: str) -> None:
+    """Check some members of a struct, of which others are stated elsewhere: none need be there.
+
+    Raises:
+        FormatError: the first member that is unknown or of another kind, by its place.
+    """
+    if found := _of_struct(members, kind, what, whole=False):
+        place, fault, near = found
+        raise FormatError(f"{place}: {fault}", hint=f"did you mean {near}" if near else None)
 
 
 _Fault = tuple[str, str, str | None]
@@ -88,6 +99,9 @@ def _of_choice(value: Any, choices: list[str], place: str) -> _Fault:
 
 
 def _of_union(value: Any, kinds: tuple[Any, ...], place: str) -> _Fault | None:
+    kinds = tuple(one for one in kinds if one is not type(None))
+    if len(kinds) == 1:
+        return _inner(value, kinds[0], place)
     tagged = {}
     for one in kinds:
         if isinstance(one, type) and issubclass(one, msgspec.Struct):
@@ -102,7 +116,7 @@ def _of_union(value: Any, kinds: tuple[Any, ...], place: str) -> _Fault | None:
     return _of_struct(value, tagged[value[field]], place)
 
 
-def _of_struct(value: Any, kind: type[msgspec.Struct], place: str) -> _Fault | None:
+def _of_struct(value: Any, kind: type[msgspec.Struct], place: str, *, whole: bool = True) -> _Fault | None:
     if not isinstance(value, dict):
         return None
     hints = get_type_hints(kind, include_extras=True)
@@ -116,7 +130,7 @@ def _of_struct(value: Any, kind: type[msgspec.Struct], place: str) -> _Fault | N
         if name in value:
             if found := _fault(value[name], hints[field.name], f"{place}.{name}"):
                 return found
-        elif field.required:
+        elif whole and field.required:
             return f"{place}.{name}", "is not stated", None
     return None
 
