@@ -32,9 +32,8 @@ TRIED = Path(__file__).resolve().parents[1] / "tests" / "packages"
 
 PACKAGES_HEAD = """# Packages inside an enclave
 
-What runs inside of the packages that people use most, each tried by a small computation (`tests/packages/apps/`) with
-pip's default wheels for CPython 3.11 and `heap = "2GiB"`. `make test-slow` tries every row, and this page is made from
-what it holds them to.
+Popular packages, each tried inside by a small computation (`tests/packages/apps/`) with pip's default wheels
+for CPython 3.11 and `heap = "2GiB"`. `make test-slow` holds every row to the list behind this page.
 
 {runs} of {all} run.
 
@@ -43,12 +42,13 @@ what it holds them to.
 """
 
 PACKAGES_TAIL = """
-- *runs with scratch*: set `scratch` in `kluis.toml`; temporary files are then [encrypted](../concepts/image.md#scratch).
-- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code, so memory that was written
-  may be run. The grant is measured, and every report states it. Generated code is not in secret memory.
+- *runs with scratch*: set `scratch` in `kluis.toml`. Temporary files are then
+  [encrypted](../concepts/image.md#scratch).
+- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code, so memory that
+  was written may be run. The grant is measured, and every report states it. Generated code is not secret.
 - Callbacks from C into Python (`ctypes`, `cffi`) need no grant: up to 16,384 at once.
-- A `.pth` file of a wheel is left out, because the interpreter inside never reads one, and so are files that pip would
-  install outside the packages. `kluis build` reports both.
+- A `.pth` file of a wheel is left out, because the interpreter inside never reads one, and so are files that
+  pip would install outside the packages. `kluis build` reports both.
 - `torch` with convolutions or int8 asks oneDNN for generated code; neither was tried.
 """
 

@@ -70,8 +70,16 @@ def test_explained(tmp_path: Path) -> None:
         ("k_min = 7", "k_min = 1", "plan.k_min: want an integer >= 3, got 1"),
         ('kind = "sql"', 'kind = "python"', "plan.analysis[0].kind: want sql or logistic, got 'python'"),
         ("max_runs = 1", "", "plan.max_runs: is not stated"),
-        ("max_runs = 1", "max_runs = 1\ndebug = true", "plan.debug: want one of expires_days, k_min, max_runs, code, analysis"),
-        ("[code]", "[code", "plan: is not TOML: Expected ']' at the end of a table declaration (at line 5, column 6)"),
+        (
+            "max_runs = 1",
+            "max_runs = 1\ndebug = true",
+            "plan.debug: want one of expires_days, k_min, max_runs, code, analysis",
+        ),
+        (
+            "[code]",
+            "[code",
+            "plan: is not TOML: Expected ']' at the end of a table declaration (at line 5, column 6)",
+        ),
         ('protection = ["process"]', "", "plan.code.protection: is not stated"),
         (
             '["process"]',
@@ -170,7 +178,12 @@ def test_ranges_refused(range_: str, message: str | None) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "kind", "message"),
     [
-        ('"group"', '"show"', FormatError, "terms.allow.age[0]: want aggregate or extrema or filter or group or join or model, got 'show'"),
+        (
+            '"group"',
+            '"show"',
+            FormatError,
+            "terms.allow.age[0]: want aggregate or extrema or filter or group or join or model, got 'show'",
+        ),
         ("age =", "years =", PolicyError, None),
         ("k_min = 9", "k_min = 2", FormatError, "terms.k_min: want an integer >= 3, got 2"),
         (

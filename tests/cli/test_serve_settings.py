@@ -41,7 +41,10 @@ def test_settings_of_a_file_and_of_options(tmp_path: Path) -> None:
         ("[" * 100_000, "want settings by service, JSON"),
         ('{"attestation": {"locaton": "here"}}', "attestation.locaton: want one of "),
         ('{"attestation": {"token_seconds": "1"}}', "attestation.token_seconds: want an integer"),
-        ('{"attestation": {"roots": [{"pem": "AAAA", "level": "hardware"}]}}', "attestation.roots[0].level: want "),
+        (
+            '{"attestation": {"roots": [{"pem": "AAAA", "level": "hardware"}]}}',
+            "attestation.roots[0].level: want ",
+        ),
         ('{"keyvault": {"x": 1}}', "keyvault.x: want one of "),
         ('{"provisioning": {"x": 1}}', "provisioning.x: want one of "),
         ('{"bank": {}}', "want settings of attestation, keyvault, provisioning, got 'bank'"),

@@ -79,14 +79,14 @@ def test_memory_and_cancellation() -> None:
 
 
 CODE = (
-    'a library wanted to generate code, which this image does not allow: grants = ["insecure_jit"] in kluis.toml'
-    " allows it, and every report states that"
+    "a library wanted to generate code, which this image does not allow:"
+    ' grants = ["insecure_jit"] in kluis.toml allows it, and every report states that'
 )
 
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_code_that_was_refused(monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
-    """Where the launcher refused generated code, an error names the grant, and a full heap is not the only cause."""
+    """Where generated code was refused, an error names the grant, and a full heap is not its only cause."""
     before = failure(ValueError(SECRET), (), debug=debug)
     monkeypatch.setattr(outward, "code_was_refused", lambda: True)
     after = failure(ValueError(SECRET), (), debug=debug)

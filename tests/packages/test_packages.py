@@ -40,8 +40,15 @@ def test_package(name: str, place: Path) -> None:
     app.mkdir()
     shutil.copy(reference.TRIED / "apps" / f"{name}.py", app / "app.py")
     required = [f"{name}=={package.version}", *package.also]
-    settings = {"heap": "2GiB", "requirements": required, "grants": package.grants, "scratch": package.scratch or 0}
-    (app / "kluis.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    settings = {
+        "heap": "2GiB",
+        "requirements": required,
+        "grants": package.grants,
+        "scratch": package.scratch or 0,
+    }
+    (app / "kluis.toml").write_text(
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    )
     built = image.build(app, place / "image.kluis", place / "author.pem", cache_folder=place / "cache").path
     shutil.rmtree(place / "cache")
 

@@ -114,11 +114,14 @@ OUT_OF_MEMORY = Failure(
     "MemoryError", "the enclave's heap is full", None, "out_of_memory", "give it more: heap in kluis.toml"
 )
 CODE_HINT = (
-    'a library wanted to generate code, which this image does not allow: grants = ["insecure_jit"] in kluis.toml'
-    " allows it, and every report states that"
+    "a library wanted to generate code, which this image does not allow:"
+    ' grants = ["insecure_jit"] in kluis.toml allows it, and every report states that'
 )
 NO_CODE = Failure(
-    "MemoryError", "a library could not generate code, or the enclave's heap is full", None, "no_generated_code",
+    "MemoryError",
+    "a library could not generate code, or the enclave's heap is full",
+    None,
+    "no_generated_code",
     CODE_HINT,
 )
 TEXT_RELOCATION = "cannot make segment writable for relocation"

@@ -296,7 +296,7 @@ def sort_by_callback(numbers: list[int]) -> list[int]:
 
 @app.ecall
 def callbacks(count: int) -> list[int]:
-    """Make and call so many callbacks of floats and integers at once; then as many again, one after the other."""
+    """Make and call so many callbacks at once; then as many again, one after the other."""
     kind = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_int)
     made = [kind(lambda x, n, at=at: x * n + at) for at in range(count)]
     right = sum(one(0.5, 4) == 2 + at for at, one in enumerate(made))

@@ -4,6 +4,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
+from kluis.enclave import Enclave
+
 api = FastAPI()
 
 
@@ -19,7 +21,6 @@ def add(person: Person) -> dict[str, int]:
     """Double the age."""
     return {person.name: 2 * person.age}
 
-from kluis.enclave import Enclave
 
 app = Enclave("fastapi")
 

@@ -11,6 +11,7 @@ app = Enclave("jax")
 @app.ecall
 def check() -> str:
     """Compile a gradient, and descend along it."""
+
     @jax.jit
     def loss(w: jax.Array) -> jax.Array:
         return jnp.sum((w - jnp.array([1.0, -2.0])) ** 2)

@@ -13,6 +13,7 @@ def check() -> str:
     tree = etree.fromstring("<rows><row n='1'/><row n='2'/><row n='39'/></rows>")
     sheet = etree.XML(
         '<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">'
-        '<xsl:template match="/"><sum><xsl:value-of select="sum(//@n)"/></sum></xsl:template></xsl:stylesheet>'
+        '<xsl:template match="/"><sum><xsl:value-of select="sum(//@n)"/></sum></xsl:template>'
+        "</xsl:stylesheet>"
     )
     return f"{len(tree.xpath('//row[@n > 1]'))} {etree.XSLT(sheet)(tree).getroot().text}"

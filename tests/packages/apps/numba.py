@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from kluis.enclave import Enclave
+
 
 @njit
 def total(values: np.ndarray) -> float:
@@ -12,7 +14,6 @@ def total(values: np.ndarray) -> float:
         found += value * value
     return found
 
-from kluis.enclave import Enclave
 
 app = Enclave("numba")
 

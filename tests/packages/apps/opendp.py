@@ -2,9 +2,10 @@
 
 import opendp.prelude as dp
 
+from kluis.enclave import Enclave
+
 dp.enable_features("contrib", "honest-but-curious")
 
-from kluis.enclave import Enclave
 
 app = Enclave("opendp")
 

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field, ValidationError
 
+from kluis.enclave import Enclave
+
 
 class Person(BaseModel):
     """One person."""
@@ -9,7 +11,6 @@ class Person(BaseModel):
     name: str = Field(max_length=20)
     born: int = Field(ge=1900, le=2026)
 
-from kluis.enclave import Enclave
 
 app = Enclave("pydantic")
 

@@ -3,6 +3,8 @@
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from kluis.enclave import Enclave
+
 
 class Base(DeclarativeBase):
     """Of all tables."""
@@ -16,7 +18,6 @@ class Visit(Base):
     town: Mapped[str]
     cost: Mapped[float]
 
-from kluis.enclave import Enclave
 
 app = Enclave("sqlalchemy")
 
@@ -27,7 +28,9 @@ def check() -> str:
     engine = create_engine("sqlite://")
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add_all([Visit(town=town, cost=cost) for town, cost in (("Delft", 10), ("Delft", 5), ("Gouda", 7))])
+        session.add_all(
+            [Visit(town=town, cost=cost) for town, cost in (("Delft", 10), ("Delft", 5), ("Gouda", 7))]
+        )
         session.commit()
         query = select(Visit.town, func.sum(Visit.cost)).group_by(Visit.town).order_by(Visit.town)
         return str([tuple(row) for row in session.execute(query)])

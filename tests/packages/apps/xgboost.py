@@ -3,6 +3,8 @@
 import numpy as np
 import xgboost as xgb
 
+from kluis.enclave import Enclave
+
 
 class Batches(xgb.DataIter):
     """Two batches of rows."""
@@ -22,7 +24,6 @@ class Batches(xgb.DataIter):
     def reset(self) -> None:
         self.at = 0
 
-from kluis.enclave import Enclave
 
 app = Enclave("xgboost")
 

@@ -169,7 +169,7 @@ def test_source_distributions_are_not_built(project: Project) -> None:
 
 
 def test_wheels_of_the_authors_own(project: Project) -> None:
-    """A folder of wheels serves what no index has; the lock pins it by hash, and a changed wheel is refused."""
+    """A folder of wheels serves what no index has; the lock pins it, and a changed wheel is refused."""
     samples.wheel(project.app / "wheels", "mine", {"mine.py": b"x = 1\n"}, requires=("inner",))
     (project.app / "kluis.toml").write_text('requirements = ["mine"]\nwheels = "wheels/"\n')
     found = project.site("mine")
@@ -180,7 +180,7 @@ def test_wheels_of_the_authors_own(project: Project) -> None:
     shutil.rmtree(project.cache)
     project.cache.mkdir()
     samples.wheel(project.app / "wheels", "mine", {"mine.py": b"x = 2\n"}, requires=("inner",))
-    with pytest.raises(UnavailableError, match="pip: .*mine"):
+    with pytest.raises(UnavailableError, match=r"pip: .*mine"):
         project.site("mine")
 
 

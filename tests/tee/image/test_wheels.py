@@ -68,7 +68,7 @@ def test_scripts_are_left_out(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
-    """A .pth file, which nothing inside reads, and files outside packages are left out, with a note for each kind."""
+    """A .pth file, which nothing inside reads, and files outside packages are left out, with a note."""
     more = {
         "a.pth": b"import os\n",
         "a-1.0.data/purelib/x.pth": b"import os\n",
@@ -92,7 +92,9 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
 )
 def test_what_is_excluded_is_not_judged(tmp_path: Path, pattern: str, path: str) -> None:
     """requirements_exclude comes first: what it leaves out is neither refused nor reported."""
-    unpacked = wheels.unpack(samples.wheel(tmp_path, "a", {**FILES, path: b""}), tmp_path / "files", (pattern,))
+    unpacked = wheels.unpack(
+        samples.wheel(tmp_path, "a", {**FILES, path: b""}), tmp_path / "files", (pattern,)
+    )
     assert {file.path for file in unpacked.files} == {*FILES, "a-1.0.dist-info/METADATA"}
     assert unpacked.notes == []
 
@@ -100,7 +102,9 @@ def test_what_is_excluded_is_not_judged(tmp_path: Path, pattern: str, path: str)
 def test_an_unknown_kind_of_data(tmp_path: Path) -> None:
     """The .data folder has five kinds of files; another is refused."""
     wheel = samples.wheel(tmp_path, "a", {**FILES, "a-1.0.data/lib/x": b""})
-    with pytest.raises(FormatError, match=r"want one of purelib, platlib, scripts, headers, data, got 'lib'$"):
+    with pytest.raises(
+        FormatError, match=r"want one of purelib, platlib, scripts, headers, data, got 'lib'$"
+    ):
         wheels.unpack(wheel, tmp_path / "files")
 
 

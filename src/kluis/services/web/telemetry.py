@@ -69,8 +69,8 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 class Telemetry:
     """Counts and writes.
 
-    Instances of one service answer on one address, each with counts of its own: a label tells them apart, which
-    is random and new at each start.
+    Instances of one service answer on one address, and each counts for itself. A label tells them apart;
+    it is random, and new at each start.
 
     Args:
         service: its name.
@@ -98,7 +98,10 @@ class Telemetry:
             registry=self._registry,
         )  # fmt: skip
         self.running = Gauge(
-            "kluis_requests_running", "Requests being answered.", ["service", "instance"], registry=self._registry
+            "kluis_requests_running",
+            "Requests being answered.",
+            ["service", "instance"],
+            registry=self._registry,
         ).labels(service, self._instance)
         self._log = logging.getLogger(f"kluis.services.{service}")
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

@@ -118,7 +118,9 @@ def _folder(directory: Path, name: str | None) -> Path | None:
     if Path(name).is_absolute() or ".." in Path(name).parts or path.resolve() == directory.resolve():
         raise UsageError(f"{NAME}: wheels: want a folder below this one, got {name!r}")
     if not path.is_dir():
-        raise UsageError(f"{NAME}: wheels: {name!r} is not a folder", hint=f"mkdir {path}, and put the wheels there")
+        raise UsageError(
+            f"{NAME}: wheels: {name!r} is not a folder", hint=f"mkdir {path}, and put the wheels there"
+        )
     return path.resolve()
 
 

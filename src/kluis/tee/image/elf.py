@@ -94,7 +94,9 @@ class _Object:
             left = max(length - value, 0)
             found, end, _ = self.take(strings + value, min(left, _MAX_STRING), "string").partition(b"\0")
             if not end:
-                where = "outside the string table" if left <= _MAX_STRING else f"longer than {_MAX_STRING} bytes"
+                where = (
+                    "outside the string table" if left <= _MAX_STRING else f"longer than {_MAX_STRING} bytes"
+                )
                 raise FormatError(f"{self.what}: string at {value:#x}: {where}")
             return os.fsdecode(found)
 

@@ -114,7 +114,16 @@ def _fetch(
         listed, target = Path(folder) / "requirements.txt", Path(folder) / "wheels"
         listed.write_text(text, "utf-8")
         pip.run(
-            ["download", *pip.places(local), "--require-hashes", "--no-deps", "-d", str(target), "-r", str(listed)],
+            [
+                "download",
+                *pip.places(local),
+                "--require-hashes",
+                "--no-deps",
+                "-d",
+                str(target),
+                "-r",
+                str(listed),
+            ],
             "requirements",
             Path(folder),
             python,

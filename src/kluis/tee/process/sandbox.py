@@ -1,8 +1,8 @@
 """The walls around a process enclave: what bubblewrap builds before the guardian starts.
 
 Fresh mount, pid, net, ipc, uts and cgroup namespaces; a root file system that holds the measured
-layers, read-only, ``/dev/null`` and ``/dev/urandom``; no ``/proc``, no ``/sys``, no network but an unconfigured
-loopback; only the environment given here.
+layers, read-only, ``/dev/null`` and ``/dev/urandom``; no ``/proc``, no ``/sys``, no network but an
+unconfigured loopback; only the environment given here.
 """
 
 from __future__ import annotations
