@@ -44,10 +44,10 @@ for CPython 3.11 and `heap = "2GiB"`. `make test-slow` holds every row to the li
 PACKAGES_TAIL = """
 - *runs with scratch*: set `scratch` in `kluis.toml`. Temporary files are then
   [encrypted](../concepts/image.md#scratch).
-- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code, so memory that
+- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code: memory that
   was written may be run. The grant is measured, and every report states it. Generated code is not secret.
 - Callbacks from C into Python (`ctypes`, `cffi`) need no grant: up to 16,384 at once.
-- A `.pth` file of a wheel is left out, because the interpreter inside never reads one, and so are files that
+- A `.pth` file of a wheel is left out, because the interpreter inside never reads one. So are files that
   pip would install outside the packages. `kluis build` reports both.
 - `torch` with convolutions or int8 asks oneDNN for generated code; neither was tried.
 """

@@ -37,8 +37,8 @@ def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
     if more := sorted(set(read) - set(SERVICES)):
         raise UsageError(f"{path}: want settings of {', '.join(SERVICES)}, got {more[0]!a}")
     made = {service: dict(members) for service, members in read.items()}
-    for service, members in made.items():
-        _check_members(members, service, path)
+    for service, own in made.items():
+        _check_members(own, service, path)
     for service, members in options.items():
         known = made.setdefault(service, {})
         for name, value in members.items():
