@@ -70,9 +70,7 @@ def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str
             "privacy_unit": file.privacy_unit,
             "k_min": file.k_min,
             "rows_per_person": file.rows_per_person,
-            "columns": [
-                msgspec.to_builtins(each) for each in columns_of(table, dict(file.allow), ranges)
-            ],
+            "columns": [msgspec.to_builtins(each) for each in columns_of(table, dict(file.allow), ranges)],
             "expires": now.replace(microsecond=0) + datetime.timedelta(days=file.expires_days),
         },
         Terms,

@@ -17,5 +17,5 @@ def check() -> str:
         [tf.keras.Input((1,)), tf.keras.layers.Dense(32, activation="tanh"), tf.keras.layers.Dense(1)]
     )
     model.compile(tf.keras.optimizers.Adam(0.02), "mse")
-    model.fit(x, x**2, epochs=40, batch_size=50, verbose=0)
+    model.fit(x, x**2, epochs=150, batch_size=50, verbose=0)
     return str(model.evaluate(x, x**2, verbose=0) < 0.02)
