@@ -59,6 +59,17 @@ def test_evidence_and_policy_that_changed_places(kluis: Kluis, folder: Path) -> 
     )
 
 
+@pytest.mark.parametrize("before", ["", "// ours\n/* of\nall */ "])
+def test_a_policy_of_azures(kluis: Kluis, folder: Path, before: str) -> None:
+    """A policy in Azure Attestation's language is recognised, and goes to the service."""
+    policy = folder / "azure.policy"
+    policy.write_text(before + "version= 1.1;\nauthorizationrules { => permit(); };\nissuancerules {};\n")
+    said = kluis("appraise", folder / "quote.bin", "--policy", policy, "--now", NOW)
+    want = f"kluis: error: {policy}: want a policy of Kluis (TOML), got a policy of Azure Attestation\n"
+    assert (said.code, said.err.startswith(want)) == (3, True)
+    assert f"kluis policy lint {policy}" in said.err.replace("\n", " ")
+
+
 def test_a_policy_that_is_not_there(kluis: Kluis, folder: Path) -> None:
     """The command that drafts one is told, with the name that was meant."""
     missing = folder / "my policy.toml"
