@@ -118,7 +118,9 @@ def _gather(
     """Every layer's files but the bytecode, in the order of the manifest, and notes for the author."""
     own = inside.layer()
     app = application.layer(directory, settings, apart)
-    site, left_out = requirements.site(directory, settings, inside.versions(), store.wheels, work, python, say)
+    site, left_out = requirements.site(
+        directory, settings, inside.versions(), store.wheels, work, python, say
+    )
     application.refuse_shadows(own, site, app)
     contents = {"python": interpreter.base(), "kluis": own, "site": site, "app": app}
     objects = {
