@@ -34,6 +34,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
@@ -46,6 +48,7 @@ static struct {
 } self;
 
 #define STATE "/state"
+#define RANDOM "/dev/urandom"
 
 static void refuse(const char *what) {
     dprintf(2, "kluis-launcher: %s: %s\n", what, errno ? strerror(errno) : "refused");
@@ -71,13 +74,21 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &header, none)) refuse("drop capabilities");
 }
 
-/* Files: read and execute below PATH and the interpreter's home; the platform also reads the rest of
- * its root file system and writes its state. Nothing else. */
+/* Files: read and execute below PATH and the interpreter's home, and read the kernel's random numbers; the
+ * platform also reads the rest of its root file system and writes its state. Nothing else. */
 static void beneath(int ruleset, const char *path, uint64_t access) {
     struct landlock_path_beneath_attr rule = {access, open(path, O_PATH | O_CLOEXEC)};
     if (rule.parent_fd < 0) return;
     if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0)) refuse("landlock rule");
     close(rule.parent_fd);
+}
+
+/* Libraries that do not use getrandom(2) read this file. It is the same generator, or the enclave does not
+ * start: random numbers from a file that the host wrote would be the host's. */
+static void only_random(void) {
+    struct stat st;
+    errno = 0;
+    if (stat(RANDOM, &st) || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 9)) refuse(RANDOM);
 }
 
 static void close_files(void) {
@@ -94,7 +105,9 @@ static void close_files(void) {
     if (ruleset < 0) refuse("landlock ruleset");
     beneath(ruleset, self.python, readable);
     for (int i = 0; i < self.paths; i++) beneath(ruleset, self.path[i], readable);
-    if (has('p')) {
+    if (!has('p')) {
+        beneath(ruleset, RANDOM, LANDLOCK_ACCESS_FS_READ_FILE);
+    } else {
         beneath(ruleset, "/", readable);
         beneath(ruleset, STATE, all);
     }
@@ -197,6 +210,22 @@ static void die_of(PyStatus status) {
     _exit(70);
 }
 
+/* What the runtime asks its launcher. */
+static PyObject *refused_code(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(memory_refused_code());
+}
+
+static PyObject *launcher_module(void) {
+    static PyMethodDef methods[] = {
+        {"refused_code", refused_code, METH_NOARGS, "Whether a library asked for code of its own and was refused."},
+        {NULL, NULL, 0, NULL},
+    };
+    static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "kluis_launcher", .m_methods = methods};
+    return PyModule_Create(&module);
+}
+
 static void *python(void *unused) {
     PyPreConfig pre;
     PyConfig config;
@@ -206,6 +235,7 @@ static void *python(void *unused) {
     errno = 0;
     const char *scratch = has('s') ? scratch_start() : NULL;
     if (scratch) refuse(scratch);
+    if (PyImport_AppendInittab("kluis_launcher", launcher_module)) refuse("the launcher's module");
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
     status = Py_PreInitialize(&pre);
@@ -268,9 +298,11 @@ int main(int argc, char **argv) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("no new privileges");
     if (!memory_region().base) refuse("the heap could not be reserved");
     memory_limits(strtoull(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10));
+    if (has('j')) memory_allow_code();
     drop_capabilities();
     if (has('p') && chdir(STATE)) refuse(STATE);
     if (!has('j') && prctl(PR_SET_MDWE, 1, 0, 0, 0) && !lacks("mdwe")) refuse("deny writable code (PR_SET_MDWE)");
+    if (!has('p')) only_random();
     close_files();
     close_calls();
 

@@ -6,7 +6,7 @@
  * mmap family and of pthread_create:
  *
  *   mmap      anonymous: pages of the region; of a scratch file: such pages with what it holds; of any
- *             other file: the kernel
+ *             other file: the kernel. Code: refused, whatever it is of, but with the grant insecure_jit
  *   munmap    zeroes the pages that were touched and keeps them: never back to the kernel, whose
  *             first touch of a secret page costs 15 to 27 microseconds
  *   madvise   DONTNEED zeroes, the rest is ignored
@@ -44,6 +44,7 @@ static size_t pages, open_pages;  /* open: handed out, and not reserved closed *
 static uint64_t *used;            /* a bit a page: handed out */
 static uint64_t *odd;             /* a bit a page: not readable and writable just now */
 static uint64_t *closed;          /* a bit a page: of the odd ones, PROT_NONE */
+static uint64_t *code;            /* a bit a page: plain memory in its place, which holds generated code */
 static size_t last_resident;      /* as last counted; 0 since something was given back */
 static size_t high_water;         /* one past the highest page ever handed out */
 static size_t lowest_free;        /* no free page lies below this one */
@@ -51,6 +52,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Atomic size_t warm_until;  /* pages below this one have been touched */
 static _Atomic int warming;
+static int code_allowed;
+static _Atomic int code_refused;
 
 static void *kernel_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off) {
     return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, off);
@@ -84,7 +87,8 @@ static void take_region(void) {
     used = (uint64_t *)region.base;
     odd = used + words;
     closed = odd + words;
-    size_t mine = (3 * words * 8 + PAGE - 1) / PAGE;
+    code = closed + words;
+    size_t mine = (4 * words * 8 + PAGE - 1) / PAGE;
     mark(used, 0, mine, 1);
     open_pages = lowest_free = high_water = mine;
     heap_pages = pages;
@@ -203,18 +207,77 @@ static void give_back(size_t from, size_t n) {
     pthread_mutex_unlock(&lock);
 }
 
+/* ---- generated code --------------------------------------------------------------------------- */
+
+void memory_allow_code(void) { code_allowed = 1; }
+int memory_refused_code(void) { return atomic_load(&code_refused); }
+
+/* The loader maps libraries by itself; what comes here to be run was made by a program. Not ENOMEM: callers
+ * would say that the heap is full. */
+static int refuses_code(int prot) {
+    if (!(prot & PROT_EXEC) || code_allowed || !region.base) return 0;
+    atomic_store(&code_refused, 1);
+    errno = EACCES;
+    return 1;
+}
+
+/* The kernel runs no secret page: these are replaced by plain ones with what they hold. They never go back to
+ * the pool, which hands out secret pages only. */
+static int become_code(size_t from, size_t n, int prot) {
+    char *at = region.base + from * PAGE, *copy = take(n * PAGE, PROT_READ | PROT_WRITE);
+    if (copy == MAP_FAILED) return -1;
+    memcpy(copy, at, n * PAGE);
+    pthread_mutex_lock(&lock);
+    if (any(odd, from, n)) make_plain(from, n);
+    wipe(from, n);
+    void *plain = kernel_mmap(at, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (plain != MAP_FAILED) {
+        mark(code, from, n, 1);
+        memcpy(at, copy, n * PAGE);
+    }
+    pthread_mutex_unlock(&lock);
+    give_back((size_t)(copy - region.base) / PAGE, n);
+    return plain == MAP_FAILED ? -1 : (int)syscall(SYS_mprotect, at, n * PAGE, prot);
+}
+
+/* What was code is gone, and its addresses are never used again. */
+static void drop_code(size_t from, size_t n) {
+    pthread_mutex_lock(&lock);
+    kernel_mmap(region.base + from * PAGE, n * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    open_pages -= counted(from, n);
+    mark(closed, from, n, 1);
+    pthread_mutex_unlock(&lock);
+}
+
+/* How many pages from this one on, and before the end, are code like it, or are not like it. */
+static size_t alike(size_t from, size_t end) {
+    size_t e = from;
+    while (e < end && bit(code, e) == bit(code, from)) e++;
+    return e - from;
+}
+
+static void *map_code(char *at, size_t n, int prot, int flags, int fd, off_t off) {
+    void *made = kernel_mmap(at, n, prot, flags, fd, off);
+    if (made != at || !(flags & MAP_FIXED) || !inside(at)) return made;
+    pthread_mutex_lock(&lock);
+    mark(code, (size_t)(at - region.base) / PAGE, (n + PAGE - 1) / PAGE, 1);
+    pthread_mutex_unlock(&lock);
+    return made;
+}
+
 EXPORT void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off) {
     memory_region();
+    if (refuses_code(prot)) return MAP_FAILED;
     void *copy = flags & MAP_ANONYMOUS ? NULL : calls_map(fd, n, prot, flags, off);
     if (copy) return copy;
-    if (!(flags & MAP_ANONYMOUS) || !region.base || (prot & PROT_EXEC)) {
-        return kernel_mmap(at, n, prot, flags, fd, off);
-    }
+    if (prot & PROT_EXEC) return map_code(at, n, prot, flags, fd, off);
+    if (!(flags & MAP_ANONYMOUS) || !region.base) return kernel_mmap(at, n, prot, flags, fd, off);
     if (flags & MAP_HUGETLB) { errno = ENOMEM; return MAP_FAILED; }
     if ((flags & MAP_FIXED) && inside(at)) {
         size_t from = (size_t)((char *)at - region.base) / PAGE, k = (n + PAGE - 1) / PAGE;
         if (!k || (uintptr_t)at & (PAGE - 1)) { errno = EINVAL; return MAP_FAILED; }
         if (from + k > pages) { errno = ENOMEM; return MAP_FAILED; }
+        if (any(code, from, k)) return map_code(at, n, prot, flags, fd, off);
         pthread_mutex_lock(&lock);
         if (prot != PROT_NONE && !admits(k - counted(from, k))) {
             pthread_mutex_unlock(&lock);
@@ -242,15 +305,25 @@ EXPORT int munmap(void *at, size_t n) {
         errno = EINVAL;
         return -1;
     }
-    give_back((size_t)((char *)at - region.base) / PAGE, (n + PAGE - 1) / PAGE);
+    size_t from = (size_t)((char *)at - region.base) / PAGE, end = from + (n + PAGE - 1) / PAGE;
+    for (size_t k; from < end; from += k) {
+        k = alike(from, end);
+        if (bit(code, from)) drop_code(from, k);
+        else give_back(from, k);
+    }
     return 0;
 }
 
 EXPORT int mprotect(void *at, size_t n, int prot) {
+    if (refuses_code(prot)) return -1;
     if (!inside(at)) return (int)syscall(SYS_mprotect, at, n, prot);
-    if (prot & PROT_EXEC) { errno = EACCES; return -1; }
     size_t from = (size_t)((char *)at - region.base) / PAGE, k = (n + PAGE - 1) / PAGE;
     if (from + k > pages) { errno = ENOMEM; return -1; }
+    size_t like = alike(from, from + k);
+    if (like < k && mprotect((char *)at + like * PAGE, (k - like) * PAGE, prot)) return -1;
+    k = like;
+    if (k && bit(code, from)) return (int)syscall(SYS_mprotect, at, k * PAGE, prot);
+    if (prot & PROT_EXEC) return become_code(from, k, prot);
     pthread_mutex_lock(&lock);
     int refused = prot != PROT_NONE && !admits(k - counted(from, k));
     if (!refused) set_prot(from, k, prot);
@@ -264,6 +337,7 @@ EXPORT int madvise(void *at, size_t n, int advice) {
     if (advice != MADV_DONTNEED) return 0;
     size_t from = (size_t)((char *)at - region.base) / PAGE, k = (n + PAGE - 1) / PAGE;
     if (from + k > pages) { errno = ENOMEM; return -1; }
+    if (any(code, from, k)) return (int)syscall(SYS_madvise, at, n, advice);
     pthread_mutex_lock(&lock);
     for (size_t i = from; i < from + k;) {
         size_t e = i;

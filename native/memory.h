@@ -17,6 +17,10 @@ struct region memory_region(void);
 /* What may be asked for in all, and how many threads may be there at once (0: any number). The
  * region is larger than the heap, so that address space may be reserved and never touched. */
 void memory_limits(size_t heap_bytes, unsigned threads);
+/* Code may be generated (grant insecure_jit): pages of the region become code, and are secret no longer. */
+void memory_allow_code(void);
+/* Has a library asked for code of its own, and been refused? */
+int memory_refused_code(void);
 /* Start the thread that touches pages ahead of their use. */
 void memory_warm(void);
 #endif

@@ -89,7 +89,7 @@ def inside(paths: Mapping[str, Path], work: Path) -> list[Source]:
     """Every file of the wheels that Kluis's inside part stands on."""
     found = []
     for name, path in sorted(paths.items()):
-        found += wheels.unpack(path, work / name)
+        found += wheels.unpack(path, work / name).files
     return found
 
 

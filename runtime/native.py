@@ -16,7 +16,14 @@ SOURCES = Path(__file__).resolve().parent.parent / "native"
 PYTHON = "/k/python"  # where an enclave finds its interpreter
 INSIDE = f"{PYTHON}/lib"
 SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
-LAUNCHER = ("launcher.c", "memory.c", "region.c", "reserve.c", *(f"scratch_{part}.c" for part in SCRATCH))
+LAUNCHER = (
+    "launcher.c",
+    "memory.c",
+    "region.c",
+    "reserve.c",
+    "closures.c",
+    *(f"scratch_{part}.c" for part in SCRATCH),
+)
 FLAGS = ("-Wall", "-Wextra", "-O2", "-fstack-protector-strong", "-fno-sanitize=all", "-s")
 # The launcher's own symbols need no newer glibc than the oldest base layer has.
 GLIBC_TARGET = "x86_64-linux-gnu.2.36"

@@ -6,14 +6,18 @@ python scripts/reference.py --check  say which differ, and exit with 1 if any do
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import io
 import pkgutil
 import sys
+import tomllib
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
+
+import msgspec
 
 import kluis
 from kluis.appraisal import forms
@@ -23,6 +27,30 @@ from kluis.cli import main as cli
 from kluis.errors import KluisError
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+
+TRIED = Path(__file__).resolve().parents[1] / "tests" / "packages"
+
+PACKAGES_HEAD = """# Packages inside an enclave
+
+Popular packages, each tried inside by a small computation (`tests/packages/apps/`) with pip's default wheels
+for CPython 3.11 and `heap = "2GiB"`. `make test-slow` holds every row to the list behind this page.
+
+{runs} of {all} run.
+
+| package | version | state | what was computed |
+|---|---|---|---|
+"""
+
+PACKAGES_TAIL = """
+- *runs with scratch*: set `scratch` in `kluis.toml`. Temporary files are then
+  [encrypted](../concepts/image.md#scratch).
+- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code: memory that
+  was written may be run. The grant is measured, and every report states it. Generated code is not secret.
+- Callbacks from C into Python (`ctypes`, `cffi`) need no grant: up to 16,384 at once.
+- A `.pth` file of a wheel is left out, because the interpreter inside never reads one. So are files that
+  pip would install outside the packages. `kluis build` reports both.
+- `torch` with convolutions or int8 asks oneDNN for generated code; neither was tried.
+"""
 
 CLI_HEAD = """# The command line
 
@@ -201,11 +229,48 @@ def policy() -> str:
     return "\n".join(parts)
 
 
+class Package(msgspec.Struct, forbid_unknown_fields=True):
+    """One row: what is required beside the package itself, and what it then gives."""
+
+    version: str
+    also: list[str] = []
+    grants: list[str] = []
+    scratch: str = ""
+    gives: str = ""
+    fails: str = ""
+    why: str = ""
+
+    @property
+    def state(self) -> str:
+        """The state in words."""
+        if self.fails:
+            return f"does not run: {self.why}"
+        needs = [*(["scratch"] if self.scratch else []), *self.grants]
+        state = f"runs with {' and '.join(needs)}" if needs else "runs"
+        return f"{state}: {self.why}" if self.why else state
+
+
+def tried_packages() -> dict[str, Package]:
+    """The packages that were tried inside, in the order of the list."""
+    return msgspec.convert(tomllib.loads((TRIED / "packages.toml").read_text()), dict[str, Package])
+
+
+def packages() -> str:
+    """The page of packages that run inside."""
+    tried = tried_packages()
+    text = PACKAGES_HEAD.format(runs=sum(not one.fails for one in tried.values()), all=len(tried))
+    for name, one in sorted(tried.items()):
+        what = ast.get_docstring(ast.parse((TRIED / "apps" / f"{name}.py").read_text()))
+        text += f"| {name} | {one.version} | {one.state} | {what} |\n"
+    return text + PACKAGES_TAIL
+
+
 PAGES: dict[str, Any] = {
     "cli.md": command_line,
     "errors.md": errors,
     "python.md": python,
     "policy.md": policy,
+    "packages.md": packages,
 }
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from kluis.cleanroom import plan
+from kluis.cleanroom import datasets, plan
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.room import RoomFile
 from kluis.cleanroom.terms import Scale
 from kluis.cleanroom.terms_toml import read_terms
-from kluis.errors import FormatError, KluisError, PolicyError
+from kluis.errors import FormatError, KluisError, PolicyError, UsageError
+from kluis.tee.process import linux
 from tests.cleanroom import samples
 
 NAFLD = Path(__file__).parents[2] / "examples" / "nafld"
@@ -65,12 +67,34 @@ def test_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("k_min = 7", "k_min = 1", "agreement: expected `int` >= 3 - at `$.k_min`"),
-        ('kind = "sql"', 'kind = "python"', "plan: invalid value 'python' - at `$.analysis[0].kind`"),
-        ("max_runs = 1", "", "plan: object missing required field `max_runs`"),
-        ("max_runs = 1", "max_runs = 1\ndebug = true", "plan: object contains unknown field `debug`"),
-        ("[code]", "[code", "plan: expected ']' at the end of a table declaration (at line 5, column 6)"),
-        ('protection = ["process"]', "", "plan: object missing required field `protection` - at `$.code`"),
+        ("k_min = 7", "k_min = 1", "plan.k_min: want an integer >= 3, got 1"),
+        ('kind = "sql"', 'kind = "python"', "plan.analysis[0].kind: want sql or logistic, got 'python'"),
+        ("max_runs = 1", "", "plan.max_runs: is not stated"),
+        (
+            "max_runs = 1",
+            "max_runs = 1\ndebug = true",
+            "plan.debug: want one of expires_days, k_min, max_runs, code, analysis",
+        ),
+        (
+            "[code]",
+            "[code",
+            "plan: is not TOML: Expected ']' at the end of a table declaration (at line 5, column 6)",
+        ),
+        ('protection = ["process"]', "", "plan.code.protection: is not stated"),
+        (
+            '["process"]',
+            '["proces"]',
+            "plan.code.protection[0]: want none or process-user or process or vm or vtpm or hardware-gpu or "
+            "hardware-cca or hardware-nitro or hardware-snp or hardware-tdx or hardware-sgx, got 'proces'",
+        ),
+        ('["process"]', "[]", "plan.code.protection: want a list of length >= 1, got []"),
+        (
+            "[code]",
+            '[code]\nlacks = ["memory"]',
+            "plan.code.lacks[0]: want landlock or mdwe or secret-memory, got 'memory'",
+        ),
+        ("[code]", "[code]\nfresh_days = 0", "plan.code.fresh_days: want an integer >= 1, got 0"),
+        ("max_runs = 1", "max_runs = true", "plan.max_runs: want an integer, got true or false"),
         ('inputs = ["people"]', 'inputs = ["labs"]', "query: people is not an input of this analysis"),
         ('recipients = ["clinic"]', 'recipients = ["eve"]', "agreement: names no party 'eve'"),
         (
@@ -154,9 +178,14 @@ def test_ranges_refused(range_: str, message: str | None) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "kind", "message"),
     [
-        ('"group"', '"show"', FormatError, "terms: invalid enum value 'show' - at `$.allow[...][0]`"),
+        (
+            '"group"',
+            '"show"',
+            FormatError,
+            "terms.allow.age[0]: want aggregate or extrema or filter or group or join or model, got 'show'",
+        ),
         ("age =", "years =", PolicyError, None),
-        ("k_min = 9", "k_min = 2", FormatError, "terms: expected `int` >= 3 - at `$.k_min`"),
+        ("k_min = 9", "k_min = 2", FormatError, "terms.k_min: want an integer >= 3, got 2"),
         (
             'privacy_unit = "id"',
             'privacy_unit = "nr"',
@@ -177,3 +206,43 @@ def test_terms_refused(old: str, new: str, kind: type[KluisError], message: str 
         read_terms(TERMS.replace(old, new), samples.people(), samples.NOW)
     if message:
         assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ('["process"]', '["proces"]', "did you mean process"),
+        ('kind = "sql"', 'kind = "sqll"', "did you mean sql"),
+        ("max_runs", "maxruns", "did you mean max_runs"),
+        ("max_rows", "max_row", "did you mean max_rows"),
+        ("max_runs = 1", "max_runs = 0", "examples/nafld/plan.toml is a whole one"),
+    ],
+)
+def test_what_was_meant(old: str, new: str, hint: str) -> None:
+    """A misspelt key or choice is answered with the nearest that there is."""
+    with pytest.raises(FormatError) as caught:
+        plan.read_plan(PLAN.replace(old, new), "plan.toml")
+    assert caught.value.message.startswith("plan.toml.")
+    assert caught.value.hint == hint
+
+
+def test_a_use_that_was_misspelt() -> None:
+    """So it is in terms, and the column is named."""
+    with pytest.raises(FormatError) as caught:
+        read_terms(TERMS.replace('"join"', '"jion"'), samples.people(), samples.NOW, "terms.toml")
+    assert caught.value.message.startswith("terms.toml.allow.id[0]: want aggregate or")
+    assert caught.value.hint == "did you mean join"
+
+
+def test_lacks_are_the_machines() -> None:
+    """What a plan may say that a machine lacks is what a machine can lack."""
+    assert set(get_args(plan.Lack)) == set(linux.FIXES)
+
+
+@pytest.mark.parametrize("name", ["p 2", "2p", "", "people;", "é", "a" * 64, "a-b"])
+def test_a_data_set_that_no_query_can_name(name: str) -> None:
+    """A data set has a name that SQL can use, checked before it is sealed."""
+    with pytest.raises(UsageError) as caught:
+        datasets.check_name(name, "--dataset")
+    assert caught.value.message.startswith("--dataset: want letters, digits and _")
+    datasets.check_name(str(caught.value.hint).split(": ")[1].split(",")[0], "--dataset")

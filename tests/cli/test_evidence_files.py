@@ -11,7 +11,7 @@ import pytest
 from kluis.formats import cmw
 from tests.cli.quotes import FORGE, NOW, Kluis, appraising, ends
 from tests.evidence.cca import forge as cca
-from tests.evidence.forge import DEBUG
+from tests.evidence.forge import DEBUG, Forge
 from tests.evidence.nvidia import forge as nvidia
 from tests.evidence.tpm import forge as tpm
 from tests.formats.snp import samples
@@ -59,6 +59,17 @@ def test_evidence_and_policy_that_changed_places(kluis: Kluis, folder: Path) -> 
     )
 
 
+@pytest.mark.parametrize("before", ["", "// ours\n/* of\nall */ "])
+def test_a_policy_of_azures(kluis: Kluis, folder: Path, before: str) -> None:
+    """A policy in Azure Attestation's language is recognised, and goes to the service."""
+    policy = folder / "azure.policy"
+    policy.write_text(before + "version= 1.1;\nauthorizationrules { => permit(); };\nissuancerules {};\n")
+    said = kluis("appraise", folder / "quote.bin", "--policy", policy, "--now", NOW)
+    want = f"kluis: error: {policy}: want a policy of Kluis (TOML), got a policy of Azure Attestation\n"
+    assert (said.code, said.err.startswith(want)) == (3, True)
+    assert f"kluis policy lint {policy}" in said.err.replace("\n", " ")
+
+
 def test_a_policy_that_is_not_there(kluis: Kluis, folder: Path) -> None:
     """The command that drafts one is told, with the name that was meant."""
     missing = folder / "my policy.toml"
@@ -85,15 +96,30 @@ def test_what_endorses_nothing_is_named(kluis: Kluis, folder: Path, name: str) -
 
 
 def test_collateral_that_ran_out(kluis: Kluis, folder: Path) -> None:
-    """The command that fetches it anew is told whole, and the option for evidence of long ago."""
+    """An emulated platform prints its own; so does the option for evidence of long ago."""
     quote = folder / "quote.bin"
     said = kluis("verify", quote, "--root", folder / "root.pem", "--now", LATER)
     assert said.code == 5
     hint = (
-        f"kluis: hint: kluis collateral fetch {quote} -o {quote}.collateral.json; "
+        f"kluis: hint: kluis platform collateral -o {quote}.collateral.json, on the machine of the platform; "
         "evidence of long ago is judged as of its time with --now\n"
     )
     assert said.err.endswith(hint + ends("tcb_info_expired"))
+
+
+def test_a_root_of_another_platform(kluis: Kluis, folder: Path) -> None:
+    """Who named a root is not told to name one: the evidence is another platform's."""
+    other = folder / "other.pem"
+    other.write_bytes(Forge().authority.root_pem())
+    said = kluis("verify", folder / "quote.bin", "--root", other, "--now", NOW)
+    assert said.code == 4
+    assert said.err.endswith(
+        "kluis: hint: the evidence is of another platform than this root's; kluis inspect EVIDENCE shows "
+        "the names in its chain, kluis platform root prints the root of a platform on its own machine\n"
+        + ends("root_untrusted")
+    )
+    said = kluis("verify", folder / "quote.bin", "--now", NOW)
+    assert "an emulated root is never trusted by default" in said.err
 
 
 def test_collateral_of_evidence_in_parts(kluis: Kluis, folder: Path) -> None:
@@ -107,8 +133,10 @@ def test_collateral_of_evidence_in_parts(kluis: Kluis, folder: Path) -> None:
         f"kluis: hint: {fetch}of an emulated platform, kluis platform collateral\n"
         + ends("collateral_missing"),
     )
-    said = kluis(*words, "--collateral", folder / "quote.bin.collateral.json", "--now", LATER)
-    assert (said.code, f"kluis: hint: {fetch}evidence of long ago" in said.err) == (5, True)
+    given = folder / "quote.bin.collateral.json"
+    said = kluis(*words, "--collateral", given, "--now", LATER)
+    assert said.code == 5
+    assert f"kluis: hint: kluis platform collateral -o {given}, on the machine of the platform" in said.err
 
 
 def test_parts_alone_and_by_other_names(kluis: Kluis, tmp_path: Path) -> None:

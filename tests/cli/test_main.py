@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -275,3 +276,10 @@ def test_a_shell_completes(words: str, found: set[str]) -> None:
         check=True,
     )
     assert set(done.stdout.split()) == found
+
+
+def test_no_type_of_python_is_for_people() -> None:
+    """--help shows what a command takes, and no type of Python's."""
+    from scripts import reference
+
+    assert not re.search(r"<(str|int|float|bool|path|list|Path)\b", reference.command_line())

@@ -21,11 +21,12 @@ from tests.evidence.tpm.forge import Maker
 def test_settings_of_a_file_and_of_options(tmp_path: Path) -> None:
     """Options add to the lists of a settings file, and go over its other members."""
     path = tmp_path / "settings.json"
-    path.write_text(json.dumps({"attestation": {"roots": [1], "location": "here"}, "provisioning": {"a": 1}}))
+    root = {"pem": "AAAA", "level": "none"}
+    path.write_text(json.dumps({"attestation": {"roots": [root], "location": "here"}, "provisioning": {}}))
     options = {"attestation": {"roots": [2], "location": "there"}, "keyvault": {"b": 2}}
     assert serve_settings.given(path, options) == {
-        "attestation": {"roots": [1, 2], "location": "there"},
-        "provisioning": {"a": 1},
+        "attestation": {"roots": [root, 2], "location": "there"},
+        "provisioning": {},
         "keyvault": {"b": 2},
     }
     assert serve_settings.given(None, {"keyvault": {}}) == {"keyvault": {}}
@@ -38,6 +39,14 @@ def test_settings_of_a_file_and_of_options(tmp_path: Path) -> None:
         ("[]", "want settings by service, JSON"),
         ('{"attestation": 1}', "want settings by service, JSON"),
         ("[" * 100_000, "want settings by service, JSON"),
+        ('{"attestation": {"locaton": "here"}}', "attestation.locaton: want one of "),
+        ('{"attestation": {"token_seconds": "1"}}', "attestation.token_seconds: want an integer"),
+        (
+            '{"attestation": {"roots": [{"pem": "AAAA", "level": "hardware"}]}}',
+            "attestation.roots[0].level: want ",
+        ),
+        ('{"keyvault": {"x": 1}}', "keyvault.x: want one of "),
+        ('{"provisioning": {"x": 1}}', "provisioning.x: want one of "),
         ('{"bank": {}}', "want settings of attestation, keyvault, provisioning, got 'bank'"),
     ],
 )
@@ -47,7 +56,7 @@ def test_settings_that_are_none(tmp_path: Path, text: str, message: str) -> None
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
         serve_settings.given(path, {})
-    assert caught.value.message == f"{path}: {message}"
+    assert caught.value.message.startswith(f"{path}: {message}")
 
 
 def test_issuers_of_tpms_are_a_chain(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kluis.enclave import outward
 from kluis.enclave.outward import CancelInterrupt, Failure, failure
 from kluis.errors import PolicyError
 
@@ -32,7 +33,8 @@ def test_message_stays_inside() -> None:
         (ModuleNotFoundError(SECRET), "; inside are the libraries that requirements in kluis.toml name"),
         (
             PermissionError(SECRET),
-            "; inside are no network, no other program, and the image's own files alone",
+            "; inside are no network, no other program, and the image's own files;"
+            " scratch in kluis.toml gives a place to write",
         ),
         (ValueError(SECRET), ""),
     ],
@@ -74,6 +76,39 @@ def test_memory_and_cancellation() -> None:
     """These two have one fixed form."""
     assert failure(MemoryError(SECRET), (), debug=False).message == "the enclave's heap is full"
     assert failure(CancelInterrupt(), (), debug=False).type == "CallCancelled"
+
+
+CODE = (
+    "a library wanted to generate code, which this image does not allow:"
+    ' grants = ["insecure_jit"] in kluis.toml allows it, and every report states that'
+)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_code_that_was_refused(monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
+    """Where generated code was refused, an error names the grant, and a full heap is not its only cause."""
+    before = failure(ValueError(SECRET), (), debug=debug)
+    monkeypatch.setattr(outward, "code_was_refused", lambda: True)
+    after = failure(ValueError(SECRET), (), debug=debug)
+
+    assert CODE not in str(before.hint)
+    assert after.hint == (f"{before.hint}; {CODE}" if before.hint else CODE)
+    assert failure(MemoryError(), (), debug=debug) == Failure(
+        "MemoryError",
+        "a library could not generate code, or the enclave's heap is full",
+        None,
+        "no_generated_code",
+        CODE,
+    )
+
+
+def test_a_library_whose_own_code_must_be_written() -> None:
+    """A library that is not position-independent needs the same grant; the loader's message is recognised."""
+    message = "a.so: cannot make segment writable for relocation: Cannot allocate memory"
+    told = failure(ImportError(message), (), debug=False)
+    assert message not in repr(told)
+    assert str(told.hint).endswith(CODE)
+    assert CODE not in str(failure(OSError(message), (), debug=False).hint)
 
 
 def test_debug_says_all() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ import polars as pl
 from kluis.cleanroom.agreement import Dataset, Part
 from kluis.cleanroom.documents import hash_of
 from kluis.cleanroom.terms import Column, ColumnType, Range, Terms, Use
-from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError, UnsupportedError
+from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError, UnsupportedError, UsageError
 from kluis.hashes import sha256
 
 KEY_SIZE = 32
@@ -36,6 +37,20 @@ def new_key() -> bytes:
 def aad_prefix(room: str, dataset: str, version: int, part: int, terms: Terms) -> bytes:
     """What one file is bound to, beside its key; never stored in it."""
     return "|".join(("kluis-dataset/1", room, dataset, str(version), str(part), hash_of(terms))).encode()
+
+
+def check_name(name: str, what: str) -> None:
+    """Check that queries can name a data set so.
+
+    Raises:
+        UsageError: they cannot; ``what`` names the option or the key.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name):
+        near = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:62] or "people"
+        raise UsageError(
+            f"{what}: want letters, digits and _, no digit first, at most 63, got {name[:64]!a}",
+            hint=f"queries use this name: {near if not near[0].isdigit() else f't{near}'}, for example",
+        )
 
 
 def columns_of(

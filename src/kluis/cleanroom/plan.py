@@ -22,10 +22,9 @@
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -33,27 +32,34 @@ from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.room import Room, RoomFile
-from kluis.errors import FormatError, PolicyError, UnavailableError
+from kluis.errors import PolicyError, UnavailableError
+from kluis.evidence.levels import ProtectionLevel
+from kluis.formats import toml, typed
+
+EXAMPLE: Final = "examples/nafld/plan.toml is a whole one"
+
+Lack = Literal["landlock", "mdwe", "secret-memory"]
+"""A protection that the machine may lack, by the launcher's name."""
 
 
 class CodeRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the platform must be. No default accepts debug, a lack, or software protection by silence."""
 
-    protection: tuple[str, ...]
-    lacks: tuple[str, ...] = ()
+    protection: Annotated[tuple[ProtectionLevel, ...], msgspec.Meta(min_length=1)]
+    lacks: tuple[Lack, ...] = ()
     counter: tuple[Literal["unwitnessed", "witnessed"], ...] = ("unwitnessed", "witnessed")
-    svn_min: int = 0
-    fresh_days: int = 31
+    svn_min: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    fresh_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 31
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A plan file."""
 
-    expires_days: int
-    k_min: int
-    max_runs: int
+    expires_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+    k_min: Annotated[int, msgspec.Meta(ge=3)]
+    max_runs: Annotated[int, msgspec.Meta(ge=1)]
     code: CodeRules
-    analysis: tuple[Analysis, ...]
+    analysis: Annotated[tuple[Analysis, ...], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,17 @@ class Image:
     product_id: int
 
 
-def read_plan(text: str) -> Plan:
-    """Read a plan.
+def read_plan(text: str, what: str = "plan") -> Plan:
+    """Read a plan, and check all of it that needs no room.
+
+    Args:
+        text: TOML.
+        what: the file's name, for messages.
 
     Raises:
-        FormatError: not TOML, or not a plan; names the place.
+        FormatError: not TOML, or not a plan; names the table and the key.
     """
-    try:
-        value: dict[str, Any] = tomllib.loads(text)
-        return msgspec.convert(value, Plan)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        message = str(error)
-        raise FormatError(f"plan: {message[:1].lower()}{message[1:]}") from error
+    return typed.convert(toml.loads(text.encode(), what), Plan, what, EXAMPLE)
 
 
 def with_lacks(plan: Plan, lacks: frozenset[str]) -> Plan:
@@ -165,7 +170,7 @@ def draft(
             product_id=image.product_id,
             svn_min=plan.code.svn_min,
             debug=False,
-            protection=plan.code.protection,
+            protection=tuple(level.value for level in plan.code.protection),
             roots=roots,
             lacks=plan.code.lacks,
             counter=plan.code.counter,

@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import tomllib
+from typing import Annotated
 
 import msgspec
 import polars as pl
 
 from kluis.cleanroom.datasets import columns_of
 from kluis.cleanroom.terms import Range, Terms, Use
-from kluis.errors import FormatError
+from kluis.formats import toml, typed
 
 
 class _Range(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,41 +41,40 @@ class _Range(msgspec.Struct, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     privacy_unit: str
-    k_min: int
-    expires_days: int
+    k_min: Annotated[int, msgspec.Meta(ge=3)]
+    expires_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)]
     allow: dict[str, list[Use]]
     range: dict[str, _Range] = {}
     rows_per_person: int = 0
 
 
-def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime) -> Terms:
+def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str = "terms") -> Terms:
     """Read terms for a table.
 
     Args:
         text: TOML.
         table: whose columns the terms list, all of them.
         now: aware; the terms end ``expires_days`` later.
+        what: the file's name, for messages.
 
     Raises:
-        FormatError: not TOML, or not terms; names the place.
+        FormatError: not TOML, or not terms; names the table and the key.
         PolicyError: a column that the table lacks, or terms that contradict themselves.
     """
-    try:
-        file = msgspec.convert(tomllib.loads(text, parse_float=decimal.Decimal), _File)
-        ranges = {name: msgspec.convert(each.text(), Range) for name, each in file.range.items()}
-        terms = msgspec.convert(
-            {
-                "privacy_unit": file.privacy_unit,
-                "k_min": file.k_min,
-                "rows_per_person": file.rows_per_person,
-                "columns": columns_of(table, dict(file.allow), ranges),
-                "expires": now.replace(microsecond=0) + datetime.timedelta(days=file.expires_days),
-            },
-            Terms,
-            from_attributes=True,
-        )
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        message = str(error)
-        raise FormatError(f"terms: {message[:1].lower()}{message[1:]}") from error
-    terms.check("terms")
+    file = typed.convert(toml.loads(text.encode(), what, parse_float=decimal.Decimal), _File, what)
+    ranges = {
+        name: typed.convert(each.text(), Range, f"{what}.range.{name}") for name, each in file.range.items()
+    }
+    terms = typed.convert(
+        {
+            "privacy_unit": file.privacy_unit,
+            "k_min": file.k_min,
+            "rows_per_person": file.rows_per_person,
+            "columns": [msgspec.to_builtins(each) for each in columns_of(table, dict(file.allow), ranges)],
+            "expires": now.replace(microsecond=0) + datetime.timedelta(days=file.expires_days),
+        },
+        Terms,
+        what,
+    )
+    terms.check(what)
     return terms

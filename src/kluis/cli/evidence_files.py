@@ -47,6 +47,13 @@ MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
 STDIN: Final = Path("-")
 _EMULATED: Final = "of an emulated platform, kluis platform collateral"
+# After comments, "version=": Azure Attestation's policy language.
+_AZURES: Final = re.compile(rb"(?:\s++|//[^\n]*+\n|/\*.*?\*/)*+version\s*+=\s*+[\d.\s]++;", re.DOTALL)
+_RENEWED: Final = "kluis platform collateral -o"
+_OTHER_ROOT: Final = (
+    "the evidence is of another platform than this root's; kluis inspect EVIDENCE shows the names in its"
+    " chain, kluis platform root prints the root of a platform on its own machine"
+)
 _RUN_OUT: Final = frozenset({"tcb_info_expired", "qe_identity_expired", "crl_expired"})
 
 
@@ -255,7 +262,13 @@ def verified(
         raise
     except FreshnessError as error:
         if error.code in _RUN_OUT and fetch is not None:
+            if all(anchor.emulated for anchor in trusted):
+                fetch = f"{_RENEWED} {paths[0] if paths else 'FILE'}, on the machine of the platform"
             error.hint = f"{fetch}; evidence of long ago is judged as of its time with --now"
+        raise
+    except AuthenticityError as error:
+        if error.code == "root_untrusted" and trusted != TrustAnchors.shipped():
+            error.hint = _OTHER_ROOT
         raise
 
 
@@ -281,6 +294,13 @@ def policy(path: Path) -> Policy:
     try:
         return loads(data)
     except FormatError as error:
+        if error.code == "bad_encoding" and _AZURES.match(data):
+            raise FormatError(
+                f"{path}: want a policy of Kluis (TOML), got a policy of Azure Attestation",
+                hint=f"the attestation service applies it, and kluis policy lint {path} checks it;"
+                " kluis policy init EVIDENCE drafts one for kluis appraise",
+                code="bad_encoding",
+            ) from None
         if error.code == "bad_encoding" and (name := known(data)) is not None:
             raise FormatError(
                 f"{path}: want a policy (TOML), got {name}",

@@ -16,7 +16,7 @@ from kluis.tee.snp.vcpu import Monitor
 SHOWN: Final = 20
 AUTHENTICITY: Final = 4
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
-_Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write it.")]
+_Out = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")]
 _Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key (PEM).")]
 
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def build(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Holds app.py, or a kluis.toml.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The image to write.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The image to write.")],
     key: _Key = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave it for kluis sign.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="A debug enclave: its host may look in.")] = False,

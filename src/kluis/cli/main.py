@@ -106,6 +106,10 @@ def load(name: str) -> Any:
     command = typer.main.get_group(room).commands[name]
     for each in getattr(command, "commands", {}).values():  # in their group's help, a whole sentence
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
+    for each in (command, *getattr(command, "commands", {}).values()):
+        for parameter in each.params:  # Typer adds the Python type to each argument's name
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None
     return command
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Final, cast, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -21,8 +20,6 @@ from kluis.cli.room_files import now, record
 from kluis.errors import PolicyError, UsageError
 from kluis.tee import measure
 from kluis.tee.platform.client import Platform
-
-_DATASET: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 def register(app: typer.Typer) -> None:
@@ -97,13 +94,10 @@ def seal(
     json: render.Json = False,
 ) -> None:
     """Encrypt a data set for a room, under your terms; the key stays with you."""
-    if not _DATASET.fullmatch(dataset):
-        raise UsageError(
-            f"--dataset: want 1 to 63 of a-z A-Z 0-9 _, with no digit first, got {dataset[:80]!a}"
-        )
     opened, home = Room(room), parties.home(homes, party)
+    datasets.check_name(dataset, "--dataset")
     table = datasets.read_plain(room_files.read(file), str(file))
-    agreed = terms_toml.read_terms(room_files.text(terms), table, now())
+    agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
     version = home.next_version(opened.file.room, dataset)
     key = datasets.new_key()
     sealed = datasets.seal(table, key, opened.file.room, dataset, version, agreed)
@@ -164,7 +158,7 @@ def propose(
         else [Platform.connect().root_pem()]
     )
     trust = room_files.trust(home, root)
-    proposed = plan.read_plan(room_files.text(plan_file))
+    proposed = plan.read_plan(room_files.text(plan_file), plan_file.name)
     confirmed = read_confirmations(confirm or ())
     inputs = plan.choose_inputs(
         opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned(name))

@@ -109,7 +109,7 @@ def open_(
     ] = None,
     run_id: _Run = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write the results there.")
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write the results there.")
     ] = None,
     homes: parties.Homes = None,
     json: render.Json = False,

@@ -44,7 +44,7 @@ def run(
         typer.Argument(metavar="ARGS", help="JSON; @FILE for bytes; a Parquet file for a Table."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the result there.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the result there.")
     ] = None,
     timeout: _Timeout = None,
     missing: _Missing = None,
@@ -82,7 +82,7 @@ def run(
 
 def attest(
     file: _File,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the quote goes.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the quote goes.")],
     nonce: Annotated[str, typer.Option("--nonce", metavar="HEX", help="The verifier's, at most 64 bytes.")],
     app_data: Annotated[
         Path | None, typer.Option("--app-data", metavar="FILE", help="Bytes that the evidence shall carry.")

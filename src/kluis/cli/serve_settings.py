@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kluis.cli import evidence_files as files
-from kluis.errors import KluisError, UsageError
+from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.anchors import STATED_LEVELS
-from kluis.formats import b64
+from kluis.formats import b64, typed
 from kluis.services.running.images import SERVICES
 
 
@@ -35,6 +37,8 @@ def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
     if more := sorted(set(read) - set(SERVICES)):
         raise UsageError(f"{path}: want settings of {', '.join(SERVICES)}, got {more[0]!a}")
     made = {service: dict(members) for service, members in read.items()}
+    for service, own in made.items():
+        _check_members(own, service, path)
     for service, members in options.items():
         known = made.setdefault(service, {})
         for name, value in members.items():
@@ -45,6 +49,23 @@ def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
     if told.get("insecure_accept_unprotected") is not True:
         _check_levels(told.get("roots"))
     return made
+
+
+def _check_members(members: dict[str, Any], service: str, path: Path | None) -> None:
+    """Refuse now what the service's enclave would refuse once it runs, some twenty seconds later."""
+    from kluis.services.attestation.settings import AttestationSettings
+    from kluis.services.keyvault.settings import Settings as KeyVaultSettings
+    from kluis.services.provisioning.app import Settings as ProvisioningSettings
+
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "attestation": AttestationSettings,
+        "keyvault": KeyVaultSettings,
+        "provisioning": ProvisioningSettings,
+    }
+    try:
+        typed.check_members(members, kinds[service], f"{path}: {service}")
+    except FormatError as error:
+        raise UsageError(error.message, hint=error.hint) from None
 
 
 def _check_levels(roots: object) -> None:

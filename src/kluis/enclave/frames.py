@@ -104,6 +104,7 @@ class Failed(msgspec.Struct, array_like=True, tag=FAILED, tag_field="kind", forb
     type: str
     message: str
     traceback: str | None
+    hint: str | None = None
 
 
 class OcallRaised(

@@ -12,6 +12,15 @@ from typing import NamedTuple
 from kluis.enclave import frames
 from kluis.errors import KluisError
 
+try:
+    from kluis_launcher import refused_code as code_was_refused  # type: ignore[import-not-found]
+except ImportError:  # a rehearsal, in an interpreter without the launcher
+
+    def code_was_refused() -> bool:
+        """No library is refused anything here."""
+        return False
+
+
 __all__ = ["CancelInterrupt", "Failure", "failure"]
 
 MAX_NAME = 128
@@ -46,7 +55,7 @@ def failure(error: BaseException, raises: tuple[type[Exception], ...], debug: bo
         debug: whether the enclave is a debug one.
     """
     if isinstance(error, MemoryError):
-        return OUT_OF_MEMORY
+        return NO_CODE if code_was_refused() else OUT_OF_MEMORY
     if isinstance(error, CancelInterrupt):
         return CANCELLED
     try:
@@ -65,6 +74,8 @@ def _failure(error: BaseException, raises: tuple[type[Exception], ...], debug: b
         code, hint = _clean(error.code, MAX_NAME), error.hint and _clean(error.hint, MAX_MESSAGE)
     elif not told:
         code, hint = "undeclared", UNDECLARED.format(name=name) + _lack(error)
+    if _asked_for_code(error) and not isinstance(error, KluisError):
+        hint = f"{hint}; {CODE_HINT}" if hint else CODE_HINT
     if debug:
         import traceback
 
@@ -78,9 +89,21 @@ def _lack(error: BaseException) -> str:
         case ImportError():
             return "; inside are the libraries that requirements in kluis.toml name"
         case OSError():
-            return "; inside are no network, no other program, and the image's own files alone"
+            return (
+                "; inside are no network, no other program, and the image's own files;"
+                " scratch in kluis.toml gives a place to write"
+            )
         case _:
             return ""
+
+
+def _asked_for_code(error: BaseException) -> bool:
+    """Whether an error may come of code that was to be generated: the launcher saw it refused, or the loader.
+
+    The loader opens a library's own code for writing where it is not position-independent, and its message
+    is the only trace of that.
+    """
+    return code_was_refused() or (isinstance(error, ImportError) and TEXT_RELOCATION in str(error))
 
 
 def _clean(text: str, size: int) -> str:
@@ -90,5 +113,17 @@ def _clean(text: str, size: int) -> str:
 OUT_OF_MEMORY = Failure(
     "MemoryError", "the enclave's heap is full", None, "out_of_memory", "give it more: heap in kluis.toml"
 )
+CODE_HINT = (
+    "a library wanted to generate code, which this image does not allow:"
+    ' grants = ["insecure_jit"] in kluis.toml allows it, and every report states that'
+)
+NO_CODE = Failure(
+    "MemoryError",
+    "a library could not generate code, or the enclave's heap is full",
+    None,
+    "no_generated_code",
+    CODE_HINT,
+)
+TEXT_RELOCATION = "cannot make segment writable for relocation"
 CANCELLED = Failure("CallCancelled", "the host took the call back", None, "call_cancelled")
 UNDECLARED = "its message stays inside: declare it with @app.ecall(raises=({name},)), or build with --debug"

@@ -97,7 +97,8 @@ class _QuickHash:
 def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:
     """Tell why there is no application. No secret has entered yet, so the message may leave."""
     told = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
-    frame = frames.encode(frames.Failed(0, told.type, told.message, told.traceback))
+    hint = told.hint if isinstance(error, Exception) else None
+    frame = frames.encode(frames.Failed(0, told.type, told.message, told.traceback, hint))
     try:
         frames.send_parcel(control, 0, frame)
     finally:

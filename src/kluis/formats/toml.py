@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from typing import Any, Final
 
 from kluis.errors import FormatError
@@ -20,13 +21,16 @@ _PART: Final = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _LONG_KEY: Final = re.compile(f"(?<![A-Za-z0-9_-])(?:{_PART}){{{MAX_PARTS}}}")
 
 
-def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE) -> dict[str, Any]:
+def loads(
+    data: bytes, what: str, *, max_size: int = MAX_SIZE, parse_float: Callable[[str], Any] = float
+) -> dict[str, Any]:
     """Read one document.
 
     Args:
         data: TOML in UTF-8.
         what: it is, for messages.
         max_size: bytes.
+        parse_float: makes a value of a float's text.
 
     Raises:
         FormatError: not TOML, a key twice or of more than 20 parts, too large or too deep for a reader.
@@ -37,7 +41,7 @@ def loads(data: bytes, what: str, *, max_size: int = MAX_SIZE) -> dict[str, Any]
         text = data.decode()
         if _LONG_KEY.search(text):
             raise FormatError(f"{what}: a key has more than {MAX_PARTS} parts", code="too_deep")
-        return tomllib.loads(text)
+        return tomllib.loads(text, parse_float=parse_float)
     except FormatError:
         raise
     except (ValueError, RecursionError) as error:

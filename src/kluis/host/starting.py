@@ -65,7 +65,7 @@ def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: floa
     except UNREADABLE as error:
         raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
     if isinstance(first, frames.Failed):
-        raise RemoteError(first.type, first.message, first.traceback)
+        raise RemoteError(first.type, first.message, first.traceback, hint=first.hint)
     if first.interface != interface:
         raise AuthenticityError(
             f"enclave interface: want {interface.hex()}, got {first.interface.hex()}", code="interface"

@@ -89,7 +89,26 @@ def _data_as_code() -> object:
     return _raw(10, data & ~0xFFF, 4096, 1 | 4)
 
 
+def _stub() -> int:
+    """Where C would call, to call this function."""
+    return ctypes.cast(_CALLED, ctypes.c_void_p).value or 0
+
+
+def _mapped_code() -> object:
+    """A memory file that was written, mapped to be run: what libffi does where memory is not both at once."""
+    descriptor = os.memfd_create("code")
+    os.write(descriptor, bytes(4096))
+    return mmap.mmap(descriptor, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)
+
+
+_CALLED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(lambda number: number + 1)
 ESCAPES = {
+    "write-stub": lambda: _raw(10, _stub() & ~0xFFF, 4096, 3),
+    "mapped-code": _mapped_code,
+    "heap-as-code": lambda: _raw(10, id(held) & ~0xFFF, 4096, 5),
+    "write-urandom": lambda: open("/dev/urandom", "wb"),
+    "dev-null": lambda: open("/dev/null", "wb"),
+    "dev": lambda: os.listdir("/dev"),
     "socket": lambda: socket.socket(),
     "socket-unix": lambda: socket.socket(socket.AF_UNIX),
     "socket-netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
@@ -263,3 +282,30 @@ def spin(seed: str, seconds: float) -> int:
 def absolute(number: int) -> int:
     """labs(3) of the C library in the measured image."""
     return int(ctypes.CDLL(None).labs(ctypes.c_long(number)))
+
+
+@app.ecall
+def sort_by_callback(numbers: list[int]) -> list[int]:
+    """Have the C library sort, which calls back into Python for every comparison."""
+    kind = ctypes.POINTER(ctypes.c_int)
+    values = (ctypes.c_int * len(numbers))(*numbers)
+    compare = ctypes.CFUNCTYPE(ctypes.c_int, kind, kind)(lambda one, other: one[0] - other[0])
+    ctypes.CDLL(None).qsort(values, len(numbers), ctypes.sizeof(ctypes.c_int), compare)
+    return list(values)
+
+
+@app.ecall
+def callbacks(count: int) -> list[int]:
+    """Make and call so many callbacks at once; then as many again, one after the other."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_int)
+    made = [kind(lambda x, n, at=at: x * n + at) for at in range(count)]
+    right = sum(one(0.5, 4) == 2 + at for at, one in enumerate(made))
+    made.clear()
+    return [right, sum(kind(lambda x, n, at=at: x * n + at)(0.5, 4) == 2 + at for at in range(count))]
+
+
+@app.ecall
+def random_file(size: int) -> bytes:
+    """Bytes of /dev/urandom."""
+    with open("/dev/urandom", "rb") as file:
+        return file.read(size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from kluis.enclave.tls import Link, ServerKey
 from kluis.errors import PolicyError, UnavailableError
 from kluis.formats.attested_tls import Role
 from kluis.services.web import Answer, Bearer, Call, Gate, Operation, Refusal, Service
+from kluis.services.web.telemetry import Telemetry
 from tests.services.asking import ask
 from tests.services.web.issuer import FixedClock, TokenMaker
 
@@ -297,8 +299,8 @@ def test_requests_are_counted_by_operation(service: Service) -> None:
     """Metrics name operations and statuses, in Prometheus' format."""
     ask(service, "GET", "/deny")
     text = ask(service, "GET", "/metrics").text
-    assert 'kluis_requests_total{operation="Deny",service="sums",status="403"} 1.0' in text
-    assert 'kluis_request_seconds_count{operation="Deny",service="sums"} 1.0' in text
+    assert 'kluis_requests_total{operation="Deny",service="sums",status="403"} 1.0' in unlabelled(text)
+    assert 'kluis_request_seconds_count{operation="Deny",service="sums"} 1.0' in unlabelled(text)
 
 
 def test_the_document_has_every_operation(service: Service) -> None:
@@ -380,8 +382,8 @@ def test_a_body_that_its_server_refuses_is_no_bug(
     line = json.loads(caplog.messages[-1])
     assert (line["operation"], line["status"], line["code"], line.get("bug")) == ("Add", status, code, None)
     text = ask(service, "GET", "/metrics").text
-    assert f'kluis_requests_total{{operation="Add",service="sums",status="{status}"}} 1.0' in text
-    assert 'kluis_requests_running{service="sums"} 1.0' in text  # the one that asks
+    assert f'kluis_requests_total{{operation="Add",service="sums",status="{status}"}} 1.0' in unlabelled(text)
+    assert 'kluis_requests_running{service="sums"} 1.0' in unlabelled(text)  # the one that asks
 
 
 def test_a_request_that_is_cut_off_runs_no_more(service: Service) -> None:
@@ -404,4 +406,17 @@ def test_a_request_that_is_cut_off_runs_no_more(service: Service) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
-    assert 'kluis_requests_running{service="sums"} 1.0' in ask(service, "GET", "/metrics").text
+    assert 'kluis_requests_running{service="sums"} 1.0' in unlabelled(ask(service, "GET", "/metrics").text)
+
+
+def unlabelled(metrics: str) -> str:
+    """The counts of one instance, without the label that tells instances apart."""
+    assert len(set(re.findall(r'instance="([0-9a-f]{8})"', metrics))) == 1
+    return re.sub(r'instance="[0-9a-f]{8}",', "", metrics)
+
+
+def test_instances_are_told_apart() -> None:
+    """Two instances of one service, which answer on one address, label their counts differently."""
+    one, other = (Telemetry("sums").metrics().decode() for _ in range(2))
+    assert one != other
+    assert unlabelled(one) == unlabelled(other)

@@ -142,6 +142,14 @@ def test_what_is_never_code(tmp_path: Path, shared: Path) -> None:
     }
 
 
+def test_a_folder_of_wheels_is_no_code(tmp_path: Path, shared: Path) -> None:
+    """The wheels that the requirements come from are not part of the application."""
+    folder = samples.application(tmp_path / "wheels")
+    samples.wheel(folder / "own", "mine", {"mine.py": b"x = 1\n"})
+    (folder / "kluis.toml").write_text('wheels = "own"\n')
+    assert not any("mine" in path for path in files(made(folder, shared).path, "app"))
+
+
 def test_a_file_that_is_left_out_for_its_name(tmp_path: Path, shared: Path) -> None:
     """What might be a key stays out and is told, but for the key that signs and what the author excludes."""
     folder = samples.application(

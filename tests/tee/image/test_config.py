@@ -29,17 +29,20 @@ def test_defaults(tmp_path: Path) -> None:
         requirements_exclude=("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi"),
         argv=(),
         env={},
+        wheels=None,
     )
 
 
 def test_everything(tmp_path: Path) -> None:
     """Every key is read; grants are sorted, so that their order in the file is no difference."""
+    (tmp_path / "own" / "wheels").mkdir(parents=True)
     made = load(
         tmp_path,
         'entry = "cohort.main:room"\nrequirements = ["polars==2.1.0"]\nheap = "2GiB"\nscratch = "4GiB"\n'
         "threads = 16\n"
         'grants = ["table", "insecure_jit", "table"]\ndate = 20270228\nexclude = ["tests/*"]\n'
         'requirements_exclude = ["*/benchmarks/*"]\n'
+        'wheels = "own/wheels/"\n'
         'argv = ["--fast"]\n[env]\nTZ = "UTC"\n',
     )
     assert made == config.Config(
@@ -54,6 +57,7 @@ def test_everything(tmp_path: Path) -> None:
         requirements_exclude=("*/benchmarks/*",),
         argv=("--fast",),
         env={"TZ": "UTC"},
+        wheels=(tmp_path / "own" / "wheels").resolve(),
     )
 
 
@@ -69,6 +73,10 @@ def test_everything(tmp_path: Path) -> None:
         ('scratch = "4KiB"', "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 4KiB"),
         ('scratch = "33GiB"', "kluis.toml: scratch: want at most 64 times the heap, got 33GiB for 512MiB"),
         ("scratch = 1048577", "kluis.toml: scratch: want 1MiB to 1024GiB in whole pages, got 1048577"),
+        ('wheels = "nowhere"', "kluis.toml: wheels: 'nowhere' is not a folder"),
+        ('wheels = "../up"', "kluis.toml: wheels: want a folder below this one, got '../up'"),
+        ('wheels = "/usr"', "kluis.toml: wheels: want a folder below this one, got '/usr'"),
+        ('wheels = "."', "kluis.toml: wheels: want a folder below this one, got '.'"),
         ("threads = 0", "kluis.toml: threads: want 1..1024, got 0"),
         ("threads = 1.5", "kluis.toml: expected `int`, got `float` - at `$.threads`"),
         ('date = "yesterday"', "date: want a day as YYYYMMDD, got 'yesterday'"),
@@ -100,7 +108,7 @@ def test_a_misspelt_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, "thread = 8")
     assert caught.value.message == (
-        "kluis.toml: thread: want one of entry, requirements, heap, scratch, threads, grants, date, "
+        "kluis.toml: thread: want one of entry, requirements, wheels, heap, scratch, threads, grants, date, "
         "exclude, requirements_exclude, argv, env"
     )
     assert caught.value.hint == "did you mean threads"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import sys
 from pathlib import Path
 
@@ -28,6 +30,20 @@ def test_a_real_library() -> None:
     found = elf.read(Path("/lib/x86_64-linux-gnu/libc.so.6"))
     assert found is not None
     assert found.needed == ("ld-linux-x86-64.so.2",)
+
+
+def test_a_large_string_table(tmp_path: Path) -> None:
+    """A library with a string table of a hundred megabytes is read, as TensorFlow's must be."""
+    words = struct.unpack(f"<{len(DATA) // 8}Q", DATA[: len(DATA) // 8 * 8])
+    (at,) = [
+        i for i in range(2, len(words) - 2) if words[i] == 10 and words[i + 2] == 11
+    ]  # DT_STRSZ, DT_SYMENT
+    path = tmp_path / "x"
+    path.write_bytes(DATA[: 8 * at + 8] + struct.pack("<Q", 100 << 20) + DATA[8 * at + 16 :])
+    with pytest.raises(FormatError, match=r"string table at .*: needs 104857600 bytes, passes the end"):
+        elf.read(path)
+    os.truncate(path, 200 << 20)
+    assert elf.read(path) == elf.read(REAL)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,11 @@ class Project:
         for folder in (self.index, self.app, self.cache, self.work):
             folder.mkdir()
         self.said: list[str] = []
+        self.notes: list[str] = []
 
     def site(self, *wanted: str, **settings: object) -> dict[str, bytes]:
         made = dataclasses.replace(config.load(self.app), requirements=wanted, **settings)  # type: ignore[arg-type]
-        found = requirements.site(
+        found, self.notes = requirements.site(
             self.app, made, OWN, self.cache, self.work, samples.python(), self.said.append
         )
         return {file.path: file.read() for file in found}
@@ -121,7 +122,7 @@ def test_a_file_of_requirements(project: Project) -> None:
     (project.app / "r.txt").write_text("inner  # the one we need\n")
     (project.app / "kluis.toml").write_text('requirements = "r.txt"\n')
     settings = config.load(project.app)
-    found = requirements.site(
+    found, _ = requirements.site(
         project.app, settings, OWN, project.cache, project.work, samples.python(), project.said.append
     )
     assert "inner/__init__.py" in {file.path for file in found}
@@ -165,3 +166,33 @@ def test_source_distributions_are_not_built(project: Project) -> None:
     shutil.make_archive(str(project.index / "sourced-1.0"), "gztar", project.app)
     with pytest.raises(UnavailableError, match="No matching distribution found for sourced"):
         project.site("sourced==1.0")
+
+
+def test_wheels_of_the_authors_own(project: Project) -> None:
+    """A folder of wheels serves what no index has; the lock pins it, and a changed wheel is refused."""
+    samples.wheel(project.app / "wheels", "mine", {"mine.py": b"x = 1\n"}, requires=("inner",))
+    (project.app / "kluis.toml").write_text('requirements = ["mine"]\nwheels = "wheels/"\n')
+    found = project.site("mine")
+
+    assert {"mine.py", "inner/__init__.py"} <= set(found)
+    digest = wheels.hash_of(project.app / "wheels" / "mine-1.0-py3-none-any.whl")
+    assert f"mine==1.0 --hash=sha256:{digest}" in project.lock.read_text()
+    shutil.rmtree(project.cache)
+    project.cache.mkdir()
+    samples.wheel(project.app / "wheels", "mine", {"mine.py": b"x = 2\n"}, requires=("inner",))
+    with pytest.raises(UnavailableError, match=r"pip: .*mine"):
+        project.site("mine")
+
+
+def test_an_index_that_has_a_wheel_of_that_name_too(project: Project) -> None:
+    """A later version on an index does not take the place of a wheel in the folder."""
+    samples.wheel(project.app / "wheels", "mine", {"mine.py": b"x = 1\n"})
+    samples.wheel(project.index, "mine", {"mine.py": b"evil = 1\n"}, version="9.0")
+    (project.app / "kluis.toml").write_text('wheels = "wheels"\n')
+    with pytest.raises(UsageError) as caught:
+        project.site("mine")
+    assert caught.value.message == (
+        f"wheels: mine: want a wheel from {project.app / 'wheels'}, but pip chose 9.0 from its index"
+    )
+    assert not project.lock.exists()
+    assert b"x = 1" in project.site("mine==1.0")["mine.py"]

@@ -60,7 +60,7 @@ def test_no_proc_and_no_host_files() -> None:
     got = line()
 
     assert not {"--proc", "--dev", "--bind", "--share-net", "--tmpfs"} & set(got)
-    assert [got[i + 1] for i, word in enumerate(got) if word == "--dev-bind"] == ["/dev/null"]
+    assert [got[i + 1] for i, word in enumerate(got) if word == "--dev-bind"] == ["/dev/null", "/dev/urandom"]
     assert [got[i + 1] for i, word in enumerate(got) if word == "--ro-bind"] == ["/g", "/layers/aa"]
 
 

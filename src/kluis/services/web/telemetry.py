@@ -6,6 +6,7 @@ A line names the operation, not the path: names of keys are the caller's affair.
 from __future__ import annotations
 
 import logging
+import secrets
 from datetime import datetime
 from typing import Final
 
@@ -68,33 +69,40 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 class Telemetry:
     """Counts and writes.
 
+    Instances of one service answer on one address, and each counts for itself. A label tells them apart;
+    it is random, and new at each start.
+
     Args:
         service: its name.
     """
 
     def __init__(self, service: str) -> None:
         self._service = service
+        self._instance = secrets.token_hex(4)
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "kluis_requests",
             "Requests answered.",
-            ["service", "operation", "status"],
+            ["service", "instance", "operation", "status"],
             registry=self._registry,
         )
         self._seconds = Histogram(
             "kluis_request_seconds",
             "Seconds from a request's head to its answer, its body's way here among them.",
-            ["service", "operation"],
+            ["service", "instance", "operation"],
             buckets=BUCKETS,
             registry=self._registry,
         )
         self._events = Counter(
-            "kluis_events", "What a service did or found by itself.", ["service", "event"],
+            "kluis_events", "What a service did or found by itself.", ["service", "instance", "event"],
             registry=self._registry,
         )  # fmt: skip
         self.running = Gauge(
-            "kluis_requests_running", "Requests being answered.", ["service"], registry=self._registry
-        ).labels(service)
+            "kluis_requests_running",
+            "Requests being answered.",
+            ["service", "instance"],
+            registry=self._registry,
+        ).labels(service, self._instance)
         self._log = logging.getLogger(f"kluis.services.{service}")
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
@@ -104,8 +112,8 @@ class Telemetry:
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = (
-                self._requests.labels(self._service, line.operation, str(line.status)),
-                self._seconds.labels(self._service, line.operation),
+                self._requests.labels(self._service, self._instance, line.operation, str(line.status)),
+                self._seconds.labels(self._service, self._instance, line.operation),
             )
         child[0].inc()
         child[1].observe(line.seconds)
@@ -115,7 +123,7 @@ class Telemetry:
 
     def happened(self, what: Happening, time: datetime) -> None:
         """Count what happened, and write its line."""
-        self._events.labels(self._service, what.event).inc()
+        self._events.labels(self._service, self._instance, what.event).inc()
         line = Told(time, self._service, what.event, what.entry, what.code)
         level = logging.INFO if what.code is None else logging.ERROR
         self._log.log(level, "%s", msgspec.json.encode(line).decode())

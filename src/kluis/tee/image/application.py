@@ -33,6 +33,8 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
     never = {path.resolve() for path in apart}
 
     def keep(path: str, folder: bool) -> bool:
+        if folder and settings.wheels and (directory / path).resolve() == settings.wheels:
+            return False
         return path != listed and not _matches(path, patterns)
 
     found = []

@@ -118,7 +118,9 @@ def _gather(
     """Every layer's files but the bytecode, in the order of the manifest, and notes for the author."""
     own = inside.layer()
     app = application.layer(directory, settings, apart)
-    site = requirements.site(directory, settings, inside.versions(), store.wheels, work, python, say)
+    site, left_out = requirements.site(
+        directory, settings, inside.versions(), store.wheels, work, python, say
+    )
     application.refuse_shadows(own, site, app)
     contents = {"python": interpreter.base(), "kluis": own, "site": site, "app": app}
     objects = {
@@ -129,6 +131,7 @@ def _gather(
     }
     missing = interpreter.missing(objects, contents["python"])
     notes = [f"{name}: is in no layer; {users[0]} will not load" for name, users in missing.items()]
+    notes += left_out
     notes += [
         f"{path}: is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
         for path in application.named_as_keys(directory, settings, apart)

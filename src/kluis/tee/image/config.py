@@ -4,6 +4,7 @@
 
     entry = "app:app"                # module:attribute of the Enclave
     requirements = ["polars==2.1.0"] # or the name of a requirements file
+    wheels = "wheels"                # a folder of wheels that no index has; pinned by hash like all others
     heap = "512MiB"
     scratch = "4GiB"                 # encrypted files under /scratch; without this line there are none
     threads = 8
@@ -43,6 +44,7 @@ _UNITS: Final = {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     entry: str = "app:app"
     requirements: list[str] | str = []
+    wheels: str | None = None
     heap: str | int = "512MiB"
     scratch: str | int = 0
     threads: int = 8
@@ -60,6 +62,7 @@ class Config:
 
     Attributes:
         requirements: lines for pip; or the name of a file of them, relative to the folder.
+        wheels: a folder of wheels, below the application's; None: all come from pip's index.
         scratch_bytes: size of encrypted scratch; 0: none.
         exclude: shell patterns of paths that the app layer leaves out.
         requirements_exclude: the same for the site layer; by default tests, headers and stubs.
@@ -67,6 +70,7 @@ class Config:
 
     entry: str
     requirements: tuple[str, ...] | str
+    wheels: Path | None
     heap_bytes: int
     scratch_bytes: int
     threads: int
@@ -104,10 +108,23 @@ def load(directory: Path) -> Config:
     except msgspec.ValidationError as error:
         message = str(error)
         raise UsageError(f"{NAME}: {message[:1].lower()}{message[1:]}") from error
-    return _checked(file)
+    return _checked(file, _folder(directory, file.wheels))
 
 
-def _checked(file: _File) -> Config:
+def _folder(directory: Path, name: str | None) -> Path | None:
+    if name is None:
+        return None
+    path = directory / name
+    if Path(name).is_absolute() or ".." in Path(name).parts or path.resolve() == directory.resolve():
+        raise UsageError(f"{NAME}: wheels: want a folder below this one, got {name!r}")
+    if not path.is_dir():
+        raise UsageError(
+            f"{NAME}: wheels: {name!r} is not a folder", hint=f"mkdir {path}, and put the wheels there"
+        )
+    return path.resolve()
+
+
+def _checked(file: _File, wheels: Path | None) -> Config:
     date = str(file.date)
     sigstruct.bcd(date)
     heap, scratch = _bytes("heap", file.heap), _bytes("scratch", file.scratch)
@@ -136,6 +153,7 @@ def _checked(file: _File) -> Config:
     return Config(
         entry=file.entry,
         requirements=requirements if isinstance(requirements, str) else tuple(requirements),
+        wheels=wheels,
         heap_bytes=heap,
         scratch_bytes=scratch,
         threads=file.threads,

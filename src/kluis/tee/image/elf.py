@@ -20,7 +20,8 @@ _PROGRAM: Final = 56
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 _MAX_DYNAMIC: Final = 1 << 20
-_MAX_STRINGS: Final = 64 << 20
+# One name or search path. The table that holds it is not read whole: TensorFlow's has 82 MB.
+_MAX_STRING: Final = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,18 +82,23 @@ class _Object:
             if tag == 0:
                 break
             tags.setdefault(tag, []).append(value)
-        strings = b""
+        strings = length = 0
         if _DT_STRTAB in tags:
-            length = tags.get(_DT_STRSZ, [0])[0]
-            if length > _MAX_STRINGS:
-                raise FormatError(f"{self.what}: string table: want at most {_MAX_STRINGS} bytes")
-            strings = self.take(self.offset(tags[_DT_STRTAB][0], loads), length, "string table")
+            strings, length = self.offset(tags[_DT_STRTAB][0], loads), tags.get(_DT_STRSZ, [0])[0]
+            if strings + length > self.size:
+                raise FormatError(
+                    f"{self.what}: string table at {strings:#x}: needs {length} bytes, passes the end"
+                )
 
         def text(value: int) -> str:
-            end = strings.find(b"\0", value)
-            if value >= len(strings) or end < 0:
-                raise FormatError(f"{self.what}: string at {value:#x}: outside the string table")
-            return os.fsdecode(strings[value:end])
+            left = max(length - value, 0)
+            found, end, _ = self.take(strings + value, min(left, _MAX_STRING), "string").partition(b"\0")
+            if not end:
+                where = (
+                    "outside the string table" if left <= _MAX_STRING else f"longer than {_MAX_STRING} bytes"
+                )
+                raise FormatError(f"{self.what}: string at {value:#x}: {where}")
+            return os.fsdecode(found)
 
         def paths(tag: int) -> tuple[str, ...]:
             return tuple(part for value in tags.get(tag, []) for part in text(value).split(":") if part)

@@ -9,6 +9,7 @@ Spec: PEP 508, and pip's "Secure installs" (hash-checking mode) and "Installatio
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
@@ -126,14 +127,21 @@ def load(path: Path, requirements: list[str]) -> list[Pin]:
 
 
 def make(
-    path: Path, requirements: list[str], own: Mapping[str, str], python: Interpreter, work: Path
+    path: Path,
+    requirements: list[str],
+    local: Path | None,
+    own: Mapping[str, str],
+    python: Interpreter,
+    work: Path,
 ) -> list[Pin]:
     """Let pip choose versions and wheels, and write the lock.
 
-    Distributions of Kluis's own layer are held at the versions there, and left out.
+    Distributions of Kluis's own layer are held at the versions there, and left out. A distribution that has
+    wheels in ``local`` comes from there: an index cannot put another wheel of that name in its place.
 
     Raises:
         UnavailableError: pip found no wheels that fit together, or no index.
+        UsageError: pip chose a wheel from an index although ``local`` has that distribution; names it.
     """
     with tempfile.TemporaryDirectory(dir=work) as folder:
         wanted, held = Path(folder) / "requirements.txt", Path(folder) / "constraints.txt"
@@ -141,10 +149,10 @@ def make(
         wanted.write_text("\n".join(requirements) + "\n", "utf-8")
         held.write_text("".join(f"{key}=={value}\n" for key, value in sorted(own.items())), "utf-8")
         options = ["--dry-run", "--ignore-installed", "--report", str(report)]
-        pip.run(
-            ["install", *options, "-r", str(wanted), "-c", str(held)], "requirements", Path(folder), python
-        )
+        named = ["-r", str(wanted), "-c", str(held)]
+        pip.run(["install", *pip.places(local), *options, *named], "requirements", Path(folder), python)
         chosen = _chosen(report)
+    _hold_to(local, chosen)
     text = _first_line(requirements) + "\n"
     text += "".join(
         f"{key}=={version} --hash=sha256:{digest}\n"
@@ -156,6 +164,21 @@ def make(
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from error
     return pins(lines(text, path.name), path.name)
+
+
+def _hold_to(local: Path | None, chosen: list[tuple[str, str, str]]) -> None:
+    """Refuse a wheel from elsewhere under the name of one in ``local``."""
+    here: dict[str, set[str]] = {}
+    for wheel in sorted(local.glob("*.whl")) if local else []:
+        with wheel.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        here.setdefault(normal(wheel.name.partition("-")[0]), set()).add(digest)
+    for name, version, digest in chosen:
+        if name in here and digest not in here[name]:
+            raise UsageError(
+                f"wheels: {name}: want a wheel from {local}, but pip chose {version} from its index",
+                hint=f"require the version in the folder: {name}==...",
+            )
 
 
 def _first_line(requirements: Iterable[str]) -> str:

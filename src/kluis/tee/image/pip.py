@@ -88,6 +88,11 @@ def run(arguments: list[str], what: str, folder: Path, python: Interpreter) -> N
         raise UnavailableError(f"{what}: pip: {_last_words(said)}", hint=_hint(said))
 
 
+def places(local: Path | None) -> list[str]:
+    """Options that make pip look into a folder of wheels too, beside its index."""
+    return ["--find-links", str(local)] if local else []
+
+
 def _tell(lines: Iterable[str]) -> None:
     """Tell a person at a terminal what is being fetched, on one line that is gone once all is here."""
     told = False

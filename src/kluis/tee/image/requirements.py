@@ -26,8 +26,8 @@ def site(
     work: Path,
     python: Interpreter,
     say: Callable[[str], None],
-) -> list[Source]:
-    """Every file of the layer; empty without requirements.
+) -> tuple[list[Source], list[str]]:
+    """Every file of the layer, none without requirements; and notes on what the layer does not take.
 
     Args:
         directory: the application's; a lock is read from here, or made and left here.
@@ -42,21 +42,26 @@ def site(
         UsageError: a requirement or a wheel that an image does not take; says which.
         UnavailableError: pip cannot get a wheel.
     """
-    locked = _without_own(_locked(directory, settings.requirements, own, work, python, say), own)
+    local = settings.wheels
+    locked = _without_own(_locked(directory, settings.requirements, local, own, work, python, say), own)
     # What is left out differs from application to application; what lies in one tree does not.
     tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
     found: dict[str, Source] = {}
-    for wheel in _fetch(locked, cache, work, python, say) if locked else []:
-        for file in wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude):
+    notes: list[str] = []
+    for wheel in _fetch(locked, local, cache, work, python, say) if locked else []:
+        unpacked = wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude)
+        notes += unpacked.notes
+        for file in unpacked.files:
             other = found.setdefault(file.path, file)
             if other.sha256 != file.sha256:
                 raise UsageError(f"{wheel.name}: {file.path}: another wheel has a file of that name")
-    return [found[path] for path in sorted(found)]
+    return [found[path] for path in sorted(found)], notes
 
 
 def _locked(
     directory: Path,
     wanted: tuple[str, ...] | str,
+    local: Path | None,
     own: Mapping[str, str],
     work: Path,
     python: Interpreter,
@@ -78,7 +83,7 @@ def _locked(
     if path.exists():
         return lock.load(path, listed)
     say(f"locking requirements by hash in {path}")
-    return lock.make(path, listed, own, python, work)
+    return lock.make(path, listed, local, own, python, work)
 
 
 def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
@@ -92,7 +97,12 @@ def _without_own(pins: list[Pin], own: Mapping[str, str]) -> list[Pin]:
 
 
 def _fetch(
-    pins: list[Pin], cache: Path, work: Path, python: Interpreter, say: Callable[[str], None]
+    pins: list[Pin],
+    local: Path | None,
+    cache: Path,
+    work: Path,
+    python: Interpreter,
+    say: Callable[[str], None],
 ) -> list[Path]:
     """Every pin's wheel, by its hash: from the cache, or by pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
@@ -104,7 +114,16 @@ def _fetch(
         listed, target = Path(folder) / "requirements.txt", Path(folder) / "wheels"
         listed.write_text(text, "utf-8")
         pip.run(
-            ["download", "--require-hashes", "--no-deps", "-d", str(target), "-r", str(listed)],
+            [
+                "download",
+                *pip.places(local),
+                "--require-hashes",
+                "--no-deps",
+                "-d",
+                str(target),
+                "-r",
+                str(listed),
+            ],
             "requirements",
             Path(folder),
             python,

@@ -9,6 +9,7 @@ import base64
 import binascii
 import contextlib
 import csv
+import dataclasses
 import fnmatch
 import hashlib
 import io
@@ -28,6 +29,10 @@ from kluis.tee.image.sources import Source
 MAX_UNPACKED_BYTES: Final = 16 << 30
 MAX_RECORD_BYTES: Final = 32 << 20
 CHUNK: Final = 1 << 20
+NEVER_READ: Final = "the interpreter inside reads no .pth file"
+OUTSIDE: Final = "an image has a place for packages only"
+# What an installer places elsewhere. Spec: PyPA, "Binary distribution format", the .data folder.
+_INSTALLED: Final = ("scripts", "headers", "data")
 _SIGNATURES: Final = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
@@ -41,11 +46,26 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> list[Source]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What an image takes of a wheel.
+
+    Attributes:
+        files: in the order of RECORD.
+        notes: what it does not take that its author may miss, a line each.
+    """
+
+    files: list[Source]
+    notes: list[str]
+
+
+def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> Unpacked:
     """Unpack a wheel whose hash was checked into ``folder``, and list what goes into an image.
 
-    Files whose path matches one of ``left_out`` (shell patterns) are checked and not taken.
-    Files that an earlier build left there are used only if they still have RECORD's hash.
+    Files whose path matches one of ``left_out`` (shell patterns) are checked and not taken. Nor are
+    ``.pth`` files, which the interpreter inside never reads, and files that an installer would place outside
+    the packages; notes report them. Files that an earlier build left there are used only if they still have
+    RECORD's hash.
 
     Raises:
         UsageError: the wheel holds what an image does not take; names the file.
@@ -55,16 +75,28 @@ def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> list[So
     what = wheel.name
     try:
         with zipfile.ZipFile(wheel) as archive:
-            found = list(_files(archive, what, folder, left_out))
+            unused: dict[str, list[str]] = {}
+            found = list(_files(archive, what, folder, left_out, unused))
         _prune(folder, {folder / file.path for file in found})
-        return found
+        return Unpacked(found, [_note(what, reason, paths) for reason, paths in unused.items()])
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise FormatError(f"{what}: is not a wheel that can be read: {error}") from error
     except OSError as error:
         raise UnavailableError(f"{what}: cannot be unpacked: {error}") from error
 
 
-def _files(archive: zipfile.ZipFile, what: str, folder: Path, left_out: tuple[str, ...]) -> Iterator[Source]:
+def _note(what: str, reason: str, paths: list[str]) -> str:
+    more = f" and {len(paths) - 1} more are" if len(paths) > 1 else " is"
+    return f"{what}: {paths[0]}{more} left out: {reason}"
+
+
+def _files(
+    archive: zipfile.ZipFile,
+    what: str,
+    folder: Path,
+    left_out: tuple[str, ...],
+    unused: dict[str, list[str]],
+) -> Iterator[Source]:
     members = _members(archive, what)
     info = _dist_info(members, what)
     record = _record(archive, members, f"{info}/RECORD", what)
@@ -75,11 +107,18 @@ def _files(archive: zipfile.ZipFile, what: str, folder: Path, left_out: tuple[st
         if path not in members:
             raise FormatError(f"{what}: {path}: is in its RECORD and nowhere else")
         target = _target(path, info.removesuffix(".dist-info"), what)
-        if target is None or not inside.kept_metadata(target):
+        if any(fnmatch.fnmatchcase(target or path, pattern) for pattern in left_out):
+            continue
+        if target is None:
+            if not path.partition("/")[2].startswith("scripts/"):  # Nothing starts a program inside.
+                unused.setdefault(OUTSIDE, []).append(path)
+            continue
+        if not inside.kept_metadata(target):
+            continue
+        if target.endswith(".pth"):
+            unused.setdefault(NEVER_READ, []).append(target)
             continue
         sources.refuse_hooks(target, what)
-        if any(fnmatch.fnmatchcase(target, pattern) for pattern in left_out):
-            continue
         member = members[path]
         origin = folder / target
         if not _holds(origin, member.file_size, digest):
@@ -153,9 +192,9 @@ def _target(path: str, stem: str, what: str) -> str | None:
     kind, _, inner = rest.partition("/")
     if kind in ("purelib", "platlib") and inner:
         return inner
-    if kind == "scripts":
-        return None  # Nothing starts a program inside.
-    raise UsageError(f"{what}: {path}: want files in packages alone, got one that lies outside")
+    if kind in _INSTALLED and inner:
+        return None
+    raise FormatError(f"{what}: {path}: want one of purelib, platlib, {', '.join(_INSTALLED)}, got {kind!r}")
 
 
 def _prune(folder: Path, kept: set[Path]) -> None:

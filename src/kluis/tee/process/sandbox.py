@@ -1,8 +1,8 @@
 """The walls around a process enclave: what bubblewrap builds before the guardian starts.
 
 Fresh mount, pid, net, ipc, uts and cgroup namespaces; a root file system that holds the measured
-layers, read-only, and ``/dev/null``; no ``/proc``, no ``/sys``, no network but an unconfigured
-loopback; only the environment given here.
+layers, read-only, ``/dev/null`` and ``/dev/urandom``; no ``/proc``, no ``/sys``, no network but an
+unconfigured loopback; only the environment given here.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SCRATCH = "/scratch"
 SCRATCH_CHANGED, CODE_CHANGED = 65, 66
 """The status of an enclave that read in its scratch what it had not written; of one that imported what was
 not measured."""
+DEVICES = ("/dev/null", "/dev/urandom")
+"""All that an enclave has of this machine's devices; the launcher checks that the second is the kernel's."""
 FIRST_GRANTED_FD = 10
 MOST_GRANTED = 8
 """Sockets that a host may hand to one enclave at its launch."""
@@ -108,7 +110,8 @@ def command(walls: Walls, *, bwrap: str, guardian: Path, info_fd: int) -> list[s
         line += ["--cap-add", capability]
     for name, value in walls.environment:
         line += ["--setenv", name, value]
-    line += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--dir", "/k"]
+    line += ["--dir", "/dev", *(part for device in DEVICES for part in ("--dev-bind", device, device))]
+    line += ["--dir", "/k"]
     line += ["--ro-bind", str(guardian), "/k/guardian"]
     for directory, mount in walls.mounts:
         line += ["--ro-bind", str(directory), mount]
