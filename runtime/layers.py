@@ -34,6 +34,7 @@ LIBRARIES = (
     "libdl.so.2",
     "libexpat.so.1",
     "libgcc_s.so.1",
+    "libgomp.so.1",
     "libm.so.6",
     "libpthread.so.0",
     "libresolv.so.2",
