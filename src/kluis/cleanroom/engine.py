@@ -74,7 +74,7 @@ class Engine:
             lambda: self._connection.execute(sql).fetchmany(MOST_ROWS + 1)
         )
         if len(found) > MOST_ROWS:
-            raise AnalysisFailed(f"analysis: want at most {MOST_ROWS} groups and parts", code="analysis_rows")
+            raise AnalysisFailed(f"analysis: want at most {MOST_ROWS} groups and parts")
         return found
 
     def _run(self, ask: Callable[[], _T]) -> _T:

@@ -48,7 +48,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "measure": Entry("images", "enclave", "Print what an image measures to."),
     "rebuild": Entry(
-        "images", "enclave", "Build an image's source again, and report whether it has the image's id."
+        "images", "enclave", "Rebuild an image from source, and report whether the id is equal."
     ),
     "diff": Entry("images", "enclave", "Say what changed from one image to another."),
     "run": Entry("run", "enclave", "Start an image and make one call."),

@@ -60,14 +60,7 @@ class Session:
         """
         offer = channel.Offer()
         try:
-            proof = socket.socket(fileno=named)
-            try:
-                proof.bind(channel.proof_name(offer.hello))
-                proof.listen(0)
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, named.to_bytes(4, "little"))
-                sock.sendmsg([offer.hello], [rights])
-            finally:
-                proof.close()
+            _send_hello(sock, named, offer.hello)
             answer = sock.recv(channel.MAX_FRAME)
         except OSError:
             answer = b""
@@ -107,6 +100,16 @@ class Session:
             raise PlatformGone(f"platform: {error}") from None
         self._lost = True
         raise PlatformGone("platform: hung up")
+
+
+def _send_hello(sock: socket.socket, named: int, hello: bytes) -> None:
+    proof = socket.socket(fileno=named)
+    try:
+        proof.bind(channel.proof_name(hello))
+        proof.listen(0)
+        sock.sendmsg([hello], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, named.to_bytes(4, "little"))])
+    finally:
+        proof.close()
 
 
 REFUSALS: dict[str, type[KluisError]] = {
