@@ -8,7 +8,7 @@
  *            secret-memory landlock mdwe
  *   OPTIONS  letters: j code may be generated (grant insecure_jit), d debug enclave,
  *            s encrypted scratch, backed by descriptor 9, p the platform itself, which also writes its state
- *   ENTRY    module whose main() is called      PATH...  sys.path, in order
+ *   ENTRY    module whose load(), where it has one, and main() are called      PATH...  sys.path, in order
  *
  * Order matters: not dumpable first (exec reset it), the heap taken before capabilities go, the
  * filter last. All of it before the first line of Python.
@@ -263,6 +263,8 @@ static void *python(void *unused) {
     memory_warm();
 
     PyObject *module = PyImport_ImportModule(self.entry), *result = NULL;
+    int loads = module && PyObject_HasAttrString(module, "load");
+    if (loads && !PyObject_CallMethod(module, "load", NULL)) module = NULL;
     if (module) {
         if (!has('d') && !has('p')) {
             /* Descriptor 0 is /dev/null, for writing too. Left closed, 1 and 2 would be the next sockets, and

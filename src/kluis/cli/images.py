@@ -75,7 +75,7 @@ def rebuild_(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Its source, with its lock.")],
     json: render.Json = False,
 ) -> None:
-    """Rebuild an image from source, and report whether the id is equal. If not, it lists what differs.
+    """Rebuild an image from source, and compare the ids. If not, it lists what differs.
 
     Exits with 4 if it has another. For example: kluis rebuild cohort.kluis cohort
     """

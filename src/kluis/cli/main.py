@@ -47,9 +47,7 @@ COMMANDS: dict[str, Entry] = {
         "Sign an image, or take its digest out and a signature in.",
     ),
     "measure": Entry("images", "enclave", "Print what an image measures to."),
-    "rebuild": Entry(
-        "images", "enclave", "Rebuild an image from source, and report whether the id is equal."
-    ),
+    "rebuild": Entry("images", "enclave", "Rebuild an image from source, and compare the ids."),
     "diff": Entry("images", "enclave", "Say what changed from one image to another."),
     "run": Entry("run", "enclave", "Start an image and make one call."),
     "attest": Entry("run", "enclave", "Start an image and save its evidence."),
