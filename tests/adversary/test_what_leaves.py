@@ -10,13 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kluis.cleanroom import query
+from kluis.cleanroom import analysis, query
 from kluis.cleanroom.engine import Engine
 from kluis.cleanroom.query import QueryError
 from kluis.cleanroom.values import prepared
 from kluis.errors import PolicyError
 from tests.adversary import rooms
-from tests.adversary.rooms import ALONE, K, computed, raw, refused
+from tests.adversary.rooms import ALONE, NOISE, K, computed, raw, refused
 
 TWO = {"people": rooms.people(), "labs": rooms.labs()}
 ONE = {"people": rooms.people()}
@@ -323,6 +323,31 @@ def test_nan_counts_as_missing(value: float | None) -> None:
     )
     assert (row["n"], row["m"]) == (360, 400)
     assert row["s"] == pytest.approx(360 * 80, rel=0.1)
+
+
+def test_no_number_of_cells_decides_whether_there_is_a_result() -> None:
+    """A co-owner fills its table up to a limit of the engine: one more cell is one person's status.
+
+    It groups two persons together. Of one it knows the status; with the other's they are one cell, or two.
+    """
+    text = (
+        "SELECT c.code, count(*) AS n, count(*) FILTER (WHERE p.status = 1) AS died "
+        "FROM people p JOIN codes c ON p.id = c.id GROUP BY c.code"
+    )
+    together, spread, limit = (50, 51), range(100, 120), 200_000
+    code = dict.fromkeys(range(1, 401), 1) | dict.fromkeys(together, 2) | {each: each for each in spread}
+    invented = range(1000, 1000 + limit - 2 - 1 - len(spread))  # two cells of code 1, one of code 2
+    table = rooms.codes(code | {each: each for each in invented}, {})
+    worlds = []
+    for status in (0, 1):
+        known = pl.when(pl.col("id") == 51).then(1).otherwise(pl.col("status"))
+        people = rooms.people().with_columns(status=pl.when(pl.col("id") == 50).then(status).otherwise(known))
+        worlds.append(bool(computed(text, {"people": people, "codes": table})))
+    assert worlds[0] == worlds[1]
+    limits = [analysis.most_cells(NOISE.for_question(text, str(number))) for number in range(20)]
+    assert len(set(limits)) == 20
+    assert min(limits) > limit // 2
+    assert max(limits) < limit
 
 
 def test_predictors_do_not_hold_the_outcome() -> None:

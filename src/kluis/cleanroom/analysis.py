@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -10,7 +11,7 @@ import polars as pl
 from kluis.cleanroom import datasets, model, query, results
 from kluis.cleanroom.agreement import Agreement, Analysis, Dataset, ModelAnalysis, SqlAnalysis
 from kluis.cleanroom.documents import encode
-from kluis.cleanroom.engine import Engine
+from kluis.cleanroom.engine import MOST_ROWS, Engine
 from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.query import Groups, PersonTable
 from kluis.cleanroom.values import prepared
@@ -89,7 +90,7 @@ def _plain(
     engine = Engine({f"d{number}": prepared(tables[each.id], each) for number, each in enumerate(inputs)})
     try:
         if isinstance(analysis, SqlAnalysis) and isinstance(asked, Groups):
-            return _groups(analysis, asked, engine, sql, k)
+            return _groups(analysis, asked, engine, sql, k, noise)
         if isinstance(analysis, ModelAnalysis) and isinstance(asked, PersonTable):
             return _model(analysis, asked, engine, sql, k, noise)
         return b""
@@ -97,8 +98,22 @@ def _plain(
         engine.close()
 
 
-def _groups(analysis: SqlAnalysis, asked: Groups, engine: Engine, sql: str, k: int) -> bytes:
-    rows = query.rows(asked, query.publish(asked, engine.rows(sql), k))
+def most_cells(drawn: Noise) -> int:
+    """The most cells that a query may have: half of ``MOST_ROWS`` to all of it, in secret.
+
+    Cells that no rule has seen yet decide here whether there is a result. A co-owner who knew the limit
+    could fill its own table up to it, and one person's value would make one cell more.
+
+    Args:
+        drawn: the noise of this question.
+    """
+    half = MOST_ROWS // 2
+    return half + math.floor(half * drawn.uniform("cells"))
+
+
+def _groups(analysis: SqlAnalysis, asked: Groups, engine: Engine, sql: str, k: int, noise: Noise) -> bytes:
+    cells = engine.rows(sql, most_cells(noise.for_question(sql, str(k))))
+    rows = query.rows(asked, query.publish(asked, cells, k))
     if not 0 < len(rows) <= analysis.max_rows:
         return b""
     schema = dict(zip(asked.names, (TYPES[each] for each in query.kinds(asked)), strict=True))

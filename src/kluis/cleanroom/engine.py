@@ -64,17 +64,19 @@ class Engine:
         """
         return self._run(lambda: pl.DataFrame(self._connection.sql(sql)))
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, most: int = MOST_ROWS) -> list[tuple[Any, ...]]:
         """Run a statement that we wrote; whole numbers of any size stay exact.
 
+        Args:
+            sql: the statement.
+            most: rows.
+
         Raises:
-            AnalysisFailed: with a code, or because there are more than ``MOST_ROWS`` rows.
+            AnalysisFailed: the engine stopped, or there are more rows.
         """
-        found: list[tuple[Any, ...]] = self._run(
-            lambda: self._connection.execute(sql).fetchmany(MOST_ROWS + 1)
-        )
-        if len(found) > MOST_ROWS:
-            raise AnalysisFailed(f"analysis: want at most {MOST_ROWS} groups and parts")
+        found: list[tuple[Any, ...]] = self._run(lambda: self._connection.execute(sql).fetchmany(most + 1))
+        if len(found) > most:
+            raise AnalysisFailed(f"analysis: want at most {MOST_ROWS} groups and parts, or fewer")
         return found
 
     def _run(self, ask: Callable[[], _T]) -> _T:
