@@ -385,6 +385,31 @@ def test_predictors_do_not_hold_the_outcome() -> None:
         assert caught.value.code == "query_use"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("l.id IS NOT NULL", "query_person"),
+        ("l.id IS NULL AND p.status = 1", "query_person"),
+        ("l.day >= 0", "query_form"),
+        ("l.day IS NULL", "query_form"),
+    ],
+)
+def test_predictors_do_not_tell_who_is_in_a_table(outcome: str, code: str) -> None:
+    """A predictor that is missing for whom the outcome is false: both follow from a table that is joined.
+
+    The condition on rows needs ``filter`` only. As an outcome, it is put to a use that its owner denied.
+    """
+    for rows in ("WHERE test = 'chol' ", ""):
+        text = (
+            f"WITH l AS (SELECT id, max(day) AS day, avg(value) AS value FROM labs {rows}GROUP BY id) "
+            f"SELECT p.id AS person, CASE WHEN {outcome} THEN 1 ELSE 0 END AS y, l.value AS x "
+            "FROM people p LEFT JOIN l ON p.id = l.id"
+        )
+        with pytest.raises(QueryError) as caught:
+            query.read_person_table(text, rooms.inputs(TWO), "person", "y", frozenset(("x",)))
+        assert caught.value.code == code
+
+
 HOSTILE = [
     line.replace("LATEST ", LATEST)
     for line in Path(__file__).with_name("queries.sql").read_text().splitlines()

@@ -7,7 +7,15 @@ from sqlglot import exp
 from kluis.cleanroom.agreement import Dataset
 from kluis.cleanroom.query.scope import Scope
 from kluis.cleanroom.query.syntax import only, outputs_of, parse
-from kluis.cleanroom.query.tree import Compare, Condition, PersonTable, Present, QueryError, columns_of
+from kluis.cleanroom.query.tree import (
+    Compare,
+    Condition,
+    PersonTable,
+    Present,
+    QueryError,
+    atoms_of,
+    columns_of,
+)
 from kluis.cleanroom.terms import BOOLEAN
 
 
@@ -21,7 +29,8 @@ def read_person_table(
         datasets: the only tables it may read.
         person: the output that is the privacy unit of a source that every person is in.
         outcome: the output to predict: CASE WHEN ... THEN 1 ELSE 0 END, or a column that is 0 or 1.
-        predictors: the outputs to predict it from: bare columns that share none with the outcome.
+        predictors: the outputs to predict it from: bare columns that share none with the outcome, nor a
+            table that is LEFT JOINed.
 
     Raises:
         QueryError: names the output that is not allowed.
@@ -42,9 +51,16 @@ def read_person_table(
         )
     condition = _outcome(outputs[outcome.lower()], outcome, scope)
     known = frozenset[str]().union(*(each.depends for each in columns_of(condition)))
+    outer = {each.table for each in columns_of(condition)} - {f"s{each}" for each in scope.persons.inner}
     columns = []
     for name in sorted(predictors):
         column = scope.column(outputs[name.lower()], "model")
+        if column.table in outer:  # where it is missing, so is what the outcome is made of
+            raise QueryError(
+                f"query: {name} is of a table that is LEFT JOINed, as the outcome is",
+                hint="write JOIN",
+                code="query_form",
+            )
         if column.type not in ("boolean", "integer", "number"):
             raise QueryError(f"query: {name} is {column.type}: want predictors of numbers", code="query_form")
         shared = sorted(column.depends & known)
@@ -57,6 +73,12 @@ def read_person_table(
 def _outcome(node: exp.Expression, name: str, scope: Scope) -> Condition:
     condition = scope.indicator(node, "model", otherwise=True)
     if condition is not None:
+        # Who is in a table follows from conditions on its rows, which need not allow model.
+        if any(isinstance(each, Present) for each in atoms_of(condition)):
+            raise QueryError(
+                f"query: {name} is made of a privacy unit: want an outcome of columns that allow model",
+                code="query_person",
+            )
         return condition
     if isinstance(node, exp.Column):
         column = scope.column(node, "model")
