@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kluis.cleanroom import conduct, mailbox
+from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import check_receipt
 from kluis.cleanroom.release import Owner, stop
 from kluis.cleanroom.room import Room
@@ -81,6 +82,65 @@ def test_stopped(place: Place) -> None:
     with pytest.raises(PolicyError) as caught:
         conduct.conduct(place.enclave(), place.room, participants, place.platform.collateral())
     assert caught.value.code == "stopped"
+
+
+class _Late(conduct.AtHand):
+    """An owner during whose release another one stops the agreement."""
+
+    def __init__(self, place: Place, name: str, other: str) -> None:
+        super().__init__(place.owner(name), lambda: NOW)
+        self._place, self._other = place, other
+
+    def release(self, offer: Offer, collateral: bytes) -> Release:
+        released = super().release(offer, collateral)
+        _stop(self._place, self._other)
+        return released
+
+
+class _Asks(Owner):
+    """An owner who asks, and then another one stops the agreement."""
+
+    place: Place
+
+    def challenge(self) -> Challenge:
+        _stop(self.place, "clinic")
+        return super().challenge()
+
+
+def _stop(place: Place, name: str) -> None:
+    agreement = place.setting.agreement
+    place.room.add_stop(name, agreement.hash, stop(place.setting.homes[name], agreement, NOW))
+
+
+def test_stopped_while_another_owner_is_waited_for(place: Place) -> None:
+    """A stop that comes after its owner's keys, and before the last owner's, ends the run as well."""
+    participants = {**place.at_hand("clinic"), "laboratory": _Late(place, "laboratory", "clinic")}
+    with pytest.raises(PolicyError) as caught:
+        conduct.conduct(place.enclave(), place.room, participants, place.platform.collateral())
+    assert caught.value.code == "stopped"
+    assert list((place.room.path / "runs").iterdir()) == []
+
+
+def test_stopped_while_an_owner_elsewhere_waits(place: Place) -> None:
+    """An owner's client that waits for its offer sees another owner's stop, and releases nothing."""
+    owner = _Asks(place.setting.homes["laboratory"], place.room.signed(), place.room.stops())
+    owner.place = place
+    seen: list[str] = []
+
+    def laboratory() -> None:
+        try:
+            mailbox.take_part(place.room, "laboratory", owner, 300, lambda: NOW)
+        except KluisError as error:
+            seen.append(error.code)
+
+    other = threading.Thread(target=laboratory)
+    other.start()
+    with pytest.raises(PolicyError) as caught:
+        _host(place, place.enclave(), 300)
+    other.join()
+    assert caught.value.code == "stopped"
+    assert seen == ["stopped"]
+    assert place.setting.homes["laboratory"].releases(place.setting.agreement.hash) == ()
 
 
 def test_nothing_is_left_of_a_run_that_fails(place: Place) -> None:

@@ -16,7 +16,7 @@ from kluis.cleanroom.agreement import check_signed
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import Receipt, ReceiptFile
-from kluis.cleanroom.release import Owner, check_stop
+from kluis.cleanroom.release import Owner, check_stops
 from kluis.cleanroom.room import Room
 from kluis.errors import PolicyError
 
@@ -101,8 +101,7 @@ def conduct(
     """
     signed = room.signed()
     agreement = check_signed(signed)
-    for stopped in room.stops():
-        check_stop(stopped, agreement)
+    check_stops(room.stops(), agreement)
     absent = [owner for owner in agreement.owners if owner not in participants]
     if absent:
         raise PolicyError(
@@ -116,6 +115,7 @@ def conduct(
         challenge = participants[owner].challenge()
         offer = decode(enclave.offer(encode(challenge)), Offer, "offer")
         enclave.accept(encode(participants[owner].release(offer, collateral)))
+    check_stops(room.stops(), agreement)  # one may have come while another owner was waited for
     for dataset in agreement.datasets:
         for data in room.files(dataset):
             enclave.add_file(dataset.id, data)

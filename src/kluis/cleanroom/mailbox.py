@@ -20,7 +20,7 @@ import msgspec
 
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
-from kluis.cleanroom.release import Owner
+from kluis.cleanroom.release import Owner, check_stops
 from kluis.cleanroom.room import Room
 from kluis.cleanroom.terms import Hex32, Identifier
 from kluis.errors import KluisError, PolicyError, UnavailableError
@@ -122,6 +122,7 @@ def take_part(
     try:
         _put(room, run, f"{party}.challenge", owner.challenge())
         found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host")
+        check_stops(room.stops(), owner.agreement)  # one may have come while the host was waited for
         release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:

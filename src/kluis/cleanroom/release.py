@@ -58,8 +58,7 @@ class Owner:
             )
         self._nonce: bytes | None = None
         self._require_in_force()
-        for each in stops:
-            check_stop(each, self.agreement)
+        check_stops(stops, self.agreement)
 
     def challenge(self) -> Challenge:
         """Ask for evidence, over a new nonce that is good for one release by this client."""
@@ -182,6 +181,17 @@ def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop
         Stop(kind="kluis-stop/1", agreement=agreement.hash, party=home.party, time=now.replace(microsecond=0))
     )
     return SignedStop(statement=raw, signature=home.signing.sign(exchange.STOP, raw))
+
+
+def check_stops(stops: Sequence[SignedStop], agreement: Agreement) -> None:
+    """Refuse to go on under an agreement that any owner stopped; to be asked again after each wait.
+
+    Raises:
+        PolicyError: one is a valid stop of this agreement.
+        AuthenticityError: nobody who may stop it signed one.
+    """
+    for each in stops:
+        check_stop(each, agreement)
 
 
 def check_stop(signed: SignedStop, agreement: Agreement) -> None:
