@@ -60,7 +60,7 @@ def approve(
     party: parties.As,
     yes: Annotated[bool, typer.Option("--yes", help="Sign what is printed, without a question.")] = False,
     stop: Annotated[
-        bool, typer.Option("--stop", help="Withdraw from what you signed: nothing more runs under it.")
+        bool, typer.Option("--stop", help="Withdraw from what you signed: your keys go to no more runs.")
     ] = False,
     agreement_hash: _Hash = None,
     confirm: room_files.Confirmations = None,
