@@ -291,11 +291,12 @@ def _want_once(what: str, names: Sequence[str]) -> None:
 def _want_unlike(what: str, names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for each in names:
-        if (other := seen.setdefault(_skeleton(each), each)) is not each:
+        if (other := seen.get(_skeleton(each))) is not None:
             raise PolicyError(
                 f"agreement: want parties with {what} that do not look alike, got {other!a} and {each!a}",
                 code="agreement",
             )
+        seen[_skeleton(each)] = each
 
 
 def _skeleton(name: str) -> str:
