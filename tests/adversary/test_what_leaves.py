@@ -325,6 +325,15 @@ def test_nan_counts_as_missing(value: float | None) -> None:
     assert row["s"] == pytest.approx(360 * 80, rel=0.1)
 
 
+def test_a_group_without_a_name() -> None:
+    """A key that is the empty string is a group as any other; it does not end the analysis."""
+    people = rooms.people().with_columns(
+        town=pl.when(pl.col("id") % 2 == 0).then(pl.lit("")).otherwise(pl.lit("Aa"))
+    )
+    found = computed("SELECT town, count(*) AS n FROM people GROUP BY town", {"people": people})
+    assert found == [{"town": "", "n": 200}, {"town": "Aa", "n": 200}]
+
+
 def test_no_number_of_cells_decides_whether_there_is_a_result() -> None:
     """A co-owner fills its table up to a limit of the engine: one more cell is one person's status.
 
