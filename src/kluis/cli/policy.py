@@ -12,9 +12,9 @@ import typer
 from kluis import appraisal
 from kluis.appraisal.draft import draft
 from kluis.appraisal.wants import Required
+from kluis.cli import completion, render, rules
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
-from kluis.cli import render, rules
 from kluis.cli.evidence import CollateralFiles, EventLog, Evidence, Now, Parts, RootLevel, Roots, verified
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -64,11 +64,20 @@ def policy_init(
     protection: Annotated[
         list[str] | None,
         typer.Option(
-            "--protection", metavar="LEVEL", help="A level to accept; hardware-sgx if none is named."
+            "--protection",
+            metavar="LEVEL",
+            help="A level to accept; hardware-sgx if none is named.",
+            autocompletion=completion.levels,
         ),
     ] = None,
     purpose: Annotated[
-        str, typer.Option("--purpose", metavar="PURPOSE", help="What the evidence is for.")
+        str,
+        typer.Option(
+            "--purpose",
+            metavar="PURPOSE",
+            help="What the evidence is for.",
+            autocompletion=completion.words(Purpose),
+        ),
     ] = Purpose.CLI.value,
     missing: Annotated[
         list[str] | None,
@@ -76,6 +85,7 @@ def policy_init(
             "--missing",
             metavar="NAME",
             help="A protection that may be missing, as kluis doctor names it; repeat it.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     root: Roots = None,

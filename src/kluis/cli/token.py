@@ -20,9 +20,9 @@ from kluis.appraisal.attestation_token import Expected, Token
 from kluis.appraisal.ear import Appraisal
 from kluis.appraisal.ear_claims import LABELS
 from kluis.appraisal.token_keys import TrustedKey
+from kluis.cli import completion, render
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
-from kluis.cli import render
 from kluis.cli.endorsing import of_files
 from kluis.cli.evidence import CollateralFiles, Now
 from kluis.cli.render import Json
@@ -106,7 +106,10 @@ def verify(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--insecure-allow-missing", metavar="NAME", help="With --root: protections that it may lack."
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="With --root: protections that it may lack.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     collateral: CollateralFiles = None,

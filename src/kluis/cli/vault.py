@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 import httpx
 import typer
 
+from kluis.cli import completion, render
 from kluis.cli import evidence_files as files
-from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.enclave import vouching
 from kluis.enclave.vaults import ExpectedVault
@@ -46,7 +46,12 @@ Protection = Annotated[
 ]
 Missing = Annotated[
     list[str] | None,
-    typer.Option("--insecure-allow-missing", metavar="NAME", help="Protections that it may lack."),
+    typer.Option(
+        "--insecure-allow-missing",
+        metavar="NAME",
+        help="Protections that it may lack.",
+        autocompletion=completion.protections,
+    ),
 ]
 Token = Annotated[
     Path,
