@@ -16,6 +16,7 @@ from kluis.cli import completion, render, rules
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
 from kluis.cli.evidence import CollateralFiles, EventLog, Evidence, Now, Parts, RootLevel, Roots, verified
+from kluis.cli.image_ids import measure as image_ids_of
 from kluis.cli.render import Json
 from kluis.errors import UsageError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus
@@ -188,7 +189,7 @@ def _identity(
     images: Sequence[Path], image_ids: Sequence[str], signers: Sequence[str], product_id: int, min_svn: int
 ) -> appraisal.ByImage | appraisal.BySigner:
     if not signers:
-        measured = {files.from_hex(text, "--image-id") for text in image_ids} | set(map(_measure, images))
+        measured = {files.from_hex(text, "--image-id") for text in image_ids} | set(image_ids_of(images))
         return appraisal.ByImage(image_ids=frozenset(measured))
     return appraisal.BySigner(
         signers=frozenset(files.from_hex(text, "--signer") for text in signers),
@@ -222,13 +223,3 @@ def _purpose(value: str) -> Purpose:
     if value not in set(Purpose):
         raise UsageError(f"--purpose: want one of {', '.join(Purpose)}, got {value}")
     return Purpose(value)
-
-
-def _measure(image: Path) -> bytes:
-    from kluis.tee.image.archive import read_image  # the verifier's commands load no part of the attester
-
-    try:
-        with image.open("rb") as file:
-            return read_image(file).image_id
-    except OSError as error:
-        raise UsageError(f"{image}: cannot be read: {error.strerror}") from None
