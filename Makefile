@@ -22,7 +22,7 @@ test: check  ## what every change must pass
 	@$(PY) -m pytest -n $(PROCESSES)
 
 test-slow:  ## what takes too long for every change
-	@scripts/setup.sh test
+	@scripts/setup.sh slow
 	@$(PY) -m pytest -m slow
 
 coverage:  ## every branch of the verifier and of appraisal is reached by their tests; which are not, if any

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes this checkout ready for one make target: `scripts/setup.sh TARGET [--dry-run]`, demo, serve, check, test, clients, bench, docs or fuzz.
+# Makes this checkout ready for one make target: `scripts/setup.sh TARGET [--dry-run]`, demo, serve, check, test, slow, clients, bench, docs or fuzz.
 # As root it installs the system packages that are missing and says which; as anyone else it installs none, and
 # prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-what="${1:?usage: scripts/setup.sh demo|serve|check|test|clients|bench|docs|fuzz [--dry-run]}"
+what="${1:?usage: scripts/setup.sh demo|serve|check|test|slow|clients|bench|docs|fuzz [--dry-run]}"
 dry="${2:-}"
 venv="${KLUIS_VENV:-.venv}"
 
@@ -22,9 +22,10 @@ case "$what" in
     check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
     test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb" ;;
+    slow) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb debootstrap qemu-system-x86_64 cpio" ;;
     clients) extras="rooms,services,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
-    *) stop "target: want demo, serve, check, test, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
+    *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
 # ---- what the machine lacks ----------------------------------------------------------------------------------------
@@ -49,6 +50,7 @@ for tool in $tools; do
         case "$tool" in
             initdb) packages+=(postgresql) ;;
             perf) packages+=(linux-perf) ;;
+            qemu-system-x86_64) packages+=(qemu-system-x86) ;;
             tpm2) packages+=(tpm2-tools) ;;
             *) packages+=("$tool") ;;
         esac
@@ -128,9 +130,9 @@ pinned() {
     printf '%s' "$want" >"$environment/.kluis-clients"
 }
 
-if [ "$what" = test ] || [ "$what" = clients ]; then
+if [ "$what" = test ] || [ "$what" = slow ] || [ "$what" = clients ]; then
     if ! pinned "Azure's clients" tests/clients/azure/requirements.txt "$venv-azure"; then
-        [ "$what" = test ] || stop "Azure's clients: could not be installed" "read the words above; PyPI must be reached once"
+        [ "$what" != clients ] || stop "Azure's clients: could not be installed" "read the words above; PyPI must be reached once"
         say "Azure's clients could not be installed: the tests with them will be skipped"
     fi
 fi

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis.cli.main import run
 from kluis.errors import AuthenticityError
 from kluis.tee import measure
 from kluis.tee.image import archive, bytecode, diff, interpreter
@@ -122,3 +123,38 @@ def test_another_pythons_bytecode_is_said_to_be_unknown(tmp_path: Path) -> None:
     assert not measure.measure(after).bytecode
     (unknown,) = [change for change in diff(before, after) if change.kind == "uncompared"]
     assert unknown.what == f"1 files: want Python 3.99.0 here, got {interpreter.version()}"
+
+
+@pytest.mark.parametrize(
+    ("compiled", "version", "code"),
+    [(HIDDEN, "", "bytecode"), (HIDDEN, "3.99.0", "bytecode_uncompared"), (OLD, "", None)],
+)
+def test_a_room_is_not_proposed_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], compiled: bytes, version: str, code: str | None
+) -> None:
+    """``room propose`` signs no image whose bytecode differs from its source, or was not compared with it."""
+    made = image(tmp_path / "a.kluis", OLD, compiled, version=version)
+    (tmp_path / "root.pem").write_text("")
+    room, home = str(tmp_path / "room"), str(tmp_path / "homes")
+    party = ["--as", "a", "--home", home]
+    assert run(["room", "init", room, *party, "--title", "t", "--purpose", "p"]) == 0
+    capsys.readouterr()
+    files = [
+        "--plan",
+        str(tmp_path / "none.toml"),
+        "--image",
+        str(made),
+        "--root",
+        str(tmp_path / "root.pem"),
+    ]
+    assert run(["room", "propose", room, *party, *files]) != 0
+    said = capsys.readouterr().err
+    if code is None:  # an honest image gets further: to the root, which is empty
+        assert said.startswith("kluis: error: root certificate: holds no certificate\n")
+        return
+    assert f"(kluis explain {code})\n" in said
+    if version:
+        assert said.startswith(
+            "kluis: error: image: its bytecode was not compared with its source:"
+            f" want Python 3.99.0 here, got {interpreter.version()}\n"
+        )

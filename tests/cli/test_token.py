@@ -18,6 +18,7 @@ from tests.cli.quotes import Kluis, Said, ends
 from tests.evidence.forge import IMAGE, Forge
 from tests.services.keyvault.world import AUTHORITY, OTHER_KEY, claims, jwks, sign
 from tests.services.web.issuer import NOW
+from tests.tee.image import samples
 
 AT = NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
 SETTINGS = "c5" * 32
@@ -143,7 +144,7 @@ def test_what_names_the_claim(kluis: Kluis, folder: Path) -> None:
         (("--insecure-any-settings",), "--insecure-any-settings: want --root FILE with it, got none"),
         (
             ("--root", "root.pem"),
-            "--root: want --image-id with it, got none: under a root there is every enclave",
+            "--root: want --image or --image-id with it, got none: under a root there is every enclave",
         ),
         (
             ("--root", "root.pem", "--image-id", "00" * 32),
@@ -156,6 +157,18 @@ def test_what_cannot_be_meant(kluis: Kluis, folder: Path, more: tuple[str, ...],
     """A root without an image would be every enclave's; what goes with a root is nothing without one."""
     said = verified(kluis, folder, *more)
     assert (said.code, said.err.startswith(f"kluis: error: {message}")) == (2, True), said.err
+
+
+def test_an_image_file_stands_for_its_id(kluis: Kluis, folder: Path) -> None:
+    """--image does what --image-id does with what the file measures to."""
+    (folder / "a.kluis").write_bytes(samples.image())
+    measured = json.loads(kluis("measure", folder / "a.kluis", "--json").out)["image_id"]
+    files = ("--root", folder / "root.pem", "--collateral", folder / "collateral.json")
+    trust = (*files, "--insecure-any-settings", "--protection", "process")
+    by_file = verified(kluis, folder, *trust, "--image", folder / "a.kluis")
+    assert by_file == verified(kluis, folder, *trust, "--image-id", measured)
+    assert by_file.code != 0
+    assert f"want {measured[:8]}" in by_file.err
 
 
 @pytest.mark.parametrize("form", ["jwt", "cwt"])

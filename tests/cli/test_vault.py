@@ -49,7 +49,8 @@ def test_a_vault(kluis: Kluis, running: Serving, state: Path, root: Path, tmp_pa
         policy=found.policy(Purpose.APP),
         now=SystemClock().now(),
     ).spki
-    again = kluis("vault", "meet", url, "--root", root, "--image-id", image)
+    path = running.images["keyvault"].path
+    again = kluis("vault", "meet", url, "--root", root, "--image", path)
     assert ExpectedVault.parse(again.out.encode()) == found
 
 
@@ -152,3 +153,14 @@ def bearer(made: Serving, name: str) -> str:
     }
     url = f"{made.issuer.authorization}/oauth2/v2.0/token"
     return str(httpx.post(url, data=form, verify=context(made), timeout=120).json()["access_token"])
+
+
+def test_an_image_file_stands_for_its_id(kluis: Kluis, folder: Path) -> None:
+    """--image reads the id from the file; one of the two options is needed."""
+    where = ("vault", "meet", "https://localhost:1", "--root", folder / "root.pem")
+    said = kluis(*where)
+    assert said.err.startswith("kluis: error: vault: want --image FILE or --image-id HEX, got neither\n")
+    gone = kluis(*where, "--image", folder / "gone")
+    assert gone.err.startswith(f"kluis: error: {folder / 'gone'}: cannot be read: No such file")
+    (folder / "noise").write_bytes(b"noise" * 100)
+    assert kluis(*where, "--image", folder / "noise").code == 3

@@ -88,7 +88,7 @@ def test_every_pitfall_names_a_test() -> None:
 def test_every_command_in_a_page_is_one(page: object) -> None:
     """A `kluis ...` line in a console block names a command, and options that the command has."""
     assert hasattr(page, "read_text")
-    for block in re.findall(r"```(?:console|sh|bash)\n(.*?)```", page.read_text(), re.DOTALL):
+    for block in re.findall(r"```(?:console|sh|bash)[^\n]*\n(.*?)```", page.read_text(), re.DOTALL):
         for line in re.findall(r"^\$ (kluis .*)$", block, re.MULTILINE):
             _known(shlex.split(re.sub(r"\$\(.*?\)", "WORD", line), comments=True)[1:])
 

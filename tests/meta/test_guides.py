@@ -5,10 +5,13 @@ They are run with the wheels that people install, not with the checkout.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,21 +23,52 @@ from tests.meta import installed
 from tests.meta.tree import DOCS, ROOT
 
 FILE = re.compile(r"```(?:python|toml|text) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
-CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"```console(| title=\"another terminal\")\n(.*?)```", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
 HEAP_BYTES = 512 << 20
+# A caller of the service of verify.md: evidence over a nonce from it, the same again, and over another nonce.
+ASK = """
+import base64
+import subprocess
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+from service import app
+
+client = TestClient(app)
+
+
+def shown(nonce, over):
+    subprocess.run(["kluis", "attest", "cohort.kluis", "-o", "shown.bin", "--nonce", over], check=True)
+    ends = {"quote": "", "runtime": ".runtime.json", "launch": ".launch.json"}
+    read = {name: Path("shown.bin" + end).read_bytes() for name, end in ends.items()}
+    parts = {name: base64.b64encode(data).decode() for name, data in read.items()}
+    return client.post("/records", json={**parts, "nonce": nonce})
+
+
+nonce = client.post("/nonce").json()
+answer = shown(nonce, nonce)
+assert answer.status_code == 200, answer.text
+assert answer.json()["level"].startswith("process"), answer.text
+assert shown(nonce, nonce).status_code == 403, "a nonce serves once"
+answer = shown(client.post("/nonce").json(), nonce)
+assert answer.json()["detail"]["code"] == "nonce", answer.text
+"""
+
+
+def _path(folder: Path) -> str:
+    """Where a guide's programs are; what else it types, such as mkdocs, is where the tests run."""
+    return f"{folder / 'venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 def _run(line: str, folder: Path) -> None:
     """Type one line into a shell, and hold its exit code to what the page says, else 0."""
     says = EXITS.search(line)
     want = int(says.group(1)) if says else 0
-    # What else a guide types, such as mkdocs, is in the environment of the tests.
-    path = f"{folder / 'venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", EXITS.sub("", line)],
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": _path(folder)},
         capture_output=True,
         text=True,
         timeout=1800,
@@ -66,14 +100,101 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _run("kluis platform stop", tmp_path)
 
 
+class OtherTerminal:
+    """A second terminal in the same folder: one program at a time, and the keys that end it.
+
+    Attributes:
+        program: what runs in it, or ran last.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.program: subprocess.Popen[bytes] | None = None
+        self.shown, self.errors = folder / "other-terminal.out", folder / "other-terminal.err"
+
+    def type(self, line: str) -> None:
+        """Start a program, and wait until it has printed something; or press ``^C`` or ``^D``, and wait."""
+        if line in ("^C", "^D"):
+            self.end(line)
+            return
+        assert line.startswith("$ "), line
+        with self.shown.open("wb") as out, self.errors.open("wb") as errors:
+            self.program = subprocess.Popen(
+                ["bash", "-c", line.removeprefix("$ ")],
+                cwd=self.folder,
+                env={**os.environ, "PATH": _path(self.folder)},
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
+        until, size = time.monotonic() + 900, -1
+        while size <= 0 or size != self.shown.stat().st_size:  # it prints once it is ready, and all of that
+            size = self.shown.stat().st_size
+            assert self.program.poll() is None, f"{line}\n{self.errors.read_text()}"
+            assert time.monotonic() < until, f"{line}: printed nothing\n{self.errors.read_text()}"
+            time.sleep(1.0)
+
+    def end(self, key: str) -> None:
+        """Press a key; the program, which still runs, must end by it, with all that its line started."""
+        assert self.program is not None
+        assert self.program.stdin is not None
+        assert self.program.poll() is None, self.errors.read_text()
+        if key == "^D":
+            self.program.stdin.close()
+            assert self.program.wait(timeout=120) == 0, self.errors.read_text()
+        else:
+            os.killpg(self.program.pid, signal.SIGINT)
+            self.program.wait(timeout=120)
+            self.program.stdin.close()
+        until = time.monotonic() + 120
+        while _runs(self.program.pid):
+            assert time.monotonic() < until, self.errors.read_text()
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """Leave nothing behind, also after a page that failed."""
+        if self.program is None or self.program.stdin is None:
+            return
+        self.program.stdin.close()
+        if _runs(self.program.pid):
+            os.killpg(self.program.pid, signal.SIGKILL)
+            self.program.wait()
+
+
+def _runs(group: int) -> bool:
+    """Whether a process group has a process left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _filled(line: str, folder: Path) -> str:
+    """A line with what its reader fills in: where Kluis is, and what a program printed before."""
+    line = line.replace("KLUIS/", f"{ROOT}/")
+    for word, key in (("PID", "pid"), ("SETTINGS", "attestation_settings")):
+        if re.search(rf"\b{word}\b", line):
+            line = re.sub(rf"\b{word}\b", str(json.loads((folder / "services.json").read_text())[key]), line)
+    return re.sub(r"\bSTATE\b", str(folder / "home" / "state"), line)
+
+
 def _follow(name: str, folder: Path) -> None:
     page = (DOCS / "guides" / name).read_text()
     for title, text in FILE.findall(page):
         (folder / title).parent.mkdir(parents=True, exist_ok=True)
         (folder / title).write_text(text)
-    for block in CONSOLE.findall(page):
-        for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
-            _run(line.replace("KLUIS/", f"{ROOT}/"), folder)
+    other = OtherTerminal(folder)
+    try:
+        for elsewhere, block in CONSOLE.findall(page):
+            if elsewhere:
+                other.type(_filled(block.strip(), folder))
+                continue
+            for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+                _run(_filled(line, folder), folder)
+    finally:
+        other.close()
 
 
 def test_the_first_guides_do_what_they_say(folder: Path) -> None:
@@ -82,6 +203,8 @@ def test_the_first_guides_do_what_they_say(folder: Path) -> None:
     _follow("develop.md", folder)
     _follow("verify-a-quote.md", folder)
     _follow("verify.md", folder)
+    (folder / "ask.py").write_text(ASK)
+    _run("python ask.py", folder)
     _follow("tcb-recovery.md", folder)
 
 
@@ -120,4 +243,3 @@ def test_the_guide_of_running_services_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_keeping_services_does_what_it_says(folder: Path) -> None:
     """A backup of services and platform, taken and brought back as the page says, serves again."""
     _follow("operate.md", folder)
-    assert (folder / "where").read_text() == f"{folder / 'home' / 'state'}\n"

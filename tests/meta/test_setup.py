@@ -34,7 +34,8 @@ def test_another_target_is_refused() -> None:
     done = _setup("everything")
     assert done.returncode == 7
     assert done.stderr == (
-        "setup: error: target: want demo, serve, check, test, clients, bench, docs or fuzz, got everything\n"
+        "setup: error: target: want demo, serve, check, test, slow, clients, bench, docs or fuzz,"
+        " got everything\n"
         "setup: hint: scripts/setup.sh test\n"
     )
 
@@ -68,6 +69,27 @@ def test_what_is_missing_is_named_with_the_line_that_gives_it(tmp_path: Path) ->
     assert "bubblewrap" in packages.split()
     assert not {"gcc", "libc6-dev", "python3-dev"} & set(packages.split())
     assert lines[1:] == [f"setup: hint: sudo apt-get install {packages}"]
+
+
+def _missing(target: str, folder: Path) -> set[str]:
+    """The packages that set-up names on a machine with no tool but those of ``PLAIN``."""
+    for program in PLAIN:
+        if not (folder / program).exists():
+            (folder / program).symlink_to(shutil.which(program) or "")
+    (folder / "python3").write_text(f'#!/bin/sh\nexec {sys.base_prefix}/bin/python3 "$@"\n')
+    (folder / "python3").chmod(0o755)
+    said = _setup(target, "--dry-run", PATH=str(folder), KLUIS_VENV=str(folder / "none")).stderr
+    return set(said.splitlines()[0].removeprefix("setup: missing system packages: ").split())
+
+
+def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
+    """Set-up for the slow tests asks for what builds and boots a guest; that for the others does not."""
+    assert _missing("slow", tmp_path) - _missing("test", tmp_path) == {
+        "cpio",
+        "debootstrap",
+        "qemu-system-x86",
+    }
+    assert "scripts/setup.sh slow\n\t@$(PY) -m pytest -m slow" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")

@@ -11,11 +11,12 @@ from typing import Annotated, Final
 
 import typer
 
+from kluis.cli import completion, render
 from kluis.cli import evidence_files as files
-from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
 from kluis.collateral.bundle import Line
+from kluis.collateral.documents import UPDATES
 from kluis.collateral.fetch import Fetched
 from kluis.collateral.marks import is_older, shown
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
@@ -44,7 +45,8 @@ def register(app: typer.Typer) -> None:
 
 def fetch(
     evidence: Annotated[
-        Path | None, typer.Argument(help="The evidence, or - for stdin.", show_default=False)
+        Path | None,
+        typer.Argument(help="The evidence, a folder of configfs-tsm, or - for stdin.", show_default=False),
     ] = None,
     part: Annotated[
         list[str] | None,
@@ -54,7 +56,10 @@ def fetch(
     update: Annotated[
         str | None,
         typer.Option(
-            "--update", metavar="early|standard", help="Intel's release: early (the default) or standard."
+            "--update",
+            metavar="early|standard",
+            help="Intel's release: early (the default) or standard.",
+            autocompletion=completion.words(UPDATES),
         ),
     ] = None,
     evaluation: Annotated[

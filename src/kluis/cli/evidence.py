@@ -17,20 +17,22 @@ import typer
 
 from kluis import appraisal
 from kluis.appraisal import AttestationResult, Policy, ReportDataBinding, Session
+from kluis.cli import completion, keyfiles, render
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
-from kluis.cli import keyfiles, render
 from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
-from kluis.evidence import Claims, TrustAnchors, Verified
+from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
 from kluis.evidence.eventlog.judgement import LogClaims
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
+EAR_FORMS: Final = ("jwt", "cwt")
 
 Evidence = Annotated[
     Path | None,
     typer.Argument(
-        help="The evidence, or - for stdin: as it is, or in hex, base64, PEM.", show_default=False
+        help="The evidence, a folder of configfs-tsm, or - for stdin: as it is, or in hex, base64, PEM.",
+        show_default=False,
     ),
 ]
 Parts = Annotated[
@@ -52,6 +54,7 @@ RootLevel = Annotated[
     typer.Option(
         "--root-level",
         metavar="LEVEL",
+        autocompletion=completion.words(ProtectionLevel),
         help="The level, as vtpm, of a root that is no maker's and not emulated.",
     ),
 ]
@@ -192,7 +195,12 @@ def appraise(
     ] = None,
     ear: Annotated[
         str | None,
-        typer.Option("--ear", metavar="jwt|cwt", help="Write a signed attestation result: jwt or cwt."),
+        typer.Option(
+            "--ear",
+            metavar="jwt|cwt",
+            help="Write a signed attestation result: jwt or cwt.",
+            autocompletion=completion.words(EAR_FORMS),
+        ),
     ] = None,
     ear_key: Annotated[
         Path | None,
@@ -288,7 +296,7 @@ def _signer(
     """How to sign the result, if it is to be; what is missing for it is said before anything is judged."""
     if kind is None and key is None and output is None:
         return None
-    if kind not in ("jwt", "cwt") or key is None or output is None:
+    if kind not in EAR_FORMS or key is None or output is None:
         options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
         got = ", ".join(name for name, given in options.items() if given is not None)
         raise UsageError(

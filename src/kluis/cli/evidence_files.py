@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kluis.appraisal import Policy, loads
+from kluis.cli import tsm_folder
 from kluis.cli.endorsing import is_fetched, of_files
 from kluis.cli.recognised import known, known_kind
 from kluis.errors import (
@@ -99,7 +100,7 @@ def filled(path: Path) -> bytes:
 
 
 def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
-    """The evidence: a file or stdin, or a collection of parts, each given as ``NAME=FILE``.
+    """The evidence: a file, a folder of configfs-tsm, stdin, or a collection of ``NAME=FILE`` parts.
 
     Raises:
         UsageError: neither, both, or a part that is not ``NAME=FILE``.
@@ -111,6 +112,8 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
             f"evidence: want a file, - for stdin, or --part NAME=FILE, and not both, got {both}",
             hint=None if parts else "name its file; kluis attest IMAGE -o FILE --nonce HEX makes some",
         )
+    if path is not None and _is_folder(path):
+        return tsm_folder.read(path, read)
     if path is not None:
         given = filled(path)
         token = given.strip()
@@ -323,6 +326,13 @@ def _is_there(path: Path) -> bool:
         return path == STDIN or path.exists()
     except OSError:  # no disk has room for its name, or nobody may look: reading it says so
         return True
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path != STDIN and path.is_dir()
+    except OSError:  # reading it reports why
+        return False
 
 
 def _is_file(path: Path) -> bool:

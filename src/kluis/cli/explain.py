@@ -108,6 +108,11 @@ def _broken() -> Mapping[str, Entry]:
     }
 
 
+def _offered() -> list[tuple[str, str]]:
+    """Each code with its cause, for a shell to offer; a pattern is no code that an error ends with."""
+    return [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items() if "*" not in code]
+
+
 def register(app: typer.Typer) -> None:
     """Mount the command."""
     app.command()(explain)
@@ -117,7 +122,9 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            help="The code that an error ended with, a rule, or a name on the denylist.", show_default=False
+            help="The code that an error ended with, a rule, or a name on the denylist.",
+            show_default=False,
+            autocompletion=_offered,
         ),
     ] = None,
     json: Json = False,

@@ -15,14 +15,13 @@ import typer
 
 from kluis.cli import inspect_fields as fields
 from kluis.cli import inspect_text as text
-from kluis.cli import render
+from kluis.cli import render, tsm_folder
 from kluis.cli.evidence_files import beside_of
 from kluis.cli.render import Json
 from kluis.errors import FormatError, UsageError
 from kluis.evidence import sniff as sniffing
 from kluis.evidence.sniff import Found
 from kluis.formats.armor import MAX_SIZE
-from kluis.formats.wrappers import tsm
 
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
@@ -68,14 +67,7 @@ def read(file: str) -> bytes:
         return _bounded(sys.stdin.buffer, "standard input")
     path = Path(file)
     if path.is_dir():
-        for name in tsm.PARTS:
-            # A folder's maker could leave a pipe there, which nobody ever fills.
-            if (path / name).exists() and not (path / name).is_file():
-                raise UsageError(f"{path / name}: want a file, got another kind")
-        provider, outblob = (_file(path / name) for name in tsm.PARTS)
-        auxblob = path / "auxblob"
-        name = provider.decode("ascii", "replace").strip()
-        return tsm.wrap(name, outblob, _file(auxblob) if auxblob.is_file() else None)
+        return tsm_folder.read(path, _file)
     return _file(path)
 
 

@@ -12,10 +12,11 @@ import typer
 from kluis import appraisal
 from kluis.appraisal.draft import draft
 from kluis.appraisal.wants import Required
+from kluis.cli import completion, render, rules
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
-from kluis.cli import render, rules
 from kluis.cli.evidence import CollateralFiles, EventLog, Evidence, Now, Parts, RootLevel, Roots, verified
+from kluis.cli.image_ids import measure as image_ids_of
 from kluis.cli.render import Json
 from kluis.errors import UsageError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus
@@ -64,11 +65,20 @@ def policy_init(
     protection: Annotated[
         list[str] | None,
         typer.Option(
-            "--protection", metavar="LEVEL", help="A level to accept; hardware-sgx if none is named."
+            "--protection",
+            metavar="LEVEL",
+            help="A level to accept; hardware-sgx if none is named.",
+            autocompletion=completion.levels,
         ),
     ] = None,
     purpose: Annotated[
-        str, typer.Option("--purpose", metavar="PURPOSE", help="What the evidence is for.")
+        str,
+        typer.Option(
+            "--purpose",
+            metavar="PURPOSE",
+            help="What the evidence is for.",
+            autocompletion=completion.words(Purpose),
+        ),
     ] = Purpose.CLI.value,
     missing: Annotated[
         list[str] | None,
@@ -76,6 +86,7 @@ def policy_init(
             "--missing",
             metavar="NAME",
             help="A protection that may be missing, as kluis doctor names it; repeat it.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     root: Roots = None,
@@ -178,7 +189,7 @@ def _identity(
     images: Sequence[Path], image_ids: Sequence[str], signers: Sequence[str], product_id: int, min_svn: int
 ) -> appraisal.ByImage | appraisal.BySigner:
     if not signers:
-        measured = {files.from_hex(text, "--image-id") for text in image_ids} | set(map(_measure, images))
+        measured = {files.from_hex(text, "--image-id") for text in image_ids} | set(image_ids_of(images))
         return appraisal.ByImage(image_ids=frozenset(measured))
     return appraisal.BySigner(
         signers=frozenset(files.from_hex(text, "--signer") for text in signers),
@@ -212,13 +223,3 @@ def _purpose(value: str) -> Purpose:
     if value not in set(Purpose):
         raise UsageError(f"--purpose: want one of {', '.join(Purpose)}, got {value}")
     return Purpose(value)
-
-
-def _measure(image: Path) -> bytes:
-    from kluis.tee.image.archive import read_image  # the verifier's commands load no part of the attester
-
-    try:
-        with image.open("rb") as file:
-            return read_image(file).image_id
-    except OSError as error:
-        raise UsageError(f"{image}: cannot be read: {error.strerror}") from None

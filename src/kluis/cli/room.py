@@ -15,10 +15,11 @@ from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey
 from kluis.cleanroom.room import Room
 from kluis.cleanroom.trust import read_confirmations
-from kluis.cli import parties, render, room_events, room_files, room_run, room_sign
+from kluis.cli import completion, parties, render, room_events, room_files, room_run, room_sign
 from kluis.cli.room_files import now, record
 from kluis.errors import PolicyError, UsageError
 from kluis.tee import measure
+from kluis.tee.image import recompiled
 from kluis.tee.platform.client import Platform
 
 
@@ -47,6 +48,7 @@ def init(
             metavar="ROLE",
             help="owner, recipient, analyst, auditor or operator; repeat it for several. "
             "[default: owner, recipient]",
+            autocompletion=completion.words(get_args(Role)),
         ),
     ] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is called.")] = None,
@@ -151,6 +153,13 @@ def propose(
     found = measure.measure(image)
     if found.mrsigner is None or found.debug:
         raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
+    if not found.bytecode:
+        raise PolicyError(
+            f"image: its bytecode was not compared with its source: want Python {found.image.manifest.python}"
+            f" here, got {recompiled.version()}",
+            hint="use the kluis-runtime that the image was built with, or build the image again here",
+            code="bytecode_uncompared",
+        )
     identity = plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id)
     roots = (
         [room_files.read(path, room_files.MAX_TEXT) for path in root]

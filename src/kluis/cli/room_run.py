@@ -16,7 +16,7 @@ from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, 
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.cleanroom.trust import Trust
-from kluis.cli import parties, protections, render, room_files
+from kluis.cli import completion, parties, protections, render, room_files
 from kluis.cli.room_files import now, record
 from kluis.cli.room_text import shown, told
 from kluis.errors import AuthenticityError, PolicyError, UnavailableError, UsageError
@@ -43,7 +43,12 @@ def run(
     ] = None,
     wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the others.")] = 60.0,
     insecure_allow_missing: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Start without protections this machine lacks.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Start without protections this machine lacks.",
+            autocompletion=completion.protections,
+        ),
     ] = None,
     homes: parties.Homes = None,
     json: render.Json = False,

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from kluis import host
-from kluis.cli import arguments, protections, render
+from kluis.cli import arguments, completion, protections, render
 from kluis.errors import RemoteError, UsageError
 from kluis.host.loading import interface_of
 
@@ -21,6 +21,7 @@ _Missing = Annotated[
         "--insecure-allow-missing",
         metavar="NAMES",
         help="Protections that this machine may lack, written into the evidence.",
+        autocompletion=completion.protections,
     ),
 ]
 _Timeout = Annotated[

@@ -16,13 +16,13 @@ from typing import Annotated, Final
 
 import typer
 
-from kluis.cli import protections, render, serve_settings
+from kluis.cli import completion, protections, render, serve_settings
 from kluis.cli.render import Json
 from kluis.cli.serve_clients import registered
 from kluis.cli.serve_text import lines_of, told
 from kluis.errors import KluisError
 from kluis.services.clock import SystemClock
-from kluis.services.running.images import SERVICES
+from kluis.services.running.images import SERVICES, STORE_KEYS
 from kluis.services.running.plan import DEFAULT_PORT, Plan
 from kluis.services.running.serving import Serving, serving
 
@@ -44,7 +44,11 @@ def register(app: typer.Typer) -> None:
 def serve(
     services: Annotated[
         list[str],
-        typer.Argument(help=f"{', '.join(SERVICES)}, several of them, or all.", show_default=False),
+        typer.Argument(
+            help=f"{', '.join(SERVICES)}, several of them, or all.",
+            show_default=False,
+            autocompletion=completion.words((*SERVICES, "all")),
+        ),
     ],
     state: Annotated[
         Path | None,
@@ -159,6 +163,7 @@ def serve(
         typer.Option(
             "--store-key",
             metavar="WHO",
+            autocompletion=completion.words(STORE_KEYS),
             help="Who opens a store again: measurement, this very image; or signer, also later ones that"
             " whoever has author.pem signs.",
         ),
@@ -166,7 +171,10 @@ def serve(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--insecure-allow-missing", metavar="NAME", help="Protections that this machine may lack."
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="Protections that this machine may lack.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     rekey: Annotated[

@@ -20,9 +20,9 @@ from kluis.appraisal.attestation_token import Expected, Token
 from kluis.appraisal.ear import Appraisal
 from kluis.appraisal.ear_claims import LABELS
 from kluis.appraisal.token_keys import TrustedKey
+from kluis.cli import completion, image_ids, render
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
-from kluis.cli import render
 from kluis.cli.endorsing import of_files
 from kluis.cli.evidence import CollateralFiles, Now
 from kluis.cli.render import Json
@@ -80,10 +80,16 @@ def verify(
             "--root", metavar="PEM", help="Root (PEM) for the evidence in the signing key's certificate."
         ),
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--image", metavar="FILE", help="With --root: the image that the service runs; may be repeated."
+        ),
+    ] = None,
     image_id: Annotated[
         list[str] | None,
         typer.Option(
-            "--image-id", metavar="HEX", help="With --root: what the service measures to; may be repeated."
+            "--image-id", metavar="HEX", help="With --root: or what that measures to (hex); may be repeated."
         ),
     ] = None,
     settings: Annotated[
@@ -106,7 +112,10 @@ def verify(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--insecure-allow-missing", metavar="NAME", help="With --root: protections that it may lack."
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="With --root: protections that it may lack.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     collateral: CollateralFiles = None,
@@ -120,12 +129,15 @@ def verify(
     exits 6.
     """
     when = files.time(now)
-    service = {"--image-id": image_id, "--settings": settings, "--protection": protection,
+    service = {"--image": image, "--image-id": image_id, "--settings": settings, "--protection": protection,
                "--insecure-allow-missing": missing, "--collateral": collateral}  # fmt: skip
     idle = [name for name, given in service.items() if given]
     if not root and (idle or insecure_any_settings):
         raise UsageError(f"{(idle or ['--insecure-any-settings'])[0]}: want --root FILE with it, got none")
-    wanted = _identity(image_id or (), settings or (), insecure_any_settings) if root else None
+    wanted = None
+    if root:
+        measured = [each.hex() for each in image_ids.measure(image or ())]
+        wanted = _identity([*measured, *(image_id or ())], settings or (), insecure_any_settings)
     held = attestation_token.verify(
         files.read(token), _keys(files.read(keys)), Expected(issuer, audience, nonce), when
     )
@@ -162,8 +174,9 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
                 raise UsageError(f"{option}: want 64 hex digits, got {each[:80]!a}")
     if not image_ids:
         raise UsageError(
-            "--root: want --image-id with it, got none: under a root there is every enclave of the platform",
-            hint="kluis measure STATE/images/attestation/attestation.kluis",
+            "--root: want --image or --image-id with it, got none: under a root there is every enclave of the"
+            " platform",
+            hint="--image STATE/images/attestation/attestation.kluis",
         )
     if bool(settings) is any_settings:
         raise UsageError(

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 import httpx
 import typer
 
+from kluis.cli import completion, image_ids, render
 from kluis.cli import evidence_files as files
-from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.enclave import vouching
 from kluis.enclave.vaults import ExpectedVault
@@ -25,6 +25,7 @@ from kluis.services.clock import SystemClock
 from kluis.tee.platform.client import Platform
 
 UNNAMED: Final = "00" * 32  # until the vault has said its name, to one who knows that it is a vault
+_NAME_IT: Final = "--image STATE/images/keyvault/keyvault.kluis; kluis measure prints its image_id"
 _IMAGE_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 NEXT: Final = "/configuration/next"
 LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
@@ -33,8 +34,13 @@ Url = Annotated[str, typer.Argument(help="The vault: https://host[:port].", show
 Root = Annotated[
     Path, typer.Option("--root", metavar="PEM", help="The root that its evidence must chain to, PEM.")
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option("--image", metavar="FILE", help="The image that it runs; may be repeated."),
+]
 ImageIds = Annotated[
-    list[str], typer.Option("--image-id", metavar="HEX", help="What its image measures to; may be repeated.")
+    list[str] | None,
+    typer.Option("--image-id", metavar="HEX", help="Or what that measures to (hex); may be repeated."),
 ]
 Protection = Annotated[
     list[ProtectionLevel] | None,
@@ -46,7 +52,12 @@ Protection = Annotated[
 ]
 Missing = Annotated[
     list[str] | None,
-    typer.Option("--insecure-allow-missing", metavar="NAME", help="Protections that it may lack."),
+    typer.Option(
+        "--insecure-allow-missing",
+        metavar="NAME",
+        help="Protections that it may lack.",
+        autocompletion=completion.protections,
+    ),
 ]
 Token = Annotated[
     Path,
@@ -77,11 +88,12 @@ def _vault() -> None:
 def meet(
     url: Url,
     root: Root,
-    image_id: ImageIds,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
     ] = None,
+    image: Images = None,
+    image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
     collateral: CollateralFile = None,
@@ -92,7 +104,8 @@ def meet(
     An image that has the file opens keys that this vault released, and no other's: ExpectedVault.parse,
     open_released.
     """
-    wanted, endorsed = _wanted(url, root, image_id, protection, missing), _endorsed(collateral)
+    images = _image_ids(image, image_id)
+    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
     found = _met(url, wanted, endorsed)
     if output is None:
         render.out(found, found.encode().decode().rstrip())
@@ -109,8 +122,9 @@ def approve(
         Path, typer.Argument(help="The set, as a refused start wrote it down.", show_default=False)
     ],
     root: Root,
-    image_id: ImageIds,
     token: Token,
+    image: Images = None,
+    image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
     collateral: CollateralFile = None,
@@ -124,7 +138,8 @@ def approve(
     """
     document, headers = files.read(proposal), _bearer(token)
     headers["Content-Type"] = "application/json"
-    wanted, endorsed = _wanted(url, root, image_id, protection, missing), _endorsed(collateral)
+    images = _image_ids(image, image_id)
+    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
     with _client(url, wanted, endorsed) as client:
         answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
     said = _said(url, answer)
@@ -141,8 +156,9 @@ def approve(
 def withdraw(
     url: Url,
     root: Root,
-    image_id: ImageIds,
     token: Token,
+    image: Images = None,
+    image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
     collateral: CollateralFile = None,
@@ -150,7 +166,8 @@ def withdraw(
 ) -> None:
     """Take back what was approved and no start has used yet."""
     headers = _bearer(token)
-    wanted, endorsed = _wanted(url, root, image_id, protection, missing), _endorsed(collateral)
+    images = _image_ids(image, image_id)
+    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
     with _client(url, wanted, endorsed) as client:
         answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
     if answer.status_code != httpx.codes.NO_CONTENT:
@@ -186,30 +203,40 @@ def _said(url: str, answer: httpx.Response) -> Any:
     raise kind(f"vault {url}: {why}")
 
 
+def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, ...]:
+    """What the vault's image may measure to, in hex.
+
+    Raises:
+        UsageError: none is named, a word is no digest, or a file is no image.
+    """
+    for each in given or ():
+        if not _IMAGE_ID.fullmatch(each):
+            raise UsageError(f"--image-id: want 64 hex digits, got {each[:80]!a}", hint=_NAME_IT)
+    if not paths and not given:
+        raise UsageError("vault: want --image FILE or --image-id HEX, got neither", hint=_NAME_IT)
+    return tuple(each.hex() for each in image_ids.measure(paths or ())) + tuple(
+        each.lower() for each in given or ()
+    )
+
+
 def _wanted(
     url: str,
     root: Path,
-    image_id: list[str],
+    images: tuple[str, ...],
     protection: list[ProtectionLevel] | None,
     missing: list[str] | None,
 ) -> ExpectedVault:
     """What the vault's enclave must be.
 
     Raises:
-        UsageError: a word that names no image, or no vault.
+        UsageError: a word that names no vault.
     """
-    for each in image_id:
-        if not _IMAGE_ID.fullmatch(each):
-            raise UsageError(
-                f"--image-id: want 64 hex digits, got {each[:80]!a}",
-                hint="kluis measure STATE/images/keyvault/keyvault.kluis",
-            )
     if not url.startswith("https://"):
         raise UsageError(f"vault: want https://host[:port], got {url[:80]!a}")
     return ExpectedVault(
         vault=UNNAMED,
         roots=(files.read(root).decode("utf-8", "replace"),),
-        images=tuple(each.lower() for each in image_id),
+        images=images,
         levels=tuple(str(each) for each in protection or LEVELS),
         missing=tuple(missing or ()),
     )

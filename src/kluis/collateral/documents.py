@@ -23,6 +23,7 @@ Key: TypeAlias = tuple[str, ...]
 MAX_DOCUMENT: Final = 1 << 20
 MAX_CHAIN: Final = 64 << 10
 _WORD: Final = re.compile(r"[A-Za-z0-9]{1,128}(?:-[0-9]{1,3})*", re.ASCII)
+UPDATES: Final = ("early", "standard")
 _TEE, _RELEASE, _SIGNER = "sgx|tdx", "early|standard|[0-9]{1,5}", "vcek|vlek"
 _PRODUCT: Final = "|".join(Product)
 _SIGNED: Final = {
@@ -95,7 +96,7 @@ def release(update: str | None, number: int | None) -> str:
     if (update is None) == (number is None):
         raise UsageError("collateral: want one of update and TCB evaluation data number, and not both")
     if update is not None:
-        if update not in {"early", "standard"}:
+        if update not in UPDATES:
             raise UsageError(f"update: want early or standard, got {update[:32]!a}")
         return update
     if number is None or not 0 < number < 1 << 16:
