@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis import measured
 from kluis.errors import AuthenticityError, EnclaveDied, FormatError, KluisError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
@@ -211,6 +212,48 @@ def test_a_module_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy)
             load(victim_image)
     finally:
         twin.write_bytes(before)
+    with load(victim_image) as enclave:
+        assert enclave.alive() == "alive"
+
+
+KLUIS = "/k/kluis/msgspec/_core.{tag}-x86_64-linux-gnu.so"
+
+
+@root
+@pytest.mark.parametrize(
+    ("library", "room"),
+    [("/k/python/lib/libgcc_s.so.1", 0), (KLUIS.format(tag=sys.implementation.cache_tag), measured.LARGE)],
+    ids=["needed by a large one", "grown large"],
+)
+def test_a_library_that_comes_with_the_runtime(
+    victim_image: Path, victim: EnclaveProxy, library: str, room: int
+) -> None:
+    """A library that loads before the runtime hashes quickly: an edit, also one that makes it large, is seen."""
+    twin = attacks.writable_twin(f"/proc/{victim.pid}/root{library}")
+    before = twin.read_bytes()
+    try:
+        twin.chmod(0o644)
+        with twin.open("ab") as file:
+            file.write(bytes(1 + room))
+        with pytest.raises((AuthenticityError, EnclaveDied), match="was changed"):
+            load(victim_image)
+    finally:
+        if twin.exists():
+            twin.write_bytes(before)
+    with load(victim_image) as enclave:
+        assert enclave.alive() == "alive"
+
+
+@root
+def test_a_library_added_to_the_application(victim_image: Path, victim: EnclaveProxy) -> None:
+    """The loader looks in ``glibc-hwcaps`` below any folder of libraries: a file more is seen at the launch."""
+    twin = attacks.writable_twin(f"/proc/{victim.pid}/root/k/app/app.py")
+    added = twin.parent / "app.libs" / "glibc-hwcaps" / "x86-64-v2" / "libz.so.1"
+    added.parent.mkdir(parents=True)
+    added.write_bytes(b"of root")
+
+    with pytest.raises(AuthenticityError, match="was changed on this machine after it was measured"):
+        load(victim_image)
     with load(victim_image) as enclave:
         assert enclave.alive() == "alive"
 
