@@ -236,19 +236,17 @@ class Spawner:
     def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         # While the sandbox starts: until this launch is answered nobody speaks to what it starts.
         changed = self._measuring.submit(self._changed, order["layers"])
-        answer: dict[str, Any] = {}
         try:
-            try:
-                answer = self._begin(order, descriptors)
-            except _FAILURES as error:
-                answer = _failed(error)
+            answer = self._begin(order, descriptors)
+        except _FAILURES as error:
+            answer = _failed(error)
+        try:
             answer = changed.result() or answer
         except _FAILURES as error:
             answer = _failed(error)
-        finally:
-            # Nobody counts an enclave whose launch was answered otherwise, so it ends.
-            if "guardian" not in answer and (child := self.children.get(order["id"])):
-                _kill(child)
+        # Nobody counts an enclave whose launch was answered otherwise, so it ends.
+        if "guardian" not in answer and (child := self.children.get(order["id"])):
+            _kill(child)
         return answer
 
     def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
