@@ -34,9 +34,7 @@ def spawning(tmp_path: Path) -> Iterator[spawner.Spawner]:
             child.close_words()
 
 
-def test_what_could_not_be_measured_ends(
-    spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layers of a launch cannot be measured: what was started meanwhile ends, since nobody counts it."""
 
     def begin(order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:

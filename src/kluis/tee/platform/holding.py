@@ -105,7 +105,7 @@ class Holding:
                     held.left_at = time.monotonic()
 
     def forget(self, digest: bytes) -> None:
-        """Use a layer for no further launch: the next one reads it again. Those that run with it still count."""
+        """Use a layer for no further launch: the next reads it again. Those that run with it still count."""
         with self._lock:
             if held := self._held.get(digest):
                 held.changed = True
@@ -159,7 +159,9 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                held = self._held.get(layer.digest) or _Held(layer.files, index, layer.data_size, changed=True)
+                held = self._held.get(layer.digest) or _Held(
+                    layer.files, index, layer.data_size, changed=True
+                )
                 if held.changed:
                     self._unpack(layer, blob, len(index))
                     held.changed = False
