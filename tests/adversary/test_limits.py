@@ -54,7 +54,7 @@ def test_patched_code_page(victim: EnclaveProxy) -> None:
 
 def test_a_file_mounted_over_data(victim: EnclaveProxy, tmp_path: Path) -> None:
     """A data file that an application opens itself is not measured as it is opened."""
-    path = f"{native.INSIDE}/python{sys.version_info[0]}.{sys.version_info[1]}/lib2to3/Grammar.txt"
+    path = f"{native.INSIDE}/python{sys.version_info[0]}.{sys.version_info[1]}/LICENSE.txt"
     (tmp_path / "own").write_text("text of root")
     attacks.mount_over(victim.pid, tmp_path / "own", path)
 
