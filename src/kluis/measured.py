@@ -3,8 +3,8 @@
 The kernel reads a layer's files where root can write, and root can mount another file over one of them. So
 the bytes of a module are read once, measured, and only then compiled or run; a file that is not what its
 layer's index states ends the enclave. A shared library is measured, with those that it needs, and then loaded
-by its path. Libraries that start the interpreter, and large ones of Kluis that are loaded before the runtime
-hashes quickly, are measured by the spawner at each launch.
+by its path. The spawner measures at each launch what is not here: libraries that are no modules, and large
+modules of Kluis that are loaded before the runtime hashes quickly.
 
 Imports nothing but what the interpreter has built in: what runs before :func:`arm` is not measured here.
 Reads in small parts: a page of secret memory that was never used is slow to get.
@@ -20,6 +20,7 @@ except ImportError:  # before CPython 3.12
     from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]
 
 ROOT = "/k/"
+KLUIS = "/k/kluis"
 CHANGED = 66
 """The status of an enclave that found a file which is not the measured one."""
 # Names for people and type checkers; the modules that have them are not loaded yet.
@@ -32,11 +33,12 @@ LARGE = 1 << 20
 FIRST = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0")
 """Libraries of the interpreter that the launcher has mapped already."""
 _PART = 1 << 16
-_PATH, _DIGEST = b'"path":"', b'","sha256":"'
+_PATH, _DIGEST, _SIZE = b'"path":"', b'","sha256":"', b'","size":'
 _PROGRAM_LOAD, _PROGRAM_DYNAMIC, _NEEDED, _STRINGS = 1, 2, 1, 5
 
 _layers: dict[str, str] = {}
 _files: dict[bytes, bytes] = {}
+_at_launch: set[bytes] = set()
 _named: set[str] = set()
 _checked = {f"/k/python/lib/{name}" for name in FIRST}
 _hash = [_sha256]
@@ -57,7 +59,11 @@ def arm(descriptor: int) -> None:
         _layers[mount] = _sha256(index).hexdigest()
         for entry in index.split(_PATH)[1:]:
             path, _, after = entry.partition(_DIGEST)
-            _files[b"%s/%s" % (mount.encode(), path)] = after[:64]
+            name = b"%s/%s" % (mount.encode(), path)
+            _files[name] = after[:64]
+            # As the index states it: the file itself may have been made large since.
+            if mount == KLUIS and int(after[64 + len(_SIZE) :].partition(b"}")[0]) >= LARGE:
+                _at_launch.add(name)
     # A module in an archive would be read from it by other code.
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if getattr(hook, "__name__", "") != "zipimporter"]
     get_data, create_module = _importing.FileLoader.get_data, _importing.ExtensionFileLoader.create_module
@@ -70,8 +76,8 @@ def arm(descriptor: int) -> None:
     def measured_module(self: _importing.ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType":
         check_library(str(spec.origin))
         module = create_module(self, spec)
-        if spec.name == "_ctypes":
-            vars(module)["dlopen"] = _measured_dlopen(vars(module)["dlopen"])
+        if opens := {"_ctypes": "dlopen", "_cffi_backend": "load_library"}.get(spec.name):
+            vars(module)[opens] = _measured_dlopen(vars(module)[opens])
         return module
 
     _importing.FileLoader.get_data = measured_data  # type: ignore[method-assign]
@@ -103,13 +109,11 @@ def check_library(path: str) -> None:
     except OSError:
         return  # The loader finds none there either.
     try:
-        size = posix.fstat(descriptor).st_size
-        if _hash[0] is _sha256 and path.startswith("/k/kluis/") and size >= LARGE:
-            return
-        got = _hash[0]()
-        while part := posix.read(descriptor, _PART):
-            got.update(part)
-        _check(path, got.hexdigest())
+        if _hash[0] is not _sha256 or _escaped(path) not in _at_launch:
+            got = _hash[0]()
+            while part := posix.read(descriptor, _PART):
+                got.update(part)
+            _check(path, got.hexdigest())
         for name in needed_libraries(lambda at, size: posix.pread(descriptor, size, at)):
             _check_named(name)
     finally:

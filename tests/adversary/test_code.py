@@ -7,16 +7,20 @@ import marshal
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kluis import measured
 from kluis.errors import AuthenticityError, EnclaveDied, FormatError, KluisError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.image import build, read_image
+from kluis.tee.platform import places, start
 from kluis.tee.platform.client import Platform
+from kluis.tee.platform.places import Places
 from tests.adversary import attacks
 
 HERE = Path(__file__).parent
@@ -140,16 +144,39 @@ def test_hooks_are_not_loaded(victim: EnclaveProxy, name: str) -> None:
         assert victim.loaded(name) is False
 
 
-def test_host_environment_injects_nothing(
-    victim_image: Path, allowed: frozenset[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """PYTHONPATH, PYTHONSTARTUP and LD_PRELOAD of the host do not reach the enclave."""
+@pytest.fixture
+def injected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
+    """A platform that was started under an environment which injects code."""
+    home = Path(tempfile.mkdtemp(prefix="kluis-environment-", dir="/run" if os.geteuid() == 0 else None))
+    home.chmod(0o755)
     (tmp_path / "injected.py").write_text("")
+    monkeypatch.setenv("KLUIS_HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("LD_PRELOAD", "")
-    with load(victim_image, insecure_allow_missing=allowed) as enclave:
+    monkeypatch.setenv("LD_PRELOAD", PRELOADED)
+    try:
+        yield start.start()
+    finally:
+        start.stop(places.mine())
+        shutil.rmtree(home, ignore_errors=True)
+
+
+PRELOADED = "libcrypt.so.1"
+"""A library that a machine has, and the base layer too, and that nothing here uses."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to see what an enclave has mapped")
+def test_host_environment_injects_nothing(injected: Places, victim_image: Path) -> None:
+    """PYTHONPATH and LD_PRELOAD, of the host and of who starts the platform, reach no enclave."""
+    daemon = int(start.ask(injected, {"op": "status"})["pid"])
+    with load(victim_image) as enclave:
+        mapped = {pid: PRELOADED in Path(f"/proc/{pid}/maps").read_text() for pid in (enclave.pid, daemon)}
         assert enclave.loaded("injected") is False
-        assert str(tmp_path) not in enclave.interpreter()
+    spawner = int(attacks.status(daemon)["PPid"])
+
+    assert mapped == {enclave.pid: False, daemon: False}
+    while b"kluis.tee.platform.spawner" not in Path(f"/proc/{spawner}/cmdline").read_bytes():
+        spawner = int(attacks.status(spawner)["PPid"])
+    assert PRELOADED in Path(f"/proc/{spawner}/maps").read_text()  # it was injected where it can be
 
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
@@ -211,6 +238,48 @@ def test_a_module_edited_in_the_layers(victim_image: Path, victim: EnclaveProxy)
             load(victim_image)
     finally:
         twin.write_bytes(before)
+    with load(victim_image) as enclave:
+        assert enclave.alive() == "alive"
+
+
+KLUIS = "/k/kluis/msgspec/_core.{tag}-x86_64-linux-gnu.so"
+
+
+@root
+@pytest.mark.parametrize(
+    ("library", "room"),
+    [("/k/python/lib/libgcc_s.so.1", 0), (KLUIS.format(tag=sys.implementation.cache_tag), measured.LARGE)],
+    ids=["needed by a large one", "grown large"],
+)
+def test_a_library_that_comes_with_the_runtime(
+    victim_image: Path, victim: EnclaveProxy, library: str, room: int
+) -> None:
+    """A library that loads before the runtime hashes quickly: an edit is seen, whatever its size."""
+    twin = attacks.writable_twin(f"/proc/{victim.pid}/root{library}")
+    before = twin.read_bytes()
+    try:
+        twin.chmod(0o644)
+        with twin.open("ab") as file:
+            file.write(bytes(1 + room))
+        with pytest.raises((AuthenticityError, EnclaveDied), match=r"was changed|is not the measured"):
+            load(victim_image)
+    finally:
+        if twin.exists():
+            twin.write_bytes(before)
+    with load(victim_image) as enclave:
+        assert enclave.alive() == "alive"
+
+
+@root
+def test_a_library_added_to_the_application(victim_image: Path, victim: EnclaveProxy) -> None:
+    """The loader looks in ``glibc-hwcaps`` below any folder of libraries: a file more is seen."""
+    twin = attacks.writable_twin(f"/proc/{victim.pid}/root/k/app/app.py")
+    added = twin.parent / "app.libs" / "glibc-hwcaps" / "x86-64-v2" / "libz.so.1"
+    added.parent.mkdir(parents=True)
+    added.write_bytes(b"of root")
+
+    with pytest.raises(AuthenticityError, match="was changed on this machine after it was measured"):
+        load(victim_image)
     with load(victim_image) as enclave:
         assert enclave.alive() == "alive"
 

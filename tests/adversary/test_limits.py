@@ -16,6 +16,7 @@ from tests.adversary import attacks, limits
 from tests.adversary.victim_secret import secret_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
+HEAP = 512 << 20  # the victim's, bytes
 RETURN_42 = bytes.fromhex("b82a000000c3")  # mov eax, 42; ret
 
 
@@ -53,8 +54,20 @@ def test_patched_code_page(victim: EnclaveProxy) -> None:
 
 def test_a_file_mounted_over_data(victim: EnclaveProxy, tmp_path: Path) -> None:
     """A data file that an application opens itself is not measured as it is opened."""
-    path = f"{native.INSIDE}/python{sys.version_info[0]}.{sys.version_info[1]}/lib2to3/Grammar.txt"
+    path = f"{native.INSIDE}/python{sys.version_info[0]}.{sys.version_info[1]}/LICENSE.txt"
     (tmp_path / "own").write_text("text of root")
     attacks.mount_over(victim.pid, tmp_path / "own", path)
 
     assert victim.text_of(path) == "text of root", "data is measured as it is opened: say so in threats.md"
+
+
+def test_code_that_measured_code_writes(victim: EnclaveProxy) -> None:
+    """A memory file is written, and mapped to be run by a system call of the enclave's own."""
+    assert victim.call_written_code() == 42, "no code but the measured runs: say so in threats.md"
+
+
+def test_memory_beside_the_heap(victim: EnclaveProxy) -> None:
+    """A memory file is the machine's memory: no heap bounds it."""
+    more = (HEAP >> 20) + 8
+
+    assert victim.fill_memory_file(more) == more << 20, "heap bounds memory files too: say so in threats.md"

@@ -101,6 +101,27 @@ def _mapped_code() -> object:
     return mmap.mmap(descriptor, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)
 
 
+@app.ecall
+def call_written_code() -> int:
+    """The same, asked of the kernel by number: what the code returns."""
+    descriptor = os.memfd_create("code")
+    os.write(descriptor, bytes.fromhex("b82a000000c3").ljust(4096, b"\0"))  # mov eax, 42; ret
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    at = call(*(ctypes.c_long(a) for a in (9, 0, 4096, mmap.PROT_READ | mmap.PROT_EXEC, 1, descriptor, 0)))
+    return ctypes.CFUNCTYPE(ctypes.c_int)(at)()
+
+
+@app.ecall
+def fill_memory_file(mebibytes: int) -> int:
+    """Bytes that a memory file holds then."""
+    descriptor, part = os.memfd_create("large"), bytes(1 << 20)
+    try:
+        return sum(os.write(descriptor, part) for _ in range(mebibytes))
+    finally:
+        os.close(descriptor)
+
+
 _CALLED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(lambda number: number + 1)
 ESCAPES = {
     "write-stub": lambda: _raw(10, _stub() & ~0xFFF, 4096, 3),

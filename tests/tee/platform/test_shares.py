@@ -122,3 +122,27 @@ def test_two_users_of_one_layer(store: Store) -> None:
     store.holds.release([layer], BOB)
     store.holds.tidy(idle_seconds=0)
     assert store.gone == ["a"]
+
+
+def test_a_layer_that_was_changed_and_is_read_again(store: Store) -> None:
+    """The end of an enclave from before the change does not count for one that runs with the layer now."""
+    layer = store.hold("a", 10, ANN)
+    store.holds.forget(layer)
+    assert store.hold("a", 10, ANN) == layer
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == []
+
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == ["a"]
+
+
+def test_a_layer_that_was_changed_and_is_not_read_again(store: Store) -> None:
+    """The spawner has set it aside: it is asked to drop nothing."""
+    layer = store.hold("a", 10, ANN)
+    store.holds.forget(layer)
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == []
+    assert store.holds.files() == {}

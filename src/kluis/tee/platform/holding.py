@@ -37,6 +37,7 @@ class _Held:
     size: int
     used_by: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
     left_at: float = 0.0
+    changed: bool = False  # where it is unpacked: the next launch reads it again, and its users still count
 
 
 class Holding:
@@ -80,7 +81,7 @@ class Holding:
                 as much as one user may.
         """
         with self._lock:
-            if found := self._held.get(layer.digest):
+            if (found := self._held.get(layer.digest)) and not found.changed:
                 if not found.used_by[user]:
                     self._check_share(layer, user)
                 found.used_by[user] += 1
@@ -104,9 +105,10 @@ class Holding:
                     held.left_at = time.monotonic()
 
     def forget(self, digest: bytes) -> None:
-        """Hold a layer no more, whoever uses it: the next launch reads it again."""
+        """Use a layer for no further launch: the next reads it again. Those that run with it still count."""
         with self._lock:
-            self._held.pop(digest, None)
+            if held := self._held.get(digest):
+                held.changed = True
 
     def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
         """Drop the layers that nobody has used for so long."""
@@ -137,8 +139,8 @@ class Holding:
         return sum(held.size for held in self._held.values()) + self._copied.total()
 
     def _evict(self, digest: bytes) -> None:
-        del self._held[digest]
-        self._drop(digest)
+        if not self._held.pop(digest).changed:  # or the spawner has set it aside
+            self._drop(digest)
 
     def _hold(self, image: int, layer: Layer, user: int) -> bytes:
         """Copy, measure, unpack, unless an earlier one like it was unpacked meanwhile."""
@@ -157,10 +159,14 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                if layer.digest not in self._held:
+                held = self._held.get(layer.digest) or _Held(
+                    layer.files, index, layer.data_size, changed=True
+                )
+                if held.changed:
                     self._unpack(layer, blob, len(index))
-                    self._held[layer.digest] = _Held(layer.files, index, layer.data_size)
-                self._held[layer.digest].used_by[user] += 1
+                    held.changed = False
+                    self._held[layer.digest] = held
+                held.used_by[user] += 1
                 return index
         finally:
             os.close(blob)

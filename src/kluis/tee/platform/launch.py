@@ -291,9 +291,13 @@ class Launcher:
             # Its end may have been told before this thread ran again: it would count as running for ever.
             if not gone.is_set():
                 self.running[name] = running
-        threading.Thread(
-            target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True
+            ).start()
+        except RuntimeError:  # no memory is left for its stack
+            self.kill(name)  # its place is given back by the caller: it must not run on
+            raise UnavailableError("launch: the platform has no memory left", code="launch_failed") from None
         return running
 
     def _document(self, read: images.Image, who: Identity, debug: bool, granted: list[str]) -> int:

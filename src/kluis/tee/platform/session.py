@@ -91,7 +91,12 @@ def _sender(descriptor: int, hello: bytes) -> int:
     it, and anybody may name its ends: so only one that is listened on counts.
     """
     try:
-        with socket.socket(fileno=descriptor) as proof:
+        proof = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return 0
+    try:
+        with proof:
             if (
                 proof.family != socket.AF_UNIX
                 or not proof.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -100,8 +105,7 @@ def _sender(descriptor: int, hello: bytes) -> int:
                 return 0
             raw = proof.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS_SIZE)
             return int.from_bytes(raw[:4], "little")
-    except OSError:
-        os.close(descriptor)
+    except OSError:  # closed by now: its number may be another's
         return 0
 
 

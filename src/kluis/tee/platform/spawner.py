@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from kluis.errors import KluisError
 from kluis.tee.image import interpreter
 from kluis.tee.platform import places, remeasure
 from kluis.tee.process import linux, native, sandbox
@@ -35,6 +36,8 @@ STDERR_BOUND = 16 * 1024
 LAST_READS = 32
 LOST_SECONDS = 10.0
 INFO_FD = 8
+_FAILURES = (OSError, ValueError, KeyError, OverflowError, MemoryError, KluisError)
+"""What one order may come to without an end of the spawner, and so of every enclave."""
 
 
 class Child:
@@ -94,7 +97,8 @@ class Spawner:
         self._uids: set[int] = set()
         self._files: dict[str, tuple[remeasure.File, ...]] = {}
         self._watched: dict[tuple[str, str], remeasure.Watched] = {}
-        self._guardian = remeasure.digest(native.guardian())
+        self._guardian = native.guardian()
+        self._guardian_digest = remeasure.digest(self._guardian)
         self._measuring = ThreadPoolExecutor(1)
 
     def serve(self) -> None:
@@ -159,8 +163,8 @@ class Spawner:
                 order["op"]
             ]
             answer = handler(order, descriptors)
-        except (OSError, ValueError, KeyError) as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
+        except _FAILURES as error:
+            answer = _failed(error)
         finally:
             for fd in descriptors:
                 os.close(fd)
@@ -214,7 +218,7 @@ class Spawner:
 
     def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
         """Measure what a launch uses; what is changed is set aside, since enclaves may run from it."""
-        if remeasure.digest(native.guardian()) != self._guardian:
+        if remeasure.digest(self._guardian) != self._guardian_digest:
             return {"changed": "kluis-guardian", "layer": ""}
         for digest, mount in mounts:
             if (digest, mount) not in self._watched:
@@ -234,13 +238,15 @@ class Spawner:
         changed = self._measuring.submit(self._changed, order["layers"])
         try:
             answer = self._begin(order, descriptors)
-        except (OSError, ValueError, KeyError):
-            if (found := changed.result()) is not None:
-                return found
-            raise
-        if (found := changed.result()) is not None:
-            _kill(self.children[order["id"]])
-            return found
+        except _FAILURES as error:
+            answer = _failed(error)
+        try:
+            answer = changed.result() or answer
+        except _FAILURES as error:
+            answer = _failed(error)
+        # Nobody counts an enclave whose launch was answered otherwise, so it ends.
+        if "guardian" not in answer and (child := self.children.get(order["id"])):
+            _kill(child)
         return answer
 
     def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -258,7 +264,7 @@ class Spawner:
         )
         info_read, info_write = os.pipe()
         err_read, err_write = os.pipe()
-        line = sandbox.command(walls, bwrap=self.bwrap, guardian=native.guardian(), info_fd=INFO_FD)
+        line = sandbox.command(walls, bwrap=self.bwrap, guardian=self._guardian, info_fd=INFO_FD)
         # Sources first move above every target, or one dup2 would overwrite the next one's source.
         sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
         inside = sandbox.inside_descriptors(len(descriptors), scratch="s" in order["options"])
@@ -296,6 +302,10 @@ class Spawner:
         while uid in self._uids:
             uid += 1
         return uid
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    return {"error": f"{type(error).__name__}: {error}"}
 
 
 def _high(fd: int) -> int:

@@ -1,0 +1,68 @@
+"""The spawner: what it started and did not answer for does not go on, and no order ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.errors import AuthenticityError
+from kluis.tee.platform import spawner
+
+ORDER = {"op": "launch", "id": "one", "layers": [["ab" * 32, "/k/app"]]}
+
+
+@pytest.fixture
+def spawning(tmp_path: Path) -> Iterator[spawner.Spawner]:
+    """A spawner that holds no layer, and starts a process that never ends in the place of an enclave."""
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    found = spawner.Spawner(mine, tmp_path, own_uids=False)
+    try:
+        yield found
+    finally:
+        mine.close()
+        theirs.close()
+        for child in found.children.values():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            os.close(child.pidfd)
+            child.close_words()
+
+
+def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers of a launch cannot be measured: what was started meanwhile ends, since nobody counts it."""
+
+    def begin(order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        reading, writing = os.pipe()
+        pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+        os.close(writing)
+        spawning.children[order["id"]] = spawner.Child(pid, reading, 0)
+        return {"guardian": pid, "enclave": pid, "uid": 0}
+
+    monkeypatch.setattr(spawning, "_begin", begin)
+    answer = spawning._launch(ORDER, [])
+
+    assert set(answer) == {"error"}
+    ended = os.waitid(os.P_PID, spawning.children["one"].pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert ended.si_status == signal.SIGKILL
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError(), AuthenticityError("changed")])
+def test_a_failed_order_ends_nobody(
+    spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """An order that fails is answered; the spawner's end would be every enclave's."""
+
+    def fails(*_: object) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(spawning, "_begin", fails)
+    monkeypatch.setattr(spawning, "_changed", fails)
+
+    assert set(spawning._launch(ORDER, [])) == {"error"}
