@@ -31,12 +31,6 @@ def test_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(capsys.readouterr().out)) == len(explain.entries())
 
 
-def test_a_family(capsys: pytest.CaptureFixture[str]) -> None:
-    """A code that is made as it happens is explained by its family."""
-    assert run(["explain", "analysis_parser"]) == 0
-    assert capsys.readouterr().out.startswith("analysis_parser")
-
-
 @pytest.mark.parametrize(
     ("name", "code"),
     [

@@ -102,6 +102,9 @@ def test_six_verbs_and_a_receipt(people: People, built: Callable[..., Path]) -> 
     assert (code, json.loads(out)["missing"]) == (0, [])
     allow = [f"--insecure-allow-missing={','.join(ALLOWED)}"] if ALLOWED else []
     everybody = [word for name in ("reader", "clinic", "laboratory") for word in ("--as", name)]
+    code, out, err = people("run", "--image", built(NAFLD.parent / "hello"), *everybody, *allow)
+    assert (code, out) == (6, "")
+    assert "which was agreed, got" in err
     code, out, err = people("run", "--image", image, *everybody, "--json", *allow)
     assert code == 0, err
     assert [(each["id"], each["k"]) for each in json.loads(out)["analyses"]] == [("by-sex", 5)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import functools
 import tomllib
 from collections.abc import Mapping
@@ -77,9 +76,6 @@ def find(code: str) -> Entry:
     code = code if code in known else _others().get(code, code)
     if code in known:
         return known[code]
-    for pattern, entry in known.items():
-        if "*" in pattern and fnmatch.fnmatchcase(code, pattern):
-            return entry._replace(code=code)
     broken = _broken()
     if code in broken:
         return broken[code]
@@ -109,8 +105,8 @@ def _broken() -> Mapping[str, Entry]:
 
 
 def _offered() -> list[tuple[str, str]]:
-    """Each code with its cause, for a shell to offer; a pattern is no code that an error ends with."""
-    return [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items() if "*" not in code]
+    """Each code with its cause, for a shell to offer."""
+    return [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items()]
 
 
 def register(app: typer.Typer) -> None:

@@ -72,6 +72,13 @@ def run(
     elsewhere = {
         each: mailbox.Elsewhere(opened, each, wait) for each in agreement.owners if each not in local
     }
+    (found,) = image_ids.measure([image])
+    if found.hex() != agreement.code.image_id:
+        raise PolicyError(
+            f"{image}: want image {agreement.code.image_id[:16]}.., which was agreed, got {found.hex()[:16]}..",
+            hint="--image: the file that was proposed",
+            code="image",
+        )
     at_hand = {name: conduct.AtHand(owner, now) for name, owner in local.items() if name in agreement.owners}
     platform = Platform.connect()
     collateral = platform.collateral()
