@@ -16,7 +16,7 @@ from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, 
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.cleanroom.trust import Trust
-from kluis.cli import completion, parties, protections, render, room_files
+from kluis.cli import completion, image_ids, parties, protections, render, room_files
 from kluis.cli.room_files import now, record
 from kluis.cli.room_text import shown, told
 from kluis.errors import AuthenticityError, PolicyError, UnavailableError, UsageError
@@ -75,7 +75,8 @@ def run(
     (found,) = image_ids.measure([image])
     if found.hex() != agreement.code.image_id:
         raise PolicyError(
-            f"{image}: want image {agreement.code.image_id[:16]}.., which was agreed, got {found.hex()[:16]}..",
+            f"{image}: want image {agreement.code.image_id[:16]}.., which was agreed, "
+            f"got {found.hex()[:16]}..",
             hint="--image: the file that was proposed",
             code="image",
         )
