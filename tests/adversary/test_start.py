@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import pytest
 from kluis.errors import KluisError
 from kluis.formats import channel
 from kluis.host import load
+from kluis.tee.doctor import attempts
 from kluis.tee.image import interpreter
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import native
@@ -182,6 +184,44 @@ def by_map_files(pid: int) -> bytes:
     return got
 
 
+def by_memory_call(pid: int) -> bytes:
+    """What process_vm_readv gives of all that it may read itself: the needle, if it was there."""
+    needle = secret_of("at start")
+    return needle if attempts.by_memory_call(pid, needle).copies else b""
+
+
+def by_another_user(pid: int) -> bytes:
+    """What another user reads of the files under /proc/PID."""
+    code = "import sys\nfor name in ('mem', 'environ', 'maps', 'auxv'):\n"
+    code += " try: print('secretmem' if open(f'/proc/{sys.argv[1]}/{name}', 'rb').read(9) else 'gone')\n"
+    code += " except OSError as error: print(type(error).__name__)\n"
+    return attacks.as_user(attacks.NOBODY, code, str(pid)).encode()
+
+
+def by_gcore(pid: int) -> bytes:
+    """The core that gcore writes."""
+    with tempfile.TemporaryDirectory() as place:
+        attacks.tool("gcore", "-o", f"{place}/core", str(pid))
+        return b"".join(file.read_bytes() for file in Path(place).iterdir())
+
+
+def by_strace(pid: int) -> bytes:
+    """What strace sees of its calls within a moment."""
+    return attacks.tool("timeout", "0.1", "strace", "-s", "200", "-f", "-p", str(pid))[1].encode()
+
+
+def by_py_spy(pid: int) -> bytes:
+    """The stacks and locals that py-spy shows."""
+    spy = shutil.which("py-spy") or str(Path(sys.executable).parent / "py-spy")
+    return attacks.tool(spy, "dump", "--locals", "--nonblocking", "--pid", str(pid))[1].encode()
+
+
+READINGS = [by_memory_file, by_memory_call, by_another_user, by_descriptors, by_map_files, by_debugger]
+READINGS += [by_stopping, by_gcore, by_strace, by_py_spy]
+DEBUGGERS = (by_debugger, by_gcore, by_strace)
+"""Where one comes before the guardian, there is no enclave."""
+
+
 def launchers(spawner: int) -> Iterator[int]:
     """The enclaves of one platform now, from the first instruction of their guardian's child on."""
     for sandbox in children(spawner):
@@ -222,7 +262,7 @@ def under(spawner: int, attack: Callable[[int], bytes]) -> Iterator[list[bytes]]
         thread.join()
 
 
-@pytest.mark.parametrize("attack", [by_memory_file, by_descriptors, by_debugger, by_stopping, by_map_files])
+@pytest.mark.parametrize("attack", READINGS)
 def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], bytes]) -> None:
     """Five starts and ends under attack: nothing of the heap is got, and none runs without its guardian."""
     started = 0
@@ -233,9 +273,9 @@ def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], 
                 assert attacks.guardian_of(enclave.pid) not in (0, os.getpid())
                 started += 1
 
-    assert len(got) > 5
+    assert len(got) > 2
     assert not [data for data in got if secret_of("at start") in data or b"secretmem" in data]
-    assert started or attack is by_debugger
+    assert started or attack in DEBUGGERS
 
 
 def test_a_debugger_before_the_guardian(victim_image: Path, spawner: int) -> None:

@@ -1,0 +1,409 @@
+"""Less usual ways into an enclave: hooks of the kernel and of the loader, control groups, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import mmap
+import os
+import secrets
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import KluisError
+from kluis.host import load
+from kluis.host.proxy import EnclaveProxy
+from tests.adversary import attacks
+from tests.adversary.victim_secret import secret_of
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
+HERE = Path(__file__).parent
+COPIES = 2000
+PLAIN = "import sys,hashlib;s=b'PLANTED-'+hashlib.sha256(sys.argv[1].encode()).hexdigest().encode();"
+PLAIN += "h=[s+str(n).encode() for n in range(2000)];print('ready',flush=True);sys.stdin.read()"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def plain(seed: str) -> Iterator[int]:
+    """An ordinary process that holds a secret, on which each attack must succeed."""
+    line = [sys.executable, "-I", "-c", PLAIN, seed]
+    with subprocess.Popen(line, stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+# ---- a handler of core dumps
+
+
+HANDLER = """#!/bin/sh
+case " $2 $3 " in
+*" $1 "*) cat > "$4/core.$1"; [ "$1" = "$3" ] && : > "$4/written";;
+*) cat > /dev/null;; esac
+"""
+PATTERN = Path("/proc/sys/kernel/core_pattern")
+
+
+def test_a_handler_of_core_dumps(victim_image: Path) -> None:
+    """A handler that root registers gets the core of an ordinary process, and none of an enclave."""
+    seed = secrets.token_hex(8)
+    place = Path(tempfile.mkdtemp(prefix="kh", dir="/run"))  # a pattern has 127 characters
+    (place / "h").write_text(HANDLER)
+    (place / "h").chmod(0o755)
+    try:
+        with load(victim_image) as enclave, plain(seed) as other:
+            pid = enclave.pid
+            enclave.plant(seed, COPIES)
+            before = PATTERN.read_text()
+            try:
+                PATTERN.write_text(f"|{place}/h %P {pid} {other} {place}")
+                os.kill(other, signal.SIGSEGV)
+                enclave.submit("crash")
+                ended = attacks.gone_within(pid, 0.9)
+            finally:
+                PATTERN.write_text(before)
+            if not ended:
+                pytest.skip("the crash took longer than the machine's pattern may be changed")
+            until = time.monotonic() + attacks.SOON
+            core = place / f"core.{other}"
+            while not (place / "written").exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            assert core.read_bytes().count(secret_of(seed)) >= COPIES
+            assert not (place / f"core.{pid}").exists()
+    finally:
+        shutil.rmtree(place)
+
+
+# ---- the environment of who starts the platform
+
+
+ENVIRONMENT = """
+import json, sys
+from pathlib import Path
+from kluis.host import load
+from kluis.tee.platform import places, start
+from kluis.tee.platform.client import Platform
+guard = lambda pid: int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
+mapped = lambda pid: sys.argv[2] in Path(f"/proc/{pid}/maps").read_text()
+try:
+    running = Platform(start.start())
+    daemon = int(running.status()["pid"])
+    with load(sys.argv[1]) as enclave:
+        inside = (enclave.pid, guard(enclave.pid), daemon, guard(daemon))
+        print(json.dumps([mapped("self"), [mapped(pid) for pid in inside], sorted(enclave.environment())]))
+finally:
+    start.stop(places.mine())
+"""
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_AUDIT"])
+def test_the_platforms_environment(victim_image: Path, tmp_path: Path, name: str) -> None:
+    """A library that the host's environment names is in neither daemon, guardian nor enclave."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("gcc is not installed: apt-get install gcc libc6-dev")
+    library = tmp_path / "injected.so"
+    source = HERE / "racers" / "injected.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    home = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir="/run"))
+    home.chmod(0o755)
+    own = {"KLUIS_HOME": str(home), name: str(library), "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", ENVIRONMENT, str(victim_image), library.name],
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=HERE.parent.parent,
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    host, inside, environment = json.loads(done.stdout)
+
+    assert host is True
+    assert inside == [False] * 4
+    assert not {"LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"} & set(environment)
+
+
+# ---- checkpoints
+
+
+def test_criu(victim: EnclaveProxy, tmp_path: Path) -> None:
+    """CRIU dumps an ordinary process with its secret, and of an enclave nothing."""
+    criu = shutil.which("criu")
+    if criu is None:
+        pytest.skip("criu is not installed: apt-get install criu")
+    seed = secrets.token_hex(8)
+    victim.plant(seed, COPIES)
+    found = {}
+    with plain(seed) as other:
+        for pid in (other, victim.pid):
+            images = tmp_path / str(pid)
+            images.mkdir()
+            line = [criu, "dump", "--tree", str(pid), "--images-dir", str(images), "--leave-running"]
+            attacks.tool(*line, "--shell-job", "--file-locks", "--ext-unix-sk", "--tcp-established")
+            found[pid] = sum(file.read_bytes().count(secret_of(seed)) for file in images.iterdir())
+        if not found[other]:
+            pytest.skip("criu does not dump an ordinary process on this machine")
+
+        assert found[victim.pid] == 0
+    assert victim.alive() == "alive"
+
+
+# ---- control groups
+
+
+@contextlib.contextmanager
+def group(controller: str) -> Iterator[Path]:
+    """A control group of this test's own, of cgroup v1; what is in it moves back at the end."""
+    above = Path("/sys/fs/cgroup") / controller
+    if not (above / "cgroup.procs").exists():
+        pytest.skip(f"no {controller} hierarchy of cgroup v1")
+    made = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir=above))
+    try:
+        yield made
+    finally:
+        for pid in (made / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (above / "cgroup.procs").write_text(pid)
+        until = time.monotonic() + attacks.SOON
+        while time.monotonic() < until:
+            try:
+                made.rmdir()
+                break
+            except OSError:
+                time.sleep(0.01)
+
+
+def test_frozen(victim: EnclaveProxy) -> None:
+    """Root freezes an enclave and takes its time to read it: nothing of its heap, and it lives on."""
+    seed = secrets.token_hex(8)
+    victim.plant(seed, COPIES)
+    with group("freezer") as place, plain(seed) as other:
+        for pid in (victim.pid, other):
+            (place / "cgroup.procs").write_text(str(pid))
+        (place / "freezer.state").write_text("FROZEN")
+        try:
+            until = time.monotonic() + attacks.SOON
+            while (place / "freezer.state").read_text() != "FROZEN\n" and time.monotonic() < until:
+                time.sleep(0.005)
+            assert (place / "freezer.state").read_text() == "FROZEN\n"
+            assert attacks.copies(other, seed)[1] >= COPIES
+            read, found = attacks.copies(victim.pid, seed)
+            refused = attacks.seize(victim.pid, attacks.SUSPEND_SECCOMP)
+        finally:
+            (place / "freezer.state").write_text("THAWED")
+
+    assert read > 1 << 20
+    assert found == 0
+    assert refused == errno.EPERM
+    assert victim.alive() == "alive"
+
+
+def test_no_memory_left(victim_image: Path, victim: EnclaveProxy) -> None:
+    """An enclave whose group has no more memory ends, tells nothing of its heap, and ends no other."""
+    seed = secrets.token_hex(8)
+    with open("/dev/kmsg", "rb", buffering=0) as log, group("memory") as place:
+        os.set_blocking(log.fileno(), False)
+        os.lseek(log.fileno(), 0, os.SEEK_END)
+        with load(victim_image) as enclave:
+            pid = enclave.pid
+            enclave.plant(seed, COPIES)
+            (place / "cgroup.procs").write_text(str(pid))
+            (place / "memory.limit_in_bytes").write_text(str(32 << 20))
+            with pytest.raises(KluisError) as raised:
+                enclave.exhaust()
+            assert attacks.gone_within(pid, attacks.SOON)
+        events = (place / "memory.oom_control").read_text()
+        said = b""
+        with contextlib.suppress(BlockingIOError):
+            while record := log.read(8192):
+                said += record
+
+    assert "oom_kill 0" not in events.splitlines()
+    assert str(pid).encode() in said
+    assert secret_of(seed) not in said
+    assert b"PLANTED" not in said
+    assert "PLANTED" not in str(raised.value)
+    assert victim.alive() == "alive"
+
+
+# ---- userfaultfd
+
+
+USERFAULTFD, UFFDIO_API, UFFDIO_REGISTER = 323, 0xC018AA3F, 0xC020AA00
+UFFD_API, MISSING = 0xAA, 1
+
+
+def faults(low: int, size: int) -> int:
+    """Ask for the faults of a span; 0, or the errno of the refusal."""
+    descriptor = _libc.syscall(USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        pytest.skip("no userfaultfd in this kernel")
+    try:
+        fcntl.ioctl(descriptor, UFFDIO_API, bytearray(struct.pack("QQQ", UFFD_API, 0, 0)))
+        fcntl.ioctl(descriptor, UFFDIO_REGISTER, bytearray(struct.pack("QQQQ", low, size, MISSING, 0)))
+    except OSError as error:
+        return error.errno or -1
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+def test_userfaultfd(victim: EnclaveProxy) -> None:
+    """Root serves faults of its own memory only: the enclave's are not for it, and inside there are none."""
+    page = mmap.mmap(-1, 1 << 16)
+    view = (ctypes.c_char * (1 << 16)).from_buffer(page)
+    assert faults(ctypes.addressof(view), 1 << 16) == 0
+    lines = Path(f"/proc/{victim.pid}/maps").read_text().splitlines()
+    heap = [line for line in lines if "secretmem" in line]
+    assert heap
+    for line in heap:
+        low, high = (int(end, 16) for end in line.split()[0].split("-"))
+        assert faults(low, high - low) in (errno.EINVAL, errno.ENOMEM)
+    assert victim.escape("userfaultfd").startswith(("PermissionError", "OSError"))
+    assert victim.alive() == "alive"
+
+
+# ---- io_uring
+
+
+SETUP, ENTER, READ = 425, 426, 22
+
+
+class Ring:
+    """An io_uring of one entry, which reads files in the kernel's own time."""
+
+    def __init__(self) -> None:
+        parameters = bytearray(120)
+        pointer = (ctypes.c_char * 120).from_buffer(parameters)
+        self.fd = _libc.syscall(SETUP, 1, pointer)
+        if self.fd < 0:
+            pytest.skip("no io_uring in this kernel")
+        entries, completed = struct.unpack_from("II", parameters)
+        self.sq = struct.unpack_from("8I", parameters, 40)
+        self.cq = struct.unpack_from("8I", parameters, 80)
+        shared = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        self.submitted = mmap.mmap(self.fd, self.sq[6] + entries * 4, flags=shared, offset=0)
+        self.completed = mmap.mmap(self.fd, self.cq[5] + completed * 16, flags=shared, offset=0x8000000)
+        self.entry = mmap.mmap(self.fd, entries * 64, flags=shared, offset=0x10000000)
+        self.mask = struct.unpack_from("I", self.completed, self.cq[2])[0]
+
+    def read(self, file: int, at: int, size: int) -> bytes:
+        """Read a span of a file; what came."""
+        page = mmap.mmap(-1, size)
+        address = ctypes.addressof((ctypes.c_char * size).from_buffer(page))
+        struct.pack_into("BBHiQQI", self.entry, 0, READ, 0, 0, file, at, address, size)
+        tail = struct.unpack_from("I", self.submitted, self.sq[1])[0]
+        struct.pack_into("I", self.submitted, self.sq[6], 0)
+        struct.pack_into("I", self.submitted, self.sq[1], tail + 1)
+        assert _libc.syscall(ENTER, self.fd, 1, 1, 1, None, 0) == 1
+        head = struct.unpack_from("I", self.completed, self.cq[0])[0]
+        got = struct.unpack_from("i", self.completed, self.cq[5] + (head & self.mask) * 16 + 8)[0]
+        struct.pack_into("I", self.completed, self.cq[0], head + 1)
+        return page[: max(got, 0)]
+
+
+def by_ring(pid: int, needle: bytes) -> tuple[int, int]:
+    """Read all of a process's memory through an io_uring: bytes got, copies of the needle in them."""
+    ring, total, found = Ring(), 0, 0
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+    try:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if line.split()[1].startswith("r") and "[v" not in line:
+                low, high = (int(end, 16) for end in line.split()[0].split("-"))
+                for at in range(low, high, 1 << 22):
+                    data = ring.read(memory, at, min(high - at, 1 << 22))
+                    total += len(data)
+                    found += data.count(needle)
+    finally:
+        os.close(memory)
+        os.close(ring.fd)
+    return total, found
+
+
+def test_io_uring(victim: EnclaveProxy) -> None:
+    """An io_uring reads for root what root reads itself: not the heap. Inside there is none."""
+    seed = secrets.token_hex(8)
+    victim.plant(seed, COPIES)
+    with plain(seed) as other:
+        assert by_ring(other, secret_of(seed))[1] >= COPIES
+    read, found = by_ring(victim.pid, secret_of(seed))
+
+    assert read > 1 << 20
+    assert found == 0
+    assert victim.escape("io_uring").startswith(("PermissionError", "OSError"))
+
+
+# ---- interpreters of binaries
+
+
+REGISTER = """
+import subprocess, sys
+from pathlib import Path
+from kluis.host import load
+from kluis.tee.platform import places, start
+image, interpreter, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+subprocess.run(["mount", "-t", "binfmt_misc", "none", str(place)], check=True)
+lacks = frozenset({"secret-memory"})  # which a namespace of users may not have, and which is not the matter
+try:
+    start.start()
+    with load(image, insecure_allow_missing=lacks) as enclave:
+        magic = "".join(f"\\\\x{byte:02x}" for byte in Path(f"/proc/{enclave.pid}/exe").read_bytes()[:64])
+    (place / "register").write_text(f":own:M::{magic}::{interpreter}:F\\n")
+    try:
+        load(image, insecure_allow_missing=lacks).close()
+    except Exception as error:
+        print(error)
+finally:
+    start.stop(places.mine())
+"""
+
+
+def test_an_interpreter_of_the_launcher(victim_image: Path, tmp_path: Path) -> None:
+    """Root registers an interpreter for the launcher's first bytes: it runs in its place, unmeasured.
+
+    All of it is in a user namespace of the test's own, whose entries are no other process's.
+    """
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("gcc is not installed: apt-get install gcc libc6-dev")
+    source = HERE / "racers" / "interpreter.c"
+    subprocess.run([compiler, "-static", "-o", str(tmp_path / "own"), str(source)], check=True)
+    (tmp_path / "place").mkdir()
+    home = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir="/run"))
+    home.chmod(0o755)
+    apart = ["unshare", "--user", "--map-users=0,0,4294967295", "--map-groups=0,0,4294967295", "--mount"]
+    apart += ["--setuid", "0", "--setgid", "0", sys.executable, "-c", REGISTER]
+    try:
+        code, said = attacks.tool(
+            "env",
+            f"KLUIS_HOME={home}",
+            *apart,
+            *(str(victim_image), str(tmp_path / "own"), str(tmp_path / "place")),
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    if "unshare:" in said or "mount:" in said:
+        pytest.skip("binfmt_misc cannot be mounted in a user namespace: Linux before 6.7")
+
+    assert code == 0, said
+    assert "code that was not measured" in said, "the launcher is kept in its place: say so in threats.md"
