@@ -28,7 +28,10 @@ from kluis.host.proxy import EnclaveProxy
 from tests.adversary import attacks
 from tests.adversary.victim_secret import secret_of
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root"),
+    pytest.mark.slow,  # for a moment, some of these change what the whole machine does
+]
 HERE = Path(__file__).parent
 COPIES = 2000
 PLAIN = "import sys,hashlib;s=b'PLANTED-'+hashlib.sha256(sys.argv[1].encode()).hexdigest().encode();"
