@@ -51,7 +51,7 @@ def offered(*words: str, incomplete: str = "") -> set[str]:
         (["collateral", "fetch", "e", "--update"], {"early", "standard"}),
         (["measure", "--snp", "--vmm"], {"qemu", "ec2", "gce"}),
     ],
-    ids=" ".join,
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )
 def test_choices(words: list[str], want: set[str]) -> None:
     """The words that a parameter's check accepts are the ones that are offered."""
