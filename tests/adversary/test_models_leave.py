@@ -225,7 +225,7 @@ def test_other_seeds_and_folds_do_not_average_the_noise_out() -> None:
             'id="a"\nquestion="q"\ninputs=["t"]\nrecipients=["r"]\ntable="t"\nperson="p"\noutcome="o"\n'
             'compare=[]\nfolds=2\nseed=1\n[[analysis.arms]]\nname="a"\npredictors=["x"]\n'
         )
-    assert caught.value.message == "plan: object contains unknown field `seed` - at `$.analysis[0]`"
+    assert caught.value.message.startswith("plan.analysis[0].seed: want one of ")
 
 
 def test_noise_that_an_owner_would_subtract(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Enrolled(Forge):
     def enrol(self, pcesvn: int = 1) -> None:
         """Ask the service, and quote with the chain that comes back."""
         self.asks.pcesvn = pcesvn
+        self.served.clock.at += timedelta(seconds=1)  # a request is made later than the one before
         answer = self.served.enrol(self.asks)
         assert answer.status_code == 201, answer.text
         chain = answer.json()["chain"].encode()
@@ -67,7 +69,7 @@ class Enrolled(Forge):
             return await dcap_qvl.get_collateral(self.served.plain, self.quote())
 
         collateral, root = asyncio.run(fetch()), self.root.public_bytes(Encoding.DER)
-        return dcap_qvl.verify_with_root_ca(self.quote(), collateral, root, int(NOW.timestamp()))
+        return dcap_qvl.verify_with_root_ca(self.quote(), collateral, root, int(self.served.now.timestamp()))
 
 
 @pytest.fixture

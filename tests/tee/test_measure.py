@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import platform
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from kluis.errors import AuthenticityError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import measure
-from kluis.tee.image import read_image
+from kluis.tee.image import interpreter, read_image
 from tests.tee.image import samples
 
 
@@ -31,7 +30,7 @@ def test_says_all_of_it(tmp_path: Path) -> None:
         "mrsigner": sha256(n.to_bytes(384, "little")).hex(),
         "product_id": 7,
         "svn": 3,
-        "bytecode": "compared" if platform.python_version() == "3.11.7" else "not compared",
+        "bytecode": "compared" if interpreter.version() == "3.11.7" else "not compared",
         "debug": False,
         "measurements": {"process": found.image_id.hex()},
         "interface": sha256(samples.INTERFACE).hex(),

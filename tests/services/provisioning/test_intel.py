@@ -234,6 +234,7 @@ def test_pck_certificates(asking: Asking) -> None:
     platform = Platform()
     asking.enrol(platform)
     platform.pcesvn = 3
+    asking.clock.at += timedelta(seconds=1)  # a request is made later than the one before
     asking.enrol(platform)
     ppid = platform.ppid.hex()
     path = f"{SGX}/pckcert?cpusvn={ONES.hex()}&pceid=0000&qeid={ppid}&pcesvn="

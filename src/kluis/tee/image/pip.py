@@ -97,7 +97,7 @@ def _tell(lines: Iterable[str]) -> None:
     """Tell a person at a terminal what is being fetched, on one line that is gone once all is here."""
     told = False
     for line in lines:
-        if fetched := _FETCHES.match(line):
+        if fetched := _FETCHES.match(line.rstrip("\n")):
             room = shutil.get_terminal_size().columns - 1
             sys.stderr.write(f"\r\x1b[K{foreign('  ' + fetched[1], room)}")
             sys.stderr.flush()
