@@ -30,10 +30,14 @@ def greet(who: str) -> str:
 """
 
 
-@functools.cache
 def python() -> interpreter.Interpreter:
     """The runtime's interpreter, laid out in the user's cache as a build does."""
-    store = cache.of_user()
+    return _laid(cache.of_user())
+
+
+@functools.cache
+def _laid(store: cache.Cache) -> interpreter.Interpreter:
+    # One for each cache: a test's own is gone after it.
     with store.work() as work:
         return interpreter.lay(store, work)
 
