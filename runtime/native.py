@@ -19,7 +19,9 @@ SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
 LAUNCHER = (
     "launcher.c",
     "memory.c",
+    "pages.c",
     "region.c",
+    "threads.c",
     "reserve.c",
     "closures.c",
     *(f"scratch_{part}.c" for part in SCRATCH),
