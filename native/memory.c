@@ -88,7 +88,8 @@ EXPORT int mprotect(void *at, size_t n, int prot) {
     if ((n && !k) || !pages_within(from, k)) { errno = ENOMEM; return -1; }
     for (size_t i = from, like; i < from + k; i += like) {
         like = pages_alike(i, from + k);
-        int error = pages_are_plain(i, 1) ? (int)syscall(SYS_mprotect, (char *)at + (i - from) * PAGE, like * PAGE, prot)
+        char *part = (char *)at + (i - from) * PAGE;
+        int error = pages_are_plain(i, 1) ? (int)syscall(SYS_mprotect, part, like * PAGE, prot)
                     : prot & PROT_EXEC    ? pages_become_plain(i, like, prot)
                                           : pages_protect(i, like, prot);
         if (error) return -1;

@@ -121,9 +121,7 @@ struct region region_make(void) {
     filled = (struct rlimit){FIRST_SLOT + SLOTS, before.rlim_max};
     if (filled.rlim_cur > filled.rlim_max || call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&filled, 0, 0, 0)) return made;
     uint64_t low = 0;
-    for (long fd = call(SYS_dup, 0, 0, 0, 0, 0, 0); fd >= 0 && fd < (long)FIRST_SLOT; fd = call(SYS_dup, 0, 0, 0, 0, 0, 0)) {
-        low |= 1UL << fd;
-    }
+    for (long fd; (fd = call(SYS_dup, 0, 0, 0, 0, 0, 0)) >= 0 && fd < (long)FIRST_SLOT;) low |= 1UL << fd;
     made = secret(size);
     for (long fd = 0; fd < (long)FIRST_SLOT; fd++) if (low >> fd & 1) call(SYS_close, fd, 0, 0, 0, 0, 0);
     call(SYS_close_range, FIRST_SLOT, ~0U, 0, 0, 0, 0);

@@ -15,7 +15,7 @@ from inputs import InputError
 SOURCES = Path(__file__).resolve().parent.parent / "native"
 PYTHON = "/k/python"  # where an enclave finds its interpreter
 INSIDE = f"{PYTHON}/lib"
-SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
+SCRATCH = ("blocks", "bytes", "files", "calls", "transfers", "paths", "streams")
 LAUNCHER = (
     "launcher.c",
     "memory.c",
