@@ -10,7 +10,7 @@
  * filter ends the guardian, and the enclave with it, at the first other call.
  *
  * UID 0 keeps the ids it has (an ordinary user's enclave). REGION is bytes of secret memory, which the
- * launcher makes: its size is passed in the environment, see memory.c.
+ * launcher makes: its size is passed in the environment, see region.c.
  * WITHOUT names what the machine lacks, for example "secret-memory": a plain memory file then; with
  * "guardian" (a debug enclave) nobody is kept out.
  */

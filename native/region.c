@@ -30,8 +30,7 @@
 #define PAGE 4096UL
 #define LEAST_REGION (16UL << 20)
 #define FIRST_SLOT 64UL      /* above every descriptor that is passed in */
-#define SLOTS 16384UL        /* a power of two; fewer where the limit on descriptors is lower */
-#define LEAST_SLOTS 16384UL
+#define SLOTS 16384UL        /* a power of two */
 #define CYCLES 32768UL       /* ten times what it takes undisturbed, 12 microseconds at 2.6 GHz */
 #define TRIES 16
 
@@ -70,9 +69,9 @@ static inline __attribute__((always_inline)) uint64_t draw(int random, uint64_t 
 }
 
 /* One attempt: its address, or a negative errno; how long it took goes to took. */
-static __attribute__((noinline)) long attempt(size_t size, uint64_t mask, int random, uint64_t *took) {
+static __attribute__((noinline)) long attempt(size_t size, int random, uint64_t *took) {
     uint64_t began = clock_cycles();
-    long fd = (long)(FIRST_SLOT + (draw(random, began) & mask));
+    long fd = (long)(FIRST_SLOT + (draw(random, began) & (SLOTS - 1)));
     call(SYS_close, fd, 0, 0, 0, 0, 0);
     fd = call(SYS_memfd_secret, 0, 0, 0, 0, 0, 0);
     if (fd < 0) return fd;
@@ -88,20 +87,21 @@ static int failed(long at) { return at < 0 && at > -4096; }
 static struct region plain(size_t size) {
     struct region none = {NULL, 0};
     long fd = call(SYS_memfd_create, (long)"heap", 0, 0, 0, 0, 0);
-    if (fd < 0) return none;
-    call(SYS_ftruncate, fd, (long)size, 0, 0, 0, 0);
+    if (fd < 0 || call(SYS_ftruncate, fd, (long)size, 0, 0, 0, 0)) return none;
     long at = call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     call(SYS_close, fd, 0, 0, 0, 0, 0);
     return failed(at) ? none : (struct region){(char *)at, size};
 }
 
-static struct region secret(size_t size, uint64_t slots) {
+static struct region secret(size_t size) {
     unsigned a, b, c = 0, d;
     int random = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND);
     for (int i = 0; i < TRIES; i++) {
         uint64_t took = UINT64_MAX;
-        while (call(SYS_dup, 0, 0, 0, 0, 0, 0) >= 0) {}
-        long at = attempt(size, slots - 1, random, &took);
+        long last;
+        while ((last = call(SYS_dup, 0, 0, 0, 0, 0, 0)) >= 0) {}
+        if (last != -EMFILE) break; /* numbers are left, and the kernel would give the lowest of them */
+        long at = attempt(size, random, &took);
         if (failed(at)) break;
         if (took < CYCLES) return (struct region){(char *)at, size};
         call(SYS_munmap, at, (long)size, 0, 0, 0, 0);
@@ -118,15 +118,11 @@ struct region region_make(void) {
     if (size < LEAST_REGION) return made;
     if (!strcmp(end, REGION_PLAIN)) return plain(size);
     if (call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&before, 0, 0)) return made;
-    uint64_t slots = SLOTS;
-    while (slots >= LEAST_SLOTS && FIRST_SLOT + slots > before.rlim_max) slots /= 2;
-    filled = (struct rlimit){FIRST_SLOT + slots, before.rlim_max};
-    if (slots < LEAST_SLOTS || call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&filled, 0, 0, 0)) return made;
+    filled = (struct rlimit){FIRST_SLOT + SLOTS, before.rlim_max};
+    if (filled.rlim_cur > filled.rlim_max || call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&filled, 0, 0, 0)) return made;
     uint64_t low = 0;
-    for (long fd = call(SYS_dup, 0, 0, 0, 0, 0, 0); fd >= 0 && fd < (long)FIRST_SLOT; fd = call(SYS_dup, 0, 0, 0, 0, 0, 0)) {
-        low |= 1UL << fd;
-    }
-    made = secret(size, slots);
+    for (long fd; (fd = call(SYS_dup, 0, 0, 0, 0, 0, 0)) >= 0 && fd < (long)FIRST_SLOT;) low |= 1UL << fd;
+    made = secret(size);
     for (long fd = 0; fd < (long)FIRST_SLOT; fd++) if (low >> fd & 1) call(SYS_close, fd, 0, 0, 0, 0, 0);
     call(SYS_close_range, FIRST_SLOT, ~0U, 0, 0, 0, 0);
     call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&before, 0, 0, 0);

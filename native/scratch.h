@@ -1,6 +1,6 @@
 /* Encrypted scratch: files under /scratch that the kernel never sees, kept as ciphertext in one
  * descriptor that the platform hands over. blocks: what is in the descriptor. files: names and bytes.
- * calls, paths, streams: the C library's calls, served for these files and passed on for all others. */
+ * calls, transfers, paths, streams: the C library's calls, served for these files and passed on for all others. */
 #ifndef KLUIS_SCRATCH_H
 #define KLUIS_SCRATCH_H
 #include <errno.h>
@@ -81,6 +81,8 @@ struct opened {
 const char *calls_start(void);
 /* Take SCRATCH_NOTHING before a library is opened: the filter lets nobody close that number again. */
 const char *calls_reserve(void);
+/* Whether a descriptor is the backing, which is for blocks only. */
+int calls_keep(int fd);
 struct opened *calls_hold(int fd);
 void calls_let_go(struct opened *opened);
 /* A descriptor for a path below /scratch; or -1 and errno. */

@@ -32,13 +32,13 @@ from inputs import InputError  # noqa: E402
 
 import kluis  # noqa: E402
 import native  # noqa: E402
-from kluis.tee.image import canonical, compiler, elf, sources, wheels  # noqa: E402
+from kluis.tee.image import bytecode, canonical, compiler, elf, interpreter, sources, wheels  # noqa: E402
 from kluis.tee.image import layers as image_layers  # noqa: E402
 from kluis.tee.image.manifest import LAUNCHER  # noqa: E402
 
 PYTHONS = ("3.11", "3.13")
 # What of Kluis's own shapes the layers, beside the scripts here and the C sources.
-SHAPING = (canonical, compiler, elf, image_layers, sources, wheels)
+SHAPING = (bytecode, canonical, compiler, elf, image_layers, interpreter, sources, wheels)
 INSIDE = ("cffi", "cryptography", "msgspec", "pycparser")
 PLATFORM = "manylinux_2_17_x86_64"
 """The runtime brings its own C library: the tag names what pip must know, and no more."""
@@ -152,10 +152,8 @@ def build(lock: inputs.Lock, found: Mapping[str, Path], cache: Path, work: Path)
     (package / "__init__.py").write_text('"""The base layer of Kluis images: data only, read by kluis."""\n')
     metadata(lock, found, work / "wheel")
     out = work / "made.whl"
-    line = making.run(
-        work / "tree", work / "tree/bin/python", HERE / "wheel.py", str(work / "wheel"), str(out)
-    )
-    subprocess.run(line, check=True)
+    program = interpreter.Interpreter(work / "tree")
+    subprocess.run(program.command(str(HERE / "wheel.py"), str(work / "wheel"), str(out)), check=True)
     return out
 
 
@@ -185,9 +183,7 @@ def metadata(lock: inputs.Lock, found: Mapping[str, Path], root: Path) -> None:
 
 def python_version(tree: Path) -> str:
     """The interpreter's whole version, as it states it."""
-    script = tree / "version.py"
-    script.write_text("import platform\nprint(platform.python_version())\n")
-    line = making.run(tree, tree / "bin/python", script)
+    line = interpreter.Interpreter(tree).command("-c", "import platform; print(platform.python_version())")
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from inputs import InputError
 
-from kluis.tee.image import compiler, elf, layers, sources, wheels
-from kluis.tee.image.bytecode import pyc_path
+from kluis.tee.image import bytecode, elf, interpreter, layers, sources, wheels
+from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.manifest import LAUNCHER, LOADER, MOUNTS
 from kluis.tee.image.sources import Source
 
@@ -46,14 +45,14 @@ LIBRARIES = (
 _PLACES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
 
-def base(root: Path, python: str, launcher: Path, interpreter: Path, work: Path) -> list[Source]:
+def base(root: Path, python: str, launcher: Path, program: Path, work: Path) -> list[Source]:
     """Every file of the base layer: standard library, its bytecode, libraries, launcher.
 
     Args:
         root: the unpacked Debian packages.
         python: the interpreter, ``3.11``.
         launcher: the compiled program.
-        interpreter: a plain interpreter on the same libpython, which compiles the bytecode.
+        program: a plain interpreter on the same libpython, which compiles the bytecode.
         work: a folder of this build's.
 
     Raises:
@@ -67,23 +66,8 @@ def base(root: Path, python: str, launcher: Path, interpreter: Path, work: Path)
         mode = layers.PROGRAM_MODE if f"lib/{name}" == LOADER else layers.FILE_MODE
         found.append(sources.of_file(f"lib/{name}", origin, mode))
     tree = work / "tree"
-    lay(tree, [*found, sources.of_file("bin/python", interpreter, layers.PROGRAM_MODE)])
+    interpreter.write(tree, [*found, sources.of_file("bin/python", program, layers.PROGRAM_MODE)])
     return [*found, *_bytecode(found, "cpython-" + python.replace(".", ""), tree, work)]
-
-
-def lay(tree: Path, files: Iterable[Source]) -> None:
-    """Write files where an interpreter can import them."""
-    for file in files:
-        path = tree / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.read())
-        path.chmod(file.mode)
-
-
-def run(tree: Path, program: Path, script: Path, *arguments: str) -> list[str]:
-    """The command line that runs a script under an interpreter laid out in ``tree``."""
-    line = [str(tree / LOADER), "--library-path", str(tree / "lib"), str(program), "-I", "-S", "-B"]
-    return [*line, str(script), *arguments]
 
 
 def inside(paths: Mapping[str, Path], work: Path) -> list[Source]:
@@ -143,22 +127,10 @@ def _needed(path: Path) -> tuple[str, ...]:
 
 def _bytecode(files: Iterable[Source], tag: str, tree: Path, work: Path) -> list[Source]:
     modules = sorted((file for file in files if file.path.endswith(".py")), key=lambda file: file.path)
-    given, made = work / "modules", work / "bytecode"
-    with given.open("wb") as f:
-        for file in modules:
-            compiler.write_block(f, f"{MOUNTS['python']}/{file.path}".encode())
-            compiler.write_block(f, file.read())
-    script = Path(compiler.__file__)
-    with given.open("rb") as source, made.open("wb") as out:
-        done = subprocess.run(
-            run(tree, tree / "bin/python", script),
-            stdin=source,
-            stdout=out,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    if done.returncode:
-        raise InputError(f"the interpreter does not run: {done.stderr.decode(errors='replace')[-1500:]}")
-    with made.open("rb") as f:
-        compiled = [(pyc_path(file.path, tag), compiler.read_block(f)) for file in modules]
-    return [sources.of_bytes(path, data) for path, data in compiled if data]
+    given = ((f"{MOUNTS['python']}/{file.path}", file.read()) for file in modules)
+    made = bytecode.compile_all(given, Interpreter(tree), work)
+    return [
+        sources.of_bytes(bytecode.pyc_path(file.path, tag), data)
+        for file, data in zip(modules, made, strict=True)
+        if data
+    ]

@@ -15,11 +15,13 @@ from inputs import InputError
 SOURCES = Path(__file__).resolve().parent.parent / "native"
 PYTHON = "/k/python"  # where an enclave finds its interpreter
 INSIDE = f"{PYTHON}/lib"
-SCRATCH = ("blocks", "bytes", "files", "calls", "paths", "streams")
+SCRATCH = ("blocks", "bytes", "files", "calls", "transfers", "paths", "streams")
 LAUNCHER = (
     "launcher.c",
     "memory.c",
+    "pages.c",
     "region.c",
+    "threads.c",
     "reserve.c",
     "closures.c",
     *(f"scratch_{part}.c" for part in SCRATCH),

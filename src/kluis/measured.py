@@ -99,15 +99,26 @@ def hash_with(sha256: object) -> None:
 
 
 def check_library(path: str) -> None:
-    """Measure a shared library, and those that it needs, unless it was measured before."""
+    """Measure a shared library, and those that it needs, unless it was measured before.
+
+    Raises:
+        OSError: a library of a layer cannot be opened or read.
+    """
     path = _plain(path)
     if path in _checked or not path.startswith(ROOT):
         return
-    _checked.add(path)
+    _checked.add(path)  # before those that it needs, which may need it
     try:
-        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        _measure_library(path)
+    except FileNotFoundError:
+        _checked.discard(path)  # The loader finds none there now; what comes there later is measured.
     except OSError:
-        return  # The loader finds none there either.
+        _checked.discard(path)
+        raise
+
+
+def _measure_library(path: str) -> None:
+    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         if _hash[0] is not _sha256 or _escaped(path) not in _at_launch:
             got = _hash[0]()
@@ -160,8 +171,12 @@ def _check_named(name: str) -> None:
     if name not in _named:
         _named.add(name)
         end = b"/" + _escaped(name)
-        for path in [path for path in _files if path.endswith(end)]:
-            check_library(path.decode())
+        try:
+            for path in [path for path in _files if path.endswith(end)]:
+                check_library(path.decode())
+        except OSError:
+            _named.discard(name)
+            raise
 
 
 def _measured_dlopen(dlopen: object) -> object:

@@ -252,6 +252,25 @@ def test_a_receipt_of_another_room(table: Table) -> None:
         assert f"receipt: want room {'99' * 8}.., got {samples.ROOM[:16]}.." in err
 
 
+def test_results_are_for_their_recipient(table: Table, tmp_path: Path) -> None:
+    """What was sealed to one party is written for that party's user only, in place of what was there."""
+    signed(table)
+    ended(table)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "by-sex.parquet").symlink_to(tmp_path / "elsewhere")
+    assert table("open", "--as", "clinic", "--analysis", "by-sex", "-o", out)[0] == 0
+    (written,) = out.iterdir()
+    assert (written.name, written.is_symlink(), written.stat().st_mode & 0o777) == (
+        "by-sex.parquet",
+        False,
+        0o600,
+    )
+    assert not (tmp_path / "elsewhere").exists()
+    code, _, err = table("open", "--as", "clinic", "-o", written / "below")
+    assert (code, "cannot be written" in err) == (2, True)
+
+
 def test_an_earlier_run_under_a_later_name(table: Table) -> None:
     """A run's files under the name of another run are not that run's: neither opened nor checked as it."""
     signed(table)

@@ -94,14 +94,13 @@ class Folder:
             temporary = f".{last}.{os.urandom(8).hex()}"
             try:
                 _write(folder, temporary, data)
-                os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+                with _unlinked_on_error(folder, temporary):
+                    os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
                 raise self._refused(name, "written", error) from None
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a file that is not there yet.
+        """Write a file that is not there yet; if it cannot be written whole, there is none.
 
         Raises:
             FileExistsError: something has its name.
@@ -131,8 +130,12 @@ class Folder:
             pass
 
     def remove(self, name: str) -> None:
-        """Remove a name, if it is there; of a link, the link."""
-        with contextlib.suppress(FileNotFoundError), self._within(name) as (folder, last):
+        """Remove a name, if it is there; of a link, the link.
+
+        Raises:
+            UnavailableError: its folder is not there, or is a link; or it cannot be removed.
+        """
+        with self._within(name) as (folder, last):
             try:
                 os.unlink(last, dir_fd=folder)
             except FileNotFoundError:
@@ -141,7 +144,11 @@ class Folder:
                 raise self._refused(name, "removed", error) from None
 
     def remove_empty(self, name: str) -> None:
-        """Remove a folder, if it is there and empty."""
+        """Remove a folder, if it is there and empty.
+
+        Raises:
+            UnavailableError: the folder that it is in is not there, or is a link.
+        """
         with contextlib.suppress(OSError), self._within(name) as (folder, last):
             os.rmdir(last, dir_fd=folder)
 
@@ -194,8 +201,19 @@ class Folder:
 
 def _write(folder: int, name: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
+    descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+    with _unlinked_on_error(folder, name), os.fdopen(descriptor, "wb") as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def _unlinked_on_error(folder: int, name: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
 
 
 def _check(part: str, name: str) -> None:

@@ -7,8 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from kluis.errors import AuthenticityError, KluisError
+
+HANG_SECONDS: Final = 120
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tupl
         return Attempt(who, tried, f"{line[0]} is not installed here", None)
     try:
         done = subprocess.run(
-            line, capture_output=True, text=True, errors="replace", timeout=120, check=False
+            line, capture_output=True, text=True, errors="replace", timeout=HANG_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return Attempt(who, tried, f"{line[0]} hung for 20 s and was ended", True)
+        return Attempt(who, tried, f"{line[0]} hung for {HANG_SECONDS} s and was ended", True)
     refused, words = judge(done.returncode, done.stdout + done.stderr)
     return Attempt(who, tried, words, refused)
 

@@ -8,13 +8,12 @@ from typing import Annotated, Final
 import typer
 
 from kluis.cli import guests, render
-from kluis.errors import UsageError
+from kluis.errors import AuthenticityError, UsageError
 from kluis.tee import image, measure, sigstruct
 from kluis.tee.image import changes, files, rebuild, recompiled, signing
 from kluis.tee.snp.vcpu import Monitor
 
 SHOWN: Final = 20
-AUTHENTICITY: Final = 4
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
 _Out = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")]
 _Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key (PEM).")]
@@ -84,7 +83,7 @@ def rebuild_(
     verdict = "another id, built from these:" if found else "the same id, built from this source"
     render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(found)]))
     if found:
-        raise typer.Exit(AUTHENTICITY)
+        raise typer.Exit(AuthenticityError.exit_code)
 
 
 def _document(change: changes.Change) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
+from kluis import files
 from kluis.cleanroom import conduct, mailbox, results
 from kluis.cleanroom.agreement import check_signed
 from kluis.cleanroom.documents import as_json, decode
@@ -149,8 +150,7 @@ def open_(
         values[name], text = shown(header.format, plain)
         texts.append(f"{name}\n{text}")
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / f"{name}.{header.format}").write_bytes(plain)
+            _write(out / f"{name}.{header.format}", plain)
     render.out(values, "\n".join(texts))
     for name in mine:
         record(opened, home, "result.opened", f"{name}.{chosen[:16]}")
@@ -225,6 +225,14 @@ def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
     ):
         if got != want:
             raise AuthenticityError(f"receipt: want {what} {want[:16]}.., got {got[:16]}..", code="receipt")
+
+
+def _write(path: Path, plain: bytes) -> None:
+    """Write a result, whole, for this user only: it was sealed to one party."""
+    try:
+        files.write(path, plain)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _chosen(room: Room, run_id: str | None) -> str:

@@ -71,3 +71,9 @@ def test_the_limit_is_lifted_as_far_as_it_may() -> None:
         "assert soft == now and now in (hard, resource.RLIM_INFINITY), (soft, now, hard)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_try_that_hangs_is_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that does not end in time is no error of its own: the memory counts as missing."""
+    monkeypatch.setattr(linux, "TRY_SECONDS", 0.0)
+    assert linux.can_touch.__wrapped__(MEBIBYTE) is False

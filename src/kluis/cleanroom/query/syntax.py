@@ -12,6 +12,7 @@ from sqlglot.errors import SqlglotError
 from kluis.cleanroom.query.tree import QueryError
 
 MAX_NODES = 5_000
+MAX_DEPTH = 200
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?\Z")
 
@@ -20,7 +21,7 @@ def parse(text: str) -> exp.Select:
     """Parse one SELECT.
 
     Raises:
-        QueryError: not SQL, not one SELECT, or too large.
+        QueryError: not SQL, not one SELECT, too large, or nested too deeply for a reader.
     """
     try:
         statements = sqlglot.parse(text, dialect="duckdb")
@@ -29,10 +30,24 @@ def parse(text: str) -> exp.Select:
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
         kinds = [type(each).__name__ for each in statements]
         raise QueryError(f"query: want one SELECT, got {kinds}", code="query_shape")
-    for count, _ in enumerate(statements[0].walk()):
-        if count >= MAX_NODES:
-            raise QueryError(f"query: want at most {MAX_NODES} nodes, got more", code="query_shape")
+    _check_size(statements[0])
     return statements[0]
+
+
+def _check_size(select: exp.Select) -> None:
+    count, nodes = 0, [(select, 1)]
+    while nodes:
+        node, depth = nodes.pop()
+        count += 1
+        if count > MAX_NODES:
+            raise QueryError(f"query: want at most {MAX_NODES} nodes, got more", code="query_shape")
+        if depth > MAX_DEPTH:
+            raise QueryError(
+                f"query: want at most {MAX_DEPTH} levels, got more",
+                hint="a chain of AND, OR or + nests one level a term",
+                code="query_shape",
+            )
+        nodes += [(each, depth + 1) for each in node.iter_expressions()]
 
 
 def only(node: exp.Expression, *names: str) -> None:

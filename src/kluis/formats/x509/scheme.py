@@ -47,11 +47,6 @@ class Scheme(enum.Enum):
         """The hash's name as ``hashlib`` has it."""
         return f"sha{self.name[2:]}"
 
-    @property
-    def elliptic(self) -> bool:
-        """Whether it is ECDSA."""
-        return self.name.startswith("E")
-
 
 _SIZES: Final = {KeyKind.P256: 32, KeyKind.P384: 48, KeyKind.P521: 66, KeyKind.RSA: 0}
 _NULL: Final = b"\x05\x00"

@@ -68,7 +68,7 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
         given.seek(0)
         done = subprocess.run(
             python.command(compiler.__file__),
-            env={"PYTHONHASHSEED": "0"},
+            env={},
             stdin=given,
             stdout=compiled,
             stderr=subprocess.PIPE,

@@ -55,9 +55,10 @@ def changed(layers: list[Watched]) -> tuple[Path, str] | None:
         The layer's directory and the file's path in it; None where all is as measured.
     """
     for directory, names, files in layers:
-        for folder, _, found in os.walk(directory):
+        for folder, below, found in os.walk(directory):
             inside = folder[len(str(directory)) + 1 :]
-            for name in found:
+            links = [name for name in below if os.path.islink(os.path.join(folder, name))]
+            for name in (*found, *links):
                 path = f"{inside}/{name}" if inside else name
                 if path not in names:
                     return directory, path

@@ -20,6 +20,7 @@ PR_GET_MDWE = 66
 MS_NOSUID_NODEV = 2 | 4
 SLACK_BYTES = 1 << 20
 """How far beyond the limit is tried."""
+TRY_SECONDS = 60.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,9 +76,17 @@ def raise_lockable() -> None:
 
 @functools.cache
 def can_touch(size: int) -> bool:
-    """Whether a process here can write to ``size`` bytes of secret memory, page by page; tried in a child."""
+    """Whether a process here can write to ``size`` bytes of secret memory, page by page; tried in a child.
+
+    A child that takes longer than a minute counts as one that cannot.
+    """
     line = [sys.executable, "-I", "-S", str(Path(__file__).with_name("touch.py")), str(size)]
-    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    try:
+        done = subprocess.run(
+            line, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
     return done.returncode == 0
 
 
