@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import KluisError
+from kluis.formats import channel
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from tests.adversary import attacks
@@ -359,54 +360,61 @@ def test_io_uring(victim: EnclaveProxy) -> None:
 # ---- interpreters of binaries
 
 
-REGISTER = """
-import subprocess, sys
-from pathlib import Path
-from kluis.host import load
-from kluis.tee.platform import places, start
-image, interpreter, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-subprocess.run(["mount", "-t", "binfmt_misc", "none", str(place)], check=True)
-lacks = frozenset({"secret-memory"})  # which a namespace of users may not have, and which is not the matter
-try:
-    start.start()
-    with load(image, insecure_allow_missing=lacks) as enclave:
-        magic = "".join(f"\\\\x{byte:02x}" for byte in Path(f"/proc/{enclave.pid}/exe").read_bytes()[:64])
-    (place / "register").write_text(f":own:M::{magic}::{interpreter}:F\\n")
-    try:
-        load(image, insecure_allow_missing=lacks).close()
-    except Exception as error:
-        print(error)
-finally:
-    start.stop(places.mine())
-"""
+OFFER = channel.Offer()
+SPEAKING = {"HELLO": OFFER.hello.hex(), "NAME": channel.proof_name(OFFER.hello).hex()}
 
 
-def test_an_interpreter_of_the_launcher(victim_image: Path, tmp_path: Path) -> None:
-    """Root registers an interpreter for the launcher's first bytes: it runs in its place, unmeasured.
+def interpreted(image: Path, place: Path, program: str, macros: dict[str, str], hello: str = "") -> str:
+    """Have an interpreter run in a program's place, and launch: what was said.
 
     All of it is in a user namespace of the test's own, whose entries are no other process's.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("gcc is not installed: apt-get install gcc libc6-dev")
+    defined = [f'-D{name}="{value}"' for name, value in macros.items()]
     source = HERE / "racers" / "interpreter.c"
-    subprocess.run([compiler, "-static", "-o", str(tmp_path / "own"), str(source)], check=True)
-    (tmp_path / "place").mkdir()
+    subprocess.run([compiler, "-static", *defined, "-o", str(place / "own"), str(source)], check=True)
+    (place / "place").mkdir()
     home = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir="/run"))
     home.chmod(0o755)
     apart = ["unshare", "--user", "--map-users=0,0,4294967295", "--map-groups=0,0,4294967295", "--mount"]
-    apart += ["--setuid", "0", "--setgid", "0", sys.executable, "-c", REGISTER]
+    apart += ["--setuid", "0", "--setgid", "0", sys.executable, str(HERE / "interpreting.py")]
+    own, entries = place / "own", place / "place"
     try:
         code, said = attacks.tool(
-            "env",
-            f"KLUIS_HOME={home}",
-            *apart,
-            *(str(victim_image), str(tmp_path / "own"), str(tmp_path / "place")),
+            "env", f"KLUIS_HOME={home}", *apart, str(image), str(own), str(entries), program, hello
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)
     if "unshare:" in said or "mount:" in said:
         pytest.skip("binfmt_misc cannot be mounted in a user namespace: Linux before 6.7")
-
     assert code == 0, said
-    assert "code that was not measured" in said, "the launcher is kept in its place: say so in threats.md"
+    return said
+
+
+def test_an_interpreter_of_the_launcher(victim_image: Path, tmp_path: Path) -> None:
+    """Root registers an interpreter for the launcher's first bytes: it runs, and the platform speaks not to it."""
+    said = interpreted(victim_image, tmp_path, "launcher", SPEAKING)
+
+    assert "code that was not measured" in said
+    assert "another program was executed in the launcher's place" in said
+    assert "it was answered" not in said
+
+
+def test_an_interpreter_that_executes_the_launcher(victim_image: Path, tmp_path: Path) -> None:
+    """It prepares a message of root's, and executes the launcher before the platform looks: both end."""
+    said = interpreted(victim_image, tmp_path, "launcher", {**SPEAKING, "LATER": ""}, OFFER.hello.hex())
+
+    assert "code that was not measured" in said
+    assert "status 71" in said or "code that was not measured" in said
+    assert "it was answered" not in said
+
+
+@pytest.mark.parametrize("program", ["guardian", "bwrap"])
+def test_an_interpreter_of_the_platforms_own(victim_image: Path, tmp_path: Path, program: str) -> None:
+    """Root registers an interpreter for what starts the launcher: it runs in its place, unmeasured."""
+    said = interpreted(victim_image, tmp_path, program, {})
+
+    assert "code that was not measured" in said, f"{program} is kept in its place: say so in threats.md"
+    assert "launcher's place" not in said

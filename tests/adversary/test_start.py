@@ -335,7 +335,8 @@ def forged_handshake(pid: int) -> bytes:
             end.settimeout(0.5)
             credentials = struct.pack("iII", pid, 0, 0)
             end.sendmsg([offer.hello], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)])
-            session = offer.accept(end.recv(channel.MAX_FRAME))
+            answer = end.recv(channel.MAX_FRAME)
+            session = offer.accept(answer, answer[-32:])
             end.send(session.seal_request(channel.SealKey("measurement", 0, bytes(32), bytes(16))))
             return bytes(end.recv(channel.MAX_FRAME))
     except (OSError, KluisError):

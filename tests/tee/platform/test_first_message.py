@@ -41,7 +41,7 @@ def say(proof: socket.socket | None, hello: bytes, enclave: int) -> int:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         socket.send_fds(ours, [hello], [proof.fileno()] if proof else [])
-        session.accept(theirs, lambda: enclave)
+        session.accept(theirs, channel.Answer(), lambda: enclave)
         return len(ours.recv(channel.MAX_FRAME))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kluis.errors import AuthenticityError
-from kluis.tee.platform import spawner
+from kluis.tee.platform import children, spawner
 
 ORDER = {"op": "launch", "id": "one", "layers": [["ab" * 32, "/k/app"]]}
 
@@ -41,7 +41,7 @@ def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch:
         reading, writing = os.pipe()
         pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
         os.close(writing)
-        spawning.children[order["id"]] = spawner.Child(pid, reading, 0)
+        spawning.children[order["id"]] = children.Child(pid, reading, 0)
         return {"guardian": pid, "enclave": pid, "uid": 0}
 
     monkeypatch.setattr(spawning, "_begin", begin)

@@ -3,7 +3,8 @@
 1. The image is read and its signature checked; the operator's launch policy is asked.
 2. Every layer is held: copied into sealed memory, measured there.
 3. What this machine lacks is refused, or written into the launch configuration where granted.
-4. The spawner starts it; the first hello on the channel must come from that very process.
+4. The spawner starts it; the first hello on the channel must come from that very process, which must be
+   executing the launcher by then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kluis.errors import KluisError, UnavailableError, UsageError
-from kluis.formats import jcs
+from kluis.formats import channel, jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
@@ -250,7 +251,8 @@ class Launcher:
             "environment": sorted((_environment(manifest) | manifest.env).items()),
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        document = self._document(read, who, debug, [name for name, _ in granted])
+        channel_answer = channel.Answer()
+        document = self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
         index = _index_file(indexes)
         backing = [scratch.backing(name, manifest.scratch_bytes)] if manifest.scratch_bytes else []
         inside = [pair[1] for pair in pairs]
@@ -293,14 +295,19 @@ class Launcher:
                 self.running[name] = running
         try:
             threading.Thread(
-                target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True
+                target=self._serve,
+                args=(running, pairs[2][0], channel_answer),
+                name=f"session-{name}",
+                daemon=True,
             ).start()
         except RuntimeError:  # no memory is left for its stack
             self.kill(name)  # its place is given back by the caller: it must not run on
             raise UnavailableError("launch: the platform has no memory left", code="launch_failed") from None
         return running
 
-    def _document(self, read: images.Image, who: Identity, debug: bool, granted: list[str]) -> int:
+    def _document(
+        self, read: images.Image, who: Identity, debug: bool, granted: list[str], platform: bytes
+    ) -> int:
         """The launch document, public, in a sealed memory file."""
         text = jcs.dumps(
             {
@@ -309,16 +316,17 @@ class Launcher:
                 "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
                 "level": "none" if debug else who.configuration.level,
                 "debug": debug,
+                "platform": platform.hex(),
                 "sockets": {name: sandbox.FIRST_GRANTED_FD + at for at, name in enumerate(granted)},
             }
         )
         return _sealed("launch", text)
 
-    def _serve(self, running: Running, end: socket.socket) -> None:
+    def _serve(self, running: Running, end: socket.socket, answer: channel.Answer) -> None:
         patience = DYING_SECONDS
         try:
             end.settimeout(HANDSHAKE_SECONDS)
-            sealed = session.accept(end, lambda: running.enclave)
+            sealed = session.accept(end, answer, lambda: self._executing(running))
             end.settimeout(None)
             session.serve(end, sealed, running.who, self._root)
         except (KluisError, OSError):
@@ -327,6 +335,11 @@ class Launcher:
             end.close()
             if not running.gone.wait(patience):
                 self.kill(running.name)
+
+    def _executing(self, running: Running) -> int:
+        """The enclave's pid, once the spawner has seen that it executes the launcher; it ends otherwise."""
+        self._orders.send({"op": "check", "id": running.name})
+        return running.enclave
 
     def kill(self, name: str) -> None:
         """End an enclave; one that is gone is no error."""

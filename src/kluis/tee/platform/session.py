@@ -57,12 +57,13 @@ class Root:
         return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
 
 
-def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
+def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int]) -> channel.Channel:
     """Answer the one hello of a launch.
 
     Args:
         end: the platform's end.
-        enclave: gives the enclave's pid on this machine.
+        answer: the launch's, whose public key the enclave was given.
+        enclave: gives the enclave's pid on this machine; called once the hello is there.
 
     Raises:
         AuthenticityError: another process spoke.
@@ -79,9 +80,9 @@ def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
         raise AuthenticityError(
             f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender"
         )
-    answer = channel.Answer.to(data)
+    sealed = answer.to(data)
     end.send(answer.hello)
-    return answer.channel
+    return sealed
 
 
 def _sender(descriptor: int, hello: bytes) -> int:

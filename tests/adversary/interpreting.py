@@ -1,0 +1,109 @@
+"""Root registers an interpreter for a program of the platform, in a user namespace of its own, and launches.
+
+    python interpreting.py IMAGE INTERPRETER PLACE PROGRAM HELLO
+
+PROGRAM is launcher, guardian or bwrap. With HELLO, in hex, root lets the interpreter execute the launcher, and
+then sends that message in the enclave's name. Printed: the refusal, and whether the message was answered.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from kluis.host import load
+from kluis.tee.platform import places, start
+from kluis.tee.process import native
+
+LACKS = frozenset({"secret-memory"})
+"""Which a namespace of users may not have, and which is not the matter."""
+PLATFORM_FD, NAMED_FD = 5, 18
+SOON = 120.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def first_bytes(program: str, image: str) -> bytes:
+    """The first bytes of a program that every launch executes."""
+    with load(image, insecure_allow_missing=LACKS) as enclave:
+        files = {
+            "launcher": Path(f"/proc/{enclave.pid}/exe"),
+            "guardian": native.guardian(),
+            "bwrap": Path(shutil.which("bwrap") or ""),
+        }
+        return files[program].read_bytes()[:64]
+
+
+def executes(pid: int, program: str) -> bool:
+    """Whether a process is there and executes a program."""
+    try:
+        return Path(f"/proc/{pid}/exe").samefile(program)
+    except OSError:
+        return False
+
+
+def steal(pid: int, descriptor: int) -> int:
+    """Duplicate another process's descriptor (pidfd_getfd): a descriptor of ours."""
+    stolen = int(_libc.syscall(438, os.pidfd_open(pid), descriptor, 0))
+    if stolen < 0:
+        raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    return stolen
+
+
+def running(interpreter: str) -> int:
+    """Wait for a process that executes the interpreter: its pid."""
+    until = time.monotonic() + SOON
+    while time.monotonic() < until:
+        pids = [int(process.name) for process in Path("/proc").glob("[0-9]*")]
+        if found := [pid for pid in pids if executes(pid, interpreter)]:
+            return found[0]
+    raise LookupError(interpreter)
+
+
+def speak_later(interpreter: str, entry: Path, hello: bytes) -> None:
+    """Have the interpreter execute the launcher; then send the hello, with the socket that it listened on."""
+    pid = running(interpreter)
+    while "\nState:\tS" not in Path(f"/proc/{pid}/status").read_text():
+        time.sleep(0.001)
+    platform, named = (steal(pid, number) for number in (PLATFORM_FD, NAMED_FD))
+    entry.write_text("-1\n")
+    os.kill(pid, signal.SIGUSR1)
+    while executes(pid, interpreter):
+        time.sleep(0.001)
+    with socket.socket(fileno=platform) as end:
+        end.settimeout(SOON)
+        socket.send_fds(end, [hello], [named])
+        if end.recv(1024):
+            print("it was answered")
+
+
+def main(image: str, interpreter: str, place: Path, program: str, hello: bytes) -> None:
+    """Register, launch, print."""
+    subprocess.run(["mount", "-t", "binfmt_misc", "none", str(place)], check=True)
+    try:
+        start.start()
+        magic = "".join(f"\\x{byte:02x}" for byte in first_bytes(program, image))
+        (place / "register").write_text(f":own:M::{magic}::{interpreter}:F\n")
+        root = threading.Thread(target=speak_later, args=(interpreter, place / "own", hello))
+        if hello:
+            root.start()
+        try:
+            load(image, insecure_allow_missing=LACKS).close()
+            print("launched")
+        except Exception as error:
+            print(error)
+        if hello:
+            root.join()
+    finally:
+        start.stop(places.mine())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], bytes.fromhex(sys.argv[5]))
