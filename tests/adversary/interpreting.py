@@ -1,9 +1,9 @@
 """Root registers an interpreter for a program of the platform, in a user namespace of its own, and launches.
 
-    python interpreting.py IMAGE INTERPRETER PLACE PROGRAM HELLO
+    python interpreting.py IMAGE INTERPRETER PLACE PROGRAM HOW
 
-PROGRAM is launcher, guardian or bwrap. With HELLO, in hex, root lets the interpreter execute the launcher, and
-then sends that message in the enclave's name. Printed: the refusal, and whether the message was answered.
+PROGRAM is launcher, guardian or bwrap. HOW is what root does then: nothing; ``continue``, let the interpreter
+execute the launcher; a message in hex, the same while the guardian is stopped, and send it for the enclave.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import threading
 import time
 from pathlib import Path
 
+from kluis.formats import channel
 from kluis.host import load
 from kluis.tee.platform import places, start
 from kluis.tee.process import native
 
 LACKS = frozenset({"secret-memory"})
 """Which a namespace of users may not have, and which is not the matter."""
-PLATFORM_FD, NAMED_FD = 5, 18
+PLATFORM_FD, NAMED_FD, WORD_FD = 5, 18, 30
 SOON = 120.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -67,43 +68,51 @@ def running(interpreter: str) -> int:
     raise LookupError(interpreter)
 
 
-def speak_later(interpreter: str, entry: Path, hello: bytes) -> None:
+def execute_launcher(interpreter: str, entry: Path, hello: bytes) -> None:
     """Have the interpreter execute the launcher; then send the hello, with the socket that it listened on."""
     pid = running(interpreter)
-    while "\nState:\tS" not in Path(f"/proc/{pid}/status").read_text():
+    while not Path(f"/proc/{pid}/fd/{WORD_FD}").is_symlink():
         time.sleep(0.001)
     platform, named = (steal(pid, number) for number in (PLATFORM_FD, NAMED_FD))
     entry.write_text("-1\n")
-    os.kill(pid, signal.SIGUSR1)
+    if hello:
+        guardian = int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
+        os.kill(guardian, signal.SIGSTOP)
+    os.write(steal(pid, WORD_FD), (1).to_bytes(8, "little"))
     while executes(pid, interpreter):
         time.sleep(0.001)
+    if not hello:
+        return
     with socket.socket(fileno=platform) as end:
-        end.settimeout(SOON)
-        socket.send_fds(end, [hello], [named])
-        if end.recv(1024):
-            print("it was answered")
+        end.send(channel.READY)
+        if end.recv(channel.MAX_FRAME):
+            print("it was challenged")
+            socket.send_fds(end, [hello], [named])
+            if end.recv(channel.MAX_FRAME):
+                print("it was answered")
 
 
-def main(image: str, interpreter: str, place: Path, program: str, hello: bytes) -> None:
+def main(image: str, interpreter: str, place: Path, program: str, how: str) -> None:
     """Register, launch, print."""
     subprocess.run(["mount", "-t", "binfmt_misc", "none", str(place)], check=True)
     try:
         start.start()
         magic = "".join(f"\\x{byte:02x}" for byte in first_bytes(program, image))
         (place / "register").write_text(f":own:M::{magic}::{interpreter}:F\n")
-        root = threading.Thread(target=speak_later, args=(interpreter, place / "own", hello))
-        if hello:
+        hello = b"" if how == "continue" else bytes.fromhex(how)
+        root = threading.Thread(target=execute_launcher, args=(interpreter, place / "own", hello))
+        if how:
             root.start()
         try:
             load(image, insecure_allow_missing=LACKS).close()
             print("launched")
         except Exception as error:
             print(error)
-        if hello:
+        if how:
             root.join()
     finally:
         start.stop(places.mine())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], bytes.fromhex(sys.argv[5]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], sys.argv[5])

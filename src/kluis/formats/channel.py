@@ -8,9 +8,10 @@ reordered or made by somebody else does not open, and the session ends there.
 Nothing here reads or writes a socket: :mod:`kluis.enclave.platform` and
 :mod:`kluis.tee.platform.session` do.
 
-Handshake: enclave sends ``HELLO || public key (32)``, platform answers ``HELLO || public key (32)``. The
-platform makes its key before the launch, and the launch document has its public half: the enclave accepts no
-other answer.
+Handshake: enclave sends ``READY``. Platform checks which program the enclave executes, and sends a challenge
+(32). Enclave sends ``HELLO || public key (32)``, with a socket that it names after both. Platform answers
+``HELLO || public key (32)``. It makes that key before the launch, the launch document states it, and the
+enclave accepts no other.
 Keys: HKDF-SHA-256 over the X25519 secret, salt = both public keys, info = ``kluis channel 1``:
 32 bytes for each direction. Frames: AES-256-GCM, nonce = 4 zero bytes and the frame's number (64 bits,
 big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 
+READY = b"KLUIS-READY-1\n"
+CHALLENGE_SIZE = 32
 HELLO = b"KLUIS-CHANNEL-1\n"
 HELLO_SIZE = len(HELLO) + 32
 MAX_FRAME = 128 * 1024
@@ -152,10 +155,15 @@ _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def proof_name(hello: bytes) -> bytes:
-    """The abstract name of the Unix socket that an enclave listens on to show that a hello is its own."""
+def proof_name(hello: bytes, challenge: bytes) -> bytes:
+    """The abstract name of the Unix socket that an enclave listens on to show that a hello is its own.
+
+    Args:
+        hello: what it sends.
+        challenge: what the platform answered before, 32 bytes.
+    """
     digest = Hash(SHA256())
-    digest.update(hello)
+    digest.update(hello + challenge)
     return b"\0kluis-" + digest.finalize().hex().encode()
 
 

@@ -2,7 +2,8 @@
 
 The kernel shows which process the hello comes from: it brings a socket that is named after it and that
 this process listens on. Root can duplicate a descriptor and speak first, and can send with any process's
-credentials (SCM_CREDENTIALS); it cannot listen as another process.
+credentials (SCM_CREDENTIALS); it cannot listen as another process. The name contains a challenge that is sent
+once the process was seen to execute the launcher, so no program that it executed before has prepared it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -63,19 +65,23 @@ def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int
     Args:
         end: the platform's end.
         answer: the launch's, whose public key the enclave was given.
-        enclave: gives the enclave's pid on this machine; called once the hello is there.
+        enclave: gives the enclave's pid on this machine, once it was seen to execute the launcher.
 
     Raises:
         AuthenticityError: another process spoke.
         FormatError: it was no hello.
     """
+    if end.recv(channel.MAX_FRAME) != channel.READY:
+        raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
+    wanted = enclave()
+    challenge = secrets.token_bytes(channel.CHALLENGE_SIZE)
+    end.send(challenge)
     data, descriptors, _, _ = socket.recv_fds(end, channel.MAX_FRAME, 1)
     sender = 0
     for descriptor in descriptors:
-        sender = _sender(descriptor, data)
+        sender = _sender(descriptor, data, challenge)
     if not data:
         raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
-    wanted = enclave()
     if not wanted or sender != wanted:
         raise AuthenticityError(
             f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender"
@@ -85,7 +91,7 @@ def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int
     return sealed
 
 
-def _sender(descriptor: int, hello: bytes) -> int:
+def _sender(descriptor: int, hello: bytes, challenge: bytes) -> int:
     """Whose hello it is, by a socket that came with it: its pid; 0 where the socket shows nothing.
 
     The kernel keeps who called listen(2) on a socket, and a name is given once. A socketpair keeps who made
@@ -101,7 +107,7 @@ def _sender(descriptor: int, hello: bytes) -> int:
             if (
                 proof.family != socket.AF_UNIX
                 or not proof.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                or proof.getsockname() != channel.proof_name(hello)
+                or proof.getsockname() != channel.proof_name(hello, challenge)
             ):
                 return 0
             raw = proof.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS_SIZE)
