@@ -8,6 +8,7 @@ execute the launcher; a message in hex, the same while the guardian is stopped, 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -75,21 +76,25 @@ def execute_launcher(interpreter: str, entry: Path, hello: bytes) -> None:
         time.sleep(0.001)
     platform, named = (steal(pid, number) for number in (PLATFORM_FD, NAMED_FD))
     entry.write_text("-1\n")
+    guardian = int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
     if hello:
-        guardian = int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
         os.kill(guardian, signal.SIGSTOP)
     os.write(steal(pid, WORD_FD), (1).to_bytes(8, "little"))
     while executes(pid, interpreter):
         time.sleep(0.001)
     if not hello:
         return
-    with socket.socket(fileno=platform) as end:
-        end.send(channel.READY)
-        if end.recv(channel.MAX_FRAME):
-            print("it was challenged")
-            socket.send_fds(end, [hello], [named])
+    try:
+        with socket.socket(fileno=platform) as end:
+            end.send(channel.READY)
             if end.recv(channel.MAX_FRAME):
-                print("it was answered")
+                print("it was challenged")
+                socket.send_fds(end, [hello], [named])
+                if end.recv(channel.MAX_FRAME):
+                    print("it was answered")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(guardian, signal.SIGKILL)
 
 
 def main(image: str, interpreter: str, place: Path, program: str, how: str) -> None:

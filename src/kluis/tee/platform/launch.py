@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,6 +47,7 @@ class Running:
         calls, control: the host's ends, to be handed over.
         enclave, guardian: pids on this machine.
         gone: set once it has ended.
+        user: who launched it.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Running:
     guardian: int
     uid: int
     gone: threading.Event
+    user: int = 0
 
 
 class Launcher:
@@ -81,7 +85,11 @@ class Launcher:
         self._lacks = lacks
         self._lockable = lockable
         self._holding = holding.Holding(self._unpack, self._drop)
-        self._places = shares.Taken("max_enclaves")
+        self._places = shares.Taken("max_enclaves", "have the operator raise max_enclaves in launch.toml")
+        self._heaps = shares.Taken("heap", "lower heap in kluis.toml: heaps share this machine's memory")
+        self._scratches = shares.Taken(
+            "scratch", "lower scratch in kluis.toml: it shares the platform's disk"
+        )
         self.running: dict[str, Running] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
@@ -162,13 +170,13 @@ class Launcher:
             cpusvn=CPUSVN,
             configuration=configuration,
         )
-        self._places.take(user, 1, self._policy.max_enclaves)
+        give_back = self._take(user, manifest.heap_bytes, manifest.scratch_bytes)
         held: dict[str, bytes] = {}
         place = threading.Semaphore(1)
 
         def left() -> None:
             if place.acquire(blocking=False):
-                self._places.give_back(user, 1)
+                give_back()
                 self._holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
 
         def gone(status: int, words: str) -> None:
@@ -178,12 +186,29 @@ class Launcher:
         try:
             for layer in read.layers:
                 held[layer.mount] = self._holding.hold(image, layer, user)
-            return self._start(read, held, who, signed.debug, granted, gone)
+            return self._start(read, held, who, signed.debug, granted, gone, user)
         except BaseException as error:
             left()
             if isinstance(error, ChangedLayerError):
                 self._holding.forget(error.layer)
             raise
+
+    def _take(self, user: int, heap_bytes: int, scratch_bytes: int) -> Callable[[], None]:
+        """Take a place, a heap and scratch for a user, or nothing of it; what gives them back.
+
+        Root's heaps are bounded by ``max_heap`` and ``max_enclaves``: not all of a heap is ever used.
+        """
+        memory = 2 * holding.half_of_memory() if not shares.is_operator(user) else sys.maxsize
+        wanted = (
+            (self._places, 1, self._policy.max_enclaves),
+            (self._heaps, heap_bytes, memory),
+            (self._scratches, scratch_bytes, self._scratches.total() + scratch.free_bytes()),
+        )
+        with contextlib.ExitStack() as taken:
+            for what, amount, total in wanted:
+                what.take(user, amount, total)
+                taken.callback(what.give_back, user, amount)
+            return taken.pop_all().close
 
     def _check_launcher(self, read: images.Image) -> None:
         """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
@@ -222,6 +247,7 @@ class Launcher:
         debug: bool,
         granted: Sequence[tuple[str, int]],
         ended: Callable[[int, str], None],
+        user: int,
     ) -> Running:
         manifest, name = read.manifest, secrets.token_hex(8)
         stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
@@ -288,6 +314,7 @@ class Launcher:
             int(answer["guardian"]),
             int(answer["uid"]),
             gone,
+            user,
         )
         with self._lock:
             # Its end may have been told before this thread ran again: it would count as running for ever.
@@ -328,7 +355,7 @@ class Launcher:
             end.settimeout(HANDSHAKE_SECONDS)
             sealed = session.accept(end, answer, lambda: self._executing(running))
             end.settimeout(None)
-            session.serve(end, sealed, running.who, self._root)
+            session.serve(end, sealed, running.who, self._root, running.user)
         except (KluisError, OSError):
             patience = BROKEN_SECONDS
         finally:

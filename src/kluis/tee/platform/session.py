@@ -116,8 +116,15 @@ def _sender(descriptor: int, hello: bytes, challenge: bytes) -> int:
         return 0
 
 
-def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root) -> None:
+def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root, user: int = 0) -> None:
     """Answer requests until the enclave hangs up.
+
+    Args:
+        end: the platform's end.
+        sealed: the session's.
+        who: the enclave.
+        root: what the platform holds.
+        user: who launched it, and takes its counters.
 
     Raises:
         AuthenticityError: a frame that is not the session's next: the enclave must end.
@@ -125,13 +132,13 @@ def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root
     while frame := end.recv(channel.MAX_FRAME + 1):
         request = sealed.open_request(frame)
         try:
-            reply = _answer(request, who, root)
+            reply = _answer(request, who, root, user)
         except KluisError as error:
             reply = channel.Refused(error.code, error.message)
         end.send(sealed.seal_reply(reply))
 
 
-def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Reply:
+def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> channel.Reply:
     match request:
         case channel.TargetInfo():
             return channel.Bytes(target_of(who.body(bytes(64))).encode())
@@ -153,7 +160,7 @@ def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Repl
             )
             return channel.Bytes(key)
         case channel.Counter():
-            return _count(request, who, root)
+            return _count(request, who, root, user)
         case channel.Info():
             return channel.Platform(root.level, root.root_pem(), root.collateral(), root.version, who.cpusvn)
 
@@ -164,16 +171,16 @@ def _sized(report_data: bytes) -> bytes:
     return report_data
 
 
-def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count:
+def _count(request: channel.Counter, who: Identity, root: Root, user: int) -> channel.Count:
     if len(request.id) != 32:
         raise UsageError(f"counter.id: want 32 bytes, got {len(request.id)}")
     owner = _owner(who, request.policy)
     if request.op == "read":
         return channel.Count(*root.counters.read(owner, request.id))
     if request.op == "increment":
-        return channel.Count(*root.counters.increment(owner, request.id))
+        return channel.Count(*root.counters.increment(owner, request.id, user))
     if request.op == "advance":
-        return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark))
+        return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark, user))
     raise UsageError(f"counter.op: want read, increment or advance, got {request.op[:40]!r}")
 
 
