@@ -27,7 +27,7 @@ from kluis.tee.doctor import attempts
 from kluis.tee.image import interpreter
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import native
-from tests.adversary import attacks
+from tests.adversary import attacks, kernel
 from tests.adversary.victim_secret import secret_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
@@ -216,6 +216,38 @@ def by_py_spy(pid: int) -> bytes:
     return attacks.tool(spy, "dump", "--locals", "--nonblocking", "--pid", str(pid))[1].encode()
 
 
+def by_io_uring(pid: int) -> bytes:
+    """What an io_uring reads of /proc/PID/mem: the needle, if it was there."""
+    needle = secret_of("at start")
+    return needle if kernel.by_ring(pid, needle)[1] else b""
+
+
+def by_freezer(pid: int) -> bytes:
+    """What is read while a control group keeps it from running; then it is debugged."""
+    with kernel.group("freezer") as place, kernel.frozen(place, pid):
+        got = by_memory_file(pid) + by_descriptors(pid)
+        by_debugger(pid)
+        return got
+
+
+def by_public_files(pid: int) -> bytes:
+    """What the kernel tells of it in other files."""
+    names = ("environ", "cmdline", "smaps", "stack", "status", "syscall", "auxv")
+    return b"".join(Path(f"/proc/{pid}/{name}").read_bytes().replace(b"secretmem", b"") for name in names)
+
+
+def by_crash(pid: int) -> bytes:
+    """What a crash leaves where cores go."""
+    os.kill(pid, signal.SIGSEGV)
+    attacks.gone_within(pid, attacks.SOON)
+    return b"".join(file.read_bytes() for place in (Path("/"), Path()) for file in place.glob(f"core*{pid}*"))
+
+
+def by_gdb(pid: int) -> bytes:
+    """The stacks and locals that gdb shows."""
+    return attacks.tool("gdb", "-batch", "-nx", "-p", str(pid), "-ex", "bt full")[1].encode()
+
+
 READINGS = [
     by_memory_file,
     by_memory_call,
@@ -224,32 +256,21 @@ READINGS = [
     by_map_files,
     by_debugger,
     by_stopping,
+    by_io_uring,
+    by_freezer,
+    by_public_files,
+    by_crash,
 ]
-TOOLS = [by_gcore, by_strace, by_py_spy]
+TOOLS = [by_gdb, by_gcore, by_strace, by_py_spy]
 """Each try of these takes a second and more."""
-DEBUGGERS = (by_debugger, by_gcore, by_strace)
-"""Where one comes before the guardian, there is no enclave."""
-
-
-def launchers(spawner: int) -> Iterator[int]:
-    """The enclaves of one platform now, from the first instruction of their guardian's child on."""
-    for sandbox in children(spawner):
-        for guardian in children(sandbox):
-            yield from children(guardian)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started and that are not gone."""
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+DEBUGGERS = (by_debugger, by_freezer, by_gdb, by_gcore, by_strace, by_crash)
+"""Where one comes before the guardian, there is no enclave; nor is there one that crashed."""
 
 
 @pytest.fixture
 def spawner(platform: Platform) -> int:
     """The tests' platform's, and nobody else's."""
-    sandbox = int(attacks.status(attacks.guardian_of(int(platform.status()["pid"])))["PPid"])
-    return int(attacks.status(sandbox)["PPid"])
+    return attacks.spawner_of(int(platform.status()["pid"]))
 
 
 @contextlib.contextmanager
@@ -260,7 +281,9 @@ def under(spawner: int, attack: Callable[[int], bytes]) -> Iterator[list[bytes]]
 
     def attacker() -> None:
         while not over.wait(0.0005):
-            got.extend(attack(pid) for pid in launchers(spawner))
+            for pid in attacks.launchers(spawner):
+                with contextlib.suppress(OSError):  # it is gone meanwhile
+                    got.append(attack(pid))
 
     thread = threading.Thread(target=attacker)
     thread.start()
@@ -276,6 +299,8 @@ def under(spawner: int, attack: Callable[[int], bytes]) -> Iterator[list[bytes]]
 )
 def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], bytes]) -> None:
     """Five starts and ends under attack: nothing of the heap is got, and none runs without its guardian."""
+    if attack is by_freezer and not Path("/sys/fs/cgroup/freezer").exists():
+        pytest.skip("no freezer hierarchy of cgroup v1")
     started = 0
     with under(spawner, attack) as got:
         for _ in range(5):

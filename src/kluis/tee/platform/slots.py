@@ -137,7 +137,7 @@ def _decode(slot: bytes) -> tuple[str, Held] | None:
             raise FormatError("counter: want a name, a value and a mark")
 
 
-def _user(rest: dict[str, Any]) -> int:
+def _user(rest: dict[Any, Any]) -> int:
     match rest:
         case {"user": int(user)}:
             return user
