@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kluis.errors import AuthenticityError, KluisError, UsageError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.formats import channel
 from kluis.formats.sgx.report import Flag
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
@@ -71,8 +71,10 @@ def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int
         AuthenticityError: another process spoke.
         FormatError: it was no hello.
     """
-    if end.recv(channel.MAX_FRAME) != channel.READY:
+    if not (first := end.recv(channel.MAX_FRAME)):
         raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
+    if first != channel.READY:
+        raise FormatError(f"channel handshake: want READY, got {len(first)} other bytes")
     wanted = enclave()
     challenge = secrets.token_bytes(channel.CHALLENGE_SIZE)
     end.send(challenge)
