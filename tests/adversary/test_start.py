@@ -27,7 +27,7 @@ from kluis.tee.doctor import attempts
 from kluis.tee.image import interpreter
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import native
-from tests.adversary import attacks, kernel
+from tests.adversary import attacks
 from tests.adversary.victim_secret import secret_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
@@ -216,20 +216,6 @@ def by_py_spy(pid: int) -> bytes:
     return attacks.tool(spy, "dump", "--locals", "--nonblocking", "--pid", str(pid))[1].encode()
 
 
-def by_io_uring(pid: int) -> bytes:
-    """What an io_uring reads of /proc/PID/mem: the needle, if it was there."""
-    needle = secret_of("at start")
-    return needle if kernel.by_ring(pid, needle)[1] else b""
-
-
-def by_freezer(pid: int) -> bytes:
-    """What is read while a control group keeps it from running; then it is debugged."""
-    with kernel.group("freezer") as place, kernel.frozen(place, pid):
-        got = by_memory_file(pid) + by_descriptors(pid)
-        by_debugger(pid)
-        return got
-
-
 def by_public_files(pid: int) -> bytes:
     """What the kernel tells of it in other files."""
     names = ("environ", "cmdline", "smaps", "stack", "status", "syscall", "auxv")
@@ -256,14 +242,11 @@ READINGS = [
     by_map_files,
     by_debugger,
     by_stopping,
-    by_io_uring,
-    by_freezer,
-    by_public_files,
     by_crash,
 ]
-TOOLS = [by_gdb, by_gcore, by_strace, by_py_spy]
-"""Each try of these takes a second and more."""
-DEBUGGERS = (by_debugger, by_freezer, by_gdb, by_gcore, by_strace, by_crash)
+TOOLS = [by_public_files, by_gdb, by_gcore, by_strace, by_py_spy]
+"""Each try of these takes long, or slows the enclave down."""
+DEBUGGERS = (by_debugger, by_gdb, by_gcore, by_strace, by_crash)
 """Where one comes before the guardian, there is no enclave; nor is there one that crashed."""
 
 
@@ -299,8 +282,6 @@ def under(spawner: int, attack: Callable[[int], bytes]) -> Iterator[list[bytes]]
 )
 def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], bytes]) -> None:
     """Five starts and ends under attack: nothing of the heap is got, and none runs without its guardian."""
-    if attack is by_freezer and not Path("/sys/fs/cgroup/freezer").exists():
-        pytest.skip("no freezer hierarchy of cgroup v1")
     started = 0
     with under(spawner, attack) as got:
         for _ in range(5):
