@@ -35,7 +35,7 @@ static const uint32_t FREE_CALLS[] = {
 static const uint32_t PLATFORM_CALLS[] = {
     SYS_rename, SYS_renameat, SYS_renameat2, SYS_unlink, SYS_unlinkat, SYS_mkdir, SYS_mkdirat, SYS_fsync,
     SYS_fdatasync, SYS_flock, SYS_fchmod, SYS_fchmodat, SYS_chmod, SYS_umask, SYS_pidfd_open, SYS_sendfile,
-    SYS_copy_file_range, SYS_fallocate,
+    SYS_copy_file_range, SYS_fallocate, SYS_statfs,
 };
 
 /* What an image's own loader and the launcher need, beside both, until the launcher closes the rest:

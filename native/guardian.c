@@ -8,6 +8,8 @@
  * the guardian, so the guardian blocks every signal that it can: one that arrived would stop it.
  * Code that root writes into the guardian's memory may continue the tracee and do nothing else: the
  * filter ends the guardian, and the enclave with it, at the first other call.
+ * The enclave executes one program, the launcher. A second execve ends both: what the platform learns of the
+ * program that runs (/proc/PID/exe) is true of all that this process ever was.
  *
  * UID 0 keeps the ids it has (an ordinary user's enclave). REGION is bytes of secret memory, which the
  * launcher makes: its size is passed in the environment, see region.c.
@@ -32,6 +34,7 @@
 #include <sys/wait.h>
 
 #define CAP_IPC_LOCK_BIT (1u << CAP_IPC_LOCK)
+#define SECOND_PROGRAM 71
 
 static void refuse(const char *what) {
     dprintf(2, "kluis-guardian: %s: %s\n", what, strerror(errno));
@@ -100,7 +103,7 @@ int main(int argc, char **argv) {
     if (argc < 6) { errno = EINVAL; refuse("arguments"); }
     uid_t uid = (uid_t)strtoul(argv[1], NULL, 10);
     gid_t gid = (gid_t)strtoul(argv[2], NULL, 10);
-    int guarded = !strstr(argv[4], "guardian"), gate[2], back[2], status;
+    int guarded = !strstr(argv[4], "guardian"), programs = 0, gate[2], back[2], status;
     sigset_t all, before;
     char go;
 
@@ -127,7 +130,8 @@ int main(int argc, char **argv) {
     close(back[1]);
     if (read(back[0], &go, 1) != 1) _exit(70);
     close(gate[0]);
-    if (guarded && ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE)) refuse("guard");
+    const long options = PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+    if (guarded && ptrace(PTRACE_SEIZE, child, 0, options)) refuse("guard");
     only_lock(0);
     /* A change of rights undid what bubblewrap had set: the sandbox's end is the guardian's. It keeps
      * bubblewrap's user id, because the kernel asks whether the dying parent may signal its child. */
@@ -144,6 +148,7 @@ int main(int argc, char **argv) {
             continue;
         }
         int signal = WSTOPSIG(status), event = status >> 16;
+        if (event == PTRACE_EVENT_EXEC && programs++) _exit(SECOND_PROGRAM);
         if (event == PTRACE_EVENT_STOP) {
             int group = signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
             ptrace(group ? PTRACE_LISTEN : PTRACE_CONT, who, 0, 0);

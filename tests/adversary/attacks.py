@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,26 @@ def status(pid: int) -> dict[str, str]:
 def guardian_of(pid: int) -> int:
     """The pid of the tracer."""
     return int(status(pid)["TracerPid"])
+
+
+def spawner_of(daemon: int) -> int:
+    """The spawner of the platform whose daemon has this pid."""
+    sandbox = int(status(guardian_of(daemon))["PPid"])
+    return int(status(sandbox)["PPid"])
+
+
+def launchers(spawner: int) -> Iterator[int]:
+    """The enclaves of one platform now, from the first instruction of their guardian's child on."""
+    for sandbox in children(spawner):
+        for guardian in children(sandbox):
+            yield from children(guardian)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that are not gone."""
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def gone_within(pid: int, seconds: float) -> bool:

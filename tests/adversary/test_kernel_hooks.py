@@ -23,9 +23,10 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import KluisError
+from kluis.formats import channel
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from tests.adversary import attacks
+from tests.adversary import attacks, kernel
 from tests.adversary.victim_secret import secret_of
 
 pytestmark = [
@@ -174,46 +175,14 @@ def test_criu(victim: EnclaveProxy, tmp_path: Path) -> None:
 # ---- control groups
 
 
-@contextlib.contextmanager
-def group(controller: str) -> Iterator[Path]:
-    """A control group of this test's own, of cgroup v1; what is in it moves back at the end."""
-    above = Path("/sys/fs/cgroup") / controller
-    if not (above / "cgroup.procs").exists():
-        pytest.skip(f"no {controller} hierarchy of cgroup v1")
-    made = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir=above))
-    try:
-        yield made
-    finally:
-        for pid in (made / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):
-                (above / "cgroup.procs").write_text(pid)
-        until = time.monotonic() + attacks.SOON
-        while time.monotonic() < until:
-            try:
-                made.rmdir()
-                break
-            except OSError:
-                time.sleep(0.01)
-
-
 def test_frozen(victim: EnclaveProxy) -> None:
     """Root freezes an enclave and takes its time to read it: nothing of its heap, and it lives on."""
     seed = secrets.token_hex(8)
     victim.plant(seed, COPIES)
-    with group("freezer") as place, plain(seed) as other:
-        for pid in (victim.pid, other):
-            (place / "cgroup.procs").write_text(str(pid))
-        (place / "freezer.state").write_text("FROZEN")
-        try:
-            until = time.monotonic() + attacks.SOON
-            while (place / "freezer.state").read_text() != "FROZEN\n" and time.monotonic() < until:
-                time.sleep(0.005)
-            assert (place / "freezer.state").read_text() == "FROZEN\n"
-            assert attacks.copies(other, seed)[1] >= COPIES
-            read, found = attacks.copies(victim.pid, seed)
-            refused = attacks.seize(victim.pid, attacks.SUSPEND_SECCOMP)
-        finally:
-            (place / "freezer.state").write_text("THAWED")
+    with kernel.group("freezer") as place, plain(seed) as other, kernel.frozen(place, victim.pid, other):
+        assert attacks.copies(other, seed)[1] >= COPIES
+        read, found = attacks.copies(victim.pid, seed)
+        refused = attacks.seize(victim.pid, attacks.SUSPEND_SECCOMP)
 
     assert read > 1 << 20
     assert found == 0
@@ -224,7 +193,7 @@ def test_frozen(victim: EnclaveProxy) -> None:
 def test_no_memory_left(victim_image: Path, victim: EnclaveProxy) -> None:
     """An enclave whose group has no more memory ends, tells nothing of its heap, and ends no other."""
     seed = secrets.token_hex(8)
-    with open("/dev/kmsg", "rb", buffering=0) as log, group("memory") as place:
+    with open("/dev/kmsg", "rb", buffering=0) as log, kernel.group("memory") as place:
         os.set_blocking(log.fileno(), False)
         os.lseek(log.fileno(), 0, os.SEEK_END)
         with load(victim_image) as enclave:
@@ -289,67 +258,13 @@ def test_userfaultfd(victim: EnclaveProxy) -> None:
 # ---- io_uring
 
 
-SETUP, ENTER, READ = 425, 426, 22
-
-
-class Ring:
-    """An io_uring of one entry, which reads files in the kernel's own time."""
-
-    def __init__(self) -> None:
-        parameters = bytearray(120)
-        pointer = (ctypes.c_char * 120).from_buffer(parameters)
-        self.fd = _libc.syscall(SETUP, 1, pointer)
-        if self.fd < 0:
-            pytest.skip("no io_uring in this kernel")
-        entries, completed = struct.unpack_from("II", parameters)
-        self.sq = struct.unpack_from("8I", parameters, 40)
-        self.cq = struct.unpack_from("8I", parameters, 80)
-        shared = mmap.MAP_SHARED | mmap.MAP_POPULATE
-        self.submitted = mmap.mmap(self.fd, self.sq[6] + entries * 4, flags=shared, offset=0)
-        self.completed = mmap.mmap(self.fd, self.cq[5] + completed * 16, flags=shared, offset=0x8000000)
-        self.entry = mmap.mmap(self.fd, entries * 64, flags=shared, offset=0x10000000)
-        self.mask = struct.unpack_from("I", self.completed, self.cq[2])[0]
-
-    def read(self, file: int, at: int, size: int) -> bytes:
-        """Read a span of a file; what came."""
-        page = mmap.mmap(-1, size)
-        address = ctypes.addressof((ctypes.c_char * size).from_buffer(page))
-        struct.pack_into("BBHiQQI", self.entry, 0, READ, 0, 0, file, at, address, size)
-        tail = struct.unpack_from("I", self.submitted, self.sq[1])[0]
-        struct.pack_into("I", self.submitted, self.sq[6], 0)
-        struct.pack_into("I", self.submitted, self.sq[1], tail + 1)
-        assert _libc.syscall(ENTER, self.fd, 1, 1, 1, None, 0) == 1
-        head = struct.unpack_from("I", self.completed, self.cq[0])[0]
-        got = struct.unpack_from("i", self.completed, self.cq[5] + (head & self.mask) * 16 + 8)[0]
-        struct.pack_into("I", self.completed, self.cq[0], head + 1)
-        return page[: max(got, 0)]
-
-
-def by_ring(pid: int, needle: bytes) -> tuple[int, int]:
-    """Read all of a process's memory through an io_uring: bytes got, copies of the needle in them."""
-    ring, total, found = Ring(), 0, 0
-    memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
-    try:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            if line.split()[1].startswith("r") and "[v" not in line:
-                low, high = (int(end, 16) for end in line.split()[0].split("-"))
-                for at in range(low, high, 1 << 22):
-                    data = ring.read(memory, at, min(high - at, 1 << 22))
-                    total += len(data)
-                    found += data.count(needle)
-    finally:
-        os.close(memory)
-        os.close(ring.fd)
-    return total, found
-
-
 def test_io_uring(victim: EnclaveProxy) -> None:
     """An io_uring reads for root what root reads itself: not the heap. Inside there is none."""
     seed = secrets.token_hex(8)
     victim.plant(seed, COPIES)
     with plain(seed) as other:
-        assert by_ring(other, secret_of(seed))[1] >= COPIES
-    read, found = by_ring(victim.pid, secret_of(seed))
+        assert kernel.by_ring(other, secret_of(seed))[1] >= COPIES
+    read, found = kernel.by_ring(victim.pid, secret_of(seed))
 
     assert read > 1 << 20
     assert found == 0
@@ -359,54 +274,67 @@ def test_io_uring(victim: EnclaveProxy) -> None:
 # ---- interpreters of binaries
 
 
-REGISTER = """
-import subprocess, sys
-from pathlib import Path
-from kluis.host import load
-from kluis.tee.platform import places, start
-image, interpreter, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-subprocess.run(["mount", "-t", "binfmt_misc", "none", str(place)], check=True)
-lacks = frozenset({"secret-memory"})  # which a namespace of users may not have, and which is not the matter
-try:
-    start.start()
-    with load(image, insecure_allow_missing=lacks) as enclave:
-        magic = "".join(f"\\\\x{byte:02x}" for byte in Path(f"/proc/{enclave.pid}/exe").read_bytes()[:64])
-    (place / "register").write_text(f":own:M::{magic}::{interpreter}:F\\n")
-    try:
-        load(image, insecure_allow_missing=lacks).close()
-    except Exception as error:
-        print(error)
-finally:
-    start.stop(places.mine())
-"""
-
-
-def test_an_interpreter_of_the_launcher(victim_image: Path, tmp_path: Path) -> None:
-    """Root registers an interpreter for the launcher's first bytes: it runs in its place, unmeasured.
+def interpreted(image: Path, place: Path, program: str, macros: dict[str, str], how: str = "") -> str:
+    """Have an interpreter run in a program's place, and launch: what was said.
 
     All of it is in a user namespace of the test's own, whose entries are no other process's.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("gcc is not installed: apt-get install gcc libc6-dev")
+    defined = [f'-D{name}="{value}"' for name, value in macros.items()]
     source = HERE / "racers" / "interpreter.c"
-    subprocess.run([compiler, "-static", "-o", str(tmp_path / "own"), str(source)], check=True)
-    (tmp_path / "place").mkdir()
+    subprocess.run([compiler, "-static", *defined, "-o", str(place / "own"), str(source)], check=True)
+    (place / "place").mkdir()
     home = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir="/run"))
     home.chmod(0o755)
     apart = ["unshare", "--user", "--map-users=0,0,4294967295", "--map-groups=0,0,4294967295", "--mount"]
-    apart += ["--setuid", "0", "--setgid", "0", sys.executable, "-c", REGISTER]
+    apart += ["--setuid", "0", "--setgid", "0", sys.executable, str(HERE / "interpreting.py")]
+    own, entries = place / "own", place / "place"
     try:
         code, said = attacks.tool(
-            "env",
-            f"KLUIS_HOME={home}",
-            *apart,
-            *(str(victim_image), str(tmp_path / "own"), str(tmp_path / "place")),
+            "env", f"KLUIS_HOME={home}", *apart, str(image), str(own), str(entries), program, how
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)
     if "unshare:" in said or "mount:" in said:
         pytest.skip("binfmt_misc cannot be mounted in a user namespace: Linux before 6.7")
-
     assert code == 0, said
-    assert "code that was not measured" in said, "the launcher is kept in its place: say so in threats.md"
+    return said
+
+
+def test_an_interpreter_of_the_launcher(victim_image: Path, tmp_path: Path) -> None:
+    """Root registers an interpreter for the launcher's first bytes: it runs, and gets no session."""
+    said = interpreted(victim_image, tmp_path, "launcher", {"READY": channel.READY.hex()})
+
+    assert "code that was not measured" in said
+    assert "another program was executed in the launcher's place" in said
+    assert "it was answered" not in said
+
+
+def test_an_interpreter_that_executes_the_launcher(victim_image: Path, tmp_path: Path) -> None:
+    """It could leave other descriptors and arguments to that launcher: the guardian ends both."""
+    said = interpreted(victim_image, tmp_path, "launcher", {"LATER": ""}, "continue")
+
+    assert "code that was not measured" in said
+    assert "launched" not in said
+
+
+def test_an_interpreter_that_prepared_a_message(victim_image: Path, tmp_path: Path) -> None:
+    """It listens for a message of root's, and executes the launcher while the guardian is stopped."""
+    hello = channel.Offer().hello
+    name = channel.proof_name(hello, b"").hex()
+    said = interpreted(victim_image, tmp_path, "launcher", {"LATER": "", "NAME": name}, hello.hex())
+
+    assert "code that was not measured" in said
+    assert "it was challenged" in said
+    assert "it was answered" not in said
+
+
+@pytest.mark.parametrize("program", ["guardian", "bwrap"])
+def test_an_interpreter_of_the_platforms_own(victim_image: Path, tmp_path: Path, program: str) -> None:
+    """Root registers an interpreter for what starts the launcher: it runs in its place, unmeasured."""
+    said = interpreted(victim_image, tmp_path, program, {})
+
+    assert "code that was not measured" in said, f"{program} is kept in its place: say so in threats.md"
+    assert "launcher's place" not in said

@@ -220,6 +220,24 @@ def by_py_spy(pid: int) -> bytes:
     return attacks.tool(spy, "dump", "--locals", "--nonblocking", "--pid", str(pid))[1].encode()
 
 
+def by_public_files(pid: int) -> bytes:
+    """What the kernel tells of it in other files."""
+    names = ("environ", "cmdline", "smaps", "stack", "status", "syscall", "auxv")
+    return b"".join(Path(f"/proc/{pid}/{name}").read_bytes().replace(b"secretmem", b"") for name in names)
+
+
+def by_crash(pid: int) -> bytes:
+    """What a crash leaves where cores go."""
+    os.kill(pid, signal.SIGSEGV)
+    attacks.gone_within(pid, attacks.SOON)
+    return b"".join(file.read_bytes() for place in (Path("/"), Path()) for file in place.glob(f"core*{pid}*"))
+
+
+def by_gdb(pid: int) -> bytes:
+    """The stacks and locals that gdb shows."""
+    return attacks.tool("gdb", "-batch", "-nx", "-p", str(pid), "-ex", "bt full")[1].encode()
+
+
 READINGS = [
     by_memory_file,
     by_memory_call,
@@ -228,32 +246,18 @@ READINGS = [
     by_map_files,
     by_debugger,
     by_stopping,
+    by_crash,
 ]
-TOOLS = [by_gcore, by_strace, by_py_spy]
-"""Each try of these takes a second and more."""
-DEBUGGERS = (by_debugger, by_gcore, by_strace)
-"""Where one comes before the guardian, there is no enclave."""
-
-
-def launchers(spawner: int) -> Iterator[int]:
-    """The enclaves of one platform now, from the first instruction of their guardian's child on."""
-    for sandbox in children(spawner):
-        for guardian in children(sandbox):
-            yield from children(guardian)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started and that are not gone."""
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+TOOLS = [by_public_files, by_gdb, by_gcore, by_strace, by_py_spy]
+"""Each try of these takes long, or slows the enclave down."""
+DEBUGGERS = (by_debugger, by_gdb, by_gcore, by_strace, by_crash)
+"""Where one comes before the guardian, there is no enclave; nor is there one that crashed."""
 
 
 @pytest.fixture
 def spawner(platform: Platform) -> int:
     """The tests' platform's, and nobody else's."""
-    sandbox = int(attacks.status(attacks.guardian_of(int(platform.status()["pid"])))["PPid"])
-    return int(attacks.status(sandbox)["PPid"])
+    return attacks.spawner_of(int(platform.status()["pid"]))
 
 
 @contextlib.contextmanager
@@ -264,7 +268,9 @@ def under(spawner: int, attack: Callable[[int], bytes]) -> Iterator[list[bytes]]
 
     def attacker() -> None:
         while not over.wait(0.0005):
-            got.extend(attack(pid) for pid in launchers(spawner))
+            for pid in attacks.launchers(spawner):
+                with contextlib.suppress(OSError):  # it is gone meanwhile
+                    got.append(attack(pid))
 
     thread = threading.Thread(target=attacker)
     thread.start()
@@ -337,9 +343,12 @@ def forged_handshake(pid: int) -> bytes:
     try:
         with socket.socket(fileno=attacks.steal(pid, PLATFORM_FD)) as end:
             end.settimeout(0.5)
+            end.send(channel.READY)
+            end.recv(channel.CHALLENGE_SIZE)
             credentials = struct.pack("iII", pid, 0, 0)
             end.sendmsg([offer.hello], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)])
-            session = offer.accept(end.recv(channel.MAX_FRAME))
+            answer = end.recv(channel.MAX_FRAME)
+            session = offer.accept(answer, answer[-32:])
             end.send(session.seal_request(channel.SealKey("measurement", 0, bytes(32), bytes(16))))
             return bytes(end.recv(channel.MAX_FRAME))
     except (OSError, KluisError):

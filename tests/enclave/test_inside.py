@@ -11,8 +11,9 @@ import pytest
 from kluis import enclave
 from kluis.enclave import memfile
 from kluis.enclave.inside import Launch
-from kluis.errors import FormatError, UsageError
+from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats import jcs
+from kluis.hashes import sha256
 
 CONFIGURATION = {"version": 1, "heap_bytes": 5, "grants": [], "level": "process"}
 DOCUMENT: dict[str, Any] = {
@@ -21,11 +22,12 @@ DOCUMENT: dict[str, Any] = {
         "grants": ["table"], "name": "more",
         "layers": [{"name": "app", "mount": "/k/app", "digest": "ef" * 32}],
     },
-    "image_id": "cd" * 32,
     "launch_configuration": CONFIGURATION,
     "level": "process",
     "debug": False,
+    "platform": "ab" * 32,
 }  # fmt: skip
+DOCUMENT["image_id"] = sha256(jcs.dumps(DOCUMENT["manifest"])).hex()
 
 
 def test_reads() -> None:
@@ -38,22 +40,38 @@ def test_reads() -> None:
         threads=4,
         svn=3,
         grants=frozenset({"table"}),
-        image_id=b"\xcd" * 32,
+        image_id=sha256(jcs.dumps(DOCUMENT["manifest"])),
         launch_configuration=jcs.dumps(CONFIGURATION),
         level="process",
         debug=False,
         sockets={},
         layers={"/k/app": "ef" * 32},
+        platform=b"\xab" * 32,
     )
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"debug": "no"}, {"image_id": "zz"}, {"manifest": {}}, {"level": 5}],
+    [
+        {"debug": "no"},
+        {"platform": "zz"},
+        {"manifest": {}, "image_id": sha256(b"{}").hex()},
+        {"level": 5},
+    ],
 )
 def test_refuses(change: dict[str, Any]) -> None:
     """A document that is none is refused."""
     with pytest.raises(FormatError, match=r"^launch document: "):
+        Launch.read(memfile.of_bytes(jcs.dumps(DOCUMENT | change)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_id": "cd" * 32}, {"image_id": "zz"}, {"manifest": DOCUMENT["manifest"] | {"svn": 4}}],
+)
+def test_another_image_id(change: dict[str, Any]) -> None:
+    """An image id that is not the manifest's is refused: what is measured here would have another name."""
+    with pytest.raises(AuthenticityError, match=r"^launch document: image_id: want its manifest's, "):
         Launch.read(memfile.of_bytes(jcs.dumps(DOCUMENT | change)))
 
 

@@ -42,15 +42,22 @@ def platform() -> Iterator[Serve]:
         thread.join(300)
 
 
-def answering(*replies: channel.Reply | bytes) -> Callable[[socket.socket], None]:
+OF_THE_LAUNCH = channel.Answer()
+
+
+def answering(
+    *replies: channel.Reply | bytes, answer: channel.Answer = OF_THE_LAUNCH
+) -> Callable[[socket.socket], None]:
     """A platform that gives these replies; bytes are sent as they stand."""
 
     def side(sock: socket.socket) -> None:
-        answer = channel.Answer.to(sock.recv(channel.MAX_FRAME))
+        assert sock.recv(channel.MAX_FRAME) == channel.READY
+        sock.send(bytes(channel.CHALLENGE_SIZE))
+        sealed = answer.to(sock.recv(channel.MAX_FRAME))
         sock.send(answer.hello)
         for reply in replies:
-            answer.channel.open_request(sock.recv(channel.MAX_FRAME + 1))
-            sock.send(reply if isinstance(reply, bytes) else answer.channel.seal_reply(reply))
+            sealed.open_request(sock.recv(channel.MAX_FRAME + 1))
+            sock.send(reply if isinstance(reply, bytes) else sealed.seal_reply(reply))
 
     return side
 
@@ -58,7 +65,7 @@ def answering(*replies: channel.Reply | bytes) -> Callable[[socket.socket], None
 def test_question_and_answer(platform: Serve) -> None:
     """A request gets the kind of answer that belongs to it."""
     with platform(answering(channel.Bytes(b"t"), channel.Count(3, "nobody"))) as sock:
-        session = Session.initiate(sock, unnamed())
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         assert session.request(channel.TargetInfo(), channel.Bytes).value == b"t"
         assert session.request(channel.Counter(bytes(32), "read"), channel.Count).value == 3
 
@@ -75,7 +82,7 @@ def test_question_and_answer(platform: Serve) -> None:
 def test_refusals(platform: Serve, code: str, kind: type[Exception]) -> None:
     """A refusal is raised as the error that it is, and the session goes on."""
     with platform(answering(channel.Refused(code, "no"), channel.Bytes(b"t"))) as sock:
-        session = Session.initiate(sock, unnamed())
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         with pytest.raises(kind, match=r"^no$"):
             session.request(channel.TargetInfo(), channel.Bytes)
         assert session.request(channel.TargetInfo(), channel.Bytes).value == b"t"
@@ -84,7 +91,7 @@ def test_refusals(platform: Serve, code: str, kind: type[Exception]) -> None:
 def test_answer_of_another_kind(platform: Serve) -> None:
     """An answer that does not belong to the request ends the trust in the session."""
     with platform(answering(channel.Truth(True))) as sock:
-        session = Session.initiate(sock, unnamed())
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         with pytest.raises(PlatformGone, match=r"^platform: want bytes, got truth$"):
             session.request(channel.TargetInfo(), channel.Bytes)
 
@@ -92,7 +99,7 @@ def test_answer_of_another_kind(platform: Serve) -> None:
 def test_frame_that_is_not_the_sessions(platform: Serve) -> None:
     """A frame that the platform did not seal ends the session, for every later request too."""
     with platform(answering(bytes(60))) as sock:
-        session = Session.initiate(sock, unnamed())
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         for message in (
             "platform: channel frame: not the next frame of this session",
             "platform: the session is over",
@@ -106,9 +113,9 @@ def test_frame_that_is_not_the_sessions(platform: Serve) -> None:
 def test_hangs_up(platform: Serve) -> None:
     """A platform that is gone is told as such, before the handshake and after."""
     with platform(lambda sock: sock.close()) as sock, pytest.raises(PlatformGone):
-        Session.initiate(sock, unnamed())
+        Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
     with platform(answering()) as sock:
-        session = Session.initiate(sock, unnamed())
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         with pytest.raises(PlatformGone):
             session.request(channel.TargetInfo(), channel.Bytes)
 
@@ -118,16 +125,25 @@ def test_no_handshake(platform: Serve) -> None:
 
     def side(sock: socket.socket) -> None:
         sock.recv(channel.MAX_FRAME)
+        sock.send(bytes(channel.CHALLENGE_SIZE))
+        sock.recv(channel.MAX_FRAME)
         sock.send(b"hello?")
 
     with platform(side) as sock, pytest.raises(FormatError, match=r"^channel handshake: "):
-        Session.initiate(sock, unnamed())
+        Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
+
+
+def test_another_answers(platform: Serve) -> None:
+    """An answer under another key than the launch document states is no platform's."""
+    with platform(answering(answer=channel.Answer())) as sock, pytest.raises(PlatformGone) as gone:
+        Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
+    assert gone.value.code == "channel_sender"
 
 
 def test_many_threads(platform: Serve) -> None:
     """Requests of many threads do not mix."""
     with platform(answering(*(channel.Bytes(b"t") for _ in range(80)))) as sock:
-        session = Session.initiate(sock, unnamed())
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         got: list[bytes] = []
 
         def ask() -> None:

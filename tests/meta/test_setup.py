@@ -83,9 +83,10 @@ def _missing(target: str, folder: Path) -> set[str]:
 
 
 def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
-    """Set-up for the slow tests asks for what builds and boots a guest; that for the others does not."""
+    """Set-up for the slow tests asks for what boots a guest, and for CRIU; that for the others does not."""
     assert _missing("slow", tmp_path) - _missing("test", tmp_path) == {
         "cpio",
+        "criu",
         "debootstrap",
         "qemu-system-x86",
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from kluis.enclave import memfile
 from kluis.enclave.platform import Session
-from kluis.errors import FormatError, UsageError
+from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.channel import Info, Platform
 from kluis.formats.unreadable import UNREADABLE
 
@@ -34,6 +35,7 @@ class Launch(msgspec.Struct, frozen=True):
         debug: whether host and people may look in.
         sockets: grants such as ``listen:web`` that the host brought a socket for, and its descriptor.
         layers: SHA-256 of each layer's index, hex, by its mount point.
+        platform: the platform's X25519 key for this launch's session, 32 bytes.
     """
 
     entry: str
@@ -48,6 +50,7 @@ class Launch(msgspec.Struct, frozen=True):
     debug: bool
     sockets: dict[str, int]
     layers: dict[str, str]
+    platform: bytes
 
     @classmethod
     def read(cls, descriptor: int) -> Launch:
@@ -55,6 +58,7 @@ class Launch(msgspec.Struct, frozen=True):
 
         Raises:
             FormatError: not the document.
+            AuthenticityError: its image id is not the manifest's.
         """
         try:
             document = bytes(memfile.map_bytes(descriptor, MAX_LAUNCH_BYTES, WHAT))
@@ -62,19 +66,22 @@ class Launch(msgspec.Struct, frozen=True):
             os.close(descriptor)
         try:
             found = msgspec.json.decode(document, type=_Document)
+            _check_image_id(found)
+            manifest = msgspec.json.decode(found.manifest, type=_Manifest)
             return cls(
-                entry=found.manifest.entry,
-                argv=tuple(found.manifest.argv),
-                interface=bytes.fromhex(found.manifest.interface),
-                threads=found.manifest.threads,
-                svn=found.manifest.svn,
-                grants=frozenset(found.manifest.grants),
+                entry=manifest.entry,
+                argv=tuple(manifest.argv),
+                interface=bytes.fromhex(manifest.interface),
+                threads=manifest.threads,
+                svn=manifest.svn,
+                grants=frozenset(manifest.grants),
                 image_id=bytes.fromhex(found.image_id),
                 launch_configuration=bytes(found.launch_configuration),
                 level=found.level,
                 debug=found.debug,
                 sockets=found.sockets,
-                layers={layer.mount: layer.digest for layer in found.manifest.layers},
+                layers={layer.mount: layer.digest for layer in manifest.layers},
+                platform=bytes.fromhex(found.platform),
             )
         except (*UNREADABLE, ValueError) as error:
             raise FormatError(f"{WHAT}: {error}") from None
@@ -142,12 +149,22 @@ class _Manifest(msgspec.Struct):
 class _Document(msgspec.Struct):
     """The launch document; being canonical JSON, each part of it is too, as it stands."""
 
-    manifest: _Manifest
+    manifest: msgspec.Raw
     image_id: str
     launch_configuration: msgspec.Raw
     level: str
     debug: bool
+    platform: str
     sockets: dict[str, int] = {}
+
+
+def _check_image_id(found: _Document) -> None:
+    digest = Hash(SHA256())
+    digest.update(bytes(found.manifest))
+    if (measured := digest.finalize().hex()) != found.image_id:
+        raise AuthenticityError(
+            f"{WHAT}: image_id: want its manifest's, {measured}, got {found.image_id}", code="image_id"
+        )
 
 
 WHAT = "launch document"

@@ -46,27 +46,34 @@ class Session:
         self._lost = False
 
     @classmethod
-    def initiate(cls, sock: socket.socket, named: int) -> Self:
+    def initiate(cls, sock: socket.socket, named: int, public_key: bytes) -> Self:
         """Do the handshake; the platform accepts one a launch.
 
         Args:
             sock: to the platform.
-            named: a Unix socket without a name, a descriptor; closed here. It is named after the hello, and
-                listened on, and goes to the platform, which the kernel shows both: who listens, and the name.
+            named: a Unix socket without a name, a descriptor; closed here. It is named after the hello and
+                the platform's challenge, listened on, and goes to the platform, which the kernel shows both:
+                who listens, and the name.
+            public_key: the platform's for this launch, 32 bytes.
 
         Raises:
-            PlatformGone: the platform hung up, or another process has named the socket.
+            PlatformGone: the platform hung up, another process has named the socket, or another answered.
             FormatError: its answer is no handshake.
         """
         offer = channel.Offer()
         try:
-            _send_hello(sock, named, offer.hello)
+            sock.send(channel.READY)
+            challenge = sock.recv(channel.CHALLENGE_SIZE)
+            _send_hello(sock, named, offer.hello, challenge)
             answer = sock.recv(channel.MAX_FRAME)
         except OSError:
             answer = b""
         if not answer:
             raise PlatformGone("platform: hung up before the handshake")
-        return cls(sock, offer.accept(answer))
+        try:
+            return cls(sock, offer.accept(answer, public_key))
+        except AuthenticityError as error:
+            raise PlatformGone(error.message, code=error.code) from None
 
     def request(self, message: channel.Request, want: type[T]) -> T:
         """Ask the platform one thing.
@@ -102,10 +109,10 @@ class Session:
         raise PlatformGone("platform: hung up")
 
 
-def _send_hello(sock: socket.socket, named: int, hello: bytes) -> None:
+def _send_hello(sock: socket.socket, named: int, hello: bytes, challenge: bytes) -> None:
     proof = socket.socket(fileno=named)
     try:
-        proof.bind(channel.proof_name(hello))
+        proof.bind(channel.proof_name(hello, challenge))
         proof.listen(0)
         sock.sendmsg([hello], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, named.to_bytes(4, "little"))])
     finally:

@@ -40,7 +40,7 @@ def main() -> NoReturn:
     threading.excepthook = sys.unraisablehook = _tell_nothing
     launch = Launch.read(LAUNCH)
     try:
-        session = Session.initiate(socket.socket(fileno=PLATFORM), NAMED)
+        session = Session.initiate(socket.socket(fileno=PLATFORM), NAMED, launch.platform)
     except PlatformGone:
         os._exit(EXIT_NO_PLATFORM)
     enter(Inside(launch, session))

@@ -8,7 +8,10 @@ reordered or made by somebody else does not open, and the session ends there.
 Nothing here reads or writes a socket: :mod:`kluis.enclave.platform` and
 :mod:`kluis.tee.platform.session` do.
 
-Handshake: enclave sends ``HELLO || public key (32)``, platform answers ``HELLO || public key (32)``.
+Handshake: enclave sends ``READY``. Platform checks which program the enclave executes, and sends a challenge
+(32). Enclave sends ``HELLO || public key (32)``, with a socket that it names after both. Platform answers
+``HELLO || public key (32)``. It makes that key before the launch, the launch document states it, and the
+enclave accepts no other.
 Keys: HKDF-SHA-256 over the X25519 secret, salt = both public keys, info = ``kluis channel 1``:
 32 bytes for each direction. Frames: AES-256-GCM, nonce = 4 zero bytes and the frame's number (64 bits,
 big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
@@ -16,7 +19,7 @@ big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 
+READY = b"KLUIS-READY-1\n"
+CHALLENGE_SIZE = 32
 HELLO = b"KLUIS-CHANNEL-1\n"
 HELLO_SIZE = len(HELLO) + 32
 MAX_FRAME = 128 * 1024
@@ -150,10 +155,15 @@ _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def proof_name(hello: bytes) -> bytes:
-    """The abstract name of the Unix socket that an enclave listens on to show that a hello is its own."""
+def proof_name(hello: bytes, challenge: bytes) -> bytes:
+    """The abstract name of the Unix socket that an enclave listens on to show that a hello is its own.
+
+    Args:
+        hello: what it sends.
+        challenge: what the platform answered before, 32 bytes.
+    """
     digest = Hash(SHA256())
-    digest.update(hello)
+    digest.update(hello + challenge)
     return b"\0kluis-" + digest.finalize().hex().encode()
 
 
@@ -168,7 +178,7 @@ def _parse_hello(data: bytes, who: str) -> X25519PublicKey:
 class Channel:
     """One end of an established channel. Not thread-safe: a frame's number is its order.
 
-    Use :class:`Offer` or :meth:`Answer.to` to make one.
+    Use :meth:`Offer.accept` or :meth:`Answer.to` to make one.
     """
 
     __slots__ = ("_opener", "_received", "_sealer", "_sent")
@@ -243,13 +253,23 @@ class Offer:
         self._private = generate_x25519()
         self.hello = HELLO + self._private.public_key().public_bytes_raw()
 
-    def accept(self, answer: bytes) -> Channel:
+    def accept(self, answer: bytes, public_key: bytes) -> Channel:
         """Make the channel from the platform's answer.
 
+        Args:
+            answer: as it came.
+            public_key: the platform's, 32 bytes, from the launch document.
+
         Raises:
+            AuthenticityError: another process answered.
             FormatError: the answer is no handshake.
         """
         peer = _parse_hello(answer, "the platform")
+        if (got := answer[len(HELLO) :]) != public_key:
+            raise AuthenticityError(
+                f"channel handshake: platform's key: want {public_key.hex()}, got {got.hex()}",
+                code="channel_sender",
+            )
         try:
             outward, inward = _keys(self._private, peer, self.hello + answer)
         except ValueError:
@@ -258,26 +278,28 @@ class Offer:
 
 
 class Answer:
-    """The platform's side of the handshake: :attr:`hello` to send, :attr:`channel` to use."""
+    """The platform's side of one launch's handshake: send :attr:`hello`, use the channel of :meth:`to`.
 
-    __slots__ = ("channel", "hello")
+    Attributes:
+        public_key: 32 bytes, for the launch document.
+    """
 
-    def __init__(self, hello: bytes, channel: Channel) -> None:
-        self.hello = hello
-        self.channel = channel
+    __slots__ = ("_private", "hello", "public_key")
 
-    @classmethod
-    def to(cls, hello: bytes) -> Self:
-        """Answer an enclave's hello.
+    def __init__(self) -> None:
+        self._private = generate_x25519()
+        self.public_key = self._private.public_key().public_bytes_raw()
+        self.hello = HELLO + self.public_key
+
+    def to(self, hello: bytes) -> Channel:
+        """Make the channel from an enclave's hello.
 
         Raises:
             FormatError: it is no hello.
         """
         peer = _parse_hello(hello, "the enclave")
-        private = generate_x25519()
-        mine = HELLO + private.public_key().public_bytes_raw()
         try:
-            inward, outward = _keys(private, peer, hello + mine)
+            inward, outward = _keys(self._private, peer, hello + self.hello)
         except ValueError:
             raise FormatError("channel handshake: the enclave's key has a small order") from None
-        return cls(mine, Channel(outward, inward))
+        return Channel(outward, inward)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kluis.errors import KluisError
-from kluis.formats import jcs
+from kluis.formats import channel, jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.formats.sgx.report import Flag
 from kluis.hashes import sha256
@@ -153,9 +153,10 @@ class RehearsalPlatform:
             "svn": interface[0].document["svn"],
             "product_id": interface[0].document["product_id"],
             "grants": sorted(given := dict(sockets or {})),
+            "source": sha256(app.read_bytes()).hex(),
         }
         who = Identity(
-            mrenclave=sha256(jcs.dumps(manifest) + app.read_bytes()),
+            mrenclave=sha256(jcs.dumps(manifest)),
             mrsigner=signer,
             product_id=manifest["product_id"],
             svn=manifest["svn"],
@@ -171,7 +172,8 @@ class RehearsalPlatform:
             ),
         )
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        document = _document(manifest, who, debug, {name: FIRST + at for at, name in enumerate(given)})
+        numbers, answer = {name: FIRST + at for at, name in enumerate(given)}, channel.Answer()
+        document = _document(manifest, who, debug, numbers, answer.public_key)
         handed = [os.dup(one.fileno()) for one in given.values()]
         inside = [*(pair[1].detach() for pair in pairs), document, *handed]
         paths = [str(app.parent), *(one for one in sys.path if one)]
@@ -182,12 +184,12 @@ class RehearsalPlatform:
         finally:
             for descriptor in inside:
                 os.close(descriptor)
-        threading.Thread(target=self._serve, args=(pairs[2][0], child.pid, who), daemon=True).start()
+        threading.Thread(target=self._serve, args=(pairs[2][0], answer, child.pid, who), daemon=True).start()
         return Process(child, pairs[0][0], pairs[1][0], who)
 
-    def _serve(self, end: socket.socket, pid: int, who: Identity) -> None:
+    def _serve(self, end: socket.socket, answer: channel.Answer, pid: int, who: Identity) -> None:
         try:
-            session.serve(end, session.accept(end, lambda: pid), who, self.root)
+            session.serve(end, session.accept(end, answer, lambda: pid), who, self.root)
         except (KluisError, OSError):
             return
         finally:
@@ -217,7 +219,9 @@ def interface_of(app: Path) -> tuple[Interface, bytes]:
     return parse(asked.stdout), sha256(asked.stdout)
 
 
-def _document(manifest: dict[str, Any], who: Identity, debug: bool, sockets: dict[str, int]) -> int:
+def _document(
+    manifest: dict[str, Any], who: Identity, debug: bool, sockets: dict[str, int], platform: bytes
+) -> int:
     from kluis.enclave import memfile
 
     return memfile.of_bytes(
@@ -227,6 +231,7 @@ def _document(manifest: dict[str, Any], who: Identity, debug: bool, sockets: dic
             "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
             "level": "none",
             "debug": debug,
+            "platform": platform.hex(),
             "sockets": sockets,
         })
     )  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from kluis.errors import PolicyError, UsageError
-from kluis.tee.platform import counters
+from kluis.formats import jcs
+from kluis.hashes import sha256
+from kluis.tee.platform import counters, slots
 from kluis.tee.platform.counters import Counters
 
 
@@ -50,6 +53,39 @@ def test_all_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(PolicyError, match="want at most 2 for a platform, got one more"):
         mine.increment("three", bytes(32))
     assert mine.increment("one", bytes(32))[0] == 2
+
+
+def test_one_user_leaves_counters_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many products a user signs, the next user finds counters; so it is after a restart."""
+    monkeypatch.setattr(counters, "MOST", 8)
+    mine = Counters(tmp_path / "counters")
+    got = []
+    for user in (1001, 1002, 1003):
+        count = 0
+        with contextlib.suppress(PolicyError):
+            while count < 8:
+                mine.increment(f"{user} {count}", bytes(32), user)
+                count += 1
+        got.append(count)
+        mine = Counters(tmp_path / "counters")
+
+    assert got == [4, 2, 1]
+    with pytest.raises(PolicyError, match="want at most 3 for one user, got one more"):
+        mine.advance("another", bytes(32), 1, b"", 1001)
+    assert mine.increment("1001 0", bytes(32), 1002)[0] == 2
+    assert mine.increment("root's", bytes(32), 0)[0] == 1
+
+
+def test_a_counter_of_before_there_were_users(tmp_path: Path) -> None:
+    """A record without a user is read, and is root's."""
+    mine = Counters(tmp_path / "counters")
+    mine.increment("owner", bytes(32), 1001)
+    body = jcs.dumps({"mark": "", "name": "owner/" + "00" * 32, "value": 5})
+    filled = (len(body).to_bytes(2, "big") + body).ljust(slots.SLOT - 32, b"\0")
+    with (tmp_path / "counters").open("r+b") as file:
+        file.write(sha256(filled) + filled)
+
+    assert Counters(tmp_path / "counters").read("owner", bytes(32))[0] == 5
 
 
 def test_advances_with_a_mark(tmp_path: Path) -> None:

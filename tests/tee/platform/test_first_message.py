@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable
+from typing import BinaryIO
 
 import pytest
 
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, UnavailableError
 from kluis.formats import channel
 from kluis.tee.platform import session
 
@@ -36,52 +38,87 @@ def bound(name: bytes) -> socket.socket:
     return made
 
 
-def say(proof: socket.socket | None, hello: bytes, enclave: int) -> int:
-    """Send a hello with a proof to a platform that waits for ``enclave``; the answer's size."""
+Proved = socket.socket | BinaryIO
+HELLO = channel.Offer().hello
+
+
+def say(prove: Callable[[bytes], Proved | None], enclave: int, hello: bytes = HELLO) -> int:
+    """Send a hello to a platform that waits for ``enclave``, with what proves it; the answer's size.
+
+    Args:
+        prove: makes the proof from the platform's challenge.
+        enclave: the pid that the platform waits for.
+        hello: the message.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
+
+    def speak() -> None:
+        ours.send(channel.READY)
+        proof = prove(ours.recv(channel.CHALLENGE_SIZE))
         socket.send_fds(ours, [hello], [proof.fileno()] if proof else [])
-        session.accept(theirs, lambda: enclave)
+        if proof:
+            proof.close()
+
+    speaker = threading.Thread(target=speak)
+    with ours, theirs:
+        speaker.start()
+        try:
+            session.accept(theirs, channel.Answer(), lambda: enclave)
+        finally:
+            speaker.join()
         return len(ours.recv(channel.MAX_FRAME))
 
 
 def test_the_enclaves_own() -> None:
-    """The process that listens is the enclave, and the name is the message's."""
-    hello = channel.Offer().hello
-    with listening(channel.proof_name(hello)) as proof:
-        assert say(proof, hello, os.getpid()) == channel.HELLO_SIZE
+    """The process that listens is the enclave, and the name is the message's and the challenge's."""
+    answered = say(lambda challenge: listening(channel.proof_name(HELLO, challenge)), os.getpid())
+    assert answered == channel.HELLO_SIZE
 
 
 @pytest.mark.parametrize("make", [bound, bound_pair])
 def test_nobody_listens(make: Callable[[bytes], socket.socket]) -> None:
     """A socket that is only named, or a pair that the enclave made, proves nothing."""
-    hello = channel.Offer().hello
-    with make(channel.proof_name(hello)) as proof, pytest.raises(AuthenticityError, match="got 0"):
-        say(proof, hello, os.getpid())
+    with pytest.raises(AuthenticityError, match="got 0"):
+        say(lambda challenge: make(channel.proof_name(HELLO, challenge)), os.getpid())
 
 
 def test_another_message() -> None:
     """The enclave's own socket does not carry another message."""
-    with (
-        listening(channel.proof_name(channel.Offer().hello)) as proof,
-        pytest.raises(AuthenticityError, match="got 0"),
-    ):
-        say(proof, channel.Offer().hello, os.getpid())
+    other = channel.Offer().hello
+    with pytest.raises(AuthenticityError, match="got 0"):
+        say(lambda challenge: listening(channel.proof_name(other, challenge)), os.getpid())
+
+
+def test_before_the_challenge() -> None:
+    """A socket that was named before the platform's challenge proves nothing."""
+    with pytest.raises(AuthenticityError, match="got 0"):
+        say(lambda _: listening(channel.proof_name(HELLO, bytes(32))), os.getpid())
 
 
 def test_another_process() -> None:
     """Another process listens: it is named in the refusal."""
-    hello = channel.Offer().hello
-    with (
-        listening(channel.proof_name(hello)) as proof,
-        pytest.raises(AuthenticityError, match=f"want pid 1, got {os.getpid()}"),
-    ):
-        say(proof, hello, 1)
+    with pytest.raises(AuthenticityError, match=f"want pid 1, got {os.getpid()}"):
+        say(lambda challenge: listening(channel.proof_name(HELLO, challenge)), 1)
 
 
 def test_nothing_with_it() -> None:
     """A message without a socket, and one with a file, are nobody's."""
     with pytest.raises(AuthenticityError, match="got 0"):
-        say(None, channel.Offer().hello, os.getpid())
-    with open(os.devnull) as file, pytest.raises(AuthenticityError, match="got 0"):
-        say(file, channel.Offer().hello, os.getpid())  # type: ignore[arg-type]
+        say(lambda _: None, os.getpid())
+    with open(os.devnull, "rb") as file, pytest.raises(AuthenticityError, match="got 0"):
+        say(lambda _: file, os.getpid())
+
+
+def test_no_challenge_without_the_launcher() -> None:
+    """A process that does not execute the launcher gets no challenge."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def other_program() -> int:
+        raise UnavailableError("another program")
+
+    with ours, theirs:
+        ours.send(channel.READY)
+        with pytest.raises(UnavailableError):
+            session.accept(theirs, channel.Answer(), other_program)
+        theirs.close()
+        assert ours.recv(channel.MAX_FRAME) == b""

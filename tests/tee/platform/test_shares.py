@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kluis.errors import PolicyError, UnavailableError
-from kluis.tee.platform import holding, shares
+from kluis.tee.platform import holding, launch, policy, scratch, shares
 from tests.tee.platform.test_holding import layer_of
 
 ANN, BOB, EVE = 1001, 1002, 1003
@@ -16,7 +17,7 @@ ANN, BOB, EVE = 1001, 1002, 1003
 
 def test_another_user_always_finds_a_place() -> None:
     """However many places users take, the next one finds one, while any is left."""
-    taken = shares.Taken("max_enclaves")
+    taken = shares.Taken("max_enclaves", "ask")
     got = []
     for user in range(1000, 1006):
         count = 0
@@ -31,7 +32,7 @@ def test_another_user_always_finds_a_place() -> None:
 
 def test_root_may_take_what_is_left() -> None:
     """The operator is bounded by the total only, and what is given back is there for others."""
-    taken = shares.Taken("max_enclaves")
+    taken = shares.Taken("max_enclaves", "ask")
     for _ in range(4):
         taken.take(0, 1, 4)
     with pytest.raises(PolicyError, match=r"^launch policy: max_enclaves: want at most 4, got 5"):
@@ -40,6 +41,38 @@ def test_root_may_take_what_is_left() -> None:
         taken.take(ANN, 1, 4)
     taken.give_back(0, 1)
     taken.take(ANN, 1, 4)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> launch.Launcher:
+    """A launcher on a machine of 1 GiB of memory whose disk has 1,000 bytes left."""
+    monkeypatch.setattr(holding, "half_of_memory", lambda: 1 << 29)
+    monkeypatch.setattr(scratch, "free_bytes", lambda: 1000)
+    unused: Any = None
+    return launch.Launcher(unused, unused, policy.LaunchPolicy(), frozenset(), None)
+
+
+def test_one_users_heaps_leave_memory_for_others(launcher: launch.Launcher) -> None:
+    """A user's heaps take half of what the others leave; root's are not bounded by it."""
+    give_back = launcher._take(ANN, 1 << 29, 0)
+    with pytest.raises(PolicyError, match=r"^launch policy: heap: want at most 536870912 for one user, got "):
+        launcher._take(ANN, 1, 0)
+    launcher._take(BOB, 1 << 28, 0)
+    launcher._take(0, 1 << 32, 0)
+    give_back()
+    with pytest.raises(PolicyError, match=r"^launch policy: heap: want at most 0, got 1"):
+        launcher._take(ANN, 1, 0)
+
+
+def test_one_users_scratch_leaves_disk_for_others(launcher: launch.Launcher) -> None:
+    """Likewise the disk; a launch that is refused for it takes neither place nor heap."""
+    for _ in range(40):
+        with pytest.raises(
+            PolicyError, match=r"^launch policy: scratch: want at most 500 for one user, got 501"
+        ):
+            launcher._take(ANN, 1 << 29, 501)
+    launcher._take(ANN, 1 << 29, 500)
+    launcher._take(0, 0, 900)
 
 
 class Store:
@@ -109,6 +142,20 @@ def test_what_nobody_uses_is_given_back_after_a_while(store: Store) -> None:
     store.holds.tidy(idle_seconds=0)
     assert store.gone == ["b"]
     assert set(store.holds.files()) == {used}
+
+
+def test_a_layer_that_cannot_be_dropped(store: Store) -> None:
+    """The other idle layers are dropped all the same."""
+    first, second = store.hold("a", 10, ANN), store.hold("b", 10, ANN)
+    store.holds.release([first, second], ANN)
+
+    def drop(digest: bytes) -> None:
+        store.dropped.append(digest)
+        raise UnavailableError("busy")
+
+    store.holds._drop = drop
+    store.holds.tidy(idle_seconds=0)
+    assert sorted(store.gone) == ["a", "b"]
 
 
 def test_two_users_of_one_layer(store: Store) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from kluis.errors import AuthenticityError
-from kluis.tee.platform import spawner
+from kluis.tee.platform import children, spawner
 
 ORDER = {"op": "launch", "id": "one", "layers": [["ab" * 32, "/k/app"]]}
 
@@ -41,7 +43,7 @@ def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch:
         reading, writing = os.pipe()
         pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
         os.close(writing)
-        spawning.children[order["id"]] = spawner.Child(pid, reading, 0)
+        spawning.children[order["id"]] = children.Child(pid, reading, 0)
         return {"guardian": pid, "enclave": pid, "uid": 0}
 
     monkeypatch.setattr(spawning, "_begin", begin)
@@ -66,3 +68,26 @@ def test_a_failed_order_ends_nobody(
     monkeypatch.setattr(spawning, "_changed", fails)
 
     assert set(spawning._launch(ORDER, [])) == {"error"}
+
+
+LATE = "import os, time; time.sleep(3); os.fork() or os.execlp('sleep', 'sleep', '1000'); time.sleep(1000)"
+ENDS = "import time; time.sleep(0.1)"
+
+
+@pytest.mark.parametrize(("program", "forks"), [(LATE, True), (ENDS, False)])
+def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
+    """On a loaded machine it takes seconds to have its child; one that ended has none."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", program]) as guardian:
+        child = children.Child(guardian.pid, reading, 0)
+        child.guardian = child.pidfd
+        try:
+            child.await_enclave(guardian.pid)
+            assert bool(child.enclave) == forks
+        finally:
+            if child.enclave:
+                os.kill(child.enclave, signal.SIGKILL)
+            guardian.kill()
+            child.close_words()
+            os.close(child.pidfd)

@@ -8,6 +8,7 @@ is held by its digest, so the next launch reads only the manifest. It stays whil
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.tee.image import canonical
 from kluis.tee.image.layers import Entry, Layer
 from kluis.tee.platform.shares import share
@@ -111,7 +112,7 @@ class Holding:
                 held.changed = True
 
     def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Drop the layers that nobody has used for so long."""
+        """Drop the layers that nobody has used for so long; one that cannot be dropped keeps no other."""
         until = time.monotonic() - idle_seconds
         with self._lock:
             for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
@@ -140,7 +141,8 @@ class Holding:
 
     def _evict(self, digest: bytes) -> None:
         if not self._held.pop(digest).changed:  # or the spawner has set it aside
-            self._drop(digest)
+            with contextlib.suppress(KluisError):  # the next launch that needs it has it measured again
+                self._drop(digest)
 
     def _hold(self, image: int, layer: Layer, user: int) -> bytes:
         """Copy, measure, unpack, unless an earlier one like it was unpacked meanwhile."""

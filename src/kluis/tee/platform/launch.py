@@ -3,22 +3,25 @@
 1. The image is read and its signature checked; the operator's launch policy is asked.
 2. Every layer is held: copied into sealed memory, measured there.
 3. What this machine lacks is refused, or written into the launch configuration where granted.
-4. The spawner starts it; the first hello on the channel must come from that very process.
+4. The spawner starts it; the first hello on the channel must come from that very process, which must be
+   executing the launcher by then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kluis.errors import KluisError, UnavailableError, UsageError
-from kluis.formats import jcs
+from kluis.formats import channel, jcs
 from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
@@ -44,6 +47,7 @@ class Running:
         calls, control: the host's ends, to be handed over.
         enclave, guardian: pids on this machine.
         gone: set once it has ended.
+        user: who launched it.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Running:
     guardian: int
     uid: int
     gone: threading.Event
+    user: int = 0
 
 
 class Launcher:
@@ -80,7 +85,11 @@ class Launcher:
         self._lacks = lacks
         self._lockable = lockable
         self._holding = holding.Holding(self._unpack, self._drop)
-        self._places = shares.Taken("max_enclaves")
+        self._places = shares.Taken("max_enclaves", "have the operator raise max_enclaves in launch.toml")
+        self._heaps = shares.Taken("heap", "lower heap in kluis.toml: heaps share this machine's memory")
+        self._scratches = shares.Taken(
+            "scratch", "lower scratch in kluis.toml: it shares the platform's disk"
+        )
         self.running: dict[str, Running] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
@@ -161,13 +170,13 @@ class Launcher:
             cpusvn=CPUSVN,
             configuration=configuration,
         )
-        self._places.take(user, 1, self._policy.max_enclaves)
+        give_back = self._take(user, manifest.heap_bytes, manifest.scratch_bytes)
         held: dict[str, bytes] = {}
         place = threading.Semaphore(1)
 
         def left() -> None:
             if place.acquire(blocking=False):
-                self._places.give_back(user, 1)
+                give_back()
                 self._holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
 
         def gone(status: int, words: str) -> None:
@@ -177,12 +186,29 @@ class Launcher:
         try:
             for layer in read.layers:
                 held[layer.mount] = self._holding.hold(image, layer, user)
-            return self._start(read, held, who, signed.debug, granted, gone)
+            return self._start(read, held, who, signed.debug, granted, gone, user)
         except BaseException as error:
             left()
             if isinstance(error, ChangedLayerError):
                 self._holding.forget(error.layer)
             raise
+
+    def _take(self, user: int, heap_bytes: int, scratch_bytes: int) -> Callable[[], None]:
+        """Take a place, a heap and scratch for a user, or nothing of it; what gives them back.
+
+        Root's heaps are bounded by ``max_heap`` and ``max_enclaves``: not all of a heap is ever used.
+        """
+        memory = 2 * holding.half_of_memory() if not shares.is_operator(user) else sys.maxsize
+        wanted = (
+            (self._places, 1, self._policy.max_enclaves),
+            (self._heaps, heap_bytes, memory),
+            (self._scratches, scratch_bytes, self._scratches.total() + scratch.free_bytes()),
+        )
+        with contextlib.ExitStack() as taken:
+            for what, amount, total in wanted:
+                what.take(user, amount, total)
+                taken.callback(what.give_back, user, amount)
+            return taken.pop_all().close
 
     def _check_launcher(self, read: images.Image) -> None:
         """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
@@ -221,6 +247,7 @@ class Launcher:
         debug: bool,
         granted: Sequence[tuple[str, int]],
         ended: Callable[[int, str], None],
+        user: int,
     ) -> Running:
         manifest, name = read.manifest, secrets.token_hex(8)
         stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
@@ -250,7 +277,8 @@ class Launcher:
             "environment": sorted((_environment(manifest) | manifest.env).items()),
         }
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        document = self._document(read, who, debug, [name for name, _ in granted])
+        channel_answer = channel.Answer()
+        document = self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
         index = _index_file(indexes)
         backing = [scratch.backing(name, manifest.scratch_bytes)] if manifest.scratch_bytes else []
         inside = [pair[1] for pair in pairs]
@@ -286,6 +314,7 @@ class Launcher:
             int(answer["guardian"]),
             int(answer["uid"]),
             gone,
+            user,
         )
         with self._lock:
             # Its end may have been told before this thread ran again: it would count as running for ever.
@@ -293,14 +322,19 @@ class Launcher:
                 self.running[name] = running
         try:
             threading.Thread(
-                target=self._serve, args=(running, pairs[2][0]), name=f"session-{name}", daemon=True
+                target=self._serve,
+                args=(running, pairs[2][0], channel_answer),
+                name=f"session-{name}",
+                daemon=True,
             ).start()
         except RuntimeError:  # no memory is left for its stack
             self.kill(name)  # its place is given back by the caller: it must not run on
             raise UnavailableError("launch: the platform has no memory left", code="launch_failed") from None
         return running
 
-    def _document(self, read: images.Image, who: Identity, debug: bool, granted: list[str]) -> int:
+    def _document(
+        self, read: images.Image, who: Identity, debug: bool, granted: list[str], platform: bytes
+    ) -> int:
         """The launch document, public, in a sealed memory file."""
         text = jcs.dumps(
             {
@@ -309,24 +343,32 @@ class Launcher:
                 "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
                 "level": "none" if debug else who.configuration.level,
                 "debug": debug,
+                "platform": platform.hex(),
                 "sockets": {name: sandbox.FIRST_GRANTED_FD + at for at, name in enumerate(granted)},
             }
         )
         return _sealed("launch", text)
 
-    def _serve(self, running: Running, end: socket.socket) -> None:
+    def _serve(self, running: Running, end: socket.socket, answer: channel.Answer) -> None:
         patience = DYING_SECONDS
         try:
             end.settimeout(HANDSHAKE_SECONDS)
-            sealed = session.accept(end, lambda: running.enclave)
+            sealed = session.accept(end, answer, lambda: self._executing(running))
             end.settimeout(None)
-            session.serve(end, sealed, running.who, self._root)
-        except (KluisError, OSError):
-            patience = BROKEN_SECONDS
+            session.serve(end, sealed, running.who, self._root, running.user)
+        except (KluisError, OSError) as error:
+            # One that hung up is ending, and its own status says why; on a loaded machine that takes a while.
+            if not (isinstance(error, KluisError) and error.code == "enclave_died"):
+                patience = BROKEN_SECONDS
         finally:
             end.close()
             if not running.gone.wait(patience):
                 self.kill(running.name)
+
+    def _executing(self, running: Running) -> int:
+        """The enclave's pid, once the spawner has seen that it executes the launcher; it ends otherwise."""
+        self._orders.send({"op": "check", "id": running.name})
+        return running.enclave
 
     def kill(self, name: str) -> None:
         """End an enclave; one that is gone is no error."""

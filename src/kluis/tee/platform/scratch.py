@@ -12,6 +12,12 @@ import os
 from kluis.errors import UnavailableError
 
 
+def free_bytes() -> int:
+    """How much the disk of the working directory has left for ordinary users, bytes."""
+    disk = os.statvfs(".")
+    return disk.f_bavail * disk.f_frsize
+
+
 def backing(name: str, size_bytes: int) -> int:
     """Make the backing of the enclave ``name``, ``size_bytes`` large, in the working directory: a descriptor.
 

@@ -2,7 +2,8 @@
 
 The kernel shows which process the hello comes from: it brings a socket that is named after it and that
 this process listens on. Root can duplicate a descriptor and speak first, and can send with any process's
-credentials (SCM_CREDENTIALS); it cannot listen as another process.
+credentials (SCM_CREDENTIALS); it cannot listen as another process. The name contains a challenge that is sent
+once the process was seen to execute the launcher, so no program that it executed before has prepared it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kluis.errors import AuthenticityError, KluisError, UsageError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.formats import channel
 from kluis.formats.sgx.report import Flag
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
@@ -57,34 +59,41 @@ class Root:
         return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
 
 
-def accept(end: socket.socket, enclave: Callable[[], int]) -> channel.Channel:
+def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int]) -> channel.Channel:
     """Answer the one hello of a launch.
 
     Args:
         end: the platform's end.
-        enclave: gives the enclave's pid on this machine.
+        answer: the launch's, whose public key the enclave was given.
+        enclave: gives the enclave's pid on this machine, once it was seen to execute the launcher.
 
     Raises:
         AuthenticityError: another process spoke.
         FormatError: it was no hello.
     """
+    if not (first := end.recv(channel.MAX_FRAME)):
+        raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
+    if first != channel.READY:
+        raise FormatError(f"channel handshake: want READY, got {len(first)} other bytes")
+    wanted = enclave()
+    challenge = secrets.token_bytes(channel.CHALLENGE_SIZE)
+    end.send(challenge)
     data, descriptors, _, _ = socket.recv_fds(end, channel.MAX_FRAME, 1)
     sender = 0
     for descriptor in descriptors:
-        sender = _sender(descriptor, data)
+        sender = _sender(descriptor, data, challenge)
     if not data:
         raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
-    wanted = enclave()
     if not wanted or sender != wanted:
         raise AuthenticityError(
             f"channel handshake: sender: want pid {wanted}, got {sender}", code="channel_sender"
         )
-    answer = channel.Answer.to(data)
+    sealed = answer.to(data)
     end.send(answer.hello)
-    return answer.channel
+    return sealed
 
 
-def _sender(descriptor: int, hello: bytes) -> int:
+def _sender(descriptor: int, hello: bytes, challenge: bytes) -> int:
     """Whose hello it is, by a socket that came with it: its pid; 0 where the socket shows nothing.
 
     The kernel keeps who called listen(2) on a socket, and a name is given once. A socketpair keeps who made
@@ -100,7 +109,7 @@ def _sender(descriptor: int, hello: bytes) -> int:
             if (
                 proof.family != socket.AF_UNIX
                 or not proof.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                or proof.getsockname() != channel.proof_name(hello)
+                or proof.getsockname() != channel.proof_name(hello, challenge)
             ):
                 return 0
             raw = proof.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS_SIZE)
@@ -109,8 +118,15 @@ def _sender(descriptor: int, hello: bytes) -> int:
         return 0
 
 
-def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root) -> None:
+def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root, user: int = 0) -> None:
     """Answer requests until the enclave hangs up.
+
+    Args:
+        end: the platform's end.
+        sealed: the session's.
+        who: the enclave.
+        root: what the platform holds.
+        user: who launched it, and takes its counters.
 
     Raises:
         AuthenticityError: a frame that is not the session's next: the enclave must end.
@@ -118,13 +134,13 @@ def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root
     while frame := end.recv(channel.MAX_FRAME + 1):
         request = sealed.open_request(frame)
         try:
-            reply = _answer(request, who, root)
+            reply = _answer(request, who, root, user)
         except KluisError as error:
             reply = channel.Refused(error.code, error.message)
         end.send(sealed.seal_reply(reply))
 
 
-def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Reply:
+def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> channel.Reply:
     match request:
         case channel.TargetInfo():
             return channel.Bytes(target_of(who.body(bytes(64))).encode())
@@ -146,7 +162,7 @@ def _answer(request: channel.Request, who: Identity, root: Root) -> channel.Repl
             )
             return channel.Bytes(key)
         case channel.Counter():
-            return _count(request, who, root)
+            return _count(request, who, root, user)
         case channel.Info():
             return channel.Platform(root.level, root.root_pem(), root.collateral(), root.version, who.cpusvn)
 
@@ -157,16 +173,16 @@ def _sized(report_data: bytes) -> bytes:
     return report_data
 
 
-def _count(request: channel.Counter, who: Identity, root: Root) -> channel.Count:
+def _count(request: channel.Counter, who: Identity, root: Root, user: int) -> channel.Count:
     if len(request.id) != 32:
         raise UsageError(f"counter.id: want 32 bytes, got {len(request.id)}")
     owner = _owner(who, request.policy)
     if request.op == "read":
         return channel.Count(*root.counters.read(owner, request.id))
     if request.op == "increment":
-        return channel.Count(*root.counters.increment(owner, request.id))
+        return channel.Count(*root.counters.increment(owner, request.id, user))
     if request.op == "advance":
-        return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark))
+        return channel.Count(*root.counters.advance(owner, request.id, request.to, request.mark, user))
     raise UsageError(f"counter.op: want read, increment or advance, got {request.op[:40]!r}")
 
 

@@ -29,10 +29,12 @@ class Taken:
 
     Args:
         rule: the name of what bounds it, for messages.
+        fix: what an operator can do where there is too little.
     """
 
-    def __init__(self, rule: str) -> None:
+    def __init__(self, rule: str, fix: str) -> None:
         self._rule = rule
+        self._fix = fix
         self._lock = threading.Lock()
         self._each: collections.Counter[int] = collections.Counter()
 
@@ -49,9 +51,14 @@ class Taken:
                 whose = "" if others + want > total else " for one user"
                 raise PolicyError(
                     f"launch policy: {self._rule}: want at most {most}{whose}, got {want}",
-                    hint=f"end an enclave, or have the operator raise {self._rule} in launch.toml",
+                    hint=f"end an enclave, or {self._fix}",
                 )
             self._each[user] += amount
+
+    def total(self) -> int:
+        """How much all users have."""
+        with self._lock:
+            return self._each.total()
 
     def give_back(self, user: int, amount: int) -> None:
         """Give back what was taken."""

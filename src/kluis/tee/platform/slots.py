@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kluis import files
 from kluis.errors import FormatError, UnavailableError
@@ -32,10 +32,11 @@ EMPTY: Final = bytes(SLOT)
 
 
 class Held(NamedTuple):
-    """A number, and what came with it."""
+    """A number, what came with it, and the user who made it; 0 in records of before there were users."""
 
     value: int
     mark: bytes
+    user: int = 0
 
 
 class Slots:
@@ -117,7 +118,7 @@ class Slots:
 
 
 def _encode(name: str, held: Held) -> bytes:
-    body = jcs.dumps({"mark": held.mark.hex(), "name": name, "value": held.value})
+    body = jcs.dumps({"mark": held.mark.hex(), "name": name, "user": held.user, "value": held.value})
     filled = (len(body).to_bytes(2, "big") + body).ljust(SLOT - 32, b"\0")
     if len(filled) > SLOT - 32:
         raise FormatError(f"counter: want at most {SLOT - HEADER} bytes, got {len(body)}")
@@ -130,7 +131,15 @@ def _decode(slot: bytes) -> tuple[str, Held] | None:
     if slot[:32] != sha256(filled):
         return None
     match jcs.loads_canonical(filled[2 : 2 + int.from_bytes(filled[:2], "big")], "counter"):
-        case {"mark": str(mark), "name": str(name), "value": int(value)}:
-            return name, Held(value, bytes.fromhex(mark))
+        case {"mark": str(mark), "name": str(name), "value": int(value), **rest}:
+            return name, Held(value, bytes.fromhex(mark), _user(rest))
         case _:
             raise FormatError("counter: want a name, a value and a mark")
+
+
+def _user(rest: dict[Any, Any]) -> int:
+    match rest:
+        case {"user": int(user)}:
+            return user
+        case {}:
+            return 0

@@ -4,9 +4,9 @@ It is the parent of ``kluis-platformd``, takes its orders over one socket and kn
 runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
 enclaves get these read-only. When the platform ends, it ends every enclave and itself.
 
-Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``kill``. Reports go
-back the same way: the answer to each order, and ``exited`` for each enclave that ended. It uses the standard
-library only.
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` which program
+an enclave executes, ``kill``. Reports go back the same way: the answer to each order, and ``exited`` for each
+enclave that ended. It uses the standard library only.
 """
 
 from __future__ import annotations
@@ -25,58 +25,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from kluis.errors import KluisError
-from kluis.tee.image import interpreter
-from kluis.tee.platform import places, remeasure
+from kluis.errors import AuthenticityError, KluisError
+from kluis.tee.image import interpreter, manifest
+from kluis.tee.platform import children, places, remeasure
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
 ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
-STDERR_BOUND = 16 * 1024
-LAST_READS = 32
-LOST_SECONDS = 10.0
 INFO_FD = 8
+OTHER_PROGRAM = b"kluis: another program was executed in the launcher's place: see /proc/sys/fs/binfmt_misc\n"
 _FAILURES = (OSError, ValueError, KeyError, OverflowError, MemoryError, KluisError)
 """What one order may come to without an end of the spawner, and so of every enclave."""
-
-
-class Child:
-    """An enclave: bubblewrap's process, its guardian's pidfd, and what it said before Python ran."""
-
-    def __init__(self, pid: int, stderr: int, uid: int) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.stderr = stderr
-        self.uid = uid
-        self.guardian = -1
-        self.words = b""
-        os.set_blocking(stderr, False)
-
-    def read_words(self) -> bool:
-        """Take what the launcher said, bounded, and close at its end; whether more may be there."""
-        if self.stderr < 0:
-            return False
-        try:
-            data = os.read(self.stderr, 4096)
-        except BlockingIOError:
-            return False
-        if not data:
-            self.close_words()
-        self.words = (self.words + data)[-STDERR_BOUND:]
-        return bool(data)
-
-    def last_words(self) -> None:
-        """Take what is there and close: the other end may have been passed on, and outlive the child."""
-        for _ in range(LAST_READS):
-            if not self.read_words():
-                break
-        self.close_words()
-
-    def close_words(self) -> None:
-        """Close the descriptor, once."""
-        if self.stderr >= 0:
-            os.close(self.stderr)
-            self.stderr = -1
 
 
 class Spawner:
@@ -93,7 +52,7 @@ class Spawner:
         self.layers = layers
         self.own_uids = own_uids
         self.bwrap = shutil.which("bwrap") or "bwrap"
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, children.Child] = {}
         self._uids: set[int] = set()
         self._files: dict[str, tuple[remeasure.File, ...]] = {}
         self._watched: dict[tuple[str, str], remeasure.Watched] = {}
@@ -108,7 +67,7 @@ class Spawner:
                 pass
         finally:
             for child in self.children.values():
-                _kill(child)
+                child.kill()
 
     def _turn(self) -> bool:
         poll = select.poll()
@@ -159,10 +118,14 @@ class Spawner:
             return False
         try:
             order = json.loads(data)
-            handler = {"hold": self._hold, "drop": self._drop, "launch": self._launch, "kill": self._kill}[
-                order["op"]
-            ]
-            answer = handler(order, descriptors)
+            handlers = {
+                "hold": self._hold,
+                "drop": self._drop,
+                "launch": self._launch,
+                "check": self._check,
+                "kill": self._kill,
+            }
+            answer = handlers[order["op"]](order, descriptors)
         except _FAILURES as error:
             answer = _failed(error)
         finally:
@@ -246,7 +209,7 @@ class Spawner:
             answer = _failed(error)
         # Nobody counts an enclave whose launch was answered otherwise, so it ends.
         if "guardian" not in answer and (child := self.children.get(order["id"])):
-            _kill(child)
+            child.kill()
         return answer
 
     def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -284,17 +247,32 @@ class Spawner:
             for fd in (*sources, null, err_write, info_write):
                 os.close(fd)
         self._uids.add(uid)
-        child = self.children[order["id"]] = Child(pid, err_read, uid)
-        guardian = _guardian_pid(info_read)
+        python = next(directory for directory, mount in walls.mounts if mount == native.PYTHON)
+        child = self.children[order["id"]] = children.Child(pid, err_read, uid, python / manifest.LAUNCHER)
+        guardian = children.guardian_pid(info_read)
         with contextlib.suppress(ProcessLookupError):
             child.guardian = os.pidfd_open(guardian) if guardian else -1
-        return (
-            {"guardian": guardian, "enclave": _only_child(guardian), "uid": uid} if guardian else _lost(child)
-        )
+        if not guardian:
+            return {"error": child.lost()}
+        child.await_enclave(guardian)
+        return {"guardian": guardian, "enclave": child.enclave, "uid": uid}
+
+    def _check(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """See that an enclave executes the launcher of its layer; one that executes something else ends.
+
+        The kernel may have been told to execute another program (binfmt_misc), or root may have mounted one
+        over the launcher. The guardian lets the enclave execute one program only, so it never was another.
+        """
+        child = self.children[order["id"]]
+        if not child.executes_launcher():
+            child.words += OTHER_PROGRAM
+            child.kill()
+            raise AuthenticityError("the enclave does not execute the launcher")
+        return {}
 
     def _kill(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         if child := self.children.get(order["id"]):
-            _kill(child)
+            child.kill()
         return {}
 
     def _free_uid(self) -> int:
@@ -310,39 +288,6 @@ def _failed(error: Exception) -> dict[str, Any]:
 
 def _high(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
-
-
-def _kill(child: Child) -> None:
-    """End an enclave. The guardian is the first process of its namespace: it is gone when all of it is."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(child.guardian if child.guardian >= 0 else child.pidfd, signal.SIGKILL)
-
-
-def _lost(child: Child) -> dict[str, Any]:
-    select.select([child.pidfd], [], [], LOST_SECONDS)
-    child.last_words()
-    return {"error": child.words.decode("utf-8", "replace").strip() or "the sandbox did not start"}
-
-
-def _guardian_pid(info: int) -> int:
-    """The guardian's pid on this machine, from bubblewrap's information pipe; 0 where it failed."""
-    with open(info, "rb") as pipe:
-        text = pipe.read(4096)
-    return int(json.loads(text)["child-pid"]) if text.strip() else 0
-
-
-def _only_child(pid: int) -> int:
-    """The pid of the one child of ``pid``; 0 where it has none yet or is gone."""
-    poll = select.poll()
-    for _ in range(2000):
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except OSError:
-            return 0
-        if children:
-            return int(children[0])
-        poll.poll(1)
-    return 0
 
 
 def main(arguments: list[str]) -> int:
