@@ -239,7 +239,7 @@ def test_a_model_of_too_many_predictors() -> None:
 
 
 def test_noise_of_another_width_is_another() -> None:
-    """An arm next to a wider one has coarser noise, and not the same noise times another factor."""
+    """An arm next to a wider one has coarser noise, drawn again: two multiples of one draw give it away."""
     arms = (Arm(name="a", predictors=("age",)), Arm(name="b", predictors=("age", "weight")))
     table = PEOPLE.rename({"id": "person"}).with_columns(died=pl.col("person") % 2)
     found = [
@@ -252,9 +252,8 @@ def test_noise_of_another_width_is_another() -> None:
         )
         for each in (arms, arms[:1])
     ]
-    exactly = 0.5
-    shifts = [float(each.arms[0].value) - exactly for each in found]
-    assert shifts[0] != pytest.approx(shifts[1] * budget.reach(2) / budget.reach(1), abs=0.004)
+    assert found[0].with_outcome != found[1].with_outcome  # drawn under another key
+    assert found[0].arms[0].value != found[1].arms[0].value
 
 
 def test_a_value_as_it_is_would_move_it_more() -> None:
@@ -283,7 +282,7 @@ def test_other_seeds_and_folds_do_not_average_the_noise_out() -> None:
             'id="a"\nquestion="q"\ninputs=["t"]\nrecipients=["r"]\ntable="t"\nperson="p"\noutcome="o"\n'
             'compare=[]\nfolds=2\nseed=1\n[[analysis.arms]]\nname="a"\npredictors=["x"]\n'
         )
-    assert caught.value.message == "plan: object contains unknown field `seed` - at `$.analysis[0]`"
+    assert caught.value.message.startswith("plan.analysis[0].seed: want one of id, question, inputs, ")
 
 
 def test_noise_that_an_owner_would_subtract(tmp_path: Path) -> None:
