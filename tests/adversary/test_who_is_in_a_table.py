@@ -27,9 +27,7 @@ def worlds(codes: pl.DataFrame) -> list[dict[str, pl.DataFrame]]:
 
 def marked(*others: int) -> pl.DataFrame:
     """The target has a mark that these have, too, and no one else; every third person has another code."""
-    return rooms.codes(
-        {each: each % 3 for each in EVERYONE}, dict.fromkeys((TARGET, *INVENTED, *others), 1)
-    )
+    return rooms.codes({each: each % 3 for each in EVERYONE}, dict.fromkeys((TARGET, *INVENTED, *others), 1))
 
 
 def left_out() -> pl.DataFrame:
