@@ -199,6 +199,60 @@ def test_one_person_moves_an_auc_by_less_than_the_noise_assumes(predictors: tupl
     assert 0 < max(moved) * least < model.CAUTION
 
 
+@pytest.mark.parametrize("persons", [800, 40], ids=["far out in all", "rare in all"])
+def test_one_person_in_the_fit_of_many_predictors(persons: int) -> None:
+    """A co-owner's columns agree on one person only, and lean to the outcomes that it knows of the others.
+
+    As values they are where that person is furthest out; as rare ones, where it is one of forty.
+    """
+    predictors = tuple(f"x{number}" for number in range(20))
+    moved = []
+    for seed in range(6):
+        pick = np.random.default_rng(seed)
+        died = pick.random(800) < 0.5
+        columns = {}
+        for name in predictors:
+            lean = pick.normal(0, 1, 800) + died * (0.1 if persons == 800 else 0.2)
+            lean[0] = lean.max() + 1
+            columns[name] = lean if persons == 800 else (lean >= np.sort(lean)[-persons]).astype(float)
+        people = pl.DataFrame({"id": range(800), **columns})
+        worlds = [np.where(np.arange(800) == 0, secret, died).astype(int) for secret in (0, 1)]
+        scores = [exact(people.with_columns(died=pl.Series(each)), predictors) for each in worlds]
+        moved.append((scores[1] - scores[0]) * min(sum(worlds[0]), 800 - sum(worlds[1])))
+    assert 0.5 < np.mean(moved) < model.CAUTION * budget.reach(len(predictors))
+
+
+def test_a_model_of_too_many_predictors() -> None:
+    """With fewer than 20 persons of either outcome to a predictor, no score leaves."""
+    for count, scored in ((13, True), (20, False)):
+        names = [f"x{number}" for number in range(count)]
+        table = PEOPLE.with_columns(pl.col("weight").alias(name) for name in names).rename({"id": "person"})
+        table = table.with_columns(died=pl.col("person") % 2)
+        question = msgspec.structs.replace(
+            samples.MODEL, arms=(Arm(name="all", predictors=tuple(names)),), compare=()
+        )
+        found = model.run(question, table, 3, Noise(b"n" * 32, 1, 1), "SELECT")
+        assert bool(found.arms) == scored
+
+
+def test_noise_of_another_width_is_another() -> None:
+    """An arm next to a wider one has coarser noise, drawn again: two multiples of one draw give it away."""
+    arms = (Arm(name="a", predictors=("age",)), Arm(name="b", predictors=("age", "weight")))
+    table = PEOPLE.rename({"id": "person"}).with_columns(died=pl.col("person") % 2)
+    found = [
+        model.run(
+            msgspec.structs.replace(samples.MODEL, arms=each, compare=()),
+            table,
+            3,
+            Noise(b"n" * 32, 2, 1),
+            "",
+        )
+        for each in (arms, arms[:1])
+    ]
+    assert found[0].with_outcome != found[1].with_outcome  # drawn under another key
+    assert found[0].arms[0].value != found[1].arms[0].value
+
+
 def test_a_value_as_it_is_would_move_it_more() -> None:
     """Ranks are why: with values as they are, one person's 1e300 makes the others' all alike."""
     people = PEOPLE.with_columns(pl.col("weight").cast(pl.Float64))
@@ -225,7 +279,7 @@ def test_other_seeds_and_folds_do_not_average_the_noise_out() -> None:
             'id="a"\nquestion="q"\ninputs=["t"]\nrecipients=["r"]\ntable="t"\nperson="p"\noutcome="o"\n'
             'compare=[]\nfolds=2\nseed=1\n[[analysis.arms]]\nname="a"\npredictors=["x"]\n'
         )
-    assert caught.value.message.startswith("plan.analysis[0].seed: want one of ")
+    assert caught.value.message.startswith("plan.analysis[0].seed: want one of id, question, inputs, ")
 
 
 def test_noise_that_an_owner_would_subtract(tmp_path: Path) -> None:
@@ -260,6 +314,21 @@ def test_more_figures_than_the_limit(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as inside:
         session.run()
     assert inside.value.code == "figures"
+
+
+def test_a_data_set_that_raises_the_limit(tmp_path: Path) -> None:
+    """A co-owner's data set with a k of its own does not let out more of the others' data."""
+    setting = samples.setting(tmp_path, analyses=(samples.QUERY,))
+    people = setting.agreement.dataset("people")
+    strict = msgspec.structs.replace(
+        people, id="strict", terms=msgspec.structs.replace(people.terms, k_min=1_000_000)
+    )
+    only = msgspec.structs.replace(samples.QUERY, id="strict", inputs=("strict",), max_rows=1)
+    for analyses in ((samples.QUERY,), (samples.QUERY, only)):
+        agreement = msgspec.structs.replace(
+            setting.agreement, datasets=(*setting.agreement.datasets, strict), analyses=analyses
+        )
+        assert budget.most_figures(agreement) == 100 * samples.K
 
 
 @pytest.mark.parametrize("change", [{"compare": (("both", "x"),)}, {"arms": samples.MODEL.arms * 2}])

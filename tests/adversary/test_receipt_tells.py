@@ -125,10 +125,8 @@ def test_a_search_by_errors(
         def first(cell: str = cell) -> None:
             TABLE(analysis.Engine({"people": PEOPLE}), f"SELECT max({cell}) AS x FROM people p")
 
-        monkeypatch.setattr(
-            analysis.Engine, "rows", lambda self, sql, most: (first(), ROWS(self, sql, most))[1]
-        )
-        monkeypatch.setattr(analysis.Engine, "table", lambda self, sql: (first(), TABLE(self, sql))[1])
+        monkeypatch.setattr(analysis.Engine, "rows", lambda *given: (first(), ROWS(*given))[1])
+        monkeypatch.setattr(analysis.Engine, "table", lambda *given: (first(), TABLE(*given))[1])
         padded, _ = analysis.compute(asked, described(), inputs, samples.K, NOISE)
         seen.add(len(padded))
         fails += padded[:4] == bytes(4)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from kluis.cleanroom import conduct, mailbox, release
 from kluis.cleanroom.agreement import sign
 from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.exchange import Challenge, Offer, ReleaseStatement
+from kluis.cleanroom.exchange import Challenge, Offer, Release, ReleaseStatement
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room, RoomFile
@@ -123,6 +125,25 @@ def test_a_client_that_asked_nothing(table: Table) -> None:
     nobody = session.offer(Challenge(agreement=table.agreement.hash, party="clinic", nonce=bytes(32)))
     with pytest.raises(FreshnessError):
         owner(table).release(nobody, table.platform.collateral(), NOW)
+
+
+def test_a_host_that_clears_away_before_the_refusal(table: Table) -> None:
+    """A run's folder that is gone keeps no refusal from its owner: it sees why it released nothing."""
+    signed(table)
+    run, other = "ab" * 32, owner(table)
+    mailbox.announce(table.room, table.agreement.hash, run, table.platform.collateral())
+    folder = table.room.path / "runs" / run
+    (folder / "clinic.offer.json").write_bytes(encode(offered(enclave(table), other.challenge())))
+
+    class Late(Owner):
+        def release(self, *given: Any, **named: Any) -> Release:
+            shutil.rmtree(folder)
+            return super().release(*given, **named)
+
+    late = Late(table.homes["clinic"], table.room.signed())
+    with pytest.raises(FreshnessError) as caught:
+        mailbox.take_part(table.room, "clinic", late, 60, lambda: NOW)
+    assert caught.value.code == "nonce"
 
 
 def test_the_offer_of_another_run(table: Table) -> None:

@@ -168,6 +168,8 @@ def test_fingerprints_cover_name_and_both_keys(table: Table, tmp_path: Path) -> 
     [
         ({"id": "clinic1"}, {"id": "clinicl"}),
         ({"name": "The Clinic"}, {"name": "the  clinic"}),
+        ({"name": "The clinic"}, {"name": "The \u0441linic"}),  # Cyrillic es
+        ({"name": "TO"}, {"name": "\u03a4\u039f"}),  # Greek tau and omicron
         ({"name": "A"}, {"name": "A"}),  # one object in memory, as Python keeps every single letter
     ],
 )

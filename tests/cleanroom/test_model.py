@@ -60,7 +60,8 @@ def test_the_noise_is_the_same_for_the_same_question_only() -> None:
         run(TABLE, noise=Noise(b"k" * 32, 300, 1)),
     ]
     assert run(TABLE) == found
-    assert all(each.persons != found.persons or each.arms != found.arms for each in others)
+    counts = {(each.persons, each.with_outcome) for each in (found, *others)}
+    assert len(counts) == 4
 
 
 def test_the_more_is_asked_the_coarser_is_each_answer() -> None:
@@ -109,7 +110,7 @@ def test_a_predictor_that_tells_nothing_of_k_persons(values: pl.Expr) -> None:
     assert found == nothing
 
 
-@pytest.mark.parametrize("rows", [0, 1, 12, 60])
+@pytest.mark.parametrize("rows", [0, 1, 12, 50])
 def test_too_few(rows: int) -> None:
     """Fewer than about four times k of either: no number at all."""
     found = run(TABLE.head(rows))

@@ -24,6 +24,14 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Sql = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
 SIGNED_AS = "agreement/1"
 _ALIKE = str.maketrans("01il", "olll")
+# Small and capital letters of other alphabets that look like Latin ones, by their small form.
+_CYRILLIC = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u043a\u043c\u0442\u0432\u043d",
+    "aeopcyxljshdkmtbh",
+)
+_GREEK = str.maketrans(
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c7", "abezhlkmvoptx"
+)
 
 
 class Party(Document, frozen=True):
@@ -300,8 +308,8 @@ def _want_unlike(what: str, names: Sequence[str]) -> None:
 
 
 def _skeleton(name: str) -> str:
-    """A name without what eyes pass over: case, blanks, hyphens, and digits that look like letters."""
-    plain = unicodedata.normalize("NFKC", name).casefold()
+    """A name without what eyes pass over: case, blanks, hyphens, and what looks like other letters."""
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_CYRILLIC).translate(_GREEK)
     return "".join(each for each in plain if each.isalnum()).translate(_ALIKE).replace("rn", "m")
 
 

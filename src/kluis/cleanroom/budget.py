@@ -12,6 +12,7 @@ from kluis.cleanroom.terms import strictest_k
 from kluis.errors import PolicyError
 
 FIGURES_PER_K = 100
+PERSONS_PER_PREDICTOR = 20
 _COUNTS = 2
 
 
@@ -52,14 +53,37 @@ def width(k: int, models: int) -> float:
     return k * math.sqrt(models)
 
 
-def enough(k: int, models: int) -> float:
-    """The noisy count of persons, with the outcome and without, from which a model's scores leave."""
-    return k + 3 * width(k, models)
+def enough(k: int, models: int, predictors: int) -> float:
+    """The noisy count of persons, with the outcome and without, from which a model's scores leave.
+
+    Args:
+        k: the fewest persons.
+        models: of the agreement.
+        predictors: of the model's widest arm. With fewer persons to each of them, one person decides the fit.
+    """
+    return max(k + 3 * width(k, models), PERSONS_PER_PREDICTOR * predictors)
+
+
+def reach(predictors: int) -> float:
+    """How much further one person moves an AUC through the fit of so many predictors, as measured.
+
+    A predictor is two columns: its ranks, and which are missing.
+    """
+    return math.sqrt(1 + 2 * predictors / 4)
+
+
+def predictors_of(analysis: ModelAnalysis) -> int:
+    """How many predictors the widest arm of a model has."""
+    return max(len(each.predictors) for each in analysis.arms)
 
 
 def most_figures(agreement: Agreement) -> int:
-    """The limit: 100 for each person of the least group."""
-    return FIGURES_PER_K * strictest_k(agreement.k_min, tuple(each.terms for each in agreement.datasets))
+    """The limit: 100 for each person of the least group of any analysis."""
+    least = [
+        strictest_k(agreement.k_min, tuple(agreement.dataset(name).terms for name in each.inputs))
+        for each in agreement.analyses
+    ]
+    return FIGURES_PER_K * min(least)
 
 
 def total_figures(agreement: Agreement) -> int:

@@ -79,7 +79,7 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
             lines += text_block("    ", analysis.query.strip())
         else:
             arms = ", ".join(arm.name for arm in analysis.arms)
-            enough = budget.enough(k, budget.models_of(agreement))
+            enough = budget.enough(k, budget.models_of(agreement), budget.predictors_of(analysis))
             words = (
                 f"lets out AUCs ({arms}) with intervals, {len(analysis.compare)} differences and two counts, "
                 f"with noise that no party knows; nothing if about {enough:.0f} persons or fewer have the "

@@ -11,6 +11,7 @@ Others write in this folder, too: each kind of document has a size past which it
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Callable
@@ -126,7 +127,9 @@ def take_part(
         release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
-        _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))
+        # The host may have cleared the run away, which must not hide from the owner why nothing was released.
+        with contextlib.suppress(KluisError):
+            _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))
         raise
     return run
 

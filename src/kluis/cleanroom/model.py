@@ -1,9 +1,10 @@
 """A logistic model of an outcome, scored by cross-validation for several sets of predictors.
 
 Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
-folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class. The
-noise is 1.5 times that, times the root of how many scores all models of the agreement publish: the more
-is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
+folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
+further the more predictors are fitted (``budget.reach``). The noise is 1.5 times that, times the root of how
+many scores all models of the agreement publish: the more is asked, the coarser is each answer.
+docs/concepts/what-leaves.md has the reasons.
 
 Whatever the values are, there is a result: a row that cannot be used is left out, and too few persons give
 a result without scores.
@@ -65,11 +66,14 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
         analysis: as agreed.
         table: one row a person. A person with several rows or without a name, and a row whose outcome is
             not 0 or 1, is left out.
-        k: the fewest persons with the outcome, and without. Scores leave from about 4k.
+        k: the fewest persons with the outcome, and without. Scores leave from ``budget.enough``.
         noise: the agreement's.
         executed: the SQL that made the table, which names the question.
     """
-    drawn = noise.for_question(executed, analysis.person, analysis.outcome, str(analysis.folds), str(k))
+    widest = budget.predictors_of(analysis)
+    drawn = noise.for_question(
+        executed, analysis.person, analysis.outcome, str(analysis.folds), str(k), str(widest)
+    )
     nothing = ModelResult(persons=0, with_outcome=0, folds=analysis.folds, arms=(), differences=())
     table = _usable(analysis, table)
     outcome: Bits = table[analysis.outcome].to_numpy() == 1
@@ -78,9 +82,9 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     counts = [k * round((each + wide * drawn.normal(f"count {n}")) / k) for n, each in enumerate(exact)]
     # Whether anything leaves follows from the noisy counts, so that one person does not decide it. That
     # fewer than k pass takes noise beyond three deviations; the second condition is for that case.
-    if min(counts) < budget.enough(k, noise.models) or min(exact) < k:
+    if min(counts) < budget.enough(k, noise.models, widest) or min(exact) < k:
         return nothing
-    deviation = CAUTION * math.sqrt(noise.scores) / (min(counts) - 2 * wide)
+    deviation = CAUTION * math.sqrt(noise.scores) * budget.reach(widest) / (min(counts) - 2 * wide)
     step = next((each for each in _STEPS if each >= deviation / 2), _STEPS[-1])
     own = deviation**2 + step**2 / 12
     folds = _folds(analysis, table, drawn)
@@ -161,9 +165,14 @@ def _cross_validated(
     if not columns:
         return scores
     values = np.stack(columns, axis=1)
+    values /= np.sqrt((values**2).mean(axis=0))
+    # Nobody is further out than the average person: one who is extreme in many columns at once would decide
+    # the fit in the direction that they share.
+    length = np.sqrt((values**2).sum(axis=1, keepdims=True))
+    bounded = values * np.minimum(1, math.sqrt(values.shape[1]) / np.maximum(length, 1e-9))
     for fold in np.unique(folds):
         fitted = folds != fold
-        weights = logistic.fit(values[fitted], outcome[fitted])
+        weights = logistic.fit(bounded[fitted], outcome[fitted])
         scores[~fitted] = logistic.predict(weights, values[~fitted])
     return scores
 

@@ -4,12 +4,16 @@
    rows included (``row_classes``). Each class holds at least k persons that every table has; otherwise
    nothing leaves. So does each class among the persons with the same keys of that data set; otherwise no
    group with those keys leaves.
-2. In a group, the persons with the same answers to all comparisons of all data sets are nobody or at least k.
-   So are the persons that the joins leave out, by the tables they are in. Otherwise the group is hidden.
-3. Of each data set, the persons in no published group are nobody or at least k. Otherwise the smallest group
-   is hidden as well.
+2. A group is shown if each combination of one class of each data set holds at least k of its persons. Of a
+   table that is LEFT JOINed, the persons that it does not have are a class as well.
+3. If a combination of the keys of each data set is not shown, the joined persons in no published group are
+   at least k. Otherwise the smallest group is hidden as well.
 4. A sum is coarse. In each cell, the outermost values (``writing.tail`` of them at either end) count as the
    mean of the others. The cell's sum is then rounded to whole spans, a span being the width of the range.
+
+In rules 1 to 3 nobody counts as fewer than k, not as enough. An owner knows its own classes and keys. If
+nobody were enough, "hidden" would show it that one person of a class is in another table. For the same
+reason nothing depends on the persons that a JOIN leaves out.
 
 Arithmetic, HAVING, ORDER BY and LIMIT see only what these rules let out. ``docs/concepts/what-leaves.md`` has
 the attack behind each rule.
@@ -21,10 +25,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
+from math import prod
+from operator import itemgetter
 
 from kluis.cleanroom.query.cells import Cell, Keys, Values, read_cell
 from kluis.cleanroom.query.row_classes import RowClass, row_classes
-from kluis.cleanroom.query.tree import Bins, Count, Extreme, Groups, Measure, Persons
+from kluis.cleanroom.query.tree import (
+    Bins,
+    Comparison,
+    Count,
+    Extreme,
+    Groups,
+    Key,
+    Measure,
+    Missing,
+    Persons,
+    comparisons_of,
+)
 from kluis.cleanroom.values import shown
 
 
@@ -61,9 +79,7 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
     cells = [
         read_cell(each, groups.persons, groups.keys, groups.atoms, groups.values, classes) for each in counted
     ]
-    by_key: dict[Keys, list[Cell]] = {}
-    for cell in cells:
-        by_key.setdefault(cell.key, []).append(cell)
+    by_key = _by_key(cells)
     asked = {key: of for key, of in by_key.items() if any(_counts(each, groups.persons) for each in of)}
     kept = _kept(groups, classes, cells, asked, k)
     found = tuple(
@@ -90,19 +106,31 @@ def _kept(
     k: int,
 ) -> dict[Keys, list[Cell]]:
     """The groups that are published, and their cells."""
-    sources = range(len(groups.persons.sources))
+    persons = groups.persons
+    sources = range(len(persons.sources))
     if any(_alone(cells, classes, number, (), k) for number in sources):  # rule 1, without keys
         return {}
     own = [_own_keys(groups, number) for number in sources]
     alone = [_alone(cells, classes, number, own[number], k) for number in sources]
+    split = [_split(groups, classes, cells, number, own[number]) for number in sources]
     kept = {
         key: of
         for key, of in asked.items()
         if not any(_picked(key, own[number]) in alone[number] for number in sources)  # rule 1
-        and _split_well(of, groups.persons, k)  # rule 2
+        and _split_well(
+            persons, classes, of, [split[n].get(_picked(key, own[n]), set()) for n in sources], k
+        )  # rule 2
     }
-    while kept and any(0 < _left_out(cells, kept, number) < k for number in sources):  # rule 3
-        del kept[min(kept, key=lambda key: (_size(kept[key]), repr(key)))]
+    everything = prod(map(len, split))
+    left_out = sum(_size(of, persons) for key, of in _by_key(cells).items() if key not in kept)
+    if len(kept) < everything:  # rule 3
+        for size, _, key in sorted(
+            ((_size(of, persons), repr(key), key) for key, of in kept.items()), key=itemgetter(0, 1)
+        ):
+            if left_out >= k:
+                break
+            del kept[key]
+            left_out += size
     return kept
 
 
@@ -113,23 +141,61 @@ def _alone(
     kept: Counter[tuple[Keys, Keys]] = Counter()
     for cell in cells:
         if cell.owned[number]:
-            rows = tuple(met for of, met in zip(classes, cell.rows, strict=True) if of.source == number)
-            answers = tuple(
-                value for atom, value in cell.answers.items() if atom.column.table == f"s{number}"
-            )
-            # Whether they have a row of this source itself is part of ``rows``.
+            # Whether they have a row of this source itself is part of their class.
             everywhere = all(there for other, there in enumerate(cell.present) if other != number)
-            kept[_picked(cell.key, places), (*rows, *answers)] += cell.persons if everywhere else 0
+            of = _picked(cell.key, places), _class_of(cell, classes, number)
+            kept[of] += cell.persons if everywhere else 0
     return {key for (key, _), count in kept.items() if count < k}
 
 
-def _left_out(cells: list[Cell], kept: Mapping[Keys, list[Cell]], number: int) -> int:
-    """Rule 3: how many persons of a source are in no published group."""
-    return sum(each.persons for each in cells if each.owned[number] and each.key not in kept)
+def _by_key(cells: list[Cell]) -> dict[Keys, list[Cell]]:
+    by_key: dict[Keys, list[Cell]] = {}
+    for cell in cells:
+        by_key.setdefault(cell.key, []).append(cell)
+    return by_key
 
 
-def _size(cells: list[Cell]) -> int:
-    return sum(each.persons for each in cells)
+def _size(cells: list[Cell], persons: Persons) -> int:
+    """How many persons the joins keep."""
+    return sum(each.persons for each in cells if _joined(each, persons))
+
+
+def _class_of(cell: Cell, classes: tuple[RowClass, ...], number: int) -> Keys:
+    """The class of a cell's persons in a source, and whether they have a row of it that counts."""
+    rows = (met for of, met in zip(classes, cell.rows, strict=True) if of.source == number)
+    answers = (value for atom, value in cell.answers.items() if atom.column.table == f"s{number}")
+    return (cell.present[number], *rows, *answers)
+
+
+def _split(
+    groups: Groups, classes: tuple[RowClass, ...], cells: list[Cell], number: int, places: Sequence[int]
+) -> dict[Keys, set[Keys]]:
+    """The classes of a source that a group can hold, by the keys of that source."""
+    inner = number in groups.persons.inner
+    found: dict[Keys, set[Keys]] = {}
+    for cell in cells:
+        if cell.owned[number] and (cell.present[number] or not inner):
+            found.setdefault(_picked(cell.key, places), set()).add(_class_of(cell, classes, number))
+    if not inner:
+        rows = (None for each in classes if each.source == number)
+        answers = (_of_null(atom) for atom in groups.atoms if atom.column.table == f"s{number}")
+        key = tuple(_key_of_null(groups.keys[place]) for place in places)
+        found.setdefault(key, set()).add((False, *rows, *answers))
+    return found
+
+
+def _of_null(comparison: Comparison) -> bool | None:
+    return True if isinstance(comparison, Missing) else None
+
+
+def _key_of_null(key: Key) -> int | None:
+    """The key of persons whose column is NULL."""
+    if not isinstance(key, Bins):
+        return None
+    atoms = comparisons_of(*(condition for condition, _ in key.cases))
+    nobody = Cell((), (), (), (), {each: _of_null(each) for each in atoms}, 0, {})
+    met = (label for condition, label in key.cases if nobody.meets(condition) is True)
+    return next(met, key.other)
 
 
 def _own_keys(groups: Groups, number: int) -> tuple[int, ...]:
@@ -141,13 +207,17 @@ def _picked(key: Keys, places: Iterable[int]) -> Keys:
     return tuple(key[place] for place in places)
 
 
-def _split_well(cells: list[Cell], persons: Persons, k: int) -> bool:
-    """Rule 2: every part of a group is nobody or at least k."""
-    counts: Counter[Keys] = Counter()
+def _split_well(
+    persons: Persons, classes: tuple[RowClass, ...], cells: list[Cell], wanted: Sequence[set[Keys]], k: int
+) -> bool:
+    """Rule 2: each combination of the classes that a group can hold holds at least k."""
+    if _size(cells, persons) < k * prod(map(len, wanted)):  # which also bounds the product below
+        return False
+    counts: Counter[tuple[Keys, ...]] = Counter()
     for cell in cells:
-        answers = (*cell.rows, *cell.answers.values()) if _joined(cell, persons) else ()
-        counts[cell.present, answers] += cell.persons
-    return all(count >= k for count in counts.values())
+        if _joined(cell, persons):
+            counts[tuple(_class_of(cell, classes, number) for number in range(len(wanted)))] += cell.persons
+    return all(counts[each] >= k for each in product(*wanted))
 
 
 def _measured(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> Fraction | None:

@@ -294,7 +294,7 @@ class Groups:
     @property
     def atoms(self) -> tuple[Comparison, ...]:
         """Every comparison on which a number depends: they split a group into cells."""
-        return _comparisons(self.persons.where, *(each.where for each in self.measures))
+        return comparisons_of(self.persons.where, *(each.where for each in self.measures))
 
     @property
     def values(self) -> tuple[Column, ...]:
@@ -324,10 +324,11 @@ class PersonTable:
     @property
     def atoms(self) -> tuple[Comparison, ...]:
         """Every comparison on which the persons and the outcome depend."""
-        return _comparisons(self.persons.where, self.condition)
+        return comparisons_of(self.persons.where, self.condition)
 
 
-def _comparisons(*conditions: Condition) -> tuple[Comparison, ...]:
+def comparisons_of(*conditions: Condition) -> tuple[Comparison, ...]:
+    """Every comparison of some conditions, once, in their order."""
     return tuple(each for each in atoms_of(*conditions) if not isinstance(each, Present))
 
 
