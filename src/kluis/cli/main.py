@@ -7,6 +7,7 @@ Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no
 
 from __future__ import annotations
 
+import copy
 import difflib
 import errno
 import importlib
@@ -22,6 +23,7 @@ import typer.core
 import typer.main
 
 import kluis
+from kluis import installing
 from kluis.cli import render
 from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
 
@@ -84,24 +86,15 @@ MACHINES = {
 
 
 def load(name: str) -> Any:
-    """Import the room that has a command, and return the command.
-
-    Raises:
-        UnavailableError: a package that its extra installs is missing.
-    """
-    entry = COMMANDS[name]
-    try:
-        module = importlib.import_module(f"kluis.cli.{entry.module}")
-    except ModuleNotFoundError as missing:
-        if entry.extra is None or not missing.name or missing.name.startswith("kluis"):
-            raise
-        raise UnavailableError(
-            f"{name}: want the package {missing.name}, got none",
-            hint=f"pip install 'kluis[{entry.extra}]'",
-        ) from missing
+    """Import the room that has a command, and return the command; needs no package of an extra."""
+    module = importlib.import_module(f"kluis.cli.{COMMANDS[name].module}")
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
     module.register(room)
     command = typer.main.get_group(room).commands[name]
+    if hasattr(command, "commands"):  # a group takes --json as its commands do
+        asked = next(each for each in typer.main.get_command(app).params if each.name == "json")
+        command.params.append(copy.copy(asked))
+        command.params[-1].expose_value = False
     for each in getattr(command, "commands", {}).values():  # in their group's help, a whole sentence
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
     for each in (command, *getattr(command, "commands", {}).values()):
@@ -208,6 +201,8 @@ def _run(argv: list[str]) -> int:
             raise
         if os.environ.get("KLUIS_TRACEBACK"):
             traceback.print_exc()
+        if lack := _lacking(argv, bug):
+            return render.error(lack)
         if isinstance(bug, OSError) and bug.errno in MACHINES:
             where = f"{bug.filename}: " if bug.filename else ""
             return render.error(UnavailableError(f"{where}{bug.strerror}", hint=MACHINES[bug.errno]))
@@ -217,6 +212,17 @@ def _run(argv: list[str]) -> int:
                 hint="this is a bug in Kluis; run again with KLUIS_TRACEBACK=1 and report what it prints",
             )
         )
+
+
+def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
+    """The extra that a command wants, where a package that it installs is missing."""
+    name = next((word for word in argv if word in COMMANDS), "")
+    extra = COMMANDS[name].extra if name else None
+    if extra is None or not isinstance(bug, ModuleNotFoundError):
+        return None
+    if not bug.name or bug.name.startswith("kluis."):
+        return None
+    return UnavailableError(f"{name}: want the package {bug.name}, got none", hint=installing.extra(extra))
 
 
 def _unread() -> bool:
