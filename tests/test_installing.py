@@ -30,7 +30,7 @@ def _origin(record: Path, **fields: object) -> None:
 
 def test_from_a_folder_of_wheels(record: Path) -> None:
     """Pip records no --find-links: the hint gives the option, and says which folder it is about."""
-    assert installing.extra("rooms") == (
+    assert installing.command_for("rooms") == (
         f"{sys.executable} -m pip install --find-links DIR 'kluis[rooms]'"
         ", where DIR has Kluis's wheels, as make dist makes them in a checkout"
     )
@@ -49,7 +49,7 @@ def test_from_a_wheel_by_name(record: Path, tmp_path: Path) -> None:
         *("--find-links", str(folder), "kluis-runtime==0.1.0"),
     ]
     wheel.unlink()
-    assert "--find-links DIR 'kluis[rooms]', where DIR has" in installing.extra("rooms")
+    assert "--find-links DIR 'kluis[rooms]', where DIR has" in installing.command_for("rooms")
 
 
 @pytest.mark.parametrize(("name", "target"), [("enclave", "serve"), ("services", "serve"), ("rooms", "demo")])
@@ -59,7 +59,7 @@ def test_from_a_checkout(record: Path, tmp_path: Path, name: str, target: str) -
     script.parent.mkdir()
     script.touch()
     _origin(record, url=tmp_path.as_uri(), dir_info={"editable": True})
-    assert installing.extra(name) == f"KLUIS_VENV={sys.prefix} {script} {target}"
+    assert installing.command_for(name) == f"KLUIS_VENV={sys.prefix} {script} {target}"
     here = Path(__file__).parents[1] / "scripts" / "setup.sh"
     subprocess.run(["bash", str(here), target, "--dry-run"], check=True, capture_output=True)
 
@@ -67,7 +67,7 @@ def test_from_a_checkout(record: Path, tmp_path: Path, name: str, target: str) -
 def test_by_uv(record: Path) -> None:
     """An environment that uv made may have no pip: uv is what installs there."""
     (record / "INSTALLER").write_text("uv\n")
-    line = installing.extra("enclave")
+    line = installing.command_for("enclave")
     assert line.startswith(f"uv pip install --python {sys.executable} --find-links DIR 'kluis[enclave]'")
 
 
@@ -75,4 +75,4 @@ def test_by_uv(record: Path) -> None:
 def test_a_record_that_tells_nothing(record: Path, text: str) -> None:
     """Where the record is damaged, or is of a place elsewhere, the hint is the general one."""
     (record / "direct_url.json").write_text(text)
-    assert "--find-links DIR 'kluis[enclave]', where DIR has" in installing.extra("enclave")
+    assert "--find-links DIR 'kluis[enclave]', where DIR has" in installing.command_for("enclave")

@@ -22,7 +22,7 @@ _MEANT: Final = ", where DIR has Kluis's wheels, as make dist makes them in a ch
 _TARGETS: Final = {"rooms": "demo", "demo": "demo"}
 
 
-def extra(name: str) -> str:
+def command_for(name: str) -> str:
     """The command that installs one of Kluis's extras next to the Kluis that runs."""
     checkout = _checkout()
     if checkout is None:

@@ -143,7 +143,7 @@ def test_without_the_package(kluis: Kluis, folder: Path, monkeypatch: pytest.Mon
     assert done.code == 7
     assert done.err.startswith(
         "kluis: error: collateral fetch: want the package httpx, got none\n"
-        f"kluis: hint: {installing.extra('collateral')}\n"
+        f"kluis: hint: {installing.command_for('collateral')}\n"
     )
     (folder / "bundle.json").write_bytes(FORGE.collateral().to_json())
     assert kluis("show", folder / "bundle.json").code == 0

@@ -96,7 +96,7 @@ def test_the_exit_code_is_the_kinds(fault: errors.KluisError, code: int) -> None
     assert render.error(fault) == code
 
 
-# Runs command lines where no package of any extra can be imported; prints what each line and each help ended with.
+# Runs command lines where no package of an extra can be imported; prints how each line and each help ended.
 WITHOUT_EXTRAS = """
 import importlib.abc, json, sys
 class Blocked(importlib.abc.MetaPathFinder):
@@ -144,7 +144,7 @@ def test_help_wants_no_extra(tmp_path: Path) -> None:
     assert {"room init", "vault meet", "serve", "demo"} < set(codes)
     assert line == 7
     assert "kluis: error: room: want the package sqlglot, got none\n" in said
-    assert f"kluis: hint: {installing.extra('rooms')}\n" in said
+    assert f"kluis: hint: {installing.command_for('rooms')}\n" in said
 
 
 @pytest.mark.parametrize("group", ["room", "vault", "policy", "platform", "collateral", "token"])

@@ -187,7 +187,7 @@ def _makers(
     except ModuleNotFoundError as missing:
         raise UnavailableError(
             f"collateral fetch: want the package {missing.name}, got none",
-            hint=installing.extra("collateral"),
+            hint=installing.command_for("collateral"),
         ) from None
     for name, url, ca in (("pccs", pccs, pccs_ca), ("kds", kds, kds_ca)):
         if url is None and ca is not None:

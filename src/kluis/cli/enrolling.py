@@ -40,7 +40,7 @@ def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[
     except ModuleNotFoundError as missing:
         raise UnavailableError(
             f"platform enroll: want the package {missing.name}, got none",
-            hint=installing.extra("collateral"),
+            hint=installing.command_for("collateral"),
         ) from None
     pem, now = files.read(root), datetime.now(UTC)
     anchors = TrustAnchors.from_pem(pem)

@@ -222,7 +222,9 @@ def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
         return None
     if not bug.name or bug.name.startswith("kluis."):
         return None
-    return UnavailableError(f"{name}: want the package {bug.name}, got none", hint=installing.extra(extra))
+    return UnavailableError(
+        f"{name}: want the package {bug.name}, got none", hint=installing.command_for(extra)
+    )
 
 
 def _unread() -> bool:

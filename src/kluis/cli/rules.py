@@ -245,7 +245,7 @@ def _policy(path: Path) -> Policy:
     except ImportError as error:
         raise UnavailableError(
             f"policies of the attestation service: {error.name} is not installed",
-            hint=installing.extra("services"),
+            hint=installing.command_for("services"),
         ) from None
     data = files.read(path)
     try:

@@ -141,4 +141,4 @@ def test_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError) as caught:
         interpreter.base()
     assert caught.value.message == "kluis-runtime: not installed, and images and enclaves need it"
-    assert caught.value.hint == installing.extra("enclave")
+    assert caught.value.hint == installing.command_for("enclave")

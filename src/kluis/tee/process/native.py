@@ -65,7 +65,7 @@ def folder() -> Path:
         raise UnavailableError(
             "kluis-runtime: not installed, and images and enclaves need it",
             code="native_missing",
-            hint=installing.extra("enclave"),
+            hint=installing.command_for("enclave"),
         )
     return Path(spec.origin).parent
 
