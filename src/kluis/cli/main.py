@@ -58,7 +58,7 @@ COMMANDS: dict[str, Entry] = {
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
     "token": Entry("token", None, "Verify an attestation service's token, offline."),
     "policy": Entry("policy", None, "Write a policy; check and run the attestation service's."),
-    "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
+    "explain": Entry("explain", None, "Say what an error's code or a verdict's word means."),
     "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
     "serve": Entry("serve", "services", "Run the services on loopback, each in an enclave."),
