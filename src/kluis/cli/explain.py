@@ -180,8 +180,8 @@ def explain(
                 *(f"  {w.word:<23} {w.means}" for w in words().values() if w.kind == kind),
                 "",
             ]
-        value = [each._asdict() for each in (*every, *words().values())]
-        render.out(value, render.folded("\n".join(lines).rstrip()))
+        listed = [entry._asdict() for entry in every] + [word._asdict() for word in words().values()]
+        render.out(listed, render.folded("\n".join(lines).rstrip()))
         return
     word = words().get(code.lower())
     if word is not None and code not in entries():
