@@ -142,6 +142,14 @@ def test_a_level_is_told_as_verdicts_have_it(capsys: pytest.CaptureFixture[str])
     assert all(each in said["then"] for each in worth.lets_in)
 
 
+def test_a_word_of_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    """``none`` is a tier and a level: both are told."""
+    assert run(["explain", "none", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "as a verdict's word: no claim is made" in said["means"]
+    assert f"as a protection level: its keys are made by {MEANINGS[ProtectionLevel.NONE].keys}" in said["means"]
+
+
 def test_affirming_is_told_with_its_limit(capsys: pytest.CaptureFixture[str]) -> None:
     """The word alone proves less than it sounds: its entry says that the level counts."""
     assert run(["explain", "affirming"]) == 0

@@ -85,7 +85,19 @@ def words() -> Mapping[str, Word]:
         )
         for level, worth in MEANINGS.items()
     ]
-    return {each.word.lower(): each for each in (*told, *levels)}
+    found: dict[str, Word] = {}
+    for each in (*told, *levels):
+        name = each.word.lower()
+        found[name] = _both(found[name], each) if name in found else each
+    return found
+
+
+def _both(one: Word, other: Word) -> Word:
+    """A word of two kinds, with what it means as each."""
+    return other._replace(
+        means=f"as {WORDS[one.kind]}: {one.means}; as {WORDS[other.kind]}: {other.means}",
+        then=f"{one.then}; {other.then}",
+    )
 
 
 @functools.cache
