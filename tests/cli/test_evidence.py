@@ -233,7 +233,7 @@ def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> 
         (
             ("--nonce", "9f02aa7"),
             "--nonce: want two hex digits a byte, got 7 digits: '9f02aa7'\n"
-            "kluis: hint: one digit is missing, or give the first byte a zero: --nonce 09f02aa7",
+            "kluis: hint: a digit is missing, or the first byte's zero: --nonce 09f02aa7",
         ),
         (("--now", "today"), "--now: want a time like 2026-01-31T00:00:00Z, got 'today'"),
         (("--now", "2026-01-01"), "--now: want a time like 2026-01-31T00:00:00Z, got '2026-01-01'"),

@@ -147,7 +147,9 @@ def test_a_word_of_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "none", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert "as a verdict's word: no claim is made" in said["means"]
-    assert f"as a protection level: its keys are made by {MEANINGS[ProtectionLevel.NONE].keys}" in said["means"]
+    assert (
+        f"as a protection level: its keys are made by {MEANINGS[ProtectionLevel.NONE].keys}" in said["means"]
+    )
 
 
 def test_affirming_is_told_with_its_limit(capsys: pytest.CaptureFixture[str]) -> None:

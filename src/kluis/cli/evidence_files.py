@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
 STDIN: Final = Path("-")
-_HEX: Final = frozenset("0123456789abcdefABCDEF")
 _EMULATED: Final = "of an emulated platform, kluis platform collateral"
 # After comments, "version=": Azure Attestation's policy language.
 _AZURES: Final = re.compile(rb"(?:\s++|//[^\n]*+\n|/\*.*?\*/)*+version\s*+=\s*+[\d.\s]++;", re.DOTALL)
@@ -361,12 +361,9 @@ def from_hex(value: str, name: str) -> bytes:
     except ValueError:
         grouped = hex_of_groups(value.encode(errors="replace"))
     if grouped is None:
-        digits = value.replace(":", "").replace(" ", "")
-        if digits and len(digits) % 2 and set(digits) <= _HEX:
-            raise UsageError(
-                f"{name}: want two hex digits a byte, got {len(digits)} digits: {value[:32]!a}",
-                hint=f"one digit is missing, or give the first byte a zero: {name} 0{value[:32]}",
-            )
+        if len(value) % 2 and set(value) <= set(string.hexdigits):
+            what = f"{name}: want two hex digits a byte, got {len(value)} digits: {value[:32]!a}"
+            raise UsageError(what, hint=f"a digit is missing, or the first byte's zero: {name} 0{value[:32]}")
         raise UsageError(f"{name}: want hex, got {value[:32]!a}")
     return grouped
 

@@ -177,8 +177,9 @@ def explain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what causes an error's code and what mends it, or what a verdict's word means; or list all.
+    """Say what an error's code or a verdict's word means.
 
+    Without one, every code and word is listed. Of a code it prints the cause, and what fixes it.
     Words are tiers, such as affirming; TCB statuses, such as OutOfDate; protection levels, such as process.
     """
     if code is None:

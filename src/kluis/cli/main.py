@@ -23,7 +23,6 @@ import typer.core
 import typer.main
 
 import kluis
-from kluis import installing
 from kluis.cli import render
 from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
 
@@ -222,6 +221,8 @@ def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
         return None
     if not bug.name or bug.name.startswith("kluis."):
         return None
+    from kluis import installing  # which no help needs
+
     return UnavailableError(
         f"{name}: want the package {bug.name}, got none", hint=installing.command_for(extra)
     )
