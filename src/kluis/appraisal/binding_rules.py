@@ -159,8 +159,8 @@ def launch_rules(
         proven is not None and not lacks,
         want=f"only {either(binding.missing)}" if binding.missing else "none",
         got=(", ".join(sorted(lacks or proven.missing)) or ABSENT) if proven else why,
-        fix="kluis doctor says how this machine gets them; or accept the lack: missing in a policy's [launch],"
-        " lacks in a room's plan, --insecure-allow-missing to meet a vault",
+        fix="kluis doctor says how this machine gets them; or accept the lack:"
+        " missing in a policy's [launch], lacks in a room's plan, elsewhere --insecure-allow-missing",
     )
     yield _configured(
         "counter",
