@@ -75,6 +75,7 @@ def test_capitals(capsys: pytest.CaptureFixture[str]) -> None:
         ("ak_bindin", "kluis explain ak_binding"),
         ("§", "kluis explain lists every code and word"),
         ("milan-vcek", "kluis explain milan-vcek-seed"),
+        ("OutOfDat", "kluis explain OutOfDate"),
     ],
 )
 def test_an_unknown_code(code: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,7 @@ def find(code: str) -> Entry:
     if code.lower() != code and code.lower() in {*known, *broken}:
         return find(code.lower())
     near = difflib.get_close_matches(code.lower(), [*known, *broken, *words()], n=1)
+    near = [words()[each].word if each in words() else each for each in near]
     raise UsageError(
         f"explain: no code or word {code[:64]!a}",
         hint=f"kluis explain {near[0]}" if near else "kluis explain lists every code and word",
