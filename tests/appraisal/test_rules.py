@@ -939,3 +939,10 @@ def test_the_last_moment_is_in_time() -> None:
 def test_ages_change_their_unit(age: timedelta, text: str) -> None:
     """From two of a larger unit on, ages are told in it; days from four on."""
     assert shown(age) == text
+
+
+def test_a_lack_that_is_accepted_is_shown() -> None:
+    """What the enclave did without is in the rule's line, also where the policy accepts it."""
+    accepted = _binding(missing=frozenset({"landlock", "memfd_secret"}))
+    rule = next(each for each in _launched(accepted, missing=("landlock",)).rules if each.name == "missing")
+    assert (rule.ok, rule.got) == (True, "landlock")

@@ -56,7 +56,10 @@ def test_no_home(tmp_path: Path) -> None:
     """A party without keys is told how to get some."""
     with pytest.raises(UnavailableError) as caught:
         Home(tmp_path / "clinic")
-    assert caught.value.hint == "kluis room init ROOM --as clinic"
+    assert caught.value.hint == (
+        "if clinic has keys elsewhere, name their folder, as then: --home DIR;"
+        " for new keys: kluis room init ROOM --as clinic"
+    )
 
 
 def test_once_under_a_race(tmp_path: Path) -> None:

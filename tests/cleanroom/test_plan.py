@@ -226,6 +226,20 @@ def test_what_was_meant(old: str, new: str, hint: str) -> None:
     assert caught.value.hint == hint
 
 
+def test_one_file_for_the_other() -> None:
+    """Terms where a plan is wanted, and the reverse, are recognised, and the command they go to is named."""
+    with pytest.raises(FormatError) as caught:
+        plan.read_plan(TERMS, "people.toml")
+    assert caught.value.message == "people.toml: want a plan of analyses, got the terms of a data set"
+    assert caught.value.hint == (
+        "a plan has [[analysis]]; terms go to: kluis room seal ROOM FILE --terms people.toml"
+    )
+    with pytest.raises(FormatError) as caught:
+        read_terms(PLAN, samples.people(), samples.NOW, "plan.toml")
+    assert caught.value.message == "plan.toml: want the terms of a data set, got a plan of analyses"
+    assert caught.value.hint == "terms have [allow]; a plan goes to: kluis room propose ROOM --plan plan.toml"
+
+
 def test_a_use_that_was_misspelt() -> None:
     """So it is in terms, and the column is named."""
     with pytest.raises(FormatError) as caught:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis import installing
 from kluis.cli.main import run
 from kluis.evidence import Collateral, SnpEndorsements
 from tests.cli.quotes import Kluis, Said
@@ -142,7 +143,7 @@ def test_without_the_package(kluis: Kluis, folder: Path, monkeypatch: pytest.Mon
     assert done.code == 7
     assert done.err.startswith(
         "kluis: error: collateral fetch: want the package httpx, got none\n"
-        "kluis: hint: pip install 'kluis[collateral]'\n"
+        f"kluis: hint: {installing.command_for('collateral')}\n"
     )
     (folder / "bundle.json").write_bytes(FORGE.collateral().to_json())
     assert kluis("show", folder / "bundle.json").code == 0

@@ -61,11 +61,12 @@ def test_choices(words: list[str], want: set[str]) -> None:
 
 
 def test_codes() -> None:
-    """Every code that can be explained is offered, and each of them can be."""
+    """Every code and word that can be explained is offered, and each of them can be."""
     codes = offered("explain")
     assert codes >= {code for code in explain.entries() if "*" not in code}
+    assert codes >= {each.word for each in explain.words().values()}
     for code in codes:
-        assert explain.find(code).cause
+        assert code.lower() in explain.words() or explain.find(code).cause
     assert "ak_binding" in offered("explain", incomplete="ak_")
     assert all(code.startswith("ak_") for code in offered("explain", incomplete="ak_"))
 

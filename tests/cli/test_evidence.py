@@ -161,7 +161,7 @@ def testappraising(kluis: Kluis, folder: Path) -> None:
     assert "ok    debug                 off" in lines
     assert "ok    nonce                 9f02aa77..aa77" in lines
     assert "ok    runtime_data          " in said.out
-    assert "tier  affirming (20 rules met)" in lines
+    assert "tier  affirming (20 rules met); protection process, emulated: no hardware" in lines
     assert lines[-4] == "not kept out:"
     assert not any(line.startswith("FAIL") for line in lines)
 
@@ -172,7 +172,10 @@ def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
     assert said.code == 5
     assert "FAIL  nonce                 want 0102, got 9f02aa77..aa77\n" in said.out
     assert "                            fix: ask for new evidence over your own nonce\n" in said.out
-    assert "tier  contraindicated (1 of 20 rules failed)\n" in said.out
+    assert (
+        "tier  contraindicated (1 of 20 rules failed); protection process, emulated: no hardware\n"
+        in said.out
+    )
     assert "      kluis verify --json shows whole what is cut short here\n" in said.out
 
 
@@ -198,7 +201,10 @@ def test_appraise_with_warnings(kluis: Kluis, folder: Path) -> None:
     (folder / "quote.bin.collateral.json").write_bytes(old.to_json())
     said = kluis(*appraising(folder, "--nonce", NONCE.hex()))
     assert said.code == 0
-    assert "note  the platform is OutOfDate: no advisory named\ntier  warning (20 rules met)\n" in said.out
+    assert (
+        "note  the platform is OutOfDate: no advisory named\ntier  warning (20 rules met); protection "
+        in said.out
+    )
 
 
 def test_appraise_without_documents(kluis: Kluis, folder: Path) -> None:
@@ -224,6 +230,11 @@ def test_appraise_trusts_the_policys_roots_alone(kluis: Kluis, folder: Path) -> 
     ("argv", "message"),
     [
         (("--nonce", "xy"), "--nonce: want hex, got 'xy'"),
+        (
+            ("--nonce", "9f02aa7"),
+            "--nonce: want two hex digits a byte, got 7 digits: '9f02aa7'\n"
+            "kluis: hint: a digit is missing, or the first byte's zero: --nonce 09f02aa7",
+        ),
         (("--now", "today"), "--now: want a time like 2026-01-31T00:00:00Z, got 'today'"),
         (("--now", "2026-01-01"), "--now: want a time like 2026-01-31T00:00:00Z, got '2026-01-01'"),
         *(

@@ -6,9 +6,12 @@ import json
 
 import pytest
 
+from kluis.appraisal.trust import Tier
 from kluis.cli import explain
 from kluis.cli.main import run
 from kluis.evidence import denylist
+from kluis.evidence.levels import MEANINGS, ProtectionLevel
+from kluis.evidence.model import TcbStatus
 
 
 def test_one_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +31,7 @@ def test_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
     for entry in explain.entries().values():
         assert f"  {entry.code}" in said
     assert run(["explain", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == len(explain.entries())
+    assert len(json.loads(capsys.readouterr().out)) == len(explain.entries()) + len(explain.words())
 
 
 @pytest.mark.parametrize(
@@ -70,15 +73,16 @@ def test_capitals(capsys: pytest.CaptureFixture[str]) -> None:
     ("code", "hint"),
     [
         ("ak_bindin", "kluis explain ak_binding"),
-        ("§", "kluis explain lists every code"),
+        ("§", "kluis explain lists every code and word"),
         ("milan-vcek", "kluis explain milan-vcek-seed"),
+        ("OutOfDat", "kluis explain OutOfDate"),
     ],
 )
 def test_an_unknown_code(code: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A code that nobody knows is a usage error, with the nearest one."""
     assert run(["explain", code]) == 2
     assert capsys.readouterr().err == (
-        f"kluis: error: explain: no code {code!a}\nkluis: hint: {hint}\n"
+        f"kluis: error: explain: no code or word {code!a}\nkluis: hint: {hint}\n"
         "kluis: code: usage (kluis explain usage)\n"
     )
 
@@ -90,3 +94,66 @@ def test_every_entry_is_a_sentence() -> None:
         for text in (entry.cause, entry.fix):
             assert len(text) > 8, entry
             assert not text.endswith("."), entry
+
+
+RULES = {"vm", "vtpm"}  # of the name of a level
+
+
+@pytest.mark.parametrize(
+    "word", [each for each in ("tier", "TCB", *Tier, *TcbStatus, *ProtectionLevel) if each not in RULES]
+)
+def test_a_word_of_a_verdict(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every tier, TCB status and protection level that is printed is explained, however it is spelt."""
+    assert run(["explain", str(word)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == word
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [word, "means", "then"]
+    assert run(["explain", str(word).upper(), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == explain.words()[word.lower()]._asdict()
+    assert said["means"] + said["then"] in {"".join(each[2:]) for each in explain.words().values()}
+
+
+def test_no_word_is_told_that_is_never_printed() -> None:
+    """Words are those of the source, and the codes that have the name of one explain both."""
+    printed = {str(each).lower() for each in (*Tier, *TcbStatus, *ProtectionLevel)}
+    assert set(explain.words()) == printed | {"tier", "tcb"}
+    assert set(explain.words()) & set(explain.entries()) == RULES
+
+
+@pytest.mark.parametrize("word", sorted(RULES))
+def test_a_level_that_a_rule_is_called_after(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rule is explained, and the level after it."""
+    assert run(["explain", word]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == word
+    assert [line for line in lines if line.startswith("as a protection level")]
+    assert run(["explain", word, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["fix"] == explain.entries()[word].fix
+    assert said["level"] == explain.words()[word]._asdict()
+
+
+def test_a_level_is_told_as_verdicts_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a level keeps out, and what it does not, is said in one place."""
+    assert run(["explain", "process", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    worth = MEANINGS[ProtectionLevel.PROCESS]
+    assert worth.keeps_out in said["means"]
+    assert all(each in said["then"] for each in worth.lets_in)
+
+
+def test_a_word_of_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    """``none`` is a tier and a level: both are told."""
+    assert run(["explain", "none", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "as a verdict's word: no claim is made" in said["means"]
+    assert (
+        f"as a protection level: its keys are made by {MEANINGS[ProtectionLevel.NONE].keys}" in said["means"]
+    )
+
+
+def test_affirming_is_told_with_its_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    """The word alone proves less than it sounds: its entry says that the level counts."""
+    assert run(["explain", "affirming"]) == 0
+    assert "protection level" in " ".join(capsys.readouterr().out.split())

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from kluis.cli import inspect as inspecting
+from kluis.cli import inspect_image
 from kluis.cli import inspect_text as text
 from kluis.cli.inspect_fields import fields
 from kluis.cli.main import run
@@ -28,6 +29,7 @@ from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.eventlog.log import EventLog
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import oe
+from kluis.tee.image import archive
 from tests.cli.quotes import Kluis, Said
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import IMAGE, NONCE
@@ -36,6 +38,7 @@ from tests.formats.eventlog import imas
 from tests.formats.snp import samples
 from tests.formats.wrappers.test_eat import unsigned
 from tests.pace import within
+from tests.tee.image import samples as image_samples
 
 
 @pytest.fixture
@@ -358,3 +361,28 @@ def test_wrapper() -> None:
     lines = list(text.lines(found))
     assert lines[0].split(None, 1) == ["kind", "Open Enclave report"]
     assert lines[lines.index("evidence:") + 1].split(None, 1) == ["kind", "SGX quote v3"]
+
+
+def test_an_image(kluis: Kluis, tmp_path: Path) -> None:
+    """An image is shown by what its manifest states, and the command that checks it is named."""
+    data = image_samples.image()
+    (tmp_path / "hello.kluis").write_bytes(data)
+    said = kluis(tmp_path / "hello.kluis")
+    rows = dict(line.split(maxsplit=1) for line in said.out.splitlines()[:8])
+    found = archive.read_image(io.BytesIO(data))
+    assert (said.code, rows["kind"], rows["size"]) == (0, "Kluis image", f"{len(data)} bytes")
+    assert (rows["image_id"], rows["name"]) == (found.image_id.hex(), found.manifest.name)
+    assert "nothing above is verified: kluis measure " in " ".join(said.out.split())
+    value = json.loads(kluis(tmp_path / "hello.kluis", "--json").out)
+    assert (value["verified"], value["kind"]) == (False, "Kluis image")
+    assert (value["image_id"], value["python"]) == (found.image_id.hex(), found.manifest.python)
+    assert [each["name"] for each in value["layers"]] == [each.name for each in found.layers]
+    assert inspect_image.MAGIC == archive.MAGIC
+
+
+def test_a_damaged_image(kluis: Kluis, tmp_path: Path) -> None:
+    """What begins as an image and is none is refused as the format has it."""
+    (tmp_path / "hello.kluis").write_bytes(image_samples.image()[:-1])
+    said = kluis(tmp_path / "hello.kluis")
+    assert (said.code, said.out) == (3, "")
+    assert said.err.startswith("kluis: error: layer ")

@@ -10,12 +10,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import typer.core
 
-from kluis import errors
+from kluis import errors, installing
 from kluis.cli import explain, main, render
 from tests.cli.quotes import FORGE
 
@@ -95,17 +96,62 @@ def test_the_exit_code_is_the_kinds(fault: errors.KluisError, code: int) -> None
     assert render.error(fault) == code
 
 
-def test_a_missing_extra_names_itself() -> None:
-    """A room whose packages are not installed says which extra brings them."""
-    program = (
-        "import sys\n"
-        "for name in ('sqlglot', 'polars', 'duckdb', 'pyarrow'): sys.modules[name] = None\n"
-        "from kluis.cli.main import run\nsys.exit(run(['room', 'init', '--help']))"
+# Runs command lines where no package of an extra can be imported; prints how each line and each help ended.
+WITHOUT_EXTRAS = """
+import importlib.abc, json, sys
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in json.loads(sys.argv[1]):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+from kluis.cli import main
+codes = {}
+for name in main.COMMANDS:
+    group = getattr(main.load(name), "commands", {})
+    for words in ([name], *([name, each] for each in group)):
+        codes[" ".join(words)] = [main.run([*words, "--help"]), main.run([*words, "--json", "--help"])]
+for words in json.loads(sys.argv[2]):
+    codes[" ".join(words)] = main.run(words)
+print(json.dumps(codes), file=sys.stderr)
+"""
+
+
+def _without_extras(*lines: list[str]) -> tuple[dict[str, object], str]:
+    """How every command's help ended, and some lines; and what those lines said."""
+    extras = metadata.requires("kluis") or []
+    names = {re.split(r"[^\w-]", each)[0].lower().replace("-", "_") for each in extras if "extra ==" in each}
+    modules = sorted(
+        (names | {"openssl", "OpenSSL", "psycopg", "h11", "httpcore", "anyio"}) - {"kluis", "typer"}
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 7)
-    if done.returncode == 7:
-        assert "kluis: hint: pip install 'kluis[rooms]'\n" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, json.dumps(modules), json.dumps(lines)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *said, codes = done.stderr.splitlines()
+    return json.loads(codes), "\n".join(said)
+
+
+def test_help_wants_no_extra(tmp_path: Path) -> None:
+    """Every command and each of a group explains itself without any extra; what is done wants it, by name."""
+    codes, said = _without_extras(
+        ["room", "propose", str(tmp_path), "--as", "a", "--plan", "b", "--image", "c"]
+    )
+    line = codes.pop(f"room propose {tmp_path} --as a --plan b --image c")
+    assert {name: ended for name, ended in codes.items() if ended != [0, 0]} == {}
+    assert {"room init", "vault meet", "serve", "demo"} < set(codes)
+    assert line == 7
+    assert "kluis: error: room: want the package sqlglot, got none\n" in said
+    assert f"kluis: hint: {installing.command_for('rooms')}\n" in said
+
+
+@pytest.mark.parametrize("group", ["room", "vault", "policy", "platform", "collateral", "token"])
+def test_a_group_takes_json(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--json`` may stand before a command's name within its group, too."""
+    assert main.run([group, "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"] == f"kluis {group}: missing command"
 
 
 # Every command's help, each in a process of its own whose output nobody reads: prints how each ended.

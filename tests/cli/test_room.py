@@ -180,6 +180,11 @@ def test_mistakes(people: People) -> None:
         (["approve", "--as", "laboratory"], 7, "no agreement is proposed"),
         (["open", "--as", "eve"], 7, "party eve: no keys in"),
         (
+            ["open", "--as", "eve"],
+            7,
+            "hint: if eve has keys elsewhere, name their folder, as then: --home DIR",
+        ),
+        (
             ["init", "--as", "eve", "--role", "king"],
             2,
             "--role: want one of analyst, auditor, operator, owner, recipient, got 'king'",

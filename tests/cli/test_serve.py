@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from kluis.cli import serve
+from kluis.cli import serve_run
 from kluis.errors import EnclaveError, KluisError, UnavailableError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class Running:
 
     fleets = ()
 
-    def __init__(self, turns: list[Exception | list[tuple[str, KluisError]]], asked: serve._Asked) -> None:
+    def __init__(
+        self, turns: list[Exception | list[tuple[str, KluisError]]], asked: serve_run._Asked
+    ) -> None:
         self._turns, self._asked = turns, asked
         self.waits: list[list[tuple[str, KluisError]]] = []
         self.away: KluisError | None = None
@@ -59,18 +61,18 @@ def watch(
     away: KluisError | None = None,
 ) -> Running:
     """Watch over them, to the last turn."""
-    asked, wake = serve._Asked(), threading.Event()
+    asked, wake = serve_run._Asked(), threading.Event()
     running = Running(turns, asked)
     running.waits.extend(waits)
     running.away = away
-    serve._watch(cast("Serving", running), wake, asked)
+    serve_run._watch(cast("Serving", running), wake, asked)
     return running
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No wait between turns."""
-    monkeypatch.setattr(serve, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(serve_run, "LOOK_SECONDS", 0.0)
 
 
 def test_what_is_away_for_a_while_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +86,7 @@ def test_what_can_be_done_meanwhile_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nothing can be handed over, enclaves that ended are mended, and certificates shown; told once."""
-    monkeypatch.setattr(serve, "RENEW_SECONDS", -1.0)
+    monkeypatch.setattr(serve_run, "RENEW_SECONDS", -1.0)
     ended = ("keyvault", EnclaveError("it stopped serving"))
     running = watch([[], [ended], []], away=UnavailableError("database: is away"))
     assert running.renamed == 3
@@ -108,7 +110,7 @@ def test_a_log_that_takes_no_line(monkeypatch: pytest.MonkeyPatch, error: OSErro
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(serve.render, "note", full)
+    monkeypatch.setattr(serve_run.render, "note", full)
     ended: list[tuple[str, KluisError]] = [("keyvault", EnclaveError("it stopped serving"))]
     away = UnavailableError("database: is away")
     assert watch([ended, away, []], ended, ended).waits == [ended]
@@ -124,7 +126,7 @@ def test_enclaves_that_end_again_and_again_end_the_command() -> None:
 
 def test_as_many_ends_over_a_long_time_are_borne(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is made good, and nothing ends."""
-    monkeypatch.setattr(serve, "FAULT_SECONDS", 0.0)
+    monkeypatch.setattr(serve_run, "FAULT_SECONDS", 0.0)
     watch([[("keyvault", EnclaveError("it stopped serving"))]] * 9)
 
 
@@ -134,7 +136,7 @@ def test_services_are_asked_to_do_what_is_due(
     """At once, and then by the calendar of the command; what waits is told once, until it waits no more."""
     away = [("keyvault", UnavailableError("store: is away"))]
     assert watch([[]] * 3, away, away).waits == [away]
-    monkeypatch.setattr(serve, "TEND_SECONDS", -1.0)
+    monkeypatch.setattr(serve_run, "TEND_SECONDS", -1.0)
     assert watch([[]] * 5, away, away, [], away).waits == []
     line = "kluis: keyvault: what is due waits: store: is away"
     assert capsys.readouterr().err.count(line) == 3
@@ -148,8 +150,8 @@ def test_a_stop_before_anything_serves(monkeypatch: pytest.MonkeyPatch) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         yield pytest.fail("it went on")
 
-    monkeypatch.setattr(serve, "serving", building)
+    monkeypatch.setattr(serve_run, "serving", building)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        serve._run(cast("Any", None))
+        serve_run.run(cast("Any", None))
     assert signal.getsignal(signal.SIGTERM) is before

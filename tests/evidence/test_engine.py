@@ -129,7 +129,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UnavailableError) as caught:
         engine.aws_lc()
-    assert caught.value.hint == "pip install 'kluis[fast]'"
+    assert caught.value.hint == "pip install 'awscrt>=0.27'"
 
 
 def test_a_curve_that_only_one_has() -> None:

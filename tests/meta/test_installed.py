@@ -193,6 +193,26 @@ def test_the_runtime_is_built_to_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_hint_installs_what_it_names(folder: Path) -> None:
+    """The verifier alone says how to get the enclave's part; typed as it stands, with its DIR, that works."""
+    programs = installed.environment(folder, sys.executable, "kluis")
+    (folder / "cohort").mkdir()
+    (folder / "cohort/app.py").write_text(APP)
+    build = [str(programs / "kluis"), "build", "cohort", "-o", "cohort.kluis", "--unsigned"]
+    keep = {"cwd": folder, "env": installed.clean(folder), "capture_output": True, "text": True}
+    refused = subprocess.run(build, check=False, **keep)
+    assert refused.returncode == 7, refused.stderr
+    (hint,) = re.findall(r"^kluis: hint: (.*)$", refused.stderr, re.MULTILINE)
+    command, _, meant = hint.partition(", where DIR has ")
+    assert meant
+    line = command.replace("--find-links DIR", f"--find-links {installed.dist()}")
+    done = subprocess.run(["/bin/sh", "-c", line], check=False, **keep)
+    assert done.returncode == 0, done.stderr
+    built = subprocess.run(build, check=False, **keep)
+    assert built.returncode == 0, built.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("installer", ["pipx", "uv"])
 def test_other_installers(folder: Path, installer: str) -> None:
     """What pipx and uv install builds, runs, attests and verifies too."""

@@ -158,8 +158,9 @@ def launch_rules(
         "missing",
         proven is not None and not lacks,
         want=f"only {either(binding.missing)}" if binding.missing else "none",
-        got=(", ".join(sorted(lacks)) or ABSENT) if proven else why,
-        fix="kluis doctor says how this machine gets them",
+        got=(", ".join(sorted(lacks or proven.missing)) or ABSENT) if proven else why,
+        fix="kluis doctor says how this machine gets them; or accept the lack:"
+        " missing in a policy's [launch], lacks in a room's plan, elsewhere --insecure-allow-missing",
     )
     yield _configured(
         "counter",

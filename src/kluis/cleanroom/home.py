@@ -73,7 +73,9 @@ class Home:
         self.path = path
         if not (path / "keys.json").is_file():
             raise UnavailableError(
-                f"party {path.name}: no keys in {path.parent}", hint=f"kluis room init ROOM --as {path.name}"
+                f"party {path.name}: no keys in {path.parent}",
+                hint=f"if {path.name} has keys elsewhere, name their folder, as then: --home DIR;"
+                f" for new keys: kluis room init ROOM --as {path.name}",
             )
         _require_own(path.stat(), path)
         self._secrets = self._read("keys.json", Secrets)

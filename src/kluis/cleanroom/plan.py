@@ -32,7 +32,7 @@ from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.room import Room, RoomFile
-from kluis.errors import PolicyError, UnavailableError
+from kluis.errors import FormatError, PolicyError, UnavailableError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats import toml, typed
 
@@ -81,7 +81,13 @@ def read_plan(text: str, what: str = "plan") -> Plan:
     Raises:
         FormatError: not TOML, or not a plan; names the table and the key.
     """
-    return typed.convert(toml.loads(text.encode(), what), Plan, what, EXAMPLE)
+    document = toml.loads(text.encode(), what)
+    if "allow" in document and "analysis" not in document:
+        raise FormatError(
+            f"{what}: want a plan of analyses, got the terms of a data set",
+            hint=f"a plan has [[analysis]]; terms go to: kluis room seal ROOM FILE --terms {what}",
+        )
+    return typed.convert(document, Plan, what, EXAMPLE)
 
 
 def with_lacks(plan: Plan, lacks: frozenset[str]) -> Plan:

@@ -27,6 +27,7 @@ import polars as pl
 
 from kluis.cleanroom.datasets import columns_of
 from kluis.cleanroom.terms import Range, Terms, Use
+from kluis.errors import FormatError
 from kluis.formats import toml, typed
 
 
@@ -61,7 +62,13 @@ def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str
         FormatError: not TOML, or not terms; names the table and the key.
         PolicyError: a column that the table lacks, or terms that contradict themselves.
     """
-    file = typed.convert(toml.loads(text.encode(), what, parse_float=decimal.Decimal), _File, what)
+    document = toml.loads(text.encode(), what, parse_float=decimal.Decimal)
+    if "analysis" in document and "allow" not in document:
+        raise FormatError(
+            f"{what}: want the terms of a data set, got a plan of analyses",
+            hint=f"terms have [allow]; a plan goes to: kluis room propose ROOM --plan {what}",
+        )
+    file = typed.convert(document, _File, what)
     ranges = {
         name: typed.convert(each.text(), Range, f"{what}.range.{name}") for name, each in file.range.items()
     }

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from kluis import installing
 from kluis.cli import completion, render
 from kluis.cli import evidence_files as files
 from kluis.cli.render import Json
@@ -186,7 +187,7 @@ def _makers(
     except ModuleNotFoundError as missing:
         raise UnavailableError(
             f"collateral fetch: want the package {missing.name}, got none",
-            hint="pip install 'kluis[collateral]'",
+            hint=installing.command_for("collateral"),
         ) from None
     for name, url, ca in (("pccs", pccs, pccs_ca), ("kds", kds, kds_ca)):
         if url is None and ca is not None:

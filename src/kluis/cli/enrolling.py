@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kluis import installing
 from kluis.authority.state import FMSPC
 from kluis.cli import evidence_files as files
 from kluis.errors import UnavailableError
@@ -39,7 +40,7 @@ def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[
     except ModuleNotFoundError as missing:
         raise UnavailableError(
             f"platform enroll: want the package {missing.name}, got none",
-            hint="pip install 'kluis[collateral]'",
+            hint=installing.command_for("collateral"),
         ) from None
     pem, now = files.read(root), datetime.now(UTC)
     anchors = TrustAnchors.from_pem(pem)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -360,6 +361,9 @@ def from_hex(value: str, name: str) -> bytes:
     except ValueError:
         grouped = hex_of_groups(value.encode(errors="replace"))
     if grouped is None:
+        if len(value) % 2 and set(value) <= set(string.hexdigits):
+            what = f"{name}: want two hex digits a byte, got {len(value)} digits: {value[:32]!a}"
+            raise UsageError(what, hint=f"a digit is missing, or the first byte's zero: {name} 0{value[:32]}")
         raise UsageError(f"{name}: want hex, got {value[:32]!a}")
     return grouped
 

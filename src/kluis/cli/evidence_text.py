@@ -12,12 +12,14 @@ from kluis.appraisal.values import short, until
 from kluis.errors import foreign
 from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
-from kluis.evidence.levels import MEANINGS
+from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
 from kluis.formats.launch import LaunchConfiguration
 from kluis.formats.runtime_data import RuntimeData
 from kluis.hashes import Digest
 
+# Of keys that a machine's own operator made.
+_EMULATED: Final = {ProtectionLevel.PROCESS_USER, ProtectionLevel.PROCESS, ProtectionLevel.VM}
 # In the midst of what a rule shows of a long value.
 _CUT: Final = ".."
 
@@ -188,7 +190,8 @@ def _result_lines(value: AttestationResult) -> Iterator[str]:
             yield f"      {'':<21} fix: {rule.fix}"
     for warning in value.warnings:
         yield f"note  {warning}"
-    yield f"tier  {value.summary}"
+    emulated = ", emulated: no hardware" if value.claims.level in _EMULATED else ""
+    yield f"tier  {value.summary}; protection {value.claims.level}{emulated}"
     if value.failed:
         yield f"      kluis explain {value.failed[0].name} says more of a rule"
         if any(_CUT in rule.got for rule in value.failed):

@@ -1,4 +1,4 @@
-"""``kluis explain``: what a code of an error or a rule means, what causes it and what mends it."""
+"""``kluis explain``: the codes of errors and rules; the words of verdicts: tiers, statuses, levels."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ GROUPS = {
 }
 
 
+WORDS = {
+    "tier": "a verdict's word",
+    "tcb": "a TCB status",
+    "level": "a protection level",
+}
+
+
+class Word(NamedTuple):
+    """What there is to say about a word of a verdict or a claim."""
+
+    word: str
+    kind: str
+    means: str
+    then: str
+
+
 class Entry(NamedTuple):
     """What there is to say about one code."""
 
@@ -47,6 +63,41 @@ def entries() -> Mapping[str, Entry]:
         for group, codes in _catalogue().items()
         for code, each in codes.items()
     }
+
+
+@functools.cache
+def words() -> Mapping[str, Word]:
+    """Every word of a verdict or a claim, by itself in small letters."""
+    from kluis.evidence.levels import MEANINGS  # which errors, whose fixes come from here, do without
+
+    data = resources.files("kluis.cli").joinpath("words.toml").read_bytes()
+    told = [
+        Word(word, kind, each["means"], each["then"])
+        for kind, found in tomllib.loads(data.decode()).items()
+        for word, each in found.items()
+    ]
+    levels = [
+        Word(
+            str(level),
+            "level",
+            f"its keys are made by {worth.keys}; it keeps out {worth.keeps_out}",
+            f"it does not keep out: {'; '.join(worth.lets_in)}",
+        )
+        for level, worth in MEANINGS.items()
+    ]
+    found: dict[str, Word] = {}
+    for each in (*told, *levels):
+        name = each.word.lower()
+        found[name] = _both(found[name], each) if name in found else each
+    return found
+
+
+def _both(one: Word, other: Word) -> Word:
+    """A word of two kinds, with what it means as each."""
+    return other._replace(
+        means=f"as {WORDS[one.kind]}: {one.means}; as {WORDS[other.kind]}: {other.means}",
+        then=f"{one.then}; {other.then}",
+    )
 
 
 @functools.cache
@@ -81,10 +132,11 @@ def find(code: str) -> Entry:
         return broken[code]
     if code.lower() != code and code.lower() in {*known, *broken}:
         return find(code.lower())
-    near = difflib.get_close_matches(code.lower(), [*known, *broken], n=1)
+    near = difflib.get_close_matches(code.lower(), [*known, *broken, *words()], n=1)
+    near = [words()[each].word if each in words() else each for each in near]
     raise UsageError(
-        f"explain: no code {code[:64]!a}",
-        hint=f"kluis explain {near[0]}" if near else "kluis explain lists every code",
+        f"explain: no code or word {code[:64]!a}",
+        hint=f"kluis explain {near[0]}" if near else "kluis explain lists every code and word",
     )
 
 
@@ -105,8 +157,9 @@ def _broken() -> Mapping[str, Entry]:
 
 
 def _offered() -> list[tuple[str, str]]:
-    """Each code with its cause, for a shell to offer."""
-    return [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items()]
+    """Each code with its cause and each word with its meaning, for a shell to offer."""
+    codes = [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items()]
+    return codes + [(each.word, each.means) for each in words().values()]
 
 
 def register(app: typer.Typer) -> None:
@@ -118,21 +171,41 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            help="The code that an error ended with, a rule, or a name on the denylist.",
+            help="The code that an error ended with, a rule, a name on the denylist, or a word of a verdict.",
             show_default=False,
             autocompletion=_offered,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what causes an error's code, and what mends it; without a code, list all."""
+    """Say what an error's code or a verdict's word means.
+
+    Without one, every code and word is listed. Of a code it prints the cause, and what fixes it.
+    Words are tiers, such as affirming; TCB statuses, such as OutOfDate; protection levels, such as process.
+    """
     if code is None:
         every = entries().values()
         lines = []
         for group, meaning in GROUPS.items():
             lines += [f"{meaning}:", *(f"  {e.code:<23} {e.cause}" for e in every if e.group == group), ""]
-        render.out([entry._asdict() for entry in every], render.folded("\n".join(lines).rstrip()))
+        for kind, meaning in WORDS.items():
+            lines += [
+                f"{meaning}:",
+                *(f"  {w.word:<23} {w.means}" for w in words().values() if w.kind == kind),
+                "",
+            ]
+        listed = [entry._asdict() for entry in every] + [word._asdict() for word in words().values()]
+        render.out(listed, render.folded("\n".join(lines).rstrip()))
+        return
+    word = words().get(code.lower())
+    if word is not None and code not in entries():
+        rows = [(word.word, WORDS[word.kind]), ("means", word.means), ("then", word.then)]
+        render.out(word._asdict(), render.folded(render.table(rows)))
         return
     entry = find(code)
     rows = [(entry.code, GROUPS[entry.group]), ("cause", entry.cause), ("fix", entry.fix)]
-    render.out(entry._asdict(), render.folded(render.table(rows)))
+    value: dict[str, Any] = entry._asdict()
+    if word is not None:  # of a level that a rule is called after
+        rows.append((f"as {WORDS[word.kind]}", word.means))
+        value[word.kind] = word._asdict()
+    render.out(value, render.folded(render.table(rows)))

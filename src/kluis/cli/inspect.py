@@ -14,8 +14,8 @@ from typing import Annotated, BinaryIO, Final
 import typer
 
 from kluis.cli import inspect_fields as fields
+from kluis.cli import inspect_image, render, tsm_folder
 from kluis.cli import inspect_text as text
-from kluis.cli import render, tsm_folder
 from kluis.cli.evidence_files import beside_of
 from kluis.cli.render import Json
 from kluis.errors import FormatError, UsageError
@@ -42,10 +42,17 @@ def inspect(
 ) -> None:
     """Print what evidence, or anything around it, says, unverified.
 
-    A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral.
+    A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral;
+    an image.
 
     For example: kluis inspect evidence.bin
     """
+    if file != STDIN and inspect_image.is_image(Path(file)):
+        image = inspect_image.shown(Path(file))
+        render.out(
+            {"verified": False, **image.value}, render.folded(render.table(image.rows) + image.closing)
+        )
+        return
     found = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}
     shown = dataclasses.replace(found, within=(*beside.items(), *found.within))

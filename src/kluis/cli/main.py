@@ -7,6 +7,7 @@ Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no
 
 from __future__ import annotations
 
+import copy
 import difflib
 import errno
 import importlib
@@ -56,7 +57,7 @@ COMMANDS: dict[str, Entry] = {
     "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
     "token": Entry("token", None, "Verify an attestation service's token, offline."),
     "policy": Entry("policy", None, "Write a policy; check and run the attestation service's."),
-    "explain": Entry("explain", None, "Say what causes an error's code, and what mends it."),
+    "explain": Entry("explain", None, "Say what an error's code or a verdict's word means."),
     "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
     "platform": Entry("platform", "enclave", "The local root of trust."),
     "serve": Entry("serve", "services", "Run the services on loopback, each in an enclave."),
@@ -84,24 +85,15 @@ MACHINES = {
 
 
 def load(name: str) -> Any:
-    """Import the room that has a command, and return the command.
-
-    Raises:
-        UnavailableError: a package that its extra installs is missing.
-    """
-    entry = COMMANDS[name]
-    try:
-        module = importlib.import_module(f"kluis.cli.{entry.module}")
-    except ModuleNotFoundError as missing:
-        if entry.extra is None or not missing.name or missing.name.startswith("kluis"):
-            raise
-        raise UnavailableError(
-            f"{name}: want the package {missing.name}, got none",
-            hint=f"pip install 'kluis[{entry.extra}]'",
-        ) from missing
+    """Import the room that has a command, and return the command; needs no package of an extra."""
+    module = importlib.import_module(f"kluis.cli.{COMMANDS[name].module}")
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
     module.register(room)
     command = typer.main.get_group(room).commands[name]
+    if hasattr(command, "commands"):  # a group takes --json as its commands do
+        asked = next(each for each in typer.main.get_command(app).params if each.name == "json")
+        command.params.append(copy.copy(asked))
+        command.params[-1].expose_value = False
     for each in getattr(command, "commands", {}).values():  # in their group's help, a whole sentence
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
     for each in (command, *getattr(command, "commands", {}).values()):
@@ -208,6 +200,8 @@ def _run(argv: list[str]) -> int:
             raise
         if os.environ.get("KLUIS_TRACEBACK"):
             traceback.print_exc()
+        if lack := _lacking(argv, bug):
+            return render.error(lack)
         if isinstance(bug, OSError) and bug.errno in MACHINES:
             where = f"{bug.filename}: " if bug.filename else ""
             return render.error(UnavailableError(f"{where}{bug.strerror}", hint=MACHINES[bug.errno]))
@@ -217,6 +211,21 @@ def _run(argv: list[str]) -> int:
                 hint="this is a bug in Kluis; run again with KLUIS_TRACEBACK=1 and report what it prints",
             )
         )
+
+
+def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
+    """The extra that a command wants, where a package that it installs is missing."""
+    name = next((word for word in argv if word in COMMANDS), "")
+    extra = COMMANDS[name].extra if name else None
+    if extra is None or not isinstance(bug, ModuleNotFoundError):
+        return None
+    if not bug.name or bug.name.startswith("kluis."):
+        return None
+    from kluis import installing  # which no help needs
+
+    return UnavailableError(
+        f"{name}: want the package {bug.name}, got none", hint=installing.command_for(extra)
+    )
 
 
 def _unread() -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import datasets, fingerprint, plan, terms_toml
+from kluis.cleanroom import fingerprint
 from kluis.cleanroom.agreement import Dataset, Role
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
@@ -96,6 +96,8 @@ def seal(
     json: render.Json = False,
 ) -> None:
     """Encrypt a data set for a room, under your terms; the key stays with you."""
+    from kluis.cleanroom import datasets, terms_toml  # these want the extra, and the help does not
+
     opened, home = Room(room), parties.home(homes, party)
     datasets.check_name(dataset, "--dataset")
     table = datasets.read_plain(room_files.read(file), str(file))
@@ -149,6 +151,8 @@ def propose(
 
     Evidence must chain to one of --root; without it, to the root of this machine's platform.
     """
+    from kluis.cleanroom import plan  # which wants the extra
+
     opened, home = Room(room), parties.home(homes, party)
     found = measure.measure(image)
     if found.mrsigner is None or found.debug:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import fingerprint, plan, release
+from kluis.cleanroom import fingerprint, release
 from kluis.cleanroom.agreement import Agreement, Party
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
@@ -77,6 +77,8 @@ def approve(
     if stop:
         _stop(room, home, agreement_hash)
         return
+    from kluis.cleanroom import plan  # which wants the extra, and the help does not
+
     opened = Room(room)
     agreement = opened.proposal()
     if agreement.room != opened.file.room:

@@ -6,7 +6,6 @@ import io
 from typing import Any, cast
 
 import msgspec
-import polars as pl
 
 from kluis.cleanroom import budget, results
 from kluis.cleanroom.receipt import CheckedReceipt
@@ -18,6 +17,8 @@ def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
     if not plain:
         return None, "no figures: every group is hidden, or it could not be computed"
     if kind == "parquet":
+        import polars as pl  # which the extra brings
+
         table = pl.read_parquet(io.BytesIO(plain))
         rows = [
             tuple(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kluis import installing
 from kluis.cli import evidence_files as files
 from kluis.cli import render
 from kluis.cli.render import Json
@@ -244,7 +245,7 @@ def _policy(path: Path) -> Policy:
     except ImportError as error:
         raise UnavailableError(
             f"policies of the attestation service: {error.name} is not installed",
-            hint="pip install 'kluis[services]'",
+            hint=installing.command_for("services"),
         ) from None
     data = files.read(path)
     try:

@@ -6,10 +6,10 @@ import base64
 import contextlib
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import httpx
 import typer
 
 from kluis.cli import completion, image_ids, render
@@ -20,9 +20,11 @@ from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats.runtime_data import Purpose
-from kluis.host import attested
 from kluis.services.clock import SystemClock
 from kluis.tee.platform.client import Platform
+
+if TYPE_CHECKING:
+    import httpx
 
 UNNAMED: Final = "00" * 32  # until the vault has said its name, to one who knows that it is a vault
 _NAME_IT: Final = "--image STATE/images/keyvault/keyvault.kluis; kluis measure prints its image_id"
@@ -170,7 +172,7 @@ def withdraw(
     wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
     with _client(url, wanted, endorsed) as client:
         answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
-    if answer.status_code != httpx.codes.NO_CONTENT:
+    if answer.status_code != HTTPStatus.NO_CONTENT:
         _said(url, answer)
     render.out({"next": None}, "nothing is approved: the vault starts as it is, or not at all")
 
@@ -193,7 +195,7 @@ def _said(url: str, answer: httpx.Response) -> Any:
         said = answer.json()
     except ValueError:
         raise FormatError(f"vault {url}: want JSON, got another", code="malformed") from None
-    if answer.status_code == httpx.codes.OK:
+    if answer.status_code == HTTPStatus.OK:
         return said
     error = said.get("error") if isinstance(said, dict) else None
     why = foreign(str(error.get("message"))) if isinstance(error, dict) else "no reason"
@@ -254,6 +256,10 @@ def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[http
         UnavailableError: nobody answers there.
         KluisError: it is not what was wanted.
     """
+    import httpx  # which the extra brings
+
+    from kluis.host import attested
+
     policy = wanted.policy(Purpose.CHANNEL, nonce=True)
     transport = attested.transport(policy, root=wanted.roots[0].encode(), collateral=collateral)
     try:
@@ -272,7 +278,7 @@ def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
     """
     with _client(url, wanted, collateral) as client:
         answer = client.get(f"{url.rstrip('/')}/configuration")
-    if answer.status_code == httpx.codes.NOT_FOUND:
+    if answer.status_code == HTTPStatus.NOT_FOUND:
         raise FormatError(
             f"vault {url}: want a vault, got another service: it has no /configuration",
             hint="kluis serve --json says keyvault's address and image",

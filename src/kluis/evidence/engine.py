@@ -176,6 +176,6 @@ def aws_lc() -> Engine:
         from awscrt.crypto import EC
     except ImportError:
         raise UnavailableError(
-            "engine AWS-LC: package awscrt is not installed", hint="pip install 'kluis[fast]'"
+            "engine AWS-LC: package awscrt is not installed", hint="pip install 'awscrt>=0.27'"
         ) from None
     return _AwsLc(EC)

@@ -90,6 +90,22 @@ def test_a_kernel_that_does_not_speak_is_found(tmp_path: Path) -> None:
     assert kvm.boots(str(complaining), tmp_path, 1) == "could not access KVM"
 
 
+@pytest.mark.parametrize(
+    ("qemu", "lack"), [("/usr/bin/qemu-system-x86_64", "kernel in BOOT that may be read"), (None, "QEMU")]
+)
+def test_what_a_kernel_needs_to_boot(
+    qemu: str | None, lack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing for the last trial is named in plain words."""
+    monkeypatch.setattr(kvm, "BOOT", str(tmp_path))
+    monkeypatch.setattr(kvm, "DEVICE", "/dev/null")
+    monkeypatch.setattr(kvm, "halts", lambda: None)
+    monkeypatch.setattr(kvm.shutil, "which", lambda name: qemu)
+    found = kvm.probe(1)
+    assert found.state is State.PARTIAL
+    assert found.seen.endswith(f"no kernel was booted: no {lack.replace('BOOT', str(tmp_path))}")
+
+
 def test_settings_are_read_as_they_are() -> None:
     """perf_event_paranoid is judged by the number that the kernel shows."""
     path = Path("/proc/sys/kernel/perf_event_paranoid")

@@ -212,7 +212,23 @@ def test_nothing_to_run(tmp_path: Path, shared: Path) -> None:
     with pytest.raises(UsageError) as caught:
         made(tmp_path / "empty", shared)
     assert caught.value.message == f"{tmp_path}/empty: want app.py, found none"
-    assert caught.value.hint == 'kluis.toml names another entry point: entry = "module:attribute"'
+    assert (
+        caught.value.hint
+        == "give the folder that has app.py, as in: kluis build cohort, where cohort/app.py is"
+    )
+    (tmp_path / "empty" / "main.py").write_text(samples.APP)
+    with pytest.raises(UsageError) as caught:
+        made(tmp_path / "empty", shared)
+    assert caught.value.hint == (
+        f'call it app.py, or name it in {tmp_path}/empty/kluis.toml: entry = "main:app"'
+    )
+    samples.application(tmp_path / "empty" / "hello")
+    with pytest.raises(UsageError) as caught:
+        made(tmp_path / "empty", shared)
+    assert caught.value.hint == f"app.py is in a folder below: kluis build {tmp_path}/empty/hello ..."
+    with pytest.raises(UsageError) as caught:
+        made(tmp_path / "empty" / "main.py", shared)
+    assert caught.value.hint == f"give the folder that it is in: kluis build {tmp_path}/empty ..."
     with pytest.raises(UsageError) as caught:
         made(tmp_path / "nowhere", shared)
     assert caught.value.message == f"{tmp_path}/nowhere: want a folder, got nothing"

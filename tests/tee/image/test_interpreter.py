@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis import installing
 from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.image import cache, elf, interpreter, sources
 from kluis.tee.process import native
@@ -140,4 +141,4 @@ def test_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError) as caught:
         interpreter.base()
     assert caught.value.message == "kluis-runtime: not installed, and images and enclaves need it"
-    assert "pip install 'kluis[enclave]'" in str(caught.value.hint)
+    assert caught.value.hint == installing.command_for("enclave")

@@ -68,4 +68,7 @@ def test_an_image_of_another_release(tmp_path: Path) -> None:
     path.write_bytes(samples.image(kluis="0.0.9"))
     with pytest.raises(UsageError) as caught:
         rebuild(path, tmp_path, lambda line: None)
-    assert caught.value.hint == "pip install 'kluis[enclave]==0.0.9', in an environment of its own"
+    assert caught.value.hint == (
+        "python3 -m venv other && other/bin/pip install --find-links DIR 'kluis[enclave]==0.0.9',"
+        " where DIR has that version's wheels"
+    )

@@ -93,7 +93,7 @@ def test_a_runtime_of_another_release_or_python(copied: Path, field: str, value:
 
     assert refused.value.message.startswith("kluis-runtime: ")
     assert refused.value.message.endswith(f"got {value}")
-    assert refused.value.hint == native.REINSTALL
+    assert refused.value.hint == native.reinstall()
 
 
 def test_guardian_alone_refuses(launcher: Path) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError
+from kluis.services.running import DEFAULT_PORT
 from kluis.services.running.images import SERVICES, STORE_KEYS
 from kluis.services.running.issuer import Registered
 
-__all__ = ["DEFAULT_PORT", "HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
+__all__ = ["HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
 
 HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 8443
 ISSUER: Final = "issuer"
 MANAGED_IDENTITY: Final = "insecure_managed_identity"
 ORDER: Final = (*SERVICES, ISSUER, MANAGED_IDENTITY)

@@ -18,6 +18,7 @@ from kluis.tee.doctor.finding import Finding, Part, State
 from kluis.tee.doctor.hardware import flags
 
 DEVICE = "/dev/kvm"
+BOOT = "/boot"
 HALT_SECONDS = 60
 FIRST_WORD = b"Linux version"
 
@@ -37,7 +38,7 @@ def probe(boot_seconds: int) -> Finding:
         return _kvm(State.PARTIAL, f"{kind}; a guest of eleven bytes: {said}")
     kernel, qemu = stock_kernel(), shutil.which("qemu-system-x86_64")
     if qemu is None or kernel is None:
-        lack = "QEMU" if qemu is None else "a kernel in /boot"
+        lack = "QEMU" if qemu is None else f"kernel in {BOOT} that may be read"
         fix = "apt-get install qemu-system-x86" if qemu is None else "apt-get install linux-image-cloud-amd64"
         return _kvm(
             State.PARTIAL, f"{kind}; a guest of eleven bytes ran; no kernel was booted: no {lack}", fix
@@ -68,7 +69,7 @@ _CHILD = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
 
 def stock_kernel() -> Path | None:
     """The newest kernel in /boot that may be read."""
-    kernels = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
+    kernels = [path for path in Path(BOOT).glob("vmlinuz-*") if os.access(path, os.R_OK)]
     return max(kernels, default=None)
 
 

@@ -46,9 +46,21 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
     if not {f"{module}.py", f"{module}/__init__.py"} & {file.path for file in found}:
         raise UsageError(
             f"{directory}: want {module}.py, found none",
-            hint=f'{config.NAME} names another entry point: entry = "module:attribute"',
+            hint=_entry_hint(directory, found, module),
         )
     return found
+
+
+def _entry_hint(directory: Path, found: list[Source], module: str) -> str:
+    """What to type, where the file of the entry point is not there."""
+    below = sorted(path.parent.name for path in directory.glob(f"*/{module}.py"))
+    if below:
+        return f"{module}.py is in a folder below: kluis build {directory / below[0]} ..."
+    others = sorted(file.path for file in found if file.path.endswith(".py") and "/" not in file.path)
+    if others:
+        name = others[0].removesuffix(".py")
+        return f'call it {module}.py, or name it in {directory / config.NAME}: entry = "{name}:app"'
+    return f"give the folder that has {module}.py, as in: kluis build cohort, where cohort/{module}.py is"
 
 
 def named_as_keys(directory: Path, settings: config.Config, apart: Collection[Path] = ()) -> list[str]:

@@ -75,7 +75,12 @@ def build(
         UnavailableError: this machine lacks something; says what.
     """
     if not directory.is_dir():
-        raise UsageError(f"{directory}: want a folder, got {'a file' if directory.exists() else 'nothing'}")
+        raise UsageError(
+            f"{directory}: want a folder, got {'a file' if directory.exists() else 'nothing'}",
+            hint=f"give the folder that it is in: kluis build {directory.parent} ..."
+            if directory.exists()
+            else "give the folder that has app.py, as in: kluis build cohort, where cohort/app.py is",
+        )
     for path in (out, key_path):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(

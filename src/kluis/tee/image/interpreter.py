@@ -48,10 +48,12 @@ def _read(path: Path, want: str) -> list[Source]:
             start = f.tell()
     except OSError as error:
         raise UnavailableError(
-            f"{path}: cannot be read: {error.strerror}", code="native_missing", hint=native.REINSTALL
+            f"{path}: cannot be read: {error.strerror}", code="native_missing", hint=native.reinstall()
         ) from error
     if (got := layers.digest(index).hex()) != want:
-        raise AuthenticityError(f"{path}: want SHA-256 {want} of its index, got {got}", hint=native.REINSTALL)
+        raise AuthenticityError(
+            f"{path}: want SHA-256 {want} of its index, got {got}", hint=native.reinstall()
+        )
     entries = layers.parse_index(index, size, path.name)
     return [Source(e.path, e.mode, e.size, e.sha256, path, start + e.offset) for e in entries]
 

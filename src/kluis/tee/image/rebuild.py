@@ -33,7 +33,8 @@ def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[b
     if found.manifest.kluis != kluis.__version__:
         raise UsageError(
             f"{image}: kluis: want {kluis.__version__}, which this is, got {found.manifest.kluis}",
-            hint=f"pip install 'kluis[enclave]=={found.manifest.kluis}', in an environment of its own",
+            hint="python3 -m venv other && other/bin/pip install --find-links DIR"
+            f" 'kluis[enclave]=={found.manifest.kluis}', where DIR has that version's wheels",
         )
     if found.manifest.python != interpreter.version():
         raise UsageError(

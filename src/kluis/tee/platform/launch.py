@@ -26,6 +26,7 @@ from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
+from kluis.tee.image.manifest import LAUNCHER
 from kluis.tee.platform import holding, scratch, session, shares, sockets
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
@@ -148,7 +149,7 @@ class Launcher:
             scratch_bytes=manifest.scratch_bytes,
             user=user,
         )
-        self._check_launcher(read)
+        check_launcher(read)
         sockets.check(granted, frozenset(manifest.grants))
         missing = self._missing(manifest.heap_bytes, allow_missing)
         configuration = LaunchConfiguration(
@@ -210,20 +211,6 @@ class Launcher:
                 taken.callback(what.give_back, user, amount)
             return taken.pop_all().close
 
-    def _check_launcher(self, read: images.Image) -> None:
-        """The image's launcher must be this platform's own: the platform vouches for the doors it shuts."""
-        own = native.runtime().launcher
-        layer = read.layer("python")
-        found = next((e.sha256 for e in layer.files if e.path == "bin/kluis-launcher"), "") if layer else ""
-        if found != own:
-            raise UnavailableError(
-                f"image {read.manifest.name}: launcher: want this platform's"
-                f" {own[:16]}, got {found[:16] or 'none'}",
-                code="launcher_unknown",
-                hint="build the image again with the Kluis that runs this platform: kluis build DIR -o FILE;"
-                " or run it on a platform of your own: KLUIS_HOME=DIR",
-            )
-
     def _missing(self, heap_bytes: int, allowed: frozenset[str]) -> frozenset[str]:
         lacks = set(self._lacks)
         if self._lockable is not None and self._lockable < heap_bytes:
@@ -235,7 +222,8 @@ class Launcher:
                 f"launch: {', '.join(refused)}: this machine does not give it",
                 code="missing_protection",
                 hint=f"{refused[0]} {linux.FIXES[refused[0]]};"
-                f" or accept the lack: --insecure-allow-missing={names}",
+                f" or accept the lack: --insecure-allow-missing={names},"
+                f" in Python insecure_allow_missing=frozenset({refused})",
             )
         return frozenset(lacks)
 
@@ -396,3 +384,35 @@ def _sealed(name: str, data: bytes) -> int:
 
 def _environment(manifest: images.Manifest) -> dict[str, str]:
     return sandbox.environment(manifest.threads, manifest.heap_bytes, manifest.scratch_bytes)
+
+
+def check_launcher(read: images.Image) -> None:
+    """The image's launcher must be this platform's own: the platform vouches for the doors it shuts.
+
+    Raises:
+        UnavailableError: it is another; names the runtimes of both.
+    """
+    runtime, stated = native.runtime(), read.manifest
+    layer = read.layer("python")
+    found = next((e.sha256 for e in layer.files if e.path == LAUNCHER), "") if layer else ""
+    if found == runtime.launcher:
+        return
+    raise UnavailableError(
+        f"image {stated.name}: launcher: want {runtime.launcher[:16]},"
+        f" of this platform's kluis-runtime {runtime.kluis} for Python {runtime.python},"
+        f" got {found[:16] or 'none'}, of kluis-runtime {stated.kluis} for Python {stated.python}",
+        code="launcher_unknown",
+        hint=_other_runtime(runtime.python, stated.python),
+    )
+
+
+def _other_runtime(own: str, other: str) -> str:
+    """What fixes an image of another runtime: a build or a platform, by the Python that it takes."""
+    mine, its = (".".join(each.split(".")[:2]) for each in (own, other))
+    build = f"build it again: kluis build DIR -o FILE, with a kluis of Python {mine} as this platform is"
+    if mine == its:
+        return build
+    return (
+        f"{build}; or run it as it is on a platform of its own:"
+        f" KLUIS_HOME=DIR kluis run FILE, with a kluis of Python {its}"
+    )

@@ -122,8 +122,8 @@ def missing(heap_bytes: int) -> frozenset[str]:
 FIXES = {
     "secret-memory": (
         "needs Linux 5.14 without secretmem.enable=0, and a limit on locked memory above the heap:"
-        " put `* hard memlock unlimited` and `* soft memlock unlimited` into"
-        " /etc/security/limits.d/kluis.conf and log in again, or LimitMEMLOCK=infinity into the systemd unit"
+        " echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/kluis.conf, and log in again;"
+        " a systemd unit: LimitMEMLOCK=infinity"
     ),
     "landlock": "needs a kernel with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= boot parameter",
     "mdwe": "needs Linux 6.3 or newer",

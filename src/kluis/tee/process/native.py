@@ -17,13 +17,17 @@ from typing import Final
 import msgspec
 
 import kluis
+from kluis import installing
 from kluis.errors import AuthenticityError, UnavailableError
 
 PYTHON: Final = "/k/python"  # where an enclave finds its interpreter
 INSIDE: Final = f"{PYTHON}/lib"
 """Where the loader and the shared libraries are, inside an enclave."""
 
-REINSTALL: Final = f"pip install --force-reinstall --no-deps kluis-runtime=={kluis.__version__}"
+
+def reinstall() -> str:
+    """The command that installs the runtime of this Kluis again."""
+    return installing.requirement(f"kluis-runtime=={kluis.__version__}", "--force-reinstall", "--no-deps")
 
 
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +65,7 @@ def folder() -> Path:
         raise UnavailableError(
             "kluis-runtime: not installed, and images and enclaves need it",
             code="native_missing",
-            hint="pip install 'kluis[enclave]', or in a checkout: scripts/setup.sh serve",
+            hint=installing.command_for("enclave"),
         )
     return Path(spec.origin).parent
 
@@ -81,7 +85,7 @@ def _read(where: Path) -> Runtime:
         found = msgspec.json.decode((where / "runtime.json").read_bytes(), type=Runtime)
     except (OSError, msgspec.DecodeError) as error:
         raise UnavailableError(
-            f"kluis-runtime: cannot be read: {error}", code="native_missing", hint=REINSTALL
+            f"kluis-runtime: cannot be read: {error}", code="native_missing", hint=reinstall()
         ) from error
     for what, want, got in (
         ("kluis", kluis.__version__, found.kluis),
@@ -89,7 +93,7 @@ def _read(where: Path) -> Runtime:
     ):
         if want != got:
             raise UnavailableError(
-                f"kluis-runtime: {what}: want {want}, got {got}", code="native_missing", hint=REINSTALL
+                f"kluis-runtime: {what}: want {want}, got {got}", code="native_missing", hint=reinstall()
             )
     return found
 
@@ -130,8 +134,10 @@ def _checked(name: str, want: str) -> Path:
         got = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UnavailableError(
-            f"kluis-runtime: {name}: cannot be read: {error.strerror}", code="native_missing", hint=REINSTALL
+            f"kluis-runtime: {name}: cannot be read: {error.strerror}",
+            code="native_missing",
+            hint=reinstall(),
         ) from error
     if got != want:
-        raise AuthenticityError(f"kluis-runtime: {name}: want SHA-256 {want}, got {got}", hint=REINSTALL)
+        raise AuthenticityError(f"kluis-runtime: {name}: want SHA-256 {want}, got {got}", hint=reinstall())
     return path
