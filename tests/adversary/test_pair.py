@@ -104,5 +104,6 @@ def test_the_same_code_of_another_author(
     ask: Ask,
 ) -> None:
     """Who signs the same code is not their like: the one that is asked says so, and tells nothing."""
+    second = image("second")  # before anyone connects: who says nothing is not waited for long
     with socket.create_connection(address) as brought, pytest.raises(KluisError, match=r"got 403.*signer"):
-        ask(image("second"), brought)
+        ask(second, brought)
