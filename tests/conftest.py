@@ -30,7 +30,15 @@ SHARED_MEMORY = Path("/dev/shm")
 CACHE_BYTES = 2 << 30
 SERVED = ("tests/services/running/", "tests/cli/test_serve_text.py", "tests/cli/test_vault.py")
 """Tests that share running services, or their images."""
-LONGEST = ("tests/clients/azure/", *SERVED, "tests/cli/test_demo.py", "tests/meta/test_guides.py")
+LONGEST = (
+    "tests/clients/azure/",
+    *SERVED,
+    "tests/meta/test_guides.py",
+    "tests/cli/test_demo.py",
+    "tests/meta/test_installed.py",
+    "tests/adversary/test_start.py",
+    "tests/tee/image/",
+)
 """What is begun first, so that no process is left with it when all others have nothing more to do."""
 
 
