@@ -130,7 +130,7 @@ def take_part(
         release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
-        with contextlib.suppress(UnavailableError):  # there is nowhere to tell it where the host ended the run
+        with contextlib.suppress(UnavailableError):  # where the host ended the run, nobody is to be told
             _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))
         raise
     return run
