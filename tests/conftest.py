@@ -36,6 +36,7 @@ LONGEST = (
     "tests/meta/test_guides.py",
     "tests/cli/test_demo.py",
     "tests/meta/test_installed.py",
+    "tests/host/test_examples.py",
     "tests/adversary/test_start.py",
     "tests/tee/image/",
 )
