@@ -115,8 +115,10 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; 
         stop "kluis-runtime could not be built" "read the words above"
     install --no-deps --force-reinstall "$runtime"
     install -e ".[$extras]"
-    "$venv/bin/python" -m compileall -q src # every process would compile anew what it imports
     printf '%s' "$want" >"$stamp"
+fi
+if [ -w src ]; then # else every process compiles anew what it imports and is not compiled, or was changed since
+    "$venv/bin/python" -m compileall -q src
 fi
 
 # ---- Azure's own clients for Python, and its command line, each in an environment of its own --------------------------

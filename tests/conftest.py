@@ -30,7 +30,16 @@ SHARED_MEMORY = Path("/dev/shm")
 CACHE_BYTES = 2 << 30
 SERVED = ("tests/services/running/", "tests/cli/test_serve_text.py", "tests/cli/test_vault.py")
 """Tests that share running services, or their images."""
-LONGEST = ("tests/clients/azure/", *SERVED, "tests/cli/test_demo.py", "tests/meta/test_guides.py")
+LONGEST = (
+    "tests/clients/azure/",
+    *SERVED,
+    "tests/meta/test_guides.py",
+    "tests/cli/test_demo.py",
+    "tests/meta/test_installed.py",
+    "tests/host/test_examples.py",
+    "tests/adversary/test_start.py",
+    "tests/tee/image/",
+)
 """What is begun first, so that no process is left with it when all others have nothing more to do."""
 
 
@@ -39,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     home = Path(tempfile.mkdtemp(prefix="kluis-tests-", dir="/run" if os.geteuid() == 0 else None))
     home.chmod(0o755)
     config.stash[_HOME] = home
+    gc.disable()  # a quarter of the time that collecting takes is a search for garbage that there is not
     os.environ["KLUIS_HOME"] = str(home)
     # The runtime's pinned inputs, a compiler among them, are checked by their hashes: they are fetched once.
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -53,9 +63,10 @@ def _share(cache: Path, first: str | None) -> None:
     """With ``-n``, compiled modules and wheels are one for all processes; collateral is each one's own.
 
     A pack of modules is named by all that goes into it, and its bytes are checked whenever it is used.
+    ``dist`` and ``services`` are no parts of Kluis's cache: the tests' own, wheels and images.
     """
     cache.mkdir(mode=0o700)
-    for part in ("bytecode", "wheels", "runtimes"):
+    for part in ("bytecode", "wheels", "runtimes", "dist", "services"):
         if first is None:
             (cache / part).mkdir(mode=0o700)
         else:
@@ -92,6 +103,7 @@ def _place(nodeid: str) -> int:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was collected stays to the end: no search for garbage goes through it while a test is timed."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

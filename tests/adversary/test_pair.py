@@ -15,8 +15,10 @@ from kluis.appraisal import BySigner, strict
 from kluis.errors import KluisError
 from kluis.evidence import ProtectionLevel
 from kluis.formats.runtime_data import Purpose
+from kluis.hashes import sha256
 from kluis.host import load
-from kluis.tee.image import build
+from kluis.tee import sigstruct
+from kluis.tee.image import build, signing
 from kluis.tee.platform.client import Platform
 
 HERE = Path(__file__).parent
@@ -28,10 +30,11 @@ Ask = Callable[[Path, socket.socket], tuple[str, str]]
 def image(
     tmp_path_factory: pytest.TempPathFactory, platform: Platform, allowed: frozenset[str]
 ) -> Callable[[str], Path]:
-    """Builds the pair's image under an author's name; the policy inside is for the first author's."""
+    """The pair's image under an author's name; the policy inside is for the first author's."""
     place = tmp_path_factory.mktemp("pair")
-    signer = build(HERE / "victim", place / "victim.kluis", place / "first.pem").mrsigner
-    assert signer is not None
+    signing.ensure_key(place / "first.pem")
+    modulus = signing.author_key(place / "first.pem").public_key().public_numbers().n
+    signer = sha256(modulus.to_bytes(sigstruct.KEY_BYTES, "little"))
     policy = strict(
         BySigner(signers=frozenset({signer}), product_id=8, min_svn=1),
         protection=frozenset({ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER}),
@@ -47,9 +50,13 @@ def image(
     (folder / "peers.toml").write_text(appraisal.dumps(policy))
     (folder / "root.crt").write_bytes(platform.root_pem())
 
+    build(folder, place / "first.kluis", place / "first.pem")
+
     def made(author: str) -> Path:
-        build(folder, place / f"{author}.kluis", place / f"{author}.pem")
-        return place / f"{author}.kluis"
+        out = place / f"{author}.kluis"
+        if author != "first":
+            signing.sign(place / "first.kluis", sigstruct.generate_key(), out)
+        return out
 
     return made
 
@@ -97,5 +104,6 @@ def test_the_same_code_of_another_author(
     ask: Ask,
 ) -> None:
     """Who signs the same code is not their like: the one that is asked says so, and tells nothing."""
+    second = image("second")  # before anyone connects: who says nothing is not waited for long
     with socket.create_connection(address) as brought, pytest.raises(KluisError, match=r"got 403.*signer"):
-        ask(image("second"), brought)
+        ask(second, brought)

@@ -282,19 +282,23 @@ def under(spawner: int, attack: Callable[[int], bytes]) -> Iterator[list[bytes]]
 
 
 @pytest.mark.parametrize(
-    "attack", [*READINGS, *(pytest.param(each, marks=pytest.mark.slow) for each in TOOLS)]
+    ("attack", "starts"),
+    [
+        *((each, 2) for each in READINGS),
+        *(pytest.param(each, 5, marks=pytest.mark.slow) for each in (*READINGS, *TOOLS)),
+    ],
 )
-def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], bytes]) -> None:
-    """Five starts and ends under attack: nothing of the heap is got, and none runs without its guardian."""
+def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], bytes], starts: int) -> None:
+    """Starts and ends under attack: nothing of the heap is got, and none runs without its guardian."""
     started = 0
     with under(spawner, attack) as got:
-        for _ in range(5):
+        for _ in range(starts):
             with contextlib.suppress(KluisError), load(victim_image) as enclave:
                 assert enclave.alive() == "alive"
                 assert attacks.guardian_of(enclave.pid) not in (0, os.getpid())
                 started += 1
 
-    assert len(got) > (2 if attack in TOOLS else 5)
+    assert len(got) > (2 if attack in TOOLS else starts)
     assert not [data for data in got if secret_of("at start") in data or b"secretmem" in data]
     assert started or attack in DEBUGGERS
 

@@ -212,6 +212,29 @@ def test_an_owner_elsewhere_refuses(place: Place) -> None:
     assert list((place.room.path / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_host_that_ends_the_run(place: Place, is_stopped: bool) -> None:
+    """An owner's client that waits for its offer sees that the host ended the run, and why, if by a stop."""
+    mailbox.announce(place.room, place.setting.agreement.hash, "00" * 32, place.platform.collateral())
+
+    def host() -> None:
+        mailbox._wait_for(place.room, "00" * 32, ("laboratory.challenge",), 60, "laboratory")
+        if is_stopped:
+            _stop(place, "clinic")
+        mailbox.withdraw(place.room, "00" * 32)
+
+    other = threading.Thread(target=host)
+    other.start()
+    with pytest.raises(KluisError) as caught:
+        mailbox.take_part(place.room, "laboratory", place.owner("laboratory"), 60, lambda: NOW)
+    other.join()
+    if is_stopped:
+        assert caught.value.code == "stopped"
+    else:
+        assert caught.value.message == "run: the host ended it before laboratory.offer.json was there"
+    assert list((place.room.path / "runs").iterdir()) == []
+
+
 def test_nobody_comes(place: Place) -> None:
     """Waiting ends: for an owner who does not come, and for a host that is not there."""
     with pytest.raises(UnavailableError) as caught:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from kluis.cleanroom import logistic
 
@@ -20,6 +19,8 @@ NOISY = VALUES @ [1.0, -2.0, 0.0] + GENERATOR.logistic(0, 1, 400) > 0.5
 )
 def test_fit(outcome: np.ndarray) -> None:
     """The same weights as scikit-learn's, where one class is rare or a line tells them apart, too."""
+    from sklearn.linear_model import LogisticRegression  # a second to import: not where tests are collected
+
     model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(VALUES, outcome)
     found = logistic.fit(VALUES, outcome)
     assert found == pytest.approx([*model.intercept_, *model.coef_[0]], abs=1e-3)

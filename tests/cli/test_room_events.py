@@ -214,12 +214,12 @@ def test_something_else_in_its_place(place: Place, kind: str) -> None:
     assert said.err.startswith(f"kluis: error: {path}: want a regular file, got ")
 
 
-@pytest.mark.usefixtures("little_memory")
-def test_hostile_logs(place: Place) -> None:
+@pytest.mark.parametrize("size", [100_000, pytest.param(1 << 20, marks=pytest.mark.slow)])
+def test_hostile_logs(place: Place, little_memory: None, size: int) -> None:
     """Whatever stands in the log, it ends at once with a refusal, in words that a terminal can show."""
     path = place.room.path / "events.jsonl"
     good = path.read_bytes()
-    for what, data in hostile(1 << 20):
+    for what, data in hostile(size):
         for log in (data, good + data, good[:-1] + data):
             path.write_bytes(log)
             with within(1.5, what):

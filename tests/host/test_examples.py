@@ -17,6 +17,7 @@ import pytest
 
 from kluis.tee.platform.client import Platform
 from kluis.testing.images import ALLOWED, built
+from tests.services.running.served import bring_images
 
 __all__ = ["built"]
 
@@ -129,15 +130,17 @@ def served(folder: Path) -> Iterator[Any]:
         "25",
         "--json",
     )
+    (folder / "services").mkdir(mode=0o700)
+    bring_images(folder / "services")
     told = folder / "services.json"
     with told.open("w") as file:
         child = subprocess.Popen([KLUIS, "serve", "all", *options], cwd=folder, stdout=file)
     try:
-        for _ in range(900):
+        for _ in range(9000):
             if told.read_text().endswith("}\n"):
                 break
             assert child.poll() is None
-            time.sleep(1)
+            time.sleep(0.1)
         yield json.loads(told.read_text())
     finally:
         child.terminate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import os
 import shutil
@@ -20,11 +20,16 @@ TOOLS = ("bwrap", "unshare", "useradd", "env", "true")
 
 @functools.cache
 def dist() -> Path:
-    """The wheels and the sdist, built once in a run of the tests; readable by every user."""
-    out = Path(tempfile.mkdtemp(prefix="kluis-dist-"))
-    atexit.register(shutil.rmtree, out, ignore_errors=True)
-    out.chmod(0o755)
-    subprocess.run([sys.executable, str(ROOT / "scripts/dist.py"), str(out)], check=True, capture_output=True)
+    """The wheels and the sdist, built once in a run of the tests, whichever of its processes asks first."""
+    out = Path(os.environ["XDG_CACHE_HOME"]) / "kluis/dist"
+    with (out / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(out.glob("*.whl")):
+            with tempfile.TemporaryDirectory() as folder:
+                line = [sys.executable, str(ROOT / "scripts/dist.py"), folder]
+                subprocess.run(line, check=True, capture_output=True)
+                for made in Path(folder).iterdir():
+                    shutil.copy(made, out)
     return out
 
 
@@ -48,30 +53,26 @@ def for_everyone(python: Path) -> bool:
 
 def environment(folder: Path, python: str, *what: str) -> Path:
     """An empty environment with what pip installs into it, from the wheels and PyPI; returns its programs."""
-    venv = folder / "venv"
-    subprocess.run([python, "-m", "venv", str(venv)], check=True)
-    line = [
-        str(venv / "bin/pip"),
-        "install",
-        "-q",
-        "--disable-pip-version-check",
-        "--find-links",
-        str(dist()),
-    ]
-    subprocess.run([*line, *what], cwd=folder, check=True, env=clean(folder))
-    return venv / "bin"
+    return _made(folder, python, "--find-links", str(dist()), *what)
 
 
 def borrowed(folder: Path) -> Path:
     """An environment with the installed wheels, and all other libraries from the one that runs the tests."""
-    venv = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     wheels = [str(path) for path in dist().glob("*.whl") if "runtime" not in path.name or _fits(path)]
-    line = [str(venv / "bin/pip"), "install", "-q", "--disable-pip-version-check", "--no-deps", *wheels]
-    subprocess.run(line, check=True)
+    programs = _made(folder, sys.executable, "--no-deps", *wheels)
     # A folder that a .pth names is searched; its own .pth files are not read: the editable Kluis stays out.
-    place = next((venv / "lib").glob("python*/site-packages"))
+    place = next((programs.parent / "lib").glob("python*/site-packages"))
     (place / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return programs
+
+
+def _made(folder: Path, python: str, *words: str) -> Path:
+    """A new environment, and in it what the pip that is here installs: to lay its own takes seconds."""
+    venv = folder / "venv"
+    subprocess.run([python, "-m", "venv", "--without-pip", str(venv)], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin/python"), "install", "-q"]
+    line = [*pip, "--disable-pip-version-check", *words]
+    subprocess.run(line, cwd=folder, check=True, env=clean(folder))
     return venv / "bin"
 
 

@@ -115,15 +115,18 @@ def take_part(
     """An owner's side: find the run that waits, verify, release; the run's id.
 
     Raises:
-        UnavailableError: no run waits, or its host went away.
+        UnavailableError: no run waits, or its host ended it, or went away.
         KluisError: what this owner's client found wrong; the host learns only the code.
     """
     waiting = _open_run(room, owner.agreement.hash, patience_seconds)
     run = waiting.run
     try:
-        _put(room, run, f"{party}.challenge", owner.challenge())
-        found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host")
-        check_stops(room.stops(), owner.agreement)  # one may have come while the host was waited for
+        challenge = owner.challenge()
+        try:
+            _put(room, run, f"{party}.challenge", challenge)
+            found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host", while_open=True)
+        finally:  # one may have come while the host was waited for, who ends the run by it
+            check_stops(room.stops(), owner.agreement)
         release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
@@ -143,17 +146,28 @@ def _get(room: Room, run: str, name: str, kind: type[T]) -> T:
     return decode(room.folder.read(f"runs/{run}/{name}.json", MOST[what]), kind, what)
 
 
-def _wait_for(room: Room, run: str, names: tuple[str, ...], patience_seconds: float, whom: str) -> str:
+def _wait_for(
+    room: Room,
+    run: str,
+    names: tuple[str, ...],
+    patience_seconds: float,
+    whom: str,
+    *,
+    while_open: bool = False,
+) -> str:
     """Wait until one of these documents is there; which.
 
     Raises:
-        UnavailableError: none came in time.
+        UnavailableError: none came in time, or, where that is asked, the run is no longer open.
     """
     until = time.monotonic() + patience_seconds
     while True:
+        is_open = not while_open or room.folder.has(f"runs/{run}/open.json")
         for name in names:
             if room.folder.has(f"runs/{run}/{name}.json"):
                 return name
+        if not is_open:
+            raise UnavailableError(f"run: {whom} ended it before {names[0]}.json was there")
         if time.monotonic() >= until:
             raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {names[0]}.json")
         time.sleep(_PAUSE_SECONDS)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,16 +69,20 @@ def lack() -> str | None:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[tuple[dict[str, Any], Forger]]:
+def served(
+    folder: Path, bring: Callable[[Path], None] = lambda state: None
+) -> Iterator[tuple[dict[str, Any], Forger]]:
     """Every service, in enclaves, on free ports: what a runner is told, and who forges evidence for it.
 
     Args:
         folder: the environment of the clients; images of the services are kept in it, all else is new.
+        bring: brings images that others have built into the services' state folder.
     """
     forger, state = Forger(datetime.now(UTC)), folder / "services"
     with contextlib.ExitStack() as stack:
         state.mkdir(mode=0o700, exist_ok=True)
         fcntl.flock(stack.enter_context((folder / "services.lock").open("w")), fcntl.LOCK_EX)
+        bring(state)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kluis-clients-")))
         authorities, trust = stack.enter_context(fakes(work))
         words = [

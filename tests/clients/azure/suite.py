@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.clients.azure.serving import Runner, environment, lack, results, served
+from tests.services.running.served import bring_images
 
 __all__ = ["ended_well", "outcomes_of"]
 
@@ -27,8 +28,7 @@ def outcomes_of(
         pytest.skip(missing)
     if lacks := lack():
         pytest.skip(lacks)
-    # Where the clients for Python have had the services' images built, they are not built again.
-    with served(environment() or folder) as (told, forger):
+    with served(environment() or folder, bring_images) as (told, forger):
         return {result["name"]: result for result in results(runner(folder, told), told, forger)}
 
 

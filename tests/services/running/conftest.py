@@ -9,15 +9,17 @@ import pytest
 
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving
-from tests.services.running.served import serving_here
+from tests.services.running.served import bring_images, serving_here
 
 SERVICES = ("attestation", "keyvault", "provisioning")
 
 
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One state folder: its images are built once."""
-    return tmp_path_factory.mktemp("services")
+    """One state folder: its images are built once, and for the tests with Azure's clients as well."""
+    folder = tmp_path_factory.mktemp("services")
+    bring_images(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

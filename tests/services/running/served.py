@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -20,6 +22,7 @@ from typing import Any, Self
 import httpx
 
 from kluis.services.clock import SystemClock
+from kluis.services.running import images
 from kluis.services.running.plan import Plan
 from kluis.services.running.serving import Serving, serving
 
@@ -40,6 +43,18 @@ def serving_here(plan: Plan) -> Iterator[Serving]:
 
         with serving(plan, SystemClock(), lambda line: None, write) as made:
             yield made
+
+
+def bring_images(state: Path) -> None:
+    """Have the services' images in a state folder: they are built once in a run of the tests."""
+    kept = Path(os.environ["XDG_CACHE_HOME"]) / "kluis/services"
+    kept.mkdir(mode=0o700, exist_ok=True, parents=True)
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for service in images.SERVICES:
+            images.image_of(service, kept, "measurement", lambda line: None)
+    shutil.copytree(kept / "images", state / "images", dirs_exist_ok=True)
+    shutil.copy(kept / "author.pem", state)
 
 
 class Served:

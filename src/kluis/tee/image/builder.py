@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 import kluis
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
@@ -87,8 +89,8 @@ def build(
                 f"{path}: want a folder to write it to, got none", hint=f"mkdir -p {path.parent}"
             )
     settings = config.load(directory)
-    if key_path is not None and key_path.exists():
-        signing.author_key(key_path)  # A key that does not fit is said before the work, not after it.
+    # A key that does not fit is said before the work, not after it.
+    key = signing.author_key(key_path) if key_path is not None and key_path.exists() else None
     store = cache.at(cache_folder) if cache_folder else cache.of_user()
     try:
         with store.work() as work:
@@ -103,7 +105,7 @@ def build(
                     mount = manifest.MOUNTS[name]
                     found.extend(bytecode.layer(found, mount, store.bytecode, work, python, say))
             say(f"writing {out}")
-            return _write(out, key_path, debug, settings, contents, answer, notes)
+            return _write(out, key_path, key, debug, settings, contents, answer, notes)
     except OSError as error:
         raise UnavailableError(
             f"build: {error.filename or store.path}: {error.strerror}",
@@ -157,6 +159,7 @@ def _check_tables(settings: config.Config, contents: dict[str, list[Source]], an
 def _write(
     out: Path,
     key_path: Path | None,
+    key: rsa.RSAPrivateKey | None,
     debug: bool,
     settings: config.Config,
     contents: dict[str, list[Source]],
@@ -175,7 +178,7 @@ def _write(
     key_made = False
     if key_path is not None:
         key_made = signing.ensure_key(key_path)
-        struct = sigstruct.sign(struct, signing.author_key(key_path))
+        struct = sigstruct.sign(struct, key or signing.author_key(key_path))
     with files.replacing(out) as f:
         archive.write_image(
             f,
