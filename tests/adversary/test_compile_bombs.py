@@ -1,4 +1,4 @@
-"""Images whose source takes the compiler minutes, gigabytes or its life, so that comparing bytecode never ends."""
+"""Images whose source takes the compiler minutes, gigabytes or its life when bytecode is compared."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _failure(done: subprocess.CompletedProcess[bytes], names: list[str], compile
     got = "more memory or output" if done.returncode > 0 else f"an end by {_signal_name(-done.returncode)}"
     return FormatError(
         f"{names[finished]}: want source that compiles within bounds of time, memory and output, got {got}",
-        hint="do not use an image with such a module; in your own folder, split it, or exclude it in kluis.toml",
+        hint="do not use such an image; in your own folder, split the module, or exclude it in kluis.toml",
         code="compile_limit",
     )
 
