@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -15,6 +16,9 @@ from kluis.services.attestation.app import service as attestation
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.settings_digest import digest
 from kluis.services.issuers import canonical, fix
+from kluis.services.keyvault.settings import Settings as VaultSettings
+from kluis.services.keyvault.shelf import NAMES
+from kluis.services.keyvault.vault import Rules, start
 from kluis.services.provisioning.app import Settings
 from kluis.services.provisioning.app import service as provisioning
 from kluis.services.web import Bearer
@@ -160,3 +164,25 @@ def test_of_two_first_starts_one_fixes_the_issuer(storage: Storage) -> None:
         fix(Overtaken(storage), canonical(HOST.issuer(), changing=False))
     fix(Overtaken(storage), mine)
     fix(storage, mine)
+
+
+@pytest.mark.parametrize("changing", [False, True])
+def test_a_vault_keeps_what_its_settings_fix(storage: Storage, changing: bool) -> None:
+    """The issuer, once it has a key; or that it may change, which no later start undoes."""
+
+    def begin(maker: TokenMaker, changing: bool) -> None:
+        settings = VaultSettings(
+            issuer=maker.issuer(),
+            authorization="https://issuer.example",
+            resource="https://vault.example",
+            insecure_changing_issuer=changing,
+        )
+        start(storage, Rules(), b"[]", settings.pinned_issuer(), 0)
+
+    begin(OWNER, changing)
+    storage.update(lambda store: store.put(NAMES, "key", b"any"))
+    begin(OWNER, changing)
+    with pytest.raises(PolicyError) if not changing else contextlib.nullcontext():
+        begin(HOST, changing)
+    with pytest.raises(PolicyError, match="^issuer: want "):
+        begin(OWNER, not changing)
