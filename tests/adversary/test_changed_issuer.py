@@ -184,5 +184,5 @@ def test_a_vault_keeps_what_its_settings_fix(storage: Storage, changing: bool) -
     begin(OWNER, changing)
     with pytest.raises(PolicyError) if not changing else contextlib.nullcontext():
         begin(HOST, changing)
-    with pytest.raises(PolicyError, match="^issuer: want "):
+    with pytest.raises(PolicyError, match=r"^issuer: want "):
         begin(OWNER, not changing)
