@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -157,4 +158,8 @@ def test_a_room_is_not_proposed_with_it(
         assert said.startswith(
             "kluis: error: image: its bytecode was not compared with its source:"
             f" want Python 3.99.0 here, got {interpreter.version()}\n"
+        )
+        release = re.escape(archive.read_image(io.BytesIO(made.read_bytes())).manifest.kluis)
+        assert re.search(
+            rf"hint: in an environment of Python 3\.99: pip install 'kluis\[rooms\]=={release}', ", said
         )

@@ -96,6 +96,8 @@ def test_explained(tmp_path: Path) -> None:
         ("[code]", "[code]\nfresh_days = 0", "plan.code.fresh_days: want an integer >= 1, got 0"),
         ("max_runs = 1", "max_runs = true", "plan.max_runs: want an integer, got true or false"),
         ('inputs = ["people"]', 'inputs = ["labs"]', "query: people is not an input of this analysis"),
+        ('kind = "sql"', "kind = []", "plan.analysis[0].kind: want sql or logistic, got list"),
+        ('kind = "sql"', "kind = {}", "plan.analysis[0].kind: want sql or logistic, got dict"),
         ('recipients = ["clinic"]', 'recipients = ["eve"]', "agreement: names no party 'eve'"),
         (
             "max_rows = 10",

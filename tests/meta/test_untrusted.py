@@ -47,6 +47,8 @@ def test_every_place_is_listed() -> None:
         ("os.system(line)", "system"),
         ("sqlalchemy.text(query)", "text"),
         ("enum.Enum(name, members)", "Enum"),
+        ("fnmatch.fnmatchcase(path, pattern)", "fnmatchcase"),
+        ("archive.extractall(folder)", "extractall"),
         ("msgspec.defstruct(name, fields)", "defstruct"),
         ("getattr(value, 'name')", None),
         ("'{}'.format(text)", None),

@@ -10,6 +10,7 @@ CALLS = frozenset({
     "eval", "exec", "compile", "__import__", "import_module", "ForwardRef", "get_type_hints", "_eval_type",
     "run_path", "run_module", "make_dataclass", "defstruct", "NamedTuple", "namedtuple", "new_class",
     "system", "popen", "Template", "methodcaller", "attrgetter", "spec_from_file_location",
+    "fnmatch", "fnmatchcase", "unpack_archive", "extractall",
 })  # fmt: skip
 """Calls that are listed whatever their arguments."""
 ATTRIBUTES = frozenset({"getattr", "setattr", "delattr", "hasattr"})

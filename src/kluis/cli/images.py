@@ -76,7 +76,8 @@ def rebuild_(
 ) -> None:
     """Rebuild an image from source, and compare the ids. If not, it lists what differs.
 
-    Exits with 4 if it has another. For example: kluis rebuild cohort.kluis cohort
+    It runs the source's code, as a build does. Exits with 4 if it has another. For example:
+    kluis rebuild cohort.kluis cohort
     """
     image_id, found = rebuild.rebuild(file, directory, render.note)
     value = {"same": not found, "image_id": image_id.hex(), "changes": [_document(each) for each in found]}

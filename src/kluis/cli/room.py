@@ -158,10 +158,13 @@ def propose(
     if found.mrsigner is None or found.debug:
         raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
     if not found.bytecode:
+        python, release = found.image.manifest.python, found.image.manifest.kluis
         raise PolicyError(
-            f"image: its bytecode was not compared with its source: want Python {found.image.manifest.python}"
-            f" here, got {recompiled.version()}",
-            hint="use the kluis-runtime that the image was built with, or build the image again here",
+            f"image: its bytecode was not compared with its source: want Python {python} here,"
+            f" got {recompiled.version()}",
+            hint=f"in an environment of Python {'.'.join(python.split('.')[:2])}: pip install"
+            f" 'kluis[rooms]=={release}', and propose from there; or build the image again here:"
+            " kluis build DIR -o FILE --key PEM",
             code="bytecode_uncompared",
         )
     identity = plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id)

@@ -111,7 +111,7 @@ def _of_union(value: Any, kinds: tuple[Any, ...], place: str) -> _Fault | None:
     field = str(next(iter(tagged.values())).__struct_config__.tag_field)
     if field not in value:
         return f"{place}.{field}", "is not stated", None
-    if value[field] not in tagged:
+    if not isinstance(value[field], str) or value[field] not in tagged:
         return _of_choice(value[field], [str(tag) for tag in tagged], f"{place}.{field}")
     return _of_struct(value, tagged[value[field]], place)
 

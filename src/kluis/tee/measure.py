@@ -76,7 +76,8 @@ def measure(path: Path) -> Measured:
     The source of every module is compiled, and held against the bytecode that the image has of it.
 
     Raises:
-        FormatError: it is not an image.
+        FormatError: it is not an image; or a source takes more time or memory to compile than any needs (code
+            ``compile_limit``).
         AuthenticityError: a layer is not what the manifest says, or the signature does not hold; or bytecode
             is not what its source compiles to (code ``bytecode``).
         UsageError: the file cannot be read.

@@ -80,6 +80,14 @@ def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> No
     ]
 
 
+def test_an_attestation_service_whose_issuer_may_change_is_another_authority() -> None:
+    """The vault beside it expects the digest that such a service has."""
+    given = {"attestation": {"insecure_changing_issuer": True}}
+    (authority,) = told("keyvault", given=given)["authorities"]
+    settings = AttestationSettings(url="https://localhost:8443", insecure_changing_issuer=True)
+    assert authority["settings"] == [digest(settings, canonical(None, changing=True)).hex()]
+
+
 def test_a_lack_of_this_machine_is_a_lack_of_its_authority() -> None:
     """What the operator let the machine lack, the vault lets the service beside it lack, and no more."""
     (authority,) = told("keyvault", missing=frozenset({"memfd_secret", "landlock"}))["authorities"]

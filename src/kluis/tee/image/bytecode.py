@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from kluis.errors import KluisError, UnavailableError
+from kluis.errors import FormatError, KluisError, UnavailableError
 from kluis.tee.image import compiler, layers, sources
 from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.sources import Source
@@ -20,6 +20,14 @@ from kluis.tee.process import native
 _FORMAT: Final = b"kluis-bytecode/2"
 MAX_SOURCE_BYTES: Final = 16 << 20
 """A larger module is not compiled: a few bytes of its image could hold it, as a hole in a sparse file."""
+BATCH_BYTES: Final = 16 << 20
+"""Of source that one process compiles, and the module with which they are reached."""
+MOST_SECONDS: Final = 30
+"""Of processor time that one process may take, and one more for each ``LEAST_BYTES_A_SECOND`` of source."""
+LEAST_BYTES_A_SECOND: Final = 256 << 10
+MOST_MEMORY_BYTES: Final = 4 << 30
+"""Of address space that one process may take: a table of a million numbers needs 1 GiB."""
+MOST_OUTPUT_BYTES: Final = 512 << 20
 _KEPT_PACKS: Final = 64
 _PACK_HEADER: Final = 40
 
@@ -49,8 +57,10 @@ def source_path(path: str) -> str | None:
 def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
     """Compile modules with the base layer's interpreter, whatever Python this is.
 
+    Each of its processes compiles some megabytes of source, and is bounded in time, memory and output.
+
     Args:
-        modules: absolute path in the enclave, and source.
+        modules: absolute path in the enclave, and source, at most ``MAX_SOURCE_BYTES``; may be hostile.
         python: compiles.
         work: a folder for the length of the build.
 
@@ -58,30 +68,61 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
         The ``.pyc`` of each, in order; empty where the module cannot be compiled.
 
     Raises:
+        FormatError: names the module that takes more time or memory than any needs; code ``compile_limit``.
         KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
         UnavailableError: the interpreter does not run.
     """
-    with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
-        for inside, data in modules:
-            compiler.write_block(given, inside.encode())
-            compiler.write_block(given, data)
-        given.seek(0)
-        done = subprocess.run(
-            python.command(compiler.__file__),
-            env={},
-            stdin=given,
-            stdout=compiled,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
-            raise KeyboardInterrupt
-        if done.returncode:
-            words = done.stderr.decode("utf-8", "replace").strip()[-500:]
-            raise UnavailableError(f"the runtime's interpreter cannot compile: {words}")
-        compiled.seek(0)
-        while (made := compiler.read_block(compiled)) is not None:
-            yield made
+    left = iter(modules)
+    while True:
+        with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
+            names = []
+            while given.tell() < BATCH_BYTES and (module := next(left, None)) is not None:
+                inside, data = module
+                names.append(inside)
+                compiler.write_block(given, inside.encode())
+                compiler.write_block(given, data)
+            if not names:
+                return
+            seconds = MOST_SECONDS + given.tell() // LEAST_BYTES_A_SECOND
+            given.seek(0)
+            done = subprocess.run(
+                python.command(
+                    compiler.__file__, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)
+                ),
+                env={},
+                stdin=given,
+                stdout=compiled,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            if done.returncode:
+                raise _failure(done, names, compiled)
+            compiled.seek(0)
+            while (made := compiler.read_block(compiled)) is not None:
+                yield made
+
+
+def _failure(done: subprocess.CompletedProcess[bytes], names: list[str], compiled: BinaryIO) -> BaseException:
+    """What a process that failed is reported as: of its modules, the first without a result ended it."""
+    if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
+        return KeyboardInterrupt()
+    if done.returncode > 0 and done.returncode != compiler.EXCEEDED:
+        words = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        return UnavailableError(f"the runtime's interpreter cannot compile: {words}")
+    compiled.seek(0)
+    finished = 0
+    while finished < len(names) - 1 and compiler.read_block(compiled) is not None:
+        finished += 1
+    got = "more memory or output" if done.returncode > 0 else f"an end by {_signal_name(-done.returncode)}"
+    return FormatError(
+        f"{names[finished]}: want source that compiles within bounds of time, memory and output, got {got}",
+        hint="do not use such an image; in your own folder, split the module, or exclude it in kluis.toml",
+        code="compile_limit",
+    )
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def layer(

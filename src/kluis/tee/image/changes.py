@@ -72,7 +72,7 @@ def diff(a: Path, b: Path) -> list[Change]:
     not have, or that it has for another source, is held against what its source compiles to.
 
     Raises:
-        FormatError: one of them is not an image.
+        FormatError: one of them is not an image; or as :func:`recompiled.differing` raises it.
         AuthenticityError: a file that was read is not what its index says.
         UsageError: one of them cannot be read.
     """

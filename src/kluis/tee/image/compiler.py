@@ -4,6 +4,10 @@ It reads modules from standard input, each a name and its source, and writes wha
 output; each of these is a u32 length, little-endian, and the bytes. A module that the interpreter cannot
 compile, as with templates and modules for other versions, becomes empty.
 
+A source may be hostile: a megabyte of f-strings takes minutes, two megabytes of semicolons take a gigabyte.
+So the program bounds itself before it reads one: processor time, memory and output, in its arguments. A
+module that goes past a bound ends it, and is the first one that has no result.
+
 Spec: PEP 552, unchecked hash-based pycs. Marshal version 2 is written: from version 3 on the bytes
 depend on how often an object happens to be referenced in the process that writes them. The code's
 file name is the path inside the enclave, so that no path of this machine is in an image.
@@ -11,12 +15,16 @@ file name is the path inside the enclave, so that no path of this machine is in 
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import marshal
+import resource
 import sys
 import warnings
 from typing import BinaryIO, Final
 
+EXCEEDED: Final = 3
+"""The exit code of a module that takes more memory, or becomes more bytes, than the bounds allow."""
 MARSHAL_VERSION: Final = 2
 _UNCHECKED_HASH: Final = (1).to_bytes(4, "little")
 
@@ -30,15 +38,48 @@ def compile_source(data: bytes, inside: str) -> bytes:
 
     Returns:
         The ``.pyc``: 16 bytes of header, then the code. Empty if this interpreter cannot compile it.
+
+    Raises:
+        MemoryError: it takes more than ``bound`` allows.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code = compile(data, inside, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        made = marshal.dumps(code, MARSHAL_VERSION)
+    except (SyntaxError, ValueError, RecursionError):
         return b""
-    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(data)
-    return header + marshal.dumps(code, MARSHAL_VERSION)
+    except MemoryError:
+        if _near_bound():
+            raise
+        return b""  # too complex, which the parser reports in this way whatever memory there is
+    return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(data) + made
+
+
+def bound(seconds: int, memory: int, output: int) -> None:
+    """Bound this process for good.
+
+    Args:
+        seconds: of processor time, after which it is killed.
+        memory: bytes of address space.
+        output: bytes of a file that it writes.
+    """
+    for kind, most in (
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, output),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        low = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (low, low))
+
+
+def _near_bound() -> bool:
+    """Whether memory was used as it is where none is left: a table that grows asks for twice what it has."""
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return most != resource.RLIM_INFINITY and used > most // 4
 
 
 def write_block(out: BinaryIO, data: bytes) -> None:
@@ -55,10 +96,18 @@ def read_block(source: BinaryIO) -> bytes | None:
 
 def main() -> None:
     """Compile everything on standard input."""
-    while (name := read_block(sys.stdin.buffer)) is not None:
-        source = read_block(sys.stdin.buffer)
-        write_block(sys.stdout.buffer, compile_source(source or b"", name.decode()))
-    sys.stdout.buffer.flush()
+    bound(*map(int, sys.argv[1:]))
+    try:
+        while (name := read_block(sys.stdin.buffer)) is not None:
+            source = read_block(sys.stdin.buffer)
+            write_block(sys.stdout.buffer, compile_source(source or b"", name.decode()))
+            sys.stdout.buffer.flush()
+    except MemoryError:
+        sys.exit(EXCEEDED)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        sys.exit(EXCEEDED)
 
 
 if __name__ == "__main__":

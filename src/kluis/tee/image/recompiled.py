@@ -44,6 +44,7 @@ def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -
 
     Raises:
         AuthenticityError: a file is not what its layer's index says.
+        FormatError: a source takes more time or memory than any needs; code ``compile_limit``.
     """
     base = native.runtime().digest
     store = cache.of_user()
@@ -62,6 +63,7 @@ def check(f: BinaryIO, image: Image) -> bool:
 
     Raises:
         AuthenticityError: names the first one; code ``bytecode``.
+        FormatError: as :func:`differing` raises it.
     """
     if not comparable(image):
         return False
