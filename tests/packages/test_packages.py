@@ -30,10 +30,17 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="module")
+def cache() -> Iterator[Path]:
+    """One cache on a disk for all packages: many need numpy, and each the same base layer."""
+    with tempfile.TemporaryDirectory(prefix="kluis-packages-cache-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in PACKAGES]
 )
-def test_package(name: str, place: Path) -> None:
+def test_package(name: str, place: Path, cache: Path) -> None:
     """A package does inside what the list states, and nothing that it is said to need is dispensable."""
     package = PACKAGES[name]
     app = place / "app"
@@ -49,8 +56,7 @@ def test_package(name: str, place: Path) -> None:
     (app / "kluis.toml").write_text(
         "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     )
-    built = image.build(app, place / "image.kluis", place / "author.pem", cache_folder=place / "cache").path
-    shutil.rmtree(place / "cache")
+    built = image.build(app, place / "image.kluis", place / "author.pem", cache_folder=cache).path
 
     if package.fails:
         with pytest.raises(KluisError) as raised:
