@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def test_the_readmes_commands_on_debians_kernel() -> None:
         made = guest.root(folder, installed.environment(folder, python, "kluis[enclave]"))
         (made / "root/cohort").mkdir()
         (made / "root/cohort/app.py").write_text(APP)
-        said = guest.run(made, guest.kernel(folder), _script(), SECONDS)
+        try:
+            said = guest.run(made, guest.kernel(folder), _script(), SECONDS)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"no end in {SECONDS} s: {made.with_suffix('.console').read_text(errors='replace')}")
     answers = [part.rpartition("=> ")[::2] for part in said.split("\n## ")[1:]]
     statuses = [status.strip()[:3] for _, status in answers]
     assert statuses[0] in ("135", "1"), said  # 135: SIGBUS; a kernel that refuses the mapping is as good
