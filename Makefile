@@ -54,7 +54,7 @@ bench:  ## ours against theirs, as ratios; rows go to bench/results/
 
 docs:  ## the documentation, into site/
 	@scripts/setup.sh docs
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 format:
 	@$(PY) -m ruff format .

@@ -49,7 +49,9 @@ PACKAGES_TAIL = """
 - Callbacks from C into Python (`ctypes`, `cffi`) need no grant: up to 16,384 at once.
 - A `.pth` file of a wheel is left out, because the interpreter inside never reads one. So are files that
   pip would install outside the packages. `kluis build` reports both.
-- `torch` with convolutions or int8 asks oneDNN for generated code; neither was tried.
+- A wheel that was built on one machine (its name ends in `linux_x86_64`) may need a newer C++ library than
+  the base layer has: Debian 12's for CPython 3.11, Debian 13's for 3.13. `kluis build` then fails, and its
+  error names what is missing.
 """
 
 CLI_HEAD = """# The command line

@@ -13,7 +13,7 @@ import pytest
 from tests.meta import guest, installed
 from tests.meta.test_installed import APP, COMMANDS
 
-SECONDS = 20 * 60
+SECONDS = 2 * 60 * 60  # ends a hang: an emulated processor shares the machine's
 # That the kernel does what this test is about: it maps 16 MiB, and ends the process that touches them.
 TOUCH = "from kluis.tee.process import touch; touch.touch(16 << 20)"
 
@@ -48,8 +48,8 @@ def test_the_readmes_commands_on_debians_kernel() -> None:
         (made / "root/cohort/app.py").write_text(APP)
         try:
             said = guest.run(made, guest.kernel(folder), _script(), SECONDS)
-        except subprocess.TimeoutExpired as late:
-            pytest.fail(f"no end in {SECONDS} s: {(late.stdout or b'').decode(errors='replace')[-3000:]}")
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"no end in {SECONDS} s: {made.with_suffix('.console').read_text(errors='replace')}")
     answers = [part.rpartition("=> ")[::2] for part in said.split("\n## ")[1:]]
     statuses = [status.strip()[:3] for _, status in answers]
     assert statuses[0] in ("135", "1"), said  # 135: SIGBUS; a kernel that refuses the mapping is as good

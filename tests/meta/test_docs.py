@@ -76,6 +76,12 @@ def test_every_test_that_is_named_exists(page: object) -> None:
             assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
 
 
+def test_every_page_is_in_the_navigation_once() -> None:
+    """`make docs` fails if a page is in no menu."""
+    listed = re.findall(r"- ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
 def test_every_pitfall_names_a_test() -> None:
     """No row of the page on other verifiers' mistakes is without a test."""
     lines = (DOCS / "concepts" / "pitfalls.md").read_text().splitlines()

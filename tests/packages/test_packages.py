@@ -19,8 +19,8 @@ from scripts import reference
 PACKAGES = reference.tried_packages()
 # Of each kind one: C called from Python, Python called from C, Rust, a codec, and text.
 QUICK = ("lxml", "opendp", "pillow", "pydantic", "sentencepiece")
-SECONDS = 300.0
-HANG_SECONDS = 30.0
+SECONDS = 1800.0  # of a start, and of a computation: ends a hang, and no more
+HANG_SECONDS = 30.0  # of a computation that never ends
 
 
 @pytest.fixture
@@ -30,10 +30,17 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="module")
+def cache() -> Iterator[Path]:
+    """One cache on a disk for all packages: many need numpy, and each the same base layer."""
+    with tempfile.TemporaryDirectory(prefix="kluis-packages-cache-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in PACKAGES]
 )
-def test_package(name: str, place: Path) -> None:
+def test_package(name: str, place: Path, cache: Path) -> None:
     """A package does inside what the list states, and nothing that it is said to need is dispensable."""
     package = PACKAGES[name]
     app = place / "app"
@@ -49,20 +56,26 @@ def test_package(name: str, place: Path) -> None:
     (app / "kluis.toml").write_text(
         "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     )
-    built = image.build(app, place / "image.kluis", place / "author.pem", cache_folder=place / "cache").path
-    shutil.rmtree(place / "cache")
+
+    def tried(seconds: float) -> str:
+        return ran(
+            image.build(app, place / "image.kluis", place / "author.pem", cache_folder=cache).path, seconds
+        )
 
     if package.fails:
         with pytest.raises(KluisError) as raised:
-            ran(built, HANG_SECONDS)
-        assert package.fails in (getattr(raised.value, "type_name", None), type(raised.value).__name__)
+            tried(HANG_SECONDS)
+        classes = (getattr(raised.value, "type_name", None), type(raised.value).__name__)
+        assert package.fails in classes or package.fails in str(raised.value)
     else:
-        assert ran(built, SECONDS) == package.gives
+        assert tried(SECONDS) == package.gives
 
 
 def ran(built: Path, seconds: float) -> str:
     """What the application's check gives."""
-    with load(built, timeout_seconds=seconds, insecure_allow_missing=ALLOWED) as enclave:
+    with load(
+        built, timeout_seconds=seconds, start_seconds=SECONDS, insecure_allow_missing=ALLOWED
+    ) as enclave:
         found: str = enclave.check()
         return found
 
