@@ -8,8 +8,9 @@
  *   - The descriptor's number is drawn in that moment. All numbers below the limit are taken first, by
  *     copies of descriptor 0; one is drawn and closed, so the kernel gives just that one.
  *   - The number stays in a register; memory, which root can read, never holds it.
- *   - Its length is measured by the processor's clock. A process that was stopped, frozen or slowed in
- *     it drops the region, empty as it is, and makes another; after TRIES of them it does not start.
+ *   - Its length is measured by the processor's clock, against what calls take on this processor. A process
+ *     that was stopped, frozen or slowed in it drops the region, empty as it is, and makes another; after TRIES
+ *     of them it does not start.
  *
  * Who looks blindly tries one number in a third of a microsecond, of SLOTS. Root that traces the
  * kernel reads the number as it is drawn: threats.md states what is left.
@@ -32,6 +33,9 @@
 #define FIRST_SLOT 64UL      /* above every descriptor that is passed in */
 #define SLOTS 16384UL        /* a power of two */
 #define CYCLES 32768UL       /* ten times what it takes undisturbed, 12 microseconds at 2.6 GHz */
+#define CALLS 5
+#define SLOWER 32UL          /* what it takes at most, in rounds of calls that do nothing: CYCLES, about, at 2.6 GHz */
+#define MOST_CYCLES (64 * CYCLES) /* where calls are slow, as on an emulated processor */
 #define TRIES 16
 
 /* Public, in ld.so: where the kernel put the count of arguments, the arguments and the environment. The
@@ -82,6 +86,19 @@ static __attribute__((noinline)) long attempt(size_t size, int random, uint64_t 
     return at;
 }
 
+/* How long the moment may last here: by the best of many rounds of calls, which no stop makes longer. */
+static uint64_t most_cycles(void) {
+    uint64_t least = UINT64_MAX;
+    for (int round = 0; round < 64; round++) {
+        uint64_t began = clock_cycles();
+        for (int i = 0; i < CALLS; i++) call(SYS_close, -1, 0, 0, 0, 0, 0);
+        uint64_t took = clock_cycles() - began;
+        if (took < least) least = took;
+    }
+    uint64_t most = least > MOST_CYCLES / SLOWER ? MOST_CYCLES : least * SLOWER;
+    return most < CYCLES ? CYCLES : most;
+}
+
 static int failed(long at) { return at < 0 && at > -4096; }
 
 static struct region plain(size_t size) {
@@ -96,6 +113,7 @@ static struct region plain(size_t size) {
 static struct region secret(size_t size) {
     unsigned a, b, c = 0, d;
     int random = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND);
+    uint64_t most = most_cycles();
     for (int i = 0; i < TRIES; i++) {
         uint64_t took = UINT64_MAX;
         long last;
@@ -103,7 +121,7 @@ static struct region secret(size_t size) {
         if (last != -EMFILE) break; /* numbers are left, and the kernel would give the lowest of them */
         long at = attempt(size, random, &took);
         if (failed(at)) break;
-        if (took < CYCLES) return (struct region){(char *)at, size};
+        if (took < most) return (struct region){(char *)at, size};
         call(SYS_munmap, at, (long)size, 0, 0, 0, 0);
     }
     return (struct region){NULL, 0};
