@@ -8,9 +8,8 @@
  *   - The descriptor's number is drawn in that moment. All numbers below the limit are taken first, by
  *     copies of descriptor 0; one is drawn and closed, so the kernel gives just that one.
  *   - The number stays in a register; memory, which root can read, never holds it.
- *   - Its length is measured by the processor's clock, against what calls take on this processor. A process
- *     that was stopped, frozen or slowed in it drops the region, empty as it is, and makes another; after TRIES
- *     of them it does not start.
+ *   - Its length is measured by the processor's clock. A process that was stopped, frozen or slowed in
+ *     it drops the region, empty as it is, and makes another; after TRIES of them it does not start.
  *
  * Who looks blindly tries one number in a third of a microsecond, of SLOTS. Root that traces the
  * kernel reads the number as it is drawn: threats.md states what is left.
@@ -33,9 +32,7 @@
 #define FIRST_SLOT 64UL      /* above every descriptor that is passed in */
 #define SLOTS 16384UL        /* a power of two */
 #define CYCLES 32768UL       /* ten times what it takes undisturbed, 12 microseconds at 2.6 GHz */
-#define CALLS 5
-#define SLOWER 32UL          /* what it takes at most, in rounds of calls that do nothing: CYCLES, about, at 2.6 GHz */
-#define MOST_CYCLES (64 * CYCLES) /* where calls are slow, as on an emulated processor */
+#define EMULATED_CYCLES (64 * CYCLES) /* on a processor that QEMU emulates (TCG), where a call takes that much longer */
 #define TRIES 16
 
 /* Public, in ld.so: where the kernel put the count of arguments, the arguments and the environment. The
@@ -86,17 +83,13 @@ static __attribute__((noinline)) long attempt(size_t size, int random, uint64_t 
     return at;
 }
 
-/* How long the moment may last here: by the best of many rounds of calls, which no stop makes longer. */
+/* How long the moment may last on this processor. Only what it says of itself decides: a measurement could be
+ * slowed by whoever wants the moment to be long. */
 static uint64_t most_cycles(void) {
-    uint64_t least = UINT64_MAX;
-    for (int round = 0; round < 64; round++) {
-        uint64_t began = clock_cycles();
-        for (int i = 0; i < CALLS; i++) call(SYS_close, -1, 0, 0, 0, 0, 0);
-        uint64_t took = clock_cycles() - began;
-        if (took < least) least = took;
-    }
-    uint64_t most = least > MOST_CYCLES / SLOWER ? MOST_CYCLES : least * SLOWER;
-    return most < CYCLES ? CYCLES : most;
+    unsigned a, b, c = 0, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1U << 31)) return CYCLES; /* no hypervisor */
+    __cpuid(0x40000000, a, b, c, d);
+    return b == 0x54474354 && c == 0x43544743 && d == 0x47435447 ? EMULATED_CYCLES : CYCLES; /* "TCGTCGTCGTCG" */
 }
 
 static int failed(long at) { return at < 0 && at > -4096; }
