@@ -1,4 +1,4 @@
-"""What one attribute of one person changes of what leaves, beside a table that a co-owner made to find it out.
+"""What one attribute of one person changes of what leaves, beside a table that a co-owner made for it.
 
 Two worlds differ in one value of one person. A count may change by one and a sum by a few spans. Whether a
 group is shown may change only where one set of persons has k - 1 of them in one world and k in the other, as
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,12 @@ KEYS = [
     Part("p", "p.smoker", lambda row: row["smoker"]),
     Part("p", "p.status", lambda row: row["status"]),
     Part("p", "p.town", lambda row: row["town"]),
-    Part("p", "CASE WHEN p.age < 50 THEN 'a' ELSE 'b' END", lambda row: row["age"] < 50),
-    Part("p", "CASE WHEN p.age >= 80 THEN 'old' ELSE 'not' END", lambda row: row["age"] >= 80),
+    Part("p", "CASE WHEN p.age < 50 THEN 'a' ELSE 'b' END", lambda row: "a" if row["age"] < 50 else "b"),
+    Part(
+        "p",
+        "CASE WHEN p.age >= 80 THEN 'old' ELSE 'not' END",
+        lambda row: "old" if row["age"] >= 80 else "not",
+    ),
     Part("c", "c.code", lambda row: row.get("code")),
     Part("c", "c.code", lambda row: row.get("code")),
     Part("c", "c.mark", lambda row: row.get("mark")),
@@ -84,12 +89,19 @@ def _case(seed: int) -> Case:
         ]
     )
     is_target = pl.col("id") == target
-    after = people.with_columns(pl.when(is_target).then(pl.lit(value)).otherwise(pl.col(column)).alias(column))
+    after = people.with_columns(
+        pl.when(is_target).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
+    )
     codes = _codes(pick, people, target, pick.choice(("sex", "town", "status", "smoker")))
     joined = pick.choice(["p JOIN", "p JOIN", "c LEFT", "p LEFT", "p"])
     of = ("p",) if joined == "p" else ("p", "c")
     keys = _some(pick, [each for each in KEYS if each.source in of])
     atoms = _some(pick, [each for each in ATOMS if each.source in of])
+    about = [each for each in (*KEYS, *ATOMS) if f"p.{column}" in each.text]
+    if about:  # as a key, or in a comparison
+        asked = pick.choice(about)
+        added = keys if asked in KEYS else atoms
+        added += [asked] if asked not in added else []
     text = _text(pick, joined, keys, atoms, "weight" if column == "weight" else "")
     worlds = [{"people": each, "codes": codes} for each in (people, after)]
     if joined == "p":
@@ -119,12 +131,10 @@ def _people(pick: random.Random) -> pl.DataFrame:
 
 
 def _codes(pick: random.Random, people: pl.DataFrame, target: int, like: str) -> pl.DataFrame:
-    """The target among persons whom the co-owner knows to be alike, or to differ from it; and invented ones."""
+    """The target among persons whom the co-owner knows to be alike, or to differ; and invented ones."""
     value = people.row(target - 1, named=True)[like]
     same = pick.random() < 0.6
-    alike = [
-        row["id"] for row in people.to_dicts() if row["id"] != target and (row[like] == value) == same
-    ]
+    alike = [row["id"] for row in people.to_dicts() if row["id"] != target and (row[like] == value) == same]
     chosen = {target, *alike[: pick.choice((11, 25, 60))]}
     there = [each for each in range(1, COUNT + 1) if pick.random() < 0.95 or each in chosen]
     if pick.random() < 0.5:
@@ -174,16 +184,26 @@ def _persons(case: Case, world: dict[str, pl.DataFrame]) -> list[Row]:
 def _read(part: Part, row: Row) -> object:
     try:
         return part.of(row)
-    except TypeError:  # NULL in a comparison
-        return None
+    except TypeError:  # a comparison with NULL
+        return {"'b'": "b", "'not'": "not"}.get(part.text.partition(" ELSE ")[2].removesuffix(" END"))
 
 
 def _tells(case: Case, shown: Iterable[tuple[object, ...]]) -> bool:
-    """Whether a set that the person is in has k - 1 persons in one world and k in the other."""
+    """Whether a set that the person is in has k - 1 persons in one world and k in the other.
+
+    Or whether another one of two groups is the smaller: the smallest is hidden where one more has to be.
+    """
     worlds = [_persons(case, each) for each in case.worlds]
-    target = [row for world in worlds for row in world if row["id"] == case.target]
+    sizes = [Counter(_key(case, row) for row in world) for world in worlds]
+    for a, b in itertools.combinations(sizes[0].keys() | sizes[1].keys(), 2):
+        if min(each[of] for each in sizes for of in (a, b)) >= K and (
+            (sizes[0][a] > sizes[0][b]) != (sizes[1][a] > sizes[1][b])
+            or (sizes[0][a] < sizes[0][b]) != (sizes[1][a] < sizes[1][b])
+        ):
+            return True
+    left_out = (set(shown), set[tuple[object, ...]](), _large(case, worlds))
     choices = [(kind, source) for kind in ("keys", "atoms") for source in ("p", "c")]
-    for row in target:
+    for row in (each for world in worlds for each in world if each["id"] == case.target):
         for some in itertools.product((True, False), repeat=len(choices)):
             used = [each for each, chosen in zip(choices, some, strict=True) if chosen]
             parts = [each for each in case.keys if ("keys", each.source) in used]
@@ -192,11 +212,39 @@ def _tells(case: Case, shown: Iterable[tuple[object, ...]]) -> bool:
                 [each for each in world if all(_read(of, each) == _read(of, row) for of in parts)]
                 for world in worlds
             ]
-            rest = [[each for each in of if _key(case, each) not in shown] for of in same]
-            everywhere = [[each for each in of if each["everywhere"]] for of in same]
-            for of in (same, rest, everywhere):
-                if sorted(map(len, of)) == [K - 1, K]:
-                    return True
+            sets = [same, [[each for each in of if each["everywhere"]] for of in same]]
+            sets += [
+                [[each for each in of if _key(case, each) not in but] for of in same] for but in left_out
+            ]
+            if any(sorted(map(len, of)) == [K - 1, K] for of in sets):
+                return True
+    return False
+
+
+def _large(case: Case, worlds: list[list[Row]]) -> set[tuple[object, ...]]:
+    """The groups each of whose cells has k persons or nobody, in both worlds."""
+    cells = [Counter((_key(case, row), _answers(case, row)) for row in world) for world in worlds]
+    small = {key for each in cells for (key, _), count in each.items() if count < K}
+    return {key for each in cells for key, _ in each} - small
+
+
+def _answers(case: Case, row: Row) -> tuple[object, ...]:
+    return tuple(_read(each, row) for each in case.atoms)
+
+
+def _rests(case: Case, shown: Iterable[tuple[object, ...]]) -> bool:
+    """Whether fewer than k persons, but some, are left of a total that an owner can know, in one world."""
+    for source in ("p", "c", ""):
+        parts = [each for each in (*case.keys, *case.atoms) if each.source == source]
+        left: Counter[tuple[object, ...]] = Counter()
+        for row in _persons(case, case.worlds[0]):
+            if _key(case, row) not in shown:
+                left[tuple(_read(each, row) for each in parts)] += 1
+        for row in _persons(case, case.worlds[0]):
+            key = _key(case, row)
+            of = tuple(_read(each, row) for each in parts)
+            if 0 < left[of] < K and key in shown:
+                return True
     return False
 
 
@@ -206,11 +254,13 @@ def _key(case: Case, row: Row) -> tuple[object, ...]:
 
 def _differs(case: Case) -> str:
     """What leaves of the one world that should not differ from the other; empty if nothing."""
-    found = [computed(case.text, each) for each in case.worlds]
-    if found[0] == found[1]:
-        return ""
     keys = [f"k{number}" for number in range(len(case.keys))]
-    rows = [{tuple(each[key] for key in keys): each for each in of} for of in found]
+    rows = [
+        {tuple(each[key] for key in keys): each for each in computed(case.text, world)}
+        for world in case.worlds
+    ]
+    if rows[0] and _rests(case, rows[0].keys()):
+        return "rest"
     if rows[0].keys() != rows[1].keys():
         return "shown"
     for key, one in rows[0].items():
@@ -222,3 +272,137 @@ def _differs(case: Case) -> str:
             if name == "s" and one["n"] == other["n"] and abs((one[name] or 0) - (other[name] or 0)) > spans:  # type: ignore[operator]
                 return "sum"
     return ""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_analyses(part: int) -> None:
+    """A hundred random analyses a part: nothing but what may differ does, and not all are hidden."""
+    answered = 0
+    for seed in range(100 * part, 100 * part + 100):
+        case = _case(seed)
+        found = _differs(case)
+        if found == "shown":
+            keys = [f"k{number}" for number in range(len(case.keys))]
+            shown = [
+                tuple(row[key] for key in keys) for each in case.worlds for row in computed(case.text, each)
+            ]
+            found = "" if _tells(case, shown) else found
+        assert not found, (seed, found, case.text)
+        answered += bool(computed(case.text, case.worlds[0]))
+    assert answered >= 10
+
+
+EVERYONE = rooms.people().with_columns(age=pl.when(pl.col("age") > 90).then(50).otherwise("age"))
+LABS = rooms.labs()
+TARGET = 5
+OLDEST = {
+    "a comparison": "SELECT count(*) FILTER (WHERE age >= {n}) AS n FROM people",
+    "the other side": "SELECT count(*) FILTER (WHERE NOT age < {n}) AS n FROM people",
+    "a range": "SELECT count(*) FILTER (WHERE age BETWEEN {n} AND 110) AS n FROM people",
+    "a list": "SELECT count(*) FILTER (WHERE age IN ({n}, 109)) AS n FROM people",
+    "bins": "SELECT CASE WHEN age >= {n} THEN 'a' ELSE 'b' END AS g, count(*) AS n FROM people GROUP BY g",
+    "a group": "SELECT sex, count(*) AS n, "
+    "avg(CASE WHEN age >= {n} THEN 1 ELSE 0 END) AS a FROM people GROUP BY sex",
+    "rows": "WITH l AS ("
+    "SELECT id, max(value) AS v FROM labs WHERE value >= {n} GROUP BY id) "
+    "SELECT count(*) AS n, count(l.id) AS m FROM people p LEFT JOIN l ON p.id = l.id",
+    "rows of a value": "WITH l AS ("
+    "SELECT id, max(value) FILTER (WHERE value >= {n}) AS v FROM labs GROUP BY id) "
+    "SELECT count(*) AS n, count(l.v) AS m FROM people p JOIN l ON p.id = l.id",
+    "a reduced value": "WITH l AS (SELECT id, max(value) AS v FROM labs GROUP BY id) "
+    "SELECT count(*) FILTER (WHERE l.v >= {n}) AS n FROM people p JOIN l ON p.id = l.id",
+}
+
+
+@pytest.mark.parametrize("by", OLDEST)
+def test_the_largest_value_is_not_found_by_halves(by: str) -> None:
+    """One person has the largest value: "hidden" or 0 at each of several limits does not tell which."""
+    answers = []
+    for largest in (74, 84, 104):
+        people = EVERYONE.with_columns(age=pl.when(pl.col("id") == TARGET).then(largest).otherwise("age"))
+        value = pl.when(pl.col("id") == TARGET).then(float(largest)).otherwise(pl.col("value").clip(0, 70))
+        tables = {"people": people, "labs": LABS.with_columns(value=value)}
+        if "labs" not in OLDEST[by]:
+            del tables["labs"]
+        answers.append([computed(OLDEST[by].format(n=limit), tables) for limit in (73, 80, 90, 100, 108)])
+    assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("by", OLDEST)
+def test_a_limit_that_many_meet(by: str) -> None:
+    """The same queries are answered where enough persons are on either side of the limit."""
+    tables = {"people": EVERYONE, "labs": LABS.filter(pl.col("id") > 20)}
+    if "labs" not in OLDEST[by]:
+        del tables["labs"]
+    assert computed(OLDEST[by].replace("109", "51").format(n=60 if "labs" in tables else 50), tables)
+
+
+MEN = {
+    "two keys": "SELECT sex, status, count(*) AS n FROM people GROUP BY sex, status",
+    "two bins": "SELECT sex, CASE WHEN age < 50 THEN 'a' ELSE 'b' END AS g, "
+    "count(*) AS n FROM people GROUP BY sex, g",
+    "a key and a comparison": "SELECT sex, sum(status) AS d, count(*) AS n FROM people GROUP BY sex",
+    "two comparisons": "SELECT count(*) FILTER (WHERE sex = 'm' AND status = 1) AS n FROM people",
+    "a key and its comparison": "SELECT status, "
+    "count(*) FILTER (WHERE sex = 'm') AS n FROM people GROUP BY status",
+}
+
+
+@pytest.mark.parametrize("by", MEN)
+def test_one_man_or_none(by: str) -> None:
+    """No man has the illness, or is old, but one perhaps: which groups are shown does not tell."""
+    man = EVERYONE.filter(pl.col("sex") == "m")["id"][0]
+    other = pl.col("sex") == "m"
+    shown = []
+    for secret in (0, 1):
+        mine = pl.col("id") == man
+        people = EVERYONE.with_columns(
+            status=pl.when(mine).then(secret).when(other).then(0).otherwise("status"),
+            age=pl.when(mine).then(40 + 20 * secret).when(other).then(40).otherwise("age"),
+        )
+        rows = computed(MEN[by], {"people": people})
+        shown.append([[each for name, each in row.items() if name not in ("n", "d")] for row in rows])
+    assert shown[0] == shown[1]
+
+
+def _left_of_a_total() -> list[tuple[pl.DataFrame, pl.DataFrame, str]]:
+    """One person among sixty whom the co-owner knows to be women, under a key or a mark of its own."""
+    women = [each for each in EVERYONE.filter(pl.col("sex") == "f")["id"] if each != TARGET][:60]
+    chosen = {TARGET, *women}
+    own = {each: 1 if each in chosen else 3 + each % 3 if each % 20 == 0 else 2 for each in range(1, 401)}
+    mine = pl.col("id") == TARGET
+    people = EVERYONE.with_columns(sex=pl.when(mine).then(pl.lit("m")).otherwise("sex"))
+    keys = "SELECT c.code, p.sex, count(*) AS n FROM {} GROUP BY c.code, p.sex"
+    towns = people.with_columns(
+        town=pl.when(mine | ((pl.col("id") > 300) & ~pl.col("id").is_in(women)))
+        .then(pl.lit("Zz"))
+        .when(pl.col("id").is_in(women) | (pl.col("id") % 2 == 0))
+        .then(pl.lit("Aa"))
+        .otherwise(pl.lit("Bb"))
+    )
+    marks = {each: int(each in chosen or (each % 4 == 1 and each <= 300)) for each in own}
+    marked = (
+        "SELECT p.town, count(*) AS n, count(*) FILTER (WHERE c.mark = 1) AS m "
+        "FROM codes c JOIN people p ON p.id = c.id GROUP BY p.town"
+    )
+    return [
+        (people, rooms.codes(own, {}), keys.format("codes c JOIN people p ON p.id = c.id")),
+        (people, rooms.codes(own, {}), keys.format("codes c LEFT JOIN people p ON p.id = c.id")),
+        (towns, rooms.codes(own, marks), marked),
+    ]
+
+
+@pytest.mark.parametrize("attack", range(3))
+def test_what_is_left_of_an_owners_total(attack: int) -> None:
+    """What an owner subtracts from the totals of its own keys or comparisons leaves nothing, or k."""
+    people, codes, text = _left_of_a_total()[attack]
+    rows = computed(text, {"people": people, "codes": codes})
+    if "mark" in text:
+        left = {"marked": int(codes["mark"].sum()) - sum(int(str(row["m"])) for row in rows)}
+    else:
+        left = dict(codes["code"].value_counts().iter_rows())
+        for row in rows:
+            left[row["code"]] -= int(str(row["n"]))
+    shown = {row.get("code", "marked") for row in rows}
+    assert shown
+    assert all(each == 0 or each >= K for name, each in left.items() if name in shown), (left, rows)
