@@ -274,11 +274,11 @@ def _differs(case: Case) -> str:
     return ""
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_random_analyses(part: int) -> None:
-    """A hundred random analyses a part: nothing but what may differ does, and not all are hidden."""
+    """Sixty random analyses a part: nothing but what may differ does, and not all are hidden."""
     answered = 0
-    for seed in range(100 * part, 100 * part + 100):
+    for seed in range(60 * part, 60 * part + 60):
         case = _case(seed)
         found = _differs(case)
         if found == "shown":
@@ -293,8 +293,8 @@ def test_random_analyses(part: int) -> None:
 
 
 EVERYONE = rooms.people().with_columns(age=pl.when(pl.col("age") > 90).then(50).otherwise("age"))
-LABS = rooms.labs()
-TARGET = 5
+LABS = rooms.labs().filter(pl.col("id") > 20)
+TARGET = 25
 OLDEST = {
     "a comparison": "SELECT count(*) FILTER (WHERE age >= {n}) AS n FROM people",
     "the other side": "SELECT count(*) FILTER (WHERE NOT age < {n}) AS n FROM people",
@@ -318,7 +318,7 @@ OLDEST = {
 def test_the_largest_value_is_not_found_by_halves(by: str) -> None:
     """One person has the largest value: "hidden" or 0 at each of several limits does not tell which."""
     answers = []
-    for largest in (74, 84, 104):
+    for largest in (74, 80, 100):
         people = EVERYONE.with_columns(age=pl.when(pl.col("id") == TARGET).then(largest).otherwise("age"))
         value = pl.when(pl.col("id") == TARGET).then(float(largest)).otherwise(pl.col("value").clip(0, 70))
         tables = {"people": people, "labs": LABS.with_columns(value=value)}
@@ -331,7 +331,7 @@ def test_the_largest_value_is_not_found_by_halves(by: str) -> None:
 @pytest.mark.parametrize("by", OLDEST)
 def test_a_limit_that_many_meet(by: str) -> None:
     """The same queries are answered where enough persons are on either side of the limit."""
-    tables = {"people": EVERYONE, "labs": LABS.filter(pl.col("id") > 20)}
+    tables = {"people": EVERYONE, "labs": LABS}
     if "labs" not in OLDEST[by]:
         del tables["labs"]
     assert computed(OLDEST[by].replace("109", "51").format(n=60 if "labs" in tables else 50), tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 from math import prod
 
@@ -11,6 +12,15 @@ from kluis.cleanroom.query.cells import Cell, Keys
 from kluis.cleanroom.query.possible import class_of, own_keys, picked, possible_keys
 from kluis.cleanroom.query.row_classes import RowClass
 from kluis.cleanroom.query.tree import Groups, Persons
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some persons of a group: for each source their keys and their class, and how many they are."""
+
+    keys: tuple[Keys, ...]
+    classes: tuple[Keys, ...]
+    persons: int
 
 
 def hide_the_rest(
@@ -21,10 +31,10 @@ def hide_the_rest(
     split: Sequence[Mapping[Keys, set[Keys]]],
     k: int,
 ) -> None:
-    """Hide further groups, the smallest first, until what is left of each total is nothing or at least k.
+    """Hide further groups, the smallest first, until what is left of each total is at least k.
 
-    The totals are those that owners can know: of all persons that the joins keep, and of the persons of each
-    combination of keys and classes of some of the data sets.
+    The totals are those that owners can know: of all persons that the joins keep, and of those with the same
+    keys and class of one data set, or of all but one. Where all groups are shown, nothing is left.
 
     Args:
         groups: the query.
@@ -35,73 +45,74 @@ def hide_the_rest(
         k: the fewest persons.
     """
     sources = range(len(groups.persons.sources))
-    keys = [possible_keys(groups, split[number], number) for number in sources]
-    joined = [each for each in cells if is_joined(each, groups.persons)]
-    ordered = sorted(kept, key=lambda key: (size_of(kept[key], groups.persons), repr(key)))
+    own = [own_keys(groups, number) for number in sources]
+    parts: dict[Keys, list[_Part]] = {}
+    for cell in cells:
+        if is_joined(cell, groups.persons):
+            keys = tuple(picked(cell.key, each) for each in own)
+            of = tuple(class_of(cell, groups, classes, number) for number in sources)
+            parts.setdefault(cell.key, []).append(_Part(keys, of, cell.persons))
+    possible = [possible_keys(groups, split[number], number) for number in sources]
     totals = [
-        _Total(groups, classes, split, some, prod(keys[n] for n in sources if n not in some), k)
-        for size in range(max(1, len(sources)))
+        _Total(some, split, prod(possible[number] for number in sources if number not in some), k)
+        for size in sorted({0, min(1, len(sources) - 1), len(sources) - 1})
         for some in combinations(sources, size)
     ]
     for total in totals:
-        total.count((each for each in joined if each.key not in kept), kept)
+        for key, of_group in parts.items():
+            total.count(of_group, shown=key in kept)
+    ordered = sorted(kept, key=lambda key: (size_of(kept[key], groups.persons), repr(key)))
     again = True
     while again:
         again = False
-        for total in totals:
-            for key in ordered:
-                if key in kept and total.is_short(key):
-                    for each in totals:
-                        each.hide(key, kept[key])
-                    del kept[key]
-                    again = True
+        for total, key in product(totals, ordered):
+            if key in kept and total.is_short(parts[key][0].keys):
+                for each in totals:
+                    each.hide(parts[key])
+                del kept[key]
+                again = True
 
 
 class _Total:
-    """The persons of each combination of keys and classes of some sources, as their owners know it."""
+    """The persons with the same keys and class of some sources, whose owners can know how many they are.
+
+    Args:
+        some: the sources, by number.
+        split: for each source, the classes that a group can hold, by its keys.
+        others: how many groups there can be with the same keys of these sources.
+        k: the fewest persons.
+    """
 
     def __init__(
-        self,
-        groups: Groups,
-        classes: tuple[RowClass, ...],
-        split: Sequence[Mapping[Keys, set[Keys]]],
-        some: tuple[int, ...],
-        others: int,
-        k: int,
+        self, some: tuple[int, ...], split: Sequence[Mapping[Keys, set[Keys]]], others: int, k: int
     ) -> None:
-        self._groups, self._classes, self._split, self._some = groups, classes, split, some
-        self._own = [own_keys(groups, number) for number in some]
-        self._others, self._k = others, k
+        self._some, self._split, self._others, self._k = some, split, others, k
         self._left: Counter[tuple[tuple[Keys, ...], tuple[Keys, ...]]] = Counter()
         self._shown: Counter[tuple[Keys, ...]] = Counter()
 
-    def count(self, hidden: Iterable[Cell], shown: Iterable[Keys]) -> None:
-        """Count the persons in no group that is shown, and the groups that are."""
-        for cell in hidden:
-            self._add(cell)
-        self._shown.update(self._keys(each) for each in shown)
+    def count(self, group: Sequence[_Part], *, shown: bool) -> None:
+        """Count a group."""
+        if shown:
+            self._shown[self._of(group[0].keys)] += 1
+        else:
+            for part in group:
+                self._left[self._of(part.keys), self._of(part.classes)] += part.persons
 
-    def is_short(self, key: Keys) -> bool:
-        """Whether a group's total has groups not shown, with fewer than k persons of a class in them."""
-        own = self._keys(key)
+    def hide(self, group: Sequence[_Part]) -> None:
+        """Count a group that was shown as one that is not."""
+        self._shown[self._of(group[0].keys)] -= 1
+        self.count(group, shown=False)
+
+    def is_short(self, keys: Sequence[Keys]) -> bool:
+        """Whether not all groups with these keys are shown, and fewer than k persons of a class are left."""
+        own = self._of(keys)
         if self._shown[own] >= self._others:
             return False
         wanted = product(*(self._split[n][each] for n, each in zip(self._some, own, strict=True)))
         return any(self._left[own, each] < self._k for each in wanted)
 
-    def hide(self, key: Keys, cells: Sequence[Cell]) -> None:
-        """Take a group out of those that are shown."""
-        self._shown[self._keys(key)] -= 1
-        for cell in cells:
-            if is_joined(cell, self._groups.persons):
-                self._add(cell)
-
-    def _add(self, cell: Cell) -> None:
-        of = tuple(class_of(cell, self._groups, self._classes, number) for number in self._some)
-        self._left[self._keys(cell.key), of] += cell.persons
-
-    def _keys(self, key: Keys) -> tuple[Keys, ...]:
-        return tuple(picked(key, each) for each in self._own)
+    def _of(self, parts: Sequence[Keys]) -> tuple[Keys, ...]:
+        return tuple(parts[number] for number in self._some)
 
 
 def is_joined(cell: Cell, persons: Persons) -> bool:
@@ -109,6 +120,6 @@ def is_joined(cell: Cell, persons: Persons) -> bool:
     return all(cell.present[number] for number in persons.inner)
 
 
-def size_of(cells: Sequence[Cell], persons: Persons) -> int:
+def size_of(cells: Iterable[Cell], persons: Persons) -> int:
     """How many persons the joins keep."""
     return sum(each.persons for each in cells if is_joined(each, persons))
