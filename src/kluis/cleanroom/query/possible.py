@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime
 import math
 import operator
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import product
 from math import prod
 
@@ -43,12 +43,12 @@ _INT64 = 1 << 63
 def possible_classes(
     groups: Groups, classes: tuple[RowClass, ...], cells: Sequence[Cell], number: int, k: int
 ) -> dict[Keys, set[Keys] | None]:
-    """The classes of a source, as ``class_of`` writes them, for each combination of its keys that it has.
+    """The classes of a source, as ``class_reader`` reads them, for each combination of its keys that it has.
 
     Returns:
         None in place of classes that its persons are too few for.
     """
-    atoms = [each for each in groups.atoms if each.column.table == f"s{number}"]
+    atoms, read = _atoms(groups, number), class_reader(groups, classes, number)
     source = groups.persons.sources[number]
     places = own_keys(groups, number)
     keys = {place: groups.keys[place] for place in places}
@@ -60,7 +60,7 @@ def possible_classes(
     persons: dict[Keys, int] = {}
     seen: dict[Keys, list[set[Keys]]] = {}
     for cell in owned:
-        of, own = class_of(cell, groups, classes, number), picked(cell.key, places)
+        of, own = read(cell), picked(cell.key, places)
         found.setdefault(own, set()).add(of)
         persons[own] = persons.get(own, 0) + cell.persons
         answers = seen.setdefault(of[: 1 + rows], [set() for _ in blocks])
@@ -68,6 +68,9 @@ def possible_classes(
             answers[place].add(tuple(of[1 + rows + each] for each in block))
     wanted: dict[Keys, set[Keys] | None] = {}
     for own, there in found.items():
+        if persons[own] < k:
+            wanted[own] = None
+            continue
         values = dict(zip(places, own, strict=True))
         options = {
             base: [
@@ -135,11 +138,29 @@ def possible_rows(of: RowClass) -> tuple[int, ...]:
     return tuple(found)
 
 
-def class_of(cell: Cell, groups: Groups, classes: tuple[RowClass, ...], number: int) -> Keys:
-    """The class of a cell's persons in a source: whether a row of it counts, row classes, answers."""
-    rows = (met for of, met in zip(classes, cell.rows, strict=True) if of.source == number)
-    answers = (cell.answers[atom] for atom in groups.atoms if atom.column.table == f"s{number}")
-    return (cell.present[number], *rows, *answers)
+def class_reader(groups: Groups, classes: tuple[RowClass, ...], number: int) -> Callable[[Cell], Keys]:
+    """How to read a cell's class in a source: whether a row of it counts, row classes, answers."""
+    places = [place for place, each in enumerate(classes) if each.source == number]
+    atoms = _atoms(groups, number)
+
+    def read(cell: Cell) -> Keys:
+        return (
+            cell.present[number],
+            *(cell.rows[place] for place in places),
+            *(cell.answers[atom] for atom in atoms),
+        )
+
+    return read
+
+
+def absent_class(groups: Groups, classes: tuple[RowClass, ...], number: int) -> Keys:
+    """The class of persons that a source does not have."""
+    rows = (None for each in classes if each.source == number)
+    return (False, *rows, *(answer_of(each, None) for each in _atoms(groups, number)))
+
+
+def _atoms(groups: Groups, number: int) -> list[Comparison]:
+    return [each for each in groups.atoms if each.column.table == f"s{number}"]
 
 
 def key_of(key: Key, value: Value | None) -> Hashable:

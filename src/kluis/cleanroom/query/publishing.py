@@ -24,7 +24,7 @@ the attack behind each rule.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
@@ -32,8 +32,8 @@ from math import prod
 
 from kluis.cleanroom.query.cells import Cell, Keys, Values, read_cell
 from kluis.cleanroom.query.possible import (
-    answer_of,
-    class_of,
+    absent_class,
+    class_reader,
     key_of,
     own_keys,
     picked,
@@ -112,12 +112,13 @@ def _kept(
     found = [possible_classes(groups, classes, cells, number, k) for number in sources]
     alone = [_alone(groups, classes, cells, number, found[number], k) for number in sources]
     split = [_split(groups, classes, number, found[number]) for number in sources]
+    read = [class_reader(groups, classes, number) for number in sources]
     kept = {
         key: of
         for key, of in asked.items()
         if not any(picked(key, own[number]) in alone[number] for number in sources)  # rule 1
         and _split_well(
-            groups, classes, of, [split[n].get(picked(key, own[n]), set()) for n in sources], k
+            groups.persons, read, of, [split[n].get(picked(key, own[n]), set()) for n in sources], k
         )  # rule 2
     }
     hide_the_rest(groups, classes, cells, kept, split, k)  # rule 3
@@ -133,12 +134,12 @@ def _alone(
     k: int,
 ) -> set[Keys]:
     """Rule 1: the keys of a source in which a class holds fewer than k persons that every table has."""
-    places = own_keys(groups, number)
+    places, read = own_keys(groups, number), class_reader(groups, classes, number)
     kept: Counter[tuple[Keys, Keys]] = Counter()
     for cell in cells:
         # Whether they have a row of this source itself is part of their class.
         if cell.owned[number] and all(there for n, there in enumerate(cell.present) if n != number):
-            kept[picked(cell.key, places), class_of(cell, groups, classes, number)] += cell.persons
+            kept[picked(cell.key, places), read(cell)] += cell.persons
     found = {key for key, of in possible.items() if of is None or any(kept[key, each] < k for each in of)}
     mine = [each for each in classes if each.source == number]
     for place, of in enumerate(mine, start=1):
@@ -164,24 +165,25 @@ def _split(
     inner = number in groups.persons.inner
     found = {key: {each for each in of or () if each[0] is True or not inner} for key, of in possible.items()}
     if not inner:
-        rows = (None for each in classes if each.source == number)
-        atoms = [each for each in groups.atoms if each.column.table == f"s{number}"]
-        answers = (answer_of(each, None) for each in atoms)
         key = tuple(key_of(groups.keys[place], None) for place in own_keys(groups, number))
-        found.setdefault(key, set()).add((False, *rows, *answers))
+        found.setdefault(key, set()).add(absent_class(groups, classes, number))
     return {key: of for key, of in found.items() if of or possible.get(key, of) is None}
 
 
 def _split_well(
-    groups: Groups, classes: tuple[RowClass, ...], cells: list[Cell], wanted: Sequence[set[Keys]], k: int
+    persons: Persons,
+    read: Sequence[Callable[[Cell], Keys]],
+    cells: list[Cell],
+    wanted: Sequence[set[Keys]],
+    k: int,
 ) -> bool:
     """Rule 2: each combination of the classes that a group can hold holds at least k."""
-    if size_of(cells, groups.persons) < k * prod(map(len, wanted)):  # which also bounds the product below
+    if size_of(cells, persons) < k * prod(map(len, wanted)):  # which also bounds the product below
         return False
     counts: Counter[tuple[Keys, ...]] = Counter()
     for cell in cells:
-        if is_joined(cell, groups.persons):
-            counts[tuple(class_of(cell, groups, classes, n) for n in range(len(wanted)))] += cell.persons
+        if is_joined(cell, persons):
+            counts[tuple(each(cell) for each in read)] += cell.persons
     return all(counts[each] >= k for each in product(*wanted))
 
 

@@ -9,7 +9,7 @@ from itertools import combinations, product
 from math import prod
 
 from kluis.cleanroom.query.cells import Cell, Keys
-from kluis.cleanroom.query.possible import class_of, own_keys, picked, possible_keys
+from kluis.cleanroom.query.possible import class_reader, own_keys, picked, possible_keys
 from kluis.cleanroom.query.row_classes import RowClass
 from kluis.cleanroom.query.tree import Groups, Persons
 
@@ -46,11 +46,12 @@ def hide_the_rest(
     """
     sources = range(len(groups.persons.sources))
     own = [own_keys(groups, number) for number in sources]
+    read = [class_reader(groups, classes, number) for number in sources]
     parts: dict[Keys, list[_Part]] = {}
     for cell in cells:
         if is_joined(cell, groups.persons):
             keys = tuple(picked(cell.key, each) for each in own)
-            of = tuple(class_of(cell, groups, classes, number) for number in sources)
+            of = tuple(each(cell) for each in read)
             parts.setdefault(cell.key, []).append(_Part(keys, of, cell.persons))
     possible = [possible_keys(groups, split[number], number) for number in sources]
     totals = [
