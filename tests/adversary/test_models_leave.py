@@ -160,7 +160,7 @@ def test_small_cells_are_left_out() -> None:
 
 
 def test_chance_of_a_guess() -> None:
-    """From scores and counts of a whole agreement: 63 in 100 for k = 10, 66 for k = 3; 69 and 79 further out."""
+    """From scores and counts of a whole agreement: 63 in 100 for k = 10, 66 for k = 3; 69, 79 beyond."""
     for k, moved, want in ((10, 1.0, 63), (3, 1.0, 66), (10**6, 1.5, 69), (10**6, 2.45, 79)):
         apart = math.hypot(moved / model.CAUTION, math.sqrt(2) / k)
         assert round(100 * NormalDist().cdf(apart / 2)) == want
