@@ -1,19 +1,21 @@
 """What leaves of the cells that a query counts. These rules, and nothing else, stand before a result.
 
 1. Persons of one data set who give the same answers to all comparisons on its columns are a class, those on
-   rows included (``row_classes``). Each class holds at least k persons that every table has; otherwise
-   nothing leaves. So does each class among the persons with the same keys of that data set; otherwise no
-   group with those keys leaves.
+   rows included (``row_classes``). Each class that is possible (``possible``) holds at least k persons that
+   every table has; otherwise nothing leaves. So does each class among the persons with the same keys of that
+   data set; otherwise no group with those keys leaves.
 2. A group is shown if each combination of one class of each data set holds at least k of its persons. Of a
    table that is LEFT JOINed, the persons that it does not have are a class as well.
-3. If a combination of the keys of each data set is not shown, the joined persons in no published group are
-   at least k. Otherwise the smallest group is hidden as well.
+3. If a combination of keys is not shown, the joined persons in no published group are at least k, and so are
+   those of them with the same keys and class of a data set (``remainder``). Otherwise the smallest group is
+   hidden as well.
 4. A sum is coarse. In each cell, the outermost values (``writing.tail`` of them at either end) count as the
    mean of the others. The cell's sum is then rounded to whole spans, a span being the width of the range.
 
 In rules 1 to 3 nobody counts as fewer than k, not as enough. An owner knows its own classes and keys. If
-nobody were enough, "hidden" would show it that one person of a class is in another table. For the same
-reason nothing depends on the persons that a JOIN leaves out.
+nobody were enough, "hidden" would show it that one person of a class is in another table, or that one person
+gives an answer that nobody else gives. For the same reason nothing depends on the persons that a JOIN leaves
+out.
 
 Arithmetic, HAVING, ORDER BY and LIMIT see only what these rules let out. ``docs/concepts/what-leaves.md`` has
 the attack behind each rule.
@@ -22,27 +24,25 @@ the attack behind each rule.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 from math import prod
-from operator import itemgetter
 
 from kluis.cleanroom.query.cells import Cell, Keys, Values, read_cell
-from kluis.cleanroom.query.row_classes import RowClass, row_classes
-from kluis.cleanroom.query.tree import (
-    Bins,
-    Comparison,
-    Count,
-    Extreme,
-    Groups,
-    Key,
-    Measure,
-    Missing,
-    Persons,
-    comparisons_of,
+from kluis.cleanroom.query.possible import (
+    absent_class,
+    class_reader,
+    key_of,
+    own_keys,
+    picked,
+    possible_classes,
+    possible_rows,
 )
+from kluis.cleanroom.query.remainder import hide_the_rest, is_joined, size_of
+from kluis.cleanroom.query.row_classes import RowClass, row_classes
+from kluis.cleanroom.query.tree import Count, Extreme, Groups, Measure, Persons
 from kluis.cleanroom.values import shown
 
 
@@ -89,13 +89,9 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
     return Release(found, len(by_key) - len(kept))
 
 
-def _joined(cell: Cell, persons: Persons) -> bool:
-    return all(cell.present[number] for number in persons.inner)
-
-
 def _counts(cell: Cell, persons: Persons) -> bool:
     """Whether the query counts these persons."""
-    return _joined(cell, persons) and cell.meets(persons.where) is True
+    return is_joined(cell, persons) and cell.meets(persons.where) is True
 
 
 def _kept(
@@ -106,46 +102,53 @@ def _kept(
     k: int,
 ) -> dict[Keys, list[Cell]]:
     """The groups that are published, and their cells."""
-    persons = groups.persons
-    sources = range(len(persons.sources))
-    if any(_alone(cells, classes, number, (), k) for number in sources):  # rule 1, without keys
-        return {}
-    own = [_own_keys(groups, number) for number in sources]
-    alone = [_alone(cells, classes, number, own[number], k) for number in sources]
-    split = [_split(groups, classes, cells, number, own[number]) for number in sources]
+    sources = range(len(groups.persons.sources))
+    without_keys = replace(groups, keys=())
+    for number in sources:  # rule 1, without keys
+        possible = possible_classes(without_keys, classes, cells, number, k)
+        if _alone(without_keys, classes, cells, number, possible, k):
+            return {}
+    own = [own_keys(groups, number) for number in sources]
+    found = [possible_classes(groups, classes, cells, number, k) for number in sources]
+    alone = [_alone(groups, classes, cells, number, found[number], k) for number in sources]
+    split = [_split(groups, classes, number, found[number]) for number in sources]
+    read = [class_reader(groups, classes, number) for number in sources]
     kept = {
         key: of
         for key, of in asked.items()
-        if not any(_picked(key, own[number]) in alone[number] for number in sources)  # rule 1
+        if not any(picked(key, own[number]) in alone[number] for number in sources)  # rule 1
         and _split_well(
-            persons, classes, of, [split[n].get(_picked(key, own[n]), set()) for n in sources], k
+            groups.persons, read, of, [split[n].get(picked(key, own[n]), set()) for n in sources], k
         )  # rule 2
     }
-    everything = prod(map(len, split))
-    left_out = sum(_size(of, persons) for key, of in _by_key(cells).items() if key not in kept)
-    if len(kept) < everything:  # rule 3
-        for size, _, key in sorted(
-            ((_size(of, persons), repr(key), key) for key, of in kept.items()), key=itemgetter(0, 1)
-        ):
-            if left_out >= k:
-                break
-            del kept[key]
-            left_out += size
+    hide_the_rest(groups, classes, cells, kept, split, k)  # rule 3
     return kept
 
 
 def _alone(
-    cells: list[Cell], classes: tuple[RowClass, ...], number: int, places: Sequence[int], k: int
+    groups: Groups,
+    classes: tuple[RowClass, ...],
+    cells: list[Cell],
+    number: int,
+    possible: Mapping[Keys, set[Keys] | None],
+    k: int,
 ) -> set[Keys]:
     """Rule 1: the keys of a source in which a class holds fewer than k persons that every table has."""
+    places, read = own_keys(groups, number), class_reader(groups, classes, number)
     kept: Counter[tuple[Keys, Keys]] = Counter()
     for cell in cells:
-        if cell.owned[number]:
-            # Whether they have a row of this source itself is part of their class.
-            everywhere = all(there for other, there in enumerate(cell.present) if other != number)
-            of = _picked(cell.key, places), _class_of(cell, classes, number)
-            kept[of] += cell.persons if everywhere else 0
-    return {key for (key, _), count in kept.items() if count < k}
+        # Whether they have a row of this source itself is part of their class.
+        if cell.owned[number] and all(there for n, there in enumerate(cell.present) if n != number):
+            kept[picked(cell.key, places), read(cell)] += cell.persons
+    found = {key for key, of in possible.items() if of is None or any(kept[key, each] < k for each in of)}
+    mine = [each for each in classes if each.source == number]
+    for place, of in enumerate(mine, start=1):
+        for met in possible_rows(of):
+            rows: Counter[Keys] = Counter()
+            for (key, each), count in kept.items():
+                rows[key] += count if int(each[place]) >> met & 1 else 0  # type: ignore[call-overload]
+            found |= {key for key in possible if rows[key] < k}
+    return found
 
 
 def _by_key(cells: list[Cell]) -> dict[Keys, list[Cell]]:
@@ -155,68 +158,32 @@ def _by_key(cells: list[Cell]) -> dict[Keys, list[Cell]]:
     return by_key
 
 
-def _size(cells: list[Cell], persons: Persons) -> int:
-    """How many persons the joins keep."""
-    return sum(each.persons for each in cells if _joined(each, persons))
-
-
-def _class_of(cell: Cell, classes: tuple[RowClass, ...], number: int) -> Keys:
-    """The class of a cell's persons in a source, and whether they have a row of it that counts."""
-    rows = (met for of, met in zip(classes, cell.rows, strict=True) if of.source == number)
-    answers = (value for atom, value in cell.answers.items() if atom.column.table == f"s{number}")
-    return (cell.present[number], *rows, *answers)
-
-
 def _split(
-    groups: Groups, classes: tuple[RowClass, ...], cells: list[Cell], number: int, places: Sequence[int]
+    groups: Groups, classes: tuple[RowClass, ...], number: int, possible: Mapping[Keys, set[Keys] | None]
 ) -> dict[Keys, set[Keys]]:
     """The classes of a source that a group can hold, by the keys of that source."""
     inner = number in groups.persons.inner
-    found: dict[Keys, set[Keys]] = {}
-    for cell in cells:
-        if cell.owned[number] and (cell.present[number] or not inner):
-            found.setdefault(_picked(cell.key, places), set()).add(_class_of(cell, classes, number))
+    found = {key: {each for each in of or () if each[0] is True or not inner} for key, of in possible.items()}
     if not inner:
-        rows = (None for each in classes if each.source == number)
-        answers = (_of_null(atom) for atom in groups.atoms if atom.column.table == f"s{number}")
-        key = tuple(_key_of_null(groups.keys[place]) for place in places)
-        found.setdefault(key, set()).add((False, *rows, *answers))
-    return found
-
-
-def _of_null(comparison: Comparison) -> bool | None:
-    return True if isinstance(comparison, Missing) else None
-
-
-def _key_of_null(key: Key) -> int | None:
-    """The key of persons whose column is NULL."""
-    if not isinstance(key, Bins):
-        return None
-    atoms = comparisons_of(*(condition for condition, _ in key.cases))
-    nobody = Cell((), (), (), (), {each: _of_null(each) for each in atoms}, 0, {})
-    met = (label for condition, label in key.cases if nobody.meets(condition) is True)
-    return next(met, key.other)
-
-
-def _own_keys(groups: Groups, number: int) -> tuple[int, ...]:
-    columns = [key.column if isinstance(key, Bins) else key for key in groups.keys]
-    return tuple(place for place, each in enumerate(columns) if each.table == f"s{number}")
-
-
-def _picked(key: Keys, places: Iterable[int]) -> Keys:
-    return tuple(key[place] for place in places)
+        key = tuple(key_of(groups.keys[place], None) for place in own_keys(groups, number))
+        found.setdefault(key, set()).add(absent_class(groups, classes, number))
+    return {key: of for key, of in found.items() if of or possible.get(key, of) is None}
 
 
 def _split_well(
-    persons: Persons, classes: tuple[RowClass, ...], cells: list[Cell], wanted: Sequence[set[Keys]], k: int
+    persons: Persons,
+    read: Sequence[Callable[[Cell], Keys]],
+    cells: list[Cell],
+    wanted: Sequence[set[Keys]],
+    k: int,
 ) -> bool:
     """Rule 2: each combination of the classes that a group can hold holds at least k."""
-    if _size(cells, persons) < k * prod(map(len, wanted)):  # which also bounds the product below
+    if size_of(cells, persons) < k * prod(map(len, wanted)):  # which also bounds the product below
         return False
     counts: Counter[tuple[Keys, ...]] = Counter()
     for cell in cells:
-        if _joined(cell, persons):
-            counts[tuple(_class_of(cell, classes, number) for number in range(len(wanted)))] += cell.persons
+        if is_joined(cell, persons):
+            counts[tuple(each(cell) for each in read)] += cell.persons
     return all(counts[each] >= k for each in product(*wanted))
 
 

@@ -1,0 +1,126 @@
+"""Rule 3 of ``publishing``: what is left of a total when the groups that are shown are subtracted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import prod
+
+from kluis.cleanroom.query.cells import Cell, Keys
+from kluis.cleanroom.query.possible import class_reader, own_keys, picked, possible_keys
+from kluis.cleanroom.query.row_classes import RowClass
+from kluis.cleanroom.query.tree import Groups, Persons
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some persons of a group: for each source their keys and their class, and how many they are."""
+
+    keys: tuple[Keys, ...]
+    classes: tuple[Keys, ...]
+    persons: int
+
+
+def hide_the_rest(
+    groups: Groups,
+    classes: tuple[RowClass, ...],
+    cells: Sequence[Cell],
+    kept: dict[Keys, list[Cell]],
+    split: Sequence[Mapping[Keys, set[Keys]]],
+    k: int,
+) -> None:
+    """Hide further groups, the smallest first, until what is left of each total is at least k.
+
+    The totals are those that owners can know: of all persons that the joins keep, and of those with the same
+    keys and class of one data set, or of all but one. Where all groups are shown, nothing is left.
+
+    Args:
+        groups: the query.
+        classes: its row classes.
+        cells: what was counted.
+        kept: the groups that are shown; changed.
+        split: for each source, the classes that a group can hold, by its keys.
+        k: the fewest persons.
+    """
+    sources = range(len(groups.persons.sources))
+    own = [own_keys(groups, number) for number in sources]
+    read = [class_reader(groups, classes, number) for number in sources]
+    parts: dict[Keys, list[_Part]] = {}
+    for cell in cells:
+        if is_joined(cell, groups.persons):
+            keys = tuple(picked(cell.key, each) for each in own)
+            of = tuple(each(cell) for each in read)
+            parts.setdefault(cell.key, []).append(_Part(keys, of, cell.persons))
+    possible = [possible_keys(groups, split[number], number) for number in sources]
+    totals = [
+        _Total(some, split, prod(possible[number] for number in sources if number not in some), k)
+        for size in sorted({0, min(1, len(sources) - 1), len(sources) - 1})
+        for some in combinations(sources, size)
+    ]
+    for total in totals:
+        for key, of_group in parts.items():
+            total.count(of_group, shown=key in kept)
+    ordered = sorted(kept, key=lambda key: (size_of(kept[key], groups.persons), repr(key)))
+    again = True
+    while again:
+        again = False
+        for total, key in product(totals, ordered):
+            if key in kept and total.is_short(parts[key][0].keys):
+                for each in totals:
+                    each.hide(parts[key])
+                del kept[key]
+                again = True
+
+
+class _Total:
+    """The persons with the same keys and class of some sources, whose owners can know how many they are.
+
+    Args:
+        some: the sources, by number.
+        split: for each source, the classes that a group can hold, by its keys.
+        others: how many groups there can be with the same keys of these sources.
+        k: the fewest persons.
+    """
+
+    def __init__(
+        self, some: tuple[int, ...], split: Sequence[Mapping[Keys, set[Keys]]], others: int, k: int
+    ) -> None:
+        self._some, self._split, self._others, self._k = some, split, others, k
+        self._left: Counter[tuple[tuple[Keys, ...], tuple[Keys, ...]]] = Counter()
+        self._shown: Counter[tuple[Keys, ...]] = Counter()
+
+    def count(self, group: Sequence[_Part], *, shown: bool) -> None:
+        """Count a group."""
+        if shown:
+            self._shown[self._of(group[0].keys)] += 1
+        else:
+            for part in group:
+                self._left[self._of(part.keys), self._of(part.classes)] += part.persons
+
+    def hide(self, group: Sequence[_Part]) -> None:
+        """Count a group that was shown as one that is not."""
+        self._shown[self._of(group[0].keys)] -= 1
+        self.count(group, shown=False)
+
+    def is_short(self, keys: Sequence[Keys]) -> bool:
+        """Whether not all groups with these keys are shown, and fewer than k persons of a class are left."""
+        own = self._of(keys)
+        if self._shown[own] >= self._others:
+            return False
+        wanted = product(*(self._split[n][each] for n, each in zip(self._some, own, strict=True)))
+        return any(self._left[own, each] < self._k for each in wanted)
+
+    def _of(self, parts: Sequence[Keys]) -> tuple[Keys, ...]:
+        return tuple(parts[number] for number in self._some)
+
+
+def is_joined(cell: Cell, persons: Persons) -> bool:
+    """Whether the joins keep a cell's persons."""
+    return all(cell.present[number] for number in persons.inner)
+
+
+def size_of(cells: Iterable[Cell], persons: Persons) -> int:
+    """How many persons the joins keep."""
+    return sum(each.persons for each in cells if is_joined(each, persons))
