@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_the_layer_runs_by_itself() -> None:
         "import ssl, sqlite3, ctypes, decimal, lzma, bz2, uuid, hashlib, platform, sys\n"
         f"assert ssl.__file__.startswith({tree!r}), ssl.__file__\n"
         "maps = {line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}\n"
-        f"assert all(path.startswith({tree!r}) for path in maps), maps\n"
+        f"assert all(path.startswith({os.path.realpath(tree)!r}) for path in maps), maps\n"
         "print(platform.python_version())"
     )
     command = samples.python().command("-c", code)
