@@ -20,7 +20,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "kluis-0.1.0.dist-info"
     place.mkdir()
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: kluis\nVersion: 0.1.0\n")
-    monkeypatch.setattr(metadata, "distribution", lambda name: metadata.PathDistribution(place))
+    monkeypatch.setattr(metadata, "distributions", lambda name: [metadata.PathDistribution(place)])
     return place
 
 
@@ -50,6 +50,18 @@ def test_from_a_wheel_by_name(record: Path, tmp_path: Path) -> None:
     ]
     wheel.unlink()
     assert "--find-links DIR 'kluis[rooms]', where DIR has" in installing.command_for("rooms")
+
+
+def test_a_checkout_that_a_path_names_first(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ``egg-info`` is no installation: what the installer recorded counts."""
+    own = tmp_path / "kluis.egg-info"
+    own.mkdir()
+    both = [metadata.PathDistribution(own), metadata.PathDistribution(record)]
+    monkeypatch.setattr(metadata, "distributions", lambda name: both)
+    (record / "INSTALLER").write_text("uv\n")
+    assert installing.command_for("rooms").startswith("uv pip install ")
 
 
 @pytest.mark.parametrize(("name", "target"), [("enclave", "serve"), ("services", "serve"), ("rooms", "demo")])

@@ -75,8 +75,12 @@ def _origin() -> dict[str, Any]:
 
 
 def _record(name: str) -> str | None:
-    """A file of the installed distribution's ``dist-info``."""
+    """A file of the installed distribution's ``dist-info``.
+
+    A checkout's ``egg-info``, which a path may name first, is no installation and has no such file.
+    """
     try:
-        return metadata.distribution("kluis").read_text(name)
-    except (metadata.PackageNotFoundError, OSError, UnicodeDecodeError):
+        found = (each.read_text(name) for each in metadata.distributions(name="kluis"))
+        return next((text for text in found if text is not None), None)
+    except (OSError, UnicodeDecodeError):
         return None
