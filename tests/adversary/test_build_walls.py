@@ -234,7 +234,9 @@ def test_a_rebuild_follows_no_link_out_of_the_folder(tmp_path: Path, key: Path) 
     (source / "inside.txt").symlink_to("app.py")
     (source / "deep").mkdir()
     (source / "deep" / "data.txt").symlink_to(key)
-    with pytest.raises(UsageError, match=r"data\.txt: want a link that stays in the folder, got one out of it"):
+    with pytest.raises(
+        UsageError, match=r"data\.txt: want a link that stays in the folder, got one out of it"
+    ):
         rebuild.rebuild(out, source, lambda line: None)
 
 

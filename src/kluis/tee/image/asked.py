@@ -101,7 +101,12 @@ def main() -> None:
     answer: dict[str, Any]
     try:
         app = getattr(importlib.import_module(settings["module"]), settings["attribute"])
-        answer = {"interface": app.interface(), "name": app.name, "product_id": app.product_id, "svn": app.svn}
+        answer = {
+            "interface": app.interface(),
+            "name": app.name,
+            "product_id": app.product_id,
+            "svn": app.svn,
+        }
     except Exception as error:
         if type(error).__module__ != "kluis.errors":  # one of Kluis's own says what mends it
             raise

@@ -38,7 +38,8 @@ class Change:
     Attributes:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but
             the last move the measurement. ``hidden``: bytecode in the second image that is not what its
-            source compiles to; ``uncompared``: that cannot be known with this version of Python.
+            source compiles to; ``uncompared``: that cannot be known with this version of Python; ``native``:
+            how many files of its app layer are machine code, if any are. ``uncompared`` and ``native`` move nothing.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None where it is new; likewise ``after``.
     """
@@ -49,7 +50,7 @@ class Change:
     after: str | None
 
     def __str__(self) -> str:
-        if self.kind in ("hidden", "uncompared"):
+        if self.kind in ("hidden", "uncompared", "native"):
             return self.what
         if self.before is None:
             return f"{self.what}: added{_value(self)}"
@@ -80,7 +81,7 @@ def diff(a: Path, b: Path) -> list[Change]:
     found = compare(before, after)
     try:
         with b.open("rb") as f:
-            return [*found, *_hidden(f, before, after)]
+            return [*found, *_hidden(f, before, after), *_native(f, after)]
     except OSError as error:
         raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
 
@@ -225,6 +226,11 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     elif fresh:
         for path in recompiled.differing(f, after, fresh):
             yield Change("hidden", path, "", "")
+
+
+def _native(f: BinaryIO, after: Image) -> Iterator[Change]:
+    if found := archive.native_objects(f, after):
+        yield Change("native", f"{len(found)} in the app layer, such as {found[0]}", "", "")
 
 
 def _signature(before: Image, after: Image) -> Iterator[Change]:

@@ -91,7 +91,9 @@ def ask(
                     check=False,
                 )
             except subprocess.TimeoutExpired as error:
-                raise UsageError(f"{entry}: want an import that ends, got none in {TIMEOUT_SECONDS} s") from error
+                raise UsageError(
+                    f"{entry}: want an import that ends, got none in {TIMEOUT_SECONDS} s"
+                ) from error
             out.seek(0)
             started, answer = out.read(1), out.read(archive.MAX_INTERFACE_BYTES + 1)
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _SHOWN))

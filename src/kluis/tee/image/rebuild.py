@@ -19,7 +19,7 @@ from kluis.tee import measure
 from kluis.tee.image import builder, changes, config, interpreter, lock
 from kluis.tee.image.changes import Change
 
-UNMEASURED: Final = ("signature", "uncompared")
+UNMEASURED: Final = ("signature", "uncompared", "native")
 
 
 def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[bytes, list[Change]]:

@@ -59,7 +59,9 @@ def own_id() -> int:
 
 
 def _mapped(wanted: int, kind: str) -> bool:
-    lines = [[int(word) for word in line.split()] for line in Path("/proc/self", kind).read_text().splitlines()]
+    lines = [
+        [int(word) for word in line.split()] for line in Path("/proc/self", kind).read_text().splitlines()
+    ]
     return any(first <= wanted < first + count for first, _, count in lines)
 
 
@@ -90,7 +92,14 @@ def command(
         UnavailableError: as :func:`bubblewrap`.
     """
     line = [bubblewrap(), "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    line += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "build", "--clearenv"]
+    line += [
+        "--unshare-cgroup-try",
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "build",
+        "--clearenv",
+    ]
     line += ["--cap-drop", "ALL"]
     if own_id:
         line += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
