@@ -159,14 +159,14 @@ def test_processor_time_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A loop is ended by the limit, whatever the wall clock's bound is."""
     given = walls.limits(1)
     monkeypatch.setattr(walls, "limits", lambda seconds: given)
-    with pytest.raises(UsageError, match="^app:app: cannot be imported: "):
+    with pytest.raises(UsageError, match=r"^app:app: cannot be imported: "):
         answer(tmp_path, "while True: pass\n")
 
 
 def test_output_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what it prints nor what it answers fills memory or a disk; its words reach no terminal raw."""
     monkeypatch.setattr(walls, "MOST_OUTPUT_BYTES", 8 << 20)
-    with pytest.raises(UsageError, match="^app:app: cannot be imported: "):
+    with pytest.raises(UsageError, match=r"^app:app: cannot be imported: "):
         answer(tmp_path, "import os\nwhile os.write(1, bytes(1 << 20)): pass\n")
     with pytest.raises(UsageError, match=r"^app:app: cannot be imported: \?\[31m\n"):
         answer(tmp_path, "import os\nos.write(1, b'\\x1b[31m')\nos._exit(1)\n")
@@ -258,7 +258,7 @@ def test_without_bubblewrap_nothing_is_imported(
 def test_where_namespaces_are_refused_nothing_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """bubblewrap says why, and the application does not run."""
+    """What bubblewrap says is reported, and the application does not run."""
     mark = tmp_path / "imported"
     program = tmp_path / "bwrap"
     program.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")

@@ -76,7 +76,7 @@ def rebuild_(
 ) -> None:
     """Rebuild an image from source, and compare the ids. If not, it lists what differs.
 
-    The source's code runs within bubblewrap's walls, as in a build. Exits with 4 if it has another. For example:
+    The source's code runs inside bubblewrap, as in a build. Exits with 4 if it has another. For example:
     kluis rebuild cohort.kluis cohort
     """
     image_id, found = rebuild.rebuild(file, directory, render.note)

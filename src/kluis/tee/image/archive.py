@@ -183,7 +183,7 @@ def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
 
 
 def native_objects(f: BinaryIO, image: Image) -> list[str]:
-    """Files of the ``app`` layer that are machine code: ELF, or named as an extension module; in order of path.
+    """Files of the ``app`` layer that are machine code, by path: ELF, or named as an extension module.
 
     The interpreter imports ``app.so`` before ``app.py``, and no source of it is in an image.
     """

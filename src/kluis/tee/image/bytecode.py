@@ -63,7 +63,8 @@ def check_encoding(data: bytes, path: str) -> None:
     if (other := compiler.other_encoding(data)) is not None:
         raise FormatError(
             f"{path}: want source in UTF-8, got encoding {other}",
-            hint="do not use such an image; in your own folder, save the file as UTF-8, or exclude it in kluis.toml",
+            hint="do not use such an image; in your own folder, save the file as UTF-8,"
+            " or exclude it in kluis.toml",
             code="source_encoding",
         )
 
@@ -82,8 +83,8 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
         The ``.pyc`` of each, in order; empty where the module cannot be compiled.
 
     Raises:
-        FormatError: names the module that takes more time or memory than any needs, code ``compile_limit``; or
-            is not in UTF-8, code ``source_encoding``.
+        FormatError: names the module that takes more time or memory than any needs, code ``compile_limit``;
+            or is not in UTF-8, code ``source_encoding``.
         KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
         UnavailableError: the interpreter does not run.
     """

@@ -39,7 +39,7 @@ class Change:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but
             the last move the measurement. ``hidden``: bytecode in the second image that is not what its
             source compiles to; ``uncompared``: that cannot be known with this version of Python; ``native``:
-            how many files of its app layer are machine code, if any are. ``uncompared`` and ``native`` move nothing.
+            how many files of its app layer are machine code, if any are. The last two move nothing.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None where it is new; likewise ``after``.
     """
@@ -211,9 +211,11 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
 def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     """Bytecode that is new, or whose source is new or missing, and is not what that compiles to."""
     fresh = set()
+    uncompiled = False
     for layer in after.layers:
         old, new = _entries(before, layer.name), _entries(after, layer.name)
         changed = {path for path, entry in new.items() if path not in old or old[path].sha256 != entry.sha256}
+        uncompiled = uncompiled or any(path.endswith(".py") for path in changed)  # whose encodings count
         fresh |= {
             f"{layer.name}/{path}"
             for path in new
@@ -223,7 +225,7 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     if fresh and not recompiled.comparable(after):
         want, got = after.manifest.python, recompiled.version()
         yield Change("uncompared", f"{len(fresh)} files: want Python {want} here, got {got}", "", "")
-    elif fresh:
+    elif fresh or (uncompiled and recompiled.comparable(after)):
         for path in recompiled.differing(f, after, fresh):
             yield Change("hidden", path, "", "")
 

@@ -74,8 +74,8 @@ def other_encoding(data: bytes) -> str | None:
         data: the source, or at least its first ``HEAD_BYTES`` and one more.
 
     Returns:
-        None of UTF-8, declared or not; the name, lower case; or ``unknown`` where a comment or a blank line is
-        longer than ``HEAD_BYTES``.
+        None of UTF-8, declared or not; the name, lower case; or ``unknown`` where a comment or a blank line
+        is longer than ``HEAD_BYTES``.
     """
     head = data[:HEAD_BYTES].removeprefix(_BOM)
     lines = re.split(rb"\r\n?|\n", head, maxsplit=2)

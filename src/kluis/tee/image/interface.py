@@ -52,7 +52,7 @@ def ask(
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
-        UnavailableError: bubblewrap is not here, code ``no_bwrap``, or may not build walls, code ``no_walls``.
+        UnavailableError: bubblewrap is not here (code ``no_bwrap``) or may not build walls (``no_walls``).
         UsageError: the application cannot be imported, or has no such interface; says why.
     """
     module, _, attribute = entry.partition(":")

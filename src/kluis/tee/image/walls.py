@@ -2,8 +2,8 @@
 
 bubblewrap builds them, as it does an enclave's: fresh mount, pid, net, ipc and uts namespaces; a root that
 holds the interpreter and the layers, read-only, ``/dev/null``, ``/dev/urandom`` and an empty ``/tmp``; no
-``/proc``, no home, no environment of the user's. An ordinary user's build gets a user namespace; root's a user
-id that owns nothing. The limits, and what the process may ask of the kernel, are in
+``/proc``, no home, no environment of the user's. An ordinary user's build gets a user namespace; root's a
+user id that owns nothing. The limits, and what the process may ask of the kernel, are in
 :mod:`kluis.tee.image.asked`.
 """
 
@@ -111,7 +111,7 @@ def command(
     line += ["--dir", "/k", "--ro-bind", str(python.tree), native.PYTHON, "--ro-bind", str(program), PROGRAM]
     for outside, inside in mounts:
         line += ["--ro-bind", str(outside), inside]
-    line += ["--perms", "1777", "--size", str(MOST_OUTPUT_BYTES), "--tmpfs", "/tmp"]
+    line += ["--perms", "1777", "--size", str(MOST_OUTPUT_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 (within)
     line += ["--chdir", "/", "--remount-ro", "/", "--"]
     return [*line, *Interpreter(Path(native.PYTHON)).command(PROGRAM, settings)]
 
@@ -134,7 +134,7 @@ def refused(words: str) -> UnavailableError:
     """What a build that got no walls reports; ``words`` are bubblewrap's."""
     return UnavailableError(
         f"bubblewrap: cannot build walls around the application: {words}",
-        hint="as root, or with the command that kluis doctor prints at 'user namespaces'; in a container, give it"
-        " CAP_SYS_ADMIN, as docker run --privileged does",
+        hint="as root, or with the command that kluis doctor prints at 'user namespaces'; in a container,"
+        " give it CAP_SYS_ADMIN, as docker run --privileged does",
         code="no_walls",
     )

@@ -65,8 +65,8 @@ def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> Unpacke
 
     Files whose path matches one of ``left_out`` (shell patterns) are checked and not taken. Nor are
     ``.pth`` files, which the interpreter inside never reads, files that an installer would place outside the
-    packages, and modules in another encoding than UTF-8; notes report them. Files that an earlier build left there are used only if they still have
-    RECORD's hash.
+    packages, and modules in another encoding than UTF-8; notes report them. Files that an earlier build left
+    there are used only if they still have RECORD's hash.
 
     Raises:
         UsageError: the wheel holds what an image does not take; names the file.
