@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import resource
-import struct
 import sys
 from typing import Any, Final
 
@@ -62,7 +61,8 @@ def confine(limits: dict[str, int], own_id: int) -> None:
         os.setresuid(own_id, own_id, own_id)
     code = program()
     held = ctypes.create_string_buffer(code)
-    filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(held)))
+    head = (len(code) // 8).to_bytes(8, "little") + ctypes.addressof(held).to_bytes(8, "little")
+    filter_ = ctypes.create_string_buffer(head)
     libc = ctypes.CDLL(None, use_errno=True)
     # PR_SET_NO_NEW_PRIVS, without which an ordinary user sets no filter; PR_SET_SECCOMP, as a filter.
     for arguments in ((38, 1, 0, 0, 0), (22, 2, ctypes.addressof(filter_), 0, 0)):
@@ -86,7 +86,10 @@ def program() -> bytes:
         *((_EQUAL, len(_FAMILIES) - i, 0, family) for i, family in enumerate(_FAMILIES)),
         (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT), (_RETURN, 0, 0, _ALLOW),
     ]  # fmt: skip
-    return b"".join(struct.pack("HBBI", *line) for line in lines)
+    return b"".join(
+        code.to_bytes(2, "little") + bytes((yes, no)) + value.to_bytes(4, "little")
+        for code, yes, no, value in lines
+    )
 
 
 def main() -> None:
