@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, FormatError
 from kluis.tee import measure
-from kluis.tee.image import archive, bytecode, diff, interpreter
+from kluis.tee.image import archive, bytecode, diff, interpreter, sources
 from kluis.tee.image.launchable import launchable
 from tests.tee.image import samples
 
@@ -37,6 +37,82 @@ def image(path: Path, source: bytes, compiled: bytes | None, version: str = "", 
     python = version or interpreter.version()
     path.write_bytes(samples.image(contents, signer=samples.key(), python=python))
     return path
+
+
+# With its codec, the interpreter runs what follows the escaped line end; a reader sees comments.
+ESCAPED = b"# coding: %s\napp = 1  # \\x0aapp = 2\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["unicode_escape", "utf-7", "raw-unicode-escape", "latin-1", "big5", "rot13"]
+)
+@pytest.mark.parametrize("head", [b"", b"#!/usr/bin/python\r", b"\xef\xbb\xbf", b" \t\f"])
+@pytest.mark.parametrize("compiled", [b"app = 2\n", None])
+def test_no_encoding_hides_code(tmp_path: Path, name: str, head: bytes, compiled: bytes | None) -> None:
+    """A source in another encoding is refused by name, with bytecode and without."""
+    source = head + ESCAPED % name.encode()
+    files = {"app.py": source} | ({} if compiled is None else {PYC: bytes(16)})
+    bad = tmp_path / "bad.kluis"
+    contents = samples.contents(app=files)
+    bad.write_bytes(samples.image(contents, signer=samples.key(), python=interpreter.version()))
+    want = f"^{PLACE}: want source in UTF-8, got encoding {name.replace('_', '-')}\n"
+    with pytest.raises(FormatError, match=want) as refused:
+        measure.measure(bad)
+    assert refused.value.code == "source_encoding"
+    with pytest.raises(FormatError, match=want):
+        diff(image(tmp_path / "good.kluis", OLD, OLD), bad)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"# coding: utf-8\n", b"#!x\n# -*- coding: UTF_8 -*-\n", b"\xef\xbb\xbf", b"# vim: fileencoding=utf8\n"],
+)
+def test_utf8_is_taken(tmp_path: Path, head: bytes) -> None:
+    """Declared or not, with a byte order mark or without."""
+    source = head + "app = 'é'\n".encode()
+    assert measure.measure(image(tmp_path / "good.kluis", source, source)).bytecode
+
+
+def test_a_long_comment_hides_no_encoding(tmp_path: Path) -> None:
+    """A declaration past what is looked at is refused, unseen."""
+    source = b"#" + b" " * (1 << 16) + b"coding: utf-7\n"
+    with pytest.raises(FormatError, match="want source in UTF-8, got encoding unknown"):
+        bytecode.check_encoding(source, PLACE)
+    bytecode.check_encoding(b"x = 1" + source, PLACE)
+
+
+def test_a_build_refuses_it(tmp_path: Path) -> None:
+    """In the application it ends the build."""
+    for text in (ESCAPED % b"unicode_escape", b"# coding: utf-7\n" + bytes(bytecode.MAX_SOURCE_BYTES)):
+        files = [sources.of_bytes("app.py", text)]
+        with pytest.raises(FormatError, match=r"^/k/app/app\.py: want source in UTF-8, got encoding u"):
+            bytecode.layer(files, "/k/app", tmp_path, tmp_path, samples.python(), lambda line: None)
+
+
+def test_native_objects_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``app.so`` is imported before ``app.py``: that its bytecode is compared does not cover it."""
+    plain = image(tmp_path / "plain.kluis", OLD, OLD)
+    files = {"app.py": OLD, "app.so": b"x", "data": b"\x7fELF", "notes.txt": b"\x7fEL"}
+    mixed = tmp_path / "mixed.kluis"
+    contents = samples.contents(app=files)
+    mixed.write_bytes(samples.image(contents, signer=samples.key(), python=interpreter.version()))
+    assert measure.measure(mixed).native_objects == ("app.so", "data")
+    assert run(["measure", str(mixed)]) == 0
+    assert "2 in the app layer: machine code, not compared with any source" in capsys.readouterr().out
+    assert run(["measure", str(plain)]) == 0
+    assert "native objects" in (shown := capsys.readouterr().out)
+    assert "0 in the app layer\n" in shown
+    assert run(["diff", str(plain), str(mixed)]) == 0
+    assert (
+        "machine code, not compared with any source:\n  2 in the app layer, such as app.so"
+        in capsys.readouterr().out
+    )
+    assert run(["diff", str(mixed), str(mixed)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("the measurement is the same\n")
+    assert "2 in the app layer" in shown
+    assert run(["diff", str(mixed), str(plain)]) == 0
+    assert "machine code" not in capsys.readouterr().out
 
 
 def hidden(before: Path, after: Path) -> list[str]:

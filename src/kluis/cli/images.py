@@ -76,7 +76,7 @@ def rebuild_(
 ) -> None:
     """Rebuild an image from source, and compare the ids. If not, it lists what differs.
 
-    It runs the source's code, as a build does. Exits with 4 if it has another. For example:
+    The source's code runs inside bubblewrap, as in a build. Exits with 4 if it has another. For example:
     kluis rebuild cohort.kluis cohort
     """
     image_id, found = rebuild.rebuild(file, directory, render.note)
@@ -146,11 +146,16 @@ def measure_(
         ("kluis", manifest.kluis),
         ("python", manifest.python),
         ("bytecode", "what its source compiles to" if found.bytecode else _uncompared(manifest.python)),
+        ("native objects", _native(len(found.native_objects))),
         ("interface", manifest.interface),
         *((f"measurement {backend}", value.hex()) for backend, value in found.measurements.items()),
         *((f"layer {layer.name}", layer.digest.hex()) for layer in found.layers),
     ]
     render.out(found.document(), render.table(rows))
+
+
+def _native(count: int) -> str:
+    return f"{count} in the app layer" + (": machine code, not compared with any source" if count else "")
 
 
 def _uncompared(version: str) -> str:
@@ -164,7 +169,7 @@ def diff(
 ) -> None:
     """Say what changed from one image to another."""
     found = image.diff(before, after)
-    measured = [change for change in found if change.kind not in ("signature", "uncompared")]
+    measured = [change for change in found if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
     value = {
         "same_measurement": not measured,
@@ -182,6 +187,7 @@ def _lines(found: list[changes.Change]) -> list[str]:
         ("file", "files"),
         ("hidden", "BYTECODE THAT ITS SOURCE DOES NOT COMPILE TO"),
         ("uncompared", "bytecode that was not compared with its source"),
+        ("native", "native objects: machine code, not compared with any source"),
         ("bytecode", "bytecode whose source did not change"),
         ("signature", "signature (not measured)"),
     ):

@@ -21,6 +21,7 @@ class Measured:
         mrsigner: None of an image that nobody has signed.
         bytecode: whether the image's bytecode was compared with what its source compiles to, and is the same;
             False: it is for another version of Python, so that nothing is known.
+        native_objects: files of the app layer that are machine code, which no source is compared with.
     """
 
     image: Image
@@ -29,6 +30,7 @@ class Measured:
     mrsigner: bytes | None
     debug: bool
     bytecode: bool
+    native_objects: tuple[str, ...]
 
     @property
     def measurements(self) -> dict[str, bytes]:
@@ -52,6 +54,7 @@ class Measured:
             "svn": manifest.svn,
             "debug": self.debug,
             "bytecode": "compared" if self.bytecode else "not compared",
+            "native_objects": list(self.native_objects),
             "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
             "interface": manifest.interface,
             "kluis": manifest.kluis,
@@ -77,7 +80,7 @@ def measure(path: Path) -> Measured:
 
     Raises:
         FormatError: it is not an image; or a source takes more time or memory to compile than any needs (code
-            ``compile_limit``).
+            ``compile_limit``), or is not in UTF-8 (code ``source_encoding``).
         AuthenticityError: a layer is not what the manifest says, or the signature does not hold; or bytecode
             is not what its source compiles to (code ``bytecode``).
         UsageError: the file cannot be read.
@@ -87,9 +90,10 @@ def measure(path: Path) -> Measured:
             image = archive.read_image(f)
             archive.verify_layers(f, image)
             compared = recompiled.check(f, image)
+            native = tuple(archive.native_objects(f, image))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct) if struct.signed else None
     check_manifest(image, struct)
-    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared)
+    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native)

@@ -182,6 +182,20 @@ def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
     return data
 
 
+def native_objects(f: BinaryIO, image: Image) -> list[str]:
+    """Files of the ``app`` layer that are machine code, by path: ELF, or named as an extension module.
+
+    The interpreter imports ``app.so`` before ``app.py``, and no source of it is in an image.
+    """
+    layer = image.layer("app")
+    found = []
+    for entry in layer.files if layer else ():
+        f.seek(layer.data_offset + entry.offset if layer else 0)
+        if f.read(min(entry.size, 4)) == b"\x7fELF" or entry.path.endswith(".so"):
+            found.append(entry.path)
+    return found
+
+
 def _stream(f: BinaryIO, size: int, sink: Callable[[bytes], object], what: str) -> None:
     left = size
     while left:

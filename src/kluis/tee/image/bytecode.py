@@ -54,6 +54,21 @@ def source_path(path: str) -> str | None:
     return f"{parent}/{stem}.py" if parent else f"{stem}.py"
 
 
+def check_encoding(data: bytes, path: str) -> None:
+    """Refuse a source that is not declared as UTF-8, or as nothing; ``data`` is it, or its head.
+
+    Raises:
+        FormatError: names the file and the encoding; code ``source_encoding``.
+    """
+    if (other := compiler.other_encoding(data)) is not None:
+        raise FormatError(
+            f"{path}: want source in UTF-8, got encoding {other}",
+            hint="do not use such an image; in your own folder, save the file as UTF-8,"
+            " or exclude it in kluis.toml",
+            code="source_encoding",
+        )
+
+
 def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
     """Compile modules with the base layer's interpreter, whatever Python this is.
 
@@ -68,7 +83,8 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
         The ``.pyc`` of each, in order; empty where the module cannot be compiled.
 
     Raises:
-        FormatError: names the module that takes more time or memory than any needs; code ``compile_limit``.
+        FormatError: names the module that takes more time or memory than any needs, code ``compile_limit``;
+            or is not in UTF-8, code ``source_encoding``.
         KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
         UnavailableError: the interpreter does not run.
     """
@@ -78,6 +94,7 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
             names = []
             while given.tell() < BATCH_BYTES and (module := next(left, None)) is not None:
                 inside, data = module
+                check_encoding(data, inside)
                 names.append(inside)
                 compiler.write_block(given, inside.encode())
                 compiler.write_block(given, data)
@@ -143,11 +160,17 @@ def layer(
         work: a folder for the length of the build, on the cache's file system.
         python: compiles; the base layer's, so that this machine's Python changes no byte.
         say: told of what may take more than a second.
+
+    Raises:
+        FormatError: as :func:`compile_all` raises it.
     """
     tag = native.runtime().tag
+    named = [file for file in files if file.path.endswith(".py")]
+    for file in named:
+        if file.size > MAX_SOURCE_BYTES:  # the others are read when they are compiled
+            check_encoding(file.head(compiler.HEAD_BYTES + 1), f"{mount}/{file.path}")
     modules = sorted(
-        (file for file in files if file.path.endswith(".py") and file.size <= MAX_SOURCE_BYTES),
-        key=lambda file: pyc_path(file.path, tag),
+        (file for file in named if file.size <= MAX_SOURCE_BYTES), key=lambda file: pyc_path(file.path, tag)
     )
     key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
     key.update(f"{mount}\0".encode())

@@ -38,7 +38,8 @@ class Change:
     Attributes:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but
             the last move the measurement. ``hidden``: bytecode in the second image that is not what its
-            source compiles to; ``uncompared``: that cannot be known with this version of Python.
+            source compiles to; ``uncompared``: that cannot be known with this version of Python; ``native``:
+            how many files of its app layer are machine code, if any are. The last two move nothing.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None where it is new; likewise ``after``.
     """
@@ -49,7 +50,7 @@ class Change:
     after: str | None
 
     def __str__(self) -> str:
-        if self.kind in ("hidden", "uncompared"):
+        if self.kind in ("hidden", "uncompared", "native"):
             return self.what
         if self.before is None:
             return f"{self.what}: added{_value(self)}"
@@ -80,7 +81,7 @@ def diff(a: Path, b: Path) -> list[Change]:
     found = compare(before, after)
     try:
         with b.open("rb") as f:
-            return [*found, *_hidden(f, before, after)]
+            return [*found, *_hidden(f, before, after), *_native(f, after)]
     except OSError as error:
         raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
 
@@ -210,9 +211,11 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
 def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     """Bytecode that is new, or whose source is new or missing, and is not what that compiles to."""
     fresh = set()
+    uncompiled = False
     for layer in after.layers:
         old, new = _entries(before, layer.name), _entries(after, layer.name)
         changed = {path for path, entry in new.items() if path not in old or old[path].sha256 != entry.sha256}
+        uncompiled = uncompiled or any(path.endswith(".py") for path in changed)  # whose encodings count
         fresh |= {
             f"{layer.name}/{path}"
             for path in new
@@ -222,9 +225,14 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     if fresh and not recompiled.comparable(after):
         want, got = after.manifest.python, recompiled.version()
         yield Change("uncompared", f"{len(fresh)} files: want Python {want} here, got {got}", "", "")
-    elif fresh:
+    elif fresh or (uncompiled and recompiled.comparable(after)):
         for path in recompiled.differing(f, after, fresh):
             yield Change("hidden", path, "", "")
+
+
+def _native(f: BinaryIO, after: Image) -> Iterator[Change]:
+    if found := archive.native_objects(f, after):
+        yield Change("native", f"{len(found)} in the app layer, such as {found[0]}", "", "")
 
 
 def _signature(before: Image, after: Image) -> Iterator[Change]:

@@ -8,6 +8,9 @@ A source may be hostile: a megabyte of f-strings takes minutes, two megabytes of
 So the program bounds itself before it reads one: processor time, memory and output, in its arguments. A
 module that goes past a bound ends it, and is the first one that has no result.
 
+Sources are UTF-8, whatever their first lines declare: in another encoding, as ``unicode_escape``, a comment
+can hold code that no reader sees.
+
 Spec: PEP 552, unchecked hash-based pycs. Marshal version 2 is written: from version 3 on the bytes
 depend on how often an object happens to be referenced in the process that writes them. The code's
 file name is the path inside the enclave, so that no path of this machine is in an image.
@@ -18,6 +21,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import marshal
+import re
 import resource
 import sys
 import warnings
@@ -26,6 +30,9 @@ from typing import BinaryIO, Final
 EXCEEDED: Final = 3
 """The exit code of a module that takes more memory, or becomes more bytes, than the bounds allow."""
 MARSHAL_VERSION: Final = 2
+HEAD_BYTES: Final = 1 << 16
+"""Of a source, in which its encoding is declared if it is."""
+_BOM: Final = b"\xef\xbb\xbf"
 _UNCHECKED_HASH: Final = (1).to_bytes(4, "little")
 
 
@@ -45,7 +52,8 @@ def compile_source(data: bytes, inside: str) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            code = compile(data, inside, "exec", dont_inherit=True, optimize=0)
+            text = data.removeprefix(_BOM).decode()  # and not bytes, whose declaration would choose a codec
+            code = compile(text, inside, "exec", dont_inherit=True, optimize=0)
         made = marshal.dumps(code, MARSHAL_VERSION)
     except (SyntaxError, ValueError, RecursionError):
         return b""
@@ -54,6 +62,30 @@ def compile_source(data: bytes, inside: str) -> bytes:
             raise
         return b""  # too complex, which the parser reports in this way whatever memory there is
     return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(data) + made
+
+
+def other_encoding(data: bytes) -> str | None:
+    """The encoding that a source declares, if an image does not take it: any but UTF-8.
+
+    The interpreter looks in the first two lines (PEP 263), the second one only if the first is no code; here
+    both always count.
+
+    Args:
+        data: the source, or at least its first ``HEAD_BYTES`` and one more.
+
+    Returns:
+        None of UTF-8, declared or not; the name, lower case; or ``unknown`` where a comment or a blank line
+        is longer than ``HEAD_BYTES``.
+    """
+    head = data[:HEAD_BYTES].removeprefix(_BOM)
+    lines = re.split(rb"\r\n?|\n", head, maxsplit=2)
+    for line in lines[:2]:
+        if found := re.match(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", line):
+            name = found[1].decode().lower().replace("_", "-")
+            if name not in ("utf-8", "utf8") and not name.startswith("utf-8-"):
+                return name
+    cut_short = len(data) > HEAD_BYTES and len(lines) < 3
+    return "unknown" if cut_short and re.match(rb"[ \t\f]*(#|\Z)", lines[-1]) else None
 
 
 def bound(seconds: int, memory: int, output: int) -> None:

@@ -150,6 +150,10 @@ def _checked(file: _File, wheels: Path | None) -> Config:
         if name.upper().startswith(_REFUSED_ENV):
             raise UsageError(f"{NAME}: env.{name}: want a variable of the application's, got the launcher's")
     requirements = file.requirements
+    if isinstance(requirements, str) and (
+        Path(requirements).is_absolute() or ".." in Path(requirements).parts
+    ):
+        raise UsageError(f"{NAME}: requirements: want a file below this folder, got {requirements!r}")
     return Config(
         entry=file.entry,
         requirements=requirements if isinstance(requirements, str) else tuple(requirements),

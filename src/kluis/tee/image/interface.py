@@ -1,8 +1,9 @@
-"""Ask an application for its interface, outside, with the image's own files and nothing else on its path."""
+"""Ask an application for its interface, within walls, with the image's own files and nothing else."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,29 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import UsageError
+from kluis.errors import UsageError, foreign
 from kluis.formats import jcs
-from kluis.tee.image import archive
+from kluis.tee.image import archive, asked, interpreter, layers, manifest, walls
 from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.sources import Source
 
 TIMEOUT_SECONDS: Final = 300
-_ASK: Final = """
-import ctypes, importlib, json, os, sys
-ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: if the build is killed, so is this
-module, attribute, out, *folders = sys.argv[1:]
-sys.path.extend(folders)
-try:
-    app = getattr(importlib.import_module(module), attribute)
-    answer = {"interface": app.interface(), "name": app.name, "product_id": app.product_id, "svn": app.svn}
-except Exception as error:
-    if type(error).__module__ != "kluis.errors":  # one of Kluis's own says what mends it
-        raise
-    answer = {"refused": str(error), "hint": error.hint}
-with open(int(out), "w", encoding="utf-8") as f:
-    json.dump(answer, f)
-os._exit(0)
-"""
+_ASKED: Final = ("kluis", "site", "app")
+"""Layers on the interpreter's path, in order."""
+MOST_BINDS: Final = 500
+"""Packages that are mounted where they lie; bubblewrap takes some thousand. More are copied."""
+_SHOWN: Final = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,9 +39,9 @@ class Answer:
 def ask(
     entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str], python: Interpreter, work: Path
 ) -> Answer:
-    """Import ``entry`` in a fresh interpreter and take its interface.
+    """Import ``entry`` in a fresh interpreter, within walls, and take its interface.
 
-    The interpreter is isolated, sees the layers as the enclave will, and inherits no environment.
+    The interpreter sees the layers where the enclave will, read-only, and nothing else of this machine.
 
     Args:
         entry: ``module:attribute``.
@@ -62,41 +52,60 @@ def ask(
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
+        UnavailableError: bubblewrap is not here (code ``no_bwrap``) or may not build walls (``no_walls``).
         UsageError: the application cannot be imported, or has no such interface; says why.
     """
     module, _, attribute = entry.partition(":")
-    with tempfile.TemporaryDirectory(dir=work) as folder:
+    own_id = walls.own_id()
+    with tempfile.TemporaryDirectory(dir=work) as folder, tempfile.TemporaryFile(dir=work) as printed:
         stage = Path(folder)
-        paths = []
-        for name in ("kluis", "site", "app"):
+        mounts: list[tuple[Path, str]] = []
+        for name in _ASKED:
             if name in contents:
-                _lay(stage / name, contents[name])
-                paths.append(str(stage / name))
-        out = stage / "answer.json"
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            done = subprocess.run(
-                python.command("-c", _ASK, module, attribute, str(descriptor), *paths),
-                cwd=stage,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8", **env},
-                pass_fds=[descriptor],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UsageError(f"{entry}: want an import that ends, got none in {TIMEOUT_SECONDS} s") from error
-        finally:
-            os.close(descriptor)
-        if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
-            raise KeyboardInterrupt
-        if done.returncode:
-            raise UsageError(
-                f"{entry}: cannot be imported: {_last(done.stdout, stage)}", hint=_hint(entry, done.stdout)
-            )
-        return _answer(entry, out.read_bytes())
+                mounts += _lay(stage / name, manifest.MOUNTS[name], contents[name], MOST_BINDS - len(mounts))
+        program = stage / "asked.py"
+        program.write_bytes(Path(asked.__file__).read_bytes())
+        program.chmod(layers.FILE_MODE)
+        if own_id:
+            walls.open_to_all([python.tree, *(outside for outside, _ in mounts)])
+        with tempfile.TemporaryFile(dir=work) as out:
+            settings = {
+                "module": module,
+                "attribute": attribute,
+                "out": out.fileno(),
+                "paths": [manifest.MOUNTS[name] for name in _ASKED if name in contents],
+                "env": dict(env),
+                "limits": walls.limits(TIMEOUT_SECONDS),
+                "own_id": own_id,
+            }
+            try:
+                done = subprocess.run(
+                    walls.command(mounts, python, program, json.dumps(settings), own_id),
+                    cwd="/",
+                    env={},
+                    pass_fds=[out.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=subprocess.STDOUT,
+                    timeout=TIMEOUT_SECONDS,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise UsageError(
+                    f"{entry}: want an import that ends, got none in {TIMEOUT_SECONDS} s"
+                ) from error
+            out.seek(0)
+            started, answer = out.read(1), out.read(archive.MAX_INTERFACE_BYTES + 1)
+        printed.seek(max(0, printed.seek(0, os.SEEK_END) - _SHOWN))
+        words = printed.read(_SHOWN)
+    # Ctrl-C at a terminal is for the whole group; bubblewrap hands on the signal that ended its child.
+    if done.returncode in (-signal.SIGINT, 128 + signal.SIGINT):
+        raise KeyboardInterrupt
+    if not started:
+        raise walls.refused(_last(words))
+    if done.returncode:
+        raise UsageError(f"{entry}: cannot be imported: {_last(words)}", hint=_hint(entry, words))
+    return _answer(entry, answer)
 
 
 def _answer(entry: str, data: bytes) -> Answer:
@@ -110,33 +119,40 @@ def _answer(entry: str, data: bytes) -> Answer:
             raise UsageError(f"{entry}: want an Enclave with a name, product_id and svn, got something else")
 
 
-def _lay(folder: Path, files: list[Source]) -> None:
-    """Put the files of a layer where an interpreter can import them: by link, or by writing them.
+def _lay(folder: Path, mount: str, files: list[Source], most: int) -> list[tuple[Path, str]]:
+    """Lay the files of a layer out: by copying them, each checked on the way, or by naming what to mount.
 
-    A top-level package whose files all come from one tree is linked whole: thousands of links cost seconds.
+    A top-level package whose files all come from one tree is mounted from there: thousands of copies cost
+    seconds.
+
+    Args:
+        folder: is made.
+        mount: the layer's mount point.
+        files: the layer's.
+        most: mounts at most.
+
+    Returns:
+        Folders outside and mount points inside, the layer's own first.
     """
     folder.mkdir()
+    mounts = [(folder, mount)]
     tops: dict[str, list[Source]] = {}
     for file in files:
         tops.setdefault(file.path.partition("/")[0], []).append(file)
     for top, members in tops.items():
         trees = {member.tree for member in members}
-        if len(trees) == 1 and (tree := trees.pop()) is not None:
-            (folder / top).symlink_to(tree.resolve() / top)
-            continue
-        for parent in {folder / member.path.rpartition("/")[0] for member in members}:
-            parent.mkdir(parents=True, exist_ok=True)
-        for member in members:
-            path = folder / member.path
-            if isinstance(member.origin, Path) and member.offset == 0:
-                path.symlink_to(member.origin.resolve())
-            else:
-                path.write_bytes(member.read())
+        tree = trees.pop() if len(trees) == 1 else None
+        if tree is not None and (tree / top).is_dir() and len(mounts) < most:
+            (folder / top).mkdir()
+            mounts.append((tree.resolve() / top, f"{mount}/{top}"))
+        else:
+            interpreter.write(folder, members)
+    return mounts
 
 
-def _last(output: bytes, stage: Path) -> str:
-    lines = output.decode("utf-8", "replace").replace(f"{stage}/", "/k/").strip().splitlines()
-    return lines[-1].strip() if lines else "the interpreter said nothing"
+def _last(output: bytes) -> str:
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    return foreign(lines[-1].strip()) if lines else "the interpreter said nothing"
 
 
 def _hint(entry: str, output: bytes) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.tee.image import archive, bytecode, cache, interpreter
+from kluis.tee.image import archive, bytecode, cache, compiler, interpreter
 from kluis.tee.image.archive import Image
 from kluis.tee.image.interpreter import Interpreter
 from kluis.tee.image.layers import Entry, Layer
@@ -44,7 +44,8 @@ def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -
 
     Raises:
         AuthenticityError: a file is not what its layer's index says.
-        FormatError: a source takes more time or memory than any needs; code ``compile_limit``.
+        FormatError: a source takes more time or memory than any needs, code ``compile_limit``; or is not in
+            UTF-8, code ``source_encoding``.
     """
     base = native.runtime().digest
     store = cache.of_user()
@@ -82,6 +83,10 @@ def _differing(
     entries = {entry.path: entry for entry in layer.files}
     tag = native.runtime().tag
     sources = {bytecode.pyc_path(path, tag): path for path in entries if path.endswith(".py")}
+    for path in (path for name, path in sources.items() if name not in entries):
+        bytecode.check_encoding(
+            _head(f, layer, entries[path]), f"{layer.mount}/{path}"
+        )  # compiled when imported
     found: list[tuple[Entry, Entry]] = []
     for path, entry in entries.items():
         name = f"{layer.name}/{path}"
@@ -96,3 +101,11 @@ def _differing(
     for (entry, _), made in zip(found, bytecode.compile_all(modules, python, work), strict=True):
         if len(made) != entry.size or made != archive.read_file(f, layer, entry):
             yield f"{layer.name}/{entry.path}"
+
+
+def _head(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
+    """Enough of a source to see its encoding; a small one is held to its hash."""
+    if entry.size <= bytecode.MAX_SOURCE_BYTES:
+        return archive.read_file(f, layer, entry)
+    f.seek(layer.data_offset + entry.offset)
+    return f.read(compiler.HEAD_BYTES + 1)

@@ -66,6 +66,21 @@ class Source:
         self.copy(parts.append)
         return b"".join(parts)
 
+    def head(self, most: int) -> bytes:
+        """Its first ``most`` bytes, not checked.
+
+        Raises:
+            UnavailableError: they cannot be read.
+        """
+        if isinstance(self.origin, bytes):
+            return self.origin[:most]
+        try:
+            with self.origin.open("rb") as f:
+                f.seek(self.offset)
+                return f.read(min(most, self.size))
+        except OSError as error:
+            raise UnavailableError(f"{self.origin}: cannot be read: {error.strerror}") from error
+
 
 def _hand(chunk: bytes, sink: Callable[[bytes], object]) -> None:
     try:

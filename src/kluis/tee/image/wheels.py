@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
-from kluis.tee.image import inside, layers, sources
+from kluis.tee.image import compiler, inside, layers, sources
 from kluis.tee.image.sources import Source
 
 MAX_UNPACKED_BYTES: Final = 16 << 30
 MAX_RECORD_BYTES: Final = 32 << 20
 CHUNK: Final = 1 << 20
 NEVER_READ: Final = "the interpreter inside reads no .pth file"
+NOT_UTF8: Final = "an image takes source in UTF-8 only"
 OUTSIDE: Final = "an image has a place for packages only"
 # What an installer places elsewhere. Spec: PyPA, "Binary distribution format", the .data folder.
 _INSTALLED: Final = ("scripts", "headers", "data")
@@ -63,9 +64,9 @@ def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> Unpacke
     """Unpack a wheel whose hash was checked into ``folder``, and list what goes into an image.
 
     Files whose path matches one of ``left_out`` (shell patterns) are checked and not taken. Nor are
-    ``.pth`` files, which the interpreter inside never reads, and files that an installer would place outside
-    the packages; notes report them. Files that an earlier build left there are used only if they still have
-    RECORD's hash.
+    ``.pth`` files, which the interpreter inside never reads, files that an installer would place outside the
+    packages, and modules in another encoding than UTF-8; notes report them. Files that an earlier build left
+    there are used only if they still have RECORD's hash.
 
     Raises:
         UsageError: the wheel holds what an image does not take; names the file.
@@ -123,7 +124,11 @@ def _files(
         origin = folder / target
         if not _holds(origin, member.file_size, digest):
             _extract(archive, member, origin, digest, what)
-        yield Source(target, layers.FILE_MODE, member.file_size, digest, origin, tree=folder)
+        made = Source(target, layers.FILE_MODE, member.file_size, digest, origin, tree=folder)
+        if target.endswith(".py") and compiler.other_encoding(made.head(compiler.HEAD_BYTES + 1)) is not None:
+            unused.setdefault(NOT_UTF8, []).append(target)
+            continue
+        yield made
 
 
 def _members(archive: zipfile.ZipFile, what: str) -> dict[str, zipfile.ZipInfo]:
