@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from kluis.errors import AuthenticityError
-from kluis.tee.platform import children, spawner
+from kluis.tee.platform import children, remeasure, spawner
 
 ORDER = {"op": "launch", "id": "one", "layers": [["ab" * 32, "/k/app"]]}
 
@@ -47,12 +48,52 @@ def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch:
         return {"guardian": pid, "enclave": pid, "uid": 0}
 
     monkeypatch.setattr(spawning, "_begin", begin)
+    spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)  # of a folder that is not there
     answer = spawning._launch(ORDER, [])
 
     assert set(answer) == {"error"}
     ended = os.waitid(os.P_PID, spawning.children["one"].pid, os.WEXITED | os.WNOWAIT)
     assert ended is not None
     assert ended.si_status == signal.SIGKILL
+
+
+def test_a_layer_that_another_launch_found_changed(spawning: spawner.Spawner) -> None:
+    """Two launches held it, and the first one's answer set it aside: the second is told the same."""
+    spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)
+    (spawning.layers / ("ab" * 32)).mkdir()
+
+    assert spawning._changed(ORDER["layers"]) == {"changed": "data", "layer": "ab" * 32}  # type: ignore[arg-type]
+    assert spawning._changed(ORDER["layers"]) == {"changed": "/k/app", "layer": "ab" * 32}  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_watched_ends(
+    spawning: spawner.Spawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is left to see its end by: the process is ended and reaped, and no descriptor stays."""
+    started: list[int] = []
+
+    def refused(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    spawning.bwrap = str(tmp_path / "bwrap")
+    Path(spawning.bwrap).write_text("#!/bin/sh\nexec sleep 1000\n")
+    Path(spawning.bwrap).chmod(0o755)
+    numbers = dict.fromkeys(("heap", "region", "threads"), 1)
+    order = {**ORDER, **numbers, "paths": [], "without": "", "options": "", "environment": []}
+    before = os.listdir("/proc/self/fd")
+    null = os.open(os.devnull, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            spawning._begin(order, [null] * 5)
+    finally:
+        os.close(null)
+
+    assert len(started) == 1
+    assert not Path(f"/proc/{started[0]}").exists()
+    assert os.listdir("/proc/self/fd") == before
+    assert spawning.children == {}
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OverflowError(), AuthenticityError("changed")])
