@@ -158,6 +158,7 @@ def test_an_end(victim_image: Path, spawner: int, hold: str, end: str) -> None:
     """What is held as it ends, and read, ends; nothing of its heap is read."""
     enclave = load(victim_image)
     pid, guardian = enclave.pid, attacks.guardian_of(enclave.pid)
+    assert guardian  # 0 would be this test's own group
     closing = threading.Thread(target=enclave.close)
     with HOLDS[hold](pid, guardian):
         if end == "its guardian is killed":
@@ -202,6 +203,7 @@ def test_a_tracer_of_one_that_ends(victim_image: Path, spawner: int) -> None:
     """Root freezes an enclave, kills its guardian, and traces it: it stops in its exit, and shows no heap."""
     enclave = load(victim_image)
     pid, guardian = enclave.pid, attacks.guardian_of(enclave.pid)
+    assert guardian  # 0 would be this test's own group
     with kernel.group("freezer") as place, kernel.frozen(place, pid):
         os.kill(guardian, signal.SIGKILL)
         # It is the first process of its namespace, and so not gone before all others are; it traces no longer.

@@ -27,7 +27,7 @@ from kluis.tee.doctor import attempts
 from kluis.tee.image import interpreter
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import native
-from tests.adversary import attacks
+from tests.adversary import attacks, kernel
 from tests.adversary.victim_secret import secret_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the attacker is root")
@@ -195,6 +195,12 @@ def by_memory_call(pid: int) -> bytes:
     return needle if attempts.by_memory_call(pid, needle).copies else b""
 
 
+def by_ring(pid: int) -> bytes:
+    """What an io_uring reads of /proc/PID/mem: the needle, if it was there."""
+    needle = secret_of("at start")
+    return needle if kernel.by_ring(pid, needle)[1] else b""
+
+
 def by_another_user(pid: int) -> bytes:
     """What another user reads of the files under /proc/PID."""
     code = "import sys\nfor name in ('mem', 'environ', 'maps', 'auxv'):\n"
@@ -242,6 +248,7 @@ def by_gdb(pid: int) -> bytes:
 READINGS = [
     by_memory_file,
     by_memory_call,
+    by_ring,
     by_another_user,
     by_descriptors,
     by_map_files,
