@@ -206,7 +206,7 @@ def test_a_tracer_of_one_that_ends(victim_image: Path, spawner: int) -> None:
     assert guardian  # 0 would be this test's own group
     with kernel.group("freezer") as place, kernel.frozen(place, pid):
         os.kill(guardian, signal.SIGKILL)
-        # It is the first process of its namespace, and so not gone before all others are; it traces no longer.
+        # The first process of a namespace is not gone before all others are, and this one is frozen.
         until = time.monotonic() + attacks.SOON
         while attacks.guardian_of(pid) and time.monotonic() < until:
             time.sleep(0.001)

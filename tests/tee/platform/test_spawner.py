@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,11 @@ def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", program]) as guardian:
         child = children.Child(guardian.pid, reading, 0)
         child.guardian = child.pidfd
+        began = time.monotonic()
         try:
             child.await_enclave(guardian.pid)
             assert bool(child.enclave) == forks
+            assert time.monotonic() - began < children.FORKED_SECONDS  # its end was seen, not only the bound
         finally:
             if child.enclave:
                 os.kill(child.enclave, signal.SIGKILL)

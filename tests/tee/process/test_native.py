@@ -58,7 +58,7 @@ def test_launcher_looks_only_inside(launcher: Path) -> None:
     assert re.search(r"Library runpath: \[/k/python/lib\]", said)
 
 
-LIMITED = "ulimit -S -n 1024; ulimit -H -n $0; exec \"$@\""
+LIMITED = 'ulimit -S -n 1024; ulimit -H -n $0; exec "$@"'
 LOW = "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a hard limit of 16448, got 16447\n"
 
 
@@ -68,7 +68,12 @@ def test_the_launcher_names_a_low_limit_on_descriptors(tmp_path: Path, limit: in
     """It needs what the doctor looks for, and says so; with as much it goes on."""
     interpreter.write(tmp_path / "python", interpreter.base())
     library = tmp_path / "python" / "lib"
-    line = [str(library / "ld-linux-x86-64.so.2"), "--library-path", str(library), str(tmp_path / "python" / LAUNCHER)]
+    line = [
+        str(library / "ld-linux-x86-64.so.2"),
+        "--library-path",
+        str(library),
+        str(tmp_path / "python" / LAUNCHER),
+    ]
     line += [str(tmp_path / "python"), str(64 << 20), "64", "", "", "no_such_module", "/nowhere"]
     done = subprocess.run(
         ["sh", "-c", LIMITED, str(limit), *line],

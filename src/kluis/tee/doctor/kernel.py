@@ -21,7 +21,7 @@ DEFAULT_HEAP_BYTES = 512 << 20
 TOUCHED_BYTES = 16 << 20
 """Twice what Debian lets a process lock."""
 DESCRIPTORS = 16_448
-"""Hard limit that the launcher needs to make secret memory (``REGION_DESCRIPTORS`` of ``native/memory.h``)."""
+"""Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 TRY_SECONDS = 60
 
 _libc = ctypes.CDLL(None, use_errno=True)
