@@ -63,8 +63,8 @@ class Orders:
         with self._turn:
             try:
                 socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors or [])
-            except OSError as error:
-                answer = {"error": f"the spawner got no order: {error.strerror}"}
+            except OSError as failed:
+                answer = {"error": f"the spawner got no order: {failed.strerror}"}
             else:
                 answer = self._answers.get()
         if "changed" in answer:
