@@ -55,6 +55,16 @@ static void refuse(const char *what) {
     _exit(70);
 }
 
+static void no_heap(void) {
+    struct rlimit files;
+    if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_max < REGION_DESCRIPTORS) {
+        dprintf(2, "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a hard limit of %lu, got %lu\n",
+                REGION_DESCRIPTORS, (unsigned long)files.rlim_max);
+        _exit(70);
+    }
+    refuse("the heap could not be reserved");
+}
+
 static int lacks(const char *name) {
     const char *at = self.without;
     size_t n = strlen(name);
@@ -298,7 +308,7 @@ int main(int argc, char **argv) {
     struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none)) refuse("no core");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) refuse("no new privileges");
-    if (!memory_region().base) refuse("the heap could not be reserved");
+    if (!memory_region().base) no_heap();
     memory_limits(strtoull(argv[2], NULL, 10), (unsigned)strtoul(argv[3], NULL, 10));
     if (has('j')) memory_allow_code();
     drop_capabilities();

@@ -7,6 +7,8 @@
  * memory file must do. */
 #define REGION_NAME "KLUIS_REGION"
 #define REGION_PLAIN ",plain"
+/* The hard limit on descriptors that making secret memory takes, see region.c. */
+#define REGION_DESCRIPTORS 16448UL
 
 /* The region's address and size in bytes; base is NULL where there is none. */
 struct region { char *base; size_t size; };

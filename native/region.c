@@ -34,6 +34,7 @@
 #define CYCLES 32768UL       /* ten times what it takes undisturbed, 12 microseconds at 2.6 GHz */
 #define EMULATED_CYCLES (64 * CYCLES) /* on a processor that QEMU emulates (TCG), where a call takes that much longer */
 #define TRIES 16
+_Static_assert(FIRST_SLOT + SLOTS == REGION_DESCRIPTORS, "memory.h and the doctor state it");
 
 /* Public, in ld.so: where the kernel put the count of arguments, the arguments and the environment. The
  * C library has not started yet when the first memory is asked for, so getenv finds nothing. */
@@ -129,7 +130,7 @@ struct region region_make(void) {
     if (size < LEAST_REGION) return made;
     if (!strcmp(end, REGION_PLAIN)) return plain(size);
     if (call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&before, 0, 0)) return made;
-    filled = (struct rlimit){FIRST_SLOT + SLOTS, before.rlim_max};
+    filled = (struct rlimit){REGION_DESCRIPTORS, before.rlim_max};
     if (filled.rlim_cur > filled.rlim_max || call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&filled, 0, 0, 0)) return made;
     uint64_t low = 0;
     for (long fd; (fd = call(SYS_dup, 0, 0, 0, 0, 0, 0)) >= 0 && fd < (long)FIRST_SLOT;) low |= 1UL << fd;

@@ -195,7 +195,11 @@ def compiler_of(wheel: Path, cache: Path) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(work)
             (Path(work) / "ziglang" / "zig").chmod(0o755)
-            os.replace(Path(work) / "ziglang", place)
+            try:
+                os.replace(Path(work) / "ziglang", place)
+            except OSError:  # another build has unpacked it meanwhile
+                if not place.exists():
+                    raise
     return place / "zig"
 
 

@@ -21,6 +21,7 @@ from tests.adversary.victim_secret import secret_of
 NOBODY = 65534
 SOON = 120.0
 """Seconds that a process's end may take on a loaded machine; one that nothing ends lives on for good."""
+DAEMON = b"kluis.tee.platform.daemon"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -74,10 +75,13 @@ def spawner_of(daemon: int) -> int:
 
 
 def launchers(spawner: int) -> Iterator[int]:
-    """The enclaves of one platform now, from the first instruction of their guardian's child on."""
+    """The enclaves of one platform now, from the first instruction of their guardian's child on.
+
+    The platform itself was started likewise, and is none of them.
+    """
     for sandbox in children(spawner):
         for guardian in children(sandbox):
-            yield from children(guardian)
+            yield from (pid for pid in children(guardian) if DAEMON not in _line(Path(f"/proc/{pid}")))
 
 
 def children(pid: int) -> list[int]:

@@ -89,11 +89,12 @@ def seal_under(
     sealed: channel.Channel,
     asked: list[channel.Request],
 ) -> None:
-    """Once an enclave is ready, have it seal, and give it the key."""
+    """Once an enclave is ready, have it seal, and give it the key; it may ask for more, and get no answer."""
+    end.settimeout(attacks.SOON)
     with loading.result() as enclave, stopped(daemon):
         root = threading.Thread(target=give_key, args=(end, sealed, asked))
         root.start()
-        enclave.keep(b"secret", "measurement")
+        enclave.submit("keep", b"secret", "measurement")
         root.join()
 
 

@@ -141,3 +141,30 @@ def test_continuous_integration_runs_the_tests() -> None:
     assert "make test" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "\ntest: check" in (ROOT / "Makefile").read_text()
+
+
+RACE = """
+import os, shutil, sys, zipfile
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+import build
+cache = Path(sys.argv[2])
+with zipfile.ZipFile(cache / "zig.whl", "w") as wheel:
+    wheel.writestr("ziglang/zig", "the compiler")
+replace = os.replace
+def beaten(source, target):
+    shutil.copytree(source, target)  # another build is a moment earlier
+    replace(source, target)
+os.replace = beaten
+print(build.compiler_of(cache / "zig.whl", cache).read_text())
+"""
+
+
+def test_two_first_builds_of_the_runtime(tmp_path: Path) -> None:
+    """Both unpack the compiler; the later one takes the earlier one's."""
+    line = [sys.executable, "-c", RACE, str(ROOT / "runtime"), str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.stdout == "the compiler\n", done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [
+        path.parent.name for path in tmp_path.glob("zig-*/zig")
+    ]

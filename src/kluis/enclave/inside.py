@@ -162,9 +162,7 @@ def _check_image_id(found: _Document) -> None:
     digest = Hash(SHA256())
     digest.update(bytes(found.manifest))
     if (measured := digest.finalize().hex()) != found.image_id:
-        raise AuthenticityError(
-            f"{WHAT}: image_id: want its manifest's, {measured}, got {found.image_id}", code="image_id"
-        )
+        raise AuthenticityError(f"{WHAT}: image_id: want its manifest's, {measured}, got {found.image_id}")
 
 
 WHAT = "launch document"

@@ -17,6 +17,7 @@ WANTED = {
     *(
         "memfd_secret",
         "RLIMIT_MEMLOCK",
+        "RLIMIT_NOFILE",
         "user namespaces",
         "Landlock",
         "seccomp",
@@ -67,9 +68,28 @@ def test_a_small_memlock_limit_is_found() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"USER": "nobody"}
     )
     assert done.stdout == (
-        "missing|8 MiB, want 512 MiB for a default heap|echo 'nobody - memlock 1048576' | sudo tee "
+        "missing|8 MiB, want 512 MiB for a default heap|echo 'nobody - memlock 1048576' | sudo tee -a "
         "/etc/security/limits.d/kluis.conf, and log in again (a service: LimitMEMLOCK=1G)\n"
     )
+
+
+@pytest.mark.parametrize(("limit", "state"), [(16447, State.MISSING), (16448, State.OK)])
+def test_a_small_limit_on_descriptors_is_found(limit: int, state: State) -> None:
+    """The launcher takes every descriptor below 16,448 while it makes its heap."""
+    program = (
+        "import resource, sys\n"
+        f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
+        "from kluis.tee.doctor import kernel\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {limit}))\n"
+        "found = kernel.descriptors()\n"
+        "print(found.state, found.seen, found.fix, sep='|')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"USER": "nobody"}
+    )
+    fix = "echo 'nobody - nofile 16448' | sudo tee -a /etc/security/limits.d/kluis.conf, and log in again "
+    fix += "(a service: LimitNOFILE=16448)"
+    assert done.stdout == f"{state}|{limit}, want 16448|{fix if state is State.MISSING else None}\n"
 
 
 @pytest.mark.skipif(not os.access(kvm.DEVICE, os.R_OK | os.W_OK), reason="no /dev/kvm that may be opened")

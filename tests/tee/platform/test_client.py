@@ -42,3 +42,26 @@ def test_a_launch_for_which_there_are_too_few_descriptors(tmp_path: Path, handed
         f"platform: want 2 sockets of the enclave, got {handed}: this process may open no more files"
     )
     assert refused.value.hint == "ulimit -n 4096"
+
+
+def test_a_platform_that_ends_with_a_request_unread(tmp_path: Path) -> None:
+    """Its end resets the connection: that it hung up is said, of a launch and of a question."""
+    (tmp_path / "image").touch()
+    places = Places(system=False, state=tmp_path, runtime=tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(places.socket))
+        listener.listen()
+
+        def end() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1, socket.MSG_PEEK)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        for ask in (lambda: Platform(places).launch(tmp_path / "image"), lambda: Platform(places).root_pem()):
+            with pytest.raises(UnavailableError) as refused:
+                ask()
+            assert refused.value.code == "platform_gone"
+        thread.join(300)

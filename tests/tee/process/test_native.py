@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.doctor import kernel
 from kluis.tee.image import interpreter
 from kluis.tee.image.manifest import LAUNCHER, MOUNTS
 from kluis.tee.process import native
@@ -55,6 +56,36 @@ def test_launcher_looks_only_inside(launcher: Path) -> None:
 
     assert "/k/python/lib/ld-linux-x86-64.so.2" in said
     assert re.search(r"Library runpath: \[/k/python/lib\]", said)
+
+
+LIMITED = 'ulimit -S -n 1024; ulimit -H -n $0; exec "$@"'
+LOW = "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a hard limit of 16448, got 16447\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose secret memory is not limited")
+@pytest.mark.parametrize(("limit", "low"), [(kernel.DESCRIPTORS - 1, True), (kernel.DESCRIPTORS, False)])
+def test_the_launcher_names_a_low_limit_on_descriptors(tmp_path: Path, limit: int, low: bool) -> None:
+    """It needs what the doctor looks for, and says so; with as much it goes on."""
+    interpreter.write(tmp_path / "python", interpreter.base())
+    library = tmp_path / "python" / "lib"
+    line = [
+        str(library / "ld-linux-x86-64.so.2"),
+        "--library-path",
+        str(library),
+        str(tmp_path / "python" / LAUNCHER),
+    ]
+    line += [str(tmp_path / "python"), str(64 << 20), "64", "", "", "no_such_module", "/nowhere"]
+    done = subprocess.run(
+        ["sh", "-c", LIMITED, str(limit), *line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"KLUIS_REGION": str(256 << 20)},
+    )
+
+    assert done.returncode == 70
+    assert (done.stderr == LOW) is low, done.stderr
+    assert ("could not be reserved" in done.stderr) is low
 
 
 def test_version_covers_what_isolates(copied: Path) -> None:

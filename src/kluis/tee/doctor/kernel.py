@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import subprocess
 
@@ -19,6 +20,8 @@ SECCOMP_MODE_FILTER = 2
 DEFAULT_HEAP_BYTES = 512 << 20
 TOUCHED_BYTES = 16 << 20
 """Twice what Debian lets a process lock."""
+DESCRIPTORS = 16_448
+"""Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 TRY_SECONDS = 60
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def probe() -> list[Finding]:
     """Try each kernel feature that a process enclave uses, in this process or in a short-lived child."""
-    return [memlock(), memfd_secret(), user_namespaces(), landlock(), seccomp(), mdwe()]
+    return [memlock(), descriptors(), memfd_secret(), user_namespaces(), landlock(), seccomp(), mdwe()]
 
 
 def memfd_secret() -> Finding:
@@ -60,11 +63,25 @@ def memlock() -> Finding:
     return _process("RLIMIT_MEMLOCK", State.MISSING, f"{limit >> 20} MiB, want {want}", _memlock_fix())
 
 
+def descriptors() -> Finding:
+    """Compare the hard limit on descriptors with what the launcher needs to make secret memory."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= DESCRIPTORS:
+        seen = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit}, want {DESCRIPTORS}"
+        return _process("RLIMIT_NOFILE", State.OK, seen)
+    fix = _limit_fix("nofile", DESCRIPTORS, f"LimitNOFILE={DESCRIPTORS}")
+    return _process("RLIMIT_NOFILE", State.MISSING, f"{limit}, want {DESCRIPTORS}", fix)
+
+
 def _memlock_fix() -> str:
+    return _limit_fix("memlock", 1 << 20, "LimitMEMLOCK=1G")
+
+
+def _limit_fix(item: str, value: int, unit: str) -> str:
     user = os.environ.get("USER", str(os.getuid()))
     return (
-        f"echo '{user} - memlock 1048576' | sudo tee /etc/security/limits.d/kluis.conf, and log in again "
-        "(a service: LimitMEMLOCK=1G)"
+        f"echo '{user} - {item} {value}' | sudo tee -a /etc/security/limits.d/kluis.conf, and log in again "
+        f"(a service: {unit})"
     )
 
 

@@ -132,10 +132,11 @@ class Platform:
             given = dict(sockets or {})
             request = {"op": "launch", "allow_missing": sorted(allow_missing), "sockets": list(given)}
             handed = [image, *(end.fileno() for end in given.values())]
-            socket.send_fds(connection, [json.dumps(request).encode()], handed)
-            data, descriptors, _, _ = socket.recv_fds(
-                connection, MAX_ANSWER, SOCKETS, socket.MSG_CMSG_CLOEXEC
-            )
+            with _its_end():
+                socket.send_fds(connection, [json.dumps(request).encode()], handed)
+                data, descriptors, _, _ = socket.recv_fds(
+                    connection, MAX_ANSWER, SOCKETS, socket.MSG_CMSG_CLOEXEC
+                )
             answer = self._checked(data)
             _check_whole(descriptors)
         except BaseException:
@@ -182,8 +183,10 @@ class Platform:
         with self._connect() as connection, tempfile.TemporaryFile() as file:
             file.write(json.dumps(order).encode())
             file.flush()
-            socket.send_fds(connection, [json.dumps({"op": op}).encode()], [file.fileno()])
-            answer = self._checked(connection.recv(MAX_ANSWER))
+            with _its_end():
+                socket.send_fds(connection, [json.dumps({"op": op}).encode()], [file.fileno()])
+                data = connection.recv(MAX_ANSWER)
+            answer = self._checked(data)
         answer.pop("event", None)
         return answer
 
@@ -212,18 +215,33 @@ class Platform:
 
     def _ask(self, op: str) -> dict[str, Any]:
         with self._connect() as connection:
-            connection.send(json.dumps({"op": op}).encode())
-            return self._checked(connection.recv(MAX_ANSWER))
+            with _its_end():
+                connection.send(json.dumps({"op": op}).encode())
+                data = connection.recv(MAX_ANSWER)
+            return self._checked(data)
 
     def _checked(self, data: bytes) -> dict[str, Any]:
         if not data:
-            raise UnavailableError("platform: hung up", code="platform_gone", hint="kluis platform start")
+            raise _gone()
         answer: dict[str, Any] = json.loads(data)
         if kind := answer.get("error"):
             raise BY_NAME.get(kind, UnavailableError)(
                 answer["message"], hint=answer["hint"], code=answer["code"]
             )
         return answer
+
+
+def _gone() -> UnavailableError:
+    return UnavailableError("platform: hung up", code="platform_gone", hint="kluis platform start")
+
+
+@contextlib.contextmanager
+def _its_end() -> Iterator[None]:
+    """A platform that ends with a request unread resets the connection: it hung up, too."""
+    try:
+        yield
+    except ConnectionError:
+        raise _gone() from None
 
 
 def _check_whole(descriptors: Sequence[int]) -> None:

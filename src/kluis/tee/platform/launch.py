@@ -264,12 +264,7 @@ class Launcher:
             ),
             "environment": sorted((_environment(manifest) | manifest.env).items()),
         }
-        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         channel_answer = channel.Answer()
-        document = self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
-        index = _index_file(indexes)
-        backing = [scratch.backing(name, manifest.scratch_bytes)] if manifest.scratch_bytes else []
-        inside = [pair[1] for pair in pairs]
         gone = threading.Event()
 
         def told(status: int, words: str) -> None:
@@ -278,20 +273,25 @@ class Launcher:
                 self.running.pop(name, None)
             ended(status, words)
 
-        try:
+        with contextlib.ExitStack() as failing, contextlib.ExitStack() as given:
+            pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+            for ours, inside in pairs:
+                failing.enter_context(ours)
+                given.enter_context(inside)
+            files = [
+                self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
+            ]
+            given.callback(os.close, files[-1])
+            files.append(_index_file(indexes))
+            given.callback(os.close, files[-1])
+            if manifest.scratch_bytes:
+                files.append(scratch.backing(name, manifest.scratch_bytes))
+                given.callback(os.close, files[-1])
             self._orders.on_end(name, told)
-            given = [*(end.fileno() for end in inside), document, index, *backing, *(fd for _, fd in granted)]
-            answer = self._orders.send(order, given)
-        except KluisError:
-            self._orders.forget_end(name)
-            for pair in pairs:
-                pair[0].close()
-            raise
-        finally:
-            for descriptor in (document, index, *backing):
-                os.close(descriptor)
-            for end in inside:
-                end.close()
+            failing.callback(self._orders.forget_end, name)
+            ends = [inside.fileno() for _, inside in pairs]
+            answer = self._orders.send(order, [*ends, *files, *(fd for _, fd in granted)])
+            failing.pop_all()
         running = Running(
             name,
             who,

@@ -61,8 +61,12 @@ class Orders:
             ChangedLayerError: what was measured is not what is there now: code ``layer_changed``.
         """
         with self._turn:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors or [])
-            answer = self._answers.get()
+            try:
+                socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors or [])
+            except OSError as failed:
+                answer = {"error": f"the spawner got no order: {failed.strerror}"}
+            else:
+                answer = self._answers.get()
         if "changed" in answer:
             error = ChangedLayerError(
                 f"launch: {answer['changed']}: was changed on this machine after it was measured",

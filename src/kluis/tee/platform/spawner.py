@@ -184,6 +184,8 @@ class Spawner:
         if remeasure.digest(self._guardian) != self._guardian_digest:
             return {"changed": "kluis-guardian", "layer": ""}
         for digest, mount in mounts:
+            if digest not in self._files:  # another launch that held the layer has found it changed
+                return {"changed": mount, "layer": digest}
             if (digest, mount) not in self._watched:
                 self._watched[digest, mount] = remeasure.watched(
                     self.layers / digest, mount, self._files[digest]
@@ -246,9 +248,17 @@ class Spawner:
         finally:
             for fd in (*sources, null, err_write, info_write):
                 os.close(fd)
+        python = next((directory for directory, mount in walls.mounts if mount == native.PYTHON), Path())
+        try:
+            child = children.Child(pid, err_read, uid, python / manifest.LAUNCHER)
+        except BaseException:  # nothing would wait for it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(info_read)
+            os.close(err_read)
+            raise
         self._uids.add(uid)
-        python = next(directory for directory, mount in walls.mounts if mount == native.PYTHON)
-        child = self.children[order["id"]] = children.Child(pid, err_read, uid, python / manifest.LAUNCHER)
+        self.children[order["id"]] = child
         guardian = children.guardian_pid(info_read)
         with contextlib.suppress(ProcessLookupError):
             child.guardian = os.pidfd_open(guardian) if guardian else -1
