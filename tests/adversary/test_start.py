@@ -306,7 +306,9 @@ def test_in_the_midst(victim_image: Path, spawner: int, attack: Callable[[int], 
                 assert attacks.guardian_of(enclave.pid) not in (0, os.getpid())
                 started += 1
 
-    assert len(got) > (min(2, starts - 1) if attack in (*TOOLS, by_crash) else starts)  # an enclave crashes once
+    assert len(got) > (
+        min(2, starts - 1) if attack in (*TOOLS, by_crash) else starts
+    )  # an enclave crashes once
     assert not [data for data in got if secret_of("at start") in data or b"secretmem" in data]
     assert started or attack in DEBUGGERS
 

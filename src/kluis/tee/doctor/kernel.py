@@ -20,8 +20,6 @@ SECCOMP_MODE_FILTER = 2
 DEFAULT_HEAP_BYTES = 512 << 20
 TOUCHED_BYTES = 16 << 20
 """Twice what Debian lets a process lock."""
-DESCRIPTORS = 16_448
-"""Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 TRY_SECONDS = 60
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,7 +51,7 @@ def memfd_secret() -> Finding:
 
 def memlock() -> Finding:
     """Compare what may be locked with the heap of an image that does not say how much it wants."""
-    linux.raise_lockable()  # as the platform does for what it starts
+    linux.raise_limits()  # as the platform does for what it starts
     limit = linux.lockable_bytes()
     if limit is None:
         return _process("RLIMIT_MEMLOCK", State.OK, "unlimited" + (", for root" if is_root() else ""))
@@ -65,12 +63,13 @@ def memlock() -> Finding:
 
 def descriptors() -> Finding:
     """Compare the hard limit on descriptors with what the launcher needs to make secret memory."""
+    linux.raise_limits()  # as the platform does for what it starts
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY or limit >= DESCRIPTORS:
-        seen = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit}, want {DESCRIPTORS}"
+    if limit == resource.RLIM_INFINITY or limit >= linux.DESCRIPTORS:
+        seen = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit}, want {linux.DESCRIPTORS}"
         return _process("RLIMIT_NOFILE", State.OK, seen)
-    fix = _limit_fix("nofile", DESCRIPTORS, f"LimitNOFILE={DESCRIPTORS}")
-    return _process("RLIMIT_NOFILE", State.MISSING, f"{limit}, want {DESCRIPTORS}", fix)
+    fix = _limit_fix("nofile", linux.DESCRIPTORS, f"LimitNOFILE={linux.DESCRIPTORS}")
+    return _process("RLIMIT_NOFILE", State.MISSING, f"{limit}, want {linux.DESCRIPTORS}", fix)
 
 
 def _memlock_fix() -> str:

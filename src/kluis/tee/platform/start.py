@@ -114,7 +114,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 
 def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> None:
     own_uids = places.system
-    linux.raise_lockable()  # for the platform and its enclaves, which inherit it
+    linux.raise_limits()  # for the platform and its enclaves, which inherit it
     lockable = linux.lockable_bytes()
     lacks = linux.missing(0)
     secret = "secret-memory" not in lacks and (lockable is None or lockable >= sandbox.PLATFORM_HEAP)

@@ -5,6 +5,7 @@ Spec: memfd_secret(2), landlock(7), PR_SET_MDWE(2const), mount(2).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -18,6 +19,8 @@ SYS_LANDLOCK_CREATE_RULESET = 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
 PR_GET_MDWE = 66
 MS_NOSUID_NODEV = 2 | 4
+DESCRIPTORS = 16_448
+"""Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 SLACK_BYTES = 1 << 20
 """How far beyond the limit is tried."""
 TRY_SECONDS = 60.0
@@ -59,8 +62,8 @@ def lockable_bytes() -> int | None:
     return limit
 
 
-def raise_lockable() -> None:
-    """Lift this process's limit on locked memory, and so that of what it starts, as far as it may.
+def raise_limits() -> None:
+    """Lift this process's limits on locked memory and descriptors, and so those of what it starts, if it may.
 
     Some kernels hold root to the limit too: the mapping succeeds there, and the first touch beyond the
     limit ends the process (SIGBUS). Only CAP_SYS_RESOURCE lifts it; without, up to the hard limit.
@@ -71,7 +74,12 @@ def raise_lockable() -> None:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
         except (ValueError, OSError):
             continue
-        return
+        break
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The kernel's own limit is lower; most service managers set a higher one.
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, DESCRIPTORS))
 
 
 @functools.cache
