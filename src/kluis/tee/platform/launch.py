@@ -26,10 +26,10 @@ from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
-from kluis.tee.image.manifest import LAUNCHER
 from kluis.tee.platform import holding, scratch, session, shares, sockets
 from kluis.tee.platform.identity import Identity
 from kluis.tee.platform.keys import CPUSVN
+from kluis.tee.platform.launchers import check_launcher
 from kluis.tee.platform.orders import ChangedLayerError, Orders
 from kluis.tee.platform.policy import LaunchPolicy
 from kluis.tee.process import linux, native, sandbox
@@ -384,35 +384,3 @@ def _sealed(name: str, data: bytes) -> int:
 
 def _environment(manifest: images.Manifest) -> dict[str, str]:
     return sandbox.environment(manifest.threads, manifest.heap_bytes, manifest.scratch_bytes)
-
-
-def check_launcher(read: images.Image) -> None:
-    """The image's launcher must be this platform's own: the platform vouches for the doors it shuts.
-
-    Raises:
-        UnavailableError: it is another; names the runtimes of both.
-    """
-    runtime, stated = native.runtime(), read.manifest
-    layer = read.layer("python")
-    found = next((e.sha256 for e in layer.files if e.path == LAUNCHER), "") if layer else ""
-    if found == runtime.launcher:
-        return
-    raise UnavailableError(
-        f"image {stated.name}: launcher: want {runtime.launcher[:16]},"
-        f" of this platform's kluis-runtime {runtime.kluis} for Python {runtime.python},"
-        f" got {found[:16] or 'none'}, of kluis-runtime {stated.kluis} for Python {stated.python}",
-        code="launcher_unknown",
-        hint=_other_runtime(runtime.python, stated.python),
-    )
-
-
-def _other_runtime(own: str, other: str) -> str:
-    """What fixes an image of another runtime: a build or a platform, by the Python that it takes."""
-    mine, its = (".".join(each.split(".")[:2]) for each in (own, other))
-    build = f"build it again: kluis build DIR -o FILE, with a kluis of Python {mine} as this platform is"
-    if mine == its:
-        return build
-    return (
-        f"{build}; or run it as it is on a platform of its own:"
-        f" KLUIS_HOME=DIR kluis run FILE, with a kluis of Python {its}"
-    )

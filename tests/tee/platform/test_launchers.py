@@ -8,7 +8,7 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.tee.image import archive
-from kluis.tee.platform.launch import check_launcher
+from kluis.tee.platform.launchers import check_launcher
 from kluis.tee.process import native
 from tests.tee.image import samples
 

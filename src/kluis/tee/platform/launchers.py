@@ -1,0 +1,40 @@
+"""Whether an image was built with the launcher that this platform vouches for."""
+
+from __future__ import annotations
+
+from kluis.errors import UnavailableError
+from kluis.tee import image as images
+from kluis.tee.image.manifest import LAUNCHER
+from kluis.tee.process import native
+
+
+def check_launcher(read: images.Image) -> None:
+    """The image's launcher must be this platform's own: the platform vouches for the doors it shuts.
+
+    Raises:
+        UnavailableError: it is another; names the runtimes of both.
+    """
+    runtime, stated = native.runtime(), read.manifest
+    layer = read.layer("python")
+    found = next((e.sha256 for e in layer.files if e.path == LAUNCHER), "") if layer else ""
+    if found == runtime.launcher:
+        return
+    raise UnavailableError(
+        f"image {stated.name}: launcher: want {runtime.launcher[:16]},"
+        f" of this platform's kluis-runtime {runtime.kluis} for Python {runtime.python},"
+        f" got {found[:16] or 'none'}, of kluis-runtime {stated.kluis} for Python {stated.python}",
+        code="launcher_unknown",
+        hint=_other_runtime(runtime.python, stated.python),
+    )
+
+
+def _other_runtime(own: str, other: str) -> str:
+    """What fixes an image of another runtime: a build or a platform, by the Python that it takes."""
+    mine, its = (".".join(each.split(".")[:2]) for each in (own, other))
+    build = f"build it again: kluis build DIR -o FILE, with a kluis of Python {mine} as this platform is"
+    if mine == its:
+        return build
+    return (
+        f"{build}; or run it as it is on a platform of its own:"
+        f" KLUIS_HOME=DIR kluis run FILE, with a kluis of Python {its}"
+    )
