@@ -28,7 +28,7 @@ _CACHE = pytest.StashKey[Path]()
 MOST_MEMORY = 512 << 20
 SHARED_MEMORY = Path("/dev/shm")
 CACHE_BYTES = 2 << 30
-SERVED = ("tests/services/running/", "tests/cli/test_serve_text.py", "tests/cli/test_vault.py")
+SERVED = ("tests/serve/", "tests/cli/test_serve_text.py", "tests/cli/test_vault.py")
 """Tests that share running services, or their images."""
 LONGEST = (
     "tests/clients/azure/",

@@ -34,9 +34,9 @@ from kluis.evidence import Collateral, TrustAnchors, Verifier
 from kluis.evidence.intel import collateral as holding
 from kluis.formats import b64
 from kluis.host import load
+from kluis.serve.plan import Plan
+from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
-from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving, serving
 from kluis.tee.platform.client import Platform
 
 REQUESTS: Final = 200

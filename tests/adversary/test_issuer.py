@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.formats import b64
-from kluis.services.running.issuer import TENANT, DevelopmentIssuer
-from tests.services.asking import ask
-from tests.services.running.issuer.asserting import (
+from kluis.serve.issuer import TENANT, DevelopmentIssuer
+from tests.serve.issuer.asserting import (
     AT,
     URL,
     Client,
@@ -29,6 +28,7 @@ from tests.services.running.issuer.asserting import (
     sign,
     told,
 )
+from tests.services.asking import ask
 
 WORKLOAD, READER, STRANGER = Client("workload"), Client("reader"), Client("workload", "stranger")
 HOSTS = frozenset({"127.0.0.1:8447", "localhost:8447"})

@@ -12,7 +12,7 @@ from kluis.enclave.store import ocalls
 from kluis.errors import RemoteError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.services.storage import Database
+from kluis.serve.store import Database
 from kluis.tee import image, sigstruct
 from kluis.tee.image import signing
 from kluis.tee.platform.client import Platform

@@ -20,10 +20,10 @@ from kluis.enclave.store import SealedStore, Writing
 from kluis.enclave.store.cipher import Cipher
 from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreLabel, StoreSurvey
 from kluis.errors import AuthenticityError, FormatError, RemoteError, UnavailableError
-from kluis.services.storage import Database
-from kluis.services.storage.database import read_url
-from kluis.services.storage.keeping import KeptRecords
-from kluis.services.storage.schema import JOURNAL, RECORDS, STORES
+from kluis.serve.store import Database
+from kluis.serve.store.database import read_url
+from kluis.serve.store.keeping import KeptRecords
+from kluis.serve.store.schema import JOURNAL, RECORDS, STORES
 from kluis.tee.platform.counters import Counters
 from kluis.testing.stale_storage import SwitchedRecords
 from tests.databases import CountersWitness, database_url, postgres

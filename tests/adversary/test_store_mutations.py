@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import AuthenticityError
-from kluis.services.storage.schema import JOURNAL, RECORDS, STORES
+from kluis.serve.store.schema import JOURNAL, RECORDS, STORES
 from tests.adversary.test_store import KEY, Host
 from tests.strategies import mutations
 

@@ -16,7 +16,7 @@ from kluis.cleanroom.agreement import Role
 from kluis.cli import explain, main
 from kluis.evidence import ProtectionLevel
 from kluis.formats.runtime_data import Purpose
-from kluis.services.running.images import SERVICES, STORE_KEYS
+from kluis.serve.images import SERVICES, STORE_KEYS
 from kluis.tee.process import linux
 
 LEVELS = {str(level) for level in ProtectionLevel} - {"none"}

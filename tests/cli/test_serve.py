@@ -16,7 +16,7 @@ from kluis.cli import serve_run
 from kluis.errors import EnclaveError, KluisError, UnavailableError
 
 if TYPE_CHECKING:
-    from kluis.services.running.serving import Serving
+    from kluis.serve.start import Serving
 
 
 class Running:

@@ -8,7 +8,7 @@ import pytest
 
 from kluis.cli.serve_clients import registered
 from kluis.errors import KluisError
-from tests.services.running.issuer.asserting import Client, document
+from tests.serve.issuer.asserting import Client, document
 
 
 def test_certificates_and_subjects(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from kluis.cli.serve_text import lines_of
-from kluis.services.running.issuer import Certificate, Registered
-from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving
-from tests.services.running.conftest import SERVICES, running, state
-from tests.services.running.issuer.asserting import Client, federated
+from kluis.serve.issuer import Certificate, Registered
+from kluis.serve.plan import Plan
+from kluis.serve.start import Serving
+from tests.serve.conftest import SERVICES, running, state
+from tests.serve.issuer.asserting import Client, federated
 
 __all__ = ["running", "state"]
 

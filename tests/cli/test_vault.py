@@ -15,13 +15,13 @@ from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.evidence import Collateral
 from kluis.formats.runtime_data import Purpose
 from kluis.host.vaults import vault_evidence
+from kluis.serve.plan import Plan
+from kluis.serve.start import Serving
 from kluis.services.clock import SystemClock
-from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving
 from kluis.tee.platform.client import Platform
 from tests.cli.quotes import Kluis
-from tests.services.running.conftest import running, state
-from tests.services.running.served import free_ports, serving_here
+from tests.serve.conftest import running, state
+from tests.serve.served import free_ports, serving_here
 
 __all__ = ["running", "state"]
 

@@ -20,10 +20,10 @@ import uvicorn
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kluis.enclave.store import SealedStore
+from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.store import Database
 from kluis.services.attestation.settings import Root
 from kluis.services.clock import SystemClock
-from kluis.services.running.authority import LoopbackAuthority
-from kluis.services.storage import Database
 from tests.evidence.forge import IMAGE, SIGNER, Forge
 from tests.services.attestation.owners import owner
 from tests.services.attestation.world import MAKER, PERMIT, World

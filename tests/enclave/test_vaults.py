@@ -22,7 +22,7 @@ from kluis.formats import b64
 from kluis.formats.released_key import ReleasedKey
 from kluis.formats.runtime_data import Purpose
 from kluis.host.proxy import EnclaveProxy
-from kluis.services.running.authority import LoopbackAuthority
+from kluis.serve.authority import LoopbackAuthority
 from tests.enclave.released import ReleasingVault
 from tests.evidence.forge import Forge
 from tests.services.keyvault.world import VAULT, claims, policy, sign

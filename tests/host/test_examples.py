@@ -17,7 +17,7 @@ import pytest
 
 from kluis.tee.platform.client import Platform
 from kluis.testing.images import ALLOWED, built
-from tests.services.running.served import bring_images
+from tests.serve.served import bring_images
 
 __all__ = ["built"]
 

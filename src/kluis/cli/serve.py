@@ -10,8 +10,8 @@ import typer
 
 from kluis.cli import completion, protections, serve_settings
 from kluis.cli.render import Json
-from kluis.services.running import DEFAULT_PORT
-from kluis.services.running.images import SERVICES, STORE_KEYS
+from kluis.serve import DEFAULT_PORT
+from kluis.serve.images import SERVICES, STORE_KEYS
 
 
 def register(app: typer.Typer) -> None:
@@ -181,7 +181,7 @@ def serve(
     """
     from kluis.cli import serve_run  # these want the extra, and the help does not
     from kluis.cli.serve_clients import registered
-    from kluis.services.running.plan import Plan
+    from kluis.serve.plan import Plan
 
     chosen = SERVICES if "all" in services else tuple(dict.fromkeys(services))
     plan = Plan(

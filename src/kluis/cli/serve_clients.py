@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kluis.cli import evidence_files as files
 from kluis.errors import UsageError
-from kluis.services.running.issuer import Certificate, Federated, Registered
+from kluis.serve.issuer import Certificate, Federated, Registered
 
 __all__ = ["registered"]
 

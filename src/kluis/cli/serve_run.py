@@ -15,9 +15,9 @@ from typing import Final
 from kluis.cli import render
 from kluis.cli.serve_text import lines_of, told
 from kluis.errors import KluisError
+from kluis.serve.plan import Plan
+from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
-from kluis.services.running.plan import Plan
-from kluis.services.running.serving import Serving, serving
 
 LOOK_SECONDS: Final = 1.0
 # How often services are asked to do what is due: what that is, they know by themselves.

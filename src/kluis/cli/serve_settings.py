@@ -14,7 +14,7 @@ from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.anchors import STATED_LEVELS
 from kluis.formats import b64, typed
-from kluis.services.running.images import SERVICES
+from kluis.serve.images import SERVICES
 
 
 def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from kluis.services.running.issuer import APPLICATION_PATH, IDENTITY
-from kluis.services.running.plan import MANAGED_IDENTITY, Plan
-from kluis.services.running.serving import Serving
+from kluis.serve.issuer import APPLICATION_PATH, IDENTITY
+from kluis.serve.plan import MANAGED_IDENTITY, Plan
+from kluis.serve.start import Serving
 
 __all__ = ["lines_of", "told"]
 

@@ -76,7 +76,7 @@ def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
 def storage(tmp_path: Path) -> Iterator[SealedStore]:
     """A sealed store in a database of the test's own, with a key of its own; no enclave is needed."""
     from kluis.enclave.store import SealedStore
-    from kluis.services.storage import Database
+    from kluis.serve.store import Database
 
     with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
         yield SealedStore(database.records("test"), os.urandom(32))

@@ -9,7 +9,7 @@ from pathlib import Path
 from kluis.enclave.store import SealedStore, Witness
 from kluis.enclave.store.ocalls import HostSide
 from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StorePut, StoreRekey, StoreSurvey
-from kluis.services.storage import Database
+from kluis.serve.store import Database
 
 __all__ = ["StaleStorage", "SwitchedRecords"]
 

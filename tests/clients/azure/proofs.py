@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.services.running.issuer.asserting import CLUSTER, SUBJECT, Client, document, key_of
+from tests.serve.issuer.asserting import CLUSTER, SUBJECT, Client, document, key_of
 
 __all__ = ["Proofs"]
 

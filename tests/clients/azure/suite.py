@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.clients.azure.serving import Runner, environment, lack, results, served
-from tests.services.running.served import bring_images
+from tests.serve.served import bring_images
 
 __all__ = ["ended_well", "outcomes_of"]
 

@@ -11,8 +11,8 @@ import pytest
 from kluis.enclave.store import ocalls
 from kluis.errors import RemoteError
 from kluis.host.proxy import EnclaveProxy
-from kluis.services.storage import Database
-from kluis.services.storage.keeping import KeptRecords
+from kluis.serve.store import Database
+from kluis.serve.store.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
 from kluis.testing.stale_storage import StaleStorage
 

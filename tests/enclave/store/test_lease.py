@@ -13,7 +13,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore, lease
 from kluis.enclave.store.lease import LEASE_SECONDS, Leases
-from kluis.services.storage.database import Database
+from kluis.serve.store.database import Database
 
 KEY = bytes(range(32))
 

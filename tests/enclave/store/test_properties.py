@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore, Writing
-from kluis.services.storage import Database
+from kluis.serve.store import Database
 
 TABLES, KEYS, INDEXES = ("t", "u"), ("a", "b", "c", "é", "d" * 40), ("", "i", "j")
 

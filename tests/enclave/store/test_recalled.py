@@ -13,8 +13,8 @@ from kluis.enclave.store.directory import Name
 from kluis.enclave.store.records import StoreAnswer, StoreCommit
 from kluis.enclave.store.remembered import Remembered
 from kluis.errors import AuthenticityError
-from kluis.services.storage import Database
-from kluis.services.storage.keeping import KeptRecords
+from kluis.serve.store import Database
+from kluis.serve.store.keeping import KeptRecords
 from kluis.tee.platform.counters import Counters
 from tests.databases import CountersWitness
 

@@ -16,8 +16,8 @@ from kluis.enclave.store.records import StoreRekey
 from kluis.enclave.store.transaction import FORMER_KEYS
 from kluis.errors import RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
-from kluis.services.storage import Database
-from kluis.services.storage.keeping import KeptRecords
+from kluis.serve.store import Database
+from kluis.serve.store.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
 from kluis.testing.stale_storage import StaleStorage, SwitchedRecords
 from tests.enclave.store.test_custody import hand_over

@@ -17,8 +17,8 @@ from kluis.enclave.outward import CancelInterrupt
 from kluis.enclave.store import SealedStore, Writing, cipher, committing, directory, surveying, view
 from kluis.enclave.store.records import StoreCommit, StoreSurvey
 from kluis.errors import UnavailableError
-from kluis.services.storage import Database
-from kluis.services.storage.keeping import KeptRecords
+from kluis.serve.store import Database
+from kluis.serve.store.keeping import KeptRecords
 
 KEY = bytes(range(32))
 
@@ -203,7 +203,7 @@ def test_instances_start_while_others_write(records: KeptRecords) -> None:
 WRITER = """
 import sys
 from kluis.enclave.store import SealedStore
-from kluis.services.storage import records
+from kluis.serve.store import records
 store = SealedStore(records(sys.argv[1], "test"), bytes(range(32)))
 print("ready", flush=True)
 number = int(sys.argv[2])

@@ -14,8 +14,8 @@ from kluis.enclave.store import SealedStore, ocalls
 from kluis.enclave.store.witness import Witnessed
 from kluis.errors import EnclaveDied, EnclaveError, RemoteError
 from kluis.host.proxy import EnclaveProxy
-from kluis.services.storage import Database
-from kluis.services.storage.keeping import KeptRecords
+from kluis.serve.store import Database
+from kluis.serve.store.keeping import KeptRecords
 from kluis.tee.platform.counters import Counters
 from kluis.testing.stale_storage import StaleStorage
 from tests.databases import CountersWitness

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import AuthenticityError
-from kluis.services.storage import Database
+from kluis.serve.store import Database
 from tests.services.attestation.owners import owner
 from tests.services.attestation.test_attesting import sgx, snp, tdx
 from tests.services.attestation.tpm.client import Client, world_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from kluis.serve.settings import AUDIENCES
 from kluis.services.attestation import gate
 from kluis.services.attestation.gate import AttestationGate
-from kluis.services.running.settings import AUDIENCES
 from kluis.services.web import Answer, Bearer, Operation, Refusal
 from tests.services.web.issuer import FixedClock, TokenMaker
 

@@ -11,7 +11,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.formats import x509
-from kluis.services.storage import Database
+from kluis.serve.store import Database
 from tests.evidence.test_vectors import Vector as IntelVector
 from tests.services.attestation.world import PERMIT, World, b64u, claims_of, error_of
 from tests.vectors import MISSING, VECTORS, Vector, found

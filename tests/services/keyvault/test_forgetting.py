@@ -14,8 +14,8 @@ from kluis.enclave.store import SealedStore
 from kluis.enclave.store.model import Writing
 from kluis.errors import UnavailableError
 from kluis.formats import b64
+from kluis.serve.store import Database
 from kluis.services.keyvault import backup, promises, shelf
-from kluis.services.storage import Database
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.keyvault.world import World, claims, opened, policy, sign
 from tests.services.web.issuer import NOW

@@ -15,9 +15,9 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError
+from kluis.serve.store import Database
 from kluis.services.keyvault import shelf
 from kluis.services.keyvault.records import Due, encode
-from kluis.services.storage import Database
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.keyvault.test_rotation import AT, DAY, rotate_after
 from tests.services.keyvault.world import World, claims, opened, policy, sign

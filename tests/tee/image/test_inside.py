@@ -21,9 +21,7 @@ def test_what_is_outside_stays_outside() -> None:
     rooms = {path.split("/")[1].removesuffix(".py") for path in LAYER if path.startswith("kluis/")}
     assert {"errors", "files", "frozen", "hashes", "formats", "enclave", "services"} <= rooms
     assert rooms & {"tee", "host", "cli", "testing", "console"} == set()
-    assert {
-        path for path in LAYER if path.startswith(("kluis/services/running", "kluis/services/storage"))
-    } == set()
+    assert {path for path in LAYER if path.startswith(("kluis/serve", "kluis/serve/store"))} == set()
 
 
 @pytest.mark.parametrize("path", OURS)

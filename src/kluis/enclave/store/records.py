@@ -2,7 +2,7 @@
 
 To the host a record is ``(id, version, label, value)``: a keyed hash of table and key; which commit wrote
 it; its names, sealed; its value, sealed. Beside the records it keeps one sealed head, replaced with every
-commit, and a journal of sealed entries, one a commit. :mod:`kluis.services.storage` keeps them in a
+commit, and a journal of sealed entries, one a commit. :mod:`kluis.serve.store` keeps them in a
 database; :mod:`kluis.enclave.store.ocalls` carries them out of an enclave. Nothing here is trusted.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +15,6 @@ PACKAGES: Final = (
     "formats", "evidence", "appraisal", "authority", "collateral", "ledger", "enclave", "cleanroom",
     "services",
 )  # fmt: skip
-# What a service's host runs for it.
-OUTSIDE: Final = frozenset({"services/running", "services/storage"})
 MODULES: Final = (
     "__init__.py", "entry.py", "errors.py", "files.py", "frozen.py", "hashes.py", "measured.py", "py.typed",
 )  # fmt: skip
@@ -37,7 +34,7 @@ def layer() -> list[Source]:
         if (root / package).is_dir():
             found += [
                 sources.held(f"kluis/{package}/{path}", origin)
-                for path, origin in sources.walk(root / package, _inside(package))
+                for path, origin in sources.walk(root / package, _keep)
             ]
     return found + interpreter.inside()
 
@@ -45,13 +42,6 @@ def layer() -> list[Source]:
 def versions() -> dict[str, str]:
     """The distributions that the layer holds, and their versions."""
     return native.runtime().inside_versions
-
-
-def _inside(package: str) -> Callable[[str, bool], bool]:
-    def keep(path: str, folder: bool) -> bool:
-        return f"{package}/{path}" not in OUTSIDE and _keep(path, folder)
-
-    return keep
 
 
 def kept_metadata(path: str) -> bool:

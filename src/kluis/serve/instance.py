@@ -1,0 +1,137 @@
+"""One running enclave of a service: started, told its settings, named to clients, drained."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, TimeoutError  # noqa: A004 - a future's own
+from typing import Any, Final, Self
+
+from kluis.errors import BY_NAME, EnclaveError, KluisError, RemoteError
+from kluis.host import load
+from kluis.host.proxy import Call, EnclaveProxy
+from kluis.serve.images import ServiceImage
+
+__all__ = ["Instance", "loaded", "own"]
+
+GRANT: Final = "listen:web"
+START_SECONDS: Final = 120.0
+# What an enclave answers at once, if at all: one that stands still is not waited for.
+ANSWER_SECONDS: Final = 10.0
+
+
+def loaded(
+    image: ServiceImage,
+    listener: socket.socket,
+    ocalls: Mapping[str, Callable[..., Any]],
+    insecure_allow_missing: frozenset[str],
+) -> EnclaveProxy:
+    """A service's enclave, which was told nothing yet; it is the caller's to close."""
+    return load(
+        image.path,
+        sockets={GRANT: listener},
+        ocalls=dict(ocalls),
+        start_seconds=START_SECONDS,
+        insecure_allow_missing=insecure_allow_missing,
+    )
+
+
+def own(error: KluisError) -> KluisError:
+    """What a service's enclave says, as an error of this process: the code inside is no caller's to mend."""
+    if not isinstance(error, RemoteError) or error.inner_code is None or error.type_name not in BY_NAME:
+        return error
+    said = error.message.removeprefix(f"{error.type_name}: ")
+    return BY_NAME[error.type_name](said, hint=error.hint, code=error.inner_code)
+
+
+class Instance:
+    """One enclave that serves; end it with :meth:`drain`.
+
+    Attributes:
+        enclave: it.
+    """
+
+    def __init__(self, enclave: EnclaveProxy, serving: Call) -> None:
+        self.enclave = enclave
+        self._serving = serving
+        self._tending: Call | None = None
+
+    @classmethod
+    def start(
+        cls,
+        image: ServiceImage,
+        listener: socket.socket,
+        *,
+        ocalls: Mapping[str, Callable[..., Any]],
+        settings: bytes,
+        name: Callable[[bytes], bytes],
+        opened: Callable[[EnclaveProxy], None] = lambda enclave: None,
+        insecure_allow_missing: frozenset[str] = frozenset(),
+    ) -> Self:
+        """Start one on a listening socket, which stays the caller's.
+
+        Args:
+            image: the service's.
+            listener: clients come in here.
+            ocalls: what the host does for it.
+            settings: the service's, JSON.
+            name: from a request for a certificate to a chain, both PEM.
+            opened: sees the enclave's store open, before it takes its settings.
+            insecure_allow_missing: protections that this machine may lack; written into the evidence.
+
+        Raises:
+            KluisError: it did not start, or does not take these settings; says why.
+        """
+        enclave = loaded(image, listener, ocalls, insecure_allow_missing)
+        try:
+            opened(enclave)
+            enclave.configure.within(START_SECONDS)(settings)
+            _rename(enclave, name, START_SECONDS)
+            return cls(enclave, enclave.submit("serve"))
+        except BaseException as error:
+            enclave.close()
+            if isinstance(error, RemoteError):
+                raise own(error) from None
+            raise
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return not self._serving.done()
+
+    def fault(self) -> KluisError | None:
+        """Why it serves no more, if it ended by itself."""
+        if self.running:
+            return None
+        error = self._serving.exception()
+        return own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
+
+    def rename(self, name: Callable[[bytes], bytes]) -> None:
+        """Have it show a new certificate, before the old one is out of its time."""
+        _rename(self.enclave, name, ANSWER_SECONDS)
+
+    def tend(self) -> KluisError | None:
+        """Have it do what is due by now; waits for nothing, and asks nothing of one that is still at it.
+
+        Returns:
+            What the time before ended in, if in an error.
+        """
+        before = self._tending
+        if before is not None and not before.done():
+            return None
+        self._tending = self.enclave.submit("tend")
+        error = None if before is None else before.exception()
+        return own(error) if isinstance(error, KluisError) else None
+
+    def drain(self, seconds: float) -> None:
+        """Let what runs end within ``seconds``, then end it; one that does not hear of it, at once."""
+        with contextlib.suppress(KluisError, CancelledError, TimeoutError):
+            self.enclave.drain.within(ANSWER_SECONDS)(seconds)
+            self._serving.result(timeout=seconds + 5.0)
+        self.enclave.close()
+
+
+def _rename(enclave: EnclaveProxy, name: Callable[[bytes], bytes], seconds: float) -> None:
+    request = enclave.certificate_request.within(seconds)()
+    enclave.use_certificate.within(seconds)(name(request))

@@ -1,0 +1,157 @@
+"""A client's assertion: three parts of base64url, read before anybody is believed; and its times.
+
+Spec: RFC 7521; RFC 7523, "JWT Format and Processing Requirements"; RFC 7515. Padding is let pass: Azure's
+clients write it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from kluis.appraisal.token_keys import TrustedKey
+from kluis.errors import AuthenticityError, FormatError
+from kluis.formats import b64, jcs
+from kluis.serve.issuer.refusals import MOST_SHOWN, refused, shown
+from kluis.services.web import Refusal
+
+__all__ = ["Assertion", "check_signature", "check_times", "read", "seconds"]
+
+MOST_DEPTH: Final = 8
+MOST_DIGITS: Final = 17
+LEEWAY_SECONDS: Final = 60
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assertion:
+    """One that was read, and not checked.
+
+    Attributes:
+        header: all of it.
+        claims: all of them.
+        signed: the bytes that the signature is of.
+        signature: itself.
+        digest: SHA-256 of the whole text.
+    """
+
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    signed: bytes
+    signature: bytes
+    digest: bytes
+
+    @property
+    def algorithm(self) -> object:
+        """What its header says it is signed by."""
+        return self.header.get("alg")
+
+
+def read(text: str) -> Assertion:
+    """Read an assertion.
+
+    Raises:
+        Refusal: it is no compact JWS of two JSON objects, or its header wants something understood.
+    """
+    parts = text.split(".")
+    if len(parts) != 3:
+        raise refused("invalid_client", f"client_assertion: want a JWT of three parts, got {len(parts)}")
+    try:
+        head, body, signature = (
+            b64.decode_either(part, "client_assertion", most=len(text)) for part in parts
+        )
+        header, claims = _object(head, "client assertion header"), _object(body, "client assertion claims")
+    except FormatError as error:
+        raise refused("invalid_client", error.message) from None
+    if "crit" in header or "b64" in header:
+        raise refused("invalid_client", "client assertion header: want none of crit and b64, got one")
+    signed, digest = text.rpartition(".")[0].encode(), hashlib.sha256(text.encode()).digest()
+    return Assertion(header, claims, signed, signature, digest)
+
+
+def check_signature(assertion: Assertion, key: TrustedKey, number: int | None = None) -> None:
+    """Check that a key signed an assertion, whose algorithm was looked at before.
+
+    Args:
+        assertion: as it was read.
+        key: the one that is believed.
+        number: Entra's, of the refusal.
+
+    Raises:
+        Refusal: it did not.
+    """
+    try:
+        key.check(str(assertion.algorithm), assertion.signed, assertion.signature)
+    except AuthenticityError:
+        why = f"client assertion: want it signed by the key {key.kid[:MOST_SHOWN]}, got another signature"
+        raise refused("invalid_client", why, number=number) from None
+
+
+def check_times(assertion: Assertion, now: datetime, most: int | None = None) -> float:
+    """Check ``exp``, which must be there, and ``nbf``; gives ``exp``.
+
+    Args:
+        assertion: whose.
+        now: aware.
+        most: so many seconds at most may be left until ``exp``.
+
+    Raises:
+        Refusal: expired, not yet valid, valid for too long, or not in numbers.
+    """
+    at = now.timestamp()
+    end, begin = seconds(assertion, "exp"), seconds(assertion, "nbf", absent=0)
+    if at >= end + LEEWAY_SECONDS:
+        raise _untimely(f"exp: want after {at:.0f}, got {end:.0f}: has expired")
+    if at < begin - LEEWAY_SECONDS:
+        raise _untimely(f"nbf: want {at:.0f} or before, got {begin:.0f}: is not valid yet")
+    if most is not None and end > at + most + LEEWAY_SECONDS:
+        raise _untimely(f"exp: want at most {most} seconds from {at:.0f}, got {end:.0f}")
+    return end
+
+
+def seconds(assertion: Assertion, claim: str, absent: float | None = None) -> float:
+    """A time of its claims; MSAL for Python writes fractions.
+
+    Raises:
+        Refusal: no number, or none at all where ``absent`` has nothing in its place.
+    """
+    value = assertion.claims.get(claim, absent)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _untimely(f"{claim}: want seconds since 1970, got {shown(value)}")
+    return value
+
+
+def _untimely(why: str) -> Refusal:
+    return refused("invalid_client", f"client assertion {why}", number=700024)
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    """One JSON object, each name once.
+
+    Raises:
+        FormatError: another.
+    """
+    jcs.check_nesting(data, what, MOST_DEPTH)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise FormatError(f"{what}: want each name once, got one twice")
+        return found
+
+    def whole(digits: str) -> int:
+        if len(digits) > MOST_DIGITS:
+            raise FormatError(f"{what}: want numbers of at most {MOST_DIGITS} digits, got more")
+        return int(digits)
+
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=unique, parse_int=whole)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise FormatError(f"{what}: want a JSON object, got another")
+    return value

@@ -1,0 +1,151 @@
+"""A managed identity: tokens from an endpoint of the machine's or an application's own.
+
+``ManagedIdentityCredential`` asks there. :func:`metadata` is the instance metadata's, over plain HTTP: it
+asks nobody who they are, so whoever reaches it has the tokens of :data:`IDENTITY`. What it refuses is what
+comes by way of others: a server that fetches for somebody (no ``Metadata`` header), a proxy
+(``X-Forwarded-For``), a page in a browser that calls it by a name of the page's own (``Host``).
+:func:`application_route` is App Service's, whose header is a secret: the client's own. Container Instances
+have one like it, by other names, which the sidecar of confidential containers speaks.
+
+Spec: Microsoft Entra, "How to use managed identities on an Azure VM to acquire an access token", "Error
+handling"; Azure App Service, "REST endpoint reference"; Azure Container Instances, "Managed identity on
+Windows containers".
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kluis.serve.issuer.clients import Client
+from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refused, shown
+from kluis.serve.issuer.signing import TOKEN_SECONDS, Proof, Signer
+from kluis.services.web import Refusal
+
+__all__ = ["APPLICATION_PATH", "IDENTITY", "application_route", "metadata"]
+
+IDENTITY: Final = "workload"
+METADATA_PATH: Final = "/metadata/identity/oauth2/token"
+METADATA_VERSION: Final = "2018-02-01"
+APPLICATION_PATH: Final = "/msi/token"
+APPLICATION_VERSION: Final = "2019-08-01"
+FORWARDED: Final = ("X-Forwarded-For", "Forwarded")
+# Each names an identity, and there is none but by its client_id; for Container Instances, its principalId.
+NAMES: Final = ("client_id", "object_id", "principal_id", "principalId", "msi_res_id", "mi_res_id")
+SECRETS: Final = {"x-identity-header": "client_id", "secret": "principalId"}
+
+
+def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str]) -> Starlette:
+    """The instance metadata's endpoint, for :data:`IDENTITY` alone.
+
+    Args:
+        signer: signs its tokens.
+        clients: by id; :data:`IDENTITY` is one.
+        hosts: ``host:port`` that it is called by.
+    """
+
+    async def ask(request: Request) -> Response:
+        """Give a token.
+
+        1. Nobody forwarded the request.
+        2. ``Metadata: true`` is there, once.
+        3. ``Host`` is this endpoint's own.
+        4. The identity, if one is named, is the one there is.
+        """
+        _check_forwarded(request)  # 1
+        if (got := request.headers.getlist("metadata")) != ["true"]:  # 2
+            raise refused("invalid_request", f"Metadata header: want true, got {shown(got)}")
+        if (host := request.headers.get("host", "")).lower() not in hosts:  # 3
+            raise refused("invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {shown(host)}")
+        asked = _parameters(request, METADATA_VERSION, "client_id")
+        if asked.get("client_id", IDENTITY) != IDENTITY:  # 4
+            raise refused(
+                "invalid_request", f"client_id: want {IDENTITY} or none, got {shown(asked['client_id'])}"
+            )
+        return _granted(signer, clients[IDENTITY], asked["resource"], Proof.NONE)
+
+    return Starlette(routes=[Route(METADATA_PATH, ask)], exception_handlers=HANDLERS)
+
+
+def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
+    """App Service's endpoint, and Container Instances': for the client that is named, or :data:`IDENTITY`.
+
+    ``X-IDENTITY-HEADER``, or ``secret`` in the latter form, is the secret of that client, so it gives nobody
+    more than they have. That form has no ``api-version`` of the client's: the endpoint's own URL has it.
+    """
+
+    async def ask(request: Request) -> Response:
+        try:
+            _check_forwarded(request)
+            shows = [name for name in request.headers if name in SECRETS]
+            if len(shows) > 1:
+                raise refused("invalid_request", "X-IDENTITY-HEADER, secret: want one of them, once")
+            header = shows[0] if shows else "x-identity-header"
+            named = SECRETS[header]
+            asked = _parameters(request, None if header == "secret" else APPLICATION_VERSION, named)
+            client = clients.get(asked.get(named, IDENTITY))
+            given = request.headers.get(header, "")
+            # A header's bytes are read as Latin-1; a secret is ASCII, and neither fails to be written so.
+            if client is None or not hmac.compare_digest(client.secret.encode(), given.encode()):
+                raise refused(
+                    "invalid_client",
+                    f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
+                    " got another",
+                )
+        except Refusal as refusal:
+            told = {"statusCode": refusal.status, "message": refusal.message}
+            return JSONResponse(told, refusal.status)
+        return _granted(signer, client, asked["resource"], Proof.SECRET)
+
+    return Route(APPLICATION_PATH, ask)
+
+
+def _check_forwarded(request: Request) -> None:
+    for name in FORWARDED:
+        if name in request.headers:
+            raise refused("invalid_request", f"{name}: want none, for nothing here is for others, got one")
+
+
+def _parameters(request: Request, version: str | None, named: str) -> dict[str, str]:
+    """What is asked for, each once.
+
+    Args:
+        request: asks.
+        version: of the API; None where that is not the client's to say.
+        named: by which parameter an identity is.
+    """
+    pairs = request.query_params.multi_items()
+    asked = dict(pairs)
+    if len(asked) != len(pairs):
+        raise refused("invalid_request", "query: want each parameter once, got one twice")
+    if version is not None and asked.get("api-version") != version:
+        raise refused(
+            "invalid_request", f"api-version: want {version}, got {shown(asked.get('api-version'))}"
+        )
+    if not 1 <= len(asked.get("resource", "")) <= MOST_RESOURCE:
+        raise refused("invalid_request", f"resource: want one, of at most {MOST_RESOURCE} characters")
+    for name in NAMES:
+        if name in asked and name != named:
+            raise refused("invalid_request", f"{name}: want an identity by {named}, or none, got this")
+    return asked
+
+
+def _granted(signer: Signer, client: Client, resource: str, proof: Proof) -> Response:
+    """As Azure writes it: numbers are text."""
+    token, end = signer.token(client, resource, proof)
+    return JSONResponse({
+        "access_token": token,
+        "client_id": client.id,
+        "expires_in": str(TOKEN_SECONDS),
+        "ext_expires_in": str(TOKEN_SECONDS),
+        "expires_on": str(end),
+        "not_before": str(end - TOKEN_SECONDS),
+        "resource": resource,
+        "token_type": "Bearer",
+    })  # fmt: skip

@@ -1,0 +1,67 @@
+"""Assertions that were shown before: one is good once for each thing that it is shown for.
+
+MSAL shows one assertion, with one ``jti``, for every resource that it asks for within ten minutes. So what is
+refused is the same assertion for the same request, another with its ``jti``, and more requests than a client
+has. Spec: RFC 7523, "JWT Format and Processing Requirements", 7.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from kluis.serve.issuer.assertion import LEEWAY_SECONDS, Assertion
+from kluis.serve.issuer.refusals import refused, shown
+
+__all__ = ["Shown"]
+
+MOST_REQUESTS: Final = 8
+MOST_OF_CLIENT: Final = 1000
+
+
+@dataclasses.dataclass(slots=True)
+class _Seen:
+    digest: bytes
+    end: float
+    requests: set[bytes]
+
+
+class Shown:
+    """What was shown, until it has expired; kept in memory, and forgotten when the issuer ends."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, _Seen]] = {}
+
+    def admit(self, client: str, assertion: Assertion, request: bytes, end: float, now: datetime) -> None:
+        """Take note of an assertion that held.
+
+        Args:
+            client: whose.
+            assertion: itself, with a ``jti``.
+            request: what it is shown for, a digest.
+            end: when it expires.
+            now: aware.
+
+        Raises:
+            Refusal: it is a replay, or there is no room to tell.
+        """
+        seen, jti = self._seen.setdefault(client, {}), assertion.claims["jti"]
+        for old in [name for name, one in seen.items() if one.end < now.timestamp() - LEEWAY_SECONDS]:
+            del seen[old]
+        one = seen.get(jti)
+        if one is None:
+            if len(seen) >= MOST_OF_CLIENT:
+                raise refused(
+                    "temporarily_unavailable",
+                    f"client {client}: want at most {MOST_OF_CLIENT} assertions that have not expired",
+                    status=503,
+                )
+            seen[jti] = _Seen(assertion.digest, end, {request})
+            return
+        if one.digest != assertion.digest or request in one.requests or len(one.requests) >= MOST_REQUESTS:
+            raise refused(
+                "invalid_client",
+                f"client assertion jti: want one that was not shown before, got {shown(jti)} again",
+            )
+        one.requests.add(request)

@@ -1,0 +1,121 @@
+"""The issuer's key, and the tokens that it signs.
+
+Spec: RFC 7519; the claims are those of Microsoft Entra's access tokens.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import secrets
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from kluis import files
+from kluis.errors import FormatError
+from kluis.serve.issuer.clients import Client
+from kluis.services.clock import Clock
+from kluis.tee.platform import keyfiles
+
+__all__ = ["CLAIMS_WANTED", "TENANT", "TOKEN_SECONDS", "Proof", "Signer", "load_or_create"]
+
+TENANT: Final = "00000000-0000-4000-8000-6b6c75697300"
+TOKEN_SECONDS: Final = 3600
+# What a service that reads it answers with a claims challenge (Microsoft Entra, "Claims challenges").
+CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
+
+
+class Proof(enum.Enum):
+    """How a client showed who it is, as the claim ``appidacr`` says it."""
+
+    NONE = "0"
+    SECRET = "1"  # noqa: S105  # a number, and no secret
+    SIGNATURE = "2"
+
+
+class Signer:
+    """Signs tokens.
+
+    Args:
+        url: the issuer's own, without a slash at the end.
+        key: signs.
+        clock: tells the time.
+    """
+
+    def __init__(self, url: str, key: RSAKey, clock: Clock) -> None:
+        self.url = url
+        self._key = key
+        self._clock = clock
+
+    @property
+    def issuer(self) -> str:
+        """What its tokens have as ``iss``."""
+        return f"{self.url}/{TENANT}/v2.0"
+
+    @property
+    def authorization(self) -> str:
+        """What a challenge names as the authority to ask."""
+        return f"{self.url}/{TENANT}"
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients ask, which is the ``aud`` of what they sign."""
+        return f"{self.authorization}/oauth2/v2.0/token"
+
+    def jwks(self) -> dict[str, Any]:
+        """Its public keys."""
+        return {"keys": [{**self._key.as_dict(private=False), "use": "sig", "alg": "RS256"}]}
+
+    def token(self, client: Client, audience: str, proof: Proof, *, fresh: bool = False) -> tuple[str, int]:
+        """A token for a client, of an hour; and when it expires, in seconds since 1970.
+
+        Args:
+            client: whose.
+            audience: the service that it is for.
+            proof: how the client showed who it is.
+            fresh: whether claims were asked for as a service demanded.
+        """
+        at = int(self._clock.now().timestamp())
+        claims: dict[str, Any] = {
+            "iss": self.issuer,
+            "aud": audience,
+            "sub": client.id,
+            "appid": client.id,
+            "appidacr": proof.value,
+            "tid": TENANT,
+            "roles": list(client.roles),
+            "iat": at,
+            "nbf": at,
+            "exp": at + TOKEN_SECONDS,
+            "jti": str(uuid.uuid4()),
+        }
+        if client.stale and not fresh:
+            claims[CLAIMS_WANTED] = json.dumps(
+                {"access_token": {"nbf": {"essential": True, "value": str(at)}}}
+            )
+        made = jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
+        return made, at + TOKEN_SECONDS
+
+
+def load_or_create(path: Path) -> RSAKey:
+    """The key in the file, made there if there is none.
+
+    Raises:
+        UnavailableError: the file is another user's, or open to others.
+        FormatError: it is not what was written.
+    """
+    if not path.exists():
+        made = RSAKey.generate_key(2048, {"kid": secrets.token_hex(8)}, private=True)
+        files.write(path, json.dumps(made.as_dict(private=True)).encode())
+    try:
+        key = RSAKey.import_key(json.loads(keyfiles.read(path)))
+    except (ValueError, TypeError, RecursionError, JoseError):
+        key = None
+    if key is None or not key.is_private:
+        raise FormatError(f"{path}: want the JSON Web Key of an RSA private key, got another")
+    return key

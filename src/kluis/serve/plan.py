@@ -1,0 +1,112 @@
+"""What ``kluis serve`` is to run: which services, where they are reached, and what they stand on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from kluis.errors import UnavailableError, UsageError
+from kluis.serve import DEFAULT_PORT
+from kluis.serve.images import SERVICES, STORE_KEYS
+from kluis.serve.issuer import Registered
+
+__all__ = ["HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
+
+HOST: Final = "127.0.0.1"
+ISSUER: Final = "issuer"
+MANAGED_IDENTITY: Final = "insecure_managed_identity"
+ORDER: Final = (*SERVICES, ISSUER, MANAGED_IDENTITY)
+MOST_INSTANCES: Final = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        services: one or more of ``attestation``, ``keyvault``, ``provisioning``.
+        state: a folder of this user's alone: keys of the loopback authority and the issuer, images.
+        database: an SQLAlchemy URL; None: SQLite in ``state``.
+        port: of the first service; the others follow. 0: whatever is free.
+        instances: enclaves of each service, on one socket and one database.
+        names: further DNS names and addresses that clients use.
+        store_key: whom the key of a service's store is sealed to, ``measurement`` or ``signer``.
+        insecure_allow_missing: protections that this machine may lack.
+        online: whether Intel and AMD are asked for documents that endorse evidence.
+        origins: ``https://host[:port]`` of further authorities whose documents may be fetched.
+        given: settings that go over those that are made, by service.
+        authorities: that keys are released on, beside the attestation service that runs.
+        rekey: whether every store is sealed under a fresh key first.
+        rekey_beside_others: even where another command is at the database; it answers nothing more then.
+        registered: what the issuer's clients may show instead of their secrets.
+        insecure_managed_identity: whether every process of this machine is given tokens of one client.
+    """
+
+    services: tuple[str, ...]
+    state: Path
+    database: str | None = None
+    port: int = DEFAULT_PORT
+    instances: int = 1
+    names: tuple[str, ...] = ()
+    store_key: str = "measurement"
+    insecure_allow_missing: frozenset[str] = frozenset()
+    online: bool = False
+    origins: tuple[str, ...] = ()
+    given: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    authorities: tuple[Mapping[str, Any], ...] = ()
+    rekey: bool = False
+    rekey_beside_others: bool = False
+    registered: Registered = dataclasses.field(default_factory=Registered)
+    insecure_managed_identity: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        for service in self.services:
+            if service not in SERVICES:
+                raise UsageError(
+                    f"service: want one of {', '.join(SERVICES)}, got {service}",
+                    hint="kluis serve all",
+                )
+        if not self.services:
+            raise UsageError("services: want one or more, got none")
+        if not 1 <= self.instances <= MOST_INSTANCES:
+            raise UsageError(f"instances: want 1..{MOST_INSTANCES}, got {self.instances}")
+        if self.rekey_beside_others and not self.rekey:
+            raise UsageError("rekey beside others: want --rekey, too, got none")
+        if self.store_key not in STORE_KEYS:
+            raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {self.store_key}")
+        if not 0 <= self.port <= 0xFFFF - len(ORDER):
+            raise UsageError(f"port: want 0..{0xFFFF - len(ORDER)}, got {self.port}")
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """What certificates are made out to."""
+        return ("localhost", HOST, "vault.localhost", "*.vault.localhost", *self.names)
+
+
+@contextmanager
+def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
+    """Listen for each service and for the issuer's endpoints, on loopback alone; closes them at the end.
+
+    Raises:
+        UnavailableError: a port is taken; says which, and how to choose another.
+    """
+    more = (MANAGED_IDENTITY,) if plan.insecure_managed_identity else ()
+    wanted: Sequence[str] = [name for name in ORDER if name in (*plan.services, ISSUER, *more)]
+    with ExitStack() as stack:
+        made = {}
+        for name in wanted:
+            port = plan.port + ORDER.index(name) if plan.port else 0
+            try:
+                made[name] = stack.enter_context(socket.create_server((HOST, port), backlog=1024))
+            except OSError as error:
+                raise UnavailableError(
+                    f"{name}: cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}",
+                    hint="kluis serve ... --port N begins at another port, --port 0 takes free ones",
+                ) from None
+        yield made

@@ -1,0 +1,175 @@
+"""What each service is told at its start: one JSON document, made from the plan and what runs beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kluis.errors import UsageError
+from kluis.formats.unreadable import UNREADABLE
+from kluis.serve.images import ServiceImage
+from kluis.services import issuers
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.settings_digest import digest
+from kluis.services.web import Issuer
+
+__all__ = ["AUDIENCES", "ROLES", "STALE", "Standing", "attestation_digest", "settings_of"]
+
+# As :mod:`kluis.services.attestation.inside` declares it.
+ATTESTATION_PRODUCT: Final = 101
+# Whom Azure's clients ask tokens for, by service; each also takes its own address.
+AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
+    "attestation": (
+        "https://attest.azure.net",
+        "https://management.azure.com",
+        "https://management.core.windows.net",
+    ),
+    "keyvault": ("https://vault.azure.net", "https://managedhsm.azure.net"),
+    "provisioning": ("https://provisioning.kluis",),
+}
+# The development issuer's clients, and what they may be.
+ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "admin": (
+        "Attestation Contributor",
+        "Contributor",
+        "Key Vault Crypto Officer",
+        "Key Vault Crypto User",
+        "Key Vault Crypto Service Release User",
+        "Provisioning Contributor",
+    ),
+    "reader": ("Attestation Reader", "Reader", "Key Vault Reader", "Provisioning Reader"),
+    "workload": ("Attestation Reader", "Key Vault Crypto Service Release User"),
+    "stale": ("Key Vault Reader",),
+    "auditor": ("Kluis Auditor",),
+    "administrator": ("Key Vault Administrator",),
+}
+# The key service sends them back once for a newer token, so that anybody may see how a client takes that.
+STALE: Final = frozenset({"stale"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What runs, as far as settings tell of it.
+
+    Attributes:
+        addresses: of each service, ``https://host:port``.
+        issuer: of bearer tokens; its audiences are those of the service that is told.
+        authorization: where clients get them.
+        images: of the services that run.
+        platform_root: of this machine's platform, PEM.
+        level: of the enclaves that it runs.
+        store_key: whom stores are sealed to, and so by what the attestation service is known to the vault.
+        given: settings that the operator gave, by service, which go over those that are made here.
+        authorities: of the vault, beside the attestation service that runs here.
+        missing: protections that this machine may lack, by the operator's leave.
+        names: that clients may know the services by; those with a ``*`` are for every one.
+    """
+
+    addresses: Mapping[str, str]
+    issuer: Issuer
+    authorization: str
+    images: Mapping[str, ServiceImage]
+    platform_root: bytes
+    level: str
+    store_key: str
+    given: Mapping[str, Mapping[str, Any]]
+    authorities: tuple[Mapping[str, Any], ...] = ()
+    missing: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
+
+
+def settings_of(service: str, standing: Standing) -> bytes:
+    """The document for one service, JSON."""
+    url = standing.addresses[service]
+    resource = _resource(url)
+    others = _other_resources(url, standing.names) if service == "keyvault" else ()
+    issuer = _issuer(service, standing)
+    given = standing.given.get(service, {})
+    made: Mapping[str, Any]
+    if service == "attestation":
+        made = {"issuer": issuer, "attestation": _attestation(standing)}
+    elif service == "keyvault":
+        made = {
+            "issuer": issuer,
+            "authorization": standing.authorization,
+            "resource": resource,
+            "other_resources": others,
+            "names": standing.names,
+            "authorities": _authorities(standing),
+            **given,
+        }
+    else:
+        made = {"issuer": issuer, "level": standing.level, **given}
+    return msgspec.json.encode(made)
+
+
+def _issuer(service: str, standing: Standing) -> Issuer:
+    """The issuer as a service receives it: with the audiences that are the service's."""
+    url = standing.addresses[service]
+    others = _other_resources(url, standing.names) if service == "keyvault" else ()
+    audiences = (*AUDIENCES[service], url, _resource(url), *others)
+    return msgspec.structs.replace(standing.issuer, audiences=audiences)
+
+
+def _resource(url: str) -> str:
+    """What a vault's challenge names: Azure's clients want the vault's host to end in a dot and this.
+
+    Of a number it is no ``https`` address: a client in JavaScript reads such a host as browsers do, where
+    0.0.1 is 0.0.0.1. Entra knows resources by ``api`` as well.
+    """
+    scheme, _, authority = url.partition("://")
+    first, _, parent = authority.partition(".")
+    return f"{'api' if first.isdigit() else scheme}://{parent or authority}"
+
+
+def _other_resources(url: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for every other name with a dot in it."""
+    port = url.rpartition(":")[2]
+    parents = sorted({name.partition(".")[2] for name in names if not name[-1:].isdigit()} - {""})
+    return tuple(f"https://{parent}:{port}" for parent in parents)
+
+
+def _attestation(standing: Standing) -> dict[str, Any]:
+    return {"url": standing.addresses["attestation"], **standing.given.get("attestation", {})}
+
+
+def attestation_digest(standing: Standing) -> bytes:
+    """The digest of what the attestation service is told, as its signing keys' evidence names it.
+
+    Raises:
+        UsageError: the settings are of another shape.
+    """
+    try:
+        told = msgspec.json.decode(msgspec.json.encode(_attestation(standing)), type=AttestationSettings)
+    except UNREADABLE as error:
+        raise UsageError(f"attestation settings: {error}") from None
+    changing = told.insecure_changing_issuer
+    return digest(told, issuers.canonical(_issuer("attestation", standing), changing=changing))
+
+
+def _authorities(standing: Standing) -> list[Any]:
+    """The attestation service beside the vault, by its image or signer as stores are; and further ones."""
+    image = standing.images.get("attestation")
+    if image is None:
+        return list(standing.authorities)
+    return [
+        {
+            "type": "attested",
+            "url": standing.addresses["attestation"],
+            "roots": [standing.platform_root.decode()],
+            "identity": _identity(image, standing.store_key),
+            "levels": [standing.level],
+            "missing": sorted(standing.missing),
+            "settings": [attestation_digest(standing).hex()],
+        },
+        *standing.authorities,
+    ]
+
+
+def _identity(image: ServiceImage, store_key: str) -> dict[str, Any]:
+    if store_key == "measurement":
+        return {"type": "images", "images": [image.image_id.hex()]}
+    return {"type": "signer", "signer": image.mrsigner.hex(), "product": ATTESTATION_PRODUCT, "svn": 1}

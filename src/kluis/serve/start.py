@@ -1,0 +1,367 @@
+"""Everything that ``kluis serve`` runs: authority, issuer, database, and the services' enclaves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from kluis.enclave.store.ocalls import REKEY_SECONDS
+from kluis.errors import KluisError, PolicyError, UnavailableError
+from kluis.host.proxy import EnclaveProxy
+from kluis.serve import handover, presence, proposal, rekeying
+from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.background import Background
+from kluis.serve.fleet import Fleet
+from kluis.serve.handover import Givers
+from kluis.serve.host_calls import Errands, write
+from kluis.serve.images import ServiceImage, image_of
+from kluis.serve.instance import START_SECONDS, Instance
+from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
+from kluis.serve.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
+from kluis.serve.presence import Presence, Stores
+from kluis.serve.settings import ROLES, STALE, Standing, attestation_digest, settings_of
+from kluis.serve.store.database import Database, database_file
+from kluis.serve.store.keeping import KeptRecords
+from kluis.serve.store.mailbox import Mailbox, Step
+from kluis.serve.store_log import Teller
+from kluis.services.clock import Clock
+from kluis.services.web import Issuer
+from kluis.tee.platform.client import Platform
+
+__all__ = ["Serving", "serving"]
+
+BESIDE_SECONDS: Final = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What runs.
+
+    Attributes:
+        addresses: of each service and of the issuer, ``https://host:port``, and of the managed identity's
+            endpoint, ``http``, where it was asked for.
+        authority: whose root clients trust.
+        images: of the services.
+        fleets: of the services.
+        issuer: the development issuer.
+        attestation_settings: digest of what the attestation service was told, hex; None if it does not run.
+        name: makes a certificate chain of a request.
+        rename_issuer: has the issuer show a new certificate.
+        givers: of each fleet, where hosts elsewhere may share the database.
+    """
+
+    addresses: Mapping[str, str]
+    authority: LoopbackAuthority
+    images: Mapping[str, ServiceImage]
+    fleets: tuple[Fleet, ...]
+    issuer: DevelopmentIssuer
+    attestation_settings: str | None
+    name: Callable[[bytes], bytes]
+    rename_issuer: Callable[[], None]
+    givers: tuple[Givers, ...]
+
+    def authorization_parts(self) -> tuple[str, str]:
+        """Address and tenant of the development issuer."""
+        url, _, tenant = self.issuer.authorization.rpartition("/")
+        return url, tenant
+
+    def replace(self) -> None:
+        """Start every service anew, beside the old one, and refuse nobody meanwhile."""
+        for fleet in self.fleets:
+            fleet.replace()
+
+    def rename(self) -> None:
+        """Have every enclave, and the issuer, show a new certificate, before the old one is out of its time.
+
+        Raises:
+            KluisError: one of them does not.
+        """
+        self.rename_issuer()
+        for fleet in self.fleets:
+            fleet.rename(self.name)
+
+    def hand_over(self) -> None:
+        """Answer instances on other platforms that wait for a store's key; quick where none does.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        for fleet, givers in zip(self.fleets, self.givers, strict=False):
+            if fleet.instances:
+                givers.serve(fleet.instances[0].enclave)
+
+    def tend(self) -> list[tuple[str, KluisError]]:
+        """Have every instance do what is due by now; says of which it ended in an error the time before."""
+        return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.tend()]
+
+    def mend(self) -> Iterator[tuple[str, KluisError]]:
+        """Start one in place of each instance that ended by itself; says which, and why it ended.
+
+        Raises:
+            KluisError: one did not start; what else could be mended is.
+        """
+        failed: KluisError | None = None
+        for fleet in self.fleets:
+            try:
+                faults = fleet.mend()
+            except KluisError as error:
+                failed = failed or error
+                continue
+            for fault in faults:
+                yield fleet.service, fault
+        if failed is not None:
+            raise failed
+
+
+@contextlib.contextmanager
+def serving(
+    plan: Plan,
+    clock: Clock,
+    say: Callable[[str], None],
+    log: Callable[[Iterable[str]], None] = write,
+) -> Iterator[Serving]:
+    """Run the services of ``plan``, for as long as the ``with`` lasts.
+
+    Args:
+        plan: which services, and how.
+        clock: tells the time.
+        say: takes a line for the operator.
+        log: takes lines of the services' logs, one for each request among them.
+
+    Raises:
+        KluisError: something does not start; says what, and nothing is left running.
+    """
+    with contextlib.ExitStack() as stack:
+        _make(plan.state)
+        holds = [stack.enter_context(rekeying.held(plan.state, alone=plan.rekey))]
+        if plan.database is not None and (file := database_file(plan.database)) is not None:
+            # One file may be used from two state folders.
+            lock = f"{file.name}-lock"
+            holds.append(stack.enter_context(rekeying.held(file.parent, alone=plan.rekey, file=lock)))
+        with rekeying.making(plan.state, say):
+            authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
+            sockets = stack.enter_context(listening(plan))
+            addresses = {name: _address(name, one) for name, one in sockets.items()}
+            # Before the images: what is registered for nobody is said at once.
+            issuer, context = _issuer(plan, clock, authority, sockets, addresses, stack)
+            if plan.insecure_managed_identity:
+                say(
+                    f"insecure: every process of this machine gets tokens of {IDENTITY} at"
+                    f" {addresses[MANAGED_IDENTITY]}"
+                )
+            images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
+        # Only now, and asked at once: a platform that has nothing to do ends while images are built.
+        platform = Platform.connect()
+        root, level = platform.root_pem(), str(platform.status()["level"])
+        url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
+        database = stack.enter_context(Database(url))
+        standing = Standing(
+            addresses=addresses,
+            issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
+            authorization=issuer.authorization,
+            images=images,
+            platform_root=root,
+            level=level,
+            store_key=plan.store_key,
+            given=plan.given,
+            authorities=plan.authorities,
+            missing=plan.insecure_allow_missing,
+            names=plan.server_names,
+        )
+
+        def name(request: bytes) -> bytes:
+            return authority.sign(request, plan.server_names, clock.now())
+
+        def rename_issuer() -> None:
+            authority.renew(context, plan.state / "issuer", plan.server_names, clock.now())
+
+        trust = ssl.create_default_context(cadata=authority.root_pem().decode())
+        origins = {address: trust for service, address in addresses.items() if service in plan.services}
+        errands = Errands(
+            name,
+            {**origins, **dict.fromkeys(plan.origins)},
+            cache=plan.state / "collateral",
+            online=plan.online,
+            clock=clock,
+            log=log,
+        )
+        # Whoever asks here has else to do than to wait for a database that hangs.
+        beside = stack.enter_context(Database(url, BESIDE_SECONDS)) if database.shared else database
+        stores = Stores([Mailbox(beside.records(each)) for each in plan.services])
+        if plan.rekey:
+            with _changing(plan, database, stores, clock), Database(url, REKEY_SECONDS) as slow:
+                for each in plan.services:
+                    _rekey(plan, each, images[each], sockets[each], errands, slow, say)
+            for hold in holds:
+                hold.share()
+        stack.enter_context(_present(database, stores, clock))
+        fleets = tuple(
+            _fleet(plan, each, images[each], sockets[each], standing, errands, database, name, say)
+            for each in plan.services
+        )
+        stack.callback(_stop, fleets)
+        for fleet in fleets:
+            say(f"starting {fleet.service}")
+            try:
+                fleet.start()
+            except PolicyError as error:
+                if error.code == "vault_trust":
+                    raise proposal.refused(error, settings_of("keyvault", standing), plan.state) from None
+                raise
+        told = attestation_digest(standing).hex() if "attestation" in plan.services else None
+        givers = tuple(Givers(one) for one in stores.mailboxes if database.shared)
+        for one in givers:
+            stack.callback(one.close)
+        yield Serving(
+            addresses=addresses,
+            authority=authority,
+            images=images,
+            fleets=fleets,
+            issuer=issuer,
+            attestation_settings=told,
+            name=name,
+            rename_issuer=rename_issuer,
+            givers=givers,
+        )
+
+
+def _stop(fleets: Sequence[Fleet]) -> None:
+    """Let all end what they have, at once: what one waits for is no reason for another to serve on."""
+    with ThreadPoolExecutor(len(fleets)) as threads:
+        list(threads.map(Fleet.stop, fleets))
+
+
+@contextlib.contextmanager
+def _changing(plan: Plan, database: Database, stores: Stores, clock: Clock) -> Iterator[None]:
+    """Say that keys change, where hosts elsewhere share the database, and see that none is there."""
+    if not database.shared:
+        yield
+        return
+    with Presence(stores, Step.REKEYING, int(clock.now().timestamp())):
+        if not plan.rekey_beside_others:
+            presence.refuse_present(stores)
+        yield
+
+
+@contextlib.contextmanager
+def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]:
+    """Say that this command is there, likewise, and see that none changes keys."""
+    if not database.shared:
+        yield
+        return
+    with Presence(stores, Step.PRESENT, int(clock.now().timestamp())):
+        presence.refuse_changing(stores)
+        yield
+
+
+def _open(
+    enclave: EnclaveProxy, database: Database, records: KeptRecords, say: Callable[[str], None]
+) -> None:
+    """See a store open: where hosts elsewhere share the database, with a key that they hand over."""
+    if database.shared:
+        handover.opened(enclave, Mailbox(records), say)
+    else:
+        enclave.store_open.within(START_SECONDS)()
+
+
+def _rekey(
+    plan: Plan,
+    service: str,
+    image: ServiceImage,
+    listener: socket.socket,
+    errands: Errands,
+    database: Database,
+    say: Callable[[str], None],
+) -> None:
+    say(f"sealing what {service} keeps under a fresh key")
+    records = database.records(service)
+    functions = errands.functions()
+    count = rekeying.rekey(
+        image,
+        listener,
+        ocalls={**functions, **Teller(service, functions["log"]).kept(records)},
+        opened=lambda enclave: _open(enclave, database, records, say),
+        insecure_allow_missing=plan.insecure_allow_missing,
+    )
+    say(f"{service}: {count} records, and no copy of the old key in the database")
+
+
+def _address(service: str, listener: socket.socket) -> str:
+    """Where clients reach it: a vault by its number, whose host has the parent that Azure's clients want."""
+    host = HOST if service in ("keyvault", MANAGED_IDENTITY) else "localhost"
+    scheme = "http" if service == MANAGED_IDENTITY else "https"
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"
+
+
+def _issuer(
+    plan: Plan,
+    clock: Clock,
+    authority: LoopbackAuthority,
+    sockets: Mapping[str, socket.socket],
+    addresses: Mapping[str, str],
+    stack: contextlib.ExitStack,
+) -> tuple[DevelopmentIssuer, ssl.SSLContext]:
+    folder = plan.state / "issuer"
+    made = DevelopmentIssuer.load_or_create(folder, addresses[ISSUER], ROLES, clock, STALE, plan.registered)
+    context = authority.server_context(folder, plan.server_names, clock.now())
+    stack.enter_context(Background(made.application(), sockets[ISSUER], context))
+    if plan.insecure_managed_identity:
+        own = addresses[MANAGED_IDENTITY].partition("://")[2]
+        hosts = frozenset({own, own.replace(HOST, "localhost")})
+        endpoint = made.insecure_managed_identity(hosts)
+        stack.enter_context(Background(endpoint, sockets[MANAGED_IDENTITY]))
+    return made, context
+
+
+def _fleet(
+    plan: Plan,
+    service: str,
+    image: ServiceImage,
+    listener: socket.socket,
+    standing: Standing,
+    errands: Errands,
+    database: Database,
+    name: Callable[[bytes], bytes],
+    say: Callable[[str], None],
+) -> Fleet:
+    settings = settings_of(service, standing)
+    functions = errands.functions()
+    teller = Teller(service, functions["log"])
+
+    def start() -> Instance:
+        records = database.records(service)
+        return Instance.start(
+            image,
+            listener,
+            ocalls={**functions, **teller.kept(records)},
+            settings=settings,
+            name=name,
+            opened=lambda enclave: _open(enclave, database, records, say),
+            insecure_allow_missing=plan.insecure_allow_missing,
+        )
+
+    return Fleet(service, start, plan.instances)
+
+
+def _make(state: Path) -> None:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(
+            f"{state}: want a folder to keep keys in, cannot make it: {error.strerror}",
+            hint="kluis serve ... --state FOLDER names one that can be written",
+        ) from None
+    if (mode := stat.S_IMODE(state.stat().st_mode)) & 0o022:
+        # Its keys would be refused; its images and its database whoever may write it could exchange.
+        raise UnavailableError(
+            f"{state}: want a folder that nobody else may write, got mode {mode:04o}",
+            hint=f"chmod 700 {state}",
+        )

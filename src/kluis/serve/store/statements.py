@@ -1,0 +1,182 @@
+"""The statements, made once by SQLAlchemy for the database's dialect and then run on its driver as they are.
+
+A read is one statement, so that it sees one moment and costs one round trip: the store's row, the
+journal after an epoch, and records by id, told apart by their first column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Dialect,
+    Integer,
+    LargeBinary,
+    Table,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kluis.enclave.store.records import MAX_ANSWER_BYTES, MAX_ENTRIES, MAX_IDS, MAX_LABELS
+from kluis.serve.store.schema import JOURNAL, KEYS, MESSAGES, RECORDS, STORES
+
+__all__ = ["ENTRY", "ROW", "STORE", "Statement", "Statements"]
+
+STORE, ENTRY, ROW = 0, 1, 2
+MOST_MESSAGES: Final = 256
+SIZES: Final = (0, 1, 16, MAX_IDS)
+"""For how many ids there is a statement; an id given twice fills what is left."""
+
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+
+
+class Statement:
+    """One statement as the driver takes it.
+
+    Attributes:
+        text: SQL with the driver's own marks.
+    """
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self.text = str(compiled)
+        self._order: list[str] | None = getattr(compiled, "positiontup", None)
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+
+    def bind(self, **values: Any) -> Parameters:
+        """Lay values out as the driver takes them."""
+        given = self._fixed | values
+        return given if self._order is None else [given[name] for name in self._order]
+
+
+class Statements:
+    """All statements for one dialect.
+
+    Args:
+        dialect: SQLite's or PostgreSQL's.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        def made(statement: ClauseElement) -> Statement:
+            return Statement(statement, dialect)
+
+        kept = _insert(dialect, RECORDS, "store", "id", "version", "label", "value")
+        self.enter_store = made(
+            _insert(dialect, STORES, "name", "epoch", "head").on_conflict_do_nothing(index_elements=["name"])
+        )
+        self.find_store = made(select(STORES.c.id).where(STORES.c.name == bindparam("name")))
+        self.head = made(
+            update(STORES)
+            .where(STORES.c.id == bindparam("store"), STORES.c.epoch == bindparam("before"))
+            .values(epoch=bindparam("now"), head=bindparam("sealed"))
+        )
+        self.entry = made(_insert(dialect, JOURNAL, "store", "epoch", "entry"))
+        self.put = made(
+            kept.on_conflict_do_update(
+                index_elements=["store", "id"],
+                set_={name: kept.excluded[name] for name in ("version", "label", "value")},
+            )
+        )
+        self.delete = made(_where(delete(RECORDS), RECORDS, "store", "id"))
+        self.prune = made(
+            _where(delete(JOURNAL), JOURNAL, "store").where(JOURNAL.c.epoch <= bindparam("until"))
+        )
+        self.survey = made(
+            _where(select(RECORDS.c.id, RECORDS.c.version, RECORDS.c.label), RECORDS, "store")
+            .where(RECORDS.c.id > bindparam("after"))
+            .order_by(RECORDS.c.id)
+            .limit(MAX_LABELS)
+        )
+        self.hold = made(update(STORES).where(STORES.c.id == bindparam("store")).values(epoch=STORES.c.epoch))
+        self.find_key = made(_where(select(KEYS.c.sealed), KEYS, "store", "platform"))
+        self.any_key = made(_where(select(KEYS.c.platform), KEYS, "store").limit(1))
+        self.keep_key = made(
+            _insert(dialect, KEYS, "store", "platform", "sealed").on_conflict_do_nothing(
+                index_elements=["store", "platform"]
+            )
+        )
+        self.stagings = made(select(STORES.c.id).where(STORES.c.name.like(bindparam("like"))))
+        self.wipe = {
+            table.name: made(_where(delete(table), table, "store"))
+            for table in (RECORDS, JOURNAL, KEYS, MESSAGES)
+        }
+        self.forget_store = made(delete(STORES).where(STORES.c.id == bindparam("store")))
+        self.move = made(
+            update(RECORDS).where(RECORDS.c.store == bindparam("staging")).values(store=bindparam("into"))
+        )
+        told = _insert(dialect, MESSAGES, "store", "joiner", "step", "body")
+        self.post = made(
+            told.on_conflict_do_update(
+                index_elements=["store", "joiner", "step"], set_={"body": told.excluded["body"]}
+            )
+        )
+        self.messages = made(
+            _where(select(MESSAGES.c.joiner, MESSAGES.c.body), MESSAGES, "store", "step").limit(MOST_MESSAGES)
+        )
+        self.message = made(_where(select(MESSAGES.c.body), MESSAGES, "store", "joiner", "step"))
+        self.forget_message = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner", "step"))
+        self.forget_messages = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner"))
+        self._reads = {size: made(_read(size)) for size in SIZES}
+
+    def read(self, ids: Sequence[bytes], store: int, known: int) -> tuple[str, Parameters]:
+        """The statement that reads ``ids``, and its parameters."""
+        size = next(size for size in SIZES if size >= len(ids))
+        filled = {f"id{at}": ids[min(at, len(ids) - 1)] for at in range(size)}
+        statement = self._reads[size]
+        return statement.text, statement.bind(store=store, known=known, **filled)
+
+
+def _insert(dialect: Dialect, table: Table, *names: str) -> Any:
+    make = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    return make(table).values({name: bindparam(name) for name in names})
+
+
+def _where(statement: Any, table: Table, *names: str) -> Any:
+    return statement.where(*(table.c[name] == bindparam(name) for name in names))
+
+
+def _read(size: int) -> ClauseElement:
+    nothing = cast(null(), LargeBinary)
+    store = select(_kind(STORE), STORES.c.epoch, STORES.c.head, nothing, nothing)
+    newer = (
+        _where(select(JOURNAL.c.epoch, JOURNAL.c.entry), JOURNAL, "store")
+        .where(JOURNAL.c.epoch > bindparam("known"))
+        .order_by(JOURNAL.c.epoch)
+        .limit(MAX_ENTRIES)
+    )
+    entries = _bounded(newer.subquery(), "epoch", "entry")
+    parts = [
+        store.where(STORES.c.id == bindparam("store")),
+        select(_kind(ENTRY), entries.c.epoch, entries.c.entry, nothing, nothing),
+    ]
+    if size:
+        asked = _where(select(RECORDS.c.id, RECORDS.c.version, RECORDS.c.value), RECORDS, "store")
+        if size == 1:
+            rows: Any = asked.where(RECORDS.c.id == bindparam("id0")).subquery()
+        else:
+            ids: list[Any] = [bindparam(f"id{at}") for at in range(size)]
+            rows = _bounded(asked.where(RECORDS.c.id.in_(ids)).subquery(), "id", "value")
+        parts.append(select(_kind(ROW), literal_column("0"), rows.c.id, rows.c.version, rows.c.value))
+    return union_all(*parts)
+
+
+def _kind(kind: int) -> ColumnElement[int]:
+    return literal_column(str(kind), Integer)
+
+
+def _bounded(rows: Any, order: str, sized: str) -> Any:
+    """Rows in order, until there are ``MAX_ANSWER_BYTES`` of them; at least one."""
+    size = func.length(rows.c[sized])
+    summed = select(rows, (func.sum(size).over(order_by=rows.c[order]) - size).label("before")).subquery()
+    return select(summed).where(summed.c.before < MAX_ANSWER_BYTES).subquery()

@@ -1,5 +1,0 @@
-"""Outside: the database in which a host keeps what enclaves sealed; it is trusted with nothing."""
-
-from kluis.services.storage.database import Database, records
-
-__all__ = ["Database", "records"]
