@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from kluis.enclave.tls import make_certificate
+from kluis.enclave.attested_tls.link import make_certificate
 
 START_SECONDS = 120.0
 

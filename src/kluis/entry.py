@@ -10,11 +10,11 @@ INDEXES = 7
 def load() -> None:
     """Check imports from now on, and import the runtime: what stops it is still said to the host."""
     measured.arm(INDEXES)
-    import kluis.enclave.runtime  # noqa: F401 - for its effect
+    import kluis.enclave.runtime.main  # noqa: F401 - for its effect
 
 
 def main() -> None:
     """Run the enclave."""
-    from kluis.enclave import runtime
+    from kluis.enclave.runtime import main as runtime
 
     runtime.main()

@@ -19,7 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from kluis.enclave import Table, frames, memfile
+from kluis.enclave import Table
+from kluis.enclave.boundary import frames, memfile
 from kluis.testing.evil_host import EvilHost
 from kluis.testing.plugin import enclave, evil_host, other_platform, rehearsal_platform
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from kluis.enclave.boundary import Codec
-from kluis.enclave.frames import RETURN
+from kluis.enclave.boundary.codec import Codec
+from kluis.enclave.boundary.frames import RETURN
 from kluis.errors import FormatError, KluisError
 from kluis.formats import jcs
 from kluis.host import interface, load

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport
-from kluis.enclave.channel import Judge
-from kluis.enclave.tls import Link, ServerKey
+from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTransport
+from kluis.enclave.attested_tls.judge import Judge
+from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.errors import AuthenticityError, KluisError
 from kluis.formats.attested_tls import Role
 from tests.adversary.test_relay import hear, shake

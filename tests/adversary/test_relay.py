@@ -20,8 +20,8 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from kluis.appraisal import ByImage, Policy, strict
-from kluis.enclave.attested import attestation
-from kluis.enclave.tls import Link, ServerKey, client_context
+from kluis.enclave.attested_tls.client import attestation
+from kluis.enclave.attested_tls.link import Link, ServerKey, client_context
 from kluis.errors import AuthenticityError, KluisError, PolicyError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats.attested_tls import PATH, Answer, Binding, Question, Role

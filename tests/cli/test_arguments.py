@@ -11,7 +11,7 @@ import pytest
 
 from kluis.cli import arguments
 from kluis.enclave import Table
-from kluis.enclave.interface import Signature, parse_signature
+from kluis.enclave.boundary.interface import Signature, parse_signature
 from kluis.errors import UsageError
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kluis.enclave import ExpectedVault, vouching
+from kluis.appraisal import vouching
+from kluis.enclave import ExpectedVault
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.evidence import Collateral
 from kluis.formats.runtime_data import Purpose

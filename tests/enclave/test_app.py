@@ -10,7 +10,7 @@ import pytest
 
 from kluis.enclave import Enclave
 from kluis.enclave.app import binder
-from kluis.enclave.interface import parse_signature
+from kluis.enclave.boundary.interface import parse_signature
 from kluis.errors import UsageError
 
 

@@ -27,8 +27,8 @@ from cryptography.x509.oid import NameOID
 
 from kluis.appraisal import BySigner
 from kluis.authority.issuing import key_usage
-from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport, attestation
-from kluis.enclave.channel import Judge
+from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTransport, attestation
+from kluis.enclave.attested_tls.judge import Judge
 from kluis.errors import AuthenticityError, PolicyError, RemoteError, UsageError
 from kluis.formats.runtime_data import Purpose
 from kluis.testing.rehearsal import RehearsalPlatform

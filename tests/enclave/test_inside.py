@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kluis import enclave
-from kluis.enclave import memfile
+from kluis.enclave.boundary import memfile
 from kluis.enclave.inside import Launch
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats import jcs

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from kluis.enclave import frames
-from kluis.enclave.boundary import Codec, Limits
-from kluis.enclave.frames import Parcel
-from kluis.enclave.interface import parse_signature
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.codec import Codec, Limits
+from kluis.enclave.boundary.frames import Parcel
+from kluis.enclave.boundary.interface import parse_signature
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError
 from kluis.host.link import Link
 

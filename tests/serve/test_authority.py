@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from kluis.enclave.tls import ServerKey
+from kluis.enclave.attested_tls.link import ServerKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.serve.authority import LoopbackAuthority
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kluis.enclave.store.custody import SIGNER_ARGUMENT
+from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
 from kluis.hashes import sha256
 from kluis.serve import images

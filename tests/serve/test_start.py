@@ -15,8 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kluis.appraisal import ByImage, strict
-from kluis.enclave import vouching
+from kluis.appraisal import ByImage, strict, vouching
 from kluis.errors import KluisError, UnavailableError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import x509

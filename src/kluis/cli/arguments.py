@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from kluis.enclave import Table
-from kluis.enclave.interface import Signature
-from kluis.enclave.schema import is_table
+from kluis.enclave.boundary.interface import Signature
+from kluis.enclave.boundary.schema import is_table
 from kluis.errors import UsageError
 
 __all__ = ["parse", "signature_line", "written"]

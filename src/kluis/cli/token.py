@@ -34,7 +34,7 @@ from kluis.formats.vouched import Vouched
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:
-    from kluis.enclave.vouching import SigningKey
+    from kluis.appraisal.vouching import SigningKey
 
 MOST_SHOWN: Final = 160
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -200,7 +200,7 @@ def _signer(
     Raises:
         KluisError: it is not what is wanted.
     """
-    from kluis.enclave import vouching  # for those alone who have a root
+    from kluis.appraisal import vouching  # for those alone who have a root
 
     if key.certificate is None:
         raise UsageError(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from kluis.appraisal import vouching
 from kluis.cli import completion, image_ids, render
 from kluis.cli import evidence_files as files
 from kluis.cli.render import Json
-from kluis.enclave import vouching
 from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from kluis.enclave.app import Enclave
-from kluis.enclave.table import Table
+from kluis.enclave.boundary.table import Table
 
 if TYPE_CHECKING:
     from kluis.enclave.attestation import (

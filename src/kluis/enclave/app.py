@@ -14,8 +14,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from msgspec import UNSET
 
-from kluis.enclave import interface
-from kluis.enclave.interface import Signature
+from kluis.enclave.boundary import interface
+from kluis.enclave.boundary.interface import Signature
 from kluis.enclave.names import LARGEST_MESSAGE, LARGEST_TABLE
 from kluis.errors import UsageError
 

@@ -30,12 +30,12 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from kluis.enclave.app import Enclave
-from kluis.enclave.channel import Judge, Peer
-from kluis.enclave.connections import Connection
-from kluis.enclave.evidence_requests import Application, EvidenceRequests, attested_peer
+from kluis.enclave.attested_tls.connection import Connection
+from kluis.enclave.attested_tls.evidence_requests import Application, EvidenceRequests, attested_peer
+from kluis.enclave.attested_tls.http import Http
+from kluis.enclave.attested_tls.judge import Judge, Peer
+from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.enclave.grants import granted_socket
-from kluis.enclave.http import Http
-from kluis.enclave.tls import Link, ServerKey
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.attested_tls import PATH, Role
 

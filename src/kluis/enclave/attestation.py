@@ -194,7 +194,7 @@ def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
 
 
 def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:
-    """Evidence bound to a connection that ends here; :mod:`kluis.enclave.channel` alone calls this."""
+    """Evidence bound to a connection that ends here; ``attested_tls.judge`` alone calls this."""
     return _quote(inside("channel"), Purpose.CHANNEL, nonce, binding)
 
 

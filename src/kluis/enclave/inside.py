@@ -7,7 +7,7 @@ import os
 import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
-from kluis.enclave import memfile
+from kluis.enclave.boundary import memfile
 from kluis.enclave.platform import Session
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.channel import Info, Platform

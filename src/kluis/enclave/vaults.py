@@ -19,8 +19,7 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
-from kluis.appraisal import ByImage, BySigner, Policy, strict
-from kluis.enclave import vouching
+from kluis.appraisal import ByImage, BySigner, Policy, strict, vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import jcs

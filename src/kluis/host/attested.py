@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kluis.appraisal import Policy
-from kluis.enclave.attested import AsyncAttestedTransport, AttestedTransport, attestation
-from kluis.enclave.channel import Judge
+from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTransport, attestation
+from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.host.attesting import read_policy
 from kluis.tee.platform.client import Platform

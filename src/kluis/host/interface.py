@@ -20,8 +20,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import msgspec
 
-from kluis.enclave.boundary import Limits
-from kluis.enclave.interface import FORMAT, RESERVED, Parameter, Signature
+from kluis.enclave.boundary.codec import Limits
+from kluis.enclave.boundary.interface import FORMAT, RESERVED, Parameter, Signature
+from kluis.enclave.boundary.schema import Node, json_default, read_value
+from kluis.enclave.boundary.table import Table
 from kluis.enclave.names import (
     LARGEST_MESSAGE,
     LARGEST_TABLE,
@@ -30,8 +32,6 @@ from kluis.enclave.names import (
     count_problem,
     name_problem,
 )
-from kluis.enclave.schema import Node, json_default, read_value
-from kluis.enclave.table import Table
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import jcs
 

@@ -3,7 +3,7 @@
 There is no reader thread. Whoever waits for an answer and finds the calls socket free reads it, keeps
 its own answer and hands the others theirs; on leaving, it wakes one of them to read on. A call that
 finds the enclave's waiting thread free goes to it directly, any other by the control socket.
-Spec: :mod:`kluis.enclave.frames`.
+Spec: :mod:`kluis.enclave.boundary.frames`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from kluis.enclave import frames
-from kluis.enclave.boundary import Codec
-from kluis.enclave.frames import Frame, Parcel
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.codec import Codec
+from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
 from kluis.formats.unreadable import UNREADABLE
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kluis.enclave import boundary, frames
-from kluis.enclave.boundary import Codec
-from kluis.enclave.frames import Frame, Parcel
+from kluis.enclave.boundary import codec as boundary
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.codec import Codec
+from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.host.interface import Interface
 

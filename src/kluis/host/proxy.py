@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from kluis.enclave import boundary, frames
 from kluis.enclave.app import binder
 from kluis.enclave.attestation import Evidence
-from kluis.enclave.boundary import Codec, explain
-from kluis.enclave.frames import Parcel
-from kluis.enclave.interface import Signature
+from kluis.enclave.boundary import codec as boundary
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.codec import Codec, explain
+from kluis.enclave.boundary.frames import Parcel
+from kluis.enclave.boundary.interface import Signature
 from kluis.errors import CallCancelled, EnclaveError, FormatError, RemoteError, UsageError
 from kluis.formats.unreadable import UNREADABLE
 from kluis.host.interface import Interface

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kluis.enclave import frames
+from kluis.enclave.boundary import frames
 from kluis.errors import AuthenticityError, CallTimeout, EnclaveDied, EnclaveError, FormatError, RemoteError
 from kluis.formats.unreadable import UNREADABLE
 from kluis.tee.process import sandbox

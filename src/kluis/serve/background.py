@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from uvicorn import Config, Server
 
-from kluis.enclave.http import Http
+from kluis.enclave.attested_tls.http import Http
 from kluis.errors import UnavailableError
 
 __all__ = ["Background"]

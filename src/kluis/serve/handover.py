@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from kluis.enclave.store.handover import KeyGift, KeyRequest
+from kluis.enclave.store.keys.handover import KeyGift, KeyRequest
 from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.formats.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import Mailbox, Step
@@ -31,7 +31,7 @@ DEAD_SECONDS: Final = 2 * JOIN_SECONDS
 
 
 class HasStore(Protocol):
-    """An enclave with a store, as :mod:`kluis.enclave.store.custody` declares it."""
+    """An enclave with a store, as :mod:`kluis.enclave.store.keys.custody` declares it."""
 
     def call(self, name: str, *args: Any) -> Any:
         """Call an ecall."""

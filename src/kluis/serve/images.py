@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from kluis import files
-from kluis.enclave.store.custody import SIGNER_ARGUMENT
+from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
 from kluis.formats.unreadable import UNREADABLE
 from kluis.hashes import sha256

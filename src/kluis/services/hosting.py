@@ -1,7 +1,7 @@
 """A service in its enclave: told its settings once, with a store that its host keeps, served over TLS.
 
 What crosses the boundary is here and nowhere else. Inwards: ``configure``, ``tend``, and what
-:func:`kluis.enclave.asgi.host` and :func:`kluis.enclave.store.custody.declare` declare. Outwards, to a
+:func:`kluis.enclave.asgi.host` and :func:`kluis.enclave.store.keys.custody.declare` declare. Outwards, to a
 host that is not trusted: the store's requests, ``fetch`` for documents whose signatures are checked inside,
 ``endorse`` likewise, ``certify`` for a certificate of a key made inside, and ``log``.
 """
@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from kluis.enclave import Enclave, Evidence, asgi, quote
-from kluis.enclave.store import custody
+from kluis.enclave.store.keys import custody
 from kluis.enclave.store.model import Storage
 from kluis.errors import EnclaveError, UnavailableError, UsageError, foreign
 from kluis.formats.unreadable import UNREADABLE

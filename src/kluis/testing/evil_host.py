@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from kluis.enclave import frames
-from kluis.enclave.interface import Signature
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.interface import Signature
 from kluis.host.interface import Interface
 from kluis.host.proxy import EnclaveProcess
 

@@ -222,7 +222,7 @@ def interface_of(app: Path) -> tuple[Interface, bytes]:
 def _document(
     manifest: dict[str, Any], who: Identity, debug: bool, sockets: dict[str, int], platform: bytes
 ) -> int:
-    from kluis.enclave import memfile
+    from kluis.enclave.boundary import memfile
 
     return memfile.of_bytes(
         jcs.dumps({
@@ -250,6 +250,6 @@ for number, descriptor in enumerate(given, 3):
 named = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 os.dup2(named.detach(), 18, inheritable=False)
 sys.path[:0] = sys.argv[2:]
-from kluis.enclave.runtime import main
+from kluis.enclave.runtime.main import main
 main()
 """

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from kluis import appraisal
 from kluis.enclave import Enclave, asgi
-from kluis.enclave.attested import AttestedTransport
-from kluis.enclave.channel import Judge, attest_self
+from kluis.enclave.attested_tls.client import AttestedTransport
+from kluis.enclave.attested_tls.judge import Judge, attest_self
 from kluis.enclave.connected import Granted
 from kluis.errors import KluisError
 from kluis.evidence import Collateral, TrustAnchors

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from kluis.appraisal import ANY, BySigner, Policy, RuntimeBinding
-from kluis.enclave.channel import Judge
+from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, ProtectionLevel, TcbStatus, TrustAnchors
 from kluis.formats.runtime_data import Purpose
 from kluis.testing.rehearsal import RehearsalPlatform

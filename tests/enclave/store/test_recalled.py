@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kluis.enclave.store import SealedStore, Writing, remembered
+from kluis.enclave.store import SealedStore, Writing, row_cache
 from kluis.enclave.store.directory import Name
 from kluis.enclave.store.records import StoreAnswer, StoreCommit
-from kluis.enclave.store.remembered import Remembered
+from kluis.enclave.store.row_cache import Remembered
 from kluis.errors import AuthenticityError
 from kluis.serve.store import Database
 from kluis.serve.store.keeping import KeptRecords
@@ -149,7 +149,7 @@ def test_what_fails_meanwhile_is_told_once_all_is_kept(records: Counting) -> Non
 
 def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least used go, large ones are not kept, and a version that is not the directory's is none."""
-    monkeypatch.setattr(remembered, "MOST_BYTES", 3 * (100 + remembered.ROW_BYTES))
+    monkeypatch.setattr(row_cache, "MOST_BYTES", 3 * (100 + row_cache.ROW_BYTES))
     rows = Remembered()
     names = [Name("t", str(at)) for at in range(4)]
     for name in names[:3]:
@@ -158,7 +158,7 @@ def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     rows.keep(names[3], b"v", bytes(100))
     assert [rows.row(name, b"v") is None for name in names] == [False, True, False, False]
     assert rows.row(names[3], b"w") is None
-    rows.keep(names[0], b"w", bytes(remembered.MOST_ROW + 1))
+    rows.keep(names[0], b"w", bytes(row_cache.MOST_ROW + 1))
     assert rows.row(names[0], b"w") is None
     for name in names:
         rows.forget(name)

@@ -20,7 +20,7 @@ from kluis.serve.store import Database
 from kluis.serve.store.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
 from kluis.testing.stale_storage import StaleStorage, SwitchedRecords
-from tests.enclave.store.test_custody import hand_over
+from tests.enclave.store.keys.test_custody import hand_over
 
 KEEPER = Path(__file__).parent / "keeper" / "app.py"
 Launch = Callable[..., EnclaveProxy]

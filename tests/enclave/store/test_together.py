@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from kluis.enclave.outward import CancelInterrupt
-from kluis.enclave.store import SealedStore, Writing, cipher, committing, directory, surveying, view
+from kluis.enclave.runtime.failures import CancelInterrupt
+from kluis.enclave.store import SealedStore, Writing, cipher, commits, directory, view
+from kluis.enclave.store import survey as surveying
 from kluis.enclave.store.records import StoreCommit, StoreSurvey
 from kluis.errors import UnavailableError
 from kluis.serve.store import Database
@@ -138,7 +139,7 @@ def test_an_instance_too_far_behind_starts_again(
     records: KeptRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that has missed more than the host keeps of the journal surveys all records anew."""
-    for module in (committing, directory, surveying, view):
+    for module in (commits, directory, surveying, view):
         monkeypatch.setattr(module, "KEPT_EPOCHS", 4)
     idle, busy = SealedStore(records, KEY), SealedStore(records, KEY)
     for at in range(8):

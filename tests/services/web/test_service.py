@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from kluis.enclave.channel import Peer
-from kluis.enclave.evidence_requests import EvidenceRequests
-from kluis.enclave.tls import Link, ServerKey
+from kluis.enclave.attested_tls.evidence_requests import EvidenceRequests
+from kluis.enclave.attested_tls.judge import Peer
+from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.errors import PolicyError, UnavailableError
 from kluis.formats.attested_tls import Role
 from kluis.services.web import Answer, Bearer, Call, Gate, Operation, Refusal, Service

@@ -58,7 +58,7 @@ def test_imports_by_itself(tmp_path: Path) -> None:
         (tmp_path / path).write_bytes(file.read())
     code = (
         "import sys; sys.path.append(sys.argv[1])\n"
-        "import kluis.enclave, kluis.enclave.runtime, kluis.evidence\n"
+        "import kluis.enclave, kluis.enclave.runtime.main, kluis.evidence\n"
         "import importlib.metadata, cryptography\n"
         "print(importlib.metadata.version('cryptography') == cryptography.__version__)"
     )

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from kluis.enclave.store.asking import asked
 from kluis.enclave.store.cipher import GENESIS, Cipher, HeadContent, Label, make_version
 from kluis.enclave.store.directory import Held, Name
+from kluis.enclave.store.host import asked
 from kluis.enclave.store.records import MAX_IDS, Rekeys, StorePut
 from kluis.enclave.store.transaction import FORMER_KEYS
 from kluis.enclave.store.view import View

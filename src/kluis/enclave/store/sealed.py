@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from kluis.enclave.store.asking import Host
 from kluis.enclave.store.cipher import Cipher
-from kluis.enclave.store.committing import Committer
+from kluis.enclave.store.commits import Committer
+from kluis.enclave.store.host import Host
 from kluis.enclave.store.model import Writing
 from kluis.enclave.store.records import MAX_IDS, Records, Rekeys
 from kluis.enclave.store.rekeying import Moved, copy

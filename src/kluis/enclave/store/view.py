@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from kluis.enclave.store.asking import Host
 from kluis.enclave.store.cipher import Cipher, epoch_of
 from kluis.enclave.store.directory import Name
+from kluis.enclave.store.host import Host
 from kluis.enclave.store.records import KEPT_EPOCHS, MAX_IDS, StoreAnswer, StoreCommit, StoreRow
-from kluis.enclave.store.remembered import Remembered
-from kluis.enclave.store.surveying import follow, forked, set_back, survey
+from kluis.enclave.store.row_cache import Remembered
+from kluis.enclave.store.survey import follow, forked, set_back, survey
 from kluis.enclave.store.transaction import Transaction
 from kluis.enclave.store.witness import OVER, Witness, Witnessed
 from kluis.errors import AuthenticityError, UnavailableError

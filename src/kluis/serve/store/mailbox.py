@@ -1,7 +1,7 @@
 """Messages between hosts that keep one store in one database: how instances on other platforms get its key.
 
 Whoever can write to the database can write here: what is in the messages is judged by the enclaves that
-they are for (:mod:`kluis.enclave.store.handover`).
+they are for (:mod:`kluis.enclave.store.keys.handover`).
 """
 
 from __future__ import annotations

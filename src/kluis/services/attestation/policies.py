@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kluis.enclave.store.lease import Leases
+from kluis.enclave.store.keys.lease import Leases
 from kluis.enclave.store.model import Storage, Writing
 from kluis.formats import b64
 from kluis.hashes import sha256

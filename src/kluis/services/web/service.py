@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from kluis.enclave.evidence_requests import RefusedBody
+from kluis.enclave.attested_tls.evidence_requests import RefusedBody
 from kluis.errors import KluisError
 from kluis.services.clock import Clock
 from kluis.services.web import openapi

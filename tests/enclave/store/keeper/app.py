@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from kluis.enclave import Enclave
-from kluis.enclave.store import Writing, custody
+from kluis.enclave.store import Writing
+from kluis.enclave.store.keys import custody
 
 app = Enclave("keeper", product_id=9, svn=1)
 held = custody.declare(app, now=lambda: datetime.now(UTC))

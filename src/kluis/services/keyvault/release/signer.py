@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from kluis.enclave.certificates import chain_of
+from kluis.enclave.attested_tls.certificates import chain_of
 from kluis.formats import b64, vouched
 from kluis.formats.vouched import Evidence
 from kluis.hashes import sha256

@@ -1,0 +1,384 @@
+"""``httpx`` transports that know the enclave at the other end before they say a word to it.
+
+For each connection: the TLS 1.3 handshake, a question with a nonce of this side's, the server's evidence,
+its judgement; only then does the first byte of the application's request leave. A connection is kept for as
+long as its judge believes the other end; the next request has another made. Pool, keep-alive and HTTP/1.1
+are httpcore's. The certificate is not looked at: it proves nothing that the evidence does not.
+Spec: :mod:`kluis.formats.attested_tls`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import ssl
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Final
+
+import h11
+import httpcore
+import httpx
+
+from kluis.appraisal import AttestationResult
+from kluis.enclave.attested_tls.judge import Judge, elapsed
+from kluis.enclave.attested_tls.link import CHUNK, Link, client_context
+from kluis.errors import AuthenticityError, UsageError
+from kluis.formats.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
+
+__all__ = ["AsyncAttestedTransport", "AttestedTransport", "attestation"]
+
+Present = Callable[[Link, bytes], Answer]
+"""Makes this end's own evidence over the server's challenge:
+``judge.attest_self``."""
+
+LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=15.0)
+
+
+def attestation(response: httpx.Response) -> AttestationResult:
+    """The judgement of the enclave that made a response.
+
+    Raises:
+        UsageError: the response came through another transport.
+    """
+    stream = response.extensions.get("network_stream")
+    result = stream.get_extra_info(RESULT) if stream is not None else None
+    if not isinstance(result, AttestationResult):
+        raise UsageError("response: want one of an attested transport, got another")
+    return result
+
+
+def _kept(limits: httpx.Limits) -> dict[str, Any]:
+    """What either pool of connections is made with."""
+    return {
+        "ssl_context": _NO_CERTIFICATES,
+        "max_connections": limits.max_connections,
+        "max_keepalive_connections": limits.max_keepalive_connections,
+        "keepalive_expiry": limits.keepalive_expiry,
+    }
+
+
+class AttestedTransport(httpx.HTTPTransport):
+    """For ``httpx.Client(transport=...)``.
+
+    Args:
+        judge: what is wanted of the server.
+        present: where this end is an enclave too, and attests itself: makes its evidence.
+        limits: of the pool of connections.
+        backend: what connects; by default TCP.
+
+    A request then raises, beside httpx's own errors, the KluisError of the rule that failed.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        present: Present | None = None,
+        limits: httpx.Limits = LIMITS,
+        backend: httpcore.NetworkBackend | None = None,
+    ) -> None:
+        super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
+        end = _End(judge, present)
+        connects = _Backend(backend or httpcore.SyncBackend(), end)
+        self._pool = httpcore.ConnectionPool(**_kept(limits), network_backend=connects)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request to an enclave that is known.
+
+        Raises:
+            UsageError: the address does not begin with https.
+        """
+        _only_tls(request)
+        return super().handle_request(request)
+
+
+class AsyncAttestedTransport(httpx.AsyncHTTPTransport):
+    """For ``httpx.AsyncClient(transport=...)``; as :class:`AttestedTransport`."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        present: Present | None = None,
+        limits: httpx.Limits = LIMITS,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
+        end = _End(judge, present)
+        connects = _AsyncBackend(backend or httpcore.AnyIOBackend(), end)
+        self._pool = httpcore.AsyncConnectionPool(**_kept(limits), network_backend=connects)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request to an enclave that is known.
+
+        Raises:
+            UsageError: the address does not begin with https.
+        """
+        _only_tls(request)
+        return await super().handle_async_request(request)
+
+
+class _End:
+    """This side of every connection, without a socket: what to send, and what to do with what comes."""
+
+    def __init__(self, judge: Judge, present: Present | None) -> None:
+        self._judge = judge
+        self._present = present
+        self._context = client_context()
+
+    def open(self) -> Link:
+        return Link(self._context, Role.CLIENT)
+
+    def believed_until(self) -> float:
+        return elapsed() + self._judge.believed_seconds
+
+    def introduce(self, link: Link) -> Generator[bool, bytes, AttestationResult]:
+        """Shake hands and exchange evidence: yields whether bytes are wanted, after what is pending went."""
+        while not link.handshake():
+            link.feed((yield True))
+        nonce = os.urandom(NONCE_BYTES)
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_BYTES)
+        answer = Answer.parse((yield from _exchange(link, http, "POST", Question(nonce).encode(), 200)))
+        result = self._judge.judge(answer, link, nonce)
+        if self._present is not None:
+            if not answer.challenge:
+                raise UsageError("evidence: this server asks its clients for none")
+            http.start_next_cycle()
+            own = self._present(link, answer.challenge)
+            yield from _exchange(link, http, "PUT", own.encode(), 204)
+        return result
+
+
+def _exchange(
+    link: Link, http: h11.Connection, method: str, body: bytes, want: int
+) -> Generator[bool, bytes, bytes]:
+    """One request of ours, before any of the application's."""
+    headers = [("host", "enclave"), ("content-length", str(len(body)))]
+    for sent in (
+        h11.Request(method=method, target=PATH, headers=headers),
+        h11.Data(body),
+        h11.EndOfMessage(),
+    ):
+        link.write(http.send(sent) or b"")
+    yield False
+    status, parts, taken = 0, [], 0
+    try:
+        while True:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                while not (plain := link.read()):
+                    if plain is None:
+                        raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
+                    link.feed((yield True))
+                taken += len(plain)  # heads, interim answers and chunks' extensions too
+                if taken > MOST_TAKEN:
+                    raise AuthenticityError(_NO_EVIDENCE.format("more bytes"), code="channel_evidence")
+                http.receive_data(plain)
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                parts.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                break
+            elif isinstance(event, h11.ConnectionClosed):
+                raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
+    except h11.RemoteProtocolError:
+        raise AuthenticityError(_NO_EVIDENCE.format("no HTTP/1.1"), code="channel_evidence") from None
+    if status != want:
+        told = b"".join(parts)[:200]
+        raise AuthenticityError(
+            f"evidence: want status {want}, got {status} {told.decode('ascii', 'backslashreplace')}",
+            hint="is an enclave of Kluis's at this address, and nothing in between?",
+            code="channel_evidence",
+        )
+    if http.our_state is h11.MUST_CLOSE:
+        raise httpcore.ConnectError("evidence: the server ends the connection with it")
+    return b"".join(parts)
+
+
+MOST_TAKEN: Final = 2 * MAX_ANSWER_BYTES
+_NO_EVIDENCE: Final = "evidence: want an answer, got {}"
+
+
+class _Stream(httpcore.NetworkStream):
+    """Plain bytes over a link over a stream of the backend's."""
+
+    def __init__(self, below: httpcore.NetworkStream, end: _End) -> None:
+        self._below = below
+        self._end = end
+        self._link = end.open()
+        self._result: AttestationResult | None = None
+        self._until = math.inf
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        talk, end = self._end.introduce(self._link), _end_of(timeout)
+        try:
+            wants = next(talk)
+            while True:
+                self._flush(_left(timeout, end))
+                wants = talk.send(_heard(self._below.read(CHUNK, _left(timeout, end))) if wants else b"")
+        except StopIteration as stop:
+            self._result, self._until = stop.value, self._end.believed_until()
+            return self
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        while not (plain := self._link.read()):
+            sealed = b"" if plain is None else self._below.read(CHUNK, timeout)
+            if not sealed:
+                return b""
+            self._link.feed(sealed)
+        return plain
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._only_known()
+        self._link.write(buffer)
+        self._flush(timeout)
+
+    def close(self) -> None:
+        self._below.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return _told(info, self._result, self._until, self._below.get_extra_info)
+
+    def _flush(self, timeout: float | None) -> None:
+        if sealed := self._link.pending():
+            self._below.write(sealed, timeout)
+
+    def _only_known(self) -> None:
+        if self._result is None:
+            raise UsageError("attested TLS: want an enclave that is known, got none")
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    """As :class:`_Stream`."""
+
+    def __init__(self, below: httpcore.AsyncNetworkStream, end: _End) -> None:
+        self._below = below
+        self._end = end
+        self._link = end.open()
+        self._result: AttestationResult | None = None
+        self._until = math.inf
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        talk, end = self._end.introduce(self._link), _end_of(timeout)
+        try:
+            wants = next(talk)
+            while True:
+                await self._flush(_left(timeout, end))
+                sealed = _heard(await self._below.read(CHUNK, _left(timeout, end))) if wants else b""
+                wants = talk.send(sealed)
+        except StopIteration as stop:
+            self._result, self._until = stop.value, self._end.believed_until()
+            return self
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        while not (plain := self._link.read()):
+            sealed = b"" if plain is None else await self._below.read(CHUNK, timeout)
+            if not sealed:
+                return b""
+            self._link.feed(sealed)
+        return plain
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._result is None:
+            raise UsageError("attested TLS: want an enclave that is known, got none")
+        self._link.write(buffer)
+        await self._flush(timeout)
+
+    async def aclose(self) -> None:
+        await self._below.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return _told(info, self._result, self._until, self._below.get_extra_info)
+
+    async def _flush(self, timeout: float | None) -> None:
+        if sealed := self._link.pending():
+            await self._below.write(sealed, timeout)
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, below: httpcore.NetworkBackend, end: _End) -> None:
+        self._below = below
+        self._end = end
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        made = self._below.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Stream(made, self._end)
+
+
+class _AsyncBackend(httpcore.AsyncNetworkBackend):
+    def __init__(self, below: httpcore.AsyncNetworkBackend, end: _End) -> None:
+        self._below = below
+        self._end = end
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        made = await self._below.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _AsyncStream(made, self._end)
+
+
+def _end_of(timeout: float | None) -> float:
+    """By when a server must be known, in which each step may take so many seconds."""
+    return math.inf if timeout is None else time.monotonic() + STEPS * timeout
+
+
+def _left(timeout: float | None, end: float) -> float | None:
+    """Seconds for the next read or write: a peer that trickles would begin its time anew with each byte."""
+    if timeout is None:
+        return None
+    if (left := end - time.monotonic()) <= 0:
+        raise httpcore.ConnectTimeout("evidence: the server does not come to an end with it")
+    return min(timeout, left)
+
+
+def _heard(sealed: bytes) -> bytes:
+    if not sealed:
+        raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
+    return sealed
+
+
+def _told(info: str, result: AttestationResult | None, until: float, below: Callable[[str], Any]) -> Any:
+    if info == RESULT:
+        return result
+    if info == "is_readable" and elapsed() >= until:
+        return True  # httpcore takes an idle connection that is readable for one that has ended
+    return None if info == "ssl_object" else below(info)
+
+
+def _only_tls(request: httpx.Request) -> None:
+    if request.url.scheme != "https":
+        raise UsageError(
+            f"attested TLS: want an address that begins with https, got {request.url.scheme}",
+            hint="without TLS there is no connection to attest",
+        )
+
+
+STEPS: Final = 4
+"""Of a connection that becomes known: the handshake's two, evidence of the server, and of the client."""
+RESULT: Final = "kluis.attestation"
+# httpcore hands this to start_tls, where nothing looks at it; made without loading anybody's roots.
+_NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

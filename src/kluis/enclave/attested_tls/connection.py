@@ -1,0 +1,249 @@
+"""One connection to an enclave: TLS at the bottom, an HTTP protocol of uvicorn's on top.
+
+The bottom is an asyncio protocol that the socket's transport feeds with ciphertext; to the top it is a
+transport. A peer that is slow to finish its handshake or its request's head is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from kluis.enclave.attested_tls.link import CHUNK, Link
+from kluis.errors import AuthenticityError
+
+__all__ = ["Connection"]
+
+
+class Connection(asyncio.Protocol):
+    """Ends TLS for one socket.
+
+    Args:
+        link: the server's end.
+        upper: makes the HTTP protocol, once the handshake is done.
+        lost: told when the socket has closed.
+        handshake_seconds: for the handshake.
+        head_seconds: between a connection's first byte of a request and its handler's start.
+        stall_seconds: that the client may leave what is sent to it lying.
+        idle_seconds: between the handshake and the first byte of a request.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        upper: Callable[[], Any],
+        lost: Callable[[Connection], None],
+        *,
+        handshake_seconds: float,
+        head_seconds: float,
+        stall_seconds: float,
+        idle_seconds: float,
+    ) -> None:
+        self._link = link
+        self._make = upper
+        self._lost = lost
+        self._head_seconds = head_seconds
+        self._stall_seconds = stall_seconds
+        self._idle_seconds = idle_seconds
+        self._silent: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._below: asyncio.Transport | None = None
+        self.upper: Any = None
+        self._deadline: asyncio.TimerHandle | None = self._loop.call_later(handshake_seconds, self.abort)
+        self._since = self._loop.time()
+        self._closing = False
+        self._paused = False
+        self._held: list[bytes] = []
+        self._unsealed: list[bytes] = []
+        self._unsealed_bytes = 0
+
+    # What the socket's transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: the client speaks first."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy: a stream socket has no other
+        self._below = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Open what came and hand it on."""
+        try:
+            self._link.feed(data)
+            if self.upper is None:
+                done = self._link.handshake()
+                self._flush()
+                if not done:
+                    return
+                self._settle()
+                self.upper = self._make()
+                self.upper.connection_made(self)
+                self._silent = self._loop.call_later(self._idle_seconds, self.close)
+                self._since = self._loop.time()
+            self._deliver()
+        except AuthenticityError:
+            self._flush()  # the alert, which is TLS's own
+            self.abort()
+
+    def eof_received(self) -> None:
+        """The socket's other end closed: without TLS's goodbye too, the connection ends."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._settle()
+        self._break_silence()
+        self._read_on()
+        self._closing = True
+        if self.upper is not None:
+            self.upper.connection_lost(exc)
+        self._lost(self)
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now: its other end has so long to read on."""
+        self._stalled = self._loop.call_later(self._stall_seconds, self.abort)
+        if self.upper is not None:
+            self.upper.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The socket takes more again."""
+        self._read_on()
+        if self.upper is not None:
+            self.upper.resume_writing()
+
+    # What the HTTP protocol calls: this is its transport.
+
+    def write(self, data: bytes) -> None:
+        """Seal and send, together with what else is written in this turn of the loop."""
+        if self._closing or self._below is None:
+            return
+        if not self._unsealed:
+            self._since = self._loop.time()
+            self._loop.call_soon(self._seal)
+        self._unsealed.append(data)
+        self._unsealed_bytes += len(data)
+        if self._unsealed_bytes > CHUNK:
+            self._seal()
+
+    def close(self) -> None:
+        """Say goodbye and close, once all is sent."""
+        if not self._closing and self._below is not None:
+            self._seal()
+            self._closing = True
+            self._settle()
+            self._link.close()
+            self._flush()
+            self._below.close()
+            # A peer that takes nothing must not hold its connection for ever.
+            self._deadline = self._loop.call_later(self._head_seconds, self.abort)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        self._settle()
+        if self._below is not None:
+            self._below.abort()
+
+    def is_closing(self) -> bool:
+        """Whether :meth:`close` was called, or the socket is gone."""
+        return self._closing
+
+    def pause_reading(self) -> None:
+        """Take no more from the socket."""
+        self._paused = True
+        if self._below is not None and not self._closing:
+            self._below.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        self._paused = False
+        if self._below is not None and not self._closing:
+            self._below.resume_reading()
+            held, self._held = self._held, []
+            for part in held:
+                self.upper.data_received(part)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As of the socket's transport; ``sslcontext`` is true: this is TLS."""
+        if name == "sslcontext":
+            return True
+        return default if self._below is None else self._below.get_extra_info(name, default)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is between two requests, and nothing of the next one has come."""
+        if self.upper is None or self._closing or self._deadline is not None:
+            return False
+        cycle = self.upper.cycle
+        return cycle is None or bool(cycle.response_complete)
+
+    @property
+    def waits(self) -> float:
+        """Seconds that it has waited for its client's handshake, or a request's head; 0 if it does not."""
+        waiting = self.upper is None or self._deadline is not None or self.idle
+        return self._loop.time() - self._since if waiting and not self._closing else 0.0
+
+    @property
+    def asked(self) -> bool:
+        """Whether a whole head of a request has ever come."""
+        return self.upper is not None and self.upper.cycle is not None
+
+    def give_way(self) -> None:
+        """End for the sake of another client: nothing that was asked here goes unanswered."""
+        if self.idle:
+            self.close()
+        else:
+            self.abort()
+
+    def heard(self) -> None:
+        """The HTTP protocol has the whole head of a request: its time is its own."""
+        self._settle()
+
+    def _deliver(self) -> None:
+        while not self._closing:
+            plain = self._link.read()
+            if plain is None:
+                self.close()
+                return
+            if not plain:
+                return
+            self._await_head()
+            if self._paused:
+                self._held.append(plain)  # at most what one read of the socket held
+            else:
+                self.upper.data_received(plain)
+
+    def _await_head(self) -> None:
+        """Give a request that begins so long to show its head."""
+        self._break_silence()
+        cycle = self.upper.cycle
+        if self._deadline is None and (cycle is None or cycle.response_complete):
+            self._deadline = self._loop.call_later(self._head_seconds, self.abort)
+            self._since = self._loop.time()
+
+    def _settle(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _break_silence(self) -> None:
+        if self._silent is not None:
+            self._silent.cancel()
+            self._silent = None
+
+    def _read_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _seal(self) -> None:
+        parts, self._unsealed, self._unsealed_bytes = self._unsealed, [], 0
+        if parts and not self._closing:
+            view = memoryview(b"".join(parts))
+            for at in range(0, len(view), CHUNK):
+                self._link.write(bytes(view[at : at + CHUNK]))
+                self._flush()
+
+    def _flush(self) -> None:
+        sealed = self._link.pending()
+        if sealed and self._below is not None:
+            self._below.write(sealed)

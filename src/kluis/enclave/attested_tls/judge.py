@@ -1,0 +1,160 @@
+"""Attested TLS at either end: make evidence of this end of a connection, judge evidence of the other.
+
+The evidence of an end is bound to its connection by the exporter, so evidence that a relay forwards
+from another connection is refused. A host cannot ask for it: what a host, or an application, has quoted
+carries the purposes ``cli`` and ``app``, and this one is ``channel``.
+Spec: :mod:`kluis.formats.attested_tls`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from kluis import appraisal, evidence
+from kluis.appraisal import AttestationResult, Policy, RuntimeBinding
+from kluis.enclave.attestation import channel_evidence
+from kluis.enclave.attested_tls.link import Link
+from kluis.errors import AuthenticityError, UsageError
+from kluis.evidence import Collateral, TrustAnchors
+from kluis.formats.attested_tls import NONCE_BYTES, Answer, Binding, Role
+from kluis.formats.runtime_data import Purpose
+
+__all__ = ["Judge", "Peer", "attest_self", "elapsed"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judge:
+    """What one end wants of the other.
+
+    Args:
+        policy: its binding has the purpose ``channel`` and asks for a nonce.
+        standing: for each connection, the roots trusted, the collateral in hand and the time; inside an
+            enclave the clock is the host's word, and how old collateral may be rests on it.
+        believed_seconds: how long the other end is believed on one connection, 0 or more. What was current
+            when it was judged may be revoked since: a client of ours then makes another connection, and has
+            that judged.
+
+    Raises:
+        UsageError: the policy is for evidence of another purpose, or the time is none.
+    """
+
+    policy: Policy
+    standing: Callable[[], tuple[TrustAnchors, Collateral, datetime]]
+    believed_seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        binding = self.policy.binding
+        if not isinstance(binding, RuntimeBinding) or binding.purpose is not Purpose.CHANNEL:
+            got = binding.purpose if isinstance(binding, RuntimeBinding) else "evidence that is not Kluis's"
+            raise UsageError(
+                f"policy.binding.purpose: want channel, got {got}",
+                hint="a policy for attested TLS accepts evidence of purpose channel alone",
+            )
+        if not binding.nonce:
+            raise UsageError("policy.binding.nonce: want true, got false", hint="attested TLS makes its own")
+        if not self.believed_seconds >= 0:  # which no number that is none is
+            raise UsageError(f"believed_seconds: want 0 or more, got {self.believed_seconds}")
+
+    def judge(self, answer: Answer, link: Link, nonce: bytes) -> AttestationResult:
+        """Judge what the other end of ``link`` answered.
+
+        1. The evidence is authentic.
+        2. It is what the policy wants, over ``nonce``, for the purpose ``channel``.
+        3. It was made for this connection: the exporters are one.
+        4. It was made by the other end of it, and is not this end's own, handed back.
+
+        Raises:
+            AuthenticityError, FreshnessError, FormatError: it is not authentic.
+            PolicyError, FreshnessError: a rule failed; names each.
+            AuthenticityError: of another connection (``channel_exporter``), or role (``channel_role``).
+        """
+        anchors, collateral, now = self.standing()
+        verified = evidence.verify(answer.quote, anchors=anchors, collateral=collateral, now=now)  # 1
+        result = appraisal.appraise(
+            verified,
+            self.policy,
+            nonce=nonce,
+            runtime_data=answer.runtime_data,
+            launch_configuration=answer.launch_configuration,
+            now=now,
+        )
+        result.require()  # 2
+        said = Binding.parse(result.runtime_data.payload if result.runtime_data else b"")
+        here = link.exporter()
+        if not hmac.compare_digest(said.exporter, here):  # 3
+            raise AuthenticityError(
+                "channel exporter: the evidence was made for another connection",
+                hint="somebody stands between, and forwards the evidence of an enclave that is elsewhere",
+                code="channel_exporter",
+            )
+        other = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
+        if said.role is not other:  # 4
+            raise AuthenticityError(f"channel role: want {other}, got {said.role}", code="channel_role")
+        return result
+
+
+class Peer:
+    """What is known of the client at the other end of one connection.
+
+    Attributes:
+        link: the connection, at this end.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._result: AttestationResult | None = None
+        self._until = 0.0
+        self._challenge: bytes | None = None
+
+    @property
+    def result(self) -> AttestationResult | None:
+        """The judgement of its evidence; None unless some that held came, and not too long ago."""
+        return self._result if elapsed() < self._until else None
+
+    def challenge(self) -> bytes:
+        """A new nonce for the client's evidence; the one before is void."""
+        self._challenge = os.urandom(NONCE_BYTES)
+        return self._challenge
+
+    def present(self, answer: Answer, judge: Judge) -> None:
+        """Judge the client's evidence, over the last challenge, which is used up.
+
+        Raises:
+            UsageError: there is no challenge.
+            KluisError: as :meth:`Judge.judge`.
+        """
+        nonce, self._challenge, self._result = self._challenge, None, None
+        if nonce is None:
+            raise UsageError("evidence: want a challenge first, got none", hint="ask this server for its own")
+        self._result = judge.judge(answer, self.link, nonce)
+        # A client that believes this end as long, and asked before it was asked, comes anew before.
+        self._until = elapsed() + judge.believed_seconds + LEEWAY_SECONDS
+
+
+LEEWAY_SECONDS: Final = 60.0
+# Linux alone has a clock that goes on while the machine sleeps.
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed() -> float:
+    """Seconds since some moment, those that the machine slept among them: a judgement ages meanwhile."""
+    return time.clock_gettime(_CLOCK)
+
+
+def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
+    """Make evidence of this end of ``link``.
+
+    Args:
+        link: its handshake is done.
+        nonce: the other end's, 32 bytes.
+        challenge: this end's own, for the other's evidence.
+    """
+    binding = Binding(link.role, link.exporter())
+    made = channel_evidence(nonce, binding.encode())
+    return Answer(made.quote, made.runtime_data, made.launch_configuration, challenge)

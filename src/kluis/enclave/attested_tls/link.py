@@ -1,0 +1,197 @@
+"""TLS 1.3 without a socket: ciphertext in, plain bytes out, and the connection's exporter.
+
+Over pyOpenSSL, because Python's own ``ssl`` has no exporter; never with a Python callback, which would
+need writable code (an enclave has none). The certificate is made here and says nothing, unless the host
+has an authority of its own sign one for the same key, for clients that look for a name: whoever wants to
+know the other end asks it for evidence. No session is resumed and nothing is sent early.
+Spec: RFC 8446; RFC 9266.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+
+from kluis.enclave.attested_tls.certificates import chain_of
+from kluis.errors import AuthenticityError, UsageError
+from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
+
+__all__ = ["Link", "ServerKey", "client_context", "make_certificate"]
+
+CHUNK: Final = 64 * 1024
+# Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
+BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def make_certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A new P-256 key and a certificate that it signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave (ask it for evidence)")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(BEGIN)
+        .not_valid_after(END)
+        .sign(key, hashes.SHA256())
+    )
+    return key, certificate
+
+
+class ServerKey:
+    """A server's key, made here, and the certificate that it shows for it.
+
+    Attributes:
+        context: a server's settings; another one once a certificate was adopted.
+    """
+
+    def __init__(self) -> None:
+        self._key, certificate = make_certificate()
+        self.context = self._settings([certificate])
+
+    def request(self) -> bytes:
+        """A request for a certificate of this key: PKCS#10, PEM; the authority says for which names."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave")])
+        made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256())
+        return made.public_bytes(Encoding.PEM)
+
+    def adopt(self, chain: bytes) -> None:
+        """Show ``chain`` to clients from now on; connections that are open keep what they have.
+
+        Args:
+            chain: PEM, this key's certificate first, its issuers after it.
+
+        Raises:
+            FormatError: it is no chain of certificates.
+            UsageError: its first certificate is for another key.
+        """
+        self.context = self._settings(chain_of(chain, self._key.public_key(), "enclave"))
+
+    def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
+        context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
+        context.use_certificate(chain[0])
+        for issuer in chain[1:]:
+            context.add_extra_chain_cert(issuer)
+        context.use_privatekey(self._key)
+        return context
+
+
+def client_context() -> SSL.Context:
+    """A client's settings; the certificate is not looked at, the evidence is."""
+    return _only_1_3(SSL.Context(SSL.TLS_CLIENT_METHOD))
+
+
+class Link:
+    """One end of one connection.
+
+    Args:
+        context: shared by every connection of this end.
+        role: which end.
+    """
+
+    def __init__(self, context: SSL.Context, role: Role) -> None:
+        self.role = role
+        self.established = False
+        self._connection = SSL.Connection(context, None)
+        if role is Role.SERVER:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
+
+    def handshake(self) -> bool:
+        """Go on with the handshake, as far as what was fed allows.
+
+        Returns:
+            Whether it is done.
+
+        Raises:
+            AuthenticityError: what came is no TLS 1.3 handshake.
+        """
+        if not self.established:
+            try:
+                self._connection.do_handshake()
+            except SSL.WantReadError:
+                return False
+            except SSL.Error as error:
+                raise AuthenticityError(f"TLS handshake: {_reason(error)}", code="tls") from None
+            self.established = True
+        return True
+
+    def feed(self, ciphertext: bytes) -> None:
+        """Take what came from the other end."""
+        view = memoryview(ciphertext)
+        while view:
+            view = view[self._connection.bio_write(bytes(view[:CHUNK])) :]
+
+    def pending(self) -> bytes:
+        """What is to be sent to the other end now; empty if there is nothing."""
+        parts = []
+        while True:
+            try:
+                parts.append(self._connection.bio_read(CHUNK))
+            except SSL.WantReadError:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read(self) -> bytes | None:
+        """The next plain bytes; empty when more must be fed first, None once the other end has closed.
+
+        Raises:
+            AuthenticityError: a record does not open.
+        """
+        try:
+            return self._connection.recv(CHUNK)
+        except SSL.WantReadError:
+            return b""
+        except SSL.ZeroReturnError:
+            return None
+        except SSL.Error as error:
+            raise AuthenticityError(f"TLS record: {_reason(error)}", code="tls") from None
+
+    def write(self, plain: bytes) -> None:
+        """Seal plain bytes; :meth:`pending` has the records."""
+        if plain:
+            self._connection.sendall(plain)
+
+    def close(self) -> None:
+        """Say goodbye; :meth:`pending` has the alert."""
+        if self.established:
+            try:
+                self._connection.shutdown()
+            except SSL.Error:
+                return
+
+    def exporter(self) -> bytes:
+        """What only the two ends of this connection know: 32 bytes.
+
+        Raises:
+            UsageError: the handshake is not done.
+        """
+        if not self.established:
+            raise UsageError("TLS exporter: want a handshake that is done, got one under way")
+        return self._connection.export_keying_material(LABEL, EXPORTER_BYTES, None)
+
+
+def _only_1_3(context: SSL.Context) -> SSL.Context:
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_max_proto_version(SSL.TLS1_3_VERSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET)
+    return context
+
+
+def _reason(error: SSL.Error) -> str:
+    """OpenSSL's words, which carry nothing of what was sent."""
+    told = error.args[0] if error.args else None
+    if isinstance(told, list) and told:
+        return str(told[0][-1])
+    return "the other end hung up"

@@ -1,0 +1,282 @@
+"""Frames: how calls travel between host and enclave, on two SOCK_SEQPACKET sockets.
+
+A frame is one MessagePack array. Its first item says what it is, its second whose it is:
+
+| to the enclave                     | to the host                                           |
+|------------------------------------|-------------------------------------------------------|
+| ``[n >= 0, call, arguments...]``   | ``[0, call, result]`` return                          |
+| ``[-1, ocall, result]`` return     | ``[1, call, type, message, traceback, code, hint]``   |
+| ``[-2, ocall, type, message]``     | ``[16 + n, ocall, arguments...]`` ocall number n      |
+| ``[-3, call]`` cancel              | ``[2, 0, interface digest]`` ready                    |
+| ``[-4, call, nonce, app_data]``    | ``[3, 0, type, message, traceback]`` will not start   |
+
+The *calls* socket carries one call at a time to one waiting thread, and every answer; it never
+carries descriptors. The *control* socket carries whatever else the host sends: calls beside a running
+one, answers to ocalls, cancellations, and frames with descriptors. A frame of more than ``INLINE``
+bytes is put into a sealed memory file, and ``LARGE`` and the call's id are sent in its place; the file
+comes first among the descriptors, tables after it. To the host such a frame goes on the control
+socket, and the byte ``LARGE`` on the calls socket says that it is there.
+"""
+
+from __future__ import annotations
+
+import _socket as socket  # the methods and constants of socket, and half of its start
+import os
+from collections.abc import Sequence
+from sys import byteorder
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from kluis.enclave.boundary import memfile
+from kluis.errors import FormatError
+from kluis.formats.unreadable import UNREADABLE
+
+__all__ = [
+    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "LostFrame",
+    "OcallRaised", "Parcel", "Raised", "Ready", "encode", "encode_short", "head", "open_parcel",
+    "receive_parcel", "receive_sealed", "send_parcel",
+]  # fmt: skip
+
+INLINE = 64 * 1024
+LARGE = b"\xc1"
+MAX_FILES = 16
+FIRST_OCALL = 16
+
+RETURN = 0
+RAISED = 1
+READY = 2
+FAILED = 3
+OCALL_RETURN = -1
+OCALL_RAISED = -2
+CANCEL = -3
+EVIDENCE = -4
+
+Frame: TypeAlias = bytes | bytearray
+
+_encoder = msgspec.msgpack.Encoder()
+encode_short = _encoder.encode
+"""Encode what surely takes less than 32 bytes."""
+
+
+def encode(items: object) -> bytearray:
+    """Encode a frame.
+
+    Into a buffer of our own: msgspec 0.22's ``encode`` crashes the process where its buffer cannot grow.
+    """
+    buffer = bytearray(128)
+    _encoder.encode_into(items, buffer)
+    return buffer
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """The first two items of any frame; the rest is not looked at."""
+
+    kind: int
+    id: int
+
+
+head = msgspec.msgpack.Decoder(Head).decode
+
+
+class Raised(msgspec.Struct, array_like=True, tag=RAISED, tag_field="kind", forbid_unknown_fields=True):
+    """A call ended in an exception, of which the boundary lets this much out."""
+
+    id: int
+    type: str
+    message: str
+    traceback: str | None
+    code: str | None
+    hint: str | None
+
+
+class Ready(msgspec.Struct, array_like=True, tag=READY, tag_field="kind", forbid_unknown_fields=True):
+    """The application is loaded, and its interface is the measured one (SHA-256, 32 bytes)."""
+
+    id: int
+    interface: bytes
+
+
+class Failed(msgspec.Struct, array_like=True, tag=FAILED, tag_field="kind", forbid_unknown_fields=True):
+    """The application cannot be started."""
+
+    id: int
+    type: str
+    message: str
+    traceback: str | None
+    hint: str | None = None
+
+
+class OcallRaised(
+    msgspec.Struct, array_like=True, tag=OCALL_RAISED, tag_field="kind", forbid_unknown_fields=True
+):
+    """The host's function raised."""
+
+    id: int
+    type: str
+    message: str
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, tag_field="kind", forbid_unknown_fields=True):
+    """The host takes a call back."""
+
+    id: int
+
+
+class EvidenceRequest(
+    msgspec.Struct, array_like=True, tag=EVIDENCE, tag_field="kind", forbid_unknown_fields=True
+):
+    """The host asks for evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 128 KiB."""
+
+    id: int
+    nonce: bytes
+    app_data: bytes
+
+
+class Parcel:
+    """A frame and the descriptors that came with it, which the receiver must close.
+
+    Attributes:
+        frame: encoded.
+        files: descriptors.
+        held: arguments made of both, which are let go of after the answer: a mapped table's pages take
+            longer to give back than a small answer takes to arrive.
+    """
+
+    __slots__ = ("files", "frame", "held")
+
+    def __init__(self, frame: Frame | memoryview, files: tuple[int, ...] = ()) -> None:
+        self.frame = frame
+        self.files = files
+        self.held: object = None
+
+    def close(self) -> None:
+        """Close the descriptors; once is enough."""
+        files, self.files = self.files, ()
+        for descriptor in files:
+            os.close(descriptor)
+
+
+class LostFrame(FormatError):
+    """A frame that cannot be opened.
+
+    Attributes:
+        call: whose it was, as its sender says, or 0.
+    """
+
+    def __init__(self, parcel: Parcel, problem: str) -> None:
+        super().__init__(f"frame: {problem}", code="lost")
+        try:
+            data = parcel.frame
+            self.call = _call_id(data[1:]) if data[:1] == LARGE else head(data).id
+        except UNREADABLE:
+            self.call = 0
+
+
+def send_parcel(sock: socket.socket, call: int, frame: Frame, files: Sequence[int] = ()) -> None:
+    """Send a frame of any size, with descriptors that stay the caller's.
+
+    Args:
+        sock: a control socket.
+        call: whose frame it is, for a receiver who cannot open it.
+        frame: encoded.
+        files: of its tables.
+
+    Raises:
+        OSError: the other side is gone, or no memory file can be made.
+    """
+    if len(frame) <= INLINE:
+        _send(sock, frame, files)
+        return
+    body = memfile.of_bytes(frame)
+    try:
+        _send(sock, LARGE + encode_short(call), (body, *files))
+    finally:
+        os.close(body)
+
+
+def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parcel | None:
+    """Receive a frame of any size and its descriptors.
+
+    Args:
+        sock: a control socket.
+        max_bytes: the largest frame that is accepted.
+        flags: MSG_DONTWAIT, or 0.
+
+    Returns:
+        None when the other side has closed.
+
+    Raises:
+        LostFrame: too large, cut short, or its memory file is not sealed; the descriptors are closed.
+        OSError: the other side is gone.
+    """
+    parcel = receive_sealed(sock, flags)
+    if parcel is None:
+        return None
+    try:
+        open_parcel(parcel, max_bytes)
+    except BaseException:
+        parcel.close()
+        raise
+    return parcel
+
+
+def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
+    """Receive what was sent, and look into no memory file yet; errors as :func:`receive_parcel`'s."""
+    data, ancillary, message_flags, _ = sock.recvmsg(INLINE, ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+    if not data and not ancillary:
+        return None
+    parcel = Parcel(data, tuple(_descriptors(ancillary)))
+    if message_flags & socket.MSG_TRUNC:
+        parcel.close()
+        raise LostFrame(parcel, f"is more than {INLINE} bytes")
+    if message_flags & socket.MSG_CTRUNC:
+        parcel.close()
+        raise LostFrame(parcel, f"came with more than {MAX_FILES} files, or than can be opened")
+    if len(parcel.files) > MAX_FILES:
+        found = len(parcel.files)
+        parcel.close()
+        raise LostFrame(parcel, f"want at most {MAX_FILES} files, got {found}")
+    return parcel
+
+
+def open_parcel(parcel: Parcel, max_bytes: int) -> None:
+    """Put the content of its memory file in a frame's place, if that is what was sent.
+
+    Raises:
+        LostFrame: the file is missing, not sealed or too large.
+        MemoryError: there is no room for it now; it may be tried again.
+    """
+    if parcel.frame[:1] != LARGE:
+        return
+    if not parcel.files:
+        raise LostFrame(parcel, "its memory file is missing")
+    body, *rest = parcel.files
+    try:
+        frame = memfile.map_bytes(body, max_bytes, "frame")
+    except FormatError as error:
+        raise LostFrame(parcel, error.message.removeprefix("frame: ")) from None
+    parcel.frame, parcel.files = frame, tuple(rest)
+    os.close(body)
+
+
+def _send(sock: socket.socket, data: Frame, files: Sequence[int]) -> None:
+    if not files:
+        sock.send(data)
+        return
+    sock.sendmsg(
+        [data],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(one.to_bytes(4, byteorder) for one in files))],
+    )
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    found: list[int] = []
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.extend(int.from_bytes(data[i : i + 4], byteorder) for i in range(0, len(data) - 3, 4))
+    return found
+
+
+_call_id = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]).decode
+ANCILLARY: Any = socket.CMSG_SPACE(4 * (MAX_FILES + 1))

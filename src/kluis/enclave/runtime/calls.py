@@ -1,0 +1,381 @@
+"""Calls inside: the calls socket answered by one thread, workers for those beside it, and ocalls out.
+
+Whatever a host sends ends in an answer or is dropped; nothing that it sends stops the enclave, but
+hanging up does. Spec: :mod:`kluis.enclave.boundary.frames`.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias, Union
+
+import msgspec
+
+from kluis.enclave.app import Enclave
+from kluis.enclave.boundary import codec as boundary
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.codec import Codec, Limits
+from kluis.enclave.boundary.frames import Frame, Parcel
+from kluis.enclave.inside import Launch
+from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, GONE, Answers
+from kluis.enclave.runtime.cancelling import Running
+from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
+from kluis.enclave.runtime.ocalls import Slot, Slots
+from kluis.enclave.runtime.workers import Workers
+from kluis.errors import FormatError, RemoteError
+from kluis.formats.unreadable import UNREADABLE
+
+__all__ = ["Calls"]
+
+astuple = msgspec.structs.astuple
+encode_short = frames.encode_short
+get_ident = threading.get_ident
+
+MAX_QUEUED = 256
+UNREAD = (*UNREADABLE, MemoryError)
+EXIT_DEAF = 70
+
+
+Answer: TypeAlias = tuple[Frame | None, tuple[int, ...]]
+"""A frame and the files that go with it; no frame where there was no memory to write it in."""
+
+
+class Ecall:
+    """One function that the host may call, and the exceptions whose messages may leave it."""
+
+    __slots__ = ("codec", "function", "raises")
+
+    def __init__(
+        self, codec: Codec, function: Callable[..., Any], raises: tuple[type[Exception], ...]
+    ) -> None:
+        self.codec = codec
+        self.function = function
+        self.raises = raises
+
+
+class Calls:
+    """Serves an application's ecalls and carries its ocalls.
+
+    Args:
+        app: the application; its ocalls go through here from now on.
+        launch: how many threads there may be, and whether the enclave is a debug one.
+        calls: the calls socket.
+        control: the control socket.
+
+    Raises:
+        UsageError: a declared type has no wire form.
+    """
+
+    def __init__(self, app: Enclave, launch: Launch, calls: socket.socket, control: socket.socket) -> None:
+        limits = Limits(app.max_message_bytes, app.max_table_bytes)
+        self._ecalls = tuple(
+            Ecall(Codec(one, kind, frames.RETURN, limits), app.ecalls[one.name], one.raises)
+            for kind, one in enumerate(app.ecall_signatures)
+        )
+        self._ocalls = tuple(
+            Codec(one, frames.FIRST_OCALL + kind, frames.OCALL_RETURN, limits)
+            for kind, one in enumerate(app.ocall_signatures)
+        )
+        self._by_frame = {one.codec.frame: one for one in self._ecalls if one.codec.frame is not None}
+        self._decode = msgspec.msgpack.Decoder(Union[tuple(self._by_frame) or None]).decode  # noqa: UP007 - made when it runs
+        self._calls = calls
+        self._control = control
+        self._out = Answers(calls, control, launch.debug)
+        self._max_bytes = limits.message_bytes
+        self._running = Running()
+        self._slots = Slots()
+        self._ocall_ids = itertools.count(1)
+        self._workers = Workers(max(1, launch.threads - 2), MAX_QUEUED)
+        self._queued: dict[int, Parcel] = {}
+        app.route(self)
+
+    def start(self) -> None:
+        """Start the thread that reads the control socket."""
+        threading.Thread(target=self._listen, name="kluis-control", daemon=True).start()
+
+    def serve(self) -> None:
+        """Answer the calls socket in this thread, until the host hangs up."""
+        receive, quick = self._calls.recv_into, self._quick
+        buffer = bytearray(frames.INLINE)  # once: a full heap must not keep a call from being heard
+        view = memoryview(buffer)
+        while True:
+            try:
+                size = receive(buffer)
+                if not size:
+                    return
+                quick(view[:size])
+            except OSError:
+                return
+
+    def _quick(self, frame: memoryview) -> None:
+        """Answer a frame that is most often a plain call: one decode says which, and holds its arguments."""
+        try:
+            read = self._decode(frame)
+        except UNREAD:
+            read = None
+        if read is None or (call := read.call) in self._running.threads:
+            self._answer(Parcel(frame))
+            return
+        answer, files = self._call(call, self._by_frame[type(read)], read)
+        if answer is None or files or len(answer) > frames.INLINE:
+            self._out.finish(call, answer, files)
+        else:
+            self._calls.send(answer)
+
+    def begin(self, index: int, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+        """Send ocall number ``index``.
+
+        Returns:
+            What waits, in this thread, for the host's answer, which is not trusted. It raises RemoteError
+            (the host's function raised), CallTimeout (it did not answer in the time that the declaration
+            gives it), or FormatError (its answer is of another type).
+
+        Raises:
+            UsageError: an argument is of another type.
+        """
+        codec = self._ocalls[index]
+        slot = Slot(next(self._ocall_ids))
+        self._ask(codec, slot, arguments)
+        return functools.partial(self._awaited, codec, slot)
+
+    def _awaited(self, codec: Codec, slot: Slot) -> Any:
+        try:
+            answer = slot.wait(codec.timeout_seconds, codec.name)
+        except BaseException:
+            self._slots.drop(slot)
+            raise
+        return self._ocall_result(codec, answer)
+
+    def _ask(self, codec: Codec, slot: Slot, arguments: tuple[Any, ...]) -> None:
+        frame, files = codec.encode_call(slot.id, arguments)
+        try:
+            codec.check_call(frame)
+            self._slots.add(slot)
+            self._out.send(slot.id, frame, files)
+        finally:
+            boundary.close(files)
+
+    def _ocall_result(self, codec: Codec, answer: Parcel) -> Any:
+        if frames.head(answer.frame).kind == frames.OCALL_RETURN:
+            return codec.decode_result(answer)
+        answer.close()
+        try:
+            raised = _ocall_raised(answer.frame)
+        except UNREADABLE as error:
+            raise FormatError(boundary.explain(error, f"ocall {codec.name}", ("kind", "id"))) from None
+        raise RemoteError(raised.type, raised.message)
+
+    def _listen(self) -> None:
+        try:
+            self._route()
+        finally:
+            os._exit(EXIT_DEAF)  # an enclave that hears nothing more is better ended
+
+    def _route(self) -> None:
+        """Read the control socket: answers to their ocalls, cancellations, calls to the workers."""
+        while True:
+            parcel = self._hear()
+            if parcel is not None:
+                self._persist(parcel)
+
+    def _hear(self) -> Parcel | None:
+        """The next parcel, unopened; None where there is none to be had yet."""
+        try:
+            parcel = frames.receive_sealed(self._control)
+            if parcel is not None:
+                return parcel
+        except MemoryError:  # nothing was taken from the socket: it is there when there is memory
+            self._out.wait_for_memory()
+            return None
+        except frames.LostFrame as error:
+            self._out.refuse(error.call, error)
+            return None
+        except OSError as error:
+            if error.errno not in GONE:
+                self._out.wait_for_memory()
+                return None
+        os._exit(0)  # the host has hung up
+
+    def _persist(self, parcel: Parcel) -> None:
+        """Dispatch a parcel, trying again while other calls hold all memory."""
+        for _ in ATTEMPTS:
+            try:
+                head = self._opened(parcel)
+                if head is not None:
+                    self._dispatch(head, parcel)
+                return
+            except MemoryError:
+                self._out.wait_for_memory()
+        os._exit(EXIT_NO_MEMORY)
+
+    def _opened(self, parcel: Parcel) -> frames.Head | None:
+        """Open a parcel and read its head; None if it was refused."""
+        try:
+            frames.open_parcel(parcel, self._max_bytes)
+            return frames.head(parcel.frame)
+        except frames.LostFrame as error:
+            call = error.call
+            fault: FormatError = error
+        except UNREADABLE as error:
+            call, fault = 0, _unreadable(error, "frame")
+        parcel.close()
+        self._out.refuse(call, fault)
+        return None
+
+    def _dispatch(self, head: frames.Head, parcel: Parcel) -> None:
+        if head.kind in {frames.OCALL_RETURN, frames.OCALL_RAISED}:
+            self._slots.fill(head.id, parcel)
+        elif head.kind == frames.CANCEL:
+            parcel.close()
+            self._cancel(head.id)
+        elif head.id in self._queued:
+            parcel.close()
+            self._out.refuse(0, FormatError(f"call {head.id}: is already queued"))
+        else:
+            self._queue(head.id, parcel)
+
+    def _queue(self, call: int, parcel: Parcel) -> None:
+        """Have a worker make a call; after a MemoryError it may be tried again."""
+        self._queued[call] = parcel
+        try:
+            if self._workers.put(functools.partial(self._take, call)):
+                return
+            busy = BUSY.frame(call)
+        except MemoryError:
+            self._queued.pop(call, None)
+            raise
+        self._queued.pop(call)
+        parcel.close()
+        self._out.finish(call, busy)
+
+    def _take(self, call: int) -> None:
+        parcel = self._queued.pop(call, None)
+        if parcel is None:
+            return
+        try:
+            self._answer(parcel)
+        except BaseException:  # noqa: BLE001 - a call that gets no answer must not wait for ever
+            os._exit(EXIT_DEAF)
+
+    def _cancel(self, call: int) -> None:
+        parcel = self._queued.pop(call, None)
+        if parcel is not None:
+            parcel.close()
+            self._out.finish(call, CANCELLED.frame(call), ())
+            return
+        thread = self._running.cancel(call)
+        if thread is not None:
+            self._slots.interrupt(thread)
+
+    def _answer(self, parcel: Parcel) -> None:
+        """Make the call in ``parcel`` and send its answer; raises nothing."""
+        head = self._head(parcel)
+        call = head if isinstance(head, int) else head.id
+        answer, files = self._unless_starved(head, parcel)
+        parcel.close()
+        self._out.finish(call, answer, files)
+
+    def _head(self, parcel: Parcel) -> frames.Head | int:
+        """The head of a frame; 0 if it has none."""
+        for _ in ATTEMPTS:
+            try:
+                return frames.head(parcel.frame)
+            except MemoryError:
+                self._out.wait_for_memory()
+            except UNREADABLE:
+                return 0
+        os._exit(EXIT_NO_MEMORY)
+
+    def _unless_starved(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        try:
+            return self._made(head, parcel)
+        except MemoryError:
+            parcel.held = None
+            return None, ()
+
+    def _made(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        """Make a call, and write its answer."""
+        try:
+            return self._chosen(head, parcel)
+        except UNREADABLE as error:
+            fault: Exception = _unreadable(error, "call")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
+            fault = error
+        return self._out.told(head if isinstance(head, int) else head.id, fault), ()
+
+    def _chosen(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        """Find what is called, and call it."""
+        if isinstance(head, int):
+            head = frames.head(parcel.frame)  # says what is wrong with it
+        kind, call = head.kind, head.id
+        if call < 1 or call in self._running.threads:
+            raise FormatError(f"call: want an id that no call has, got {call}")
+        if 0 <= kind < len(self._ecalls):
+            return self._call(call, self._ecalls[kind], parcel)
+        if kind == frames.EVIDENCE:
+            return self._evidence(parcel), ()
+        raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+
+    def _call(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+        """Make one call and write its answer, whatever the application does."""
+        try:
+            return self._run(call, ecall, given)
+        except CancelInterrupt:  # in the application's code, before it, or after
+            self._ended(call)
+        except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
+            self._ended(call)
+            return None, ()
+        return self._out.told(call, CancelInterrupt()), ()
+
+    def _run(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+        running = self._running
+        running.threads[call] = get_ident()
+        if running.early:
+            running.recall(call)
+        answer = self._applied(call, ecall, given)
+        if running.threads.pop(call, None) is not None:
+            return answer
+        running.absorb(call)
+        boundary.close(answer[1])
+        raise CancelInterrupt
+
+    def _applied(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+        codec = ecall.codec
+        try:
+            if isinstance(given, Parcel):
+                given.held = arguments = codec.decode_call(given)
+                result = ecall.function(*arguments)
+            else:
+                result = ecall.function(*astuple(given)[1:])
+            if result is None and codec.returns_none:
+                return encode_short((frames.RETURN, call, None)), ()
+            return codec.encode_result(call, result)
+        except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
+            return self._out.told(call, error, ecall.raises), ()
+
+    def _ended(self, call: int) -> None:
+        """See to it that no interrupt comes for ``call`` any more."""
+        if self._running.threads.pop(call, None) is None:
+            self._running.absorb(call)
+
+    def _evidence(self, parcel: Parcel) -> Frame:
+        from kluis.enclave import attestation
+
+        parcel.close()
+        request = _evidence_request(parcel.frame)
+        made = attestation.host_evidence(request.nonce, request.app_data)
+        return frames.encode((frames.RETURN, request.id, made))
+
+
+def _unreadable(error: Exception, what: str) -> FormatError:
+    return FormatError(boundary.explain(error, what, ("kind", "id")))
+
+
+BUSY = Failure("UnavailableError", "too many calls wait", None, "busy", "make fewer calls at once")
+_ocall_raised = msgspec.msgpack.Decoder(frames.OcallRaised).decode
+_evidence_request = msgspec.msgpack.Decoder(frames.EvidenceRequest).decode

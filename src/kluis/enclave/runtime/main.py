@@ -1,0 +1,109 @@
+"""The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
+
+Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
+indexes, which :mod:`kluis.measured` has taken by then, 18 a socket that proves who speaks. The
+thread that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
+come beside a running one arrive on the control socket and go to workers. When either side hangs up
+the process ends at once. Spec: :mod:`kluis.enclave.boundary.frames`.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import gc
+import importlib
+import os
+import sys
+import threading
+from typing import NoReturn
+
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
+from kluis import measured
+from kluis.enclave.app import Enclave
+from kluis.enclave.boundary import frames
+from kluis.enclave.inside import Inside, Launch, enter
+from kluis.enclave.platform import PlatformGone, Session
+from kluis.enclave.runtime.calls import Calls
+from kluis.enclave.runtime.failures import failure
+from kluis.errors import AuthenticityError, UsageError
+
+__all__ = ["main"]
+
+CALLS, CONTROL, PLATFORM, LAUNCH, NAMED = 3, 4, 5, 6, 18
+EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
+
+
+def main() -> NoReturn:
+    """Run the enclave that the launch document names, until the host hangs up."""
+    calls, control = socket.socket(fileno=CALLS), socket.socket(fileno=CONTROL)
+    threading.excepthook = sys.unraisablehook = _tell_nothing
+    launch = Launch.read(LAUNCH)
+    try:
+        session = Session.initiate(socket.socket(fileno=PLATFORM), NAMED, launch.platform)
+    except PlatformGone:
+        os._exit(EXIT_NO_PLATFORM)
+    enter(Inside(launch, session))
+    try:
+        _check_layers(launch)
+        app = _load(launch)
+        served = Calls(app, launch, calls, control)
+        served.start()
+    except BaseException as error:  # noqa: BLE001 - whatever stops the application is told to its host
+        _refuse(control, error, launch)
+    gc.freeze()
+    frames.send_parcel(control, 0, frames.encode(frames.Ready(0, launch.interface)))
+    served.serve()
+    os._exit(EXIT_OK)
+
+
+def _load(launch: Launch) -> Enclave:
+    """Import the application and hold its interface against the measured one."""
+    module, _, attribute = launch.entry.partition(":")
+    sys.argv = [module, *launch.argv]
+    app = getattr(importlib.import_module(module), attribute or "app", None)
+    if not isinstance(app, Enclave):
+        raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
+    digest = Hash(SHA256())
+    digest.update(app.interface_json())
+    found = digest.finalize()
+    if found != launch.interface:
+        raise AuthenticityError(
+            f"interface: want {launch.interface.hex()}, got {found.hex()}",
+            hint="the application declares other functions here than where it was built",
+            code="interface",
+        )
+    return app
+
+
+def _check_layers(launch: Launch) -> None:
+    """Hold the indexes that imports are checked by against the manifest, and check what follows quickly."""
+    if measured.layers() != launch.layers:
+        raise AuthenticityError("layers: their indexes are not the manifest's", code="layer_changed")
+    measured.hash_with(_QuickHash)
+
+
+class _QuickHash:
+    """SHA-256 that uses the processor's own; kluis.hashes would load a second OpenSSL, which few need."""
+
+    def __init__(self) -> None:
+        self._hash = Hash(SHA256())
+        self.update = self._hash.update
+
+    def hexdigest(self) -> str:
+        return self._hash.finalize().hex()
+
+
+def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:
+    """Tell why there is no application. No secret has entered yet, so the message may leave."""
+    told = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
+    hint = told.hint if isinstance(error, Exception) else None
+    frame = frames.encode(frames.Failed(0, told.type, told.message, told.traceback, hint))
+    try:
+        frames.send_parcel(control, 0, frame)
+    finally:
+        os._exit(EXIT_NO_APP)
+
+
+def _tell_nothing(_: object) -> None:
+    """A thread's last exception, or one that nobody can catch, is not for the host's eyes."""

@@ -1,0 +1,87 @@
+"""Ocalls that wait for the host: each has one place, filled at most once, by whoever answers first."""
+
+from __future__ import annotations
+
+import threading
+
+from kluis.enclave.boundary.frames import Parcel
+from kluis.enclave.runtime.cancelling import held_lock
+from kluis.enclave.runtime.failures import CancelInterrupt
+from kluis.errors import CallTimeout
+
+__all__ = ["Slot", "Slots"]
+
+
+class Slot:
+    """The place of one ocall's answer."""
+
+    __slots__ = ("_filled", "_interrupted", "_parcel", "id", "thread")
+
+    def __init__(self, id: int) -> None:  # noqa: A002 - the frame's own word
+        self.id = id
+        self.thread = threading.get_ident()
+        self._parcel: Parcel | None = None
+        self._interrupted = False
+        self._filled = held_lock()
+
+    def fill(self, parcel: Parcel) -> None:
+        """Put the answer in and wake the thread that waits."""
+        self._parcel = parcel
+        self._filled.release()
+
+    def interrupt(self) -> None:
+        """Wake the thread that waits, with nothing."""
+        self._interrupted = True
+        self._filled.release()
+
+    def wait(self, timeout_seconds: float | None, what: str) -> Parcel:
+        """Wait for the answer.
+
+        Raises:
+            CallTimeout: none came in time.
+            CancelInterrupt: the call that made this ocall was cancelled.
+        """
+        if not self._filled.acquire(timeout=-1 if timeout_seconds is None else timeout_seconds):
+            raise CallTimeout(f"ocall {what}: no answer from the host in {timeout_seconds:g} s")
+        if self._interrupted or self._parcel is None:
+            raise CancelInterrupt
+        return self._parcel
+
+    def discard(self) -> None:
+        """Throw away an answer that was put in, or is being put in, after the waiting ended."""
+        self._filled.acquire(timeout=FILLING_SECONDS)
+        if self._parcel is not None:
+            self._parcel.close()
+
+
+class Slots:
+    """All ocalls that wait, by id."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, Slot] = {}
+
+    def add(self, slot: Slot) -> None:
+        """Expect an answer."""
+        self._slots[slot.id] = slot
+
+    def drop(self, slot: Slot) -> None:
+        """Expect it no more; an answer that comes later, or came just now, is thrown away."""
+        if self._slots.pop(slot.id, None) is None:
+            slot.discard()
+
+    def fill(self, id: int, parcel: Parcel) -> None:  # noqa: A002 - the frame's own word
+        """Give an answer to whoever waits for it; one that nobody waits for is thrown away."""
+        slot = self._slots.pop(id, None)
+        if slot is None:
+            parcel.close()
+        else:
+            slot.fill(parcel)
+
+    def interrupt(self, thread: int) -> None:
+        """Wake a thread that waits for the host."""
+        for id, slot in list(self._slots.items()):  # noqa: A001 - the frame's own word
+            if slot.thread == thread and self._slots.pop(id, None) is not None:
+                slot.interrupt()
+
+
+FILLING_SECONDS = 0.1

@@ -1,0 +1,235 @@
+"""Committing: what several threads want kept becomes one sealed commit, kept only if nobody else was first.
+
+A disk answers one flush at a time, so whoever waits while a commit is on its way goes into the next one
+together with all others who wait, unless one has read what another changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from kluis.enclave.store.cipher import Change, Cipher, EntryContent, HeadContent, Label, make_version
+from kluis.enclave.store.directory import Name
+from kluis.enclave.store.host import Host
+from kluis.enclave.store.records import KEPT_EPOCHS, MAX_CHANGES, MAX_COMMIT_BYTES, StoreCommit, StorePut
+from kluis.enclave.store.transaction import Put, Transaction
+from kluis.enclave.store.view import View
+from kluis.errors import AuthenticityError, KluisError, UnavailableError
+
+__all__ = ["Committer"]
+
+TRIES: Final = 16
+
+
+class Committer:
+    """Commits transactions. Thread-safe.
+
+    Args:
+        host: keeps the records.
+        cipher: has the store's key.
+        view: what this instance knows.
+    """
+
+    def __init__(self, host: Host, cipher: Cipher, view: View) -> None:
+        self._host = host
+        self._cipher = cipher
+        self._view = view
+        self._turn = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
+
+    def commit(self, transaction: Transaction, meanwhile: Callable[[], None] | None = None) -> bool:
+        """Keep what a transaction changed.
+
+        Args:
+            transaction: has changes.
+            meanwhile: runs once, in this thread, while the host writes or others wait for it.
+
+        Returns:
+            Whether it is kept; if not, what it has read was changed by others and it must run again.
+
+        Raises:
+            AuthenticityError: the host is found out.
+            UnavailableError: it keeps nothing, or nobody knows whether it did.
+        """
+        mine = _Waiting(transaction)
+        self._waiting.append(mine)
+        aside = _Aside(meanwhile)
+        if not self._turn.acquire(blocking=False):
+            aside.run()
+            self._turn.acquire()
+        try:
+            while mine.kept is None and mine.error is None:
+                self._commit_together(self._next(), aside)
+        finally:
+            self._turn.release()
+        if mine.error is not None:
+            raise mine.error
+        aside.end()
+        return bool(mine.kept)
+
+    def _next(self) -> list[_Waiting]:
+        """Those who wait, as many as fit one commit; at least one."""
+        taken: list[_Waiting] = []
+        changes = size = 0
+        while self._waiting:
+            one = self._waiting[0].transaction
+            changes, size = changes + len(one.changes), size + one.bytes
+            if taken and (changes > MAX_CHANGES or size > MAX_COMMIT_BYTES):
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    def _commit_together(self, batch: list[_Waiting], aside: _Aside) -> None:
+        try:
+            for _ in range(TRIES):
+                batch = [one for one in batch if one.kept is None]
+                base = self._merge(batch)
+                if base is None or self._offer(base, *self._seal(base), aside):
+                    break
+            else:
+                _all_again(batch)
+            for one in batch:
+                one.kept = one.kept is None
+        except KluisError as error:
+            _fail(batch, error)
+        except BaseException:
+            _fail(batch, UnavailableError(CUT_SHORT, code="store_unavailable"))
+            raise
+
+    def _merge(self, batch: list[_Waiting]) -> _Base | None:
+        """What a commit of the whole batch changes; None if nothing. Who must run again is told so."""
+        view = self._view
+        if not view.directory.whole:
+            view.ask([])
+        merged: dict[Name, Put | None] = {}
+        with view.lock:
+            directory = view.directory
+            for one in batch:
+                if one.transaction.touched_by(directory) or one.transaction.reads_any(merged):
+                    one.kept = False
+                else:
+                    merged |= one.transaction.changes
+            changes = {
+                name: put
+                for name, put in merged.items()
+                if put is not None or directory.held(name) is not None
+            }
+            if not changes:
+                return None
+            epoch = directory.epoch + 1
+            version = make_version(epoch)
+            told = [Change(*name, put.index if put else "", put is None) for name, put in changes.items()]
+            members = directory.members_after(version, told)
+            return _Base(epoch, version, directory.chain, members, changes, told)
+
+    def _seal(self, base: _Base) -> tuple[StoreCommit, bytes]:
+        """Seal a commit; the chain after it beside it."""
+        cipher, epoch, version = self._cipher, base.epoch, base.version
+        puts, deletes = [], []
+        for name, put in base.changes.items():
+            record = cipher.id(*name)
+            if put is None:
+                deletes.append(record)
+            else:
+                label = cipher.seal_label(record, version, Label(*name, put.index))
+                puts.append(StorePut(record, label, cipher.seal_value(record, version, put.value)))
+        entry = cipher.seal_entry(epoch, base.chain, EntryContent(version, base.told))
+        chain = cipher.link(base.chain, entry)
+        head = cipher.seal_head(epoch, HeadContent(base.members.to_bytes(32, "big"), chain))
+        return StoreCommit(epoch, version, head, entry, puts, deletes, max(0, epoch - KEPT_EPOCHS)), chain
+
+    def _offer(self, base: _Base, commit: StoreCommit, chain: bytes, aside: _Aside) -> bool:
+        """Have the host keep it, and find out whether it did, whatever it says."""
+        try:
+            answer = self._host.begin_commit(commit)
+            aside.run()
+            kept = answer()
+        except UnavailableError:
+            if not self._is_there(commit, chain):
+                raise
+            return True
+        if not kept:
+            return self._is_there(commit, chain)
+        with self._view.lock:
+            if self._view.directory.epoch == commit.epoch - 1:
+                self._view.directory.follow(commit.entry)
+            known = self._view.directory.chain_at(commit.epoch)
+        if known != chain:
+            raise AuthenticityError(
+                f"store: commit {commit.epoch}: want this enclave's, got another's",
+                hint="the host shows its enclaves different histories",
+                code="store_history",
+            )
+        self._view.wrote(commit, (name for name, put in base.changes.items() if put is not None))
+        self._view.vouch_mine()
+        return True
+
+    def _is_there(self, commit: StoreCommit, chain: bytes) -> bool:
+        self._view.ask([])
+        with self._view.lock:
+            return self._view.directory.chain_at(commit.epoch) == chain
+
+
+class _Aside:
+    """What runs once while others work; what it raises is told at the end."""
+
+    __slots__ = ("_error", "_work")
+
+    def __init__(self, work: Callable[[], None] | None) -> None:
+        self._work = work
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Run it, unless it has run."""
+        work, self._work = self._work, None
+        if work is None:
+            return
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a commit under way is seen through first
+            self._error = error
+
+    def end(self) -> None:
+        """Raise what it raised."""
+        self.run()
+        if self._error is not None:
+            raise self._error
+
+
+class _Waiting:
+    """A transaction that waits: kept, to run again, or failed."""
+
+    __slots__ = ("error", "kept", "transaction")
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.kept: bool | None = None
+        self.error: KluisError | None = None
+
+
+class _Base(NamedTuple):
+    """What a commit is made from."""
+
+    epoch: int
+    version: bytes
+    chain: bytes
+    members: int
+    changes: dict[Name, Put | None]
+    told: list[Change]
+
+
+def _all_again(batch: list[_Waiting]) -> None:
+    for one in batch:
+        one.kept = False
+
+
+def _fail(batch: list[_Waiting], error: KluisError) -> None:
+    for one in batch:
+        if one.kept is None:
+            one.error = error
+
+
+CUT_SHORT: Final = "store: commit: was cut short, and may have been kept or not"

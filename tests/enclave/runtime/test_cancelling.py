@@ -1,0 +1,106 @@
+"""Cancellation: once, in the right call, and never in the one after it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from kluis.enclave.runtime.cancelling import MAX_EARLY, Running
+from kluis.enclave.runtime.failures import CancelInterrupt
+
+
+def begin(running: Running, call: int) -> None:
+    running.threads[call] = threading.get_ident()
+    if running.early:
+        running.recall(call)
+
+
+def end(running: Running, call: int) -> bool:
+    if running.threads.pop(call, None) is not None:
+        return True
+    running.absorb(call)
+    return False
+
+
+def busy(seconds: float) -> None:
+    """Compute; its own function, since Python 3.13 leaves a loop's last jump out of the try around it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def work(running: Running, call: int, seconds: float) -> bool:
+    """One call: whether it ran to its end."""
+    try:
+        begin(running, call)
+        busy(seconds)
+        return end(running, call)
+    except CancelInterrupt:
+        end(running, call)
+        return False
+
+
+def test_interrupts_a_busy_call() -> None:
+    """A call that computes ends long before it would have."""
+    running, ends = Running(), []
+    thread = threading.Thread(target=lambda: ends.append(work(running, 1, 3600)))
+    thread.start()
+    while 1 not in running.threads:
+        time.sleep(0.001)
+    assert running.cancel(1) == thread.ident
+    thread.join(120)
+    assert ends == [False]
+
+
+def test_nothing_to_cancel() -> None:
+    """A call that has ended is not found."""
+    running = Running()
+    assert work(running, 1, 0)
+    assert running.cancel(1) is None
+
+
+def test_cancelled_before_it_begins() -> None:
+    """A cancellation that overtakes its call waits for it."""
+    running = Running()
+    assert running.cancel(9) is None
+    with pytest.raises(CancelInterrupt):
+        begin(running, 9)
+
+    assert work(running, 10, 0)
+
+
+def test_early_ones_are_bounded() -> None:
+    """A host that cancels calls it never makes fills no memory."""
+    running = Running()
+    for call in range(1, 3 * MAX_EARLY):
+        running.cancel(call)
+    assert len(running.early) == MAX_EARLY
+
+
+def test_never_in_the_next_call() -> None:
+    """Of thousands of calls cancelled about when they end, none hits the call after it."""
+    running, stop = Running(), threading.Event()
+    stray: list[BaseException] = []
+    ended = {True: 0, False: 0}
+
+    def worker() -> None:
+        try:
+            for call in range(1, 3000):
+                ended[work(running, call, 0.00002)] += 1
+        except BaseException as error:
+            stray.append(error)
+        finally:
+            stop.set()
+
+    thread = threading.Thread(target=worker)
+    thread.start()
+    while not stop.is_set():
+        for call in list(running.threads):
+            running.cancel(call)
+    thread.join()
+    assert stray == []
+    assert sum(ended.values()) == 2999
+    assert ended[False] > 0
+    assert running._handed == {}
