@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kluis.appraisal import ear_claims
+from kluis.appraisal.tokens import ear_claims
 from kluis.errors import KluisError
 from kluis.formats import cbor, cmw, jcs, x509
 from kluis.formats.sgx.collateral import split_signed
@@ -148,9 +148,9 @@ def _bytes_of(value: Any) -> Iterator[bytes]:
 def tokens() -> Any:
     """The tests' attestation results, and the keys that signed them."""
     our_tests()
-    from tests.appraisal import test_token
+    from tests.appraisal.tokens import test_signing
 
-    return test_token
+    return test_signing
 
 
 def our_tests() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from kluis.appraisal import signed_claims
+from kluis.appraisal.tokens import signed_claims
 from kluis.errors import FormatError
 from kluis.services.attestation.policy import evaluate, parse
 from kluis.services.attestation.policy.claims import of_mapping

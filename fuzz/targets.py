@@ -138,13 +138,13 @@ def _verifiers() -> Iterator[Target]:
 def _results() -> Iterator[Target]:
     """Attestation results, as a relying party reads them: signed, and what is under the signature."""
     from fuzz.pool import tokens
-    from kluis.appraisal import ear_claims, token
+    from kluis.appraisal.tokens import ear_claims, signing
     from kluis.formats import cbor, jcs
 
     made = tokens()
     now, jwt_key, cwt_key = made.NOW, made.P256.public_key(), made.P384.public_key()
-    yield Target("result.jwt", lambda data: token.verify_jwt(data, jwt_key, now=now))
-    yield Target("result.cwt", lambda data: token.verify_cwt(data, cwt_key, now=now))
+    yield Target("result.jwt", lambda data: signing.verify_jwt(data, jwt_key, now=now))
+    yield Target("result.cwt", lambda data: signing.verify_cwt(data, cwt_key, now=now))
     yield Target("result.ear_json", lambda data: ear_claims.read(jcs.loads(data, "EAR"), numbers=False))
     yield Target("result.ear_cbor", lambda data: ear_claims.read(cbor.loads(data, "EAR"), numbers=True))
 

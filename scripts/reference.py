@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 import kluis
-from kluis.appraisal import forms
-from kluis.appraisal.tees import TABLES
+from kluis.appraisal.policy import forms
+from kluis.appraisal.policy.tees import TABLES
 from kluis.cli import explain
 from kluis.cli import main as cli
 from kluis.errors import KluisError
@@ -147,7 +147,7 @@ PUBLIC = (
     "kluis.host",
     "kluis.evidence",
     "kluis.appraisal",
-    "kluis.appraisal.token",
+    "kluis.appraisal.tokens.signing",
     "kluis.collateral",
 )
 

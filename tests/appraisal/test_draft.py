@@ -9,17 +9,17 @@ import pytest
 
 from kluis.appraisal import ANY, ByTable, ReportDataBinding, Session, Verdict, appraise, dumps, loads
 from kluis.appraisal.draft import MACHINES, draft
-from kluis.appraisal.identity_rules import identity_rules
-from kluis.appraisal.platform_rules import platform_rules
-from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import Named, OneOf
+from kluis.appraisal.policy.tees import TABLES
+from kluis.appraisal.policy.wants import Named, OneOf
+from kluis.appraisal.rules.identity import identity_rules
+from kluis.appraisal.rules.platform import platform_rules
 from kluis.errors import PolicyError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import launch
 from kluis.formats.launch import LaunchConfiguration
+from tests.appraisal.rules.test_appraise import DEBUG, FORGE, POLICY, _evidence, _judge
 from tests.appraisal.samples import NOW, SAMPLES, SGX
-from tests.appraisal.test_rules import DEBUG, FORGE, POLICY, _evidence, _judge
 
 
 def _proven(claims: Claims) -> Verified[Claims]:

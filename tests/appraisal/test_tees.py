@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kluis.appraisal import Aspect, forms
-from kluis.appraisal.tees import TABLES
-from kluis.appraisal.values import Product, Value
+from kluis.appraisal import Aspect
+from kluis.appraisal.policy import forms
+from kluis.appraisal.policy.tees import TABLES
+from kluis.appraisal.policy.values import Product, Value
 from kluis.evidence.model import Claims, Tee
 from kluis.evidence.nvidia.device import Device
 from kluis.formats.cca.platform import Component

@@ -6,11 +6,12 @@ import re
 
 from hypothesis import strategies as st
 
-from kluis.appraisal import ANY, ByTable, forms, wants
-from kluis.appraisal.fields import Field
-from kluis.appraisal.policy import Release
-from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import Want
+from kluis.appraisal import ANY, ByTable
+from kluis.appraisal.policy import forms, wants
+from kluis.appraisal.policy.fields import Field
+from kluis.appraisal.policy.model import Release
+from kluis.appraisal.policy.tees import TABLES
+from kluis.appraisal.policy.wants import Want
 
 DIGEST = st.binary(min_size=48, max_size=48)
 

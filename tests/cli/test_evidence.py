@@ -16,9 +16,9 @@ from kluis.evidence.levels import MEANINGS
 from kluis.evidence.verified import mint
 from kluis.formats.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
+from tests.appraisal.policy.test_reference import TOML
 from tests.appraisal.samples import NOW as WHEN
 from tests.appraisal.samples import SAMPLES, changed
-from tests.appraisal.test_reference import TOML
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
 from tests.evidence.test_sniff import GOOD as NO_EVIDENCE

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kluis.appraisal.trust import Tier
+from kluis.appraisal.results.trustworthiness import Tier
 from kluis.cli import explain
 from kluis.cli.main import run
 from kluis.evidence import denylist

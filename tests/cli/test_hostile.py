@@ -8,8 +8,8 @@ import pytest
 
 from kluis.appraisal import dumps
 from kluis.evidence import Tee
-from tests.appraisal.test_reference import _wanting
-from tests.appraisal.test_rules import _policy
+from tests.appraisal.policy.test_reference import _wanting
+from tests.appraisal.rules.test_appraise import _policy
 from tests.cli.quotes import NOW, Kluis
 from tests.formats.hostile import hostile
 from tests.pace import within

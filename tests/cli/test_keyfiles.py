@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from kluis.appraisal import token
+from kluis.appraisal.tokens import signing
 from kluis.cli import keyfiles
 from kluis.errors import UsageError
 from kluis.formats import cose
-from tests.appraisal.test_reference import TOML, UNNAMED, UNSIGNED
+from tests.appraisal.policy.test_reference import TOML, UNNAMED, UNSIGNED
 from tests.cli.quotes import NOW, Kluis, appraising
 from tests.evidence.forge import NONCE
 
@@ -44,7 +44,7 @@ def test_a_signed_result(kluis: Kluis, folder: Path, kind: str) -> None:
     words = ("--ear", kind, "--ear-key", folder / "key.pem", "-o", signed)
     for nonce, code, status in ((NONCE.hex(), 0, "warning"), ("0102", 5, "contraindicated")):
         assert kluis(*appraising(folder, "--nonce", nonce, *words)).code == code
-        verify = token.verify_jwt if kind == "jwt" else token.verify_cwt
+        verify = signing.verify_jwt if kind == "jwt" else signing.verify_cwt
         result = verify(signed.read_bytes(), KEY.public_key(), now=WHEN)
         assert result.status == status
         assert result.submods["sgx"].protection == "process"

@@ -10,7 +10,7 @@ from kluis.appraisal import AttestationResult
 from kluis.cli import report_html
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Wrapper
-from tests.appraisal.test_rules import DEBUG, NOW, _evidence, _judge, _policy
+from tests.appraisal.rules.test_appraise import DEBUG, NOW, _evidence, _judge, _policy
 from tests.cli.quotes import Kluis, appraising
 
 VOID = {"meta"}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.appraisal import ear, token
+from kluis.appraisal.tokens import ear, signing
 from kluis.formats import b64, x509
 from tests.adversary.test_release import signing_certificate
-from tests.appraisal.test_token import P256, RESULT
+from tests.appraisal.tokens.test_signing import P256, RESULT
 from tests.cli.quotes import Kluis, Said, ends
 from tests.evidence.forge import IMAGE, Forge
 from tests.services.keyvault.world import AUTHORITY, OTHER_KEY, claims, jwks, sign
@@ -175,7 +175,7 @@ def test_an_image_file_stands_for_its_id(kluis: Kluis, folder: Path) -> None:
 def test_an_ear_that_is_not_affirming(kluis: Kluis, tmp_path: Path, form: str) -> None:
     """An EAR's tier is printed, and any but affirming exits as a policy that says no."""
     made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
-    signed = token.sign_jwt(made, P256).encode() if form == "jwt" else token.sign_cwt(made, P256)
+    signed = signing.sign_jwt(made, P256).encode() if form == "jwt" else signing.sign_cwt(made, P256)
     (tmp_path / "ear").write_bytes(signed)
     key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(key)
@@ -196,7 +196,7 @@ def test_what_an_ear_says_of_each_attester(kluis: Kluis, tmp_path: Path, form: s
     made = ear.of(
         dataclasses.replace(RESULT, rules=tuple(rules)), issued_at=NOW, expires_at=NOW + timedelta(minutes=5)
     )
-    signed = token.sign_jwt(made, P256).encode() if form == "jwt" else token.sign_cwt(made, P256)
+    signed = signing.sign_jwt(made, P256).encode() if form == "jwt" else signing.sign_cwt(made, P256)
     (tmp_path / "ear").write_bytes(signed)
     key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(key)
@@ -215,7 +215,7 @@ def test_what_an_ear_says_of_each_attester(kluis: Kluis, tmp_path: Path, form: s
 def test_an_ear_names_no_issuer(kluis: Kluis, tmp_path: Path) -> None:
     """Whoever holds an EAR to an issuer, as other tokens, hears that it has none to be held to."""
     made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
-    (tmp_path / "ear").write_text(token.sign_jwt(made, P256))
+    (tmp_path / "ear").write_text(signing.sign_jwt(made, P256))
     key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(key)
     words = ("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)
@@ -235,7 +235,7 @@ def test_two_tables_of_an_ear_with_rows_of_one_name(kluis: Kluis, tmp_path: Path
         "maa-attestationcollateral": {"qeidhash": "bb"},
     }
     made = dataclasses.replace(made, submods={label: dataclasses.replace(found, attester=tables)})
-    (tmp_path / "ear").write_text(token.sign_jwt(made, P256))
+    (tmp_path / "ear").write_text(signing.sign_jwt(made, P256))
     key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(key)
     said = kluis("token", "verify", tmp_path / "ear", "--keys", tmp_path / "key.pem", "--now", AT)

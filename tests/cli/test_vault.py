@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kluis.appraisal import vouching
+from kluis.appraisal.tokens import vouching
 from kluis.enclave import ExpectedVault
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.evidence import Collateral

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kluis.appraisal import ByImage, strict, vouching
+from kluis.appraisal import ByImage, strict
+from kluis.appraisal.tokens import vouching
 from kluis.errors import KluisError, UnavailableError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import x509

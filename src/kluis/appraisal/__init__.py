@@ -1,7 +1,6 @@
 """Is it what we want? Verified claims and a policy in, an attestation result out."""
 
-from kluis.appraisal.document import loads
-from kluis.appraisal.policy import (
+from kluis.appraisal.policy.model import (
     ByImage,
     BySigner,
     ByTable,
@@ -11,11 +10,12 @@ from kluis.appraisal.policy import (
     Session,
     strict,
 )
-from kluis.appraisal.result import AttestationResult, Rule, Verdict
-from kluis.appraisal.rules import appraise
-from kluis.appraisal.trust import Aspect, Tier
-from kluis.appraisal.wants import ANY
-from kluis.appraisal.writing import dumps
+from kluis.appraisal.policy.toml_reader import loads
+from kluis.appraisal.policy.toml_writer import dumps
+from kluis.appraisal.policy.wants import ANY
+from kluis.appraisal.results.result import AttestationResult, Rule, Verdict
+from kluis.appraisal.results.trustworthiness import Aspect, Tier
+from kluis.appraisal.rules.appraise import appraise
 
 __all__ = [
     "ANY",

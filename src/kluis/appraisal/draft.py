@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kluis.appraisal.binding_rules import launched, runtime
-from kluis.appraisal.identity_rules import within
-from kluis.appraisal.policy import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
-from kluis.appraisal.rules import CODE_KEYS
-from kluis.appraisal.tees import TABLES
-from kluis.appraisal.wants import ANY, Any, Want
+from kluis.appraisal.policy.model import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
+from kluis.appraisal.policy.tees import TABLES
+from kluis.appraisal.policy.wants import ANY, Any, Want
+from kluis.appraisal.rules.appraise import CODE_KEYS
+from kluis.appraisal.rules.binding import launched, runtime
+from kluis.appraisal.rules.identity import within
 from kluis.errors import PolicyError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, TcbStatus, Tee

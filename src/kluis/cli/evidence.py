@@ -306,10 +306,10 @@ def _signer(
     private = keyfiles.private_key(key)
 
     def signed(result: AttestationResult) -> bytes:
-        from kluis.appraisal import ear, token
+        from kluis.appraisal.tokens import ear, signing
 
         issued = result.appraised_at
         made = ear.of(result, issued_at=issued, expires_at=issued + TOKEN_LIFETIME)
-        return token.sign_jwt(made, private).encode() if kind == "jwt" else token.sign_cwt(made, private)
+        return signing.sign_jwt(made, private).encode() if kind == "jwt" else signing.sign_cwt(made, private)
 
     return signed

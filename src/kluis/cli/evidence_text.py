@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from kluis.appraisal import AttestationResult, ear
-from kluis.appraisal.values import short, until
+from kluis.appraisal import AttestationResult
+from kluis.appraisal.policy.values import short, until
+from kluis.appraisal.tokens import ear
 from kluis.errors import foreign
 from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from kluis.appraisal.reference import ReferenceValues
+from kluis.appraisal.policy.reference import ReferenceValues
 from kluis.cli import evidence_files as files
 from kluis.errors import UsageError
 from kluis.evidence import Tee

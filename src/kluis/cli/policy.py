@@ -11,7 +11,7 @@ import typer
 
 from kluis import appraisal
 from kluis.appraisal.draft import draft
-from kluis.appraisal.wants import Required
+from kluis.appraisal.policy.wants import Required
 from kluis.cli import completion, render, rules
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text

@@ -13,8 +13,10 @@ from types import MappingProxyType
 from typing import Final
 
 import kluis
-from kluis.appraisal import AttestationResult, Rule, Tier, dumps, ear, trust
-from kluis.appraisal.values import ordered, short, until
+from kluis.appraisal import AttestationResult, Rule, Tier, dumps
+from kluis.appraisal.policy.values import ordered, short, until
+from kluis.appraisal.results import trustworthiness
+from kluis.appraisal.tokens import ear
 from kluis.cli.render import harmless
 from kluis.evidence.levels import MEANINGS
 
@@ -130,7 +132,8 @@ def _sections(result: AttestationResult, given: Mapping[str, str]) -> Iterable[_
     yield _pairs([*_claims(result), *given.items()])
     yield _element("h2", "Trustworthiness, for other programs")
     yield _pairs(
-        (str(aspect), f"{number} ({trust.tier(number)})") for aspect, number in result.vector.items()
+        (str(aspect), f"{number} ({trustworthiness.tier(number)})")
+        for aspect, number in result.vector.items()
     )
     yield _element("p", f"Overall status: {result.status}.", *_status_note(result))
     yield _element("h2", "The policy it was judged under")

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from kluis.appraisal import ByImage, attestation_token, token_keys, trust
-from kluis.appraisal.attestation_token import Expected, Token
-from kluis.appraisal.ear import Appraisal
-from kluis.appraisal.ear_claims import LABELS
-from kluis.appraisal.token_keys import TrustedKey
+from kluis.appraisal import ByImage
+from kluis.appraisal.results import trustworthiness
+from kluis.appraisal.tokens import attestation_token, token_keys
+from kluis.appraisal.tokens.attestation_token import Expected, Token
+from kluis.appraisal.tokens.ear import Appraisal
+from kluis.appraisal.tokens.ear_claims import LABELS
+from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.cli import completion, image_ids, render
 from kluis.cli import evidence_files as files
 from kluis.cli import evidence_text as text
@@ -34,7 +36,7 @@ from kluis.formats.vouched import Vouched
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:
-    from kluis.appraisal.vouching import SigningKey
+    from kluis.appraisal.tokens.vouching import SigningKey
 
 MOST_SHOWN: Final = 160
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -200,7 +202,7 @@ def _signer(
     Raises:
         KluisError: it is not what is wanted.
     """
-    from kluis.appraisal import vouching  # for those alone who have a root
+    from kluis.appraisal.tokens import vouching  # for those alone who have a root
 
     if key.certificate is None:
         raise UsageError(
@@ -275,7 +277,9 @@ def _appraised(found: Appraisal) -> Iterator[str]:
     claims = {**found.attester, **found.verifier}
     rules = claims.pop("rules", None)
     claims.pop("not_kept_out", None)
-    rows = [(str(aspect), f"{number} ({trust.tier(number)})") for aspect, number in found.vector.items()]
+    rows = [
+        (str(aspect), f"{number} ({trustworthiness.tier(number)})") for aspect, number in found.vector.items()
+    ]
     for name, value in claims.items():
         # Two tables may have rows of one name: a nonce of the evidence's is not the one that was given.
         parts = {f"{name}.{label}": part for label, part in value.items()} if isinstance(value, dict) else {}

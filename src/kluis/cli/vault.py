@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from kluis.appraisal import vouching
+from kluis.appraisal.tokens import vouching
 from kluis.cli import completion, image_ids, render
 from kluis.cli import evidence_files as files
 from kluis.cli.render import Json

@@ -19,7 +19,8 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
-from kluis.appraisal import ByImage, BySigner, Policy, strict, vouching
+from kluis.appraisal import ByImage, BySigner, Policy, strict
+from kluis.appraisal.tokens import vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import jcs

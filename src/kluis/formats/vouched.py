@@ -11,7 +11,7 @@ things that its word depends on, the digest of these too:
     {"public_key": base64url of the SubjectPublicKeyInfo, "statement": "signing-key", "version": 1}
     {"public_key": ..., "settings": hex of 32 bytes, "statement": "signing-key", "version": 2}
 
-Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.appraisal.vouching` does that.
+Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.appraisal.tokens.vouching` does that.
 """
 
 from __future__ import annotations

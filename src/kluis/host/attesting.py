@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kluis import appraisal, evidence
 from kluis.appraisal import AttestationResult, Policy
-from kluis.appraisal.document import MAX_SIZE
+from kluis.appraisal.policy.toml_reader import MAX_SIZE
 from kluis.enclave.attestation import Evidence
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.tee.platform.client import Platform

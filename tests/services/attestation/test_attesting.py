@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
-from kluis.appraisal.ear import Ear
-from kluis.appraisal.token import verify_jwt
+from kluis.appraisal.tokens.ear import Ear
+from kluis.appraisal.tokens.signing import verify_jwt
 from kluis.enclave.store import SealedStore
 from kluis.errors import RemoteError
 from kluis.evidence.levels import MEANINGS

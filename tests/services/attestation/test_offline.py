@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kluis.appraisal import attestation_token, token_keys
-from kluis.appraisal.attestation_token import Expected, Form
+from kluis.appraisal.tokens import attestation_token, token_keys
+from kluis.appraisal.tokens.attestation_token import Expected, Form
 from kluis.errors import AuthenticityError
 from tests.evidence.forge import NOW
 from tests.services.attestation.test_attesting import sgx, snp

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from cryptography.x509 import load_der_x509_certificate
 
-from kluis.appraisal import token_keys, vouching
+from kluis.appraisal.tokens import token_keys, vouching
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.store import SealedStore
 from kluis.formats import runtime_data, x509
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.hashes import sha256
 from kluis.services.attestation import signing
-from tests.appraisal.test_vouching import wanted
+from tests.appraisal.tokens.test_vouching import wanted
 from tests.evidence.forge import IMAGE, Forge
 from tests.services.attestation.test_attesting import sgx
 from tests.services.attestation.world import DOCUMENTS, INTEL, URL, VERSION, World, error_of, header_of

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
-from kluis.appraisal import vouching
+from kluis.appraisal.tokens import vouching
 from kluis.enclave.store.sealed import SealedStore
 from kluis.errors import AuthenticityError
 from kluis.formats import x509 as own_x509
 from kluis.hashes import sha256
-from tests.appraisal.test_vouching import vouch, wanted
+from tests.appraisal.tokens.test_vouching import vouch, wanted
 from tests.evidence.forge import NOW, Forge
 from tests.services.provisioning.serving import Asking
 

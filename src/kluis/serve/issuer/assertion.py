@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from kluis.appraisal.token_keys import TrustedKey
+from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats import b64, jcs
 from kluis.serve.issuer.refusals import MOST_SHOWN, refused, shown

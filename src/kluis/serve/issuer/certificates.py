@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kluis.appraisal.token_keys import RSA_BITS, TrustedKey
+from kluis.appraisal.tokens.token_keys import RSA_BITS, TrustedKey
 from kluis.errors import FormatError, UsageError
 from kluis.formats import b64
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times

@@ -13,8 +13,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from kluis.appraisal import token_keys
-from kluis.appraisal.token_keys import TrustedKey
+from kluis.appraisal.tokens import token_keys
+from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import KluisError, UsageError
 from kluis.formats.unreadable import UNREADABLE
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from kluis.appraisal import trust
-from kluis.appraisal.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
-from kluis.appraisal.result import Rule
-from kluis.appraisal.trust import Aspect, Tier
+from kluis.appraisal.results import trustworthiness
+from kluis.appraisal.results.result import Rule
+from kluis.appraisal.results.trustworthiness import Aspect, Tier
+from kluis.appraisal.tokens.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
 from kluis.evidence import Claims, TcbStatus, denylist
 
 __all__ = ["TYPE", "of"]
@@ -36,7 +36,7 @@ def of(
         seconds: of its life, cut to when the evidence's endorsements run out.
     """
     vector = _vector(claims)
-    tiers = [Tier.AFFIRMING, *map(trust.tier, vector.values())]
+    tiers = [Tier.AFFIRMING, *map(trustworthiness.tier, vector.values())]
     nonce = str(told["nonce"]).encode() if "nonce" in told else b""
     at = now.astimezone(UTC).replace(microsecond=0)
     appraisal = Appraisal(
@@ -70,4 +70,4 @@ def _vector(claims: Claims) -> Mapping[Aspect, int]:
         "tcb_status", supported, want="supported", got=status, fix="update it", aspect=Aspect.HARDWARE
     )
     current = status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED)
-    return trust.vector((rule,), claims.level, vulnerable=not current)
+    return trustworthiness.vector((rule,), claims.level, vulnerable=not current)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, cast
 
-from kluis.appraisal import ear_claims
-from kluis.appraisal.ear import Ear
+from kluis.appraisal.tokens import ear_claims
+from kluis.appraisal.tokens.ear import Ear
 from kluis.errors import FormatError
 from kluis.formats import jcs
 from kluis.services.attestation import ears
@@ -89,7 +89,8 @@ class Tokens:
         return key.unsecured(made) if draft else key.sign(made, **(header or {}))
 
     def as_ear(self, instance: Instance, ear: Ear, now: datetime) -> str:
-        """An attestation result as a JWT, signed by the same key: ``kluis.appraisal.token`` verifies it.
+        """An attestation result as a JWT, signed by the same key: ``kluis.appraisal.tokens.signing`` verifies
+        it.
 
         Raises:
             InvalidParameter: the client's data hold numbers that are no integers, which an EAR cannot tell.

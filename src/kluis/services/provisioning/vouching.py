@@ -1,8 +1,8 @@
 """Proof that the authority's root key is this enclave's own: a certificate of it that carries evidence.
 
-Owners who do not run the service check it with :func:`kluis.appraisal.vouching.check` before they name the
-root to anybody. The evidence names what the service was told, too: whose tokens are orders is the operator's
-choice.
+Owners who do not run the service check it with :func:`kluis.appraisal.tokens.vouching.check` before they name
+the root to anybody. The evidence names what the service was told, too: whose tokens are orders is the
+operator's choice.
 """
 
 from __future__ import annotations

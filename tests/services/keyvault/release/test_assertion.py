@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kluis.appraisal import signed_claims
+from kluis.appraisal.tokens import signed_claims
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
 from kluis.formats import b64
 from kluis.services.keyvault.release import recipient

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from kluis.appraisal.signed_claims import origin
+from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats import jcs
 

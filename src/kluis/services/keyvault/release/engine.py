@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.appraisal import signed_claims
-from kluis.appraisal.signed_claims import Assertion
-from kluis.appraisal.token_keys import TrustedKey
+from kluis.appraisal.tokens import signed_claims
+from kluis.appraisal.tokens.signed_claims import Assertion
+from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
 from kluis.formats import b64

@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
-from kluis.appraisal import ByImage, Policy, token_keys, vouching
+from kluis.appraisal import ByImage, Policy
 from kluis.appraisal import BySigner as SignedBy
-from kluis.appraisal.signed_claims import origin
-from kluis.appraisal.token_keys import TrustedKey
+from kluis.appraisal.tokens import token_keys, vouching
+from kluis.appraisal.tokens.signed_claims import origin
+from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
 from kluis.formats import vouched, x509

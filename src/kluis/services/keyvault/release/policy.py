@@ -18,7 +18,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-from kluis.appraisal.signed_claims import origin
+from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError
 from kluis.formats import jcs
 from kluis.formats.jcs import Json

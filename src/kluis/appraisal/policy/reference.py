@@ -1,0 +1,293 @@
+"""Reference values: what measurements and registers may be, from who publishes them and not from a policy.
+
+    version = 1
+    [[values]]
+    tee = "snp"
+    name = "release 4.2"
+    measurements = ["<hex>"]
+    registers = { rtmr1 = ["<hex>"] }
+
+A policy says ``"reference"`` where it wants them. Where none were given for the TEE, that want is not met.
+
+Spec: RFC 9334, "Reference Values"; draft-ietf-rats-corim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from kluis.appraisal.policy.model import ByTable, Policy, Release
+from kluis.appraisal.policy.toml_tables import Table, parse
+from kluis.appraisal.policy.wants import OneOf, Referenced, Registers, Want
+from kluis.errors import FormatError, FreshnessError, UnsupportedError, UsageError
+from kluis.evidence.model import Tee
+from kluis.formats import cose
+from kluis.formats.corim import Corim, Measurement
+
+WHAT: Final = "reference values"
+MAX_SIZE: Final = 1 << 20
+MAX_DIGEST: Final = 64
+REGISTER: Final = re.compile(r"[a-z]{1,8}[0-9]{1,3}", re.ASCII)
+# How a manifest's number of a register, or of a measurement, is named in each TEE's evidence.
+PREFIXES: Final = {Tee.TDX: "rtmr", Tee.NITRO: "pcr", Tee.TPM: "pcr", Tee.AZURE: "pcr", Tee.CCA: "rem"}
+MODELS: Final = {
+    **{str(tee): tee for tee in Tee},
+    "sev-snp": Tee.SNP,
+    "nitro-enclaves": Tee.NITRO,
+    "arm-cca": Tee.CCA,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """What one TEE's evidence may have.
+
+    Attributes:
+        measurements: each of which it may have.
+        registers: by name, the values that each may have.
+        names: of what they are values.
+        parts: what was put together to this, each of one release; none where it is of one itself.
+    """
+
+    measurements: frozenset[bytes] = frozenset()
+    registers: Mapping[str, frozenset[bytes]] = dataclasses.field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    parts: tuple[References, ...] = dataclasses.field(default=(), compare=False)
+
+    @classmethod
+    def joined(cls, given: Iterable[References]) -> References:
+        """All of them: evidence may be of any, in whole."""
+        parts = tuple(part for each in given for part in each.parts or (each,))
+        registers: dict[str, set[bytes]] = {}
+        for part in parts:
+            for name, values in part.registers.items():
+                registers.setdefault(name, set()).update(values)
+        return cls(
+            measurements=frozenset[bytes]().union(*(part.measurements for part in parts)),
+            registers=MappingProxyType({name: frozenset(values) for name, values in registers.items()}),
+            names=frozenset[str]().union(*(part.names for part in parts)),
+            parts=parts if len(parts) > 1 else (),
+        )
+
+    def release(self, keys: Collection[str]) -> Release | None:
+        """What it says under these keys of a table; None for nothing."""
+        wants: dict[str, OneOf | Registers] = {}
+        if "measurements" in keys and self.measurements:
+            wants["measurements"] = OneOf(self.measurements)
+        if "registers" in keys and self.registers:
+            wants["registers"] = Registers(self.registers)
+        return Release(name=", ".join(sorted(self.names)), wants=wants) if wants else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReferenceValues:
+    """Reference values by TEE.
+
+    Attributes:
+        values: at least one TEE's.
+    """
+
+    values: Mapping[Tee, References]
+
+    def __or__(self, other: ReferenceValues) -> ReferenceValues:
+        """Accept what either accepts."""
+        return _of([*self.values.items(), *other.values.items()])
+
+    @classmethod
+    def loads(cls, data: bytes) -> Self:
+        """Read TOML, at most 1 MiB.
+
+        Raises:
+            FormatError: not such a document, or one without a value.
+        """
+        top = parse(data, WHAT, most=MAX_SIZE, hint="docs/guides/verify.md shows one")
+        if (version := top.take("version", int)) != 1:
+            raise UnsupportedError(f"{WHAT}.version: want 1, got {version}", code="bad_version")
+        tables: list[tuple[Tee, References]] = []
+        for each in top.take("values", list):
+            if not isinstance(each, dict):
+                raise FormatError(f"{WHAT}.values: want tables", code="bad_type")
+            tables.append(_table(Table(each, f"{WHAT}.values", "each states tee and name")))
+        top.end()
+        found = _of(tables)
+        if not found.values:
+            raise FormatError(f"{WHAT}: holds no value", code="bad_length")
+        return cls(found.values)
+
+    @classmethod
+    def from_corim(
+        cls, data: bytes, *, key: EllipticCurvePublicKey | None, now: datetime, tee: Tee | None = None
+    ) -> Self:
+        """Take the reference values of a manifest.
+
+        1. It is a CoRIM, at most 1 MiB.
+        2. A signed one is signed by ``key``; an unsigned one is believed only where no key is given.
+        3. ``now`` is within its validity and its signature's, where they state one.
+        4. It is of no profile, for none is known here.
+        5. It holds values of a TEE that is known here: for its class, and under no condition but themselves.
+
+        Args:
+            data: signed or not.
+            key: whose signature the relying party believes, on P-256 or P-384; None believes the bytes.
+            now: aware.
+            tee: whose values they are where the model of their environment is no TEE; None passes them over.
+
+        Raises:
+            FormatError: step 1, 4 or 5.
+            AuthenticityError: step 2.
+            FreshnessError: step 3.
+            UsageError: a signed manifest without a key, or a key for an unsigned one.
+        """
+        manifest = Corim.parse(data)  # 1
+        _check_signed(manifest, key)  # 2
+        _check_time(manifest, now)  # 3
+        if manifest.profile is not None:  # 4
+            raise UnsupportedError(
+                f"CoRIM {manifest.id[:64]!a}: want no profile, got {manifest.profile[:128]!a}",
+                hint="a profile may change what is meant, and none is known here: write the values as TOML",
+                code="bad_version",
+            )
+        found: dict[tuple[Tee, int], list[References]] = {}
+        for each in manifest.measurements:
+            whose = MODELS.get((each.model or "").lower(), tee)
+            if whose is None or (tee is not None and whose is not tee):
+                continue
+            if values := _references(each, whose, manifest.id):
+                found.setdefault((whose, each.comid), []).append(values)
+        if not found:  # 5
+            raise FormatError(
+                f"CoRIM {manifest.id[:64]!a}: holds no value of a TEE that is known here",
+                hint="name the TEE: --reference TEE=FILE",
+                code="bad_length",
+            )
+        # What one CoMID says belongs together.
+        together = ((whose, References.joined(each)) for (whose, _), each in found.items())
+        values_of = [(whose, dataclasses.replace(each, parts=())) for whose, each in together]
+        return cls(_of(values_of).values)
+
+    def apply(self, policy: Policy) -> Policy:
+        """The policy with these values where it says ``reference``; what has none stays unmet."""
+        if not isinstance(policy.identity, ByTable):
+            return policy
+        tables = {
+            tee: {key: self._want(tee, key, want) for key, want in wants.items()}
+            for tee, wants in policy.identity.tables.items()
+        }
+        # Of values that were put in before, what is good together stands.
+        releases = dict(policy.identity.releases) | {
+            tee: each for tee, wants in policy.identity.tables.items() if (each := self._releases(tee, wants))
+        }
+        return dataclasses.replace(policy, identity=ByTable(tables=tables, releases=releases))
+
+    def _releases(self, tee: Tee, wants: Mapping[str, Want]) -> tuple[Release, ...]:
+        """What each source says of what the policy asks for, where there are several."""
+        held = self.values.get(tee)
+        keys = {key for key, want in wants.items() if isinstance(want, Referenced)}
+        found = (part.release(keys) for part in held.parts) if held is not None else ()
+        releases = tuple(each for each in found if each is not None)
+        return releases if len(releases) > 1 else ()
+
+    def _want(self, tee: Tee, key: str, want: Want) -> Want:
+        held = self.values.get(tee)
+        if held is None or not isinstance(want, Referenced):
+            return want
+        if key == "registers":
+            return Registers(held.registers) if held.registers else want
+        return OneOf(held.measurements) if held.measurements else want
+
+
+def _of(values: Iterable[tuple[Tee, References]]) -> ReferenceValues:
+    by_tee: dict[Tee, list[References]] = {}
+    for tee, each in values:
+        by_tee.setdefault(tee, []).append(each)
+    return ReferenceValues(MappingProxyType({tee: References.joined(held) for tee, held in by_tee.items()}))
+
+
+def _table(table: Table) -> tuple[Tee, References]:
+    name = table.take("name", str)
+    tee = table.take("tee", str)
+    if tee not in set(Tee):
+        raise FormatError(
+            f"{table.name}.tee: want one of {', '.join(Tee)}, got {tee[:32]!a}", code="bad_type"
+        )
+    measurements = table.hexes("measurements") if "measurements" in table else frozenset()
+    registers: dict[str, frozenset[bytes]] = {}
+    if "registers" in table:
+        within = table.table("registers")
+        for register in within.keys:
+            if not REGISTER.fullmatch(register):
+                raise FormatError(f"{within.name}.{register}: is no register", code="bad_type")
+            registers[register] = within.hexes(register)
+    table.end()
+    empty = not measurements and not registers
+    if empty or not all(registers.values()) or any(not 32 <= len(v) <= MAX_DIGEST for v in measurements):
+        raise FormatError(
+            f"{table.name}: {name[:64]!a}: want digests, and at least one for each thing named",
+            code="bad_length",
+        )
+    return Tee(tee), References(
+        measurements=measurements, registers=MappingProxyType(registers), names=frozenset({name})
+    )
+
+
+def _check_signed(manifest: Corim, key: EllipticCurvePublicKey | None) -> None:
+    if (manifest.message is None) != (key is None):
+        signed = "signed" if manifest.message else "unsigned"
+        raise UsageError(
+            f"CoRIM {manifest.id[:64]!a}: is {signed}; want {'its key' if manifest.message else 'no key'}",
+            hint="--reference-key names the public key of who signed it",
+        )
+    if manifest.message is not None and key is not None:
+        cose.check(manifest.message, key, "CoRIM")
+
+
+def _check_time(manifest: Corim, now: datetime) -> None:
+    start, end = manifest.not_before, manifest.not_after
+    if start is not None and now < start:
+        raise FreshnessError(f"CoRIM: want a time from {start}, got {now}", code="corim_not_yet_valid")
+    if end is not None and now > end:
+        raise FreshnessError(f"CoRIM: want a time until {end}, got {now}", code="corim_expired")
+
+
+def _references(each: Measurement, tee: Tee, name: str) -> References | None:
+    """What one measurement comes to; None where it names nothing that this TEE's evidence has."""
+    measurements: frozenset[bytes] = frozenset()
+    registers: dict[str, frozenset[bytes]] = {}
+    for register, digests in [*each.registers.items(), *_keyed(each)]:
+        label = _register(register, tee)
+        if label is not None and digests:
+            registers[label] = registers.get(label, frozenset()) | digests
+    if each.key is None or each.key == "measurement":
+        measurements = each.digests
+    if not measurements and not registers:
+        return None
+    nowhere = (f"register {register}" for register in each.registers if _register(register, tee) is None)
+    beside = (*each.conditions, *nowhere)
+    if each.single or beside:
+        raise UnsupportedError(
+            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing beside them, got "
+            + ("an environment of one instance or group" if each.single else f"values {beside}"),
+            hint="what stands beside a digest must be so, too, and is not judged here: write them as TOML",
+            code="bad_type",
+        )
+    return References(
+        measurements=measurements, registers=MappingProxyType(registers), names=frozenset({name})
+    )
+
+
+def _keyed(each: Measurement) -> Iterable[tuple[int | str, frozenset[bytes]]]:
+    if each.key is not None and each.key != "measurement":
+        yield each.key, each.digests
+
+
+def _register(name: int | str, tee: Tee) -> str | None:
+    if isinstance(name, int):
+        return f"{PREFIXES[tee]}{name}" if tee in PREFIXES and 0 <= name < 1000 else None
+    return name if REGISTER.fullmatch(name) else None

@@ -1,0 +1,27 @@
+"""The table that a policy has for each TEE: one module a TEE, named as the TEE is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Final
+
+from kluis.appraisal.policy.fields import Field
+from kluis.evidence.model import Tee
+
+
+class _Tables(Mapping[Tee, tuple[Field, ...]]):
+    """Loads a TEE's table when it is asked for, as its verifier is."""
+
+    def __getitem__(self, tee: Tee) -> tuple[Field, ...]:
+        fields: tuple[Field, ...] = import_module(f"{__name__}.{Tee(tee).value}").FIELDS
+        return fields
+
+    def __iter__(self) -> Iterator[Tee]:
+        return iter(Tee)
+
+    def __len__(self) -> int:
+        return len(Tee)
+
+
+TABLES: Final[Mapping[Tee, tuple[Field, ...]]] = _Tables()

@@ -1,0 +1,88 @@
+"""What a policy says of NVIDIA GPUs and switches, always beside a processor's evidence.
+
+Spec: DMTF DSP0274 (SPDM) 1.1, "MEASUREMENTS"; NVIDIA's opaque data, as its own verifier reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.appraisal.policy.fields import Field, of
+from kluis.appraisal.policy.forms import Allow, Hexes, Names, Require
+from kluis.appraisal.policy.tees import shared
+from kluis.appraisal.results.trustworthiness import Aspect
+from kluis.evidence.nvidia.device import Device
+from kluis.evidence.nvidia.report import NvidiaClaims
+from kluis.formats.nvidia.opaque import Feature
+
+FIELDS: Final = (
+    Field(
+        key="devices",
+        form=Names(tuple(Device)),
+        claim=of(NvidiaClaims, lambda c: str(c.device)),
+        about="a GPU, or a switch between them",
+        rule="device",
+        aspect=Aspect.HARDWARE,
+        fix="give the report of a device that the policy names",
+    ),
+    shared.products("lines of chips"),
+    shared.measurements("SHA-384 over all measurements in order", 48),
+    shared.registers(
+        "single measurements, as the maker's reference values have them", r"block[1-9][0-9]{0,2}"
+    ),
+    Field(
+        key="drivers",
+        form=Names(),
+        claim=of(NvidiaClaims, lambda c: c.driver_version),
+        about="versions of the driver that asked; a switch has none",
+        rule="driver",
+        aspect=Aspect.EXECUTABLES,
+        fix="use a driver that the policy names",
+    ),
+    Field(
+        key="vbios",
+        form=Names(),
+        claim=of(NvidiaClaims, lambda c: c.vbios_version),
+        about="versions of the device's firmware",
+        rule="vbios",
+        aspect=Aspect.EXECUTABLES,
+        fix="update the device's firmware to a version that the policy names",
+    ),
+    Field(
+        key="firmware_ids",
+        form=Hexes((48,)),
+        claim=of(NvidiaClaims, lambda c: c.fwid),
+        about="FWIDs: digests of the firmware that owns the signing key",
+        rule="firmware_id",
+        aspect=Aspect.EXECUTABLES,
+        fix="update the device's firmware to one that the policy names",
+    ),
+    Field(
+        key="features",
+        form=Names(tuple(feature.name.lower() for feature in Feature)),
+        claim=of(NvidiaClaims, lambda c: None if c.feature is None else c.feature.name.lower()),
+        about="how the device is passed through",
+        rule="feature",
+        aspect=Aspect.CONFIGURATION,
+        fix="pass the device through as the policy wants",
+    ),
+    Field(
+        key="clear_links",
+        form=Allow(),
+        claim=of(NvidiaClaims, lambda c: c.protected_pcie),
+        about="links to other devices run in the clear",
+        rule="clear_links",
+        aspect=Aspect.CONFIGURATION,
+        fix="pass the device through alone, or accept links in the clear within one machine",
+    ),
+    Field(
+        key="revocation_required",
+        form=Require(),
+        claim=of(NvidiaClaims, lambda c: c.revocation_checked),
+        about="whether NVIDIA must have said that no certificate is revoked",
+        rule="revocation",
+        aspect=Aspect.HARDWARE,
+        fix="give NVIDIA's OCSP responses: --collateral",
+    ),
+    shared.platforms("serial numbers of devices"),
+)

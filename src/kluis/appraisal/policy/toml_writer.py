@@ -1,0 +1,153 @@
+"""A policy as TOML: every key, with a line on what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import TypeVar
+
+from kluis.appraisal.policy.model import (
+    Binding,
+    ByImage,
+    BySigner,
+    ByTable,
+    Identity,
+    Policy,
+    Release,
+    RuntimeBinding,
+)
+from kluis.appraisal.policy.tees import TABLES
+from kluis.appraisal.policy.values import listed, quoted, table
+from kluis.appraisal.policy.wants import Any
+from kluis.formats import jcs
+from kluis.formats.jcs import Writable
+
+V = TypeVar("V")
+
+
+def dumps(policy: Policy) -> str:
+    """Write a policy, every key with a line on what it means.
+
+    It is of version 1 where that can say it all. What reference values of several releases it was given
+    follows the other tables.
+    """
+    return _rules(policy) + "".join(f"\n{line}" for line in _releases(policy.identity))
+
+
+def identified(policy: Policy) -> bytes:
+    """What a policy's id is the hash of: every rule that can change a verdict.
+
+    That is the document as :func:`dumps` writes it and nothing more, wherever its tables say all. What else
+    there is follows as canonical JSON (RFC 8785) on a last line: which reference values are of one release,
+    without the names of releases and in no order; and what a policy made in a program says past its version.
+    """
+    document = _rules(policy).encode()
+    more: dict[str, Writable] = {}
+    if isinstance(policy.identity, ByTable):
+        more = {
+            f"releases.{tee}": sorted({_release(each) for each in releases})
+            for tee, releases in policy.identity.releases.items()
+            if releases
+        }
+    else:
+        more |= {"denylists": True} if policy.denylists else {}
+        more |= {} if isinstance(policy.min_tcb_date, Any) else {"min_tcb_date": str(policy.min_tcb_date)}
+    for name, age, unit in (
+        ("max_collateral_age", policy.max_collateral_age, timedelta(days=1)),
+        ("max_evidence_age", policy.max_evidence_age, timedelta(seconds=1)),
+    ):
+        if not isinstance(age, Any) and age % unit:
+            more[name] = age // timedelta(microseconds=1)
+    return document + jcs.dumps(more) if more else document
+
+
+def _release(release: Release) -> str:
+    return table(release.wants, lambda want: want.toml())
+
+
+def _rules(policy: Policy) -> str:
+    return "\n".join(_lines(policy)) + "\n"
+
+
+def _releases(identity: Identity) -> Iterator[str]:
+    given = identity.releases if isinstance(identity, ByTable) else {}
+    for tee, releases in sorted(given.items()):
+        for index, release in enumerate(releases):
+            yield f"[[releases.{tee}]]" + ("" if index else "  # values that are good together alone")
+            yield f"name = {quoted(release.name)}"
+            for key, want in sorted(release.wants.items()):
+                yield f"{key} = {want.toml()}"
+            yield ""
+
+
+def _lines(policy: Policy) -> Iterator[str]:
+    whole = isinstance(policy.identity, ByTable)
+    yield f"version = {2 if whole else 1}"
+    yield from (
+        "",
+        "[accept]",
+        f"protection = {listed(policy.protection)}  # who may have made the keys",
+        f"debug = {_flag(policy.debug)}  # a debug TEE is open to its host",
+    )
+    if whole:
+        yield f"denylists = {_flag(policy.denylists)}  # refuse platforms known to be broken, by a dated list"
+    yield from (
+        f"emulated_roots = {listed(policy.emulated_roots)}  # files of roots trusted beside the makers'",
+        "",
+        "[freshness]",
+        f"nonce = {_flag(policy.binding.nonce)}  # the evidence must hold the nonce that you made",
+        f"max_collateral_age_days = {_or_any(policy.max_collateral_age, lambda age: age.days)}",
+        f"max_evidence_age_seconds = {int(policy.max_evidence_age.total_seconds())}"
+        "  # from verification to appraisal",
+        "",
+        "[tcb]  # what the platform's maker may think of it",
+        f"statuses = {listed(policy.tcb_statuses)}",
+        f"advisories = {_or_any(policy.advisories, listed)}  # accepted where it is not UpToDate",
+        f"min_evaluation = {_or_any(policy.min_evaluation, str)}  # of the collateral",
+    )
+    if whole:
+        day = _or_any(policy.min_tcb_date, lambda date: f'"{date.isoformat()}"')
+        yield f"min_tcb_date = {day}  # of the level that the platform has reached"
+    yield from ("", *_identity(policy), "", "[binding]", *_binding(policy.binding))
+
+
+def _identity(policy: Policy) -> Iterable[str]:
+    match policy.identity:
+        case ByImage(image_ids=image_ids):
+            yield "[identity]  # which code"
+            yield f"image_ids = {listed(v.hex() for v in image_ids)}"
+        case BySigner() as by:
+            yield "[identity]  # which code"
+            yield f"signers = {listed(v.hex() for v in by.signers)}"
+            yield f"product_id = {by.product_id}"
+            yield f"min_svn = {by.min_svn}"
+        case by_table:
+            for index, (tee, wants) in enumerate(sorted(by_table.tables.items())):
+                yield from ("",) * bool(index)
+                yield f"[{tee}]"
+                for field in TABLES[tee]:
+                    yield f"{field.key} = {wants[field.key].toml()}  # {field.about}"
+
+
+def _binding(binding: Binding) -> Iterable[str]:
+    if isinstance(binding, RuntimeBinding):
+        yield from (
+            f'purpose = "{binding.purpose}"  # what the evidence was made for',
+            "",
+            "[launch]  # how it was started",
+            f"missing = {listed(binding.missing)}  # protections it may have done without",
+            f"counters = {listed(binding.counters)}  # who may witness its counters",
+            f"insecure = {listed(binding.insecure)}  # insecure_* grants it may have",
+        )
+        return
+    data = binding.report_data
+    text = data.hex() if isinstance(data, bytes) else str(data)
+    yield f'report_data = "{text}"  # hex; "given" with --report-data; "nonce", zeros after it; or "any"'
+
+
+def _or_any(value: V | Any, write: Callable[[V], object]) -> object:
+    return value.toml() if isinstance(value, Any) else write(value)
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,161 @@
+"""Attestation results: what appraisal found, rule by rule.
+
+Tiers are those of EAR and AR4SI (IETF RATS), worst first. A result has no truth value: it is read,
+or required.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Never, Self
+
+from kluis.appraisal.policy.model import Policy
+from kluis.appraisal.results import trustworthiness
+from kluis.appraisal.results.trustworthiness import Aspect, Tier
+from kluis.errors import FreshnessError, PolicyError
+from kluis.evidence.model import Claims, TcbStatus
+from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.runtime_data import RuntimeData
+
+
+class Verdict(enum.StrEnum):
+    """What the result comes to, worst first."""
+
+    CONTRAINDICATED = "contraindicated"
+    WARNING = "warning"
+    AFFIRMING = "affirming"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of the policy, and what it found.
+
+    Attributes:
+        name: stable, snake_case.
+        ok: whether the evidence meets it.
+        want: what the policy asks.
+        got: what the evidence has.
+        fix: what would mend it; None where it is met.
+        stale: whether failing it means old rather than wrong.
+        aspect: of the attester that it speaks of; None where it speaks of the exchange.
+        affirms: whether meeting it says anything: a rule that accepts everything does not.
+    """
+
+    name: str
+    ok: bool
+    want: str
+    got: str
+    fix: str | None
+    stale: bool = False
+    aspect: Aspect | None = None
+    affirms: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        ok: bool,
+        *,
+        want: str,
+        got: str,
+        fix: str,
+        stale: bool = False,
+        aspect: Aspect | None = None,
+        affirms: bool = True,
+    ) -> Self:
+        """A rule and its finding; a rule that is met needs no fix."""
+        return cls(
+            name=name,
+            ok=ok,
+            want=str(want),
+            got=str(got),
+            fix=None if ok else fix,
+            stale=stale,
+            aspect=aspect,
+            affirms=affirms,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """The judgement of one piece of evidence under one policy.
+
+    Attributes:
+        verdict: ``affirming`` if every rule is met and nothing needs telling.
+        rules: all of them, in the policy's order.
+        warnings: what the policy accepts and a reader should know.
+        policy: that it was judged under.
+        claims: verified.
+        runtime_data: proven by the report data, or None.
+        launch: proven by CONFIGID, or None.
+        appraised_at: the time that appraisal was given.
+    """
+
+    verdict: Verdict
+    rules: tuple[Rule, ...]
+    warnings: tuple[str, ...]
+    policy: Policy
+    claims: Claims
+    runtime_data: RuntimeData | None
+    launch: LaunchConfiguration | None
+    appraised_at: datetime
+
+    def __bool__(self) -> Never:
+        raise TypeError("AttestationResult has no truth value: read .verdict, or call .require()")
+
+    @property
+    def failed(self) -> tuple[Rule, ...]:
+        """The rules that the evidence does not meet."""
+        return tuple(rule for rule in self.rules if not rule.ok)
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        if failed := self.failed:
+            return f"{self.verdict} ({len(failed)} of {len(self.rules)} rules failed)"
+        return f"{self.verdict} ({len(self.rules)} rules met)"
+
+    @property
+    def vector(self) -> Mapping[Aspect, int]:
+        """The trustworthiness vector."""
+        return trustworthiness.vector(self.rules, self.claims.level, vulnerable=not self.current)
+
+    @property
+    def current(self) -> bool:
+        """Whether the maker knows of nothing that the platform lacks, as far as the maker says."""
+        return self.claims.tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED)
+
+    @property
+    def status(self) -> Tier:
+        """The verdict, or the worst number of the vector where that is worse.
+
+        A policy may accept what keeps little out; who reads the status does not know the policy.
+        """
+        tiers = [Tier(self.verdict.value), *map(trustworthiness.tier, self.vector.values())]
+        return min(tiers, key=list(Tier).index)
+
+    @property
+    def not_kept_out(self) -> tuple[str, ...]:
+        """What this protection level does not keep out, and what this platform is known not to."""
+        from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
+
+        return denylist.not_kept_out(self.claims)
+
+    def require(self) -> None:
+        """Go on only if every rule is met.
+
+        Raises:
+            FreshnessError: all that fails is stale.
+            PolicyError: anything else fails; the message names each rule, want and got.
+        """
+        failed = self.failed
+        if not failed:
+            return
+        message = f"{self.verdict}: " + "; ".join(
+            f"{rule.name}: want {rule.want}, got {rule.got}" for rule in failed
+        )
+        error = FreshnessError if all(rule.stale for rule in failed) else PolicyError
+        raise error(message, hint=failed[0].fix, code=failed[0].name)

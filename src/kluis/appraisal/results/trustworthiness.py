@@ -1,0 +1,126 @@
+"""The trustworthiness vector: what a result says of each aspect of the attester, in one number an aspect.
+
+Spec: draft-ietf-rats-ar4si, "Trustworthiness Claims". None of our numbers is of our own making.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from kluis.evidence.levels import ProtectionLevel
+
+if TYPE_CHECKING:
+    from kluis.appraisal.results.result import Rule
+
+
+class Aspect(enum.StrEnum):
+    """What a number of the vector is about, in the order of its CBOR labels."""
+
+    INSTANCE_IDENTITY = "instance-identity"
+    CONFIGURATION = "configuration"
+    EXECUTABLES = "executables"
+    FILE_SYSTEM = "file-system"
+    HARDWARE = "hardware"
+    RUNTIME_OPAQUE = "runtime-opaque"
+    STORAGE_OPAQUE = "storage-opaque"
+    SOURCED_DATA = "sourced-data"
+
+    @property
+    def label(self) -> int:
+        """Its CBOR label, 0..7."""
+        return list(Aspect).index(self)
+
+
+class Tier(enum.StrEnum):
+    """What a number, or all of them, come to, worst first."""
+
+    CONTRAINDICATED = "contraindicated"
+    WARNING = "warning"
+    NONE = "none"
+    AFFIRMING = "affirming"
+
+    @property
+    def number(self) -> int:
+        """The tier as CBOR has it: 96, 32, 0 or 2."""
+        return {"contraindicated": 96, "warning": 32, "none": 0, "affirming": 2}[self.value]
+
+
+AFFIRMED: Final[Mapping[Aspect, int]] = MappingProxyType(
+    {
+        Aspect.INSTANCE_IDENTITY: 2,  # recognized, and not known to be compromised
+        Aspect.CONFIGURATION: 2,  # known and approved
+        Aspect.EXECUTABLES: 3,  # only approved ones were loaded at boot: that is what is measured
+        Aspect.HARDWARE: 2,  # genuine and supported
+    }
+)
+REFUSED: Final[Mapping[Aspect, int]] = MappingProxyType(
+    {
+        Aspect.INSTANCE_IDENTITY: 97,  # not recognized, and it should be
+        Aspect.CONFIGURATION: 96,  # not supported
+        Aspect.EXECUTABLES: 96,  # contraindicated
+        Aspect.HARDWARE: 96,  # recognized, and contraindicated
+        Aspect.RUNTIME_OPAQUE: 96,  # visible to the host
+    }
+)
+# Of an aspect that has this number nothing is said: a vector without the aspect says as much.
+NO_CLAIM: Final = 0
+KNOWN_VULNERABILITIES: Final = 32
+ENCRYPTED, ISOLATED, VISIBLE = 2, 32, 96
+
+# A TPM says nothing of memory, so there is no number for it.
+OPAQUE: Final[Mapping[ProtectionLevel, int]] = MappingProxyType(
+    {
+        ProtectionLevel.NONE: VISIBLE,
+        ProtectionLevel.PROCESS_USER: VISIBLE,
+        ProtectionLevel.PROCESS: ISOLATED,
+        ProtectionLevel.VM: ISOLATED,
+        ProtectionLevel.HARDWARE_NITRO: ISOLATED,
+        **{
+            level: ENCRYPTED
+            for level in ProtectionLevel
+            if level.hardware and level is not ProtectionLevel.HARDWARE_NITRO
+        },
+    }
+)
+
+
+def tier(number: int) -> Tier:
+    """The tier of one number of the vector, -128..127."""
+    match number:
+        case -1 | 0 | 1:
+            return Tier.NONE
+        case _ if 2 <= number <= 31 or -32 <= number <= -2:
+            return Tier.AFFIRMING
+        case _ if 32 <= number <= 95 or -96 <= number <= -33:
+            return Tier.WARNING
+        case _:
+            return Tier.CONTRAINDICATED
+
+
+def vector(rules: Iterable[Rule], level: ProtectionLevel, *, vulnerable: bool) -> Mapping[Aspect, int]:
+    """The numbers that rules come to.
+
+    An aspect is affirmed if a rule that wants something of it is met, and none fails. What no rule asks
+    about has no number: nobody may take it as affirmed.
+
+    Args:
+        rules: of one appraisal, all of them.
+        level: whose keeping out is told as ``runtime-opaque``.
+        vulnerable: whether the platform has weaknesses that its maker names and the policy accepts.
+    """
+    found: dict[Aspect, int] = {}
+    for rule in rules:
+        if rule.aspect is None:
+            continue
+        if not rule.ok:
+            found[rule.aspect] = REFUSED[rule.aspect]
+        elif rule.affirms and rule.aspect in AFFIRMED:
+            found.setdefault(rule.aspect, AFFIRMED[rule.aspect])
+    if vulnerable and found.get(Aspect.HARDWARE) == AFFIRMED[Aspect.HARDWARE]:
+        found[Aspect.HARDWARE] = KNOWN_VULNERABILITIES
+    if level in OPAQUE:
+        found[Aspect.RUNTIME_OPAQUE] = max(OPAQUE[level], found.get(Aspect.RUNTIME_OPAQUE, 0))
+    return MappingProxyType({aspect: found[aspect] for aspect in Aspect if aspect in found})

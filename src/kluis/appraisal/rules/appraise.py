@@ -1,0 +1,110 @@
+"""Appraisal: every rule of a policy, run on verified claims. Whatever they say, it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from kluis.appraisal.policy.model import ByTable, Policy, ReportDataBinding
+from kluis.appraisal.policy.wants import ANY, Any
+from kluis.appraisal.results.result import AttestationResult, Verdict
+from kluis.appraisal.rules import binding
+from kluis.appraisal.rules.identity import identity_rules, within
+from kluis.appraisal.rules.platform import platform_rules
+from kluis.errors import UsageError
+from kluis.evidence.model import Claims, TcbStatus
+from kluis.evidence.verified import Verified
+from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.runtime_data import RuntimeData
+
+CODE_KEYS = ("measurements", "signers", "registers")
+
+
+def appraise(
+    evidence: Verified[Claims],
+    policy: Policy,
+    *,
+    nonce: bytes | None,
+    runtime_data: bytes | None,
+    launch_configuration: bytes | None,
+    now: datetime,
+    report_data: bytes | None = None,
+) -> AttestationResult:
+    """Judge verified evidence under ``policy``; all rules run.
+
+    Args:
+        evidence: as ``kluis.evidence.verify`` gave it.
+        policy: what is wanted.
+        nonce: that the relying party made for this evidence, or None where its policy asks for none.
+        runtime_data: the document beside a Kluis enclave's evidence, from anybody; None beside all else.
+        launch_configuration: likewise.
+        now: aware.
+        report_data: that the relying party wants, where its policy says ``given``.
+
+    Returns:
+        A result without truth value: read it, or call its ``require``.
+
+    Raises:
+        UsageError: ``now`` is naive, or what is to be judged is not what verification gave.
+    """
+    if not isinstance(evidence, Verified):
+        raise UsageError(
+            f"evidence: want Verified[Claims], got {type(evidence).__name__}",
+            hint="give what kluis.evidence.verify returned: claims alone may be anybody's",
+        )
+    for name, given in (("nonce", nonce), ("report_data", report_data)):
+        if not isinstance(given, bytes | None):
+            raise UsageError(
+                f"{name}: want bytes, got {type(given).__name__}", hint="bytes.fromhex of its hex"
+            )
+    if now.tzinfo is None:
+        raise UsageError("now: want an aware time, got a naive one")
+    claims = evidence.value
+    rules = [*platform_rules(claims, policy, now), *identity_rules(claims, policy.identity)]
+    runtime: RuntimeData | None = None
+    launched: LaunchConfiguration | None = None
+    if isinstance(policy.binding, ReportDataBinding):
+        rules += binding.report_data_rules(claims, policy.binding, nonce, report_data)
+    else:
+        runtime, why = binding.runtime(claims, runtime_data)
+        rules += binding.runtime_rules(claims, policy.binding, runtime, why, nonce)
+        launched, why = binding.launched(claims, launch_configuration)
+        rules += binding.launch_rules(claims, policy.binding, launched, why)
+    warnings = tuple(_warnings(claims, policy, launched))
+    if not all(rule.ok for rule in rules):
+        verdict = Verdict.CONTRAINDICATED
+    else:
+        verdict = Verdict.WARNING if warnings else Verdict.AFFIRMING
+    return AttestationResult(
+        verdict=verdict,
+        rules=tuple(rules),
+        warnings=warnings,
+        policy=policy,
+        claims=claims,
+        runtime_data=runtime,
+        launch=launched,
+        appraised_at=now,
+    )
+
+
+def _warnings(claims: Claims, policy: Policy, launched: LaunchConfiguration | None) -> Iterator[str]:
+    if claims.debug:
+        yield "a debug enclave keeps nothing from its host"
+    if claims.tcb.status not in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
+        yield f"the platform is {claims.tcb.status}: " + (
+            ", ".join(claims.tcb.advisories) or "no advisory named"
+        )
+    bound = policy.binding
+    if isinstance(bound, ReportDataBinding) and bound.report_data in (ANY, b"") and not bound.nonce:
+        yield "the policy binds this evidence to nothing: it may be a replay, or another's"
+    if isinstance(policy.identity, ByTable):
+        tables = [policy.identity.tables.get(part.tee, {}) for part in within(claims)]
+        wants = [want for table in tables for key, want in table.items() if key in CODE_KEYS]
+        if wants and all(isinstance(want, Any) for want in wants):
+            yield "the policy accepts any code"
+    if launched and launched.missing:
+        yield "launched without " + ", ".join(launched.missing)
+    if launched:
+        for grant in launched.grants:
+            if grant.startswith("insecure_"):
+                yield f"granted {grant}"

@@ -1,0 +1,262 @@
+"""Attestation results as a relying party takes them, offline: whose they are, for whom, and of when.
+
+An attestation service's token is a JWT in Azure Attestation's shape, or an EAR as a JWT or a CWT. All three
+are held to the same: a key that the relying party has already, an issuer, an audience, a nonce and the time.
+
+Spec: RFC 7519, RFC 8725 (JWT); RFC 8392 (CWT); draft-ietf-rats-ear-04; Microsoft Azure Attestation,
+"Attestation Token".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kluis.appraisal.tokens import signed_claims, signing
+from kluis.appraisal.tokens.ear import Ear
+from kluis.appraisal.tokens.token_keys import PublicKey, TrustedKey
+from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageError
+from kluis.formats import cbor, cose
+
+__all__ = ["Expected", "Form", "Token", "verify"]
+
+SKEW: Final = timedelta(seconds=signed_claims.SKEW_SECONDS)
+KIND: Final = "x-ms-attestation-type"
+MOST_SHOWN: Final = 200
+MAX_TIME: Final = 253402300799  # the last second of the year 9999
+_COSE_KEY_ID: Final = 4
+_CWT_LABELS: Final = {1: "iss", 2: "sub", 3: "aud", 4: "exp", 5: "nbf", 6: "iat", 7: "cti"}
+_CWT_NAMES: Final = frozenset(_CWT_LABELS.values())
+
+
+class Form(enum.StrEnum):
+    """What a token is."""
+
+    AZURE = "azure"
+    EAR_JWT = "ear-jwt"
+    EAR_CWT = "ear-cwt"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Expected:
+    """What a relying party knows of the token that it waits for.
+
+    Attributes:
+        issuer: whose it must be; None only for a token that names nobody.
+        audience: whom it must be for; None only for a token that is for anybody.
+        nonce: that was given to the attester; None holds it to none.
+    """
+
+    issuer: str | None
+    audience: str | None
+    nonce: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """A token that holds. What it says of the attester is for a policy to judge, but for an EAR's status.
+
+    Attributes:
+        form: of the token.
+        key: that signed it.
+        expires_at: it says nothing any more from then on.
+        claims: all of them, as they are written; of a CWT by the names of a JWT where it has them.
+        ear: of an EAR, read.
+    """
+
+    form: Form
+    key: TrustedKey
+    expires_at: datetime
+    claims: Mapping[str, Any]
+    ear: Ear | None
+
+
+def verify(data: bytes, keys: Sequence[TrustedKey], expected: Expected, now: datetime) -> Token:
+    """Verify an attestation token.
+
+    1. It is a JWT or a CWT, within bounds.
+    2. One of ``keys`` signed it, by an algorithm of its kind: the one that ``kid`` names, or the only one,
+       where it has no name. A ``jku``, ``jwk`` or ``x5c`` in a header gives no key, and may only agree.
+    3. It is an attestation's result: an EAR, or claims that say of what.
+    4. ``iss`` is the issuer.
+    5. ``aud`` has the audience.
+    6. ``iat`` and ``nbf`` have passed, within a minute, and ``exp`` is to come.
+    7. The nonce is the one that was given.
+
+    Args:
+        data: compact serialization, or COSE.
+        keys: from a source that the relying party trusts.
+        expected: by it.
+        now: aware.
+
+    Raises:
+        FormatError: step 1 or 3, or a claim of another kind.
+        AuthenticityError: step 2, 4, 5 or 7.
+        FreshnessError: step 6.
+        UsageError: a claim that nobody said what to hold to; a naive ``now``.
+    """
+    if now.tzinfo is None:
+        raise UsageError("now: want an aware time, got a naive one")
+    text = _text(data)
+    found = _cwt(data, keys, now) if text is None else _jwt(text, keys, expected, now)  # 1 to 3
+    _hold("iss", expected.issuer, found.claims.get("iss"), "--issuer")  # 4
+    _hold("aud", expected.audience, found.claims.get("aud"), "--audience")  # 5
+    _in_time(found.claims, now)  # 6
+    if expected.nonce is not None and not _has_nonce(found, expected.nonce):  # 7
+        raise AuthenticityError(
+            f"token nonce: want {expected.nonce[:MOST_SHOWN]!a}, got {_nonces(found)}", code="token_nonce"
+        )
+    return found
+
+
+def _text(data: bytes) -> str | None:
+    """A JWT's text; None for what is not text, as no CWT is."""
+    try:
+        text = data.strip().decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+def _jwt(text: str, keys: Sequence[TrustedKey], expected: Expected, now: datetime) -> Token:
+    header, claims = signed_claims.peek(text)
+    if header.get("typ") == signing.JWT_TYPE or "eat_profile" in claims:
+        chosen = _chosen(keys, header.get("kid"))
+        chosen.allow(header.get("alg"))
+        ear = signing.verify_jwt(text, chosen.key, now=now)
+        return Token(Form.EAR_JWT, chosen, _end(claims), claims, ear)
+    ring = _Ring(keys, expected.issuer)
+    checked = signed_claims.check(text, ring, now)
+    kind = checked.claims.get(KIND)
+    if not isinstance(kind, str) or not kind:
+        # The same key signs what a service says of its policies: that is nobody's attestation.
+        raise FormatError(f"token {KIND}: want text, got {_shown(kind)}", code="token_kind")
+    chosen = _chosen(keys, header.get("kid"))
+    return Token(Form.AZURE, chosen, _end(checked.claims), checked.claims, None)
+
+
+def _cwt(data: bytes, keys: Sequence[TrustedKey], now: datetime) -> Token:
+    message = cose.Sign1.parse(data, "CWT", max_size=signing.MAX_SIZE)
+    named = message.headers.get(_COSE_KEY_ID, message.unprotected.get(_COSE_KEY_ID))
+    chosen = _chosen(keys, named.decode("latin-1") if isinstance(named, bytes) else None)
+    key = _on_a_curve(chosen.key)
+    chosen.allow(message.scheme("CWT").name)
+    ear = signing.verify_cwt(data, key, now=now)
+    value: Any = cbor.loads(message.payload, "EAR", max_size=signing.MAX_SIZE)  # a map, as its reader found
+    # A text that looks like the name of a number's claim is not that claim, whether that is there or not.
+    claims = {
+        _CWT_LABELS.get(label, str(label)): each for label, each in value.items() if label not in _CWT_NAMES
+    }
+    return Token(Form.EAR_CWT, chosen, _end(claims), claims, ear)
+
+
+class _Ring:
+    """The keys as one authority's, which is the only one."""
+
+    def __init__(self, keys: Sequence[TrustedKey], issuer: str | None) -> None:
+        self._keys = keys
+        self._issuer = issuer
+
+    def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
+        """The key of that name, of the issuer that is expected."""
+        if self._issuer is None or signed_claims.origin(self._issuer) != issuer:
+            _hold("iss", self._issuer, issuer, "--issuer")
+        return _chosen(self._keys, kid)
+
+
+def _chosen(keys: Sequence[TrustedKey], kid: object) -> TrustedKey:
+    for each in keys:
+        if each.kid == kid or (not each.kid and len(keys) == 1):
+            return each
+    if kid is None and len(keys) == 1:
+        return keys[0]
+    wanted = ", ".join(repr(each.kid[:64]) for each in keys[:8])
+    raise AuthenticityError(f"token kid: want one of {wanted}, got {_shown(kid)}", code="token_kid")
+
+
+def _on_a_curve(key: PublicKey) -> ec.EllipticCurvePublicKey:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise AuthenticityError("CWT: want the key of its algorithm, ECDSA, got an RSA key", code="sig_token")
+    return key
+
+
+def _hold(claim: str, wanted: str | None, got: object, option: str) -> None:
+    """Hold a claim to what is wanted: one that is there must be, and one that must be has to be there."""
+    if wanted is None and got is None:
+        return
+    if wanted is None:
+        raise UsageError(
+            f"token {claim}: want {option} to hold it to, got none; the token says {_shown(got)}",
+            hint=f"{option} VALUE, from whoever runs the service, not from the token",
+        )
+    values = got if claim == "aud" and isinstance(got, list) else [got]
+    if not any(isinstance(each, str) and _same(claim, wanted, each) for each in values):
+        raise AuthenticityError(
+            f"token {claim}: want {wanted[:MOST_SHOWN]!a}, got {_shown(got)}",
+            hint=f"an EAR need not name its issuer: leave {option} out; --root has its key checked"
+            if claim == "iss" and got is None
+            else None,
+            code="token_iss" if claim == "iss" else "token_aud",
+        )
+
+
+def _same(claim: str, wanted: str, got: str) -> bool:
+    if wanted == got:
+        return True
+    try:
+        return claim == "iss" and signed_claims.origin(wanted) == signed_claims.origin(got)
+    except FormatError:
+        return False
+
+
+def _in_time(claims: Mapping[str, Any], now: datetime) -> None:
+    """What the form's own verifier does not look at in every form; ``exp`` it does."""
+    for claim in ("iat", "nbf"):
+        if claim in claims and _time(claims, claim) - now > SKEW:
+            raise FreshnessError(
+                f"token {claim}: want one by {now:%Y-%m-%dT%H:%M:%SZ}, got "
+                f"{_time(claims, claim):%Y-%m-%dT%H:%M:%SZ}",
+                code="token_not_yet_valid",
+            )
+
+
+def _end(claims: Mapping[str, Any]) -> datetime:
+    return _time(claims, "exp")
+
+
+def _time(claims: Mapping[str, Any], claim: str) -> datetime:
+    value = claims.get(claim)
+    if type(value) is not int or not 0 <= value <= MAX_TIME:
+        raise FormatError(f"token {claim}: want a time in whole seconds, got {_shown(value)}")
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _has_nonce(found: Token, wanted: str) -> bool:
+    """An EAR's nonce is bytes: what was given as text, or in hex."""
+    if found.ear is None:
+        got = found.claims.get("nonce")
+        # What was given may be no text at all: a command line's bytes that are not UTF-8.
+        meaning = wanted.encode("utf-8", "surrogatepass")
+        return type(got) in (str, int) and hmac.compare_digest(str(got).encode(), meaning)
+    meant = {wanted.encode("utf-8", "surrogateescape")}
+    if len(wanted) % 2 == 0 and all(sign in "0123456789abcdefABCDEF" for sign in wanted):
+        meant.add(bytes.fromhex(wanted))
+    return all(each.nonce in meant for each in found.ear.submods.values())
+
+
+def _nonces(found: Token) -> str:
+    if found.ear is None:
+        return _shown(found.claims.get("nonce"))
+    return ", ".join(
+        "none" if each.nonce is None else each.nonce.hex() for each in found.ear.submods.values()
+    )
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else ascii(value)[:MOST_SHOWN]
