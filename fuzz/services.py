@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 
 from kluis.appraisal.tokens import signed_claims
 from kluis.errors import FormatError
-from kluis.services.attestation.policy import evaluate, parse
-from kluis.services.attestation.policy.claims import of_mapping
+from kluis.services.attestation.language import evaluate, parse
+from kluis.services.attestation.language.claims import of_mapping
 from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.release.keyring import Keyring
 from kluis.services.web import Call, Caller
@@ -63,7 +63,7 @@ def readers() -> Iterator[tuple[str, Read, Starts]]:
 
 
 def _policy(data: bytes) -> None:
-    from tests.services.attestation.policy import examples
+    from tests.services.attestation.language import examples
 
     policy = parse(data.decode("utf-8", "replace"))
     for claims in (examples.SGX, examples.TPM):
@@ -71,7 +71,7 @@ def _policy(data: bytes) -> None:
 
 
 def _policies() -> Iterator[bytes]:
-    from tests.services.attestation.policy import examples
+    from tests.services.attestation.language import examples
 
     yield from (each.policy.encode() for each in examples.EXAMPLES)
 

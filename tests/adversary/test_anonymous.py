@@ -16,8 +16,8 @@ from kluis.enclave.store import SealedStore
 from kluis.errors import PolicyError
 from kluis.serve.store import Database
 from kluis.services.attestation import attesting, handlers
-from kluis.services.attestation.evaluation import evaluated
-from kluis.services.attestation.policies import HeldPolicy, hold_draft
+from kluis.services.attestation.policies.evaluation import evaluated
+from kluis.services.attestation.policies.policies import HeldPolicy, hold_draft
 from tests.pace import within
 from tests.services.attestation.test_attesting import sgx
 from tests.services.attestation.world import PERMIT, VERSION, World, b64u, error_of

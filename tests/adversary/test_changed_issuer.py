@@ -14,7 +14,7 @@ from kluis.errors import PolicyError
 from kluis.formats import vouched
 from kluis.services.attestation.app import service as attestation
 from kluis.services.attestation.engine import Engine
-from kluis.services.attestation.settings_digest import digest
+from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.issuers import canonical, fix
 from kluis.services.keyvault.settings import Settings as VaultSettings
 from kluis.services.keyvault.shelf import NAMES

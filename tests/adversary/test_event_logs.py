@@ -16,7 +16,7 @@ from kluis.formats.eventlog.event_data import GLOBAL_VARIABLES, Variable
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.tpm.algorithm import HashId
-from kluis.services.attestation.boot import boot_of
+from kluis.services.attestation.guest.boot import boot_of
 from kluis.services.attestation.tpm.events import events
 from kluis.services.attestation.tpm.evidence import Time
 from tests.formats.eventlog.logs import event, log

@@ -16,8 +16,8 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from tests.services.attestation.conftest import storage
+from tests.services.attestation.guest.test_guests import VALIDATED
 from tests.services.attestation.test_attesting import HELLO, INTEL, bound
-from tests.services.attestation.test_guests import VALIDATED
 from tests.services.attestation.vm import Vm, b64
 from tests.services.attestation.world import World, b64u, error_of
 

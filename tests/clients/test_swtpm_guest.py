@@ -21,7 +21,7 @@ from tests.clients.test_swtpm import LACKING, SoftwareTpm
 from tests.formats.eventlog.logs import log
 from tests.formats.hcl.reports import runtime_json
 from tests.services.attestation.conftest import storage
-from tests.services.attestation.test_guests import VALIDATED
+from tests.services.attestation.guest.test_guests import VALIDATED
 from tests.services.attestation.vm import BANKS, b64, boot, opened, request
 from tests.services.attestation.world import AMD, World, b64u, from_b64u
 

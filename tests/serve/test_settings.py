@@ -9,7 +9,7 @@ from typing import Any
 from kluis.serve.images import ServiceImage
 from kluis.serve.settings import ROLES, Standing, settings_of
 from kluis.services.attestation.settings import AttestationSettings
-from kluis.services.attestation.settings_digest import digest
+from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.issuers import canonical
 from kluis.services.keyvault.settings import Settings
 from kluis.services.web import Issuer

@@ -21,9 +21,9 @@ from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError,
 from kluis.formats import jcs, toml
 
 if TYPE_CHECKING:
-    from kluis.services.attestation.policy import Claim, Outcome, Policy
-    from kluis.services.attestation.policy.claims import Value
-    from kluis.services.attestation.policy.syntax import Warned
+    from kluis.services.attestation.language import Claim, Outcome, Policy
+    from kluis.services.attestation.language.claims import Value
+    from kluis.services.attestation.language.syntax import Warned
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
 MAX_CLAIMS = 1 << 20
@@ -62,8 +62,8 @@ def lint(policy: PolicyFile, json: Json = False) -> None:
 
 def _never(policy: Policy) -> Iterator[Warned]:
     """What a service takes, and what comes to nothing whatever the claims are."""
-    from kluis.services.attestation.policy import queries
-    from kluis.services.attestation.policy.syntax import Call, Literal, Place, Section, Verb, Warned
+    from kluis.services.attestation.language import queries
+    from kluis.services.attestation.language.syntax import Call, Literal, Place, Section, Verb, Warned
 
     for rules in policy.sections.values():
         for rule in rules:
@@ -156,7 +156,7 @@ def _lines(outcome: Outcome) -> list[str]:
 
 
 def _spelt(value: Value | list[Value]) -> str:
-    from kluis.services.attestation.policy.claims import shown_value
+    from kluis.services.attestation.language.claims import shown_value
 
     return f"[{', '.join(map(_spelt, value))}]" if isinstance(value, list) else shown_value(value)
 
@@ -201,9 +201,9 @@ def _cases(path: Path) -> list[dict[str, Any]]:
 
 
 def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:
-    from kluis.services.attestation import policy as language
-    from kluis.services.attestation.own_claims import check_issued, incoming
-    from kluis.services.attestation.policy.claims import of_mapping
+    from kluis.services.attestation import language
+    from kluis.services.attestation.language.claims import of_mapping
+    from kluis.services.attestation.policies.own_claims import check_issued, incoming
 
     for key, value in claims.items():
         if not isinstance(value, (str, int, list, dict)):
@@ -241,7 +241,7 @@ def _given(path: Path) -> dict[str, Any]:
 
 def _policy(path: Path) -> Policy:
     try:
-        from kluis.services.attestation import policy as language
+        from kluis.services.attestation import language
     except ImportError as error:
         raise UnavailableError(
             f"policies of the attestation service: {error.name} is not installed",

@@ -13,7 +13,7 @@ from kluis.formats.unreadable import UNREADABLE
 from kluis.serve.images import ServiceImage
 from kluis.services import issuers
 from kluis.services.attestation.settings import AttestationSettings
-from kluis.services.attestation.settings_digest import digest
+from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.web import Issuer
 
 __all__ = ["AUDIENCES", "ROLES", "STALE", "Standing", "attestation_digest", "settings_of"]

@@ -13,11 +13,12 @@ from typing import Any, Final
 import kluis
 from kluis.enclave.store.model import Storage
 from kluis.errors import KluisError
-from kluis.services.attestation.collateral import Endorsements
-from kluis.services.attestation.control_plane import ControlPlane
+from kluis.services.attestation.control_plane.control_plane import ControlPlane
 from kluis.services.attestation.engine import Engine
+from kluis.services.attestation.evidence.collateral import Endorsements
 from kluis.services.attestation.gate import READ, TPM, WRITE, AttestationGate
 from kluis.services.attestation.handlers import Handlers, Rotation
+from kluis.services.attestation.refusals import tell
 from kluis.services.attestation.requests import (
     AttestGuest,
     AttestOpenEnclave,
@@ -30,8 +31,7 @@ from kluis.services.attestation.requests import (
     TpmMessage,
 )
 from kluis.services.attestation.settings import AttestationSettings
-from kluis.services.attestation.signing_certificate import Vouch
-from kluis.services.attestation.telling import tell
+from kluis.services.attestation.tokens.signing_certificate import Vouch
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Bearer, Call, Operation, Service
 

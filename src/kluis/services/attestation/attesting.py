@@ -14,20 +14,22 @@ from typing import Any, Final
 from kluis.errors import KluisError, PolicyError
 from kluis.evidence import Claims, Tee
 from kluis.formats.wrappers import oe
-from kluis.services.attestation import baselines, bound_data, ears, guest_request, guests
-from kluis.services.attestation.bound_data import Bound
 from kluis.services.attestation.claims import sgx_claims, snp_claims, tdx_claims
 from kluis.services.attestation.claims.guest import guest_aliases, guest_claims
 from kluis.services.attestation.claims.sgx import legacy_claims
-from kluis.services.attestation.compliance import compliance_status
-from kluis.services.attestation.evaluation import evaluated
+from kluis.services.attestation.evidence import baselines, bound_data
+from kluis.services.attestation.evidence.bound_data import Bound
+from kluis.services.attestation.evidence.compliance import compliance_status
+from kluis.services.attestation.evidence.platforms import MAX_BUNDLE, MAX_QUOTE, DebugTee, Platforms, Quoted
+from kluis.services.attestation.evidence.uvm import endorsed, uvm_claims
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-from kluis.services.attestation.guest_envelope import enclose
+from kluis.services.attestation.guest import guest_request, guests
+from kluis.services.attestation.guest.guest_envelope import enclose
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import octets
-from kluis.services.attestation.platforms import MAX_BUNDLE, MAX_QUOTE, DebugTee, Platforms, Quoted
-from kluis.services.attestation.policies import HeldPolicy, Policies, about, hold_draft
+from kluis.services.attestation.policies.evaluation import evaluated
+from kluis.services.attestation.policies.policies import HeldPolicy, Policies, about, hold_draft
 from kluis.services.attestation.requests import (
     AttestGuest,
     AttestOpenEnclave,
@@ -36,8 +38,8 @@ from kluis.services.attestation.requests import (
     AttestTdx,
 )
 from kluis.services.attestation.settings import AttestationSettings
-from kluis.services.attestation.tokens import Tokens
-from kluis.services.attestation.uvm import endorsed, uvm_claims
+from kluis.services.attestation.tokens import ears
+from kluis.services.attestation.tokens.tokens import Tokens
 
 __all__ = ["Attesting", "TokenForm"]
 

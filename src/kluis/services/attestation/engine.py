@@ -12,21 +12,21 @@ from kluis.enclave.store.model import Storage
 from kluis.errors import InternalError
 from kluis.formats import b64, x509
 from kluis.services import issuers
-from kluis.services.attestation import baselines
 from kluis.services.attestation.attesting import Attesting
-from kluis.services.attestation.certificates import PolicyCertificates
-from kluis.services.attestation.collateral import Endorsements
+from kluis.services.attestation.control_plane.providers import Providers
+from kluis.services.attestation.evidence import baselines
+from kluis.services.attestation.evidence.collateral import Endorsements
+from kluis.services.attestation.evidence.platforms import Platforms
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import Instance, Instances
 from kluis.services.attestation.kinds import AttestationType
-from kluis.services.attestation.platforms import Platforms
-from kluis.services.attestation.policies import Policies
-from kluis.services.attestation.providers import Providers
+from kluis.services.attestation.policies.certificates import PolicyCertificates
+from kluis.services.attestation.policies.policies import Policies
 from kluis.services.attestation.requests import Jwks, JwksKey
 from kluis.services.attestation.settings import AttestationSettings
-from kluis.services.attestation.signing import SigningKeys
-from kluis.services.attestation.signing_certificate import Vouch
-from kluis.services.attestation.tokens import Tokens
+from kluis.services.attestation.tokens.signing import SigningKeys
+from kluis.services.attestation.tokens.signing_certificate import Vouch
+from kluis.services.attestation.tokens.tokens import Tokens
 from kluis.services.attestation.tpm import TpmProtocol
 from kluis.services.attestation.tpm.challenges import Challenges
 from kluis.services.web import Issuer

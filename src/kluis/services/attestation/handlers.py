@@ -12,12 +12,11 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from kluis.services.attestation.attesting import TokenForm
-from kluis.services.attestation.certificates import certificate_body
-from kluis.services.attestation.ears import TYPE
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.policies.certificates import certificate_body
 from kluis.services.attestation.requests import (
     AttestGuest,
     AttestOpenEnclave,
@@ -29,6 +28,7 @@ from kluis.services.attestation.requests import (
     TpmMessage,
     spelled,
 )
+from kluis.services.attestation.tokens.ears import TYPE
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Refusal
 

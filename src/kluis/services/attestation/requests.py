@@ -12,7 +12,7 @@ import msgspec
 
 from kluis.errors import FormatError
 from kluis.formats.unreadable import UNREADABLE
-from kluis.services.attestation.bound_data import Data
+from kluis.services.attestation.evidence.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 
 __all__ = [

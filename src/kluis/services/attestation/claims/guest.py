@@ -13,13 +13,13 @@ from kluis.evidence.anchors import EMULATED
 from kluis.formats import b64
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.tpm.public import DEFAULT_EXPONENT, Public, RsaPublic
-from kluis.services.attestation.boot import boot_of
 from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION
 from kluis.services.attestation.claims.snp import snp_claims
 from kluis.services.attestation.claims.tdx import tdx_claims
-from kluis.services.attestation.compliance import compliance_status
-from kluis.services.attestation.guest_request import PROTOCOL
-from kluis.services.attestation.guests import VerifiedGuest
+from kluis.services.attestation.evidence.compliance import compliance_status
+from kluis.services.attestation.guest.boot import boot_of
+from kluis.services.attestation.guest.guest_request import PROTOCOL
+from kluis.services.attestation.guest.guests import VerifiedGuest
 from kluis.services.attestation.settings import VARIABLES, AttestationSettings
 
 __all__ = ["guest_aliases", "guest_claims"]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from kluis.evidence import Claims, SgxClaims
-from kluis.services.attestation.bound_data import Bound
 from kluis.services.attestation.claims.platform import platform_claims
+from kluis.services.attestation.evidence.bound_data import Bound
 
 __all__ = ["LEGACY", "legacy_claims", "sgx_claims"]
 

@@ -13,8 +13,8 @@ from kluis.evidence.anchors import EMULATED
 from kluis.formats import b64
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.tpm.algorithm import HashId
-from kluis.services.attestation.boot import boot_of
 from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION
+from kluis.services.attestation.guest.boot import boot_of
 from kluis.services.attestation.tpm.events import HASHES, events
 from kluis.services.attestation.tpm.evidence import Said
 

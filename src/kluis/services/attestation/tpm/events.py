@@ -20,7 +20,7 @@ from kluis.formats.eventlog.event_type import EventType, name_of
 from kluis.formats.eventlog.ima import Record
 from kluis.formats.tpm.algorithm import HashId
 from kluis.hashes import sha256
-from kluis.services.attestation import windows
+from kluis.services.attestation.guest import windows
 from kluis.services.attestation.tpm.evidence import Time
 
 __all__ = ["HASHES", "events"]

@@ -20,8 +20,8 @@ from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.tpm.tpm import check_log
 from kluis.formats.eventlog import ima
 from kluis.formats.tpm import signature
+from kluis.services.attestation.evidence.platforms import Platforms, refusal
 from kluis.services.attestation.faults import InvalidParameter
-from kluis.services.attestation.platforms import Platforms, refusal
 from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_key
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of

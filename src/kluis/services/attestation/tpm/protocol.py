@@ -19,17 +19,17 @@ from kluis.formats import b64
 from kluis.formats.tpm.pcrs import PCR_COUNT
 from kluis.formats.vbs import Report
 from kluis.hashes import sha256
-from kluis.services.attestation.evaluation import evaluated
+from kluis.services.attestation.evidence.platforms import Platforms
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.language import Claim, Issuer
+from kluis.services.attestation.language.claims import MOST_INTEGER
 from kluis.services.attestation.octets import json_object, octets
-from kluis.services.attestation.platforms import Platforms
-from kluis.services.attestation.policies import Policies, about, hold_draft
-from kluis.services.attestation.policy import Claim, Issuer
-from kluis.services.attestation.policy.claims import MOST_INTEGER
+from kluis.services.attestation.policies.evaluation import evaluated
+from kluis.services.attestation.policies.policies import Policies, about, hold_draft
 from kluis.services.attestation.settings import MOST_REPORT_MINUTES, AttestationSettings
-from kluis.services.attestation.tokens import Tokens
+from kluis.services.attestation.tokens.tokens import Tokens
 from kluis.services.attestation.tpm import evidence, messages, vbs
 from kluis.services.attestation.tpm.challenges import Challenges
 from kluis.services.attestation.tpm.claims import READ_ONLY, tpm_claims

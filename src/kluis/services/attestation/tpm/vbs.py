@@ -23,8 +23,8 @@ from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.vbs import Report
 from kluis.formats.x509 import PublicKey, Scheme
 from kluis.hashes import sha512
-from kluis.services.attestation import windows
 from kluis.services.attestation.faults import InvalidEvidence
+from kluis.services.attestation.guest import windows
 
 __all__ = ["claims_of", "verify"]
 

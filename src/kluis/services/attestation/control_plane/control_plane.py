@@ -1,0 +1,217 @@
+"""From requests to the control plane: Azure Resource Manager's operations on attestation providers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from kluis.services.attestation.authors import Author, author_of
+from kluis.services.attestation.control_plane.provider_requests import ProviderRequest
+from kluis.services.attestation.control_plane.providers import TYPE
+from kluis.services.attestation.control_plane.resource_manager import ResourceManager
+from kluis.services.attestation.engine import Engine
+from kluis.services.attestation.faults import Missing
+from kluis.services.attestation.gate import MANAGE, VIEW
+from kluis.services.clock import Clock
+from kluis.services.web import Answer, Call, Operation
+
+__all__ = ["ControlPlane"]
+
+_SUBSCRIPTION: Final = "/subscriptions/{subscription}"
+_GROUP: Final = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
+_IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"
+_ONE: Final = f"{_IN_GROUP}/{{name}}"
+_SPACE: Final = "Microsoft.Attestation"
+# As Azure's command line writes a resource that has no other above it.
+_ONE_SLASHED: Final = _ONE.replace(f"{_SPACE}/", f"{_SPACE}//")
+_VERBS: Final = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
+# What roles allow on an instance itself, by the last part of the names that Azure has for it.
+_OF_DATA: Final = {
+    "read": "Attest a TPM; see policies and their signers.",
+    "write": "Set policies; add and remove their signers.",
+    "delete": "Nothing: to reset a policy is to write.",
+}
+
+
+class ControlPlane:
+    """Answers requests.
+
+    Args:
+        engine: the service.
+        clock: tells the time.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._providers = engine.providers
+        self._clock = clock
+        declared = self._declared()
+        slashed = tuple(
+            dataclasses.replace(each, name=f"{each.name}Slashed", path=_ONE_SLASHED)
+            for each in declared
+            if each.path == _ONE
+        )
+        self._operations = (*ResourceManager(engine.providers).operations, *declared, *slashed)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """What can be asked."""
+        return self._operations
+
+    def _declared(self) -> tuple[Operation, ...]:
+        def one(
+            name: str,
+            method: str,
+            path: str,
+            handler: Any,
+            summary: str,
+            access: str | None,
+            body: Any = None,
+        ) -> Operation:
+            return Operation(
+                name=name,
+                method=method,
+                path=path,
+                handler=handler,
+                summary=summary,
+                access=access,
+                body=body,
+            )
+
+        links = f"{_ONE}/privateEndpointConnections"
+        return (
+            one("CreateProvider", "PUT", _ONE, self._put, "Make an instance.", MANAGE, ProviderRequest),
+            one("GetProvider", "GET", _ONE, self._get, "Say what an instance is.", VIEW),
+            one("UpdateProvider", "PATCH", _ONE, self._patch, "Change an instance.", MANAGE, ProviderRequest),
+            one("DeleteProvider", "DELETE", _ONE, self._delete, "Delete an instance.", MANAGE),
+            one("ListProvidersOfGroup", "GET", _IN_GROUP, self._list, "List a group's instances.", VIEW),
+            one(
+                "ListProviders",
+                "GET",
+                f"{_SUBSCRIPTION}/providers/{TYPE}",
+                self._list,
+                "List a subscription's instances.",
+                VIEW,
+            ),
+            one(
+                "ListDefaultProviders",
+                "GET",
+                f"{_SUBSCRIPTION}/providers/{_SPACE}/defaultProviders",
+                self._defaults,
+                "List the default instance.",
+                VIEW,
+            ),
+            one(
+                "GetDefaultProvider",
+                "GET",
+                f"{_SUBSCRIPTION}/providers/{_SPACE}/locations/{{location}}/defaultProvider",
+                self._default,
+                "Say what the default instance is.",
+                VIEW,
+            ),
+            one("ListPrivateEndpoints", "GET", links, self._none, "List private endpoints: none.", VIEW),
+            one("GetPrivateEndpoint", "GET", f"{links}/{{link}}", self._no_link, "There is none.", VIEW),
+            one("SetPrivateEndpoint", "PUT", f"{links}/{{link}}", self._no_link, "There is none.", MANAGE),
+            one(
+                "DeletePrivateEndpoint",
+                "DELETE",
+                f"{links}/{{link}}",
+                self._link_gone,
+                "There is none.",
+                MANAGE,
+            ),
+            one(
+                "ListPrivateLinks",
+                "GET",
+                f"{_ONE}/privateLinkResources",
+                self._none,
+                "List links: none.",
+                VIEW,
+            ),
+            one(
+                "ListOperations",
+                "GET",
+                f"/providers/{_SPACE}/operations",
+                self._list_operations,
+                "List these operations.",
+                None,
+            ),
+        )
+
+    def _put(self, call: Call) -> Answer:
+        request = call.json(ProviderRequest)
+        made, new = self._providers.put(*_named(call), request, _author(call), self._clock.now())
+        # Without the Location of Azure's, the instance's own address: az asks there for the resource.
+        return Answer(made, status=201 if new else 200)
+
+    def _get(self, call: Call) -> Answer:
+        return Answer(self._providers.get(*_named(call)))
+
+    def _patch(self, call: Call) -> Answer:
+        request = call.json(ProviderRequest)
+        return Answer(self._providers.patch(*_named(call), request, _author(call), self._clock.now()))
+
+    def _delete(self, call: Call) -> Answer:
+        return Answer(status=200 if self._providers.delete(*_named(call)) else 204)
+
+    def _list(self, call: Call) -> Answer:
+        found = self._providers.listed(call.path["subscription"], call.path.get("group"))
+        return Answer({"value": found})
+
+    def _defaults(self, call: Call) -> Answer:
+        return Answer({"value": [self._providers.default()]})
+
+    def _default(self, call: Call) -> Answer:
+        return Answer(self._providers.default(call.path["location"]))
+
+    def _none(self, call: Call) -> Answer:
+        self._providers.get(*_named(call))
+        return Answer({"value": []})
+
+    def _no_link(self, call: Call) -> Answer:
+        self._providers.get(*_named(call))
+        raise Missing(
+            f"private endpoint: want one that there is, got {call.path['link'][:64]!a}: there are none"
+        )
+
+    def _link_gone(self, call: Call) -> Answer:
+        self._providers.get(*_named(call))
+        return Answer(status=204)
+
+    def _list_operations(self, call: Call) -> Answer:
+        return Answer({"value": list(_actions(self._operations).values())})
+
+
+def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
+    """What roles may allow, by name, as Azure names it: a type of resource, and what is done with it."""
+    shown: dict[str, dict[str, Any]] = {}
+    for verb, told in _OF_DATA.items():
+        name = f"{TYPE}/attestation/{verb}"
+        display = {
+            "provider": _SPACE,
+            "resource": "attestationProviders/attestation",
+            "operation": f"{verb.capitalize()}Attestation",
+            "description": told,
+        }
+        shown[name] = {"name": name, "display": display}
+    for each in operations:
+        after = each.path.partition(f"{_SPACE}/")[2]
+        if each.access is None or not after or after[0] == "/":
+            continue
+        kinds = [part for part in after.split("/") if part[0] != "{"]
+        name = "/".join([_SPACE, *kinds, _VERBS[each.method]])
+        display = {
+            "provider": _SPACE,
+            "resource": "/".join(kinds),
+            "operation": each.name,
+            "description": each.summary,
+        }
+        shown.setdefault(name, {"name": name, "display": display})
+    return shown
+
+
+def _author(call: Call) -> Author | None:
+    return None if call.caller is None else author_of(call.caller)
+
+
+def _named(call: Call) -> tuple[str, str, str]:
+    return call.path["subscription"], call.path["group"], call.path["name"]

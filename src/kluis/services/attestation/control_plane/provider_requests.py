@@ -1,0 +1,126 @@
+"""What an owner may say of an instance, and what of it is none.
+
+Spec: Azure Resource Manager, Microsoft.Attestation, 2021-06-01, "Attestation Providers - Create"; Azure
+Resource Manager, "Use tags": 50 to a resource, names of at most 512 characters, values of 256.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kluis.services.attestation.authors import Author
+from kluis.services.attestation.faults import InvalidParameter
+from kluis.services.attestation.instances import DEFAULT, NAME, VERSION, Provider
+from kluis.services.attestation.policies.certificate_chains import signer_chain
+
+__all__ = ["DISABLED", "ENABLED", "Properties", "ProviderRequest", "changed", "check_name", "signer_chains"]
+
+ENABLED: Final = "Enabled"
+DISABLED: Final = "Disabled"
+MOST_TAGS: Final = 50
+MOST_TAG_NAME: Final = 512
+MOST_TAG_VALUE: Final = 256
+MOST_CERTIFICATES: Final = 16
+_NOT_X509: Final = "PolicySigningCertificate key is not an X509 security key"
+
+
+class Properties(msgspec.Struct, kw_only=True):
+    """What an owner may say of an instance."""
+
+    publicNetworkAccess: str | None = None  # noqa: N815 - names of the wire
+    policySigningCertificates: dict[str, Any] | None = None  # noqa: N815
+    tpmAttestationAuthentication: str | None = None  # noqa: N815
+
+
+class ProviderRequest(msgspec.Struct, kw_only=True):
+    """A request to make or change an instance."""
+
+    location: str | None = None
+    tags: dict[str, str] | None = None
+    properties: Properties = msgspec.field(default_factory=Properties)
+
+
+def changed(provider: Provider, request: ProviderRequest, author: Author | None, now: datetime) -> Provider:
+    """An instance as a request wants it: tags and switches; what the request does not say stays.
+
+    Args:
+        provider: as it is.
+        request: what it should be.
+        author: who says so.
+        now: aware.
+
+    Raises:
+        InvalidParameter: a tag or switch that is none.
+    """
+    asked = request.properties
+    changes: dict[str, Any] = {
+        "version": VERSION,
+        "modified": int(now.timestamp()),
+        "modified_by": author,
+    }
+    if request.tags is not None:
+        if len(request.tags) > MOST_TAGS:
+            raise InvalidParameter(f"tags: want at most {MOST_TAGS}, got {len(request.tags)}")
+        for what, most, said in (
+            ("names", MOST_TAG_NAME, request.tags.keys()),
+            ("values", MOST_TAG_VALUE, request.tags.values()),
+        ):
+            if (longest := max(map(len, said), default=0)) > most:
+                raise InvalidParameter(f"tags: want {what} of at most {most} characters, got {longest}")
+        changes["tags"] = request.tags
+    for name, value in (
+        ("publicNetworkAccess", asked.publicNetworkAccess),
+        ("tpmAttestationAuthentication", asked.tpmAttestationAuthentication),
+    ):
+        if value is not None and value not in (ENABLED, DISABLED):
+            raise InvalidParameter(f"properties.{name}: want Enabled or Disabled, got {value[:40]!a}")
+    if asked.publicNetworkAccess is not None:
+        changes["public_network_access"] = asked.publicNetworkAccess
+    if asked.tpmAttestationAuthentication is not None:
+        changes["tpm_authentication"] = asked.tpmAttestationAuthentication == ENABLED
+    return msgspec.structs.replace(provider, **changes)
+
+
+def signer_chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
+    """The chains of ``policySigningCertificates``, DER, each with its signer first; none if none are given.
+
+    Raises:
+        InvalidParameter: more than 16, or one that is no chain.
+    """
+    if given is None:
+        return ()
+    keys = given.get("keys")
+    if keys is None or keys == []:
+        return ()
+    if not isinstance(keys, list) or len(keys) > MOST_CERTIFICATES:
+        got = len(keys) if isinstance(keys, list) else type(keys).__name__
+        raise InvalidParameter(
+            "properties.policySigningCertificates.keys: "
+            f"want a list of at most {MOST_CERTIFICATES}, got {got}"
+        )
+    found = []
+    for number, key in enumerate(keys):
+        what = f"properties.policySigningCertificates.keys[{number}]"
+        x5c = key.get("x5c") if isinstance(key, dict) else None
+        if not x5c:
+            raise InvalidParameter(f"{_NOT_X509}: {what}: want x5c, got none")
+        try:
+            found.append(tuple(each.der for each in signer_chain(x5c, f"{what}.x5c")))
+        except InvalidParameter as error:
+            raise InvalidParameter(f"{_NOT_X509}: {error.message}") from None
+    return tuple(found)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no instance has.
+
+    Raises:
+        InvalidParameter: it is none, or the default instance's.
+    """
+    if not NAME.fullmatch(name) or name.lower() == DEFAULT:
+        raise InvalidParameter(
+            f"instance: want 1 to 24 letters, digits and hyphens, not {DEFAULT!r}, got {name[:64]!a}"
+        )

@@ -1,0 +1,326 @@
+"""Evidence verified under the service's roots: authentic, and of a protection level that it attests.
+
+Spec: Microsoft Azure Attestation, "Attest SGX Enclave", "Attest Sev Snp Vm", "Attest Tdx Vm".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from kluis.errors import KluisError, UnavailableError
+from kluis.evidence import (
+    Claims,
+    ProtectionLevel,
+    SnpEndorsements,
+    TcbStatus,
+    Tee,
+    TpmEndorsements,
+    TrustAnchors,
+    Verifier,
+)
+from kluis.evidence.context import Context
+from kluis.evidence.tpm import key as trust
+from kluis.evidence.tpm.key import TrustedKey
+from kluis.formats import x509
+from kluis.formats.snp import report as snp_report
+from kluis.formats.snp import response, table
+from kluis.formats.snp.flags import Flags, SigningKey
+from kluis.formats.x509 import Certificate
+from kluis.hashes import sha256
+from kluis.services.attestation.evidence.collateral import Endorsements, Endorsing
+from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
+from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.backoff import Backoff
+
+__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "DebugTee", "Platforms", "Quoted", "refusal"]
+
+MOST_LISTS: Final = 16
+MAX_QUOTE: Final = 64 * 1024
+MAX_REPORT: Final = 8 * 1024
+MAX_CHAIN: Final = 64 * 1024
+MAX_BUNDLE: Final = 256 * 1024
+_WANT: Final = "protection: want a level that keeps something out, got none"
+_ACCEPT: Final = "insecure_accept_unprotected attests it all the same"
+# What only the client could have brought: asking again does not mend it.
+_THE_CLIENTS: Final = ("chain_missing",)
+_COLLATERAL: Final = (
+    "collateral",
+    "crl",
+    "tcb_info",
+    "qe_identity",
+    "pck",
+    "root",
+    "cert",
+    "chain",
+    "signing",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote that is authentic.
+
+    Attributes:
+        claims: verified.
+        collateral: seven hashes, of the quote and of what it was verified with.
+    """
+
+    claims: Claims
+    collateral: Mapping[str, str]
+
+
+class DebugTee(InvalidEvidence):
+    """A debug TEE whose evidence is authentic: no token is given for one.
+
+    Attributes:
+        quoted: what was verified, for a policy that denies it in words of its own.
+    """
+
+    code = "protection"
+
+    def __init__(self, quoted: Quoted) -> None:
+        super().__init__(f"{_WANT}: a debug TEE, open to its host", hint=f"start it without debug; {_ACCEPT}")
+        self.quoted = quoted
+
+
+class Platforms:
+    """Verifies evidence.
+
+    Args:
+        settings: roots, bundles, and whether what is unprotected is attested.
+        ask: asks outside for collateral; None: the service works with what it has.
+
+    Raises:
+        KluisError: a root or a bundle is none.
+    """
+
+    def __init__(self, settings: AttestationSettings, ask: Endorsements | None) -> None:
+        self.anchors = _anchors(settings)
+        self.verifier = Verifier(self.anchors)
+        self.context = Context(self.anchors, lasting=True)
+        self._issuers = [x509.parse(der, "TPM issuer") for der in settings.tpm_issuers]
+        self._unprotected = settings.insecure_accept_unprotected
+        self._ask = ask
+        self._endorsing = Endorsing(self.anchors, settings.collateral, ask, settings.collateral_seconds)
+        self._lists: dict[bytes, tuple[datetime, bytes | None]] = {}
+        self._seconds = settings.collateral_seconds
+        self._backoff = Backoff()
+
+    def quote(self, data: bytes, tee: Tee, given: bytes | None, now: datetime) -> Quoted:
+        """Verify a DCAP quote.
+
+        Args:
+            data: it.
+            tee: that it must be of.
+            given: Intel's documents that came with it, JSON; or None.
+            now: aware.
+
+        Raises:
+            InvalidEvidence: it is of another TEE, or a step of its verification fails.
+            DebugTee: it is authentic, and its platform in support, but a debug one.
+            UnavailableError: nobody gives Intel's documents.
+        """
+        try:
+            documents = self._endorsing.find(data, given, now)
+            claims = self.verifier.verify(data, collateral=documents.held, now=now).value
+        except KluisError as error:
+            raise refusal("quote", error) from None
+        if claims.tee is not tee:
+            raise _of_another("quote", tee, claims)
+        quoted = Quoted(claims, {**documents.hashes, "quotehash": sha256(data).hex()})
+        self._admit(quoted)
+        return quoted
+
+    def report(self, bundle: bytes, now: datetime) -> Claims:
+        """Verify an SNP report in the bundle that guests send.
+
+        Args:
+            bundle: JSON: ``SnpReport``, ``VcekCertChain``; ``Endorsements`` is :mod:`uvm`'s.
+            now: aware.
+
+        Raises:
+            InvalidParameter: it is no such bundle.
+            InvalidEvidence: a step of the report's verification fails.
+            DebugTee: it is authentic, and its platform in support, but a debug one.
+        """
+        members = json_object(bundle, "report")
+        report = octets(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
+        chain = octets(text_of(members, "VcekCertChain"), "report.VcekCertChain", most=MAX_CHAIN)
+        return self.snp(report, endorsements_of(chain), now)
+
+    def snp(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> Claims:
+        """Verify an SNP report.
+
+        Raises:
+            InvalidEvidence: a step fails, a certificate is missing.
+            DebugTee: it is authentic, and its platform in support, but a debug one.
+        """
+        try:
+            fresh = self._listed(endorsements, now)
+            crl = fresh[1] if fresh is not None else None
+            claims = self._verified(report, endorsements, crl, now)
+            # Asked for only now: nobody else's report has a host look for what it does not find.
+            if fresh is None and (crl := self._crl(report, endorsements, now)) is not None:
+                claims = self._verified(report, endorsements, crl, now)
+        except KluisError as error:
+            raise refusal("report", error) from None
+        if claims.tee is not Tee.SNP:
+            raise _of_another("report", Tee.SNP, claims)
+        self._admit(Quoted(claims, {}))
+        return claims
+
+    def attestation_key(self, certificate: bytes, now: datetime) -> TrustedKey:
+        """The attestation key of a TPM, by its certificate and the issuers that the service knows.
+
+        Args:
+            certificate: DER or PEM.
+            now: aware.
+
+        Raises:
+            UnavailableError: no certificate was given; code ``chain_missing``.
+            InvalidEvidence: it is under a root of no stated level; code ``protection``.
+            KluisError: as :func:`kluis.evidence.tpm.key.certified`.
+        """
+        if not certificate:
+            raise UnavailableError("AK certificate: want one, got none", code="chain_missing")
+        der = certificate
+        if certificate.startswith(b"-----BEGIN"):
+            (der,) = x509.split_pem(certificate, "AK certificate", most=1)
+        above: list[Certificate] = []
+        last = x509.parse(der, "AK certificate")
+        while len(above) < x509.pem.MAX_CHAIN and last.issuer != last.subject:
+            issuer = next((each for each in self._issuers if each.subject == last.issuer), None)
+            if issuer is None:
+                break
+            above.append(issuer)
+            last = issuer
+        chain = b"".join(x509.write_pem(each.der) for each in above)
+        found = TpmEndorsements(certificate=der, chain=chain)
+        key = trust.certified(found, context=self.context, now=now)
+        if key.anchor.level is ProtectionLevel.NONE and not self._unprotected:
+            raise _of_no_level(key.anchor.name)
+        return key
+
+    def _admit(self, quoted: Quoted) -> None:
+        """Refuse a platform that its maker revoked, and what protects nothing, unless told to attest it."""
+        claims = quoted.claims
+        if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
+            raise InvalidEvidence(
+                f"TCB: want a platform that its maker supports, got {claims.tcb.status}",
+                hint="update the platform's firmware and microcode",
+                code="tcb_status",
+            )
+        if claims.level is ProtectionLevel.NONE and not self._unprotected:
+            if claims.debug:
+                raise DebugTee(quoted)
+            raise _of_no_level(claims.anchor)
+
+    def _known(self, root: bytes | None) -> bool:
+        """Whether a root's key is trusted: nobody else's list is asked for."""
+        return root is not None and self.anchors.match(x509.parse(root, "ARK").spki) is not None
+
+    def _verified(
+        self, report: bytes, endorsements: SnpEndorsements, crl: bytes | None, now: datetime
+    ) -> Claims:
+        if crl is not None:
+            endorsements = dataclasses.replace(endorsements, crl=crl)
+        return self.verifier.verify(report, collateral=endorsements, now=now).value
+
+    def _listed(self, endorsements: SnpEndorsements, now: datetime) -> tuple[datetime, bytes | None] | None:
+        """When AMD's list for a report's root was fetched, and it; None where that was not of late."""
+        held = self._lists.get(_list_of(endorsements))
+        if held is None or abs((now - held[0]).total_seconds()) >= self._seconds:
+            return None
+        return held
+
+    def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
+        """AMD's list for a report's root, fetched now; without one nothing is known of revocation."""
+        ask = self._ask
+        if ask is None or endorsements.vek is None or not self._known(endorsements.ark):
+            return None
+        key = _list_of(endorsements)
+        asked = _with_key(report, endorsements.vek)
+        held = self._lists.get(key)
+        try:
+            found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", asked)))
+        except UnavailableError:
+            return held[1] if held else None  # an old list says by itself until when it is good
+        if len(self._lists) >= MOST_LISTS:
+            self._lists.clear()
+        self._lists[key] = (now, found.crl)
+        return found.crl
+
+
+def _list_of(endorsements: SnpEndorsements) -> bytes:
+    """Which of AMD's lists is a report's: under one root are one for chips and one for clouds."""
+    return sha256(sha256(endorsements.ark or b"") + sha256(endorsements.ask or b""))
+
+
+def _with_key(report: bytes, vek: bytes) -> bytes:
+    """A report that was verified, and its key's certificate: what is fetched for it needs no chip's name."""
+    body = report[response.HEADER_SIZE if report[:4] == bytes(4) else 0 :][: snp_report.SIZE]
+    vlek = Flags.parse(snp_report.parse(body).flags).signing_key is SigningKey.VLEK
+    return body + table.build({table.VLEK if vlek else table.VCEK: vek}).encode()
+
+
+def text_of(members: Mapping[str, Any], name: str) -> str:
+    """A member that must be text.
+
+    Raises:
+        InvalidParameter: it is not there, or no text.
+    """
+    value = members.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidParameter(f"{name}: want text, got {type(value).__name__ if value else 'none'}")
+    return value
+
+
+def endorsements_of(chain: bytes) -> SnpEndorsements:
+    """A VCEK or VLEK, and who issued it, from one PEM text in that order.
+
+    Raises:
+        InvalidParameter: anything else.
+    """
+    try:
+        found = x509.split_pem(chain.strip() + b"\n", "VcekCertChain", most=3)
+    except KluisError as error:
+        raise InvalidParameter(error.message) from None
+    if len(found) != 3:
+        raise InvalidParameter(f"VcekCertChain: want 3 certificates, VCEK, ASK and ARK, got {len(found)}")
+    return SnpEndorsements(vek=found[0], ask=found[1], ark=found[2])
+
+
+def _anchors(settings: AttestationSettings) -> TrustAnchors:
+    found = [TrustAnchors.from_pem(root.pem, root.level) for root in settings.roots]
+    if settings.shipped_roots:
+        found.insert(0, TrustAnchors.shipped())
+    return TrustAnchors(tuple(anchor for each in found for anchor in each))
+
+
+def _of_no_level(root: str) -> InvalidEvidence:
+    hint = f"who knows who holds that root's key tells the service its level, --root FILE=LEVEL; {_ACCEPT}"
+    return InvalidEvidence(f"{_WANT}: under root {root}", hint=hint, code="protection")
+
+
+def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:
+    return InvalidEvidence(f"The specified {what} was invalid: want one of {want}, got one of {claims.tee}")
+
+
+def refusal(what: str, error: KluisError) -> KluisError:
+    """What is told where evidence was not verified.
+
+    Returns:
+        That it does not hold, in Azure's words and then in ours; or ``error`` itself, where that is a lack of
+        the service's own, such as documents that nobody gives.
+    """
+    if isinstance(error, UnavailableError) and error.code not in _THE_CLIENTS:
+        return error
+    code = error.code or ""
+    about = " due to an error in the quote collateral" if code.startswith(_COLLATERAL) else ""
+    return InvalidEvidence(
+        f"The specified {what} was invalid{about}: {error.message}", hint=error.hint, code=error.code
+    )

@@ -1,0 +1,117 @@
+"""How a machine was started, as far as an event log and the quoted PCRs prove it.
+
+Only what a digest proves is read: an event whose data its digest is over, in a register that the TPM
+quoted. What is not proven is not known, and what is not known is told as the worse of the two.
+Spec: TCG "PC Client Platform Firmware Profile"; Windows SDK, ``wbcl.h``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kluis.errors import FormatError
+from kluis.evidence.eventlog.judgement import Judged, LogClaims, Proof
+from kluis.formats.eventlog import sipa
+from kluis.formats.eventlog.event_data import parse_variable
+from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.eventlog.sipa import Sipa
+from kluis.services.attestation.guest.windows import measured
+from kluis.services.attestation.settings import VARIABLES
+
+__all__ = ["Boot", "boot_of"]
+
+_POLICY: Final = 7
+_TOLD: Final = frozenset(
+    {
+        Sipa.ELAM_AGGREGATION, Sipa.BOOTDEBUGGING, Sipa.OSKERNELDEBUG, Sipa.CODEINTEGRITY, Sipa.TESTSIGNING,
+        Sipa.SAFEMODE, Sipa.WINPE, Sipa.HYPERVISOR_IOMMU_POLICY, Sipa.HYPERVISOR_DEBUG, Sipa.FLIGHTSIGNING,
+        Sipa.VBS_VSM_REQUIRED, Sipa.VBS_HVCI_POLICY,
+    }
+)  # fmt: skip
+_VENDORS: Final = {
+    "PK": "8be4df61-93ca-11d2-aa0d-00e098032b8c",
+    "KEK": "8be4df61-93ca-11d2-aa0d-00e098032b8c",
+    "db": "d719b2cb-3d3a-4596-a3bc-dad00e67656f",
+    "dbx": "d719b2cb-3d3a-4596-a3bc-dad00e67656f",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Boot:
+    """What is proven of a start.
+
+    Attributes:
+        secure_boot: whether firmware enforced signatures; None where nothing proves it.
+        variables: SHA-256 of the values of PK, KEK, db and dbx, where one event proves each.
+        windows: the largest value of each of Windows' events, while it started; None where none was measured.
+        readable: whether all that Windows measured is proven and understood.
+        late: the largest value of each that a running system measured as if it were Windows' start.
+    """
+
+    secure_boot: bool | None
+    variables: Mapping[str, bytes]
+    windows: Mapping[int, int] | None
+    readable: bool = True
+    late: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+    def validated(self, good: Mapping[str, frozenset[bytes]], *names: str) -> bool:
+        """Whether each of these variables has a value that the operator knows to be good."""
+        return all(self.variables.get(name) in good.get(name, ()) for name in names)
+
+    def known_on(self, event: Sipa) -> bool:
+        """Whether Windows is known to have measured this as on."""
+        return self.readable and self.value(event) > 0
+
+    def perhaps_on(self, event: Sipa) -> bool:
+        """Whether Windows may have measured this as on: it did, or what it measured cannot be read."""
+        return not self.readable or self.value(event) > 0 or self.late.get(event, 0) > 0
+
+    def value(self, event: Sipa) -> int:
+        """The largest value of an event; 0 where there is none."""
+        return self.windows.get(event, 0) if self.windows else 0
+
+
+def boot_of(log: LogClaims | None) -> Boot:
+    """Read a log that was held against quoted PCRs."""
+    if log is None:
+        return Boot(None, {}, None)
+    windows, readable, late = _windows(log)
+    return Boot(log.secure_boot, _variables(log.events), windows, readable, late)
+
+
+def _variables(events: Iterable[Judged]) -> dict[str, bytes]:
+    found: dict[str, list[bytes]] = {}
+    for each in events:
+        if each.register != _POLICY or each.proof is not Proof.DATA or each.after_separator:
+            continue
+        if each.event.kind != EventType.EFI_VARIABLE_DRIVER_CONFIG:
+            continue
+        try:
+            variable = parse_variable(each.event.data)
+        except FormatError:
+            continue
+        if variable.name in VARIABLES and variable.vendor == _VENDORS[variable.name]:
+            found.setdefault(variable.name, []).append(hashlib.sha256(variable.value).digest())
+    return {name: values[0] for name, values in found.items() if len(values) == 1}
+
+
+def _windows(log: LogClaims) -> tuple[dict[int, int] | None, bool, dict[int, int]]:
+    early: dict[int, int] = {}
+    late: dict[int, int] = {}
+    seen = False
+    for each in measured(log):
+        seen = seen or each.early
+        if each.nodes is None:
+            return early if seen else None, False, late
+        found = early if each.early else late
+        try:
+            for kind, value in sipa.flat(each.nodes):
+                if kind in _TOLD:
+                    told = 1 if kind == Sipa.ELAM_AGGREGATION else sipa.number(value)
+                    found[kind] = max(found.get(kind, 0), told)
+        except FormatError:
+            return early if seen else None, False, late
+    return early if seen else None, True, late

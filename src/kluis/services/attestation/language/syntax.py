@@ -1,0 +1,225 @@
+"""A policy as a tree, each part with its place in the text.
+
+Spec: Microsoft Azure Attestation, "Policy version 1.0", "1.1", "1.2": grammar, sections, functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from kluis.services.attestation.language.claims import Value
+
+
+class Section(enum.StrEnum):
+    """A policy's parts, in their order."""
+
+    CONFIGURATION = "configurationrules"
+    AUTHORIZATION = "authorizationrules"
+    ISSUANCE = "issuancerules"
+
+
+class Verb(enum.StrEnum):
+    """What a rule does."""
+
+    PERMIT = "permit"
+    DENY = "deny"
+    ADD = "add"
+    ISSUE = "issue"
+    ISSUE_PROPERTY = "issueproperty"
+
+
+VERBS: Final[dict[Section, frozenset[Verb]]] = {
+    Section.CONFIGURATION: frozenset({Verb.ISSUE_PROPERTY}),
+    Section.AUTHORIZATION: frozenset({Verb.PERMIT, Verb.DENY, Verb.ADD, Verb.ISSUE}),
+    Section.ISSUANCE: frozenset({Verb.ADD, Verb.ISSUE, Verb.ISSUE_PROPERTY}),
+}
+# What configuration rules may ask of the service, and the kind of its value.
+CONFIGURATION: Final[Mapping[str, type]] = {
+    "require_valid_aik_cert": bool,
+    "required_pcr_mask": int,
+    "x-ms-sgx-tcbidentifier": str,
+}
+_KINDS: Final = {bool: "true or false", int: "an integer", str: "a string"}
+PROPERTIES: Final = ("type", "value", "valueType", "issuer")
+# Each function, and how many arguments it takes.
+FUNCTIONS: Final = {
+    "JmesPath": 2,
+    "JsonToClaimValue": 1,
+    "IsSubsetOf": 2,
+    "AppendString": 2,
+    "NegateBool": 1,
+    "ContainsOnlyValue": 2,
+}
+VERSIONS: Final = {"1.0": (1, 0), "1.1": (1, 1), "1.2": (1, 2)}
+
+
+def misconfigured(name: str, value: Value | None) -> str | None:
+    """Why configuration rules cannot ask for something; None where they can.
+
+    Args:
+        name: of the property.
+        value: None where it is not known yet.
+    """
+    kind = CONFIGURATION.get(name)
+    if kind is None:
+        return f"configuration property {name[:64]!a} is none of {', '.join(CONFIGURATION)}"
+    if value is not None and type(value) is not kind:
+        return f"configuration property {name} has a value of {_KINDS[kind]}"
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands: line and column from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Literal:
+    """A value that stands in the text."""
+
+    value: Value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reference:
+    """A property of the claims that an identifier is bound to."""
+
+    identifier: str
+    property: str
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A function of values."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+    place: Place
+    depth: int
+
+
+Expression: TypeAlias = Literal | Reference | Call
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Test:
+    """One demand on a property of a claim."""
+
+    property: str
+    operator: str
+    expression: Expression
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """A filter: the claims that meet every test; negated, that there be none.
+
+    Attributes:
+        named: the one type that a claim must have, where a test says it; None where none does.
+        others: the tests beside that one.
+    """
+
+    negated: bool
+    identifier: str | None
+    tests: tuple[Test, ...]
+    place: Place
+    text: str
+    named: Value | None = dataclasses.field(init=False)
+    others: tuple[Test, ...] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        naming = next((test for test in self.tests if _names_a_type(test)), None)
+        named = naming.expression.value if naming and isinstance(naming.expression, Literal) else None
+        object.__setattr__(self, "named", named)
+        object.__setattr__(self, "others", tuple(test for test in self.tests if test is not naming))
+
+
+def _names_a_type(test: Test) -> bool:
+    return test.property == "type" and test.operator == "==" and isinstance(test.expression, Literal)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Property:
+    """A property of a claim that is made."""
+
+    name: str
+    expression: Expression
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Action:
+    """What happens where all conditions hold.
+
+    Attributes:
+        verb: what.
+        copied: the identifier whose claims are taken, or None.
+        properties: of the claim that is made.
+        place: of the verb.
+    """
+
+    verb: Verb
+    copied: str | None
+    properties: tuple[Property, ...]
+    place: Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """Conditions and an action."""
+
+    conditions: tuple[Condition, ...]
+    action: Action
+    place: Place
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that is accepted, and is not as the language is written."""
+
+    place: Place
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """A whole policy, checked.
+
+    Attributes:
+        version: 1.0, 1.1 or 1.2.
+        sections: the rules of each section that is there.
+        warnings: in the order of the text.
+        text: as it was given.
+    """
+
+    version: tuple[int, int]
+    sections: dict[Section, tuple[Rule, ...]]
+    warnings: tuple[Warned, ...]
+    text: str
+
+    def reads(self) -> frozenset[str] | None:
+        """The types of claims that its conditions look at; None where one looks at claims of any type."""
+        found: set[str] = set()
+        for rules in self.sections.values():
+            for rule in rules:
+                for condition in rule.conditions:
+                    if condition.named is None:
+                        return None
+                    found.add(str(condition.named))
+        return frozenset(found)
+
+    def rules(self, section: Section) -> tuple[Rule, ...]:
+        """The rules of a section; none where it is not there."""
+        return self.sections.get(section, ())

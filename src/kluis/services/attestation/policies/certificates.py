@@ -1,0 +1,211 @@
+"""Policy management certificates: whose signatures count on the policies of an isolated instance.
+
+Spec: Microsoft Azure Attestation, "Policy Certificates" (add, get, remove).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kluis.enclave.store.model import Reading, Storage, Writing
+from kluis.formats import x509
+from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.x509 import Certificate
+from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
+from kluis.services.attestation.instances import Instance
+from kluis.services.attestation.policies import certificate_chains, signed_documents
+from kluis.services.attestation.policies.certificate_chains import chain_of, jwk_of, signer_chain
+from kluis.services.attestation.policies.signed_documents import Document
+from kluis.services.attestation.settings import AttestationSettings
+from kluis.services.attestation.tokens.tokens import Tokens
+
+__all__ = ["PolicyCertificates", "certificate_body", "check_signer"]
+
+TABLE: Final = "attestation.certificates"
+MOST: Final = 64
+_CLAIMS: Final = ("policyCertificate", "maa-policyCertificate", "x-ms-policyCertificate")
+_OBJECTS: Final = ("policyCertificateToAdd", "policyCertificateToRemove")
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The certificates of an instance in the store: a chain each, DER, the trusted one first."""
+
+    version: int
+    chains: tuple[tuple[bytes, ...], ...]
+
+
+class PolicyCertificates:
+    """The certificates of every instance of one service."""
+
+    def __init__(self, settings: AttestationSettings, storage: Storage, tokens: Tokens) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._tokens = tokens
+
+    def trusted(self, store: Reading, instance: Instance) -> tuple[Certificate, ...]:
+        """The certificates whose signatures count; none on an instance that is not isolated."""
+        if not instance.isolated:
+            return ()
+        return tuple(_read(chain[0]) for chain in self._chains(store, instance))
+
+    def get(self, instance: Instance, now: datetime) -> str:
+        """A token that lists them."""
+        chains = self._chains(self._storage, instance) if instance.isolated else ()
+        keys = [jwk_of([_read(each) for each in chain]) for chain in chains]
+        return self._tokens.about_policies(instance, {"x-ms-policy-certificates": {"keys": keys}}, now)
+
+    def add(self, instance: Instance, jws: str, now: datetime) -> str:
+        """Trust a certificate from now on; a token says that it is there.
+
+        Args:
+            instance: isolated.
+            jws: names the certificate, and is signed by one that is trusted.
+            now: aware.
+
+        Raises:
+            InvalidOperation: not isolated, or it cannot be read, names no certificate, or is signed by nobody
+                who is trusted.
+            InvalidParameter: it is no such document, or the certificate's key could sign nothing.
+        """
+        document, chain = self._asked(instance, jws, signer_chain)
+
+        def work(store: Writing) -> None:
+            self._check(store, instance, document)
+            there = self._chains(store, instance)
+            if any(each[0] == chain[0] for each in there):
+                return
+            if len(there) == MOST:
+                raise InvalidOperation(f"policy certificates: want at most {MOST}, got one more")
+            self.put(store, instance.key, (*there, chain))
+
+        self._storage.update(work)
+        return self._changed(instance, chain[0], "IsPresent", now)
+
+    def remove(self, instance: Instance, jws: str, now: datetime) -> str:
+        """Trust a certificate no more; a token says that it is gone.
+
+        Raises:
+            InvalidOperation: as :meth:`add`, or it is the last one.
+            InvalidParameter: as :meth:`add`.
+        """
+        document, chain = self._asked(instance, jws, chain_of)
+
+        def work(store: Writing) -> None:
+            self._check(store, instance, document)
+            there = self._chains(store, instance)
+            left = tuple(each for each in there if each[0] != chain[0])
+            if not left:
+                raise InvalidOperation(
+                    "policy certificates: want at least 1 to stay, got the last one to remove",
+                    hint="add another first",
+                )
+            self.put(store, instance.key, left)
+
+        self._storage.update(work)
+        return self._changed(instance, chain[0], "IsAbsent", now)
+
+    def put(self, store: Writing, instance: str, chains: Sequence[Sequence[bytes]]) -> None:
+        """Keep the certificates of an instance, as a part of a change of the store."""
+        kept = _Kept(1, tuple(tuple(chain) for chain in chains))
+        store.put(TABLE, instance, msgspec.msgpack.encode(kept))
+
+    def kept(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
+        """The chains that the store holds for an instance; None where nobody put or changed any."""
+        data = store.get(TABLE, instance)
+        return None if data is None else msgspec.msgpack.decode(data, type=_Kept).chains
+
+    def forget(self, instance: str, store: Writing) -> None:
+        """Delete them, as a part of a change of the store."""
+        store.delete(TABLE, instance)
+
+    def _chains(self, store: Reading, instance: Instance) -> tuple[tuple[bytes, ...], ...]:
+        kept = self.kept(store, instance.key)
+        return tuple((der,) for der in self._settings.policy_signers) if kept is None else kept
+
+    def _asked(
+        self, instance: Instance, jws: str, read: Callable[[object, str], tuple[Certificate, ...]]
+    ) -> tuple[Document, tuple[bytes, ...]]:
+        if not instance.isolated:
+            raise InvalidOperation(
+                f"policy certificates: want trust model Isolated, got {instance.trust_model}",
+                hint="make the instance with policySigningCertificates",
+            )
+        document = signed_documents.parse(jws, "policy certificate")
+        members = document.members("policy certificate")
+        given = next((members[name] for name in _CLAIMS if name in members), None)
+        if not isinstance(given, dict):
+            raise InvalidOperation(
+                'Msg:[Could not find "maa-policyCertificate" claim in policy token]: policy certificate: '
+                "want member policyCertificate, a JWK with x5c"
+            )
+        chain = read(given.get("x5c"), "policyCertificate.x5c")
+        return document, tuple(each.der for each in chain)
+
+    def _check(self, store: Reading, instance: Instance, document: Document) -> None:
+        check_signer(instance, document, self.trusted(store, instance), "policy certificate")
+
+    def _changed(self, instance: Instance, der: bytes, result: str, now: datetime) -> str:
+        claims = {
+            "x-ms-certificate-thumbprint": thumbprint(der),
+            "x-ms-policycertificates-result": result,
+            "x-ms-certificate-result": result,
+        }
+        return self._tokens.about_policies(instance, claims, now)
+
+
+def check_signer(
+    instance: Instance, document: Document, certificates: Sequence[Certificate], what: str
+) -> None:
+    """Refuse a document that nobody signed who may, where the instance is isolated.
+
+    Raises:
+        InvalidOperation: unsigned, or signed by another.
+    """
+    if not instance.isolated:
+        return
+    if not document.chain:
+        raise InvalidOperation(
+            "Native operation failed with 74: Bad message    Msg:[Unsigned JWS specified but enclave is "
+            f"configured with signing certificates.]: {what}: want a signature of one of "
+            f"{len(certificates)} policy management certificates, got none"
+        )
+    if not certificate_chains.trusted(document.chain, certificates):
+        signer = document.chain[0]
+        raise InvalidOperation(
+            f"{what} signer: want one of {len(certificates)} policy management certificates, got "
+            f"CN={signer.common_name}, SHA-1 {thumbprint(signer.der)}"
+        )
+
+
+def thumbprint(der: bytes) -> str:
+    """A certificate's name among Azure's tools: the SHA-1 of its DER, hex in capitals."""
+    return hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
+
+
+def certificate_body(body: bytes) -> str:
+    """The JWS in a request to add or remove: a JSON string, an object with one member, or the JWS itself.
+
+    Raises:
+        InvalidParameter: none of these.
+    """
+    text = body.strip()
+    if text[:1] not in (b'"', b"{"):
+        return text.decode("ascii", "replace")
+    try:
+        value: Any = msgspec.json.decode(text)
+    except UNREADABLE:
+        raise InvalidParameter("body: is not JSON") from None
+    if isinstance(value, dict):
+        value = next((value[name] for name in _OBJECTS if name in value), None)
+    if not isinstance(value, str):
+        raise InvalidParameter(f"body: want a JSON string with a JWS, or a member {' or '.join(_OBJECTS)}")
+    return value
+
+
+def _read(der: bytes) -> Certificate:
+    return x509.parse(der, "policy management certificate")

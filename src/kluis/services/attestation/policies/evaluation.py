@@ -1,0 +1,59 @@
+"""From what the service found to what a token says: the policy's verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kluis.services.attestation.language import Claim, evaluate
+from kluis.services.attestation.policies.own_claims import check_issued, incoming
+from kluis.services.attestation.policies.policies import HeldPolicy
+
+__all__ = ["Evaluated", "evaluated"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What came of a policy that permits.
+
+    Attributes:
+        issued: the policy's own claims.
+        properties: what it asks of the service.
+    """
+
+    issued: Mapping[str, Any]
+    properties: Mapping[str, Any]
+
+
+def evaluated(
+    held: HeldPolicy,
+    found: Mapping[str, Any],
+    said: Mapping[str, Any],
+    *,
+    aliases: Mapping[str, Any] = {},
+    custom: Sequence[Claim] = (),
+    read_only: frozenset[str] = frozenset(),
+) -> Evaluated:
+    """Evaluate a policy.
+
+    Args:
+        held: it.
+        found: what the service found, by name.
+        said: what the token says of it, whatever the policy issues.
+        aliases: the same, under other names.
+        custom: the client's own claims.
+        read_only: names of what a policy reads and does not issue.
+
+    Raises:
+        PolicyError: code ``policy_evaluation``: it denies, does not permit, fails, or says what only the
+            service says; names the rule and the claim.
+    """
+    claims = [*incoming(found, held.reads, read_only), *custom]
+    if aliases:
+        claims += incoming(aliases, held.reads, read_only)
+    outcome = evaluate(held.policy, claims)
+    outcome.require()
+    check_issued(outcome.issued, {**aliases, **found}, said)
+    issued = {name: value for name, value in outcome.issued.items() if name not in said}
+    return Evaluated(issued, outcome.properties)

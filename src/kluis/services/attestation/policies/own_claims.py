@@ -1,0 +1,85 @@
+"""The service's own claims: as policies see them, and what a policy may say of them.
+
+A policy reads every claim of the service, and issues claims of its own beside them. What only the service
+says, names that begin ``x-ms-``, ``x-kluis-`` or ``tdx_`` and those of every token, it may repeat and never
+change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kluis.errors import PolicyError
+from kluis.services.attestation.language import Claim, Issuer
+from kluis.services.attestation.language.claims import MOST_INTEGER, Value, shown_value
+from kluis.services.attestation.language.evaluation import MOST_SEEN
+
+__all__ = ["check_issued", "incoming"]
+
+RESERVED: Final = ("x-ms-", "x-kluis-", "tdx_")
+_OF_EVERY_TOKEN: Final = frozenset(
+    {"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "nonce", "rp_data", "eat_profile", "intuse",
+     "dbgstat", "attester_tcb_status", "aas-ehd", "maa-ehd", "maa-attestationcollateral"}
+)  # fmt: skip
+
+
+def incoming(
+    claims: Mapping[str, Any], reads: frozenset[str] | None = None, read_only: frozenset[str] = frozenset()
+) -> list[Claim]:
+    """The service's claims, as policies see them: what is no plain value is JSON text.
+
+    Args:
+        claims: by name; None is none.
+        reads: the names that the policy looks at; None: any. Others are left out.
+        read_only: names of claims that a policy reads and does not issue.
+    """
+    found: list[Claim] = []
+    for name in claims if reads is None else reads & claims.keys():
+        value = claims[name]
+        plain = value if isinstance(value, list) and all(map(_plain, value)) else [value]
+        for each in plain:
+            if each is not None:
+                told: Value = each if _plain(each) else msgspec.json.encode(each).decode()
+                found.append(Claim(name, told, Issuer.SERVICE, name in read_only))
+    return found
+
+
+def check_issued(
+    issued: Mapping[str, object], found: Mapping[str, Any], said: Mapping[str, Any] = {}
+) -> None:
+    """See that a policy says nothing in the service's place.
+
+    Args:
+        issued: by the policy.
+        found: what the service found, by every name that a policy reads it by.
+        said: what the token says of it whatever the policy issues.
+
+    Raises:
+        PolicyError: code ``policy_evaluation``; names the claim.
+    """
+    for name, value in issued.items():
+        if name in said or name in _OF_EVERY_TOKEN or name.lower().startswith(RESERVED):
+            _check_repeated(name, value, found)
+
+
+def _check_repeated(name: str, value: object, found: Mapping[str, Any]) -> None:
+    own = [each.value for each in incoming({name: found.get(name)})]
+    told = value if isinstance(value, list) else [value]
+    if own and all(any(type(each) is type(mine) and each == mine for mine in own) for each in told):
+        return
+    shown = " or ".join(map(shown_value, own)) or "absent"
+    raise PolicyError(
+        f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
+        f"got {' and '.join(map(shown_value, told[:MOST_SEEN]))}",
+        hint="issue it under a name of your own",
+        code="policy_evaluation",
+    )
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -MOST_INTEGER - 1 <= value <= MOST_INTEGER
+    return isinstance(value, (str, bool))

@@ -1,0 +1,257 @@
+"""Policies of instances: set, read and reset, each kept as the JWS in which its owner sent it.
+
+Spec: Microsoft Azure Attestation, "Policy" (get, set, reset); StoredAttestationPolicy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kluis.enclave.store.keys.lease import Leases
+from kluis.enclave.store.model import Storage, Writing
+from kluis.formats import b64
+from kluis.hashes import sha256
+from kluis.services.attestation.faults import InvalidParameter, PolicyMissing
+from kluis.services.attestation.instances import Instance
+from kluis.services.attestation.kinds import AttestationType
+from kluis.services.attestation.language import Policy, default_policy, evaluate, parse
+from kluis.services.attestation.language.parsing import MAX_SIZE
+from kluis.services.attestation.language.syntax import Section
+from kluis.services.attestation.policies import signed_documents
+from kluis.services.attestation.policies.certificate_chains import jwk_of
+from kluis.services.attestation.policies.certificates import PolicyCertificates, check_signer
+from kluis.services.attestation.policies.signed_documents import UNSIGNED_EMPTY, Document
+from kluis.services.attestation.tokens.tokens import Tokens
+
+__all__ = ["HeldPolicy", "Policies", "about", "hold", "hold_draft"]
+
+TABLE: Final = "attestation.policies"
+MEMBER: Final = "AttestationPolicy"
+MOST_HELD: Final = 256
+MOST_DRAFT: Final = 64 * 1024
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy in the store."""
+
+    version: int
+    jws: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HeldPolicy:
+    """A policy, read and checked.
+
+    Attributes:
+        policy: it.
+        properties: what its configuration rules ask of the service.
+        reads: the types of claims that it looks at; None where it looks at any.
+        hash: the value of ``x-ms-policy-hash``.
+        signer: the value of ``x-ms-policy-signer``, or None where nobody signed.
+        jws: as it is kept.
+    """
+
+    policy: Policy
+    properties: Mapping[str, Any]
+    reads: frozenset[str] | None
+    hash: str
+    signer: dict[str, Any] | None
+    jws: str
+
+
+class Policies:
+    """The policies of every instance of one service."""
+
+    def __init__(self, storage: Storage, certificates: PolicyCertificates, tokens: Tokens) -> None:
+        self._storage = storage
+        self._leases = Leases(storage)
+        self._certificates = certificates
+        self._tokens = tokens
+        # By the exact bytes in the store, so that what is held is never another than what is kept.
+        self._held: dict[bytes, HeldPolicy] = {}
+        self._defaults: dict[AttestationType, HeldPolicy] = {}
+
+    def current(self, instance: Instance, kind: AttestationType) -> HeldPolicy:
+        """The policy that holds.
+
+        Raises:
+            PolicyMissing: none is set, and there is none by default.
+        """
+        data = self._leases.get(TABLE, _key(instance, kind))
+        if data is None:
+            return self._default(kind)
+        found = self._held.get(data)
+        if found is None:
+            found = _held(signed_documents.parse(_jws(data), "policy"))
+            if len(self._held) >= MOST_HELD:
+                self._held.clear()
+            self._held[data] = found
+        return found
+
+    def get(self, instance: Instance, kind: AttestationType, now: datetime) -> str:
+        """A token with the policy that holds, as it was sent; an empty one where there is none."""
+        data = self._storage.get(TABLE, _key(instance, kind))
+        if data is not None:
+            jws = _jws(data)
+        else:
+            jws = UNSIGNED_EMPTY if default_policy(kind) is None else self._default(kind).jws
+        return self._tokens.about_policies(instance, {"x-ms-policy": jws}, now)
+
+    def set(self, instance: Instance, kind: AttestationType, jws: str, now: datetime) -> str:
+        """Set a policy; a token says which.
+
+        Args:
+            instance: whose.
+            kind: of attestation.
+            jws: ``{"AttestationPolicy": base64url of the text}``, signed or not.
+            now: aware.
+
+        Raises:
+            InvalidParameter: it is no such document.
+            InvalidOperation: it cannot be read; or the instance is isolated, and nobody signed who may.
+            PolicyParsingError: the text is no policy.
+        """
+        document = signed_documents.parse(jws, "policy")
+        held = _held(document)
+
+        def work(store: Writing) -> None:
+            check_signer(instance, document, self._certificates.trusted(store, instance), "policy")
+            store.put(TABLE, _key(instance, kind), msgspec.msgpack.encode(_Kept(1, held.jws)))
+
+        self._storage.update(work)
+        self.settle()
+        return self._changed(instance, document, "Updated", now)
+
+    def reset(self, instance: Instance, kind: AttestationType, jws: str, now: datetime) -> str:
+        """Go back to what holds by default; a token says so.
+
+        Args:
+            instance: whose.
+            kind: of attestation.
+            jws: without content; signed, where the instance is isolated.
+            now: aware.
+
+        Raises:
+            InvalidParameter: it is no JWS, or one that carries a policy.
+            InvalidOperation: as :meth:`set`.
+        """
+        document = signed_documents.parse(jws, "policy reset")
+        if document.body.strip() not in (b"", b"null", b"{}", b'""'):
+            raise InvalidParameter("policy reset: want a JWS without content, got one with some")
+
+        def work(store: Writing) -> None:
+            check_signer(instance, document, self._certificates.trusted(store, instance), "policy reset")
+            store.delete(TABLE, _key(instance, kind))
+
+        self._storage.update(work)
+        self.settle()
+        return self._changed(instance, document, "Removed", now)
+
+    def settle(self) -> None:
+        """Wait, after a change of the store, until no instance of the service goes by what was before."""
+        self._leases.settle()
+
+    def forget(self, instance: str, store: Writing) -> None:
+        """Delete an instance's policies, as a part of a change of the store that :meth:`settle` follows."""
+        for kind in AttestationType:
+            store.delete(TABLE, f"{instance}/{kind}")
+
+    def _default(self, kind: AttestationType) -> HeldPolicy:
+        found = self._defaults.get(kind)
+        if found is None:
+            text = default_policy(kind)
+            if text is None:
+                raise PolicyMissing(
+                    "A VBS attestation policy has not been set on the attestation provider.: "
+                    f"policy {kind}: want one, got none",
+                    hint=f"PUT /policies/{kind}",
+                )
+            found = self._defaults[kind] = hold(text)
+        return found
+
+    def _changed(self, instance: Instance, document: Document, result: str, now: datetime) -> str:
+        claims: dict[str, Any] = {
+            "x-ms-policy-result": result,
+            "x-ms-policy-token-hash": b64.encode_url(sha256(document.jws.encode())),
+        }
+        if document.chain:
+            claims["x-ms-policy-signer"] = _signer(document)
+        return self._tokens.about_policies(instance, claims, now)
+
+
+def about(held: HeldPolicy) -> dict[str, Any]:
+    """What a token says of the policy that it was made under."""
+    found: dict[str, Any] = {"x-ms-policy-hash": held.hash}
+    if held.signer is not None:
+        found["x-ms-policy-signer"] = held.signer
+    return found
+
+
+def hold_draft(text: str) -> HeldPolicy:
+    """Read a policy that a client brought along, of at most 64 KiB.
+
+    Raises:
+        InvalidParameter: it is longer.
+        PolicyParsingError: it is none.
+    """
+    if len(text) > MOST_DRAFT:
+        raise InvalidParameter(
+            f"draftPolicyForAttestation: want at most {MOST_DRAFT} characters, got {len(text)}"
+        )
+    return hold(text)
+
+
+def hold(text: str) -> HeldPolicy:
+    """Read a policy that nobody signed: a default one, or a draft.
+
+    Raises:
+        PolicyParsingError: it is none.
+    """
+    encoded = b64.encode_url(text.encode())
+    jws = signed_documents.unsigned(msgspec.json.encode({MEMBER: encoded}))
+    return _hold(text, jws, None)
+
+
+def _held(document: Document) -> HeldPolicy:
+    encoded = document.members("policy").get(MEMBER)
+    if not isinstance(encoded, str) or not encoded:
+        raise InvalidParameter(f"policy: want member {MEMBER}, base64url of the policy's text, got none")
+    try:
+        text = signed_documents.decoded(encoded, f"policy {MEMBER}", most=MAX_SIZE).decode()
+    except UnicodeDecodeError:
+        raise InvalidParameter(f"policy {MEMBER}: is not UTF-8") from None
+    return _hold(text, document.jws, _signer(document) if document.chain else None)
+
+
+def _hold(text: str, jws: str, signer: dict[str, Any] | None) -> HeldPolicy:
+    policy = parse(text)
+    rules = policy.rules(Section.CONFIGURATION)
+    # These rules run before there is any claim, so what they come to never changes.
+    asked = dataclasses.replace(policy, sections={Section.CONFIGURATION: rules}) if rules else None
+    return HeldPolicy(
+        policy=policy,
+        properties=evaluate(asked, ()).properties if asked else {},
+        reads=policy.reads(),
+        hash=b64.encode_url(sha256(b64.encode_url(text.encode()).encode())),
+        signer=signer,
+        jws=jws,
+    )
+
+
+def _signer(document: Document) -> dict[str, Any]:
+    # Clients read either form.
+    key = jwk_of(document.chain)
+    return {**key, "jwk": key}
+
+
+def _key(instance: Instance, kind: AttestationType) -> str:
+    return f"{instance.key}/{kind}"
+
+
+def _jws(data: bytes) -> str:
+    return msgspec.msgpack.decode(data, type=_Kept).jws

@@ -1,0 +1,60 @@
+"""How the service's errors look to Azure's clients: their codes, the phrases that they know, and our words.
+
+Nearly everything is 400, as with Azure: its clients read the code. What a client can mend by asking again
+is 503.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.errors import (
+    AuthenticityError,
+    EnclaveError,
+    FormatError,
+    FreshnessError,
+    KluisError,
+    PolicyError,
+    UnavailableError,
+    UsageError,
+)
+from kluis.services.attestation.faults import InvalidOperation, Missing, NameTaken, ResourceMissing
+from kluis.services.attestation.language import PolicyParsingError
+from kluis.services.web import Refusal
+from kluis.services.web.refusal import STORES
+
+__all__ = ["tell"]
+
+_CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
+    (PolicyParsingError, 400, "PolicyParsingError"),
+    (ResourceMissing, 404, "ResourceNotFound"),
+    (Missing, 404, "NotFound"),
+    (NameTaken, 409, "Conflict"),
+    (InvalidOperation, 400, "InvalidOperation"),
+    (PolicyError, 400, "PolicyEvaluationError"),
+    (UnavailableError, 503, "ServiceUnavailable"),
+    (EnclaveError, 503, "ServiceUnavailable"),
+    (FormatError, 400, "InvalidParameter"),
+    (AuthenticityError, 400, "InvalidParameter"),
+    (FreshnessError, 400, "InvalidParameter"),
+    (UsageError, 400, "InvalidParameter"),
+)
+
+
+def tell(error: KluisError) -> Refusal:
+    """The refusal that an error is told as; one that is our own bug says nothing."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, AuthenticityError) and error.code.startswith(STORES):
+        return Refusal(503, "ServiceUnavailable", error.message, inner=error.code, hint=error.hint)
+    for kind, status, code in _CLASSES:
+        if isinstance(error, kind):
+            message = error.message
+            if isinstance(error, PolicyParsingError):
+                said = message.removeprefix("policy: ")
+                message = (
+                    "Native operation failed with 74: Bad message    Msg:[Invalid policy was specified    "
+                    f"Msg:[Policy Parser Exception Thrown: {said}]]"
+                )
+            return Refusal(status, code, message, inner=error.code, hint=error.hint)
+    return Refusal.unexpected()

@@ -1,0 +1,303 @@
+"""The keys that an instance's tokens are signed with: made inside, and published before they sign.
+
+A key signs for a while; then a new one is made. The new one is published a while before it signs, for
+clients keep what they fetched; the old one's certificate stays published until its last token has expired,
+while the private key itself is forgotten. Each certificate carries the evidence of the enclave that made
+the key (:mod:`kluis.formats.vouched`), where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.errors import InternalError
+from kluis.services.attestation.faults import InvalidOperation
+from kluis.services.attestation.settings import DAY, AttestationSettings
+from kluis.services.attestation.tokens.settings_digest import digest
+from kluis.services.attestation.tokens.signing_certificate import Vouch, certify, key_id, stands_on
+from kluis.services.attestation.tokens.signing_key import SigningKey
+
+__all__ = ["SigningKeys"]
+
+TABLE: Final = "attestation.signing"
+BITS: Final = 2048
+# How long an instance's keys are used before the store is asked for them again.
+HELD_SECONDS: Final = 30
+# A token's verifier may be slow, and have another clock.
+GRACE_SECONDS: Final = DAY
+# Of one instance, published: whoever fetches them reads so many, and 256 KiB, of which each takes 9.
+MOST_KEYS: Final = 24
+MOST_HELD: Final = 1024
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One key in the store; ``private`` is empty once it signs no more."""
+
+    kid: str
+    certificate: bytes
+    private: bytes
+    created: int
+    signs_from: int
+    published_until: int | None = None
+
+
+class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An instance's keys in the store, in the order of their making."""
+
+    version: int
+    keys: tuple[_Kept, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Held:
+    ring: _Ring
+    at: datetime
+
+
+class SigningKeys:
+    """The keys of every instance of one service.
+
+    Args:
+        settings: how long a key signs, and is published before.
+        storage: where they are kept.
+        vouch: has this enclave quote a statement; gives None where there is no enclave.
+        issuer: who decides about callers, as :func:`kluis.services.issuers.canonical` writes it.
+    """
+
+    def __init__(self, settings: AttestationSettings, storage: Storage, vouch: Vouch, issuer: bytes) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._vouch = vouch
+        self._digest = digest(settings, issuer)
+        self._held: dict[str, _Held] = {}
+        self._loaded: dict[str, SigningKey] = {}
+        self._lock = threading.RLock()
+
+    def current(self, instance: str, url: str, now: datetime) -> SigningKey:
+        """The key that signs now; a first one, or a next one, is made when there is need of it.
+
+        Args:
+            instance: whose, by its ``key``.
+            url: that its tokens are issued by.
+            now: aware.
+        """
+        ring = self._ring(instance, url, now)
+        at = int(now.timestamp())
+        signing = [key for key in ring.keys if key.signs_from <= at and key.private]
+        # A host that sets the clock back finds no key that signs already: then the oldest that can.
+        kept = signing[-1] if signing else next(key for key in ring.keys if key.private)
+        if at - kept.created > self._settings.key_seconds and kept is ring.keys[-1]:
+            self.rotate(instance, url, now, self._settings.publish_seconds, only_after=kept.kid)
+        return self._load(kept, url)
+
+    def published(self, instance: str, url: str, now: datetime) -> list[tuple[str, bytes]]:
+        """Key id and certificate, DER, of every key whose tokens may still be about, newest first."""
+        ring, at = self._ring(instance, url, now), int(now.timestamp())
+        return [
+            (key.kid, key.certificate)
+            for key in reversed(ring.keys)
+            if key.published_until is None or at < key.published_until
+        ]
+
+    def rotate(
+        self, instance: str, url: str, now: datetime, delay_seconds: int, *, only_after: str | None = None
+    ) -> str:
+        """Make a new key. It is published at once, and signs after ``delay_seconds``.
+
+        Args:
+            instance: whose, by its ``key``.
+            url: that its tokens are issued by.
+            now: aware.
+            delay_seconds: 0 where the old key must not sign one more token; then the oldest give way, where
+                there are too many.
+            only_after: the key that is to be replaced: if it is no longer the newest, another was faster.
+
+        Returns:
+            The id of the newest key.
+
+        Raises:
+            InvalidOperation: as many are published as may be.
+        """
+        made = self._make(url, now, delay_seconds)
+        at = int(now.timestamp())
+
+        def work(store: Writing) -> _Ring:
+            there = _read(store.get(TABLE, self._place(instance)))
+            if only_after is not None and (not there.keys or there.keys[-1].kid != only_after):
+                return there
+            keys = [self._aged(key, at, made.signs_from) for key in there.keys]
+            kept = [key for key in keys if key.published_until is None or at < key.published_until]
+            if len(kept) >= MOST_KEYS and delay_seconds and only_after is None:
+                raise _too_many(kept)
+            return self._write(store, instance, (*kept[1 - MOST_KEYS :], made))
+
+        ring = self._storage.update(work)
+        with self._lock:
+            self._keep(instance, ring, now)
+        return ring.keys[-1].kid
+
+    def forget(self, name: str, store: Writing) -> None:
+        """Delete the keys of every life of an instance's name, as a part of a change of the store."""
+        for place in [place for place, _ in store.scan(TABLE, name)]:
+            store.delete(TABLE, place)
+
+    def let_go(self, instance: str) -> None:
+        """Hold nothing any more of an instance that is deleted."""
+        with self._lock:
+            held = self._held.pop(instance, None)
+            for key in held.ring.keys if held is not None else ():
+                self._loaded.pop(key.kid, None)
+
+    def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
+        held = self._held.get(instance)
+        if held is not None and abs((now - held.at).total_seconds()) < HELD_SECONDS:
+            return held.ring
+        with self._lock:
+            ring = _read(self._storage.get(TABLE, self._place(instance)))
+            there_before = bool(ring.keys)
+            if not ring.keys:
+                first = self._make(url, now, 0)
+
+                def work(store: Writing) -> _Ring:
+                    # Another instance of the service may have been first.
+                    there = _read(store.get(TABLE, self._place(instance)))
+                    return there if there.keys else self._write(store, instance, (first,))
+
+                ring = self._storage.update(work)
+            elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
+                ring = self._storage.update(lambda store: self._wiped(store, instance, now))
+            if held is None and there_before:
+                ring = self._renewed(instance, url, ring, now)
+            self._keep(instance, ring, now)
+            return ring
+
+    def _renewed(self, instance: str, url: str, ring: _Ring, now: datetime) -> _Ring:
+        """The keys, once a start, with evidence of the platform and the image as they are now.
+
+        A platform that was certified anew, after a TCB recovery, is still out of date by its old evidence.
+        """
+        fresh: dict[str, bytes] = {}
+        for key in ring.keys:
+            if not key.private:
+                continue
+            private = _private(key.private)
+            life = max(key.signs_from - int(now.timestamp()), 0) + self._life_seconds
+            made = certify(private, url, now, life, self._vouch, self._digest)
+            if stands_on(made) != stands_on(key.certificate):
+                fresh[key.kid] = made
+        if not fresh:
+            return ring
+
+        def work(store: Writing) -> _Ring:
+            there = _read(store.get(TABLE, self._place(instance)))
+            keys = [
+                msgspec.structs.replace(key, certificate=fresh[key.kid]) if key.kid in fresh else key
+                for key in there.keys
+            ]
+            return self._write(store, instance, tuple(keys))
+
+        return self._storage.update(work)
+
+    def _over(self, key: _Kept, at: int) -> bool:
+        """Whether a key that signs no more is still there to sign with."""
+        if key.published_until is None or not key.private:
+            return False
+        return at >= key.published_until - self._published_seconds + 2 * HELD_SECONDS
+
+    def _wiped(self, store: Writing, instance: str, now: datetime) -> _Ring:
+        at, there = int(now.timestamp()), _read(store.get(TABLE, self._place(instance)))
+        wiped = [
+            msgspec.structs.replace(key, private=b"") if self._over(key, at) else key for key in there.keys
+        ]
+        return self._write(store, instance, tuple(wiped))
+
+    @property
+    def _published_seconds(self) -> int:
+        """How long a key is published after it signed its last token."""
+        return self._settings.longest_token_seconds + GRACE_SECONDS
+
+    @property
+    def _life_seconds(self) -> int:
+        """Of a key's certificate, from when the key signs."""
+        return self._settings.key_seconds + self._settings.longest_token_seconds + 30 * DAY
+
+    def _aged(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
+        """A key after a newer one was made: it ends when that one begins, and is a certificate alone."""
+        if key.published_until is None:
+            private = key.private if replaced_at > at else b""
+            until = replaced_at + self._published_seconds
+            return msgspec.structs.replace(key, published_until=until, private=private)
+        return msgspec.structs.replace(key, private=b"") if self._over(key, at) else key
+
+    def _keep(self, instance: str, ring: _Ring, now: datetime) -> None:
+        """Hold what was read, under the lock."""
+        before = self._held.pop(instance, None)
+        for key in before.ring.keys if before is not None else ():
+            if key not in ring.keys:
+                self._loaded.pop(key.kid, None)
+        while len(self._held) >= MOST_HELD:  # others of the service's processes delete instances, too
+            self.let_go(next(iter(self._held), instance))
+        self._held[instance] = _Held(ring, now)
+
+    def _make(self, url: str, now: datetime, delay_seconds: int) -> _Kept:
+        private = rsa.generate_private_key(65537, BITS)
+        at = int(now.timestamp())
+        life = delay_seconds + self._life_seconds
+        return _Kept(
+            kid=key_id(private.public_key()),
+            certificate=certify(private, url, now, life, self._vouch, self._digest),
+            private=private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+            created=at,
+            signs_from=at + delay_seconds,
+        )
+
+    def _place(self, instance: str) -> str:
+        """Where an instance's keys are: a key never signs under other settings than its evidence names."""
+        return f"{instance}/{self._digest.hex()}"
+
+    def _write(self, store: Writing, instance: str, keys: tuple[_Kept, ...]) -> _Ring:
+        ring = _Ring(1, keys)
+        store.put(
+            TABLE, self._place(instance), msgspec.msgpack.encode(ring), index=instance.partition(".")[0]
+        )
+        return ring
+
+    def _load(self, kept: _Kept, url: str) -> SigningKey:
+        found = self._loaded.get(kept.kid)
+        if found is None:
+            private = _private(kept.private)
+            found = self._loaded[kept.kid] = SigningKey(kept.kid, kept.certificate, private, url)
+        return found
+
+
+def _read(data: bytes | None) -> _Ring:
+    return _Ring(1, ()) if data is None else msgspec.msgpack.decode(data, type=_Ring)
+
+
+def _private(data: bytes) -> rsa.RSAPrivateKey:
+    private = load_der_private_key(data, None)
+    if not isinstance(private, rsa.RSAPrivateKey):
+        raise InternalError("signing key: is no RSA key")
+    return private
+
+
+def _too_many(kept: list[_Kept]) -> InvalidOperation:
+    ends = min(key.published_until for key in kept if key.published_until is not None)
+    return InvalidOperation(
+        f"signing keys: want at most {MOST_KEYS} that are published, got one more; the oldest's last token "
+        f"may hold until {datetime.fromtimestamp(ends, UTC):%Y-%m-%d}",
+        hint='wait; or "signs_in_seconds": 0, where the present key must not sign: the oldest gives way',
+    )
