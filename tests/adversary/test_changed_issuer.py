@@ -17,8 +17,8 @@ from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.issuers import canonical, fix
 from kluis.services.keyvault.settings import Settings as VaultSettings
-from kluis.services.keyvault.shelf import NAMES
-from kluis.services.keyvault.vault import Rules, start
+from kluis.services.keyvault.vault.keys import NAMES
+from kluis.services.keyvault.vault.vault import Rules, start
 from kluis.services.provisioning.app import Settings
 from kluis.services.provisioning.app import service as provisioning
 from kluis.services.web import Bearer

@@ -23,8 +23,9 @@ from kluis.formats import b64, runtime_data, vouched
 from kluis.formats.runtime_data import Purpose, RuntimeData
 from kluis.formats.vouched import Vouched
 from kluis.services.hosting import Endorsed, endorsement
-from kluis.services.keyvault.audit import Entry
-from kluis.services.keyvault.release.authority import (
+from kluis.services.keyvault.release.keyring import MOST_INSTANCES, Keyring
+from kluis.services.keyvault.vault.audit import Entry
+from kluis.services.keyvault.vault.authorities import (
     Attested,
     Authority,
     ByImages,
@@ -32,7 +33,6 @@ from kluis.services.keyvault.release.authority import (
     InsecureFetched,
     Pinned,
 )
-from kluis.services.keyvault.release.keyring import MOST_INSTANCES, Keyring
 from tests.evidence.forge import DEBUG, IMAGE, SIGNER, Forge
 from tests.services.keyvault.world import (
     AUTHORITY,

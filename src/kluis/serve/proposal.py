@@ -7,10 +7,10 @@ from typing import Final
 
 from kluis.errors import PolicyError, UnavailableError
 from kluis.services.hosting import read_settings
-from kluis.services.keyvault import trust
-from kluis.services.keyvault.release.authority import canonical
 from kluis.services.keyvault.settings import Settings
-from kluis.services.keyvault.trust import Trust
+from kluis.services.keyvault.vault import trust
+from kluis.services.keyvault.vault.authorities import canonical
+from kluis.services.keyvault.vault.trust import Trust
 
 __all__ = ["FILE", "refused"]
 

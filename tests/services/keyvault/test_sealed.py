@@ -9,7 +9,7 @@ from typing import Any
 
 from kluis.enclave.store import SealedStore
 from kluis.formats import b64
-from kluis.services.keyvault import audit, shelf
+from kluis.services.keyvault.vault import audit, keys
 from tests.services.keyvault.world import World, claims, opened, sign
 
 Storage = Any
@@ -121,8 +121,8 @@ def test_many_who_change_one_key(storage: SealedStore) -> None:
     assert len(answers) == 100
     assert [each for each in answers if each[0] not in (200, 404, 409)] == []
     one.send("POST", "/deletedkeys/k/recover")
-    record = shelf.demand(storage, "k", 0)
-    ids = [each.id for each in shelf.versions(storage, record)]
+    record = keys.demand(storage, "k", 0)
+    ids = [each.id for each in keys.versions(storage, record)]
     assert len(ids) == len(set(ids)) == len(made)
     told = audit.entries(storage, 0, 1000)
     hashes = ["0" * 64]

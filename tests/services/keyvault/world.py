@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from kluis.formats import b64
 from kluis.services.keyvault.app import service
-from kluis.services.keyvault.release.authority import Authority, InsecureFetched, Pinned
 from kluis.services.keyvault.settings import Settings
+from kluis.services.keyvault.vault.authorities import Authority, InsecureFetched, Pinned
 from kluis.services.web import Service
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.web.issuer import NOW, FixedClock, TokenMaker

@@ -16,22 +16,22 @@ from kluis.errors import FormatError, KluisError
 from kluis.services.clock import Clock
 from kluis.services.keyvault import requests
 from kluis.services.keyvault.access import VaultGate
-from kluis.services.keyvault.audit import Recorder
+from kluis.services.keyvault.crypto.operations import OPERATIONS, Use
 from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden, KeyNotFound
 from kluis.services.keyvault.handlers import Handlers
 from kluis.services.keyvault.hosts import Hosts
-from kluis.services.keyvault.keys import Keys
-from kluis.services.keyvault.lifecycle import Lifecycle
-from kluis.services.keyvault.operations import OPERATIONS, Use
-from kluis.services.keyvault.passing import Passing
-from kluis.services.keyvault.release.authority import canonical
+from kluis.services.keyvault.keys.keys import Keys
+from kluis.services.keyvault.keys.lifecycle import Lifecycle
+from kluis.services.keyvault.keys.upkeep import Upkeep
 from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import Endorse, Fetch, Keyring
 from kluis.services.keyvault.release.signer import Certify, Signer, Vouch
 from kluis.services.keyvault.settings import Settings
-from kluis.services.keyvault.trust import MOST_SIZE
-from kluis.services.keyvault.upkeep import Upkeep
-from kluis.services.keyvault.vault import start
+from kluis.services.keyvault.vault.audit import Recorder
+from kluis.services.keyvault.vault.authorities import canonical
+from kluis.services.keyvault.vault.clock import Passing
+from kluis.services.keyvault.vault.trust import MOST_SIZE
+from kluis.services.keyvault.vault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
 
 __all__ = ["service"]

@@ -13,21 +13,24 @@ import msgspec
 from kluis.enclave.store.model import Writing
 from kluis.formats import b64, x509
 from kluis.services.clock import Clock
-from kluis.services.keyvault import audit, backup, paging, requests, rotation, shelf, views
-from kluis.services.keyvault import trust as trusting
+from kluis.services.keyvault import paging, requests, views
 from kluis.services.keyvault.access import allows
+from kluis.services.keyvault.crypto.operations import Use
 from kluis.services.keyvault.faults import BadParameter, Conflict, Forbidden
 from kluis.services.keyvault.hosts import Hosts
-from kluis.services.keyvault.keys import Keys
-from kluis.services.keyvault.lifecycle import Lifecycle
+from kluis.services.keyvault.keys import backup, rotation
+from kluis.services.keyvault.keys.keys import Keys
+from kluis.services.keyvault.keys.lifecycle import Lifecycle
 from kluis.services.keyvault.names import LATEST, check_name, folded
-from kluis.services.keyvault.operations import Use
-from kluis.services.keyvault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import shown
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.settings import Settings
-from kluis.services.keyvault.vault import Vault, changed, used
+from kluis.services.keyvault.vault import audit
+from kluis.services.keyvault.vault import keys as shelf
+from kluis.services.keyvault.vault import trust as trusting
+from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
+from kluis.services.keyvault.vault.vault import Vault, changed, used
 from kluis.services.web import Answer, Call
 
 __all__ = ["Handlers"]

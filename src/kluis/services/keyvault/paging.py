@@ -9,7 +9,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from kluis.formats import b64
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import octets
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["MOST", "Page", "most_results", "page"]
 

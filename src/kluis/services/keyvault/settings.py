@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from kluis.services import issuers
-from kluis.services.keyvault.release.authority import Authority
-from kluis.services.keyvault.vault import Rules
+from kluis.services.keyvault.vault.authorities import Authority
+from kluis.services.keyvault.vault.vault import Rules
 from kluis.services.web import Issuer
 
 __all__ = ["Settings"]

@@ -9,11 +9,11 @@ import re
 from typing import Any, Final
 
 from kluis.formats import b64
-from kluis.services.keyvault.material import family
+from kluis.services.keyvault.crypto.material import family
 from kluis.services.keyvault.names import identifier
-from kluis.services.keyvault.records import KeyRecord, KeyVersion, LifetimeAction, ReleaseRule
-from kluis.services.keyvault.schedule import NEAR_EXPIRY
-from kluis.services.keyvault.vault import Rules
+from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, LifetimeAction, ReleaseRule
+from kluis.services.keyvault.vault.schedule import NEAR_EXPIRY
+from kluis.services.keyvault.vault.vault import Rules
 
 __all__ = ["bundle", "item", "release_policy", "rotation_policy"]
 

@@ -17,8 +17,8 @@ from kluis.appraisal.tokens import signed_claims
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
 from kluis.formats import b64
 from kluis.services.keyvault.release import recipient
-from kluis.services.keyvault.release.authority import Pinned
 from kluis.services.keyvault.release.keyring import Keyring
+from kluis.services.keyvault.vault.authorities import Pinned
 from tests.services.keyvault.world import (
     AUTHORITY,
     AUTHORITY_KEY,

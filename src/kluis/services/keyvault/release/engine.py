@@ -20,17 +20,18 @@ from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
 from kluis.formats import b64
 from kluis.hashes import sha256
-from kluis.services.keyvault import shelf, views
-from kluis.services.keyvault.audit import Event, Recorder
+from kluis.services.keyvault import views
 from kluis.services.keyvault.faults import BadParameter, Detail, Forbidden
 from kluis.services.keyvault.names import check_name, check_version, identifier
-from kluis.services.keyvault.records import KeyRecord, KeyVersion, ReleaseRule
 from kluis.services.keyvault.release import policy, recipient, wrapping
 from kluis.services.keyvault.release.keyring import Keyring
 from kluis.services.keyvault.release.recipient import Recipient
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.requests import Release
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault import keys as shelf
+from kluis.services.keyvault.vault.audit import Event, Recorder
+from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, ReleaseRule
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["Releases"]
 

@@ -24,7 +24,7 @@ from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnc
 from kluis.formats import vouched, x509
 from kluis.formats.unreadable import UNREADABLE
 from kluis.services.backoff import Backoff
-from kluis.services.keyvault.release.authority import (
+from kluis.services.keyvault.vault.authorities import (
     Attested,
     Authority,
     ByImages,

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from kluis.services.keyvault import material
+from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.records import KeyVersion
+from kluis.services.keyvault.vault.records import KeyVersion
 
 __all__ = ["CONTENT", "WRAPPING", "Sealed", "decrypt", "encrypt"]
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from kluis.errors import InternalError, PolicyError, UnavailableError, UsageError
-from kluis.services.keyvault import vault
-from kluis.services.keyvault.vault import Rules
+from kluis.services.keyvault.vault import vault
+from kluis.services.keyvault.vault.vault import Rules
 from tests.services.keyvault.memory import MemoryStorage
 
 

@@ -6,14 +6,15 @@ import dataclasses
 from typing import Any, Final
 
 from kluis.formats import b64
-from kluis.services.keyvault import encryption, shelf, signing, usage
-from kluis.services.keyvault.encryption import Sealed
+from kluis.services.keyvault.crypto import encryption, signing, usage
+from kluis.services.keyvault.crypto.encryption import Sealed
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import check_name, check_version, identifier
 from kluis.services.keyvault.octets import octets
-from kluis.services.keyvault.records import KeyVersion
 from kluis.services.keyvault.requests import Operate
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault import keys
+from kluis.services.keyvault.vault.records import KeyVersion
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["OPERATIONS", "Use"]
 
@@ -52,8 +53,8 @@ class Use:
             Forbidden: the key may not be used so.
             BadParameter: the algorithm or a value is not one for it.
         """
-        record = shelf.demand(self.vault.storage, check_name(name), now)
-        key = shelf.version(self.vault.storage, record, check_version(version))
+        record = keys.demand(self.vault.storage, check_name(name), now)
+        key = keys.version(self.vault.storage, record, check_version(version))
         usage.allow(key, OPERATIONS[operation], now)
         if asked.alg is None:
             raise BadParameter("alg: want one, got none")

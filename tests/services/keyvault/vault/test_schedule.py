@@ -7,9 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from kluis.services.keyvault import schedule
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.records import Deletion, KeyRecord, KeyVersion, LifetimeAction, RotationRule
+from kluis.services.keyvault.vault import schedule
+from kluis.services.keyvault.vault.records import (
+    Deletion,
+    KeyRecord,
+    KeyVersion,
+    LifetimeAction,
+    RotationRule,
+)
 
 DAY = 86_400
 CREATED = 1_000_000_000

@@ -13,20 +13,21 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kluis.enclave.store.model import Writing
-from kluis.services.keyvault import audit, forgetting, material, schedule, shelf, usage
+from kluis.services.keyvault.crypto import material, usage
+from kluis.services.keyvault.crypto.material import Material
 from kluis.services.keyvault.faults import BadParameter, Conflict, KeyNotFound
-from kluis.services.keyvault.material import Material
-from kluis.services.keyvault.names import LATEST, check_name, check_version
-from kluis.services.keyvault.records import KeyRecord, KeyVersion
-from kluis.services.keyvault.requests import Attributes, Create, Import, Update
-from kluis.services.keyvault.rules import (
+from kluis.services.keyvault.keys.rules import (
     check_exportable,
     check_still_exportable,
     checked_tags,
     checked_times,
     release_rule,
 )
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.names import LATEST, check_name, check_version
+from kluis.services.keyvault.requests import Attributes, Create, Import, Update
+from kluis.services.keyvault.vault import audit, keys, purging, schedule
+from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["Keys"]
 
@@ -58,7 +59,7 @@ class Keys:
         kty = material.spelled(asked.kty)
         draft = Draft(kty, asked.key_ops, asked.attributes or _NONE, asked.tags, asked)
         # Refuse what will be refused before a key is made, which takes long.
-        shelf.undeleted(self.vault.storage, name, now)
+        keys.undeleted(self.vault.storage, name, now)
         draft.check()
         made = material.generate(kty, size=asked.key_size, crv=asked.crv, exponent=asked.public_exponent)
         return self._add(name, draft, made, now, subject)
@@ -90,8 +91,8 @@ class Keys:
         Raises:
             KeyNotFound: there is none.
         """
-        record = shelf.demand(self.vault.storage, check_name(name), now)
-        return record, shelf.version(self.vault.storage, record, check_version(version))
+        record = keys.demand(self.vault.storage, check_name(name), now)
+        return record, keys.version(self.vault.storage, record, check_version(version))
 
     def update(
         self, name: str, version: str, asked: Update, now: int, subject: str
@@ -108,8 +109,8 @@ class Keys:
             raise BadParameter("AKV.SKR.1016: Key Release Policy can only be set on versionless key")
 
         def work(writing: Writing) -> tuple[KeyRecord, KeyVersion]:
-            record = shelf.demand(writing, name, now)
-            before = shelf.version(writing, record, wanted)
+            record = keys.demand(writing, name, now)
+            before = keys.version(writing, record, wanted)
             after = _changed(before, asked, now)
             if msgspec.structs.replace(after, updated=before.updated) != before:
                 audit.append(writing, audit.Event("update", record.name, after.id, subject, now))
@@ -121,10 +122,10 @@ class Keys:
                     audit.append(writing, audit.Event("policy", record.name, after.id, subject, now))
                 record = msgspec.structs.replace(record, release=rule)
             if after.id != record.current.id:
-                shelf.keep_version(writing, record, after)
+                keys.keep_version(writing, record, after)
             else:
                 record = msgspec.structs.replace(record, current=after)
-                shelf.keep(writing, record)
+                keys.keep(writing, record)
             return record, after
 
         return self.vault.storage.update(work)
@@ -136,7 +137,7 @@ class Keys:
             KeyNotFound: there is none.
             Conflict: meanwhile there is a latest version of another type or size.
         """
-        record = shelf.demand(self.vault.storage, check_name(name), now)
+        record = keys.demand(self.vault.storage, check_name(name), now)
         kept = self._again(record, now, "rotate", subject, lambda last: _shape(last) == _shape(record))
         return kept.record, kept.record.current
 
@@ -148,7 +149,7 @@ class Keys:
         Returns:
             The number of the entry that is on record; None where nothing was due.
         """
-        record = shelf.find(self.vault.storage, name, now)
+        record = keys.find(self.vault.storage, name, now)
         if record is None or not _due(record, now):
             return None
         shape = _shape(record)
@@ -207,19 +208,19 @@ class Keys:
         self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str
     ) -> _Kept:
         def work(writing: Writing) -> _Kept:
-            before = shelf.undeleted(writing, name, now)
-            if before is None and shelf.kept(writing, name) is not None:
-                raise forgetting.busy(name)
+            before = keys.undeleted(writing, name, now)
+            if before is None and keys.kept(writing, name) is not None:
+                raise purging.busy(name)
             after = turn(before)
             sequence = audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
             if before is not None and after.release != before.release:
                 # It holds of every version that there is, too.
                 audit.append(writing, audit.Event("policy", after.name, after.current.id, subject, now))
-            shelf.keep(writing, after, instead_of=before)
+            keys.keep(writing, after, instead_of=before)
             return _Kept(after, sequence)
 
         # What is left of one whose time to be purged has come.
-        forgetting.clear(self.vault.storage, name, now)
+        purging.clear(self.vault.storage, name, now)
         return self.vault.storage.update(work)
 
 

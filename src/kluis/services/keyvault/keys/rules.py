@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from kluis.services.keyvault import material
+from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import octets
-from kluis.services.keyvault.records import KeyRecord, ReleaseRule
 from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.requests import Attributes, Policy
+from kluis.services.keyvault.vault.records import KeyRecord, ReleaseRule
 
 __all__ = ["check_exportable", "check_still_exportable", "checked_tags", "checked_times", "release_rule"]
 

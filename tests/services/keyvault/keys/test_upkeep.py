@@ -16,10 +16,10 @@ import pytest
 from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError
 from kluis.serve.store import Database
-from kluis.services.keyvault import shelf
-from kluis.services.keyvault.records import Due, encode
+from kluis.services.keyvault.vault import keys
+from kluis.services.keyvault.vault.records import Due, encode
+from tests.services.keyvault.keys.test_rotation import AT, DAY, rotate_after
 from tests.services.keyvault.memory import MemoryStorage
-from tests.services.keyvault.test_rotation import AT, DAY, rotate_after
 from tests.services.keyvault.world import World, claims, opened, policy, sign
 from tests.services.web.issuer import NOW, FixedClock
 
@@ -170,7 +170,7 @@ def test_what_is_not_due_any_more(change: str, store: Open) -> None:
     at(world, 100)
     assert recorded(world, "auto-rotate") == []
     if change not in ("replace", "delete"):  # what is deleted is due to be forgotten, after its days
-        assert shelf.due(world.storage, AT + 1000 * DAY) == []
+        assert keys.due(world.storage, AT + 1000 * DAY) == []
     if change == "disable":
         world.ok("PATCH", "/keys/k/", {"attributes": {"enabled": True}})
         at(world, 100)
@@ -235,9 +235,9 @@ def test_an_entry_that_is_not_so_any_more() -> None:
     for days, name in ((50, "late"), (40, "soon")):
         world.ok("POST", f"/keys/{name}/create", {"kty": "EC", "attributes": {"exp": AT + days * DAY}})
     due(world, after="P30D")
-    assert shelf.due(world.storage, AT + 9 * DAY) == []
-    assert shelf.due(world.storage, AT + 10 * DAY) == ["soon"]
-    assert shelf.due(world.storage, AT + 30 * DAY) == ["soon", "late", "k"]
+    assert keys.due(world.storage, AT + 9 * DAY) == []
+    assert keys.due(world.storage, AT + 10 * DAY) == ["soon"]
+    assert keys.due(world.storage, AT + 30 * DAY) == ["soon", "late", "k"]
     for name in ("late", "k", "gone"):
         world.storage.rows["due", name] = (encode(Due(AT)), "")
     at(world, 0)

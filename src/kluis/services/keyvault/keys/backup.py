@@ -17,12 +17,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kluis.enclave.store.model import Writing
-from kluis.services.keyvault import audit, forgetting, promises, shelf
 from kluis.services.keyvault.faults import BadParameter, Conflict
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.octets import octets
-from kluis.services.keyvault.records import KeyRecord, KeyVersion, decode, encode
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault import audit, keys, pinned_policies, purging
+from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, decode, encode
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["back_up", "restore"]
 
@@ -53,8 +53,8 @@ def back_up(vault: Vault, name: str, now: int, subject: str) -> bytes:
     check_name(name)
 
     def work(writing: Writing) -> bytes:
-        record = shelf.demand(writing, name, now)
-        every = tuple(one for one in shelf.versions(writing, record) if one.id != record.current.id)
+        record = keys.demand(writing, name, now)
+        every = tuple(one for one in keys.versions(writing, record) if one.id != record.current.id)
         plain = encode(Copy(record=record, versions=every))
         if len(plain) > MAX_BLOB - AROUND:
             raise BadParameter(
@@ -78,41 +78,41 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
     copy = _opened(vault, octets(value, "value", most=MAX_BLOB))
 
     record, versions = copy.record, copy.versions
-    forgetting.clear(vault.storage, record.name, now)
+    purging.clear(vault.storage, record.name, now)
     # Until all versions are there nobody has the key, and its name is taken.
-    partial = msgspec.structs.replace(record, deleted=forgetting.at_it(now))
+    partial = msgspec.structs.replace(record, deleted=purging.at_it(now))
 
     def work(writing: Writing, at: int) -> None:
         if at:
             _still(writing, partial)
         else:
             _free(writing, record, versions, now)
-        for one in versions[at : at + forgetting.BATCH]:
-            shelf.keep_version(writing, record, one)
-        if at + forgetting.BATCH < len(versions):
-            shelf.keep(writing, partial)
+        for one in versions[at : at + purging.BATCH]:
+            keys.keep_version(writing, record, one)
+        if at + purging.BATCH < len(versions):
+            keys.keep(writing, partial)
             return
-        shelf.keep(writing, record)
+        keys.keep(writing, record)
         audit.append(writing, audit.Event("restore", record.name, record.current.id, subject, now))
 
-    for at in range(0, max(len(versions), 1), forgetting.BATCH):
+    for at in range(0, max(len(versions), 1), purging.BATCH):
         vault.storage.update(functools.partial(work, at=at))
     return record
 
 
 def _free(writing: Writing, record: KeyRecord, versions: tuple[KeyVersion, ...], now: int) -> None:
     """Go on only if the name is free, and may have such versions."""
-    if shelf.undeleted(writing, record.name, now) is not None:
+    if keys.undeleted(writing, record.name, now) is not None:
         raise Conflict(f"The key {record.name} already exists in this vault.")
-    if shelf.kept(writing, record.name) is not None:
-        raise forgetting.busy(record.name)
-    promises.check(writing, record, [one.id for one in (*versions, record.current)])
+    if keys.kept(writing, record.name) is not None:
+        raise purging.busy(record.name)
+    pinned_policies.check(writing, record, [one.id for one in (*versions, record.current)])
 
 
 def _still(writing: Writing, partial: KeyRecord) -> None:
     """Go on only if nobody cleared away what was brought back so far, because it took so long."""
-    if shelf.kept(writing, partial.name) != partial:
-        raise forgetting.busy(partial.name)
+    if keys.kept(writing, partial.name) != partial:
+        raise purging.busy(partial.name)
 
 
 def _opened(vault: Vault, blob: bytes) -> Copy:

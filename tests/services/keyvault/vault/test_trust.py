@@ -10,11 +10,11 @@ import pytest
 
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from kluis.formats import b64
-from kluis.services.keyvault import trust
 from kluis.services.keyvault.app import service
-from kluis.services.keyvault.release.authority import Attested, ByImages, Pinned, canonical
 from kluis.services.keyvault.release.engine import CHANGED, UNMET
-from kluis.services.keyvault.trust import Trust, meaning, meanings
+from kluis.services.keyvault.vault import trust
+from kluis.services.keyvault.vault.authorities import Attested, ByImages, Pinned, canonical
+from kluis.services.keyvault.vault.trust import Trust, meaning, meanings
 from kluis.services.web import Issuer
 from tests.services.keyvault.world import (
     AUTHORITY,

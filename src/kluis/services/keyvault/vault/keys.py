@@ -6,10 +6,10 @@ import heapq
 from collections.abc import Iterator
 
 from kluis.enclave.store.model import Reading, Writing
-from kluis.services.keyvault import passing, promises, schedule
 from kluis.services.keyvault.faults import Conflict, KeyNotFound
 from kluis.services.keyvault.names import LATEST, folded
-from kluis.services.keyvault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
+from kluis.services.keyvault.vault import clock, pinned_policies, schedule
+from kluis.services.keyvault.vault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
 
 __all__ = [
     "deletions",
@@ -110,7 +110,7 @@ def live(reading: Reading, now: int, *, deleted: bool = False, after: str = "") 
         deleted: which.
         after: only names, folded, that come after this one.
     """
-    until = min(now, passing.seen(reading)) if deleted else now
+    until = min(now, clock.seen(reading)) if deleted else now
     for _, value in reading.scan(NAMES, DELETED if deleted else LIVE, after=after):
         record = decode(KeyRecord, value, "stored key")
         if record.deleted is None or record.deleted.purge_at > until:
@@ -140,7 +140,7 @@ def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = 
         # What was immutable before has its promises, but for a version that is new.
         known = before is not None and before.release == record.release and not _is_partial(before)
         several = [record.current] if known else versions(writing, record)
-        promises.keep(writing, record, [each.id for each in several])
+        pinned_policies.keep(writing, record, [each.id for each in several])
     index = LIVE if record.deleted is None else PARTIAL if _is_partial(record) else DELETED
     writing.put(NAMES, folded(record.name), encode(record), index=index)
     at = schedule.next_at(record)
@@ -159,7 +159,7 @@ def _is_over(reading: Reading, record: KeyRecord, now: int) -> bool:
     gone = record.deleted
     if gone is None or gone.partial:
         return gone is not None
-    return gone.purge_at <= now and gone.purge_at <= passing.seen(reading)
+    return gone.purge_at <= now and gone.purge_at <= clock.seen(reading)
 
 
 def _is_partial(record: KeyRecord) -> bool:

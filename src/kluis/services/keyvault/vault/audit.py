@@ -18,7 +18,7 @@ import msgspec
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import InternalError, KluisError
 from kluis.hashes import sha256
-from kluis.services.keyvault.records import decode, encode
+from kluis.services.keyvault.vault.records import decode, encode
 
 __all__ = ["Entry", "Event", "Recorder", "append", "entries", "head"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from kluis.services.keyvault.faults import BadParameter, Forbidden
-from kluis.services.keyvault.records import KeyVersion
+from kluis.services.keyvault.vault.records import KeyVersion
 
 __all__ = ["OPERATIONS", "allow", "checked", "default_operations"]
 

@@ -23,7 +23,7 @@ from kluis.errors import InternalError
 from kluis.formats import b64
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import octets
-from kluis.services.keyvault.records import KeyVersion
+from kluis.services.keyvault.vault.records import KeyVersion
 
 __all__ = [
     "CURVES",

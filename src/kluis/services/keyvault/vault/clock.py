@@ -23,7 +23,7 @@ import msgspec
 
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.services.clock import Clock
-from kluis.services.keyvault.records import Deletion, decode, encode
+from kluis.services.keyvault.vault.records import Deletion, decode, encode
 
 __all__ = ["PACE", "Passing", "seen"]
 

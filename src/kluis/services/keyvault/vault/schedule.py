@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.records import KeyRecord, LifetimeAction, Told
+from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, Told
 
 __all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "next_at", "rotate_at", "seconds", "tell_at", "told"]
 

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 
-from kluis.services.keyvault import material
+from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.records import KeyVersion
+from kluis.services.keyvault.vault.records import KeyVersion
 
 __all__ = ["ALGORITHMS", "sign", "verify"]
 

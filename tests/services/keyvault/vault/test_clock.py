@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from kluis.services.keyvault import passing
-from kluis.services.keyvault.passing import Passing, seen
-from kluis.services.keyvault.records import Deletion
+from kluis.services.keyvault.vault import clock as passing
+from kluis.services.keyvault.vault.clock import Passing, seen
+from kluis.services.keyvault.vault.records import Deletion
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.keyvault.world import RESOURCE, World
 from tests.services.web.issuer import NOW, FixedClock, TokenMaker

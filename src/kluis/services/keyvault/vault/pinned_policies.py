@@ -13,7 +13,7 @@ from kluis.enclave.store.model import Reading, Writing
 from kluis.hashes import sha256
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import folded
-from kluis.services.keyvault.records import KeyRecord
+from kluis.services.keyvault.vault.records import KeyRecord
 
 __all__ = ["PROMISES", "check", "keep"]
 

@@ -15,7 +15,8 @@ from kluis.enclave.store.model import Writing
 from kluis.errors import UnavailableError
 from kluis.formats import b64
 from kluis.serve.store import Database
-from kluis.services.keyvault import backup, promises, shelf
+from kluis.services.keyvault.keys import backup
+from kluis.services.keyvault.vault import keys, pinned_policies
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.keyvault.world import World, claims, opened, policy, sign
 from tests.services.web.issuer import NOW
@@ -28,7 +29,7 @@ LEFT = ("keys", "versions", "due")
 
 def fill(world: World, count: int = MANY, name: str = "k") -> list[str]:
     """Give a key older versions, as so many rotations would; the ids of all, in order."""
-    record = shelf.demand(world.storage, name, 0)
+    record = keys.demand(world.storage, name, 0)
     older = [
         msgspec.structs.replace(record.current, id=os.urandom(16).hex(), size=at) for at in range(count - 1)
     ]
@@ -36,7 +37,7 @@ def fill(world: World, count: int = MANY, name: str = "k") -> list[str]:
 
         def work(writing: Writing, at: int = at) -> None:
             for one in older[at : at + 500]:
-                shelf.keep_version(writing, record, one)
+                keys.keep_version(writing, record, one)
 
         world.storage.update(work)
     return sorted([*(one.id for one in older), record.current.id])
@@ -100,9 +101,9 @@ def test_a_policy_becomes_immutable_for_thousands_of_versions(store: SealedStore
     before = world.ok("POST", "/keys/k/backup")["value"]
     strict = {"data": b64.encode_url(policy()), "immutable": True}
     world.ok("PATCH", "/keys/k/", {"release_policy": strict})
-    assert len(list(store.scan(promises.PROMISES))) == 1
+    assert len(list(store.scan(pinned_policies.PROMISES))) == 1
     world.ok("POST", "/keys/k/rotate")
-    assert len(list(store.scan(promises.PROMISES))) == 2
+    assert len(list(store.scan(pinned_policies.PROMISES))) == 2
     after = world.ok("POST", "/keys/k/backup")["value"]
     world.ok("DELETE", "/keys/k")
     world.ok("DELETE", "/deletedkeys/k")
@@ -112,7 +113,7 @@ def test_a_policy_becomes_immutable_for_thousands_of_versions(store: SealedStore
     assert left(store) == []
     assert world.ok("POST", "/keys/restore", {"value": after})["release_policy"]["immutable"]
     assert len(listed(world)) == MANY + 1
-    assert len(list(store.scan(promises.PROMISES))) == 2
+    assert len(list(store.scan(pinned_policies.PROMISES))) == 2
 
 
 class Failing(MemoryStorage):

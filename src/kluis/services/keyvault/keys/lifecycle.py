@@ -7,13 +7,13 @@ import dataclasses
 import msgspec
 
 from kluis.enclave.store.model import Reading, Writing
-from kluis.services.keyvault import audit, forgetting, shelf
 from kluis.services.keyvault.faults import DeletedKeyNotFound, Forbidden
 from kluis.services.keyvault.names import check_name
-from kluis.services.keyvault.passing import Passing
-from kluis.services.keyvault.records import Deletion, KeyRecord
-from kluis.services.keyvault.schedule import SECONDS_A_DAY
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault import audit, keys, purging
+from kluis.services.keyvault.vault.clock import Passing
+from kluis.services.keyvault.vault.records import Deletion, KeyRecord
+from kluis.services.keyvault.vault.schedule import SECONDS_A_DAY
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["Lifecycle"]
 
@@ -40,10 +40,10 @@ class Lifecycle:
         purge_at = now + self.vault.rules.recoverable_days * SECONDS_A_DAY
 
         def work(writing: Writing) -> KeyRecord:
-            record = shelf.demand(writing, name, now)
+            record = keys.demand(writing, name, now)
             gone = msgspec.structs.replace(record, deleted=Deletion(now, purge_at))
-            self.passing.hold(writing, now, shelf.deletions(writing))
-            shelf.keep(writing, gone)
+            self.passing.hold(writing, now, keys.deletions(writing))
+            keys.keep(writing, gone)
             audit.append(writing, audit.Event("delete", record.name, record.current.id, subject, now))
             return gone
 
@@ -69,7 +69,7 @@ class Lifecycle:
 
         def work(writing: Writing) -> KeyRecord:
             back = msgspec.structs.replace(_gone(writing, name, now), deleted=None)
-            shelf.keep(writing, back)
+            keys.keep(writing, back)
             audit.append(writing, audit.Event("recover", back.name, back.current.id, subject, now))
             return back
 
@@ -95,11 +95,11 @@ class Lifecycle:
             audit.append(writing, audit.Event("purge", record.name, record.current.id, subject, now))
             return record
 
-        forgetting.forget(self.vault.storage, name, now, begin)
+        purging.forget(self.vault.storage, name, now, begin)
 
 
 def _gone(reading: Reading, name: str, now: int) -> KeyRecord:
-    record = shelf.find(reading, name, now)
+    record = keys.find(reading, name, now)
     if record is None or record.deleted is None:
         raise DeletedKeyNotFound(name)
     return record

@@ -19,10 +19,10 @@ from kluis.errors import FormatError
 from kluis.formats import jcs
 from kluis.hashes import sha256
 from kluis.services.issuers import CHANGING
-from kluis.services.keyvault import audit
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.records import decode, encode
-from kluis.services.keyvault.release.authority import Authority, canonical, service_of
+from kluis.services.keyvault.vault import audit
+from kluis.services.keyvault.vault.authorities import Authority, canonical, service_of
+from kluis.services.keyvault.vault.records import decode, encode
 
 __all__ = [
     "Approved",

@@ -21,9 +21,10 @@ import msgspec
 
 from kluis.enclave.store.model import Writing
 from kluis.errors import KluisError, UnavailableError
-from kluis.services.keyvault import audit, forgetting, schedule, shelf
-from kluis.services.keyvault.keys import Keys
-from kluis.services.keyvault.passing import Passing
+from kluis.services.keyvault.keys.keys import Keys
+from kluis.services.keyvault.vault import audit, purging, schedule
+from kluis.services.keyvault.vault import keys as shelf
+from kluis.services.keyvault.vault.clock import Passing
 from kluis.services.web import Happening
 
 __all__ = ["Upkeep"]
@@ -54,7 +55,7 @@ class Upkeep:
         self.passing.advance(at, list(shelf.deletions(self.keys.vault.storage)))
         for name in names:
             try:
-                if (entry := forgetting.clear(self.keys.vault.storage, name, at)) is not None:
+                if (entry := purging.clear(self.keys.vault.storage, name, at)) is not None:
                     yield Happening("auto_purge", entry)
                 elif (entry := self.keys.again_if_due(name, at)) is not None:
                     yield Happening("auto_rotate", entry)

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import PolicyError, UnavailableError, UsageError
-from kluis.services.keyvault.audit import TABLE as AUDITED
-from kluis.services.keyvault.promises import PROMISES
-from kluis.services.keyvault.records import decode, encode
-from kluis.services.keyvault.shelf import NAMES
-from kluis.services.keyvault.trust import Trust, meaning, meanings, settle
+from kluis.services.keyvault.vault.audit import TABLE as AUDITED
+from kluis.services.keyvault.vault.keys import NAMES
+from kluis.services.keyvault.vault.pinned_policies import PROMISES
+from kluis.services.keyvault.vault.records import decode, encode
+from kluis.services.keyvault.vault.trust import Trust, meaning, meanings, settle
 
 T = TypeVar("T")
 

@@ -14,14 +14,14 @@ from typing import Final
 import msgspec
 
 from kluis.enclave.store.model import Writing
-from kluis.services.keyvault import audit, shelf
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import check_name
-from kluis.services.keyvault.records import KeyRecord, LifetimeAction, RotationRule
 from kluis.services.keyvault.requests import LifetimeAction as Asked
 from kluis.services.keyvault.requests import RotationPolicy
-from kluis.services.keyvault.schedule import NEAR_EXPIRY, SECONDS_A_DAY, seconds
-from kluis.services.keyvault.vault import Vault
+from kluis.services.keyvault.vault import audit, keys
+from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, RotationRule
+from kluis.services.keyvault.vault.schedule import NEAR_EXPIRY, SECONDS_A_DAY, seconds
+from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["set_policy"]
 
@@ -43,12 +43,12 @@ def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int, subject
     actions = _actions(asked, expiry)
 
     def work(writing: Writing) -> KeyRecord:
-        record = shelf.demand(writing, name, now)
+        record = keys.demand(writing, name, now)
         created = now if record.rotation is None else record.rotation.created
         kept = msgspec.structs.replace(record, rotation=RotationRule(actions, expiry, created, now))
         event = audit.Event("rotation-policy", record.name, record.current.id, subject, now)
         audit.append(writing, event)
-        shelf.keep(writing, kept)
+        keys.keep(writing, kept)
         return kept
 
     return vault.storage.update(work)

@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 
 from kluis.enclave.store.model import Storage, Writing
-from kluis.services.keyvault import audit, shelf
 from kluis.services.keyvault.faults import Conflict
 from kluis.services.keyvault.names import folded
-from kluis.services.keyvault.records import Deletion, KeyRecord
+from kluis.services.keyvault.vault import audit, keys
+from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 
 __all__ = ["BATCH", "at_it", "busy", "clear", "forget"]
 
@@ -48,7 +48,7 @@ def forget(
         return record, record is None or _drop(writing, record, mark)
 
     def further(writing: Writing) -> bool:
-        record = shelf.kept(writing, name)
+        record = keys.kept(writing, name)
         return record is None or record.deleted != mark or _drop(writing, record, mark)
 
     record, done = storage.update(first)
@@ -71,7 +71,7 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
     def begin(writing: Writing) -> KeyRecord | None:
         nonlocal entry
         entry = None
-        record = shelf.over(writing, name, now)
+        record = keys.over(writing, name, now)
         if record is None or record.deleted is None:
             return None
         if record.deleted.partial and record.deleted.purge_at > now:
@@ -81,7 +81,7 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
             entry = audit.append(writing, event)
         return record
 
-    if shelf.over(storage, name, now) is not None:
+    if keys.over(storage, name, now) is not None:
         forget(storage, name, now, begin)
     return entry
 
@@ -102,13 +102,13 @@ def busy(name: str) -> Conflict:
 def _drop(writing: Writing, record: KeyRecord, mark: Deletion) -> bool:
     """Forget as much as one change takes; whether that is all."""
     name = folded(record.name)
-    several = [key for key, _ in islice(writing.scan(shelf.VERSIONS, name), BATCH + 1)]
+    several = [key for key, _ in islice(writing.scan(keys.VERSIONS, name), BATCH + 1)]
     for key in several[:BATCH]:
-        writing.delete(shelf.VERSIONS, key)
+        writing.delete(keys.VERSIONS, key)
     if len(several) <= BATCH:
-        writing.delete(shelf.NAMES, name)
-        writing.delete(shelf.DUE, name)
+        writing.delete(keys.NAMES, name)
+        writing.delete(keys.DUE, name)
         return True
     if record.deleted != mark:
-        shelf.keep(writing, msgspec.structs.replace(record, deleted=mark))
+        keys.keep(writing, msgspec.structs.replace(record, deleted=mark))
     return False

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.formats import b64
-from kluis.services.keyvault import material
+from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.records import KeyVersion
+from kluis.services.keyvault.vault.records import KeyVersion
 from tests.services.keyvault.world import OTHER_KEY, World, opened, policy, public_jwk, sign
 from tests.services.keyvault.world import claims as claimed
 

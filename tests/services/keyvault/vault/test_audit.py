@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kluis.errors import KluisError, UnavailableError
 from kluis.formats import jcs
 from kluis.hashes import sha256
-from kluis.services.keyvault import audit
-from kluis.services.keyvault.audit import Entry, Event, Recorder
+from kluis.services.keyvault.vault import audit
+from kluis.services.keyvault.vault.audit import Entry, Event, Recorder
 from tests.services.keyvault.memory import MemoryStorage
 
 
