@@ -28,13 +28,13 @@ _CACHE = pytest.StashKey[Path]()
 MOST_MEMORY = 512 << 20
 SHARED_MEMORY = Path("/dev/shm")
 CACHE_BYTES = 2 << 30
-SERVED = ("tests/serve/", "tests/cli/test_serve_text.py", "tests/cli/test_vault.py")
+SERVED = ("tests/serve/", "tests/cli/service/test_serve_text.py", "tests/cli/service/test_vault.py")
 """Tests that share running services, or their images."""
 LONGEST = (
     "tests/clients/azure/",
     *SERVED,
     "tests/meta/test_guides.py",
-    "tests/cli/test_demo.py",
+    "tests/cli/demo/test_demo.py",
     "tests/meta/test_installed.py",
     "tests/host/test_examples.py",
     "tests/adversary/test_start.py",

@@ -39,30 +39,32 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
-    "demo": Entry("demo", "demo", "Run a clean room on real patients, then attack it."),
-    "doctor": Entry("doctor", None, "Say what this machine protects, and how to mend what it lacks."),
-    "build": Entry("images", "enclave", "Build a folder into a signed image."),
+    "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
+    "doctor": Entry("machine.doctor", None, "Say what this machine protects, and how to mend what it lacks."),
+    "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
     "sign": Entry(
-        "images",
+        "image.images",
         "enclave",
         "Sign an image, or take its digest out and a signature in.",
     ),
-    "measure": Entry("images", "enclave", "Print what an image measures to."),
-    "rebuild": Entry("images", "enclave", "Rebuild an image from source, and compare the ids."),
-    "diff": Entry("images", "enclave", "Say what changed from one image to another."),
-    "run": Entry("run", "enclave", "Start an image and make one call."),
-    "attest": Entry("run", "enclave", "Start an image and save its evidence."),
-    "inspect": Entry("inspect", None, "Print what evidence, or anything around it, says, unverified."),
-    "verify": Entry("evidence", None, "Check that evidence is authentic."),
-    "appraise": Entry("evidence", None, "Check that evidence is authentic and what a policy wants."),
-    "token": Entry("token", None, "Verify an attestation service's token, offline."),
-    "policy": Entry("policy", None, "Write a policy; check and run the attestation service's."),
+    "measure": Entry("image.images", "enclave", "Print what an image measures to."),
+    "rebuild": Entry("image.images", "enclave", "Rebuild an image from source, and compare the ids."),
+    "diff": Entry("image.images", "enclave", "Say what changed from one image to another."),
+    "run": Entry("image.run", "enclave", "Start an image and make one call."),
+    "attest": Entry("image.run", "enclave", "Start an image and save its evidence."),
+    "inspect": Entry(
+        "evidence.inspect", None, "Print what evidence, or anything around it, says, unverified."
+    ),
+    "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
+    "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and what a policy wants."),
+    "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
+    "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
     "explain": Entry("explain", None, "Say what an error's code or a verdict's word means."),
-    "collateral": Entry("collateral", None, "Fetch, bundle and show what the makers publish."),
-    "platform": Entry("platform", "enclave", "The local root of trust."),
-    "serve": Entry("serve", "services", "Run the services on loopback, each in an enclave."),
-    "vault": Entry("vault", "enclave", "Meet a vault; approve whom it may believe next."),
-    "room": Entry("room", "rooms", "Clean rooms: several owners, one computation."),
+    "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show what the makers publish."),
+    "platform": Entry("machine.platform", "enclave", "The local root of trust."),
+    "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
+    "vault": Entry("service.vault", "enclave", "Meet a vault; approve whom it may believe next."),
+    "room": Entry("room.room", "rooms", "Clean rooms: several owners, one computation."),
 }
 
 

@@ -1,0 +1,26 @@
+"""``kluis demo``: the main job on real patients, then everyone who tries to get at them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    brief: Annotated[
+        bool, typer.Option("--brief", help="The main job alone, without the attackers.")
+    ] = False,
+    json: render.Json = False,
+) -> None:
+    """Run a clean room on real patients, then attack it."""
+    from kluis.cli.demo import play  # which wants the extra, and the help does not
+
+    play.play(brief)

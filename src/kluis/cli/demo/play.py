@@ -1,0 +1,177 @@
+"""What ``kluis demo`` plays: the main job on real patients, then everyone who tries to get at them."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import signal
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from kluis.cleanroom import conduct
+from kluis.cleanroom.exchange import Challenge, Offer, Release
+from kluis.cleanroom.receipt import CheckedReceipt, check_receipt, check_result
+from kluis.cleanroom.results import open_result
+from kluis.cli import render
+from kluis.cli.demo import limits, process, room
+from kluis.cli.demo import text as demo_text
+from kluis.cli.demo.attempt import Attempt
+from kluis.cli.demo.stage import Calls, Stage
+from kluis.cli.room.room_text import shown, told
+from kluis.errors import InternalError
+from kluis.host.proxy import EnclaveProxy
+from kluis.tee.platform import places, start
+
+CLAIM = """
+
+Of about {persons:,} people whose five years are known, about {with_outcome} died. AUC is the chance that \
+the model puts one who died above one who did not; each person was scored by models fitted without that \
+person ({folds} folds). Secret noise hides what one person changes; the intervals include it.
+
+In this cohort and for this model the laboratory's values {verdict}: for the same people the AUC differs \
+by {gained}. It says nothing of other models, other clinics, or of cause. The laboratory, which knows no \
+deaths, could not have fitted anything alone; people followed for less than five years are left out."""
+
+
+def play(brief: bool) -> None:
+    """Run it and say each step.
+
+    Args:
+        brief: the main job alone, without the attackers.
+
+    Raises:
+        InternalError: an attacker got what is kept out.
+    """
+    began = time.monotonic()
+    found: dict[str, Any] = {}
+    running = [each for each in places.candidates() if start.answers(each)]
+    _say(demo_text.paragraph(demo_text.OPENING))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
+    stage = Stage()
+    try:
+        _set_up(stage, found)
+        with stage.start() as enclave:
+            answered = _main_job(stage, enclave, found)
+            if not brief:
+                _say(demo_text.heading(6, "Everyone who tries to get at the patients"))
+                kept_out = [
+                    *_each(room.attempts(stage, enclave, answered)),
+                    *_each(process.attempts(stage, enclave)),
+                ]
+                found["attempts"] = [vars(each) for each in kept_out]
+        if not brief:
+            _say(demo_text.heading(7, f"What level '{found['level']}' does NOT keep out"))
+            found["limits"] = [vars(each) for each in _each(limits.attempts(stage), limit=True)]
+            _say(demo_text.heading(8, "What it was"))
+            _say(demo_text.closing(found["level"], stage.agreement.k_min))
+    finally:
+        stage.close(stop=not running)
+        signal.signal(signal.SIGTERM, before)
+    found["seconds"] = round(time.monotonic() - began, 1)
+    if render.wants_json():
+        render.out(found, "")
+    else:
+        _say(f"\n{found['seconds']} seconds; nothing was left behind")
+    worked = [each["tried"] for each in found.get("attempts", ()) if each["refused"] is False]
+    if worked:
+        raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
+
+
+def _set_up(stage: Stage, found: dict[str, Any]) -> None:
+    _say(demo_text.heading(1, "The code that will run inside, measured"))
+    built = stage.build()
+    size = stage.image.stat().st_size / 1e6
+    _say(demo_text.fact("image", f"{size:.0f} MB: this Python, its libraries, and the clean room's own code"))
+    _say(demo_text.fact("image id", f"{built.image_id.hex()[:32]}.., a hash of all of it"))
+    found["image_id"] = built.image_id.hex()
+    _say(demo_text.heading(2, "Each owner encrypts its data, on its own machine, and keeps the key"))
+    for name, (plain, sealed) in stage.seal().items():
+        table = stage.tables[name]
+        _say(
+            demo_text.fact(
+                name, f"{len(table):,} rows, {plain / 1e6:.1f} MB, sealed into {sealed / 1e6:.1f} MB"
+            )
+        )
+    _say(demo_text.heading(3, "Both sign one agreement; it allows this and nothing else"))
+    for party, printed in stage.fingerprints.items():
+        _say(demo_text.fact(party, f"keys {printed}, compared outside the shared folder"))
+    _say(demo_text.lines(demo_text.agreement(stage.agree())))
+    if stage.lacks:
+        _say(
+            demo_text.fact("may lack", f"{', '.join(sorted(stage.lacks))}: kluis doctor says how to mend it")
+        )
+    found["agreement"] = stage.agreement.hash
+
+
+def _main_job(stage: Stage, enclave: EnclaveProxy, found: dict[str, Any]) -> Offer:
+    _say(demo_text.heading(4, "The enclave starts, proves itself to each owner, and computes"))
+    witnessed = {name: _Witnessed(each) for name, each in stage.participants().items()}
+    ended = conduct.conduct(Calls(enclave), stage.room, witnessed, stage.platform.collateral())
+    checked = check_receipt(ended.receipt, stage.agreement.hash)
+    for consent in checked.consents:
+        words = (
+            f"made a nonce, verified the evidence ({len(consent.rules)} rules met), then sealed its key to "
+        )
+        words += "a key that exists only inside"
+        _say(demo_text.fact(consent.party, words))
+    _say(demo_text.lines(demo_text.level(checked.verdict.level)))
+    _say(demo_text.heading(5, "The answer, which only the clinic can open"))
+    found["results"] = _results(stage, ended.run, checked)
+    _say("\nThe receipt, checked offline:\n" + told(checked, limits=False))
+    found["run"], found["level"] = ended.run, checked.verdict.level
+    return witnessed["clinic"].offers[0]
+
+
+def _results(stage: Stage, run: str, checked: CheckedReceipt) -> dict[str, Any]:
+    values = {}
+    for done in checked.statement.analyses:
+        analysis = next(each for each in stage.agreement.analyses if each.id == done.id)
+        _say(f"{analysis.question}\n")
+        sealed = stage.room.sealed_result(run, done.id)
+        check_result(checked, sealed, done.id)
+        header, plain = open_result(sealed, "clinic", stage.homes["clinic"].sealing)
+        values[done.id], text = shown(header.format, plain)
+        _say("\n".join(f"  {line}" for line in text.splitlines()))
+        if header.format == "parquet":
+            _say(f"  groups with a number that rests on fewer than {done.k} people are not shown\n")
+        elif plain:
+            _say(demo_text.paragraph(_claim(jsonlib.loads(plain))))
+    return values
+
+
+def _claim(result: dict[str, Any]) -> str:
+    """What a scored model shows, and no more."""
+    gain = next(each for each in result["differences"] if each["name"].endswith("clinic alone"))
+    low, high = float(gain["low"]), float(gain["high"])
+    verdict = "help" if low > 0 else "do not help" if high < 0 else "may or may not help; this cannot tell"
+    gained = f"{float(gain['value']):.3f} ({low:.3f} to {high:.3f}, 95 %)"
+    return CLAIM.format(**result, verdict=verdict, gained=gained)
+
+
+class _Witnessed:
+    """An owner whose offers are kept, for an attacker to replay."""
+
+    def __init__(self, owner: conduct.Participant) -> None:
+        self._owner = owner
+        self.offers: list[Offer] = []
+
+    def challenge(self) -> Challenge:
+        return self._owner.challenge()
+
+    def release(self, offer: Offer, collateral: bytes) -> Release:
+        self.offers.append(offer)
+        return self._owner.release(offer, collateral)
+
+
+def _each(made: Iterable[Attempt], *, limit: bool = False) -> list[Attempt]:
+    """Say each attempt as it ends."""
+    found = []
+    for one in made:
+        _say(demo_text.attempt(one, limit=limit))
+        found.append(one)
+    return found
+
+
+def _say(text: str) -> None:
+    if not render.wants_json():
+        print(text, flush=True)

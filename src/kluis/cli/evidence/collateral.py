@@ -1,0 +1,280 @@
+"""``kluis collateral``: what the makers publish about a platform, fetched, put together, and shown."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kluis import installing
+from kluis.cli import completion, render
+from kluis.cli.evidence import files
+from kluis.cli.render import Json
+from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
+from kluis.collateral.bundle import Line
+from kluis.collateral.documents import UPDATES
+from kluis.collateral.fetch import Fetched
+from kluis.collateral.marks import is_older, shown
+from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
+from kluis.evidence import TrustAnchors
+from kluis.formats import jcs
+from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
+
+_SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
+_UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
+
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
+]
+Now = Annotated[
+    str | None, typer.Option("--now", metavar="TIME", help="Judge as of this time, as 2026-01-31T00:00:00Z.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (fetch, join, show):
+        group.command(None if command is not join else "bundle")(command)
+    app.add_typer(group, name="collateral", help="Fetch, bundle and show what the makers publish.")
+
+
+def fetch(
+    evidence: Annotated[
+        Path | None,
+        typer.Argument(help="The evidence, a folder of configfs-tsm, or - for stdin.", show_default=False),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="NAME=FILE", help="Or its parts, each NAME=FILE; may be repeated."),
+    ] = None,
+    output: Output = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            "--update",
+            metavar="early|standard",
+            help="Intel's release: early (the default) or standard.",
+            autocompletion=completion.words(UPDATES),
+        ),
+    ] = None,
+    evaluation: Annotated[
+        int | None, typer.Option("--evaluation", metavar="N", help="Or one TCB evaluation data number.")
+    ] = None,
+    pccs: Annotated[
+        str | None,
+        typer.Option("--pccs", metavar="URL", help="Ask this caching service instead of Intel's (https)."),
+    ] = None,
+    pccs_ca: Annotated[
+        Path | None,
+        typer.Option("--pccs-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
+    ] = None,
+    kds: Annotated[
+        str | None,
+        typer.Option("--kds", metavar="URL", help="Ask this caching service instead of AMD's (https)."),
+    ] = None,
+    kds_ca: Annotated[
+        Path | None,
+        typer.Option("--kds-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use what is kept; ask nobody.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where documents are kept. [default: the user's cache]"),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root", metavar="PEM", help="Root certificate to trust instead of the shipped ones (PEM)."
+        ),
+    ] = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Fetch what endorses a piece of evidence from its maker, and check that the maker signed it.
+
+    Documents are kept for a day (a VCEK while it is valid); --offline uses them at any age.
+    """
+    when = files.time(now)
+    which = release(update or (None if evaluation is not None else "early"), evaluation)
+    anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(files.read(root))
+    data = files.evidence(evidence, part or ())
+    kept = Cache(cache or _folder())
+    with contextlib.ExitStack() as open_services:
+        behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
+        if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
+            raise UsageError(
+                "collateral fetch: want evidence of hardware: no maker publishes for an emulated platform",
+                hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
+            )
+        found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
+    _give(found, output, when)
+
+
+def join(
+    parts: Annotated[
+        list[str], typer.Argument(help="Files; what each is shows, or say it: ROLE=FILE.", show_default=False)
+    ],
+    output: Output = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Put documents that you have into one bundle, as kluis verify takes it."""
+    named: dict[str, bytes] = {}
+    loose: list[bytes] = []
+    for part in parts:
+        role, equals, name = part.partition("=")
+        if equals and role in (*bundle.INTEL, *bundle.AMD):
+            if role in named:
+                raise UsageError(f"parts: two are {role}")
+            named[role] = files.read(Path(name))
+        else:
+            loose.append(_endorsing(part))
+    found = bundle.join({**bundle.recognise(loose), **named})
+    if output is not None and output.exists():
+        _refuse_older(output, bundle.describe(found))
+    _give(found, output, files.time(now))
+
+
+def _endorsing(name: str) -> bytes:
+    data = files.read(Path(name))
+    try:
+        bundle.roles_of(data)
+    except FormatError as error:
+        raise FormatError(
+            f"{name}: want TCB info, an identity, a certificate or a CRL, got none ({error.message})",
+            hint="leave it out, or say what it is: ROLE=FILE",
+            code=error.code,
+        ) from None
+    return data
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Print what a bundle says: who signed each part, since when, until when. Nothing is verified."""
+    data = files.read(file)
+    try:
+        found = bundle.parse(data)
+    except FormatError as error:
+        raise FormatError(
+            f"{file}: is no bundle: {error.message}",
+            hint=error.hint
+            or f"kluis inspect {file} says what it is; kluis collateral fetch writes a bundle",
+            code=error.code,
+        ) from None
+    value, text = _described(bundle.describe(found), files.time(now))
+    render.out(value, f"{text}\n\n{_UNVERIFIED}")
+
+
+def _makers(
+    services: contextlib.ExitStack,
+    pccs: str | None,
+    pccs_ca: Path | None,
+    kds: str | None,
+    kds_ca: Path | None,
+) -> Makers:
+    try:
+        from kluis.collateral.amd import Kds
+        from kluis.collateral.intel import Pcs
+    except ModuleNotFoundError as missing:
+        raise UnavailableError(
+            f"collateral fetch: want the package {missing.name}, got none",
+            hint=installing.command_for("collateral"),
+        ) from None
+    for name, url, ca in (("pccs", pccs, pccs_ca), ("kds", kds, kds_ca)):
+        if url is None and ca is not None:
+            raise UsageError(f"--{name}-ca: is of no service", hint=f"name the service with --{name}")
+    intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=files.tls(pccs_ca))
+    amd = Kds() if kds is None else Kds(kds, trust=files.tls(kds_ca))
+    return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
+
+
+def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
+    """Refuse to replace a bundle by one of older documents of the same makers about the same."""
+    try:
+        before = {_subject(line): line for line in bundle.describe(bundle.parse(files.read(path)))}
+    except KluisError:  # another file: nothing older can take its place
+        return
+    for line in lines:
+        kept = before.get(_subject(line))
+        if kept is None or line.part not in _SUPERSEDED:
+            continue
+        seen, got = (Times(one.issued, one.until, one.evaluation) for one in (kept, line))
+        if is_older(got, seen):
+            raise FreshnessError(
+                f"{path}: {line.part}: want one issued {shown(seen)} or later, as in the file that would be "
+                f"replaced, got one issued {shown(got)}",
+                hint=f"to replace it all the same: rm {shlex.quote(str(path))}",
+                code="collateral_replayed",
+            )
+
+
+def _subject(line: Line) -> tuple[str, str, str]:
+    return line.part, line.issuer, "" if line.part.endswith("crl") else line.about
+
+
+def _give(found: Fetched, output: Path | None, now: datetime) -> None:
+    data = found.to_json()
+    if output is None:
+        render.out(jcs.loads(data, "bundle", max_size=files.MAX_FILE), data.decode())
+        return
+    render.save(output, data)
+    value, text = _described(bundle.describe(found), now)
+    render.out({"written": str(output), **value}, f"{text}\n\nwritten: {output}")
+
+
+def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object], str]:
+    rows = [
+        (
+            line.part,
+            line.issuer,
+            _time(line.issued),
+            _time(line.until),
+            "" if line.evaluation is None else str(line.evaluation),
+            _age(line, now),
+            line.about,
+        )
+        for line in lines
+    ]
+    value: dict[str, object] = {
+        "verified": False,
+        "valid_until": _time(min(line.until for line in lines)) if lines else None,
+        "parts": [
+            {
+                "part": line.part,
+                "issuer": line.issuer,
+                "issued": _time(line.issued),
+                "valid_until": _time(line.until),
+                "evaluation": line.evaluation,
+                "age_seconds": int((now - line.issued).total_seconds()),
+                "about": line.about,
+            }
+            for line in lines
+        ],
+    }
+    return value, render.fitted(rows, ("part", "issuer", "issued", "valid until", "number", "age", "about"))
+
+
+def _age(line: Line, now: datetime) -> str:
+    if now < line.issued:
+        return "not yet valid"
+    days = (now - line.issued).days
+    age = f"{days} d" if days else f"{int((now - line.issued).total_seconds()) // 3600} h"
+    return f"{age}, run out" if now > line.until else age
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "kluis" / "collateral"
+
+
+def _time(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,400 @@
+"""Evidence and what stands beside it, from files, from stdin and from parts: read, bounded, recognised.
+
+The documents beside a piece of evidence are looked for beside it: ``quote.bin.runtime.json``,
+``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import string
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from kluis.appraisal import Policy, loads
+from kluis.cli.evidence import tsm_folder
+from kluis.cli.evidence.endorsing import is_fetched, of_files
+from kluis.cli.evidence.recognised import known, known_kind
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    FreshnessError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
+from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
+from kluis.evidence import verify as verify_evidence
+from kluis.evidence.azure.claims import AzureClaims
+from kluis.evidence.eventlog.judgement import LogClaims, judge
+from kluis.evidence.eventlog.replay import Registers
+from kluis.evidence.tpm.claims import TpmClaims
+from kluis.evidence.tpm.tpm import check_log
+from kluis.evidence.wrappers.unwrap import unwrap
+from kluis.formats import cmw
+from kluis.formats.armor import hex_of_groups, open_armor
+from kluis.formats.eventlog import log as event_log
+from kluis.formats.tpm.algorithm import LABELS, HashId
+from kluis.formats.wrappers import eat
+
+if TYPE_CHECKING:
+    import ssl
+
+MAX_FILE: Final = 16 << 20
+MIN_YEAR, MAX_YEAR = 1970, 9998
+STDIN: Final = Path("-")
+_EMULATED: Final = "of an emulated platform, kluis platform collateral"
+# After comments, "version=": Azure Attestation's policy language.
+_AZURES: Final = re.compile(rb"(?:\s++|//[^\n]*+\n|/\*.*?\*/)*+version\s*+=\s*+[\d.\s]++;", re.DOTALL)
+_RENEWED: Final = "kluis platform collateral -o"
+_OTHER_ROOT: Final = (
+    "the evidence is of another platform than this root's; kluis inspect EVIDENCE shows the names in its"
+    " chain, kluis platform root prints the root of a platform on its own machine"
+)
+_RUN_OUT: Final = frozenset({"tcb_info_expired", "qe_identity_expired", "crl_expired"})
+
+
+def read(path: Path) -> bytes:
+    """Read a file, or stdin for ``-``.
+
+    Raises:
+        UsageError: it cannot be read, or stdin gives nothing, as when it is named a second time.
+        FormatError: more than 16 MiB.
+    """
+    try:
+        if path == STDIN:
+            data = sys.stdin.buffer.read(MAX_FILE + 1)
+            if not data:
+                raise UsageError("-: want something on standard input, got nothing; it can be read once")
+        else:
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        several = "name its files one by one; kluis collateral bundle makes one file of a maker's documents"
+        hint = several if isinstance(error, IsADirectoryError) else None
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
+    if len(data) > MAX_FILE:
+        image = "an image is no evidence: kluis attest FILE -o QUOTE --nonce HEX makes some of one"
+        hint = image if path.suffix == ".kluis" else None
+        raise FormatError(f"{path}: is more than {MAX_FILE} bytes", hint=hint, code="too_large")
+    return data
+
+
+def filled(path: Path) -> bytes:
+    """Read a file in which something must stand.
+
+    Raises:
+        FormatError: it is empty, or too large.
+        UsageError: it cannot be read.
+    """
+    data = read(path)
+    if not data:
+        raise FormatError(
+            f"{path}: is empty", hint="transfer it again, and compare its size", code="truncated"
+        )
+    return data
+
+
+def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
+    """The evidence: a file, a folder of configfs-tsm, stdin, or a collection of ``NAME=FILE`` parts.
+
+    Raises:
+        UsageError: neither, both, or a part that is not ``NAME=FILE``.
+        UnsupportedError: a token that carries none.
+    """
+    if (path is None) == (not parts):
+        both = "both" if parts else "neither"
+        raise UsageError(
+            f"evidence: want a file, - for stdin, or --part NAME=FILE, and not both, got {both}",
+            hint=None if parts else "name its file; kluis attest IMAGE -o FILE --nonce HEX makes some",
+        )
+    if path is not None and _is_folder(path):
+        return tsm_folder.read(path, read)
+    if path is not None:
+        given = filled(path)
+        token = given.strip()
+        if eat.matches_jwt(token) and not eat.carries(token):
+            raise UnsupportedError(
+                f"{path}: is a JSON web token: what a service found, and no evidence",
+                hint=f"kluis token verify {path} --keys FILE --issuer URL",
+                code="bad_magic",
+            )
+        return opened(given, str(path))
+    held: dict[str, cmw.Part] = {}
+    for part in parts:
+        name, equals, file = part.partition("=")
+        if not equals or name in held:
+            raise UsageError(
+                f"--part: want NAME=FILE, each name once, got {part[:64]!a}",
+                hint="as --part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
+            )
+        data = filled(Path(file))
+        # A chain of certificates is a part as it stands.
+        part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
+        held[name] = cmw.Part(cmw.OCTETS, part_data)
+    return cmw.Collection(held).encode()
+
+
+def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of evidence, in hex, without what armored it; of each part by its name, where it has parts."""
+    held = cmw.Collection.parse(data).parts if parts else {}
+    return {name: sha256(part.value).hexdigest() for name, part in held.items()} or {
+        "evidence": sha256(data).hexdigest()
+    }
+
+
+def opened(data: bytes, what: str) -> bytes:
+    """The bytes within hex, base64 or PEM, or as they are."""
+    return open_armor(data, what).data
+
+
+def with_event_log(data: bytes, log: bytes) -> bytes:
+    """A collection of a TPM's parts with its event log; other evidence as it is.
+
+    Raises:
+        UsageError: the collection has a log.
+    """
+    if not cmw.matches(data) or b'"tpm_quote":[' not in data:
+        return data
+    held = cmw.Collection.parse(data)
+    if "event_log" in held.parts:
+        raise UsageError("--event-log: the evidence holds one")
+    return cmw.Collection({**held.parts, "event_log": cmw.Part(cmw.OCTETS, log)}, held.type).encode()
+
+
+def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
+    """Hold an event log against the registers that evidence proves: a TPM's, or those of a TDX domain.
+
+    A quote in a wrapper may bring a log of its own, which was judged with it: the one that is given is, too.
+
+    Raises:
+        AuthenticityError: the log does not explain the registers that firmware closes.
+        FormatError: it is malformed, or has no digests of a bank that was quoted.
+        UsageError: the evidence has no such registers.
+    """
+    quoted = claims.vendor.tpm if isinstance(claims.vendor, AzureClaims) else claims
+    if quoted is not None and isinstance(quoted.vendor, TpmClaims):
+        return check_log(log, {LABELS[label]: held for label, held in quoted.vendor.pcrs.items()})
+    if claims.tee is not Tee.TDX:
+        raise UsageError(f"--event-log: evidence of {claims.kind} has no registers that a log explains")
+    proven = {int(name[-1]): digest.value for name, digest in claims.registers.items()}
+    said = judge(event_log.parse(log), HashId.SHA384, Registers.RTMR, proven)
+    if not said.explained:
+        wrong = sorted(said.contradicted | said.unexplained)
+        raise AuthenticityError(
+            f"event log: want one that explains {', '.join(f'rtmr{each}' for each in wrong)}, got another",
+            hint="give the log (CCEL) of this very start of the domain",
+            code="event_log",
+        )
+    return said
+
+
+def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] = ()) -> TrustAnchors:
+    """Whom to believe: the roots that are named, or else the shipped ones and those of a policy.
+
+    Raises:
+        UsageError: a level that there is not, or one without a root.
+    """
+    stated = _level(level)
+    if stated is not None and not roots:
+        raise UsageError("--root-level: is the level of a root that --root names")
+    if roots:
+        found = [_anchors(path, stated) for path in roots]
+        return TrustAnchors(tuple(anchor for each in found for anchor in each))
+    shipped = TrustAnchors.shipped()
+    for path in emulated:
+        shipped |= _anchors(path)
+    return shipped
+
+
+def _anchors(path: Path, level: ProtectionLevel | None = None) -> TrustAnchors:
+    data = read(path)
+    try:
+        return TrustAnchors.from_pem(data, level)
+    except FormatError as error:
+        raise FormatError(
+            f"{path}: {error.message}",
+            hint=error.hint
+            or "a root is one certificate in PEM; of this machine's platform: kluis platform root",
+            code=error.code,
+        ) from None
+
+
+def _level(value: str | None) -> ProtectionLevel | None:
+    if value is None:
+        return None
+    if value not in set(ProtectionLevel):
+        raise UsageError(f"--root-level: want one of {', '.join(ProtectionLevel)}, got {value[:32]!a}")
+    return ProtectionLevel(value)
+
+
+def verified(
+    data: bytes, trusted: TrustAnchors, files: Sequence[Path], beside: Path | None, now: datetime
+) -> Verified[Claims]:
+    """Verify evidence with the collateral that is given, or that stands beside it.
+
+    Raises:
+        UnavailableError: none is given, none stands beside it, and its kind needs some.
+    """
+    paths = list(files)
+    if not paths and beside is not None and (found := beside_of(beside, "collateral")):
+        paths = [found]
+    unwrapped = unwrap(data)
+    kind = known_kind(unwrapped.inner if unwrapped else data)
+    collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
+    fetch = None
+    if beside is None and is_fetched(kind):
+        fetch = "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here"
+    elif beside is not None and beside != STDIN and is_fetched(kind):
+        name = shlex.quote(str(beside))
+        fetch = f"kluis collateral fetch {name} -o {name}.collateral.json"
+    try:
+        return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
+    except UnavailableError as error:
+        if collateral is None and error.code == "collateral_missing" and fetch is not None:
+            where = ", and none beside it" if beside is not None else ""
+            raise UnavailableError(
+                f"{beside or 'evidence'}: no collateral given{where}",
+                hint=f"{fetch}; {_address(error.hint) or _EMULATED}",
+                code="collateral_missing",
+            ) from None
+        raise
+    except FreshnessError as error:
+        if error.code in _RUN_OUT and fetch is not None:
+            if all(anchor.emulated for anchor in trusted):
+                fetch = f"{_RENEWED} {paths[0] if paths else 'FILE'}, on the machine of the platform"
+            error.hint = f"{fetch}; evidence of long ago is judged as of its time with --now"
+        raise
+    except AuthenticityError as error:
+        if error.code == "root_untrusted" and trusted != TrustAnchors.shipped():
+            error.hint = _OTHER_ROOT
+        raise
+
+
+def _address(hint: str | None) -> str | None:
+    """Where the maker has what is missing, for whoever fetches it on another machine."""
+    found = re.search(r"https://\S+", hint or "")
+    return f"its certificate is {found[0]}" if found else None
+
+
+def policy(path: Path) -> Policy:
+    """What is wanted, from the file that a person wrote.
+
+    Raises:
+        FormatError: it cannot be read as a policy, or is of another kind, such as evidence.
+        UsageError: it is not there, or contradicts itself.
+    """
+    if not _is_there(path):
+        raise UsageError(
+            f"{path}: cannot be read: No such file or directory",
+            hint=f"kluis policy init EVIDENCE -o {shlex.quote(str(path))} drafts one",
+        )
+    data = filled(path)
+    try:
+        return loads(data)
+    except FormatError as error:
+        if error.code == "bad_encoding" and _AZURES.match(data):
+            raise FormatError(
+                f"{path}: want a policy of Kluis (TOML), got a policy of Azure Attestation",
+                hint=f"the attestation service applies it, and kluis policy lint {path} checks it;"
+                " kluis policy init EVIDENCE drafts one for kluis appraise",
+                code="bad_encoding",
+            ) from None
+        if error.code == "bad_encoding" and (name := known(data)) is not None:
+            raise FormatError(
+                f"{path}: want a policy (TOML), got {name}",
+                hint="evidence goes first, alone, its collateral in --collateral, and the policy in --policy",
+                code="bad_encoding",
+            ) from None
+        raise
+
+
+def beside_of(path: Path, name: str) -> Path | None:
+    """The document of this name beside a file, if it is there."""
+    if path == STDIN or not path.name:  # a folder may be named by dots
+        return None
+    found = path.with_name(f"{path.name}.{name}.json")
+    return found if _is_file(found) else None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path == STDIN or path.exists()
+    except OSError:  # no disk has room for its name, or nobody may look: reading it says so
+        return True
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path != STDIN and path.is_dir()
+    except OSError:  # reading it reports why
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; one whose name no disk has room for is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def optional(given: Path | None, beside: Path | None, name: str) -> bytes | None:
+    """A document that is given, or stands beside the evidence, or is not there."""
+    path = given or (beside_of(beside, name) if beside is not None else None)
+    return read(path) if path else None
+
+
+def from_hex(value: str, name: str) -> bytes:
+    """An option's bytes; colons may stand between them.
+
+    Raises:
+        UsageError: not hex.
+    """
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        grouped = hex_of_groups(value.encode(errors="replace"))
+    if grouped is None:
+        if len(value) % 2 and set(value) <= set(string.hexdigits):
+            what = f"{name}: want two hex digits a byte, got {len(value)} digits: {value[:32]!a}"
+            raise UsageError(what, hint=f"a digit is missing, or the first byte's zero: {name} 0{value[:32]}")
+        raise UsageError(f"{name}: want hex, got {value[:32]!a}")
+    return grouped
+
+
+def time(value: str | None) -> datetime:
+    """``--now``, or the time that it is.
+
+    Raises:
+        UsageError: no time with a zone.
+    """
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        when = None
+    # A day from either end of what a calendar holds, there is no time in another zone, nor a minute later.
+    if when is None or when.tzinfo is None or not MIN_YEAR <= when.year <= MAX_YEAR:
+        raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
+    return when.astimezone(UTC)
+
+
+def tls(ca: Path | None) -> ssl.SSLContext:
+    """Whom a service's TLS certificate may be of: the authority in the file ``ca``, or the usual ones.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no certificate.
+    """
+    import ssl  # which none but those who ask a service need
+
+    try:
+        return ssl.create_default_context(cafile=str(ca) if ca else None)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"{ca}: is no PEM certificate: {error.strerror or error}") from None

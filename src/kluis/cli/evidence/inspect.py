@@ -1,0 +1,100 @@
+"""``kluis inspect``: what bytes are and what they say, whatever they are and however they arrive.
+
+Nothing is verified. Beside a file, ``FILE.runtime.json`` and ``FILE.launch.json`` are shown with it; a
+folder is one of configfs-tsm's, with ``provider``, ``outblob`` and ``auxblob``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.evidence import inspect_fields as fields
+from kluis.cli.evidence import inspect_text as text
+from kluis.cli.evidence import tsm_folder
+from kluis.cli.evidence.files import beside_of
+from kluis.cli.image import inspect_image
+from kluis.cli.render import Json
+from kluis.errors import FormatError, UsageError
+from kluis.evidence import sniff as sniffing
+from kluis.evidence.sniff import Found
+from kluis.formats.armor import MAX_SIZE
+
+STDIN: Final = "-"
+_BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
+_CLOSING: Final = "\n\nnothing above is verified: {} checks it"
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command()(inspect)
+
+
+def inspect(
+    file: Annotated[
+        str,
+        typer.Argument(help="A file, a folder of configfs-tsm, or - for standard input.", show_default=False),
+    ],
+    json: Json = False,
+) -> None:
+    """Print what evidence, or anything around it, says, unverified.
+
+    A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral;
+    an image.
+
+    For example: kluis inspect evidence.bin
+    """
+    if file != STDIN and inspect_image.is_image(Path(file)):
+        image = inspect_image.shown(Path(file))
+        render.out(
+            {"verified": False, **image.value}, render.folded(render.table(image.rows) + image.closing)
+        )
+        return
+    found = sniffing.sniff(read(file))
+    beside = _beside(Path(file)) if file != STDIN else {}
+    shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
+    checks = "kluis token verify" if fields.is_result(found.value) else "kluis verify"
+    closing = _CLOSING.format(checks)
+    render.out(
+        {"verified": False, **text.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
+    )
+
+
+def read(file: str) -> bytes:
+    """Read a file, a folder of configfs-tsm, or standard input: at most 64 MiB.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: it is larger.
+    """
+    if file == STDIN:
+        return _bounded(sys.stdin.buffer, "standard input")
+    path = Path(file)
+    if path.is_dir():
+        return tsm_folder.read(path, _file)
+    return _file(path)
+
+
+def _file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _bounded(file, str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _bounded(file: BinaryIO, what: str) -> bytes:
+    data = file.read(MAX_SIZE + 1)
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"{what}: is more than {MAX_SIZE} bytes", code="too_large")
+    return data
+
+
+def _beside(path: Path) -> dict[str, Found]:
+    places = {name: beside_of(path, suffix) for name, suffix in _BESIDE.items()}
+    return {name: sniffing.sniff(_file(place)) for name, place in places.items() if place is not None}

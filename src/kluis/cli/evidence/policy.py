@@ -1,0 +1,233 @@
+"""``kluis policy``: a policy to begin with, for a Kluis enclave or from any evidence that is at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis import appraisal
+from kluis.appraisal.draft import draft
+from kluis.appraisal.policy.wants import Required
+from kluis.cli import completion, render
+from kluis.cli.evidence import files, rules, text
+from kluis.cli.evidence.verify import (
+    CollateralFiles,
+    EventLog,
+    Evidence,
+    Now,
+    Parts,
+    RootLevel,
+    Roots,
+    verified,
+)
+from kluis.cli.image.image_ids import measure as image_ids_of
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+from kluis.evidence import Claims, ProtectionLevel, TcbStatus
+from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.evidence.eventlog.replay import Registers
+from kluis.formats import launch as launching
+from kluis.formats.runtime_data import Purpose
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.command("init")(policy_init)
+    rules.register(group)
+    group.callback()(_policy)
+    app.add_typer(group, name="policy", help="Write a policy; check and run the attestation service's.")
+
+
+def _policy() -> None:
+    """Write a policy; check and run the attestation service's."""
+
+
+def policy_init(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write the policy.")
+    ],
+    evidence: Evidence = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="An image to accept; may be repeated."),
+    ] = None,
+    image_id: Annotated[
+        list[str] | None,
+        typer.Option("--image-id", metavar="HEX", help="Or a measurement (hex); may be repeated."),
+    ] = None,
+    signer: Annotated[
+        list[str] | None,
+        typer.Option("--signer", metavar="HEX", help="Or a signer to accept (hex); may be repeated."),
+    ] = None,
+    product_id: Annotated[
+        int, typer.Option("--product-id", metavar="N", help="With --signer: the product.")
+    ] = 0,
+    min_svn: Annotated[
+        int, typer.Option("--min-svn", metavar="N", help="With --signer: the least version.")
+    ] = 0,
+    protection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protection",
+            metavar="LEVEL",
+            help="A level to accept; hardware-sgx if none is named.",
+            autocompletion=completion.levels,
+        ),
+    ] = None,
+    purpose: Annotated[
+        str,
+        typer.Option(
+            "--purpose",
+            metavar="PURPOSE",
+            help="What the evidence is for.",
+            autocompletion=completion.words(Purpose),
+        ),
+    ] = Purpose.CLI.value,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--missing",
+            metavar="NAME",
+            help="A protection that may be missing, as kluis doctor names it; repeat it.",
+            autocompletion=completion.protections,
+        ),
+    ] = None,
+    root: Roots = None,
+    root_level: RootLevel = None,
+    part: Parts = None,
+    collateral: CollateralFiles = None,
+    event_log: EventLog = None,
+    this_machine: Annotated[
+        bool, typer.Option("--this-machine", help="With evidence: accept the machine it came from alone.")
+    ] = False,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Write a strict policy that says everything a policy must.
+
+    From evidence, whose every value it then wants once it is verified; or for a Kluis enclave, from an
+    image, a measurement or a signer.
+
+    For example: kluis policy init evidence.bin -o policy.toml --root root.pem
+    """
+    given = [bool(evidence or part), bool(image or image_id), bool(signer)]
+    if sum(given) != 1:
+        raise UsageError(
+            f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(given)}",
+            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one of all that it says",
+        )
+    for option, what, idle in (
+        ("--event-log", "the evidence whose registers it explains", event_log is not None and not given[0]),
+        ("--collateral", "the evidence that it endorses", bool(collateral) and not given[0]),
+        ("--this-machine", "the evidence of that machine", this_machine and not given[0]),
+        ("--root-level", "the evidence under that root", root_level is not None and not given[0]),
+        ("--product-id", "the --signer whose number it is", bool(product_id) and not given[2]),
+        ("--min-svn", "the --signer whose versions it is one of", bool(min_svn) and not given[2]),
+    ):
+        if idle:
+            raise UsageError(f"{option}: want {what}, got none")
+    if output.is_symlink() or output.exists():
+        raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
+    beside = _beside(output, root or ())
+    if given[0]:
+        if protection or missing:
+            raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
+        trusted = files.anchors(root or (), root_level)
+        proven, log, _ = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
+        made = draft(
+            proven,
+            this_machine=this_machine,
+            emulated_roots=beside if root_level is None else (),
+            runtime_data=files.optional(None, evidence, "runtime"),
+            launch_configuration=files.optional(None, evidence, "launch"),
+        )
+        render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
+        for line in (*_behind(proven.value), *_told(log, made)):
+            render.note(line)
+    else:
+        made = _for_enclave(
+            _identity(image or (), image_id or (), signer or (), product_id, min_svn),
+            protection or [ProtectionLevel.HARDWARE_SGX.value],
+            _purpose(purpose),
+            frozenset(missing or ()),
+            beside,
+        )
+    render.save(output, appraisal.dumps(made).encode(), anew=True)
+    render.out({"policy": str(output)}, f"written: {output}")
+
+
+def _behind(claims: Claims) -> Iterator[str]:
+    """What a draft of a platform that is not up to date lets pass."""
+    tcb = claims.tcb
+    if tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
+        return
+    count = len(tcb.advisories)
+    advised = f", with {count} {'advisory' if count == 1 else 'advisories'}" if count else ""
+    yield f"kluis: this platform is {tcb.status}, and the policy accepts that{advised}"
+    yield 'kluis: statuses = ["UpToDate"] in it accepts up-to-date platforms alone'
+
+
+def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
+    """What a log was found to explain, and whether a rule of the draft wants one."""
+    yield from text.log(log)
+    if log is None:
+        return
+    tables = made.identity.tables.values() if isinstance(made.identity, appraisal.ByTable) else ()
+    if any(table.get("event_log_required") == Required(True) for table in tables):
+        yield "kluis: the policy wants such a log with the evidence: kluis appraise --event-log FILE"
+    elif log.registers is Registers.RTMR:
+        yield "kluis: no rule wants a log of RTMRs: the policy wants their values"
+    elif log.tells_of_firmware:
+        yield "kluis: no rule wants this log: the evidence came in a wrapper, which has none of its own"
+    else:
+        yield "kluis: no rule wants this log: no PCR of firmware's (0 to 7) is quoted"
+
+
+def _beside(policy: Path, roots: Sequence[Path]) -> tuple[str, ...]:
+    """The roots as whoever appraises by the policy finds them: from its folder."""
+    return tuple(sorted(os.path.relpath(root, policy.parent) for root in roots))
+
+
+def _identity(
+    images: Sequence[Path], image_ids: Sequence[str], signers: Sequence[str], product_id: int, min_svn: int
+) -> appraisal.ByImage | appraisal.BySigner:
+    if not signers:
+        measured = {files.from_hex(text, "--image-id") for text in image_ids} | set(image_ids_of(images))
+        return appraisal.ByImage(image_ids=frozenset(measured))
+    return appraisal.BySigner(
+        signers=frozenset(files.from_hex(text, "--signer") for text in signers),
+        product_id=product_id,
+        min_svn=min_svn,
+    )
+
+
+def _for_enclave(
+    identity: appraisal.ByImage | appraisal.BySigner,
+    levels: list[str],
+    purpose: Purpose,
+    missing: frozenset[str],
+    roots: tuple[str, ...],
+) -> appraisal.Policy:
+    known = [level.value for level in ProtectionLevel if level is not ProtectionLevel.NONE]
+    for level in levels:
+        if level not in known:
+            raise UsageError(f"--protection: want one of {', '.join(known)}, got {level}")
+    return appraisal.strict(
+        identity,
+        protection=frozenset(map(ProtectionLevel, levels)),
+        purpose=purpose,
+        counters=frozenset({launching.UNWITNESSED}),
+        missing=missing,
+        emulated_roots=roots,
+    )
+
+
+def _purpose(value: str) -> Purpose:
+    if value not in set(Purpose):
+        raise UsageError(f"--purpose: want one of {', '.join(Purpose)}, got {value}")
+    return Purpose(value)

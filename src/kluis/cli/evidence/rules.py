@@ -1,0 +1,276 @@
+"""``kluis policy lint``, ``eval``, ``test``: the attestation service's policies, offline.
+
+These are policies in Azure Attestation's language, which a service evaluates over claims; what
+``kluis appraise`` reads is another thing (``kluis policy init``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kluis import installing
+from kluis.cli import render
+from kluis.cli.evidence import files
+from kluis.cli.render import Json
+from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
+from kluis.formats import jcs, toml
+
+if TYPE_CHECKING:
+    from kluis.services.attestation.language import Claim, Outcome, Policy
+    from kluis.services.attestation.language.claims import Value
+    from kluis.services.attestation.language.syntax import Warned
+
+PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
+MAX_CLAIMS = 1 << 20
+_CLAIMS = (
+    "claims are a JSON object of names and values, as a token's are once decoded: text, integers, true, "
+    "false, objects, or lists of these"
+)
+_KINDS = {str: "text", dict: "a table", bool: "true or false", int: "an integer", list: "a list"}
+# The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and in whose
+# brackets nothing is compared.
+_APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|\Z))")
+
+
+def register(group: typer.Typer) -> None:
+    """Mount the commands below ``kluis policy``."""
+    group.command("lint")(lint)
+    group.command("eval")(evaluate)
+    group.command("test")(run_cases)
+
+
+def lint(policy: PolicyFile, json: Json = False) -> None:
+    """Check an attestation service's policy: where it is wrong, and what it writes oddly."""
+    read = _policy(policy)
+    warned = sorted((*read.warnings, *_never(read)), key=lambda each: (each.place.line, each.place.column))
+    rules = {section.value: len(rules) for section, rules in read.sections.items()}
+    version = ".".join(map(str, read.version))
+    warnings = [
+        {"line": each.place.line, "column": each.place.column, "problem": each.problem} for each in warned
+    ]
+    lines = [f"{policy}:{each.place}: warning: {each.problem}" for each in warned]
+    lines.append(
+        f"version {version}: " + ", ".join(f"{count} in {section}" for section, count in rules.items())
+    )
+    render.out({"version": version, "rules": rules, "warnings": warnings}, render.folded("\n".join(lines)))
+
+
+def _never(policy: Policy) -> Iterator[Warned]:
+    """What a service takes, and what comes to nothing whatever the claims are."""
+    from kluis.services.attestation.language import queries
+    from kluis.services.attestation.language.syntax import Call, Literal, Place, Section, Verb, Warned
+
+    for rules in policy.sections.values():
+        for rule in rules:
+            asked = [test.expression for condition in rule.conditions for test in condition.tests]
+            asked += [each.expression for each in rule.action.properties]
+            while asked:
+                call = asked.pop()
+                if not isinstance(call, Call):
+                    continue
+                asked += call.arguments
+                query = call.arguments[-1]
+                if call.function == "JmesPath" and isinstance(query, Literal):
+                    wrong = queries.problem(str(query.value))
+                    if wrong is not None:
+                        yield Warned(call.place, wrong)
+    permits = policy.rules(Section.AUTHORIZATION)
+    if not any(rule.action.verb is Verb.PERMIT for rule in permits):
+        yield Warned(Place(1, 1), "no rule permits: every attestation is denied")
+
+
+def evaluate(
+    policy: PolicyFile,
+    claims: Annotated[
+        Path,
+        typer.Option(
+            "--claims", metavar="FILE", help="Claims of the service: a JSON object of names and values."
+        ),
+    ],
+    custom: Annotated[
+        Path | None,
+        typer.Option("--custom", metavar="FILE", help="Claims of the client, likewise (issuer CustomClaim)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run an attestation service's policy over claims: every rule, and what would go into the token."""
+    outcome = _run(_policy(policy), _given(claims), _given(custom) if custom else {})
+    render.out(
+        {
+            "permitted": outcome.permitted,
+            "token": outcome.issued,
+            "properties": outcome.properties,
+            "rules": [
+                {
+                    "section": step.section.value,
+                    "line": step.rule.place.line,
+                    "column": step.rule.place.column,
+                    "rule": step.rule.text,
+                    "ran": step.ran,
+                    "told": step.told(),
+                }
+                for step in outcome.steps
+            ],
+        },
+        render.folded("\n".join(_lines(outcome))),
+    )
+    return 0 if outcome.permitted else PolicyError.exit_code
+
+
+def run_cases(
+    policy: PolicyFile,
+    cases: Annotated[
+        Path,
+        typer.Option(
+            "--cases",
+            metavar="FILE",
+            help="TOML: [[case]] with name, claims, permitted, and token if you like.",
+        ),
+    ],
+    json: Json = False,
+) -> int:
+    """Run an attestation service's policy over cases, and see that each ends as it says."""
+    read = _policy(policy)
+    results = [_case(read, case) for case in _cases(cases)]
+    wrong = [result for result in results if not result["ok"]]
+    lines = [
+        f"{'ok  ' if result['ok'] else 'FAIL'}  {result['name']}"
+        + (f": {result['why']}" if result["why"] else "")
+        for result in results
+    ]
+    lines.append(f"{len(results) - len(wrong)} of {len(results)} as they should be")
+    render.out({"cases": results, "wrong": len(wrong)}, render.folded("\n".join(lines)))
+    return PolicyError.exit_code if wrong else 0
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    lines = [f"{'ran ' if step.ran else 'not '}  {step.section}: {step.told()}" for step in outcome.steps]
+    for what, claims in (("token", outcome.issued), ("asks ", outcome.properties)):
+        lines += [f"{what} {name} = {_spelt(value)}" for name, value in claims.items()]
+    return [*lines, "permitted" if outcome.permitted else "denied"]
+
+
+def _spelt(value: Value | list[Value]) -> str:
+    from kluis.services.attestation.language.claims import shown_value
+
+    return f"[{', '.join(map(_spelt, value))}]" if isinstance(value, list) else shown_value(value)
+
+
+def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
+    name = case["name"]
+    try:
+        outcome = _run(policy, case["claims"], case.get("custom", {}))
+    except UsageError as error:
+        raise UsageError(f"case {name!a:.80}: {error.message}") from None
+    except PolicyError as error:
+        ok = case["permitted"] is False
+        return {"name": name, "ok": ok, "why": "" if ok else error.message}
+    if outcome.permitted is not case["permitted"]:
+        want, got = ("permitted", "denied") if case["permitted"] else ("denied", "permitted")
+        return {"name": name, "ok": False, "why": f"want {want}, got {got}"}
+    if "token" in case and _typed(outcome.issued) != _typed(case["token"]):
+        return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
+    return {"name": name, "ok": True, "why": ""}
+
+
+def _cases(path: Path) -> list[dict[str, Any]]:
+    found = toml.loads(files.read(path), str(path)).get("case")
+    if not isinstance(found, list) or not found:
+        raise FormatError(f"{path}: want at least one [[case]]", code="policy_cases")
+    kinds = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted": bool}
+    for index, case in enumerate(found, 1):
+        if not isinstance(case, dict):
+            raise FormatError(f"{path}: case {index}: want a table", code="policy_cases")
+        for key in ("name", "claims", "permitted"):
+            if key not in case:
+                raise FormatError(f"{path}: case {index}: {key} is not stated", code="policy_cases")
+        for key, value in case.items():
+            kind = kinds.get(key)
+            if kind is None:
+                problem = f"{key!a:.80} is not a key of a case"
+                raise FormatError(f"{path}: case {index}: {problem}", code="policy_cases")
+            if not isinstance(value, kind):
+                problem = f"{key}: want {_KINDS[kind]}, got {_KINDS.get(type(value), 'another value')}"
+                raise FormatError(f"{path}: case {index}: {problem}", code="policy_cases")
+    return found
+
+
+def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:
+    from kluis.services.attestation import language
+    from kluis.services.attestation.language.claims import of_mapping
+    from kluis.services.attestation.policies.own_claims import check_issued, incoming
+
+    for key, value in claims.items():
+        if not isinstance(value, (str, int, list, dict)):
+            raise UsageError(
+                f"claim {key!a:.80}: want text, an integer, a boolean, a list or an object, got {value!a:.80}"
+            )
+    given: list[Claim] = [*incoming(claims), *of_mapping(custom, language.Issuer.CUSTOM)]
+    outcome = language.evaluate(policy, given)
+    check_issued(outcome.issued, claims)
+    return outcome
+
+
+def _typed(value: Any) -> Any:
+    """A value that is equal to another where text, integers and booleans are, each to its own kind."""
+    match value:
+        case dict():
+            return {key: _typed(each) for key, each in value.items()}
+        case list():
+            return list(map(_typed, value))
+        case _:
+            return type(value), value
+
+
+def _given(path: Path) -> dict[str, Any]:
+    data = files.read(path)
+    try:
+        value = jcs.loads(data, f"{path}", max_size=MAX_CLAIMS)
+    except FormatError as error:
+        error.hint = _CLAIMS
+        raise
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: want a JSON object of claims", hint=_CLAIMS)
+    return value
+
+
+def _policy(path: Path) -> Policy:
+    try:
+        from kluis.services.attestation import language
+    except ImportError as error:
+        raise UnavailableError(
+            f"policies of the attestation service: {error.name} is not installed",
+            hint=installing.command_for("services"),
+        ) from None
+    data = files.read(path)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: is not UTF-8", code="bad_encoding") from None
+    if _APPRAISAL.match(text):
+        raise UsageError(
+            f"{path}: is a policy of kluis appraise, which no service reads",
+            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and says what is wrong with it",
+        )
+    try:
+        return language.parse(text)
+    except language.PolicyParsingError as error:
+        raise _pointed(error, text) from None
+
+
+def _pointed(error: KluisError, text: str) -> KluisError:
+    """The same error, with the line and a mark under the column as its hint."""
+    place = getattr(error, "place", None)
+    if place is not None:
+        line = text.split("\n")[place.line - 1].rstrip("\r")
+        line = "".join(each if each.isprintable() else "\ufffd" for each in line)  # one for one: columns stay
+        start = max(0, place.column - 60)
+        error.hint = (
+            f"line {place.line}:\n  {line[start : start + 78]}\n  {' ' * (place.column - 1 - start)}^"
+        )
+    return error

@@ -1,0 +1,311 @@
+"""``kluis token``: an attestation service's token, held against keys, issuer and the service's own evidence.
+
+Nothing is asked of anybody. The keys are a file that the relying party has; with ``--root`` even that file
+need not be believed, for the signing key's certificate carries evidence of the enclave that made the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+
+from kluis.appraisal import ByImage
+from kluis.appraisal.results import trustworthiness
+from kluis.appraisal.tokens import attestation_token, token_keys
+from kluis.appraisal.tokens.attestation_token import Expected, Token
+from kluis.appraisal.tokens.ear import Appraisal
+from kluis.appraisal.tokens.ear_claims import LABELS
+from kluis.appraisal.tokens.token_keys import TrustedKey
+from kluis.cli import completion, render
+from kluis.cli.evidence import files, text
+from kluis.cli.evidence.endorsing import of_files
+from kluis.cli.evidence.verify import CollateralFiles, Now
+from kluis.cli.image import image_ids
+from kluis.cli.render import Json
+from kluis.errors import KluisError, UsageError
+from kluis.evidence import ProtectionLevel
+from kluis.evidence.registry import kind_of
+from kluis.formats import x509
+from kluis.formats.vouched import Vouched
+from kluis.hashes import sha256
+
+if TYPE_CHECKING:
+    from kluis.appraisal.tokens.vouching import SigningKey
+
+MOST_SHOWN: Final = 160
+_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.command("verify")(verify)
+    group.callback()(_token)
+    app.add_typer(group, name="token", help="Verify an attestation service's token, offline.")
+
+
+def _token() -> None:
+    """Verify an attestation service's token, offline."""
+
+
+def verify(
+    token: Annotated[Path, typer.Argument(help="The token, or - for stdin: JWT or CWT.", show_default=False)],
+    keys: Annotated[
+        Path,
+        typer.Option(
+            "--keys", metavar="FILE", help="Who signs: a JWKS document, or a certificate or public key (PEM)."
+        ),
+    ],
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="Whose token it must be: its iss.")
+    ] = None,
+    audience: Annotated[
+        str | None, typer.Option("--audience", metavar="NAME", help="Whom it must be for: one of its aud.")
+    ] = None,
+    nonce: Annotated[
+        str | None,
+        typer.Option(
+            "--nonce",
+            metavar="NONCE",
+            help="The nonce that the attester was given: text, or an EAR's in hex.",
+        ),
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--root", metavar="PEM", help="Root (PEM) for the evidence in the signing key's certificate."
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--image", metavar="FILE", help="With --root: the image that the service runs; may be repeated."
+        ),
+    ] = None,
+    image_id: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image-id", metavar="HEX", help="With --root: or what that measures to (hex); may be repeated."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--settings", metavar="HEX", help="With --root: digest of what the service may have been told."
+        ),
+    ] = None,
+    insecure_any_settings: Annotated[
+        bool, typer.Option("--insecure-any-settings", help="With --root: whatever it was told.")
+    ] = False,
+    protection: Annotated[
+        list[ProtectionLevel] | None,
+        typer.Option(
+            "--protection",
+            metavar="LEVEL",
+            help="With --root: a level that will do, as process or hardware-tdx; by default the hardware's.",
+        ),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="With --root: protections that it may lack.",
+            autocompletion=completion.protections,
+        ),
+    ] = None,
+    collateral: CollateralFiles = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Check an attestation token offline: who signed it, whose it is, for whom, and of when.
+
+    Azure Attestation's JWT, and EAR as JWT or CWT. A key, an address or a certificate in the token's header
+    is never believed by itself. What the claims are worth is for you to say; an EAR that is not affirming
+    exits 6.
+    """
+    when = files.time(now)
+    service = {"--image": image, "--image-id": image_id, "--settings": settings, "--protection": protection,
+               "--insecure-allow-missing": missing, "--collateral": collateral}  # fmt: skip
+    idle = [name for name, given in service.items() if given]
+    if not root and (idle or insecure_any_settings):
+        raise UsageError(f"{(idle or ['--insecure-any-settings'])[0]}: want --root FILE with it, got none")
+    wanted = None
+    if root:
+        measured = [each.hex() for each in image_ids.measure(image or ())]
+        wanted = _identity([*measured, *(image_id or ())], settings or (), insecure_any_settings)
+    held = attestation_token.verify(
+        files.read(token), _keys(files.read(keys)), Expected(issuer, audience, nonce), when
+    )
+    signer = None
+    if root and wanted is not None:
+        levels = frozenset(protection or (level for level in ProtectionLevel if level.hardware))
+        signer = _signer(held.key, root, wanted, levels, frozenset(missing or ()), collateral or (), when)
+        if not insecure_any_settings:
+            signer.require_settings([each.lower() for each in settings or ()])
+    render.out(_value(held, signer), render.folded("\n".join(_lines(held, signer))))
+    try:
+        if held.ear is not None:
+            held.ear.require()
+    except KluisError as refused:
+        return refused.exit_code
+    return 0
+
+
+def _keys(data: bytes) -> Sequence[TrustedKey]:
+    if data.lstrip().startswith(b"{"):
+        return tuple(token_keys.read(data, certified=False).values())
+    return (token_keys.of_pem(data),)
+
+
+def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: bool) -> ByImage:
+    """What the service's enclave must be.
+
+    Raises:
+        UsageError: it is not said, or no digest.
+    """
+    for option, values in (("--image-id", image_ids), ("--settings", settings)):
+        for each in values:
+            if _DIGEST.fullmatch(each) is None:
+                raise UsageError(f"{option}: want 64 hex digits, got {each[:80]!a}")
+    if not image_ids:
+        raise UsageError(
+            "--root: want --image or --image-id with it, got none: under a root there is every enclave of the"
+            " platform",
+            hint="--image STATE/images/attestation/attestation.kluis",
+        )
+    if bool(settings) is any_settings:
+        raise UsageError(
+            "--root: want --settings with it, or --insecure-any-settings",
+            hint="kluis serve --json says attestation_settings, in which are the roots that it believes",
+        )
+    return ByImage(image_ids=frozenset(bytes.fromhex(each) for each in image_ids))
+
+
+def _signer(
+    key: TrustedKey,
+    roots: Sequence[Path],
+    wanted: ByImage,
+    protection: frozenset[ProtectionLevel],
+    missing: frozenset[str],
+    collateral: Sequence[Path],
+    now: datetime,
+) -> SigningKey:
+    """The enclave that made the key, by the evidence in its certificate.
+
+    Raises:
+        KluisError: it is not what is wanted.
+    """
+    from kluis.appraisal.tokens import vouching  # for those alone who have a root
+
+    if key.certificate is None:
+        raise UsageError(
+            "--root: want a certificate of the signing key in --keys, got a key without one",
+            hint="the service's own document, /certs, has it",
+        )
+    quote = Vouched.of(x509.parse(key.certificate, "signing certificate")).quote
+    return vouching.check(
+        key.certificate,
+        anchors=files.anchors(roots, None),
+        collateral=of_files(kind_of(quote), [(str(path), files.read(path)) for path in collateral]),
+        policy=vouching.wanted(
+            wanted, protection=protection, counters=frozenset({"unwitnessed"}), missing=missing
+        ),
+        now=now,
+    )
+
+
+def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
+    """What was found, for JSON."""
+    return {
+        "authentic": True,
+        "form": str(held.form),
+        "key": held.key.kid or None,
+        "expires_at": f"{held.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+        "status": None if held.ear is None else str(held.ear.status),
+        "signer": None
+        if signer is None
+        else {
+            "protection": str(signer.result.claims.level),
+            "measurement": str(signer.result.claims.measurement),
+            "settings": None if signer.settings is None else signer.settings.hex(),
+            "not_kept_out": list(signer.result.not_kept_out),
+        },
+        "claims": text.plain(held.claims),
+    }
+
+
+def _lines(held: Token, signer: SigningKey | None) -> list[str]:
+    """What was found, for people."""
+    certificate = held.key.certificate
+    name = f"key {held.key.kid}" if held.key.kid else "the key that was given"
+    rows = [("authentic", f"{held.form}, signed by {name}")]
+    if certificate is not None:
+        rows.append(("certificate", f"sha256:{sha256(certificate).hex()}"))
+    for claim, what in (("iss", "issuer"), ("aud", "audience")):
+        if claim in held.claims:
+            rows.append((what, _line(held.claims[claim])))
+    rows.append(("expires", f"{held.expires_at:%Y-%m-%dT%H:%M:%SZ}"))
+    if signer is not None:
+        told = "none" if signer.settings is None else signer.settings.hex()
+        rows += [("enclave", str(signer.result.claims.measurement)), ("settings", told)]
+    lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
+    others: dict[str, Any] = dict(text.plain(held.claims))
+    if held.ear is not None:
+        lines.append(f"tier  {held.ear.status}")
+        for label, appraised in sorted(held.ear.submods.items()):
+            lines += ["", f"{_line(label)}: {appraised.status}", *_appraised(appraised)]
+        # Each attester's stand above, line by line: CBOR's are numbers there, and JSON's one long line.
+        others.pop("submods", None)
+        others.pop(str(LABELS["submods"]), None)
+    lines += ["", *(f"      {_line(claim)}: {_line(value)}" for claim, value in others.items()), ""]
+    if signer is None:
+        lines.append("signed by a key that you named; --root has the enclave behind that key checked as well")
+    else:
+        lines += ["the service's enclave:", *text.level(signer.result.claims)]
+    return lines
+
+
+def _appraised(found: Appraisal) -> Iterator[str]:
+    """What a verifier found of one attester: what it is worth, what it says, and which rules it fails."""
+    claims = {**found.attester, **found.verifier}
+    rules = claims.pop("rules", None)
+    claims.pop("not_kept_out", None)
+    rows = [
+        (str(aspect), f"{number} ({trustworthiness.tier(number)})") for aspect, number in found.vector.items()
+    ]
+    for name, value in claims.items():
+        # Two tables may have rows of one name: a nonce of the evidence's is not the one that was given.
+        parts = {f"{name}.{label}": part for label, part in value.items()} if isinstance(value, dict) else {}
+        rows += [
+            (label, _said(part)) for label, part in (parts or {name: value}).items() if part not in (None, [])
+        ]
+    for what, shown in rows:
+        label = _line(what)
+        between = " " if len(label) <= 21 else "  "  # what is folded is folded at two
+        yield f"      {label:<21}{between}{text.one_line(shown)}"
+    for rule in rules if isinstance(rules, list) else ():
+        if isinstance(rule, dict) and rule.get("ok") is not True:
+            name, want, got = (_line(rule.get(key)) for key in ("name", "want", "got"))
+            yield f"FAIL  {name:<21} want {want}, got {got}"
+    if found.not_kept_out:
+        yield "      not kept out:"
+        yield from (f"        - {text.one_line(each)}" for each in found.not_kept_out)
+
+
+def _said(value: object) -> str:
+    """What a verifier says, whole where it is text: a digest is of use to nobody in part."""
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return value if isinstance(value, str) else _line(value)
+
+
+def _line(value: object) -> str:
+    shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text.one_line(shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}...")

@@ -1,0 +1,314 @@
+"""``kluis verify`` and ``appraise``: whether to believe what evidence says.
+
+The documents beside a piece of evidence are looked for beside it: ``quote.bin.runtime.json``,
+``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is: an emulated one is
+trusted only where ``--root`` or the policy names its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from kluis import appraisal
+from kluis.appraisal import AttestationResult, Policy, ReportDataBinding, Session
+from kluis.cli import completion, render
+from kluis.cli.evidence import files, keyfiles, text
+from kluis.cli.render import Json
+from kluis.errors import KluisError, UsageError
+from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
+from kluis.evidence.eventlog.judgement import LogClaims
+
+TOKEN_LIFETIME: Final = timedelta(minutes=5)
+EAR_FORMS: Final = ("jwt", "cwt")
+
+Evidence = Annotated[
+    Path | None,
+    typer.Argument(
+        help="The evidence, a folder of configfs-tsm, or - for stdin: as it is, or in hex, base64, PEM.",
+        show_default=False,
+    ),
+]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME=FILE",
+        help="Evidence of several files: NAME=FILE, as tpm_quote=quote.bin; repeat it.",
+    ),
+]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root", metavar="PEM", help="Root to trust instead of the shipped ones (PEM); may be repeated."
+    ),
+]
+RootLevel = Annotated[
+    str | None,
+    typer.Option(
+        "--root-level",
+        metavar="LEVEL",
+        autocompletion=completion.words(ProtectionLevel),
+        help="The level, as vtpm, of a root that is no maker's and not emulated.",
+    ),
+]
+CollateralFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--collateral",
+        metavar="FILE",
+        help="What endorses it: a bundle, or the maker's own files; may be repeated.",
+    ),
+]
+EventLog = Annotated[
+    Path | None,
+    typer.Option("--event-log", metavar="FILE", help="The event log that its registers were extended by."),
+]
+Now = Annotated[
+    str | None, typer.Option("--now", metavar="TIME", help="Judge as of this time, as 2026-01-31T00:00:00Z.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    for command in (verify, appraise):
+        app.command()(command)
+
+
+def verify(
+    evidence: Evidence = None,
+    part: Parts = None,
+    root: Roots = None,
+    root_level: RootLevel = None,
+    collateral: CollateralFiles = None,
+    event_log: EventLog = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Check that evidence is authentic; whether it is wanted, kluis appraise says.
+
+    For example: kluis verify evidence.bin --root root.pem
+    """
+    when = files.time(now)
+    trusted = files.anchors(root or (), root_level)
+    proven, log, given = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    claims = proven.value
+    lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
+    value = {
+        "authentic": True,
+        "appraised": False,
+        "claims": text.claims(claims),
+        **text.worth(claims),
+        "sha256": given,
+        "event_log": text.plain(log),
+    }
+    render.out(value, render.folded("\n".join(lines)))
+
+
+class Checked(NamedTuple):
+    """Evidence that is authentic.
+
+    Attributes:
+        proven: its claims.
+        log: what its event log was found to explain, where one was given.
+        sha256: in hex, of the evidence and the log, by their names: a record of the verdict names them.
+    """
+
+    proven: Verified[Claims]
+    log: LogClaims | None
+    sha256: dict[str, str]
+
+
+def verified(
+    evidence: Path | None,
+    parts: Sequence[str],
+    event_log: Path | None,
+    trusted: TrustAnchors,
+    collateral: Sequence[Path],
+    when: datetime,
+) -> Checked:
+    """Verify evidence, and hold a log against it where one is given.
+
+    Raises:
+        KluisError: as :mod:`kluis.cli.evidence.files` has it.
+    """
+    data = files.evidence(evidence, parts)
+    given = files.digests(data, parts)
+    if event_log is None:
+        return Checked(files.verified(data, trusted, collateral, evidence, when), None, given)
+    log = files.opened(files.filled(event_log), str(event_log))
+    proven = files.verified(files.with_event_log(data, log), trusted, collateral, evidence, when)
+    given["event_log"] = sha256(log).hexdigest()
+    return Checked(proven, files.hold_log(proven.value, log), given)
+
+
+def appraise(
+    evidence: Evidence = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="What is wanted (TOML).")
+    ] = None,
+    nonce: Annotated[
+        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce you made (hex).")
+    ] = None,
+    report_data: Annotated[
+        str | None,
+        typer.Option(
+            "--report-data", metavar="HEX", help='What you bound, where the policy says "given" (hex).'
+        ),
+    ] = None,
+    part: Parts = None,
+    root: Roots = None,
+    root_level: RootLevel = None,
+    collateral: CollateralFiles = None,
+    event_log: EventLog = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="[TEE=]FILE",
+            help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; repeat it.",
+        ),
+    ] = None,
+    reference_key: Annotated[
+        Path | None,
+        typer.Option("--reference-key", metavar="PEM", help="Who signed the CoRIM: a public key (PEM)."),
+    ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option("--runtime", metavar="FILE", help="Runtime data beside a Kluis enclave's evidence."),
+    ] = None,
+    launch: Annotated[
+        Path | None,
+        typer.Option(
+            "--launch", metavar="FILE", help="Launch configuration beside a Kluis enclave's evidence."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
+    ] = None,
+    ear: Annotated[
+        str | None,
+        typer.Option(
+            "--ear",
+            metavar="jwt|cwt",
+            help="Write a signed attestation result: jwt or cwt.",
+            autocompletion=completion.words(EAR_FORMS),
+        ),
+    ] = None,
+    ear_key: Annotated[
+        Path | None,
+        typer.Option("--ear-key", metavar="PEM", help="Who signs it: a private key on P-256 or P-384 (PEM)."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")
+    ] = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Check that evidence is authentic and what a policy wants: one check a line, then the verdict.
+
+    For example: kluis appraise evidence.bin --policy policy.toml --nonce 9f02aa77
+    """
+    if policy is None:
+        raise UsageError(
+            "appraise: want --policy FILE, got none",
+            hint="kluis policy init EVIDENCE -o policy.toml drafts one",
+        )
+    signs = _signer(ear, ear_key, output)
+    wanted = files.policy(policy)
+    _asked_for(
+        wanted,
+        nonce=nonce is not None,
+        report_data=report_data is not None,
+        documents=[name for name, given in (("--runtime", runtime), ("--launch", launch)) if given],
+        reference=bool(reference),
+    )
+    when = files.time(now)
+    wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
+    emulated = [policy.parent / name for name in wanted.emulated_roots]
+    trusted = files.anchors(root or (), root_level, emulated)
+    proven, log, given = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    result = appraisal.appraise(
+        proven,
+        wanted,
+        nonce=files.from_hex(nonce, "--nonce") if nonce is not None else None,
+        report_data=files.from_hex(report_data, "--report-data") if report_data is not None else None,
+        runtime_data=files.optional(runtime, evidence, "runtime"),
+        launch_configuration=files.optional(launch, evidence, "launch"),
+        now=when,
+    )
+    if html is not None:
+        from kluis.cli.evidence import report_html
+
+        page = report_html.page(result, log=text.explained(log), sha256=given)
+        render.save(html, page.encode())
+    if signs is not None and output is not None:
+        render.save(output, signs(result))
+    lines = [*text.log(log), *text.result_lines(result)]
+    value = {**text.result(result), "sha256": given, "event_log": text.plain(log)}
+    render.out(value, render.folded("\n".join(lines)))
+    try:
+        result.require()
+    except KluisError as refused:
+        return refused.exit_code
+    return 0
+
+
+def _asked_for(
+    policy: Policy, *, nonce: bool, report_data: bool, documents: Sequence[str], reference: bool
+) -> None:
+    """Refuse what is given and the policy does not ask for: whoever gives it thinks that it is judged.
+
+    Raises:
+        UsageError: an option that would change nothing.
+    """
+    bound = policy.binding
+    foreign = isinstance(bound, ReportDataBinding)
+    session = bound.report_data if isinstance(bound, ReportDataBinding) else None
+    idle = [name for name in documents if foreign]
+    mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
+    if nonce and not bound.nonce and session is not Session.NONCE:
+        idle.append("--nonce")
+        mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
+    if report_data and session is not Session.GIVEN:
+        idle.append("--report-data")
+        mends["--report-data"] = 'binding.report_data = "given"'
+    if reference and not policy.referenced:
+        idle.append("--reference")
+        mends["--reference"] = 'measurements = "reference" in the table of the TEE'
+    if idle:
+        raise UsageError(
+            f"{idle[0]}: want a policy that asks for it, got one that does not: it would not be judged",
+            hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
+        )
+
+
+def _signer(
+    kind: str | None, key: Path | None, output: Path | None
+) -> Callable[[AttestationResult], bytes] | None:
+    """How to sign the result, if it is to be; what is missing for it is said before anything is judged."""
+    if kind is None and key is None and output is None:
+        return None
+    if kind not in EAR_FORMS or key is None or output is None:
+        options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
+        got = ", ".join(name for name, given in options.items() if given is not None)
+        raise UsageError(
+            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}",
+            hint=keyfiles.MAKES_A_KEY,
+        )
+    private = keyfiles.private_key(key)
+
+    def signed(result: AttestationResult) -> bytes:
+        from kluis.appraisal.tokens import ear, signing
+
+        issued = result.appraised_at
+        made = ear.of(result, issued_at=issued, expires_at=issued + TOKEN_LIFETIME)
+        return signing.sign_jwt(made, private).encode() if kind == "jwt" else signing.sign_cwt(made, private)
+
+    return signed

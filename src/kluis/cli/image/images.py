@@ -1,0 +1,248 @@
+"""``kluis build``, ``measure``, ``diff`` and ``sign``: images, from a folder to a signed measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.image import guests
+from kluis.errors import AuthenticityError, UsageError
+from kluis.tee import image, measure, sigstruct
+from kluis.tee.image import changes, files, rebuild, recompiled, signing
+from kluis.tee.snp.vcpu import Monitor
+
+SHOWN: Final = 20
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
+_Out = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")]
+_Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key (PEM).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("build")(build)
+    app.command("rebuild")(rebuild_)
+    app.command("measure")(measure_)
+    app.command("diff")(diff)
+    app.command("sign")(sign)
+
+
+def build(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Holds app.py, or a kluis.toml.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The image to write.")],
+    key: _Key = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave it for kluis sign.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="A debug enclave: its host may look in.")] = False,
+    json: render.Json = False,
+) -> None:
+    """Build a folder into a signed image. The key is made if it is absent.
+
+    For example: kluis build examples/hello -o hello.kluis --key author.pem
+    """
+    if (key is None) is not unsigned:
+        raise UsageError("build: want --key PEM or --unsigned, one of the two", hint="--key author.pem")
+    built = image.build(directory, out, key, debug, say=render.note)
+    if built.key_made:
+        render.note(f"made the author's key, {key}: whoever has it signs in your name")
+    for line in built.notes:
+        render.note(f"note: {line}")
+    signer = built.mrsigner.hex() if built.mrsigner else None
+    size = out.stat().st_size
+    render.out(
+        {
+            "path": str(out),
+            "bytes": size,
+            "image_id": built.image_id.hex(),
+            "mrsigner": signer,
+            "debug": debug,
+            "notes": list(built.notes),
+        },
+        render.table(
+            [
+                ("image", f"{out} ({size / 1e6:.1f} MB)"),
+                ("image_id", built.image_id.hex()),
+                ("mrsigner", signer or "none: kluis sign puts a signature in"),
+                ("debug", "on: protects nothing" if debug else "off"),
+            ]
+        ),
+    )
+
+
+def rebuild_(
+    file: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Its source, with its lock.")],
+    json: render.Json = False,
+) -> None:
+    """Rebuild an image from source, and compare the ids. If not, it lists what differs.
+
+    The source's code runs inside bubblewrap, as in a build. Exits with 4 if it has another. For example:
+    kluis rebuild cohort.kluis cohort
+    """
+    image_id, found = rebuild.rebuild(file, directory, render.note)
+    value = {"same": not found, "image_id": image_id.hex(), "changes": [_document(each) for each in found]}
+    verdict = "another id, built from these:" if found else "the same id, built from this source"
+    render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(found)]))
+    if found:
+        raise typer.Exit(AuthenticityError.exit_code)
+
+
+def _document(change: changes.Change) -> dict[str, str | None]:
+    return {"kind": change.kind, "what": change.what, "before": change.before, "after": change.after}
+
+
+def measure_(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A .kluis image.")] = None,
+    snp: Annotated[bool, typer.Option("--snp", help="Measure a SEV-SNP guest, and no image.")] = False,
+    ovmf: Annotated[Path | None, typer.Option("--ovmf", metavar="FILE", help="Its firmware.")] = None,
+    kernel: Annotated[
+        Path | None, typer.Option("--kernel", metavar="FILE", help="As QEMU's -kernel.")
+    ] = None,
+    initrd: Annotated[
+        Path | None, typer.Option("--initrd", metavar="FILE", help="As QEMU's -initrd.")
+    ] = None,
+    append: Annotated[str | None, typer.Option("--append", metavar="TEXT", help="As QEMU's -append.")] = None,
+    vcpus: Annotated[int, typer.Option("--vcpus", metavar="N", help="Virtual processors.")] = 1,
+    vcpu_type: Annotated[
+        str, typer.Option("--vcpu-type", metavar="TYPE", help="As QEMU's -cpu, or a signature.")
+    ] = "EPYC-v4",
+    monitor: Annotated[
+        Monitor, typer.Option("--vmm", metavar="qemu|ec2|gce", help="Whose monitor starts it.")
+    ] = Monitor.QEMU,
+    features: Annotated[
+        str, typer.Option("--features", metavar="BITS", help="SEV features of the guest.")
+    ] = "0x1",
+    json: render.Json = False,
+) -> None:
+    """Print what an image measures to, after checking every byte of it; or what a SEV-SNP guest does."""
+    if (file is None) is not snp:
+        raise UsageError("measure: want a .kluis image, or --snp with --ovmf FILE, one of the two")
+    if file is None:
+        guests.measure(
+            guests.Options(
+                ovmf=ovmf,
+                kernel=kernel,
+                initrd=initrd,
+                append=append,
+                vcpus=vcpus,
+                vcpu_type=vcpu_type,
+                monitor=monitor,
+                features=features,
+            )
+        )
+        return
+    if ovmf is not None:
+        raise UsageError("measure: want --snp with --ovmf")
+    found = measure.measure(file)
+    manifest = found.image.manifest
+    rows = [
+        ("name", manifest.name),
+        ("image_id", found.image_id.hex()),
+        ("mrenclave", found.mrenclave.hex()),
+        ("mrsigner", found.mrsigner.hex() if found.mrsigner else "none: unsigned"),
+        ("product_id", str(manifest.product_id)),
+        ("svn", str(manifest.svn)),
+        ("debug", "on: protects nothing" if found.debug else "off"),
+        ("kluis", manifest.kluis),
+        ("python", manifest.python),
+        ("bytecode", "what its source compiles to" if found.bytecode else _uncompared(manifest.python)),
+        ("native objects", _native(len(found.native_objects))),
+        ("interface", manifest.interface),
+        *((f"measurement {backend}", value.hex()) for backend, value in found.measurements.items()),
+        *((f"layer {layer.name}", layer.digest.hex()) for layer in found.layers),
+    ]
+    render.out(found.document(), render.table(rows))
+
+
+def _native(count: int) -> str:
+    return f"{count} in the app layer" + (": machine code, not compared with any source" if count else "")
+
+
+def _uncompared(version: str) -> str:
+    return f"NOT COMPARED with its source: want Python {version} here, got {recompiled.version()}"
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A .kluis image.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    json: render.Json = False,
+) -> None:
+    """Say what changed from one image to another."""
+    found = image.diff(before, after)
+    measured = [change for change in found if change.kind not in rebuild.UNMEASURED]
+    verdict = "the measurement changed" if measured else "the measurement is the same"
+    value = {
+        "same_measurement": not measured,
+        "changes": [_document(change) for change in found],
+    }
+    render.out(value, "\n".join([verdict, *_lines(found)]))
+
+
+def _lines(found: list[changes.Change]) -> list[str]:
+    lines: list[str] = []
+    for kind, title in (
+        ("setting", "settings"),
+        ("interface", "interface"),
+        ("package", "packages"),
+        ("file", "files"),
+        ("hidden", "BYTECODE THAT ITS SOURCE DOES NOT COMPILE TO"),
+        ("uncompared", "bytecode that was not compared with its source"),
+        ("native", "native objects: machine code, not compared with any source"),
+        ("bytecode", "bytecode whose source did not change"),
+        ("signature", "signature (not measured)"),
+    ):
+        part = [change for change in found if change.kind == kind]
+        if kind in ("file", "bytecode") and any(change.kind == "package" for change in found):
+            rest = [change for change in part if not change.what.startswith("site/")]
+            packages, part = len(part) - len(rest), rest
+            if packages:
+                part.append(changes.Change(kind, f"site: {packages} files of the packages above", "", ""))
+        if part:
+            lines += [f"{title}:", *(f"  {change}" for change in part[:SHOWN])]
+        if len(part) > SHOWN:
+            lines.append(f"  and {len(part) - SHOWN} more (--json lists them all)")
+    return lines
+
+
+def sign(
+    file: _File,
+    key: _Key = None,
+    digest_out: Annotated[
+        Path | None,
+        typer.Option("--digest-out", metavar="FILE", help="Write the SHA-256 to sign, 32 bytes."),
+    ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option("--signature", metavar="FILE", help="A signature made elsewhere, 384 bytes."),
+    ] = None,
+    public: Annotated[
+        Path | None,
+        typer.Option("--public", metavar="PEM", help="The public key that made it."),
+    ] = None,
+    out: _Out = None,
+    json: render.Json = False,
+) -> None:
+    """Sign an image, or take its digest out and a signature in for a key kept elsewhere."""
+    if [key is not None, digest_out is not None, signature is not None].count(True) != 1:
+        raise UsageError("sign: want one of --key, --digest-out and --signature")
+    if (signature is None) is not (public is None):
+        raise UsageError("sign: want --public PEM with --signature, and only with it")
+    if digest_out is not None:
+        digest = signing.digest(file)
+        files.write(digest_out, digest)
+        render.note(
+            "sign it where the key is, for example: openssl pkeyutl -sign -inkey author.pem "
+            f"-pkeyopt digest:sha256 -in {digest_out} -out signature.bin"
+        )
+        render.out({"digest": digest.hex(), "path": str(digest_out)}, digest.hex())
+        return
+    target = out or file
+    if signature is not None and public is not None:
+        signer = sigstruct.load_public(files.read(public), str(public))
+        mrsigner = signing.insert(file, signer, files.read(signature), target)
+    elif key is not None:
+        mrsigner = signing.sign(file, sigstruct.load_key(files.read(key), str(key)), target)
+    else:
+        raise UsageError("sign: want --key or --signature")
+    render.out({"path": str(target), "mrsigner": mrsigner.hex()}, f"mrsigner  {mrsigner.hex()}")

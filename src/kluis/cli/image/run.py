@@ -1,0 +1,161 @@
+"""``kluis run``: start an image and make one call. ``kluis attest``: start it and save its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from kluis import host
+from kluis.cli import completion, render
+from kluis.cli.image import arguments
+from kluis.cli.machine import protections
+from kluis.errors import RemoteError, UsageError
+from kluis.host.loading import interface_of
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
+_Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--insecure-allow-missing",
+        metavar="NAMES",
+        help="Protections that this machine may lack, written into the evidence.",
+        autocompletion=completion.protections,
+    ),
+]
+_Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer than that.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("run", context_settings={"ignore_unknown_options": True})(run)
+    app.command("attest")(attest)
+
+
+def run(
+    file: _File,
+    ecall: Annotated[
+        str | None, typer.Argument(metavar="ECALL", help="What to call; lists all if left off.")
+    ] = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGS", help="JSON; @FILE for bytes; a Parquet file for a Table."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the result there.")
+    ] = None,
+    timeout: _Timeout = None,
+    missing: _Missing = None,
+    json: render.Json = False,
+) -> None:
+    """Start an image and make one call. Ocalls that want no answer are shown on stderr; others fail.
+
+    For example: kluis run hello.kluis greet '"Ada"'
+    """
+    interface = interface_of(file)
+    declared = {one.name: one for one in interface.ecalls}
+    if ecall is None:
+        lines = [(arguments.signature_line(one), one.doc) for one in declared.values()]
+        render.out([{"ecall": line, "doc": doc} for line, doc in lines], render.table(lines))
+        return
+    if ecall not in declared:
+        raise UsageError(
+            f"{file}: ecall {ecall}: want one of {', '.join(declared) or 'none'}", hint=f"kluis run {file}"
+        )
+    given = arguments.parse(declared[ecall], args or [])
+    told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
+    with host.load(
+        file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=protections.allowed(missing)
+    ) as enclave:
+        render.note(_line(enclave))
+        try:
+            result: Any = enclave.call(ecall, *given)
+        except RemoteError as error:
+            if error.traceback:
+                render.note(error.traceback.rstrip())
+            error.hint = error.hint or meant(ecall, error)
+            raise
+    render.out(*arguments.written(result, out))
+
+
+def attest(
+    file: _File,
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the quote goes.")],
+    nonce: Annotated[str, typer.Option("--nonce", metavar="HEX", help="The verifier's, at most 64 bytes.")],
+    app_data: Annotated[
+        Path | None, typer.Option("--app-data", metavar="FILE", help="Bytes that the evidence shall carry.")
+    ] = None,
+    missing: _Missing = None,
+    json: render.Json = False,
+) -> None:
+    """Start an image and save its evidence: the quote, and two documents beside it.
+
+    For example: kluis attest hello.kluis -o evidence.bin --nonce 9f02aa77
+    """
+    try:
+        challenge = bytes.fromhex(nonce)
+    except ValueError:
+        raise UsageError(f"--nonce: want hex, got {nonce[:32]!a}") from None
+    if len(challenge) > MAX_NONCE:
+        raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
+    payload = _payload(app_data)
+    with host.load(file, insecure_allow_missing=protections.allowed(missing)) as enclave:
+        render.note(_line(enclave))
+        made = enclave.evidence(challenge, payload)
+        image_id, level = enclave.image_id, enclave.level
+    written = {
+        "quote": (out, made.quote),
+        "runtime_data": (out.with_name(f"{out.name}.runtime.json"), made.runtime_data),
+        "launch_configuration": (out.with_name(f"{out.name}.launch.json"), made.launch_configuration),
+    }
+    for path, data in written.values():
+        render.save(path, data)
+    render.out(
+        {name: str(path) for name, (path, _) in written.items()}
+        | {"image_id": image_id.hex(), "level": level},
+        render.table([(name, str(path)) for name, (path, _) in written.items()]),
+    )
+
+
+def meant(ecall: str, error: RemoteError) -> str | None:
+    """What to do about an error that says nothing of it; None where the code's own fix does."""
+    if error.traceback:
+        return "mend the code where the traceback ends; a debug enclave is for data that is not secret"
+    if error.inner_code is None:
+        return f"{ecall} declares this error: its message is for whoever calls"
+    return None
+
+
+def _tell(name: str) -> Callable[..., None]:
+    """Serve an ocall that wants no answer: by showing it."""
+    return lambda *arguments: render.note(
+        f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]
+    )
+
+
+def _line(enclave: host.EnclaveProxy) -> str:
+    debug = ", debug: protects nothing" if enclave.debug else ""
+    return f"enclave {enclave.image_id.hex()[:16]} runs, level {enclave.level}{debug}"
+
+
+def _payload(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PAYLOAD + 1)
+    except OSError as error:
+        raise UsageError(f"--app-data: {path}: {error.strerror}") from None
+    if len(data) > MAX_PAYLOAD:
+        raise UsageError(f"--app-data: {path}: want at most {MAX_PAYLOAD} bytes, got more")
+    return data
+
+
+MAX_NONCE = 64
+MAX_SHOWN = 500
+MAX_PAYLOAD = 128 * 1024

@@ -1,0 +1,73 @@
+"""``kluis doctor``: what this machine protects, what it leaves to root, and how to mend what it lacks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.tee.doctor import Finding, Part, State, examine
+
+UNAVAILABLE = 7
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    boot_seconds: Annotated[
+        int,
+        typer.Option(
+            min=1, max=600, metavar="SECONDS", help="How long a kernel may take to speak under KVM."
+        ),
+    ] = 20,
+    self_test: Annotated[bool, typer.Option(help="Start an enclave and try to read it.")] = True,
+    json: Json = False,
+) -> None:
+    """Say what this machine protects, and how to mend what it lacks.
+
+    Every line is tried, not looked up. Exits with 7 if a process enclave cannot be had here.
+    """
+    found = examine(boot_seconds=boot_seconds)
+    if self_test and not any(finding.state is State.MISSING for finding in found):
+        from kluis.cli.machine import (
+            selftest,  # the enclave's packages are an extra, and the table needs none of them
+        )
+
+        found += selftest.run()
+    render.out([_value(finding) for finding in found], render.folded(text(found)))
+    if any(finding.state is State.MISSING for finding in found):
+        raise typer.Exit(UNAVAILABLE)
+
+
+def text(found: list[Finding]) -> str:
+    """Lay out the findings for a person: a part, its lines, under each what mends it."""
+    name_width = max(len(finding.name) for finding in found)
+    state_width = max(len(state) for state in State)
+    lines: list[str] = []
+    for part in Part:
+        mine = [finding for finding in found if finding.part is part]
+        if not mine:
+            continue
+        lines += ["", part] if lines else [part]
+        for finding in mine:
+            lines.append(f"  {finding.state:<{state_width}}  {finding.name:<{name_width}}  {finding.seen}")
+            if finding.fix:
+                lines.append(f"  {'':<{state_width}}  {'':<{name_width}}  fix: {finding.fix}")
+    missing = [finding.name for finding in found if finding.state is State.MISSING]
+    verdict = f"missing: {', '.join(missing)}" if missing else "this machine can run process enclaves"
+    return "\n".join([*lines, "", verdict])
+
+
+def _value(finding: Finding) -> dict[str, str | None]:
+    return {
+        "part": finding.part,
+        "name": finding.name,
+        "state": finding.state,
+        "seen": finding.seen,
+        "fix": finding.fix,
+    }

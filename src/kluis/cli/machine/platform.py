@@ -1,0 +1,160 @@
+"""``kluis platform``: the local root of trust, started, stopped and asked for what relying parties need."""
+
+from __future__ import annotations
+
+import json as stdjson
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.errors import UnavailableError, UsageError
+from kluis.tee.platform import start as starting
+from kluis.tee.platform.client import Platform
+
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
+]
+
+CPUSVN: Final = re.compile("[0-9a-fA-F]{32}")
+BEHIND: Final = ("OutOfDate", "Revoked")
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    platform = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (start, stop, root, collateral, status, recover, revoke, certify, enroll):
+        platform.command()(command)
+    app.add_typer(platform, name="platform", help="The local root of trust.")
+
+
+def start(json: Json = False) -> None:
+    """Start the platform, and leave it running.
+
+    As root it runs as the user kluis, for everyone on this machine; otherwise for one user.
+    """
+    starting.start()
+    _show(Platform.connect(start=False).status())
+
+
+def stop(json: Json = False) -> None:
+    """Stop the platform, and every enclave that it runs."""
+    try:
+        platform = Platform.connect(start=False)
+    except UnavailableError:
+        render.out({"running": False}, "no platform runs")
+        return
+    platform.stop()
+    render.out({"running": False}, "stopped")
+
+
+def root(output: Output = None, json: Json = False) -> None:
+    """Print the root certificate, which a relying party trusts by naming its file."""
+    pem = Platform.connect().root_pem().decode()
+    _give(pem, {"root": pem}, output)
+
+
+def collateral(output: Output = None, json: Json = False) -> None:
+    """Print fresh collateral: TCB info, QE identity and revocation lists, signed."""
+    text = Platform.connect().collateral().decode()
+    _give(text, stdjson.loads(text), output)
+
+
+def status(json: Json = False) -> None:
+    """Say what the platform is, what it lacks and what it runs."""
+    _show(Platform.connect(start=False).status())
+
+
+def recover(
+    cpusvn: Annotated[
+        str | None,
+        typer.Option(
+            "--cpusvn", metavar="HEX", help="Least component SVNs, 32 hex digits; by default those of now."
+        ),
+    ] = None,
+    pcesvn: Annotated[
+        int | None, typer.Option("--pcesvn", metavar="N", help="Least PCESVN; by default one more than now.")
+    ] = None,
+    advisory: Annotated[
+        list[str] | None,
+        typer.Option("--advisory", metavar="ID", help="What older platforms suffer from; may be repeated."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Require more of platforms: those certified before are OutOfDate to every verifier from now on."""
+    if cpusvn is not None and not CPUSVN.fullmatch(cpusvn):
+        raise UsageError(f"--cpusvn: want 32 hex digits, got {cpusvn[:64]!a}")
+    order: dict[str, Any] = {"advisories": list(advisory or ())}
+    order |= {} if cpusvn is None else {"cpusvn": cpusvn.lower()}
+    order |= {} if pcesvn is None else {"pcesvn": pcesvn}
+    _show(Platform.connect().order("recover", **order))
+
+
+def revoke(json: Json = False) -> None:
+    """Revoke this platform's key: verifiers that fetch collateral refuse its quotes from now on."""
+    _show(Platform.connect().order("revoke"))
+
+
+def certify(
+    new_keys: Annotated[
+        bool, typer.Option("--new-keys", help="With new keys; a revoked one is renewed in any case.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Certify this platform anew, under its own authority, for the versions that it runs."""
+    _show(Platform.connect().order("certify", new_keys=new_keys))
+
+
+def enroll(
+    url: Annotated[str, typer.Argument(help="The service: https://host[:port].", show_default=False)],
+    root: Annotated[
+        Path,
+        typer.Option(
+            "--root", metavar="PEM", help="Its root certificate, as its owner gave it to you (PEM)."
+        ),
+    ],
+    ca: Annotated[
+        Path | None, typer.Option("--ca", metavar="PEM", help="The authority of its TLS certificate (PEM).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Have a provisioning service certify this platform, and take its collateral; again to renew both.
+
+    The platform checks what the service says before it uses it. A platform that the service's owner does
+    not know yet waits: tell the owner its ppid and key, and ask again.
+    """
+    from kluis.cli.machine.enrolling import enrolled
+
+    _show(enrolled(Platform.connect(), url, root, ca))
+
+
+def _give(text: str, value: Any, output: Path | None) -> None:
+    if output is None:
+        render.out(value, text.rstrip("\n"))
+        return
+    render.save(output, text.encode())
+    render.note(f"written: {output}")
+
+
+def _show(state: dict[str, Any]) -> None:
+    rows = [(name, _words(value)) for name, value in state.items()]
+    render.out(state, render.table(rows))
+    if (tcb := state.get("tcb")) in BEHIND:
+        render.note(
+            f"kluis: verifiers with collateral of now see {tcb}; once it is mended, kluis platform certify"
+        )
+
+
+def _words(value: object) -> str:
+    match value:
+        case []:
+            return "none"
+        case list():
+            return ", ".join(str(one) for one in value)
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)

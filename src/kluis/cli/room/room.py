@@ -1,0 +1,203 @@
+"""``kluis room``: init, seal, propose; ``room_sign`` signs and stops, ``room_run`` runs and opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from kluis.cleanroom import agreement as agreements
+from kluis.cleanroom import fingerprint
+from kluis.cleanroom.agreement import Dataset, Role
+from kluis.cleanroom.documents import as_json, hash_of
+from kluis.cleanroom.explain import explain
+from kluis.cleanroom.home import DataKey
+from kluis.cleanroom.room import Room
+from kluis.cleanroom.trust import read_confirmations
+from kluis.cli import completion, render
+from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
+from kluis.cli.room.room_files import now, record
+from kluis.errors import PolicyError, UsageError
+from kluis.tee import measure
+from kluis.tee.image import recompiled
+from kluis.tee.platform.client import Platform
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    room = typer.Typer(
+        help="Clean rooms: several owners, one computation.", rich_markup_mode=None, no_args_is_help=True
+    )
+    for command in (init, seal, propose):
+        room.command(command.__name__)(command)
+    room_sign.register(room)
+    room_run.register(room)
+    room_events.register(room)
+    app.add_typer(room, name="room")
+
+
+def init(
+    room: room_files.RoomArgument,
+    party: parties.As,
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Your name for people. [default: PARTY]")
+    ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE",
+            help="owner, recipient, analyst, auditor or operator; repeat it for several. "
+            "[default: owner, recipient]",
+            autocompletion=completion.words(get_args(Role)),
+        ),
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is called.")] = None,
+    purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is for.")] = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Make a room, or join one; makes your keys where you have none."""
+    chosen = tuple(role or ("owner", "recipient"))
+    unknown = sorted(set(chosen) - set(get_args(Role)))
+    if unknown:
+        raise UsageError(f"--role: want one of {', '.join(sorted(get_args(Role)))}, got {unknown[0][:32]!a}")
+    if not (room / "room.json").exists():
+        if not title or not purpose:
+            raise UsageError(
+                "init: a new room wants a title and a purpose", hint="--title TEXT --purpose TEXT"
+            )
+        Room.create(room, title, purpose)
+    opened = Room(room)
+    home = parties.home(homes, party, make=True)
+    opened.join(home, home.public(name or party, cast("tuple[Role, ...]", chosen)))
+    printed = fingerprint.of(home.public(name or party, ("owner",)))
+    value = {
+        "room": opened.file.room,
+        "party": party,
+        "keys": str(home.path),
+        "roles": sorted(chosen),
+        "fingerprint": printed,
+    }
+    render.out(
+        value,
+        f"{party} is in {room} as {', '.join(sorted(chosen))}; its keys are in {home.path}\n"
+        f"fingerprint {printed}: read it to the other parties, over another channel than this folder",
+    )
+    record(opened, home, "party.joined", party)
+
+
+def seal(
+    room: room_files.RoomArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Your data, a Parquet file.")],
+    party: parties.As,
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="What queries call it.")],
+    terms: Annotated[Path, typer.Option(metavar="TOML", help="Privacy unit, least group, uses by column.")],
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Encrypt a data set for a room, under your terms; the key stays with you."""
+    from kluis.cleanroom import datasets, terms_toml  # these want the extra, and the help does not
+
+    opened, home = Room(room), parties.home(homes, party)
+    datasets.check_name(dataset, "--dataset")
+    table = datasets.read_plain(room_files.read(file), str(file))
+    agreed = terms_toml.read_terms(room_files.text(terms), table, now(), terms.name)
+    version = home.next_version(opened.file.room, dataset)
+    key = datasets.new_key()
+    sealed = datasets.seal(table, key, opened.file.room, dataset, version, agreed)
+    described = Dataset(
+        id=dataset, version=version, owner=party, terms=agreed, parts=datasets.describe([sealed])
+    )
+    home.keep_key(
+        DataKey(
+            room=opened.file.room,
+            dataset=dataset,
+            version=version,
+            terms=hash_of(agreed),
+            parts=tuple(part.sha256 for part in described.parts),
+            key=key,
+        )
+    )
+    opened.add_dataset(home, described, (sealed,))
+    size = len(sealed)
+    render.out(
+        {"dataset": dataset, "version": version, "bytes": size, "parts": as_json(described)["parts"]},
+        f"{dataset} version {version}: {size:,} bytes of ciphertext in {room}; its key is in {home.path}",
+    )
+    record(opened, home, "dataset.sealed", f"{dataset}.v{version}")
+
+
+def propose(
+    room: room_files.RoomArgument,
+    party: parties.As,
+    plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="Analyses and output rules.")],
+    image: Annotated[Path, typer.Option(metavar="FILE", help="The code: a .kluis image.")],
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="PARTY",
+            help="One who signs without data or results, such as an auditor; repeat it for several.",
+        ),
+    ] = None,
+    root: room_files.Roots = None,
+    confirm: room_files.Confirmations = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Write the agreement that everyone is to sign, and sign it first.
+
+    Its parties are you, the owners of the data that the plan reads, its recipients, and those of --with.
+
+    Evidence must chain to one of --root; without it, to the root of this machine's platform.
+    """
+    from kluis.cleanroom import plan  # which wants the extra
+
+    opened, home = Room(room), parties.home(homes, party)
+    found = measure.measure(image)
+    if found.mrsigner is None or found.debug:
+        raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
+    if not found.bytecode:
+        python, release = found.image.manifest.python, found.image.manifest.kluis
+        raise PolicyError(
+            f"image: its bytecode was not compared with its source: want Python {python} here,"
+            f" got {recompiled.version()}",
+            hint=f"in an environment of Python {'.'.join(python.split('.')[:2])}: pip install"
+            f" 'kluis[rooms]=={release}', and propose from there; or build the image again here:"
+            " kluis build DIR -o FILE --key PEM",
+            code="bytecode_uncompared",
+        )
+    identity = plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id)
+    roots = (
+        [room_files.read(path, room_files.MAX_TEXT) for path in root]
+        if root
+        else [Platform.connect().root_pem()]
+    )
+    trust = room_files.trust(home, root)
+    proposed = plan.read_plan(room_files.text(plan_file), plan_file.name)
+    confirmed = read_confirmations(confirm or ())
+    inputs = plan.choose_inputs(
+        opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned(name))
+    )
+    named = plan.choose_parties(
+        opened, proposed, inputs, [party, *(parties.check_name("--with", each) for each in others or ())]
+    )
+    room_sign.confirm_given(trust, named, confirm)
+    room_sign.confirm_parties(trust, named)
+    agreement = plan.draft(
+        opened.file,
+        proposed,
+        named,
+        inputs,
+        identity,
+        tuple(each.decode() for each in roots),
+        now(),
+    )
+    room_sign.check_against_record(home, trust, agreement)
+    signature = agreements.sign(agreement, party, home.signing)
+    room_sign.remember(home, trust, agreement)
+    opened.propose(agreement)
+    opened.add_signature(signature)
+    render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))
+    record(opened, home, "agreement.proposed", agreement.hash)

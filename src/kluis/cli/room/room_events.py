@@ -1,0 +1,135 @@
+"""``kluis room events``: what a room's log says, by whose keys, and what that proves."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kluis.cleanroom import events as log
+from kluis.cleanroom.agreement import Agreement
+from kluis.cleanroom.documents import as_json
+from kluis.cleanroom.keyring import Keyring, Word, agreed
+from kluis.cleanroom.room import Room
+from kluis.cli import render
+from kluis.cli.room import parties
+from kluis.errors import PolicyError, UsageError
+
+_COLUMNS: Final = 80
+_MOST_NAME: Final = 16
+_MOST_NAMED: Final = 3
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_HEAD: Final = ("", "time (UTC)", "who", "what", "to what")
+
+
+def register(room: typer.Typer) -> None:
+    """Add the command to ``kluis room``."""
+    room.command("events")(events)
+
+
+def events(
+    room: Annotated[
+        Path,
+        typer.Argument(metavar="ROOM", help="The room's folder. [default: this one]", show_default=False),
+    ] = Path(),
+    party: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="PARTY", help="Whose own record to go by: its key, and the agreements it signed."
+        ),
+    ] = None,
+    agreement: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HASH", help="The agreement whose keys to go by. [default: all that PARTY signed]"
+        ),
+    ] = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> int:
+    """Check the room's log, line by line, and say what it proves.
+
+    A line of a party whose key is in the folder alone, as before an agreement, is marked note, and the
+    command exits with 6: whoever holds the folder can have made it.
+    """
+    opened = Room(room)
+    home = None if party is None else parties.home(homes, party)
+    signed: tuple[Agreement, ...]
+    if agreement is not None:
+        signed = (agreed(opened, agreement, home),)
+    elif home is not None:
+        signed = home.agreements(opened.file.room)
+    else:
+        raise UsageError(
+            "events: want to know whose keys to go by, got no party and no agreement",
+            hint="--as PARTY, for its own record; --agreement HASH, where you are no party",
+        )
+    keyring = Keyring(opened, signed, home)
+    found = log.read(room / "events.jsonl", opened.file.room, keyring.keys)
+    words = {each.actor: keyring.word(each.actor) for each in found}
+    says = _closing(opened.file.room, len(found), signed, words)
+    value = {
+        "room": opened.file.room,
+        "agreements": [each.hash for each in signed],
+        "events": [
+            {"line": number, **as_json(each), "word": words[each.actor]}
+            for number, each in enumerate(found, 1)
+        ],
+        "unproven": _strangers(words),
+        "says": says,
+    }
+    render.out(value, render.folded(f"{table(found, words)}\n{says}"))
+    return PolicyError.exit_code if _strangers(words) else 0
+
+
+def table(found: Sequence[log.Event], words: dict[str, Word]) -> str:
+    """Events in 80 columns: a name that is too long goes on below, and of a hash its first digits stand.
+
+    Args:
+        found: at least one.
+        words: on whose word the key of each actor is its own.
+    """
+    marks = ["note" if words[each.actor] == "folder" else "ok" for each in found]
+    named = min(_MOST_NAME, max(len(each.actor) for each in found))
+    widths = (max(map(len, marks)), 19, max(named, 3), max(len(each.kind) for each in found))
+    space = _COLUMNS - sum(each + 2 for each in widths)
+    rows: list[tuple[str, ...]] = []
+    for mark, each in zip(marks, found, strict=True):
+        time = each.time.replace(tzinfo=None).isoformat(" ", "seconds")
+        subject = each.subject
+        if _HASH.fullmatch(subject):
+            subject = f"{subject[: min(16, space - 2)]}.."
+        cells = ([mark], [time], _pieces(each.actor, named), [each.kind], _pieces(subject, space))
+        rows += itertools.zip_longest(*cells, fillvalue="")
+    return render.table(rows, _HEAD)
+
+
+def _pieces(text: str, width: int) -> list[str]:
+    return [text[start : start + width] for start in range(0, len(text), width)]
+
+
+def _strangers(words: dict[str, Word]) -> list[str]:
+    return sorted(actor for actor, word in words.items() if word == "folder")
+
+
+def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str, Word]) -> str:
+    """What the log proves to this reader and what it does not, on one line."""
+    strangers = _strangers(words)
+    named = ", ".join(strangers[:_MOST_NAMED]) + (", .." if len(strangers) > _MOST_NAMED else "")
+    alone = f"{named}: the key is in the folder alone, and whoever holds that can have made the lines"
+    keys = [f"{actor}'s own record" for actor, word in words.items() if word == "own"]
+    if "agreement" in words.values():
+        keys.append(f"agreement {signed[0].hash[:16]}" if len(signed) == 1 else f"{len(signed)} agreements")
+    if not keys:
+        return f"proves nothing in room {room[:16]} of {alone}"
+    lines = "the lines marked ok" if strangers else "this line" if count == 1 else f"these {count} lines"
+    return (
+        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and which line "
+        "each was added after; does not prove that no end was cut off, now or before a line was added, as "
+        "whoever holds the folder can, nor that what a line says is so, or when"
+        + (f"; proves nothing of {alone}" if strangers else "")
+    )

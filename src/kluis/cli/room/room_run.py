@@ -1,0 +1,254 @@
+"""``kluis room``: run, open, receipt."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from kluis import files
+from kluis.cleanroom import conduct, mailbox, results
+from kluis.cleanroom.agreement import check_signed
+from kluis.cleanroom.documents import as_json, decode
+from kluis.cleanroom.home import Home
+from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.release import Owner
+from kluis.cleanroom.room import Room
+from kluis.cleanroom.trust import Trust
+from kluis.cli import completion, render
+from kluis.cli.image import image_ids
+from kluis.cli.machine import protections
+from kluis.cli.room import parties, room_files
+from kluis.cli.room.room_files import now, record
+from kluis.cli.room.room_text import shown, told
+from kluis.errors import AuthenticityError, PolicyError, UnavailableError, UsageError
+from kluis.host import load
+from kluis.tee.platform.client import Platform
+
+_Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Which run. [default: the newest]")]
+
+
+def register(room: typer.Typer) -> None:
+    """Add this module's commands to ``kluis room``."""
+    for command in (run, open_, receipt):
+        room.command(command.__name__.rstrip("_"))(command)
+
+
+def run(
+    room: room_files.RoomArgument,
+    party: Annotated[
+        list[str] | None,
+        typer.Option("--as", metavar="PARTY", help="Whose client acts here; repeat it for several."),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Host the run: start this image here.")
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the others.")] = 60.0,
+    insecure_allow_missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Start without protections this machine lacks.",
+            autocompletion=completion.protections,
+        ),
+    ] = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Host a run (with --image), or take part in one that another machine hosts."""
+    opened = Room(room)
+    signed = opened.signed()
+    agreement = check_signed(signed)
+    local = {name: Owner(parties.home(homes, name), signed, opened.stops()) for name in party or ()}
+    if image is None:
+        if len(local) != 1:
+            raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
+        name, owner = next(iter(local.items()))
+        taken = mailbox.take_part(opened, name, owner, wait, now)
+        render.out(
+            {"run": taken, "released": name},
+            f"{name} verified the enclave and released its keys to run {taken}",
+        )
+        record(opened, parties.home(homes, name), "key.released", taken)
+        return
+    elsewhere = {
+        each: mailbox.Elsewhere(opened, each, wait) for each in agreement.owners if each not in local
+    }
+    (found,) = image_ids.measure([image])
+    if found.hex() != agreement.code.image_id:
+        raise PolicyError(
+            f"{image}: want image {agreement.code.image_id[:16]}.., which was agreed, "
+            f"got {found.hex()[:16]}..",
+            hint="--image: the file that was proposed",
+            code="image",
+        )
+    at_hand = {name: conduct.AtHand(owner, now) for name, owner in local.items() if name in agreement.owners}
+    platform = Platform.connect()
+    collateral = platform.collateral()
+    with contextlib.ExitStack() as after:
+
+        def begun(run_id: str) -> None:
+            if elsewhere:
+                after.callback(mailbox.withdraw, opened, run_id)
+                mailbox.announce(opened, agreement.hash, run_id, collateral)
+            for each in elsewhere.values():
+                each.begin(run_id)
+
+        enclave = after.enter_context(
+            load(
+                image,
+                insecure_allow_missing=protections.allowed(insecure_allow_missing),
+            )
+        )
+        ended = conduct.conduct(
+            cast("conduct.Enclave", enclave), opened, {**at_hand, **elsewhere}, collateral, begun
+        )
+    checked = check_receipt(ended.receipt, agreement.hash)
+    done = checked.statement.analyses
+    lines = [("analysis", "least group"), *((each.id, str(each.k)) for each in done)]
+    render.out(
+        {"run": ended.run, "folder": str(ended.folder), "analyses": [as_json(each) for each in done]},
+        f"run {ended.run}\n{render.table(lines)}",
+    )
+    for name in at_hand:
+        record(opened, parties.home(homes, name), "key.released", ended.run)
+    for name in list(local)[:1]:  # one line of one party's: they are all here
+        record(opened, parties.home(homes, name), "run.finished", ended.run)
+
+
+def open_(
+    room: room_files.RoomArgument,
+    party: parties.As,
+    analysis: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which. [default: every one that is yours]")
+    ] = None,
+    run_id: _Run = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write the results there.")
+    ] = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Check a run's receipt and open the results that are sealed to you."""
+    opened, home = Room(room), parties.home(homes, party)
+    chosen = _chosen(opened, run_id)
+    file = opened.receipt(chosen)
+    checked = check_receipt(file, _own_record(home, file))
+    _check_place(checked, opened, chosen)
+    mine = [
+        each.id
+        for each in checked.agreement.analyses
+        if party in each.recipients and analysis in (None, each.id)
+    ]
+    if not mine:
+        raise PolicyError(f"run {chosen[:16]}: no result of it is sealed to {party}", code="recipient")
+    # The folder's word decides which run is the newest, so the one that was opened is stated.
+    values, texts = {}, [f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC"]
+    for name in mine:
+        sealed = opened.sealed_result(chosen, name)
+        check_result(checked, sealed, name)
+        header, plain = results.open_result(sealed, party, home.sealing)
+        values[name], text = shown(header.format, plain)
+        texts.append(f"{name}\n{text}")
+        if out is not None:
+            _write(out / f"{name}.{header.format}", plain)
+    render.out(values, "\n".join(texts))
+    for name in mine:
+        record(opened, home, "result.opened", f"{name}.{chosen[:16]}")
+
+
+def receipt(
+    room: Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder, or a receipt file.")],
+    party: Annotated[
+        str | None,
+        typer.Option("--as", metavar="PARTY", help="Whose own record to use: it signed the agreement."),
+    ] = None,
+    agreement: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="The agreement it must be of, where you are not a party."),
+    ] = None,
+    run_id: _Run = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Check a receipt, offline and as of its time, and say what it proves.
+
+    The folder's own agreement is not believed: anyone who can write there could have made all of it.
+    """
+    opened, chosen = None, ""
+    if room.is_file():
+        file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
+    else:
+        opened = Room(room)
+        chosen = _chosen(opened, run_id)
+        file = opened.receipt(chosen)
+    if agreement is None:
+        if party is None:
+            raise UsageError(
+                "receipt: want to know which agreement it must be of, got no party and no agreement",
+                hint="--as PARTY, for its own record; --agreement HASH, where you are not a party",
+            )
+        agreement = _own_record(parties.home(homes, party), file)
+    checked = check_receipt(file, agreement)
+    if opened is not None:
+        _check_place(checked, opened, chosen)
+    render.out(
+        {
+            "statement": as_json(checked.statement),
+            "measured": checked.verdict.measured,
+            "level": checked.verdict.level,
+            "verdict": checked.verdict.result.verdict.value,
+            "rules": list(checked.verdict.rules),
+            "not_kept_out": list(checked.verdict.result.not_kept_out),
+        },
+        render.folded(told(checked)),
+    )
+
+
+def _own_record(home: Home, file: ReceiptFile) -> str:
+    """The agreement's hash, if this party signed it by its own record; the room's word is not enough."""
+    found = check_signed(file.agreement)
+    name = found.hash
+    if not home.agreed(name):
+        raise PolicyError(
+            f"agreement {name[:16]}: {home.party} did not sign it, by its own record",
+            code="agreement_unsigned",
+        )
+    Trust(home).require_parties(found.parties)
+    return name
+
+
+def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
+    """Refuse a receipt that stands in the place of another: of another room, or under another run's name."""
+    for what, want, got in (
+        ("room", room.file.room, checked.agreement.room),
+        ("run", run, checked.statement.run),
+    ):
+        if got != want:
+            raise AuthenticityError(f"receipt: want {what} {want[:16]}.., got {got[:16]}..", code="receipt")
+
+
+def _write(path: Path, plain: bytes) -> None:
+    """Write a result, whole, for this user only: it was sealed to one party."""
+    try:
+        files.write(path, plain)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _chosen(room: Room, run_id: str | None) -> str:
+    runs = room.runs()
+    if run_id is None:
+        if not runs:
+            raise UnavailableError(
+                f"{room.path}: no run has ended here", hint=f"kluis room run {room.path} --image FILE"
+            )
+        return runs[-1]
+    found = [each for each in runs if each.startswith(run_id)]
+    if len(found) != 1:
+        raise UsageError(
+            f"run {run_id}: want the name of one of {len(runs)} runs, got {len(found)} that begin so"
+        )
+    return found[0]

@@ -1,0 +1,223 @@
+"""``kluis room``: fingerprint, show, approve; and how a party checks what it signs against its own record."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis.cleanroom import agreement as agreements
+from kluis.cleanroom import fingerprint, release
+from kluis.cleanroom.agreement import Agreement, Party
+from kluis.cleanroom.documents import as_json, hash_of
+from kluis.cleanroom.explain import explain
+from kluis.cleanroom.home import Home
+from kluis.cleanroom.room import Room
+from kluis.cleanroom.trust import Trust, read_confirmations
+from kluis.cleanroom.verdict import policy_of
+from kluis.cli import render
+from kluis.cli.room import parties, room_files
+from kluis.cli.room.room_files import now, record
+from kluis.errors import KluisError, PolicyError, UsageError
+from kluis.formats.runtime_data import Purpose
+
+_Hash = Annotated[
+    str | None,
+    typer.Option("--agreement", metavar="HASH", help="The one meant, by its name; any other is refused."),
+]
+
+
+def register(room: typer.Typer) -> None:
+    """Add this module's commands to ``kluis room``."""
+    for command in (fingerprint_, show, approve):
+        room.command(command.__name__.rstrip("_"))(command)
+
+
+def fingerprint_(party: parties.As, homes: parties.Homes = None, json: render.Json = False) -> None:
+    """Print the fingerprint of your own keys, for others to confirm; it comes from your own record."""
+    printed = fingerprint.of(parties.home(homes, party).public(party, ("owner",)))
+    render.out({"party": party, "fingerprint": printed}, printed)
+
+
+def show(
+    room: room_files.RoomArgument,
+    party: parties.As,
+    root: room_files.Roots = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Show everything that the proposed agreement states, and what you know of its parties and roots."""
+    opened, home = Room(room), parties.home(homes, party)
+    agreement = opened.proposal()
+    text = explain(agreement, room_files.trust(home, root))
+    render.out({"agreement": agreement.hash, **as_json(agreement)}, text)
+
+
+def approve(
+    room: room_files.RoomArgument,
+    party: parties.As,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign what is printed, without a question.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Withdraw from what you signed: your keys go to no more runs.")
+    ] = False,
+    agreement_hash: _Hash = None,
+    confirm: room_files.Confirmations = None,
+    root: room_files.Roots = None,
+    homes: parties.Homes = None,
+    json: render.Json = False,
+) -> None:
+    """Read the proposed agreement, check it against your own record, and sign it; or stop what you signed.
+
+    The last agreement that you signed in a room replaces the earlier ones: your client releases no key
+    under those. --stop needs nothing of the room's folder: with --agreement, not even that there is one.
+    """
+    home = parties.home(homes, party)
+    if stop:
+        _stop(room, home, agreement_hash)
+        return
+    from kluis.cleanroom import plan  # which wants the extra, and the help does not
+
+    opened = Room(room)
+    agreement = opened.proposal()
+    if agreement.room != opened.file.room:
+        raise PolicyError(
+            f"agreement: want room {opened.file.room[:16]}.., got {agreement.room[:16]}..", code="agreement"
+        )
+    if agreement_hash is not None and agreement.hash != agreement_hash:
+        raise PolicyError(
+            f"agreement: want {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="agreement"
+        )
+    trust = room_files.trust(home, root)
+    plan.check_analyses(agreement)
+    confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
+    render.note(explain(agreement, trust))
+    confirm_parties(trust, agreement.parties)
+    check_against_record(home, trust, agreement)
+    signature = agreements.sign(agreement, party, home.signing)
+    if not yes:
+        typer.confirm("sign it?", abort=True, err=True)
+    remember(home, trust, agreement)
+    opened.add_signature(signature)
+    signed = {each.party for each in opened.signed().signatures}
+    missing = sorted({each.id for each in agreement.parties} - signed)
+    text = f"{party} signed {agreement.hash}; " + (
+        f"still to sign: {', '.join(missing)}" if missing else "all signed"
+    )
+    render.out({"agreement": agreement.hash, "signed": party, "missing": missing}, text)
+    record(opened, home, "agreement.signed", agreement.hash)
+
+
+def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
+    """Confirm the parties of ``--confirm``.
+
+    Args:
+        trust: the party's own.
+        named: the parties, as a document gives them.
+        given: the option's values.
+
+    Raises:
+        UsageError: a party is confirmed that the document does not name.
+        AuthenticityError: keys are other than those that were confirmed.
+    """
+    known = {party.id: party for party in named}
+    for name, digits in read_confirmations(given or ()).items():
+        if name not in known:
+            raise UsageError(f"--confirm: want one of {', '.join(sorted(known))}, got {name[:64]!a}")
+        trust.confirm(known[name], digits)
+
+
+def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
+    """Refuse parties that are not confirmed; at a terminal, ask for their fingerprints first.
+
+    Args:
+        trust: the party's own.
+        named: the parties, as a document gives them.
+
+    Raises:
+        AuthenticityError: keys are other than those that were confirmed.
+        PolicyError: a party is not confirmed.
+    """
+    parties = tuple(named)
+    for party in parties:
+        if trust.standing(party) == "not confirmed" and sys.stdin.isatty() and not render.wants_json():
+            words = f"fingerprint of {party.id}, as {party.id} read it to you over another channel"
+            trust.confirm(party, typer.prompt(words, err=True))
+    trust.require_parties(parties)
+
+
+def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None:
+    """Hold an agreement to what its signer knows: its own keys and data, the roots, what it amends.
+
+    Raises:
+        PolicyError: it has another's terms, files, root or parent.
+        AuthenticityError: it gives a party other keys than those that were confirmed.
+    """
+    trust.require_parties(agreement.parties)
+    trust.require_roots(agreement.code.roots)
+    trust.require_parent(agreement)
+    policy_of(agreement.code, Purpose.RELEASE_KEY)  # which it refuses to be made of unknown levels
+    for dataset in agreement.owned_by(home.party):
+        kept = home.key(agreement.room, dataset.id, dataset.version)
+        # Who holds the folder can take a later version away, and its stricter terms with it.
+        newest = home.next_version(agreement.room, dataset.id) - 1
+        if dataset.version != newest:
+            raise PolicyError(
+                f"data set {dataset.id}: want version {newest}, the last that you sealed, "
+                f"got {dataset.version}",
+                hint="propose again with that version in the folder",
+                code="terms",
+            )
+        if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(each.sha256 for each in dataset.parts):
+            raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
+
+
+def remember(home: Home, trust: Trust, agreement: Agreement) -> None:
+    """Put an agreement into its signer's own record, before anybody else can see the signature."""
+    trust.remember_roots(agreement.code.roots)
+    home.agree(agreement)
+
+
+def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
+    """Stop what a party signed, by its own record; then let the folder know, if it can be reached."""
+    problems: list[str] = []
+    opened = None
+    try:
+        opened = Room(room)
+    except KluisError as error:
+        problems.append(error.message)
+    chosen = [
+        each
+        for each in home.all_agreements()
+        if (
+            each.hash == agreement_hash
+            if agreement_hash is not None
+            else opened and each.room == opened.file.room
+        )
+    ]
+    if not chosen:
+        signed = ", ".join(f"{each.hash} ({each.title})" for each in home.all_agreements()) or "none"
+        raise PolicyError(
+            f"stop: {home.party} signed no such agreement, by its own record"
+            + "".join(f"; {each}" for each in problems),
+            hint=f"--agreement HASH, of those that it signed: {signed}",
+            code="agreement_unsigned",
+        )
+    owned = [each for each in chosen if home.party in each.owners] or chosen
+    stops = [(each, release.stop(home, each, now())) for each in owned]
+    if opened:
+        try:
+            for each, signed_stop in stops:
+                opened.add_stop(home.party, each.hash, signed_stop)
+            for each in owned:
+                record(opened, home, "agreement.stopped", each.hash)
+        except KluisError as error:
+            problems.append(error.message)
+    for problem in problems:
+        render.note(f"kluis: the room's folder does not show it, so tell the other parties: {problem}")
+    render.out(
+        {"stopped": home.party, "agreements": [each.hash for each in owned], "unshown": problems},
+        "\n".join(f"{home.party} stopped {each.hash} ({each.title})" for each in owned),
+    )

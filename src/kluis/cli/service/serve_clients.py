@@ -1,0 +1,34 @@
+"""What ``kluis serve`` is given of the development issuer's clients, read from its options' files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kluis.cli.evidence import files
+from kluis.errors import UsageError
+from kluis.serve.issuer import Certificate, Federated, Registered
+
+__all__ = ["registered"]
+
+
+def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | None) -> Registered:
+    """What clients may show instead of their secrets.
+
+    Args:
+        certificates: each ``CLIENT=PEM``.
+        federated: files, JSON.
+
+    Raises:
+        UsageError: a file is not what it should be; says which.
+    """
+    found = []
+    for given in certificates or ():
+        client, equals, path = given.partition("=")
+        if not client or not equals:
+            raise UsageError(f"client certificate: want CLIENT=PEM, got {given}")
+        found.append((client, Certificate.of_pem(files.read(Path(path)), path)))
+    return Registered(
+        certificates=tuple(found),
+        federated=tuple(Federated.of_json(files.read(path), str(path)) for path in federated or ()),
+    )

@@ -1,0 +1,158 @@
+"""What ``kluis serve`` does until it is stopped: start, keep up, start anew, drain."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from kluis.cli import render
+from kluis.cli.service.serve_text import lines_of, told
+from kluis.errors import KluisError
+from kluis.serve.plan import Plan
+from kluis.serve.start import Serving, serving
+from kluis.services.clock import SystemClock
+
+LOOK_SECONDS: Final = 1.0
+# How often services are asked to do what is due: what that is, they know by themselves.
+TEND_SECONDS: Final = 10.0
+# So many turns in which enclaves end, in so long, are no accident.
+MOST_FAULTS: Final = 5
+FAULT_SECONDS: Final = 300.0
+# Certificates are made out for 90 days.
+RENEW_SECONDS: Final = 30 * 24 * 3600.0
+
+
+def run(plan: Plan) -> None:
+    """Start what is planned, say how clients reach it, and keep it up until a signal stops it."""
+    wake, asked = threading.Event(), _Asked()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        asked.hear(number)
+        wake.set()
+        if asked.stop and not asked.ready:
+            raise KeyboardInterrupt  # nothing serves yet: there is nobody to finish for
+
+    before = {
+        number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    try:
+        with serving(plan, SystemClock(), _note) as running:
+            asked.ready = True
+            render.out(told(plan, running), lines_of(plan, running))
+            _watch(running, wake, asked)
+            _note("kluis: draining")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Asked:
+    """What signals asked for; ``ready`` once there is what a stop has to finish."""
+
+    ready = False
+    stop = False
+    replace = False
+
+    def hear(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.replace = True
+        else:
+            self.stop = True
+
+
+def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
+    """Keep the instances up until asked to stop.
+
+    A database or a platform that is away for a while is told of, and ends nothing that still serves; nor
+    does it keep what can be done meanwhile from being done.
+
+    Raises:
+        KluisError: they end again and again; says why the last one did.
+    """
+    # Turns in which some ended: with their platform all of them end, at once, and that is one end.
+    recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
+    renewed, tended = time.monotonic(), float("-inf")
+    told: frozenset[str] = frozenset()
+    waits: list[str] = []
+    while not asked.stop:
+        wake.wait(LOOK_SECONDS)
+        wake.clear()
+        if asked.replace:
+            asked.replace = False
+            _replace(running)
+        faults: list[KluisError] = []
+        failed = [_attempt(functools.partial(_mend, running, faults)), _attempt(running.hand_over)]
+        if time.monotonic() - renewed > RENEW_SECONDS:
+            failed.append(_attempt(running.rename))
+            if failed[-1] is None:
+                renewed = time.monotonic()
+        if time.monotonic() - tended > TEND_SECONDS:
+            tended, waits = time.monotonic(), _tend(running, waits)
+        told = _tell(failed, told)
+        if faults:
+            recent.append(time.monotonic())
+            if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:
+                raise faults[-1]
+
+
+def _attempt(step: Callable[[], None]) -> KluisError | None:
+    """Take a step; what it failed in."""
+    try:
+        step()
+    except KluisError as error:
+        return error
+    return None
+
+
+def _mend(running: Serving, faults: list[KluisError]) -> None:
+    for service, fault in running.mend():
+        faults.append(fault)
+        _note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")
+
+
+def _tell(failed: list[KluisError | None], before: frozenset[str]) -> frozenset[str]:
+    """Say what failed, but for what was said the time before; what is not to be said again."""
+    now = {error.message: error for error in failed if error is not None}
+    for message, error in now.items():
+        if message not in before:
+            _error(error)
+    return frozenset(now)
+
+
+def _tend(running: Serving, before: list[str]) -> list[str]:
+    """Have the services do what is due; what they could not do the time before is told once."""
+    waits = [f"kluis: {service}: what is due waits: {fault.message}" for service, fault in running.tend()]
+    for line in dict.fromkeys(waits):
+        if line not in before:
+            _note(line)
+    return waits
+
+
+def _replace(running: Serving) -> None:
+    try:
+        running.replace()
+    except KluisError as error:
+        _note("kluis: not every enclave was started anew: those that were not go on")
+        _error(error)
+        return
+    pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
+    _note(f"kluis: every enclave was started anew; enclaves now: {pids}")
+
+
+def _note(text: str) -> None:
+    """Say something; a log whose disk is full, or that nobody reads any more, ends no service."""
+    with contextlib.suppress(OSError):
+        render.note(text)
+
+
+def _error(error: KluisError) -> None:
+    """Likewise of an error."""
+    with contextlib.suppress(OSError):
+        render.error(error)

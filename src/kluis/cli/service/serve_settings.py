@@ -1,0 +1,168 @@
+"""What the options of ``kluis serve`` tell each service: the settings' members that they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kluis.cli.evidence import files
+from kluis.errors import FormatError, KluisError, UsageError
+from kluis.evidence import ProtectionLevel, TrustAnchors
+from kluis.evidence.anchors import STATED_LEVELS
+from kluis.formats import b64, typed
+from kluis.serve.images import SERVICES
+
+
+def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Settings of a file, by service, with those that options make: lists of both, and else the option's.
+
+    Args:
+        path: JSON, an object a service; None for no file.
+        options: what options make, by service.
+
+    Raises:
+        UsageError: the file cannot be read, is of another shape, or is of a service that there is not; or a
+            root is named under which nothing would be attested.
+    """
+    try:
+        read = {} if path is None else json.loads(files.read(path))
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict) or not all(isinstance(each, dict) for each in read.values()):
+        raise UsageError(f"{path}: want settings by service, JSON")
+    if more := sorted(set(read) - set(SERVICES)):
+        raise UsageError(f"{path}: want settings of {', '.join(SERVICES)}, got {more[0]!a}")
+    made = {service: dict(members) for service, members in read.items()}
+    for service, own in made.items():
+        _check_members(own, service, path)
+    for service, members in options.items():
+        known = made.setdefault(service, {})
+        for name, value in members.items():
+            before = known.get(name)
+            both = isinstance(value, list) and isinstance(before, list)
+            known[name] = before + value if both else value
+    told = made.get("attestation", {})
+    if told.get("insecure_accept_unprotected") is not True:
+        _check_levels(told.get("roots"))
+    return made
+
+
+def _check_members(members: dict[str, Any], service: str, path: Path | None) -> None:
+    """Refuse now what the service's enclave would refuse once it runs, some twenty seconds later."""
+    from kluis.services.attestation.settings import AttestationSettings
+    from kluis.services.keyvault.settings import Settings as KeyVaultSettings
+    from kluis.services.provisioning.app import Settings as ProvisioningSettings
+
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "attestation": AttestationSettings,
+        "keyvault": KeyVaultSettings,
+        "provisioning": ProvisioningSettings,
+    }
+    try:
+        typed.check_members(members, kinds[service], f"{path}: {service}")
+    except FormatError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
+def _check_levels(roots: object) -> None:
+    """Refuse a root that is nobody's: the service would refuse all evidence under it, each time anew."""
+    for root in roots if isinstance(roots, list) else ():
+        try:
+            given = ProtectionLevel(root["level"]) if root["level"] is not None else None
+            (anchor,) = TrustAnchors.from_pem(b64.decode(root["pem"], "root"), given)
+        except (KluisError, ValueError, KeyError, TypeError):
+            continue  # the service's enclave says what is wrong with it
+        if anchor.level is ProtectionLevel.NONE:  # neither a maker's nor an emulated one's is
+            raise UsageError(
+                f"root {anchor.name[:64]!a}: want the level that its evidence has, for it is no maker's root "
+                "and not emulated, got none",
+                hint="--root FILE=hardware-sgx, or another level, where you know who holds its key; "
+                "--insecure-accept-unprotected attests at level none",
+            )
+
+
+def attestation(
+    roots: list[str] | None,
+    bundles: list[Path] | None,
+    signers: list[Path] | None,
+    issuers: list[Path] | None,
+    token_seconds: int | None,
+    unprotected: bool,
+) -> Mapping[str, Any]:
+    """Settings of the attestation service, as its options say them; without those that were not given.
+
+    Args:
+        roots: files of roots, PEM, each alone or with ``=LEVEL``.
+        bundles: files of Intel's documents, JSON.
+        signers: files of certificates, PEM, whose keys sign policies.
+        issuers: files of those who certify TPMs' keys, PEM.
+        token_seconds: life of a token.
+        unprotected: whether evidence of level ``none`` is attested.
+
+    Raises:
+        UsageError: a file cannot be read, or is not what it should be; names it.
+    """
+    made: dict[str, Any] = {}
+    if roots:
+        made["roots"] = [_root(one) for one in roots]
+    if bundles:
+        made["collateral"] = [b64.encode(files.read(path)) for path in bundles]
+    if signers:
+        made["policy_signers"] = [b64.encode(_certificates(path)[0]) for path in signers]
+    if issuers:
+        made["tpm_issuers"] = [b64.encode(der) for path in issuers for der in _certificates(path)]
+    if token_seconds is not None:
+        made["token_seconds"] = token_seconds
+    if unprotected:
+        made["insecure_accept_unprotected"] = True
+    return made
+
+
+def _root(given: str) -> dict[str, Any]:
+    path, equals, level = given.partition("=")
+    if not Path(path).is_file():
+        hint = f"kluis platform root -o {path} writes this machine's"
+        raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
+    if equals and level not in STATED_LEVELS:
+        raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
+    pem = files.read(Path(path))
+    try:
+        TrustAnchors.from_pem(pem)  # or an enclave says so, half a minute later
+    except KluisError as error:
+        raise UsageError(f"{path}: want a root certificate, PEM: {error.message}") from None
+    return {"pem": b64.encode(pem), "level": level if equals else None}
+
+
+def _certificates(path: Path) -> list[bytes]:
+    """One certificate or more of a file, DER."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificates(files.read(path))
+    except ValueError:
+        raise UsageError(f"{path}: want a certificate, PEM") from None
+    return [each.public_bytes(Encoding.DER) for each in found]
+
+
+def authorities(documents: list[Path] | None, insecure: list[str] | None) -> tuple[Mapping[str, Any], ...]:
+    """The vault's further authorities.
+
+    Args:
+        documents: files of one each, JSON.
+        insecure: URLs of those whose keys the host fetches.
+
+    Raises:
+        UsageError: a file cannot be read, or is no JSON; names it.
+    """
+    found = []
+    for path in documents or ():
+        try:
+            found.append(json.loads(files.read(path)))
+        except ValueError:
+            raise UsageError(f"{path}: want an authority, JSON") from None
+    return (*found, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))

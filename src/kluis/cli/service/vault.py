@@ -1,0 +1,304 @@
+"""``kluis vault``: meet a key service and write down who it is; approve whom it may believe next."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from kluis.appraisal.tokens import vouching
+from kluis.cli import completion, render
+from kluis.cli.evidence import files
+from kluis.cli.image import image_ids
+from kluis.cli.render import Json
+from kluis.enclave.vaults import ExpectedVault
+from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
+from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
+from kluis.formats.runtime_data import Purpose
+from kluis.services.clock import SystemClock
+from kluis.tee.platform.client import Platform
+
+if TYPE_CHECKING:
+    import httpx
+
+UNNAMED: Final = "00" * 32  # until the vault has said its name, to one who knows that it is a vault
+_NAME_IT: Final = "--image STATE/images/keyvault/keyvault.kluis; kluis measure prints its image_id"
+_IMAGE_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
+NEXT: Final = "/configuration/next"
+LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
+
+Url = Annotated[str, typer.Argument(help="The vault: https://host[:port].", show_default=False)]
+Root = Annotated[
+    Path, typer.Option("--root", metavar="PEM", help="The root that its evidence must chain to, PEM.")
+]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option("--image", metavar="FILE", help="The image that it runs; may be repeated."),
+]
+ImageIds = Annotated[
+    list[str] | None,
+    typer.Option("--image-id", metavar="HEX", help="Or what that measures to (hex); may be repeated."),
+]
+Protection = Annotated[
+    list[ProtectionLevel] | None,
+    typer.Option(
+        "--protection",
+        metavar="LEVEL",
+        help="A level that will do, as hardware-tdx; by default process and process-user.",
+    ),
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--insecure-allow-missing",
+        metavar="NAME",
+        help="Protections that it may lack.",
+        autocompletion=completion.protections,
+    ),
+]
+Token = Annotated[
+    Path,
+    typer.Option("--token", metavar="FILE", help="An administrator's bearer token: a file, or - for stdin."),
+]
+CollateralFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--collateral", metavar="FILE", help="For its evidence; by default this machine's platform's."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.command("meet")(meet)
+    group.command("approve")(approve)
+    group.command("withdraw")(withdraw)
+    group.callback()(_vault)
+    app.add_typer(group, name="vault", help="Meet a vault; approve whom it may believe next.")
+
+
+def _vault() -> None:
+    """Meet a vault; approve whom it may believe next."""
+
+
+def meet(
+    url: Url,
+    root: Root,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
+    ] = None,
+    image: Images = None,
+    image_id: ImageIds = None,
+    protection: Protection = None,
+    missing: Missing = None,
+    collateral: CollateralFile = None,
+    json: Json = False,
+) -> None:
+    """Meet a vault, and write down which one it is, over attested TLS.
+
+    An image that has the file opens keys that this vault released, and no other's: ExpectedVault.parse,
+    open_released.
+    """
+    images = _image_ids(image, image_id)
+    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
+    found = _met(url, wanted, endorsed)
+    if output is None:
+        render.out(found, found.encode().decode().rstrip())
+        return
+    render.save(output, found.encode())
+    render.out(
+        found, render.table([("vault", found.vault), ("image", *found.images[:1]), ("written", str(output))])
+    )
+
+
+def approve(
+    url: Url,
+    proposal: Annotated[
+        Path, typer.Argument(help="The set, as a refused start wrote it down.", show_default=False)
+    ],
+    root: Root,
+    token: Token,
+    image: Images = None,
+    image_id: ImageIds = None,
+    protection: Protection = None,
+    missing: Missing = None,
+    collateral: CollateralFile = None,
+    json: Json = False,
+) -> None:
+    """Let a vault be started under other authorities, or another issuer; read the file first.
+
+    The vault that runs is told, over attested TLS, by one whose token says Key Vault Administrator. It goes
+    on as it was, and starts next under exactly this set, or as before. No release policy that stands believes
+    anybody new by that: each goes by the authority that was meant when it was set.
+    """
+    document, headers = files.read(proposal), _bearer(token)
+    headers["Content-Type"] = "application/json"
+    images = _image_ids(image, image_id)
+    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
+    with _client(url, wanted, endorsed) as client:
+        answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
+    said = _said(url, answer)
+    try:
+        rows = [(str(one["at"]), str(one["from"]), str(one["to"])) for one in said["changes"]]
+        value = {"next": str(said["next"]), "changes": said["changes"]}
+    except (KeyError, TypeError):
+        raise FormatError(f"vault {url}: want what was approved, got another", code="malformed") from None
+    lines = [line for at, before, after in rows for line in (at, f"  was  {before}", f"  next {after}")]
+    lines += ["", f"approved {value['next']}: the next start under exactly this set is taken, once"]
+    render.out(value, "\n".join(lines))
+
+
+def withdraw(
+    url: Url,
+    root: Root,
+    token: Token,
+    image: Images = None,
+    image_id: ImageIds = None,
+    protection: Protection = None,
+    missing: Missing = None,
+    collateral: CollateralFile = None,
+    json: Json = False,
+) -> None:
+    """Take back what was approved and no start has used yet."""
+    headers = _bearer(token)
+    images = _image_ids(image, image_id)
+    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
+    with _client(url, wanted, endorsed) as client:
+        answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
+    if answer.status_code != HTTPStatus.NO_CONTENT:
+        _said(url, answer)
+    render.out({"next": None}, "nothing is approved: the vault starts as it is, or not at all")
+
+
+def _bearer(token: Path) -> dict[str, str]:
+    """The header that says who asks; the token itself is in no message."""
+    text = files.read(token).decode("ascii", "replace").strip()
+    if not text or not text.isprintable() or " " in text:
+        raise UsageError(f"--token: want a bearer token and nothing else in {token}, got another")
+    return {"Authorization": f"Bearer {text}"}
+
+
+def _said(url: str, answer: httpx.Response) -> Any:
+    """What the vault answered.
+
+    Raises:
+        PolicyError, UsageError, UnavailableError: it refuses; says why.
+    """
+    try:
+        said = answer.json()
+    except ValueError:
+        raise FormatError(f"vault {url}: want JSON, got another", code="malformed") from None
+    if answer.status_code == HTTPStatus.OK:
+        return said
+    error = said.get("error") if isinstance(said, dict) else None
+    why = foreign(str(error.get("message"))) if isinstance(error, dict) else "no reason"
+    if answer.status_code in (401, 403):
+        raise PolicyError(f"vault {url}: {why}", hint="the token wants the role Key Vault Administrator")
+    kind = UsageError if answer.status_code < 500 else UnavailableError
+    raise kind(f"vault {url}: {why}")
+
+
+def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, ...]:
+    """What the vault's image may measure to, in hex.
+
+    Raises:
+        UsageError: none is named, a word is no digest, or a file is no image.
+    """
+    for each in given or ():
+        if not _IMAGE_ID.fullmatch(each):
+            raise UsageError(f"--image-id: want 64 hex digits, got {each[:80]!a}", hint=_NAME_IT)
+    if not paths and not given:
+        raise UsageError("vault: want --image FILE or --image-id HEX, got neither", hint=_NAME_IT)
+    return tuple(each.hex() for each in image_ids.measure(paths or ())) + tuple(
+        each.lower() for each in given or ()
+    )
+
+
+def _wanted(
+    url: str,
+    root: Path,
+    images: tuple[str, ...],
+    protection: list[ProtectionLevel] | None,
+    missing: list[str] | None,
+) -> ExpectedVault:
+    """What the vault's enclave must be.
+
+    Raises:
+        UsageError: a word that names no vault.
+    """
+    if not url.startswith("https://"):
+        raise UsageError(f"vault: want https://host[:port], got {url[:80]!a}")
+    return ExpectedVault(
+        vault=UNNAMED,
+        roots=(files.read(root).decode("utf-8", "replace"),),
+        images=images,
+        levels=tuple(str(each) for each in protection or LEVELS),
+        missing=tuple(missing or ()),
+    )
+
+
+def _endorsed(collateral: Path | None) -> bytes:
+    return Platform.connect().collateral() if collateral is None else files.read(collateral)
+
+
+@contextlib.contextmanager
+def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[httpx.Client]:
+    """One who hears and is heard by the enclave that is wanted, and by nothing else.
+
+    Raises:
+        UnavailableError: nobody answers there.
+        KluisError: it is not what was wanted.
+    """
+    import httpx  # which the extra brings
+
+    from kluis.host import attested
+
+    policy = wanted.policy(Purpose.CHANNEL, nonce=True)
+    transport = attested.transport(policy, root=wanted.roots[0].encode(), collateral=collateral)
+    try:
+        with httpx.Client(transport=transport, timeout=60) as client:
+            yield client
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnavailableError(f"vault {url}: {error}", hint="kluis serve keyvault") from None
+
+
+def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
+    """What the vault says of itself, to one who knows the enclave that says it.
+
+    Raises:
+        UnavailableError: nobody answers there.
+        KluisError: it is not what was wanted, or says something else.
+    """
+    with _client(url, wanted, collateral) as client:
+        answer = client.get(f"{url.rstrip('/')}/configuration")
+    if answer.status_code == HTTPStatus.NOT_FOUND:
+        raise FormatError(
+            f"vault {url}: want a vault, got another service: it has no /configuration",
+            hint="kluis serve --json says keyvault's address and image",
+            code="malformed",
+        )
+    said = _said(url, answer)
+    try:
+        name, certificate = str(said["vault"]), base64.b64decode(said["signingCertificate"])
+    except (KeyError, TypeError, ValueError):
+        raise FormatError(f"vault {url}: want a configuration, got another", code="malformed") from None
+    vouching.check(
+        certificate,
+        anchors=TrustAnchors.from_pem(wanted.roots[0].encode()),
+        collateral=Collateral.from_json(collateral),
+        policy=wanted.policy(Purpose.APP),
+        now=SystemClock().now(),
+    )
+    found = ExpectedVault(
+        vault=name, roots=wanted.roots, images=wanted.images, levels=wanted.levels, missing=wanted.missing
+    )
+    found.policy(Purpose.APP)
+    return found
