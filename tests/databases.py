@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from kluis.enclave.store.witness import Witnessed
-from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.root.counters import Counters
 
 __all__ = ["Cluster", "CountersWitness", "database_url", "postgres"]
 

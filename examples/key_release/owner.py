@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kluis.tee.image import read_image
+from kluis.images import read_image
 from services import Services
 
 KEY = "archive"

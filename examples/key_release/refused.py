@@ -24,7 +24,7 @@ from kluis.errors import KluisError
 from kluis.formats.runtime_data import rsa_key
 from kluis.host import load
 from kluis.host.vaults import vault_evidence
-from kluis.tee.image import build
+from kluis.images import build
 from services import Refused, Services, why
 
 HERE = Path(__file__).parent

@@ -12,9 +12,10 @@ import pytest
 
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import build
-from kluis.tee.platform import places, start
+from kluis.tee.image.build.builder import build
+from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
+from kluis.tee.platform.launching import places
 
 HERE = Path(__file__).parent
 ROOT = os.geteuid() == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kluis.host import load
-from kluis.tee.image import build
+from kluis.tee.image.build.builder import build
 from kluis.tee.platform.client import Platform
 
 CODE = '''"""Asks the memory library and the kernel directly."""

@@ -15,7 +15,8 @@ import pytest
 from kluis.cli.main import run
 from kluis.errors import UnavailableError, UsageError
 from kluis.tee import image
-from kluis.tee.image import asked, interface, rebuild, sources, walls
+from kluis.tee.image import asked, sources, walls
+from kluis.tee.image.build import interface, rebuild
 from tests.tee.image import samples
 
 SECRET = "planted-3f9c"

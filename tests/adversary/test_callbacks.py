@@ -11,7 +11,7 @@ import pytest
 
 from kluis.errors import RemoteError
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import interpreter
+from kluis.tee.image.build import interpreter
 from kluis.tee.process import native
 
 

@@ -17,10 +17,12 @@ from kluis import measured
 from kluis.errors import AuthenticityError, EnclaveDied, FormatError, KluisError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import build, read_image
-from kluis.tee.platform import places, start
+from kluis.tee.image import read_image
+from kluis.tee.image.build.builder import build
+from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.places import Places
+from kluis.tee.platform.launching import places
+from kluis.tee.platform.launching.places import Places
 from tests.adversary import attacks
 
 HERE = Path(__file__).parent
@@ -174,7 +176,7 @@ def test_host_environment_injects_nothing(injected: Places, victim_image: Path) 
     spawner = int(attacks.status(daemon)["PPid"])
 
     assert mapped == {enclave.pid: False, daemon: False}
-    while b"kluis.tee.platform.spawner" not in Path(f"/proc/{spawner}/cmdline").read_bytes():
+    while b"kluis.tee.platform.launching.spawner" not in Path(f"/proc/{spawner}/cmdline").read_bytes():
         spawner = int(attacks.status(spawner)["PPid"])
     assert PRELOADED in Path(f"/proc/{spawner}/maps").read_text()  # it was injected where it can be
 

@@ -9,8 +9,9 @@ import pytest
 
 from kluis.cli.main import run
 from kluis.errors import FormatError
-from kluis.tee import measure
-from kluis.tee.image import bytecode, diff, interpreter
+from kluis.tee.image import diff
+from kluis.tee.image.build import bytecode, interpreter
+from kluis.tee.measure import image as measure
 from tests.tee.image import samples
 
 PYC = bytecode.pyc_path("app.py", sys.implementation.cache_tag)

@@ -10,7 +10,9 @@ import pytest
 
 from kluis.errors import FormatError
 from kluis.hashes import sha256
-from kluis.tee.image import bytecode, canonical, diff, interpreter, layers
+from kluis.tee.image import canonical, layers
+from kluis.tee.image.build import bytecode, interpreter
+from kluis.tee.image.changes import diff
 from kluis.tee.image.sources import Source
 from tests.tee.image import samples
 

@@ -11,10 +11,22 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
-from kluis.errors import AuthenticityError, FormatError
-from kluis.tee import measure
-from kluis.tee.image import archive, bytecode, diff, interpreter, sources
+<<<<<<< ours
+
+
+
+
+
+ from kluis.errors import AuthenticityError, FormatError
+from kluis.tee.image import archive, diff, sources
+=======
+from kluis.errors import AuthenticityError
+from kluis.tee.image import archive
+>>>>>>> theirs
+from kluis.tee.image.build import bytecode, interpreter
+from kluis.tee.image.changes import diff
 from kluis.tee.image.launchable import launchable
+from kluis.tee.measure import image as measure
 from tests.tee.image import samples
 
 OLD = b"app = 1\n"

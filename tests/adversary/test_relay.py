@@ -28,7 +28,7 @@ from kluis.formats.attested_tls import PATH, Answer, Binding, Question, Role
 from kluis.formats.runtime_data import Purpose, RuntimeData, report_data
 from kluis.host import attested, load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import build
+from kluis.tee.image.build.builder import build
 from kluis.tee.platform.client import Platform
 
 SERVICE = Path(__file__).parents[1] / "enclave" / "hosted" / "web.py"

@@ -13,8 +13,9 @@ from kluis.errors import RemoteError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.store import Database
-from kluis.tee import image, sigstruct
+from kluis.tee import sigstruct
 from kluis.tee.image import signing
+from kluis.tee.image.build import builder
 from kluis.tee.platform.client import Platform
 
 KEEPER = Path(__file__).parent.parent / "enclave" / "store" / "keeper"
@@ -25,7 +26,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """One image, by its author and by its host: the same measurement, two signers."""
     place = tmp_path_factory.mktemp("resigned")
     first, second = place / "author.kluis", place / "host.kluis"
-    built = image.build(KEEPER, first, place / "author.pem", debug=False)
+    built = builder.build(KEEPER, first, place / "author.pem", debug=False)
     mrsigner = signing.sign(first, sigstruct.generate_key(), second)
     assert mrsigner != built.mrsigner
     return first, second

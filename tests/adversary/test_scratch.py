@@ -15,7 +15,7 @@ import pytest
 from kluis.errors import EnclaveDied
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import build
+from kluis.tee.image.build.builder import build
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import sandbox
 from tests.adversary import attacks

@@ -24,7 +24,7 @@ from kluis.errors import KluisError
 from kluis.formats import channel
 from kluis.host import load
 from kluis.tee.doctor import attempts
-from kluis.tee.image import interpreter
+from kluis.tee.image.build import interpreter
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import native
 from tests.adversary import attacks, kernel

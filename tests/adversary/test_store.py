@@ -24,7 +24,7 @@ from kluis.serve.store import Database
 from kluis.serve.store.database import read_url
 from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.schema import JOURNAL, RECORDS, STORES
-from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.root.counters import Counters
 from kluis.testing.stale_storage import SwitchedRecords
 from tests.databases import CountersWitness, database_url, postgres
 

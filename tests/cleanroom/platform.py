@@ -13,8 +13,8 @@ from kluis.formats import jcs
 from kluis.formats.launch import LaunchConfiguration, config_id
 from kluis.formats.runtime_data import Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Flag
-from kluis.tee.platform.authority import Authority
-from kluis.tee.platform.quoting import PlatformKeys, make_quote, make_report_body
+from kluis.tee.platform.root.authority import Authority
+from kluis.tee.platform.root.quoting import PlatformKeys, make_quote, make_report_body
 
 
 @dataclass

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kluis.formats.snp import firmware
-from kluis.tee.snp import kernel, launch, vcpu
-from kluis.tee.snp.launch import Guest
-from kluis.tee.snp.vcpu import Monitor
+from kluis.tee.measure.snp import kernel, launch, vcpu
+from kluis.tee.measure.snp.launch import Guest
+from kluis.tee.measure.snp.vcpu import Monitor
 from tests.formats.snp import images
 
 guest = pytest.importorskip("sevsnpmeasure.guest", reason="pip install sev-snp-measure")

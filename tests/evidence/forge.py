@@ -21,9 +21,9 @@ from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.quote import BODY_TYPES, TEE_SGX, TEE_TDX, Body, Quote
 from kluis.formats.sgx.report import ReportBody
 from kluis.hashes import sha256
-from kluis.tee.platform import quoting
-from kluis.tee.platform.authority import Authority
-from kluis.tee.platform.quoting import PlatformKeys
+from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root.authority import Authority
+from kluis.tee.platform.root.quoting import PlatformKeys
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 IMAGE = bytes(range(32))

@@ -15,8 +15,9 @@ import pytest
 from kluis.errors import AuthenticityError, EnclaveDied, PolicyError, RemoteError, UsageError
 from kluis.host import Pool
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image import build
-from kluis.tee.platform import places, start
+from kluis.tee.image.build.builder import build
+from kluis.tee.platform import start
+from kluis.tee.platform.launching import places
 
 ROOT = os.geteuid() == 0
 OPTIONS = {"insecure_allow_missing": frozenset() if ROOT else frozenset({"secret-memory"})}

@@ -12,7 +12,7 @@ import pytest
 
 from kluis.errors import KluisError, RemoteError
 from kluis.host import load
-from kluis.tee import image
+from kluis.tee.image.build import builder
 from kluis.testing.images import ALLOWED
 from scripts import reference
 
@@ -59,7 +59,7 @@ def test_package(name: str, place: Path, cache: Path) -> None:
 
     def tried(seconds: float) -> str:
         return ran(
-            image.build(app, place / "image.kluis", place / "author.pem", cache_folder=cache).path, seconds
+            builder.build(app, place / "image.kluis", place / "author.pem", cache_folder=cache).path, seconds
         )
 
     if package.fails:
@@ -96,13 +96,13 @@ def test_code_that_an_image_does_not_grant(place: Path) -> None:
         "def check() -> int:\n    return len(mmap.mmap(-1, 4096, prot=7))\n"
     )
     (app / "kluis.toml").write_text("")
-    refused = image.build(app, place / "a.kluis", place / "author.pem").path
+    refused = builder.build(app, place / "a.kluis", place / "author.pem").path
     with load(refused, insecure_allow_missing=ALLOWED) as enclave, pytest.raises(RemoteError) as raised:
         enclave.check()
     assert raised.value.type_name == "PermissionError"
     assert 'grants = ["insecure_jit"] in kluis.toml' in str(raised.value.hint)
 
     (app / "kluis.toml").write_text('grants = ["insecure_jit"]\n')
-    granted = image.build(app, place / "b.kluis", place / "author.pem").path
+    granted = builder.build(app, place / "b.kluis", place / "author.pem").path
     with load(granted, insecure_allow_missing=ALLOWED) as enclave:
         assert enclave.check() == 4096

@@ -175,7 +175,7 @@ def _soak(state: Path, folder: Path, total: int, restarts: int) -> tuple[Load, l
 
 
 def _evidence(folder: Path) -> Evidence:
-    from kluis.tee.image.builder import build
+    from kluis.tee.image.build.builder import build
 
     image = folder / "web.kluis"
     build(WEB, image, folder / "author.pem")

@@ -6,7 +6,7 @@ under the session's keys, numbered, one key a direction. A frame that was change
 reordered or made by somebody else does not open, and the session ends there.
 
 Nothing here reads or writes a socket: :mod:`kluis.enclave.platform` and
-:mod:`kluis.tee.platform.session` do.
+:mod:`kluis.tee.platform.root.session` do.
 
 Handshake: enclave sends ``READY``. Platform checks which program the enclave executes, and sends a challenge
 (32). Enclave sends ``HELLO || public key (32)``, with a socket that it names after both. Platform answers

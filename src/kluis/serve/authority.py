@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kluis import files
 from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
-from kluis.tee.platform import keyfiles
+from kluis.tee.platform.root import keyfiles
 
 __all__ = ["LoopbackAuthority"]
 

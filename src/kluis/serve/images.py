@@ -15,7 +15,7 @@ from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
 from kluis.formats.unreadable import UNREADABLE
 from kluis.hashes import sha256
-from kluis.tee.image import builder, inside
+from kluis.tee.image.build import builder, inside
 
 __all__ = ["SERVICES", "STORE_KEYS", "ServiceImage", "folder_of", "image_of"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.tee import image
+from kluis.tee.image.build import builder
 
 __all__ = ["ALLOWED", "built"]
 
@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     def build(folder: Path, *, debug: bool = False) -> Path:
         if folder not in made:
             out = place / f"{len(made)}.kluis"
-            image.build(folder, out, place / "author.pem", debug)
+            builder.build(folder, out, place / "author.pem", debug)
             made[folder] = out
         return made[folder]
 

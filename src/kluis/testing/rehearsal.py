@@ -26,12 +26,12 @@ from kluis.host.interface import Interface, parse
 from kluis.host.ocalls import functions_of
 from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import await_ready
-from kluis.tee.platform import session
-from kluis.tee.platform.authority import Authority
-from kluis.tee.platform.counters import Counters
-from kluis.tee.platform.identity import Identity
-from kluis.tee.platform.keys import CPUSVN, Secret
-from kluis.tee.platform.quoting import PlatformKeys
+from kluis.tee.platform.root import session
+from kluis.tee.platform.root.authority import Authority
+from kluis.tee.platform.root.counters import Counters
+from kluis.tee.platform.root.identity import Identity
+from kluis.tee.platform.root.keys import CPUSVN, Secret
+from kluis.tee.platform.root.quoting import PlatformKeys
 
 __all__ = ["START_SECONDS", "Process", "RehearsalPlatform", "interface_of"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from kluis.cli.main import run
 from kluis.formats.snp import firmware
-from kluis.tee.snp import kernel, launch, vcpu
-from kluis.tee.snp.vcpu import Monitor
+from kluis.tee.measure.snp import kernel, launch, vcpu
+from kluis.tee.measure.snp.vcpu import Monitor
 from tests.formats.snp import images
 
 

@@ -15,7 +15,7 @@ from kluis.enclave.store.row_cache import Remembered
 from kluis.errors import AuthenticityError
 from kluis.serve.store import Database
 from kluis.serve.store.keeping import KeptRecords
-from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.root.counters import Counters
 from tests.databases import CountersWitness
 
 KEY = bytes(range(32))

@@ -16,7 +16,7 @@ from kluis.errors import EnclaveDied, EnclaveError, RemoteError
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.store import Database
 from kluis.serve.store.keeping import KeptRecords
-from kluis.tee.platform.counters import Counters
+from kluis.tee.platform.root.counters import Counters
 from kluis.testing.stale_storage import StaleStorage
 from tests.databases import CountersWitness
 

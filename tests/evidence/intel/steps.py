@@ -10,7 +10,7 @@ from kluis.authority import documents, issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import Collateral
 from kluis.formats.sgx import quote as sgx_quote
-from kluis.tee.platform import quoting
+from kluis.tee.platform.root import quoting
 from tests.evidence.forge import NOW, Forge, key, pem
 from tests.evidence.intel.forge import TdxForge, as_tdx
 

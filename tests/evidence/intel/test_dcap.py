@@ -24,7 +24,7 @@ from kluis.evidence.intel.dcap import LEVELS
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.formats.x509 import Scheme
-from kluis.tee.platform import quoting
+from kluis.tee.platform.root import quoting
 from tests.evidence.forge import NOW, Forge, key, pem
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.intel.steps import signer_serial

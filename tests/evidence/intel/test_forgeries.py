@@ -13,7 +13,7 @@ from kluis.evidence import Collateral
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.quote import Quote
 from kluis.hashes import sha256
-from kluis.tee.platform import quoting
+from kluis.tee.platform.root import quoting
 from tests.evidence.forge import Forge, key, pem
 from tests.evidence.test_vectors import FOUND, SHIPPED, VECTORS, Vector, verify
 

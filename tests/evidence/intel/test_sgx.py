@@ -32,7 +32,7 @@ from kluis.evidence.intel import sgx
 from kluis.evidence.intel import tcb as tcb_rules
 from kluis.formats.sgx import extension
 from kluis.hashes import Digest
-from kluis.tee.platform import quoting
+from kluis.tee.platform.root import quoting
 from tests.evidence.forge import DEBUG, IMAGE, NOW, SIGNER, Forge
 from tests.evidence.intel.steps import STEPS, said
 from tests.strategies import PROPERTY, mutations

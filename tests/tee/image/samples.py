@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
-from kluis.tee.image import archive, cache, interpreter, layers, manifest, sources
+from kluis.tee.image import archive, layers, manifest, sources
+from kluis.tee.image.build import cache, interpreter
 from kluis.tee.image.sources import Source
 
 INTERFACE = b'{"ecalls":[{"name":"greet","parameters":[{"name":"who","type":"str"}]}],"version":1}'

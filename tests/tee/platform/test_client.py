@@ -11,7 +11,7 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.places import Places
+from kluis.tee.platform.launching.places import Places
 
 
 @pytest.mark.parametrize("handed", [0, 1])

@@ -12,7 +12,7 @@ import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
 from kluis.formats import channel
-from kluis.tee.platform import session
+from kluis.tee.platform.root import session
 
 
 def listening(name: bytes) -> socket.socket:

@@ -13,7 +13,7 @@ import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.doctor import kernel
-from kluis.tee.image import interpreter
+from kluis.tee.image.build import interpreter
 from kluis.tee.image.manifest import LAUNCHER, MOUNTS
 from kluis.tee.process import native
 

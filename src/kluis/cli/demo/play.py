@@ -20,7 +20,8 @@ from kluis.cli.demo.stage import Calls, Stage
 from kluis.cli.room.room_text import shown, told
 from kluis.errors import InternalError
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.platform import places, start
+from kluis.tee.platform import start
+from kluis.tee.platform.launching import places
 
 CLAIM = """
 

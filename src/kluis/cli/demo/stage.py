@@ -29,7 +29,8 @@ from kluis.errors import UnavailableError
 from kluis.formats.launch import LaunchConfiguration
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee import image, measure
+from kluis.tee.image.build import builder
+from kluis.tee.measure import image as measure
 from kluis.tee.platform.client import Platform
 
 ENDING_SECONDS = 5.0
@@ -69,10 +70,10 @@ class Stage:
         if stop and not self.platform.status()["enclaves"]:
             self.platform.stop()
 
-    def build(self) -> image.Built:
+    def build(self) -> builder.Built:
         """Build the code that will run inside, and learn what this machine cannot give it."""
         shutil.copytree(example(), self.example)
-        built = image.build(self.example, self.image, self.folder / "author.pem")
+        built = builder.build(self.example, self.image, self.folder / "author.pem")
         possible = frozenset({*self.platform.status()["missing"], "secret-memory"})
         with load(self.image, insecure_allow_missing=possible) as enclave:
             self.lacks = frozenset(LaunchConfiguration.parse(enclave.launch_configuration).missing)

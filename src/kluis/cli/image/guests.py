@@ -9,8 +9,8 @@ from kluis.cli import render
 from kluis.errors import UsageError
 from kluis.formats.snp import firmware
 from kluis.tee.image import files
-from kluis.tee.snp import kernel, launch, vcpu
-from kluis.tee.snp.vcpu import Monitor
+from kluis.tee.measure.snp import kernel, launch, vcpu
+from kluis.tee.measure.snp.vcpu import Monitor
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

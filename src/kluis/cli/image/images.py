@@ -10,9 +10,11 @@ import typer
 from kluis.cli import render
 from kluis.cli.image import guests
 from kluis.errors import AuthenticityError, UsageError
-from kluis.tee import image, measure, sigstruct
-from kluis.tee.image import changes, files, rebuild, recompiled, signing
-from kluis.tee.snp.vcpu import Monitor
+from kluis.tee import sigstruct
+from kluis.tee.image import changes, files, signing
+from kluis.tee.image.build import builder, rebuild, recompiled
+from kluis.tee.measure import image as measure
+from kluis.tee.measure.snp.vcpu import Monitor
 
 SHOWN: Final = 20
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
@@ -43,7 +45,7 @@ def build(
     """
     if (key is None) is not unsigned:
         raise UsageError("build: want --key PEM or --unsigned, one of the two", hint="--key author.pem")
-    built = image.build(directory, out, key, debug, say=render.note)
+    built = builder.build(directory, out, key, debug, say=render.note)
     if built.key_made:
         render.note(f"made the author's key, {key}: whoever has it signs in your name")
     for line in built.notes:
@@ -169,7 +171,7 @@ def diff(
     json: render.Json = False,
 ) -> None:
     """Say what changed from one image to another."""
-    found = image.diff(before, after)
+    found = changes.diff(before, after)
     measured = [change for change in found if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
     value = {

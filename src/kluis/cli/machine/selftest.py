@@ -17,9 +17,9 @@ from typing import Final
 from kluis.errors import KluisError
 from kluis.hashes import sha256
 from kluis.host import EnclaveProxy, load
-from kluis.tee import image
 from kluis.tee.doctor import Finding, Part, State, attempts
 from kluis.tee.doctor.attempts import Reading
+from kluis.tee.image.build import builder
 from kluis.tee.process import linux
 
 COPIES: Final = 1000
@@ -72,7 +72,7 @@ def _enclave() -> Iterator[EnclaveProxy]:
         (app / "app.py").write_text(APP, encoding="utf-8")
         (app / "kluis.toml").write_text(SETTINGS, encoding="utf-8")
         built = Path(folder) / "doctor.kluis"
-        image.build(app, built, Path(folder) / "author.pem")
+        builder.build(app, built, Path(folder) / "author.pem")
         lacks = linux.missing(HEAP_BYTES)
         with load(built, insecure_allow_missing=lacks) as enclave:
             yield enclave

@@ -19,8 +19,8 @@ from kluis.cli import completion, render
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
 from kluis.cli.room.room_files import now, record
 from kluis.errors import PolicyError, UsageError
-from kluis.tee import measure
-from kluis.tee.image import recompiled
+from kluis.tee.image.build import recompiled
+from kluis.tee.measure import image as measure
 from kluis.tee.platform.client import Platform
 
 

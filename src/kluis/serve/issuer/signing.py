@@ -20,7 +20,7 @@ from kluis import files
 from kluis.errors import FormatError
 from kluis.serve.issuer.clients import Client
 from kluis.services.clock import Clock
-from kluis.tee.platform import keyfiles
+from kluis.tee.platform.root import keyfiles
 
 __all__ = ["CLAIMS_WANTED", "TENANT", "TOKEN_SECONDS", "Proof", "Signer", "load_or_create"]
 

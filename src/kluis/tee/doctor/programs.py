@@ -8,7 +8,7 @@ import subprocess
 
 from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.doctor.finding import Finding, Part, State
-from kluis.tee.image import interpreter
+from kluis.tee.image.build import interpreter
 from kluis.tee.process import native
 
 TRY_SECONDS = 60

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO, Final
 from kluis.errors import FormatError, UsageError
 from kluis.formats import jcs
 from kluis.tee import sigstruct
-from kluis.tee.image import archive, bytecode, recompiled
+from kluis.tee.image import archive
 from kluis.tee.image.archive import Image
+from kluis.tee.image.build import bytecode, recompiled
 from kluis.tee.image.layers import Entry
 
 MOST_PARTS: Final = 1 << 18

@@ -6,8 +6,9 @@ import dataclasses
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.tee import sigstruct
-from kluis.tee.image import bytecode, manifest, sources
+from kluis.tee.image import manifest, sources
 from kluis.tee.image.archive import Image
+from kluis.tee.image.build import bytecode
 from kluis.tee.image.layers import PROGRAM_MODE, Layer
 from kluis.tee.sigstruct import SigStruct
 

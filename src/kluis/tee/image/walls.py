@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import UnavailableError
-from kluis.tee.image.interpreter import Interpreter
+from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.process import native, sandbox
 
 MOST_MEMORY_BYTES: Final = 8 << 30

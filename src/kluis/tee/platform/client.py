@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from kluis.errors import BY_NAME, UnavailableError, UsageError
-from kluis.tee.platform import places as where
 from kluis.tee.platform import start as starting
-from kluis.tee.platform.places import Places
+from kluis.tee.platform.launching import places as where
+from kluis.tee.platform.launching.places import Places
 
 MAX_ANSWER = 256 * 1024
 SOCKETS = 2
@@ -119,7 +119,8 @@ class Platform:
             sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
 
         Raises:
-            KluisError: as ``kluis.tee.platform.launch.Launcher.launch``; UsageError where no file is.
+            KluisError: as ``kluis.tee.platform.launching.launch.Launcher.launch``; UsageError where no file
+            is.
         """
         try:
             image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -178,7 +179,7 @@ class Platform:
         """Have certificates kept up: ``recover``, ``revoke``, ``certify``, ``enrolment`` or ``adopt``.
 
         Raises:
-            KluisError: as :class:`kluis.tee.platform.upkeep.Upkeep`; PolicyError for another user.
+            KluisError: as :class:`kluis.tee.platform.root.upkeep.Upkeep`; PolicyError for another user.
         """
         with self._connect() as connection, tempfile.TemporaryFile() as file:
             file.write(json.dumps(order).encode())

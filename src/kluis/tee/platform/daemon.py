@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from kluis.errors import PolicyError, UsageError
-from kluis.tee.platform import policy, upkeep
-from kluis.tee.platform.authority import Authority
-from kluis.tee.platform.counters import Counters
-from kluis.tee.platform.enrolled import Enrolled
 from kluis.tee.platform.hosts import Host
-from kluis.tee.platform.keys import CPUSVN, Secret
-from kluis.tee.platform.launch import Launcher
-from kluis.tee.platform.orders import Orders
-from kluis.tee.platform.quoting import PlatformKeys
-from kluis.tee.platform.session import Root
+from kluis.tee.platform.launching import policy
+from kluis.tee.platform.launching.launch import Launcher
+from kluis.tee.platform.launching.orders import Orders
+from kluis.tee.platform.root import upkeep
+from kluis.tee.platform.root.authority import Authority
+from kluis.tee.platform.root.counters import Counters
+from kluis.tee.platform.root.enrolled import Enrolled
+from kluis.tee.platform.root.keys import CPUSVN, Secret
+from kluis.tee.platform.root.quoting import PlatformKeys
+from kluis.tee.platform.root.session import Root
 
 LISTEN_FD, ORDERS_FD = 3, 4
 CREDENTIALS = 12

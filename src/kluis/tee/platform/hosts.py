@@ -13,7 +13,7 @@ from typing import Any
 
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.formats import jcs
-from kluis.tee.platform.launch import Launcher, Running
+from kluis.tee.platform.launching.launch import Launcher, Running
 from kluis.tee.process.sandbox import MOST_GRANTED
 
 MAX_REQUEST = 16 * 1024

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.errors import UnavailableError
-from kluis.tee.platform import places as where
-from kluis.tee.platform.places import Places
+from kluis.tee.platform.launching import places as where
+from kluis.tee.platform.launching.places import Places
 from kluis.tee.process import linux, native, sandbox
 
 USER: Final = "kluis"
@@ -152,7 +152,14 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
     namespaces = ["unshare", "--mount", "--propagation", "private"]
     if os.geteuid() != 0:
         namespaces += ["--user", "--map-root-user"]
-    line = [*namespaces, sys.executable, "-I", "-m", "kluis.tee.platform.spawner", json.dumps(settings)]
+    line = [
+        *namespaces,
+        sys.executable,
+        "-I",
+        "-m",
+        "kluis.tee.platform.launching.spawner",
+        json.dumps(settings),
+    ]
     with open(places.runtime / "platform.log", "ab") as log:
         spawner = subprocess.Popen(
             line,

@@ -1,0 +1,250 @@
+"""Reproducible bytecode for every module of a layer, compiled by the interpreter of the base layer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from kluis.errors import FormatError, KluisError, UnavailableError
+from kluis.tee.image import layers, sources
+from kluis.tee.image.build import compiler
+from kluis.tee.image.build.interpreter import Interpreter
+from kluis.tee.image.sources import Source
+from kluis.tee.process import native
+
+_FORMAT: Final = b"kluis-bytecode/2"
+MAX_SOURCE_BYTES: Final = 16 << 20
+"""A larger module is not compiled: a few bytes of its image could hold it, as a hole in a sparse file."""
+BATCH_BYTES: Final = 16 << 20
+"""Of source that one process compiles, and the module with which they are reached."""
+MOST_SECONDS: Final = 30
+"""Of processor time that one process may take, and one more for each ``LEAST_BYTES_A_SECOND`` of source."""
+LEAST_BYTES_A_SECOND: Final = 256 << 10
+MOST_MEMORY_BYTES: Final = 4 << 30
+"""Of address space that one process may take: a table of a million numbers needs 1 GiB."""
+MOST_OUTPUT_BYTES: Final = 512 << 20
+_KEPT_PACKS: Final = 64
+_PACK_HEADER: Final = 40
+
+
+def pyc_path(path: str, tag: str) -> str:
+    """Where the interpreter with this tag, such as ``cpython-311``, looks for the bytecode of ``path``."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+
+
+def source_path(path: str) -> str | None:
+    """The module that a file in ``__pycache__`` is the bytecode of, as its name states; None of any other.
+
+    ``a/__pycache__/b.c.cpython-311.pyc`` is of ``a/b.c.py``. A name with an optimization level names a module
+    too (``opt-1`` after the tag), for whatever it is compared with.
+    """
+    folder, _, name = path.rpartition("/")
+    parent, _, last = folder.rpartition("/")
+    stem, tag, suffix = [*name.rsplit(".", 2), "", ""][:3]
+    if tag.startswith("opt-"):
+        stem = stem.rpartition(".")[0]
+    if last != "__pycache__" or not stem or suffix not in ("pyc", "pyo"):
+        return None
+    return f"{parent}/{stem}.py" if parent else f"{stem}.py"
+
+
+def check_encoding(data: bytes, path: str) -> None:
+    """Refuse a source that is not declared as UTF-8, or as nothing; ``data`` is it, or its head.
+
+    Raises:
+        FormatError: names the file and the encoding; code ``source_encoding``.
+    """
+    if (other := compiler.other_encoding(data)) is not None:
+        raise FormatError(
+            f"{path}: want source in UTF-8, got encoding {other}",
+            hint="do not use such an image; in your own folder, save the file as UTF-8,"
+            " or exclude it in kluis.toml",
+            code="source_encoding",
+        )
+
+
+def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
+    """Compile modules with the base layer's interpreter, whatever Python this is.
+
+    Each of its processes compiles some megabytes of source, and is bounded in time, memory and output.
+
+    Args:
+        modules: absolute path in the enclave, and source, at most ``MAX_SOURCE_BYTES``; may be hostile.
+        python: compiles.
+        work: a folder for the length of the build.
+
+    Returns:
+        The ``.pyc`` of each, in order; empty where the module cannot be compiled.
+
+    Raises:
+        FormatError: names the module that takes more time or memory than any needs, code ``compile_limit``;
+            or is not in UTF-8, code ``source_encoding``.
+        KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
+        UnavailableError: the interpreter does not run.
+    """
+    left = iter(modules)
+    while True:
+        with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
+            names = []
+            while given.tell() < BATCH_BYTES and (module := next(left, None)) is not None:
+                inside, data = module
+                check_encoding(data, inside)
+                names.append(inside)
+                compiler.write_block(given, inside.encode())
+                compiler.write_block(given, data)
+            if not names:
+                return
+            seconds = MOST_SECONDS + given.tell() // LEAST_BYTES_A_SECOND
+            given.seek(0)
+            done = subprocess.run(
+                python.command(
+                    compiler.__file__, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)
+                ),
+                env={},
+                stdin=given,
+                stdout=compiled,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            if done.returncode:
+                raise _failure(done, names, compiled)
+            compiled.seek(0)
+            while (made := compiler.read_block(compiled)) is not None:
+                yield made
+
+
+def _failure(done: subprocess.CompletedProcess[bytes], names: list[str], compiled: BinaryIO) -> BaseException:
+    """What a process that failed is reported as: of its modules, the first without a result ended it."""
+    if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
+        return KeyboardInterrupt()
+    if done.returncode > 0 and done.returncode != compiler.EXCEEDED:
+        words = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        return UnavailableError(f"the runtime's interpreter cannot compile: {words}")
+    compiled.seek(0)
+    finished = 0
+    while finished < len(names) - 1 and compiler.read_block(compiled) is not None:
+        finished += 1
+    got = "more memory or output" if done.returncode > 0 else f"an end by {_signal_name(-done.returncode)}"
+    return FormatError(
+        f"{names[finished]}: want source that compiles within bounds of time, memory and output, got {got}",
+        hint="do not use such an image; in your own folder, split the module, or exclude it in kluis.toml",
+        code="compile_limit",
+    )
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def layer(
+    files: Iterable[Source],
+    mount: str,
+    cache: Path,
+    work: Path,
+    python: Interpreter,
+    say: Callable[[str], None],
+) -> list[Source]:
+    """Compile every module of a layer, or take the pack that an earlier build of the same files left.
+
+    Args:
+        files: the layer's files; those that end in ``.py`` are compiled.
+        mount: the layer's mount point, in the names of the code.
+        cache: the folder of packs. A pack is named by all that goes into it, and its bytes are
+            checked before they are used: a stale or damaged one is made again.
+        work: a folder for the length of the build, on the cache's file system.
+        python: compiles; the base layer's, so that this machine's Python changes no byte.
+        say: told of what may take more than a second.
+
+    Raises:
+        FormatError: as :func:`compile_all` raises it.
+    """
+    tag = native.runtime().tag
+    named = [file for file in files if file.path.endswith(".py")]
+    for file in named:
+        if file.size > MAX_SOURCE_BYTES:  # the others are read when they are compiled
+            check_encoding(file.head(compiler.HEAD_BYTES + 1), f"{mount}/{file.path}")
+    modules = sorted(
+        (file for file in named if file.size <= MAX_SOURCE_BYTES), key=lambda file: pyc_path(file.path, tag)
+    )
+    key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
+    key.update(f"{mount}\0".encode())
+    for file in modules:
+        key.update(f"{file.path}\0{file.sha256}\0".encode())
+    pack = cache / f"{key.hexdigest()}.pack"
+    if (found := _read_pack(pack)) is not None:
+        return found
+    say(f"compiling {len(modules)} module{'s' * (len(modules) > 1)} of {mount}")
+    sourced = ((f"{mount}/{file.path}", file.read()) for file in modules)
+    made = zip(
+        (pyc_path(file.path, tag) for file in modules), compile_all(sourced, python, work), strict=True
+    )
+    try:
+        _write_pack(pack, (sources.of_bytes(path, data) for path, data in made if data), work)
+    except OSError as error:
+        raise UnavailableError(f"{pack.parent}: cannot be written: {error.strerror}") from error
+    if (found := _read_pack(pack)) is None:
+        raise UnavailableError(f"{pack}: another build changes it; build again")
+    return found
+
+
+def _read_pack(pack: Path) -> list[Source] | None:
+    """A pack: SHA-256 of all that follows; u64 size of the data, data, index, both as in a layer."""
+    try:
+        with pack.open("rb") as f:
+            digest, sized = f.read(32), f.read(8)
+            size = int.from_bytes(sized, "little")
+            got = hashlib.sha256(sized)
+            left = size
+            while left and (chunk := f.read(min(left, 1 << 20))):
+                got.update(chunk)
+                left -= len(chunk)
+            index = f.read(layers.MAX_INDEX_BYTES)
+            got.update(index)
+        os.utime(pack)
+        if left or got.digest() != digest:
+            return None
+        entries = layers.parse_index(index, size, "bytecode")
+    except (OSError, KluisError):
+        return None
+    return [Source(e.path, e.mode, e.size, e.sha256, pack, _PACK_HEADER + e.offset) for e in entries]
+
+
+def _write_pack(pack: Path, files: Iterable[Source], work: Path) -> None:
+    """Write a pack beside its place and move it there; the oldest packs make room."""
+    with tempfile.TemporaryFile(dir=work) as data:
+        made, end = [], 0
+        for file in files:
+            start = layers.aligned(end)
+            data.write(bytes(start - end))
+            file.copy(data.write)
+            end = start + file.size
+            made.append((file.path, file.mode, file.size, file.sha256))
+        index, size = layers.encode_index(made)
+        sized = size.to_bytes(8, "little")
+        got = hashlib.sha256(sized)
+        with tempfile.NamedTemporaryFile(dir=work, delete=False) as out:
+            try:
+                out.write(bytes(32) + sized)
+                data.seek(0)
+                while chunk := data.read(1 << 20):
+                    got.update(chunk)
+                    out.write(chunk)
+                out.write(index)
+                got.update(index)
+                out.seek(0)
+                out.write(got.digest())
+                out.close()
+                os.replace(out.name, pack)
+            except OSError:
+                Path(out.name).unlink(missing_ok=True)
+                raise
+    packs = sorted(pack.parent.glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
+    for old in packs[:-_KEPT_PACKS]:
+        old.unlink(missing_ok=True)

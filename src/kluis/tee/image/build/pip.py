@@ -1,0 +1,119 @@
+"""pip, run as a program of its own: the one way wheels come in."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import UnavailableError, foreign
+from kluis.tee.image.build.interpreter import Interpreter
+
+TIMEOUT_SECONDS: Final = 3600
+# If the build is killed, so is pip: PR_SET_PDEATHSIG, SIGKILL.
+_RUN: Final = (
+    "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(1, 9); sys.path.append(sys.argv.pop(1)); "
+    "sys.argv[0] = 'pip'; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
+_ALWAYS: Final = (
+    "--only-binary",
+    ":all:",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--no-color",
+    "--progress-bar",
+    "off",
+)
+# "  Downloading duckdb-2.0.1-cp311-cp311-manylinux_2_28_x86_64.whl (24.9 MB)"
+_FETCHES: Final = re.compile(r"\s*(?:Downloading|Using cached) (\S+ \([^()]+\))\Z")
+
+
+def run(arguments: list[str], what: str, folder: Path, python: Interpreter) -> None:
+    """Run one command of pip's with wheels alone: no code of a package runs.
+
+    pip is this environment's, and runs under the base layer's interpreter: that one's version and C library
+    decide which wheels fit, whatever this machine has.
+
+    Args:
+        arguments: the command and its options.
+        what: what it is for, for messages.
+        folder: where it runs; a module called pip beside the user's files is not pip.
+        python: the base layer's interpreter.
+
+    Raises:
+        UnavailableError: there is no pip, or it did not succeed; carries its last words.
+    """
+    spec = importlib.util.find_spec("pip")
+    if spec is None or spec.origin is None:
+        raise UnavailableError(
+            f"{what}: want pip, found none for {sys.executable}",
+            hint="python -m ensurepip, or apt-get install python3-pip",
+        )
+    command, *rest = arguments
+    home = str(Path(spec.origin).parent.parent)
+    shown = sys.stderr.isatty()
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        subprocess.Popen(
+            [*python.command("-c", _RUN, home), command, *_ALWAYS, *(() if shown else ("--quiet",)), *rest],
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if shown else subprocess.DEVNULL,
+            stderr=complaints,
+            text=True,
+            errors="replace",
+        ) as pip,
+    ):
+        teller = threading.Thread(target=_tell, args=(pip.stdout or (),), daemon=True)
+        teller.start()
+        try:
+            pip.wait(TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(f"{what}: pip gave no answer in {TIMEOUT_SECONDS} s") from error
+        finally:
+            pip.kill()  # of one that has ended, nothing
+            teller.join()
+        complaints.seek(0)
+        said = complaints.read()
+    if pip.returncode:
+        raise UnavailableError(f"{what}: pip: {_last_words(said)}", hint=_hint(said))
+
+
+def places(local: Path | None) -> list[str]:
+    """Options that make pip look into a folder of wheels too, beside its index."""
+    return ["--find-links", str(local)] if local else []
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """Tell a person at a terminal what is being fetched, on one line that is gone once all is here."""
+    told = False
+    for line in lines:
+        if fetched := _FETCHES.match(line.rstrip("\n")):
+            room = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{foreign('  ' + fetched[1], room)}")
+            sys.stderr.flush()
+            told = True
+    if told:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def _last_words(text: str) -> str:
+    words = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in words if line.startswith("ERROR: ")]
+    return " / ".join(errors[-3:] or words[-1:] or ["no reason given"])[:1000]
+
+
+def _hint(text: str) -> str:
+    if "DO NOT MATCH THE HASHES" in text:
+        return "a wheel is not the one that was locked; if the lock is old, remove it and build again"
+    return "pip config debug shows which index it asks"

@@ -1,0 +1,112 @@
+"""Is an image's bytecode what its source compiles to? Interpreters run the one, and people read the other.
+
+Bytecode is made the same way everywhere (:mod:`kluis.tee.image.build.bytecode`), so it is compiled again and
+compared byte for byte. That takes the interpreter that made it, which the installed runtime brings:
+of an image for another one nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.image import archive
+from kluis.tee.image.archive import Image
+from kluis.tee.image.build import bytecode, cache, compiler, interpreter
+from kluis.tee.image.build.interpreter import Interpreter
+from kluis.tee.image.layers import Entry, Layer
+from kluis.tee.process import native
+
+__all__ = ["check", "comparable", "differing", "version"]
+
+
+def comparable(image: Image) -> bool:
+    """Whether the installed runtime is of the version that the image's bytecode is for."""
+    return image.manifest.python == version()
+
+
+def version() -> str:
+    """The version of Python that this installation compares; ``none`` without a runtime."""
+    try:
+        return interpreter.version()
+    except UnavailableError:
+        return "none"
+
+
+def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -> Iterator[str]:
+    """Bytecode that its source, in the same image, does not compile to: ``layer/path`` of each.
+
+    Args:
+        f: the image's file; its layers are read, and each file that is read is held to its hash.
+        image: as read from it; ``comparable``.
+        among: of which ``layer/path`` only; None: of all.
+
+    Raises:
+        AuthenticityError: a file is not what its layer's index says.
+        FormatError: a source takes more time or memory than any needs, code ``compile_limit``; or is not in
+            UTF-8, code ``source_encoding``.
+    """
+    base = native.runtime().digest
+    store = cache.of_user()
+    with store.work() as work:
+        python = interpreter.lay(store, work)
+        for layer in image.layers:
+            if layer.digest.hex() != base:  # which the runtime has itself, bytecode and all
+                yield from _differing(f, layer, among, python, work)
+
+
+def check(f: BinaryIO, image: Image) -> bool:
+    """Refuse an image whose bytecode its source does not compile to.
+
+    Returns:
+        False if that cannot be known here: the image is for another version of Python.
+
+    Raises:
+        AuthenticityError: names the first one; code ``bytecode``.
+        FormatError: as :func:`differing` raises it.
+    """
+    if not comparable(image):
+        return False
+    for path in differing(f, image):
+        raise AuthenticityError(
+            f"image: {path}: want what its source compiles to, got other bytecode",
+            hint="do not use this image: what it runs is not what its source shows",
+            code="bytecode",
+        )
+    return True
+
+
+def _differing(
+    f: BinaryIO, layer: Layer, among: Collection[str] | None, python: Interpreter, work: Path
+) -> Iterator[str]:
+    entries = {entry.path: entry for entry in layer.files}
+    tag = native.runtime().tag
+    sources = {bytecode.pyc_path(path, tag): path for path in entries if path.endswith(".py")}
+    for path in (path for name, path in sources.items() if name not in entries):
+        bytecode.check_encoding(
+            _head(f, layer, entries[path]), f"{layer.mount}/{path}"
+        )  # compiled when imported
+    found: list[tuple[Entry, Entry]] = []
+    for path, entry in entries.items():
+        name = f"{layer.name}/{path}"
+        if not path.endswith((".pyc", ".pyo")) or (among is not None and name not in among):
+            continue
+        source = entries.get(sources.get(path, ""))
+        if source is None or source.size > bytecode.MAX_SOURCE_BYTES:
+            yield name
+        else:
+            found.append((entry, source))
+    modules = ((f"{layer.mount}/{source.path}", archive.read_file(f, layer, source)) for _, source in found)
+    for (entry, _), made in zip(found, bytecode.compile_all(modules, python, work), strict=True):
+        if len(made) != entry.size or made != archive.read_file(f, layer, entry):
+            yield f"{layer.name}/{entry.path}"
+
+
+def _head(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
+    """Enough of a source to see its encoding; a small one is held to its hash."""
+    if entry.size <= bytecode.MAX_SOURCE_BYTES:
+        return archive.read_file(f, layer, entry)
+    f.seek(layer.data_offset + entry.offset)
+    return f.read(compiler.HEAD_BYTES + 1)

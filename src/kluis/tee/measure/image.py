@@ -1,0 +1,100 @@
+"""What an image measures to: its image id, the measurement of each TEE, and its signer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from kluis.errors import UsageError
+from kluis.tee import sigstruct
+from kluis.tee.image import Image, archive, check_manifest
+from kluis.tee.image.build import recompiled
+from kluis.tee.image.layers import Layer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """What ``measure`` found; digests are 32 bytes.
+
+    Attributes:
+        mrenclave: what the process TEE and SGX-shaped evidence report: the image id.
+        mrsigner: None of an image that nobody has signed.
+        bytecode: whether the image's bytecode was compared with what its source compiles to, and is the same;
+            False: it is for another version of Python, so that nothing is known.
+        native_objects: files of the app layer that are machine code, which no source is compared with.
+    """
+
+    image: Image
+    image_id: bytes
+    mrenclave: bytes
+    mrsigner: bytes | None
+    debug: bool
+    bytecode: bool
+    native_objects: tuple[str, ...]
+
+    @property
+    def measurements(self) -> dict[str, bytes]:
+        """The measurement of each TEE that can launch this image, by backend."""
+        return {"process": self.mrenclave}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The image's layers, in order."""
+        return self.image.layers
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON values, digests in hex."""
+        manifest = self.image.manifest
+        return {
+            "name": manifest.name,
+            "image_id": self.image_id.hex(),
+            "mrenclave": self.mrenclave.hex(),
+            "mrsigner": self.mrsigner.hex() if self.mrsigner else None,
+            "product_id": manifest.product_id,
+            "svn": manifest.svn,
+            "debug": self.debug,
+            "bytecode": "compared" if self.bytecode else "not compared",
+            "native_objects": list(self.native_objects),
+            "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
+            "interface": manifest.interface,
+            "kluis": manifest.kluis,
+            "python": manifest.python,
+            "grants": manifest.grants,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "mount": layer.mount,
+                    "digest": layer.digest.hex(),
+                    "files": len(layer.files),
+                    "bytes": sum(entry.size for entry in layer.files),
+                }
+                for layer in self.image.layers
+            ],
+        }
+
+
+def measure(path: Path) -> Measured:
+    """Measure the image at ``path``, every byte of it, and check its signature if it has one.
+
+    The source of every module is compiled, and held against the bytecode that the image has of it.
+
+    Raises:
+        FormatError: it is not an image; or a source takes more time or memory to compile than any needs (code
+            ``compile_limit``), or is not in UTF-8 (code ``source_encoding``).
+        AuthenticityError: a layer is not what the manifest says, or the signature does not hold; or bytecode
+            is not what its source compiles to (code ``bytecode``).
+        UsageError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as f:
+            image = archive.read_image(f)
+            archive.verify_layers(f, image)
+            compared = recompiled.check(f, image)
+            native = tuple(archive.native_objects(f, image))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    struct = sigstruct.parse(image.sigstruct)
+    mrsigner = sigstruct.verify(struct) if struct.signed else None
+    check_manifest(image, struct)
+    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native)

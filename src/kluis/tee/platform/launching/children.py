@@ -1,0 +1,105 @@
+"""An enclave as the spawner sees it: bubblewrap's process, its guardian, and the process that is guarded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from kluis.tee.platform.launching import remeasure
+from kluis.tee.process import native
+
+STDERR_BOUND = 16 * 1024
+LAST_READS = 32
+LOST_SECONDS = 10.0
+FORKED_SECONDS = 60.0
+"""How long a guardian that lives may take to have its child: only one that somebody stopped takes so long."""
+
+
+class Child:
+    """An enclave: bubblewrap's process, its guardian's pidfd, and what it said before Python ran.
+
+    Attributes:
+        enclave: its own pid; 0 until it is known.
+        launcher: the program that it must execute.
+    """
+
+    def __init__(self, pid: int, stderr: int, uid: int, launcher: Path = Path()) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.stderr = stderr
+        self.uid = uid
+        self.guardian = -1
+        self.enclave = 0
+        self.launcher = launcher
+        self.words = b""
+        os.set_blocking(stderr, False)
+
+    def read_words(self) -> bool:
+        """Take what the launcher said, bounded, and close at its end; whether more may be there."""
+        if self.stderr < 0:
+            return False
+        try:
+            data = os.read(self.stderr, 4096)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close_words()
+        self.words = (self.words + data)[-STDERR_BOUND:]
+        return bool(data)
+
+    def last_words(self) -> None:
+        """Take what is there and close: the other end may have been passed on, and outlive the child."""
+        for _ in range(LAST_READS):
+            if not self.read_words():
+                break
+        self.close_words()
+
+    def close_words(self) -> None:
+        """Close the descriptor, once."""
+        if self.stderr >= 0:
+            os.close(self.stderr)
+            self.stderr = -1
+
+    def kill(self) -> None:
+        """End the enclave. Its guardian is the first process of the namespace, and gone when all of it is."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.guardian if self.guardian >= 0 else self.pidfd, signal.SIGKILL)
+
+    def lost(self) -> str:
+        """Why the sandbox did not start."""
+        select.select([self.pidfd], [], [], LOST_SECONDS)
+        self.last_words()
+        return self.words.decode("utf-8", "replace").strip() or "the sandbox did not start"
+
+    def await_enclave(self, guardian: int) -> None:
+        """Wait for the one child of a guardian's pid; there is none where the guardian ended."""
+        poll, until = select.poll(), time.monotonic() + FORKED_SECONDS
+        if self.guardian >= 0:
+            poll.register(self.guardian, select.POLLIN)
+        ended = False
+        while not ended and not self.enclave and time.monotonic() < until:
+            ended = bool(poll.poll(1))
+            with contextlib.suppress(OSError):
+                found = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
+                self.enclave = int(found[0]) if found else 0
+
+    def executes_launcher(self) -> bool:
+        """Whether the enclave executes the launcher of its layer, and that file is the measured one.
+
+        Raises:
+            OSError: it is gone.
+        """
+        program = Path(f"/proc/{self.enclave}/exe")
+        return program.samefile(self.launcher) and remeasure.digest(program) == native.runtime().launcher
+
+
+def guardian_pid(info: int) -> int:
+    """The guardian's pid on this machine, from bubblewrap's information pipe; 0 where it failed."""
+    with open(info, "rb") as pipe:
+        text = pipe.read(4096)
+    return int(json.loads(text)["child-pid"]) if text.strip() else 0

@@ -1,0 +1,226 @@
+"""Layers held: read once into sealed memory files, measured there, unpacked from there.
+
+What is measured is what is used: nothing is read a second time from a file that others can change. A layer
+is held by its digest, so the next launch reads only the manifest. It stays while an enclave uses it, and
+:data:`IDLE_SECONDS` after that, unless its memory is needed earlier: the one used last goes last.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
+from kluis.tee.image import canonical
+from kluis.tee.image.layers import Entry, Layer
+from kluis.tee.platform.launching.shares import share
+
+SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+CHUNK: Final = 64 << 20
+IDLE_SECONDS: Final = 600.0
+"""How long a layer that no enclave uses is kept."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Held:
+    files: tuple[Entry, ...]
+    index: bytes
+    size: int
+    used_by: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    left_at: float = 0.0
+    changed: bool = False  # where it is unpacked: the next launch reads it again, and its users still count
+
+
+class Holding:
+    """The layers of this platform. Thread-safe.
+
+    Args:
+        unpack: gives a measured layer to the spawner: the layer; a descriptor of its data, followed by its
+            index; the index's size.
+        drop: has the spawner forget a layer, by its digest.
+        most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
+    """
+
+    def __init__(
+        self,
+        unpack: Callable[[Layer, int, int], None],
+        drop: Callable[[bytes], None],
+        most_bytes: int | None = None,
+    ) -> None:
+        self._unpack = unpack
+        self._drop = drop
+        self._most = half_of_memory() if most_bytes is None else most_bytes
+        self._held: dict[bytes, _Held] = {}
+        self._copied: collections.Counter[int] = collections.Counter()  # bytes under way, by user
+        self._lock = threading.Lock()
+
+    def files(self) -> dict[bytes, tuple[Entry, ...]]:
+        """The files of each layer that is held now, by its digest."""
+        with self._lock:
+            return {digest: held.files for digest, held in self._held.items()}
+
+    def hold(self, image: int, layer: Layer, user: int) -> bytes:
+        """Make sure that ``layer`` of the open file ``image`` is held until ``user`` releases it.
+
+        Returns:
+            Its index.
+
+        Raises:
+            AuthenticityError: a file of it is not what its index says.
+            FormatError: the file is shorter than it said.
+            UnavailableError: this machine's memory does not hold it beside those in use, or the user has
+                as much as one user may.
+        """
+        with self._lock:
+            if (found := self._held.get(layer.digest)) and not found.changed:
+                if not found.used_by[user]:
+                    self._check_share(layer, user)
+                found.used_by[user] += 1
+                return found.index
+            self._check_share(layer, user)
+            self._make_room(layer)
+            self._copied[user] += layer.data_size
+        try:
+            return self._hold(image, layer, user)
+        finally:
+            with self._lock:
+                self._copied[user] -= layer.data_size
+
+    def release(self, digests: Iterable[bytes], user: int) -> None:
+        """Give back what :meth:`hold` gave."""
+        with self._lock:
+            for digest in digests:
+                if held := self._held.get(digest):
+                    held.used_by[user] -= 1
+                    held.used_by += collections.Counter()  # forgets the users that have none
+                    held.left_at = time.monotonic()
+
+    def forget(self, digest: bytes) -> None:
+        """Use a layer for no further launch: the next reads it again. Those that run with it still count."""
+        with self._lock:
+            if held := self._held.get(digest):
+                held.changed = True
+
+    def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Drop the layers that nobody has used for so long; one that cannot be dropped keeps no other."""
+        until = time.monotonic() - idle_seconds
+        with self._lock:
+            for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
+                self._evict(digest)
+
+    def _check_share(self, layer: Layer, user: int) -> None:
+        mine = sum(held.size for held in self._held.values() if held.used_by[user]) + self._copied[user]
+        others = sum(held.size for held in self._held.values() if +held.used_by and not held.used_by[user])
+        others += self._copied.total() - self._copied[user]
+        most = share(self._most, others, user) - mine
+        if layer.data_size > most:
+            raise UnavailableError(
+                f"layer {layer.name}: want at most {max(most, 0)} bytes, got {layer.data_size}",
+                hint="end enclaves that are not needed: layers may take half of this machine's memory,"
+                " and one user's half of what the others leave of that",
+                code="layers_full",
+            )
+
+    def _make_room(self, layer: Layer) -> None:
+        idle = sorted((held.left_at, digest) for digest, held in self._held.items() if not +held.used_by)
+        while self._size() + layer.data_size > self._most and idle:
+            self._evict(idle.pop(0)[1])
+
+    def _size(self) -> int:
+        return sum(held.size for held in self._held.values()) + self._copied.total()
+
+    def _evict(self, digest: bytes) -> None:
+        if not self._held.pop(digest).changed:  # or the spawner has set it aside
+            with contextlib.suppress(KluisError):  # the next launch that needs it has it measured again
+                self._drop(digest)
+
+    def _hold(self, image: int, layer: Layer, user: int) -> bytes:
+        """Copy, measure, unpack, unless an earlier one like it was unpacked meanwhile."""
+        blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            # Not under the lock: the file may lie on a file system of its owner's own, which answers when
+            # it likes, and others launch meanwhile.
+            index = canonical.encode(list(layer.files))
+            _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
+            os.lseek(blob, 0, os.SEEK_END)
+            os.write(blob, index)
+            seal(blob)
+            if hashlib.sha256(index).digest() != layer.digest:
+                raise AuthenticityError(f"layer {layer.name}: its index is not canonical")
+            if layer.data_size:
+                with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
+                    _measure(memoryview(view), layer)
+            with self._lock:
+                held = self._held.get(layer.digest) or _Held(
+                    layer.files, index, layer.data_size, changed=True
+                )
+                if held.changed:
+                    self._unpack(layer, blob, len(index))
+                    held.changed = False
+                    self._held[layer.digest] = held
+                held.used_by[user] += 1
+                return index
+        finally:
+            os.close(blob)
+
+
+def half_of_memory() -> int:
+    """Half of this machine's memory, bytes: what a tmpfs holds unless told otherwise."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def seal(memory_file: int) -> None:
+    """Make a memory file unchangeable for good, for everybody."""
+    fcntl.fcntl(memory_file, fcntl.F_ADD_SEALS, SEALS)
+
+
+def _copy(source: int, target: int, offset: int, size: int, name: str) -> None:
+    at = offset
+    while at < offset + size:
+        sent = os.sendfile(target, source, at, min(CHUNK, offset + size - at))
+        if not sent:
+            raise FormatError(f"layer {name}: {offset + size - at} bytes are missing", code="truncated")
+        at += sent
+
+
+def _measure(data: memoryview, layer: Layer) -> None:
+    """Hash every file, and see that nothing hides between them; two threads, since hashing holds no lock."""
+    halves: tuple[list[Entry], list[Entry]] = ([], [])
+    sizes = [0, 0]
+    for entry in layer.files:
+        lighter = sizes.index(min(sizes))
+        halves[lighter].append(entry)
+        sizes[lighter] += entry.size
+
+    def check(entries: list[Entry]) -> None:
+        for entry in entries:
+            got = hashlib.sha256(data[entry.offset : entry.offset + entry.size]).hexdigest()
+            if got != entry.sha256:
+                raise AuthenticityError(
+                    f"layer {layer.name}: {entry.path!r}: want SHA-256 {entry.sha256}, got {got}",
+                    code="layer_changed",
+                    hint="the image changed after it was built: get it again, or build it again",
+                )
+
+    try:
+        end = 0
+        for entry in layer.files:
+            if bytes(data[end : entry.offset]).strip(b"\0"):
+                raise AuthenticityError(
+                    f"layer {layer.name}: {entry.path!r}: bytes before it are not zero", code="layer_changed"
+                )
+            end = entry.offset + entry.size
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(check, halves))
+    finally:
+        data.release()

@@ -1,0 +1,387 @@
+"""A launch: from an open image file to a running enclave with a session.
+
+1. The image is read and its signature checked; the operator's launch policy is asked.
+2. Every layer is held: copied into sealed memory, measured there.
+3. What this machine lacks is refused, or written into the launch configuration where granted.
+4. The spawner starts it; the first hello on the channel must come from that very process, which must be
+   executing the launcher by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kluis.errors import KluisError, UnavailableError, UsageError
+from kluis.formats import channel, jcs
+from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
+from kluis.tee import image as images
+from kluis.tee import sigstruct
+from kluis.tee.image.layers import Layer
+from kluis.tee.platform.launchers import check_launcher
+from kluis.tee.platform.launching import holding, scratch, shares, sockets
+from kluis.tee.platform.launching.orders import ChangedLayerError, Orders
+from kluis.tee.platform.launching.policy import LaunchPolicy
+from kluis.tee.platform.root import session
+from kluis.tee.platform.root.identity import Identity
+from kluis.tee.platform.root.keys import CPUSVN
+from kluis.tee.process import linux, native, sandbox
+
+HANDSHAKE_SECONDS = 60.0
+DYING_SECONDS, BROKEN_SECONDS = 5.0, 0.05
+"""How long an enclave whose session ended, or broke, may take to leave its own exit status."""
+TIDY_SECONDS = 30.0
+
+
+@dataclasses.dataclass(slots=True)
+class Running:
+    """An enclave that runs.
+
+    Attributes:
+        calls, control: the host's ends, to be handed over.
+        enclave, guardian: pids on this machine.
+        gone: set once it has ended.
+        user: who launched it.
+    """
+
+    name: str
+    who: Identity
+    debug: bool
+    calls: socket.socket
+    control: socket.socket
+    enclave: int
+    guardian: int
+    uid: int
+    gone: threading.Event
+    user: int = 0
+
+
+class Launcher:
+    """Launches enclaves on this platform.
+
+    Args:
+        root: what the platform holds.
+        lacks: what this machine lacks whatever the heap, by name.
+        lockable: bytes of secret memory one enclave may have; None: any.
+    """
+
+    def __init__(
+        self,
+        root: session.Root,
+        orders: Orders,
+        policy: LaunchPolicy,
+        lacks: frozenset[str],
+        lockable: int | None,
+    ) -> None:
+        self._root = root
+        self._orders = orders
+        self._policy = policy
+        self._lacks = lacks
+        self._lockable = lockable
+        self._holding = holding.Holding(self._unpack, self._drop)
+        self._places = shares.Taken("max_enclaves", "have the operator raise max_enclaves in launch.toml")
+        self._heaps = shares.Taken("heap", "lower heap in kluis.toml: heaps share this machine's memory")
+        self._scratches = shares.Taken(
+            "scratch", "lower scratch in kluis.toml: it shares the platform's disk"
+        )
+        self.running: dict[str, Running] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
+
+    def _tidy(self) -> None:
+        never = threading.Event()
+        while not never.wait(TIDY_SECONDS):
+            self._holding.tidy()
+
+    def _drop(self, digest: bytes) -> None:
+        self._orders.send({"op": "drop", "digest": digest.hex()})
+
+    def _unpack(self, layer: Layer, blob: int, index_size: int) -> None:
+        order = {
+            "op": "hold",
+            "digest": layer.digest.hex(),
+            "index_at": layer.data_size,
+            "index_size": index_size,
+        }
+        self._orders.send(order, [blob])
+
+    def launch(
+        self,
+        image: int,
+        *,
+        user: int,
+        allow_missing: frozenset[str],
+        granted: Sequence[tuple[str, int]],
+        ended: Callable[[int, str], None],
+    ) -> Running:
+        """Start the image in the open file ``image``.
+
+        Args:
+            image: a descriptor; read here, and not kept.
+            user: who asks, as the kernel says.
+            allow_missing: names of protections that may be missing.
+            granted: grants such as ``listen:web``, each with the socket that the host hands over.
+            ended: called with exit status and the launcher's last words.
+
+        Raises:
+            FormatError, AuthenticityError: it is no image, or not what was signed.
+            PolicyError: the operator does not let it run.
+            UnavailableError: this machine lacks something that was not granted to lack.
+        """
+        if not stat.S_ISREG(os.fstat(image).st_mode):
+            raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
+        with open(os.dup(image), "rb") as file:
+            read = images.read_image(file, self._holding.files())
+        images.launchable(read)
+        signed = sigstruct.parse(read.sigstruct)
+        manifest = read.manifest
+        self._policy.check(
+            signer=signed.mrsigner,
+            debug=signed.debug,
+            heap_bytes=manifest.heap_bytes,
+            scratch_bytes=manifest.scratch_bytes,
+            user=user,
+        )
+        check_launcher(read)
+        sockets.check(granted, frozenset(manifest.grants))
+        missing = self._missing(manifest.heap_bytes, allow_missing)
+        configuration = LaunchConfiguration(
+            heap_bytes=manifest.heap_bytes,
+            threads=manifest.threads,
+            grants=tuple(manifest.grants),
+            missing=tuple(sorted(missing)),
+            level=self._root.level,
+            counter=UNWITNESSED,
+            platform=self._root.version,
+            scratch_bytes=manifest.scratch_bytes,
+        )
+        who = Identity(
+            mrenclave=read.image_id,
+            mrsigner=signed.mrsigner,
+            product_id=signed.isvprodid,
+            svn=signed.isvsvn,
+            flags=signed.flags,
+            cpusvn=CPUSVN,
+            configuration=configuration,
+        )
+        give_back = self._take(user, manifest.heap_bytes, manifest.scratch_bytes)
+        held: dict[str, bytes] = {}
+        place = threading.Semaphore(1)
+
+        def left() -> None:
+            if place.acquire(blocking=False):
+                give_back()
+                self._holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
+
+        def gone(status: int, words: str) -> None:
+            left()
+            ended(status, words)
+
+        try:
+            for layer in read.layers:
+                held[layer.mount] = self._holding.hold(image, layer, user)
+            return self._start(read, held, who, signed.debug, granted, gone, user)
+        except BaseException as error:
+            left()
+            if isinstance(error, ChangedLayerError):
+                self._holding.forget(error.layer)
+            raise
+
+    def _take(self, user: int, heap_bytes: int, scratch_bytes: int) -> Callable[[], None]:
+        """Take a place, a heap and scratch for a user, or nothing of it; what gives them back.
+
+        Root's heaps are bounded by ``max_heap`` and ``max_enclaves``: not all of a heap is ever used.
+        """
+        memory = 2 * holding.half_of_memory() if not shares.is_operator(user) else sys.maxsize
+        wanted = (
+            (self._places, 1, self._policy.max_enclaves),
+            (self._heaps, heap_bytes, memory),
+            (self._scratches, scratch_bytes, self._scratches.total() + scratch.free_bytes()),
+        )
+        with contextlib.ExitStack() as taken:
+            for what, amount, total in wanted:
+                what.take(user, amount, total)
+                taken.callback(what.give_back, user, amount)
+            return taken.pop_all().close
+
+    def _missing(self, heap_bytes: int, allowed: frozenset[str]) -> frozenset[str]:
+        lacks = set(self._lacks)
+        if self._lockable is not None and self._lockable < heap_bytes:
+            lacks.add("secret-memory")
+        refused = sorted(lacks - allowed)
+        if refused:
+            names = ",".join(refused)
+            raise UnavailableError(
+                f"launch: {', '.join(refused)}: this machine does not give it",
+                code="missing_protection",
+                hint=f"{refused[0]} {linux.FIXES[refused[0]]};"
+                f" or accept the lack: --insecure-allow-missing={names},"
+                f" in Python insecure_allow_missing=frozenset({refused})",
+            )
+        return frozenset(lacks)
+
+    def _start(
+        self,
+        read: images.Image,
+        indexes: dict[str, bytes],
+        who: Identity,
+        debug: bool,
+        granted: Sequence[tuple[str, int]],
+        ended: Callable[[int, str], None],
+        user: int,
+    ) -> Running:
+        manifest, name = read.manifest, secrets.token_hex(8)
+        stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
+        mounts = [[layer.digest.hex(), layer.mount] for layer in read.layers]
+        region = 2 * manifest.heap_bytes + sandbox.RESERVE
+        if self._lockable is not None and "secret-memory" not in who.configuration.missing:
+            region = min(region, self._lockable)
+        without = list(who.configuration.missing) + (["secret-memory", "guardian"] if debug else [])
+        order: dict[str, Any] = {
+            "op": "launch",
+            "id": name,
+            "layers": mounts,
+            "paths": [stdlib, f"{stdlib}/lib-dynload", *(m for _, m in mounts if m != native.PYTHON)],
+            "heap": manifest.heap_bytes,
+            "region": region,
+            "threads": manifest.threads,
+            "without": ",".join(without),
+            "options": "".join(
+                letter
+                for letter, holds in (
+                    ("j", "insecure_jit" in manifest.grants),
+                    ("d", debug),
+                    ("s", manifest.scratch_bytes),
+                )
+                if holds
+            ),
+            "environment": sorted((_environment(manifest) | manifest.env).items()),
+        }
+        channel_answer = channel.Answer()
+        gone = threading.Event()
+
+        def told(status: int, words: str) -> None:
+            with self._lock:
+                gone.set()
+                self.running.pop(name, None)
+            ended(status, words)
+
+        with contextlib.ExitStack() as failing, contextlib.ExitStack() as given:
+            pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+            for ours, inside in pairs:
+                failing.enter_context(ours)
+                given.enter_context(inside)
+            files = [
+                self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
+            ]
+            given.callback(os.close, files[-1])
+            files.append(_index_file(indexes))
+            given.callback(os.close, files[-1])
+            if manifest.scratch_bytes:
+                files.append(scratch.backing(name, manifest.scratch_bytes))
+                given.callback(os.close, files[-1])
+            self._orders.on_end(name, told)
+            failing.callback(self._orders.forget_end, name)
+            ends = [inside.fileno() for _, inside in pairs]
+            answer = self._orders.send(order, [*ends, *files, *(fd for _, fd in granted)])
+            failing.pop_all()
+        running = Running(
+            name,
+            who,
+            debug,
+            pairs[0][0],
+            pairs[1][0],
+            int(answer["enclave"]),
+            int(answer["guardian"]),
+            int(answer["uid"]),
+            gone,
+            user,
+        )
+        with self._lock:
+            # Its end may have been told before this thread ran again: it would count as running for ever.
+            if not gone.is_set():
+                self.running[name] = running
+        try:
+            threading.Thread(
+                target=self._serve,
+                args=(running, pairs[2][0], channel_answer),
+                name=f"session-{name}",
+                daemon=True,
+            ).start()
+        except RuntimeError:  # no memory is left for its stack
+            self.kill(name)  # its place is given back by the caller: it must not run on
+            raise UnavailableError("launch: the platform has no memory left", code="launch_failed") from None
+        return running
+
+    def _document(
+        self, read: images.Image, who: Identity, debug: bool, granted: list[str], platform: bytes
+    ) -> int:
+        """The launch document, public, in a sealed memory file."""
+        text = jcs.dumps(
+            {
+                "manifest": jcs.loads(read.manifest_bytes, "manifest"),
+                "image_id": who.mrenclave.hex(),
+                "launch_configuration": jcs.loads(who.configuration.encode(), "launch configuration"),
+                "level": "none" if debug else who.configuration.level,
+                "debug": debug,
+                "platform": platform.hex(),
+                "sockets": {name: sandbox.FIRST_GRANTED_FD + at for at, name in enumerate(granted)},
+            }
+        )
+        return _sealed("launch", text)
+
+    def _serve(self, running: Running, end: socket.socket, answer: channel.Answer) -> None:
+        patience = DYING_SECONDS
+        try:
+            end.settimeout(HANDSHAKE_SECONDS)
+            sealed = session.accept(end, answer, lambda: self._executing(running))
+            end.settimeout(None)
+            session.serve(end, sealed, running.who, self._root, running.user)
+        except (KluisError, OSError) as error:
+            # One that hung up is ending, and its own status says why; on a loaded machine that takes a while.
+            if not (isinstance(error, KluisError) and error.code == "enclave_died"):
+                patience = BROKEN_SECONDS
+        finally:
+            end.close()
+            if not running.gone.wait(patience):
+                self.kill(running.name)
+
+    def _executing(self, running: Running) -> int:
+        """The enclave's pid, once the spawner has seen that it executes the launcher; it ends otherwise."""
+        self._orders.send({"op": "check", "id": running.name})
+        return running.enclave
+
+    def kill(self, name: str) -> None:
+        """End an enclave; one that is gone is no error."""
+        try:
+            self._orders.send({"op": "kill", "id": name})
+        except UnavailableError:
+            return
+
+
+def _index_file(indexes: dict[str, bytes]) -> int:
+    """The layers' indexes by mount point, as :func:`kluis.measured.arm` reads them."""
+    head = " ".join(f"{mount} {len(index)}" for mount, index in indexes.items())
+    return _sealed("indexes", b"\n".join((head.encode(), b"".join(indexes.values()))))
+
+
+def _sealed(name: str, data: bytes) -> int:
+    """A sealed memory file, read from its start."""
+    made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(os.dup(made), "wb") as file:
+        file.write(data)
+    holding.seal(made)
+    os.lseek(made, 0, os.SEEK_SET)
+    return made
+
+
+def _environment(manifest: images.Manifest) -> dict[str, str]:
+    return sandbox.environment(manifest.threads, manifest.heap_bytes, manifest.scratch_bytes)

@@ -1,0 +1,355 @@
+"""The spawner: the one part of the platform that may make namespaces and change user ids.
+
+It is the parent of ``kluis-platformd``, takes its orders over one socket and knows no secret. It
+runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
+enclaves get these read-only. When the platform ends, it ends every enclave and itself.
+
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` which program
+an enclave executes, ``kill``. Reports go back the same way: the answer to each order, and ``exited`` for each
+enclave that ended. It uses the standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from kluis.errors import AuthenticityError, KluisError
+from kluis.tee.image import manifest
+from kluis.tee.image.build import interpreter
+from kluis.tee.platform.launching import children, places, remeasure
+from kluis.tee.process import linux, native, sandbox
+
+MAX_ORDER = 64 * 1024
+ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
+INFO_FD = 8
+OTHER_PROGRAM = b"kluis: another program was executed in the launcher's place: see /proc/sys/fs/binfmt_misc\n"
+_FAILURES = (OSError, ValueError, KeyError, OverflowError, MemoryError, KluisError)
+"""What one order may come to without an end of the spawner, and so of every enclave."""
+
+
+class Spawner:
+    """Carries out the platform's orders until it hangs up.
+
+    Args:
+        platform: the platform's end of the order socket.
+        layers: directory of a private tmpfs.
+        own_uids: give each enclave a user id of its own (root's platform).
+    """
+
+    def __init__(self, platform: socket.socket, layers: Path, *, own_uids: bool) -> None:
+        self.platform = platform
+        self.layers = layers
+        self.own_uids = own_uids
+        self.bwrap = shutil.which("bwrap") or "bwrap"
+        self.children: dict[str, children.Child] = {}
+        self._uids: set[int] = set()
+        self._files: dict[str, tuple[remeasure.File, ...]] = {}
+        self._watched: dict[tuple[str, str], remeasure.Watched] = {}
+        self._guardian = native.guardian()
+        self._guardian_digest = remeasure.digest(self._guardian)
+        self._measuring = ThreadPoolExecutor(1)
+
+    def serve(self) -> None:
+        """Serve until the platform hangs up; leaves no process behind."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            for child in self.children.values():
+                child.kill()
+
+    def _turn(self) -> bool:
+        poll = select.poll()
+        poll.register(self.platform, select.POLLIN)
+        by_fd: dict[int, str] = {}
+        for name, child in self.children.items():
+            for fd in (child.pidfd, child.stderr):
+                if fd >= 0:
+                    poll.register(fd, select.POLLIN)
+                    by_fd[fd] = name
+        for fd, _ in poll.poll():
+            name = by_fd.get(fd, "")
+            if fd == self.platform.fileno():
+                if not self._order():
+                    return False
+            elif name in self.children and fd == self.children[name].stderr:
+                self.children[name].read_words()
+            elif name in self.children:
+                self._buried(name)
+        return True
+
+    def _buried(self, name: str) -> None:
+        child = self.children.pop(name)
+        _, status = os.waitpid(child.pid, 0)
+        child.last_words()
+        os.close(child.pidfd)
+        if child.guardian >= 0:
+            os.close(child.guardian)
+        self._uids.discard(child.uid)
+        self._say(
+            {
+                "event": "exited",
+                "id": name,
+                "status": os.waitstatus_to_exitcode(status),
+                "words": child.words.decode("utf-8", "replace"),
+            }
+        )
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self.platform.send(json.dumps(message).encode())
+
+    def _order(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(
+            self.platform, MAX_ORDER, ORDER_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            return False
+        try:
+            order = json.loads(data)
+            handlers = {
+                "hold": self._hold,
+                "drop": self._drop,
+                "launch": self._launch,
+                "check": self._check,
+                "kill": self._kill,
+            }
+            answer = handlers[order["op"]](order, descriptors)
+        except _FAILURES as error:
+            answer = _failed(error)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        self._say({"event": "answer", **answer})
+        return True
+
+    def _hold(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Unpack a measured layer from the platform's sealed memory file."""
+        digest, index_size = bytes.fromhex(order["digest"]).hex(), int(order["index_size"])
+        final, partial = self.layers / digest, self.layers / f"{digest}.new"
+        blob = descriptors[0]
+        entries = json.loads(os.pread(blob, index_size, int(order["index_at"])))
+        self._files[digest] = tuple(
+            remeasure.File(each["path"], each["sha256"], int(each["size"])) for each in entries
+        )
+        if final.is_dir():  # the base layer, on which the platform runs
+            return {}
+        shutil.rmtree(partial, ignore_errors=True)
+        made = set()
+        for entry in entries:
+            target = partial / entry["path"]
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
+            try:
+                at, left = int(entry["offset"]), int(entry["size"])
+                while left:
+                    sent = os.sendfile(out, blob, at, left)
+                    if not sent:
+                        raise OSError("layer: the memory file is shorter than its index says")
+                    at, left = at + sent, left - sent
+            finally:
+                os.close(out)
+        partial.mkdir(exist_ok=True)
+        partial.rename(final)
+        return {}
+
+    def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Forget a layer that no enclave uses."""
+        digest = bytes.fromhex(order["digest"]).hex()
+        self._forget(digest)
+        if digest != native.runtime().digest:  # the platform itself runs on its base layer
+            shutil.rmtree(self.layers / digest)
+        return {}
+
+    def _forget(self, digest: str) -> None:
+        self._files.pop(digest, None)
+        for key in [key for key in self._watched if key[0] == digest]:
+            del self._watched[key]
+
+    def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
+        """Measure what a launch uses; what is changed is set aside, since enclaves may run from it."""
+        if remeasure.digest(self._guardian) != self._guardian_digest:
+            return {"changed": "kluis-guardian", "layer": ""}
+        for digest, mount in mounts:
+            if digest not in self._files:  # another launch that held the layer has found it changed
+                return {"changed": mount, "layer": digest}
+            if (digest, mount) not in self._watched:
+                self._watched[digest, mount] = remeasure.watched(
+                    self.layers / digest, mount, self._files[digest]
+                )
+        found = remeasure.changed([self._watched[digest, mount] for digest, mount in mounts])
+        if found is None:
+            return None
+        directory, path = found
+        self._forget(directory.name)
+        directory.rename(directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}"))
+        return {"changed": path, "layer": directory.name}
+
+    def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        # While the sandbox starts: until this launch is answered nobody speaks to what it starts.
+        changed = self._measuring.submit(self._changed, order["layers"])
+        try:
+            answer = self._begin(order, descriptors)
+        except _FAILURES as error:
+            answer = _failed(error)
+        try:
+            answer = changed.result() or answer
+        except _FAILURES as error:
+            answer = _failed(error)
+        # Nobody counts an enclave whose launch was answered otherwise, so it ends.
+        if "guardian" not in answer and (child := self.children.get(order["id"])):
+            child.kill()
+        return answer
+
+    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        uid = self._free_uid() if self.own_uids else 0
+        walls = sandbox.Walls(
+            mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),
+            paths=tuple(order["paths"]),
+            heap_bytes=int(order["heap"]),
+            region_bytes=int(order["region"]),
+            threads=int(order["threads"]),
+            without=order["without"],
+            options=order["options"],
+            environment=tuple((name, value) for name, value in order["environment"]),
+            uid=uid,
+        )
+        info_read, info_write = os.pipe()
+        err_read, err_write = os.pipe()
+        line = sandbox.command(walls, bwrap=self.bwrap, guardian=self._guardian, info_fd=INFO_FD)
+        # Sources first move above every target, or one dup2 would overwrite the next one's source.
+        sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
+        inside = sandbox.inside_descriptors(len(descriptors), scratch="s" in order["options"])
+        targets = (*inside, 2, INFO_FD)
+        null = os.open("/dev/null", os.O_RDWR)
+        try:
+            actions: list[Any] = [
+                (os.POSIX_SPAWN_DUP2, fd, at) for fd, at in zip(sources, targets, strict=True)
+            ]
+            actions += [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
+            pid = os.posix_spawn(self.bwrap, line, {}, file_actions=actions)
+        except BaseException:
+            os.close(info_read)
+            os.close(err_read)
+            raise
+        finally:
+            for fd in (*sources, null, err_write, info_write):
+                os.close(fd)
+        python = next((directory for directory, mount in walls.mounts if mount == native.PYTHON), Path())
+        try:
+            child = children.Child(pid, err_read, uid, python / manifest.LAUNCHER)
+        except BaseException:  # nothing would wait for it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(info_read)
+            os.close(err_read)
+            raise
+        self._uids.add(uid)
+        self.children[order["id"]] = child
+        guardian = children.guardian_pid(info_read)
+        with contextlib.suppress(ProcessLookupError):
+            child.guardian = os.pidfd_open(guardian) if guardian else -1
+        if not guardian:
+            return {"error": child.lost()}
+        child.await_enclave(guardian)
+        return {"guardian": guardian, "enclave": child.enclave, "uid": uid}
+
+    def _check(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """See that an enclave executes the launcher of its layer; one that executes something else ends.
+
+        The kernel may have been told to execute another program (binfmt_misc), or root may have mounted one
+        over the launcher. The guardian lets the enclave execute one program only, so it never was another.
+        """
+        child = self.children[order["id"]]
+        if not child.executes_launcher():
+            child.words += OTHER_PROGRAM
+            child.kill()
+            raise AuthenticityError("the enclave does not execute the launcher")
+        return {}
+
+    def _kill(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        if child := self.children.get(order["id"]):
+            child.kill()
+        return {}
+
+    def _free_uid(self) -> int:
+        uid = sandbox.ENCLAVE_UIDS
+        while uid in self._uids:
+            uid += 1
+        return uid
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _high(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of the spawner process: settings as JSON, and the listening descriptor in them."""
+    settings = json.loads(arguments[0])
+    layers = Path(settings["layers"])
+    linux.mount_tmpfs(str(layers), 0o755)
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    walls = sandbox.PlatformWalls(
+        state=Path(settings["state"]),
+        uid=settings["uid"],
+        gid=settings["gid"],
+        without=settings["without"],
+        region_bytes=settings["region"],
+        settings=json.dumps(settings["daemon"]),
+    )
+    line = sandbox.platform_command(
+        walls, bwrap=shutil.which("bwrap") or "bwrap", guardian=native.guardian(), base=_lay_base(layers)
+    )
+    listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
+    actions: list[Any] = [
+        (os.POSIX_SPAWN_DUP2, fd, at) for fd, at in ((listen, 3), (orders, 4), (null, 0), (2, 1))
+    ]
+    pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
+    for fd in (listen, orders, null, settings["listen"]):
+        os.close(fd)
+    theirs.close()
+    try:
+        Spawner(mine, layers, own_uids=settings["own_uids"]).serve()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _unlink_own(Path(settings["socket"]), settings["socket_mark"], settings["start_lock"])
+    return 0
+
+
+def _lay_base(layers: Path) -> Path:
+    """Lay the runtime's base layer out, each file checked: the platform runs on it, and so do enclaves."""
+    place = layers / native.runtime().digest
+    interpreter.write(place, interpreter.base())
+    return place
+
+
+def _unlink_own(path: Path, its: list[int], lock: str) -> None:
+    """Remove the socket, unless the next platform has put its own there already."""
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if places.mark(path) == its:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

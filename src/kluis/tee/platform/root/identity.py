@@ -1,0 +1,42 @@
+"""Who an enclave is, as the platform launched it: what reports, quotes and sealing keys are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kluis.formats.launch import LaunchConfiguration, config_id
+from kluis.formats.sgx.report import ReportBody
+from kluis.tee.platform.root.quoting import make_report_body
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One launched enclave.
+
+    Attributes:
+        mrenclave: 32 bytes, the image id.
+        mrsigner: 32 bytes.
+        flags: attribute flags as in ``kluis.formats.sgx.report.Flag``.
+        cpusvn: 16 bytes, the platform's component SVNs at launch.
+    """
+
+    mrenclave: bytes
+    mrsigner: bytes
+    product_id: int
+    svn: int
+    flags: int
+    cpusvn: bytes
+    configuration: LaunchConfiguration
+
+    def body(self, report_data: bytes) -> ReportBody:
+        """The enclave's report body over ``report_data``, 64 bytes."""
+        return make_report_body(
+            cpusvn=self.cpusvn,
+            flags=self.flags,
+            mrenclave=self.mrenclave,
+            mrsigner=self.mrsigner,
+            isvprodid=self.product_id,
+            isvsvn=self.svn,
+            configid=config_id(self.configuration.encode()),
+            report_data=report_data,
+        )

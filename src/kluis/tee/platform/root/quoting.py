@@ -1,0 +1,345 @@
+"""Reports and quotes as an SGX processor and Intel's quoting enclave make them, without either.
+
+The bytes are exact DCAP version 3. What the processor would fuse is derived from the platform's
+own secrets; "KLUIS-NO-HARDWARE" stands where the formats leave room for it.
+
+Spec: Intel SDM vol. 3D, "EREPORT", "EGETKEY"; Intel "SGX ECDSA QuoteLibReference DCAP API",
+"Quote Format"; NIST SP 800-38B (CMAC); RFC 5869 (HKDF).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis import files
+from kluis.authority import Authority, issuing, serial_of
+from kluis.authority.documents import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN
+from kluis.authority.state import CPUSVN, PCESVN
+from kluis.errors import AuthenticityError, FormatError
+from kluis.formats import jcs
+from kluis.formats._members import Members
+from kluis.formats.sgx.quote import (
+    ECDSA_P256,
+    NO_HARDWARE,
+    PCK_CHAIN,
+    QE_VENDOR_INTEL,
+    TEE_SGX,
+    Header,
+    Quote,
+)
+from kluis.formats.sgx.report import Flag, Report, ReportBody
+from kluis.formats.sgx.targetinfo import TargetInfo, target_of
+from kluis.hashes import sha256
+from kluis.tee.platform.root import keyfiles
+
+USER_DATA: Final = NO_HARDWARE.ljust(20, b"\0")
+FAMILY_ID: Final = NO_HARDWARE[:16]
+XFRM: Final = 0xE7
+MAX_EARLIER: Final = 256
+QE_MRENCLAVE: Final = sha256(b"Kluis emulated quoting enclave 1 (no hardware)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformKeys:
+    """One platform's keys: the PCK, and the attestation key that it vouches for.
+
+    Attributes:
+        pck: private, P-256; certified by the authority.
+        attestation: private, P-256; signs quotes.
+        chain: PEM: PCK certificate, platform CA, root.
+        ppid: 16 bytes, names the platform.
+        cpusvn: 16 bytes, one component SVN each.
+        pcesvn: 0..65535.
+        qe_report: 384 bytes, made once: binds the attestation key.
+        qe_signature: 64 bytes, the PCK's over ``qe_report``.
+        auth_data: 32 bytes.
+        earlier: serial numbers of the certificates that this platform had before, under these keys or others.
+    """
+
+    pck: ec.EllipticCurvePrivateKey
+    attestation: ec.EllipticCurvePrivateKey
+    chain: bytes
+    ppid: bytes
+    cpusvn: bytes
+    pcesvn: int
+    qe_report: bytes
+    qe_signature: bytes
+    auth_data: bytes
+    earlier: tuple[int, ...] = ()
+
+    @classmethod
+    def create(
+        cls,
+        ca: Authority,
+        now: datetime,
+        *,
+        cpusvn: bytes = CPUSVN,
+        pcesvn: int = PCESVN,
+    ) -> Self:
+        """Make a platform's keys and have ``ca`` certify them at this TCB."""
+        pck, ppid = ec.generate_private_key(ec.SECP256R1()), os.urandom(16)
+        return cls.of(
+            ca.certify(pck.public_key(), ppid=ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now),
+            pck=pck,
+            attestation=ec.generate_private_key(ec.SECP256R1()),
+            ppid=ppid,
+            cpusvn=cpusvn,
+            pcesvn=pcesvn,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        chain: bytes,
+        *,
+        pck: ec.EllipticCurvePrivateKey,
+        attestation: ec.EllipticCurvePrivateKey,
+        ppid: bytes,
+        cpusvn: bytes,
+        pcesvn: int,
+        earlier: tuple[int, ...] = (),
+    ) -> Self:
+        """A platform's keys under a chain that certifies the PCK for this platform and TCB."""
+        auth_data = os.urandom(32)
+        qe_report = make_report_body(
+            cpusvn=cpusvn,
+            flags=Flag.INIT | Flag.MODE64 | Flag.PROVISION_KEY,
+            mrenclave=QE_MRENCLAVE,
+            mrsigner=QE_MRSIGNER,
+            isvprodid=QE_PRODUCT_ID,
+            isvsvn=QE_SVN,
+            configid=bytes(64),
+            isvfamilyid=bytes(16),
+            report_data=sha256(point(attestation) + auth_data) + bytes(32),
+        ).encode()
+        return cls(
+            pck=pck,
+            attestation=attestation,
+            chain=chain,
+            ppid=ppid,
+            cpusvn=cpusvn,
+            pcesvn=pcesvn,
+            qe_report=qe_report,
+            qe_signature=issuing.sign(pck, qe_report),
+            auth_data=auth_data,
+            earlier=earlier,
+        )
+
+    def serials(self) -> tuple[int, ...]:
+        """Of every certificate that this platform has, or had: to revoke it is to revoke them all."""
+        return (*self.earlier, serial_of(self.chain)) if self.chain else self.earlier
+
+    def under(self, chain: bytes, *, cpusvn: bytes, pcesvn: int) -> Self:
+        """The same keys under another chain, which certifies them for this TCB."""
+        now = serial_of(chain)
+        return self.of(
+            chain,
+            pck=self.pck,
+            attestation=self.attestation,
+            ppid=self.ppid,
+            cpusvn=cpusvn,
+            pcesvn=pcesvn,
+            earlier=tuple(each for each in self.serials() if each != now),
+        )
+
+    def renewed(self) -> Self:
+        """The same platform with new keys, which nobody has certified yet."""
+        return self.of(
+            b"",
+            pck=ec.generate_private_key(ec.SECP256R1()),
+            attestation=ec.generate_private_key(ec.SECP256R1()),
+            ppid=self.ppid,
+            cpusvn=self.cpusvn,
+            pcesvn=self.pcesvn,
+            earlier=self.serials(),
+        )
+
+    def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> Self:
+        """The same keys, certified anew at another TCB."""
+        chain = ca.certify(self.pck.public_key(), ppid=self.ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now)
+        return self.under(chain, cpusvn=cpusvn, pcesvn=pcesvn)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read the keys that ``save`` wrote.
+
+        Raises:
+            UnavailableError: a file is missing, another user's, or open to others.
+            FormatError: a file is not what ``save`` writes.
+        """
+        value = jcs.loads_canonical(keyfiles.read(directory / "platform.json"), "platform.json")
+        stored = Members(value, "platform.json")
+        stored.version(1)
+        return cls(
+            pck=keyfiles.load_key(directory / "pck.key"),
+            attestation=keyfiles.load_key(directory / "attestation.key"),
+            chain=stored.text("chain").encode(),
+            pcesvn=stored.integer("pcesvn", most=0xFFFF),
+            earlier=_serials(stored),
+            **{name: stored.hex(name, size) for name, size in _STORED.items()},
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write the keys into ``directory``, each file 0600, whole or not at all."""
+        keyfiles.save_key(directory / "pck.key", self.pck)
+        keyfiles.save_key(directory / "attestation.key", self.attestation)
+        stored = {name: getattr(self, name).hex() for name in _STORED}
+        earlier = [f"{serial:x}" for serial in self.earlier]
+        document = {
+            "version": 1, "chain": self.chain.decode(), "pcesvn": self.pcesvn, "earlier": earlier, **stored,
+        }  # fmt: skip
+        files.write(directory / "platform.json", jcs.dumps(document))
+
+
+def _serials(stored: Members) -> tuple[int, ...]:
+    """Serial numbers of earlier certificates; a Kluis that did not remember them wrote none.
+
+    Raises:
+        FormatError: something else is written.
+    """
+    found = stored.texts("earlier", most=MAX_EARLIER) if "earlier" in stored else ()
+    try:
+        return tuple(int(each, 16) for each in found)
+    except ValueError:
+        raise FormatError("platform.json.earlier: want serial numbers in hex", code="bad_encoding") from None
+
+
+_STORED: Final = {"ppid": 16, "cpusvn": 16, "qe_report": 384, "qe_signature": 64, "auth_data": 32}
+
+
+def make_report_body(
+    *,
+    cpusvn: bytes,
+    flags: int,
+    mrenclave: bytes,
+    mrsigner: bytes,
+    isvprodid: int,
+    isvsvn: int,
+    configid: bytes,
+    report_data: bytes,
+    isvfamilyid: bytes = FAMILY_ID,
+    xfrm: int = XFRM,
+) -> ReportBody:
+    """Say who an enclave is; the family id says by default that no hardware does.
+
+    Args:
+        cpusvn: 16 bytes.
+        flags: attribute flags, as in ``kluis.formats.sgx.report.Flag``.
+        mrenclave: 32 bytes.
+        mrsigner: 32 bytes.
+        isvprodid: 0..65535.
+        isvsvn: 0..65535.
+        configid: 64 bytes, the launch configuration's SHA-512.
+        report_data: 64 bytes.
+        isvfamilyid: 16 bytes.
+        xfrm: extended feature mask.
+    """
+    return ReportBody(
+        cpusvn=cpusvn,
+        miscselect=0,
+        isvextprodid=bytes(16),
+        flags=int(flags),
+        xfrm=xfrm,
+        mrenclave=mrenclave,
+        mrsigner=mrsigner,
+        configid=configid,
+        isvprodid=isvprodid,
+        isvsvn=isvsvn,
+        configsvn=0,
+        isvfamilyid=isvfamilyid,
+        report_data=report_data,
+    )
+
+
+def make_quote(body: ReportBody, platform: PlatformKeys) -> bytes:
+    """Quote ``body`` under the platform's attestation key: DCAP version 3."""
+    header = Header(
+        version=3,
+        attestation_key_type=ECDSA_P256,
+        tee_type=TEE_SGX,
+        qe_svn=QE_SVN,
+        pce_svn=platform.pcesvn,
+        qe_vendor_id=QE_VENDOR_INTEL,
+        user_data=USER_DATA,
+    )
+    signed = header.encode() + body.encode()
+    return Quote(
+        signed=signed,
+        header=header,
+        body=body,
+        signature=issuing.sign(platform.attestation, signed),
+        attestation_key=point(platform.attestation),
+        qe_report_bytes=platform.qe_report,
+        qe_report=ReportBody.parse(platform.qe_report),
+        qe_signature=platform.qe_signature,
+        auth_data=platform.auth_data,
+        certification_type=PCK_CHAIN,
+        certification_data=platform.chain,
+    ).encode()
+
+
+def make_report(body: ReportBody, target: TargetInfo, report_root: bytes) -> bytes:
+    """Make the local report of ``body`` for the enclave ``target``: 432 bytes.
+
+    Args:
+        body: who the reporting enclave is; its CPUSVN is the platform's.
+        target: who may check it.
+        report_root: 32 secret bytes of the platform.
+    """
+    key_id = os.urandom(32)
+    raw = body.encode()
+    mac = _cmac(report_key(target, report_root, cpusvn=body.cpusvn, key_id=key_id), raw)
+    return Report(body=body, key_id=key_id, mac=mac).encode()
+
+
+def verify_report(data: bytes, verifier: ReportBody, report_root: bytes) -> ReportBody:
+    """Check that a local report was made on this platform, for the enclave ``verifier``.
+
+    Args:
+        data: 432 bytes, from anybody.
+        verifier: the checking enclave's own body; its CPUSVN is the platform's.
+        report_root: 32 secret bytes of the platform.
+
+    Returns:
+        The body of the enclave that made the report.
+
+    Raises:
+        FormatError: it is not a report.
+        AuthenticityError: another platform made it, or for another enclave, or it was changed.
+    """
+    report = Report.parse(data)
+    key = report_key(target_of(verifier), report_root, cpusvn=verifier.cpusvn, key_id=report.key_id)
+    if not hmac.compare_digest(_cmac(key, data[:384]), report.mac):
+        raise AuthenticityError(
+            "SGX report: was not made on this platform for this enclave", code="sig_report"
+        )
+    return report.body
+
+
+def report_key(target: TargetInfo, report_root: bytes, *, cpusvn: bytes, key_id: bytes) -> bytes:
+    """Derive the 16-byte key that only reports for ``target`` on this platform are MACed with."""
+    info = b"kluis sgx report key 1\0" + target.encode() + cpusvn + key_id
+    return HKDF(algorithm=SHA256(), length=16, salt=None, info=info).derive(report_root)
+
+
+def point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The public point of ``key``: 64 bytes, x and y big-endian."""
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+
+
+def _cmac(key: bytes, data: bytes) -> bytes:
+    mac = CMAC(AES(key))
+    mac.update(data)
+    return mac.finalize()

@@ -1,0 +1,145 @@
+"""A file of small named numbers, each of which is written in place and is whole after a crash.
+
+A record is two slots of 512 bytes. A change goes into the one that does not hold the newest value, and is
+flushed before it is told: a write that a crash cut short damages what nobody was told of. The file
+is grown ahead, so that a change flushes its own block and no file system's journal.
+
+    slot = SHA-256 of what follows (32) || size (2, big-endian) || canonical JSON || zeros
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from kluis import files
+from kluis.errors import FormatError, UnavailableError
+from kluis.formats import jcs
+from kluis.hashes import sha256
+from kluis.tee.platform.root import keyfiles
+
+__all__ = ["Held", "Slots"]
+
+SLOT: Final = 512
+RECORD: Final = 2 * SLOT
+GROWTH: Final = 64 * RECORD
+MOST_BYTES: Final = 4096 * RECORD
+HEADER: Final = 34
+EMPTY: Final = bytes(SLOT)
+
+
+class Held(NamedTuple):
+    """A number, what came with it, and the user who made it; 0 in records of before there were users."""
+
+    value: int
+    mark: bytes
+    user: int = 0
+
+
+class Slots:
+    """Numbers that only go up, by name. Not thread-safe.
+
+    Args:
+        path: the file, mode 0600; made where there is none.
+
+    Attributes:
+        values: all there are.
+
+    Raises:
+        UnavailableError: the file is another user's, or open to others; or the disk does not take it.
+        FormatError: it is damaged as no crash damages it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists():
+            files.write(path, bytes(GROWTH))
+        self._file = keyfiles.open_checked(path, os.O_RDWR)
+        with self._told():
+            # A process that was ended in the midst may have left what is not flushed: none may follow it.
+            os.fdatasync(self._file)
+        self._size = os.fstat(self._file).st_size
+        if self._size % RECORD or self._size > MOST_BYTES:
+            raise FormatError(
+                f"{path.name}: want whole records, at most {MOST_BYTES} bytes, got {self._size}"
+            )
+        self.values: dict[str, Held] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        self._free: list[int] = []
+        for at in range(self._size - RECORD, -1, -RECORD):
+            self._read(at)
+
+    def write(self, name: str, held: Held) -> None:
+        """Keep a value that is higher than the one there is, on disk by the return.
+
+        Raises:
+            UnavailableError: the disk does not take it; what was there is kept.
+        """
+        with self._told():
+            if name not in self._places and not self._free:
+                self._grow()
+            record, slot = self._places.get(name) or (self._free[-1], 1)
+            os.pwrite(self._file, _encode(name, held), record + (1 - slot) * SLOT)
+            os.fdatasync(self._file)
+        if name not in self._places:
+            self._free.pop()
+        self._places[name] = record, 1 - slot
+        self.values[name] = held
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UnavailableError(f"{self._path.name}: cannot be written: {error.strerror}") from None
+
+    def _grow(self) -> None:
+        os.pwrite(self._file, bytes(GROWTH), self._size)
+        os.fsync(self._file)
+        self._free += range(self._size + GROWTH - RECORD, self._size - RECORD, -RECORD)
+        self._size += GROWTH
+
+    def _read(self, at: int) -> None:
+        pair = [os.pread(self._file, SLOT, at + slot * SLOT) for slot in range(2)]
+        found = [(read, slot) for slot in range(2) if (read := _decode(pair[slot])) is not None]
+        if not found:
+            if EMPTY not in pair:
+                raise FormatError(f"{self._path.name} at {at}: want one whole slot, got two damaged ones")
+            self._free.append(at)  # never written, or its first write was cut short
+            return
+        (name, held), slot = max(found, key=lambda one: one[0][1].value)
+        if name in self.values or any(other != name for (other, _), _ in found):
+            raise FormatError(f"{self._path.name} at {at}: want one record a name, got another")
+        self.values[name] = held
+        self._places[name] = at, slot
+
+
+def _encode(name: str, held: Held) -> bytes:
+    body = jcs.dumps({"mark": held.mark.hex(), "name": name, "user": held.user, "value": held.value})
+    filled = (len(body).to_bytes(2, "big") + body).ljust(SLOT - 32, b"\0")
+    if len(filled) > SLOT - 32:
+        raise FormatError(f"counter: want at most {SLOT - HEADER} bytes, got {len(body)}")
+    return sha256(filled) + filled
+
+
+def _decode(slot: bytes) -> tuple[str, Held] | None:
+    """What a slot holds; None if it is empty or was not written whole."""
+    filled = slot[32:]
+    if slot[:32] != sha256(filled):
+        return None
+    match jcs.loads_canonical(filled[2 : 2 + int.from_bytes(filled[:2], "big")], "counter"):
+        case {"mark": str(mark), "name": str(name), "value": int(value), **rest}:
+            return name, Held(value, bytes.fromhex(mark), _user(rest))
+        case _:
+            raise FormatError("counter: want a name, a value and a mark")
+
+
+def _user(rest: dict[Any, Any]) -> int:
+    match rest:
+        case {"user": int(user)}:
+            return user
+        case {}:
+            return 0

@@ -1,0 +1,225 @@
+"""Upkeep of a platform's certificates: TCB recovery, revocation, certification anew, enrolment elsewhere.
+
+Orders of root and of the platform's own user alone. Each changes the files first and then what runs, so a
+crash between the two is mended by the next start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.x509 import load_pem_x509_certificates
+
+from kluis.authority.enrolment import Enrolment, name_of, point
+from kluis.authority.issuing import zulu
+from kluis.authority.state import MAX_ADVISORIES, REVOKED
+from kluis.errors import AuthenticityError, PolicyError, UsageError
+from kluis.formats import channel, jcs, x509
+from kluis.formats._members import Members
+from kluis.formats.sgx import extension
+from kluis.tee.platform.root import enrolled
+from kluis.tee.platform.root.keys import CPUSVN
+from kluis.tee.platform.root.quoting import MAX_EARLIER, PlatformKeys
+from kluis.tee.platform.root.session import Root
+
+AUTHORITY: Final = "authority"
+KEYS: Final = "platform"
+NEXT: Final = "platform.next"
+LASTING: Final = timedelta(days=365)
+MAX_ORDER: Final = channel.MAX_FRAME
+MAX_COLLATERAL: Final = channel.MAX_FRAME - 8192
+
+
+class Upkeep:
+    """Carries out orders about a platform's certificates.
+
+    Args:
+        root: what the platform holds; changed.
+        state: the folder that it is kept in.
+    """
+
+    def __init__(self, root: Root, state: Path) -> None:
+        self._root = root
+        self._state = state
+        self._lock = threading.Lock()
+        self._orders: dict[str, Callable[[Members], dict[str, Any]]] = {
+            "recover": self._recover,
+            "revoke": self._revoke,
+            "certify": self._certify,
+            "enrolment": self._enrolment,
+            "adopt": self._adopt,
+        }
+
+    def __contains__(self, op: object) -> bool:
+        return isinstance(op, str) and op in self._orders
+
+    def answer(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        """Carry out one order.
+
+        Args:
+            request: its ``op`` is one of those that are in here.
+            descriptors: of an open file with the rest of the order, JSON, where it is a large one.
+
+        Raises:
+            KluisError: it cannot be carried out; nothing is changed.
+        """
+        op = str(request["op"])
+        order = dict(request) | (_read(descriptors[0], op) if descriptors else {})
+        with self._lock:
+            return self._orders[op](Members(order, op))
+
+    def status(self) -> dict[str, Any]:
+        """Who vouches for the platform, under which name, and how its TCB stands."""
+        keys = self._root.keys
+        return {
+            "authority": self._root.enrolled.service if self._root.enrolled else "its own",
+            "ppid": keys.ppid.hex(),
+            "key": name_of(point(keys.pck.public_key())),
+            "pcesvn": keys.pcesvn,
+            "tcb": self._tcb(),
+        }
+
+    def _tcb(self) -> str:
+        root = self._root
+        if root.enrolled is not None:
+            return root.enrolled.status(root.keys, root.level, _now())
+        if root.authority.revoked(root.keys.chain):
+            return REVOKED
+        return root.authority.state.status(root.keys.cpusvn, root.keys.pcesvn)
+
+    def _recover(self, order: Members) -> dict[str, Any]:
+        self._own("recover")
+        own = self._root.authority
+        required = own.state.levels[0]
+        own.recover(
+            cpusvn=order.hex("cpusvn", 16) if "cpusvn" in order else required.cpusvn,
+            pcesvn=order.integer("pcesvn", most=0xFFFF) if "pcesvn" in order else required.pcesvn + 1,
+            advisories=order.texts("advisories", most=MAX_ADVISORIES),
+            now=_now(),
+        )
+        own.save(self._state / AUTHORITY)
+        return self.status()
+
+    def _revoke(self, _: Members) -> dict[str, Any]:
+        self._own("revoke")
+        # All that its key was certified by, and its keys before: whoever has one shows any of them.
+        self._root.authority.revoke_serials(self._root.keys.serials(), _now())
+        self._root.authority.save(self._state / AUTHORITY)
+        return self.status()
+
+    def _certify(self, order: Members) -> dict[str, Any]:
+        root, own = self._root, self._root.authority
+        fresh = order.flag("new_keys") or (root.enrolled is None and own.revoked(root.keys.chain))
+        pcesvn = own.state.levels[0].pcesvn
+        if not fresh and root.enrolled is None and _lasts(root.keys, pcesvn):
+            return self.status()  # another certificate that says the same would be one more to revoke
+        keys = root.keys.renewed() if fresh else root.keys
+        keys = self._remembered(keys.recertified(own, _now(), cpusvn=CPUSVN, pcesvn=pcesvn))
+        keys.save(self._state / NEXT)
+        settle(self._state)
+        (self._state / enrolled.FILE).unlink(missing_ok=True)
+        root.keys, root.enrolled = keys, None
+        return self.status()
+
+    def _enrolment(self, order: Members) -> dict[str, Any]:
+        keys = self._root.keys
+        said = Enrolment(
+            ppid=keys.ppid,
+            key=point(keys.pck.public_key()),
+            cpusvn=CPUSVN,
+            pcesvn=order.integer("pcesvn", most=0xFFFF) if "pcesvn" in order else keys.pcesvn,
+            level=self._root.level,
+            root=order.hex("root", 32),
+            made=zulu(_now()),
+        )
+        return {"request": said.sign(keys.pck).decode(), "ppid": keys.ppid.hex(), "key": name_of(said.key)}
+
+    def _adopt(self, order: Members) -> dict[str, Any]:
+        root, given = self._root, enrolled.read(order)
+        chain = order.text("chain").encode()
+        sgx = _said(chain)
+        for name, want, got in (("ppid", root.keys.ppid, sgx.ppid), ("cpusvn", CPUSVN, sgx.cpusvn)):
+            if got != want:
+                raise AuthenticityError(
+                    f"PCK certificate: {name}: want {want.hex()}, got {got.hex()}", code="enrolment_mismatch"
+                )
+        if len(given.collateral) > MAX_COLLATERAL:
+            raise UsageError(
+                f"adopt.collateral: want at most {MAX_COLLATERAL} bytes, got {len(given.collateral)}"
+            )
+        keys = self._remembered(root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn))
+        given.check(keys, root.level, _now())
+        given.save(self._state)
+        keys.save(self._state / KEYS)
+        root.keys, root.enrolled = keys, given
+        return self.status()
+
+    def _remembered(self, keys: PlatformKeys) -> PlatformKeys:
+        """Keys that remember no certificate which is revoked already.
+
+        Raises:
+            UsageError: there are more than can be remembered.
+        """
+        earlier = self._root.authority.unrevoked(keys.earlier)
+        if len(earlier) > MAX_EARLIER:
+            raise UsageError(
+                f"certificates: want at most {MAX_EARLIER} earlier ones that are not revoked, got one more",
+                hint="kluis platform certify; kluis platform revoke; kluis platform certify",
+            )
+        return dataclasses.replace(keys, earlier=earlier)
+
+    def _own(self, order: str) -> None:
+        if self._root.enrolled is not None:
+            raise PolicyError(
+                f"platform {order}: its authority is {self._root.enrolled.service}, whose owner orders that",
+                hint="kluis platform certify puts it under its own authority again",
+                code="platform_enrolled",
+            )
+
+
+def _lasts(keys: PlatformKeys, pcesvn: int) -> bool:
+    """Whether what certifies a platform's keys says what another certificate would, for a year yet."""
+    end = load_pem_x509_certificates(keys.chain)[0].not_valid_after_utc
+    return (keys.cpusvn, keys.pcesvn) == (CPUSVN, pcesvn) and end - _now() > LASTING
+
+
+def settle(state: Path) -> None:
+    """Put new keys in the place of the old, all or none; those that were whole before a crash, too."""
+    made = state / NEXT
+    # Written last, moved last: while it is there, all are there or have been moved.
+    if (made / "platform.json").exists():
+        for name in ("pck.key", "attestation.key", "platform.json"):
+            if (made / name).exists():
+                os.replace(made / name, state / KEYS / name)
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def _read(descriptor: int, what: str) -> dict[str, Any]:
+    """Read an order from an open file, from its start."""
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_ORDER:
+        raise UsageError(f"{what}: want a regular file of at most {MAX_ORDER} bytes")
+    value = jcs.loads(os.pread(descriptor, MAX_ORDER, 0), what)
+    if not isinstance(value, dict):
+        raise UsageError(f"{what}: want an object, got another value")
+    return value
+
+
+def _said(chain: bytes) -> extension.SgxExtension:
+    """What a chain's PCK certificate says of its platform; nothing is verified."""
+    for certificate in x509.parse_pem(chain, "PCK chain"):
+        if extension.OID in certificate.extensions:
+            return extension.parse(certificate.extensions[extension.OID])
+    raise AuthenticityError("PCK chain: has no PCK certificate", code="chain_missing")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,102 @@
+"""Layers held: one host's slow file keeps nobody else waiting."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.image.layers import Layer, encode_index, parse_index
+from kluis.tee.platform.launching import holding
+
+dropped: list[bytes] = []
+
+
+def layer_of(path: Path, name: str, data: bytes) -> Layer:
+    """A layer of one file, whose data is the file at ``path``."""
+    path.write_bytes(data)
+    index, size = encode_index([("file", 0o444, len(data), hashlib.sha256(data).hexdigest())])
+    return Layer(name, f"/k/{name}", hashlib.sha256(index).digest(), parse_index(index, size, name), 0, size)
+
+
+def test_a_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's image lies on a file system that answers when it likes: another's layer is held meanwhile."""
+    slow, quick = layer_of(tmp_path / "a", "slow", b"a" * 10), layer_of(tmp_path / "b", "quick", b"b" * 10)
+    reading, answer, copy = threading.Event(), threading.Event(), holding._copy
+    held: list[bytes] = []
+    holds = holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append)
+
+    def waits(source: int, target: int, offset: int, size: int, name: str) -> None:
+        if name == "slow":
+            reading.set()
+            answer.wait(300)
+        copy(source, target, offset, size, name)
+
+    def hold(path: Path, layer: Layer) -> None:
+        image = os.open(path, os.O_RDONLY)
+        try:
+            holds.hold(image, layer, 0)
+        finally:
+            os.close(image)
+
+    monkeypatch.setattr(holding, "_copy", waits)
+    first = threading.Thread(target=hold, args=(tmp_path / "a", slow))
+    first.start()
+    assert reading.wait(300)
+    second = threading.Thread(target=hold, args=(tmp_path / "b", quick))
+    second.start()
+    second.join(300)
+    assert held == [quick.digest]
+
+    answer.set()
+    first.join(300)
+    assert held == [quick.digest, slow.digest]
+
+
+def test_more_than_this_machine_holds(tmp_path: Path) -> None:
+    """A layer too large for the memory left is refused before a byte is copied; a smaller one is held."""
+    large, small = layer_of(tmp_path / "a", "large", b"a" * 90), layer_of(tmp_path / "b", "small", b"b" * 60)
+    held: list[bytes] = []
+    holds = holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append, most_bytes=100)
+    with open(tmp_path / "b", "rb") as image:
+        holds.hold(image.fileno(), small, 0)
+    with open(tmp_path / "a", "rb") as image, pytest.raises(UnavailableError) as refused:
+        holds.hold(image.fileno(), large, 0)
+    assert refused.value.message == "layer large: want at most 40 bytes, got 90"
+    assert held == [small.digest]
+
+
+def test_a_refused_layer_takes_no_room(tmp_path: Path) -> None:
+    """What was refused leaves the room that it asked for."""
+    layer = layer_of(tmp_path / "a", "changed", b"a" * 90)
+    holds = holding.Holding(lambda *_: None, dropped.append, most_bytes=100)
+    (tmp_path / "a").write_bytes(b"b" * 90)
+    for _ in range(3):
+        with open(tmp_path / "a", "rb") as image, pytest.raises(AuthenticityError):
+            holds.hold(image.fileno(), layer, 0)
+
+
+def test_nothing_hides_between_files(tmp_path: Path) -> None:
+    """Bytes between two files, which no hash covers, must be zero."""
+    image = tmp_path / "image"
+    files = [(name, 0o444, 3, hashlib.sha256(b"abc").hexdigest()) for name in ("one", "two")]
+    index, size = encode_index(files)
+    data = bytearray(b"abc".ljust(4096, b"\0") + b"abc")
+    layer = Layer("app", "/k/app", hashlib.sha256(index).digest(), parse_index(index, size, "app"), 0, size)
+    image.write_bytes(data)
+    held: list[bytes] = []
+    with open(image, "rb") as file:
+        holding.Holding(lambda layer, *_: held.append(layer.digest), dropped.append).hold(
+            file.fileno(), layer, 0
+        )
+    data[100] = 1
+    image.write_bytes(data)
+    with open(image, "rb") as file, pytest.raises(AuthenticityError) as refused:
+        holding.Holding(lambda *_: None, dropped.append).hold(file.fileno(), layer, 0)
+
+    assert held == [layer.digest]
+    assert refused.value.message == "layer app: 'two': bytes before it are not zero"

@@ -1,0 +1,195 @@
+"""One user never takes all of what others share; what nobody uses is given back."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.errors import PolicyError, UnavailableError
+from kluis.tee.platform.launching import holding, launch, policy, scratch, shares
+from tests.tee.platform.launching.test_holding import layer_of
+
+ANN, BOB, EVE = 1001, 1002, 1003
+
+
+def test_another_user_always_finds_a_place() -> None:
+    """However many places users take, the next one finds one, while any is left."""
+    taken = shares.Taken("max_enclaves", "ask")
+    got = []
+    for user in range(1000, 1006):
+        count = 0
+        with contextlib.suppress(PolicyError):
+            while True:
+                taken.take(user, 1, 32)
+                count += 1
+        got.append(count)
+
+    assert got == [16, 8, 4, 2, 1, 1]
+
+
+def test_root_may_take_what_is_left() -> None:
+    """The operator is bounded by the total only, and what is given back is there for others."""
+    taken = shares.Taken("max_enclaves", "ask")
+    for _ in range(4):
+        taken.take(0, 1, 4)
+    with pytest.raises(PolicyError, match=r"^launch policy: max_enclaves: want at most 4, got 5"):
+        taken.take(0, 1, 4)
+    with pytest.raises(PolicyError, match=r"^launch policy: max_enclaves: want at most 0, got 1"):
+        taken.take(ANN, 1, 4)
+    taken.give_back(0, 1)
+    taken.take(ANN, 1, 4)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> launch.Launcher:
+    """A launcher on a machine of 1 GiB of memory whose disk has 1,000 bytes left."""
+    monkeypatch.setattr(holding, "half_of_memory", lambda: 1 << 29)
+    monkeypatch.setattr(scratch, "free_bytes", lambda: 1000)
+    unused: Any = None
+    return launch.Launcher(unused, unused, policy.LaunchPolicy(), frozenset(), None)
+
+
+def test_one_users_heaps_leave_memory_for_others(launcher: launch.Launcher) -> None:
+    """A user's heaps take half of what the others leave; root's are not bounded by it."""
+    give_back = launcher._take(ANN, 1 << 29, 0)
+    with pytest.raises(PolicyError, match=r"^launch policy: heap: want at most 536870912 for one user, got "):
+        launcher._take(ANN, 1, 0)
+    launcher._take(BOB, 1 << 28, 0)
+    launcher._take(0, 1 << 32, 0)
+    give_back()
+    with pytest.raises(PolicyError, match=r"^launch policy: heap: want at most 0, got 1"):
+        launcher._take(ANN, 1, 0)
+
+
+def test_one_users_scratch_leaves_disk_for_others(launcher: launch.Launcher) -> None:
+    """Likewise the disk; a launch that is refused for it takes neither place nor heap."""
+    for _ in range(40):
+        with pytest.raises(
+            PolicyError, match=r"^launch policy: scratch: want at most 500 for one user, got 501"
+        ):
+            launcher._take(ANN, 1 << 29, 501)
+    launcher._take(ANN, 1 << 29, 500)
+    launcher._take(0, 0, 900)
+
+
+class Store:
+    """Layers of one file each, held in 100 bytes of memory."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.dropped: list[bytes] = []
+        self.names: dict[bytes, str] = {}
+        self.holds = holding.Holding(lambda *_: None, self.dropped.append, most_bytes=100)
+
+    def hold(self, name: str, size: int, user: int) -> bytes:
+        """Hold a layer of so many bytes for a user; its digest."""
+        layer = layer_of(self.place / name, name, name.encode() * size)
+        self.names[layer.digest] = name
+        with open(self.place / name, "rb") as image:
+            self.holds.hold(image.fileno(), layer, user)
+        return layer.digest
+
+    @property
+    def gone(self) -> list[str]:
+        """The names of what was dropped."""
+        return [self.names[digest] for digest in self.dropped]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty one."""
+    return Store(tmp_path)
+
+
+def test_one_users_layers_leave_room_for_others(store: Store) -> None:
+    """A user whose enclaves use half of the memory gets no more; the next gets half of what is left."""
+    store.hold("a", 50, ANN)
+    with pytest.raises(UnavailableError, match=r"^layer b: want at most 0 bytes, got 1"):
+        store.hold("b", 1, ANN)
+    store.hold("c", 25, BOB)
+    with pytest.raises(UnavailableError, match=r"^layer d: want at most 13 bytes, got 14"):
+        store.hold("d", 14, EVE)
+    store.hold("e", 13, EVE)
+
+    assert store.gone == []
+
+
+def test_what_nobody_uses_makes_room(store: Store) -> None:
+    """The layer that was used last goes last, and one that an enclave uses stays."""
+    first, second = store.hold("a", 40, 0), store.hold("b", 40, 0)
+    store.holds.release([second], 0)
+    store.holds.release([first], 0)
+    store.hold("c", 20, 0)
+    store.hold("d", 30, 0)
+    assert store.gone == ["b"]
+
+    store.holds.hold(-1, layer_of(store.place / "a", "a", b"a" * 40), 0)
+    with pytest.raises(UnavailableError, match="want at most 10 bytes, got 11"):
+        store.hold("e", 11, 0)
+    assert store.gone == ["b"]
+
+
+def test_what_nobody_uses_is_given_back_after_a_while(store: Store) -> None:
+    """Idle layers go; one that is used, and one that was left just now, stay."""
+    used, idle = store.hold("a", 10, ANN), store.hold("b", 10, ANN)
+    store.holds.release([idle], ANN)
+    store.holds.tidy(idle_seconds=60)
+    assert store.gone == []
+
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == ["b"]
+    assert set(store.holds.files()) == {used}
+
+
+def test_a_layer_that_cannot_be_dropped(store: Store) -> None:
+    """The other idle layers are dropped all the same."""
+    first, second = store.hold("a", 10, ANN), store.hold("b", 10, ANN)
+    store.holds.release([first, second], ANN)
+
+    def drop(digest: bytes) -> None:
+        store.dropped.append(digest)
+        raise UnavailableError("busy")
+
+    store.holds._drop = drop
+    store.holds.tidy(idle_seconds=0)
+    assert sorted(store.gone) == ["a", "b"]
+
+
+def test_two_users_of_one_layer(store: Store) -> None:
+    """A layer is in use until the last of its users has left it."""
+    layer = store.hold("a", 10, ANN)
+    store.hold("a", 10, BOB)
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == []
+
+    store.holds.release([layer], BOB)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == ["a"]
+
+
+def test_a_layer_that_was_changed_and_is_read_again(store: Store) -> None:
+    """The end of an enclave from before the change does not count for one that runs with the layer now."""
+    layer = store.hold("a", 10, ANN)
+    store.holds.forget(layer)
+    assert store.hold("a", 10, ANN) == layer
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == []
+
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == ["a"]
+
+
+def test_a_layer_that_was_changed_and_is_not_read_again(store: Store) -> None:
+    """The spawner has set it aside: it is asked to drop nothing."""
+    layer = store.hold("a", 10, ANN)
+    store.holds.forget(layer)
+    store.holds.release([layer], ANN)
+    store.holds.tidy(idle_seconds=0)
+    assert store.gone == []
+    assert store.holds.files() == {}

@@ -1,0 +1,137 @@
+"""The spawner: what it started and did not answer for does not go on, and no order ends it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.errors import AuthenticityError
+from kluis.tee.platform.launching import children, remeasure, spawner
+
+ORDER = {"op": "launch", "id": "one", "layers": [["ab" * 32, "/k/app"]]}
+
+
+@pytest.fixture
+def spawning(tmp_path: Path) -> Iterator[spawner.Spawner]:
+    """A spawner that holds no layer, and starts a process that never ends in the place of an enclave."""
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    found = spawner.Spawner(mine, tmp_path, own_uids=False)
+    try:
+        yield found
+    finally:
+        mine.close()
+        theirs.close()
+        for child in found.children.values():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            os.close(child.pidfd)
+            child.close_words()
+
+
+def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers of a launch cannot be measured: what was started meanwhile ends, since nobody counts it."""
+
+    def begin(order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        reading, writing = os.pipe()
+        pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+        os.close(writing)
+        spawning.children[order["id"]] = children.Child(pid, reading, 0)
+        return {"guardian": pid, "enclave": pid, "uid": 0}
+
+    monkeypatch.setattr(spawning, "_begin", begin)
+    spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)  # of a folder that is not there
+    answer = spawning._launch(ORDER, [])
+
+    assert set(answer) == {"error"}
+    ended = os.waitid(os.P_PID, spawning.children["one"].pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert ended.si_status == signal.SIGKILL
+
+
+def test_a_layer_that_another_launch_found_changed(spawning: spawner.Spawner) -> None:
+    """Two launches held it, and the first one's answer set it aside: the second is told the same."""
+    spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)
+    (spawning.layers / ("ab" * 32)).mkdir()
+
+    assert spawning._changed(ORDER["layers"]) == {"changed": "data", "layer": "ab" * 32}  # type: ignore[arg-type]
+    assert spawning._changed(ORDER["layers"]) == {"changed": "/k/app", "layer": "ab" * 32}  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_watched_ends(
+    spawning: spawner.Spawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is left to see its end by: the process is ended and reaped, and no descriptor stays."""
+    started: list[int] = []
+
+    def refused(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    spawning.bwrap = str(tmp_path / "bwrap")
+    Path(spawning.bwrap).write_text("#!/bin/sh\nexec sleep 1000\n")
+    Path(spawning.bwrap).chmod(0o755)
+    numbers = dict.fromkeys(("heap", "region", "threads"), 1)
+    order = {**ORDER, **numbers, "paths": [], "without": "", "options": "", "environment": []}
+    before = os.listdir("/proc/self/fd")
+    null = os.open(os.devnull, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            spawning._begin(order, [null] * 5)
+    finally:
+        os.close(null)
+
+    assert len(started) == 1
+    assert not Path(f"/proc/{started[0]}").exists()
+    assert os.listdir("/proc/self/fd") == before
+    assert spawning.children == {}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError(), AuthenticityError("changed")])
+def test_a_failed_order_ends_nobody(
+    spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """An order that fails is answered; the spawner's end would be every enclave's."""
+
+    def fails(*_: object) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(spawning, "_begin", fails)
+    monkeypatch.setattr(spawning, "_changed", fails)
+
+    assert set(spawning._launch(ORDER, [])) == {"error"}
+
+
+LATE = "import os, time; time.sleep(3); os.fork() or os.execlp('sleep', 'sleep', '1000'); time.sleep(1000)"
+ENDS = "import time; time.sleep(0.1)"
+
+
+@pytest.mark.parametrize(("program", "forks"), [(LATE, True), (ENDS, False)])
+def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
+    """On a loaded machine it takes seconds to have its child; one that ended has none."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", program]) as guardian:
+        child = children.Child(guardian.pid, reading, 0)
+        child.guardian = child.pidfd
+        began = time.monotonic()
+        try:
+            child.await_enclave(guardian.pid)
+            assert bool(child.enclave) == forks
+            assert time.monotonic() - began < children.FORKED_SECONDS  # its end was seen, not only the bound
+        finally:
+            if child.enclave:
+                os.kill(child.enclave, signal.SIGKILL)
+            guardian.kill()
+            child.close_words()
+            os.close(child.pidfd)
