@@ -16,7 +16,9 @@ from typing import Any
 
 from kluis.appraisal.tokens import ear_claims
 from kluis.errors import KluisError
-from kluis.formats import cbor, cmw, jcs, x509
+from kluis.formats import x509
+from kluis.formats.encoding import cbor, jcs
+from kluis.formats.ietf import cmw
 from kluis.formats.sgx.collateral import split_signed
 from kluis.testing.vectors.case import MAPPINGS, case_of
 from kluis.testing.vectors.record import Record, find, read

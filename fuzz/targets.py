@@ -18,7 +18,7 @@ import kluis.appraisal
 import kluis.evidence
 import kluis.formats
 from kluis.errors import InternalError, KluisError, UsageError
-from kluis.formats._layout import Struct
+from kluis.formats.encoding.layout import Struct
 
 NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PACKAGES: Final = (kluis.formats, kluis.evidence, kluis.appraisal)
@@ -139,7 +139,7 @@ def _results() -> Iterator[Target]:
     """Attestation results, as a relying party reads them: signed, and what is under the signature."""
     from fuzz.pool import tokens
     from kluis.appraisal.tokens import ear_claims, signing
-    from kluis.formats import cbor, jcs
+    from kluis.formats.encoding import cbor, jcs
 
     made = tokens()
     now, jwt_key, cwt_key = made.NOW, made.P256.public_key(), made.P384.public_key()

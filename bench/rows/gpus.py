@@ -17,7 +17,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from bench.harness import Harness, Row, timed
 from bench.vectors import forged, genuine, origin
 from kluis.evidence import OPENSSL, Engine, TrustAnchors, Verifier, aws_lc
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.nvidia.report import Report
 
 TIMES = 10

@@ -32,7 +32,7 @@ from kluis import evidence
 from kluis.enclave import Evidence
 from kluis.evidence import Collateral, TrustAnchors, Verifier
 from kluis.evidence.intel import collateral as holding
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.host import load
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving, serving

@@ -14,7 +14,7 @@ from bench.images import image
 from bench.outside import outside, unchecked
 from kluis.appraisal import ByImage, strict
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import attested, load
 
 APP = Path(__file__).resolve().parents[1] / "apps" / "web"

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from bench.harness import Harness, Row, duration, timed
 from kluis.evidence import ProtectionLevel, TpmEndorsements, TrustAnchors, Verifier, verify
-from kluis.formats import cmw
+from kluis.formats.ietf import cmw
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import RSASSA, HashId
 from kluis.formats.tpm.attest import Clock, Quote, Selection

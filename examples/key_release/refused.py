@@ -21,7 +21,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import KluisError
-from kluis.formats.runtime_data import rsa_key
+from kluis.formats.kluis.runtime_data import rsa_key
 from kluis.host import load
 from kluis.host.vaults import vault_evidence
 from kluis.images import build

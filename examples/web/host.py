@@ -13,7 +13,7 @@ import httpx
 from kluis.appraisal import ByImage, Policy, strict
 from kluis.errors import KluisError
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import attested, load
 
 

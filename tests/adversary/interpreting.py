@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.host import load
 from kluis.tee.platform import start
 from kluis.tee.platform.launching import places

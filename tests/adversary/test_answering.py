@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import EnclaveDied
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.platform.client import Platform

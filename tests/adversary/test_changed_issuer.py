@@ -11,7 +11,7 @@ import pytest
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import PolicyError
-from kluis.formats import vouched
+from kluis.formats.kluis import vouched
 from kluis.services.attestation.app import service as attestation
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.tokens.settings_digest import digest

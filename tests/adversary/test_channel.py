@@ -10,7 +10,7 @@ import threading
 import msgspec
 import pytest
 
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.host.proxy import EnclaveProxy
 from tests.adversary import attacks
 

@@ -16,7 +16,7 @@ import pytest
 from kluis.enclave.boundary.codec import Codec
 from kluis.enclave.boundary.frames import RETURN
 from kluis.errors import FormatError, KluisError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.host import interface, load
 from tests.tee.image import samples
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.serve.issuer import TENANT, DevelopmentIssuer
 from tests.serve.issuer.asserting import (
     AT,

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import KluisError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from tests.adversary import attacks, kernel

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.enclave import VaultEvidence
 from kluis.errors import RemoteError
-from kluis.formats import b64
-from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.encoding import b64
+from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.keyvault.release import wrapping
 from kluis.testing.plugin import enclave, rehearsal_platform

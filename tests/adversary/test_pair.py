@@ -14,7 +14,7 @@ from kluis import appraisal
 from kluis.appraisal import BySigner, strict
 from kluis.errors import KluisError
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 from kluis.host import load
 from kluis.tee import sigstruct

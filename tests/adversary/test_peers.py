@@ -16,7 +16,7 @@ from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTr
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.errors import AuthenticityError, KluisError
-from kluis.formats.attested_tls import Role
+from kluis.formats.kluis.attested_tls import Role
 from tests.adversary.test_relay import hear, shake
 from tests.enclave.hosted.policies import rehearsed
 

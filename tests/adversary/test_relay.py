@@ -24,8 +24,8 @@ from kluis.enclave.attested_tls.client import attestation
 from kluis.enclave.attested_tls.link import Link, ServerKey, client_context
 from kluis.errors import AuthenticityError, KluisError, PolicyError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
-from kluis.formats.attested_tls import PATH, Answer, Binding, Question, Role
-from kluis.formats.runtime_data import Purpose, RuntimeData, report_data
+from kluis.formats.kluis.attested_tls import PATH, Answer, Binding, Question, Role
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, report_data
 from kluis.host import attested, load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.image.build.builder import build

@@ -19,9 +19,10 @@ from cryptography.x509.oid import NameOID
 
 from kluis.errors import PolicyError
 from kluis.evidence import Collateral
-from kluis.formats import b64, runtime_data, vouched
-from kluis.formats.runtime_data import Purpose, RuntimeData
-from kluis.formats.vouched import Vouched
+from kluis.formats.encoding import b64
+from kluis.formats.kluis import runtime_data, vouched
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis.vouched import Vouched
 from kluis.services.hosting import Endorsed, endorsement
 from kluis.services.keyvault.release.keyring import MOST_INSTANCES, Keyring
 from kluis.services.keyvault.vault.audit import Entry

@@ -28,7 +28,7 @@ from kluis.cleanroom.session import Session
 from kluis.cleanroom.trust import Trust
 from kluis.cleanroom.verdict import check_evidence
 from kluis.errors import AuthenticityError, KluisError, PolicyError
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess

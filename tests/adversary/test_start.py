@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import KluisError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.host import load
 from kluis.tee.doctor import attempts
 from kluis.tee.image.build import interpreter

@@ -16,8 +16,8 @@ from kluis.appraisal.rules.platform import platform_rules
 from kluis.errors import PolicyError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.verified import Verified, mint
-from kluis.formats import launch
-from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.kluis import launch
+from kluis.formats.kluis.launch import LaunchConfiguration
 from tests.appraisal.rules.test_appraise import DEBUG, FORGE, POLICY, _evidence, _judge
 from tests.appraisal.samples import NOW, SAMPLES, SGX
 

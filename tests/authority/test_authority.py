@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kluis.authority import Authority, State
 from kluis.authority.state import MAX_LEVELS, MAX_REVOKED
 from kluis.errors import FormatError, UsageError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.formats.sgx import evaluation, extension
 from kluis.formats.sgx.tcb_info import parse_tcb_info
 

@@ -79,7 +79,7 @@ def test_more_than_a_request() -> None:
 def test_signed_for_something_else() -> None:
     """A signature of the same key over the same document, for another purpose, is worth nothing here."""
     from kluis.authority import issuing
-    from kluis.formats import jcs
+    from kluis.formats.encoding import jcs
 
     said = jcs.loads(GOOD, "request")
     assert isinstance(said, dict)

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kluis.cleanroom import keys
 from kluis.cleanroom.exchange import RECEIPT, Evidence
-from kluis.formats import jcs
-from kluis.formats.launch import LaunchConfiguration, config_id
-from kluis.formats.runtime_data import Purpose, RuntimeData, okp_key, report_data
+from kluis.formats.encoding import jcs
+from kluis.formats.kluis.launch import LaunchConfiguration, config_id
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform.root.authority import Authority
 from kluis.tee.platform.root.quoting import PlatformKeys, make_quote, make_report_body

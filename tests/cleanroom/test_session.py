@@ -135,7 +135,7 @@ def test_another_root(stage: Stage) -> None:
 def test_relay(stage: Stage) -> None:
     """A relay that has the genuine enclave quote the relay's own key, under another purpose, gets nothing."""
     from kluis.cleanroom.keys import SealingKey
-    from kluis.formats.runtime_data import Purpose
+    from kluis.formats.kluis.runtime_data import Purpose
 
     owner = stage.owner("clinic")
     challenge = owner.challenge()
@@ -301,7 +301,7 @@ def test_receipt_key_is_attested(stage: Stage) -> None:
 
 def test_receipt_of_an_app_quote(stage: Stage) -> None:
     """Evidence of any other purpose does not make a receipt, even from the genuine enclave."""
-    from kluis.formats.runtime_data import Purpose
+    from kluis.formats.kluis.runtime_data import Purpose
 
     session, _, file = stage.finished()
     payload = exchange.receipt_payload(stage.setting.agreement.hash, session.run_id)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kluis.appraisal import ByImage, Policy, dumps, strict
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from tests.evidence.forge import IMAGE, Forge
 
 FORGE = Forge()

@@ -15,7 +15,7 @@ from typer._completion_classes import BashComplete
 from kluis.cleanroom.agreement import Role
 from kluis.cli import explain, main
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.serve.images import SERVICES, STORE_KEYS
 from kluis.tee.process import linux
 

@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kluis.appraisal import loads
-from kluis.formats import jose
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.eventlog.event_type import EventType
+from kluis.formats.ietf import jose
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.attest import Selection
 from tests.cli.quotes import Kluis, Said, ends

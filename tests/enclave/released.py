@@ -8,9 +8,10 @@ import json
 from typing import Any
 
 from kluis.enclave import Evidence, ExpectedVault, VaultEvidence
-from kluis.formats import b64, runtime_data
-from kluis.formats.runtime_data import Purpose, RuntimeData
-from kluis.formats.vouched import Vouched
+from kluis.formats.encoding import b64
+from kluis.formats.kluis import runtime_data
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis.vouched import Vouched
 from tests.evidence.forge import IMAGE, Forge
 from tests.services.keyvault.world import World, claims, sign
 from tests.services.web.issuer import NOW, FixedClock

@@ -30,7 +30,7 @@ from kluis.authority.issuing import key_usage
 from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTransport, attestation
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.errors import AuthenticityError, PolicyError, RemoteError, UsageError
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.hosted.policies import judge_of, rehearsed
 from tests.enclave.hosted.serving import APP, Served

@@ -18,7 +18,7 @@ from kluis import evidence
 from kluis.enclave import LocalReport
 from kluis.errors import RemoteError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
-from kluis.formats.runtime_data import Purpose, RuntimeData, okp_public, report_data
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_public, report_data
 from kluis.formats.sgx import quote as quotes
 from kluis.hashes import sha512
 from kluis.host.proxy import EnclaveProxy

@@ -12,7 +12,7 @@ from kluis import enclave
 from kluis.enclave.boundary import memfile
 from kluis.enclave.inside import Launch
 from kluis.errors import AuthenticityError, FormatError, UsageError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 
 CONFIGURATION = {"version": 1, "heap_bytes": 5, "grants": [], "level": "process"}

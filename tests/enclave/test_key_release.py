@@ -16,9 +16,9 @@ from kluis import evidence
 from kluis.enclave import Evidence, OpenedKey, VaultEvidence
 from kluis.errors import AuthenticityError, RemoteError, UsageError
 from kluis.evidence import Collateral, TrustAnchors
-from kluis.formats import b64
-from kluis.formats.released_key import ALGORITHMS
-from kluis.formats.runtime_data import Purpose, RuntimeData, report_data
+from kluis.formats.encoding import b64
+from kluis.formats.kluis.released_key import ALGORITHMS
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, report_data
 from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.released import POLICY, ReleasingVault

@@ -10,7 +10,7 @@ import pytest
 
 from kluis.enclave.platform import PlatformGone, Session
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 
 
 def unnamed() -> int:

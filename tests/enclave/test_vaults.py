@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.appraisal import ByImage, BySigner
 from kluis.enclave import CertifiedVault, ExpectedVault, VaultEvidence
 from kluis.errors import AuthenticityError, FormatError, RemoteError
-from kluis.formats import b64
-from kluis.formats.released_key import ReleasedKey
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.encoding import b64
+from kluis.formats.kluis.released_key import ReleasedKey
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.authority import LoopbackAuthority
 from tests.enclave.released import ReleasingVault

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kluis.authority import issuing
 from kluis.evidence import Claims, Collateral, HeldCollateral, TrustAnchors, verify
 from kluis.evidence.intel import collateral as holding
-from kluis.formats import launch, runtime_data
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis import launch, runtime_data
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.quote import BODY_TYPES, TEE_SGX, TEE_TDX, Body, Quote
 from kluis.formats.sgx.report import ReportBody

@@ -16,9 +16,9 @@ from hypothesis import given
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.evidence import AzureEndorsements, NvidiaEndorsements, SnpEndorsements, TpmEndorsements
 from kluis.evidence.sniff import MAX_DEPTH, Found, Jwt, sniff
-from kluis.formats import cose
-from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.hcl import runtime as hcl_runtime
+from kluis.formats.ietf import cose
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.snp import table
 from kluis.formats.tpm import credential
 from kluis.formats.wrappers import oe, tsm
@@ -31,8 +31,8 @@ from tests.evidence.samples import sample
 from tests.evidence.tpm import forge as tpm
 from tests.evidence.wrappers.test_unwrap import GOOD as WRAPPED
 from tests.formats.eventlog import imas, logs
+from tests.formats.ietf.test_corim import comid, manifest
 from tests.formats.snp import samples
-from tests.formats.test_corim import comid, manifest
 from tests.strategies import PROPERTY, mutations
 
 ROOT = Path(__file__).resolve().parents[2]

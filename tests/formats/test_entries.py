@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kluis.errors import FormatError
-from kluis.formats._entries import Entries, kind_of
-from kluis.formats.cbor import Tagged
+from kluis.formats.encoding.cbor import Tagged
+from kluis.formats.encoding.entries import Entries, kind_of
 
 GOOD = {"b": b"abc", "t": "text", "i": 7, "l": [b"a", b"bc"], "m": {1: 2}, "n": None, "y": True, 10: b"nonce"}
 

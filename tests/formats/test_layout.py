@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.errors import FormatError, UsageError
-from kluis.formats._layout import U8, U16, U32, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U8, U16, U32, U64, Struct, at, layout
 from tests.strategies import PROPERTY
 
 

@@ -8,18 +8,18 @@ import sys
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.ciphers import aead
 
-from kluis.formats import _library
+from kluis.formats.kluis import _primitives
 from tests.meta.tree import SRC
 
 
 def test_the_same_classes() -> None:
     """Keys and ciphers are the library's public ones."""
-    assert _library.AESGCM is aead.AESGCM
-    private = _library.generate_x25519()
+    assert _primitives.AESGCM is aead.AESGCM
+    private = _primitives.generate_x25519()
     assert isinstance(private, x25519.X25519PrivateKey)
     public = private.public_key()
     assert isinstance(public, x25519.X25519PublicKey)
-    assert _library.read_x25519(public.public_bytes_raw()) == public
+    assert _primitives.read_x25519(public.public_bytes_raw()) == public
 
 
 def test_a_start_loads_no_other_algorithm() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kluis.errors import FormatError
-from kluis.formats._members import Members
+from kluis.formats.encoding.members import Members
 
 GOOD = Members(
     {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError
-from kluis.formats import _protobuf
-from kluis.formats._protobuf import Field
+from kluis.formats.encoding import protobuf
+from kluis.formats.encoding.protobuf import Field
 from tests.strategies import PROPERTY, mutations
 
 GOOD = bytes.fromhex("0896 01 12 02 6869 1d 01000000 21 0200000000000000".replace(" ", ""))
@@ -15,7 +15,7 @@ GOOD = bytes.fromhex("0896 01 12 02 6869 1d 01000000 21 0200000000000000".replac
 
 def test_fields() -> None:
     """Numbers, bytes, and both fixed sizes."""
-    found = _protobuf.fields(GOOD, "message")
+    found = protobuf.fields(GOOD, "message")
     assert found == [Field(1, 150), Field(2, b"hi"), Field(3, 1), Field(4, 2)]
     assert found[1].octets("message") == b"hi"
     assert found[0].integer(150, "message") == 150
@@ -40,7 +40,7 @@ def test_fields() -> None:
 def test_refused(data: str) -> None:
     """Cut short, not minimal, past 64 bits, groups, number 0."""
     with pytest.raises(FormatError):
-        _protobuf.fields(bytes.fromhex(data), "message")
+        protobuf.fields(bytes.fromhex(data), "message")
 
 
 def test_kinds() -> None:
@@ -55,7 +55,7 @@ def test_kinds() -> None:
 def test_bound() -> None:
     """At most 4096 fields."""
     with pytest.raises(FormatError) as caught:
-        _protobuf.fields(b"\x08\x00" * 4097, "message")
+        protobuf.fields(b"\x08\x00" * 4097, "message")
     assert caught.value.code == "too_large"
 
 
@@ -64,6 +64,6 @@ def test_bound() -> None:
 def test_only_our_errors(data: bytes) -> None:
     """Only our errors escape."""
     try:
-        _protobuf.fields(data, "message")
+        protobuf.fields(data, "message")
     except FormatError:
         return

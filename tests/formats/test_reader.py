@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kluis.errors import FormatError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 
 
 def test_reads() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from kluis.enclave import Enclave
 from kluis.errors import FormatError, KluisError, UnsupportedError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.host import interface
 from kluis.testing.rehearsal import interface_of
 from tests.strategies import PROPERTY, mutations

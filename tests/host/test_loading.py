@@ -23,7 +23,7 @@ from kluis.errors import (
     UsageError,
 )
 from kluis.evidence import ProtectionLevel
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import Ecall, EnclaveProxy, load
 from kluis.host.loading import interface_of
 from kluis.testing.images import ALLOWED, built

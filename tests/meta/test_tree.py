@@ -93,7 +93,7 @@ def _imports(tree: ast.Module) -> set[str]:
 def test_struct_is_used_in_two_places() -> None:
     """Bytes are claimed by the layout compiler and the cursor, nowhere else."""
     users = {str(module) for module in modules() if "struct" in _imports(parse(module))}
-    assert users <= {"formats/_layout.py", "formats/_reader.py"}
+    assert users <= {"formats/encoding/layout.py", "formats/encoding/reader.py"}
 
 
 TIMELESS = {"errors.py", "frozen.py", "hashes.py", "formats", "evidence", "appraisal", "authority", "ledger"}
@@ -120,4 +120,4 @@ def test_only_makers_mint() -> None:
 def test_what_is_unreadable_stands_in_one_place() -> None:
     """Text that is no UTF-8 is no MsgspecError: who catches that alone lets another error pass."""
     named = [module for module in modules() if "MsgspecError" in (SRC / module).read_text(encoding="utf-8")]
-    assert named == [Path("formats/unreadable.py")]
+    assert named == [Path("formats/encoding/unreadable.py")]

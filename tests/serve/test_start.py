@@ -20,7 +20,7 @@ from kluis.appraisal.tokens import vouching
 from kluis.errors import KluisError, UnavailableError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats import x509
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving

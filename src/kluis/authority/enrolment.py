@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FreshnessError
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.hashes import sha256
 
 WHAT: Final = "enrolment"

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 
 FMSPC: Final = bytes.fromhex("e0e0e0000000")
 PCEID: Final = bytes(2)

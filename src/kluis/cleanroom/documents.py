@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 
 MAX_BYTES = 4 * 1024 * 1024

@@ -34,7 +34,7 @@ from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.room import Room, RoomFile
 from kluis.errors import FormatError, PolicyError, UnavailableError
 from kluis.evidence.levels import ProtectionLevel
-from kluis.formats import toml, typed
+from kluis.formats.encoding import toml, typed
 
 EXAMPLE: Final = "examples/nafld/plan.toml is a whole one"
 

@@ -20,7 +20,7 @@ from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Time, earliest
 from kluis.cleanroom.verdict import Verdict, check_evidence
 from kluis.errors import AuthenticityError, FreshnessError, PolicyError
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 
 

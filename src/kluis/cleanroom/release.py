@@ -29,7 +29,7 @@ from kluis.cleanroom.terms import earliest
 from kluis.cleanroom.trust import Trust
 from kluis.cleanroom.verdict import check_evidence
 from kluis.errors import FreshnessError, PolicyError
-from kluis.formats.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.hashes import sha256
 
 

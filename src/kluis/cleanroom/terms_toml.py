@@ -28,7 +28,7 @@ import polars as pl
 from kluis.cleanroom.datasets import columns_of
 from kluis.cleanroom.terms import Range, Terms, Use
 from kluis.errors import FormatError
-from kluis.formats import toml, typed
+from kluis.formats.encoding import toml, typed
 
 
 class _Range(msgspec.Struct, forbid_unknown_fields=True):

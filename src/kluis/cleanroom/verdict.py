@@ -11,7 +11,7 @@ from kluis.cleanroom.agreement import Code
 from kluis.cleanroom.exchange import Evidence
 from kluis.errors import AuthenticityError, PolicyError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TrustAnchors
-from kluis.formats.runtime_data import Purpose, okp_public
+from kluis.formats.kluis.runtime_data import Purpose, okp_public
 
 
 @dataclasses.dataclass(frozen=True)

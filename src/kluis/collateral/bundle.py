@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 from kluis.collateral.documents import MAX_DOCUMENT
 from kluis.collateral.fetch import Fetched
 from kluis.errors import FormatError, UnavailableError, UsageError
-from kluis.formats import jcs, x509
+from kluis.formats import x509
+from kluis.formats.encoding import jcs
 from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.sgx.collateral import Collateral, crl_der, split_signed
 from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info

@@ -19,8 +19,8 @@ from kluis.collateral.documents import Document, Key, Kind, Times, check_key, ti
 from kluis.collateral.marks import MARKED, Marks, authority, is_older, refuse_older
 from kluis.collateral.provider import Provider
 from kluis.errors import FormatError, UnavailableError
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.hashes import sha256
 
 MAX_ENTRY: Final = 2 << 20

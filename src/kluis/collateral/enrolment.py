@@ -15,8 +15,8 @@ from kluis.collateral.fetch import intel_collateral
 from kluis.collateral.intel import Pcs
 from kluis.collateral.transport import Limits, Origin
 from kluis.errors import FormatError, PolicyError, UnavailableError, foreign
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.collateral import Collateral
 
 PATH: Final = "/sgx/certification/v4/platforms"

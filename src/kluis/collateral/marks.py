@@ -18,8 +18,9 @@ from typing import Final
 from kluis.collateral import folder
 from kluis.collateral.documents import Document, Key, Kind, Times, check_key, times
 from kluis.errors import FormatError, FreshnessError, UnavailableError
-from kluis.formats import jcs, x509
-from kluis.formats._members import Members
+from kluis.formats import x509
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.hashes import sha256
 
 MARKED: Final = frozenset(Kind) - {Kind.VCEK, Kind.AMD_CHAIN}  # certificates are not superseded, but revoked

@@ -13,10 +13,11 @@ from kluis.errors import UnavailableError, UnsupportedError
 from kluis.evidence.azure import hcl
 from kluis.evidence.registry import kind_of
 from kluis.evidence.wrappers.unwrap import unwrap
-from kluis.formats import cmw, x509
+from kluis.formats import x509
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
 from kluis.formats.hcl import report as hcl_report
 from kluis.formats.hcl.report import ReportType
+from kluis.formats.ietf import cmw
 from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.certification import CertificationType

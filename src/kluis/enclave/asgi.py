@@ -37,7 +37,7 @@ from kluis.enclave.attested_tls.judge import Judge, Peer
 from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.enclave.grants import granted_socket
 from kluis.errors import UnavailableError, UsageError
-from kluis.formats.attested_tls import PATH, Role
+from kluis.formats.kluis.attested_tls import PATH, Role
 
 __all__ = ["Limits", "Server", "attested_peer", "host"]
 

@@ -15,8 +15,8 @@ import msgspec
 
 from kluis.enclave.inside import Inside, inside
 from kluis.errors import AuthenticityError, FreshnessError
-from kluis.formats import channel
-from kluis.formats.runtime_data import Jwk, Purpose, RuntimeData, okp_key, report_data
+from kluis.formats.kluis import channel
+from kluis.formats.kluis.runtime_data import Jwk, Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Report
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kluis.enclave.inside import inside
 from kluis.errors import UsageError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import socket
 
 from kluis.enclave.inside import inside
 from kluis.errors import PolicyError, UsageError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 
 __all__ = ["granted_socket", "insecure_raw_quote"]
 

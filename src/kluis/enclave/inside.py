@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from kluis.enclave.boundary import memfile
 from kluis.enclave.platform import Session
 from kluis.errors import AuthenticityError, FormatError, UsageError
-from kluis.formats.channel import Info, Platform
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.formats.kluis.channel import Info, Platform
 
 __all__ = ["Inside", "Launch", "enter", "inside"]
 

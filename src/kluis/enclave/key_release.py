@@ -20,9 +20,9 @@ from kluis.enclave.vaults import Vault, VaultEvidence
 from kluis.errors import AuthenticityError, FreshnessError, UsageError
 from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
-from kluis.formats import b64
-from kluis.formats.released_key import ALGORITHMS, ReleasedKey
-from kluis.formats.runtime_data import rsa_key
+from kluis.formats.encoding import b64
+from kluis.formats.kluis.released_key import ALGORITHMS, ReleasedKey
+from kluis.formats.kluis.runtime_data import rsa_key
 from kluis.formats.x509 import Scheme
 
 if TYPE_CHECKING:

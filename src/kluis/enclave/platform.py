@@ -1,6 +1,6 @@
 """The inside view of the platform: one handshake before any application code, then sealed requests.
 
-Spec: :mod:`kluis.formats.channel`.
+Spec: :mod:`kluis.formats.kluis.channel`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kluis.errors import (
     UnavailableError,
     UsageError,
 )
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 
 __all__ = ["PlatformGone", "Session"]
 

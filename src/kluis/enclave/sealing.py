@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kluis.enclave.inside import Inside, inside
 from kluis.errors import AuthenticityError, FormatError, PolicyError, UsageError
-from kluis.formats._reader import Reader
-from kluis.formats.channel import Bytes, SealKey
+from kluis.formats.encoding.reader import Reader
+from kluis.formats.kluis.channel import Bytes, SealKey
 
 __all__ = ["Policy", "seal", "unseal"]
 

@@ -23,10 +23,10 @@ from kluis.appraisal import ByImage, BySigner, Policy, strict
 from kluis.appraisal.tokens import vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
-from kluis.formats import jcs
-from kluis.formats.released_key import ReleasedKey
-from kluis.formats.runtime_data import Purpose
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.formats.kluis.released_key import ReleasedKey
+from kluis.formats.kluis.runtime_data import Purpose
 
 __all__ = ["CertifiedVault", "ExpectedVault", "Vault", "VaultEvidence"]
 

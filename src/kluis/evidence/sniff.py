@@ -15,25 +15,27 @@ from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.evidence.wrappers import envelope
 from kluis.evidence.wrappers import unwrap as wrappers
 from kluis.evidence.wrappers.bound import EVENT_LOG
-from kluis.formats import armor, b64, cmw, cmw_cbor, corim, jcs, jose, x509
-from kluis.formats.armor import Armor
+from kluis.formats import x509
 from kluis.formats.cca import endorsements as cca_endorsements
 from kluis.formats.cca import token as cca_token
 from kluis.formats.cca.platform import Platform
 from kluis.formats.cca.realm import Realm
 from kluis.formats.cca.token import Token, message
-from kluis.formats.cmw import Collection
-from kluis.formats.corim import Corim
+from kluis.formats.encoding import armor, b64, jcs
+from kluis.formats.encoding.armor import Armor
 from kluis.formats.eventlog import ima, ima_text
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.hcl import report as hcl
 from kluis.formats.hcl import runtime as hcl_runtime
 from kluis.formats.hcl.endorsements import AzureEndorsements
-from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.ietf import cmw, cmw_cbor, corim, jose
+from kluis.formats.ietf.cmw import Collection
+from kluis.formats.ietf.corim import Corim
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.formats.nitro.document import Document
 from kluis.formats.nvidia import report as nvidia
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
-from kluis.formats.runtime_data import RuntimeData
 from kluis.formats.sgx import collateral as sgx_collateral
 from kluis.formats.sgx import quote as dcap
 from kluis.formats.sgx import tcb_info

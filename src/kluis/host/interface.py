@@ -33,7 +33,7 @@ from kluis.enclave.names import (
     name_problem,
 )
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 
 __all__ = ["Interface", "parse"]
 

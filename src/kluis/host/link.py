@@ -20,7 +20,7 @@ from kluis.enclave.boundary import frames
 from kluis.enclave.boundary.codec import Codec
 from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = ["Link"]
 

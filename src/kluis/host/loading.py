@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
-from kluis.formats._reader import Reader
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.reader import Reader
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.host import interface
 from kluis.host.ocalls import functions_of

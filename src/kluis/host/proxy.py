@@ -18,7 +18,7 @@ from kluis.enclave.boundary.codec import Codec, explain
 from kluis.enclave.boundary.frames import Parcel
 from kluis.enclave.boundary.interface import Signature
 from kluis.errors import CallCancelled, EnclaveError, FormatError, RemoteError, UsageError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls

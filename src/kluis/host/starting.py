@@ -9,7 +9,7 @@ import msgspec
 
 from kluis.enclave.boundary import frames
 from kluis.errors import AuthenticityError, CallTimeout, EnclaveDied, EnclaveError, FormatError, RemoteError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.process import sandbox
 
 if TYPE_CHECKING:

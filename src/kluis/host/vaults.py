@@ -13,7 +13,7 @@ import msgspec
 from kluis.collateral.transport import Limits, Origin
 from kluis.enclave.vaults import VaultEvidence
 from kluis.errors import FormatError, UsageError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.platform.client import Platform
 
 __all__ = ["vault_evidence"]

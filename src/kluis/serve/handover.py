@@ -17,7 +17,7 @@ import msgspec
 
 from kluis.enclave.store.keys.handover import KeyGift, KeyRequest
 from kluis.errors import KluisError, RemoteError, UnavailableError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import Mailbox, Step
 
 __all__ = ["Givers", "opened"]

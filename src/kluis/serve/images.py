@@ -13,7 +13,7 @@ import msgspec
 from kluis import files
 from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image.build import builder, inside
 

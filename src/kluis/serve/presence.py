@@ -21,7 +21,7 @@ from typing import Final, Self, TypeAlias
 import msgspec
 
 from kluis.errors import KluisError, UnavailableError, foreign
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import JOINER_BYTES, Mailbox, Step
 
 __all__ = ["Presence", "Stores", "refuse_changing", "refuse_present"]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.errors import UsageError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.images import ServiceImage
 from kluis.services import issuers
 from kluis.services.attestation.settings import AttestationSettings

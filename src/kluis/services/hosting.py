@@ -20,7 +20,7 @@ from kluis.enclave import Enclave, Evidence, asgi, quote
 from kluis.enclave.store.keys import custody
 from kluis.enclave.store.model import Storage
 from kluis.errors import EnclaveError, UnavailableError, UsageError, foreign
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import PolicyError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.services.web import Issuer
 
 __all__ = ["CHANGING", "canonical", "fix"]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
-from kluis.formats._layout import U8, U16, U32, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U8, U16, U32, U64, Struct, at, layout
 from kluis.formats.sgx.report import Flag
 from kluis.hashes import sha256
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from kluis.errors import KluisError
-from kluis.formats import channel, jcs
-from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
+from kluis.formats.encoding import jcs
+from kluis.formats.kluis import channel
+from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
 from kluis.formats.sgx.report import Flag
 from kluis.hashes import sha256
 from kluis.host.interface import Interface, parse

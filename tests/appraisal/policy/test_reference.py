@@ -29,10 +29,10 @@ from kluis.errors import (
     UsageError,
 )
 from kluis.evidence.model import Claims, Tee
-from kluis.formats import cose
+from kluis.formats.ietf import cose
 from tests.appraisal.rules.test_appraise import POLICY, _policy
 from tests.appraisal.samples import SNP, TDX, digest
-from tests.formats.test_corim import comid, manifest
+from tests.formats.ietf.test_corim import comid, manifest
 from tests.pace import within
 from tests.strategies import PROPERTY, mutations
 

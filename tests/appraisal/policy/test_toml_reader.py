@@ -31,7 +31,7 @@ from kluis.appraisal.policy.toml_tables import MISSPELT
 from kluis.appraisal.policy.wants import Allowed, Masked, OneOf
 from kluis.errors import FormatError, KluisError, UnsupportedError, UsageError
 from kluis.evidence import ProtectionLevel, TcbStatus, Tee
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from tests.appraisal.wanted import identities
 from tests.strategies import PROPERTY, mutations
 

@@ -35,9 +35,9 @@ from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, 
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import NOT_JUDGED
 from kluis.evidence.verified import mint
-from kluis.formats import launch, runtime_data
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis import launch, runtime_data
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from tests.appraisal.samples import SNP
 from tests.evidence.forge import DEBUG, IMAGE, NONCE, NOW, SIGNER, Forge
 

@@ -23,7 +23,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.model import Claims, Tee, VendorClaims
 from kluis.evidence.tpm.claims import TpmClaims
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from tests.appraisal.samples import NOW, SAMPLES, SGX, changed, digest
 from tests.strategies import PROPERTY
 

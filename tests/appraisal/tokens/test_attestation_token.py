@@ -23,7 +23,8 @@ from kluis.errors import (
     UnsupportedError,
     UsageError,
 )
-from kluis.formats import b64, cbor, cose, jcs
+from kluis.formats.encoding import b64, cbor, jcs
+from kluis.formats.ietf import cose
 from tests.appraisal.tokens.test_signing import P256 as KEY
 from tests.appraisal.tokens.test_signing import RESULT, _signed
 from tests.services.keyvault.world import AUTHORITY, CERTIFICATE, OTHER_KEY, certificate, claims, jwks, sign

@@ -15,7 +15,7 @@ from kluis.appraisal.tokens import signed_claims
 from kluis.appraisal.tokens.signed_claims import Assertion, check, origin
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, KluisError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ISSUER = "https://issuer.example/tenant"

@@ -28,7 +28,8 @@ from kluis.appraisal.tokens.ear import Appraisal, Ear
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, PolicyError, UsageError
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import TcbStatus, Tee
-from kluis.formats import b64, cbor, cose, jcs
+from kluis.formats.encoding import b64, cbor, jcs
+from kluis.formats.ietf import cose
 from tests.appraisal.rules.test_appraise import NOW, _evidence, _judge, _policy
 from tests.appraisal.samples import TDX
 from tests.evidence.forge import IMAGE, SIGNER

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from kluis.appraisal.tokens import token_keys
 from kluis.errors import AuthenticityError, FormatError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.x509 import write_pem
 from tests.services.keyvault.world import AUTHORITY_KEY, jwks, public_jwk
 from tests.services.web.issuer import NOW

@@ -17,9 +17,9 @@ from kluis.appraisal import ByImage, Policy, strict
 from kluis.appraisal.tokens import vouching
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, PolicyError, UsageError
 from kluis.evidence import ProtectionLevel
-from kluis.formats import runtime_data, vouched
-from kluis.formats.runtime_data import Purpose, RuntimeData
-from kluis.formats.vouched import Vouched
+from kluis.formats.kluis import runtime_data, vouched
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis.vouched import Vouched
 from tests.evidence.forge import IMAGE, Forge
 
 KEY = rsa.generate_private_key(65537, 2048)

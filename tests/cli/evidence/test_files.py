@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.formats import cmw
+from kluis.formats.ietf import cmw
 from tests.cli.quotes import FORGE, NOW, Kluis, appraising, ends
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import DEBUG, Forge

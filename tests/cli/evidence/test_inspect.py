@@ -24,9 +24,9 @@ from kluis.cli.image import inspect_image
 from kluis.cli.main import run
 from kluis.errors import KluisError
 from kluis.evidence.sniff import Found, sniff
-from kluis.formats import cbor
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.encoding import cbor
 from kluis.formats.eventlog.log import EventLog
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import oe
 from kluis.tee.image import archive

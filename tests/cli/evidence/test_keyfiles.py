@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kluis.appraisal.tokens import signing
 from kluis.cli.evidence import keyfiles
 from kluis.errors import UsageError
-from kluis.formats import cose
+from kluis.formats.ietf import cose
 from tests.appraisal.policy.test_reference import TOML, UNNAMED, UNSIGNED
 from tests.cli.quotes import NOW, Kluis, appraising
 from tests.evidence.forge import NONCE

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.appraisal.tokens import ear, signing
-from kluis.formats import b64, x509
+from kluis.formats import x509
+from kluis.formats.encoding import b64
 from tests.adversary.test_release import signing_certificate
 from tests.appraisal.tokens.test_signing import P256, RESULT
 from tests.cli.quotes import Kluis, Said, ends

@@ -14,7 +14,7 @@ from kluis.cli.evidence import text as evidence_text
 from kluis.evidence import ProtectionLevel, TcbStatus, Tee
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.verified import mint
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.tee.image.archive import read_image
 from tests.appraisal.policy.test_reference import TOML
 from tests.appraisal.samples import NOW as WHEN

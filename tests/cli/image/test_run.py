@@ -11,7 +11,7 @@ import pytest
 from kluis.cli.image.run import meant
 from kluis.cli.main import run
 from kluis.errors import RemoteError
-from kluis.formats.runtime_data import Purpose, RuntimeData
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as quotes
 from kluis.testing.images import ALLOWED, built
 

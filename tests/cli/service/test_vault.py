@@ -14,7 +14,7 @@ from kluis.appraisal.tokens import vouching
 from kluis.enclave import ExpectedVault
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.evidence import Collateral
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host.vaults import vault_evidence
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving

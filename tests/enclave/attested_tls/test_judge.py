@@ -27,7 +27,7 @@ from kluis.enclave.attested_tls.evidence_requests import attested_peer
 from kluis.enclave.attested_tls.judge import Judge, Peer
 from kluis.enclave.attested_tls.link import Link, ServerKey, client_context
 from kluis.errors import FormatError, KluisError, RemoteError, UsageError
-from kluis.formats.attested_tls import Answer, Role
+from kluis.formats.kluis.attested_tls import Answer, Role
 from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.hosted.policies import judge_of, rehearsed
@@ -211,7 +211,7 @@ def test_a_servers_own_evidence_handed_back(url: str) -> None:
 
 def question(nonce: bytes) -> bytes:
     """What a client asks."""
-    from kluis.formats.attested_tls import Question
+    from kluis.formats.kluis.attested_tls import Question
 
     return Question(nonce).encode()
 

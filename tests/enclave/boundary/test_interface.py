@@ -13,7 +13,7 @@ import pytest
 
 from kluis.enclave import Enclave, Table
 from kluis.enclave.boundary.interface import encode
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 
 
 def made(svn: int = 1, most: int = 10, default: float = 0.5) -> Enclave:

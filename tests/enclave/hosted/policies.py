@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from kluis.appraisal import ANY, BySigner, Policy, RuntimeBinding
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, ProtectionLevel, TcbStatus, TrustAnchors
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.testing.rehearsal import RehearsalPlatform
 
 BY_SIGNER = BySigner(signers=frozenset({bytes(32)}), product_id=5, min_svn=1)

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from kluis.formats import cbor
-from kluis.formats.cose import Sign1
+from kluis.formats.encoding import cbor
+from kluis.formats.ietf.cose import Sign1
 from kluis.hashes import sha256
 
 USAGE = "1.3.6.1.4.1.311.76.59.1.2"

@@ -21,8 +21,8 @@ from kluis.evidence import (
     aws_lc,
     verify,
 )
-from kluis.formats import jose
 from kluis.formats.cca.token import Token
+from kluis.formats.ietf import jose
 from kluis.hashes import sha256
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,8 +16,8 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kluis.evidence import Claims, NvidiaEndorsements, ProtectionLevel, TrustAnchors, verify
-from kluis.formats import der
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.encoding import der
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.nvidia import dice
 from kluis.formats.nvidia.opaque import Field, Opaque
 from kluis.formats.nvidia.report import Report

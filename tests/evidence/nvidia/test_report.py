@@ -24,7 +24,7 @@ from kluis.errors import (
 from kluis.evidence import NvidiaClaims, ProtectionLevel, TcbStatus, Tee, TrustAnchors, Verifier, verify
 from kluis.evidence.nvidia import report as nvidia
 from kluis.evidence.nvidia.device import Device
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.nvidia.opaque import Feature, Field, Header, Opaque
 from kluis.hashes import Digest
 from tests.evidence.nvidia.forge import (

@@ -13,7 +13,7 @@ import pytest
 
 from kluis.errors import KluisError
 from kluis.evidence import NvidiaClaims, ProtectionLevel, TrustAnchors, Verifier, aws_lc
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.nvidia.report import Report
 from kluis.hashes import sha256
 

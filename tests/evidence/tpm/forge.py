@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from kluis.evidence import ProtectionLevel, TrustAnchors
-from kluis.formats import cmw
+from kluis.formats.ietf import cmw
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import RSAPSS, RSASSA, HashId
 from kluis.formats.tpm.attest import Clock, Quote, Selection

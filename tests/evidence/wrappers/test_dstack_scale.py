@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
 from kluis.evidence.sniff import sniff
-from kluis.formats import cbor
+from kluis.formats.encoding import cbor
 from kluis.formats.wrappers import dstack
 from kluis.formats.wrappers.dstack_scale import Attestation, Event, Platform
 from tests.evidence.amd import forge as amd

@@ -15,9 +15,10 @@ from kluis.evidence.sniff import sniff
 from kluis.evidence.wrappers import envelope
 from kluis.evidence.wrappers.bound import Bound
 from kluis.evidence.wrappers.unwrap import MAX_LAYERS, peel, unwrap
-from kluis.formats import cbor, cmw_cbor, cose, der
-from kluis.formats.cbor import Tagged
-from kluis.formats.cmw import NESTED, OCTETS, Collection, Indicator, Nested, Part
+from kluis.formats.encoding import cbor, der
+from kluis.formats.encoding.cbor import Tagged
+from kluis.formats.ietf import cmw_cbor, cose
+from kluis.formats.ietf.cmw import NESTED, OCTETS, Collection, Indicator, Nested, Part
 from kluis.formats.wrappers import oe, ratls, tsm
 from tests.appraisal.samples import SAMPLES
 from tests.evidence import samples

@@ -19,8 +19,8 @@ from hypothesis import given
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
 from kluis.evidence import Claims, verify
 from kluis.evidence.wrappers.unwrap import unwrap
-from kluis.formats import cbor, der
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.encoding import cbor, der
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import dstack, gotpm, oe, ratls, tsm
 from kluis.hashes import sha256

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import cose
 from kluis.formats.cca.realm import LATEST, PROFILE, Realm
+from kluis.formats.ietf import cose
 from kluis.formats.x509 import KeyKind, PublicKey
 from tests.strategies import PROPERTY, mutations
 

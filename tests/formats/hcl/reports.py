@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.hcl.report import HASHES, MAGIC, HclReport, Header, ReportType, Request
 
 MODULUS = (1 << 2047) + 12345

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.nvidia import dice
 from kluis.formats.nvidia.dice import Dice, Flag
 from tests.evidence.nvidia.forge import FWID, composite, fwid, tcb_info

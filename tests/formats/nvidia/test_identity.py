@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.nvidia import identity
 from kluis.formats.nvidia.identity import Identity
 from tests.evidence.nvidia.forge import Forge

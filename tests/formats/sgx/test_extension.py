@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.sgx import extension
 from kluis.formats.sgx.extension import Configuration, SgxExtension
 from tests.strategies import PROPERTY, mutations

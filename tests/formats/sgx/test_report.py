@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError
-from kluis.formats._layout import Struct
+from kluis.formats.encoding.layout import Struct
 from kluis.formats.sgx.report import Report, ReportBody
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
 from tests.evidence.forge import DEBUG, Forge

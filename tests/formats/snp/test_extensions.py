@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.snp import extensions
 from kluis.formats.snp.extensions import ARC, VekExtensions
 from kluis.formats.snp.tcb import Product, TcbVersion

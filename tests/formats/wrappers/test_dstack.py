@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.tdx.report import TdReport
 from kluis.formats.wrappers import dstack

@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
-from kluis.formats import cbor, cmw, cmw_cbor, cose
-from kluis.formats.cbor import Tagged
-from kluis.formats.cmw import Indicator, Part
+from kluis.formats.encoding import cbor
+from kluis.formats.encoding.cbor import Tagged
+from kluis.formats.ietf import cmw, cmw_cbor, cose
+from kluis.formats.ietf.cmw import Indicator, Part
 from kluis.formats.wrappers import eat
 from kluis.formats.wrappers.eat import Form
 from tests.strategies import PROPERTY, mutations

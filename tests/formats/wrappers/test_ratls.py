@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from kluis.errors import AuthenticityError, KluisError, UnsupportedError
-from kluis.formats import cbor
+from kluis.formats.encoding import cbor
 from kluis.formats.wrappers import ratls
 from kluis.formats.wrappers.ratls import RaTls
 from kluis.formats.x509.parts import dotted

@@ -174,7 +174,7 @@ def test_refuses_crls(data: bytes, message: str) -> None:
 
 def test_crl_without_an_end() -> None:
     """A CRL that never runs out is refused: it would hide every later one."""
-    from kluis.formats import der
+    from kluis.formats.encoding import der
 
     elements = [der.parse(CRL, "it")]
     content = elements[0].content

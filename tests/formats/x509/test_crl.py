@@ -11,7 +11,8 @@ from hypothesis import given
 
 from kluis.authority import issuing
 from kluis.errors import FormatError
-from kluis.formats import der, x509
+from kluis.formats import x509
+from kluis.formats.encoding import der
 from kluis.formats.x509 import crl
 from tests.pace import within
 from tests.strategies import PROPERTY, mutations

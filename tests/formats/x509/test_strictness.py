@@ -8,7 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import FormatError, UnsupportedError, UsageError
-from kluis.formats import der, x509
+from kluis.formats import x509
+from kluis.formats.encoding import der
 from kluis.formats.x509 import KeyKind, PublicKey, certificate
 from kluis.formats.x509.instant import read_instant
 from kluis.formats.x509.parts import dotted, read_extensions, read_serial

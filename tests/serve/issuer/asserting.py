@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from joserfc.jwk import RSAKey
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.serve.issuer import TENANT, Certificate, DevelopmentIssuer, Federated, Registered
 from kluis.serve.settings import ROLES
 from tests.services.asking import ask

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.services.keyvault.handlers import BEFORE_RELEASE
 from tests.services.keyvault.world import (

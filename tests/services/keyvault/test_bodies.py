@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from tests.services.keyvault.world import RELEASER, World, claims, policy, sign
 
 WORLD = World()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kluis.enclave.store import SealedStore
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.vault import audit, keys
 from tests.services.keyvault.world import World, claims, opened, sign
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.app import service
 from kluis.services.keyvault.settings import Settings
 from kluis.services.keyvault.vault.authorities import Authority, InsecureFetched, Pinned

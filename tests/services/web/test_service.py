@@ -15,7 +15,7 @@ from kluis.enclave.attested_tls.evidence_requests import EvidenceRequests
 from kluis.enclave.attested_tls.judge import Peer
 from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.errors import PolicyError, UnavailableError
-from kluis.formats.attested_tls import Role
+from kluis.formats.kluis.attested_tls import Role
 from kluis.services.web import Answer, Bearer, Call, Gate, Operation, Refusal, Service
 from kluis.services.web.telemetry import Telemetry
 from tests.services.asking import ask

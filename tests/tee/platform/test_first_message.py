@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.tee.platform.root import session
 
 

@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.collateral import bundle
 from kluis.errors import UsageError
 from kluis.evidence import AzureEndorsements, Collateral, ProtectionLevel
-from kluis.formats import cose, x509
-from kluis.formats.cmw import Collection
+from kluis.formats import x509
+from kluis.formats.ietf import cose
+from kluis.formats.ietf.cmw import Collection
 from kluis.testing.vectors.case import MAPPINGS, case_of, unknown_roles
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import Forge, pem
@@ -107,7 +108,7 @@ def test_a_key_in_any_form() -> None:
 
 
 def _jwk(point: bytes) -> bytes:
-    from kluis.formats import b64, jcs
+    from kluis.formats.encoding import b64, jcs
 
     half = len(point) // 2
     curve = {32: "P-256", 48: "P-384"}[half]

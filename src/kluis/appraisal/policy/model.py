@@ -19,7 +19,7 @@ from kluis.appraisal.policy.wants import ANY, Any, OneOf, Referenced, Registers,
 from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 
 # What the evidence of an Azure VM is composed of, beside the vTPM's.
 HARDWARE: Final = (Tee.SNP, Tee.TDX)

@@ -28,8 +28,8 @@ from kluis.appraisal.policy.toml_tables import Table, parse
 from kluis.appraisal.policy.wants import OneOf, Referenced, Registers, Want
 from kluis.errors import FormatError, FreshnessError, UnsupportedError, UsageError
 from kluis.evidence.model import Tee
-from kluis.formats import cose
-from kluis.formats.corim import Corim, Measurement
+from kluis.formats.ietf import cose
+from kluis.formats.ietf.corim import Corim, Measurement
 
 WHAT: Final = "reference values"
 MAX_SIZE: Final = 1 << 20

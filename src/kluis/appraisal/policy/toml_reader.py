@@ -51,7 +51,7 @@ from kluis.appraisal.policy.wants import ANY, Any, OneOf, Registers
 from kluis.errors import FormatError, UnsupportedError, UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 
 MAX_SIZE: Final = 256 * 1024
 HINT: Final = "kluis policy init writes a policy that says everything"

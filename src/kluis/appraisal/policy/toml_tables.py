@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any, Final, TypeVar
 
 from kluis.errors import FormatError
-from kluis.formats import toml
+from kluis.formats.encoding import toml
 
 E_co = TypeVar("E_co", bound=enum.StrEnum)
 MAX_DEPTH: Final = 8

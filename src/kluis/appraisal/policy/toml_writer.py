@@ -19,8 +19,8 @@ from kluis.appraisal.policy.model import (
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.values import listed, quoted, table
 from kluis.appraisal.policy.wants import Any
-from kluis.formats import jcs
-from kluis.formats.jcs import Writable
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.jcs import Writable
 
 V = TypeVar("V")
 

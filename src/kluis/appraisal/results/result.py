@@ -17,8 +17,8 @@ from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.results.trustworthiness import Aspect, Tier
 from kluis.errors import FreshnessError, PolicyError
 from kluis.evidence.model import Claims, TcbStatus
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import RuntimeData
 
 
 class Verdict(enum.StrEnum):

@@ -14,8 +14,8 @@ from kluis.appraisal.rules.platform import platform_rules
 from kluis.errors import UsageError
 from kluis.evidence.model import Claims, TcbStatus
 from kluis.evidence.verified import Verified
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import RuntimeData
 
 CODE_KEYS = ("measurements", "signers", "registers")
 

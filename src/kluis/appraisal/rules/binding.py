@@ -17,9 +17,9 @@ from kluis.appraisal.results.result import Rule
 from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.errors import FormatError
 from kluis.evidence.model import Claims
-from kluis.formats import launch, runtime_data
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.kluis import launch, runtime_data
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import RuntimeData
 
 UNPROVEN: Final = "a document that the evidence does not prove"
 NOT_GIVEN: Final = "one, and the relying party gave none"

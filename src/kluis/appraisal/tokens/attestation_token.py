@@ -22,7 +22,8 @@ from kluis.appraisal.tokens import signed_claims, signing
 from kluis.appraisal.tokens.ear import Ear
 from kluis.appraisal.tokens.token_keys import PublicKey, TrustedKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageError
-from kluis.formats import cbor, cose
+from kluis.formats.encoding import cbor
+from kluis.formats.ietf import cose
 
 __all__ = ["Expected", "Form", "Token", "verify"]
 

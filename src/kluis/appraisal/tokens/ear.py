@@ -25,8 +25,8 @@ from kluis.appraisal.results.result import AttestationResult
 from kluis.appraisal.results.trustworthiness import Aspect, Tier
 from kluis.errors import PolicyError, UsageError
 from kluis.evidence.model import Claims
-from kluis.formats import b64
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import b64
+from kluis.formats.encoding.jcs import Json
 from kluis.hashes import sha256
 
 PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from kluis.appraisal.results.trustworthiness import Aspect, Tier
 from kluis.appraisal.tokens.ear import NONCE_SIZES, PROFILE, Appraisal, Ear
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 
 WHAT: Final = "EAR"
 MAX_SUBMODS: Final = 32

@@ -15,8 +15,8 @@ import msgspec
 
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
-from kluis.formats import b64
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding import b64
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = ["Assertion", "Keys", "check", "origin", "peek"]
 

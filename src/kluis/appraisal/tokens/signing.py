@@ -22,7 +22,8 @@ from joserfc.jwk import ECKey, RSAKey
 from kluis.appraisal.tokens import ear_claims
 from kluis.appraisal.tokens.ear import PROFILE, Ear
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageError
-from kluis.formats import b64, cbor, cose, jcs
+from kluis.formats.encoding import b64, cbor, jcs
+from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 
 __all__ = ["jwk", "key_id", "sign_cwt", "sign_jwt", "verify_cwt", "verify_jwt"]

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from kluis.errors import AuthenticityError, FormatError, KluisError
-from kluis.formats import b64, jcs
+from kluis.formats.encoding import b64, jcs
 from kluis.formats.x509 import split_pem
 
 __all__ = ["RSA_BITS", "PublicKey", "TrustedKey", "of_pem", "read"]

@@ -2,7 +2,7 @@
 
 An enclave that signs for others, as the attestation service does, has its evidence in the certificate of
 its key. Whoever relies on what it signed checks that first, without asking the enclave anything: the
-format is :mod:`kluis.formats.vouched`.
+format is :mod:`kluis.formats.kluis.vouched`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from kluis.appraisal import AttestationResult, ByImage, BySigner, Policy, Runtim
 from kluis.errors import AuthenticityError, UsageError
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors, chain
 from kluis.evidence.context import Context
-from kluis.formats import vouched, x509
-from kluis.formats.runtime_data import Purpose
-from kluis.formats.vouched import Vouched
+from kluis.formats import x509
+from kluis.formats.kluis import vouched
+from kluis.formats.kluis.runtime_data import Purpose
+from kluis.formats.kluis.vouched import Vouched
 from kluis.formats.x509 import Scheme
 
 __all__ = ["SigningKey", "check", "wanted"]

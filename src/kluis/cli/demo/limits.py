@@ -26,8 +26,8 @@ from kluis.cli.demo.attempt import Attempt
 from kluis.cli.demo.process import host_application
 from kluis.cli.demo.stage import Calls, Stage, now
 from kluis.errors import KluisError
-from kluis.formats.launch import config_id
-from kluis.formats.runtime_data import Purpose, RuntimeData, report_data
+from kluis.formats.kluis.launch import config_id
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, report_data
 from kluis.formats.sgx.report import Flag
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.doctor import probes

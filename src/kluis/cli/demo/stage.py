@@ -26,7 +26,7 @@ from kluis.cleanroom.trust import Trust
 from kluis.cli.demo import cohort
 from kluis.cli.room import room_sign
 from kluis.errors import UnavailableError
-from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.image.build import builder

@@ -22,7 +22,7 @@ from kluis.collateral.fetch import Fetched
 from kluis.collateral.marks import is_older, shown
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
 
 _SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})

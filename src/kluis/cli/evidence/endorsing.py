@@ -10,8 +10,8 @@ from typing import Any, Final
 from kluis.errors import FormatError, UsageError
 from kluis.evidence.registry import Kind
 from kluis.formats import x509
-from kluis.formats.armor import open_armor
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
+from kluis.formats.encoding.armor import open_armor
 from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.sgx.collateral import Collateral

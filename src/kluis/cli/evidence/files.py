@@ -36,9 +36,9 @@ from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.tpm.claims import TpmClaims
 from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.wrappers.unwrap import unwrap
-from kluis.formats import cmw
-from kluis.formats.armor import hex_of_groups, open_armor
+from kluis.formats.encoding.armor import hex_of_groups, open_armor
 from kluis.formats.eventlog import log as event_log
+from kluis.formats.ietf import cmw
 from kluis.formats.tpm.algorithm import LABELS, HashId
 from kluis.formats.wrappers import eat
 

@@ -23,7 +23,7 @@ from kluis.cli.render import Json
 from kluis.errors import FormatError, UsageError
 from kluis.evidence import sniff as sniffing
 from kluis.evidence.sniff import Found
-from kluis.formats.armor import MAX_SIZE
+from kluis.formats.encoding.armor import MAX_SIZE
 
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}

@@ -16,14 +16,16 @@ from kluis.evidence.eventlog import replay as replaying
 from kluis.evidence.eventlog.replay import Registers
 from kluis.evidence.sniff import Jwt, by_name
 from kluis.evidence.wrappers.bound import Unwrapped
-from kluis.formats import cmw_cbor, runtime_data, x509
+from kluis.formats import x509
 from kluis.formats.cca.token import Token
-from kluis.formats.cmw import Collection, Indicator, Part
 from kluis.formats.eventlog import ima
 from kluis.formats.eventlog.event_type import name_of
 from kluis.formats.eventlog.log import Event, EventLog
 from kluis.formats.hcl import runtime as hcl_runtime
 from kluis.formats.hcl.report import HclReport
+from kluis.formats.ietf import cmw_cbor
+from kluis.formats.ietf.cmw import Collection, Indicator, Part
+from kluis.formats.kluis import runtime_data
 from kluis.formats.nitro.document import Document
 from kluis.formats.nvidia.opaque import Field
 from kluis.formats.nvidia.report import Report as NvidiaReport

@@ -12,7 +12,7 @@ from kluis.appraisal.policy.reference import ReferenceValues
 from kluis.cli.evidence import files
 from kluis.errors import UsageError
 from kluis.evidence import Tee
-from kluis.formats import corim
+from kluis.formats.ietf import corim
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey

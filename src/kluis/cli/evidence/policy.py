@@ -30,8 +30,8 @@ from kluis.errors import UsageError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.eventlog.replay import Registers
-from kluis.formats import launch as launching
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis import launch as launching
+from kluis.formats.kluis.runtime_data import Purpose
 
 
 def register(app: typer.Typer) -> None:

@@ -18,7 +18,7 @@ from kluis.cli import render
 from kluis.cli.evidence import files
 from kluis.cli.render import Json
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
-from kluis.formats import jcs, toml
+from kluis.formats.encoding import jcs, toml
 
 if TYPE_CHECKING:
     from kluis.services.attestation.language import Claim, Outcome, Policy

@@ -15,8 +15,8 @@ from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import RuntimeData
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.hashes import Digest
 
 # Of keys that a machine's own operator made.

@@ -32,7 +32,7 @@ from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.registry import kind_of
 from kluis.formats import x509
-from kluis.formats.vouched import Vouched
+from kluis.formats.kluis.vouched import Vouched
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from kluis.cli import render
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
 from kluis.errors import KluisError, PolicyError, UsageError
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 
 _Hash = Annotated[
     str | None,

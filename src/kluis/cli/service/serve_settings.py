@@ -13,7 +13,7 @@ from kluis.cli.evidence import files
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.anchors import STATED_LEVELS
-from kluis.formats import b64, typed
+from kluis.formats.encoding import b64, typed
 from kluis.serve.images import SERVICES
 
 

@@ -20,7 +20,7 @@ from kluis.cli.render import Json
 from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.runtime_data import Purpose
 from kluis.services.clock import SystemClock
 from kluis.tee.platform.client import Platform
 

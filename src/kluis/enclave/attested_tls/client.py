@@ -4,7 +4,7 @@ For each connection: the TLS 1.3 handshake, a question with a nonce of this side
 its judgement; only then does the first byte of the application's request leave. A connection is kept for as
 long as its judge believes the other end; the next request has another made. Pool, keep-alive and HTTP/1.1
 are httpcore's. The certificate is not looked at: it proves nothing that the evidence does not.
-Spec: :mod:`kluis.formats.attested_tls`.
+Spec: :mod:`kluis.formats.kluis.attested_tls`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kluis.appraisal import AttestationResult
 from kluis.enclave.attested_tls.judge import Judge, elapsed
 from kluis.enclave.attested_tls.link import CHUNK, Link, client_context
 from kluis.errors import AuthenticityError, UsageError
-from kluis.formats.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
+from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
 
 __all__ = ["AsyncAttestedTransport", "AttestedTransport", "attestation"]
 

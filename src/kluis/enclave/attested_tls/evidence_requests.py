@@ -14,7 +14,7 @@ from kluis.appraisal import AttestationResult
 from kluis.enclave.attested_tls.http import fault
 from kluis.enclave.attested_tls.judge import Judge, Peer, attest_self
 from kluis.errors import FormatError, KluisError, UsageError
-from kluis.formats.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, PATH, Answer, Question
+from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, PATH, Answer, Question
 
 try:
     from starlette.requests import HTTPConnection

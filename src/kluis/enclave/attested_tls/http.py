@@ -16,7 +16,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 
 __all__ = ["Http", "fault"]
 

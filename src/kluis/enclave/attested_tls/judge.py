@@ -3,7 +3,7 @@
 The evidence of an end is bound to its connection by the exporter, so evidence that a relay forwards
 from another connection is refused. A host cannot ask for it: what a host, or an application, has quoted
 carries the purposes ``cli`` and ``app``, and this one is ``channel``.
-Spec: :mod:`kluis.formats.attested_tls`.
+Spec: :mod:`kluis.formats.kluis.attested_tls`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from kluis.enclave.attestation import channel_evidence
 from kluis.enclave.attested_tls.link import Link
 from kluis.errors import AuthenticityError, UsageError
 from kluis.evidence import Collateral, TrustAnchors
-from kluis.formats.attested_tls import NONCE_BYTES, Answer, Binding, Role
-from kluis.formats.runtime_data import Purpose
+from kluis.formats.kluis.attested_tls import NONCE_BYTES, Answer, Binding, Role
+from kluis.formats.kluis.runtime_data import Purpose
 
 __all__ = ["Judge", "Peer", "attest_self", "elapsed"]
 

@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from kluis.enclave.attested_tls.certificates import chain_of
 from kluis.errors import AuthenticityError, UsageError
-from kluis.formats.attested_tls import EXPORTER_BYTES, LABEL, Role
+from kluis.formats.kluis.attested_tls import EXPORTER_BYTES, LABEL, Role
 
 __all__ = ["Link", "ServerKey", "client_context", "make_certificate"]
 

@@ -19,7 +19,7 @@ from kluis.enclave.boundary.interface import Signature
 from kluis.enclave.boundary.schema import is_table
 from kluis.enclave.boundary.table import Table
 from kluis.errors import FormatError, UsageError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 astuple = msgspec.structs.astuple
 

@@ -30,7 +30,7 @@ import msgspec
 
 from kluis.enclave.boundary import memfile
 from kluis.errors import FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = [
     "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "LostFrame",

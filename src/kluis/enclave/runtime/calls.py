@@ -28,7 +28,7 @@ from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
 from kluis.enclave.runtime.ocalls import Slot, Slots
 from kluis.enclave.runtime.workers import Workers
 from kluis.errors import FormatError, RemoteError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = ["Calls"]
 

@@ -29,12 +29,12 @@ from kluis.evidence.tpm.key import TrustedKey
 from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.verified import Verified, mint
-from kluis.formats import cmw
 from kluis.formats.hcl import report as hcl_report
 from kluis.formats.hcl import runtime as runtime_data
 from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.hcl.report import HclReport, ReportType
 from kluis.formats.hcl.runtime import RuntimeData
+from kluis.formats.ietf import cmw
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm import pcrs, signature

@@ -16,8 +16,9 @@ from kluis.errors import AuthenticityError
 from kluis.evidence import chain as links
 from kluis.evidence import signatures
 from kluis.evidence.context import Context
-from kluis.formats import uvm, x509
-from kluis.formats.uvm import WHAT, Endorsement
+from kluis.formats import x509
+from kluis.formats.azure import uvm
+from kluis.formats.azure.uvm import WHAT, Endorsement
 from kluis.formats.x509 import Scheme
 from kluis.formats.x509.extended_usage import read_usages
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE

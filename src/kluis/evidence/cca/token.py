@@ -28,7 +28,7 @@ from kluis.formats.cca.endorsements import Endorsements
 from kluis.formats.cca.platform import Component, Lifecycle, Platform
 from kluis.formats.cca.realm import HASHES, Realm
 from kluis.formats.cca.token import Token
-from kluis.formats.cose import CURVES, Sign1
+from kluis.formats.ietf.cose import CURVES, Sign1
 from kluis.formats.x509 import PublicKey
 from kluis.frozen import made_quickly
 from kluis.hashes import Algorithm, Digest

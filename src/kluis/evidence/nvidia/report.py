@@ -26,8 +26,8 @@ from kluis.evidence.nvidia import device as devices
 from kluis.evidence.nvidia import ocsp
 from kluis.evidence.nvidia.device import Chain, Device
 from kluis.evidence.verified import Verified, mint
-from kluis.formats import cmw
-from kluis.formats.cmw import Collection, Part
+from kluis.formats.ietf import cmw
+from kluis.formats.ietf.cmw import Collection, Part
 from kluis.formats.nvidia import dice
 from kluis.formats.nvidia.endorsements import NvidiaEndorsements
 from kluis.formats.nvidia.opaque import Feature, Field, Opaque

@@ -24,8 +24,8 @@ from kluis.evidence.tpm.claims import claims, vendor_claims
 from kluis.evidence.tpm.key import TrustedKey
 from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.verified import Verified, mint
-from kluis.formats import cmw
 from kluis.formats.eventlog import log as event_log
+from kluis.formats.ietf import cmw
 from kluis.formats.tpm import pcrs, signature
 from kluis.formats.tpm.algorithm import ECDSA, HashId
 from kluis.formats.tpm.endorsements import TpmEndorsements

@@ -14,11 +14,11 @@ from typing import Final
 
 from kluis.errors import AuthenticityError, KluisError, UnsupportedError
 from kluis.evidence.wrappers.bound import EAT_NONCE, Bound, Unwrapped
-from kluis.formats import cmw, cmw_cbor
-from kluis.formats.cbor import Key
 from kluis.formats.cca import token as cca_token
-from kluis.formats.cmw import Indicator, Part
+from kluis.formats.encoding.cbor import Key
 from kluis.formats.hcl import report as hcl
+from kluis.formats.ietf import cmw, cmw_cbor
+from kluis.formats.ietf.cmw import Indicator, Part
 from kluis.formats.sgx import quote as dcap
 from kluis.formats.snp import response as snp
 from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, eat, gosev, gotpm, nvtrust, oe, tsm

@@ -21,8 +21,9 @@ from kluis.evidence.wrappers.bound import (
     Bound,
     Unwrapped,
 )
-from kluis.formats import cmw, cmw_cbor, x509
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats import x509
+from kluis.formats.ietf import cmw, cmw_cbor
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import (

@@ -10,8 +10,8 @@ import dataclasses
 import enum
 from typing import Final, Self
 
-from kluis.formats._entries import Entries
-from kluis.formats.cbor import Value
+from kluis.formats.encoding.cbor import Value
+from kluis.formats.encoding.entries import Entries
 
 DIGESTS: Final = (32, 48, 64)
 MAX_TEXT: Final = 512

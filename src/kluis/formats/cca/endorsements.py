@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Self
 
-from kluis.formats import jcs, jose
-from kluis.formats._members import Members
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.jcs import Json
+from kluis.formats.encoding.members import Members
+from kluis.formats.ietf import jose
 from kluis.formats.x509 import PublicKey, parse_public_key, write_pem
 
 MAX_SIZE: Final = 64 * 1024

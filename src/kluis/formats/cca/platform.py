@@ -13,9 +13,10 @@ import enum
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import cbor, eat
-from kluis.formats._entries import Entries
 from kluis.formats.cca.devices import DIGESTS, Device, RootKey
+from kluis.formats.encoding import cbor
+from kluis.formats.encoding.entries import Entries
+from kluis.formats.ietf import eat
 
 LATEST: Final = "tag:arm.com,2024:cca_platform#2.0.0"
 PROFILES: Final = ("http://arm.com/CCA-SSD/1.0.0", "tag:arm.com,2023:cca_platform#1.0.0", LATEST)

@@ -12,9 +12,10 @@ import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import cbor, cose, eat
-from kluis.formats._entries import Entries
 from kluis.formats.cca.devices import DIGESTS
+from kluis.formats.encoding import cbor
+from kluis.formats.encoding.entries import Entries
+from kluis.formats.ietf import cose, eat
 from kluis.formats.x509 import KeyKind, PublicKey
 from kluis.frozen import made_quickly
 

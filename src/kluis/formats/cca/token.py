@@ -14,10 +14,10 @@ import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
-from kluis.formats import cbor
-from kluis.formats._entries import Entries
-from kluis.formats.cbor import Tagged
-from kluis.formats.cose import CURVES, Sign1
+from kluis.formats.encoding import cbor
+from kluis.formats.encoding.cbor import Tagged
+from kluis.formats.encoding.entries import Entries
+from kluis.formats.ietf.cose import CURVES, Sign1
 from kluis.frozen import made_quickly
 
 MAX_SIZE: Final = 32 * 1024

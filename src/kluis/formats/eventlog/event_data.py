@@ -10,8 +10,8 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import guid
-from kluis.formats._reader import Reader
+from kluis.formats.encoding import guid
+from kluis.formats.encoding.reader import Reader
 
 GPT_HEADER: Final = 92
 GPT_ENTRY: Final = 128

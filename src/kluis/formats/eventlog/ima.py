@@ -13,7 +13,7 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 
 WHAT: Final = "IMA log"
 MAX_SIZE: Final = 2 << 20

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.tpm.algorithm import SIZES, HashId
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.x509 import PublicKey
 
 MAX_EVENTS: Final = 4096

@@ -14,8 +14,8 @@ import enum
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U32, Struct, at, layout
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.layout import U32, Struct, at, layout
+from kluis.formats.encoding.reader import Reader
 
 WHAT: Final = "HCL report"
 MAGIC: Final = b"HCLA"

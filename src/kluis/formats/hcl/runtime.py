@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import b64, jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.members import Members
 from kluis.formats.hcl.report import MAX_RUNTIME
 from kluis.formats.x509 import PublicKey
 

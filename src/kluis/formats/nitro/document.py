@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Final, Self, cast
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import cbor
-from kluis.formats._entries import Entries
-from kluis.formats.cose import Sign1
+from kluis.formats.encoding import cbor
+from kluis.formats.encoding.entries import Entries
+from kluis.formats.ietf.cose import Sign1
 from kluis.frozen import made_quickly
 
 MAX_SIZE: Final = 32 * 1024

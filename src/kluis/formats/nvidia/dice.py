@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 
 COMPOSITE_DEVICE: Final = "2.23.133.5.4.1"
 TCB_INFO: Final = "2.23.133.5.4.1.1"

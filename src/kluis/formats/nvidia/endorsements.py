@@ -9,8 +9,8 @@ import dataclasses
 from typing import Final, Self
 
 from kluis.errors import FormatError
-from kluis.formats import b64, jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.members import Members
 
 MAX_RESPONSES: Final = 8
 MAX_SIZE: Final = 64 << 10

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 
 ALTERNATIVE_NAME: Final = "2.5.29.17"
 _DEVICE: Final = der.oid("1.3.6.1.4.1.412.274.1")

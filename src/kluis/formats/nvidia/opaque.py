@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U8, U16, Struct, at, layout
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.layout import U8, U16, Struct, at, layout
+from kluis.formats.encoding.reader import Reader
 
 MAX_FIELDS: Final = 64
 FWID_SIZE: Final = 48

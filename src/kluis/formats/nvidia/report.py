@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.nvidia.opaque import Opaque
 from kluis.frozen import made_quickly
 

@@ -10,7 +10,7 @@ import enum
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U16, Struct, at, layout
+from kluis.formats.encoding.layout import U16, Struct, at, layout
 
 
 class CertificationType(enum.IntEnum):

@@ -12,8 +12,8 @@ import re
 from typing import Final, Self
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
-from kluis.formats._members import Members, octets_of
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members, octets_of
 
 MAX_SIZE: Final = 4 << 20
 _PEM_MEMBERS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.tcb_info import SGX, TDX
 
 MAX_NUMBERS: Final = 64

@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.frozen import made_quickly
 
 OID: Final = "1.2.840.113741.1.13.1"

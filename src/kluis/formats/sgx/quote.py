@@ -11,8 +11,8 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U16, U32, Struct, at, layout
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.layout import U16, U32, Struct, at, layout
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.sgx import certification
 from kluis.formats.sgx.certification import CertificationType
 from kluis.formats.sgx.report import BODY_SIZE, ReportBody

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from kluis.formats._layout import U16, U32, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U16, U32, U64, Struct, at, layout
 
 BODY_SIZE: Final = 384
 SIZE: Final = 432

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kluis.formats._layout import U8, U16, U32, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U8, U16, U32, U64, Struct, at, layout
 from kluis.formats.sgx.report import ReportBody
 
 SIZE: Final = 512

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.json import Decoder, Encoder
 
-from kluis.formats.jcs import MAX_INTEGER, MAX_SIZE
+from kluis.formats.encoding.jcs import MAX_INTEGER, MAX_SIZE
 from kluis.formats.sgx.tcb_levels import MAX_LEVELS, Level, OwnTcb, SgxTcb, Svn, TdxTcb, Written
 
 MAX_MODULES: Final = 32

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Generic, TypeAlias, TypeVar
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from kluis.errors import FormatError
-from kluis.formats._members import Members
+from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.extension import COMPONENTS
 
 MAX_LEVELS: Final = 64

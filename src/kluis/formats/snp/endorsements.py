@@ -10,9 +10,9 @@ import re
 from typing import Final, Self
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
-from kluis.formats._members import Members
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.jcs import Json
+from kluis.formats.encoding.members import Members
 from kluis.formats.snp import table as certificate_table
 from kluis.formats.snp.table import CertificateTable
 

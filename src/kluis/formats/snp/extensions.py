@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.snp.tcb import Product, TcbVersion
 
 ARC: Final = "1.3.6.1.4.1.3704.1"

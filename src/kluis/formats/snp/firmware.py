@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import guid
-from kluis.formats._layout import U16, U32, Struct, at, layout
-from kluis.formats._reader import Reader
+from kluis.formats.encoding import guid
+from kluis.formats.encoding.layout import U16, U32, Struct, at, layout
+from kluis.formats.encoding.reader import Reader
 
 PAGE: Final = 4096
 MAX_SIZE: Final = 64 << 20

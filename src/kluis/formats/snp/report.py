@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U8, U32, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U8, U32, U64, Struct, at, layout
 
 SIZE: Final = 0x4A0
 SIGNED_SIZE: Final = 0x2A0

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
 from kluis.formats.snp.report import Report

@@ -12,8 +12,8 @@ import dataclasses
 from typing import Final, NamedTuple
 
 from kluis.errors import FormatError
-from kluis.formats import guid
-from kluis.formats._layout import U32, Struct, at, layout
+from kluis.formats.encoding import guid
+from kluis.formats.encoding.layout import U32, Struct, at, layout
 
 VCEK: Final = guid.encode("63da758d-e664-4564-adc5-f4b93be8accd")
 VLEK: Final = guid.encode("a8074bc2-a25a-483e-aae6-39c045a0b8a1")

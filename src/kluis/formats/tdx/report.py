@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from kluis.formats._layout import U8, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U8, U64, Struct, at, layout
 
 SIZE: Final = 584
 SIZE_15: Final = 648

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kluis.formats._layout import U8, U64, Struct, at, layout
+from kluis.formats.encoding.layout import U8, U64, Struct, at, layout
 
 SIZE: Final = 1024
 MAC_SIZE: Final = 256

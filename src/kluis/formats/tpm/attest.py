@@ -12,8 +12,8 @@ import dataclasses
 from typing import Final, NamedTuple
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._layout import U8, U32, U64, Struct, at, layout
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.layout import U8, U32, U64, Struct, at, layout
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId, hash_id
 
 WHAT: Final = "TPM quote"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kluis.errors import FormatError, UsageError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.attest import read_sized, sized
 from kluis.formats.tpm.public import Public

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Self
 
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 
 MAX_SIZE: Final = 4 << 20
 MAX_CRLS: Final = 4

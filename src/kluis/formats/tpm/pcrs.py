@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
-from kluis.formats._members import Members
-from kluis.formats._reader import Reader
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import LABELS, SIZES, HashId, hash_id
 from kluis.formats.tpm.attest import MAX_BANKS, MAX_SELECT, Selection
 

@@ -15,7 +15,7 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import SIZES, HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT
 

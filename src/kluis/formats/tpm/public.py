@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import (
     AES,
     CFB,

@@ -12,7 +12,7 @@ import dataclasses
 from typing import Final, TypeAlias
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import ECDSA, RSAPSS, RSASSA, HashId, hash_id
 from kluis.formats.tpm.attest import read_sized, sized
 

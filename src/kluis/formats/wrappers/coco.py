@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import b64, jcs
-from kluis.formats._members import Members, octets_of
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.jcs import Json
+from kluis.formats.encoding.members import Members, octets_of
 from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import b64, jcs
-from kluis.formats._members import Members, octets_of
-from kluis.formats.cmw import OCTETS, Collection, Part
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.jcs import Json
+from kluis.formats.encoding.members import Members, octets_of
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import HashId
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import der, jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import der, jcs
+from kluis.formats.encoding.members import Members
 
 QUOTE_OID: Final = "1.3.6.1.4.1.62397.1.1"
 EVENT_LOG_OID: Final = "1.3.6.1.4.1.62397.1.2"

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import jcs
-from kluis.formats._reader import Reader
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.reader import Reader
 
 T = TypeVar("T")
 

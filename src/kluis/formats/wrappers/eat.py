@@ -19,9 +19,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
-from kluis.formats import b64, cbor, cmw, cmw_cbor, eat, jcs
-from kluis.formats.cmw import Indicator, Part
-from kluis.formats.cose import Sign1
+from kluis.formats.encoding import b64, cbor, jcs
+from kluis.formats.ietf import cmw, cmw_cbor, eat
+from kluis.formats.ietf.cmw import Indicator, Part
+from kluis.formats.ietf.cose import Sign1
 
 MAX_SIZE: Final = 4 << 20
 MAX_HELD: Final = 32

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from kluis.errors import FormatError
-from kluis.formats import _protobuf
+from kluis.formats.encoding import protobuf
 from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import table as certificate_table
 
@@ -123,7 +123,7 @@ def _of_binary(data: bytes) -> tuple[_Numbered, _Numbered]:
 
 def _once(data: bytes, what: str) -> _Numbered:
     found: _Numbered = {}
-    for field in _protobuf.fields(data, what):
+    for field in protobuf.fields(data, what):
         if field.number in found:
             raise FormatError(f"{what}: field {field.number} stands twice", code="duplicate_key")
         found[field.number] = field.value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import _protobuf
+from kluis.formats.encoding import protobuf
 from kluis.formats.tpm.pcrs import PCR_COUNT
 
 MAX_SIZE: Final = 8 << 20
@@ -78,7 +78,7 @@ def parse(data: bytes) -> Attestation:
         raise FormatError(f"{_WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     single: dict[int, bytes] = {}
     many: dict[int, list[bytes]] = {_QUOTES: [], _INTERMEDIATES: []}
-    for field in _protobuf.fields(data, _WHAT):
+    for field in protobuf.fields(data, _WHAT):
         if field.number in many:
             many[field.number].append(field.octets(_WHAT))
         elif field.number not in _ONCE:
@@ -106,12 +106,12 @@ def parse(data: bytes) -> Attestation:
 
 def _quote(data: bytes) -> Quote:
     what = f"{_WHAT}.quote"
-    fields = _protobuf.fields(data, what)
+    fields = protobuf.fields(data, what)
     parts = {field.number: field.octets(what) for field in fields}
     if sorted(field.number for field in fields) != [1, 2, 3]:
         raise FormatError(f"{what}: want a message, a signature and PCRs", code="bad_type")
     bank, values = 0, {}
-    for field in _protobuf.fields(parts[3], f"{what}.pcrs"):
+    for field in protobuf.fields(parts[3], f"{what}.pcrs"):
         if field.number == 1 and not bank:
             bank = field.integer(0xFFFF, f"{what}.pcrs")
         elif field.number == 2:
@@ -128,7 +128,7 @@ def _entry(data: bytes, what: str) -> tuple[int, bytes]:
     """A map's entry: its key is left out where it is 0."""
     index, value = 0, b""
     seen = set()
-    for field in _protobuf.fields(data, what):
+    for field in protobuf.fields(data, what):
         if field.number in seen or field.number not in (1, 2):
             raise FormatError(f"{what}: want an index and a value", code="bad_type")
         seen.add(field.number)

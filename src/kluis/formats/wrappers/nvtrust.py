@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import b64, jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.members import Members
 
 MAX_SIZE: Final = 4 << 20
 MAX_DEVICES: Final = 64

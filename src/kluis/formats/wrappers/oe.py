@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats._reader import Reader
+from kluis.formats.encoding.reader import Reader
 from kluis.formats.x509 import write_pem
 
 # Extensions of certificates, old identifiers and new.

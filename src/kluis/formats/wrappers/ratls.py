@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kluis.errors import AuthenticityError, UnsupportedError
-from kluis.formats import cbor
+from kluis.formats.encoding import cbor
 
 # Gramine's identifier is Intel's whole element taken for contents: a mistake that has become the format.
 GRAMINE_OIDS: Final = ("0.6.9.42.840.113741.1337.6", "1.2.840.113741.1337.6")

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import b64, cmw, jcs
-from kluis.formats._members import Members
-from kluis.formats.cmw import OCTETS, Collection, Part
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.members import Members
+from kluis.formats.ietf import cmw
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 
 PARTS: Final = ("provider", "outblob")
 OPTIONAL: Final = ("auxblob",)

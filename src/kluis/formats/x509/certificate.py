@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.x509.instant import read_instant
 from kluis.formats.x509.parts import (
     BASIC_CONSTRAINTS,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.x509.instant import read_instant
 from kluis.formats.x509.parts import read_extensions, read_inner_algorithm, read_serial, read_signature
 from kluis.formats.x509.scheme import Scheme

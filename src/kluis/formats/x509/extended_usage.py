@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.x509.parts import dotted
 
 MAX_USAGES: Final = 16

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.x509.scheme import Scheme, bits_of, scheme_of
 
 MAX_EXTENSIONS: Final = 64

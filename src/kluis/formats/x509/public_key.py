@@ -8,7 +8,7 @@ import re
 from typing import Final, Self
 
 from kluis.errors import FormatError, UsageError
-from kluis.formats import der
+from kluis.formats.encoding import der
 from kluis.formats.x509.scheme import KEY_ALGORITHMS, KeyKind, bits_of, key_kind
 from kluis.frozen import made_quickly
 

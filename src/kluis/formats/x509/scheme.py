@@ -9,7 +9,7 @@ import enum
 from typing import Final
 
 from kluis.errors import FormatError, UnsupportedError
-from kluis.formats import der
+from kluis.formats.encoding import der
 
 
 class KeyKind(enum.Enum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 
 from kluis.errors import FormatError
-from kluis.formats import der
+from kluis.formats.encoding import der
 
 
 class Structure(enum.Enum):

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError
-from kluis.formats import b64, jcs
+from kluis.formats.encoding import b64, jcs
 from kluis.serve.issuer.refusals import MOST_SHOWN, refused, shown
 from kluis.services.web import Refusal
 

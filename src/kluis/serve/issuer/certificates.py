@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.appraisal.tokens.token_keys import RSA_BITS, TrustedKey
 from kluis.errors import FormatError, UsageError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refused, shown
 

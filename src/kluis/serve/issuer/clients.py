@@ -10,7 +10,7 @@ import msgspec
 
 from kluis import files
 from kluis.errors import FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.platform.root import keyfiles
 
 __all__ = ["Client", "load_or_create"]

@@ -16,7 +16,7 @@ import msgspec
 from kluis.appraisal.tokens import token_keys
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import KluisError, UsageError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refused, shown
 from kluis.services.web import Refusal

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kluis.enclave.store.model import Storage
 from kluis.errors import InternalError
-from kluis.formats import b64, x509
+from kluis.formats import x509
+from kluis.formats.encoding import b64
 from kluis.services import issuers
 from kluis.services.attestation.attesting import Attesting
 from kluis.services.attestation.control_plane.providers import Providers

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from kluis.errors import FormatError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.services.attestation.faults import InvalidParameter
 
 __all__ = ["NotBase64", "json_object", "octets"]

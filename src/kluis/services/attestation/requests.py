@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.errors import FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.attestation.evidence.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import KluisError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.clock import Clock
 from kluis.services.keyvault.hosts import Hosts
 from kluis.services.web import Bearer, Caller, Elsewhere, Gate, Operation, Refusal

@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from kluis.enclave.store.model import Writing
-from kluis.formats import b64, x509
+from kluis.formats import x509
+from kluis.formats.encoding import b64
 from kluis.services.clock import Clock
 from kluis.services.keyvault import paging, requests, views
 from kluis.services.keyvault.access import allows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
 
 __all__ = ["MAX_VALUE", "octets"]
@@ -14,7 +14,7 @@ MAX_VALUE: Final = 64 * 1024
 
 
 def octets(text: object, what: str, *, most: int = MAX_VALUE) -> bytes:
-    """As :func:`kluis.formats.b64.decode_either` reads it.
+    """As :func:`kluis.formats.encoding.b64.decode_either` reads it.
 
     Raises:
         BadParameter: no text, not base64, or longer.

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import octets
 from kluis.services.keyvault.vault.vault import Vault

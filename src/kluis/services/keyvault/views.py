@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.crypto.material import family
 from kluis.services.keyvault.names import identifier
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, LifetimeAction, ReleaseRule

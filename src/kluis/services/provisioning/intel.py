@@ -22,7 +22,7 @@ from kluis.authority import Published, TcbLevel
 from kluis.authority.issuing import CRL_URL
 from kluis.authority.state import PCEID
 from kluis.formats import x509
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.platforms import Platforms

@@ -13,7 +13,7 @@ from kluis.authority import Authority as Own
 from kluis.collateral.documents import Document, Kind
 from kluis.enclave.store.model import Writing
 from kluis.errors import UsageError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.intel import refuse_registration

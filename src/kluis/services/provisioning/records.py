@@ -8,7 +8,7 @@ import msgspec
 
 from kluis import authority
 from kluis.errors import FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = [
     "Authority",

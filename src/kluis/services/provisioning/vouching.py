@@ -13,8 +13,9 @@ from typing import Final, TypeAlias
 
 from kluis.authority import issuing
 from kluis.errors import UnavailableError
-from kluis.formats import vouched, x509
-from kluis.formats.vouched import Evidence, Vouched
+from kluis.formats import x509
+from kluis.formats.kluis import vouched
+from kluis.formats.kluis.vouched import Evidence, Vouched
 from kluis.hashes import sha256
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority

@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = ["Bearer", "Caller", "Elsewhere", "Issuer"]
 

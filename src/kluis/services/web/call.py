@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kluis.errors import FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.web.bearer import Caller
 
 __all__ = ["Answer", "Call"]

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from kluis.errors import FormatError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 LARGEST: Final = 2**53 - 1
 T = TypeVar("T")

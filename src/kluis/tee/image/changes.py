@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from kluis.errors import FormatError, UsageError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.tee import sigstruct
 from kluis.tee.image import archive
 from kluis.tee.image.archive import Image

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kluis.errors import FormatError, KluisError, UsageError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.tee.platform.launching.launch import Launcher, Running
 from kluis.tee.process.sandbox import MOST_GRANTED
 

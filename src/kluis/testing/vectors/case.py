@@ -16,10 +16,11 @@ from kluis.collateral import bundle
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.tpm.key import area_of
-from kluis.formats import cose, jose, x509
+from kluis.formats import x509
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
-from kluis.formats.cmw import OCTETS, Collection, Part
 from kluis.formats.hcl.endorsements import AzureEndorsements
+from kluis.formats.ietf import cose, jose
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm import pcrs

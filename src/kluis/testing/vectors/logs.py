@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from kluis.errors import AuthenticityError, UsageError
 from kluis.evidence.eventlog.replay import Registers, fold, replay
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.tdx.report import TdReport

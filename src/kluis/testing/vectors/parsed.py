@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from kluis.errors import FormatError
-from kluis.formats import cbor, x509
+from kluis.formats import x509
 from kluis.formats.cca import token as cca_token
 from kluis.formats.cca.platform import Platform
 from kluis.formats.cca.realm import Realm
 from kluis.formats.cca.token import Token
-from kluis.formats.cose import ALGORITHM, Sign1
+from kluis.formats.encoding import cbor
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.hcl import report as hcl_report
+from kluis.formats.ietf.cose import ALGORITHM, Sign1
 from kluis.formats.nitro.document import DIGEST, Document
 from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote

@@ -143,7 +143,7 @@ def test_a_giver_of_another_image_is_refused(
             "handover._judge = lambda said, *_: Careless(said)\n"
             "class Careless:\n"
             "    def __init__(self, said):\n"
-            "        from kluis.formats.runtime_data import RuntimeData\n"
+            "        from kluis.formats.kluis.runtime_data import RuntimeData\n"
             "        self.runtime_data = RuntimeData.parse(said.runtime_data)\n",
         )
         evil.write_text(source)

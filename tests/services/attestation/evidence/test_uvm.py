@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.enclave.store import SealedStore
 from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
-from kluis.formats.uvm import SCHEMES
+from kluis.formats.azure.uvm import SCHEMES
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import Compliance, Root, UvmEndorser
 from tests.evidence.amd.forge import Forge

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from cryptography import x509 as certificates
 
-from kluis.formats import vouched, x509
+from kluis.formats import x509
+from kluis.formats.kluis import vouched
 from kluis.services.attestation.settings import AttestationSettings, Compliance, Root
 from kluis.services.attestation.tokens.settings_digest import LEFT_OUT, digest
 from kluis.services.attestation.tokens.signing import SigningKeys

@@ -15,8 +15,9 @@ from cryptography.x509 import load_der_x509_certificate
 from kluis.appraisal.tokens import token_keys, vouching
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.store import SealedStore
-from kluis.formats import runtime_data, x509
-from kluis.formats.runtime_data import Purpose, RuntimeData
+from kluis.formats import x509
+from kluis.formats.kluis import runtime_data
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.hashes import sha256
 from kluis.services.attestation.tokens import signing
 from tests.appraisal.tokens.test_vouching import wanted

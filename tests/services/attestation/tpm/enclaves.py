@@ -7,7 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from kluis.formats import vbs
+from kluis.formats.azure import vbs
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.hashes import sha512
 from tests.services.attestation.tpm.client import KEY, Client, jwk_text, signed

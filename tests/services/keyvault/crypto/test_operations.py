@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from tests.services.keyvault.world import OTHER_KEY, World, public_jwk
 from tests.services.web.issuer import NOW
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from tests.services.keyvault.world import World, policy
 from tests.services.web.issuer import NOW
 

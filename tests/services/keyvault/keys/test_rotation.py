@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from tests.services.keyvault.world import VAULT, World
 from tests.services.web.issuer import NOW
 

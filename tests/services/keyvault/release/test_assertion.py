@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kluis.appraisal.tokens import signed_claims
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.release import recipient
 from kluis.services.keyvault.release.keyring import Keyring
 from kluis.services.keyvault.vault.authorities import Pinned

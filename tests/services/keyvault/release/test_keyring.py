@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services import backoff
 from kluis.services.keyvault.release.keyring import Keyring, shown
 from kluis.services.keyvault.vault.authorities import Attested, ByImages, InsecureFetched, Pinned, canonical

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from kluis.errors import FormatError, KluisError, UsageError
-from kluis.formats import b64
-from kluis.formats.vouched import QUOTE_OID
+from kluis.formats.encoding import b64
+from kluis.formats.kluis.vouched import QUOTE_OID
 from kluis.hashes import sha256
 from kluis.services.keyvault.release.signer import Signer
 from tests.services.keyvault.world import OTHER_KEY, certificate, thumbprint

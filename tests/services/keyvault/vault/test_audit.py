@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.errors import KluisError, UnavailableError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 from kluis.services.keyvault.vault import audit
 from kluis.services.keyvault.vault.audit import Entry, Event, Recorder

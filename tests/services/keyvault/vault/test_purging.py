@@ -13,7 +13,7 @@ import pytest
 from kluis.enclave.store import SealedStore
 from kluis.enclave.store.model import Writing
 from kluis.errors import UnavailableError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.serve.store import Database
 from kluis.services.keyvault.keys import backup
 from kluis.services.keyvault.vault import keys, pinned_policies

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.app import service
 from kluis.services.keyvault.release.engine import CHANGED, UNMET
 from kluis.services.keyvault.vault import trust

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from kluis.errors import UnavailableError
-from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
+from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image
 from kluis.tee.platform.launching import launch
 from kluis.tee.platform.launching.orders import Orders

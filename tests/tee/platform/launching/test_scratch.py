@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
-from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.host import EnclaveProxy, load
 from kluis.tee.platform.launching import scratch
 from kluis.testing.images import ALLOWED, built

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import PolicyError, UsageError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 from kluis.tee.platform.root import counters, slots
 from kluis.tee.platform.root.counters import Counters

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import PolicyError, UnavailableError, UsageError
-from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
+from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform.root.identity import Identity
 from kluis.tee.platform.root.keys import CPUSVN, Secret

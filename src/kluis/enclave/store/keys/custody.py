@@ -28,7 +28,7 @@ from kluis.enclave.store.sealed import SealedStore
 from kluis.enclave.store.witness import CounterWitness, Witnessed
 from kluis.errors import UnavailableError
 from kluis.evidence import Collateral, TrustAnchors
-from kluis.formats.channel import Bytes, Info, Platform, SealKey
+from kluis.formats.kluis.channel import Bytes, Info, Platform, SealKey
 from kluis.hashes import sha256
 
 __all__ = ["Custody", "declare"]

@@ -33,8 +33,8 @@ from kluis.enclave.inside import inside
 from kluis.enclave.sealing import Policy as SealPolicy
 from kluis.errors import AuthenticityError, FreshnessError
 from kluis.evidence import Collateral, ProtectionLevel, TcbStatus, TrustAnchors
-from kluis.formats.launch import LaunchConfiguration
-from kluis.formats.runtime_data import Purpose, RuntimeData, okp_public
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_public
 from kluis.formats.sgx.report import Report
 from kluis.hashes import sha256
 

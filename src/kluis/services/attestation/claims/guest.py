@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kluis.evidence.anchors import EMULATED
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.tpm.public import DEFAULT_EXPONENT, Public, RsaPublic
 from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION

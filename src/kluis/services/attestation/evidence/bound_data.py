@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.evidence import Claims, SnpClaims, TdxClaims, Tee
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import json_object, octets

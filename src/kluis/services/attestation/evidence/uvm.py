@@ -11,7 +11,7 @@ from kluis.errors import KluisError, UnsupportedError
 from kluis.evidence import Claims
 from kluis.evidence.azure import uvm
 from kluis.evidence.context import Context
-from kluis.formats.uvm import MAX_SIZE, Endorsement, parse
+from kluis.formats.azure.uvm import MAX_SIZE, Endorsement, parse
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import json_object, octets
 from kluis.services.attestation.settings import UvmEndorser

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kluis.errors import InternalError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.tpm.public import Public
 from kluis.services.attestation.faults import InvalidParameter
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.evidence.eventlog.judgement import LogClaims, Proof
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event

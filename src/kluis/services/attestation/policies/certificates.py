@@ -14,7 +14,7 @@ import msgspec
 
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.formats import x509
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.x509 import Certificate
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.instances import Instance

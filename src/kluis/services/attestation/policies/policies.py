@@ -14,7 +14,7 @@ import msgspec
 
 from kluis.enclave.store.keys.lease import Leases
 from kluis.enclave.store.model import Storage, Writing
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidParameter, PolicyMissing
 from kluis.services.attestation.instances import Instance

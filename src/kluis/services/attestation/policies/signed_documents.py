@@ -19,7 +19,7 @@ from typing import Any, Final
 from kluis.errors import AuthenticityError
 from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.octets import NotBase64, json_object, octets

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from kluis.errors import InternalError
-from kluis.formats import jcs
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.jcs import Json
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import AttestationSettings
 

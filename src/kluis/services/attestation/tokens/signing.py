@@ -3,7 +3,7 @@
 A key signs for a while; then a new one is made. The new one is published a while before it signs, for
 clients keep what they fetched; the old one's certificate stays published until its last token has expired,
 while the private key itself is forgotten. Each certificate carries the evidence of the enclave that made
-the key (:mod:`kluis.formats.vouched`), where there is one.
+the key (:mod:`kluis.formats.kluis.vouched`), where there is one.
 """
 
 from __future__ import annotations

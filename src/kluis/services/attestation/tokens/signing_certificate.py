@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from kluis.formats import b64, der, vouched, x509
+from kluis.formats import x509
+from kluis.formats.encoding import b64, der
+from kluis.formats.kluis import vouched
+from kluis.formats.kluis.vouched import Evidence, Vouched
 from kluis.formats.sgx import quote as dcap_quote
-from kluis.formats.vouched import Evidence, Vouched
 from kluis.hashes import sha256
 
 __all__ = ["Vouch", "certify", "key_id", "stands_on"]

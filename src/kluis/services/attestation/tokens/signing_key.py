@@ -11,7 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 
 __all__ = ["SigningKey"]
 

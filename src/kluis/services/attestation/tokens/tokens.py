@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from kluis.appraisal.tokens import ear_claims
 from kluis.appraisal.tokens.ear import Ear
 from kluis.errors import FormatError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.settings import AttestationSettings

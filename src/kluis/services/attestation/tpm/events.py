@@ -14,7 +14,7 @@ from cryptography import x509
 
 from kluis.errors import FormatError
 from kluis.evidence.eventlog.judgement import Judged, LogClaims, Proof
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.formats.eventlog.event_data import parse_variable
 from kluis.formats.eventlog.event_type import EventType, name_of
 from kluis.formats.eventlog.ima import Record

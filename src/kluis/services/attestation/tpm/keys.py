@@ -18,7 +18,8 @@ from kluis.errors import AuthenticityError, KluisError
 from kluis.evidence.context import Context
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
-from kluis.formats import b64, jose
+from kluis.formats.encoding import b64
+from kluis.formats.ietf import jose
 from kluis.formats.tpm import certify, signature
 from kluis.formats.tpm.public import Public
 from kluis.formats.x509 import PublicKey

@@ -15,8 +15,8 @@ import msgspec
 from kluis.errors import KluisError
 from kluis.evidence import signatures
 from kluis.evidence.engine import OPENSSL
-from kluis.formats import jose
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.formats.ietf import jose
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import json_object, octets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from kluis.formats import jose
+from kluis.formats.ietf import jose
 from kluis.formats.tpm import platform_claim
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT, Values

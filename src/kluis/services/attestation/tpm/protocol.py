@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from kluis.evidence import ProtectionLevel
-from kluis.formats import b64
+from kluis.formats.azure.vbs import Report
+from kluis.formats.encoding import b64
 from kluis.formats.tpm.pcrs import PCR_COUNT
-from kluis.formats.vbs import Report
 from kluis.hashes import sha256
 from kluis.services.attestation.evidence.platforms import Platforms
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter

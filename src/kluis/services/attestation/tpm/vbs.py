@@ -17,10 +17,11 @@ from kluis.errors import FormatError, KluisError
 from kluis.evidence import signatures
 from kluis.evidence.context import Context
 from kluis.evidence.eventlog.judgement import LogClaims
-from kluis.formats import b64, vbs
+from kluis.formats.azure import vbs
+from kluis.formats.azure.vbs import Report
+from kluis.formats.encoding import b64
 from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.sipa import Sipa
-from kluis.formats.vbs import Report
 from kluis.formats.x509 import PublicKey, Scheme
 from kluis.hashes import sha512
 from kluis.services.attestation.faults import InvalidEvidence

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from kluis.errors import InternalError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import octets
 from kluis.services.keyvault.vault.records import KeyVersion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.services.keyvault.crypto import encryption, signing, usage
 from kluis.services.keyvault.crypto.encryption import Sealed
 from kluis.services.keyvault.faults import BadParameter

@@ -18,7 +18,7 @@ from kluis.appraisal.tokens.signed_claims import Assertion
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.enclave.store.model import Reading
 from kluis.errors import KluisError
-from kluis.formats import b64
+from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.services.keyvault import views
 from kluis.services.keyvault.faults import BadParameter, Detail, Forbidden

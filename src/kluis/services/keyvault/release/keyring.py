@@ -21,8 +21,9 @@ from kluis.appraisal.tokens.signed_claims import origin
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, HeldCollateral, ProtectionLevel, TrustAnchors
-from kluis.formats import vouched, x509
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats import x509
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.formats.kluis import vouched
 from kluis.services.backoff import Backoff
 from kluis.services.keyvault.vault.authorities import (
     Attested,

@@ -20,8 +20,8 @@ from typing import Any, Final, cast
 
 from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError
-from kluis.formats import jcs
-from kluis.formats.jcs import Json
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.jcs import Json
 from kluis.services.keyvault.faults import BadParameter, Detail
 
 __all__ = ["MAX_SIZE", "Authority", "Claim", "Group", "ReleasePolicy", "judge", "parse"]

@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from kluis.enclave.attested_tls.certificates import chain_of
-from kluis.formats import b64, vouched
-from kluis.formats.vouched import Evidence
+from kluis.formats.encoding import b64
+from kluis.formats.kluis import vouched
+from kluis.formats.kluis.vouched import Evidence
 from kluis.hashes import sha256
 
 __all__ = ["Certify", "Signer", "Vouch"]

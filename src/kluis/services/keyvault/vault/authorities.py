@@ -15,7 +15,7 @@ import msgspec
 
 from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError, UsageError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 
 __all__ = [
     "Attested",

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from kluis.errors import InternalError
-from kluis.formats.unreadable import UNREADABLE
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 __all__ = [
     "Deletion",

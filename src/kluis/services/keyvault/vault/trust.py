@@ -16,7 +16,7 @@ import msgspec
 from kluis.appraisal.tokens.signed_claims import origin
 from kluis.enclave.store.model import Reading, Writing
 from kluis.errors import FormatError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 from kluis.services.issuers import CHANGING
 from kluis.services.keyvault.faults import BadParameter

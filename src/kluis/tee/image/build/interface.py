@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import UsageError, foreign
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.tee.image import archive, asked, layers, manifest, walls
 from kluis.tee.image.build import interpreter
 from kluis.tee.image.build.interpreter import Interpreter

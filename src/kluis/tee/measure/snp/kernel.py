@@ -10,7 +10,7 @@ import dataclasses
 from typing import Final
 
 from kluis.errors import UsageError
-from kluis.formats import guid
+from kluis.formats.encoding import guid
 from kluis.formats.snp.firmware import PAGE
 from kluis.hashes import sha256
 

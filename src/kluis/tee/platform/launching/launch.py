@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kluis.errors import KluisError, UnavailableError, UsageError
-from kluis.formats import channel, jcs
-from kluis.formats.launch import UNWITNESSED, LaunchConfiguration
+from kluis.formats.encoding import jcs
+from kluis.formats.kluis import channel
+from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer

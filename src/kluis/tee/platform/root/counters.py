@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from kluis.errors import PolicyError, UsageError
-from kluis.formats.launch import UNWITNESSED
+from kluis.formats.kluis.launch import UNWITNESSED
 from kluis.tee.platform.launching.shares import share
 from kluis.tee.platform.root.slots import Held, Slots
 

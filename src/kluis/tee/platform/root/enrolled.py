@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kluis import files
 from kluis.errors import AuthenticityError, FormatError, KluisError
-from kluis.formats import jcs, x509
-from kluis.formats._members import Members
+from kluis.formats import x509
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform.root import keyfiles
 from kluis.tee.platform.root.quoting import PlatformKeys, make_quote, make_report_body

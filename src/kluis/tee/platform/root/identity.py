@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from kluis.formats.launch import LaunchConfiguration, config_id
+from kluis.formats.kluis.launch import LaunchConfiguration, config_id
 from kluis.formats.sgx.report import ReportBody
 from kluis.tee.platform.root.quoting import make_report_body
 

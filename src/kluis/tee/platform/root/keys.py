@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis import files
 from kluis.errors import PolicyError, UsageError
-from kluis.formats import jcs
-from kluis.formats.launch import LaunchConfiguration
+from kluis.formats.encoding import jcs
+from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform.root import keyfiles
 from kluis.tee.platform.root.identity import Identity

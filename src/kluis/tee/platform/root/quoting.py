@@ -28,8 +28,8 @@ from kluis.authority import Authority, issuing, serial_of
 from kluis.authority.documents import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN
 from kluis.authority.state import CPUSVN, PCESVN
 from kluis.errors import AuthenticityError, FormatError
-from kluis.formats import jcs
-from kluis.formats._members import Members
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.quote import (
     ECDSA_P256,
     NO_HARDWARE,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
-from kluis.formats import channel
+from kluis.formats.kluis import channel
 from kluis.formats.sgx.report import Flag
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
 from kluis.tee.platform.root import quoting

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from kluis import files
 from kluis.errors import FormatError, UnavailableError
-from kluis.formats import jcs
+from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 from kluis.tee.platform.root import keyfiles
 

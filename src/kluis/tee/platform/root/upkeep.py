@@ -22,8 +22,10 @@ from kluis.authority.enrolment import Enrolment, name_of, point
 from kluis.authority.issuing import zulu
 from kluis.authority.state import MAX_ADVISORIES, REVOKED
 from kluis.errors import AuthenticityError, PolicyError, UsageError
-from kluis.formats import channel, jcs, x509
-from kluis.formats._members import Members
+from kluis.formats import x509
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.members import Members
+from kluis.formats.kluis import channel
 from kluis.formats.sgx import extension
 from kluis.tee.platform.root import enrolled
 from kluis.tee.platform.root.keys import CPUSVN

@@ -1,0 +1,143 @@
+"""Endorsements of utility VMs, as Azure's containers bring them: bytes to fields. Nothing here is verified.
+
+A COSE_Sign1 over a launch digest. Older ones have ``iss`` and ``feed`` in the protected header and JSON as
+payload; newer ones have CWT claims (issuer, subject, ``svn``), and the digest itself as payload.
+
+Spec: RFC 9360, "x5chain"; RFC 9597, "CWT Claims in COSE headers"; draft-ietf-cose-hash-envelope, labels 258
+and 259; microsoft/did-x509, "did:x509 Method Specification"; CCF, "UVM endorsements", for the older form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.entries import Entries
+from kluis.formats.encoding.members import Members
+from kluis.formats.ietf.cose import ALGORITHM, Sign1
+from kluis.formats.x509 import Scheme
+
+WHAT: Final = "UVM endorsement"
+MAX_SIZE: Final = 64 * 1024
+MAX_CHAIN: Final = 8
+MAX_SVN: Final = (1 << 32) - 1
+MEASUREMENT: Final = 48
+SCHEMES: Final = {-35: Scheme.ES384, -38: Scheme.PS384}
+# COSE: content type, x5chain, CWT claims, payload hash algorithm (-43 is SHA-384); CWT: issuer, subject.
+CONTENT_TYPE, CHAIN, CWT, HASHED = 3, 33, 15, 258
+ISSUER, SUBJECT = 1, 2
+SHA384: Final = -43
+_DATE: Final = 1
+_NAMES: Final = {1: "alg", 3: "content_type", 15: "cwt", 33: "x5chain", 258: "payload_hash"}
+_CWT_NAMES: Final = {1: "iss", 2: "sub"}
+_GUEST_SVN: Final = "x-ms-sevsnpvm-guestsvn"
+_MEASUREMENT: Final = "x-ms-sevsnpvm-launchmeasurement"
+_DID: Final = re.compile(r"did:x509:0:sha256:([A-Za-z0-9_-]{43})::eku:([0-9.]{3,128})", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Endorsement:
+    """One endorsement, taken apart.
+
+    Attributes:
+        issuer: who says it: did:x509.
+        feed: the line of products.
+        svn: of the product, 0 to 2^32-1.
+        measurement: of the utility VM's launch, 48 bytes.
+        chain: DER of certificates: who signed first, then who issued each.
+        scheme: of the signature.
+        signed: the bytes that it covers.
+        signature: as COSE has it.
+    """
+
+    issuer: str
+    feed: str
+    svn: int
+    measurement: bytes
+    chain: tuple[bytes, ...]
+    scheme: Scheme
+    signed: bytes
+    signature: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Did:
+    """A did:x509 that asks for one extended usage.
+
+    Attributes:
+        fingerprint: base64url of SHA-256 of a certificate above the signer's.
+        usage: that the signer's certificate has, dotted.
+    """
+
+    fingerprint: str
+    usage: str
+
+
+def parse(data: bytes) -> Endorsement:
+    """Read one endorsement.
+
+    Raises:
+        UnsupportedError: of another signature algorithm or payload.
+        FormatError: it is none.
+    """
+    message = Sign1.parse(data, WHAT, max_size=MAX_SIZE, tags=(_DATE,))
+    headers = Entries(dict(message.headers), f"{WHAT}.protected", _NAMES)
+    algorithm = headers.integer(ALGORITHM, least=-(1 << 32), most=1 << 32)
+    scheme = SCHEMES.get(algorithm)
+    if scheme is None:
+        raise UnsupportedError(f"{WHAT}.alg: want one of {sorted(SCHEMES)}, got {algorithm}", code="bad_type")
+    chain = headers.octets_array(CHAIN, range(1, 16 * 1024), least=2, most=MAX_CHAIN)
+    if CWT in headers:
+        said = Entries(headers.map(CWT, least=1, most=16), f"{WHAT}.cwt", _CWT_NAMES)
+        issuer, feed = said.text(ISSUER, limit=1024), said.text(SUBJECT, limit=256)
+        svn = said.integer("svn", most=MAX_SVN)
+        if headers.integer(HASHED, least=-(1 << 32), most=1 << 32) != SHA384:
+            raise UnsupportedError(f"{WHAT}.payload_hash: want {SHA384}, SHA-384", code="bad_type")
+        measurement = message.payload
+    else:
+        issuer, feed = headers.text("iss", limit=1024), headers.text("feed", limit=256)
+        if headers.text(CONTENT_TYPE, limit=64) != "application/json":
+            raise UnsupportedError(f"{WHAT}.content_type: want application/json", code="bad_type")
+        svn, measurement = _payload(message.payload)
+    if len(measurement) != MEASUREMENT:
+        raise FormatError(
+            f"{WHAT}: want a launch digest of {MEASUREMENT} bytes, got {len(measurement)}", code="bad_length"
+        )
+    return Endorsement(
+        issuer=issuer,
+        feed=feed,
+        svn=svn,
+        measurement=measurement,
+        chain=chain,
+        scheme=scheme,
+        signed=message.signed(),
+        signature=message.signature,
+    )
+
+
+def parse_did(text: str) -> Did:
+    """Read a did:x509 of version 0 and SHA-256 that asks for one extended usage.
+
+    Raises:
+        UnsupportedError: another.
+    """
+    found = _DID.fullmatch(text)
+    if found is None:
+        raise UnsupportedError(
+            f"{WHAT}: want an issuer did:x509:0:sha256:..::eku:.., got {text[:40]!a}", code="bad_type"
+        )
+    return Did(found[1], found[2])
+
+
+def _payload(data: bytes) -> tuple[int, bytes]:
+    members = Members(jcs.loads(data, f"{WHAT}.payload", max_size=4096, max_depth=2), f"{WHAT}.payload")
+    number, text = members.text(_GUEST_SVN, limit=10), members.text(_MEASUREMENT, limit=2 * MEASUREMENT)
+    if not number.isascii() or not number.isdigit() or int(number) > MAX_SVN:
+        raise FormatError(f"{WHAT}.payload.{_GUEST_SVN}: want a number, got {number!a}", code="bad_encoding")
+    try:
+        return int(number), bytes.fromhex(text)
+    except ValueError:
+        raise FormatError(f"{WHAT}.payload.{_MEASUREMENT}: is not hex", code="bad_encoding") from None

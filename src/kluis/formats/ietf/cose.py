@@ -1,0 +1,236 @@
+"""COSE: one signature over a payload, and public keys. A signature is checked by :func:`check` alone.
+
+    COSE_Sign1 = [protected: bstr .cbor map, unprotected: map, payload: bstr, signature: bstr], tag 18 or none
+
+The algorithm is read from the protected header alone; a label stands in one header; a payload is
+attached; ``crit`` is refused, for nothing here knows what it could name.
+
+Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects"; RFC 9053, "ECDSA",
+"Double Coordinate Curves".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from kluis.errors import AuthenticityError, FormatError, UnsupportedError, UsageError
+from kluis.formats.encoding import cbor
+from kluis.formats.encoding.cbor import Key, Tagged, Value, Writable
+from kluis.formats.encoding.entries import Entries, kind_of
+from kluis.formats.x509 import KeyKind, PublicKey, Scheme
+from kluis.frozen import made_quickly
+
+TAG: Final = 18
+ALGORITHM: Final = 1
+CRITICAL: Final = 2
+KEY_ID: Final = 4
+ES256: Final = -7
+ES384: Final = -35
+# ECDSA with the curve that RFC 9053 recommends for each hash, and no other.
+SCHEMES: Final[Mapping[int, Scheme]] = {ES256: Scheme.ES256, ES384: Scheme.ES384}
+CURVES: Final[Mapping[Scheme, KeyKind]] = {Scheme.ES256: KeyKind.P256, Scheme.ES384: KeyKind.P384}
+# What nearly every message has for a protected header: the algorithm alone.
+_HEADERS: Final[Mapping[bytes, Any]] = {
+    bytes.fromhex("a10126"): MappingProxyType({ALGORITHM: ES256}),
+    bytes.fromhex("a1013822"): MappingProxyType({ALGORITHM: ES384}),
+}
+_MAPS: Final = (dict, MappingProxyType)
+_CONTEXT: Final = b"\x84\x6aSignature1"
+_KEY_NAMES: Final = {1: "kty", 2: "kid", 3: "alg", 4: "key_ops", -1: "crv", -2: "x", -3: "y"}
+_EC2: Final = 2
+_KEY_CURVES: Final = {1: KeyKind.P256, 2: KeyKind.P384}
+
+
+@made_quickly
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sign1:
+    """A COSE_Sign1 message. Nothing here is verified.
+
+    Attributes:
+        protected: the protected header's bytes, as they came.
+        headers: what they say.
+        unprotected: what anybody may have written; no algorithm and no key is taken from it.
+        payload: what is signed.
+        signature: for ECDSA r and s, big-endian, each as long as the curve.
+        tagged: whether it came under tag 18.
+    """
+
+    protected: bytes
+    headers: Mapping[Key, Value]
+    unprotected: Mapping[Key, Value]
+    payload: bytes
+    signature: bytes
+    tagged: bool = True
+
+    @classmethod
+    def parse(
+        cls, data: bytes, what: str, *, max_size: int = cbor.MAX_SIZE, tags: Collection[int] = ()
+    ) -> Self:
+        """Read one message, tagged or not.
+
+        Args:
+            data: it.
+            what: what it claims to be, for messages.
+            max_size: bytes.
+            tags: that may occur in its protected header, as of dates.
+
+        Raises:
+            UnsupportedError: a critical header, or a detached payload.
+            FormatError: anything else than a strict COSE_Sign1, or bytes after it.
+        """
+        value = cbor.loads(data, what, tags=(TAG,), max_size=max_size)
+        tagged = isinstance(value, Tagged)
+        parts = value.value if isinstance(value, Tagged) else value
+        if type(parts) is not list or len(parts) != 4:
+            raise FormatError(f"{what}: want a list of 4, got {kind_of(parts)}", code="bad_type")
+        protected, unprotected, payload, signature = parts
+        if payload is None:
+            raise UnsupportedError(f"{what}.payload: is detached", code="bad_type")
+        if type(protected) is not bytes or type(payload) is not bytes or type(signature) is not bytes:
+            raise FormatError(
+                f"{what}: want protected header, payload and signature as bytes", code="bad_type"
+            )
+        headers: Any = _HEADERS.get(protected)
+        if headers is None:
+            headers = cbor.loads(protected, f"{what}.protected", tags=tags) if protected else {}
+        if type(headers) not in _MAPS or type(unprotected) is not dict:
+            raise FormatError(f"{what}: want two headers that are maps", code="bad_type")
+        if CRITICAL in headers or CRITICAL in unprotected:
+            raise UnsupportedError(f"{what}: critical headers are not known here", code="bad_type")
+        if unprotected and (ALGORITHM in unprotected or not headers.keys().isdisjoint(unprotected)):
+            raise FormatError(f"{what}.unprotected: holds what must be protected", code="duplicate_key")
+        return cls(
+            protected=protected,
+            headers=headers,
+            unprotected=unprotected,
+            payload=payload,
+            signature=signature,
+            tagged=tagged,
+        )
+
+    def encode(self) -> bytes:
+        """Write the message: the bytes it was read from."""
+        parts: list[Writable] = [self.protected, self.unprotected, self.payload, self.signature]
+        return (cbor.head(6, TAG) if self.tagged else b"") + cbor.dumps(parts)
+
+    def scheme(self, what: str) -> Scheme:
+        """The scheme that the protected header names.
+
+        Raises:
+            UnsupportedError: none, or one that is not used here.
+        """
+        algorithm = self.headers.get(ALGORITHM)
+        scheme = SCHEMES.get(algorithm) if type(algorithm) is int else None
+        if scheme is None:
+            raise UnsupportedError(
+                f"{what}.protected: want algorithm {ES256} or {ES384}, got "
+                f"{algorithm if type(algorithm) is int else kind_of(algorithm)}",
+                code="bad_type",
+            )
+        return scheme
+
+    def signed(self) -> bytes:
+        """The bytes that the signature covers: a Sig_structure without external data."""
+        head = cbor.head
+        return b"".join(
+            (
+                _CONTEXT,
+                head(2, len(self.protected)),
+                self.protected,
+                b"\x40",
+                head(2, len(self.payload)),
+                self.payload,
+            )
+        )
+
+
+def sign1(
+    payload: bytes, key: ec.EllipticCurvePrivateKey, protected: Mapping[Key, Writable] | None = None
+) -> bytes:
+    """Sign ``payload``, as a tagged message.
+
+    Args:
+        payload: any bytes.
+        key: on P-256, which signs ES256, or P-384, which signs ES384.
+        protected: further protected headers, beside the algorithm.
+
+    Raises:
+        UsageError: a key on another curve, or headers that name an algorithm.
+    """
+    algorithm, size = _algorithm(key.curve)
+    if protected and not {ALGORITHM, CRITICAL}.isdisjoint(protected):
+        raise UsageError("COSE header: want neither alg nor crit, got one of them")
+    headers: dict[Key, Writable] = {ALGORITHM: algorithm, **(protected or {})}
+    raw = cbor.dumps(headers)
+    unsigned = Sign1(protected=raw, headers={}, unprotected={}, payload=payload, signature=b"")
+    r, s = decode_dss_signature(key.sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
+    signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
+    return dataclasses.replace(unsigned, signature=signature).encode()
+
+
+def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
+    """Check that ``key``, on P-256 or P-384, made the message's signature, by its curve's algorithm.
+
+    Raises:
+        AuthenticityError: it did not, or the message names another algorithm.
+        UsageError: a key on another curve.
+    """
+    algorithm, size = _algorithm(key.curve)
+    named, signature = message.headers.get(ALGORITHM), message.signature
+    good = type(named) is int and named == algorithm and len(signature) == 2 * size
+    if good:
+        r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+        try:
+            key.verify(encode_dss_signature(r, s), message.signed(), ec.ECDSA(_HASHES[algorithm]))
+        except InvalidSignature:
+            good = False
+    if not good:
+        raise AuthenticityError(f"{what}: is not signed by the key it should be", code="sig_cose")
+
+
+def parse_key(data: bytes, what: str) -> PublicKey:
+    """Read a COSE_Key: a public key on P-256 or P-384, both coordinates given.
+
+    Raises:
+        UnsupportedError: another type or curve, or a compressed point.
+        FormatError: not a COSE_Key, or one with a private part.
+    """
+    entries = Entries(cbor.loads(data, what), what, _KEY_NAMES)
+    entries.only((1, -1, -2, -3), (2, 3, 4))
+    kind = _KEY_CURVES.get(entries.integer(-1, least=-1 << 32, most=1 << 32))
+    if entries.integer(1, least=-1 << 32, most=1 << 32) != _EC2 or kind is None:
+        raise UnsupportedError(f"{what}: want a key of type 2 on curve 1 or 2", code="bad_type")
+    size = (kind.size,)
+    return PublicKey.of_point(kind, b"\x04" + entries.octets(-2, size) + entries.octets(-3, size))
+
+
+def encode_key(key: PublicKey) -> bytes:
+    """Write a public key on P-256 or P-384 as a COSE_Key.
+
+    Raises:
+        UsageError: of another kind.
+    """
+    for curve, kind in _KEY_CURVES.items():
+        if kind is key.kind:
+            x, y = key.bits[1 : 1 + kind.size], key.bits[1 + kind.size :]
+            return cbor.dumps({1: _EC2, -1: curve, -2: x, -3: y})
+    raise UsageError(f"COSE_Key: want a key on P-256 or P-384, got one of kind {key.kind.value}")
+
+
+_HASHES: Final[Mapping[int, hashes.HashAlgorithm]] = {ES256: hashes.SHA256(), ES384: hashes.SHA384()}
+
+
+def _algorithm(curve: ec.EllipticCurve) -> tuple[int, int]:
+    if isinstance(curve, ec.SECP256R1):
+        return ES256, 32
+    if isinstance(curve, ec.SECP384R1):
+        return ES384, 48
+    raise UsageError(f"COSE: want a key on P-256 or P-384, got one on {curve.name}")

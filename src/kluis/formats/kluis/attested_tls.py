@@ -1,0 +1,189 @@
+"""Attested TLS on the wire: what two ends say to one another after the handshake. Nothing here is verified.
+
+Evidence in a certificate can be relayed: whoever holds, or only forwards, such a certificate is believed.
+So the evidence comes after the handshake, in answer to the asking end's own nonce, and its runtime data
+(purpose ``channel``) carry a *binding*: the role of the end that speaks, and the connection's
+exporter, which no two connections share.
+
+    POST /.well-known/kluis/evidence    question -> answer      the server attests itself
+    PUT  /.well-known/kluis/evidence    answer   -> 204         the client attests itself
+
+    binding:  {"exporter": hex, "role": "client" | "server", "version": 1}
+    question: {"nonce": base64url, "version": 1}
+    answer:   {"challenge": base64url, "launch_configuration": base64url, "quote": base64url,
+               "runtime_data": base64url, "version": 1}
+
+Canonical JSON (RFC 8785). The exporter is ``tls-exporter`` of RFC 9266: label ``EXPORTER-Channel-Binding``,
+no context, 32 bytes. The role keeps one end's evidence from being handed back to it as the other's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Final, Self
+
+from kluis.errors import FormatError
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.members import Members
+
+__all__ = [
+    "EXPORTER_BYTES",
+    "LABEL",
+    "MAX_ANSWER_BYTES",
+    "MAX_QUESTION_BYTES",
+    "NONCE_BYTES",
+    "PATH",
+    "Answer",
+    "Binding",
+    "Question",
+    "Role",
+]
+
+PATH: Final = "/.well-known/kluis/evidence"
+LABEL: Final = b"EXPORTER-Channel-Binding"
+EXPORTER_BYTES: Final = 32
+NONCE_BYTES: Final = 32
+MAX_QUESTION_BYTES: Final = 1024
+MAX_ANSWER_BYTES: Final = 256 * 1024
+
+
+class Role(enum.StrEnum):
+    """Which end of a connection speaks."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Binding:
+    """The payload of runtime data of purpose ``channel``.
+
+    Attributes:
+        role: the end that made the evidence.
+        exporter: 32 bytes, of the connection that it was made for.
+    """
+
+    role: Role
+    exporter: bytes
+
+    def encode(self) -> bytes:
+        """Write the document.
+
+        Raises:
+            FormatError: the exporter has another length.
+        """
+        _length("channel binding.exporter", self.exporter, EXPORTER_BYTES)
+        return jcs.dumps({"exporter": self.exporter.hex(), "role": self.role.value, "version": 1})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a document in its one canonical form.
+
+        Raises:
+            FormatError: not canonical, a member missing or unknown, out of bounds.
+        """
+        what = "channel binding"
+        value = Members(jcs.loads_canonical(data, what, max_size=MAX_QUESTION_BYTES), what)
+        value.only(("exporter", "role", "version"))
+        value.version(1)
+        role = value.text("role")
+        if role not in set(Role):
+            raise FormatError(f"{what}.role: want client or server, got {role!a}", code="bad_type")
+        exporter = value.hex("exporter", lower=True)
+        _length(f"{what}.exporter", exporter, EXPORTER_BYTES)
+        return cls(Role(role), exporter)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A request for evidence.
+
+    Attributes:
+        nonce: 32 bytes, the asking end's own, used once.
+    """
+
+    nonce: bytes
+
+    def encode(self) -> bytes:
+        """Write the document.
+
+        Raises:
+            FormatError: the nonce has another length.
+        """
+        _length("evidence question.nonce", self.nonce, NONCE_BYTES)
+        return jcs.dumps({"nonce": b64.encode_url(self.nonce), "version": 1})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a document in its one canonical form.
+
+        Raises:
+            FormatError: not canonical, a member missing or unknown, out of bounds.
+        """
+        what = "evidence question"
+        value = Members(jcs.loads_canonical(data, what, max_size=MAX_QUESTION_BYTES), what)
+        value.only(("nonce", "version"))
+        value.version(1)
+        nonce = b64.decode_url(value.text("nonce"), f"{what}.nonce")
+        _length(f"{what}.nonce", nonce, NONCE_BYTES)
+        return cls(nonce)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """Evidence, and the documents whose hashes stand in it.
+
+    Attributes:
+        quote: evidence of any TEE; a DCAP v3 quote from the emulated platform.
+        runtime_data: canonical JSON, whose payload is a :class:`Binding`.
+        launch_configuration: canonical JSON.
+        challenge: 32 bytes, the server's own nonce for evidence of its client; empty in a client's answer.
+    """
+
+    quote: bytes
+    runtime_data: bytes
+    launch_configuration: bytes
+    challenge: bytes = b""
+
+    def encode(self) -> bytes:
+        """Write the document.
+
+        Raises:
+            FormatError: it is larger than a reader takes, or the challenge has another length.
+        """
+        _challenge(self.challenge)
+        made = jcs.dumps({name: b64.encode_url(getattr(self, name)) for name in _PARTS} | {"version": 1})
+        if len(made) > MAX_ANSWER_BYTES:
+            raise FormatError(
+                f"evidence answer: is {len(made)} bytes, must be at most {MAX_ANSWER_BYTES}", code="too_large"
+            )
+        return made
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a document in its one canonical form.
+
+        Raises:
+            FormatError: not canonical, a member missing or unknown, out of bounds.
+        """
+        what = "evidence answer"
+        value = Members(jcs.loads_canonical(data, what, max_size=MAX_ANSWER_BYTES), what)
+        value.only((*_PARTS, "version"))
+        value.version(1)
+        found = cls(**{name: b64.decode_url(value.text(name), f"{what}.{name}") for name in _PARTS})
+        _challenge(found.challenge)
+        return found
+
+
+def _challenge(value: bytes) -> None:
+    if value:
+        _length("evidence answer.challenge", value, NONCE_BYTES)
+
+
+def _length(what: str, value: bytes, want: int) -> None:
+    if len(value) != want:
+        raise FormatError(f"{what}: want {want} bytes, got {len(value)}", code="bad_length")
+
+
+_PARTS: Final = ("challenge", "launch_configuration", "quote", "runtime_data")

@@ -1,0 +1,139 @@
+"""Vouched certificates: a signing key's certificate that carries evidence of the enclave that made it.
+
+Two extensions, neither critical. One is Azure Attestation's, and holds a DCAP quote as it is; the other is
+Kluis's own and holds the two documents whose hashes stand in the quote:
+
+    Documents ::= SEQUENCE { runtimeData OCTET STRING, launchConfiguration OCTET STRING }
+
+The payload of the runtime data is a *statement*, which names the key; of a service whose operator tells it
+things that its word depends on, the digest of these too:
+
+    {"public_key": base64url of the SubjectPublicKeyInfo, "statement": "signing-key", "version": 1}
+    {"public_key": ..., "settings": hex of 32 bytes, "statement": "signing-key", "version": 2}
+
+Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.appraisal.tokens.vouching` does that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, NamedTuple, Protocol, Self
+
+from kluis.errors import FormatError, UnsupportedError
+from kluis.formats.encoding import b64, der, jcs
+from kluis.formats.encoding.members import Members
+from kluis.formats.x509 import Certificate
+
+__all__ = ["Evidence", "Statement", "Vouched", "read_statement", "statement"]
+
+QUOTE_OID: Final = "1.3.6.1.4.1.311.105.1"
+# Of a random UUID, as ITU-T X.667 lets everybody make them.
+DOCUMENTS_OID: Final = "2.25.82909848931547334948017031640174847248"
+SIGNING_KEY: Final = "signing-key"
+MAX_STATEMENT: Final = 8 * 1024
+_WHAT: Final = "vouched certificate"
+_STATEMENT: Final = "signing key statement"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Vouched:
+    """What the two extensions hold.
+
+    Attributes:
+        quote: DCAP.
+        runtime_data: canonical JSON, whose payload is a statement.
+        launch_configuration: canonical JSON.
+    """
+
+    quote: bytes
+    runtime_data: bytes
+    launch_configuration: bytes
+
+    def extensions(self) -> tuple[tuple[str, bytes], ...]:
+        """Identifier and value of each extension."""
+        documents = der.element(
+            der.SEQUENCE,
+            der.element(der.OCTET_STRING, self.runtime_data),
+            der.element(der.OCTET_STRING, self.launch_configuration),
+        )
+        return (QUOTE_OID, self.quote), (DOCUMENTS_OID, documents)
+
+    @classmethod
+    def of(cls, certificate: Certificate) -> Self:
+        """What a certificate carries.
+
+        Raises:
+            FormatError: an extension is not there, or not what it should be.
+        """
+        for oid in (QUOTE_OID, DOCUMENTS_OID):
+            if oid not in certificate.extensions:
+                raise FormatError(f"{_WHAT}: want extension {oid}, got none", code="bad_type")
+        quote, documents = (certificate.extensions[oid] for oid in (QUOTE_OID, DOCUMENTS_OID))
+        what = f"{_WHAT}.documents"
+        start, end = der.within(documents, 0, len(documents), der.SEQUENCE, what)
+        runtime, after = der.within(documents, start, end, der.OCTET_STRING, what)
+        launch, last = der.within(documents, after, end, der.OCTET_STRING, what)
+        if end != len(documents) or last != end:
+            raise FormatError(f"{what} at {min(last, end):#x}: bytes after the end", code="trailing_data")
+        return cls(quote, documents[runtime:after], documents[launch:last])
+
+
+class Evidence(Protocol):
+    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
+
+    @property
+    def quote(self) -> bytes:
+        """DCAP."""
+        ...
+
+    @property
+    def runtime_data(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+    @property
+    def launch_configuration(self) -> bytes:
+        """Canonical JSON."""
+        ...
+
+
+class Statement(NamedTuple):
+    """What an enclave says of a key.
+
+    Attributes:
+        spki: DER of the SubjectPublicKeyInfo.
+        settings: digest of what the enclave was told, 32 bytes; None where it says nothing of that.
+    """
+
+    spki: bytes
+    settings: bytes | None = None
+
+
+def statement(spki: bytes, settings: bytes | None = None) -> bytes:
+    """Write the statement about a key.
+
+    Args:
+        spki: DER of the SubjectPublicKeyInfo.
+        settings: digest of what the enclave was told, 32 bytes, if its word depends on it.
+    """
+    said = {"public_key": b64.encode_url(spki), "statement": SIGNING_KEY}
+    if settings is None:
+        return jcs.dumps({**said, "version": 1})
+    return jcs.dumps({**said, "settings": settings.hex(), "version": 2})
+
+
+def read_statement(data: bytes) -> Statement:
+    """Read a statement in its one canonical form.
+
+    Raises:
+        UnsupportedError: a statement about something else.
+        FormatError: not canonical, a member missing or unknown.
+    """
+    value = Members(jcs.loads_canonical(data, _STATEMENT, max_size=MAX_STATEMENT), _STATEMENT)
+    version = value.version(1, 2)
+    value.only(("public_key", "statement", "version", *(("settings",) if version == 2 else ())))
+    said = value.text("statement")
+    if said != SIGNING_KEY:
+        raise UnsupportedError(f"{_STATEMENT}.statement: want {SIGNING_KEY}, got {said!a}", code="bad_type")
+    spki = b64.decode_url(value.text("public_key"), f"{_STATEMENT}.public_key")
+    return Statement(spki, value.hex("settings", 32, lower=True) if version == 2 else None)
