@@ -20,8 +20,8 @@ from kluis.formats import x509
 from kluis.formats.encoding import cbor, jcs
 from kluis.formats.ietf import cmw
 from kluis.formats.sgx.collateral import split_signed
-from kluis.testing.vectors.case import MAPPINGS, case_of
-from kluis.testing.vectors.record import Record, find, read
+from tests.corpus.case import MAPPINGS, case_of
+from tests.corpus.record import Record, find, read
 
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors"))

@@ -15,13 +15,14 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from kluis.errors import KluisError
-from kluis.testing.vectors import facts
-from kluis.testing.vectors.case import unknown_roles
-from kluis.testing.vectors.judge import judge
-from kluis.testing.vectors.record import find, read
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from kluis.errors import KluisError  # noqa: E402
+from tests.corpus import facts  # noqa: E402
+from tests.corpus.case import unknown_roles  # noqa: E402
+from tests.corpus.judge import judge  # noqa: E402
+from tests.corpus.record import find, read  # noqa: E402
 
 
 def folder(given: str | None) -> Path:

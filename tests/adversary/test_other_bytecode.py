@@ -29,6 +29,18 @@ from kluis.cli.main import run
 
 
 
+
+
+
+
+
+
+
+
+
+
+
+
  from kluis.errors import AuthenticityError, FormatError
 from kluis.tee.image import archive, diff, sources
 =======

@@ -13,7 +13,7 @@ from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements
 from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import Forge
-from tests.testing.vectors import samples
+from tests.meta.corpus import samples
 
 
 def test_a_chain_may_have_two_roles(forge: Forge) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.hcl.report import ReportType
-from kluis.testing.vectors.judge import OUTCOMES, judge
-from kluis.testing.vectors.record import read
+from tests.corpus.judge import OUTCOMES, judge
+from tests.corpus.record import read
 from tests.evidence.forge import Forge
 from tests.formats.eventlog.logs import event, log
 from tests.formats.hcl.reports import hcl_report
-from tests.testing.vectors import samples
+from tests.meta.corpus import samples
 
 DAMAGED_AT = 100
 

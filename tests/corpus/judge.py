@@ -18,10 +18,10 @@ from kluis.errors import (
     UnsupportedError,
 )
 from kluis.evidence import Claims, TrustAnchors, verify
-from kluis.testing.vectors import chains, facts, logs
-from kluis.testing.vectors.case import Case, case_of
-from kluis.testing.vectors.moment import instant
-from kluis.testing.vectors.record import Record
+from tests.corpus import chains, facts, logs
+from tests.corpus.case import Case, case_of
+from tests.corpus.moment import instant
+from tests.corpus.record import Record
 
 REFUSALS: Final = (FormatError, AuthenticityError, FreshnessError)
 

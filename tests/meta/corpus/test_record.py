@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kluis.errors import FormatError
-from kluis.testing.vectors.record import find, read
-from tests.testing.vectors import samples
+from tests.corpus.record import find, read
+from tests.meta.corpus import samples
 
 
 def test_found_by_the_index(tmp_path: Path) -> None:

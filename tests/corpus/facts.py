@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from kluis.evidence import Claims
 from kluis.formats.tpm.algorithm import LABELS
-from kluis.testing.vectors import parsed
-from kluis.testing.vectors.record import Record
-from kluis.testing.vectors.same import same
+from tests.corpus import parsed
+from tests.corpus.record import Record
+from tests.corpus.same import same
 
 Place = str | Callable[[Claims], Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kluis.errors import FormatError
-from kluis.testing.vectors import facts
-from kluis.testing.vectors.record import Record
+from tests.corpus import facts
+from tests.corpus.record import Record
 from tests.evidence.forge import Forge, pem
 from tests.evidence.samples import MAKERS, sample
 

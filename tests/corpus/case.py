@@ -26,7 +26,7 @@ from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.x509 import PublicKey
-from kluis.testing.vectors import moment
+from tests.corpus import moment
 
 # The chain of a quote that does not carry it, by the names that sources give it.
 _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")

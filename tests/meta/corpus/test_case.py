@@ -11,11 +11,11 @@ from kluis.evidence import AzureEndorsements, Collateral, ProtectionLevel
 from kluis.formats import x509
 from kluis.formats.ietf import cose
 from kluis.formats.ietf.cmw import Collection
-from kluis.testing.vectors.case import MAPPINGS, case_of, unknown_roles
+from tests.corpus.case import MAPPINGS, case_of, unknown_roles
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import Forge, pem
 from tests.evidence.tpm import forge as tpm
-from tests.testing.vectors import samples
+from tests.meta.corpus import samples
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import UsageError
-from kluis.testing.vectors.moment import FALLBACK, certificates, instant
 from tests.collateral.service import signed
+from tests.corpus.moment import FALLBACK, certificates, instant
 from tests.evidence.forge import NOW, Forge, pem
 from tests.evidence.samples import sample
-from tests.testing.vectors import samples
+from tests.meta.corpus import samples
 
 
 @pytest.fixture(scope="module")

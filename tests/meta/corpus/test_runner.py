@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kluis.testing.vectors.case import MAPPINGS
 from scripts import vectors
+from tests.corpus.case import MAPPINGS
 from tests.evidence.forge import Forge
-from tests.testing.vectors import samples
+from tests.meta.corpus import samples
 
 ROOT = Path(__file__).resolve().parents[3]
 VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors"))

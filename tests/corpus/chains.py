@@ -12,9 +12,9 @@ from kluis.evidence.context import Context
 from kluis.formats.snp.endorsements import Endorsements
 from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
-from kluis.testing.vectors.case import Case
-from kluis.testing.vectors.record import Record
-from kluis.testing.vectors.same import same
+from tests.corpus.case import Case
+from tests.corpus.record import Record
+from tests.corpus.same import same
 
 
 def verify(record: Record, case: Case, anchors: TrustAnchors, now: datetime) -> None:

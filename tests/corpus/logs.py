@@ -12,7 +12,7 @@ from kluis.formats.eventlog import log as event_log
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.tdx.report import TdReport
 from kluis.formats.tpm.algorithm import LABELS, HashId
-from kluis.testing.vectors.record import Record
+from tests.corpus.record import Record
 
 MAX_EVENTS = 4096
 AMBIGUOUS = "ambiguous"  # either ending will do, so there may be nothing to hold it against

@@ -10,7 +10,7 @@ import pytest
 from kluis.evidence import TcbStatus
 from kluis.formats.snp.flags import SigningKey
 from kluis.hashes import sha256
-from kluis.testing.vectors.same import same
+from tests.corpus.same import same
 
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -23,7 +23,7 @@ from kluis.formats.snp.flags import Flags, GuestPolicy
 from kluis.formats.snp.report import Report
 from kluis.formats.tpm import signature
 from kluis.hashes import sha256
-from kluis.testing.vectors.moment import certificates
+from tests.corpus.moment import certificates
 
 Reader: TypeAlias = Callable[[Mapping[str, bytes]], Any]
 
