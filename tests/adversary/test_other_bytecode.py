@@ -11,42 +11,8 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
-<<<<<<< ours
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
- from kluis.errors import AuthenticityError, FormatError
-from kluis.tee.image import archive, diff, sources
-=======
-from kluis.errors import AuthenticityError
-from kluis.tee.image import archive
->>>>>>> theirs
+from kluis.errors import AuthenticityError, FormatError
+from kluis.tee.image import archive, sources
 from kluis.tee.image.build import bytecode, interpreter
 from kluis.tee.image.changes import diff
 from kluis.tee.image.launchable import launchable
