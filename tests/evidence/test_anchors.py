@@ -20,8 +20,8 @@ from kluis.errors import (
     UnsupportedError,
     UsageError,
 )
-from kluis.evidence import OPENSSL, ProtectionLevel, TrustAnchors, makers
-from kluis.evidence.makers import Shipped
+from kluis.evidence import OPENSSL, ProtectionLevel, TrustAnchors, anchors
+from kluis.evidence.roots import SHIPPED_ROOTS, Root
 from kluis.formats import x509
 from tests.evidence.forge import Forge, key, pem
 
@@ -34,12 +34,12 @@ def test_shipped_anchors_are_hardware() -> None:
     assert not any(anchor.emulated for anchor in anchors)
 
 
-@pytest.mark.parametrize("entry", makers.SHIPPED, ids=lambda entry: entry.file)
-def test_roots_are_pinned(entry: Shipped) -> None:
+@pytest.mark.parametrize("entry", SHIPPED_ROOTS, ids=lambda entry: entry.file)
+def test_roots_are_pinned(entry: Root) -> None:
     """A shipped file whose key is not the one whose SHA-256 is written beside it is our bug."""
-    makers._load(entry)
+    anchors._load(entry)
     with pytest.raises(InternalError):
-        makers._load(dataclasses.replace(entry, pin="00" * 32))
+        anchors._load(dataclasses.replace(entry, pin="00" * 32))
 
 
 def test_emulated_root_names_its_level(forge: Forge) -> None:
@@ -162,7 +162,7 @@ def test_a_known_key_is_of_its_scheme_alone() -> None:
 
 def test_a_bare_key_of_a_makers_root_is_the_makers() -> None:
     """A shipped root that is named by its key alone is the shipped anchor, too."""
-    intel = makers.shipped().anchors[0]
+    intel = TrustAnchors.shipped().anchors[0]
     text = b"\n".join(
         (b"-----BEGIN PUBLIC KEY-----", base64.encodebytes(intel.spki).strip(), b"-----END PUBLIC KEY-----")
     )
@@ -182,7 +182,7 @@ def test_a_makers_root_keeps_its_name() -> None:
     """A shipped root that is named by its file is the shipped anchor."""
     data = pkgutil.get_data("kluis.evidence", "roots/intel-sgx.pem") or b""
     (anchor,) = TrustAnchors.from_pem(data)
-    assert anchor is makers.shipped().anchors[0]
+    assert anchor is TrustAnchors.shipped().anchors[0]
 
 
 def test_no_anchor_is_a_mistake() -> None:
@@ -203,17 +203,17 @@ def test_union(forge: Forge) -> None:
 
 def test_certificates_that_a_key_signed() -> None:
     """What a shipped key is said to have signed, it signed; a file that says otherwise is our bug."""
-    intel = next(entry for entry in makers.SHIPPED if entry.issued)
-    anchor = makers._load(intel)
+    intel = next(entry for entry in SHIPPED_ROOTS if entry.issued)
+    anchor = anchors._load(intel)
     assert len(anchor.proven) > 1
     for der, certificate in anchor.proven.items():
         assert TrustAnchors((anchor,)).proven(der) is certificate
         assert TrustAnchors((anchor,)).chain(x509.write_pem(der)) == (
             (certificate,) if certificate.spki == anchor.spki else None
         )
-    other = next(entry for entry in makers.SHIPPED if entry.maker == "AMD")
+    other = next(entry for entry in SHIPPED_ROOTS if entry.maker == "AMD")
     with pytest.raises(InternalError, match="is not of its root"):
-        makers._load(dataclasses.replace(intel, issued=other.file))
+        anchors._load(dataclasses.replace(intel, issued=other.file))
 
 
 def test_chains_as_they_are_usually_written() -> None:

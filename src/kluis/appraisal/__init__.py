@@ -1,5 +1,6 @@
 """Is it what we want? Verified claims and a policy in, an attestation result out."""
 
+from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.policy.model import (
     ByImage,
     BySigner,
@@ -13,8 +14,8 @@ from kluis.appraisal.policy.model import (
 from kluis.appraisal.policy.toml_reader import loads
 from kluis.appraisal.policy.toml_writer import dumps
 from kluis.appraisal.policy.wants import ANY
-from kluis.appraisal.results.result import AttestationResult, Rule, Verdict
-from kluis.appraisal.results.trustworthiness import Aspect, Tier
+from kluis.appraisal.results.result import AttestationResult, Verdict
+from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules.appraise import appraise
 
 __all__ = [

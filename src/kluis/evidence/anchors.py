@@ -1,19 +1,23 @@
 """Trust anchors: the root keys that a relying party believes.
 
-Only makers' own roots are shipped (:mod:`kluis.evidence.makers`). Emulated roots are trusted by
+Only makers' own roots are shipped (:mod:`kluis.evidence.roots`). Emulated roots are trusted by
 naming their file, and in no other way; so is every root that Kluis does not know.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import pkgutil
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Self
 
-from kluis.errors import AuthenticityError, FormatError, UnsupportedError, UsageError
+from kluis.errors import AuthenticityError, FormatError, InternalError, UnsupportedError, UsageError
+from kluis.evidence import roots
 from kluis.evidence.engine import OPENSSL, Engine, Key
 from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.roots import SHIPPED_ROOTS, Root
 from kluis.formats import x509
 from kluis.formats.x509 import Certificate, Scheme
 from kluis.hashes import sha256
@@ -96,9 +100,7 @@ class TrustAnchors:
     @staticmethod
     def shipped() -> TrustAnchors:
         """The makers' roots that Kluis ships: hardware and vTPMs only."""
-        from kluis.evidence import makers  # which makes its anchors of this module's
-
-        return makers.shipped()
+        return _shipped()
 
     @classmethod
     def from_pem(cls, data: bytes, level: ProtectionLevel | None = None) -> Self:
@@ -201,3 +203,44 @@ def _check_self_signed(root: x509.Certificate) -> None:
         raise AuthenticityError(
             "root certificate: is not signed by the key it should be", code="root_untrusted"
         )
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> TrustAnchors:
+    """Every shipped anchor.
+
+    Raises:
+        InternalError: a file is not the one that was pinned.
+    """
+    return TrustAnchors(tuple(map(_load, SHIPPED_ROOTS)))
+
+
+def _load(entry: Root) -> Anchor:
+    (certificate,) = _read(entry.file)
+    if sha256(certificate.spki).hex() != entry.pin:
+        raise InternalError(f"{entry.file}: is not the root that was pinned")
+    issued = _read(entry.issued) if entry.issued else ()
+    for each in (certificate, *issued):
+        _check_issued(each, certificate, entry.issued or entry.file)
+    return Anchor(
+        name=entry.name,
+        maker=entry.maker,
+        spki=certificate.spki,
+        level=entry.level,
+        product=entry.product,
+        proven=MappingProxyType({each.der: each for each in (certificate, *issued)}),
+    )
+
+
+def _read(file: str) -> tuple[Certificate, ...]:
+    return x509.parse_pem(pkgutil.get_data(roots.__name__, file) or b"", file, most=16)
+
+
+def _check_issued(certificate: Certificate, root: Certificate, file: str) -> None:
+    try:
+        key = OPENSSL.key(root.spki, certificate.scheme)
+        signed = key.verify(certificate.signature, certificate.signed)
+    except ValueError:
+        signed = False
+    if certificate.issuer != root.subject or not signed:
+        raise InternalError(f"{file}: {certificate.common_name!a} is not of its root")

@@ -19,7 +19,7 @@ from kluis.hashes import sha256
 ROOT = Path(__file__).resolve().parents[3]
 VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors"))
 FOUND = sorted((VECTORS / "nitro").glob("*/meta.json"))
-# Of the certificate; its key is what makers.py pins.
+# Of the certificate; its key is what :mod:`kluis.evidence.roots` pins.
 G1_SHA256 = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 
 pytestmark = pytest.mark.skipif(not FOUND, reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")

@@ -5,48 +5,13 @@ Spec: draft-ietf-rats-ar4si, "Trustworthiness Claims". None of our numbers is of
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from kluis.appraisal.aspects import Aspect, Tier
+from kluis.appraisal.results.rule import Rule
 from kluis.evidence.levels import ProtectionLevel
-
-if TYPE_CHECKING:
-    from kluis.appraisal.results.result import Rule
-
-
-class Aspect(enum.StrEnum):
-    """What a number of the vector is about, in the order of its CBOR labels."""
-
-    INSTANCE_IDENTITY = "instance-identity"
-    CONFIGURATION = "configuration"
-    EXECUTABLES = "executables"
-    FILE_SYSTEM = "file-system"
-    HARDWARE = "hardware"
-    RUNTIME_OPAQUE = "runtime-opaque"
-    STORAGE_OPAQUE = "storage-opaque"
-    SOURCED_DATA = "sourced-data"
-
-    @property
-    def label(self) -> int:
-        """Its CBOR label, 0..7."""
-        return list(Aspect).index(self)
-
-
-class Tier(enum.StrEnum):
-    """What a number, or all of them, come to, worst first."""
-
-    CONTRAINDICATED = "contraindicated"
-    WARNING = "warning"
-    NONE = "none"
-    AFFIRMING = "affirming"
-
-    @property
-    def number(self) -> int:
-        """The tier as CBOR has it: 96, 32, 0 or 2."""
-        return {"contraindicated": 96, "warning": 32, "none": 0, "affirming": 2}[self.value]
-
 
 AFFIRMED: Final[Mapping[Aspect, int]] = MappingProxyType(
     {

@@ -10,11 +10,11 @@ import hmac
 from collections.abc import Iterator
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import ReportDataBinding, RuntimeBinding, Session
 from kluis.appraisal.policy.values import ABSENT, either, short
 from kluis.appraisal.policy.wants import Any
-from kluis.appraisal.results.result import Rule
-from kluis.appraisal.results.trustworthiness import Aspect
+from kluis.appraisal.results.rule import Rule
 from kluis.errors import FormatError
 from kluis.evidence.model import Claims
 from kluis.formats.kluis import launch, runtime_data

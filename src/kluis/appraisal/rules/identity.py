@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import ByImage, BySigner, Identity, Release
 from kluis.appraisal.policy.tees import TABLES
@@ -20,8 +21,7 @@ from kluis.appraisal.policy.wants import (
     Registers,
     Want,
 )
-from kluis.appraisal.results.result import Rule
-from kluis.appraisal.results.trustworthiness import Aspect
+from kluis.appraisal.results.rule import Rule
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
 

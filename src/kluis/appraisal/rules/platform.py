@@ -6,11 +6,11 @@ import datetime
 from collections.abc import Iterator
 from datetime import timedelta
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import Policy
 from kluis.appraisal.policy.values import ABSENT, either, until
 from kluis.appraisal.policy.wants import Any
-from kluis.appraisal.results.result import Rule
-from kluis.appraisal.results.trustworthiness import Aspect
+from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules.identity import within
 from kluis.evidence.model import Claims, Tcb, TcbStatus
 

@@ -19,10 +19,10 @@ from types import MappingProxyType
 from typing import Final, Never
 
 import kluis
+from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.policy.toml_writer import identified
 from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.results.result import AttestationResult
-from kluis.appraisal.results.trustworthiness import Aspect, Tier
 from kluis.errors import PolicyError, UsageError
 from kluis.evidence.model import Claims
 from kluis.formats.encoding import b64

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from kluis.appraisal.results.trustworthiness import Aspect, Tier
+from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.tokens.ear import NONCE_SIZES, PROFILE, Appraisal, Ear
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
 from kluis.appraisal.policy.forms import Allow, Names, RegisterValues, Require
 from kluis.appraisal.policy.values import Value
-from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.model import Claims, Tee
 from kluis.evidence.tpm.claims import TpmClaims

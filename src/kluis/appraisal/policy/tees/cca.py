@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
 from kluis.appraisal.policy.forms import DIGESTS, Hexes, RegisterValues
 from kluis.appraisal.policy.tees import shared
 from kluis.appraisal.policy.values import Value
-from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.evidence.cca.token import CcaClaims
 from kluis.hashes import Algorithm, Digest
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
 from kluis.appraisal.policy.forms import Allow, Least
 from kluis.appraisal.policy.tees import shared
-from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.evidence.intel.claims import IntelClaims
 
 FIELDS: Final = (

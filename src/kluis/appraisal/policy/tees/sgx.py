@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
 from kluis.appraisal.policy.forms import Bits, Number
 from kluis.appraisal.policy.tees import intel, shared
-from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.evidence.intel.sgx import SgxClaims
 
 FIELDS: Final = (

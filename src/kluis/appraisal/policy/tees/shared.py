@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.forms import Hexes, Least, Names, RegisterValues
-from kluis.appraisal.results.trustworthiness import Aspect
 
 
 def measurements(about: str, *sizes: int) -> Field:

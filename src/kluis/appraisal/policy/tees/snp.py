@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
 from kluis.appraisal.policy.forms import Allow, Hexes, LeastComponents, LeastVersion, Names, Numbers, Require
 from kluis.appraisal.policy.tees import shared
 from kluis.appraisal.policy.values import Product, Value
-from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.evidence.amd.claims import SnpClaims
 from kluis.formats.snp import tcb
 from kluis.formats.snp.flags import SigningKey

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
 from kluis.appraisal.policy.forms import Allow, Bits, Hexes
 from kluis.appraisal.policy.tees import intel, shared
 from kluis.appraisal.policy.values import Value
-from kluis.appraisal.results.trustworthiness import Aspect
 from kluis.evidence.intel.tdx import TdxClaims
 from kluis.formats.tdx.report import Attribute
 

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
+from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.results import trustworthiness
-from kluis.appraisal.results.result import Rule
-from kluis.appraisal.results.trustworthiness import Aspect, Tier
+from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.tokens.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
 from kluis.evidence import Claims, TcbStatus, denylist
 
