@@ -14,7 +14,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import PolicyError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.services.attestation import attesting, handlers
 from kluis.services.attestation.policies.evaluation import evaluated
 from kluis.services.attestation.policies.policies import HeldPolicy, hold_draft
@@ -27,7 +27,7 @@ from tests.services.attestation.world import PERMIT, VERSION, World, b64u, error
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One service for all of them."""
     with Database(f"sqlite:///{tmp_path_factory.mktemp('anonymous')}/db") as database:
-        yield World(SealedStore(database.records("test"), bytes(32)))
+        yield World(SealedStore(keeping.records(database, "test"), bytes(32)))
 
 
 def test_a_name_that_stands_twice_at_the_end_of_many(world: World) -> None:

@@ -12,7 +12,7 @@ from kluis.enclave.store import ocalls
 from kluis.errors import RemoteError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.tee import sigstruct
 from kluis.tee.image import signing
 from kluis.tee.image.build import builder
@@ -45,7 +45,7 @@ class Opened:
 
     def __init__(self, path: Path, signed: Path, allowed: frozenset[str]) -> None:
         self._database = Database(f"sqlite:///{path}/store.db")
-        records = self._database.records("keeper")
+        records = keeping.records(self._database, "keeper")
         self.enclave = load(signed, ocalls=ocalls.serving(records), insecure_allow_missing=allowed)
 
     def __enter__(self) -> EnclaveProxy:

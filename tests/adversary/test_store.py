@@ -20,7 +20,7 @@ from kluis.enclave.store import SealedStore, Writing
 from kluis.enclave.store.cipher import Cipher
 from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreLabel, StoreSurvey
 from kluis.errors import AuthenticityError, FormatError, RemoteError, UnavailableError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.database import read_url
 from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.schema import JOURNAL, RECORDS, STORES
@@ -40,7 +40,7 @@ class Host:
 
     def __init__(self, url: str, store: str = "store") -> None:
         self.database = Database(url)
-        self.records: KeptRecords = self.database.records(store)
+        self.records: KeptRecords = keeping.records(self.database, store)
         self.engine: Engine = create_engine(read_url(url), poolclass=NullPool)
 
     def start(self, witness: CountersWitness | None = None, key: bytes = KEY) -> SealedStore:
@@ -291,7 +291,7 @@ def test_everything_dropped(host: Host, witness: CountersWitness) -> None:
     """An empty database is a new store only to a witness that has never heard of it."""
     put(host.start(witness), "a", b"value")
     host.restore({})
-    host.records = host.database.records("store")
+    host.records = keeping.records(host.database, "store")
     assert refused(lambda: host.start(witness)) == "store: last commit: want epoch 1 or later, got 0"
     assert host.start().get("t", "a") is None
 

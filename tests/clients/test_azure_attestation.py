@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from kluis.enclave.store import SealedStore
 from kluis.serve.authority import LoopbackAuthority
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.services.attestation.settings import Root
 from kluis.services.clock import SystemClock
 from tests.evidence.forge import IMAGE, SIGNER, Forge
@@ -90,7 +90,7 @@ def served(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with socket.create_server(("127.0.0.1", 0)) as listener, Database(f"sqlite:///{folder}/db") as database:
         url = f"https://localhost:{listener.getsockname()[1]}"
         world = World(
-            SealedStore(database.records("test"), bytes(32)),
+            SealedStore(keeping.records(database, "test"), bytes(32)),
             clock=SystemClock(),
             url=url,
             roots=(Root(forge.authority.root_pem()),),

@@ -17,7 +17,7 @@ from kluis.errors import RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve import handover
 from kluis.serve.handover import Givers
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.mailbox import Mailbox, Step
 from kluis.serve.store.statements import MOST_MESSAGES
 from kluis.testing.plugin import enclave, other_platform, rehearsal_platform
@@ -35,7 +35,7 @@ class Host:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        self.records = self.database.records("keeper")
+        self.records = keeping.records(self.database, "keeper")
         self.mailbox = Mailbox(self.records)
         self.functions = ocalls.serving(self.records)
 

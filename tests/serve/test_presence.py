@@ -16,7 +16,7 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.serve import presence
 from kluis.serve.plan import Plan
 from kluis.serve.presence import Presence, Stores
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.mailbox import Mailbox, Step
 from kluis.serve.store.statements import MOST_MESSAGES
 from tests.databases import database_url, postgres
@@ -76,8 +76,8 @@ def commands(database_url: str) -> Iterator[tuple[Stores, Stores]]:
     """Two commands at the two stores of one database."""
     with Database(database_url) as one, Database(database_url) as other:
         yield (
-            Stores([Mailbox(one.records(name)) for name in ("keyvault", "attestation")]),
-            Stores([Mailbox(other.records(name)) for name in ("keyvault", "provisioning")]),
+            Stores([Mailbox(keeping.records(one, name)) for name in ("keyvault", "attestation")]),
+            Stores([Mailbox(keeping.records(other, name)) for name in ("keyvault", "provisioning")]),
         )
 
 
@@ -202,7 +202,7 @@ def test_no_connection_stays(database_url: str, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(Mailbox, "take_back", refuse)
     with Database(database_url) as database:
-        stores = Stores([Mailbox(database.records(name)) for name in ("keyvault", "attestation")])
+        stores = Stores([Mailbox(keeping.records(database, name)) for name in ("keyvault", "attestation")])
         before = set(database._all)
         with Presence(stores, Step.PRESENT, SINCE):
             while len(database._all) == len(before):  # until the thread has one of its own

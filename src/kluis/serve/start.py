@@ -28,6 +28,7 @@ from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
 from kluis.serve.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
 from kluis.serve.settings import ROLES, STALE, Standing, attestation_digest, settings_of
+from kluis.serve.store import keeping
 from kluis.serve.store.database import Database, database_file
 from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.mailbox import Mailbox, Step
@@ -195,7 +196,7 @@ def serving(
         )
         # Whoever asks here has else to do than to wait for a database that hangs.
         beside = stack.enter_context(Database(url, BESIDE_SECONDS)) if database.shared else database
-        stores = Stores([Mailbox(beside.records(each)) for each in plan.services])
+        stores = Stores([Mailbox(keeping.records(beside, each)) for each in plan.services])
         if plan.rekey:
             with _changing(plan, database, stores, clock), Database(url, REKEY_SECONDS) as slow:
                 for each in plan.services:
@@ -282,7 +283,7 @@ def _rekey(
     say: Callable[[str], None],
 ) -> None:
     say(f"sealing what {service} keeps under a fresh key")
-    records = database.records(service)
+    records = keeping.records(database, service)
     functions = errands.functions()
     count = rekeying.rekey(
         image,
@@ -337,7 +338,7 @@ def _fleet(
     teller = Teller(service, functions["log"])
 
     def start() -> Instance:
-        records = database.records(service)
+        records = keeping.records(database, service)
         return Instance.start(
             image,
             listener,

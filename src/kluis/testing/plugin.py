@@ -16,6 +16,7 @@ import pytest
 
 from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import await_ready
+from kluis.serve.store import keeping
 from kluis.testing.evil_host import EvilHost
 from kluis.testing.rehearsal import START_SECONDS, RehearsalPlatform, interface_of
 
@@ -79,7 +80,7 @@ def storage(tmp_path: Path) -> Iterator[SealedStore]:
     from kluis.serve.store import Database
 
     with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
-        yield SealedStore(database.records("test"), os.urandom(32))
+        yield SealedStore(keeping.records(database, "test"), os.urandom(32))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from kluis.enclave.store import SealedStore, Witness
 from kluis.enclave.store.ocalls import HostSide
 from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StorePut, StoreRekey, StoreSurvey
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 
 __all__ = ["StaleStorage", "SwitchedRecords"]
 
@@ -108,4 +108,4 @@ class StaleStorage:
 
     def _database(self, name: str) -> HostSide:
         self._open.append(Database(f"sqlite:///{self._folder / name}"))
-        return self._open[-1].records("test")
+        return keeping.records(self._open[-1], "test")

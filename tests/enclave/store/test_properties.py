@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore, Writing
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 
 TABLES, KEYS, INDEXES = ("t", "u"), ("a", "b", "c", "é", "d" * 40), ("", "i", "j")
 
@@ -115,7 +115,7 @@ NUMBER = itertools.count()
 def test_equals_a_dictionary(database: Database, updates: list[Update]) -> None:
     """Two instances, updates that fail, instances that start again: every read is the dictionary's."""
     key, model = os.urandom(32), {}
-    records = database.records(str(next(NUMBER)))
+    records = keeping.records(database, str(next(NUMBER)))
     stores = [SealedStore(records, key), SealedStore(records, key)]
     for update in updates:
         if update.restart:

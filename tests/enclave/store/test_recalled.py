@@ -13,7 +13,7 @@ from kluis.enclave.store.directory import Name
 from kluis.enclave.store.records import StoreAnswer, StoreCommit
 from kluis.enclave.store.row_cache import Remembered
 from kluis.errors import AuthenticityError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 from kluis.tee.platform.root.counters import Counters
 from tests.databases import CountersWitness
@@ -54,7 +54,7 @@ class Counting:
 def records(tmp_path: Path) -> Iterator[Counting]:
     """A host's records."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
-        yield Counting(database.records("test"))
+        yield Counting(keeping.records(database, "test"))
 
 
 def add(writing: Writing) -> int:
@@ -123,11 +123,12 @@ def test_a_forking_host_is_found_out(tmp_path: Path) -> None:
     path, copy = tmp_path / "store.db", tmp_path / "copy.db"
     witness = CountersWitness(Counters(tmp_path / "counters"))
     with Database(f"sqlite:///{path}") as database:
-        SealedStore(database.records("test"), KEY, witness=witness).update(add)
+        SealedStore(keeping.records(database, "test"), KEY, witness=witness).update(add)
     shutil.copy(path, copy)
     with Database(f"sqlite:///{path}") as first, Database(f"sqlite:///{copy}") as second:
         one, two = (
-            SealedStore(database.records("test"), KEY, witness=witness) for database in (first, second)
+            SealedStore(keeping.records(database, "test"), KEY, witness=witness)
+            for database in (first, second)
         )
         assert two.get("t", "count") == b"1"
         assert one.update(add) == 2

@@ -16,7 +16,7 @@ from kluis.enclave.store.records import StoreRekey
 from kluis.enclave.store.transaction import FORMER_KEYS
 from kluis.errors import RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
 from kluis.testing.stale_storage import StaleStorage, SwitchedRecords
@@ -31,7 +31,7 @@ REKEYED = "AuthenticityError: store: was sealed under another key since"
 def records(tmp_path: Path) -> Iterator[KeptRecords]:
     """The host's database."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
-        yield database.records("keeper")
+        yield keeping.records(database, "keeper")
 
 
 def rows(records: KeptRecords) -> set[bytes]:
@@ -81,7 +81,7 @@ def test_an_old_copy_of_everything_is_refused(enclave: Launch, records: KeptReco
     one.store_rekey()
     one.close()
     with Database(f"sqlite:///{tmp_path / 'old.db'}") as kept, pytest.raises(RemoteError) as refused:
-        enclave(KEEPER, ocalls=ocalls.serving(kept.records("keeper"))).get("k")
+        enclave(KEEPER, ocalls=ocalls.serving(keeping.records(kept, "keeper"))).get("k")
     assert refused.value.message == REKEYED
 
 
@@ -140,7 +140,7 @@ def test_another_platform_gets_the_fresh_key(
     hand_over(first, again)
     assert again.get("k") == b"v"
     with Database(f"sqlite:///{tmp_path / 'old.db'}") as kept, pytest.raises(RemoteError) as refused:
-        enclave(KEEPER, on=sister, ocalls=ocalls.serving(kept.records("keeper"))).get("k")
+        enclave(KEEPER, on=sister, ocalls=ocalls.serving(keeping.records(kept, "keeper"))).get("k")
     assert refused.value.message == REKEYED
 
 
@@ -163,7 +163,7 @@ def test_a_host_that_shows_an_empty_store(enclave: Launch, records: KeptRecords,
     with Database(f"sqlite:///{tmp_path / 'empty.db'}") as empty:
 
         def finish(last: StoreRekey) -> bool:
-            switched.now = empty.records("keeper")
+            switched.now = keeping.records(empty, "keeper")
             return switched.now.keep_key(last.platform, last.sealed, True)
 
         one = enclave(KEEPER, ocalls=dict(ocalls.serving(switched)) | {"store_rekey_finish": finish})

@@ -18,7 +18,7 @@ from kluis.enclave.store import SealedStore, Writing, cipher, commits, directory
 from kluis.enclave.store import survey as surveying
 from kluis.enclave.store.records import StoreCommit, StoreSurvey
 from kluis.errors import UnavailableError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 
 KEY = bytes(range(32))
@@ -28,7 +28,7 @@ KEY = bytes(range(32))
 def records(database_url: str) -> Iterator[KeptRecords]:
     """A host's records."""
     with Database(database_url) as database:
-        yield database.records("test")
+        yield keeping.records(database, "test")
 
 
 def transfer(store: SealedStore, number: int, seen: list[int]) -> None:
@@ -230,7 +230,7 @@ def kill_at_random(url: str, times: int) -> None:
             ]
             writer.wait()
             writer.stdout.close()
-            store = SealedStore(database.records("test"), KEY)
+            store = SealedStore(keeping.records(database, "test"), KEY)
             kept = int(store.get("t", "last") or b"0")
             assert max(told, default=last) <= kept <= max(told, default=last) + 1
             last = kept

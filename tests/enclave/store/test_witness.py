@@ -14,7 +14,7 @@ from kluis.enclave.store import SealedStore, ocalls
 from kluis.enclave.store.witness import Witnessed
 from kluis.errors import EnclaveDied, EnclaveError, RemoteError
 from kluis.host.proxy import EnclaveProxy
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 from kluis.tee.platform.root.counters import Counters
 from kluis.testing.stale_storage import StaleStorage
@@ -34,7 +34,7 @@ def counters(tmp_path: Path) -> Counters:
 def records(tmp_path: Path) -> Iterator[KeptRecords]:
     """A host's records."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
-        yield database.records("test")
+        yield keeping.records(database, "test")
 
 
 class Dying(CountersWitness):

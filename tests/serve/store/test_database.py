@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError, UsageError
-from kluis.serve.store import Database, records
+from kluis.serve.store import Database, keeping, records
 from kluis.serve.store.database import database_file, read_url
 from kluis.serve.store.mailbox import Mailbox, Step
 from tests.databases import Cluster
@@ -41,10 +41,10 @@ def test_urls(url: str, message: str) -> None:
 def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
     """Its failure is the host's to mend."""
     with pytest.raises(UnavailableError) as refused:
-        records(f"sqlite:///{tmp_path / 'no' / 'folder' / 'store.db'}")
+        records(Database(f"sqlite:///{tmp_path / 'no' / 'folder' / 'store.db'}"), "kluis")
     assert refused.value.message == "database: unable to open database file"
     with pytest.raises(UnavailableError):
-        records(f"postgresql://kluis:secret@/kluis?host={tmp_path}")
+        records(Database(f"postgresql://kluis:secret@/kluis?host={tmp_path}"), "kluis")
 
 
 def test_sqlite_is_durable(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_many_who_make_one_at_once(tmp_path: Path) -> None:
     def first(path: Path) -> int:
         together.wait(300)
         with Database(f"sqlite:///{path}") as database:
-            return database.records("one").read([], -1).epoch
+            return keeping.records(database, "one").read([], -1).epoch
 
     with ThreadPoolExecutor(8) as threads:
         for each in range(12):
@@ -72,7 +72,7 @@ def test_many_who_make_one_at_once(tmp_path: Path) -> None:
 def test_a_broken_connection_is_replaced(database_url: str) -> None:
     """After the server has closed every connection, reads and commits go on over new ones."""
     with Database(database_url) as database:
-        store = SealedStore(database.records("one"), bytes(32))
+        store = SealedStore(keeping.records(database, "one"), bytes(32))
         for at in range(3):
             cut(database, database_url)
             store.update(lambda work, at=at: work.put("t", "k", b"%d" % at))
@@ -94,13 +94,13 @@ def test_a_server_that_hangs(postgres: Cluster) -> None:
 
 def _hangs(url: str, seconds: int) -> None:
     with Database(url, seconds=float(seconds)) as database:
-        store = SealedStore(database.records("one"), bytes(32))
+        store = SealedStore(keeping.records(database, "one"), bytes(32))
         store.update(lambda work: work.put("t", "k", b"1"))
         with hung(database):
             assert store.get("t", "k") == b"1"
         with hung(database):
             store.update(lambda work: work.put("t", "k", b"2"))
-        mailbox = Mailbox(database.records("one"))
+        mailbox = Mailbox(keeping.records(database, "one"))
         with hung(database), pytest.raises(UnavailableError) as refused:
             mailbox.read(Step.BEAT)
         assert refused.value.message == f"database: no answer in {seconds} s"
@@ -140,7 +140,7 @@ def test_an_enclave_that_ended_holds_no_connections(database_url: str) -> None:
         records.read([], 0)
 
     with Database(database_url) as database:
-        records = database.records("one")
+        records = keeping.records(database, "one")
         for enclave in range(4):
             together = threading.Barrier(8)
             with ThreadPoolExecutor(8) as threads:
@@ -168,7 +168,7 @@ def cut(database: Database, url: str) -> None:
 def test_a_full_database_keeps_nothing(tmp_path: Path) -> None:
     """A commit that does not fit is told of, and the next that does is kept."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
-        store = SealedStore(database.records("one"), bytes(32))
+        store = SealedStore(keeping.records(database, "one"), bytes(32))
         pages = database.cursor().execute("PRAGMA page_count").fetchone()[0]
         database.cursor().execute(f"PRAGMA max_page_count={pages + 8}")
         with pytest.raises(UnavailableError) as failed:

@@ -20,7 +20,7 @@ from kluis.enclave.store.records import (
     StoreSurvey,
 )
 from kluis.errors import UsageError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 
 
@@ -34,7 +34,7 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def records(database: Database) -> KeptRecords:
     """A new store in it."""
-    return database.records("one")
+    return keeping.records(database, "one")
 
 
 def key(number: int) -> bytes:
@@ -123,12 +123,12 @@ def test_many(records: KeptRecords) -> None:
 
 def test_stores_are_apart(database: Database) -> None:
     """Two stores in one database see nothing of each other."""
-    one, two = database.records("one"), database.records("two")
+    one, two = keeping.records(database, "one"), keeping.records(database, "two")
     assert one.commit(commit(1, puts=(1,)))
     assert two.read([key(1)], -1) == StoreAnswer(0, b"", [], [])
     assert two.commit(commit(1, puts=(1,), size=5))
     assert len(one.read([key(1)], 1).rows[0].value) == 3
-    assert database.records("one").read([], -1).epoch == 1
+    assert keeping.records(database, "one").read([], -1).epoch == 1
 
 
 def test_keys(records: KeptRecords) -> None:
@@ -150,7 +150,7 @@ def test_one_of_many_writers_is_first(database_url: str) -> None:
 
     def write(me: int) -> None:
         with Database(database_url) as mine:
-            store = mine.records("one")
+            store = keeping.records(mine, "one")
             for epoch in range(1, 21):
                 barrier.wait(300)
                 if store.commit(commit(epoch, puts=(me,))):
@@ -169,5 +169,5 @@ def test_one_of_many_writers_is_first(database_url: str) -> None:
 def test_name(database: Database, name: str) -> None:
     """A store's name has 1 to 64 characters."""
     with pytest.raises(UsageError) as refused:
-        database.records(name)
+        keeping.records(database, name)
     assert refused.value.message == f"store name: want 1 to 64 characters, got {len(name)}"

@@ -37,7 +37,7 @@ START = """
 import sys
 from kluis.serve.store import Database
 for _ in range(3):
-    Database(sys.argv[1]).records("one").read([], -1)
+    keeping.records(Database(sys.argv[1]), "one").read([], -1)
 """
 
 

@@ -15,7 +15,7 @@ import pytest
 from kluis.enclave.store import SealedStore
 from kluis.enclave.store.records import StoreAnswer, StoreKeys, StoreLabel, StorePut, StoreRekey, StoreRow
 from kluis.errors import UnavailableError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 from tests.serve.store.test_keeping import commit, key
 
@@ -35,9 +35,9 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def records(database: Database) -> KeptRecords:
     """A store at epoch 2, whose key is kept for two platforms; another one beside it."""
-    other = database.records("other")
+    other = keeping.records(database, "other")
     assert other.commit(commit(1, puts=(1,)))
-    made = database.records("one")
+    made = keeping.records(database, "one")
     assert made.commit(commit(1, puts=(1, 2)))
     assert made.commit(commit(2, puts=(3,)))
     for platform in (HERE, THERE):
@@ -60,7 +60,7 @@ def test_in_its_place(database: Database, records: KeptRecords) -> None:
     records.rekey_put(VERSION, PUTS[1:])
     assert as_it_was(records)
     assert records.rekey_finish(LAST)
-    again = database.records("one")
+    again = keeping.records(database, "one")
     for one in (records, again):
         rows = [StoreRow(key(each), VERSION, b"sealed") for each in (7, 8)]
         answer = one.read([key(each) for each in (1, 7, 8)], 0)
@@ -69,7 +69,7 @@ def test_in_its_place(database: Database, records: KeptRecords) -> None:
         assert one.survey(b"").labels == [StoreLabel(key(each), VERSION, b"anew") for each in (7, 8)]
         assert one.keys(HERE) == StoreKeys(b"fresh", True)
         assert one.keys(THERE) == StoreKeys(b"", True)
-    other = database.records("other").read([key(1)], 1)
+    other = keeping.records(database, "other").read([key(1)], 1)
     assert other == StoreAnswer(1, b"", [], [StoreRow(key(1), b"\1" * 24, b"\1" * 3)])
     assert records.commit(commit(4, puts=(1,)))
 
@@ -86,7 +86,7 @@ def test_somebody_was_first(records: KeptRecords) -> None:
 
 def test_two_at_once(database: Database, records: KeptRecords) -> None:
     """Who begins last goes on; the other one's end changes nothing."""
-    other = database.records("one")
+    other = keeping.records(database, "one")
     records.rekey_begin()
     records.rekey_put(VERSION, PUTS)
     other.rekey_begin()
@@ -105,7 +105,7 @@ def test_a_crash_before_the_end(database: Database, records: KeptRecords) -> Non
     """What was gathered and not finished is beside the store, and forgotten by the next who begins."""
     records.rekey_begin()
     records.rekey_put(VERSION, PUTS)
-    after = database.records("one")
+    after = keeping.records(database, "one")
     assert as_it_was(after)
     with pytest.raises(UnavailableError, match="want one that has begun"):
         after.rekey_finish(LAST)
@@ -134,8 +134,8 @@ REKEYING = """
 import sys
 from kluis.enclave.store import SealedStore
 from kluis.enclave.store.records import StoreRekey
-from kluis.serve.store import records
-kept = records(sys.argv[1], "one")
+from kluis.serve.store import Database, records
+kept = records(Database(sys.argv[1]), "one")
 old, fresh = bytes.fromhex(sys.argv[2]), bytes.fromhex(sys.argv[3])
 store = SealedStore(kept, old)
 print("begins", flush=True)
@@ -164,7 +164,7 @@ def kill_at_random(url: str, times: int) -> set[bytes]:
     """
     key, seen = os.urandom(32), set()
     with Database(url) as database:
-        kept = database.records("one")
+        kept = keeping.records(database, "one")
         assert kept.keep_key(bytes(32), key, True)
         store = SealedStore(kept, key)
         for first in range(0, COUNT, 1000):
@@ -198,7 +198,7 @@ def kill_at_random(url: str, times: int) -> set[bytes]:
             assert found in {key, fresh}
             assert found == fresh or b"ends" not in told
             key = found
-            store = SealedStore(database.records("one"), key)
+            store = SealedStore(keeping.records(database, "one"), key)
             assert [value for _, value in store.scan("t")] == [b"%d" % at for at in range(COUNT)]
             store.update(lambda writing, number=number: writing.put("after", "kill", b"%d" % number))
         with database.transaction() as cursor:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import AuthenticityError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from tests.services.attestation.owners import owner
 from tests.services.attestation.test_attesting import sgx, snp, tdx
 from tests.services.attestation.tpm.client import Client, world_of
@@ -26,14 +26,16 @@ FINE = (200, 400, 413)
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One service for all of them."""
     with Database(f"sqlite:///{tmp_path_factory.mktemp('bad')}/db") as database:
-        yield World(SealedStore(database.records("test"), bytes(32)), policy_signers=(owner("trusted").der,))
+        yield World(
+            SealedStore(keeping.records(database, "test"), bytes(32)), policy_signers=(owner("trusted").der,)
+        )
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A TPM's client, and its service."""
     with Database(f"sqlite:///{tmp_path_factory.mktemp('tpm')}/db") as database:
-        made = world_of(SealedStore(database.records("test"), bytes(32)))
+        made = world_of(SealedStore(keeping.records(database, "test"), bytes(32)))
         made.set_policy("Tpm", PERMIT)
         yield Client(made)
 

@@ -11,7 +11,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.formats import x509
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from tests.evidence.test_vectors import Vector as IntelVector
 from tests.services.attestation.world import PERMIT, World, b64u, claims_of, error_of
 from tests.vectors import MISSING, VECTORS, Vector, found
@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("vectors")
     with Database(f"sqlite:///{folder}/db") as database:
         made = World(
-            SealedStore(database.records("test"), bytes(32)), roots=(), collateral=(),
+            SealedStore(keeping.records(database, "test"), bytes(32)), roots=(), collateral=(),
             insecure_accept_unprotected=True,
         )  # fmt: skip
         for kind in ("SgxEnclave", "SevSnpVm", "TdxVm"):

@@ -9,7 +9,7 @@ import dataclasses
 from datetime import datetime
 from typing import Final
 
-from kluis.errors import AuthenticityError, UnavailableError, UnsupportedError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError
 from kluis.evidence import chain as links
 from kluis.evidence import signatures
 from kluis.evidence.anchors import Anchor
@@ -20,9 +20,10 @@ from kluis.evidence.intel import pck, tcb
 from kluis.evidence.intel.collateral import HeldCollateral
 from kluis.evidence.intel.pck import PckChain
 from kluis.evidence.levels import ProtectionLevel
+from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.collateral import Collateral
-from kluis.formats.sgx.quote import QE_VENDOR_INTEL, TEE_SGX, TEE_TDX, Quote
+from kluis.formats.sgx.quote import PCK_CHAIN, QE_VENDOR_INTEL, TEE_SGX, TEE_TDX, Quote
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.frozen import made_quickly
 from kluis.hashes import sha256
@@ -99,7 +100,7 @@ def prove(
     """
     quote = dcap_quote.parse(data)  # 1
     _check_header(quote, tee_type)
-    chain_pem = pck.chain_of(quote, collateral)
+    chain_pem = chain_of(quote, collateral)
     name = _name(quote, chain_pem) if context.lasting else None
     vouched: Vouched | None = context.memory.get(_KIND, name) if name else None
     key = _bound_key(quote, context) if vouched is None else vouched.key  # 2
@@ -109,7 +110,7 @@ def prove(
     # A quote that its own bytes refute is refused, whatever else is not at hand.
     held = _hold(collateral, context) if collateral is not None else None
     if vouched is None and (held is not None or chain_pem):
-        vouched = Vouched(key, *pck.prove(chain_pem, quote, held, context))  # 4 to 6
+        vouched = Vouched(key, *_prove_chain(chain_pem, quote, held, context))  # 4 to 6
         _check_qe_signature(quote, vouched.chain, context)  # 8
         if name:
             context.memory.put(_KIND, name, vouched)
@@ -209,3 +210,46 @@ def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None
             f"PCK CRL: want issuer {chain.ca.common_name!a}, got {held.pck_ca.common_name!a}",
             code="crl_issuer",
         )
+
+
+def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> bytes:
+    """The PEM chain that names the platform: the quote's own, or else the collateral's; empty without one."""
+    own = quote.certification_data if quote.certification_type == PCK_CHAIN else b""
+    return own or (collateral.pck_certificate_chain if collateral is not None else None) or b""
+
+
+def _prove_chain(
+    pem: bytes, quote: Quote, held: HeldCollateral | None, context: Context
+) -> tuple[PckChain, Anchor]:
+    """Steps 4 to 6: one leaf, one CA and one root, in profile, each signed by the next, up to an anchor.
+
+    Args:
+        pem: what :func:`chain_of` found.
+        quote: for messages.
+        held: its certificates were proven before; the same bytes are not proven again. None without
+            collateral.
+        context: of the verifier.
+
+    Raises:
+        UnavailableError: there is no chain.
+        FormatError: it holds something else.
+        AuthenticityError: a certificate is missing, extra, of no known role, or not as it should be.
+    """
+    if not pem:
+        got = "no data" if quote.certification_type == PCK_CHAIN else quote.certification_type
+        raise UnavailableError(
+            f"quote.certification_type: want {PCK_CHAIN.value}, a PCK chain, got {got}",
+            hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
+            code="chain_missing",
+        )
+    proven = (held.pck_ca, held.root) if held is not None else ()
+    found = pck.parse(pem, "PCK chain", context, known=proven)
+    leaf, ca, root = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what="PCK chain")  # 4
+    sgx = leaf.extensions.get(extension.OID)
+    if sgx is None:
+        raise FormatError("PCK certificate: has no SGX extension", code="cert_profile")
+    anchor = held.anchor if held and root is held.root else pck.match_root(root, context, "PCK chain")  # 5
+    if not (held and ca is held.pck_ca and (root.spki, root.subject) == (held.root.spki, held.root.subject)):
+        pck.check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
+    pck.check_leaf(leaf, ca, anchor, "PCK certificate", context)
+    return PckChain(leaf, ca, root, extension.parse(sgx)), anchor

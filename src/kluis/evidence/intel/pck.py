@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError
 from kluis.evidence import chain
 from kluis.evidence.anchors import Anchor
 from kluis.evidence.context import Context
 from kluis.formats import x509
 from kluis.formats.sgx import extension
-from kluis.formats.sgx.collateral import Collateral
-from kluis.formats.sgx.quote import PCK_CHAIN, Quote
 from kluis.formats.x509 import Certificate, KeyUsage, Scheme
 from kluis.formats.x509.parts import BASIC_CONSTRAINTS
 from kluis.frozen import made_quickly
-
-if TYPE_CHECKING:
-    from kluis.evidence.intel.collateral import HeldCollateral
 
 LEAF: Final = ("SGX PCK Certificate",)
 CA: Final = ("SGX PCK Platform CA", "SGX PCK Processor CA")
@@ -40,47 +35,6 @@ class PckChain:
     ca: Certificate
     root: Certificate
     sgx: extension.SgxExtension
-
-
-def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> bytes:
-    """The PEM chain that names the platform: the quote's own, or else the collateral's; empty without one."""
-    own = quote.certification_data if quote.certification_type == PCK_CHAIN else b""
-    return own or (collateral.pck_certificate_chain if collateral is not None else None) or b""
-
-
-def prove(pem: bytes, quote: Quote, held: HeldCollateral | None, context: Context) -> tuple[PckChain, Anchor]:
-    """Steps 4 to 6: one leaf, one CA and one root, in profile, each signed by the next, up to an anchor.
-
-    Args:
-        pem: what :func:`chain_of` found.
-        quote: for messages.
-        held: its certificates were proven before; the same bytes are not proven again. None without
-            collateral.
-        context: of the verifier.
-
-    Raises:
-        UnavailableError: there is no chain.
-        FormatError: it holds something else.
-        AuthenticityError: a certificate is missing, extra, of no known role, or not as it should be.
-    """
-    if not pem:
-        got = "no data" if quote.certification_type == PCK_CHAIN else quote.certification_type
-        raise UnavailableError(
-            f"quote.certification_type: want {PCK_CHAIN.value}, a PCK chain, got {got}",
-            hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
-            code="chain_missing",
-        )
-    proven = (held.pck_ca, held.root) if held is not None else ()
-    found = parse(pem, "PCK chain", context, known=proven)
-    leaf, ca, root = by_role(found, LEAF, CA, ROOT, what="PCK chain")  # 4
-    sgx = leaf.extensions.get(extension.OID)
-    if sgx is None:
-        raise FormatError("PCK certificate: has no SGX extension", code="cert_profile")
-    anchor = held.anchor if held and root is held.root else match_root(root, context, "PCK chain")  # 5
-    if not (held and ca is held.pck_ca and (root.spki, root.subject) == (held.root.spki, held.root.subject)):
-        check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
-    check_leaf(leaf, ca, anchor, "PCK certificate", context)
-    return PckChain(leaf, ca, root, extension.parse(sgx)), anchor
 
 
 def parse(

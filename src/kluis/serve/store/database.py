@@ -20,11 +20,10 @@ from sqlalchemy.pool import NullPool
 from kluis.errors import UsageError
 from kluis.serve.store.bounded import bound
 from kluis.serve.store.faults import BROKEN, DRIVERS, unavailable
-from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.migrating import migrate
 from kluis.serve.store.statements import Statements
 
-__all__ = ["ANSWER_SECONDS", "Database", "database_file", "read_url", "records"]
+__all__ = ["ANSWER_SECONDS", "Database", "database_file", "read_url"]
 
 # As an enclave waits for what it reads.
 ANSWER_SECONDS: Final = 30.0
@@ -57,20 +56,6 @@ class Database:
     def shared(self) -> bool:
         """Whether hosts on other machines may have it too: a file is of one machine."""
         return self._engine.dialect.name != "sqlite"
-
-    def records(self, store: str) -> KeptRecords:
-        """One store's records; it is made where there is none.
-
-        Args:
-            store: its name, 1 to 64 characters.
-
-        Raises:
-            UsageError: the name is out of bounds.
-            UnavailableError: the database does not answer.
-        """
-        if not 1 <= len(store) <= MAX_NAME:
-            raise UsageError(f"store name: want 1 to {MAX_NAME} characters, got {len(store)}")
-        return KeptRecords(self, store)
 
     def cursor(self) -> Any:
         """A cursor of this thread's own connection, which commits by itself."""
@@ -143,11 +128,6 @@ class Database:
         return connection
 
 
-def records(url: str, store: str = "kluis") -> KeptRecords:
-    """The records of one store in the database at ``url``; see :class:`Database`."""
-    return Database(url).records(store)
-
-
 def read_url(url: str) -> URL:
     """Read a database's URL.
 
@@ -206,4 +186,3 @@ def _prepare_sqlite(seconds: float, connection: Any, _: object) -> None:
 
 
 AGAIN_SECONDS: Final = 0.01
-MAX_NAME: Final = 64

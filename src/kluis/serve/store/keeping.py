@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from kluis.enclave.store.records import (
     StoreAnswer,
@@ -16,18 +16,34 @@ from kluis.enclave.store.records import (
     StoreRow,
     StoreSurvey,
 )
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
+from kluis.serve.store.database import Database
 from kluis.serve.store.faults import BROKEN, unavailable
 from kluis.serve.store.rekeying import Gathering
 from kluis.serve.store.statements import ENTRY, STORE
 
-if TYPE_CHECKING:
-    from kluis.serve.store.database import Database
+MAX_NAME: Final = 64
 
-__all__ = ["KeptRecords"]
+__all__ = ["KeptRecords", "records"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def records(database: Database, store: str) -> KeptRecords:
+    """One store's records in a database; the store is made if there is none.
+
+    Args:
+        database: where.
+        store: its name, 1 to 64 characters.
+
+    Raises:
+        UsageError: the name is out of bounds.
+        UnavailableError: the database does not answer.
+    """
+    if not 1 <= len(store) <= MAX_NAME:
+        raise UsageError(f"store name: want 1 to {MAX_NAME} characters, got {len(store)}")
+    return KeptRecords(database, store)
 
 
 class KeptRecords:

@@ -11,7 +11,7 @@ import pytest
 from kluis.enclave.store import ocalls
 from kluis.errors import RemoteError
 from kluis.host.proxy import EnclaveProxy
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.serve.store.keeping import KeptRecords
 from kluis.testing.rehearsal import RehearsalPlatform
 from kluis.testing.stale_storage import StaleStorage
@@ -27,7 +27,7 @@ WAITING = "store: its key is sealed to another image, signer or platform than th
 def records(tmp_path: Path) -> Iterator[KeptRecords]:
     """The host's database."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
-        yield database.records("keeper")
+        yield keeping.records(database, "keeper")
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_giver_of_another_image_is_refused(
             "        self.runtime_data = RuntimeData.parse(said.runtime_data)\n",
         )
         evil.write_text(source)
-        giver = enclave(evil, ocalls=ocalls.serving(database.records("evil")))
+        giver = enclave(evil, ocalls=ocalls.serving(keeping.records(database, "evil")))
         enclave(KEEPER, ocalls=ocalls.serving(records)).put("k", b"v")
         joiner = enclave(KEEPER, on=sister, ocalls=ocalls.serving(records))
         gift = giver.store_key_give(joiner.store_key_ask(giver.store_key_challenge()))

@@ -14,6 +14,7 @@ import pytest
 from kluis.enclave.store import SealedStore
 from kluis.enclave.store.keys import lease
 from kluis.enclave.store.keys.lease import LEASE_SECONDS, Leases
+from kluis.serve.store import keeping
 from kluis.serve.store.database import Database
 
 KEY = bytes(range(32))
@@ -40,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[Stores]:
 
         def made() -> Counted:
             database = opened.enter_context(Database(f"sqlite:///{tmp_path / 'store.db'}"))
-            return Counted(database.records("one"), KEY)
+            return Counted(keeping.records(database, "one"), KEY)
 
         yield made
 

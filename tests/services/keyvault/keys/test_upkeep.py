@@ -15,7 +15,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.errors import UnavailableError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.services.keyvault.vault import keys
 from kluis.services.keyvault.vault.records import Due, encode
 from tests.services.keyvault.keys.test_rotation import AT, DAY, rotate_after
@@ -32,7 +32,7 @@ def store(database_url: str) -> Iterator[Open]:
     """Opens one sealed store, again and again, as each instance does: in SQLite and in PostgreSQL."""
     key = os.urandom(32)
     with Database(database_url) as database:
-        yield lambda: SealedStore(database.records("test"), key)
+        yield lambda: SealedStore(keeping.records(database, "test"), key)
 
 
 def due(world: World, name: str = "k", after: str = "P90D", life: str | None = "P1Y") -> Any:

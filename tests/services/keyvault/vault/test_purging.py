@@ -14,7 +14,7 @@ from kluis.enclave.store import SealedStore
 from kluis.enclave.store.model import Writing
 from kluis.errors import UnavailableError
 from kluis.formats.encoding import b64
-from kluis.serve.store import Database
+from kluis.serve.store import Database, keeping
 from kluis.services.keyvault.keys import backup
 from kluis.services.keyvault.vault import keys, pinned_policies
 from tests.services.keyvault.memory import MemoryStorage
@@ -69,7 +69,7 @@ def left(storage: Any) -> list[str]:
 def store(database_url: str) -> Iterator[SealedStore]:
     """A sealed store, in SQLite and in PostgreSQL."""
     with Database(database_url) as database:
-        yield SealedStore(database.records("test"), os.urandom(32))
+        yield SealedStore(keeping.records(database, "test"), os.urandom(32))
 
 
 def test_the_life_of_a_key_with_thousands_of_versions(store: SealedStore) -> None:

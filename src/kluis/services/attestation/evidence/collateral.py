@@ -17,7 +17,7 @@ from kluis.errors import AuthenticityError, FormatError, KluisError, Unavailable
 from kluis.evidence import Collateral, HeldCollateral, TrustAnchors
 from kluis.evidence.context import Context
 from kluis.evidence.intel import collateral as holding
-from kluis.evidence.intel import pck
+from kluis.evidence.intel import dcap, pck
 from kluis.formats import x509
 from kluis.formats.sgx import extension
 from kluis.formats.sgx import quote as dcap_quote
@@ -147,7 +147,7 @@ class Endorsing:
         """
         parsed = dcap_quote.parse(quote)
         context = Context(self._anchors)
-        found = pck.parse(pck.chain_of(parsed, brought), _CHAIN, context)
+        found = pck.parse(dcap.chain_of(parsed, brought), _CHAIN, context)
         named = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
         signed, emulated = bytearray(parsed.signed), brought.anchor.emulated
         if parsed.header.user_data.startswith(dcap_quote.NO_HARDWARE) is not emulated:
