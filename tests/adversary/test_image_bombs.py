@@ -10,9 +10,9 @@ import pytest
 
 from kluis.errors import FormatError
 from kluis.hashes import sha256
-from kluis.tee.image import canonical, layers
-from kluis.tee.image.build import bytecode, interpreter
-from kluis.tee.image.changes import diff
+from kluis.tee.image import canonical, layers, pyc
+from kluis.tee.image.build import interpreter
+from kluis.tee.image.build.changes import diff
 from kluis.tee.image.sources import Source
 from tests.tee.image import samples
 
@@ -32,7 +32,7 @@ def test_folders_are_bounded() -> None:
 def test_a_source_that_is_mostly_a_hole_is_not_read(tmp_path: Path) -> None:
     """A module of a terabyte, most of which its file does not hold, is not read to be compiled."""
     hole = Source("z.py", 0o444, 1 << 40, EMPTY, b"")
-    contents = samples.contents(app={bytecode.pyc_path("z.py", sys.implementation.cache_tag): b"code"})
+    contents = samples.contents(app={pyc.pyc_path("z.py", sys.implementation.cache_tag): b"code"})
     contents["app"].append(hole)
     before, after = tmp_path / "1.kluis", tmp_path / "2.kluis"
     python = interpreter.version()
@@ -40,5 +40,5 @@ def test_a_source_that_is_mostly_a_hole_is_not_read(tmp_path: Path) -> None:
     after.write_bytes(samples.image(contents, python=python))
     os.truncate(after, after.stat().st_size + hole.size)
     assert [change.what for change in diff(before, after) if change.kind == "hidden"] == [
-        f"app/{bytecode.pyc_path('z.py', sys.implementation.cache_tag)}"
+        f"app/{pyc.pyc_path('z.py', sys.implementation.cache_tag)}"
     ]

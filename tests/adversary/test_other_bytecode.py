@@ -12,9 +12,9 @@ import pytest
 
 from kluis.cli.main import run
 from kluis.errors import AuthenticityError, FormatError
-from kluis.tee.image import archive, sources
+from kluis.tee.image import archive, pyc, sources
 from kluis.tee.image.build import bytecode, interpreter
-from kluis.tee.image.changes import diff
+from kluis.tee.image.build.changes import diff
 from kluis.tee.image.launchable import launchable
 from kluis.tee.measure import image as measure
 from tests.tee.image import samples
@@ -23,7 +23,7 @@ OLD = b"app = 1\n"
 NEW = b"app = 1  # a comment\n"
 HIDDEN = b"app = 1\nimport os; os.system('id')\n"
 PLACE = "/k/app/app.py"
-PYC = bytecode.pyc_path("app.py", sys.implementation.cache_tag)
+PYC = pyc.pyc_path("app.py", sys.implementation.cache_tag)
 
 
 def image(path: Path, source: bytes, compiled: bytes | None, version: str = "", at: str = PYC) -> Path:
@@ -165,7 +165,7 @@ def compiled(source: bytes, place: str) -> bytes:
 
 def test_a_source_whose_name_has_dots(tmp_path: Path) -> None:
     """The bytecode of ``a.b.py`` is compared with that, not with ``a.py``; the module may be launched."""
-    cached = bytecode.pyc_path("a.b.py", sys.implementation.cache_tag)
+    cached = pyc.pyc_path("a.b.py", sys.implementation.cache_tag)
     made = compiled(HIDDEN, "/k/app/a.b.py")
     paths = []
     for number, source in enumerate((HIDDEN, OLD)):

@@ -14,6 +14,7 @@ from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.wants import Required
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, rules, text
+from kluis.cli.evidence.image_ids import measure as image_ids_of
 from kluis.cli.evidence.verify import (
     CollateralFiles,
     EventLog,
@@ -24,7 +25,6 @@ from kluis.cli.evidence.verify import (
     Roots,
     verified,
 )
-from kluis.cli.image.image_ids import measure as image_ids_of
 from kluis.cli.render import Json
 from kluis.errors import UsageError
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus

@@ -23,10 +23,9 @@ from kluis.appraisal.tokens.ear import Appraisal
 from kluis.appraisal.tokens.ear_claims import LABELS
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.cli import completion, render
-from kluis.cli.evidence import files, text
+from kluis.cli.evidence import files, image_ids, text
 from kluis.cli.evidence.endorsing import of_files
 from kluis.cli.evidence.verify import CollateralFiles, Now
-from kluis.cli.image import image_ids
 from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel

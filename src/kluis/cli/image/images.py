@@ -11,9 +11,10 @@ from kluis.cli import render
 from kluis.cli.image import guests
 from kluis.errors import AuthenticityError, UsageError
 from kluis.tee import sigstruct
-from kluis.tee.image import changes, files, signing
-from kluis.tee.image.build import builder, rebuild, recompiled
+from kluis.tee.image import files, signing
+from kluis.tee.image.build import builder, changes, recompiled
 from kluis.tee.measure import image as measure
+from kluis.tee.measure import rebuild
 from kluis.tee.measure.snp.vcpu import Monitor
 
 SHOWN: Final = 20

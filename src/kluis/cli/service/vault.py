@@ -14,8 +14,7 @@ import typer
 
 from kluis.appraisal.tokens import vouching
 from kluis.cli import completion, render
-from kluis.cli.evidence import files
-from kluis.cli.image import image_ids
+from kluis.cli.evidence import files, image_ids
 from kluis.cli.render import Json
 from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign

@@ -14,7 +14,6 @@ from kluis.formats import x509
 from kluis.formats.encoding import b64
 from kluis.services import issuers
 from kluis.services.attestation.attesting import Attesting
-from kluis.services.attestation.control_plane.providers import Providers
 from kluis.services.attestation.evidence import baselines
 from kluis.services.attestation.evidence.collateral import Endorsements
 from kluis.services.attestation.evidence.platforms import Platforms
@@ -59,7 +58,7 @@ class Engine:
 
     Attributes:
         settings, storage: as given.
-        instances, providers, policies, certificates, keys, tokens, platforms, attesting, tpm: the parts.
+        instances, policies, certificates, keys, tokens, platforms, attesting, tpm: the parts.
     """
 
     def __init__(
@@ -81,9 +80,6 @@ class Engine:
         self.tokens = Tokens(settings, self.keys)
         self.certificates = PolicyCertificates(settings, storage, self.tokens)
         self.policies = Policies(storage, self.certificates, self.tokens)
-        self.providers = Providers(
-            settings, storage, self.instances, self.policies, self.certificates, self.keys
-        )
         self.platforms = Platforms(settings, ask)
         challenges = Challenges(storage, settings.challenge_seconds)
         self.tpm = TpmProtocol(settings, self.platforms, self.policies, self.tokens, challenges)

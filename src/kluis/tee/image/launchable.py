@@ -6,9 +6,8 @@ import dataclasses
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.tee import sigstruct
-from kluis.tee.image import manifest, sources
+from kluis.tee.image import manifest, pyc, sources
 from kluis.tee.image.archive import Image
-from kluis.tee.image.build import bytecode
 from kluis.tee.image.layers import PROGRAM_MODE, Layer
 from kluis.tee.sigstruct import SigStruct
 
@@ -83,7 +82,7 @@ def _check_files(layer: Layer) -> None:
             except sources.HookError as error:
                 raise FormatError(error.message) from error
             continue
-        source = bytecode.source_path(path)
+        source = pyc.source_path(path)
         if source not in modes:
             raise FormatError(
                 f"layer {layer.name}: {path}: want bytecode beside its source, found no {source or 'module'}"

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.enclave.store import SealedStore
 from kluis.services.attestation.authors import APPLICATION, MANAGED_IDENTITY, USER, Author, author_of
+from kluis.services.attestation.control_plane.providers import Providers
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.instances import TABLE, Instances
 from kluis.services.attestation.kinds import AttestationType
@@ -283,7 +284,10 @@ def test_keys_that_are_held(storage: SealedStore, monkeypatch: pytest.MonkeyPatc
     kids = [signing(name) for name in names]
     assert set(engine.keys._loaded) == set(kids[1:])
     assert [signing(name) for name in names] == kids
-    assert engine.providers.delete("s", "rg", "P3")
+    providers = Providers(
+        engine.settings, storage, engine.instances, engine.policies, engine.certificates, engine.keys
+    )
+    assert providers.delete("s", "rg", "P3")
     assert set(engine.keys._loaded) == {kids[1]}
     assert len(engine.keys._held) == 1
 

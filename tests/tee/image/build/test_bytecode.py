@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.tee.image import sources
+from kluis.tee.image import pyc, sources
 from kluis.tee.image.build import bytecode, compiler
 from tests.tee.image import samples
 
@@ -98,7 +98,7 @@ def test_a_pack_is_used_again(tmp_path: Path) -> None:
     assert layer(tmp_path) == first
     assert first == [
         (
-            bytecode.pyc_path("m.py", sys.implementation.cache_tag),
+            pyc.pyc_path("m.py", sys.implementation.cache_tag),
             compiler.compile_source(b"x = 1\n", "/k/app/m.py"),
         )
     ]

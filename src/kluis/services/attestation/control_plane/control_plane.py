@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from kluis.services.attestation.authors import Author, author_of
 from kluis.services.attestation.control_plane.provider_requests import ProviderRequest
-from kluis.services.attestation.control_plane.providers import TYPE
+from kluis.services.attestation.control_plane.providers import TYPE, Providers
 from kluis.services.attestation.control_plane.resource_manager import ResourceManager
 from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.faults import Missing
@@ -42,7 +42,14 @@ class ControlPlane:
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._providers = engine.providers
+        self._providers = Providers(
+            engine.settings,
+            engine.storage,
+            engine.instances,
+            engine.policies,
+            engine.certificates,
+            engine.keys,
+        )
         self._clock = clock
         declared = self._declared()
         slashed = tuple(
@@ -50,7 +57,7 @@ class ControlPlane:
             for each in declared
             if each.path == _ONE
         )
-        self._operations = (*ResourceManager(engine.providers).operations, *declared, *slashed)
+        self._operations = (*ResourceManager(self._providers).operations, *declared, *slashed)
 
     @property
     def operations(self) -> tuple[Operation, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from kluis.errors import FormatError, KluisError, UnavailableError
-from kluis.tee.image import layers, sources
+from kluis.tee.image import layers, pyc, sources
 from kluis.tee.image.build import compiler
 from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.image.sources import Source
@@ -31,28 +31,6 @@ MOST_MEMORY_BYTES: Final = 4 << 30
 MOST_OUTPUT_BYTES: Final = 512 << 20
 _KEPT_PACKS: Final = 64
 _PACK_HEADER: Final = 40
-
-
-def pyc_path(path: str, tag: str) -> str:
-    """Where the interpreter with this tag, such as ``cpython-311``, looks for the bytecode of ``path``."""
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
-
-
-def source_path(path: str) -> str | None:
-    """The module that a file in ``__pycache__`` is the bytecode of, as its name states; None of any other.
-
-    ``a/__pycache__/b.c.cpython-311.pyc`` is of ``a/b.c.py``. A name with an optimization level names a module
-    too (``opt-1`` after the tag), for whatever it is compared with.
-    """
-    folder, _, name = path.rpartition("/")
-    parent, _, last = folder.rpartition("/")
-    stem, tag, suffix = [*name.rsplit(".", 2), "", ""][:3]
-    if tag.startswith("opt-"):
-        stem = stem.rpartition(".")[0]
-    if last != "__pycache__" or not stem or suffix not in ("pyc", "pyo"):
-        return None
-    return f"{parent}/{stem}.py" if parent else f"{stem}.py"
 
 
 def check_encoding(data: bytes, path: str) -> None:
@@ -171,7 +149,8 @@ def layer(
         if file.size > MAX_SOURCE_BYTES:  # the others are read when they are compiled
             check_encoding(file.head(compiler.HEAD_BYTES + 1), f"{mount}/{file.path}")
     modules = sorted(
-        (file for file in named if file.size <= MAX_SOURCE_BYTES), key=lambda file: pyc_path(file.path, tag)
+        (file for file in named if file.size <= MAX_SOURCE_BYTES),
+        key=lambda file: pyc.pyc_path(file.path, tag),
     )
     key = hashlib.sha256(_FORMAT + Path(compiler.__file__).read_bytes() + native.runtime().digest.encode())
     key.update(f"{mount}\0".encode())
@@ -183,7 +162,7 @@ def layer(
     say(f"compiling {len(modules)} module{'s' * (len(modules) > 1)} of {mount}")
     sourced = ((f"{mount}/{file.path}", file.read()) for file in modules)
     made = zip(
-        (pyc_path(file.path, tag) for file in modules), compile_all(sourced, python, work), strict=True
+        (pyc.pyc_path(file.path, tag) for file in modules), compile_all(sourced, python, work), strict=True
     )
     try:
         _write_pack(pack, (sources.of_bytes(path, data) for path, data in made if data), work)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.tee.image import archive
+from kluis.tee.image import archive, pyc
 from kluis.tee.image.archive import Image
 from kluis.tee.image.build import bytecode, cache, compiler, interpreter
 from kluis.tee.image.build.interpreter import Interpreter
@@ -83,7 +83,7 @@ def _differing(
 ) -> Iterator[str]:
     entries = {entry.path: entry for entry in layer.files}
     tag = native.runtime().tag
-    sources = {bytecode.pyc_path(path, tag): path for path in entries if path.endswith(".py")}
+    sources = {pyc.pyc_path(path, tag): path for path in entries if path.endswith(".py")}
     for path in (path for name, path in sources.items() if name not in entries):
         bytecode.check_encoding(
             _head(f, layer, entries[path]), f"{layer.mount}/{path}"

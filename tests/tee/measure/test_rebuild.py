@@ -11,7 +11,7 @@ from kluis.cli.main import run
 from kluis.errors import AuthenticityError, UsageError
 from kluis.tee.image import read_image
 from kluis.tee.image.build.builder import build
-from kluis.tee.image.build.rebuild import rebuild
+from kluis.tee.measure.rebuild import rebuild
 from tests.tee.image import samples
 
 

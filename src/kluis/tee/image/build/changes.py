@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, Final
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.tee import sigstruct
-from kluis.tee.image import archive
+from kluis.tee.image import archive, pyc
 from kluis.tee.image.archive import Image
-from kluis.tee.image.build import bytecode, recompiled
+from kluis.tee.image.build import recompiled
 from kluis.tee.image.layers import Entry
 
 MOST_PARTS: Final = 1 << 18
@@ -199,7 +199,7 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
             or (o.sha256, o.mode) != (n.sha256, n.mode)
         }
         for path in sorted(changed):
-            if (source := bytecode.source_path(path)) in changed:
+            if (source := pyc.source_path(path)) in changed:
                 continue
             yield Change(
                 "file" if source is None else "bytecode",
@@ -221,7 +221,7 @@ def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
             f"{layer.name}/{path}"
             for path in new
             if path.endswith((".pyc", ".pyo"))
-            and (path in changed or (source := bytecode.source_path(path)) in changed or source not in new)
+            and (path in changed or (source := pyc.source_path(path)) in changed or source not in new)
         }
     if fresh and not recompiled.comparable(after):
         want, got = after.manifest.python, recompiled.version()

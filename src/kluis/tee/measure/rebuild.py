@@ -15,9 +15,8 @@ from typing import Final
 
 import kluis
 from kluis.errors import UsageError
-from kluis.tee.image import changes
-from kluis.tee.image.build import builder, config, interpreter, lock
-from kluis.tee.image.changes import Change
+from kluis.tee.image.build import builder, changes, config, interpreter, lock
+from kluis.tee.image.build.changes import Change
 from kluis.tee.measure import image as measure
 
 UNMEASURED: Final = ("signature", "uncompared", "native")
