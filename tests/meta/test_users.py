@@ -47,7 +47,7 @@ def _told() -> Iterator[str]:
     """The code in what users read, whose prose has the same words for other things; what runs beside it."""
     for page in DOCS.rglob("*.md"):
         yield from (match[2] for match in CODE.finditer(page.read_text(encoding="utf-8")))
-    for folder in ("bench", "examples", "fuzz", "runtime", "scripts"):
+    for folder in ("bench", "examples", "fuzz", "runtime", "scripts", "tests/corpus"):
         yield from (path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py"))
 
 
