@@ -24,7 +24,9 @@ CRASHES = sorted((ROOT / "vectors" / "crashes").glob("*/*.toml"))
 def test_every_parser_and_verifier_is_a_target() -> None:
     """A module of formats that has a ``parse``, and each kind of evidence, is fuzzed without being listed."""
     found = targets()
-    assert {"formats.sgx.quote.parse", "formats.x509.certificate.parse", "formats.encoding.jcs.loads"} <= set(found)
+    assert {"formats.sgx.quote.parse", "formats.x509.certificate.parse", "formats.encoding.jcs.loads"} <= set(
+        found
+    )
     assert len([name for name in found if name.startswith("verify.")]) == len(list(kinds()))
     assert {"services.attestation.policy", "services.keyvault.ReleaseLatest"} <= set(found)
 

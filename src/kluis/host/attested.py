@@ -17,7 +17,7 @@ from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTr
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.host.attesting import read_policy
-from kluis.tee.platform.client import Platform
+from kluis.tee import backends
 
 __all__ = ["async_transport", "attestation", "judge", "transport"]
 
@@ -59,7 +59,7 @@ def _standing(
     def standing() -> tuple[TrustAnchors, Collateral, datetime]:
         trusted, endorsed = root, collateral
         if trusted is None or endorsed is None:
-            platform = Platform.connect()
+            platform = backends.default()
             trusted = platform.root_pem() if trusted is None else trusted
             endorsed = platform.collateral() if endorsed is None else endorsed
         return TrustAnchors.from_pem(trusted), Collateral.from_json(endorsed), datetime.now(UTC)

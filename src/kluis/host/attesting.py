@@ -11,7 +11,7 @@ from kluis.appraisal import AttestationResult, Policy
 from kluis.appraisal.policy.toml_reader import MAX_SIZE
 from kluis.enclave.attestation import Evidence
 from kluis.evidence import Collateral, TrustAnchors
-from kluis.tee.platform.client import Platform
+from kluis.tee import backends
 
 __all__ = ["judge", "read_policy"]
 
@@ -40,7 +40,7 @@ def judge(
         AuthenticityError, FreshnessError, FormatError: it is not authentic.
         PolicyError: authentic, and not what the policy wants; names each claim.
     """
-    platform = None if root is not None and collateral is not None else Platform.connect()
+    platform = None if root is not None and collateral is not None else backends.default()
     if platform is not None:
         root = platform.root_pem() if root is None else root
         collateral = platform.collateral() if collateral is None else collateral

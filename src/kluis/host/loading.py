@@ -17,7 +17,8 @@ from kluis.host import interface
 from kluis.host.ocalls import functions_of
 from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import ENDING_SECONDS, await_ready
-from kluis.tee.platform.client import Platform
+from kluis.tee import backends
+from kluis.tee.backend import Backend
 
 __all__ = ["interface_of", "load"]
 
@@ -32,7 +33,7 @@ def load(
     start_seconds: float = START_SECONDS,
     insecure_allow_missing: frozenset[str] = frozenset(),
     sockets: Mapping[str, socket.socket] | None = None,
-    platform: Platform | None = None,
+    platform: Backend | None = None,
 ) -> EnclaveProxy:
     """Start an image, and wait until its application is loaded.
 
@@ -59,7 +60,7 @@ def load(
     manifest, document = _read(Path(path))
     declared = interface.parse(document)
     functions = functions_of(ocalls)
-    process = (platform or Platform.connect()).launch(
+    process = (platform or backends.default()).launch(
         path, allow_missing=insecure_allow_missing, sockets=sockets
     )
     try:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -23,33 +23,16 @@ from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
 from kluis.host.starting import describe_end
+from kluis.tee.backend import Running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kluis.appraisal import AttestationResult, Policy
 
-__all__ = ["Call", "Ecall", "EnclaveProcess", "EnclaveProxy"]
+__all__ = ["Call", "Ecall", "EnclaveProxy"]
 
 T = TypeVar("T")
-
-
-class EnclaveProcess(Protocol):
-    """The process behind a proxy."""
-
-    image_id: bytes
-    level: str
-    launch_configuration: bytes
-    debug: bool
-    pid: int
-    calls: Any
-    control: Any
-
-    def kill(self) -> None:
-        """End it now."""
-
-    def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
-        """Wait for its end: exit status and last words, or None after ``timeout`` seconds."""
 
 
 class Call(Future[Any]):
@@ -169,7 +152,7 @@ class EnclaveProxy:
 
     def __init__(
         self,
-        process: EnclaveProcess,
+        process: Running,
         interface: Interface,
         functions: Functions,
         timeout_seconds: float | None = None,

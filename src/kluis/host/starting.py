@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from kluis.enclave.boundary import frames
 from kluis.errors import AuthenticityError, CallTimeout, EnclaveDied, EnclaveError, FormatError, RemoteError
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.tee.backend import Running
 from kluis.tee.process import sandbox
-
-if TYPE_CHECKING:
-    from kluis.host.proxy import EnclaveProcess
 
 __all__ = ["ENDING_SECONDS", "await_ready"]
 
@@ -32,7 +29,7 @@ def describe_end(status: int) -> str:
     return how
 
 
-def await_ready(process: EnclaveProcess, interface: bytes, timeout_seconds: float) -> None:
+def await_ready(process: Running, interface: bytes, timeout_seconds: float) -> None:
     """Wait for the runtime's first word.
 
     Args:

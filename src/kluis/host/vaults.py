@@ -14,7 +14,7 @@ from kluis.collateral.transport import Limits, Origin
 from kluis.enclave.vaults import VaultEvidence
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
-from kluis.tee.platform.client import Platform
+from kluis.tee import backends
 
 __all__ = ["vault_evidence"]
 
@@ -53,5 +53,5 @@ def vault_evidence(
     except UNREADABLE:
         raise FormatError(f"vault {url}: want a configuration, got another", code="malformed") from None
     return VaultEvidence(
-        found.signingCertificate, Platform.connect().collateral() if collateral is None else collateral
+        found.signingCertificate, backends.default().collateral() if collateral is None else collateral
     )

@@ -13,7 +13,7 @@ import msgspec
 from kluis.enclave.boundary import frames
 from kluis.enclave.boundary.interface import Signature
 from kluis.host.interface import Interface
-from kluis.host.proxy import EnclaveProcess
+from kluis.tee.backend import Running
 
 __all__ = ["EvilHost"]
 
@@ -26,7 +26,7 @@ class EvilHost:
         interface: its own.
     """
 
-    def __init__(self, process: EnclaveProcess, interface: Interface) -> None:
+    def __init__(self, process: Running, interface: Interface) -> None:
         self.process = process
         self.interface = interface
         self.calls: socket.socket = process.calls

@@ -1,0 +1,70 @@
+"""What a host asks of whatever launches enclaves, and of an enclave that it launched.
+
+A backend launches images and states its root; it knows nothing of how its evidence is verified, and a
+verifier knows nothing of backends.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Running(Protocol):
+    """An enclave that runs, as its launcher sees it.
+
+    Attributes:
+        image_id: 32 bytes.
+        level: protection level of this launch.
+        launch_configuration: canonical JSON; its SHA-512 is CONFIGID in evidence.
+        debug: whether its memory may be read from outside.
+        pid: of its process, on the machine where it runs.
+        calls, control: connections to it.
+    """
+
+    image_id: bytes
+    level: str
+    launch_configuration: bytes
+    debug: bool
+    pid: int
+    calls: Any
+    control: Any
+
+    def kill(self) -> None:
+        """End it now."""
+
+    def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
+        """Wait for its end: exit status and last words, or None after ``timeout`` seconds."""
+
+
+class Backend(Protocol):
+    """Launches images in one kind of TEE."""
+
+    def launch(
+        self,
+        path: Path | str,
+        *,
+        allow_missing: frozenset[str] = frozenset(),
+        sockets: Mapping[str, socket.socket] | None = None,
+    ) -> Running:
+        """Start the image at ``path``.
+
+        Args:
+            path: of the image.
+            allow_missing: names of protections that the machine may lack.
+            sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
+
+        Raises:
+            KluisError: the image cannot be launched; says why.
+        """
+
+    def root_pem(self) -> bytes:
+        """The root certificate of what vouches for its enclaves, PEM."""
+
+    def collateral(self) -> bytes:
+        """Fresh collateral, JSON in the shape that ``dcap-qvl`` reads."""
+
+    def status(self) -> dict[str, Any]:
+        """What it reports of itself: level, version, missing protections, enclaves."""
