@@ -32,14 +32,14 @@ from inputs import InputError  # noqa: E402
 
 import kluis  # noqa: E402
 import native  # noqa: E402
-from kluis.tee.image import canonical, sources  # noqa: E402
+from kluis.tee.image import canonical, pyc, sources  # noqa: E402
 from kluis.tee.image import layers as image_layers  # noqa: E402
 from kluis.tee.image.build import bytecode, compiler, elf, interpreter, wheels  # noqa: E402
 from kluis.tee.image.manifest import LAUNCHER  # noqa: E402
 
 PYTHONS = ("3.11", "3.13")
 # What of Kluis's own shapes the layers, beside the scripts here and the C sources.
-SHAPING = (bytecode, canonical, compiler, elf, image_layers, interpreter, sources, wheels)
+SHAPING = (bytecode, canonical, compiler, elf, image_layers, interpreter, pyc, sources, wheels)
 INSIDE = ("cffi", "cryptography", "msgspec", "pycparser")
 PLATFORM = "manylinux_2_17_x86_64"
 """The runtime brings its own C library: the tag names what pip must know, and no more."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inputs import InputError
 
-from kluis.tee.image import layers, sources
+from kluis.tee.image import layers, pyc, sources
 from kluis.tee.image.build import bytecode, elf, interpreter, wheels
 from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.image.manifest import LAUNCHER, LOADER, MOUNTS
@@ -131,7 +131,7 @@ def _bytecode(files: Iterable[Source], tag: str, tree: Path, work: Path) -> list
     given = ((f"{MOUNTS['python']}/{file.path}", file.read()) for file in modules)
     made = bytecode.compile_all(given, Interpreter(tree), work)
     return [
-        sources.of_bytes(bytecode.pyc_path(file.path, tag), data)
+        sources.of_bytes(pyc.pyc_path(file.path, tag), data)
         for file, data in zip(modules, made, strict=True)
         if data
     ]
