@@ -9,12 +9,13 @@ import pytest
 
 from kluis.cli.main import run
 from kluis.errors import FormatError
-from kluis.tee.image import diff
+from kluis.tee.image import pyc
 from kluis.tee.image.build import bytecode, interpreter
+from kluis.tee.image.build.changes import diff
 from kluis.tee.measure import image as measure
 from tests.tee.image import samples
 
-PYC = bytecode.pyc_path("app.py", sys.implementation.cache_tag)
+PYC = pyc.pyc_path("app.py", sys.implementation.cache_tag)
 PLACE = "/k/app/app.py"
 CLASSES = b"class A: pass\n" * 60_000  # the compiler is quadratic in these: more than 50 s
 SEMICOLONS = b"a;" * 1_000_000  # 1.2 GB

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from kluis.tee.image import changes, read_image
+from kluis.tee.image import read_image
+from kluis.tee.image.build import changes
 from tests.tee.image import samples
 
 BEFORE = read_image(io.BytesIO(samples.image(signer=samples.key())))
