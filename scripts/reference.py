@@ -22,7 +22,7 @@ import msgspec
 import kluis
 from kluis.appraisal.policy import forms
 from kluis.appraisal.policy.tees import TABLES
-from kluis.cli import explain
+from kluis.cli import codes
 from kluis.cli import main as cli
 from kluis.errors import KluisError
 
@@ -128,8 +128,8 @@ def errors() -> str:
             f"| `{one.__name__}` | `{one.code}` | {one.exit_code} | {one.http_status} | {meaning} |\n"
         )
     parts = [ERRORS_HEAD + "".join(rows)]
-    for group, meaning in explain.GROUPS.items():
-        entries = [entry for entry in explain.entries().values() if entry.group == group]
+    for group, meaning in codes.GROUPS.items():
+        entries = [entry for entry in codes.entries().values() if entry.group == group]
         said = "".join(f"| `{e.code}` | {e.cause} | {e.fix} |\n" for e in entries)
         heading = f"{meaning[:1].upper()}{meaning[1:]}"
         parts.append(f"\n## {heading}\n\n| code | cause | what mends it |\n|---|---|---|\n{said}")

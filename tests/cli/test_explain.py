@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kluis.appraisal.results.trustworthiness import Tier
-from kluis.cli import explain
+from kluis.cli import codes
 from kluis.cli.main import run
 from kluis.evidence import denylist
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
@@ -21,17 +21,17 @@ def test_one_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in lines] == ["ak_binding", "cause", "fix"]
     assert run(["explain", "ak_binding", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said == explain.find("ak_binding")._asdict()
+    assert said == codes.find("ak_binding")._asdict()
 
 
 def test_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a code, every one is listed under its group."""
     assert run(["explain"]) == 0
     said = capsys.readouterr().out
-    for entry in explain.entries().values():
+    for entry in codes.entries().values():
         assert f"  {entry.code}" in said
     assert run(["explain", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == len(explain.entries()) + len(explain.words())
+    assert len(json.loads(capsys.readouterr().out)) == len(codes.entries()) + len(codes.words())
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_another_name(name: str, code: str, capsys: pytest.CaptureFixture[str]) 
     """What is told here under another code is explained by that one; no such name is itself a code."""
     assert run(["explain", name]) == 0
     assert capsys.readouterr().out.startswith(code)
-    assert name not in explain.entries()
-    assert explain.find(name) == explain.find(code)
+    assert name not in codes.entries()
+    assert codes.find(name) == codes.find(code)
 
 
 def test_a_product_line_that_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,7 @@ def test_capitals(capsys: pytest.CaptureFixture[str]) -> None:
     """A name in capitals is the same one, unless it is another's."""
     assert run(["explain", "TCB_STATUS"]) == 0
     assert capsys.readouterr().out.startswith("tcb_status ")
-    assert explain.find("AccessDenied").code == "AccessDenied"
+    assert codes.find("AccessDenied").code == "AccessDenied"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_an_unknown_code(code: str, hint: str, capsys: pytest.CaptureFixture[str
 
 def test_every_entry_is_a_sentence() -> None:
     """Causes and fixes are not empty and end without a period; every group has a heading."""
-    for entry in explain.entries().values():
-        assert entry.group in explain.GROUPS
+    for entry in codes.entries().values():
+        assert entry.group in codes.GROUPS
         for text in (entry.cause, entry.fix):
             assert len(text) > 8, entry
             assert not text.endswith("."), entry
@@ -110,15 +110,15 @@ def test_a_word_of_a_verdict(word: str, capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == [word, "means", "then"]
     assert run(["explain", str(word).upper(), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said == explain.words()[word.lower()]._asdict()
-    assert said["means"] + said["then"] in {"".join(each[2:]) for each in explain.words().values()}
+    assert said == codes.words()[word.lower()]._asdict()
+    assert said["means"] + said["then"] in {"".join(each[2:]) for each in codes.words().values()}
 
 
 def test_no_word_is_told_that_is_never_printed() -> None:
     """Words are those of the source, and the codes that have the name of one explain both."""
     printed = {str(each).lower() for each in (*Tier, *TcbStatus, *ProtectionLevel)}
-    assert set(explain.words()) == printed | {"tier", "tcb"}
-    assert set(explain.words()) & set(explain.entries()) == RULES
+    assert set(codes.words()) == printed | {"tier", "tcb"}
+    assert set(codes.words()) & set(codes.entries()) == RULES
 
 
 @pytest.mark.parametrize("word", sorted(RULES))
@@ -130,8 +130,8 @@ def test_a_level_that_a_rule_is_called_after(word: str, capsys: pytest.CaptureFi
     assert [line for line in lines if line.startswith("as a protection level")]
     assert run(["explain", word, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["fix"] == explain.entries()[word].fix
-    assert said["level"] == explain.words()[word]._asdict()
+    assert said["fix"] == codes.entries()[word].fix
+    assert said["level"] == codes.words()[word]._asdict()
 
 
 def test_a_level_is_told_as_verdicts_have_it(capsys: pytest.CaptureFixture[str]) -> None:

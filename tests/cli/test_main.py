@@ -17,7 +17,7 @@ import pytest
 import typer.core
 
 from kluis import errors, installing
-from kluis.cli import explain, main, render
+from kluis.cli import codes, main, render
 from tests.cli.quotes import FORGE
 
 
@@ -295,7 +295,7 @@ def test_ctrl_c_says_that_it_stopped(
 def test_an_error_without_a_hint_has_its_codes(capsys: pytest.CaptureFixture[str]) -> None:
     """What mends a code of its own is said with the error; of a whole class, nothing is."""
     render.error(errors.AuthenticityError("x", code="cert_revoked"))
-    fix = explain.find("cert_revoked").fix
+    fix = codes.find("cert_revoked").fix
     assert capsys.readouterr().err.splitlines()[1] == f"kluis: hint: {fix}"
     render.error(errors.AuthenticityError("x", hint="its own", code="cert_revoked"))
     assert capsys.readouterr().err.splitlines()[1] == "kluis: hint: its own"

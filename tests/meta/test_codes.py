@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from kluis.cli import explain
+from kluis.cli import codes as catalogue
 from tests.meta.tree import modules, parse
 
 # Objects of the wire that have a field of this name: the reply that all is well, and an agreement's part.
@@ -114,7 +114,7 @@ def _means(code: str, entry: str) -> bool:
 
 def test_every_code_has_an_entry() -> None:
     """Whatever code an error or a rule has, `kluis explain` says its cause and its fix."""
-    known = explain.entries()
+    known = catalogue.entries()
     assert vault_codes() <= known.keys()
     assert sorted(code for code in codes() if not any(_means(code, entry) for entry in known)) == []
 
@@ -122,4 +122,4 @@ def test_every_code_has_an_entry() -> None:
 def test_every_entry_has_a_code() -> None:
     """No entry explains what no part of the program says."""
     found = codes() | vault_codes()
-    assert sorted(e for e in explain.entries() if not any(_means(code, e) for code in found)) == []
+    assert sorted(e for e in catalogue.entries() if not any(_means(code, e) for code in found)) == []

@@ -2,164 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import tomllib
-from collections.abc import Mapping
-from importlib import resources
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
-from kluis.cli import render
+from kluis.cli import codes, render
 from kluis.cli.render import Json
-from kluis.errors import UsageError
-
-GROUPS = {
-    "general": "any program",
-    "format": "the bytes are not what they should be",
-    "authenticity": "nobody we trust vouches for it",
-    "freshness": "endorsements, and whether it is still true",
-    "policy": "authentic, and not what the policy wants",
-    "enclave": "a call into an enclave",
-    "machine": "images, and this machine",
-    "store": "the store",
-    "room": "clean rooms",
-    "service": "the services",
-    "vault": "the key service, in the words of Azure's",
-}
-
-
-WORDS = {
-    "tier": "a verdict's word",
-    "tcb": "a TCB status",
-    "level": "a protection level",
-}
-
-
-class Word(NamedTuple):
-    """What there is to say about a word of a verdict or a claim."""
-
-    word: str
-    kind: str
-    means: str
-    then: str
-
-
-class Entry(NamedTuple):
-    """What there is to say about one code."""
-
-    code: str
-    group: str
-    cause: str
-    fix: str
-
-
-@functools.cache
-def entries() -> Mapping[str, Entry]:
-    """Every code, in the order of the catalogue; one that ends in ``*`` stands for all that begin so."""
-    return {
-        code: Entry(code, group, each["cause"], each["fix"])
-        for group, codes in _catalogue().items()
-        for code, each in codes.items()
-    }
-
-
-@functools.cache
-def words() -> Mapping[str, Word]:
-    """Every word of a verdict or a claim, by itself in small letters."""
-    from kluis.evidence.levels import MEANINGS  # which errors, whose fixes come from here, do without
-
-    data = resources.files("kluis.cli").joinpath("words.toml").read_bytes()
-    told = [
-        Word(word, kind, each["means"], each["then"])
-        for kind, found in tomllib.loads(data.decode()).items()
-        for word, each in found.items()
-    ]
-    levels = [
-        Word(
-            str(level),
-            "level",
-            f"its keys are made by {worth.keys}; it keeps out {worth.keeps_out}",
-            f"it does not keep out: {'; '.join(worth.lets_in)}",
-        )
-        for level, worth in MEANINGS.items()
-    ]
-    found: dict[str, Word] = {}
-    for each in (*told, *levels):
-        name = each.word.lower()
-        found[name] = _both(found[name], each) if name in found else each
-    return found
-
-
-def _both(one: Word, other: Word) -> Word:
-    """A word of two kinds, with what it means as each."""
-    return other._replace(
-        means=f"as {WORDS[one.kind]}: {one.means}; as {WORDS[other.kind]}: {other.means}",
-        then=f"{one.then}; {other.then}",
-    )
-
-
-@functools.cache
-def _catalogue() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    data = resources.files("kluis.cli").joinpath("codes.toml").read_bytes()
-    return tomllib.loads(data.decode())
-
-
-@functools.cache
-def _others() -> Mapping[str, str]:
-    """What else codes are looked up by: the situation under a name that is no code here."""
-    return {
-        other: code
-        for codes in _catalogue().values()
-        for code, each in codes.items()
-        for other in each.get("also", ())
-    }
-
-
-def find(code: str) -> Entry:
-    """The entry of a code, or of the one that tells what ``code`` names.
-
-    Raises:
-        UsageError: no such code; the hint names the nearest.
-    """
-    known = entries()
-    code = code if code in known else _others().get(code, code)
-    if code in known:
-        return known[code]
-    broken = _broken()
-    if code in broken:
-        return broken[code]
-    if code.lower() != code and code.lower() in {*known, *broken}:
-        return find(code.lower())
-    near = difflib.get_close_matches(code.lower(), [*known, *broken, *words()], n=1)
-    near = [words()[each].word if each in words() else each for each in near]
-    raise UsageError(
-        f"explain: no code or word {code[:64]!a}",
-        hint=f"kluis explain {near[0]}" if near else "kluis explain lists every code and word",
-    )
-
-
-@functools.cache
-def _broken() -> Mapping[str, Entry]:
-    """What there is to say of each product line that a dated list names."""
-    from kluis.evidence import denylist  # which errors, whose fixes come from here, do without
-
-    return {
-        each.id: Entry(
-            each.id,
-            "policy",
-            f"{each.title}: {each.effect}; published {each.published}: {each.source}",
-            each.mend,
-        )
-        for each in denylist.entries()
-    }
-
-
-def _offered() -> list[tuple[str, str]]:
-    """Each code with its cause and each word with its meaning, for a shell to offer."""
-    codes = [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items()]
-    return codes + [(each.word, each.means) for each in words().values()]
 
 
 def register(app: typer.Typer) -> None:
@@ -173,7 +21,7 @@ def explain(
         typer.Argument(
             help="The code that an error ended with, a rule, a name on the denylist, or a word of a verdict.",
             show_default=False,
-            autocompletion=_offered,
+            autocompletion=codes.offered,
         ),
     ] = None,
     json: Json = False,
@@ -184,28 +32,28 @@ def explain(
     Words are tiers, such as affirming; TCB statuses, such as OutOfDate; protection levels, such as process.
     """
     if code is None:
-        every = entries().values()
+        every = codes.entries().values()
         lines = []
-        for group, meaning in GROUPS.items():
+        for group, meaning in codes.GROUPS.items():
             lines += [f"{meaning}:", *(f"  {e.code:<23} {e.cause}" for e in every if e.group == group), ""]
-        for kind, meaning in WORDS.items():
+        for kind, meaning in codes.WORDS.items():
             lines += [
                 f"{meaning}:",
-                *(f"  {w.word:<23} {w.means}" for w in words().values() if w.kind == kind),
+                *(f"  {w.word:<23} {w.means}" for w in codes.words().values() if w.kind == kind),
                 "",
             ]
-        listed = [entry._asdict() for entry in every] + [word._asdict() for word in words().values()]
+        listed = [entry._asdict() for entry in every] + [word._asdict() for word in codes.words().values()]
         render.out(listed, render.folded("\n".join(lines).rstrip()))
         return
-    word = words().get(code.lower())
-    if word is not None and code not in entries():
-        rows = [(word.word, WORDS[word.kind]), ("means", word.means), ("then", word.then)]
+    word = codes.words().get(code.lower())
+    if word is not None and code not in codes.entries():
+        rows = [(word.word, codes.WORDS[word.kind]), ("means", word.means), ("then", word.then)]
         render.out(word._asdict(), render.folded(render.table(rows)))
         return
-    entry = find(code)
-    rows = [(entry.code, GROUPS[entry.group]), ("cause", entry.cause), ("fix", entry.fix)]
+    entry = codes.find(code)
+    rows = [(entry.code, codes.GROUPS[entry.group]), ("cause", entry.cause), ("fix", entry.fix)]
     value: dict[str, Any] = entry._asdict()
     if word is not None:  # of a level that a rule is called after
-        rows.append((f"as {WORDS[word.kind]}", word.means))
+        rows.append((f"as {codes.WORDS[word.kind]}", word.means))
         value[word.kind] = word._asdict()
     render.out(value, render.folded(render.table(rows)))

@@ -248,10 +248,10 @@ def error(fault: KluisError) -> int:
 
 def _fix(code: str) -> str | None:
     """What mends a code of its own, for an error that has no better word; a class's code says too little."""
-    from kluis.cli import explain  # which an error alone needs
+    from kluis.cli import codes  # which an error alone needs
 
     try:
-        entry = explain.find(code)
+        entry = codes.find(code)
     except KluisError:
         return None
     return None if entry.group == "general" else entry.fix
