@@ -11,8 +11,7 @@ import typer
 
 from kluis import host
 from kluis.cli import completion, render
-from kluis.cli.image import arguments
-from kluis.cli.machine import protections
+from kluis.cli.image import arguments, protections
 from kluis.errors import RemoteError, UsageError
 from kluis.host.loading import interface_of
 

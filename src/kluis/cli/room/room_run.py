@@ -19,7 +19,7 @@ from kluis.cleanroom.room import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids
-from kluis.cli.machine import protections
+from kluis.cli.image import protections
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
 from kluis.cli.room.room_text import shown, told

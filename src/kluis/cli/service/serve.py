@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kluis.cli import completion
-from kluis.cli.machine import protections
+from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.cli.service import serve_settings
 from kluis.serve import DEFAULT_PORT

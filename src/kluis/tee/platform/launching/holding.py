@@ -23,7 +23,7 @@ from typing import Final
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.tee.image import canonical
 from kluis.tee.image.layers import Entry, Layer
-from kluis.tee.platform.launching.shares import share
+from kluis.tee.platform.shares import share
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 CHUNK: Final = 64 << 20

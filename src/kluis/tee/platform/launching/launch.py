@@ -27,8 +27,9 @@ from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
+from kluis.tee.platform import shares
 from kluis.tee.platform.launchers import check_launcher
-from kluis.tee.platform.launching import holding, scratch, shares, sockets
+from kluis.tee.platform.launching import holding, scratch, sockets
 from kluis.tee.platform.launching.orders import ChangedLayerError, Orders
 from kluis.tee.platform.launching.policy import LaunchPolicy
 from kluis.tee.platform.root import session

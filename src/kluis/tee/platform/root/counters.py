@@ -18,8 +18,8 @@ from typing import Final
 
 from kluis.errors import PolicyError, UsageError
 from kluis.formats.kluis.launch import UNWITNESSED
-from kluis.tee.platform.launching.shares import share
 from kluis.tee.platform.root.slots import Held, Slots
+from kluis.tee.platform.shares import share
 
 MOST_EACH: Final = 256
 MOST: Final = 4096

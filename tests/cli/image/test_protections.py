@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kluis.cli.machine import protections
+from kluis.cli.image import protections
 from kluis.cli.main import run
 from kluis.errors import UsageError
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kluis.errors import PolicyError, UnavailableError
-from kluis.tee.platform.launching import holding, launch, policy, scratch, shares
+from kluis.tee.platform import shares
+from kluis.tee.platform.launching import holding, launch, policy, scratch
 from tests.tee.platform.launching.test_holding import layer_of
 
 ANN, BOB, EVE = 1001, 1002, 1003
