@@ -100,7 +100,7 @@ class Calls:
 
     def serve(self) -> None:
         """Answer the calls socket in this thread, until the host hangs up."""
-        receive, quick = self._calls.recv_into, self._quick
+        receive, serve = self._calls.recv_into, self._serve_plain
         buffer = bytearray(frames.INLINE)  # once: a full heap must not keep a call from being heard
         view = memoryview(buffer)
         while True:
@@ -108,20 +108,20 @@ class Calls:
                 size = receive(buffer)
                 if not size:
                     return
-                quick(view[:size])
+                serve(view[:size])
             except OSError:
                 return
 
-    def _quick(self, frame: memoryview) -> None:
+    def _serve_plain(self, frame: memoryview) -> None:
         """Answer a frame that is most often a plain call: one decode says which, and holds its arguments."""
         try:
             read = self._decode(frame)
         except UNREAD:
             read = None
         if read is None or (call := read.call) in self._running.threads:
-            self._answer(Parcel(frame))
+            self._serve(Parcel(frame))
             return
-        answer, files = self._call(call, self._by_frame[type(read)], read)
+        answer, files = self._invoke(call, self._by_frame[type(read)], read)
         if answer is None or files or len(answer) > frames.INLINE:
             self._out.finish(call, answer, files)
         else:
@@ -141,9 +141,9 @@ class Calls:
         codec = self._ocalls[index]
         slot = Slot(next(self._ocall_ids))
         self._ask(codec, slot, arguments)
-        return functools.partial(self._awaited, codec, slot)
+        return functools.partial(self._await_answer, codec, slot)
 
-    def _awaited(self, codec: Codec, slot: Slot) -> Any:
+    def _await_answer(self, codec: Codec, slot: Slot) -> Any:
         try:
             answer = slot.wait(codec.timeout_seconds, codec.name)
         except BaseException:
@@ -179,11 +179,11 @@ class Calls:
     def _route(self) -> None:
         """Read the control socket: answers to their ocalls, cancellations, calls to the workers."""
         while True:
-            parcel = self._hear()
+            parcel = self._receive()
             if parcel is not None:
-                self._persist(parcel)
+                self._dispatch_retrying(parcel)
 
-    def _hear(self) -> Parcel | None:
+    def _receive(self) -> Parcel | None:
         """The next parcel, unopened; None where there is none to be had yet."""
         try:
             parcel = frames.receive_sealed(self._control)
@@ -201,11 +201,11 @@ class Calls:
                 return None
         os._exit(0)  # the host has hung up
 
-    def _persist(self, parcel: Parcel) -> None:
+    def _dispatch_retrying(self, parcel: Parcel) -> None:
         """Dispatch a parcel, trying again while other calls hold all memory."""
         for _ in ATTEMPTS:
             try:
-                head = self._opened(parcel)
+                head = self._open(parcel)
                 if head is not None:
                     self._dispatch(head, parcel)
                 return
@@ -213,7 +213,7 @@ class Calls:
                 self._out.wait_for_memory()
         os._exit(EXIT_NO_MEMORY)
 
-    def _opened(self, parcel: Parcel) -> frames.Head | None:
+    def _open(self, parcel: Parcel) -> frames.Head | None:
         """Open a parcel and read its head; None if it was refused."""
         try:
             frames.open_parcel(parcel, self._max_bytes)
@@ -243,7 +243,7 @@ class Calls:
         """Have a worker make a call; after a MemoryError it may be tried again."""
         self._queued[call] = parcel
         try:
-            if self._workers.put(functools.partial(self._take, call)):
+            if self._workers.put(functools.partial(self._run_queued, call)):
                 return
             busy = BUSY.frame(call)
         except MemoryError:
@@ -253,12 +253,12 @@ class Calls:
         parcel.close()
         self._out.finish(call, busy)
 
-    def _take(self, call: int) -> None:
+    def _run_queued(self, call: int) -> None:
         parcel = self._queued.pop(call, None)
         if parcel is None:
             return
         try:
-            self._answer(parcel)
+            self._serve(parcel)
         except BaseException:  # noqa: BLE001 - a call that gets no answer must not wait for ever
             os._exit(EXIT_DEAF)
 
@@ -272,11 +272,11 @@ class Calls:
         if thread is not None:
             self._slots.interrupt(thread)
 
-    def _answer(self, parcel: Parcel) -> None:
+    def _serve(self, parcel: Parcel) -> None:
         """Make the call in ``parcel`` and send its answer; raises nothing."""
         head = self._head(parcel)
         call = head if isinstance(head, int) else head.id
-        answer, files = self._unless_starved(head, parcel)
+        answer, files = self._dispatch_call(head, parcel)
         parcel.close()
         self._out.finish(call, answer, files)
 
@@ -291,61 +291,48 @@ class Calls:
                 return 0
         os._exit(EXIT_NO_MEMORY)
 
-    def _unless_starved(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+    def _dispatch_call(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        """Find what is called, call it, and write its answer; no frame where memory is short."""
+        call = head if isinstance(head, int) else head.id
         try:
-            return self._made(head, parcel)
+            try:
+                if isinstance(head, int):
+                    head = frames.head(parcel.frame)  # says what is wrong with it
+                kind, call = head.kind, head.id
+                if call < 1 or call in self._running.threads:
+                    raise FormatError(f"call: want an id that no call has, got {call}")
+                if 0 <= kind < len(self._ecalls):
+                    return self._invoke(call, self._ecalls[kind], parcel)
+                if kind == frames.EVIDENCE:
+                    return self._evidence(parcel), ()
+                raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+            except UNREADABLE as error:
+                fault: Exception = _unreadable(error, "call")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
+                fault = error
+            return self._out.told(call, fault), ()
         except MemoryError:
             parcel.held = None
             return None, ()
 
-    def _made(self, head: frames.Head | int, parcel: Parcel) -> Answer:
-        """Make a call, and write its answer."""
-        try:
-            return self._chosen(head, parcel)
-        except UNREADABLE as error:
-            fault: Exception = _unreadable(error, "call")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
-            fault = error
-        return self._out.told(head if isinstance(head, int) else head.id, fault), ()
-
-    def _chosen(self, head: frames.Head | int, parcel: Parcel) -> Answer:
-        """Find what is called, and call it."""
-        if isinstance(head, int):
-            head = frames.head(parcel.frame)  # says what is wrong with it
-        kind, call = head.kind, head.id
-        if call < 1 or call in self._running.threads:
-            raise FormatError(f"call: want an id that no call has, got {call}")
-        if 0 <= kind < len(self._ecalls):
-            return self._call(call, self._ecalls[kind], parcel)
-        if kind == frames.EVIDENCE:
-            return self._evidence(parcel), ()
-        raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
-
-    def _call(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+    def _invoke(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
         """Make one call and write its answer, whatever the application does."""
         try:
-            return self._run(call, ecall, given)
+            return self._apply(call, ecall, given)
         except CancelInterrupt:  # in the application's code, before it, or after
-            self._ended(call)
+            self._end_call(call)
         except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
-            self._ended(call)
+            self._end_call(call)
             return None, ()
         return self._out.told(call, CancelInterrupt()), ()
 
-    def _run(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+    def _apply(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
         running = self._running
         running.threads[call] = get_ident()
         if running.early:
             running.recall(call)
-        answer = self._applied(call, ecall, given)
-        if running.threads.pop(call, None) is not None:
-            return answer
-        running.absorb(call)
-        boundary.close(answer[1])
-        raise CancelInterrupt
-
-    def _applied(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
         codec = ecall.codec
+        answer: Answer
         try:
             if isinstance(given, Parcel):
                 given.held = arguments = codec.decode_call(given)
@@ -353,12 +340,18 @@ class Calls:
             else:
                 result = ecall.function(*astuple(given)[1:])
             if result is None and codec.returns_none:
-                return encode_short((frames.RETURN, call, None)), ()
-            return codec.encode_result(call, result)
+                answer = encode_short((frames.RETURN, call, None)), ()
+            else:
+                answer = codec.encode_result(call, result)
         except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
-            return self._out.told(call, error, ecall.raises), ()
+            answer = self._out.told(call, error, ecall.raises), ()
+        if running.threads.pop(call, None) is not None:
+            return answer
+        running.absorb(call)
+        boundary.close(answer[1])
+        raise CancelInterrupt
 
-    def _ended(self, call: int) -> None:
+    def _end_call(self, call: int) -> None:
         """See to it that no interrupt comes for ``call`` any more."""
         if self._running.threads.pop(call, None) is None:
             self._running.absorb(call)
