@@ -61,7 +61,7 @@ class Answers:
             raise
 
     def finish(self, call: int, answer: Frame | None, files: tuple[int, ...] = ()) -> None:
-        """Send an answer, or why it cannot be sent; None is told as want of memory. Closes ``files``."""
+        """Send an answer, or why it cannot be sent; None is answered as lack of memory. Closes ``files``."""
         for _ in ATTEMPTS:
             try:
                 if answer is None:
@@ -72,15 +72,17 @@ class Answers:
                 self.wait_for_memory()
             except OSError as error:  # no descriptor, or no memory for a memory file
                 codec.close(files)
-                answer, files = self.told(call, error), ()
+                answer, files = self.error_frame(call, error), ()
         else:
             os._exit(EXIT_NO_MEMORY)
         codec.close(files)
         if not self._reserve:
             self._save_memory()
 
-    def told(self, call: int, error: BaseException, raises: tuple[type[Exception], ...] = ()) -> Frame | None:
-        """The frame that tells of an error; None where there is no memory to write it in."""
+    def error_frame(
+        self, call: int, error: BaseException, raises: tuple[type[Exception], ...] = ()
+    ) -> Frame | None:
+        """The frame that reports an error; None where there is no memory to write it in."""
         try:
             return failure(error, raises, self._debug).frame(call)
         except MemoryError:
@@ -88,7 +90,7 @@ class Answers:
 
     def refuse(self, call: int, error: Exception) -> None:
         """Answer with an error."""
-        self.finish(call, self.told(call, error))
+        self.finish(call, self.error_frame(call, error))
 
     def wait_for_memory(self) -> None:
         """Give up what was kept, and wait a little for what others give up."""

@@ -310,7 +310,7 @@ class Calls:
                 fault: Exception = _unreadable(error, "call")
             except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
                 fault = error
-            return self._out.told(call, fault), ()
+            return self._out.error_frame(call, fault), ()
         except MemoryError:
             parcel.held = None
             return None, ()
@@ -324,7 +324,7 @@ class Calls:
         except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
             self._end_call(call)
             return None, ()
-        return self._out.told(call, CancelInterrupt()), ()
+        return self._out.error_frame(call, CancelInterrupt()), ()
 
     def _apply(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
         running = self._running
@@ -344,7 +344,7 @@ class Calls:
             else:
                 answer = codec.encode_result(call, result)
         except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
-            answer = self._out.told(call, error, ecall.raises), ()
+            answer = self._out.error_frame(call, error, ecall.raises), ()
         if running.threads.pop(call, None) is not None:
             return answer
         running.absorb(call)
