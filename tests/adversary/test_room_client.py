@@ -57,11 +57,11 @@ def offered(enclave: InProcess, challenge: Challenge) -> Offer:
 
 def ended(table: Table) -> str:
     """One whole run of the room; its id."""
-    at_hand: dict[str, conduct.Participant] = {
-        name: conduct.AtHand(owner(table, name), lambda: NOW) for name in table.homes
+    local_owners: dict[str, conduct.Participant] = {
+        name: conduct.LocalOwner(owner(table, name), lambda: NOW) for name in table.homes
     }
     collateral = table.platform.collateral()
-    return conduct.conduct(InProcess(Attester(table.platform)), table.room, at_hand, collateral).run
+    return conduct.conduct(InProcess(Attester(table.platform)), table.room, local_owners, collateral).run
 
 
 # ---- a client that waits -------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_the_offer_of_another_run(table: Table) -> None:
     mailbox.announce(table.room, table.agreement.hash, announced, collateral)
 
     def answer() -> None:
-        asked = mailbox.Elsewhere(table.room, "clinic", 10)
+        asked = mailbox.RemoteOwner(table.room, "clinic", 10)
         asked.begin(announced)
         with pytest.raises(PolicyError, match="released no key"):
             asked.release(offered(other, asked.challenge()), collateral)

@@ -16,7 +16,7 @@ from kluis.cleanroom.agreement import sign
 from kluis.cleanroom.exchange import Challenge
 from kluis.cleanroom.folder import Folder
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.mailbox import Elsewhere
+from kluis.cleanroom.mailbox import RemoteOwner
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.room import Room
 from kluis.errors import FormatError, UnavailableError, UsageError
@@ -206,7 +206,7 @@ def little() -> Iterator[None]:
 def test_a_document_of_an_owner_is_huge(table: Table, name: str) -> None:
     """The host reads none of 6 GB that stand in an owner's name."""
     huge(table.room.path / "runs" / RUN / f"{name}.json")
-    owner = Elsewhere(table.room, "clinic", 1)
+    owner = RemoteOwner(table.room, "clinic", 1)
     owner.begin(RUN)
     with pytest.raises(FormatError) as caught:
         owner.challenge()

@@ -245,7 +245,7 @@ def conducted(table: Table, enclave: InProcess) -> conduct.Ended:
     signed = table.setting.signed()
     for each in signed.signatures:
         table.room.add_signature(each)
-    owners = {name: conduct.AtHand(Owner(table.homes[name], signed), lambda: NOW) for name in table.homes}
+    owners = {name: conduct.LocalOwner(Owner(table.homes[name], signed), lambda: NOW) for name in table.homes}
     return conduct.conduct(enclave, table.room, owners, table.platform.collateral())
 
 

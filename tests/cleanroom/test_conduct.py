@@ -1,4 +1,4 @@
-"""The host's part: it carries, and gains nothing; owners at hand, and owners elsewhere."""
+"""The host's part: it carries, and gains nothing; local owners, and remote ones."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Place:
     def owner(self, name: str) -> Owner:
         return Owner(self.setting.homes[name], self.room.signed(), self.room.stops())
 
-    def at_hand(self, *names: str) -> dict[str, conduct.Participant]:
-        return {name: conduct.AtHand(self.owner(name), lambda: NOW) for name in names}
+    def local_owners(self, *names: str) -> dict[str, conduct.Participant]:
+        return {name: conduct.LocalOwner(self.owner(name), lambda: NOW) for name in names}
 
     def enclave(self, **change: object) -> InProcess:
         return InProcess(Attester(self.platform, **change))  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def place(tmp_path: Path) -> Place:
 def test_both_at_hand(place: Place) -> None:
     """A run leaves sealed results and a receipt that holds in the room's folder."""
     ended = conduct.conduct(
-        place.enclave(), place.room, place.at_hand("clinic", "laboratory"), place.platform.collateral()
+        place.enclave(), place.room, place.local_owners("clinic", "laboratory"), place.platform.collateral()
     )
     assert sorted(path.name for path in ended.folder.iterdir()) == [
         "by-sex.sealed",
@@ -70,21 +70,23 @@ def test_both_at_hand(place: Place) -> None:
 def test_an_owner_is_absent(place: Place) -> None:
     """Without every owner nothing begins, and who is missing is named."""
     with pytest.raises(PolicyError) as caught:
-        conduct.conduct(place.enclave(), place.room, place.at_hand("clinic"), place.platform.collateral())
+        conduct.conduct(
+            place.enclave(), place.room, place.local_owners("clinic"), place.platform.collateral()
+        )
     assert caught.value.message == "run: want every owner to take part, missing ['laboratory']"
 
 
 def test_stopped(place: Place) -> None:
     """A stop in the folder ends it before an enclave is asked."""
     signed = stop(place.setting.homes["laboratory"], place.setting.agreement, NOW)
-    participants = place.at_hand("clinic")
+    participants = place.local_owners("clinic")
     place.room.add_stop("laboratory", place.setting.agreement.hash, signed)
     with pytest.raises(PolicyError) as caught:
         conduct.conduct(place.enclave(), place.room, participants, place.platform.collateral())
     assert caught.value.code == "stopped"
 
 
-class _Late(conduct.AtHand):
+class _Late(conduct.LocalOwner):
     """An owner during whose release another one stops the agreement."""
 
     def __init__(self, place: Place, name: str, other: str) -> None:
@@ -114,7 +116,7 @@ def _stop(place: Place, name: str) -> None:
 
 def test_stopped_while_another_owner_is_waited_for(place: Place) -> None:
     """A stop that comes after its owner's keys, and before the last owner's, ends the run as well."""
-    participants = {**place.at_hand("clinic"), "laboratory": _Late(place, "laboratory", "clinic")}
+    participants = {**place.local_owners("clinic"), "laboratory": _Late(place, "laboratory", "clinic")}
     with pytest.raises(PolicyError) as caught:
         conduct.conduct(place.enclave(), place.room, participants, place.platform.collateral())
     assert caught.value.code == "stopped"
@@ -149,24 +151,24 @@ def test_nothing_is_left_of_a_run_that_fails(place: Place) -> None:
         conduct.conduct(
             place.enclave(debug=True),
             place.room,
-            place.at_hand("clinic", "laboratory"),
+            place.local_owners("clinic", "laboratory"),
             place.platform.collateral(),
         )
     assert list((place.room.path / "runs").iterdir()) == []
 
 
 def _host(place: Place, enclave: InProcess, patience: float) -> conduct.Ended:
-    elsewhere = mailbox.Elsewhere(place.room, "laboratory", patience)
+    remote = mailbox.RemoteOwner(place.room, "laboratory", patience)
     collateral = place.platform.collateral()
     begun: list[str] = []
 
     def announce(run: str) -> None:
         begun.append(run)
         mailbox.announce(place.room, place.setting.agreement.hash, run, collateral)
-        elsewhere.begin(run)
+        remote.begin(run)
 
     try:
-        participants = {**place.at_hand("clinic"), "laboratory": elsewhere}
+        participants = {**place.local_owners("clinic"), "laboratory": remote}
         return conduct.conduct(enclave, place.room, participants, collateral, announce)
     finally:
         for run in begun:

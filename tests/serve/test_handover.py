@@ -16,7 +16,7 @@ from kluis.enclave.store import ocalls
 from kluis.errors import RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve import handover
-from kluis.serve.handover import Givers
+from kluis.serve.handover import KeyGivers
 from kluis.serve.store import Database, keeping
 from kluis.serve.store.mailbox import Mailbox, Step
 from kluis.serve.store.statements import MOST_MESSAGES
@@ -70,12 +70,12 @@ Sleep = Callable[[float], None]
 
 
 @contextmanager
-def giving(host: Host, instance: EnclaveProxy, givers: Givers | None = None) -> Iterator[Sleep]:
+def giving(host: Host, instance: EnclaveProxy, givers: KeyGivers | None = None) -> Iterator[Sleep]:
     """A host whose command answers, as ``kluis serve`` does each second.
 
     Gives a ``sleep`` that ends once the host has answered twice more: the second time it began meanwhile.
     """
-    givers = givers or Givers(host.mailbox)
+    givers = givers or KeyGivers(host.mailbox)
     stop, turns = threading.Event(), threading.Condition()
     count = 0
 
@@ -110,7 +110,7 @@ def test_a_database_that_is_away_ends_no_command_otherwise(
     hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each turn says that it is, and not every other one; and to leave asks nothing of it."""
-    givers, away = Givers(hosts[0].mailbox), UnavailableError("database: is away")
+    givers, away = KeyGivers(hosts[0].mailbox), UnavailableError("database: is away")
     with monkeypatch.context() as patched:
         patched.setattr(handover, "BEAT_SECONDS", 3600.0)
         patched.setattr(hosts[0].mailbox, "post", Mock(side_effect=away))
@@ -176,7 +176,7 @@ def test_more_dead_than_are_read_at_once(
     The clock of the host that gives is set ahead, once it has seen the dead and before a joiner asks.
     """
     clock = Clock()
-    givers = Givers(hosts[0].mailbox, clock)
+    givers = KeyGivers(hosts[0].mailbox, clock)
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")

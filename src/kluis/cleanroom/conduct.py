@@ -50,7 +50,7 @@ class Participant(Protocol):
         """The owner's keys, if what it was offered is what it agreed to."""
 
 
-class AtHand:
+class LocalOwner:
     """An owner whose client runs in this process.
 
     Args:

@@ -54,7 +54,7 @@ class Refused(Document, frozen=True):
     code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
 
 
-class Elsewhere:
+class RemoteOwner:
     """An owner reached through the folder; the host's side.
 
     Args:

@@ -20,7 +20,7 @@ from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import Mailbox, Step
 
-__all__ = ["Givers", "opened"]
+__all__ = ["KeyGivers", "opened"]
 
 WAITING: Final = "store_waiting"
 JOIN_SECONDS: Final = 60.0
@@ -107,7 +107,7 @@ def _awaited(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> bytes:
     raise UnavailableError(f"store key: no {step.name.lower()} came in {JOIN_SECONDS:.0f} s", code=WAITING)
 
 
-class Givers:
+class KeyGivers:
     """One host's instances that have a store's key, and answer who asks for it.
 
     Args:

@@ -20,7 +20,7 @@ from kluis.serve import handover, presence, proposal, rekeying
 from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
-from kluis.serve.handover import Givers
+from kluis.serve.handover import KeyGivers
 from kluis.serve.host_calls import Errands, write
 from kluis.serve.images import ServiceImage, image_of
 from kluis.serve.instance import START_SECONDS, Instance
@@ -67,7 +67,7 @@ class Serving:
     attestation_settings: str | None
     name: Callable[[bytes], bytes]
     rename_issuer: Callable[[], None]
-    givers: tuple[Givers, ...]
+    givers: tuple[KeyGivers, ...]
 
     def authorization_parts(self) -> tuple[str, str]:
         """Address and tenant of the development issuer."""
@@ -218,7 +218,7 @@ def serving(
                     raise proposal.refused(error, settings_of("keyvault", standing), plan.state) from None
                 raise
         told = attestation_digest(standing).hex() if "attestation" in plan.services else None
-        givers = tuple(Givers(one) for one in stores.mailboxes if database.shared)
+        givers = tuple(KeyGivers(one) for one in stores.mailboxes if database.shared)
         for one in givers:
             stack.callback(one.close)
         yield Serving(

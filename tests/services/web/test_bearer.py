@@ -14,7 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
-from kluis.services.web import Bearer, Elsewhere, Issuer
+from kluis.services.web import Bearer, Issuer, WrongAudience
 from tests.services.web.issuer import AUDIENCE, NOW, URL, TokenMaker
 
 MAKER = TokenMaker()
@@ -54,16 +54,16 @@ def test_audiences_that_are_one() -> None:
 @pytest.mark.parametrize(
     ("claims", "kind", "message"),
     [
-        ({"aud": f"{AUDIENCE}//"}, Elsewhere,
+        ({"aud": f"{AUDIENCE}//"}, WrongAudience,
          f"bearer token aud: want {AUDIENCE}, got {AUDIENCE}//"),
-        ({"iss": "https://else.example"}, Elsewhere,
+        ({"iss": "https://else.example"}, WrongAudience,
          f"bearer token iss: want {URL}, got https://else.example"),
-        ({"aud": "https://else.example"}, Elsewhere,
+        ({"aud": "https://else.example"}, WrongAudience,
          f"bearer token aud: want {AUDIENCE}, got https://else.example"),
-        ({"aud": [{}, ["x"], None]}, Elsewhere,
+        ({"aud": [{}, ["x"], None]}, WrongAudience,
          f"bearer token aud: want {AUDIENCE}, got [{{}}, ['x'], None]"),
-        ({"aud": {}}, Elsewhere, f"bearer token aud: want {AUDIENCE}, got {{}}"),
-        ({"aud": None}, Elsewhere, f"bearer token aud: want {AUDIENCE}, got none"),
+        ({"aud": {}}, WrongAudience, f"bearer token aud: want {AUDIENCE}, got {{}}"),
+        ({"aud": None}, WrongAudience, f"bearer token aud: want {AUDIENCE}, got none"),
         ({"exp": None}, AuthenticityError, "bearer token exp: want a time in whole seconds, got none"),
         ({"exp": int(NOW.timestamp()) - 60}, FreshnessError, "bearer token: has expired"),
         ({"nbf": int(NOW.timestamp()) + 61}, FreshnessError, "bearer token: is not valid yet"),

@@ -159,7 +159,7 @@ class Stage:
 
     def participants(self) -> dict[str, conduct.Participant]:
         """Both owners, each with its own client."""
-        return {party: conduct.AtHand(self.owner(party), now) for party in self.homes}
+        return {party: conduct.LocalOwner(self.owner(party), now) for party in self.homes}
 
     def sealed(self, dataset: str) -> bytes:
         """A data set's sealed file."""

@@ -73,8 +73,8 @@ def run(
         )
         record(opened, parties.home(homes, name), "key.released", taken)
         return
-    elsewhere = {
-        each: mailbox.Elsewhere(opened, each, wait) for each in agreement.owners if each not in local
+    remote_owners = {
+        each: mailbox.RemoteOwner(opened, each, wait) for each in agreement.owners if each not in local
     }
     (found,) = image_ids.measure([image])
     if found.hex() != agreement.code.image_id:
@@ -84,16 +84,18 @@ def run(
             hint="--image: the file that was proposed",
             code="image",
         )
-    at_hand = {name: conduct.AtHand(owner, now) for name, owner in local.items() if name in agreement.owners}
+    local_owners = {
+        name: conduct.LocalOwner(owner, now) for name, owner in local.items() if name in agreement.owners
+    }
     platform = Platform.connect()
     collateral = platform.collateral()
     with contextlib.ExitStack() as after:
 
         def begun(run_id: str) -> None:
-            if elsewhere:
+            if remote_owners:
                 after.callback(mailbox.withdraw, opened, run_id)
                 mailbox.announce(opened, agreement.hash, run_id, collateral)
-            for each in elsewhere.values():
+            for each in remote_owners.values():
                 each.begin(run_id)
 
         enclave = after.enter_context(
@@ -103,7 +105,7 @@ def run(
             )
         )
         ended = conduct.conduct(
-            cast("conduct.Enclave", enclave), opened, {**at_hand, **elsewhere}, collateral, begun
+            cast("conduct.Enclave", enclave), opened, {**local_owners, **remote_owners}, collateral, begun
         )
     checked = check_receipt(ended.receipt, agreement.hash)
     done = checked.statement.analyses
@@ -112,7 +114,7 @@ def run(
         {"run": ended.run, "folder": str(ended.folder), "analyses": [as_json(each) for each in done]},
         f"run {ended.run}\n{render.table(lines)}",
     )
-    for name in at_hand:
+    for name in local_owners:
         record(opened, parties.home(homes, name), "key.released", ended.run)
     for name in list(local)[:1]:  # one line of one party's: they are all here
         record(opened, parties.home(homes, name), "run.finished", ended.run)

@@ -15,7 +15,7 @@ from kluis.errors import KluisError
 from kluis.formats.encoding import b64
 from kluis.services.clock import Clock
 from kluis.services.keyvault.hosts import Hosts
-from kluis.services.web import Bearer, Caller, Elsewhere, Gate, Operation, Refusal
+from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal, WrongAudience
 
 __all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate", "allows"]
 
@@ -127,7 +127,7 @@ class VaultGate(Gate):
     def unknown(self, target: str, error: KluisError | None) -> Refusal:
         """The challenge that tells a client where to get a token."""
         message = "AKV10000: Request is missing a Bearer or PoP token."
-        if isinstance(error, Elsewhere):
+        if isinstance(error, WrongAudience):
             message = _MISDIRECTED[error.claim].format(" or ".join(error.wanted), error.got)
         elif error is not None:
             message = f"AKV10000: Request is missing a Bearer or PoP token that holds: {error.message}"

@@ -3,7 +3,7 @@
 A service declares its :class:`Operation` s; :class:`Service` is the ASGI application that they make.
 """
 
-from kluis.services.web.bearer import Bearer, Caller, Elsewhere, Issuer
+from kluis.services.web.bearer import Bearer, Caller, Issuer, WrongAudience
 from kluis.services.web.call import Answer, Call
 from kluis.services.web.operation import Operation
 from kluis.services.web.refusal import Refusal
@@ -15,7 +15,7 @@ __all__ = [
     "Bearer",
     "Call",
     "Caller",
-    "Elsewhere",
+    "WrongAudience",
     "Gate",
     "Happening",
     "Issuer",

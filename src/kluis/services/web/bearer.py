@@ -19,7 +19,7 @@ from joserfc.jwk import KeySet
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Bearer", "Caller", "Elsewhere", "Issuer"]
+__all__ = ["Bearer", "Caller", "WrongAudience", "Issuer"]
 
 ALGORITHMS: Final = ["RS256", "ES256"]
 MOST_TOKEN: Final = 16 << 10
@@ -40,7 +40,7 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: str
 
 
-class Elsewhere(AuthenticityError):
+class WrongAudience(AuthenticityError):
     """A token that its issuer signed, and that is another issuer's or for another service.
 
     Args:
@@ -107,7 +107,7 @@ class Bearer:
         Raises:
             FormatError: it is no bearer token.
             AuthenticityError: nobody's who is known.
-            Elsewhere: another's, or for another service.
+            WrongAudience: another's, or for another service.
             FreshnessError: expired, or not yet valid.
         """
         scheme, _, text = header.partition(" ")
@@ -120,12 +120,12 @@ class Bearer:
                 f"bearer token: not signed by {self.issuer.url}: {type(error).__name__}", code="bearer"
             ) from None
         if claims.get("iss") != self.issuer.url:  # 3
-            raise Elsewhere("iss", [self.issuer.url], claims.get("iss"))
+            raise WrongAudience("iss", [self.issuer.url], claims.get("iss"))
         audience = claims.get("aud")
         named = {_bare(one) for one in (audience if isinstance(audience, list) else [audience])}
         ours = named & self._audiences.keys()
         if not ours:
-            raise Elsewhere("aud", self._audiences, audience)
+            raise WrongAudience("aud", self._audiences, audience)
         _in_time(claims, now)  # 4
         roles = claims.get("roles", [])
         return Caller(
