@@ -15,11 +15,11 @@ __all__ = [
     "Bearer",
     "Call",
     "Caller",
-    "WrongAudience",
     "Gate",
     "Happening",
     "Issuer",
     "Operation",
     "Refusal",
     "Service",
+    "WrongAudience",
 ]
