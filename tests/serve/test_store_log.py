@@ -8,7 +8,7 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.serve import store_log
-from kluis.serve.store_log import Teller
+from kluis.serve.store_log import StoreLog
 
 WHERE = 'database: connection to server at "10.0.0.5" failed: no password for user "kluis"'
 
@@ -17,7 +17,7 @@ def test_what_clients_are_told_of_a_database(monkeypatch: pytest.MonkeyPatch) ->
     """An enclave hears nothing of where it is; the log has that and what mends it, and not each time."""
     records, lines = Mock(), []
     away = UnavailableError(WHERE, hint="see that it runs", code="store_database")
-    functions = Teller("keyvault", lines.extend).kept(records)
+    functions = StoreLog("keyvault", lines.extend).functions(records)
     for each in ("read", "commit", "keys"):
         getattr(records, each).side_effect = away
         with pytest.raises(UnavailableError) as refused:
@@ -33,7 +33,7 @@ def test_what_clients_are_told_of_a_database(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_no_fault_of_the_database() -> None:
     """Goes through as it is, answers and refusals."""
     records, lines = Mock(), []
-    functions = Teller("keyvault", lines.extend).kept(records)
+    functions = StoreLog("keyvault", lines.extend).functions(records)
     records.read.return_value = "rows"
     assert functions["store_read"]([b"id"], 7) == "rows"
     records.read.assert_called_once_with([b"id"], 7)

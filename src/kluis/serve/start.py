@@ -32,7 +32,7 @@ from kluis.serve.store import keeping
 from kluis.serve.store.database import Database, database_file
 from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.mailbox import Mailbox, Step
-from kluis.serve.store_log import Teller
+from kluis.serve.store_log import StoreLog
 from kluis.services.clock import Clock
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
@@ -288,7 +288,7 @@ def _rekey(
     count = rekeying.rekey(
         image,
         listener,
-        ocalls={**functions, **Teller(service, functions["log"]).kept(records)},
+        ocalls={**functions, **StoreLog(service, functions["log"]).functions(records)},
         opened=lambda enclave: _open(enclave, database, records, say),
         insecure_allow_missing=plan.insecure_allow_missing,
     )
@@ -335,14 +335,14 @@ def _fleet(
 ) -> Fleet:
     settings = settings_of(service, standing)
     functions = errands.functions()
-    teller = Teller(service, functions["log"])
+    store_log = StoreLog(service, functions["log"])
 
     def start() -> Instance:
         records = keeping.records(database, service)
         return Instance.start(
             image,
             listener,
-            ocalls={**functions, **teller.kept(records)},
+            ocalls={**functions, **store_log.functions(records)},
             settings=settings,
             name=name,
             opened=lambda enclave: _open(enclave, database, records, say),

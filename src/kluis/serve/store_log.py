@@ -16,14 +16,14 @@ from kluis.enclave.store import ocalls
 from kluis.enclave.store.ocalls import HostSide
 from kluis.errors import KluisError, UnavailableError, foreign
 
-__all__ = ["Teller"]
+__all__ = ["StoreLog"]
 
 AWAY: Final = "database: unavailable"
 AGAIN_SECONDS: Final = 60.0
 """How long the same is not said again: a database that is away fails every request."""
 
 
-class Teller:
+class StoreLog:
     """Asks for the enclaves of one service, and says in the host's log why there was no answer.
 
     Args:
@@ -35,9 +35,9 @@ class Teller:
         self._service = service
         self._write = write
         self._lock = threading.Lock()
-        self._told, self._when = "", 0.0
+        self._reported, self._when = "", 0.0
 
-    def kept(self, records: HostSide) -> dict[str, Callable[..., Any]]:
+    def functions(self, records: HostSide) -> dict[str, Callable[..., Any]]:
         """The ocalls of the service's store, by the names that an enclave calls them."""
         return {name: functools.partial(self._ask, each) for name, each in ocalls.serving(records).items()}
 
@@ -47,13 +47,13 @@ class Teller:
         except KluisError as error:
             if error.code != "store_database":
                 raise
-            self._tell(error)
+            self._report(error)
             raise UnavailableError(AWAY, code=error.code) from None
 
-    def _tell(self, error: KluisError) -> None:
+    def _report(self, error: KluisError) -> None:
         now = time.monotonic()
         with self._lock:
-            if error.message == self._told and now - self._when < AGAIN_SECONDS:
+            if error.message == self._reported and now - self._when < AGAIN_SECONDS:
                 return
-            self._told, self._when = error.message, now
+            self._reported, self._when = error.message, now
         self._write([f"store {self._service}: {foreign(error.message)} (hint: {error.hint})"])

@@ -18,7 +18,7 @@ from kluis.services.attestation.engine import Engine
 from kluis.services.attestation.evidence.collateral import Endorsements
 from kluis.services.attestation.gate import READ, TPM, WRITE, AttestationGate
 from kluis.services.attestation.handlers import Handlers, Rotation
-from kluis.services.attestation.refusals import tell
+from kluis.services.attestation.refusals import refusal_of
 from kluis.services.attestation.requests import (
     AttestGuest,
     AttestOpenEnclave,
@@ -81,7 +81,7 @@ def service(
         gate=AttestationGate(bearer, clock, tpm_open),
         clock=clock,
         ready=lambda: engine.ready(clock.now()),
-        tell=tell,
+        refusal_of=refusal_of,
         headers={"x-ms-maa-service-version": f"kluis {kluis.__version__}"},
         trailing_slash=True,  # as Azure's own: Gramine's RA-TLS requests /certs/
     )

@@ -23,7 +23,7 @@ from kluis.services.attestation.language import PolicyParsingError
 from kluis.services.web import Refusal
 from kluis.services.web.refusal import STORES
 
-__all__ = ["tell"]
+__all__ = ["refusal_of"]
 
 _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
     (PolicyParsingError, 400, "PolicyParsingError"),
@@ -41,8 +41,8 @@ _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
 )
 
 
-def tell(error: KluisError) -> Refusal:
-    """The refusal that an error is told as; one that is our own bug says nothing."""
+def refusal_of(error: KluisError) -> Refusal:
+    """The refusal for an error; one that is our own bug says nothing."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, AuthenticityError) and error.code.startswith(STORES):

@@ -113,7 +113,7 @@ def service(
         ),
         clock=clock,
         ready=vault.ready,
-        tell=tell,
+        refusal_of=refusal_of,
         threads=THREADS,
         upkeep=Upkeep(keys, passing).tend,
         bad_request=BadParameter.wire,
@@ -122,8 +122,8 @@ def service(
     )
 
 
-def tell(error: KluisError) -> Refusal:
-    """The refusal that an error of this service stands for."""
+def refusal_of(error: KluisError) -> Refusal:
+    """The refusal for an error of this service."""
     if isinstance(error, BadParameter | Conflict | Forbidden | KeyNotFound):
         details = [each._asdict() for each in error.details]
         return Refusal(

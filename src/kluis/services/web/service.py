@@ -118,7 +118,7 @@ class Service:
         gate: who may ask.
         clock: tells the time in the log.
         ready: raises one of our errors while the service cannot work.
-        tell: makes a refusal of one of our errors.
+        refusal_of: makes a refusal of one of our errors.
         headers: of every answer.
         bad_request: what clients know as the code of a request without an ``api-version`` that is one.
         version: one that is, for people; where it is a number, others may be numbers, and not dates alone.
@@ -137,7 +137,7 @@ class Service:
         gate: Gate,
         clock: Clock,
         ready: Callable[[], None],
-        tell: Callable[[KluisError], Refusal] = Refusal.of,
+        refusal_of: Callable[[KluisError], Refusal] = Refusal.of,
         headers: Mapping[str, str] | None = None,
         bad_request: str = "BadRequest",
         version: str = "2022-08-01",
@@ -151,7 +151,7 @@ class Service:
         self._gate = gate
         self._clock = clock
         self._ready = ready
-        self._tell = tell
+        self._refusal_of = refusal_of
         self._headers = dict(headers or {})
         self._telemetry = Telemetry(name)
         self._bad_request = bad_request
@@ -195,9 +195,9 @@ class Service:
         headers = _headers(scope)
         request_id = secrets.token_hex(16)
 
-        def tell(operation: str, status: int, code: str | None = None, bug: str | None = None) -> None:
+        def report(operation: str, status: int, code: str | None = None, bug: str | None = None) -> None:
             took = round(time.perf_counter() - began, 6)
-            self._telemetry.tell(
+            self._telemetry.record(
                 Line(self._clock.now(), self.name, operation, status, took, request_id, code, bug)
             )
 
@@ -214,14 +214,14 @@ class Service:
         except ClientDisconnect:
             return
         except RefusedBody as refused:  # who serves this answers it
-            tell(operation, refused.status, refused.code)
+            report(operation, refused.status, refused.code)
             raise
         except KluisError as error:
-            refusal = self._tell(error)
+            refusal = self._refusal_of(error)
             answer, code = _refused(refusal), refusal.code
         except Exception as error:  # noqa: BLE001 - whatever is left is our bug: its class is logged, no word of it goes out
             answer, code, bug = _refused(Refusal.unexpected()), "InternalServerError", type(error).__name__
-        tell(operation, answer.status, code, bug)
+        report(operation, answer.status, code, bug)
         await self._response(answer, headers, request_id)(scope, receive, send)
 
     def _match(self, scope: Scope) -> Match:

@@ -106,7 +106,7 @@ class Telemetry:
         self._log = logging.getLogger(f"kluis.services.{service}")
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def tell(self, line: Line) -> None:
+    def record(self, line: Line) -> None:
         """Count a request, and write its line."""
         key = (line.operation, line.status)
         child = self._children.get(key)
