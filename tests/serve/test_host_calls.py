@@ -9,16 +9,16 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.serve import host_calls
-from kluis.serve.host_calls import Errands, write
+from kluis.serve.host_calls import HostCalls, write
 from kluis.services.hosting import Endorsed
 from kluis.tee.platform.launching import places
 from tests.evidence.forge import Forge
 from tests.services.web.issuer import FixedClock
 
 
-def made(tmp_path: Path, origins: dict[str, ssl.SSLContext | None]) -> Errands:
-    """Errands of a host that asks nobody else."""
-    return Errands(
+def made(tmp_path: Path, origins: dict[str, ssl.SSLContext | None]) -> HostCalls:
+    """HostCalls of a host that asks nobody else."""
+    return HostCalls(
         lambda request: request, origins, cache=tmp_path, online=False, clock=FixedClock(), log=write
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kluis.serve.images import ServiceImage
-from kluis.serve.settings import ROLES, Standing, settings_of
+from kluis.serve.settings import ROLES, Deployment, settings_of
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.issuers import canonical
@@ -24,7 +24,7 @@ IMAGE = ServiceImage(Path("attestation.kluis"), bytes([1]) * 32, bytes([2]) * 32
 
 def told(service: str, **changed: Any) -> Any:
     """The document."""
-    standing = {
+    deployment = {
         "addresses": ADDRESSES,
         "issuer": Issuer("https://localhost:8446/t/v2.0", (), "{}"),
         "authorization": "https://localhost:8446/t",
@@ -34,7 +34,7 @@ def told(service: str, **changed: Any) -> Any:
         "store_key": "measurement",
         "given": {},
     }
-    return json.loads(settings_of(service, Standing(**{**standing, **changed})))
+    return json.loads(settings_of(service, Deployment(**{**deployment, **changed})))
 
 
 def test_a_vault_is_challenged_for_by_the_parent_of_its_host() -> None:

@@ -24,7 +24,7 @@ from kluis.services.clock import Clock
 from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
-__all__ = ["Errands", "write"]
+__all__ = ["HostCalls", "write"]
 
 LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
 # Said of the operator's own machine: what endorses evidence is fetched with its command line.
@@ -32,7 +32,7 @@ TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the servic
 _PATH: Final = re.compile(r"(?<![\w:/.])/[^\s:,;'\"]+")
 
 
-class Errands:
+class HostCalls:
     """The ocalls of every service's enclave but those of its store.
 
     Args:

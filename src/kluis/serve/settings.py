@@ -16,7 +16,7 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.web import Issuer
 
-__all__ = ["AUDIENCES", "ROLES", "STALE", "Standing", "attestation_digest", "settings_of"]
+__all__ = ["AUDIENCES", "ROLES", "STALE", "Deployment", "attestation_digest", "settings_of"]
 
 # As :mod:`kluis.services.attestation.inside` declares it.
 ATTESTATION_PRODUCT: Final = 101
@@ -51,7 +51,7 @@ STALE: Final = frozenset({"stale"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Deployment:
     """What runs, as far as settings tell of it.
 
     Attributes:
@@ -81,37 +81,37 @@ class Standing:
     names: tuple[str, ...] = ()
 
 
-def settings_of(service: str, standing: Standing) -> bytes:
+def settings_of(service: str, deployment: Deployment) -> bytes:
     """The document for one service, JSON."""
-    url = standing.addresses[service]
+    url = deployment.addresses[service]
     resource = _resource(url)
-    others = _other_resources(url, standing.names) if service == "keyvault" else ()
-    issuer = _issuer(service, standing)
-    given = standing.given.get(service, {})
+    others = _other_resources(url, deployment.names) if service == "keyvault" else ()
+    issuer = _issuer(service, deployment)
+    given = deployment.given.get(service, {})
     made: Mapping[str, Any]
     if service == "attestation":
-        made = {"issuer": issuer, "attestation": _attestation(standing)}
+        made = {"issuer": issuer, "attestation": _attestation(deployment)}
     elif service == "keyvault":
         made = {
             "issuer": issuer,
-            "authorization": standing.authorization,
+            "authorization": deployment.authorization,
             "resource": resource,
             "other_resources": others,
-            "names": standing.names,
-            "authorities": _authorities(standing),
+            "names": deployment.names,
+            "authorities": _authorities(deployment),
             **given,
         }
     else:
-        made = {"issuer": issuer, "level": standing.level, **given}
+        made = {"issuer": issuer, "level": deployment.level, **given}
     return msgspec.json.encode(made)
 
 
-def _issuer(service: str, standing: Standing) -> Issuer:
+def _issuer(service: str, deployment: Deployment) -> Issuer:
     """The issuer as a service receives it: with the audiences that are the service's."""
-    url = standing.addresses[service]
-    others = _other_resources(url, standing.names) if service == "keyvault" else ()
+    url = deployment.addresses[service]
+    others = _other_resources(url, deployment.names) if service == "keyvault" else ()
     audiences = (*AUDIENCES[service], url, _resource(url), *others)
-    return msgspec.structs.replace(standing.issuer, audiences=audiences)
+    return msgspec.structs.replace(deployment.issuer, audiences=audiences)
 
 
 def _resource(url: str) -> str:
@@ -132,40 +132,40 @@ def _other_resources(url: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"https://{parent}:{port}" for parent in parents)
 
 
-def _attestation(standing: Standing) -> dict[str, Any]:
-    return {"url": standing.addresses["attestation"], **standing.given.get("attestation", {})}
+def _attestation(deployment: Deployment) -> dict[str, Any]:
+    return {"url": deployment.addresses["attestation"], **deployment.given.get("attestation", {})}
 
 
-def attestation_digest(standing: Standing) -> bytes:
+def attestation_digest(deployment: Deployment) -> bytes:
     """The digest of what the attestation service is told, as its signing keys' evidence names it.
 
     Raises:
         UsageError: the settings are of another shape.
     """
     try:
-        told = msgspec.json.decode(msgspec.json.encode(_attestation(standing)), type=AttestationSettings)
+        told = msgspec.json.decode(msgspec.json.encode(_attestation(deployment)), type=AttestationSettings)
     except UNREADABLE as error:
         raise UsageError(f"attestation settings: {error}") from None
     changing = told.insecure_changing_issuer
-    return digest(told, issuers.canonical(_issuer("attestation", standing), changing=changing))
+    return digest(told, issuers.canonical(_issuer("attestation", deployment), changing=changing))
 
 
-def _authorities(standing: Standing) -> list[Any]:
+def _authorities(deployment: Deployment) -> list[Any]:
     """The attestation service beside the vault, by its image or signer as stores are; and further ones."""
-    image = standing.images.get("attestation")
+    image = deployment.images.get("attestation")
     if image is None:
-        return list(standing.authorities)
+        return list(deployment.authorities)
     return [
         {
             "type": "attested",
-            "url": standing.addresses["attestation"],
-            "roots": [standing.platform_root.decode()],
-            "identity": _identity(image, standing.store_key),
-            "levels": [standing.level],
-            "missing": sorted(standing.missing),
-            "settings": [attestation_digest(standing).hex()],
+            "url": deployment.addresses["attestation"],
+            "roots": [deployment.platform_root.decode()],
+            "identity": _identity(image, deployment.store_key),
+            "levels": [deployment.level],
+            "missing": sorted(deployment.missing),
+            "settings": [attestation_digest(deployment).hex()],
         },
-        *standing.authorities,
+        *deployment.authorities,
     ]
 
 

@@ -21,13 +21,13 @@ from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
 from kluis.serve.handover import KeyGivers
-from kluis.serve.host_calls import Errands, write
+from kluis.serve.host_calls import HostCalls, write
 from kluis.serve.images import ServiceImage, image_of
 from kluis.serve.instance import START_SECONDS, Instance
 from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
 from kluis.serve.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
-from kluis.serve.settings import ROLES, STALE, Standing, attestation_digest, settings_of
+from kluis.serve.settings import ROLES, STALE, Deployment, attestation_digest, settings_of
 from kluis.serve.store import keeping
 from kluis.serve.store.database import Database, database_file
 from kluis.serve.store.keeping import KeptRecords
@@ -164,7 +164,7 @@ def serving(
         root, level = platform.root_pem(), str(platform.status()["level"])
         url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
         database = stack.enter_context(Database(url))
-        standing = Standing(
+        deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
             authorization=issuer.authorization,
@@ -186,7 +186,7 @@ def serving(
 
         trust = ssl.create_default_context(cadata=authority.root_pem().decode())
         origins = {address: trust for service, address in addresses.items() if service in plan.services}
-        errands = Errands(
+        host_calls = HostCalls(
             name,
             {**origins, **dict.fromkeys(plan.origins)},
             cache=plan.state / "collateral",
@@ -200,12 +200,12 @@ def serving(
         if plan.rekey:
             with _changing(plan, database, stores, clock), Database(url, REKEY_SECONDS) as slow:
                 for each in plan.services:
-                    _rekey(plan, each, images[each], sockets[each], errands, slow, say)
+                    _rekey(plan, each, images[each], sockets[each], host_calls, slow, say)
             for hold in holds:
                 hold.share()
         stack.enter_context(_present(database, stores, clock))
         fleets = tuple(
-            _fleet(plan, each, images[each], sockets[each], standing, errands, database, name, say)
+            _fleet(plan, each, images[each], sockets[each], deployment, host_calls, database, name, say)
             for each in plan.services
         )
         stack.callback(_stop, fleets)
@@ -215,9 +215,9 @@ def serving(
                 fleet.start()
             except PolicyError as error:
                 if error.code == "vault_trust":
-                    raise proposal.refused(error, settings_of("keyvault", standing), plan.state) from None
+                    raise proposal.refused(error, settings_of("keyvault", deployment), plan.state) from None
                 raise
-        told = attestation_digest(standing).hex() if "attestation" in plan.services else None
+        told = attestation_digest(deployment).hex() if "attestation" in plan.services else None
         givers = tuple(KeyGivers(one) for one in stores.mailboxes if database.shared)
         for one in givers:
             stack.callback(one.close)
@@ -278,13 +278,13 @@ def _rekey(
     service: str,
     image: ServiceImage,
     listener: socket.socket,
-    errands: Errands,
+    host_calls: HostCalls,
     database: Database,
     say: Callable[[str], None],
 ) -> None:
     say(f"sealing what {service} keeps under a fresh key")
     records = keeping.records(database, service)
-    functions = errands.functions()
+    functions = host_calls.functions()
     count = rekeying.rekey(
         image,
         listener,
@@ -327,14 +327,14 @@ def _fleet(
     service: str,
     image: ServiceImage,
     listener: socket.socket,
-    standing: Standing,
-    errands: Errands,
+    deployment: Deployment,
+    host_calls: HostCalls,
     database: Database,
     name: Callable[[bytes], bytes],
     say: Callable[[str], None],
 ) -> Fleet:
-    settings = settings_of(service, standing)
-    functions = errands.functions()
+    settings = settings_of(service, deployment)
+    functions = host_calls.functions()
     store_log = StoreLog(service, functions["log"])
 
     def start() -> Instance:
