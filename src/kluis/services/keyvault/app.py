@@ -29,7 +29,7 @@ from kluis.services.keyvault.release.signer import Certify, Signer, Vouch
 from kluis.services.keyvault.settings import Settings
 from kluis.services.keyvault.vault.audit import Recorder
 from kluis.services.keyvault.vault.authorities import canonical
-from kluis.services.keyvault.vault.clock import Passing
+from kluis.services.keyvault.vault.clock import VaultClock
 from kluis.services.keyvault.vault.trust import MOST_SIZE
 from kluis.services.keyvault.vault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
@@ -87,13 +87,13 @@ def service(
     # would have nobody left who could agree to another.
     vault = start(storage, settings.rules(), authorities, issuer, int(now.timestamp()))
     signer, keys = Signer(certify, vouch, now, vault.name), Keys(vault)
-    passing = Passing(storage, clock)
+    vault_clock = VaultClock(storage, clock)
     handlers = Handlers(
         settings,
         vault,
         clock,
         keys,
-        Lifecycle(vault, passing),
+        Lifecycle(vault, vault_clock),
         Use(vault),
         Releases(vault, keyring, signer, Recorder(vault.storage)),
         signer,
@@ -115,7 +115,7 @@ def service(
         ready=vault.ready,
         refusal_of=refusal_of,
         threads=THREADS,
-        upkeep=Upkeep(keys, passing).tend,
+        upkeep=Upkeep(keys, vault_clock).tend,
         bad_request=BadParameter.wire,
         version=API_VERSION,
         headers={"x-ms-keyvault-service-version": SERVICE_VERSION, "x-ms-keyvault-region": "local"},

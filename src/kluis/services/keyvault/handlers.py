@@ -27,8 +27,7 @@ from kluis.services.keyvault.release.engine import Releases
 from kluis.services.keyvault.release.keyring import shown
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.settings import Settings
-from kluis.services.keyvault.vault import audit
-from kluis.services.keyvault.vault import keys as shelf
+from kluis.services.keyvault.vault import audit, keys
 from kluis.services.keyvault.vault import trust as trusting
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.vault.vault import Vault, changed, used
@@ -110,14 +109,14 @@ class Handlers:
     def versions(self, call: Call) -> Answer:
         """List a key's versions: none of a key that is not there, as Azure has it."""
         name = check_name(call.path["name"])
-        record = shelf.find(self.vault.storage, name, self._now())
+        record = keys.find(self.vault.storage, name, self._now())
         if record is None or record.deleted is not None:
             paging.most_results(call.query)
             return self._page(call, f"/keys/{name}/versions", [], None)
         listing = f"versions of {folded(name)}"
 
         def every(after: str) -> Iterable[KeyVersion]:
-            return shelf.versions(self.vault.storage, record, after)
+            return keys.versions(self.vault.storage, record, after)
 
         page = paging.page(self.vault, listing, every, lambda one: one.id, call.query)
         items = [
@@ -132,7 +131,7 @@ class Handlers:
 
     def rotation_policy(self, call: Call) -> Answer:
         """Show a rotation policy."""
-        record = shelf.demand(self.vault.storage, check_name(call.path["name"]), self._now())
+        record = keys.demand(self.vault.storage, check_name(call.path["name"]), self._now())
         return Answer(views.rotation_policy(self._url(call), record))
 
     def set_rotation_policy(self, call: Call) -> Answer:
@@ -311,7 +310,7 @@ class Handlers:
         now = self._now()
 
         def every(after: str) -> Iterable[KeyRecord]:
-            return shelf.live(self.vault.storage, now, deleted=deleted, after=after)
+            return keys.live(self.vault.storage, now, deleted=deleted, after=after)
 
         return paging.page(self.vault, listing, every, _folded, call.query)
 

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from kluis.services.keyvault.vault import clock as passing
-from kluis.services.keyvault.vault.clock import Passing, seen
+from kluis.services.keyvault.vault import clock as vault_clock
+from kluis.services.keyvault.vault.clock import VaultClock, seen
 from kluis.services.keyvault.vault.records import Deletion
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.keyvault.world import RESOURCE, World
@@ -132,7 +132,7 @@ def test_a_vault_of_before() -> None:
     """One that kept no time begins with its last deletion's."""
     storage = MemoryStorage()
     world = _deleted(HostsClock(), storage)
-    storage.update(lambda writing: writing.delete(passing.TABLE, passing.KEY))
+    storage.update(lambda writing: writing.delete(vault_clock.TABLE, vault_clock.KEY))
     world.clock.at += 90 * DAY
     assert _is_there(world)
     assert AT <= seen(storage) < AT + 60
@@ -141,7 +141,7 @@ def test_a_vault_of_before() -> None:
 def test_instances_do_not_add_up() -> None:
     """Two instances that count side by side come no further than one; each counts from the other's word."""
     storage, clock = MemoryStorage(), HostsClock()
-    one, other = Passing(storage, clock), Passing(storage, clock)
+    one, other = VaultClock(storage, clock), VaultClock(storage, clock)
     deletions = [Deletion(AT, AT + 90 * 86400)]
     storage.update(lambda writing: one.hold(writing, AT, ()))
     one.look(), other.look()
@@ -150,14 +150,14 @@ def test_instances_do_not_add_up() -> None:
         clock.run = hour * 3600.0
         one.advance(far, deletions)
         other.advance(far, deletions)
-        assert seen(storage) <= AT + passing.PACE * hour * 3600
-    assert seen(storage) == AT + passing.PACE * 24 * 3600
+        assert seen(storage) <= AT + vault_clock.PACE * hour * 3600
+    assert seen(storage) == AT + vault_clock.PACE * 24 * 3600
 
 
 def test_nothing_is_kept_where_no_key_waits() -> None:
     """A vault without deleted keys writes no time, and a first deletion begins from the host's."""
     storage, clock = MemoryStorage(), HostsClock()
-    own = Passing(storage, clock)
+    own = VaultClock(storage, clock)
     own.advance(AT, [])
     assert seen(storage) == 0
     storage.update(lambda writing: own.hold(writing, AT, ()))

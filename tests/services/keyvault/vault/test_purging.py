@@ -101,9 +101,9 @@ def test_a_policy_becomes_immutable_for_thousands_of_versions(store: SealedStore
     before = world.ok("POST", "/keys/k/backup")["value"]
     strict = {"data": b64.encode_url(policy()), "immutable": True}
     world.ok("PATCH", "/keys/k/", {"release_policy": strict})
-    assert len(list(store.scan(pinned_policies.PROMISES))) == 1
+    assert len(list(store.scan(pinned_policies.PINNED))) == 1
     world.ok("POST", "/keys/k/rotate")
-    assert len(list(store.scan(pinned_policies.PROMISES))) == 2
+    assert len(list(store.scan(pinned_policies.PINNED))) == 2
     after = world.ok("POST", "/keys/k/backup")["value"]
     world.ok("DELETE", "/keys/k")
     world.ok("DELETE", "/deletedkeys/k")
@@ -113,7 +113,7 @@ def test_a_policy_becomes_immutable_for_thousands_of_versions(store: SealedStore
     assert left(store) == []
     assert world.ok("POST", "/keys/restore", {"value": after})["release_policy"]["immutable"]
     assert len(listed(world)) == MANY + 1
-    assert len(list(store.scan(pinned_policies.PROMISES))) == 2
+    assert len(list(store.scan(pinned_policies.PINNED))) == 2
 
 
 class Failing(MemoryStorage):

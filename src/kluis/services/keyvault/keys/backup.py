@@ -80,7 +80,7 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
     record, versions = copy.record, copy.versions
     purging.clear(vault.storage, record.name, now)
     # Until all versions are there nobody has the key, and its name is taken.
-    partial = msgspec.structs.replace(record, deleted=purging.at_it(now))
+    partial = msgspec.structs.replace(record, deleted=purging.purge_mark(now))
 
     def work(writing: Writing, at: int) -> None:
         if at:
@@ -102,16 +102,16 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
 
 def _free(writing: Writing, record: KeyRecord, versions: tuple[KeyVersion, ...], now: int) -> None:
     """Go on only if the name is free, and may have such versions."""
-    if keys.undeleted(writing, record.name, now) is not None:
+    if keys.existing(writing, record.name, now) is not None:
         raise Conflict(f"The key {record.name} already exists in this vault.")
-    if keys.kept(writing, record.name) is not None:
+    if keys.any_record(writing, record.name) is not None:
         raise purging.busy(record.name)
     pinned_policies.check(writing, record, [one.id for one in (*versions, record.current)])
 
 
 def _still(writing: Writing, partial: KeyRecord) -> None:
     """Go on only if nobody cleared away what was brought back so far, because it took so long."""
-    if keys.kept(writing, partial.name) != partial:
+    if keys.any_record(writing, partial.name) != partial:
         raise purging.busy(partial.name)
 
 

@@ -59,7 +59,7 @@ class Keys:
         kty = material.spelled(asked.kty)
         draft = Draft(kty, asked.key_ops, asked.attributes or _NONE, asked.tags, asked)
         # Refuse what will be refused before a key is made, which takes long.
-        keys.undeleted(self.vault.storage, name, now)
+        keys.existing(self.vault.storage, name, now)
         draft.check()
         made = material.generate(kty, size=asked.key_size, crv=asked.crv, exponent=asked.public_exponent)
         return self._add(name, draft, made, now, subject)
@@ -208,8 +208,8 @@ class Keys:
         self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str
     ) -> _Kept:
         def work(writing: Writing) -> _Kept:
-            before = keys.undeleted(writing, name, now)
-            if before is None and keys.kept(writing, name) is not None:
+            before = keys.existing(writing, name, now)
+            if before is None and keys.any_record(writing, name) is not None:
                 raise purging.busy(name)
             after = turn(before)
             sequence = audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))

@@ -10,7 +10,7 @@ from kluis.enclave.store.model import Reading, Writing
 from kluis.services.keyvault.faults import DeletedKeyNotFound, Forbidden
 from kluis.services.keyvault.names import check_name
 from kluis.services.keyvault.vault import audit, keys, purging
-from kluis.services.keyvault.vault.clock import Passing
+from kluis.services.keyvault.vault.clock import VaultClock
 from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 from kluis.services.keyvault.vault.schedule import SECONDS_A_DAY
 from kluis.services.keyvault.vault.vault import Vault
@@ -24,11 +24,11 @@ class Lifecycle:
 
     Attributes:
         vault: whose they are.
-        passing: the time that it has seen pass.
+        vault_clock: its own time.
     """
 
     vault: Vault
-    passing: Passing
+    vault_clock: VaultClock
 
     def delete(self, name: str, now: int, subject: str) -> KeyRecord:
         """Delete a key, so that it can be recovered for the vault's days.
@@ -42,13 +42,13 @@ class Lifecycle:
         def work(writing: Writing) -> KeyRecord:
             record = keys.demand(writing, name, now)
             gone = msgspec.structs.replace(record, deleted=Deletion(now, purge_at))
-            self.passing.hold(writing, now, keys.deletions(writing))
+            self.vault_clock.hold(writing, now, keys.deletions(writing))
             keys.keep(writing, gone)
             audit.append(writing, audit.Event("delete", record.name, record.current.id, subject, now))
             return gone
 
         gone = self.vault.storage.update(work)
-        self.passing.look()
+        self.vault_clock.look()
         return gone
 
     def deleted(self, name: str, now: int) -> KeyRecord:
@@ -95,7 +95,7 @@ class Lifecycle:
             audit.append(writing, audit.Event("purge", record.name, record.current.id, subject, now))
             return record
 
-        purging.forget(self.vault.storage, name, now, begin)
+        purging.purge(self.vault.storage, name, now, begin)
 
 
 def _gone(reading: Reading, name: str, now: int) -> KeyRecord:

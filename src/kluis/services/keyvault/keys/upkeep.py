@@ -3,7 +3,8 @@
 Nobody wakes an enclave but its host, which knocks now and then. What is due is in the sealed store, and is
 looked at again in the change that does it: a host that knocks too often has nothing done twice, and one that
 does not knock, or sets its clock back, has it done later. One that sets its clock ahead has keys rotated
-early, and none forgotten before the vault itself has seen the time pass (:mod:`passing`).
+early, and none forgotten before the vault itself has seen the time pass
+(:mod:`kluis.services.keyvault.vault.clock`).
 
 There is no Event Grid here. That a key is near its expiry is an entry of the record, once for each version
 and expiry; the log and the metrics say that there is one, not of which key: names are not for the host.
@@ -22,9 +23,8 @@ import msgspec
 from kluis.enclave.store.model import Writing
 from kluis.errors import KluisError, UnavailableError
 from kluis.services.keyvault.keys.keys import Keys
-from kluis.services.keyvault.vault import audit, purging, schedule
-from kluis.services.keyvault.vault import keys as shelf
-from kluis.services.keyvault.vault.clock import Passing
+from kluis.services.keyvault.vault import audit, keys, purging, schedule
+from kluis.services.keyvault.vault.clock import VaultClock
 from kluis.services.web import Happening
 
 __all__ = ["Upkeep"]
@@ -36,11 +36,11 @@ class Upkeep:
 
     Attributes:
         keys: about which.
-        passing: the time that their vault has seen pass.
+        vault_clock: their vault's own time.
     """
 
     keys: Keys
-    passing: Passing
+    vault_clock: VaultClock
 
     def tend(self, now: datetime) -> Iterator[Happening]:
         """Do all that is due by ``now``, the longest overdue first; gives each thing once it is done.
@@ -51,8 +51,8 @@ class Upkeep:
             UnavailableError: the store keeps nothing, or gives nothing.
         """
         at = int(now.timestamp())
-        names = shelf.due(self.keys.vault.storage, at)
-        self.passing.advance(at, list(shelf.deletions(self.keys.vault.storage)))
+        names = keys.due(self.keys.vault.storage, at)
+        self.vault_clock.advance(at, list(keys.deletions(self.keys.vault.storage)))
         for name in names:
             try:
                 if (entry := purging.clear(self.keys.vault.storage, name, at)) is not None:
@@ -70,13 +70,13 @@ class Upkeep:
         """Put on record that a key is about to expire, if it is, and nobody did before."""
 
         def work(writing: Writing) -> int | None:
-            record = shelf.find(writing, name, now)
+            record = keys.find(writing, name, now)
             when = None if record is None else schedule.tell_at(record)
             if record is None or when is None or when > now:
                 return None
             event = audit.Event("near-expiry", record.name, record.current.id, "", now)
             sequence = audit.append(writing, event)
-            shelf.keep(writing, msgspec.structs.replace(record, told=schedule.told(record)))
+            keys.keep(writing, msgspec.structs.replace(record, told=schedule.told(record)))
             return sequence
 
         return self.keys.vault.storage.update(work)

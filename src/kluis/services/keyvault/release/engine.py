@@ -28,7 +28,7 @@ from kluis.services.keyvault.release.keyring import Keyring
 from kluis.services.keyvault.release.recipient import Recipient
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.requests import Release
-from kluis.services.keyvault.vault import keys as shelf
+from kluis.services.keyvault.vault import keys
 from kluis.services.keyvault.vault.audit import Event, Recorder
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, ReleaseRule
 from kluis.services.keyvault.vault.vault import Vault
@@ -120,8 +120,8 @@ class Releases:
         self, reading: Reading, name: str, version: str, vouched: Assertion | Forbidden, at: int
     ) -> _Going:
         """What may go, and where to; steps 1 to 4."""
-        record = shelf.demand(reading, name, at)  # 1
-        key = shelf.version(reading, record, version)
+        record = keys.demand(reading, name, at)  # 1
+        key = keys.version(reading, record, version)
         rule = _rule(record, key)
         if isinstance(vouched, Forbidden):  # 2
             raise vouched
@@ -134,15 +134,15 @@ class Releases:
 
     def _checked(self, name: str, target: str, now: datetime) -> Assertion | Forbidden:
         """What the token says; or the refusal, for one who may hear first that there is no such key."""
-        keys = _Keys(self.keyring, lambda: self._named(name, int(now.timestamp())))
+        authority_keys = _Keys(self.keyring, lambda: self._named(name, int(now.timestamp())))
         try:
-            return signed_claims.check(target, keys, now)
+            return signed_claims.check(target, authority_keys, now)
         except KluisError as error:
             return self._refused(UNVERIFIED, (Detail("token", "target", error.message),))
 
     def _named(self, name: str, at: int) -> frozenset[str]:
         """The authorities that a key's policy names."""
-        record = shelf.find(self.vault.storage, name, at)
+        record = keys.find(self.vault.storage, name, at)
         if record is None or record.release is None:
             return frozenset()
         return frozenset(each.url for each in policy.parse(record.release.data).authorities)

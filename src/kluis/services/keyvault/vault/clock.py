@@ -25,7 +25,7 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.services.clock import Clock
 from kluis.services.keyvault.vault.records import Deletion, decode, encode
 
-__all__ = ["PACE", "Passing", "seen"]
+__all__ = ["PACE", "VaultClock", "seen"]
 
 PACE: Final = 10
 TABLE, KEY = "time", "seen"
@@ -51,7 +51,7 @@ def seen(reading: Reading) -> int:
     return 0 if held is None else held.at
 
 
-class Passing:
+class VaultClock:
     """Moves a vault's own time.
 
     Args:

@@ -12,16 +12,16 @@ from kluis.services.keyvault.vault import clock, pinned_policies, schedule
 from kluis.services.keyvault.vault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
 
 __all__ = [
+    "any_record",
+    "being_purged",
     "deletions",
     "demand",
     "due",
+    "existing",
     "find",
     "keep",
     "keep_version",
-    "kept",
     "live",
-    "over",
-    "undeleted",
     "version",
     "versions",
 ]
@@ -32,23 +32,23 @@ LIVE, DELETED, PARTIAL = "live", "deleted", "partial"
 
 def find(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name, deleted or not; None if there is none, or its time to be purged has come."""
-    record = kept(reading, name)
-    return None if record is None or _is_over(reading, record, now) else record
+    record = any_record(reading, name)
+    return None if record is None or _is_being_purged(reading, record, now) else record
 
 
-def over(reading: Reading, name: str, now: int) -> KeyRecord | None:
+def being_purged(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name that nobody may have any more, of which something is left; else None."""
-    record = kept(reading, name)
-    return record if record is not None and _is_over(reading, record, now) else None
+    record = any_record(reading, name)
+    return record if record is not None and _is_being_purged(reading, record, now) else None
 
 
-def kept(reading: Reading, name: str) -> KeyRecord | None:
+def any_record(reading: Reading, name: str) -> KeyRecord | None:
     """The record of a name, though it be one that nobody may have any more."""
     value = reading.get(NAMES, folded(name))
     return None if value is None else decode(KeyRecord, value, "stored key")
 
 
-def undeleted(reading: Reading, name: str, now: int) -> KeyRecord | None:
+def existing(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name that is not deleted; None if there is none.
 
     Raises:
@@ -136,7 +136,7 @@ def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = 
     if instead_of is not None and instead_of.current.id != record.current.id:
         keep_version(writing, record, instead_of.current)
     if record.release is not None and record.release.immutable and not _is_partial(record):
-        before = kept(writing, record.name)
+        before = any_record(writing, record.name)
         # What was immutable before has its promises, but for a version that is new.
         known = before is not None and before.release == record.release and not _is_partial(before)
         several = [record.current] if known else versions(writing, record)
@@ -155,7 +155,7 @@ def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
     writing.put(VERSIONS, f"{folded(record.name)}/{one.id}", encode(one), index=folded(record.name))
 
 
-def _is_over(reading: Reading, record: KeyRecord, now: int) -> bool:
+def _is_being_purged(reading: Reading, record: KeyRecord, now: int) -> bool:
     gone = record.deleted
     if gone is None or gone.partial:
         return gone is not None

@@ -15,9 +15,9 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import folded
 from kluis.services.keyvault.vault.records import KeyRecord
 
-__all__ = ["PROMISES", "check", "keep"]
+__all__ = ["PINNED", "check", "keep"]
 
-PROMISES: Final = "promises"
+PINNED: Final = "promises"
 MOST_ALONE: Final = 32
 MOST_TOGETHER: Final = 100_000
 _DIGEST: Final = 33
@@ -42,21 +42,21 @@ def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
     fresh = [version for version, known in zip(versions, said, strict=True) if known != digest]
     if len(fresh) <= MOST_ALONE:
         for version in fresh:
-            writing.put(PROMISES, version, digest)
+            writing.put(PINNED, version, digest)
         return
     for at in range(0, len(fresh), MOST_TOGETHER):
         several = fresh[at : at + MOST_TOGETHER]
         value = digest + b"".join(map(bytes.fromhex, several))
-        writing.put(PROMISES, f"{folded(record.name)}/{several[0]}", value, index=folded(record.name))
+        writing.put(PINNED, f"{folded(record.name)}/{several[0]}", value, index=folded(record.name))
 
 
 def _promised(reading: Reading, record: KeyRecord, versions: list[str]) -> list[bytes | None]:
     """What each version was promised."""
     together: dict[bytes, bytes] = {}
-    for _, value in reading.scan(PROMISES, folded(record.name)):
+    for _, value in reading.scan(PINNED, folded(record.name)):
         for at in range(_DIGEST, len(value), _ID):
             together[value[at : at + _ID]] = value[:_DIGEST]
-    return [together.get(bytes.fromhex(each)) or reading.get(PROMISES, each) for each in versions]
+    return [together.get(bytes.fromhex(each)) or reading.get(PINNED, each) for each in versions]
 
 
 def _of(record: KeyRecord) -> bytes:

@@ -19,14 +19,14 @@ from kluis.services.keyvault.names import folded
 from kluis.services.keyvault.vault import audit, keys
 from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 
-__all__ = ["BATCH", "at_it", "busy", "clear", "forget"]
+__all__ = ["BATCH", "busy", "clear", "purge", "purge_mark"]
 
 BATCH: Final = 500
 """Versions that one change takes, of the 1024 records that the store takes."""
-AT_IT_SECONDS: Final = 60
+PURGE_SECONDS: Final = 60
 
 
-def forget(
+def purge(
     storage: Storage, name: str, now: int, begin: Callable[[Writing], KeyRecord | None]
 ) -> KeyRecord | None:
     """Forget a name and its versions; not what was promised of them.
@@ -41,14 +41,14 @@ def forget(
     Returns:
         What ``begin`` found.
     """
-    mark = at_it(now)
+    mark = purge_mark(now)
 
     def first(writing: Writing) -> tuple[KeyRecord | None, bool]:
         record = begin(writing)
         return record, record is None or _drop(writing, record, mark)
 
     def further(writing: Writing) -> bool:
-        record = keys.kept(writing, name)
+        record = keys.any_record(writing, name)
         return record is None or record.deleted != mark or _drop(writing, record, mark)
 
     record, done = storage.update(first)
@@ -71,7 +71,7 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
     def begin(writing: Writing) -> KeyRecord | None:
         nonlocal entry
         entry = None
-        record = keys.over(writing, name, now)
+        record = keys.being_purged(writing, name, now)
         if record is None or record.deleted is None:
             return None
         if record.deleted.partial and record.deleted.purge_at > now:
@@ -81,14 +81,14 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
             entry = audit.append(writing, event)
         return record
 
-    if keys.over(storage, name, now) is not None:
-        forget(storage, name, now, begin)
+    if keys.being_purged(storage, name, now) is not None:
+        purge(storage, name, now, begin)
     return entry
 
 
-def at_it(now: int) -> Deletion:
+def purge_mark(now: int) -> Deletion:
     """The mark of a name of which some versions are not there, or not any more."""
-    return Deletion(now, now + AT_IT_SECONDS, partial=True)
+    return Deletion(now, now + PURGE_SECONDS, partial=True)
 
 
 def busy(name: str) -> Conflict:

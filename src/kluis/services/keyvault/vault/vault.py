@@ -22,7 +22,7 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.services.keyvault.vault.audit import TABLE as AUDITED
 from kluis.services.keyvault.vault.keys import NAMES
-from kluis.services.keyvault.vault.pinned_policies import PROMISES
+from kluis.services.keyvault.vault.pinned_policies import PINNED
 from kluis.services.keyvault.vault.records import decode, encode
 from kluis.services.keyvault.vault.trust import Trust, meaning, meanings, settle
 
@@ -204,7 +204,7 @@ class _Own(Storage):
 
 def used(reading: Reading) -> bool:
     """Whether the vault has, or had, a key."""
-    return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PROMISES, AUDITED))
+    return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PINNED, AUDITED))
 
 
 def _replaced() -> UnavailableError:
