@@ -158,7 +158,7 @@ class Handlers:
 
     def deleted(self, call: Call) -> Answer:
         """Show a deleted key."""
-        record = self.lifecycle.deleted(call.path["name"], self._now())
+        record = self.lifecycle.get_deleted(call.path["name"], self._now())
         return self._bundle(call, record, record.current)
 
     def recover(self, call: Call) -> Answer:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from kluis.services.keyvault.vault import clock as vault_clock
-from kluis.services.keyvault.vault.clock import VaultClock, seen
+from kluis.services.keyvault.vault.clock import VaultClock, vault_time
 from kluis.services.keyvault.vault.records import Deletion
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.keyvault.world import RESOURCE, World
@@ -109,9 +109,9 @@ def test_a_clock_that_was_ahead_before() -> None:
     _knock(world, DAY, steps=24)
     world.clock.at = NOW + DAY
     world.ok("POST", "/keys/other/create", {"kty": "EC"})
-    assert seen(world.storage) > AT + 6 * 86400
+    assert vault_time(world.storage) > AT + 6 * 86400
     world.ok("DELETE", "/keys/other")
-    assert seen(world.storage) == AT + 86400
+    assert vault_time(world.storage) == AT + 86400
     world.clock.at += 90 * DAY
     world.service.tend()
     assert world.ok("GET", "/deletedkeys/other")["recoveryId"]
@@ -122,10 +122,10 @@ def test_a_clock_that_is_set_back_is_followed() -> None:
     world = _deleted(HostsClock())
     world.clock.at += 90 * DAY
     _knock(world, timedelta(hours=2))
-    assert seen(world.storage) == AT + 20 * 3600
+    assert vault_time(world.storage) == AT + 20 * 3600
     world.clock.at = NOW + timedelta(hours=2)
     world.service.tend()
-    assert seen(world.storage) == AT + 2 * 3600
+    assert vault_time(world.storage) == AT + 2 * 3600
 
 
 def test_a_vault_of_before() -> None:
@@ -135,7 +135,7 @@ def test_a_vault_of_before() -> None:
     storage.update(lambda writing: writing.delete(vault_clock.TABLE, vault_clock.KEY))
     world.clock.at += 90 * DAY
     assert _is_there(world)
-    assert AT <= seen(storage) < AT + 60
+    assert AT <= vault_time(storage) < AT + 60
 
 
 def test_instances_do_not_add_up() -> None:
@@ -150,8 +150,8 @@ def test_instances_do_not_add_up() -> None:
         clock.run = hour * 3600.0
         one.advance(far, deletions)
         other.advance(far, deletions)
-        assert seen(storage) <= AT + vault_clock.PACE * hour * 3600
-    assert seen(storage) == AT + vault_clock.PACE * 24 * 3600
+        assert vault_time(storage) <= AT + vault_clock.PACE * hour * 3600
+    assert vault_time(storage) == AT + vault_clock.PACE * 24 * 3600
 
 
 def test_nothing_is_kept_where_no_key_waits() -> None:
@@ -159,9 +159,9 @@ def test_nothing_is_kept_where_no_key_waits() -> None:
     storage, clock = MemoryStorage(), HostsClock()
     own = VaultClock(storage, clock)
     own.advance(AT, [])
-    assert seen(storage) == 0
+    assert vault_time(storage) == 0
     storage.update(lambda writing: own.hold(writing, AT, ()))
     storage.update(lambda writing: own.hold(writing, AT + 900, ()))
-    assert seen(storage) == AT + 900
+    assert vault_time(storage) == AT + 900
     storage.update(lambda writing: own.hold(writing, AT + 990, [Deletion(AT, AT + 86400)]))
-    assert seen(storage) == AT + 900
+    assert vault_time(storage) == AT + 900

@@ -71,13 +71,13 @@ def test_rotation_before_expiry() -> None:
 def test_notification() -> None:
     """Before the expiry, by default thirty days; once told, only another expiry is told of."""
     end = CREATED + 50 * DAY
-    assert schedule.tell_at(record(exp=end)) == CREATED + 20 * DAY
-    assert schedule.tell_at(record()) is None
-    assert schedule.tell_at(record(AFTER, NOTIFY, exp=end)) == CREATED + 30 * DAY
-    told = msgspec.structs.replace(record(exp=end), told=schedule.told(record(exp=end)))
-    assert schedule.tell_at(told) is None
+    assert schedule.notify_at(record(exp=end)) == CREATED + 20 * DAY
+    assert schedule.notify_at(record()) is None
+    assert schedule.notify_at(record(AFTER, NOTIFY, exp=end)) == CREATED + 30 * DAY
+    told = msgspec.structs.replace(record(exp=end), told=schedule.last_notice(record(exp=end)))
+    assert schedule.notify_at(told) is None
     later = msgspec.structs.replace(told.current, exp=end + DAY)
-    assert schedule.tell_at(msgspec.structs.replace(told, current=later)) == CREATED + 21 * DAY
+    assert schedule.notify_at(msgspec.structs.replace(told, current=later)) == CREATED + 21 * DAY
 
 
 def test_the_next_moment() -> None:
@@ -93,7 +93,7 @@ def test_the_end_of_a_deleted_key() -> None:
     assert schedule.next_at(gone) == CREATED + DAY
 
 
-@pytest.mark.parametrize("moment", [schedule.rotate_at, schedule.tell_at, schedule.next_at])
+@pytest.mark.parametrize("moment", [schedule.rotate_at, schedule.notify_at, schedule.next_at])
 def test_keys_that_are_left_alone(moment: Any) -> None:
     """A disabled or deleted key is due for nothing, but for the end of one that is deleted."""
     key = record(AFTER, NOTIFY, exp=CREATED + 50 * DAY)

@@ -51,13 +51,13 @@ class Lifecycle:
         self.vault_clock.look()
         return gone
 
-    def deleted(self, name: str, now: int) -> KeyRecord:
+    def get_deleted(self, name: str, now: int) -> KeyRecord:
         """A deleted key.
 
         Raises:
             DeletedKeyNotFound: none of the name is deleted.
         """
-        return _gone(self.vault.storage, check_name(name), now)
+        return _deleted_record(self.vault.storage, check_name(name), now)
 
     def recover(self, name: str, now: int, subject: str) -> KeyRecord:
         """Bring a deleted key back.
@@ -68,7 +68,7 @@ class Lifecycle:
         check_name(name)
 
         def work(writing: Writing) -> KeyRecord:
-            back = msgspec.structs.replace(_gone(writing, name, now), deleted=None)
+            back = msgspec.structs.replace(_deleted_record(writing, name, now), deleted=None)
             keys.keep(writing, back)
             audit.append(writing, audit.Event("recover", back.name, back.current.id, subject, now))
             return back
@@ -85,7 +85,7 @@ class Lifecycle:
         check_name(name)
 
         def begin(writing: Writing) -> KeyRecord:
-            record = _gone(writing, name, now)
+            record = _deleted_record(writing, name, now)
             if self.vault.rules.purge_protection:
                 raise Forbidden(
                     "Operation purge is not enabled for this vault: deleted keys are protected until "
@@ -98,7 +98,7 @@ class Lifecycle:
         purging.purge(self.vault.storage, name, now, begin)
 
 
-def _gone(reading: Reading, name: str, now: int) -> KeyRecord:
+def _deleted_record(reading: Reading, name: str, now: int) -> KeyRecord:
     record = keys.find(reading, name, now)
     if record is None or record.deleted is None:
         raise DeletedKeyNotFound(name)

@@ -59,24 +59,24 @@ class Upkeep:
                     yield Happening("auto_purge", entry)
                 elif (entry := self.keys.again_if_due(name, at)) is not None:
                     yield Happening("auto_rotate", entry)
-                elif (entry := self._tell(name, at)) is not None:
+                elif (entry := self._record_near_expiry(name, at)) is not None:
                     yield Happening("near_expiry", entry)
             except UnavailableError:
                 raise
             except KluisError as error:
                 yield Happening("upkeep_failed", code=error.code)
 
-    def _tell(self, name: str, now: int) -> int | None:
+    def _record_near_expiry(self, name: str, now: int) -> int | None:
         """Put on record that a key is about to expire, if it is, and nobody did before."""
 
         def work(writing: Writing) -> int | None:
             record = keys.find(writing, name, now)
-            when = None if record is None else schedule.tell_at(record)
+            when = None if record is None else schedule.notify_at(record)
             if record is None or when is None or when > now:
                 return None
             event = audit.Event("near-expiry", record.name, record.current.id, "", now)
             sequence = audit.append(writing, event)
-            keys.keep(writing, msgspec.structs.replace(record, told=schedule.told(record)))
+            keys.keep(writing, msgspec.structs.replace(record, told=schedule.last_notice(record)))
             return sequence
 
         return self.keys.vault.storage.update(work)

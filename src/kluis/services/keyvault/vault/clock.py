@@ -25,7 +25,7 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.services.clock import Clock
 from kluis.services.keyvault.vault.records import Deletion, decode, encode
 
-__all__ = ["PACE", "VaultClock", "seen"]
+__all__ = ["PACE", "VaultClock", "vault_time"]
 
 PACE: Final = 10
 TABLE, KEY = "time", "seen"
@@ -45,10 +45,10 @@ class Seen(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mark: bytes
 
 
-def seen(reading: Reading) -> int:
+def vault_time(reading: Reading) -> int:
     """The vault's own time, seconds since 1970; 0 where none was kept yet."""
-    held = _held(reading)
-    return 0 if held is None else held.at
+    stored = _stored(reading)
+    return 0 if stored is None else stored.at
 
 
 class VaultClock:
@@ -64,7 +64,7 @@ class VaultClock:
         self._clock = clock
         self._lock = threading.Lock()
         self._from = clock.pace()
-        self._known: Seen | None = _held(storage)
+        self._known: Seen | None = _stored(storage)
 
     def hold(self, writing: Writing, now: int, deletions: Iterable[Deletion]) -> None:
         """Have the vault's own time be ``now`` at most, in the change that counts days from now.
@@ -75,8 +75,8 @@ class VaultClock:
             deletions: of keys that can be recovered; where there are none, nobody waits for the time, and it
                 is ``now``.
         """
-        held = _held(writing)
-        if held is None or held.at > now or not any(True for _ in deletions):
+        stored = _stored(writing)
+        if stored is None or stored.at > now or not any(True for _ in deletions):
             _keep(writing, now)
 
     def look(self) -> None:
@@ -104,18 +104,18 @@ class VaultClock:
                 self._look()
 
     def _look(self) -> Seen | None:
-        held = _held(self._storage)
-        if held != self._known:
-            self._known, self._from = held, self._clock.pace()
-        return held
+        stored = _stored(self._storage)
+        if stored != self._known:
+            self._known, self._from = stored, self._clock.pace()
+        return stored
 
     def _move(self, writing: Writing, known: Seen | None, reached: int) -> None:
         """Keep what was reached from what was known; another instance's word since then stands."""
-        if _held(writing) == known:
+        if _stored(writing) == known:
             _keep(writing, reached)
 
 
-def _held(reading: Reading) -> Seen | None:
+def _stored(reading: Reading) -> Seen | None:
     value = reading.get(TABLE, KEY)
     return None if value is None else decode(Seen, value, "stored time")
 

@@ -110,7 +110,7 @@ def live(reading: Reading, now: int, *, deleted: bool = False, after: str = "") 
         deleted: which.
         after: only names, folded, that come after this one.
     """
-    until = min(now, clock.seen(reading)) if deleted else now
+    until = min(now, clock.vault_time(reading)) if deleted else now
     for _, value in reading.scan(NAMES, DELETED if deleted else LIVE, after=after):
         record = decode(KeyRecord, value, "stored key")
         if record.deleted is None or record.deleted.purge_at > until:
@@ -159,7 +159,7 @@ def _is_being_purged(reading: Reading, record: KeyRecord, now: int) -> bool:
     gone = record.deleted
     if gone is None or gone.partial:
         return gone is not None
-    return gone.purge_at <= now and gone.purge_at <= clock.seen(reading)
+    return gone.purge_at <= now and gone.purge_at <= clock.vault_time(reading)
 
 
 def _is_partial(record: KeyRecord) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, Told
 
-__all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "next_at", "rotate_at", "seconds", "tell_at", "told"]
+__all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "last_notice", "next_at", "notify_at", "rotate_at", "seconds"]
 
 SECONDS_A_DAY: Final = 86_400
 # What holds of a key whose policy says nothing of it: Azure tells of every key that is about to expire.
@@ -44,20 +44,20 @@ def rotate_at(record: KeyRecord) -> int | None:
     return _moment(record, "Rotate")
 
 
-def tell_at(record: KeyRecord) -> int | None:
-    """When it is to be told that the latest version is about to expire; None: never, or it was told."""
-    return None if record.told == told(record) else _moment(record, "Notify")
+def notify_at(record: KeyRecord) -> int | None:
+    """When to report that the latest version is about to expire; None: never, or it was reported."""
+    return None if record.told == last_notice(record) else _moment(record, "Notify")
 
 
 def next_at(record: KeyRecord) -> int | None:
     """The next moment at which something is due; None: there is none. Of a deleted key it is its end."""
     if record.deleted is not None:
         return record.deleted.purge_at
-    return min((at for at in (rotate_at(record), tell_at(record)) if at is not None), default=None)
+    return min((at for at in (rotate_at(record), notify_at(record)) if at is not None), default=None)
 
 
-def told(record: KeyRecord) -> Told:
-    """What is kept once it was told of the latest version; another expiry is told of anew."""
+def last_notice(record: KeyRecord) -> Told:
+    """What is kept once the expiry of the latest version was reported; another expiry is reported again."""
     return Told(record.current.id, record.current.exp)
 
 
