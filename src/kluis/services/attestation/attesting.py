@@ -27,7 +27,7 @@ from kluis.services.attestation.guest import guest_request, guests
 from kluis.services.attestation.guest.guest_envelope import enclose
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
-from kluis.services.attestation.octets import octets
+from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.policies.evaluation import evaluated
 from kluis.services.attestation.policies.policies import HeldPolicy, Policies, about, hold_draft
 from kluis.services.attestation.requests import (
@@ -108,14 +108,14 @@ class Attesting:
             InvalidEvidence: the quote does not hold, or is not bound to the data.
             PolicyError: the policy does not permit it.
         """
-        quote = octets(request.quote, "quote", most=MAX_QUOTE)
+        quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
         return self._enclave(instance, AttestationType.SGX_ENCLAVE, quote, request, now, form)
 
     def open_enclave(
         self, instance: Instance, request: AttestOpenEnclave, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
         """Attest an SGX enclave by its Open Enclave report, a header and a quote; as :meth:`sgx`."""
-        report = octets(request.report, "report", most=MAX_QUOTE)
+        report = decode_base64(request.report, "report", most=MAX_QUOTE)
         try:
             quote = oe.parse_report(report)
         except KluisError as error:
@@ -126,7 +126,7 @@ class Attesting:
         self, instance: Instance, request: AttestReport, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
         """Attest an SEV-SNP guest; as :meth:`sgx`."""
-        bundle = octets(request.report, "report", most=MAX_BUNDLE)
+        bundle = decode_base64(request.report, "report", most=MAX_BUNDLE)
         quoted, refused = _verified(lambda: Quoted(self._platforms.report(bundle, now), {}))
         claims = quoted.claims
         endorsers = self._settings.compliance.uvm_endorsers
@@ -140,7 +140,7 @@ class Attesting:
         self, instance: Instance, request: AttestTdx, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
         """Attest a trust domain; as :meth:`sgx`."""
-        quote = octets(request.quote, "quote", most=MAX_QUOTE)
+        quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
         quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.TDX, _bundle(request), now))
         held = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
         found = _Found(quoted.claims, tdx_claims(quoted.claims), refused=refused)
@@ -268,7 +268,7 @@ def _check_bound(claims: Claims, runtime: Bound | None, initial: Bound | None) -
 
 def _bundle(request: _Request) -> bytes | None:
     given = request.collateral
-    return None if given is None else octets(given, "x-kluis-collateral", most=MOST_COLLATERAL)
+    return None if given is None else decode_base64(given, "x-kluis-collateral", most=MOST_COLLATERAL)
 
 
 def _nonce(nonce: str | int) -> str | int:

@@ -6,7 +6,6 @@ ways is not: a member that stands twice in an object is refused, and so is what 
 
 from __future__ import annotations
 
-import binascii
 import json
 import math
 from typing import Any, Final, NoReturn
@@ -14,25 +13,24 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from kluis.errors import FormatError
-from kluis.formats.encoding import jcs
+from kluis.formats.encoding import b64, jcs
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["NotBase64", "json_object", "octets"]
+__all__ = ["NotBase64", "decode_base64", "json_object"]
 
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 20
 # As many as 256 KiB can hold. Small objects take 30 times the memory of their text: what is larger is long
 # text in few members.
 MOST_VALUES: Final = 1 << 18
-_ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+_ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 
 
 class NotBase64(InvalidParameter):
     """Text that is no base64."""
 
 
-def octets(text: str, what: str, *, most: int) -> bytes:
+def decode_base64(text: str, what: str, *, most: int) -> bytes:
     """Read base64 or base64url, padded or not.
 
     Args:
@@ -46,10 +44,10 @@ def octets(text: str, what: str, *, most: int) -> bytes:
     """
     if len(text) > most // 3 * 4 + 8:
         raise InvalidParameter(f"{what}: want at most {most} bytes, got {len(text) * 3 // 4}")
-    raw = text.encode("ascii", "backslashreplace").rstrip(b"=").translate(_FROM_URL)
     try:
-        data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
-    except ValueError:
+        data = b64.decode_either(text, what, most=len(text))
+    except FormatError:
+        raw = text.encode("ascii", "backslashreplace").rstrip(b"=")
         bad = next((byte for byte in raw if byte not in _ALPHABET), None)
         why = f"Unknown base64 character: {bad} ('{chr(bad)}')" if bad is not None else "is cut short"
         raise NotBase64(f"{what}: {why}") from None

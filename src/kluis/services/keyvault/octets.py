@@ -8,12 +8,12 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["MAX_VALUE", "octets"]
+__all__ = ["MAX_VALUE", "decode_base64"]
 
 MAX_VALUE: Final = 64 * 1024
 
 
-def octets(text: object, what: str, *, most: int = MAX_VALUE) -> bytes:
+def decode_base64(text: object, what: str, *, most: int = MAX_VALUE) -> bytes:
     """As :func:`kluis.formats.encoding.b64.decode_either` reads it.
 
     Raises:

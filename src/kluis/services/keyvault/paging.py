@@ -8,7 +8,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault.vault import Vault
 
 __all__ = ["MOST", "Page", "most_results", "page"]
@@ -72,7 +72,7 @@ def _write(vault: Vault, listing: str, last: str) -> str:
 
 
 def _read(vault: Vault, listing: str, token: str) -> str:
-    data = octets(token, "$skiptoken", most=1024)
+    data = decode_base64(token, "$skiptoken", most=1024)
     last = data[_CODE:].decode("utf-8", "replace")
     if not hmac.compare_digest(_code(vault, listing, last), data[:_CODE]):
         raise BadParameter("$skiptoken: want one of this list's own, got another")

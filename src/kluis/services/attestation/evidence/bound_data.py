@@ -16,7 +16,7 @@ from kluis.evidence import Claims, SnpClaims, TdxClaims, Tee
 from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.octets import decode_base64, json_object
 
 __all__ = ["Bound", "Data", "check_init_time", "check_runtime", "read"]
 
@@ -61,7 +61,7 @@ def read(given: Data | None, what: str) -> Bound | None:
     """
     if given is None or not given.data:
         return None
-    raw = octets(given.data, f"{what}.data", most=MAX_BYTES)
+    raw = decode_base64(given.data, f"{what}.data", most=MAX_BYTES)
     kind = (given.dataType or "Binary").lower()
     if kind == "json":
         return Bound(raw, json_object(raw, f"{what}.data"))

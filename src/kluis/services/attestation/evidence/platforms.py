@@ -32,7 +32,7 @@ from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
 from kluis.services.attestation.evidence.collateral import Endorsements, Endorsing
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
@@ -148,8 +148,8 @@ class Platforms:
             DebugTee: it is authentic, and its platform in support, but a debug one.
         """
         members = json_object(bundle, "report")
-        report = octets(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
-        chain = octets(text_of(members, "VcekCertChain"), "report.VcekCertChain", most=MAX_CHAIN)
+        report = decode_base64(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
+        chain = decode_base64(text_of(members, "VcekCertChain"), "report.VcekCertChain", most=MAX_CHAIN)
         return self.snp(report, endorsements_of(chain), now)
 
     def snp(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> Claims:

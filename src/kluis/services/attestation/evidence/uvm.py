@@ -13,7 +13,7 @@ from kluis.evidence.azure import uvm
 from kluis.evidence.context import Context
 from kluis.formats.azure.uvm import MAX_SIZE, Endorsement, parse
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import UvmEndorser
 
 __all__ = ["endorsed", "uvm_claims"]
@@ -70,10 +70,10 @@ def _given(bundle: bytes) -> list[bytes]:
         return []
     if not isinstance(text, str):
         raise InvalidParameter(f"{MEMBER}: want text, got {type(text).__name__}")
-    given = json_object(octets(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
+    given = json_object(decode_base64(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
     if not isinstance(given, list) or len(given) > MOST or not all(isinstance(each, str) for each in given):
         raise InvalidParameter(f"{MEMBER}.Uvm: want a list of at most {MOST} texts")
-    return [octets(each, f"{MEMBER}.Uvm", most=MAX_SIZE) for each in given]
+    return [decode_base64(each, f"{MEMBER}.Uvm", most=MAX_SIZE) for each in given]
 
 
 def _held_to_form(data: bytes) -> None:

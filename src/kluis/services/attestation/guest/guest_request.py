@@ -18,7 +18,7 @@ import msgspec
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT, Values
 from kluis.services.attestation.faults import InvalidParameter
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.octets import decode_base64, json_object
 
 __all__ = ["PROTOCOL", "Guest", "parse"]
 
@@ -127,7 +127,7 @@ def parse(text: str) -> Guest:
         InvalidParameter: a member is missing, of the wrong kind, or too large.
     """
     what = "AttestationInfo"
-    members = json_object(octets(text, what, most=MAX_REQUEST), what)
+    members = json_object(decode_base64(text, what, most=MAX_REQUEST), what)
     try:
         request = msgspec.convert(members, _Request)
     except msgspec.ValidationError as error:
@@ -163,7 +163,7 @@ def parse(text: str) -> Guest:
 
 
 def _part(text: str, what: str, most: int = MAX_PART) -> bytes:
-    return octets(text, what, most=most)
+    return decode_base64(text, what, most=most)
 
 
 def _proof(given: str | _Proof) -> bytes:
@@ -174,7 +174,7 @@ def _proof(given: str | _Proof) -> bytes:
 
 def _text(text: str, what: str) -> str:
     try:
-        said = octets(text, what, most=MAX_TEXT).decode()
+        said = decode_base64(text, what, most=MAX_TEXT).decode()
     except UnicodeDecodeError:
         raise InvalidParameter(f"{what}: is not UTF-8") from None
     return said.rstrip("\0")
@@ -200,7 +200,7 @@ def _pcrs(given: list[_Pcr]) -> Values:
     found: dict[int, bytes] = {}
     for each in given:
         index = _index(each.Index, "TpmInfo.PCRs")
-        value = octets(each.Digest, f"TpmInfo.PCRs.{index}", most=64)
+        value = decode_base64(each.Digest, f"TpmInfo.PCRs.{index}", most=64)
         if index in found:
             raise InvalidParameter(f"TpmInfo.PCRs.{index}: want one value, got another")
         if len(value) != HashId.SHA256.size:

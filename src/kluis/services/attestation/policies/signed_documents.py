@@ -22,7 +22,7 @@ from kluis.evidence.engine import OPENSSL
 from kluis.formats.encoding import b64
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
-from kluis.services.attestation.octets import NotBase64, json_object, octets
+from kluis.services.attestation.octets import NotBase64, decode_base64, json_object
 from kluis.services.attestation.policies.certificate_chains import chain_of
 
 __all__ = ["UNSIGNED_EMPTY", "Document", "decoded", "parse", "unsigned"]
@@ -115,14 +115,14 @@ def parse(text: str, what: str = "JWS") -> Document:
 
 
 def decoded(text: str, what: str, *, most: int) -> bytes:
-    """Read base64 of a document's, as :func:`octets` does.
+    """Read base64 of a document's, as :func:`decode_base64` does.
 
     Raises:
         InvalidOperation: it is none.
         InvalidParameter: it is of more bytes.
     """
     try:
-        return octets(text, what, most=most)
+        return decode_base64(text, what, most=most)
     except NotBase64 as error:
         raise InvalidOperation(error.message) from None
 

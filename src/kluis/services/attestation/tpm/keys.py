@@ -24,7 +24,7 @@ from kluis.formats.tpm import certify, signature
 from kluis.formats.tpm.public import Public
 from kluis.formats.x509 import PublicKey
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-from kluis.services.attestation.octets import octets
+from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Certified, Key, Quoted, Request
 from kluis.services.attestation.tpm.parts import MAX_PART
 
@@ -145,11 +145,11 @@ def _want(got: bytes, want: bytes, what: str) -> None:
 
 
 def _certified(given: Certified, key: PublicKey, challenge: bytes, ak: bytes, context: Context) -> Public:
-    message = octets(given.certification, "tpm_certify.certification", most=MAX_PART)
-    signed = signature.parse_either(octets(given.signature, "tpm_certify.signature", most=MAX_PART))
+    message = decode_base64(given.certification, "tpm_certify.certification", most=MAX_PART)
+    signed = signature.parse_either(decode_base64(given.signature, "tpm_certify.signature", most=MAX_PART))
     if not quote.signed_by(message, signed, ak, context):
         raise AuthenticityError("tpm_certify: is not signed by the attestation key", code="sig_tpm")
-    area = trust.area_of(octets(given.public, "tpm_certify.public", most=MAX_PART))
+    area = trust.area_of(decode_base64(given.public, "tpm_certify.public", most=MAX_PART))
     named = certify.parse(message)
     if named.name != area.name or area.spki != key.spki:
         raise AuthenticityError("tpm_certify: certifies another key", code="key_binding")

@@ -19,7 +19,7 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.ietf import jose
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.services.attestation.faults import InvalidParameter
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.octets import decode_base64, json_object
 
 __all__ = [
     "Attestation",
@@ -217,11 +217,11 @@ def parse(jws: str) -> Request:
     parts = jws.split(".")
     if len(parts) != 3:
         raise InvalidParameter(f"request: want three parts, got {len(parts)}")
-    header = json_object(octets(parts[0], "request header", most=4096), "request header")
+    header = json_object(decode_base64(parts[0], "request header", most=4096), "request header")
     version = TYPES.get(str(header.get("typ", "")).lower())
     if version is None:
         raise InvalidParameter(f"request typ: want attReq or attReqV2, got {str(header.get('typ'))[:32]!a}")
-    payload = octets(parts[1], "request payload", most=MAX_JWS)
+    payload = decode_base64(parts[1], "request payload", most=MAX_JWS)
     json_object(payload, "request payload")
     said = _decoded(payload, _Payload, "payload")
     kind = said.att_type.lower()
@@ -233,14 +233,19 @@ def parse(jws: str) -> Request:
         raw = bytes(enclosed.report_signed)
         given = enclosed.vsm_report
         text = given if isinstance(given, str) else given.enclave.report
-        report = octets(text, "vsm_report", most=64 * 1024)
+        report = decode_base64(text, "vsm_report", most=64 * 1024)
     data = _decoded(raw, Data, "att_data")
     jwk, info = _key_of(data, version)
     try:
         key = jose.parse_jwk(jwk, "request key")
     except KluisError as error:
         raise InvalidParameter(error.message) from None
-    _check(header.get("alg"), key, octets(parts[2], "request signature", most=1024), jws.rpartition(".")[0])
+    _check(
+        header.get("alg"),
+        key,
+        decode_base64(parts[2], "request signature", most=1024),
+        jws.rpartition(".")[0],
+    )
     if len(data.other_keys) > MOST_OTHER_KEYS:
         raise InvalidParameter(f"other_keys: want at most {MOST_OTHER_KEYS}, got {len(data.other_keys)}")
     if len(data.custom_claims) > MOST_CLAIMS:

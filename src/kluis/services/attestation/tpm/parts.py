@@ -10,7 +10,7 @@ from kluis.formats.tpm import platform_claim
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT, Values
 from kluis.services.attestation.faults import InvalidParameter
-from kluis.services.attestation.octets import octets
+from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Attestation, Attestations, PlatformClaims
 
 __all__ = ["MAX_PART", "Parts", "parts_of"]
@@ -63,10 +63,10 @@ def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]
 
 
 def _claimed(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
-    claim = platform_claim.parse(octets(text, name, most=MAX_LOG))
-    found = tuple(octets(log, "log", most=MAX_LOG) for log in logs if log)
+    claim = platform_claim.parse(decode_base64(text, name, most=MAX_LOG))
+    found = tuple(decode_base64(log, "log", most=MAX_LOG) for log in logs if log)
     return Parts(
-        aik_cert=octets(given.aik_cert, "aik_cert", most=MAX_PART),
+        aik_cert=decode_base64(given.aik_cert, "aik_cert", most=MAX_PART),
         ak=jose.public_key(given.aik_pub, "aik_pub").spki,
         message=claim.quote,
         signed=claim.signature,
@@ -83,12 +83,12 @@ def _attested(given: Attestation) -> Parts:
         kind = each.type.upper()
         if kind not in logs:
             raise InvalidParameter(f"logs.type: want TCG or IMA, got {each.type[:16]!a}")
-        logs[kind].append(octets(each.log, "log", most=MAX_LOG))
+        logs[kind].append(decode_base64(each.log, "log", most=MAX_LOG))
     return Parts(
-        aik_cert=octets(given.aik_cert, "aik_cert", most=MAX_PART),
+        aik_cert=decode_base64(given.aik_cert, "aik_cert", most=MAX_PART),
         ak=jose.public_key(given.aik_pub, "aik_pub").spki,
-        message=octets(given.quote, "quote", most=MAX_PART),
-        signed=octets(given.signature, "signature", most=MAX_PART),
+        message=decode_base64(given.quote, "quote", most=MAX_PART),
+        signed=decode_base64(given.signature, "signature", most=MAX_PART),
         values=_values(given),
         logs=tuple(logs["TCG"]),
         ima=tuple(logs["IMA"]),
@@ -104,7 +104,10 @@ def _values(given: Attestation) -> Values:
         for each in bank.values:
             if not 0 <= each.index < PCR_COUNT:
                 raise InvalidParameter(f"pcrs.index: want 0..{PCR_COUNT - 1}, got {each.index}")
-            value, size = octets(each.digest, f"pcrs.{each.index}", most=64), HashId(bank.algorithm).size
+            value, size = (
+                decode_base64(each.digest, f"pcrs.{each.index}", most=64),
+                HashId(bank.algorithm).size,
+            )
             if each.index in held:
                 raise InvalidParameter(f"pcrs.{each.index}: want one value, got another")
             if len(value) != size:

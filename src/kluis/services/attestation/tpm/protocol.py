@@ -25,7 +25,7 @@ from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.language import Claim, Issuer
 from kluis.services.attestation.language.claims import MOST_INTEGER
-from kluis.services.attestation.octets import json_object, octets
+from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.policies.evaluation import evaluated
 from kluis.services.attestation.policies.policies import Policies, about, hold_draft
 from kluis.services.attestation.settings import MOST_REPORT_MINUTES, AttestationSettings
@@ -89,7 +89,7 @@ class TpmProtocol:
             InvalidEvidence: what it says does not hold.
             PolicyError: the policy does not permit it.
         """
-        text = octets(data, "data", most=MAX_MESSAGE)
+        text = decode_base64(data, "data", most=MAX_MESSAGE)
         message = json_object(text, "data")
         if "request" in message:
             return _encoded({"report": self._report(instance, message, now)})
@@ -112,8 +112,8 @@ class TpmProtocol:
         if not isinstance(jws, str):
             raise InvalidParameter("request: want a JWS")
         request = messages.parse(jws)
-        challenge = octets(request.data.challenge, "challenge", most=64)
-        context = octets(request.data.service_context, "service_context", most=256)
+        challenge = decode_base64(request.data.challenge, "challenge", most=64)
+        context = decode_base64(request.data.service_context, "service_context", most=256)
         self._challenges.check(instance.key, challenge, context, now)
         said = evidence.verify(request, challenge, self._platforms, now)
         held = held or hold_draft(draft or "")

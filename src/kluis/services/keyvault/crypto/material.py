@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kluis.errors import InternalError
 from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault.records import KeyVersion
 
 __all__ = [
@@ -215,7 +215,7 @@ def _imported_ec(jwk: Mapping[str, object]) -> Material:
 
 
 def _imported_oct(jwk: Mapping[str, object]) -> Material:
-    secret = octets(jwk.get("k"), "JSON Web Key.k")
+    secret = decode_base64(jwk.get("k"), "JSON Web Key.k")
     if len(secret) > MAX_OCT:
         raise BadParameter(f"JSON Web Key: k property of oct key is too large, maximum size is {MAX_OCT}")
     if len(secret) * 8 not in OCT_SIZES:
@@ -226,7 +226,7 @@ def _imported_oct(jwk: Mapping[str, object]) -> Material:
 
 
 def _number(jwk: Mapping[str, object], name: str) -> int:
-    return int.from_bytes(octets(jwk.get(name), f"JSON Web Key.{name}", most=1024), "big")
+    return int.from_bytes(decode_base64(jwk.get(name), f"JSON Web Key.{name}", most=1024), "big")
 
 
 def _rsa(bits: int, exponent: int) -> rsa.RSAPrivateKey:

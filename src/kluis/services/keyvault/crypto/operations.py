@@ -10,7 +10,7 @@ from kluis.services.keyvault.crypto import encryption, signing, usage
 from kluis.services.keyvault.crypto.encryption import Sealed
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import check_name, check_version, identifier
-from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.requests import Operate
 from kluis.services.keyvault.vault import keys
 from kluis.services.keyvault.vault.records import KeyVersion
@@ -64,9 +64,9 @@ class Use:
 
 def _applied(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[str, Any]:
     if operation == "verify":
-        digest, signature = octets(asked.digest, "digest"), octets(asked.value, "value")
+        digest, signature = decode_base64(asked.digest, "digest"), decode_base64(asked.value, "value")
         return {"value": signing.verify(key, alg, digest, signature)}
-    value = octets(asked.value, "value")
+    value = decode_base64(asked.value, "value")
     if operation == "sign":
         return {"value": b64.encode_url(signing.sign(key, alg, value))}
     allowed = encryption.WRAPPING if operation in ("wrapkey", "unwrapkey") else encryption.CONTENT
@@ -82,7 +82,7 @@ def _applied(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[
 
 def _optional(asked: Operate, name: str) -> bytes | None:
     text = getattr(asked, name)
-    return None if text is None else octets(text, name)
+    return None if text is None else decode_base64(text, name)
 
 
 def _shown(sealed: Sealed) -> dict[str, str]:

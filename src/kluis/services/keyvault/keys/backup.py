@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kluis.enclave.store.model import Writing
 from kluis.services.keyvault.faults import BadParameter, Conflict
 from kluis.services.keyvault.names import check_name
-from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault import audit, keys, pinned_policies, purging
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, decode, encode
 from kluis.services.keyvault.vault.vault import Vault
@@ -75,7 +75,7 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
         BadParameter: not a backup of this vault; or of before its release policy became immutable.
         Conflict: the name is taken, by a key that is there, or deleted and recoverable.
     """
-    copy = _opened(vault, octets(value, "value", most=MAX_BLOB))
+    copy = _opened(vault, decode_base64(value, "value", most=MAX_BLOB))
 
     record, versions = copy.record, copy.versions
     purging.clear(vault.storage, record.name, now)

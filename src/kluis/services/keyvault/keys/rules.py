@@ -9,7 +9,7 @@ from typing import Final
 
 from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.requests import Attributes, Policy
 from kluis.services.keyvault.vault.records import KeyRecord, ReleaseRule
@@ -109,7 +109,7 @@ def release_rule(given: Policy | None, before: ReleaseRule | None, epoch: int) -
     if given.data is None:
         raise BadParameter("AKV.SKR.1004: Exportable keys must have release policy: want data, got none.")
     try:
-        data = octets(given.data, "release_policy.data", most=release_policy.MAX_SIZE)
+        data = decode_base64(given.data, "release_policy.data", most=release_policy.MAX_SIZE)
     except BadParameter as error:
         # Azure's Python client sends the document itself if it is given as text.
         raise BadParameter(

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import FormatError
-from kluis.services.keyvault.octets import octets
+from kluis.services.keyvault.octets import decode_base64
 
 __all__ = ["Recipient", "recipient"]
 
@@ -66,7 +66,8 @@ def _rsa(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
     try:
         if "n" in jwk:
             n, e = (
-                int.from_bytes(octets(jwk.get(each), f"{what}.{each}", most=1024), "big") for each in "ne"
+                int.from_bytes(decode_base64(jwk.get(each), f"{what}.{each}", most=1024), "big")
+                for each in "ne"
             )
             if not 3 <= e < 1 << 32:
                 raise FormatError(f"{what}.e: want 3 to 32 bits, got another")
@@ -74,7 +75,7 @@ def _rsa(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
         else:
             chain = jwk.get("x5c")
             first = chain[0] if isinstance(chain, list) and chain else None
-            key = x509.load_der_x509_certificate(octets(first, f"{what}.x5c")).public_key()
+            key = x509.load_der_x509_certificate(decode_base64(first, f"{what}.x5c")).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise FormatError(f"{what}: want an RSA key, got another") from None
     if not isinstance(key, rsa.RSAPublicKey) or not RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
