@@ -16,7 +16,7 @@ from kluis.enclave.store import SealedStore
 from kluis.errors import PolicyError
 from kluis.serve.store import Database, keeping
 from kluis.services.attestation import attesting, handlers
-from kluis.services.attestation.policies.evaluation import evaluated
+from kluis.services.attestation.policies.evaluation import evaluate_policy
 from kluis.services.attestation.policies.policies import HeldPolicy, hold_draft
 from tests.pace import within
 from tests.services.attestation.test_attesting import sgx
@@ -77,7 +77,7 @@ def test_a_refusal_of_a_draft_is_not_what_all_its_rules_saw() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(PolicyError, match="A Deny claim was issued"):
-            evaluated(policy, {}, {})
+            evaluate_policy(policy, {})
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -90,7 +90,7 @@ def test_what_an_unmet_condition_names_is_looked_up() -> None:
     names = ",".join(['type=="q"'] * 4000)
     policy = hold_draft(f"{CLAIMED}{copies}[{names}]=>permit();}}; issuancerules{{}};")
     with within(0.4), pytest.raises(PolicyError, match="A Deny claim was issued"):
-        evaluated(policy, {}, {})
+        evaluate_policy(policy, {})
 
 
 def test_many_who_send_all_but_the_end(world: World) -> None:

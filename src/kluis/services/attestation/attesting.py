@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kluis.errors import KluisError, PolicyError
 from kluis.evidence import Claims, Tee
@@ -28,7 +28,7 @@ from kluis.services.attestation.guest.guest_envelope import enclose
 from kluis.services.attestation.instances import Instance
 from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.octets import decode_base64
-from kluis.services.attestation.policies.evaluation import evaluated
+from kluis.services.attestation.policies.evaluation import evaluate_policy
 from kluis.services.attestation.policies.policies import HeldPolicy, Policies, about, hold_draft
 from kluis.services.attestation.requests import (
     AttestGuest,
@@ -49,7 +49,7 @@ _NO_VARIABLES: Final = (
     "no variable of secure boot is validated, for the service was told no values: attestation."
     "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
 )
-_Request = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
+_Body = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
 
 
 class TokenForm(enum.Enum):
@@ -62,19 +62,43 @@ class TokenForm(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Found:
-    """What was found of one piece of evidence.
+class _Request:
+    """One request for a token.
 
     Attributes:
-        claims: verified.
-        told: the same, as a token says them.
+        instance: that attests.
+        body: as the client sent it.
+        now: aware.
+        form: of the token.
+    """
+
+    instance: Instance
+    body: _Body
+    now: datetime
+    form: TokenForm
+
+
+class _Data(NamedTuple):
+    """Data that evidence is bound to, where a request has them."""
+
+    runtime: Bound | None
+    initial: Bound | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Attested:
+    """What was verified of one piece of evidence.
+
+    Attributes:
+        evidence: its claims, verified.
+        claims: the same, as a token states them.
         aliases: other names that policies read them by.
-        endorsed: whether who is believed endorses a utility VM's launch.
+        endorsed: whether a trusted endorser signed a utility VM's launch.
         refused: why there is no token, whatever the policy permits.
     """
 
-    claims: Claims
-    told: dict[str, Any]
+    evidence: Claims
+    claims: dict[str, Any]
     aliases: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     endorsed: bool = False
     refused: DebugTee | None = None
@@ -109,7 +133,7 @@ class Attesting:
             PolicyError: the policy does not permit it.
         """
         quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
-        return self._enclave(instance, AttestationType.SGX_ENCLAVE, quote, request, now, form)
+        return self._enclave(_Request(instance, request, now, form), AttestationType.SGX_ENCLAVE, quote)
 
     def open_enclave(
         self, instance: Instance, request: AttestOpenEnclave, now: datetime, form: TokenForm = TokenForm.AZURE
@@ -120,7 +144,7 @@ class Attesting:
             quote = oe.parse_report(report)
         except KluisError as error:
             raise InvalidEvidence(error.message, hint=error.hint, code=error.code) from None
-        return self._enclave(instance, AttestationType.OPEN_ENCLAVE, quote, request, now, form)
+        return self._enclave(_Request(instance, request, now, form), AttestationType.OPEN_ENCLAVE, quote)
 
     def snp(
         self, instance: Instance, request: AttestReport, now: datetime, form: TokenForm = TokenForm.AZURE
@@ -128,13 +152,13 @@ class Attesting:
         """Attest an SEV-SNP guest; as :meth:`sgx`."""
         bundle = decode_base64(request.report, "report", most=MAX_BUNDLE)
         quoted, refused = _verified(lambda: Quoted(self._platforms.report(bundle, now), {}))
-        claims = quoted.claims
+        evidence = quoted.claims
         endorsers = self._settings.compliance.uvm_endorsers
-        endorsement = endorsed(bundle, claims, endorsers, self._platforms.context)
-        held = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
-        told = snp_claims(claims) | uvm_claims(endorsement)
-        found = _Found(claims, told, endorsed=endorsement is not None, refused=refused)
-        return self._guest(instance, held, found, request, now, form)
+        endorsement = endorsed(bundle, evidence, endorsers, self._platforms.context)
+        policy = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
+        claims = snp_claims(evidence) | uvm_claims(endorsement)
+        attested = _Attested(evidence, claims, endorsed=endorsement is not None, refused=refused)
+        return self._guest(_Request(instance, request, now, form), policy, attested)
 
     def tdx(
         self, instance: Instance, request: AttestTdx, now: datetime, form: TokenForm = TokenForm.AZURE
@@ -142,9 +166,9 @@ class Attesting:
         """Attest a trust domain; as :meth:`sgx`."""
         quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
         quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.TDX, _bundle(request), now))
-        held = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
-        found = _Found(quoted.claims, tdx_claims(quoted.claims), refused=refused)
-        return self._guest(instance, held, found, request, now, form)
+        policy = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
+        attested = _Attested(quoted.claims, tdx_claims(quoted.claims), refused=refused)
+        return self._guest(_Request(instance, request, now, form), policy, attested)
 
     def guest(self, instance: Instance, request: AttestGuest, now: datetime) -> str:
         """Attest an Azure guest: gives an envelope that only its TPM opens.
@@ -159,91 +183,66 @@ class Attesting:
             raise InvalidParameter("AttestationInfo: want text, got none")
         draft = request.draftPolicyForAttestation
         guest = guests.verify(guest_request.parse(text), self._platforms, now)
-        held = self._policy(instance, AttestationType.AZURE_GUEST, draft)
-        told = guest_claims(guest, self._settings)
-        told |= about(held)
+        policy = self._policy(instance, AttestationType.AZURE_GUEST, draft)
+        claims = guest_claims(guest, self._settings)
+        claims |= about(policy)
         try:
-            result = evaluated(held, told, told, aliases=guest_aliases(told))
+            result = evaluate_policy(policy, claims, aliases=guest_aliases(claims))
         except PolicyError as error:
             denied = "A Deny claim was issued" in error.message and "validated" in error.message
             if self._settings.secure_boot_variables or not denied:
                 raise
             raise PolicyError(error.message, hint=_NO_VARIABLES, code=error.code) from None
-        claims = {**told, **result.issued}
-        token = self._tokens.about_evidence(instance, claims, now, draft=draft is not None)
+        token_claims = {**claims, **result.issued}
+        token = self._tokens.about_evidence(instance, token_claims, now, draft=draft is not None)
         return enclose(token, guest.key)
 
-    def _enclave(
-        self,
-        instance: Instance,
-        kind: AttestationType,
-        quote: bytes,
-        request: AttestSgx | AttestOpenEnclave,
-        now: datetime,
-        form: TokenForm,
-    ) -> str:
-        runtime, initial = _data(request)
-        quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.SGX, _bundle(request), now))
-        _check_bound(quoted.claims, runtime, initial)
-        held = self._policy(instance, kind, request.draftPolicyForAttestation)
-        asked = held.properties.get(baselines.PROPERTY, baselines.DEFAULT)
-        baselines.check(quoted.claims, baselines.baseline(asked))
-        told = sgx_claims(quoted.claims, quoted.collateral, runtime)
-        found = _Found(quoted.claims, told, legacy_claims(told), refused=refused)
-        return self._issue(instance, held, found, runtime, initial, request, now, form)
+    def _enclave(self, request: _Request, kind: AttestationType, quote: bytes) -> str:
+        data, bundle = _data(request.body), _bundle(request.body)
+        quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.SGX, bundle, request.now))
+        _check_bound(quoted.claims, data)
+        policy = self._policy(request.instance, kind, request.body.draftPolicyForAttestation)
+        wanted = policy.properties.get(baselines.PROPERTY, baselines.DEFAULT)
+        baselines.check(quoted.claims, baselines.baseline(wanted))
+        claims = sgx_claims(quoted.claims, quoted.collateral, data.runtime)
+        attested = _Attested(quoted.claims, claims, legacy_claims(claims), refused=refused)
+        return self._issue(request, policy, attested, data)
 
-    def _guest(
-        self,
-        instance: Instance,
-        held: HeldPolicy,
-        found: _Found,
-        request: AttestReport | AttestTdx,
-        now: datetime,
-        form: TokenForm,
-    ) -> str:
-        runtime, initial = _data(request)
-        _check_bound(found.claims, runtime, initial)
+    def _guest(self, request: _Request, policy: HeldPolicy, attested: _Attested) -> str:
+        data = _data(request.body)
+        _check_bound(attested.evidence, data)
         lists = self._settings.compliance
-        status = compliance_status(found.claims, runtime, lists, endorsed=found.endorsed)
+        status = compliance_status(attested.evidence, data.runtime, lists, endorsed=attested.endorsed)
         if status is not None:
-            found.told["x-ms-compliance-status"] = status
-        return self._issue(instance, held, found, runtime, initial, request, now, form)
+            attested.claims["x-ms-compliance-status"] = status
+        return self._issue(request, policy, attested, data)
 
     def _policy(self, instance: Instance, kind: AttestationType, draft: str | None) -> HeldPolicy:
         # Read after the evidence is verified: nobody else has the service read a text of theirs.
         return self._policies.current(instance, kind) if draft is None else hold_draft(draft)
 
-    def _issue(
-        self,
-        instance: Instance,
-        held: HeldPolicy,
-        found: _Found,
-        runtime: Bound | None,
-        initial: Bound | None,
-        request: _Request,
-        now: datetime,
-        form: TokenForm,
-    ) -> str:
-        told = {**found.told, **about(held)}
-        if runtime is not None and runtime.value is not None:
-            told["x-ms-runtime"] = runtime.value
-        if initial is not None and initial.value is not None:
-            told["x-ms-inittime"] = initial.value
-        if request.nonce is not None:
-            told["nonce"] = _nonce(request.nonce)
-        result = evaluated(held, told, told, aliases=found.aliases)
-        if found.refused is not None:
-            raise found.refused
-        draft = request.draftPolicyForAttestation is not None
-        if form is TokenForm.EAR:
+    def _issue(self, request: _Request, policy: HeldPolicy, attested: _Attested, data: _Data) -> str:
+        instance, now = request.instance, request.now
+        claims = {**attested.claims, **about(policy)}
+        if data.runtime is not None and data.runtime.value is not None:
+            claims["x-ms-runtime"] = data.runtime.value
+        if data.initial is not None and data.initial.value is not None:
+            claims["x-ms-inittime"] = data.initial.value
+        if request.body.nonce is not None:
+            claims["nonce"] = _nonce(request.body.nonce)
+        result = evaluate_policy(policy, claims, aliases=attested.aliases)
+        if attested.refused is not None:
+            raise attested.refused
+        draft = request.body.draftPolicyForAttestation is not None
+        if request.form is TokenForm.EAR:
             if draft:
                 raise InvalidParameter(
                     "draftPolicyForAttestation: want none where an EAR is asked for, got one",
                     hint="nobody signs the outcome of a draft, and an EAR without a signature is none",
                 )
-            ear = ears.of(found.claims, told, result.issued, now, self._settings.token_seconds)
+            ear = ears.of(attested.evidence, claims, result.issued, now, self._settings.token_seconds)
             return self._tokens.as_ear(instance, ear, now)
-        return self._tokens.about_evidence(instance, {**told, **result.issued}, now, draft=draft)
+        return self._tokens.about_evidence(instance, {**claims, **result.issued}, now, draft=draft)
 
 
 def _verified(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
@@ -254,20 +253,20 @@ def _verified(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
         return refused.quoted, refused
 
 
-def _data(request: _Request) -> tuple[Bound | None, Bound | None]:
-    return (
-        bound_data.read(request.runtimeData, "runtimeData"),
-        bound_data.read(request.initTimeData, "initTimeData"),
+def _data(body: _Body) -> _Data:
+    return _Data(
+        bound_data.read(body.runtimeData, "runtimeData"),
+        bound_data.read(body.initTimeData, "initTimeData"),
     )
 
 
-def _check_bound(claims: Claims, runtime: Bound | None, initial: Bound | None) -> None:
-    bound_data.check_runtime(claims, runtime)
-    bound_data.check_init_time(claims, initial)
+def _check_bound(evidence: Claims, data: _Data) -> None:
+    bound_data.check_runtime(evidence, data.runtime)
+    bound_data.check_init_time(evidence, data.initial)
 
 
-def _bundle(request: _Request) -> bytes | None:
-    given = request.collateral
+def _bundle(body: _Body) -> bytes | None:
+    given = body.collateral
     return None if given is None else decode_base64(given, "x-kluis-collateral", most=MOST_COLLATERAL)
 
 

@@ -10,7 +10,7 @@ from kluis.services.attestation.language import Claim, evaluate
 from kluis.services.attestation.policies.own_claims import check_issued, incoming
 from kluis.services.attestation.policies.policies import HeldPolicy
 
-__all__ = ["Evaluated", "evaluated"]
+__all__ = ["Evaluated", "evaluate_policy"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Evaluated:
     properties: Mapping[str, Any]
 
 
-def evaluated(
-    held: HeldPolicy,
-    found: Mapping[str, Any],
-    said: Mapping[str, Any],
+def evaluate_policy(
+    policy: HeldPolicy,
+    claims: Mapping[str, Any],
+    token_claims: Mapping[str, Any] | None = None,
     *,
     aliases: Mapping[str, Any] = {},
     custom: Sequence[Claim] = (),
@@ -38,9 +38,9 @@ def evaluated(
     """Evaluate a policy.
 
     Args:
-        held: it.
-        found: what the service found, by name.
-        said: what the token says of it, whatever the policy issues.
+        policy: it.
+        claims: of the evidence, by name.
+        token_claims: what the token states of it, whatever the policy issues; None: all of ``claims``.
         aliases: the same, under other names.
         custom: the client's own claims.
         read_only: names of what a policy reads and does not issue.
@@ -49,11 +49,12 @@ def evaluated(
         PolicyError: code ``policy_evaluation``: it denies, does not permit, fails, or says what only the
             service says; names the rule and the claim.
     """
-    claims = [*incoming(found, held.reads, read_only), *custom]
+    stated = claims if token_claims is None else token_claims
+    inputs = [*incoming(claims, policy.reads, read_only), *custom]
     if aliases:
-        claims += incoming(aliases, held.reads, read_only)
-    outcome = evaluate(held.policy, claims)
+        inputs += incoming(aliases, policy.reads, read_only)
+    outcome = evaluate(policy.policy, inputs)
     outcome.require()
-    check_issued(outcome.issued, {**aliases, **found}, said)
-    issued = {name: value for name, value in outcome.issued.items() if name not in said}
+    check_issued(outcome.issued, {**aliases, **claims}, stated)
+    issued = {name: value for name, value in outcome.issued.items() if name not in stated}
     return Evaluated(issued, outcome.properties)

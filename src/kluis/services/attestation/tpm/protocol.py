@@ -26,7 +26,7 @@ from kluis.services.attestation.kinds import AttestationType
 from kluis.services.attestation.language import Claim, Issuer
 from kluis.services.attestation.language.claims import MOST_INTEGER
 from kluis.services.attestation.octets import decode_base64, json_object
-from kluis.services.attestation.policies.evaluation import evaluated
+from kluis.services.attestation.policies.evaluation import evaluate_policy
 from kluis.services.attestation.policies.policies import Policies, about, hold_draft
 from kluis.services.attestation.settings import MOST_REPORT_MINUTES, AttestationSettings
 from kluis.services.attestation.tokens.tokens import Tokens
@@ -92,7 +92,7 @@ class TpmProtocol:
         text = decode_base64(data, "data", most=MAX_MESSAGE)
         message = json_object(text, "data")
         if "request" in message:
-            return _encoded({"report": self._report(instance, message, now)})
+            return _encode({"report": self._report(instance, message, now)})
         self._policies.current(instance, AttestationType.TPM)
         wrapped = message.get("payload")
         asked = wrapped if isinstance(wrapped, dict) else message
@@ -101,13 +101,13 @@ class TpmProtocol:
             raise InvalidParameter(f"data: want type aikcert, or a request, got {str(kind)[:40]!a}")
         challenge, context = self._challenges.make(instance.key, now)
         made = {"challenge": b64.encode_url(challenge), "service_context": b64.encode_url(context)}
-        return _encoded({"payload": made} if isinstance(wrapped, dict) else made)
+        return _encode({"payload": made} if isinstance(wrapped, dict) else made)
 
     def _report(self, instance: Instance, message: Mapping[str, Any], now: datetime) -> str:
         draft = message.get(DRAFT)
         if draft is not None and not isinstance(draft, str):
             raise InvalidParameter(f"{DRAFT}: want a policy's text")
-        held = self._policies.current(instance, AttestationType.TPM) if draft is None else None
+        policy = self._policies.current(instance, AttestationType.TPM) if draft is None else None
         jws = message["request"]
         if not isinstance(jws, str):
             raise InvalidParameter("request: want a JWS")
@@ -115,20 +115,26 @@ class TpmProtocol:
         challenge = decode_base64(request.data.challenge, "challenge", most=64)
         context = decode_base64(request.data.service_context, "service_context", most=256)
         self._challenges.check(instance.key, challenge, context, now)
-        said = evidence.verify(request, challenge, self._platforms, now)
-        held = held or hold_draft(draft or "")
-        self._check_asked(said, held.properties)
-        told = tpm_claims(said) | about(held)
-        report, binding = None, said.key.binding
+        quoted = evidence.verify(request, challenge, self._platforms, now)
+        policy = policy or hold_draft(draft or "")
+        self._check_asked(quoted, policy.properties)
+        claims = tpm_claims(quoted) | about(policy)
+        report, binding = None, quoted.key.binding
         if request.vsm_report:
-            report = vbs.verify(request.vsm_report, request.reported, said.now.log, self._platforms.context)
+            report = vbs.verify(request.vsm_report, request.reported, quoted.now.log, self._platforms.context)
             self._check_debug(report)
             binding = Binding.ENCLAVE
-        told |= vbs.claims_of(report)
+        claims |= vbs.claims_of(report)
         custom = self._custom(request.data.custom_claims)
-        public = {name: value for name, value in told.items() if name.startswith(("x-ms-policy", "x-kluis-"))}
-        public |= {"x-ms-attestation-type": "tpm", KEY_BINDING: str(binding), **_answered(request)}
-        result = evaluated(held, told, public, custom=custom, read_only=READ_ONLY)
+        token_claims = {
+            name: value for name, value in claims.items() if name.startswith(("x-ms-policy", "x-kluis-"))
+        }
+        token_claims |= {
+            "x-ms-attestation-type": "tpm",
+            KEY_BINDING: str(binding),
+            **_repeated_claims(request),
+        }
+        result = evaluate_policy(policy, claims, token_claims, custom=custom, read_only=READ_ONLY)
         minutes = _whole(result.properties, "report_validity_in_minutes", self._settings.tpm_token_minutes)
         if not 1 <= minutes <= MOST_REPORT_MINUTES:
             raise InvalidParameter(
@@ -136,30 +142,30 @@ class TpmProtocol:
             )
         return self._tokens.about_evidence(
             instance,
-            {**public, **result.issued},
+            {**token_claims, **result.issued},
             now,
             seconds=60 * minutes,
             draft=draft is not None,
             header=self._header(instance, result.properties, now),
         )
 
-    def _check_asked(self, said: Said, properties: Mapping[str, Any]) -> None:
+    def _check_asked(self, quoted: Said, properties: Mapping[str, Any]) -> None:
         """What the policy's configuration rules ask of the evidence itself."""
-        if properties.get("require_valid_aik_cert", True) is not False and not said.certified:
+        if properties.get("require_valid_aik_cert", True) is not False and not quoted.certified:
             raise InvalidEvidence(
                 "aik_cert: want a certificate of the attestation key, got none",
                 hint="or say in the policy's configurationrules: require_valid_aik_cert is false",
                 code="chain_missing",
             )
-        if said.level is ProtectionLevel.NONE and not self._settings.insecure_accept_unprotected:
+        if quoted.level is ProtectionLevel.NONE and not self._settings.insecure_accept_unprotected:
             raise InvalidEvidence(
                 "protection: want a level that keeps something out, got none: nobody vouches for the TPM",
                 hint="insecure_accept_unprotected attests it all the same",
                 code="protection",
             )
         mask = _whole(properties, "required_pcr_mask", ALL_PCRS)
-        quoted = {index for values in said.now.checked.values.values() for index in values}
-        lacks = [index for index in range(PCR_COUNT) if mask >> index & 1 and index not in quoted]
+        present = {index for values in quoted.now.checked.values.values() for index in values}
+        lacks = [index for index in range(PCR_COUNT) if mask >> index & 1 and index not in present]
         if lacks:
             raise InvalidEvidence(
                 f"TPM quote: PCRs: want those of required_pcr_mask {mask:#x}, got none for {lacks}",
@@ -195,16 +201,16 @@ class TpmProtocol:
         return {"x5c": [base64.b64encode(der).decode()]}
 
 
-def _answered(request: Request) -> dict[str, Any]:
+def _repeated_claims(request: Request) -> dict[str, Any]:
     """What a token repeats of the request: its key, and what the relying party gave."""
     data: Data = request.data
-    found: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
+    repeated: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
     for name, text in (("rp_id", data.rp_id), ("rp_data", data.rp_data)):
         if text is not None and len(text) > MOST_TEXT:
             raise InvalidParameter(f"{name}: want at most {MOST_TEXT} characters, got {len(text)}")
     if data.rp_data is not None:
-        found |= {"rp_data": data.rp_data, "nonce": data.rp_data}
-    return found
+        repeated |= {"rp_data": data.rp_data, "nonce": data.rp_data}
+    return repeated
 
 
 def _whole(properties: Mapping[str, Any], name: str, usual: int) -> int:
@@ -214,5 +220,5 @@ def _whole(properties: Mapping[str, Any], name: str, usual: int) -> int:
     return value
 
 
-def _encoded(value: Mapping[str, Any]) -> str:
+def _encode(value: Mapping[str, Any]) -> str:
     return b64.encode_url(msgspec.json.encode(value))
