@@ -112,7 +112,7 @@ def evaluate(
                     "column": step.rule.place.column,
                     "rule": step.rule.text,
                     "ran": step.ran,
-                    "told": step.told(),
+                    "told": step.summary(),
                 }
                 for step in outcome.steps
             ],
@@ -149,7 +149,7 @@ def run_cases(
 
 
 def _lines(outcome: Outcome) -> list[str]:
-    lines = [f"{'ran ' if step.ran else 'not '}  {step.section}: {step.told()}" for step in outcome.steps]
+    lines = [f"{'ran ' if step.ran else 'not '}  {step.section}: {step.summary()}" for step in outcome.steps]
     for what, claims in (("token", outcome.issued), ("asks ", outcome.properties)):
         lines += [f"{what} {name} = {_spelt(value)}" for name, value in claims.items()]
     return [*lines, "permitted" if outcome.permitted else "denied"]

@@ -70,14 +70,14 @@ def system_data(
         modified: seconds since 1970; likewise.
         modified_by: likewise.
     """
-    said = {"createdAt": _instant(created)}
+    members = {"createdAt": _instant(created)}
     if created_by is not None:
-        said |= {"createdBy": created_by.name, "createdByType": created_by.kind}
+        members |= {"createdBy": created_by.name, "createdByType": created_by.kind}
     if modified is not None:
-        said["lastModifiedAt"] = _instant(modified)
+        members["lastModifiedAt"] = _instant(modified)
     if modified_by is not None:
-        said |= {"lastModifiedBy": modified_by.name, "lastModifiedByType": modified_by.kind}
-    return said
+        members |= {"lastModifiedBy": modified_by.name, "lastModifiedByType": modified_by.kind}
+    return members
 
 
 def _instant(seconds: int) -> str:

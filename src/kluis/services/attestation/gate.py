@@ -88,8 +88,8 @@ class AttestationGate(Gate):
                 missing = "Authentication failed. The 'Authorization' header is missing."
                 return Refusal(401, "AuthenticationFailed", missing)
             return Refusal(401, "InvalidAuthenticationToken", f"The access token is invalid: {why}")
-        said = f"Access to {target} requires a valid JWT bearer token"
-        return Refusal(401, "Unauthorized", said if why is None else f"{said}: {why}")
+        message = f"Access to {target} requires a valid JWT bearer token"
+        return Refusal(401, "Unauthorized", message if why is None else f"{message}: {why}")
 
     def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
         """What one hears whose roles do not allow the operation."""

@@ -34,12 +34,12 @@ def build(document: bytes, place: Place) -> Service:
     Raises:
         UsageError: the settings are of another shape; says where.
     """
-    told = read_settings(document, Document, "attestation")
+    document_settings = read_settings(document, Document, "attestation")
     return service(
-        told.attestation,
+        document_settings.attestation,
         place.storage,
         place.clock,
-        Bearer(told.issuer),
+        Bearer(document_settings.issuer),
         vouch=place.vouch,
         ask=place.endorse,
     )

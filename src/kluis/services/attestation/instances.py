@@ -109,10 +109,10 @@ class Instances:
         """
         if name is None:
             return self.default
-        found = self.provider(self._storage, name)
-        if found is None:
+        provider = self.provider(self._storage, name)
+        if provider is None:
             raise Missing(f"instance: want one that was made here, got {name[:64]!a}")
-        return self.of(found)
+        return self.of(provider)
 
     def of(self, provider: Provider) -> Instance:
         """The instance that a record is of."""

@@ -27,10 +27,10 @@ class AttestationType(enum.StrEnum):
         Raises:
             InvalidParameter: there is none.
         """
-        found = _BY_NAME.get(text.lower())
-        if found is None:
+        kind = _BY_NAME.get(text.lower())
+        if kind is None:
             raise InvalidParameter(f"attestation type: want one of {', '.join(cls)}, got {text[:64]!a}")
-        return cls(found)
+        return cls(kind)
 
 
 _BY_NAME: Final = {kind.value.lower(): kind for kind in AttestationType}

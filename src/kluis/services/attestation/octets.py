@@ -103,12 +103,12 @@ def _check_text(value: Any) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in members:
             raise _Unsaid(f"member {name!a:.80} stands twice")
-        found[name] = value
-    return found
+        members[name] = value
+    return members
 
 
 def _integer(digits: str) -> int:

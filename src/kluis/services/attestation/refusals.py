@@ -51,10 +51,10 @@ def refusal_of(error: KluisError) -> Refusal:
         if isinstance(error, kind):
             message = error.message
             if isinstance(error, PolicyParsingError):
-                said = message.removeprefix("policy: ")
+                problem = message.removeprefix("policy: ")
                 message = (
                     "Native operation failed with 74: Bad message    Msg:[Invalid policy was specified    "
-                    f"Msg:[Policy Parser Exception Thrown: {said}]]"
+                    f"Msg:[Policy Parser Exception Thrown: {problem}]]"
                 )
             return Refusal(status, code, message, inner=error.code, hint=error.hint)
     return Refusal.unexpected()

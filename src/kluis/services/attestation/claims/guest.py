@@ -50,7 +50,7 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
         "flightsigning-enabled": unknown or boot.perhaps_on(Sipa.FLIGHTSIGNING),
     }
     good = settings.secure_boot_variables
-    told: dict[str, Any] = {
+    guest_members: dict[str, Any] = {
         "attestation-protocol-ver": PROTOCOL,
         "attested-pcrs": list(request.pcr_set),
         **debugged,
@@ -70,19 +70,19 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
         "signingdisabled": not any(signing.values()),
     }
     if guest.hcl is not None and guest.hcl.vm_id:
-        told["vmid"] = guest.hcl.vm_id
-    found: dict[str, Any] = {
+        guest_members["vmid"] = guest.hcl.vm_id
+    members: dict[str, Any] = {
         "secureboot": boot.secure_boot is True,
         "x-ms-attestation-type": "azurevm",
-        **{_P + name: value for name, value in told.items()},
+        **{_P + name: value for name, value in guest_members.items()},
         "x-ms-runtime": {"keys": [_jwk(guest.key)], "client-payload": dict(request.payload)},
         PROTECTION: str(guest.level),
     }
     if guest.anchor.startswith(EMULATED):
-        found[EMULATED_CLAIM] = True
+        members[EMULATED_CLAIM] = True
     if (isolation := _isolation(guest, settings)) is not None:
-        found[ISOLATION] = isolation
-    return found
+        members[ISOLATION] = isolation
+    return members
 
 
 def guest_aliases(claims: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,12 +94,12 @@ def _isolation(guest: VerifiedGuest, settings: AttestationSettings) -> dict[str,
     hardware = guest.hardware
     if hardware is None or guest.runtime is None:
         return None
-    found = snp_claims(hardware) if hardware.tee == "snp" else tdx_claims(hardware)
-    found["x-ms-runtime"] = guest.runtime.value
+    members = snp_claims(hardware) if hardware.tee == "snp" else tdx_claims(hardware)
+    members["x-ms-runtime"] = guest.runtime.value
     status = compliance_status(hardware, guest.runtime, settings.compliance)
     if status is not None:
-        found["x-ms-compliance-status"] = status
-    return found
+        members["x-ms-compliance-status"] = status
+    return members
 
 
 def _jwk(area: Public) -> dict[str, Any]:

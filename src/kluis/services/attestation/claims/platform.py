@@ -20,11 +20,11 @@ def platform_claims(claims: Claims) -> dict[str, Any]:
 
     ``x-kluis-emulated`` is there, and true, where no hardware is behind the evidence; nowhere else.
     """
-    found: dict[str, Any] = {PROTECTION: str(claims.level)}
+    members: dict[str, Any] = {PROTECTION: str(claims.level)}
     if claims.anchor.startswith(EMULATED):
-        found[EMULATED_CLAIM] = True
+        members[EMULATED_CLAIM] = True
     if claims.tcb.status is not TcbStatus.NOT_JUDGED:
-        found[TCB_STATUS] = str(claims.tcb.status)
+        members[TCB_STATUS] = str(claims.tcb.status)
         if claims.tcb.advisories:
-            found[TCB_ADVISORIES] = list(claims.tcb.advisories)
-    return found
+            members[TCB_ADVISORIES] = list(claims.tcb.advisories)
+    return members

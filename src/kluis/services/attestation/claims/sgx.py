@@ -37,7 +37,7 @@ def sgx_claims(claims: Claims, collateral: Mapping[str, str], runtime: Bound | N
         runtime: data that the quote is bound to.
     """
     vendor = cast("SgxClaims", claims.vendor)
-    found: dict[str, Any] = {
+    members: dict[str, Any] = {
         "x-ms-attestation-type": "sgx",
         "x-ms-sgx-is-debuggable": claims.debug,
         "x-ms-sgx-product-id": claims.product_id,
@@ -49,14 +49,14 @@ def sgx_claims(claims: Claims, collateral: Mapping[str, str], runtime: Bound | N
         "maa-attestationcollateral": dict(collateral),
     }
     if claims.config_id is not None:
-        found["x-ms-sgx-config-id"] = claims.config_id.hex()
-        found["x-ms-sgx-config-svn"] = vendor.configsvn
-        found["x-ms-sgx-isv-extended-product-id"] = (vendor.extended_product_id or b"").hex()
-        found["x-ms-sgx-isv-family-id"] = (claims.family_id or b"").hex()
+        members["x-ms-sgx-config-id"] = claims.config_id.hex()
+        members["x-ms-sgx-config-svn"] = vendor.configsvn
+        members["x-ms-sgx-isv-extended-product-id"] = (vendor.extended_product_id or b"").hex()
+        members["x-ms-sgx-isv-family-id"] = (claims.family_id or b"").hex()
     if runtime is not None and runtime.value is None:
         data = runtime.text
-        found |= {"x-ms-sgx-ehd": data, "aas-ehd": data, "maa-ehd": data}
-    return found | platform_claims(claims)
+        members |= {"x-ms-sgx-ehd": data, "aas-ehd": data, "maa-ehd": data}
+    return members | platform_claims(claims)
 
 
 def legacy_claims(claims: Mapping[str, Any]) -> dict[str, Any]:

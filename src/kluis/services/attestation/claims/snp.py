@@ -21,7 +21,7 @@ def snp_claims(claims: Claims) -> dict[str, Any]:
     """The claims of one guest; digests that the report has not are zeros, as they are in it."""
     vendor = cast("SnpClaims", claims.vendor)
     tcb, policy = vendor.reported_tcb, vendor.policy
-    found: dict[str, Any] = {
+    members: dict[str, Any] = {
         "x-ms-attestation-type": "sevsnpvm",
         _P + "authorkeydigest": _hex(vendor.author_key_digest),
         _P + "bootloader-svn": tcb.boot_loader,
@@ -42,8 +42,8 @@ def snp_claims(claims: Claims) -> dict[str, Any]:
         _P + "vmpl": vendor.vmpl,
     }
     if tcb.fmc is not None:
-        found["x-kluis-sevsnpvm-fmc-svn"] = tcb.fmc
-    return found | platform_claims(claims)
+        members["x-kluis-sevsnpvm-fmc-svn"] = tcb.fmc
+    return members | platform_claims(claims)
 
 
 def _hex(digest: Digest | None) -> str:

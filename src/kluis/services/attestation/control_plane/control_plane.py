@@ -161,8 +161,8 @@ class ControlPlane:
         return Answer(status=200 if self._providers.delete(*_named(call)) else 204)
 
     def _list(self, call: Call) -> Answer:
-        found = self._providers.listed(call.path["subscription"], call.path.get("group"))
-        return Answer({"value": found})
+        providers = self._providers.listed(call.path["subscription"], call.path.get("group"))
+        return Answer({"value": providers})
 
     def _defaults(self, call: Call) -> Answer:
         return Answer({"value": [self._providers.default()]})
@@ -191,13 +191,13 @@ class ControlPlane:
 def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
     """What roles may allow, by name, as Azure names it: a type of resource, and what is done with it."""
     shown: dict[str, dict[str, Any]] = {}
-    for verb, told in _OF_DATA.items():
+    for verb, description in _OF_DATA.items():
         name = f"{TYPE}/attestation/{verb}"
         display = {
             "provider": _SPACE,
             "resource": "attestationProviders/attestation",
             "operation": f"{verb.capitalize()}Attestation",
-            "description": told,
+            "description": description,
         }
         shown[name] = {"name": name, "display": display}
     for each in operations:

@@ -64,11 +64,11 @@ def changed(provider: Provider, request: ProviderRequest, author: Author | None,
     if request.tags is not None:
         if len(request.tags) > MOST_TAGS:
             raise InvalidParameter(f"tags: want at most {MOST_TAGS}, got {len(request.tags)}")
-        for what, most, said in (
+        for what, most, texts in (
             ("names", MOST_TAG_NAME, request.tags.keys()),
             ("values", MOST_TAG_VALUE, request.tags.values()),
         ):
-            if (longest := max(map(len, said), default=0)) > most:
+            if (longest := max(map(len, texts), default=0)) > most:
                 raise InvalidParameter(f"tags: want {what} of at most {most} characters, got {longest}")
         changes["tags"] = request.tags
     for name, value in (
@@ -101,17 +101,17 @@ def signer_chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]
             "properties.policySigningCertificates.keys: "
             f"want a list of at most {MOST_CERTIFICATES}, got {got}"
         )
-    found = []
+    chains = []
     for number, key in enumerate(keys):
         what = f"properties.policySigningCertificates.keys[{number}]"
         x5c = key.get("x5c") if isinstance(key, dict) else None
         if not x5c:
             raise InvalidParameter(f"{_NOT_X509}: {what}: want x5c, got none")
         try:
-            found.append(tuple(each.der for each in signer_chain(x5c, f"{what}.x5c")))
+            chains.append(tuple(each.der for each in signer_chain(x5c, f"{what}.x5c")))
         except InvalidParameter as error:
             raise InvalidParameter(f"{_NOT_X509}: {error.message}") from None
-    return tuple(found)
+    return tuple(chains)
 
 
 def check_name(name: str) -> None:

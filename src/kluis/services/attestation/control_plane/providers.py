@@ -131,8 +131,8 @@ class Providers:
             _write(store, again)
             return again, False
 
-        found, new = self._storage.update(work)
-        return self._resource(found), new
+        provider, new = self._storage.update(work)
+        return self._resource(provider), new
 
     def get(self, subscription: str, group: str, name: str) -> dict[str, Any]:
         """One instance.
@@ -262,8 +262,8 @@ def _resource_of(
     name_id: str, name: str, location: str, tags: Mapping[str, str] | None, properties: dict[str, Any]
 ) -> dict[str, Any]:
     # Azure's answer has no member for tags that nobody gave.
-    told = {} if tags is None else {"tags": dict(tags)}
-    made = {"id": name_id, "name": name, "type": TYPE, "location": location, **told}
+    members = {} if tags is None else {"tags": dict(tags)}
+    made = {"id": name_id, "name": name, "type": TYPE, "location": location, **members}
     return {**made, "properties": properties}
 
 

@@ -103,10 +103,10 @@ class ResourceManager:
 
     def _group(self, call: Call) -> Answer:
         group = call.path["group"]
-        found = self._found(call).get(group.lower())
-        if found is None:
+        match = self._found(call).get(group.lower())
+        if match is None:
             raise Missing(f"resource group: want one that has an instance, got {group[:90]!a}")
-        return Answer(found)
+        return Answer(match)
 
     def _found(self, call: Call) -> dict[str, dict[str, Any]]:
         """The resource groups of a subscription, by their names in lower case."""
@@ -122,8 +122,8 @@ class ResourceManager:
 
     def _resources(self, call: Call) -> Answer:
         wanted = _wanted(call.query.get("$filter", ""))
-        found = self._providers.listed(call.path["subscription"], call.path.get("group"))
-        return Answer({"value": [each for each in found if _fits(each, wanted)]})
+        match = self._providers.listed(call.path["subscription"], call.path.get("group"))
+        return Answer({"value": [each for each in match if _fits(each, wanted)]})
 
 
 def _wanted(text: str) -> dict[str, str]:
@@ -132,14 +132,14 @@ def _wanted(text: str) -> dict[str, str]:
         return {}
     made: dict[str, str] = {}
     for clause in re.split(r"\sand\s", text, flags=re.IGNORECASE):
-        found = _CLAUSE.fullmatch(clause)
-        name = "" if found is None else found[1].lower()
-        if found is None or name not in _CLAUSES or name in made:
+        match = _CLAUSE.fullmatch(clause)
+        name = "" if match is None else match[1].lower()
+        if match is None or name not in _CLAUSES or name in made:
             raise InvalidParameter(
                 f"$filter: want clauses of {', '.join(_CLAUSES)}, each once, as name eq 'p1', "
                 f"got {clause[:80]!a}"
             )
-        made[name] = found[2]
+        made[name] = match[2]
     return made
 
 

@@ -55,12 +55,12 @@ def baseline(value: object) -> Baseline:
     Raises:
         InvalidParameter: there is none of this name.
     """
-    found = _BY_NAME.get(str(value).lower())
-    if found is None:
+    selected = _BY_NAME.get(str(value).lower())
+    if selected is None:
         raise InvalidParameter(
             f"{PROPERTY}: want one of {', '.join(map(repr, _BY_NAME))}, got {str(value)[:40]!a}"
         )
-    return found
+    return selected
 
 
 def check(claims: Claims, wanted: Baseline) -> None:

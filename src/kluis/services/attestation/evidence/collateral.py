@@ -47,11 +47,11 @@ class Documents:
     """A verified bundle, and the hashes that tokens tell of it.
 
     Attributes:
-        held: what quotes are verified with.
+        collateral: what quotes are verified with.
         hashes: SHA-256, hex, by the names of ``x-ms-sgx-collateral``; that of the quote is missing.
     """
 
-    held: HeldCollateral
+    collateral: HeldCollateral
     hashes: Mapping[str, str]
 
 
@@ -102,7 +102,7 @@ class Endorsing:
         self._fetched: dict[_Wanted, _Fetched] = {}
         self._by_bytes: dict[bytes, Documents] = {}
         given = [self.hold(bundle) for bundle in bundles]
-        self._given = {_platform_of(each.held): each for each in given}
+        self._given = {_platform_of(each.collateral): each for each in given}
 
     def find(self, quote: bytes, given: bytes | None, now: datetime) -> Documents:
         """The documents for one quote.
@@ -124,11 +124,11 @@ class Endorsing:
         if given is None:
             return self._own(quote, now)
         brought = self.hold(given)
-        for own in self._others(quote, brought.held, now):
-            if _is_behind(brought.held, own.held):
+        for own in self._others(quote, brought.collateral, now):
+            if _is_behind(brought.collateral, own.collateral):
                 # A chain says which platform it is, and is verified with the quote.
-                chain = brought.held.pck_certificate_chain
-                return Documents(dataclasses.replace(own.held, pck_certificate_chain=chain), own.hashes)
+                chain = brought.collateral.pck_certificate_chain
+                return Documents(dataclasses.replace(own.collateral, pck_certificate_chain=chain), own.hashes)
         return brought
 
     def _others(self, quote: bytes, brought: HeldCollateral, now: datetime) -> Iterator[Documents]:
@@ -136,8 +136,8 @@ class Endorsing:
         with contextlib.suppress(KluisError):
             yield self._own(self._as_is(quote, brought), now)
         platform = _platform_of(brought)
-        held = (*self._given.values(), *(each.documents for each in tuple(self._fetched.values())))
-        yield from (each for each in held if _platform_of(each.held) == platform)
+        candidates = (*self._given.values(), *(each.documents for each in tuple(self._fetched.values())))
+        yield from (each for each in candidates if _platform_of(each.collateral) == platform)
 
     def _as_is(self, quote: bytes, brought: HeldCollateral) -> bytes:
         """A quote that asks for its platform's documents, whatever its maker wrote for it to ask for others'.
@@ -147,8 +147,8 @@ class Endorsing:
         """
         parsed = dcap_quote.parse(quote)
         context = Context(self._anchors)
-        found = pck.parse(dcap.chain_of(parsed, brought), _CHAIN, context)
-        named = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
+        certificates = pck.parse(dcap.chain_of(parsed, brought), _CHAIN, context)
+        named = pck.by_role(certificates, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
         signed, emulated = bytearray(parsed.signed), brought.anchor.emulated
         if parsed.header.user_data.startswith(dcap_quote.NO_HARDWARE) is not emulated:
             mark = dcap_quote.NO_HARDWARE if emulated else b""
@@ -173,20 +173,20 @@ class Endorsing:
         fetched = self._fetched.get(wanted)
         configured = self._given.get((wanted.tee, wanted.fmspc, wanted.authority))
         try:
-            found = self._backoff.attempt(wanted, lambda: self._asked(wanted.tee, quote))
+            fetched_documents = self._backoff.attempt(wanted, lambda: self._asked(wanted.tee, quote))
         except UnavailableError as error:
             # Old documents say by themselves until when they are good.
-            held = fetched.documents if fetched is not None else configured
-            if held is not None:
-                return held
+            older = fetched.documents if fetched is not None else configured
+            if older is not None:
+                return older
             raise _missing(wanted, error.message) from None
         except AuthenticityError:
             if configured is None:
                 raise
             return configured
         # Those that were configured count where they alone are of the quote's authority.
-        foreign = configured is not None and _platform_of(found.held)[2] != wanted.authority
-        documents = configured if configured is not None and foreign else found
+        foreign = configured is not None and _platform_of(fetched_documents.collateral)[2] != wanted.authority
+        documents = configured if configured is not None and foreign else fetched_documents
         self._remember(self._fetched, wanted, _Fetched(documents, now))
         return documents
 
@@ -199,11 +199,11 @@ class Endorsing:
         """
         # The platform's certificates end a quote, so that its other quotes have the same end.
         key = quote[4:8] + quote[28:45] + quote[max(quote.find(_PEM), 0) :]
-        found = self._platforms.get(key)
-        if found is None:
-            found = self._read(quote)
-            self._remember(self._platforms, key, found)
-        return found
+        wanted = self._platforms.get(key)
+        if wanted is None:
+            wanted = self._read(quote)
+            self._remember(self._platforms, key, wanted)
+        return wanted
 
     def _read(self, quote: bytes) -> _Wanted:
         """As :meth:`_wanted`, of all of the quote."""
@@ -222,18 +222,18 @@ class Endorsing:
             return None
         return fetched
 
-    def _remember(self, held: dict[K, V], key: K, value: V) -> None:
+    def _remember(self, cache: dict[K, V], key: K, value: V) -> None:
         with self._lock:
-            if len(held) >= MOST_HELD:
-                held.pop(next(iter(held)))
-            held[key] = value
+            if len(cache) >= MOST_HELD:
+                cache.pop(next(iter(cache)))
+            cache[key] = value
 
     def _check_platform(self, quote: dcap_quote.Quote) -> None:
         """Refuse a platform whose certificates are of no authority that is trusted."""
         if quote.certification_type == CertificationType.PCK_CHAIN:
             context = Context(self._anchors)
-            found = pck.parse(quote.certification_data, _CHAIN, context)
-            leaf, ca, root = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
+            certificates = pck.parse(quote.certification_data, _CHAIN, context)
+            leaf, ca, root = pck.by_role(certificates, pck.LEAF, pck.CA, pck.ROOT, what=_CHAIN)
             anchor = pck.match_root(root, context, _CHAIN)
             pck.check_ca(ca, root, anchor, "PCK CA certificate", context)
             pck.check_leaf(leaf, ca, anchor, "PCK certificate", context)
@@ -245,12 +245,12 @@ class Endorsing:
             FormatError, AuthenticityError: it does not hold.
         """
         name = sha256(bundle)
-        found = self._by_bytes.get(name)
-        if found is None:
+        documents = self._by_bytes.get(name)
+        if documents is None:
             parts = Collateral.from_json(bundle)
-            found = Documents(holding.hold(parts, self._anchors), _hashes(parts))
-            self._remember(self._by_bytes, name, found)
-        return found
+            documents = Documents(holding.hold(parts, self._anchors), _hashes(parts))
+            self._remember(self._by_bytes, name, documents)
+        return documents
 
     def _asked(self, tee: str, quote: bytes) -> Documents:
         """What the host gives for a quote, verified.
@@ -288,9 +288,9 @@ def _is_behind(brought: HeldCollateral, own: HeldCollateral) -> bool:
     )
 
 
-def _platform_of(held: HeldCollateral) -> tuple[str, str, bytes]:
+def _platform_of(collateral: HeldCollateral) -> tuple[str, str, bytes]:
     """TEE, FMSPC and key of the authority: emulated platforms of all machines have one FMSPC."""
-    return held.tcb_info.tee.lower(), held.tcb_info.fmspc.hex(), held.pck_ca.spki
+    return collateral.tcb_info.tee.lower(), collateral.tcb_info.fmspc.hex(), collateral.pck_ca.spki
 
 
 def _platform_in(quote: dcap_quote.Quote) -> tuple[str, bytes]:
@@ -298,9 +298,11 @@ def _platform_in(quote: dcap_quote.Quote) -> tuple[str, bytes]:
     if quote.certification_type != CertificationType.PCK_CHAIN:
         return "", b""  # whatever is written there was not checked
     try:
-        found = x509.parse_pem(quote.certification_data, "PCK chain")
-        if len(found) > 1 and extension.OID in found[0].extensions:
-            return extension.parse(found[0].extensions[extension.OID]).fmspc.hex(), found[1].spki
+        certificates = x509.parse_pem(quote.certification_data, "PCK chain")
+        if len(certificates) > 1 and extension.OID in certificates[0].extensions:
+            return extension.parse(certificates[0].extensions[extension.OID]).fmspc.hex(), certificates[
+                1
+            ].spki
     except FormatError:
         return "", b""
     return "", b""

@@ -126,7 +126,7 @@ class Platforms:
         """
         try:
             documents = self._endorsing.find(data, given, now)
-            claims = self.verifier.verify(data, collateral=documents.held, now=now).value
+            claims = self.verifier.verify(data, collateral=documents.collateral, now=now).value
         except KluisError as error:
             raise refusal("quote", error) from None
         if claims.tee is not tee:
@@ -199,8 +199,8 @@ class Platforms:
             above.append(issuer)
             last = issuer
         chain = b"".join(x509.write_pem(each.der) for each in above)
-        found = TpmEndorsements(certificate=der, chain=chain)
-        key = trust.certified(found, context=self.context, now=now)
+        endorsements = TpmEndorsements(certificate=der, chain=chain)
+        key = trust.certified(endorsements, context=self.context, now=now)
         if key.anchor.level is ProtectionLevel.NONE and not self._unprotected:
             raise _of_no_level(key.anchor.name)
         return key
@@ -232,10 +232,10 @@ class Platforms:
 
     def _listed(self, endorsements: SnpEndorsements, now: datetime) -> tuple[datetime, bytes | None] | None:
         """When AMD's list for a report's root was fetched, and it; None where that was not of late."""
-        held = self._lists.get(_list_of(endorsements))
-        if held is None or abs((now - held[0]).total_seconds()) >= self._seconds:
+        listed = self._lists.get(_list_of(endorsements))
+        if listed is None or abs((now - listed[0]).total_seconds()) >= self._seconds:
             return None
-        return held
+        return listed
 
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
         """AMD's list for a report's root, fetched now; without one nothing is known of revocation."""
@@ -244,15 +244,15 @@ class Platforms:
             return None
         key = _list_of(endorsements)
         asked = _with_key(report, endorsements.vek)
-        held = self._lists.get(key)
+        listed = self._lists.get(key)
         try:
-            found = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", asked)))
+            fetched = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", asked)))
         except UnavailableError:
-            return held[1] if held else None  # an old list says by itself until when it is good
+            return listed[1] if listed else None  # an old list says by itself until when it is good
         if len(self._lists) >= MOST_LISTS:
             self._lists.clear()
-        self._lists[key] = (now, found.crl)
-        return found.crl
+        self._lists[key] = (now, fetched.crl)
+        return fetched.crl
 
 
 def _list_of(endorsements: SnpEndorsements) -> bytes:
@@ -286,19 +286,21 @@ def endorsements_of(chain: bytes) -> SnpEndorsements:
         InvalidParameter: anything else.
     """
     try:
-        found = x509.split_pem(chain.strip() + b"\n", "VcekCertChain", most=3)
+        certificates = x509.split_pem(chain.strip() + b"\n", "VcekCertChain", most=3)
     except KluisError as error:
         raise InvalidParameter(error.message) from None
-    if len(found) != 3:
-        raise InvalidParameter(f"VcekCertChain: want 3 certificates, VCEK, ASK and ARK, got {len(found)}")
-    return SnpEndorsements(vek=found[0], ask=found[1], ark=found[2])
+    if len(certificates) != 3:
+        raise InvalidParameter(
+            f"VcekCertChain: want 3 certificates, VCEK, ASK and ARK, got {len(certificates)}"
+        )
+    return SnpEndorsements(vek=certificates[0], ask=certificates[1], ark=certificates[2])
 
 
 def _anchors(settings: AttestationSettings) -> TrustAnchors:
-    found = [TrustAnchors.from_pem(root.pem, root.level) for root in settings.roots]
+    stores = [TrustAnchors.from_pem(root.pem, root.level) for root in settings.roots]
     if settings.shipped_roots:
-        found.insert(0, TrustAnchors.shipped())
-    return TrustAnchors(tuple(anchor for each in found for anchor in each))
+        stores.insert(0, TrustAnchors.shipped())
+    return TrustAnchors(tuple(anchor for each in stores for anchor in each))
 
 
 def _of_no_level(root: str) -> InvalidEvidence:

@@ -45,22 +45,26 @@ def endorsed(
         for each in given:
             _held_to_form(each)
         return None
-    found: Endorsement | None = None
+    newest: Endorsement | None = None
     for each in given:
         try:
             read = uvm.verify(each, context=context)
         except KluisError as error:
             raise _refused(error) from None
         if read.measurement == claims.measurement.value and _listed(read, endorsers):
-            found = read if found is None or read.svn > found.svn else found
-    return found
+            newest = read if newest is None or read.svn > newest.svn else newest
+    return newest
 
 
-def uvm_claims(found: Endorsement | None) -> dict[str, Any]:
+def uvm_claims(endorsement: Endorsement | None) -> dict[str, Any]:
     """What an endorsement says, for policies and tokens."""
-    if found is None:
+    if endorsement is None:
         return {}
-    return {"x-kluis-uvm-issuer": found.issuer, "x-kluis-uvm-feed": found.feed, "x-kluis-uvm-svn": found.svn}
+    return {
+        "x-kluis-uvm-issuer": endorsement.issuer,
+        "x-kluis-uvm-feed": endorsement.feed,
+        "x-kluis-uvm-svn": endorsement.svn,
+    }
 
 
 def _given(bundle: bytes) -> list[bytes]:
@@ -91,8 +95,9 @@ def _refused(error: KluisError) -> InvalidEvidence:
     )
 
 
-def _listed(found: Endorsement, endorsers: tuple[UvmEndorser, ...]) -> bool:
+def _listed(endorsement: Endorsement, endorsers: tuple[UvmEndorser, ...]) -> bool:
     return any(
-        (each.issuer, each.feed) == (found.issuer, found.feed) and found.svn >= each.least_svn
+        (each.issuer, each.feed) == (endorsement.issuer, endorsement.feed)
+        and endorsement.svn >= each.least_svn
         for each in endorsers
     )

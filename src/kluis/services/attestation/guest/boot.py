@@ -83,7 +83,7 @@ def boot_of(log: LogClaims | None) -> Boot:
 
 
 def _variables(events: Iterable[Judged]) -> dict[str, bytes]:
-    found: dict[str, list[bytes]] = {}
+    hashes: dict[str, list[bytes]] = {}
     for each in events:
         if each.register != _POLICY or each.proof is not Proof.DATA or each.after_separator:
             continue
@@ -94,8 +94,8 @@ def _variables(events: Iterable[Judged]) -> dict[str, bytes]:
         except FormatError:
             continue
         if variable.name in VARIABLES and variable.vendor == _VENDORS[variable.name]:
-            found.setdefault(variable.name, []).append(hashlib.sha256(variable.value).digest())
-    return {name: values[0] for name, values in found.items() if len(values) == 1}
+            hashes.setdefault(variable.name, []).append(hashlib.sha256(variable.value).digest())
+    return {name: values[0] for name, values in hashes.items() if len(values) == 1}
 
 
 def _windows(log: LogClaims) -> tuple[dict[int, int] | None, bool, dict[int, int]]:
@@ -106,12 +106,12 @@ def _windows(log: LogClaims) -> tuple[dict[int, int] | None, bool, dict[int, int
         seen = seen or each.early
         if each.nodes is None:
             return early if seen else None, False, late
-        found = early if each.early else late
+        flags = early if each.early else late
         try:
             for kind, value in sipa.flat(each.nodes):
                 if kind in _TOLD:
-                    told = 1 if kind == Sipa.ELAM_AGGREGATION else sipa.number(value)
-                    found[kind] = max(found.get(kind, 0), told)
+                    number = 1 if kind == Sipa.ELAM_AGGREGATION else sipa.number(value)
+                    flags[kind] = max(flags.get(kind, 0), number)
         except FormatError:
             return early if seen else None, False, late
     return early if seen else None, True, late

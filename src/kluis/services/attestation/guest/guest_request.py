@@ -174,20 +174,20 @@ def _proof(given: str | _Proof) -> bytes:
 
 def _text(text: str, what: str) -> str:
     try:
-        said = decode_base64(text, what, most=MAX_TEXT).decode()
+        value = decode_base64(text, what, most=MAX_TEXT).decode()
     except UnicodeDecodeError:
         raise InvalidParameter(f"{what}: is not UTF-8") from None
-    return said.rstrip("\0")
+    return value.rstrip("\0")
 
 
 def _number(given: int | str, what: str) -> int:
     """Read a part of a version: ``22``, ``"22"``, ``"04"``, or the ``"0.20240401"`` of Azure Linux, as 0."""
     if isinstance(given, int):
         return given
-    found = _NUMBER.fullmatch(given)
-    if found is None:
+    match = _NUMBER.fullmatch(given)
+    if match is None:
         raise InvalidParameter(f"{what}: want a number, got {given[:16]!a}")
-    return int(found[1])
+    return int(match[1])
 
 
 def _index(index: int, what: str) -> int:
@@ -197,16 +197,16 @@ def _index(index: int, what: str) -> int:
 
 
 def _pcrs(given: list[_Pcr]) -> Values:
-    found: dict[int, bytes] = {}
+    pcrs: dict[int, bytes] = {}
     for each in given:
         index = _index(each.Index, "TpmInfo.PCRs")
         value = decode_base64(each.Digest, f"TpmInfo.PCRs.{index}", most=64)
-        if index in found:
+        if index in pcrs:
             raise InvalidParameter(f"TpmInfo.PCRs.{index}: want one value, got another")
         if len(value) != HashId.SHA256.size:
             raise InvalidParameter(f"TpmInfo.PCRs.{index}: want one value of 32 bytes, got {len(value)}")
-        found[index] = value
-    return {HashId.SHA256: found}
+        pcrs[index] = value
+    return {HashId.SHA256: pcrs}
 
 
 def _payload(given: dict[str, Any] | str | None) -> dict[str, Any]:

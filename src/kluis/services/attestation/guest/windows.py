@@ -21,7 +21,7 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.eventlog.sipa import Node, Sipa
 
-__all__ = ["Measured", "measured", "told"]
+__all__ = ["Measured", "event_members", "measured"]
 
 REGISTERS: Final = (*range(11, 15), *range(17, 23))
 _SEPARATORS: Final = (b"WBCL", bytes(4), b"\xff" * 4, b"\1\0\0\0")
@@ -94,7 +94,7 @@ def measured(log: LogClaims | None) -> Iterator[Measured]:
             yield Measured(_tree(event.data) if good else None, each.register not in closed)
 
 
-def told(event: Event, log: LogClaims) -> dict[str, Any] | None:
+def event_members(event: Event, log: LogClaims) -> dict[str, Any] | None:
     """A tagged event of Windows' as policies read it, as far as its digest is over it; None of another.
 
     Containers are objects, or lists of objects where a start has many; flags are booleans; numbers stand in
@@ -121,15 +121,17 @@ def _tree(data: bytes) -> tuple[Node, ...] | None:
 
 
 def _object(nodes: tuple[Node, ...]) -> dict[str, Any]:
-    found: dict[str, list[Any]] = {}
+    members: dict[str, list[Any]] = {}
     lists: set[str] = set()
     for node in nodes:
         known = node.kind in _KNOWN
         name = f"EVENT_{Sipa(node.kind).name}" if known else f"EVENT_{node.kind:#010x}"
-        found.setdefault(name, []).append(_value(node))
+        members.setdefault(name, []).append(_value(node))
         if node.kind in _LISTS:
             lists.add(name)
-    return {name: values if name in lists or len(values) > 1 else values[0] for name, values in found.items()}
+    return {
+        name: values if name in lists or len(values) > 1 else values[0] for name, values in members.items()
+    }
 
 
 def _value(node: Node) -> Any:

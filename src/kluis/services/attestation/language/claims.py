@@ -80,10 +80,10 @@ class ClaimSet:
 
     def as_token(self) -> dict[str, Value | list[Value]]:
         """The claims of a token: one value, of whichever issuers, as it is; several as a list, as issued."""
-        found: dict[str, dict[tuple[type, Value], Value]] = {}
+        by_type: dict[str, dict[tuple[type, Value], Value]] = {}
         for claim in self._claims:
-            found.setdefault(claim.type, {})[type(claim.value), claim.value] = claim.value
-        values = {name: list(each.values()) for name, each in found.items()}
+            by_type.setdefault(claim.type, {})[type(claim.value), claim.value] = claim.value
+        values = {name: list(each.values()) for name, each in by_type.items()}
         return {name: each[0] if len(each) == 1 else each for name, each in values.items()}
 
 

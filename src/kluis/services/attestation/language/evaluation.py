@@ -55,7 +55,7 @@ class Step:
     unmet: Condition | None = None
     seen: Mapping[str, tuple[Value, ...]] = dataclasses.field(default_factory=dict)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The step in one line."""
         if self.ran:
             return f"{self.rule.place}: ran: {self.rule.text}"
@@ -98,10 +98,10 @@ class Outcome:
                 for step in self.steps
                 if step.section is Section.AUTHORIZATION and step.rule.action.verb is Verb.PERMIT
             ]
-            told = [step.told() for step in permits[:MOST_TOLD]]
+            steps = [step.summary() for step in permits[:MOST_TOLD]]
             if len(permits) > MOST_TOLD:
-                told.append(f"and {len(permits) - MOST_TOLD} more")
-            why = "no rule permits: " + ("; ".join(told) or "there is none in authorizationrules")
+                steps.append(f"and {len(permits) - MOST_TOLD} more")
+            why = "no rule permits: " + ("; ".join(steps) or "there is none in authorizationrules")
         raise PolicyError(
             "Policy Evaluation Error has occurred: Policy Engine Exception: A Deny claim was issued, "
             f"authorization failed. {why}",
@@ -274,8 +274,8 @@ class _Run:
 def _property(claim: Claim, name: str) -> Value:
     if name == "valueType":
         return claim.value_type
-    found: Value = getattr(claim, name)
-    return str(found) if isinstance(found, Issuer) else found
+    value: Value = getattr(claim, name)
+    return str(value) if isinstance(value, Issuer) else value
 
 
 def _compare(left: Value, operator: str, right: Values) -> bool:
@@ -298,5 +298,5 @@ _ORDERS = {
 
 
 def _shown(values: tuple[Value, ...]) -> str:
-    told = [shown_value(value) for value in values[:MOST_SEEN]]
-    return " or ".join([*told, "others"] if len(values) > MOST_SEEN else told) or "absent"
+    texts = [shown_value(value) for value in values[:MOST_SEEN]]
+    return " or ".join([*texts, "others"] if len(values) > MOST_SEEN else texts) or "absent"

@@ -143,8 +143,8 @@ def _failing(text: str, place: Place) -> str:
     lines = text.split("\n")[: place.line]
     before = "\n".join([*lines[:-1], lines[-1][: place.column - 1]])
     part, rules = "policy > versionInfo", False
-    for found in _PARTS.finditer(before):
-        word = found[0].lower()
+    for match in _PARTS.finditer(before):
+        word = match[0].lower()
         if word in ("{", "}"):
             rules = word == "{"
         elif not rules and word == ";":
@@ -172,16 +172,18 @@ class _Builder:
 
     def _start(self, _: Any, children: list[Any]) -> Any:
         version, *sections = children
-        found: dict[Section, tuple[Rule, ...]] = {}
+        by_section: dict[Section, tuple[Rule, ...]] = {}
         for name, rules, place in sections:
             if name is Section.CONFIGURATION and version < (1, 1):
                 raise PolicyParsingError(f"{name} need version 1.1", place, f"policy > {name}", name)
-            if found and list(Section).index(name) <= max(list(Section).index(each) for each in found):
+            if by_section and list(Section).index(name) <= max(
+                list(Section).index(each) for each in by_section
+            ):
                 raise PolicyParsingError(
                     f"section {name} stands twice, or after a later one", place, f"policy > {name}"
                 )
-            found[name] = rules
-        return version, found
+            by_section[name] = rules
+        return version, by_section
 
     def _version(self, _: Any, children: list[Any]) -> tuple[int, int]:
         name, _equals, number, _end = children
@@ -311,7 +313,7 @@ class _Builder:
         return PolicyParsingError(problem, place, _failing(self.text, place), symbol)
 
     def _words(self, meta: Any) -> str:
-        return _LAYOUT.sub(lambda found: found[1] or " ", self.text[meta.start_pos : meta.end_pos])
+        return _LAYOUT.sub(lambda match: match[1] or " ", self.text[meta.start_pos : meta.end_pos])
 
 
 def _place(token: lark.Token) -> Place:

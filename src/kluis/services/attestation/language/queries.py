@@ -102,8 +102,8 @@ def answer(document: str, query: str, work: Work) -> str:
     work.step(len(query))
     parsed = _parsed(query)
     work.read(document)
-    found = _Interpreter(work).visit(parsed, read_json(document))
-    written = _written(found)
+    result = _Interpreter(work).visit(parsed, read_json(document))
+    written = _written(result)
     work.write(len(written))
     return written
 
@@ -127,11 +127,11 @@ def first_line(error: Exception) -> str:
 @functools.lru_cache(maxsize=64)
 def _parsed(query: str) -> dict[str, Any]:
     parser = Parser()
-    found: dict[str, Any] = parser.parse(query).parsed
+    tree: dict[str, Any] = parser.parse(query).parsed
     parser.purge()  # it keeps many, of any size
-    if _growth(found) > MAX_GROWTH:
+    if _growth(tree) > MAX_GROWTH:
         raise _failed(f"the query may grow its document more than {MAX_GROWTH} times")
-    return found
+    return tree
 
 
 class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no types
@@ -172,10 +172,10 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no
             most *= 4
         self._work.step(2 * most)
 
-    def _counted(self, found: Any) -> Any:
-        if isinstance(found, list):
-            self._work.step(len(found))
-        return found
+    def _counted(self, value: Any) -> Any:
+        if isinstance(value, list):
+            self._work.step(len(value))
+        return value
 
 
 class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # likewise

@@ -211,14 +211,14 @@ class Policy:
 
     def reads(self) -> frozenset[str] | None:
         """The types of claims that its conditions look at; None where one looks at claims of any type."""
-        found: set[str] = set()
+        names: set[str] = set()
         for rules in self.sections.values():
             for rule in rules:
                 for condition in rule.conditions:
                     if condition.named is None:
                         return None
-                    found.add(str(condition.named))
-        return frozenset(found)
+                    names.add(str(condition.named))
+        return frozenset(names)
 
     def rules(self, section: Section) -> tuple[Rule, ...]:
         """The rules of a section; none where it is not there."""

@@ -36,44 +36,44 @@ def incoming(
         reads: the names that the policy looks at; None: any. Others are left out.
         read_only: names of claims that a policy reads and does not issue.
     """
-    found: list[Claim] = []
+    inputs: list[Claim] = []
     for name in claims if reads is None else reads & claims.keys():
         value = claims[name]
         plain = value if isinstance(value, list) and all(map(_plain, value)) else [value]
         for each in plain:
             if each is not None:
-                told: Value = each if _plain(each) else msgspec.json.encode(each).decode()
-                found.append(Claim(name, told, Issuer.SERVICE, name in read_only))
-    return found
+                stated: Value = each if _plain(each) else msgspec.json.encode(each).decode()
+                inputs.append(Claim(name, stated, Issuer.SERVICE, name in read_only))
+    return inputs
 
 
 def check_issued(
-    issued: Mapping[str, object], found: Mapping[str, Any], said: Mapping[str, Any] = {}
+    issued: Mapping[str, object], claims: Mapping[str, Any], token_claims: Mapping[str, Any] = {}
 ) -> None:
     """See that a policy says nothing in the service's place.
 
     Args:
         issued: by the policy.
-        found: what the service found, by every name that a policy reads it by.
-        said: what the token says of it whatever the policy issues.
+        claims: what the service verified, by every name that a policy reads it by.
+        token_claims: what the token states of it whatever the policy issues.
 
     Raises:
         PolicyError: code ``policy_evaluation``; names the claim.
     """
     for name, value in issued.items():
-        if name in said or name in _OF_EVERY_TOKEN or name.lower().startswith(RESERVED):
-            _check_repeated(name, value, found)
+        if name in token_claims or name in _OF_EVERY_TOKEN or name.lower().startswith(RESERVED):
+            _check_repeated(name, value, claims)
 
 
-def _check_repeated(name: str, value: object, found: Mapping[str, Any]) -> None:
-    own = [each.value for each in incoming({name: found.get(name)})]
-    told = value if isinstance(value, list) else [value]
-    if own and all(any(type(each) is type(mine) and each == mine for mine in own) for each in told):
+def _check_repeated(name: str, value: object, claims: Mapping[str, Any]) -> None:
+    own = [each.value for each in incoming({name: claims.get(name)})]
+    values = value if isinstance(value, list) else [value]
+    if own and all(any(type(each) is type(mine) and each == mine for mine in own) for each in values):
         return
     shown = " or ".join(map(shown_value, own)) or "absent"
     raise PolicyError(
         f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
-        f"got {' and '.join(map(shown_value, told[:MOST_SEEN]))}",
+        f"got {' and '.join(map(shown_value, values[:MOST_SEEN]))}",
         hint="issue it under a name of your own",
         code="policy_evaluation",
     )

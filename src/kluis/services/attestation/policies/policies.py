@@ -85,13 +85,13 @@ class Policies:
         data = self._leases.get(TABLE, _key(instance, kind))
         if data is None:
             return self._default(kind)
-        found = self._held.get(data)
-        if found is None:
-            found = _held(signed_documents.parse(_jws(data), "policy"))
+        policy = self._held.get(data)
+        if policy is None:
+            policy = _held(signed_documents.parse(_jws(data), "policy"))
             if len(self._held) >= MOST_HELD:
                 self._held.clear()
-            self._held[data] = found
-        return found
+            self._held[data] = policy
+        return policy
 
     def get(self, instance: Instance, kind: AttestationType, now: datetime) -> str:
         """A token with the policy that holds, as it was sent; an empty one where there is none."""
@@ -117,11 +117,11 @@ class Policies:
             PolicyParsingError: the text is no policy.
         """
         document = signed_documents.parse(jws, "policy")
-        held = _held(document)
+        policy = _held(document)
 
         def work(store: Writing) -> None:
             check_signer(instance, document, self._certificates.trusted(store, instance), "policy")
-            store.put(TABLE, _key(instance, kind), msgspec.msgpack.encode(_Kept(1, held.jws)))
+            store.put(TABLE, _key(instance, kind), msgspec.msgpack.encode(_Kept(1, policy.jws)))
 
         self._storage.update(work)
         self.settle()
@@ -162,8 +162,8 @@ class Policies:
             store.delete(TABLE, f"{instance}/{kind}")
 
     def _default(self, kind: AttestationType) -> HeldPolicy:
-        found = self._defaults.get(kind)
-        if found is None:
+        policy = self._defaults.get(kind)
+        if policy is None:
             text = default_policy(kind)
             if text is None:
                 raise PolicyMissing(
@@ -171,8 +171,8 @@ class Policies:
                     f"policy {kind}: want one, got none",
                     hint=f"PUT /policies/{kind}",
                 )
-            found = self._defaults[kind] = hold(text)
-        return found
+            policy = self._defaults[kind] = hold(text)
+        return policy
 
     def _changed(self, instance: Instance, document: Document, result: str, now: datetime) -> str:
         claims: dict[str, Any] = {
@@ -184,12 +184,12 @@ class Policies:
         return self._tokens.about_policies(instance, claims, now)
 
 
-def about(held: HeldPolicy) -> dict[str, Any]:
+def about(policy: HeldPolicy) -> dict[str, Any]:
     """What a token says of the policy that it was made under."""
-    found: dict[str, Any] = {"x-ms-policy-hash": held.hash}
-    if held.signer is not None:
-        found["x-ms-policy-signer"] = held.signer
-    return found
+    claims: dict[str, Any] = {"x-ms-policy-hash": policy.hash}
+    if policy.signer is not None:
+        claims["x-ms-policy-signer"] = policy.signer
+    return claims
 
 
 def hold_draft(text: str) -> HeldPolicy:

@@ -147,10 +147,10 @@ def _check(algorithm: object, signer: Certificate, signature: bytes, signed: str
             f"{what} header alg: want none or one of {', '.join(_ALGORITHMS)}, got {str(algorithm)[:32]!a}"
         )
     scheme, kind = known
-    found = signer.public_key.kind
-    if found is not kind:
+    kind_of_key = signer.public_key.kind
+    if kind_of_key is not kind:
         raise InvalidParameter(
-            f"{what} header alg: want one of the certificate's key, {found.value}, got {algorithm}"
+            f"{what} header alg: want one of the certificate's key, {kind_of_key.value}, got {algorithm}"
         )
     try:
         key = OPENSSL.key(signer.spki, scheme)

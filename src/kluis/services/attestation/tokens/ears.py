@@ -24,27 +24,27 @@ TYPE: Final = "eat+jwt"
 
 
 def of(
-    claims: Claims, told: Mapping[str, Any], issued: Mapping[str, Any], now: datetime, seconds: int
+    claims: Claims, token_claims: Mapping[str, Any], issued: Mapping[str, Any], now: datetime, seconds: int
 ) -> Ear:
     """The result of one attestation that the policy permitted.
 
     Args:
         claims: verified.
-        told: what the service says in a token.
+        token_claims: what the service states in a token.
         issued: what the policy says beside it.
         now: aware.
         seconds: of its life, cut to when the evidence's endorsements run out.
     """
     vector = _vector(claims)
     tiers = [Tier.AFFIRMING, *map(trustworthiness.tier, vector.values())]
-    nonce = str(told["nonce"]).encode() if "nonce" in told else b""
+    nonce = str(token_claims["nonce"]).encode() if "nonce" in token_claims else b""
     at = now.astimezone(UTC).replace(microsecond=0)
     appraisal = Appraisal(
         status=min(tiers, key=list(Tier).index),
         vector=vector,
-        policy_ids=(f"ni:///sha-256;{told['x-ms-policy-hash']}",),
+        policy_ids=(f"ni:///sha-256;{token_claims['x-ms-policy-hash']}",),
         nonce=nonce if len(nonce) in NONCE_SIZES else None,
-        attester=MappingProxyType(dict(told)),
+        attester=MappingProxyType(dict(token_claims)),
         verifier=MappingProxyType(
             {
                 "protection": str(claims.level),

@@ -157,14 +157,14 @@ class SigningKeys:
     def let_go(self, instance: str) -> None:
         """Hold nothing any more of an instance that is deleted."""
         with self._lock:
-            held = self._held.pop(instance, None)
-            for key in held.ring.keys if held is not None else ():
+            entry = self._held.pop(instance, None)
+            for key in entry.ring.keys if entry is not None else ():
                 self._loaded.pop(key.kid, None)
 
     def _ring(self, instance: str, url: str, now: datetime) -> _Ring:
-        held = self._held.get(instance)
-        if held is not None and abs((now - held.at).total_seconds()) < HELD_SECONDS:
-            return held.ring
+        entry = self._held.get(instance)
+        if entry is not None and abs((now - entry.at).total_seconds()) < HELD_SECONDS:
+            return entry.ring
         with self._lock:
             ring = _read(self._storage.get(TABLE, self._place(instance)))
             there_before = bool(ring.keys)
@@ -179,7 +179,7 @@ class SigningKeys:
                 ring = self._storage.update(work)
             elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
                 ring = self._storage.update(lambda store: self._wiped(store, instance, now))
-            if held is None and there_before:
+            if entry is None and there_before:
                 ring = self._renewed(instance, url, ring, now)
             self._keep(instance, ring, now)
             return ring
@@ -276,11 +276,11 @@ class SigningKeys:
         return ring
 
     def _load(self, kept: _Kept, url: str) -> SigningKey:
-        found = self._loaded.get(kept.kid)
-        if found is None:
+        key = self._loaded.get(kept.kid)
+        if key is None:
             private = _private(kept.private)
-            found = self._loaded[kept.kid] = SigningKey(kept.kid, kept.certificate, private, url)
-        return found
+            key = self._loaded[kept.kid] = SigningKey(kept.kid, kept.certificate, private, url)
+        return key
 
 
 def _read(data: bytes | None) -> _Ring:

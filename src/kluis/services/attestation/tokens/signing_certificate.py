@@ -85,8 +85,8 @@ def certify(
     extensions = [(_ALTERNATIVE_NAME, der.element(der.SEQUENCE, der.element(_URI, url.encode())))]
     made = vouch(vouched.statement(spki, settings))
     if made is not None:
-        held = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        extensions += held.extensions()
+        evidence = Vouched(made.quote, made.runtime_data, made.launch_configuration)
+        extensions += evidence.extensions()
     signed = der.element(
         der.SEQUENCE,
         _VERSION_3,

@@ -77,9 +77,9 @@ class Challenges:
         return hmac.digest(self._key, len(name).to_bytes(2, "big") + name + data, hashlib.sha256)
 
     def _kept(self) -> bytes:
-        found = self._storage.get(TABLE, KEY)
-        if found is not None:
-            return found
+        key = self._storage.get(TABLE, KEY)
+        if key is not None:
+            return key
         fresh = os.urandom(32)
 
         def work(store: Writing) -> bytes:

@@ -16,21 +16,21 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION
 from kluis.services.attestation.guest.boot import boot_of
 from kluis.services.attestation.tpm.events import HASHES, events
-from kluis.services.attestation.tpm.evidence import Said
+from kluis.services.attestation.tpm.evidence import TpmEvidence
 
 __all__ = ["READ_ONLY", "tpm_claims"]
 
 READ_ONLY: Final = frozenset({"pcrs"})
 
 
-def tpm_claims(said: Said) -> dict[str, Any]:
+def tpm_claims(evidence: TpmEvidence) -> dict[str, Any]:
     """What the service says of a TPM to a policy. A token has none of it but what a policy issues."""
-    boot = boot_of(said.now.log)
+    boot = boot_of(evidence.now.log)
     measured = boot.windows is not None and boot.readable
-    found: dict[str, Any] = {
+    claims: dict[str, Any] = {
         "x-ms-attestation-type": "tpm",
-        "aikValidated": said.certified,
-        "aikPubHash": b64.encode(hashlib.sha256(said.ak).digest()),
+        "aikValidated": evidence.certified,
+        "aikPubHash": b64.encode(hashlib.sha256(evidence.ak).digest()),
         "tpmVersion": 2,
         "secureBootEnabled": boot.secure_boot is True,
         "iommuEnabled": boot.known_on(Sipa.VBS_IOMMU_REQUIRED),
@@ -39,23 +39,23 @@ def tpm_claims(said: Said) -> dict[str, Any]:
         "notSafeMode": measured and not boot.perhaps_on(Sipa.SAFEMODE),
         "notWinPE": measured and not boot.perhaps_on(Sipa.WINPE),
         "vbsEnabled": boot.known_on(Sipa.VBS_VSM_REQUIRED),
-        "events": events(said.now),
-        "pcrs": _pcrs(said),
-        "x-ms-tpm-request-key": said.key.told(),
-        PROTECTION: str(said.level),
+        "events": events(evidence.now),
+        "pcrs": _pcrs(evidence),
+        "x-ms-tpm-request-key": evidence.key.claims(),
+        PROTECTION: str(evidence.level),
     }
-    if said.boot is not None:
-        found["bootEvents"] = events(said.boot)
-    if said.others:
-        found["x-ms-tpm-other-keys"] = [each.told() for each in said.others]
-    if said.anchor.startswith(EMULATED):
-        found[EMULATED_CLAIM] = True
-    return found
+    if evidence.boot is not None:
+        claims["bootEvents"] = events(evidence.boot)
+    if evidence.others:
+        claims["x-ms-tpm-other-keys"] = [each.claims() for each in evidence.others]
+    if evidence.anchor.startswith(EMULATED):
+        claims[EMULATED_CLAIM] = True
+    return claims
 
 
-def _pcrs(said: Said) -> dict[str, Any]:
+def _pcrs(evidence: TpmEvidence) -> dict[str, Any]:
     by_index: dict[int, dict[str, str]] = {}
-    for bank, values in said.now.checked.values.items():
+    for bank, values in evidence.now.checked.values.items():
         if bank in HASHES:
             for index, value in values.items():
                 by_index.setdefault(index, {})[HASHES[HashId(bank)]] = value.hex()

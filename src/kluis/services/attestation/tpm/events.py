@@ -36,35 +36,35 @@ _VARIABLES: Final = (
 )
 
 
-def events(said: Time) -> dict[str, Any]:
+def events(time: Time) -> dict[str, Any]:
     """The events of one time, in order: of the start, then of what ran."""
-    found: list[dict[str, Any]] = []
-    for each in said.log.events if said.log else ():
+    entries: list[dict[str, Any]] = []
+    for each in time.log.events if time.log else ():
         event = each.event
         # A separator under another type is one all the same: policies ask what stands before the first.
         kind = EventType.SEPARATOR if each.closes else event.kind
-        told: dict[str, Any] = {
-            "EventSeq": len(found),
+        entry: dict[str, Any] = {
+            "EventSeq": len(entries),
             "EventType": int(kind),
             "EventTypeString": name_of(kind),
             "PcrIndex": event.index,
             "Digests": {HASHES[HashId(kind)]: value.hex() for kind, value in event.digests if kind in HASHES},
         }
-        if each.proof is Proof.DATA and said.log and (processed := _processed(each, said.log)):
-            told["ProcessedData"] = processed
-        found.append(told)
-    for record in said.ima.records:
-        told = {
-            "EventSeq": len(found),
+        if each.proof is Proof.DATA and time.log and (processed := _processed(each, time.log)):
+            entry["ProcessedData"] = processed
+        entries.append(entry)
+    for record in time.ima.records:
+        entry = {
+            "EventSeq": len(entries),
             "EventType": IMA,
             "EventTypeString": "IMA_MEASUREMENT_EVENT",
             "PcrIndex": record.register,
-            "Digests": _digests(record, said.ima.hash),
+            "Digests": _digests(record, time.ima.hash),
         }
         if not record.violated:
-            told["ProcessedData"] = _measurement(record)
-        found.append(told)
-    return {"Events": found}
+            entry["ProcessedData"] = _measurement(record)
+        entries.append(entry)
+    return {"Events": entries}
 
 
 def _processed(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
@@ -81,31 +81,31 @@ def _processed(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
             "VariableData": b64.encode_url(variable.value),
         }
     if event.kind == EventType.EVENT_TAG:
-        return windows.told(event, log) or {}
+        return windows.event_members(event, log) or {}
     if event.kind == EventType.SEPARATOR:
         return {"Value": b64.encode_url(event.data)}
     return {}
 
 
 def _digests(record: Record, proven: HashId) -> dict[str, str]:
-    found = {HASHES[HashId.SHA1]: record.digest.hex()}
+    digests = {HASHES[HashId.SHA1]: record.digest.hex()}
     if proven is HashId.SHA256 and not record.violated:
-        found[HASHES[proven]] = sha256(record.hashed).hex()
-    return found
+        digests[HASHES[proven]] = sha256(record.hashed).hex()
+    return digests
 
 
 def _measurement(record: Record) -> Mapping[str, Any]:
     algorithm, digest = record.measured
-    found: dict[str, Any] = {"TemplateName": record.template}
+    members: dict[str, Any] = {"TemplateName": record.template}
     if algorithm:
-        found |= {"HashAlgorithm": algorithm, "Digest": digest.hex()}
+        members |= {"HashAlgorithm": algorithm, "Digest": digest.hex()}
     if not record.buffer:
-        return found | ({"FileName": record.name} if record.name else {})
+        return members | ({"FileName": record.name} if record.name else {})
     if record.name == KERNEL_VERSION:
-        return found | {"KernelVersion": record.buffer.rstrip(b"\0").decode("utf-8", "replace")}
+        return members | {"KernelVersion": record.buffer.rstrip(b"\0").decode("utf-8", "replace")}
     if (subject := _subject(record.buffer)) is not None:
-        return found | {"Keyring": record.name, "CertificateSubject": subject}
-    return found | {"Name": record.name, "RawData": b64.encode_url(record.buffer)}
+        return members | {"Keyring": record.name, "CertificateSubject": subject}
+    return members | {"Name": record.name, "RawData": b64.encode_url(record.buffer)}
 
 
 def _subject(data: bytes) -> str | None:

@@ -26,7 +26,7 @@ from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_ke
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
 
-__all__ = ["Said", "Time", "verify"]
+__all__ = ["Time", "TpmEvidence", "verify"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Time:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Said:
+class TpmEvidence:
     """What a TPM said that it did say.
 
     Attributes:
@@ -69,7 +69,7 @@ class Said:
     others: tuple[BoundKey, ...]
 
 
-def verify(request: Request, challenge: bytes, platforms: Platforms, now: datetime) -> Said:
+def verify(request: Request, challenge: bytes, platforms: Platforms, now: datetime) -> TpmEvidence:
     """Verify what a request says of its TPM.
 
     1. A certificate, where there is one, vouches for the attestation key, under a root for TPMs.
@@ -104,7 +104,7 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
         raise
     except KluisError as error:
         raise refusal("TPM evidence", error) from None
-    return Said(level, anchor, certified, parts.ak, current, boot, bound, others)
+    return TpmEvidence(level, anchor, certified, parts.ak, current, boot, bound, others)
 
 
 def _time(parts: Parts, context: Context) -> Time:
@@ -118,12 +118,12 @@ def _time(parts: Parts, context: Context) -> Time:
 def _before(parts: Parts, current: Parts, now: Time, context: Context) -> Time:
     if parts.ak != current.ak:
         raise AuthenticityError("boot: want the same attestation key, got another", code="key_binding")
-    found = _time(parts, context)
-    then, since = found.checked.quote.clock, now.checked.quote.clock
+    earlier = _time(parts, context)
+    then, since = earlier.checked.quote.clock, now.checked.quote.clock
     # Restarts are what resuming is; a reset is another boot. Keys obscure the counts, each by one number.
     if then.reset_count != since.reset_count or then.milliseconds > since.milliseconds:
         raise AuthenticityError(
             "boot: want a quote of this boot, before the current one, got one of another boot or later",
             code="pcr_boot",
         )
-    return found
+    return earlier

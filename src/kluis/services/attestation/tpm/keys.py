@@ -63,11 +63,11 @@ class BoundKey:
     hash_alg: str = ""
     area: Public | None = None
 
-    def told(self) -> dict[str, Any]:
+    def claims(self) -> dict[str, Any]:
         """The key as policies read it."""
-        found: dict[str, Any] = {"jwk": msgspec.json.decode(self.jwk)}
+        members: dict[str, Any] = {"jwk": msgspec.json.decode(self.jwk)}
         if self.area is not None:
-            found["info"] = {
+            members["info"] = {
                 "tpm_certify": {
                     "name_alg": int(self.area.name_hash),
                     "obj_attr": self.area.attributes,
@@ -75,8 +75,8 @@ class BoundKey:
                 }
             }
         elif self.hash_alg:
-            found["info"] = {"tpm_quote": {"hash_alg": self.hash_alg}}
-        return found
+            members["info"] = {"tpm_quote": {"hash_alg": self.hash_alg}}
+        return members
 
 
 def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, context: Context) -> BoundKey:

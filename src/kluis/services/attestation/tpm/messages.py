@@ -223,11 +223,11 @@ def parse(jws: str) -> Request:
         raise InvalidParameter(f"request typ: want attReq or attReqV2, got {str(header.get('typ'))[:32]!a}")
     payload = decode_base64(parts[1], "request payload", most=MAX_JWS)
     json_object(payload, "request payload")
-    said = _decoded(payload, _Payload, "payload")
-    kind = said.att_type.lower()
+    body = _decoded(payload, _Payload, "payload")
+    kind = body.att_type.lower()
     if kind not in KINDS:
-        raise InvalidParameter(f"att_type: want one of {', '.join(KINDS)}, got {said.att_type[:32]!a}")
-    raw, report = bytes(said.att_data), b""
+        raise InvalidParameter(f"att_type: want one of {', '.join(KINDS)}, got {body.att_type[:32]!a}")
+    raw, report = bytes(body.att_data), b""
     if kind != "basic":
         enclosed = _decoded(raw, Enclosed, "att_data")
         raw = bytes(enclosed.report_signed)

@@ -64,14 +64,14 @@ def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]
 
 def _claimed(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
     claim = platform_claim.parse(decode_base64(text, name, most=MAX_LOG))
-    found = tuple(decode_base64(log, "log", most=MAX_LOG) for log in logs if log)
+    events = tuple(decode_base64(log, "log", most=MAX_LOG) for log in logs if log)
     return Parts(
         aik_cert=decode_base64(given.aik_cert, "aik_cert", most=MAX_PART),
         ak=jose.public_key(given.aik_pub, "aik_pub").spki,
         message=claim.quote,
         signed=claim.signature,
         values={claim.bank: dict(enumerate(claim.values))},
-        logs=found or ((claim.log,) if claim.log else ()),
+        logs=events or ((claim.log,) if claim.log else ()),
     )
 
 
@@ -96,11 +96,11 @@ def _attested(given: Attestation) -> Parts:
 
 
 def _values(given: Attestation) -> Values:
-    found: dict[HashId, dict[int, bytes]] = {}
+    banks: dict[HashId, dict[int, bytes]] = {}
     for bank in given.pcrs:
-        if bank.algorithm not in (HashId.SHA1, HashId.SHA256) or bank.algorithm in found:
+        if bank.algorithm not in (HashId.SHA1, HashId.SHA256) or bank.algorithm in banks:
             raise InvalidParameter(f"pcrs.algorithm: want 4 and 11, each once, got {bank.algorithm}")
-        held = found.setdefault(HashId(bank.algorithm), {})
+        values = banks.setdefault(HashId(bank.algorithm), {})
         for each in bank.values:
             if not 0 <= each.index < PCR_COUNT:
                 raise InvalidParameter(f"pcrs.index: want 0..{PCR_COUNT - 1}, got {each.index}")
@@ -108,9 +108,9 @@ def _values(given: Attestation) -> Values:
                 decode_base64(each.digest, f"pcrs.{each.index}", most=64),
                 HashId(bank.algorithm).size,
             )
-            if each.index in held:
+            if each.index in values:
                 raise InvalidParameter(f"pcrs.{each.index}: want one value, got another")
             if len(value) != size:
                 raise InvalidParameter(f"pcrs.{each.index}: want a value of {size} bytes, got {len(value)}")
-            held[each.index] = value
-    return found
+            values[each.index] = value
+    return banks

@@ -33,7 +33,7 @@ from kluis.services.attestation.tokens.tokens import Tokens
 from kluis.services.attestation.tpm import evidence, messages, vbs
 from kluis.services.attestation.tpm.challenges import Challenges
 from kluis.services.attestation.tpm.claims import READ_ONLY, tpm_claims
-from kluis.services.attestation.tpm.evidence import Said
+from kluis.services.attestation.tpm.evidence import TpmEvidence
 from kluis.services.attestation.tpm.keys import Binding
 from kluis.services.attestation.tpm.messages import CustomClaim, Data, Request
 
@@ -149,7 +149,7 @@ class TpmProtocol:
             header=self._header(instance, result.properties, now),
         )
 
-    def _check_asked(self, quoted: Said, properties: Mapping[str, Any]) -> None:
+    def _check_asked(self, quoted: TpmEvidence, properties: Mapping[str, Any]) -> None:
         """What the policy's configuration rules ask of the evidence itself."""
         if properties.get("require_valid_aik_cert", True) is not False and not quoted.certified:
             raise InvalidEvidence(
@@ -204,13 +204,13 @@ class TpmProtocol:
 def _repeated_claims(request: Request) -> dict[str, Any]:
     """What a token repeats of the request: its key, and what the relying party gave."""
     data: Data = request.data
-    repeated: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
+    claims: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
     for name, text in (("rp_id", data.rp_id), ("rp_data", data.rp_data)):
         if text is not None and len(text) > MOST_TEXT:
             raise InvalidParameter(f"{name}: want at most {MOST_TEXT} characters, got {len(text)}")
     if data.rp_data is not None:
-        repeated |= {"rp_data": data.rp_data, "nonce": data.rp_data}
-    return repeated
+        claims |= {"rp_data": data.rp_data, "nonce": data.rp_data}
+    return claims
 
 
 def _whole(properties: Mapping[str, Any], name: str, usual: int) -> int:

@@ -74,9 +74,9 @@ def verify(package: bytes, reported: bytes, log: LogClaims | None, context: Cont
 def claims_of(report: Report | None) -> dict[str, Any]:
     """The claims of an enclave; without one, that there is none."""
     there = report is not None
-    found: dict[str, Any] = {"vbsReportPresent": there, "vsmReportPresent": there}
+    claims: dict[str, Any] = {"vbsReportPresent": there, "vsmReportPresent": there}
     if report is not None:
-        found |= {
+        claims |= {
             "enclaveAuthorId": b64.encode_url(report.author_id),
             "enclaveImageId": b64.encode_url(report.image_id),
             "enclaveOwnerId": b64.encode_url(report.owner_id),
@@ -85,7 +85,7 @@ def claims_of(report: Report | None) -> dict[str, Any]:
             "enclavePlatformSvn": report.platform_svn,
             "enclaveFlags": report.flags,
         }
-    return found
+    return claims
 
 
 def _keys(log: LogClaims | None) -> Iterator[PublicKey]:
