@@ -91,7 +91,7 @@ def test_calls_run_side_by_side(image: Path) -> None:
         both.wait()
         return int(enclave.nap(0.0))
 
-    with Pool(image, 2, each=met.append, **OPTIONS) as pool:
+    with Pool(image, 2, prepare=met.append, **OPTIONS) as pool:
         assert [one.result() for one in [pool.submit(meet), pool.submit(meet)]] == [1, 1]
         assert len(met) == 2
         assert [one.result() for one in [pool.submit(meet), pool.submit(meet)]] == [2, 2]
@@ -105,7 +105,7 @@ def test_calls_run_side_by_side(image: Path) -> None:
 def test_what_fails_and_what_dies(image: Path) -> None:
     """An error leaves the enclave in the pool; a death takes it out, and the next call finds another."""
     met: list[EnclaveProxy] = []
-    with Pool(image, 1, each=met.append, **OPTIONS) as pool:
+    with Pool(image, 1, prepare=met.append, **OPTIONS) as pool:
         with pytest.raises(RemoteError, match="no"):
             pool.submit("fail").result()
         assert pool.submit("nap", 0.0).result() == 1
@@ -125,7 +125,7 @@ def test_an_enclave_that_is_refused(image: Path) -> None:
         raise PolicyError("not this one")
 
     with pytest.raises(PolicyError, match="not this one"):
-        Pool(image, 1, each=refuse, **OPTIONS)
+        Pool(image, 1, prepare=refuse, **OPTIONS)
     deadline = time.monotonic() + 120
     while Path(f"/proc/{met[0].pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)

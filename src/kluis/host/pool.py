@@ -20,7 +20,7 @@ MOST: Final = 256
 class Pool(Executor):
     """Enclaves of one image; each is started when it is needed, and makes one call at a time.
 
-        with Pool("cohort.kluis", 4, each=lambda enclave: enclave.attest(policy)) as pool:
+        with Pool("cohort.kluis", 4, prepare=lambda enclave: enclave.attest(policy)) as pool:
             ages = list(pool.map("mean_age", files))
 
     An enclave that dies takes the call with it that it was making: whether that had an effect, nobody
@@ -29,12 +29,12 @@ class Pool(Executor):
     Args:
         path: a ``.kluis`` file.
         size: how many enclaves at most, 1..256.
-        each: what is done with every enclave before its first call: attest it, give it keys.
+        prepare: what is done with every enclave before its first call: attest it, give it keys.
         options: as :func:`kluis.host.load` takes them.
 
     Raises:
         UsageError: ``size`` is out of range.
-        KluisError: the first enclave cannot be started, or ``each`` refuses it.
+        KluisError: the first enclave cannot be started, or ``prepare`` refuses it.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Pool(Executor):
         path: Path | str,
         size: int,
         *,
-        each: Callable[[EnclaveProxy], object] | None = None,
+        prepare: Callable[[EnclaveProxy], object] | None = None,
         **options: Any,
     ) -> None:
         if not 1 <= size <= MOST:
             raise UsageError(f"pool: want a size of 1..{MOST}, got {size}")
-        self._path, self._each, self._options = path, each, options
+        self._path, self._prepare, self._options = path, prepare, options
         self._idle: queue.LifoQueue[EnclaveProxy] = queue.LifoQueue()
         self._all: set[EnclaveProxy] = set()
         self._lock = threading.Lock()
@@ -102,8 +102,8 @@ class Pool(Executor):
                     hint="the file changed while the pool ran; start another pool",
                     code="image_changed",
                 )
-            if self._each is not None:
-                self._each(enclave)
+            if self._prepare is not None:
+                self._prepare(enclave)
         except BaseException:
             enclave.close()
             raise
